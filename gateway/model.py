@@ -1,0 +1,217 @@
+"""What every room speaks of: a call, who makes it, why it may not pass, and what changed.
+
+Nothing here imports another module of the gateway.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+"""Header fields as received, in order: names in the client's spelling, values without the
+surrounding white space (RFC 9110 section 5.5)."""
+
+
+class Reason(StrEnum):
+    """The closed vocabulary of answers; `edge/responses.py` gives each its status.
+
+    A rule may answer with a reason of its own; those are plain strings and always 403.
+    """
+
+    # allowed
+    ROUTE_PUBLIC = "route_public"
+    ROUTE_OPTIONAL = "route_optional"
+    SIGNED_IN = "signed_in"
+    RULE_ALLOWED = "rule_allowed"
+    # 400
+    REQUEST_MALFORMED = "request_malformed"
+    AMBIGUOUS_PATH = "ambiguous_path"
+    AMBIGUOUS_QUERY = "ambiguous_query"
+    AMBIGUOUS_HEADER = "ambiguous_header"
+    HOST_MISMATCH = "host_mismatch"
+    BODY_MALFORMED = "body_malformed"
+    INVALID_TOKEN = "invalid_token"
+    # 401
+    NO_CREDENTIAL = "no_credential"
+    TOKEN_MALFORMED = "token_malformed"
+    TOKEN_SIGNATURE_INVALID = "token_signature_invalid"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_CLAIMS_INVALID = "token_claims_invalid"
+    TOKEN_REVOKED = "token_revoked"
+    TOKEN_OUTDATED = "token_outdated"
+    KEY_UNKNOWN = "key_unknown"
+    SESSION_UNKNOWN = "session_unknown"
+    INVALID_CREDENTIALS = "invalid_credentials"
+    INVALID_REFRESH_TOKEN = "invalid_refresh_token"
+    REFRESH_TOKEN_REUSED = "refresh_token_reused"
+    INSUFFICIENT_USER_AUTHENTICATION = "insufficient_user_authentication"
+    # 403
+    NO_RULE = "no_rule"
+    CROSS_ORIGIN = "cross_origin"
+    CSRF_INVALID = "csrf_invalid"
+    EMAIL_UNVERIFIED = "email_unverified"
+    ACCOUNT_DISABLED = "account_disabled"
+    CAPTCHA_REQUIRED = "captcha_required"
+    # 404, 405, 408, 409
+    ROUTE_UNKNOWN = "route_unknown"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
+    EMAIL_TAKEN = "email_taken"
+    # 413, 414, 415
+    BODY_TOO_LARGE = "body_too_large"
+    TARGET_TOO_LONG = "target_too_long"
+    MEDIA_TYPE_UNSUPPORTED = "media_type_unsupported"
+    # 422, 429, 431
+    BODY_INVALID = "body_invalid"
+    WEAK_PASSWORD = "weak_password"
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    HEADER_TOO_LARGE = "header_too_large"
+    # 500
+    INTERNAL_ERROR = "internal_error"
+    # 502, 504
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_MALFORMED = "upstream_malformed"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    # 503
+    REPLICA_STALE = "replica_stale"
+    STORE_UNAVAILABLE = "store_unavailable"
+    REVOCATION_PENDING = "revocation_pending"
+    HASHING_BUSY = "hashing_busy"
+    UPSTREAM_BUSY = "upstream_busy"
+    DRAINING = "draining"
+
+
+class CredentialKind(StrEnum):
+    BEARER = "bearer"
+    COOKIE = "cookie"
+    API_KEY = "api_key"
+
+
+@dataclass(slots=True)
+class Credential:
+    """What was presented, not yet believed.  `text` is the token, cookie value or key itself."""
+
+    kind: CredentialKind
+    text: str
+
+
+@dataclass(slots=True)
+class Principal:
+    """Who calls, verified: the signature and the claims were good when this was made.
+
+    Expiry and revocation are not part of it: they are asked on every request.
+    `session_id`, `email` are None where there is none (clients, imported keys).
+    """
+
+    subject: str
+    roles: tuple[str, ...]
+    session_id: str | None
+    token_id: str
+    client_id: str | None
+    kid: str
+    issued_at: int
+    expires_at: int
+    email: str | None = None
+    email_verified: bool = False
+    auth_time: int | None = None
+    amr: tuple[str, ...] = ()
+    scopes: tuple[str, ...] | None = None
+    """Actions that an API key is limited to; None where nothing limits them."""
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    identity_headers: bytes | None = None
+    """The `X-Auth-*` lines for the upstream, rendered once by `edge.headers`."""
+    role_set: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.role_set = frozenset(self.roles)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as the decision sees it.
+
+    `host` is lower case, without port and final dot.  `path` holds the bytes received, up to
+    the `?`; `segments` are its parts, percent-decoded exactly once: `/a/` has `("a", "")`,
+    `/` has `("",)`.  `query` is what followed the `?`, undecoded.  `credential` is None where
+    none came, or the Reason for which what came cannot even be read.
+    """
+
+    method: str
+    host: str
+    path: str
+    segments: tuple[str, ...]
+    query: str
+    headers: RawHeaders
+    client_ip: str
+    scheme: str
+    credential: Credential | Reason | None = None
+    encoded_slash: bool = False
+    """Whether a segment holds a slash that came as `%2F`: only a route with
+    `allow_encoded_slash` may take such a call."""
+    body: Any = None
+    """The JSON body, where the route asked for it to be judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the configuration something was written; lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class ChangeKind(StrEnum):
+    """What a change speaks of; `Change.target` names it."""
+
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105 (a kind, not a secret)
+    SUBJECT = "subject"
+    CLIENT = "client"
+    KEY = "key"
+    KEYS = "keys"
+    """Signing keys were added or moved on: read them again.  `target` is the kid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of what every worker must know; a row of `changes`, an entry of the stream.
+
+    For SUBJECT and CLIENT, tokens whose `iat <= not_before` are refused; the other kinds
+    refuse whatever names the target.  `cause` is the Reason that the holder of the token
+    is given: TOKEN_REVOKED, or TOKEN_OUTDATED after a change of roles.
+    """
+
+    id: str
+    kind: ChangeKind
+    target: str
+    not_before: int
+    """Seconds since the epoch, by the SQL store's clock."""
+    cause: Reason
+    created_at: int
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since the epoch; may jump."""
+
+    def steady(self) -> float:
+        """Seconds that never jump and go on while the machine sleeps."""
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def steady(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,99 @@
+"""What the rooms ask of a store.  The SQL text stands with the room that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.model import Change
+
+Row = Mapping[str, Any]
+
+
+class StoreUnavailable(Exception):
+    """A store could not be reached, or did not answer in time.
+
+    `store` names it for people: "sql" or "redis".  Whether what was asked has happened is
+    not known, unless the caller can tell by asking again.
+    """
+
+    def __init__(self, store: str, detail: str = "") -> None:
+        super().__init__(f"{store}: {detail}" if detail else store)
+        self.store = store
+        self.detail = detail
+
+
+class Conflict(Exception):
+    """A unique key is taken; the transaction is rolled back."""
+
+
+class Transaction(Protocol):
+    """Statements that hold together.  One SQL text serves both dialects.
+
+    Parameters are `:name`.  ids are TEXT, times BIGINT seconds, booleans SMALLINT 0 or 1,
+    bytes are base64url TEXT.  RETURNING and ON CONFLICT work in both; a row is locked by
+    `UPDATE t SET id = id WHERE id = :id RETURNING …` (SQLite's transactions are
+    BEGIN IMMEDIATE: whoever writes, writes alone).
+    """
+
+    async def all(self, sql: str, /, **parameters: Any) -> list[Row]: ...
+
+    async def one(self, sql: str, /, **parameters: Any) -> Row | None:
+        """The first row, or None."""
+
+    async def run(self, sql: str, /, **parameters: Any) -> int:
+        """How many rows were changed."""
+
+    async def many(self, sql: str, rows: Sequence[Mapping[str, Any]], /) -> None: ...
+
+    async def now(self) -> float:
+        """Seconds since the epoch by the store's own clock, read when it is asked."""
+
+
+class Database(Protocol):
+    """PostgreSQL or SQLite.  Every method may raise StoreUnavailable, within 2 s."""
+
+    dialect: str
+    """`sqlite` or `postgresql`."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Commits when the block ends, rolls back when it raises (Conflict included)."""
+
+    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+        """For statements that only read: takes no write lock."""
+
+    async def close(self) -> None: ...
+
+
+class Announcer(Protocol):
+    """Carries changes that SQL has already committed to every live worker (law 3)."""
+
+    async def announce(self, changes: Sequence[Change]) -> bool:
+        """True when every live worker has applied them; False when that could not be
+        confirmed: SQL and this worker have them, the relay does the rest.  Never raises
+        StoreUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One counter of the login throttle: `limit` failures in `window_s`."""
+
+    key: str
+    limit: int
+    window_s: int
+
+
+class Attempts(Protocol):
+    """Failed attempts, counted before the work they pay for (shared between workers)."""
+
+    async def reserve(self, attempts: Sequence[Attempt]) -> float:
+        """0.0 when every counter had room: each is then charged by one, at once and
+        atomically.  Else nothing is charged and the answer is the seconds to wait.
+        A refused attempt makes the next wait longer: 1, 2, 4 … 900 s."""
+
+    async def give_back(self, attempts: Sequence[Attempt]) -> None:
+        """The attempt was no failure after all."""
+
+    async def clear(self, keys: Sequence[str]) -> None: ...
