@@ -97,3 +97,32 @@ class Attempts(Protocol):
         """The attempt was no failure after all."""
 
     async def clear(self, keys: Sequence[str]) -> None: ...
+
+
+@dataclass(slots=True)
+class Spend:
+    """What is asked of one bucket that all workers share."""
+
+    key: str
+    interval_s: float
+    """Seconds until one unit has come back: the rate's inverse."""
+    burst: int
+    """Units that a full bucket holds."""
+    least: int = 1
+    """Fewer than this are a refusal; 0 takes what there is; below 0 gives units back."""
+    most: int = 1
+    """Units to take ahead, beyond `least`, as far as the others' share of what is left allows."""
+
+
+class Counters(Protocol):
+    """GCRA buckets that all workers share, by the store's own clock (law 8)."""
+
+    async def spend(
+        self, groups: Sequence[Sequence[Spend]], sharers: int
+    ) -> list[list[int] | float]:
+        """For each group, in order: the units granted for each Spend, or the seconds to wait.
+
+        A group is charged whole or not at all; the groups are judged one after the other,
+        in one round trip.  `sharers` is how many workers are live: what is taken ahead is
+        at most that part of what is left.  Raises StoreUnavailable, within 250 ms.
+        """
