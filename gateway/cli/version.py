@@ -1,0 +1,23 @@
+"""`gateway version`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version as version_of
+
+import typer
+
+from gateway.cli.output import AsJson, data, say
+
+
+def register(app: typer.Typer) -> None:
+    app.command("version")(version)
+
+
+def version(as_json: AsJson = False) -> None:
+    """Print the version of authgate and of Python."""
+    found = {"authgate": version_of("authgate"), "python": platform.python_version()}
+    if as_json:
+        data(found)
+    else:
+        say(f"authgate {found['authgate']} (Python {found['python']})")

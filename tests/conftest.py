@@ -1,0 +1,33 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_of_the_developer() -> None:
+    """A `GATEWAY_*` of whoever runs the tests must not steer them."""
+    for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
+        del os.environ[name]
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Ports of 127.0.0.1 that nobody listens on now; each call gives another one."""
+    given: set[int] = set()
+
+    def choose() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            if port not in given:
+                given.add(port)
+                return port
+
+    return choose
