@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.running import Running, started
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder: Path = tmp_path_factory.mktemp("contract") / "g"
+    with started(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def alice(gateway: Running) -> dict[str, object]:
+    """A signed-in account without roles."""
+    return gateway.sign_in("Alice@Example.com")

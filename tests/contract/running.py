@@ -1,0 +1,370 @@
+"""A started gateway in front of an upstream that says what it received; plain sockets only."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROUTES = """\
+version: 1
+defaults:
+  auth: required
+upstreams:
+  echo:
+    targets: ["http://127.0.0.1:{port}"]
+    timeout: {{connect: 1s, response: 2s, idle: 5s}}
+  nowhere:
+    targets: ["http://127.0.0.1:{dead}"]
+limits:
+  few: {{key: address, rate: 3/1h, burst: 3}}
+cors:
+  app: {{origins: ["https://app.example.com"], credentials: true, methods: [GET, POST], headers: [content-type], max_age: 600s}}
+routes:
+  - id: orders
+    match: {{path: "/v1/users/{{user_id}}/orders/{{order_id}}", methods: [GET, DELETE]}}
+    policy: orders
+    action: orders:read
+    resource: {{type: order, id: "{{order_id}}", owner: "{{user_id}}"}}
+    upstream: echo
+    rewrite: {{strip_prefix: /v1}}
+  - id: me
+    match: {{path: /me}}
+    policy: signed-in
+    upstream: echo
+  - id: forward
+    match: {{path: /forward}}
+    policy: signed-in
+    forward_authorization: true
+    upstream: echo
+  - id: hidden
+    match: {{path: /hidden}}
+    policy: hidden
+    action: hidden:read
+    upstream: echo
+  - id: maybe
+    match: {{path: /maybe}}
+    auth: optional
+    upstream: echo
+  - id: public
+    match: {{path: "/public/{{rest:path}}"}}
+    auth: public
+    upstream: echo
+    max_body: 1KiB
+  - id: slashes
+    match: {{path: "/files/{{name}}"}}
+    auth: public
+    allow_encoded_slash: true
+    upstream: echo
+  - id: typed
+    match: {{path: "/typed/{{n:int}}", methods: [GET]}}
+    auth: public
+    upstream: echo
+  - id: limited
+    match: {{path: /limited}}
+    auth: public
+    limits: [few]
+    upstream: echo
+  - id: down
+    match: {{path: /down}}
+    auth: public
+    upstream: nowhere
+  - id: shared
+    match: {{path: /shared}}
+    policy: signed-in
+    cors: app
+    upstream: echo
+  - id: elsewhere
+    match: {{host: other.example.com, path: /me}}
+    auth: public
+    upstream: echo
+"""
+
+POLICIES = {
+    "orders.yaml": """\
+version: 1
+policy: orders
+roles:
+  viewer: [orders:read]
+  manager: {inherits: [viewer], permissions: [orders:*]}
+rules:
+  - id: own-orders
+    allow: [orders:read]
+    when: resource.owner == user.id
+  - id: by-role
+    allow: role-permissions
+  - id: no-suspended
+    deny: ["*"]
+    when: "'suspended' in user.roles"
+    reason: account_suspended
+""",
+    "hidden.yaml": """\
+version: 1
+policy: hidden
+rules:
+  - id: nobody
+    deny: ["*"]
+    conceal: true
+""",
+}
+
+
+GATEWAY = Path(sys.executable).with_name("gateway")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Answer:
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+    closed: bool = False
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.fields if key.lower() == name.lower()]
+
+    def get(self, name: str) -> str | None:
+        found = self.all(name)
+        return found[0] if found else None
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def reason(self) -> str | None:
+        assert self.get("content-type") == "application/problem+json", self
+        return str(self.json["reason"])
+
+
+def _read_answer(reader: Any, method: str) -> Answer:
+    while True:
+        line = reader.readline()
+        if not line:
+            raise ConnectionError("closed before an answer")
+        status = int(line.split()[1])
+        fields: list[tuple[str, str]] = []
+        while (line := reader.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            fields.append((name, value.strip()))
+        if status >= 200 or status == 101:
+            break
+    answer = Answer(status, fields, b"")
+    if method == "HEAD" or status in (204, 304):
+        return answer
+    if (answer.get("transfer-encoding") or "").lower() == "chunked":
+        while size := int(reader.readline().split(b";")[0], 16):
+            answer.body += reader.read(size)
+            reader.readline()
+        while reader.readline() not in (b"\r\n", b""):
+            pass
+    elif (length := answer.get("content-length")) is not None:
+        answer.body = reader.read(int(length))
+    else:
+        answer.body = reader.read()
+    return answer
+
+
+class _Echo(socketserver.StreamRequestHandler):
+    """Answers each request with what came, as JSON; keeps the connection."""
+
+    server: Echo
+
+    def handle(self) -> None:
+        while (line := self.rfile.readline()) not in (b"", b"\r\n"):
+            method, target, _ = line.decode("latin-1").split(" ")
+            fields = []
+            while (line := self.rfile.readline()) not in (b"\r\n", b""):
+                name, _, value = line.decode("latin-1").partition(":")
+                fields.append([name, value.strip()])
+            lower = {name.lower(): value for name, value in fields}
+            body = b""
+            if lower.get("transfer-encoding", "").lower() == "chunked":
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            elif "content-length" in lower:
+                body = self.rfile.read(int(lower["content-length"]))
+            seen = {
+                "method": method,
+                "target": target,
+                "fields": fields,
+                "body": body.decode("latin-1"),
+            }
+            self.server.seen.append(seen)
+            text = json.dumps(seen).encode()
+            head = (
+                f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Upstream: echo\r\n"
+                f"Set-Cookie: __Host-session=stolen; Path=/\r\nSet-Cookie: theirs=1\r\n"
+                f"Content-Length: {len(text)}\r\n\r\n"
+            ).encode()
+            self.wfile.write(head + (b"" if method == "HEAD" else text))
+
+
+class Echo(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Echo)
+        self.seen: list[dict[str, Any]] = []
+
+
+@dataclass
+class Running:
+    """A started gateway."""
+
+    port: int
+    admin_port: int
+    folder: Path
+    echo: Echo
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    log: Path
+    users: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def raw(self, data: bytes, *, method: str = "GET", timeout_s: float = 10) -> Answer:
+        """One answer to these bytes; `closed` says whether the gateway then hung up."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as sock:
+            sock.sendall(data)
+            reader = sock.makefile("rb")
+            answer = _read_answer(reader, method)
+            if answer.get("connection") == "close":
+                answer.closed = reader.read(1) == b""
+            return answer
+
+    def call(
+        self,
+        method: str,
+        target: str,
+        *fields: tuple[str, str],
+        body: bytes | None = None,
+        token: str | None = None,
+        json_body: Any = None,
+        host: str | None = None,
+    ) -> Answer:
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host or f'127.0.0.1:{self.port}'}"]
+        if token is not None:
+            lines.append(f"Authorization: Bearer {token}")
+        if json_body is not None:
+            body = json.dumps(json_body).encode()
+            lines.append("Content-Type: application/json")
+        lines += [f"{name}: {value}" for name, value in fields]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        return self.raw(head + (body or b""), method=method)
+
+    def admin(self, path: str, *fields: tuple[str, str]) -> Answer:
+        lines = [f"GET {path} HTTP/1.1", *(f"{n}: {v}" for n, v in fields)]
+        if not any(n.lower() == "host" for n, _ in fields):
+            lines.insert(1, f"Host: 127.0.0.1:{self.admin_port}")
+        with socket.create_connection(("127.0.0.1", self.admin_port), timeout=10) as sock:
+            sock.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+            return _read_answer(sock.makefile("rb"), "GET")
+
+    def cli(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(GATEWAY), *words],
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def sign_in(self, email: str, password: str = "correct horse 7 battery") -> dict[str, Any]:
+        """Registers the account when it is new."""
+        if email not in self.users:
+            made = self.call(
+                "POST", "/auth/register", json_body={"email": email, "password": password}
+            )
+            assert made.status == 201, made
+            self.users[email] = made.json
+        answer = self.call("POST", "/auth/login", json_body={"email": email, "password": password})
+        assert answer.status == 200, answer
+        return dict(answer.json)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], admin_port: int, log: Path) -> None:
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"the gateway ended with {process.returncode}:\n{log.read_text()}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/readyz", timeout=2) as page:
+                if page.status == 200:
+                    return
+        except OSError:
+            # Readiness has no event that another process could wait for: ask again.
+            threading.Event().wait(0.05)
+    raise AssertionError(f"not ready in 40 s:\n{log.read_text()}")
+
+
+@contextmanager
+def started(folder: Path, *words: str, **settings: str) -> Iterator[Running]:
+    """`gateway serve` on free ports, with the routes above, until the block ends."""
+    echo = Echo()
+    threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
+    port, admin_port, dead = free_port(), free_port(), free_port()
+    (folder / "policies").mkdir(parents=True)
+    routes = ROUTES.format(port=echo.server_address[1], dead=dead)
+    (folder / "routes.yaml").write_text(routes)
+    for name, text in POLICIES.items():
+        (folder / "policies" / name).write_text(text)
+    environment = {
+        **{k: v for k, v in os.environ.items() if not re.match("GATEWAY_", k)},
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{admin_port}",
+        "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "GATEWAY_DATA_DIR": str(folder / "data"),
+        "GATEWAY_DATABASE_URL": f"sqlite:///{folder}/data/gateway.db",
+        "GATEWAY_EMAIL_VERIFICATION": "off",
+        "GATEWAY_BCRYPT_ROUNDS": "10",
+        "GATEWAY_DRAIN_S": "0",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        **settings,
+    }
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [str(GATEWAY), "serve", *words],
+            cwd=folder,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until_ready(process, admin_port, log)
+            yield Running(port, admin_port, folder, echo, process, environment, log)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(40)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait(10)
+            echo.shutdown()
+            echo.server_close()

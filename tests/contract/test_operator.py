@@ -1,0 +1,185 @@
+"""Contract 2, 3, 6: what an operator relies on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.contract.running import GATEWAY, Running
+
+
+def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    return subprocess.run(
+        [str(GATEWAY), *words],
+        cwd=folder,
+        env={**kept, "GATEWAY_DATA_DIR": str(folder / "data"), **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_healthz_readyz_and_metrics(gateway: Running) -> None:
+    assert gateway.admin("/healthz").status == 200
+    ready = gateway.admin("/readyz")
+    assert ready.status == 200
+    assert isinstance(ready.json, dict)
+    metrics = gateway.admin("/metrics").body.decode()
+    assert "config_stale 0" in metrics or "config_stale{" in metrics
+
+
+def test_the_admin_listener_refuses_a_foreign_host(gateway: Running) -> None:
+    assert gateway.admin("/healthz", ("Host", "evil.example")).status == 403
+    assert gateway.admin("/readyz", ("Host", f"localhost:{gateway.admin_port}")).status == 200
+
+
+def test_the_admin_page_asks_for_a_token(gateway: Running) -> None:
+    assert gateway.admin("/admin").status == 401
+
+
+def test_validate_names_every_problem_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "routes.yaml").write_text(
+        "version: 1\nupstreams:\n  a: {targets: [http://127.0.0.1:1]}\nroutes:\n"
+        "  - id: one\n    match: {path: /one}\n    upstream: b\n    policy: nope\n"
+        "  - id: two\n    match: {path: two}\n    auth: public\n    upstream: a\n    colour: red\n"
+    )
+    answer = run(tmp_path, "validate")
+    assert answer.returncode == 1
+    text = answer.stdout + answer.stderr
+    assert "routes.yaml:7:" in text
+    assert "routes.yaml:8:" in text
+    assert "routes.yaml:10:" in text
+    assert "routes.yaml:13:" in text
+    assert "Traceback" not in text
+
+
+def test_explain_says_file_and_line(gateway: Running) -> None:
+    words = [
+        "explain",
+        "GET",
+        "/v1/users/u1/orders/7",
+        "--roles",
+        "viewer",
+        "--user-id",
+        "u1",
+        "--json",
+    ]
+    allowed = gateway.cli(*words)
+    assert allowed.returncode == 0, allowed.stderr
+    said = json.loads(allowed.stdout)
+    assert set(said) >= {"decision", "status", "reason", "route", "policy", "rule", "file", "line"}
+    assert (said["route"], said["policy"], said["rule"]) == ("orders", "orders", "own-orders")
+    assert said["file"].endswith("orders.yaml")
+    assert said["line"] == 7
+    denied = gateway.cli("explain", "GET", "/v1/users/u2/orders/7", "--user-id", "u1", "--json")
+    assert denied.returncode == 1
+    assert json.loads(denied.stdout)["reason"] == "no_rule"
+    assert gateway.cli(
+        "explain", "GET", "/v1/users/u2/orders/7", "--as", "nobody@example.com"
+    ).returncode in (1, 2)
+
+
+def test_wrong_usage_is_2_without_a_traceback(tmp_path: Path) -> None:
+    for words in (["nonsense"], ["users", "create"], ["serve", "--workers", "many"]):
+        answer = run(tmp_path, *words)
+        assert answer.returncode == 2, words
+        assert "Traceback" not in answer.stderr
+
+
+def test_every_wrong_setting_is_listed_at_once(tmp_path: Path) -> None:
+    secret = "c2VjcmV0LXZhbHVlLXRoYXQtbXVzdC1ub3QtbGVhaw"
+    answer = run(
+        tmp_path,
+        "serve",
+        GATEWAY_PUBLIC_URL="http://example.com",
+        GATEWAY_ACCESS_TTL_S="soon",
+        GATEWAY_KEY_SECRET=secret[:12],
+        GATEWAY_SIGNING_ALG="HS256",
+    )
+    assert answer.returncode == 2
+    text = answer.stdout + answer.stderr
+    for name in (
+        "GATEWAY_PUBLIC_URL",
+        "GATEWAY_ACCESS_TTL_S",
+        "GATEWAY_SIGNING_ALG",
+        "GATEWAY_KEY_SECRET",
+    ):
+        assert name in text
+    assert secret[:12] not in text
+    assert "Traceback" not in text
+
+
+def test_a_wrong_configuration_never_starts(tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text("version: 1\nroutes: 7\n")
+    (tmp_path / "policies").mkdir()
+    answer = run(tmp_path, "serve", GATEWAY_EMAIL_VERIFICATION="off")
+    assert answer.returncode == 1
+    assert "routes.yaml:2" in answer.stdout + answer.stderr
+
+
+def test_dev_refuses_anything_but_loopback(tmp_path: Path) -> None:
+    answer = run(tmp_path, "dev", GATEWAY_LISTEN="0.0.0.0:0")
+    assert answer.returncode == 2
+
+
+def until(condition: object, seconds: float = 10) -> bool:
+    """Whether it came true; a file that is watched from outside has no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return True
+        threading.Event().wait(0.05)
+    return False
+
+
+def test_an_edit_is_live_soon_and_a_broken_one_never(gateway: Running) -> None:
+    routes = gateway.folder / "routes.yaml"
+    good = routes.read_text()
+    try:
+        more = (
+            good
+            + "  - id: later\n    match: {path: /later}\n    auth: public\n    upstream: echo\n"
+        )
+        routes.write_text(more)
+        assert until(lambda: gateway.call("GET", "/later").status == 200)
+        routes.write_text(more + "  - id: broken\n")
+        assert until(
+            lambda: "config_stale 1" in gateway.admin("/metrics").body.decode().replace(".0", "")
+        )
+        assert gateway.call("GET", "/later").status == 200
+    finally:
+        routes.write_text(good)
+    assert until(lambda: gateway.call("GET", "/later").status == 404)
+
+
+def test_keys_rotate_gently_and_a_revoked_key_is_out_at_once(gateway: Running) -> None:
+    session = gateway.sign_in("keys@example.com")
+    listed = json.loads(gateway.cli("keys", "list", "--json").stdout)
+    assert {"active", "next"} <= {k["state"] for k in listed}
+    assert gateway.cli("keys", "rotate").returncode == 0
+    assert gateway.call("GET", "/me", token=session["access_token"]).status == 200
+    old = next(k["kid"] for k in listed if k["state"] == "active")
+    assert gateway.cli("revoke", "key", old).returncode == 0
+    refused = gateway.call("GET", "/me", token=session["access_token"])
+    assert refused.status == 401
+    assert refused.reason in ("token_revoked", "key_unknown")
+    again = gateway.sign_in("keys@example.com")
+    assert gateway.call("GET", "/me", token=again["access_token"]).status == 200
+
+
+@pytest.mark.parametrize(
+    "words", [["version"], ["keys", "secret"], ["db", "status"], ["users", "list", "--json"]]
+)
+def test_plain_commands_answer(gateway: Running, words: list[str]) -> None:
+    answer = gateway.cli(*words)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout

@@ -1,0 +1,265 @@
+"""Contract 5: what the upstream and the client see of a proxied call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.contract.running import Running
+
+
+def seen_fields(answer: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in answer.json["fields"]:
+        found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+def test_the_backend_is_told_who_calls(gateway: Running, alice: dict[str, Any]) -> None:
+    answer = gateway.call("GET", "/me", token=str(alice["access_token"]))
+    assert answer.status == 200
+    seen = seen_fields(answer)
+    assert seen["x-auth-user-id"] == [alice["user"]["user_id"]]
+    assert seen["x-auth-email"] == ["Alice@Example.com"]
+    assert len(seen["x-auth-session-id"]) == 1
+    assert "authorization" not in seen
+    assert len(seen["x-request-id"]) == 1
+    assert len(seen["traceparent"]) == 1
+    assert seen["x-forwarded-for"] == ["127.0.0.1"]
+    assert seen["x-forwarded-proto"] == ["http"]
+    assert seen["host"] == [f"127.0.0.1:{gateway.port}"]
+    assert "via" in seen
+    assert "forwarded" in seen
+
+
+@pytest.mark.parametrize("path", ["/me", "/public/x", "/maybe"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "X-Auth-User-Id",
+        "x-auth-user-id",
+        "X_Auth_User_Id",
+        "X-AUTH_user-ID",
+        "x-auth-anything",
+        "X_AUTH_ROLES",
+    ],
+)
+def test_no_client_forges_an_identity_header(
+    gateway: Running, alice: dict[str, Any], path: str, spelling: str
+) -> None:
+    token = str(alice["access_token"]) if path == "/me" else None
+    answer = gateway.call(
+        "GET",
+        path,
+        (spelling, "root"),
+        (spelling, "root"),
+        ("Connection", "X-Auth-User-Id"),
+        token=token,
+    )
+    assert answer.status == 200
+    forged = [
+        (n, v)
+        for n, v in answer.json["fields"]
+        if n.lower().replace("_", "-").startswith("x-auth-") and "root" in v
+    ]
+    assert not forged
+    if path == "/me":
+        assert seen_fields(answer)["x-auth-user-id"] == [alice["user"]["user_id"]]
+
+
+def test_own_credentials_stay_here_unless_the_route_forwards_them(
+    gateway: Running, alice: dict[str, Any]
+) -> None:
+    token = str(alice["access_token"])
+    cookie = ("Cookie", "__Host-session=abc; theirs=1; __Host-device=def")
+    answer = gateway.call("GET", "/me", cookie, token=token)
+    seen = seen_fields(answer)
+    assert "authorization" not in seen
+    assert seen["cookie"] == ["theirs=1"]
+    forwarded = seen_fields(gateway.call("GET", "/forward", token=token))
+    assert forwarded["authorization"] == [f"Bearer {token}"]
+
+
+def test_an_upstream_may_not_overwrite_our_cookies(gateway: Running) -> None:
+    answer = gateway.call("GET", "/public/x")
+    assert answer.all("set-cookie") == ["theirs=1"]
+
+
+def test_forwarded_headers_of_a_stranger_are_dropped(gateway: Running) -> None:
+    answer = gateway.call(
+        "GET",
+        "/public/x",
+        ("X-Forwarded-For", "6.6.6.6"),
+        ("X-Forwarded-Host", "evil.example"),
+        ("X-Forwarded-Proto", "https"),
+        ("Forwarded", "for=6.6.6.6"),
+        ("X_Forwarded_For", "6.6.6.6"),
+        ("X-Real-Ip", "6.6.6.6"),
+    )
+    assert "6.6.6.6" not in [
+        v for n, v in answer.json["fields"] if n.lower().replace("_", "-") != "x-real-ip"
+    ]
+    assert seen_fields(answer)["x-forwarded-for"] == ["127.0.0.1"]
+    assert "evil.example" not in answer.body.decode()
+
+
+def test_someone_elses_order_is_refused_with_its_reason(
+    gateway: Running, alice: dict[str, Any]
+) -> None:
+    token = str(alice["access_token"])
+    mine = gateway.call("GET", f"/v1/users/{alice['user']['user_id']}/orders/7", token=token)
+    assert mine.status == 200
+    assert mine.json["target"] == f"/users/{alice['user']['user_id']}/orders/7"
+    other = gateway.call("GET", "/v1/users/someone/orders/7", token=token)
+    assert (other.status, other.reason) == (403, "no_rule")
+
+
+def test_a_concealed_denial_is_the_unknown_route(gateway: Running, alice: dict[str, Any]) -> None:
+    token = str(alice["access_token"])
+    hidden = gateway.call("GET", "/hidden", ("X-Request-Id", "same-request-id-1"), token=token)
+    unknown = gateway.call("GET", "/nowhere", ("X-Request-Id", "same-request-id-1"), token=token)
+    assert hidden.status == unknown.status == 404
+    assert hidden.body == unknown.body
+    without_date = [[f for f in a.fields if f[0].lower() != "date"] for a in (hidden, unknown)]
+    assert without_date[0] == without_date[1]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/public/../me", "/public/./x", "/public/%2e%2e/me", "/public/%2E./me", "//me", "/public//x",
+        "/public/%2fx", "/public/a%5cb", "/public/a\\b", "/public/a;b", "/public/x#y", "/public/%00",
+        "/public/%0a", "/public/%zz", "/public/%c0%af", "/public/%ff", "/public/%2541", "/public/%252e",
+        "/public/%", "/public/%7f",
+    ],
+)  # fmt: skip
+def test_an_ambiguous_path_is_400_and_never_reaches_the_upstream(
+    gateway: Running, target: str
+) -> None:
+    before = len(gateway.echo.seen)
+    answer = gateway.call("GET", target)
+    assert answer.status == 400
+    assert answer.reason in ("ambiguous_path", "request_malformed")
+    if "#" not in target and "\\" not in target:
+        assert answer.reason == "ambiguous_path"
+    assert len(gateway.echo.seen) == before
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/public/a%20b",
+        "/public/%C3%A9",
+        "/public/x?y=/../&z=%2f",
+        "/public/%23",
+        "/public/a/",
+        "/public/~a+b,c:d@e!$&'()*=",
+    ],
+)
+def test_the_bytes_sent_are_the_bytes_received(gateway: Running, target: str) -> None:
+    answer = gateway.call("GET", target)
+    assert answer.status == 200
+    assert answer.json["target"] == target
+
+
+def test_an_encoded_slash_passes_where_the_route_allows_it(gateway: Running) -> None:
+    answer = gateway.call("GET", "/files/a%2Fb")
+    assert answer.status == 200
+    assert answer.json["target"] == "/files/a%2Fb"
+
+
+def test_a_trailing_slash_is_another_path(gateway: Running, alice: dict[str, Any]) -> None:
+    assert gateway.call("GET", "/me/", token=str(alice["access_token"])).reason == "route_unknown"
+    assert gateway.call("GET", "/public/").reason == "route_unknown"
+
+
+def test_a_typed_parameter_and_its_methods(gateway: Running) -> None:
+    assert gateway.call("GET", "/typed/12").status == 200
+    assert gateway.call("HEAD", "/typed/12").status == 200
+    assert gateway.call("GET", "/typed/ab").reason == "route_unknown"
+    wrong = gateway.call("POST", "/typed/12")
+    assert (wrong.status, wrong.reason) == (405, "method_not_allowed")
+    assert set((wrong.get("allow") or "").replace(" ", "").split(",")) == {"GET", "HEAD"}
+
+
+def test_a_refused_credential_on_an_optional_route_is_refused(gateway: Running) -> None:
+    assert gateway.call("GET", "/maybe").status == 200
+    answer = gateway.call("GET", "/maybe", token="nonsense")
+    assert (answer.status, answer.reason) == (401, "token_malformed")
+
+
+def test_a_host_of_its_own_comes_first(gateway: Running) -> None:
+    for host in (
+        "other.example.com",
+        "OTHER.example.com",
+        "other.example.com.",
+        "other.example.com:8080",
+    ):
+        assert gateway.call("GET", "/me", host=host).status == 200
+    assert (
+        gateway.call("GET", "http://other.example.com/me", host="other.example.com").status == 200
+    )
+    clash = gateway.call("GET", "http://evil.example.com/me", host="other.example.com")
+    assert (clash.status, clash.reason) == (400, "host_mismatch")
+
+
+def test_limits_answer_429_with_retry_after(gateway: Running) -> None:
+    answers = [gateway.call("GET", "/limited") for _ in range(5)]
+    assert [a.status for a in answers] == [200, 200, 200, 429, 429]
+    assert answers[-1].reason == "rate_limited"
+    assert int(answers[-1].get("retry-after") or 0) >= 1
+
+
+def test_a_dead_upstream_is_502(gateway: Running) -> None:
+    answer = gateway.call("GET", "/down")
+    assert (answer.status, answer.reason) == (502, "upstream_unreachable")
+
+
+def test_a_known_body_over_the_routes_limit_is_413_before_the_upstream_sees_it(
+    gateway: Running,
+) -> None:
+    before = len(gateway.echo.seen)
+    answer = gateway.call("POST", "/public/x", body=b"x" * 2000)
+    assert (answer.status, answer.reason) == (413, "body_too_large")
+    assert answer.get("connection") == "close"
+    assert len(gateway.echo.seen) == before
+    chunked = (
+        b"POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n"
+    )  # fmt: skip
+    assert gateway.raw(chunked).status == 413
+    ok = b"POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    assert gateway.raw(ok).json["body"] == "hello"
+
+
+def test_expect_100_continue_is_answered_after_the_decision(gateway: Running) -> None:
+    head = (
+        b"POST /public/x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    )
+    assert gateway.raw(head + b"hello").json["body"] == "hello"
+    refused = head.replace(b"/public/x", b"/me")
+    assert gateway.raw(refused).status == 401
+
+
+def test_cors_answers_preflights_and_errors(gateway: Running, alice: dict[str, Any]) -> None:
+    origin = ("Origin", "https://app.example.com")
+    preflight = gateway.call("OPTIONS", "/shared", origin, ("Access-Control-Request-Method", "GET"))
+    assert preflight.status in (200, 204)
+    assert preflight.get("access-control-allow-origin") == "https://app.example.com"
+    assert preflight.get("access-control-allow-credentials") == "true"
+    refused = gateway.call("GET", "/shared", origin)
+    assert refused.status == 401
+    assert refused.get("access-control-allow-origin") == "https://app.example.com"
+    assert "origin" in (refused.get("vary") or "").lower()
+    foreign = gateway.call(
+        "GET", "/shared", ("Origin", "https://evil.example"), token=str(alice["access_token"])
+    )
+    assert foreign.get("access-control-allow-origin") is None
+
+
+def test_security_headers_are_added_where_the_upstream_sent_none(gateway: Running) -> None:
+    answer = gateway.call("GET", "/public/x")
+    assert answer.get("x-content-type-options") == "nosniff"
+    assert answer.get("referrer-policy")
+    assert answer.get("x-upstream") == "echo"
