@@ -199,6 +199,45 @@ class Change:
     created_at: int
 
 
+@dataclass(slots=True)
+class LimitState:
+    """Where one caller stands with the limits of one route, after this call.
+
+    `policy` and `standing()` are the values of `RateLimit-Policy` and `RateLimit`
+    (draft-ietf-httpapi-ratelimit-headers-11); they are sent on every answer to which a limit
+    applied, refusals included.
+    """
+
+    wait_s: float
+    """0.0 when the call is admitted; else the seconds until it would be."""
+    policy: str
+    limits: tuple[tuple[str, float], ...]
+    """For each limit: its name and its units per second."""
+    left: tuple[int, ...]
+    """For each limit: the whole units that are left."""
+
+    def standing(self) -> str:
+        """`t` is the time in which `r` units come back: a client that spreads what it has
+        left over `t` keeps to the rate (section 8.5), and at `r=0` it is `Retry-After`."""
+        if len(self.left) == 1:
+            (name, per_s), left = self.limits[0], self.left[0]
+            return f'"{name}";r={left};t={self._window_s(left, per_s)}'
+        return ", ".join(
+            f'"{name}";r={left};t={self._window_s(left, per_s)}'
+            for (name, per_s), left in zip(self.limits, self.left, strict=True)
+        )
+
+    def _window_s(self, left: int, per_s: float) -> int:
+        if left:
+            return int(left / per_s) + 1
+        return int(self.wait_s or 1 / per_s) + 1
+
+    @property
+    def retry_after_s(self) -> int:
+        """Whole seconds, never before the end of any `t` (section 6)."""
+        return int(self.wait_s) + 1
+
+
 class Clock(Protocol):
     def now(self) -> float:
         """Seconds since the epoch; may jump."""

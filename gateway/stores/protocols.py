@@ -109,9 +109,18 @@ class Spend:
     burst: int
     """Units that a full bucket holds."""
     least: int = 1
-    """Fewer than this are a refusal; 0 takes what there is; below 0 gives units back."""
+    """Fewer than this are a refusal."""
     most: int = 1
-    """Units to take ahead, beyond `least`, as far as the others' share of what is left allows."""
+    """Units to take ahead, `least` included, as far as a fair part of what is left allows."""
+    owed: int = 0
+    """Units that were spent unasked: charged first, room or not.  Below 0: given back."""
+
+
+@dataclass(slots=True)
+class Grant:
+    units: int
+    left: int
+    """Whole units that remain in the bucket."""
 
 
 class Counters(Protocol):
@@ -119,10 +128,10 @@ class Counters(Protocol):
 
     async def spend(
         self, groups: Sequence[Sequence[Spend]], sharers: int
-    ) -> list[list[int] | float]:
-        """For each group, in order: the units granted for each Spend, or the seconds to wait.
+    ) -> list[list[Grant] | float]:
+        """For each group, in order: a Grant for each Spend, or the seconds to wait.
 
-        A group is charged whole or not at all; the groups are judged one after the other,
-        in one round trip.  `sharers` is how many workers are live: what is taken ahead is
-        at most that part of what is left.  Raises StoreUnavailable, within 250 ms.
+        A group is charged whole or not at all, but for what is owed; the groups are judged
+        one after the other, in one round trip.  `sharers` is how many workers are live: what
+        is taken ahead is at most that part of what is left.  Raises StoreUnavailable.
         """
