@@ -1,0 +1,5 @@
+"""CEL conditions.  (First slice.)"""
+
+
+class Condition:
+    """Placeholder until the next commit."""

@@ -1,0 +1,309 @@
+"""Routes, and the trie that finds the one for a call.
+
+A path is matched by specificity, never by the order of the file: host first, then segment
+by segment from the left (literal over typed over plain over the rest) with backtracking,
+and the method last.  So a route that is known for a path answers 405 for other methods,
+and a less specific route never takes them over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.access.paths import canonical, encoded
+from gateway.access.policies import Policy, ResourceField
+from gateway.access.upstreams import Cors, Limit, SecurityHeaders, Upstream
+from gateway.model import Call, CredentialKind, Place, Reason
+
+OWN_DOCUMENTS = frozenset(("jwks.json", "oauth-authorization-server", "oauth-protected-resource"))
+"""The documents below `/.well-known/` that the gateway answers itself, on every host."""
+
+_INT = re.compile(r"[0-9]+\Z", re.ASCII)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+
+
+class Auth(StrEnum):
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    PUBLIC = "public"
+
+
+class Kind(StrEnum):
+    """What a pattern's segment takes."""
+
+    LITERAL = "literal"
+    INT = "int"
+    UUID = "uuid"
+    PLAIN = "plain"
+    REST = "path"
+
+
+@dataclass(frozen=True, slots=True)
+class PatternSegment:
+    kind: Kind
+    text: str
+    """The literal, decoded; or the parameter's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What becomes of the path before it is sent: whole segments, never text."""
+
+    strip_segments: int = 0
+    add_prefix: str = ""
+    """Begins with `/`, does not end with it; empty adds nothing."""
+    template: tuple[PatternSegment, ...] = ()
+    """The whole path anew, each parameter encoded as one segment; empty: keep the path."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    id: str
+    host: str | None
+    pattern: str
+    segments: tuple[PatternSegment, ...]
+    methods: tuple[str, ...] = ()
+    """Upper case; empty is any method."""
+    auth: Auth = Auth.REQUIRED
+    accept: frozenset[CredentialKind] = frozenset(CredentialKind)
+    policy: Policy | None = None
+    action: str = ""
+    resource: tuple[ResourceField, ...] = ()
+    upstream: Upstream | None = None
+    """None only for a route that answers by itself."""
+    rewrite: Rewrite | None = None
+    max_body_bytes: int = 10 * 1024 * 1024
+    limits: tuple[Limit, ...] = ()
+    cors: Cors | None = None
+    security_headers: SecurityHeaders | None = None
+    forward_authorization: bool = False
+    allow_encoded_slash: bool = False
+    reads_body: bool = False
+    """The policy reads the JSON body: the door hands it over in `Call.body`."""
+    explain_role: str | None = None
+    """Who of the signed-in sees the explanation of a refusal (`errors: explain`)."""
+    place: Place = Place("", 0)
+    param_names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = tuple(s.text for s in self.segments if s.kind is not Kind.LITERAL)
+        object.__setattr__(self, "param_names", names)
+
+    def upstream_target(self, call: Call, params: Mapping[str, str]) -> str | Reason:
+        """The request target for the upstream: path and query.
+
+        Without a rewrite these are the client's own bytes.  A rewritten path is held to the
+        rules of any other: AMBIGUOUS_PATH when it could be read in two ways.
+        """
+        path = call.path
+        if self.rewrite is not None:
+            path = self._rewritten(self.rewrite, path, params)
+            read = canonical(path)
+            if isinstance(read, Reason):
+                return Reason.AMBIGUOUS_PATH
+            if read.encoded_slash and not self.allow_encoded_slash:
+                return Reason.AMBIGUOUS_PATH
+        return f"{path}?{call.query}" if call.query else path
+
+    def _rewritten(self, rewrite: Rewrite, path: str, params: Mapping[str, str]) -> str:
+        if rewrite.template:
+            parts = []
+            for part in rewrite.template:
+                if part.kind is Kind.LITERAL:
+                    parts.append(encoded(part.text))
+                elif part.kind is Kind.REST:
+                    parts += [encoded(piece) for piece in params[part.text].split("/")]
+                else:
+                    parts.append(encoded(params[part.text]))
+            return "/" + "/".join(parts)
+        # A raw segment holds no raw slash, so the raw pieces are the decoded segments.
+        kept = path[1:].split("/", rewrite.strip_segments)[rewrite.strip_segments :]
+        rest = "/" + kept[0] if kept else ""
+        return (rewrite.add_prefix + rest) or "/"
+
+
+@dataclass(slots=True)
+class Match:
+    route: Route
+    params: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No route: ROUTE_UNKNOWN, or METHOD_NOT_ALLOWED with the methods that `Allow` lists."""
+
+    reason: Reason
+    allow: tuple[str, ...] = ()
+
+
+_UNKNOWN = Miss(Reason.ROUTE_UNKNOWN)
+
+
+class _Leaf:
+    """The routes of one pattern, by method."""
+
+    __slots__ = ("any", "by_method", "miss")
+
+    def __init__(self) -> None:
+        self.by_method: dict[str, Route] = {}
+        self.any: Route | None = None
+        self.miss = _UNKNOWN
+
+    def routes(self) -> list[Route]:
+        found = list(dict.fromkeys(self.by_method.values()))
+        return found if self.any is None else [*found, self.any]
+
+    def insert(self, route: Route) -> Route | None:
+        if self.any is not None:
+            return self.any
+        if not route.methods:
+            if self.by_method:
+                return next(iter(self.by_method.values()))
+            self.any = route
+            return None
+        for method in route.methods:
+            if method in self.by_method:
+                return self.by_method[method]
+        self.by_method.update(dict.fromkeys(route.methods, route))
+        allow = set(self.by_method)
+        if "GET" in allow:
+            allow.add("HEAD")
+        self.miss = Miss(Reason.METHOD_NOT_ALLOWED, tuple(sorted(allow)))
+        return None
+
+
+class _Node:
+    __slots__ = ("leaf", "literals", "number", "plain", "rest", "uuid")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.number: _Node | None = None
+        self.uuid: _Node | None = None
+        self.plain: _Node | None = None
+        self.rest: _Leaf | None = None
+        self.leaf: _Leaf | None = None
+
+    def child(self, segment: PatternSegment) -> _Node:
+        if segment.kind is Kind.LITERAL:
+            return self.literals.setdefault(segment.text, _Node())
+        if segment.kind is Kind.INT:
+            self.number = self.number or _Node()
+            return self.number
+        if segment.kind is Kind.UUID:
+            self.uuid = self.uuid or _Node()
+            return self.uuid
+        self.plain = self.plain or _Node()
+        return self.plain
+
+
+class RouteTable:
+    """All routes of one snapshot.  Built at load by `insert`, then only read."""
+
+    def __init__(self, routes: Iterable[Route] = ()) -> None:
+        self._any_host = _Node()
+        self._hosts: dict[str, _Node] = {}
+        self._by_id: dict[str, Route] = {}
+        for route in routes:
+            self.insert(route)
+
+    def __iter__(self) -> Iterable[Route]:  # type: ignore[misc]
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, route_id: str) -> Route | None:
+        return self._by_id.get(route_id)
+
+    def insert(self, route: Route) -> Route | None:
+        """None, or the route that could match the same request with equal specificity."""
+        node = self._any_host
+        if route.host is not None:
+            node = self._hosts.setdefault(route.host, _Node())
+        leaf: _Leaf | None = None
+        for segment in route.segments:
+            if segment.kind is Kind.REST:
+                node.rest = leaf = node.rest or _Leaf()
+                break
+            node = node.child(segment)
+        else:
+            node.leaf = leaf = node.leaf or _Leaf()
+        rival = leaf.insert(route)
+        if rival is None:
+            self._by_id[route.id] = route
+        return rival
+
+    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
+        """The one route for this call.  `segments` are canonical, `host` is as in `Call`."""
+        if is_own(segments):
+            return _UNKNOWN
+        leaf, values = self._leaf(host, segments)
+        if leaf is None:
+            return _UNKNOWN
+        route = leaf.by_method.get(method) or leaf.any
+        if route is None:
+            # GET admits HEAD (RFC 9110 section 9.3.2).
+            route = leaf.by_method.get("GET") if method == "HEAD" else None
+            if route is None:
+                return leaf.miss
+        return Match(route, dict(zip(route.param_names, values, strict=True)))
+
+    def candidates(self, host: str, segments: tuple[str, ...]) -> list[Route]:
+        """Every route of the pattern that the path chose, whatever its method."""
+        leaf, _ = self._leaf(host, segments)
+        return [] if leaf is None else leaf.routes()
+
+    def _leaf(self, host: str, segments: tuple[str, ...]) -> tuple[_Leaf | None, list[str]]:
+        values: list[str] = []
+        node = self._hosts.get(host)
+        if node is not None:
+            leaf = _walk(node, segments, 0, len(segments), values)
+            if leaf is not None:
+                return leaf, values
+        return _walk(self._any_host, segments, 0, len(segments), values), values
+
+
+def is_own(segments: tuple[str, ...]) -> bool:
+    """Whether the path is one that the gateway answers itself, on every host."""
+    first = segments[0]
+    if first == "auth":
+        return True
+    return first == ".well-known" and len(segments) == 2 and segments[1] in OWN_DOCUMENTS
+
+
+def _walk(
+    node: _Node, segments: tuple[str, ...], at: int, count: int, values: list[str]
+) -> _Leaf | None:
+    """The leaf below `node` for `segments[at:]`, its parameters appended to `values`.
+
+    Each node of the trie is tried at most once for a path, so a hostile path costs no more
+    than the table is large, and no deeper than its longest pattern.
+    """
+    if at == count:
+        return node.leaf
+    segment = segments[at]
+    child = node.literals.get(segment)
+    if child is not None:
+        leaf = _walk(child, segments, at + 1, count, values)
+        if leaf is not None:
+            return leaf
+    if not segment:
+        return None
+    for child in (
+        node.number if node.number is not None and _INT.match(segment) else None,
+        node.uuid if node.uuid is not None and _UUID.match(segment) else None,
+        node.plain,
+    ):
+        if child is not None:
+            values.append(segment)
+            leaf = _walk(child, segments, at + 1, count, values)
+            if leaf is not None:
+                return leaf
+            values.pop()
+    if node.rest is not None:
+        values.append("/".join(segments[at:]))
+        return node.rest
+    return None

@@ -1,0 +1,176 @@
+"""What a route may name besides a policy: upstreams, limits, CORS, response headers.
+
+All of it is built at reload and shared by every request.  These are specifications only:
+the pools, counters and breakers that live by them stand in `edge` and `worker`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from gateway.model import Place
+
+if TYPE_CHECKING:
+    from gateway.access.conditions import Condition
+
+
+class Balance(StrEnum):
+    ROUND_ROBIN = "round_robin"
+    LEAST_REQUESTS = "least_requests"
+
+
+class Scope(StrEnum):
+    """Who counts (DESIGN, law 8): each worker alone, each within its share, or all as one."""
+
+    LOCAL = "local"
+    LEASED = "leased"
+    SHARED = "shared"
+
+
+class LimitKey(StrEnum):
+    """Whose calls are counted together."""
+
+    USER = "user"
+    """By subject; by address where nobody is signed in."""
+    ADDRESS = "address"
+    CLIENT = "client"
+    """By OAuth client; by address where there is none."""
+    ROLE = "role"
+    """By the set of roles; by address where nobody is signed in."""
+    ROUTE = "route"
+    """All callers of the route together."""
+    GLOBAL = "global"
+    """All callers of every route that names the limit together."""
+    EXPRESSION = "expression"
+    """By what `Limit.expression` gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`quota` calls in `window_s` seconds, at most `burst` of them at once (GCRA)."""
+
+    name: str
+    key: LimitKey
+    quota: int
+    window_s: float
+    burst: int
+    scope: Scope = Scope.LEASED
+    route_id: str = ""
+    """The route it counts for, where `key` is ROUTE; else empty."""
+    expression: Condition | None = None
+    place: Place = Place("", 0)
+
+    @property
+    def per_s(self) -> float:
+        """Calls a second, in the long run."""
+        return self.quota / self.window_s
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """What `RateLimit` and `RateLimit-Policy` say of one limit after a call was counted."""
+
+    limit: Limit
+    remaining: int
+    """Calls that would be admitted now, in one burst."""
+    reset_s: float
+    """Seconds until the whole burst is there again."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTarget:
+    """One address of an upstream: TCP (`host`, `port`) or a unix socket (`socket_path`)."""
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+    socket_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Active probes: out of rotation after `fall` failures, back after `rise` successes."""
+
+    path: str
+    every_s: float = 5.0
+    fall: int = 3
+    rise: int = 2
+    timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """`attempts` counts all tries.  `connect` is a failure to connect, `statuses` are answers."""
+
+    attempts: int = 1
+    connect: bool = False
+    statuses: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Opens for `open_s` after `failures` in `window_s`."""
+
+    failures: int
+    window_s: float
+    open_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    name: str
+    targets: tuple[UpstreamTarget, ...]
+    balance: Balance = Balance.ROUND_ROBIN
+    timeout_connect_s: float = 1.0
+    timeout_response_s: float = 30.0
+    timeout_idle_s: float = 60.0
+    health: Health | None = None
+    retry: Retry = Retry()
+    breaker: Breaker | None = None
+    assertion_audience: str | None = None
+    host: str | None = None
+    """The `Host` to send; None sends the client's."""
+    pool_idle_s: float = 4.0
+    max_connections: int = 0
+    """To each target, by each worker; 0 is without a limit."""
+    queue: int = 0
+    """Calls that may wait for a connection once `max_connections` are in use."""
+    place: Place = Place("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    name: str
+    origins: frozenset[str]
+    """`scheme://host[:port]`, lower case, or `*` alone (never with credentials)."""
+    credentials: bool = False
+    methods: tuple[str, ...] = ()
+    """Empty: the methods of the route."""
+    headers: tuple[str, ...] = ()
+    expose: tuple[str, ...] = ()
+    max_age_s: int = 600
+    place: Place = Place("", 0)
+
+    def admits(self, origin: str) -> bool:
+        return origin in self.origins or "*" in self.origins
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityHeaders:
+    """Added to answers on which the upstream set no field of that name."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+    hsts: str | None = None
+    """The value of `Strict-Transport-Security`; sent on https only."""
+
+
+STANDARD_SECURITY_HEADERS = SecurityHeaders(
+    fields=(
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "strict-origin-when-cross-origin"),
+    ),
+    hsts="max-age=31536000; includeSubDomains",
+)
