@@ -169,6 +169,10 @@ class Place:
         return f"{self.file}:{self.line}"
 
 
+NOWHERE = Place("", 0)
+"""The place of what no file says: built in, or made by a test."""
+
+
 class ChangeKind(StrEnum):
     """What a change speaks of; `Change.target` names it."""
 

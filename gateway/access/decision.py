@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.access.policies import Shadowed
 from gateway.access.routes import Route
-from gateway.access.upstreams import Limit, LimitState
-from gateway.model import Call, CredentialKind, Place, Principal, Reason
+from gateway.access.upstreams import Limit
+from gateway.model import Call, CredentialKind, LimitState, Place, Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.access.snapshot import Snapshot
@@ -29,12 +29,10 @@ class Limiter(Protocol):
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
-        states: list[LimitState],
-    ) -> float:
-        """Seconds to wait, or 0.0 once every limit was charged by one.
+    ) -> LimitState:
+        """Where the caller stands; `wait_s` is 0.0 once every limit was charged by one.
 
-        All are asked before any is charged.  One `LimitState` a limit is appended to
-        `states` where `RateLimit` headers can be told from it.
+        All are asked before any is charged.  `limits` is never empty.
         """
 
 
@@ -69,7 +67,8 @@ class Decision:
     """Path and query to send to the upstream, after the route's rewrite."""
     headers: tuple[tuple[str, str], ...] = ()
     """Fields that the deciding rule adds for the upstream."""
-    limits: list[LimitState] = field(default_factory=list)
+    limit: LimitState | None = None
+    """Where the caller stands; None where no limit was asked."""
     shadowed: tuple[Shadowed, ...] = ()
     """What rules in shadow would have decided otherwise."""
     max_age_s: int | None = None

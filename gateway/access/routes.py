@@ -9,14 +9,14 @@ and a less specific route never takes them over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.access.paths import canonical, encoded
 from gateway.access.policies import Policy, ResourceField
 from gateway.access.upstreams import Cors, Limit, SecurityHeaders, Upstream
-from gateway.model import Call, CredentialKind, Place, Reason
+from gateway.model import NOWHERE, Call, CredentialKind, Place, Reason
 
 OWN_DOCUMENTS = frozenset(("jwks.json", "oauth-authorization-server", "oauth-protected-resource"))
 """The documents below `/.well-known/` that the gateway answers itself, on every host."""
@@ -85,7 +85,7 @@ class Route:
     """The policy reads the JSON body: the door hands it over in `Call.body`."""
     explain_role: str | None = None
     """Who of the signed-in sees the explanation of a refusal (`errors: explain`)."""
-    place: Place = Place("", 0)
+    place: Place = NOWHERE
     param_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -209,7 +209,7 @@ class RouteTable:
         for route in routes:
             self.insert(route)
 
-    def __iter__(self) -> Iterable[Route]:  # type: ignore[misc]
+    def __iter__(self) -> Iterator[Route]:
         return iter(self._by_id.values())
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from gateway.model import Place
+from gateway.model import NOWHERE, Place
 
 if TYPE_CHECKING:
     from gateway.access.conditions import Condition
@@ -49,34 +49,18 @@ class LimitKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`quota` calls in `window_s` seconds, at most `burst` of them at once (GCRA)."""
+    """`per_s` calls a second in the long run, at most `burst` of them at once (GCRA)."""
 
     name: str
     key: LimitKey
-    quota: int
-    window_s: float
+    per_s: float
     burst: int
     scope: Scope = Scope.LEASED
+    place: Place = NOWHERE
     route_id: str = ""
     """The route it counts for, where `key` is ROUTE; else empty."""
     expression: Condition | None = None
-    place: Place = Place("", 0)
-
-    @property
-    def per_s(self) -> float:
-        """Calls a second, in the long run."""
-        return self.quota / self.window_s
-
-
-@dataclass(frozen=True, slots=True)
-class LimitState:
-    """What `RateLimit` and `RateLimit-Policy` say of one limit after a call was counted."""
-
-    limit: Limit
-    remaining: int
-    """Calls that would be admitted now, in one burst."""
-    reset_s: float
-    """Seconds until the whole burst is there again."""
+    """What gives the key, where `key` is EXPRESSION."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +122,7 @@ class Upstream:
     """To each target, by each worker; 0 is without a limit."""
     queue: int = 0
     """Calls that may wait for a connection once `max_connections` are in use."""
-    place: Place = Place("", 0)
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +136,7 @@ class Cors:
     headers: tuple[str, ...] = ()
     expose: tuple[str, ...] = ()
     max_age_s: int = 600
-    place: Place = Place("", 0)
+    place: Place = NOWHERE
 
     def admits(self, origin: str) -> bool:
         return origin in self.origins or "*" in self.origins
