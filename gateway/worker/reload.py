@@ -1,0 +1,286 @@
+"""The running configuration: watched, compiled whole, swapped in one assignment (law 5).
+
+A file that is wrong changes nothing: what runs goes on, each problem is logged with its file
+and line, and `stale` is true until the files are good again.  The last good texts rest in the
+data folder, so that a worker that starts while the files are wrong has them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+import watchfiles
+
+from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+
+log = structlog.get_logger(__name__)
+
+SETTLE_S = 0.05
+"""Files that did not change for so long are taken as completely written."""
+SETTLE_S_MS = int(SETTLE_S * 1000)
+LOOK_EVERY_MS = 400
+"""How often the files are looked at without an event: a folder that was swapped as a whole (a
+symlink on the way) or a file system without events tells the watcher nothing."""
+LOGGED_PROBLEMS = 50
+
+Signature = tuple[tuple[str, int, int, int], ...]
+
+
+class ConfigurationWrong(Exception):
+    """There is no configuration to run: the files are wrong and nothing good was kept."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the configuration is written."""
+
+    routes: Path
+    policies: Path
+
+    def listed(self) -> list[Path]:
+        """Every `*.yaml` below the policy folder but the tests, in the order of their names;
+        the folder may be missing.  Links are followed: a mounted ConfigMap is made of them."""
+        found = []
+        for folder, below, names in os.walk(self.policies, followlinks=True):
+            # `..2026_01_01` and `..data` of a ConfigMap hold the same files once more.
+            below[:] = [name for name in below if not name.startswith(".") and name != "tests"]
+            found += [
+                Path(folder, name)
+                for name in names
+                if name.endswith(".yaml") and not name.startswith(".")
+            ]
+        return sorted(found)
+
+    def signature(self) -> Signature:
+        """What differs when a file was written, replaced, added or taken away."""
+        found = []
+        for path in (self.routes, *self.listed()):
+            try:
+                seen = path.stat()
+                found.append((str(path), seen.st_ino, seen.st_mtime_ns, seen.st_size))
+            except OSError:
+                found.append((str(path), 0, 0, -1))
+        return tuple(found)
+
+
+def read_sources(routes: Path, policies: Path) -> Sources | list[Problem]:
+    """The texts of all files, or what kept them from being read."""
+    problems: list[Problem] = []
+
+    def text(path: Path) -> tuple[str, str]:
+        try:
+            return (str(path), path.read_text("utf-8"))
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            problems.append(Problem(str(path), line, 1, "is not UTF-8"))
+        except OSError as error:
+            problems.append(Problem(str(path), 1, 1, f"cannot be read: {error.strerror}"))
+        return (str(path), "")
+
+    sources = Sources(
+        routes=text(routes),
+        policies=tuple(text(path) for path in Files(routes, policies).listed()),
+        policies_root=str(policies),
+    )
+    return problems or sources
+
+
+@dataclass(slots=True)
+class LastGood:
+    """The texts that last compiled, in one file of the data folder."""
+
+    folder: Path
+
+    def read(self, files: Files) -> Sources | None:
+        """What was kept of these very files; None where nothing (readable) was."""
+        try:
+            held = json.loads((self.folder / "configuration.json").read_bytes())
+            if held["of"] != _identity(files):
+                return None
+            name, text = held["routes"]
+            return Sources(
+                routes=(name, text),
+                policies=tuple((name, text) for name, text in held["policies"]),
+                policies_root=str(files.policies),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep(self, files: Files, sources: Sources) -> None:
+        """Replaces what was kept.  A full disk loses only this copy, never what runs."""
+        held = {
+            "of": _identity(files),
+            "routes": sources.routes,
+            "policies": sources.policies,
+        }
+        aside = None
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            descriptor, aside = tempfile.mkstemp(dir=self.folder)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(held, file)
+            os.replace(aside, self.folder / "configuration.json")
+        except OSError as error:
+            log.warning("last-good-not-kept", error=error.strerror)
+            if aside is not None and os.path.exists(aside):
+                os.unlink(aside)
+
+
+@dataclass(slots=True)
+class Configuration:
+    """What runs now.  `snapshot` is replaced, never changed: a request keeps the one it began
+    with."""
+
+    files: Files
+    kept: LastGood
+    problems: list[Problem] = field(default_factory=list)
+    """What is wrong with the files now; empty when they are what runs."""
+    on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
+    _snapshot: Snapshot | None = None
+    _signature: Signature = ()
+    _asked: asyncio.Event | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        if self._snapshot is None:
+            raise ConfigurationWrong(self.problems)
+        return self._snapshot
+
+    @property
+    def stale(self) -> bool:
+        return bool(self.problems)
+
+    def load(self) -> None:
+        """At a start, before anything is served.
+
+        Takes the files; where they are wrong, the last good ones; where nothing was kept, what
+        this process inherited.  Raises ConfigurationWrong when there is none of the three.
+        """
+        signature = self.files.signature()
+        if self._snapshot is not None and signature == self._signature and not self.problems:
+            return
+        self._signature = signature
+        sources = read_sources(self.files.routes, self.files.policies)
+        built = sources if isinstance(sources, list) else _compile(sources)
+        if isinstance(built, Snapshot):
+            assert isinstance(sources, Sources)
+            self._take(built, sources)
+            return
+        self._refuse(built)
+        good = self.kept.read(self.files)
+        if good is not None:
+            old = _compile(good)
+            if isinstance(old, Snapshot):
+                self._snapshot = old
+                log.warning("last-good-configuration-taken", version=old.version)
+        if self._snapshot is None:
+            raise ConfigurationWrong(self.problems)
+
+    async def reload(self) -> bool:
+        """Reads, compiles and swaps; whether the files are what runs now."""
+        sources = await self._settled()
+        if isinstance(sources, list):
+            self._refuse(sources)
+            return False
+        # In a thread, with the collector off: walking 10,000 new routes in the midst of
+        # compiling them would stall the loop for 0.2 s.
+        built = await asyncio.to_thread(_compile, sources)
+        if isinstance(built, list):
+            self._refuse(built)
+            return False
+        self._take(built, sources)
+        return True
+
+    async def watch(self) -> None:
+        """Reloads within a second of every edit, for as long as the worker lives."""
+        self._asked = asyncio.Event()
+        async for _ in self._moments():
+            forced = self._asked.is_set()
+            self._asked.clear()
+            if forced or self.files.signature() != self._signature:
+                await self.reload()
+
+    def ask(self) -> None:
+        """SIGHUP: read the files again though nothing seems to have changed."""
+        if self._asked is not None:
+            self._asked.set()
+
+    async def _moments(self) -> AsyncIterator[None]:
+        """Whenever it may be worth to look."""
+        while True:
+            folders = {self.files.routes.parent, self.files.policies}
+            present = [folder for folder in folders if folder.is_dir()]
+            try:
+                async for _ in watchfiles.awatch(
+                    *present,
+                    recursive=False,
+                    step=SETTLE_S_MS,
+                    debounce=200,
+                    rust_timeout=LOOK_EVERY_MS,
+                    yield_on_timeout=True,
+                    watch_filter=None,
+                ):
+                    yield
+                    if [folder for folder in folders if folder.is_dir()] != present:
+                        break
+            except (OSError, RuntimeError) as error:
+                # No watches left, or a folder went away: looking goes on without events.
+                log.debug("watch-failed", error=str(error))
+            await asyncio.sleep(LOOK_EVERY_MS / 1000)
+            yield
+
+    async def _settled(self) -> Sources | list[Problem]:
+        """The texts, read while nobody wrote to them."""
+        signature = self.files.signature()
+        while True:
+            await asyncio.sleep(SETTLE_S)
+            now = self.files.signature()
+            if now == signature:
+                sources = read_sources(self.files.routes, self.files.policies)
+                if self.files.signature() == signature:
+                    self._signature = signature
+                    return sources
+            signature = now
+
+    def _take(self, snapshot: Snapshot, sources: Sources) -> None:
+        old = self._snapshot
+        self.problems = []
+        self._snapshot = snapshot
+        # What stays until the next reload need not be walked by every collection.
+        gc.freeze()
+        if old is None or old.version != snapshot.version:
+            self.kept.keep(self.files, sources)
+            log.info("configuration-loaded", version=snapshot.version)
+        for tell in self.on_change:
+            tell(snapshot)
+
+    def _refuse(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        running = self._snapshot.version if self._snapshot is not None else None
+        log.error("reload-rejected", running=running, problems=len(problems))
+        for problem in problems[:LOGGED_PROBLEMS]:
+            log.error("configuration-problem", problem=str(problem))
+
+
+def _compile(sources: Sources) -> Snapshot | list[Problem]:
+    gc.disable()
+    try:
+        return compile_snapshot(sources)
+    finally:
+        gc.enable()
+
+
+def _identity(files: Files) -> list[str]:
+    return [str(files.routes.absolute()), str(files.policies.absolute())]
