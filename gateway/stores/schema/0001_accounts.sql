@@ -71,7 +71,9 @@ CREATE INDEX changes_by_time ON changes (created_at);
 
 CREATE INDEX changes_unpublished ON changes (created_at) WHERE published = 0;
 
--- next (in the JWKS, signs nothing) -> active -> retiring (verifies) -> gone.
+-- next (in the JWKS, signs nothing) -> active -> retiring (verifies) -> gone; an imported
+-- public key is `verifying`.  announced_at: when every live worker had confirmed the key;
+-- gone_at: when it went, or a retiring one will go.
 CREATE TABLE signing_keys (
     kid TEXT PRIMARY KEY,
     alg TEXT NOT NULL,
@@ -80,12 +82,15 @@ CREATE TABLE signing_keys (
     sealed_private TEXT,
     imported SMALLINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
+    announced_at BIGINT,
     activated_at BIGINT,
     retired_at BIGINT,
     gone_at BIGINT
 );
 
 CREATE UNIQUE INDEX one_active_key ON signing_keys (state) WHERE state = 'active';
+
+CREATE UNIQUE INDEX one_next_key ON signing_keys (state) WHERE state = 'next';
 
 CREATE TABLE mail_tokens (
     hash TEXT PRIMARY KEY,
