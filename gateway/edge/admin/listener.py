@@ -1,0 +1,210 @@
+"""What the admin listener answers.
+
+`/healthz`, `/readyz` and `/metrics` are for probes and scrapers.  `/admin` shows more, so it
+asks for a token, and is not served at all where others than this machine could reach it.
+Everything checks `Host` first: a page of another site that points its own name at 127.0.0.1
+must not read any of it (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from gateway.edge.responses import OWN_HEADERS, problem
+from gateway.metrics import CONTENT_TYPE, exposition
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.worker.peers import Told
+
+ADMIN_ROLE = "admin"
+
+
+class Workers(Protocol):
+    async def gather(self) -> list[Told]:
+        """What every live worker tells of itself, this one first."""
+
+
+class Outbox(Protocol):
+    async def mails(self) -> Sequence[Mapping[str, Any]]:
+        """The mails that were not sent but kept, the newest first."""
+
+
+class Who(Protocol):
+    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+        """As `access.decision.Identifier`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminOptions:
+    hosts: frozenset[str]
+    """Names beside localhost and the loopback addresses by which the listener may be called."""
+    local_token: str
+    page: bool
+    """Whether `/admin` is served: only on loopback."""
+
+
+class AdminListener:
+    def __init__(
+        self, options: AdminOptions, workers: Workers, who: Who, outbox: Outbox | None = None
+    ) -> None:
+        self._options = options
+        self._workers = workers
+        self._who = who
+        self._outbox = outbox
+        self._page = files("gateway.edge.admin").joinpath("page.html").read_text("utf-8")
+        self._open: dict[str, Callable[[], Awaitable[web.Response]]] = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+        }
+        self._guarded: dict[str, Callable[[], Awaitable[web.Response]]] = {
+            "/admin/api/state": self._state,
+            "/admin/api/outbox": self._mails,
+        }
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        request_id = secrets.token_hex(16)
+        if not self._host_admitted(request):
+            return _refused(Reason.HOST_MISMATCH, request_id, 403)
+        known = path in self._open or (
+            self._options.page and (path in ("/admin", "/admin/") or path in self._guarded)
+        )
+        if not known:
+            return problem(Reason.ROUTE_UNKNOWN, request_id=request_id)
+        if request.method not in ("GET", "HEAD"):
+            return problem(Reason.METHOD_NOT_ALLOWED, request_id=request_id, allow=("GET", "HEAD"))
+        if path in self._open:
+            return await self._open[path]()
+        if _foreign(request):
+            return problem(Reason.CROSS_ORIGIN, request_id=request_id)
+        if path in self._guarded:
+            refused = await self._judge(request)
+            if refused is not None:
+                return problem(refused, request_id=request_id)
+            return await self._guarded[path]()
+        return self._shell()
+
+    def _host_admitted(self, request: web.BaseRequest) -> bool:
+        named = request.headers.getall("Host", [])
+        if len(named) != 1:
+            return False
+        host = named[0].lower()
+        host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if host == "localhost" or host in self._options.hosts:
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    async def _judge(self, request: web.BaseRequest) -> Reason | None:
+        """None for whoever shows the local token, or an access token with the admin role."""
+        fields = request.headers.getall("Authorization", [])
+        if not fields:
+            return Reason.NO_CREDENTIAL
+        scheme, _, token = fields[0].partition(" ")
+        if len(fields) != 1 or scheme.lower() != "bearer":
+            return Reason.TOKEN_MALFORMED
+        token = token.strip()
+        if hmac.compare_digest(
+            token.encode("utf-8", "surrogateescape"), self._options.local_token.encode()
+        ):
+            return None
+        call = Call(
+            method="GET",
+            host="localhost",
+            path="/admin",
+            segments=("admin",),
+            query="",
+            headers=(),
+            client_ip="127.0.0.1",
+            scheme="http",
+            credential=Credential(CredentialKind.BEARER, token),
+        )
+        found = await self._who.identify(call, frozenset({CredentialKind.BEARER}))
+        if isinstance(found, Reason):
+            return found
+        return None if ADMIN_ROLE in found.role_set else Reason.NO_RULE
+
+    async def _healthz(self) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _readyz(self) -> web.Response:
+        """200 when every worker can decide; what each depends on, and what it runs."""
+        told = await self._workers.gather()
+        workers = [
+            {key: one[key] for key in ("worker", "ready", "configuration", "dependencies")}
+            for one in told
+        ]
+        ready = all(worker["ready"] for worker in workers)
+        return _json({"ready": ready, "workers": workers}, status=200 if ready else 503)
+
+    async def _metrics(self) -> web.Response:
+        told = await self._workers.gather()
+        body = exposition([one["metrics"] for one in told])
+        return web.Response(body=body, headers={**OWN_HEADERS, "Content-Type": CONTENT_TYPE})
+
+    async def _state(self) -> web.Response:
+        told = await self._workers.gather()
+        hidden = ("metrics",)
+        return _json(
+            {"workers": [{k: v for k, v in one.items() if k not in hidden} for one in told]}
+        )
+
+    async def _mails(self) -> web.Response:
+        if self._outbox is None:
+            return _json({"mails": []})
+        return _json({"mails": [dict(mail) for mail in await self._outbox.mails()]})
+
+    def _shell(self) -> web.Response:
+        """The page without any data: its script asks for those with the token."""
+        nonce = secrets.token_urlsafe(16)
+        policy = (
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        return web.Response(
+            body=self._page.replace("NONCE", nonce).encode(),
+            headers={
+                **OWN_HEADERS,
+                "Content-Type": "text/html; charset=utf-8",
+                "Content-Security-Policy": policy,
+                "Cross-Origin-Opener-Policy": "same-origin",
+            },
+        )
+
+
+def _foreign(request: web.BaseRequest) -> bool:
+    """Whether a page of another origin sends this."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return True
+    origin = request.headers.get("Origin")
+    host = request.headers.get("Host", "")
+    return origin is not None and origin not in (f"http://{host}", f"https://{host}")
+
+
+def _json(document: Mapping[str, Any], status: int = 200) -> web.Response:
+    return web.Response(
+        status=status,
+        body=json.dumps(document, indent=2, default=str).encode() + b"\n",
+        headers={**OWN_HEADERS, "Content-Type": "application/json"},
+    )
+
+
+def _refused(reason: Reason, request_id: str, status: int) -> web.Response:
+    """The table's answer with another status: contract 6 gives 403 to a foreign `Host`."""
+    answer = problem(reason, request_id=request_id)
+    document = json.loads(bytes(answer.body or b"{}"))  # type: ignore[arg-type]
+    document["status"] = status
+    answer.set_status(status)
+    answer.body = json.dumps(document).encode()
+    return answer

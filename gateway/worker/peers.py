@@ -1,0 +1,102 @@
+"""Several workers, one answer: each worker tells the others what it knows of itself.
+
+A worker listens on a unix socket (0600) in the data folder, named by its process id.  Whoever
+connects is sent one JSON document and the connection is closed: nothing is read, so there is
+nothing to parse.  The worker that is asked for `/metrics`, `/readyz` or the admin page
+gathers from all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+ANSWER_WITHIN_S = 1.0
+# sun_path holds 108 bytes with the final NUL (unix(7)).
+_LONGEST_PATH_BYTES = 107
+
+Told = Mapping[str, Any]
+
+
+class Peers:
+    def __init__(self, folder: Path, tell: Callable[[], Told]) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._own = f"{os.getpid()}.sock"
+        self._server: asyncio.AbstractServer | None = None
+        self._descriptor: int | None = None
+
+    async def start(self) -> None:
+        """Raises OSError where the folder cannot hold a socket."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
+        path = self._path(self._own)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        self._server = await asyncio.start_unix_server(self._answer, sock=listener)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            with contextlib.suppress(OSError):
+                os.unlink(self._path(self._own))
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    async def gather(self) -> list[Told]:
+        """What every live worker tells, this one first.  A worker that does not answer within
+        a second is left out; the socket of a dead one is taken away."""
+        try:
+            others = [n for n in os.listdir(self._folder) if n.endswith(".sock") and n != self._own]
+        except OSError:
+            others = []
+        told = await asyncio.gather(*(self._ask(name) for name in sorted(others)))
+        return [self._tell(), *(answer for answer in told if answer is not None)]
+
+    async def _ask(self, name: str) -> Told | None:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                reader, writer = await asyncio.open_unix_connection(self._path(name))
+                try:
+                    answer = json.loads(await reader.read())
+                finally:
+                    writer.close()
+        except (ConnectionRefusedError, FileNotFoundError):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path(name))
+            return None
+        except (OSError, ValueError, TimeoutError) as error:
+            log.warning("worker-silent", worker=name, error=type(error).__name__)
+            return None
+        return answer if isinstance(answer, dict) else None
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        try:
+            writer.write(json.dumps(self._tell()).encode())
+            await asyncio.wait_for(writer.drain(), ANSWER_WITHIN_S)
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            writer.close()
+
+    def _path(self, name: str) -> str:
+        path = str(self._folder / name)
+        if len(os.fsencode(path)) > _LONGEST_PATH_BYTES and self._descriptor is not None:
+            return f"/proc/self/fd/{self._descriptor}/{name}"
+        return path
