@@ -1,0 +1,237 @@
+"""`gateway keys list|rotate|import|reseal|secret`, and what `gateway revoke key` does."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from gateway.cli.opening import House, run
+from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
+from gateway.folder import DataFolder
+from gateway.identity.jwk import KeyRefused
+from gateway.identity.rotation import (
+    Imported,
+    KeyKeeper,
+    KeyRow,
+    NotYet,
+    Revoked,
+    Rotated,
+    WrongSecret,
+    reseal,
+)
+from gateway.identity.sealing import SECRET_BYTES, Sealer
+from gateway.settings import SettingsError, load
+
+T = TypeVar("T")
+
+_PENDING = "kept, but not yet confirmed by every worker; it goes on by itself"
+
+
+def register(app: typer.Typer) -> None:
+    keys = typer.Typer(no_args_is_help=True, help="Signing keys: what signs and verifies tokens.")
+    keys.command("list")(show)
+    keys.command("rotate")(rotate)
+    keys.command("import")(bring_in)
+    keys.command("reseal")(reseal_all)
+    keys.command("secret")(secret)
+    app.add_typer(keys, name="keys")
+
+
+def show(as_json: AsJson = False) -> None:
+    """List the signing keys and what each does now."""
+
+    async def work(house: House) -> list[KeyRow]:
+        return await _keeper(house).listing()
+
+    rows = [asdict(row) for row in _run(work)]
+    if not as_json:
+        for row in rows:
+            for name in ("created_at", "activated_at", "retired_at", "gone_at", "usable_at"):
+                row[name] = when(row[name])
+            row["usable_at"] = row["usable_at"] or ("unconfirmed" if row["state"] == "next" else "")
+    columns = ["kid", "alg", "state", "imported", "created_at", "usable_at", "gone_at"]
+    table(rows, columns, as_json=as_json)
+
+
+def rotate(
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the next key may sign, then rotate.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let the next key sign.  The old one verifies until its last token has expired.
+
+    A next key may sign once everybody who keeps the JWKS must have asked again, 330 s after
+    every worker knew it; before that the answer is no (exit 1).
+    """
+
+    async def work(house: House) -> Rotated | NotYet:
+        keeper = _keeper(house)
+        outcome = await keeper.rotate()
+        while wait and isinstance(outcome, NotYet) and outcome.wait_s is not None:
+            remark(f"the next key may sign in {outcome.wait_s} s")
+            await asyncio.sleep(outcome.wait_s + 1)
+            outcome = await keeper.rotate()
+        return outcome
+
+    outcome = _run(work)
+    if isinstance(outcome, NotYet):
+        if outcome.wait_s is None:
+            raise Stop(
+                "the next key could not be announced to every worker; nothing was changed",
+                ExitCode.UNREACHABLE,
+            )
+        raise Stop(
+            f"the next key may sign in {outcome.wait_s} s, when nobody can still hold a JWKS"
+            " without it (`--wait` waits; `gateway revoke key` does not)"
+        )
+    record({"active": outcome.active, "retiring": outcome.retiring}, as_json=as_json)
+    _confirmed(outcome.confirmed)
+
+
+def bring_in(
+    pem: Annotated[Path, typer.Argument(help="A PEM file; `-` reads standard input.")],
+    verify_only: Annotated[
+        bool,
+        typer.Option("--verify-only", help="Keep the public half alone: it never signs here."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring in a key made elsewhere; prints its kid.
+
+    With its private half it becomes the next key, which `gateway keys rotate` lets sign.
+    """
+    content = _content(pem)
+
+    async def work(house: House) -> Imported:
+        keeper = _keeper(house)
+        await keeper.ensure()
+        return await keeper.bring_in(content, verify_only=verify_only)
+
+    try:
+        outcome = _run(work)
+    except KeyRefused as refused:
+        raise Stop(str(refused)) from refused
+    if outcome.warning:
+        remark(f"warning: {outcome.warning}")
+    if as_json:
+        data({"kid": outcome.kid, "state": outcome.state, "warning": outcome.warning})
+    else:
+        say(outcome.kid)
+    _confirmed(outcome.confirmed)
+
+
+def reseal_all(
+    new_secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--new-secret-file",
+            help="Holds the new secret; `-` reads standard input.  Not given where the data"
+            " folder keeps the secret: a new one is then made and kept there.",
+        ),
+    ] = None,
+) -> None:
+    """Seal the private keys under a new secret, all of them or none.
+
+    Running gateways must be started anew with it: until then they verify and sign, but make
+    no new key.
+    """
+    given = None if new_secret_file is None else _secret_of(_content(new_secret_file).decode())
+
+    async def work(house: House) -> int:
+        kept_here = house.settings.key_secret is None
+        if given is None and not kept_here:
+            raise Stop("GATEWAY_KEY_SECRET is set: give --new-secret-file", ExitCode.USAGE)
+        aside = _set_aside(house.folder, given) if kept_here else None
+        new = _secret_of(aside.read_text()) if aside else given
+        assert new is not None
+        count = await reseal(house.database, Sealer(house.key_secret), Sealer(new))
+        if aside is not None:
+            os.replace(aside, house.folder.path / "key-secret")
+            remark("the data folder keeps the new secret")
+        else:
+            remark("GATEWAY_KEY_SECRET must now be the new secret")
+        if house.running:
+            remark("restart the running gateways")
+        return count
+
+    count = _run(work)
+    say(f"{count} private {'key' if count == 1 else 'keys'} resealed")
+
+
+def secret() -> None:
+    """Print a new secret for GATEWAY_KEY_SECRET: 32 random bytes in base64."""
+    say(base64.b64encode(os.urandom(SECRET_BYTES)).decode())
+
+
+async def revoke_key(house: House, kid: str) -> Revoked:
+    """What `gateway revoke key KID` does.  Stop(1) for an unknown kid; the caller reports
+    `confirmed`: False is exit 3."""
+    outcome = await _keeper(house).revoke(kid)
+    if outcome is None:
+        raise Stop("there is no key with this kid; `gateway keys list` shows them")
+    return outcome
+
+
+def _keeper(house: House) -> KeyKeeper:
+    return KeyKeeper(
+        house.database,
+        Sealer(house.key_secret),
+        house.announcer,
+        alg=house.settings.signing_alg,
+        max_token_life_s=house.settings.max_token_life_s,
+    )
+
+
+def _run(work: Callable[[House], Awaitable[T]]) -> T:
+    try:
+        return run(work)
+    except WrongSecret as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
+
+
+def _confirmed(confirmed: bool) -> None:
+    if not confirmed:
+        raise Stop(_PENDING, ExitCode.UNREACHABLE)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise Stop(f"{path}: {error.strerror}", ExitCode.USAGE) from error
+
+
+def _secret_of(text: str) -> bytes:
+    """Judged as the setting would be."""
+    try:
+        found = load({"GATEWAY_KEY_SECRET": text.strip()}, env_file=None).key_secret_bytes()
+    except SettingsError as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
+    if found is None:
+        raise Stop("the new secret is empty", ExitCode.USAGE)
+    return found
+
+
+def _set_aside(folder: DataFolder, given: bytes | None) -> Path:
+    """The new secret, on the disk before SQL needs it: were this process killed between the
+    two, the next `reseal` finds it here and ends what was begun."""
+    path = folder.path / "key-secret.new"
+    if path.exists():
+        remark("going on with the new secret of a `reseal` that was not finished")
+        return path
+    text = base64.b64encode(given or os.urandom(SECRET_BYTES)) + b"\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return path
