@@ -1,0 +1,44 @@
+# `make` lists the targets.  Each of them first builds what it needs (see bootstrap.sh): nothing
+# but Python >= 3.11 and a package index has to be there, and the system's Python stays as it is.
+# Recipes run in the plain sh; `make -s` hides nothing that matters.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run test lint bench docs audit clean
+
+PY := .venv/bin/python
+UV := ./bootstrap.sh uv
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup:  ## build .venv and nothing else
+	@./bootstrap.sh sync
+
+setup-dev:
+	@./bootstrap.sh sync dev
+
+run: setup  ## the gateway on http://127.0.0.1:8080 with a demo backend, and lines to try
+	@exec .venv/bin/gateway dev $(ARGS)
+
+test: setup-dev  ## the whole suite, against a real PostgreSQL and a real Valkey
+	@$(PY) -m pytest -n auto --cov --cov-report=term $(ARGS)
+
+lint: setup-dev  ## ruff and mypy --strict
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+bench: setup-dev  ## the gateway beside its peers, with ratios
+	@$(PY) -m bench $(ARGS)
+
+docs: setup-dev  ## write the generated pages anew and check every link
+	@$(PY) -m docs.build
+
+audit: setup-dev  ## known vulnerabilities of the dependencies, and bandit on the code
+	@$(UV) export --quiet --frozen --no-dev --no-emit-project --format requirements-txt \
+		--output-file .tools/requirements.txt >/dev/null
+	@$(UV) tool run --from pip-audit pip-audit --disable-pip --require-hashes --requirement .tools/requirements.txt
+	@$(UV) tool run --from bandit bandit --quiet --recursive gateway --severity-level medium
+
+clean:  ## take away what was built (never .gateway/, which holds data)
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
