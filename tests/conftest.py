@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+pytest_plugins = ["tests.fixtures_stores"]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_of_the_developer() -> None:

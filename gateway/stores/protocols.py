@@ -64,6 +64,10 @@ class Database(Protocol):
     def reading(self) -> AbstractAsyncContextManager[Transaction]:
         """For statements that only read: takes no write lock."""
 
+    def migrating(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that one process of the installation holds at a time, with `wait_s`
+        for the others and for each statement; only `stores.migrations` needs it."""
+
     async def close(self) -> None: ...
 
 

@@ -1,0 +1,318 @@
+"""PostgreSQL through aiopg, with its traps closed.
+
+- aiopg runs in autocommit: BEGIN and COMMIT are written here.
+- A server-side cancel or a statement time-out comes out of aiopg as `CancelledError`, with
+  a traceback in the log: `_Session` raises the query's own error instead.
+- A cancelled caller leaves the query running on the server: the connection is thrown
+  away, and `statement_timeout` ends the query.
+- Settings are `SET LOCAL` and locks `pg_advisory_xact_lock`, so that PgBouncer may pool by
+  transaction.  libpq resolves names synchronously, so they are resolved here first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import aiopg
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+
+from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
+
+ANSWER_WITHIN_S = 2.0
+STATEMENT_WITHIN_MS = 1500
+ROWS_A_MESSAGE = 500
+_MIGRATING_LOCK = 0x6175746867617465  # "authgate"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresOptions:
+    url: str
+    pool_size: int = 10
+
+
+class PostgresDatabase:
+    """Meets `protocols.Database`."""
+
+    dialect = "postgresql"
+
+    def __init__(self, options: PostgresOptions) -> None:
+        self._pool = _Pool(options)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with self._begun("BEGIN", STATEMENT_WITHIN_MS) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        async with self._begun(begin, STATEMENT_WITHIN_MS) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def migrating(self, wait_s: float) -> AsyncIterator[Transaction]:
+        async with self._begun("BEGIN", round(wait_s * 1000)) as transaction:
+            await transaction.all(f"SELECT pg_advisory_xact_lock({_MIGRATING_LOCK})")
+            yield transaction
+
+    async def close(self) -> None:
+        self._pool.close()
+
+    @asynccontextmanager
+    async def _begun(self, begin: str, within_ms: int) -> AsyncIterator[PostgresTransaction]:
+        within_s = within_ms / 1000 + 0.5
+        opening = (
+            f"{begin}; SET LOCAL statement_timeout = {within_ms};"
+            f" SET LOCAL idle_in_transaction_session_timeout = {max(within_ms, 10_000)}"
+        )
+        session = await self._pool.take(opening)
+        transaction = PostgresTransaction(session, within_s)
+        clean = False
+        try:
+            yield transaction
+            await transaction.command("COMMIT")
+            clean = True
+        except (asyncio.CancelledError, StoreUnavailable):
+            raise
+        except Exception:
+            # The statement's own error, or the caller's: the session is good once rolled back.
+            with suppress(StoreUnavailable):
+                await transaction.command("ROLLBACK")
+                clean = True
+            raise
+        finally:
+            self._pool.give(session, clean=clean)
+
+
+class PostgresTransaction:
+    """Meets `protocols.Transaction`."""
+
+    def __init__(self, session: aiopg.Connection, within_s: float) -> None:
+        self._session = session
+        self._within_s = within_s
+
+    async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
+        cursor = await self._ask(sql, parameters)
+        if cursor.description is None:
+            return []
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+    async def one(self, sql: str, /, **parameters: Any) -> Row | None:
+        rows = await self.all(sql, **parameters)
+        return rows[0] if rows else None
+
+    async def run(self, sql: str, /, **parameters: Any) -> int:
+        return max((await self._ask(sql, parameters)).rowcount, 0)
+
+    async def many(self, sql: str, rows: Sequence[Mapping[str, Any]], /) -> None:
+        # executemany does not exist in asynchronous mode; joined statements are one round trip.
+        text = _to_pyformat(sql)
+        for start in range(0, len(rows), ROWS_A_MESSAGE):
+            with self._session.raw.cursor() as cursor:
+                parts = [cursor.mogrify(text, row) for row in rows[start : start + ROWS_A_MESSAGE]]
+            await self.command(b";".join(parts))
+
+    async def now(self) -> float:
+        row = await self.one("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
+        return float(row["now"]) if row else 0.0
+
+    async def command(self, sql: str | bytes) -> None:
+        await _asked(self._session, sql, None, self._within_s)
+
+    async def _ask(self, sql: str, parameters: Mapping[str, Any]) -> _Answer:
+        # Without parameters psycopg2 interpolates nothing: a `%` is then a `%`.
+        text = _to_pyformat(sql) if parameters else sql
+        return await _asked(self._session, text, parameters or None, self._within_s)
+
+
+class _Session(aiopg.Connection):
+    """An aiopg connection that reports a cancelled query as the error it is."""
+
+    async def _poll(self, waiter: asyncio.Future[None], timeout: float) -> None:
+        self._ready(self._weakref)
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except (asyncio.CancelledError, TimeoutError):
+            self._close()
+            raise
+        finally:
+            self._waiter = None
+
+
+class _Pool:
+    """At most `pool_size` sessions; the one used last is used next.
+
+    A session goes back only after a COMMIT or ROLLBACK that was answered.  One that the
+    server closed while it rested is found at its next BEGIN, before anything was done with
+    it: all that rest are then thrown away and a new one is opened, once.
+    """
+
+    def __init__(self, options: PostgresOptions) -> None:
+        self._options = options
+        self._room = asyncio.Semaphore(options.pool_size)
+        self._free: list[aiopg.Connection] = []
+        self._closed = False
+
+    async def take(self, opening: str) -> aiopg.Connection:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                await self._room.acquire()
+                try:
+                    return await self._begun(opening)
+                except BaseException:
+                    self._room.release()
+                    raise
+        except TimeoutError as error:
+            raise StoreUnavailable("sql", "no answer in time") from error
+
+    def give(self, session: aiopg.Connection, *, clean: bool) -> None:
+        if clean and not self._closed and not session.closed:
+            self._free.append(session)
+        else:
+            session.close()
+        self._room.release()
+
+    def close(self) -> None:
+        self._closed = True
+        while self._free:
+            self._free.pop().close()
+
+    async def _begun(self, opening: str) -> aiopg.Connection:
+        while self._free:
+            session = self._free.pop()
+            try:
+                if not session.closed:
+                    await _asked(session, opening, None, ANSWER_WITHIN_S)
+                    return session
+            except StoreUnavailable:
+                session.close()
+                while self._free:
+                    self._free.pop().close()
+            except BaseException:
+                session.close()
+                raise
+        session = await _connected(self._options.url)
+        try:
+            await _asked(session, opening, None, ANSWER_WITHIN_S)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+
+async def _connected(url: str) -> aiopg.Connection:
+    try:
+        parameters: dict[str, Any] = psycopg2.extensions.parse_dsn(url)
+        parameters = await _resolved(parameters)
+        parameters.setdefault("application_name", "authgate")
+        session = _Session(
+            None,
+            ANSWER_WITHIN_S,
+            enable_json=False,
+            enable_hstore=False,
+            enable_uuid=False,
+            **parameters,
+        )
+        return await session
+    except (psycopg2.Error, OSError) as error:
+        raise StoreUnavailable("sql", "cannot connect") from error
+
+
+async def _resolved(parameters: dict[str, Any]) -> dict[str, Any]:
+    """`hostaddr` beside `host`, so that libpq does not block the loop on a name server."""
+    hosts = parameters.get("host")
+    if not hosts or "hostaddr" in parameters or any(h.startswith("/") for h in hosts.split(",")):
+        return parameters
+    loop = asyncio.get_running_loop()
+    names: list[str] = []
+    addresses: list[str] = []
+    for name in hosts.split(","):
+        found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        # One address each: libpq pairs the two lists, and tries them in order.
+        names.append(name)
+        addresses.append(str(found[0][4][0]))
+    return {**parameters, "host": ",".join(names), "hostaddr": ",".join(addresses)}
+
+
+async def _asked(
+    session: aiopg.Connection,
+    sql: str | bytes,
+    parameters: Mapping[str, Any] | None,
+    within_s: float,
+) -> _Answer:
+    try:
+        async with session.cursor(timeout=within_s) as cursor:
+            await cursor.execute(sql, parameters)  # type: ignore[arg-type]
+            return _Answer(cursor.raw)
+    except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
+        raise Conflict(error.diag.constraint_name or "") from error
+    except psycopg2.Error as error:
+        if _is_defect(error):
+            raise
+        raise StoreUnavailable("sql", type(error).__name__) from error
+    except TimeoutError as error:
+        raise StoreUnavailable("sql", "no answer in time") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled us: it was the query (an aiopg that has its own way again).
+        raise StoreUnavailable("sql", "the query was cancelled") from error
+
+
+class _Answer:
+    """What a closed cursor held."""
+
+    __slots__ = ("_rows", "description", "rowcount")
+
+    def __init__(self, cursor: Any) -> None:
+        self.description = cursor.description
+        self.rowcount: int = cursor.rowcount
+        self._rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._rows
+
+
+def _is_defect(error: psycopg2.Error) -> bool:
+    """Whether the statement itself is wrong, rather than its surroundings.
+
+    Class 25006 is a server that became a standby: reconnecting finds the new primary.
+    """
+    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+        return False
+    return isinstance(
+        error,
+        (
+            psycopg2.ProgrammingError,
+            psycopg2.DataError,
+            psycopg2.IntegrityError,
+            psycopg2.NotSupportedError,
+            psycopg2.InternalError,
+        ),
+    )
+
+
+_TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|::|:([A-Za-z_][A-Za-z0-9_]*)|%")
+
+
+@lru_cache(maxsize=1024)
+def _to_pyformat(sql: str) -> str:
+    """`:name` as psycopg2 wants it, `%(name)s`; texts, casts and comments stay."""
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[1]:
+            return f"%({match[1]})s"
+        return match[0].replace("%", "%%")
+
+    return _TOKEN.sub(replaced, sql)

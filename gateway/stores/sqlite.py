@@ -1,0 +1,218 @@
+"""SQLite as the SQL store: one writer, two readers, and no acknowledged write lost.
+
+`synchronous = FULL` with a write-ahead log: a COMMIT has reached the disk before it
+answers, so that kill -9 (or the power) takes back nothing that a caller was told.  Every
+statement runs in the connection's own thread, in order: what a cancelled caller left
+behind is finished and rolled back before the connection serves the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from gateway.model import Clock
+from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
+
+ANSWER_WITHIN_S = 2.0
+BUSY_WAIT_S = 1.5
+"""How long SQLite itself waits for another process's write lock."""
+READERS = 2
+
+_CONFLICTS = {
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
+}
+
+
+class SqliteDatabase:
+    """Meets `protocols.Database`.  The file is made at the first use, readable by its owner."""
+
+    dialect = "sqlite"
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._writer = _Line(path, 1, reading=False)
+        self._readers = _Line(path, READERS, reading=True)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with self._held(self._writer, "BEGIN IMMEDIATE", ANSWER_WITHIN_S) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        async with self._held(self._readers, "BEGIN", ANSWER_WITHIN_S) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def migrating(self, wait_s: float) -> AsyncIterator[Transaction]:
+        async with self._held(self._writer, "BEGIN IMMEDIATE", wait_s) as transaction:
+            yield transaction
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._readers.close()
+
+    @asynccontextmanager
+    async def _held(
+        self, line: _Line, begin: str, wait_s: float
+    ) -> AsyncIterator[SqliteTransaction]:
+        connection = await line.take(wait_s)
+        try:
+            await _begin(connection, begin, wait_s)
+            yield SqliteTransaction(connection, self._clock)
+            with translated():
+                await connection.commit()
+        except BaseException:
+            # The rollback stands in the queue behind whatever was cancelled half-way.
+            await asyncio.shield(_roll_back(connection))
+            raise
+        finally:
+            line.give(connection)
+
+
+class SqliteTransaction:
+    """Meets `protocols.Transaction`."""
+
+    def __init__(self, connection: aiosqlite.Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
+        with translated():
+            rows: Any = await self._connection.execute_fetchall(sql, parameters)
+            return list(rows)
+
+    async def one(self, sql: str, /, **parameters: Any) -> Row | None:
+        rows = await self.all(sql, **parameters)
+        return rows[0] if rows else None
+
+    async def run(self, sql: str, /, **parameters: Any) -> int:
+        with translated():
+            cursor = await self._connection.execute(sql, parameters)
+            changed = cursor.rowcount
+            await cursor.close()
+            return max(changed, 0)
+
+    async def many(self, sql: str, rows: Sequence[Mapping[str, Any]], /) -> None:
+        if rows:
+            with translated():
+                cursor = await self._connection.executemany(sql, rows)
+                await cursor.close()
+
+    async def now(self) -> float:
+        # The store lives on this machine: its clock is the machine's.
+        return self._clock.now()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what sqlite3 raises into what the rooms know; a wrong statement stays a defect."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode in _CONFLICTS:
+            raise Conflict(error.sqlite_errorname) from error
+        raise
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            raise
+        raise StoreUnavailable("sql", getattr(error, "sqlite_errorname", "")) from error
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable("sql", "the database file is damaged") from error
+    except ValueError as error:
+        # aiosqlite, of a connection that was closed under its caller.
+        raise StoreUnavailable("sql", "closed") from error
+
+
+class _Line:
+    """Connections of one kind, opened as they are needed, handed out one to a caller."""
+
+    def __init__(self, path: Path, size: int, *, reading: bool) -> None:
+        self._path = path
+        self._reading = reading
+        self._room = asyncio.Semaphore(size)
+        self._free: list[aiosqlite.Connection] = []
+        self._opened: list[aiosqlite.Connection] = []
+
+    async def take(self, wait_s: float) -> aiosqlite.Connection:
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._room.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable("sql", "busy") from error
+        try:
+            return self._free.pop() if self._free else await self._open()
+        except BaseException:
+            self._room.release()
+            raise
+
+    def give(self, connection: aiosqlite.Connection) -> None:
+        self._free.append(connection)
+        self._room.release()
+
+    async def close(self) -> None:
+        opened, self._opened, self._free = self._opened, [], []
+        for connection in opened:
+            await connection.close()
+
+    async def _open(self) -> aiosqlite.Connection:
+        _make_private(self._path)
+        opening = aiosqlite.connect(self._path, isolation_level=None, timeout=BUSY_WAIT_S)
+        # A worker that is told to stop does not wait for a thread of ours.
+        opening._thread.daemon = True
+        with translated():
+            connection = await opening
+            connection.row_factory = _as_dict  # type: ignore[assignment]
+            for pragma in (
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                "foreign_keys = ON",
+                *(["query_only = ON"] if self._reading else []),
+            ):
+                await connection.execute_fetchall(f"PRAGMA {pragma}")
+        self._opened.append(connection)
+        return connection
+
+
+async def _begin(connection: aiosqlite.Connection, begin: str, wait_s: float) -> None:
+    """SQLite waits up to BUSY_WAIT_S for another process; longer waits are asked for again."""
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            with translated():
+                await connection.execute_fetchall(begin)
+            return
+        except StoreUnavailable:
+            if asyncio.get_running_loop().time() + BUSY_WAIT_S > deadline:
+                raise
+
+
+async def _roll_back(connection: aiosqlite.Connection) -> None:
+    with translated():
+        await connection.rollback()
+
+
+def _as_dict(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> dict[str, Any]:
+    return {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
+
+
+def _make_private(path: Path) -> None:
+    """An owner-only file; its `-wal` and `-shm` take their modes from it."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreUnavailable("sql", f"{path}: {error.strerror}") from error

@@ -1,0 +1,114 @@
+"""Fixtures: both SQL stores, a Valkey, and servers of a test's own to be broken."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+
+from gateway.stores.migrations import upgrade
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Database
+from tests import servers
+from tests.servers import PostgresServer, ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def server_urls() -> servers.Urls:
+    return servers.shared()
+
+
+@pytest.fixture(scope="session")
+def postgres_database_url(server_urls: servers.Urls) -> str:
+    """A database of this process's own on the suite's server."""
+    name = f"t_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{secrets.token_hex(4)}"
+    with closing(psycopg2.connect(server_urls.postgres)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+    return urlunsplit(urlsplit(server_urls.postgres)._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+def postgres_url(postgres_database_url: str) -> Iterator[str]:
+    """A schema of the test's own: empty when it begins, dropped when it ends."""
+    name = f"s_{secrets.token_hex(6)}"
+    with closing(psycopg2.connect(postgres_database_url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE SCHEMA {name}")
+        yield f"{postgres_database_url}?options={quote(f'-csearch_path={name}')}"
+        connection.cursor().execute(f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Runs its test once on each SQL store; nothing is in it yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/gateway.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def empty_database(database_url: str) -> AsyncIterator[Database]:
+    database = open_database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def database(empty_database: Database) -> Database:
+    """Both SQL stores, one after the other, with the schema in place."""
+    await upgrade(empty_database)
+    return empty_database
+
+
+@pytest.fixture
+async def sqlite_database(tmp_path: Path) -> AsyncIterator[Database]:
+    """The quick one, for tests to which the SQL store is a means."""
+    database = open_database(f"sqlite:///{tmp_path}/gateway.db")
+    await upgrade(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def redis_url(server_urls: servers.Urls) -> str:
+    """The suite's Valkey; shared, so that a test uses a prefix of its own and empties nothing."""
+    return server_urls.redis
+
+
+@pytest.fixture
+def key_prefix() -> str:
+    return f"test-{secrets.token_hex(6)}:"
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Callable[..., ValkeyServer]]:
+    """Starts Valkeys that the test may kill, freeze and empty."""
+    started: list[ValkeyServer] = []
+
+    def start(**options: str) -> ValkeyServer:
+        server = ValkeyServer(tmp_path / f"valkey{len(started)}", None, **options)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL that the test may kill and freeze."""
+    with tempfile.TemporaryDirectory(prefix="authgate-postgres-") as folder:
+        # pytest's own folders are closed to the user `nobody`.
+        Path(folder).chmod(0o755)
+        server = PostgresServer(Path(folder) / "server").start()
+        yield server
+        server.kill()
