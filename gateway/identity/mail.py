@@ -1,0 +1,437 @@
+"""Letters on their way: asked for in the caller's transaction, drained by any worker.
+
+Law: what is asked for commits or rolls back with the fact that it tells of, and is then sent
+at least once: a worker that dies, or a mail server that is away, delays a letter and loses
+none.  Whether there is an account behind an address is looked up when the letter is written,
+never when it is asked for, so that asking costs a stranger the same for every address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+from email_validator import EmailNotValidError, validate_email
+
+from gateway.identity.letters import BadLetter, Letter, Letters, Template
+from gateway.identity.mail_tokens import MailToken, Purpose, keep, purge, token_text
+from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
+
+log = structlog.get_logger()
+
+_BATCH = 20
+_AT_ONCE = 4
+_CLAIM_S = 120
+_POLL_S = 2.0
+_GIVE_UP_S = 3 * 86_400
+_KEPT_S = 86_400
+_LONGEST_WAIT_S = 3600
+_PER_HOUR = 5
+"""Letters with a link that one address gets in an hour: nobody's mailbox is filled by a form."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailOptions:
+    sender: str
+    """`name@host`, or `Name <name@host>`."""
+    public_url: str
+    token_key: bytes
+    """`derived_key(secret, KeyPurpose.MAIL_TOKEN)`."""
+    verify_ttl_s: int = 86_400
+    reset_ttl_s: int = 600
+    verify_path: str = "/verify-email"
+    """Where the application takes a link to; the token follows as `#token=…`, which no server
+    log and no `Referer` ever holds."""
+    reset_path: str = "/reset-password"
+
+
+class Delivery(StrEnum):
+    DONE = "done"
+    LATER = "later"
+    REFUSED = "refused"
+    """For good: trying again would be the same (a 5xx of RFC 5321 section 4.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    outcome: Delivery
+    why: str = ""
+    """A code or a constant; never text of the mail server."""
+
+
+class Carrier(Protocol):
+    """Brings one message to a mail server."""
+
+    async def carry(self, message: EmailMessage, sender: str, recipient: str) -> Delivered: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A letter of the outbox, as it will be sent."""
+
+    id: str
+    recipient: str
+    letter: Letter
+    created_at: int
+    attempts: int
+
+
+class Postman:
+    """Takes letters in a transaction, and brings them away outside of it."""
+
+    def __init__(
+        self, database: Database, letters: Letters, options: MailOptions, carrier: Carrier | None
+    ) -> None:
+        self._database = database
+        self._letters = letters
+        self._options = options
+        self._carrier = carrier
+        self._woken = asyncio.Event()
+
+    # What callers ask, in their own transaction.
+
+    async def enqueue(
+        self, tx: Transaction, template: Template, to: str, values: Mapping[str, str]
+    ) -> str:
+        """A letter without a link; its id.  Raises BadLetter at once, not when it is sent."""
+        one_address(to)
+        self._letters.write(template, values)
+        return await self._insert(tx, template, None, "", to, values)
+
+    async def ask(
+        self,
+        tx: Transaction,
+        purpose: Purpose,
+        email_key: str,
+        *,
+        registered: bool = False,
+        password_hash: str | None = None,
+        new_email: str | None = None,
+    ) -> str:
+        """A letter with a link, for whoever has the address then; nothing where nobody has it.
+
+        `registered`: the link was asked for by registering: an account that has confirmed its
+        address already is told so.  `password_hash` becomes the account's when the link is
+        used, so that whoever registered the address first, but does not read its mail, has
+        chosen nobody's password.
+        """
+        template = {
+            Purpose.VERIFY: Template.VERIFY,
+            Purpose.RESET: Template.RESET,
+            Purpose.ADDRESS: Template.ADDRESS_CONFIRM,
+        }[purpose]
+        if new_email is not None:
+            one_address(new_email)
+        fields = {"registered": "1"} if registered else {}
+        return await self._insert(
+            tx, template, purpose, email_key, new_email, fields, password_hash
+        )
+
+    def wake(self) -> None:
+        """The transaction has committed: look now rather than within 2 s."""
+        self._woken.set()
+
+    # What the worker's task does.
+
+    async def run(self) -> None:
+        """Drains until it is cancelled."""
+        purge_due = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            self._woken.clear()
+            drained = 0
+            try:
+                drained = await self.drain()
+                if loop.time() >= purge_due:
+                    await self.purge()
+                    purge_due = loop.time() + 600
+            except StoreUnavailable as error:
+                log.warning("outbox-unreachable", store=error.store)
+            if drained < _BATCH:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), _POLL_S)
+
+    async def drain(self) -> int:
+        """Brings away what is due, at most 20 letters; how many were looked at."""
+        claimed = await self._claim()
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def turn(mail_id: str) -> None:
+            async with turns:
+                await self._bring(mail_id)
+
+        ended = await asyncio.gather(*map(turn, claimed), return_exceptions=True)
+        for failure in ended:
+            if isinstance(failure, BaseException):
+                raise failure
+        return len(claimed)
+
+    async def purge(self) -> None:
+        """Erases letters that ended a day ago, and tokens that have expired."""
+        async with self._database.transaction() as tx:
+            now = int(await tx.now())
+            await tx.run(
+                "DELETE FROM outbox WHERE state <> 'waiting' AND finished_at < :before",
+                before=now - _KEPT_S,
+            )
+            await tx.run(
+                "UPDATE outbox SET state = 'failed', failure = 'too old', finished_at = :now,"
+                " fields = '{}', password_hash = NULL"
+                " WHERE state = 'waiting' AND created_at < :before",
+                now=now,
+                before=now - _GIVE_UP_S,
+            )
+            await purge(tx)
+
+    async def outbox(self, limit: int = 50) -> list[Waiting]:
+        """The newest letters that wait and have been written, links included: for the admin
+        page of `gateway dev`."""
+        async with self._database.reading() as tx:
+            rows = await tx.all(
+                "SELECT o.*, t.expires_at FROM outbox o LEFT JOIN mail_tokens t"
+                " ON t.mail_id = o.id WHERE o.state = 'waiting' AND o.prepared_at IS NOT NULL"
+                " ORDER BY o.created_at DESC, o.id LIMIT :limit",
+                limit=limit,
+            )
+        return [
+            Waiting(
+                id=str(row["id"]),
+                recipient=str(row["recipient"]),
+                letter=self._written(row, int(row["expires_at"] or 0)),
+                created_at=int(row["created_at"]),
+                attempts=int(row["attempts"]),
+            )
+            for row in rows
+        ]
+
+    async def _insert(
+        self,
+        tx: Transaction,
+        template: Template,
+        purpose: Purpose | None,
+        email_key: str,
+        recipient: str | None,
+        fields: Mapping[str, str],
+        password_hash: str | None = None,
+    ) -> str:
+        mail_id = secrets.token_urlsafe(32)
+        await tx.run(
+            "INSERT INTO outbox (id, template, purpose, email_key, recipient, fields,"
+            " password_hash, due_at, created_at) VALUES (:id, :template, :purpose, :email_key,"
+            " :recipient, :fields, :password_hash, :now, :now)",
+            id=mail_id,
+            template=template.value,
+            purpose=purpose.value if purpose else None,
+            email_key=email_key,
+            recipient=recipient,
+            fields=json.dumps(dict(fields)),
+            password_hash=password_hash,
+            now=int(await tx.now()),
+        )
+        return mail_id
+
+    async def _claim(self) -> list[str]:
+        """Ids that no other worker will touch for two minutes."""
+        # Without a mail server a letter is written once and then rests.
+        due = (
+            "state = 'waiting' AND due_at <= :now AND claimed_until <= :now"
+            + ("" if self._carrier else " AND prepared_at IS NULL")
+        )  # fmt: skip
+        async with self._database.reading() as tx:
+            now = int(await tx.now())
+            if await tx.one(f"SELECT id FROM outbox WHERE {due} LIMIT 1", now=now) is None:  # noqa: S608
+                return []
+        async with self._database.transaction() as tx:
+            # The condition stands twice: a worker that waited for another's claim must judge
+            # the row anew, and the inner list is not made again.
+            rows = await tx.all(
+                f"UPDATE outbox SET claimed_until = :until WHERE {due} AND id IN"  # noqa: S608
+                f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT {_BATCH})"
+                " RETURNING id",
+                now=now,
+                until=now + _CLAIM_S,
+            )
+        return [str(row["id"]) for row in rows]
+
+    async def _bring(self, mail_id: str) -> None:
+        async with self._database.transaction() as tx:
+            written = await self._prepare(tx, mail_id)
+        if written is None or self._carrier is None:
+            return
+        try:
+            message = message_of(
+                written.letter, written.id, self._options.sender, written.recipient
+            )
+            delivered = await self._carrier.carry(
+                message, _bare(self._options.sender), written.recipient
+            )
+        except BadLetter:
+            delivered = Delivered(Delivery.REFUSED, "not a recipient")
+        await self._finish(written, delivered)
+
+    async def _prepare(self, tx: Transaction, mail_id: str) -> Waiting | None:
+        """The letter, its link made good; None where there is nothing to send.
+
+        In a transaction of its own: what is sent must be good before it can be read.
+        """
+        row = await tx.one(
+            "UPDATE outbox SET attempts = attempts + 1 WHERE id = :id AND state = 'waiting'"
+            " RETURNING *",
+            id=mail_id,
+        )
+        if row is None:
+            return None
+        expires_at = 0
+        if row["purpose"] is not None:
+            addressed = await self._addressed(tx, row)
+            if addressed is None:
+                # Nothing of a stranger's address is kept.
+                await tx.run("DELETE FROM outbox WHERE id = :id", id=mail_id)
+                return None
+            row, expires_at = addressed
+        await tx.run(
+            "UPDATE outbox SET prepared_at = :now, recipient = :recipient, template = :template,"
+            " purpose = :purpose WHERE id = :id",
+            now=int(await tx.now()),
+            recipient=row["recipient"],
+            template=row["template"],
+            purpose=row["purpose"],
+            id=mail_id,
+        )
+        return Waiting(
+            id=mail_id,
+            recipient=str(row["recipient"]),
+            letter=self._written(row, expires_at),
+            created_at=int(row["created_at"]),
+            attempts=int(row["attempts"]),
+        )
+
+    async def _addressed(self, tx: Transaction, row: Row) -> tuple[Row, int] | None:
+        """The row with its recipient, and the time its link ends, as the account is now."""
+        account = await tx.one(
+            "SELECT id, email, email_verified, disabled FROM accounts WHERE email_key = :key",
+            key=row["email_key"],
+        )
+        if account is None or account["disabled"]:
+            return None
+        if row["prepared_at"] is None and await self._flooded(tx, row):
+            return None
+        purpose = Purpose(row["purpose"])
+        filled = {**row, "recipient": row["recipient"] or account["email"]}
+        if purpose is Purpose.VERIFY and account["email_verified"]:
+            if "registered" not in json.loads(row["fields"]):
+                return None
+            return {**filled, "template": Template.REGISTERED_ALREADY, "purpose": None}, 0
+        ttl_s = self._options.verify_ttl_s
+        if purpose is Purpose.RESET:
+            ttl_s = self._options.reset_ttl_s
+        token = MailToken(
+            account_id=str(account["id"]),
+            purpose=purpose,
+            email_key=str(row["email_key"]),
+            password_hash=row["password_hash"],
+            new_email=row["recipient"] if purpose is Purpose.ADDRESS else None,
+            expires_at=int(await tx.now()) + ttl_s,
+        )
+        await keep(tx, token_text(self._options.token_key, str(row["id"])), str(row["id"]), token)
+        return filled, token.expires_at
+
+    async def _flooded(self, tx: Transaction, row: Row) -> bool:
+        found = await tx.one(
+            "SELECT COUNT(*) AS sent FROM outbox WHERE email_key = :key AND id <> :id"
+            " AND prepared_at > :since AND created_at > :since",
+            key=row["email_key"],
+            id=row["id"],
+            since=int(await tx.now()) - 3600,
+        )
+        return found is not None and int(found["sent"]) >= _PER_HOUR
+
+    def _written(self, row: Row, expires_at: int) -> Letter:
+        values: dict[str, str] = json.loads(str(row["fields"]))
+        values.pop("registered", None)
+        if row["purpose"] is not None:
+            token = token_text(self._options.token_key, str(row["id"]))
+            reset = row["purpose"] == Purpose.RESET
+            path = self._options.reset_path if reset else self._options.verify_path
+            values["token"] = token
+            values["link"] = f"{self._options.public_url}{path}#token={token}"
+            values["expires"] = shown_time(expires_at)
+        return self._letters.write(Template(str(row["template"])), values)
+
+    async def _finish(self, written: Waiting, delivered: Delivered) -> None:
+        async with self._database.transaction() as tx:
+            now = int(await tx.now())
+            state = {Delivery.DONE: "sent", Delivery.REFUSED: "failed"}.get(delivered.outcome)
+            if state is None and now - written.created_at > _GIVE_UP_S:
+                state = "failed"
+            if state is None:
+                wait_s = min(_LONGEST_WAIT_S, 15 * 4 ** min(written.attempts - 1, 5))
+                await tx.run(
+                    "UPDATE outbox SET due_at = :due, claimed_until = 0, failure = :why"
+                    " WHERE id = :id AND state = 'waiting'",
+                    due=now + wait_s,
+                    why=delivered.why,
+                    id=written.id,
+                )
+            else:
+                await tx.run(
+                    "UPDATE outbox SET state = :state, finished_at = :now, failure = :why,"
+                    " fields = '{}', password_hash = NULL WHERE id = :id AND state = 'waiting'",
+                    state=state,
+                    now=now,
+                    why=delivered.why or None,
+                    id=written.id,
+                )
+        if state == "failed":
+            log.warning("mail-refused", mail=written.id[:8], why=delivered.why)
+        elif state is None:
+            log.info("mail-delayed", mail=written.id[:8], why=delivered.why, wait_s=wait_s)
+
+
+def one_address(text: str) -> str:
+    """The address as it goes to a mail server, its host in ASCII.  Raises BadLetter for
+    anything but exactly one address."""
+    try:
+        found = validate_email(text, check_deliverability=False, test_environment=True)
+    except EmailNotValidError as error:
+        raise BadLetter("not one address") from error
+    return found.ascii_email or f"{found.local_part}@{found.ascii_domain}"
+
+
+def message_of(letter: Letter, mail_id: str, sender: str, recipient: str) -> EmailMessage:
+    """RFC 5322 and 2046: the text, then the HTML.  Raises BadLetter."""
+    message = EmailMessage(policy=SMTP)
+    host = _bare(sender).rpartition("@")[2]
+    message["From"] = sender
+    # An address object: text would be parsed, and could come out as two recipients.
+    message["To"] = (Address(addr_spec=one_address(recipient)),)
+    message["Subject"] = letter.subject
+    message["Date"] = datetime.now(UTC)
+    # The same for each try, so that a second copy is known for one.
+    message["Message-ID"] = f"<{mail_id}@{host}>"
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday answers
+    message.set_content(letter.text)
+    if letter.html is not None:
+        message.add_alternative(letter.html, subtype="html")
+    return message
+
+
+def shown_time(seconds: float) -> str:
+    """A time for people in every country."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _bare(sender: str) -> str:
+    """`name@host` of `Name <name@host>`."""
+    return sender.rpartition("<")[2].rstrip(">").strip()
