@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import ceil
 from typing import Any, Protocol
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
@@ -232,14 +233,12 @@ class LimitState:
         )
 
     def _window_s(self, left: int, per_s: float) -> int:
-        if left:
-            return int(left / per_s) + 1
-        return int(self.wait_s or 1 / per_s) + 1
+        return ceil(left / per_s if left else self.wait_s or 1 / per_s)
 
     @property
     def retry_after_s(self) -> int:
         """Whole seconds, never before the end of any `t` (section 6)."""
-        return int(self.wait_s) + 1
+        return ceil(self.wait_s)
 
 
 class Clock(Protocol):

@@ -1,0 +1,315 @@
+"""How many calls a caller may make: GCRA, counted here or shared between workers.
+
+GCRA keeps one number for each key, the moment at which its bucket is full again.  A call
+takes one unit, which moves that moment one interval (1 / rate) on; it may pass while the
+moment is no further away than `burst` intervals.
+
+The scopes are those of law 8.  `local`: this worker counts alone.  `leased` and `shared`:
+see `leases.py`.  Counters outlive a reload as long as the limit's own numbers stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+from gateway.access.upstreams import Limit, LimitKey, Scope
+from gateway.model import Call, Clock, LimitState, Principal
+from gateway.stores.protocols import Counters, Grant, StoreUnavailable
+from gateway.worker.leases import SYNC_S, Office, SharedCounts
+from gateway.worker.recent import RecentKeys
+
+CAPACITY = 100_000
+"""Keys that one limit remembers in one worker: about 20 MB.  When a stranger brings more
+addresses, those that were not used for the longest time are forgotten."""
+
+Key = Callable[[Call, Principal | None], str]
+
+
+class LocalCounts:
+    """The keys of one `local` limit; the value is the moment at which the bucket is full."""
+
+    __slots__ = ("_interval_s", "_keys", "_per_s", "_slack_s")
+
+    def __init__(self, limit: Limit, *, capacity: int = CAPACITY) -> None:
+        self._per_s = limit.per_s
+        self._interval_s = 1 / limit.per_s
+        # A billionth of a second covers the rounding of a clock that counts days.
+        self._slack_s = (limit.burst - 1) * self._interval_s + 1e-9
+        self._keys: RecentKeys[float] = RecentKeys(capacity, limit.burst * self._interval_s)
+
+    def take(self, key: str, now: float) -> float:
+        """Units left after this one; below 0, the seconds to wait."""
+        full_at = self._keys.young.get(key)
+        if full_at is None:
+            full_at = self._keys.recall(key, now) or 0.0
+        backlog_s = full_at - now
+        if backlog_s > self._slack_s:
+            return self._slack_s - backlog_s
+        if backlog_s < 0.0:
+            backlog_s = 0.0
+        self._keys.young[key] = now + backlog_s + self._interval_s
+        return int((self._slack_s - backlog_s) * self._per_s + 1e-6)
+
+    def give_back(self, key: str, now: float) -> None:
+        """A unit was taken for a call that another limit then refused."""
+        full_at = self._keys.recall(key, now)
+        if full_at is not None:
+            self._keys.young[key] = full_at - self._interval_s
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+class _Plan:
+    """The limits of one route, ready to be asked."""
+
+    __slots__ = ("counts", "first", "first_key", "keys", "limits", "named", "policy")
+
+    def __init__(self, limits: Sequence[Limit], counts: list[LocalCounts | SharedCounts]) -> None:
+        self.limits = limits
+        self.counts = counts
+        self.keys = [_key_of(limit) for limit in limits]
+        self.first = counts[0] if len(counts) == 1 else None
+        self.first_key = self.keys[0]
+        self.named = tuple((limit.name, limit.per_s) for limit in limits)
+        # The window is the time in which a bucket fills: q units may come at once, and
+        # q in each w after that.
+        self.policy = ", ".join(
+            f'"{limit.name}";q={limit.burst};w={math.ceil(limit.burst / limit.per_s)}'
+            for limit in limits
+        )
+
+
+class Limits:
+    """Meets `access.decision.Limiter`."""
+
+    def __init__(
+        self, clock: Clock, counters: Counters | None = None, *, capacity: int = CAPACITY
+    ) -> None:
+        self._clock = clock
+        self._steady = clock.steady
+        self._office = Office(counters)
+        self._capacity = capacity
+        self._plans: dict[int, _Plan] = {}
+        self._counts: dict[tuple[object, ...], LocalCounts | SharedCounts] = {}
+
+    @property
+    def workers(self) -> int:
+        """Live workers of all nodes; the replica says how many hold a lease (law 3)."""
+        return self._office.workers
+
+    @workers.setter
+    def workers(self, count: int) -> None:
+        was_alone = self._office.workers <= 1
+        self._office.workers = max(count, 1)
+        if was_alone and count > 1:
+            for counts in self._shared():
+                counts.report_all()
+
+    @property
+    def away(self) -> bool:
+        """Whether the shared buckets could not be asked the last time."""
+        return self._office.away
+
+    async def take(
+        self, limits: Sequence[Limit], call: Call, principal: Principal | None
+    ) -> LimitState:
+        """Charges one unit of each, or none at all and says how long to wait."""
+        # By identity: to hash a Limit costs more than the whole decision.  The plan holds
+        # the sequence, so nothing else can come to live at its address.
+        plan = self._plans.get(id(limits)) or self._plan(limits)
+        now = self._steady()
+        counts = plan.first
+        if counts is None:
+            return await self._take_all(plan, call, principal, now)
+        key = plan.first_key(call, principal)
+        left = counts.take(key, now)
+        if left is None:
+            return await self._ask(plan, [None], [key], now)
+        if left >= 0:
+            return LimitState(0.0, plan.policy, plan.named, (int(left),))
+        return LimitState(-left, plan.policy, plan.named, (0,))
+
+    def adopt(self, limits: Iterable[Limit]) -> None:
+        """After a reload, with every limit that is now in force: forgets the others."""
+        self._plans.clear()
+        wanted = {_identity(limit) for limit in limits}
+        self._counts = {known: c for known, c in self._counts.items() if known in wanted}
+
+    async def _take_all(
+        self, plan: _Plan, call: Call, principal: Principal | None, now: float
+    ) -> LimitState:
+        keys = [key_of(call, principal) for key_of in plan.keys]
+        taken = [counts.take(key, now) for counts, key in zip(plan.counts, keys, strict=True)]
+        if None in taken and all(left is None or left >= 0 for left in taken):
+            return await self._ask(plan, taken, keys, now)
+        return self._settle(plan, taken, keys, now)
+
+    def _settle(
+        self, plan: _Plan, taken: Sequence[float | None], keys: Sequence[str], now: float
+    ) -> LimitState:
+        """Every limit has said what it says: one refusal gives back what the others took."""
+        wait_s = max((-left for left in taken if left is not None and left < 0), default=0.0)
+        left_of = tuple(max(int(left), 0) if left is not None else 0 for left in taken)
+        if wait_s > 0:
+            left_of = self._give_back(plan, taken, keys, now)
+        return LimitState(wait_s, plan.policy, plan.named, left_of)
+
+    def _give_back(
+        self, plan: _Plan, taken: Sequence[float | None], keys: Sequence[str], now: float
+    ) -> tuple[int, ...]:
+        """Undoes what `take` took; what is left of each limit then."""
+        left_of = []
+        for counts, key, left in zip(plan.counts, keys, taken, strict=True):
+            if left is None or left < 0:
+                left_of.append(0)
+            else:
+                counts.give_back(key, now)
+                left_of.append(int(left) + 1)
+        return tuple(left_of)
+
+    async def _ask(
+        self, plan: _Plan, taken: list[float | None], keys: Sequence[str], now: float
+    ) -> LimitState:
+        """Asks the shared buckets for what `take` could not tell: all of them, or none."""
+        asked = [
+            (at, counts)
+            for at, counts in enumerate(plan.counts)
+            if taken[at] is None and isinstance(counts, SharedCounts)
+        ]
+        wanted = [counts.wanted(keys[at], now) for at, counts in asked]
+        asking = self._office.ask(wanted)
+        try:
+            answer = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # The client left; what is granted to it is of use to the next one.
+            asking.add_done_callback(lambda done: _keep(done, asked, keys, now))
+            self._give_back(plan, taken, keys, now)
+            raise
+        except StoreUnavailable:
+            for (at, counts), spend in zip(asked, wanted, strict=True):
+                counts.unsent(keys[at], now, spend)
+                taken[at] = counts.take_share(keys[at], now)
+            return self._settle(plan, taken, keys, now)
+        if isinstance(answer, float):
+            for at, counts in asked:
+                taken[at] = -answer
+                if len(asked) == 1:
+                    counts.refused(keys[at], now, answer)
+        else:
+            for (at, counts), grant in zip(asked, answer, strict=True):
+                taken[at] = counts.granted(keys[at], now, grant)
+        return self._settle(plan, taken, keys, now)
+
+    async def run(self) -> None:
+        """Keeps the leases in step with the shared buckets, until it is cancelled."""
+        while True:
+            await asyncio.sleep(SYNC_S)
+            await self.sync()
+
+    async def sync(self) -> None:
+        """One round of `run`; while Redis is away, only asks whether it is back."""
+        try:
+            if self._office.away:
+                await self._office.spend([])
+            for counts in self._shared():
+                await counts.sync()
+        except StoreUnavailable:
+            return
+
+    def _shared(self) -> list[SharedCounts]:
+        return [counts for counts in self._counts.values() if isinstance(counts, SharedCounts)]
+
+    def _plan(self, limits: Sequence[Limit]) -> _Plan:
+        plan = _Plan(limits, [self._counts_of(limit) for limit in limits])
+        if len(self._plans) >= 20_000:
+            self._plans.clear()
+        self._plans[id(limits)] = plan
+        return plan
+
+    def _counts_of(self, limit: Limit) -> LocalCounts | SharedCounts:
+        identity = _identity(limit)
+        counts = self._counts.get(identity)
+        if counts is None:
+            if limit.scope is Scope.LOCAL:
+                counts = LocalCounts(limit, capacity=self._capacity)
+            else:
+                counts = SharedCounts(limit, self._office, self._clock, capacity=self._capacity)
+            self._counts[identity] = counts
+        return counts
+
+
+def _identity(limit: Limit) -> tuple[object, ...]:
+    return limit.name, limit.route_id, limit.key, limit.per_s, limit.burst, limit.scope
+
+
+def _keep(
+    done: asyncio.Future[list[Grant] | float],
+    asked: Sequence[tuple[int, SharedCounts]],
+    keys: Sequence[str],
+    now: float,
+) -> None:
+    if done.cancelled() or done.exception() is not None:
+        return
+    answer = done.result()
+    if isinstance(answer, list):
+        for (at, counts), grant in zip(asked, answer, strict=True):
+            counts.granted(keys[at], now, grant)
+            counts.give_back(keys[at], now)
+
+
+def _key_of(limit: Limit) -> Key:
+    if limit.key is LimitKey.USER:
+        return _by_user
+    if limit.key is LimitKey.ADDRESS:
+        return _by_address
+    if limit.key is LimitKey.CLIENT:
+        return _by_client
+    if limit.key is LimitKey.ROLE:
+        return _by_roles
+    return _all_together
+
+
+def _by_user(call: Call, principal: Principal | None) -> str:
+    return principal.subject if principal is not None else _anonymous(call)
+
+
+def _by_address(call: Call, principal: Principal | None) -> str:
+    address = call.client_ip
+    return _network(address) if ":" in address else address
+
+
+def _by_client(call: Call, principal: Principal | None) -> str:
+    if principal is None or principal.client_id is None:
+        return _anonymous(call)
+    return principal.client_id
+
+
+def _by_roles(call: Call, principal: Principal | None) -> str:
+    return ",".join(sorted(principal.role_set)) if principal is not None else _anonymous(call)
+
+
+def _all_together(call: Call, principal: Principal | None) -> str:
+    return ""
+
+
+def _anonymous(call: Call) -> str:
+    """The address, marked by a space: no subject, client or role can hold one."""
+    return "address " + _by_address(call, None)
+
+
+@lru_cache(maxsize=8192)
+def _network(address: str) -> str:
+    """An IPv6 address by its /64, which one household or host has whole; an IPv4 address
+    that came as IPv6 is itself."""
+    try:
+        read = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if read.ipv4_mapped is not None:
+        return str(read.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(read) >> 64 << 64))

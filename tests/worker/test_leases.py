@@ -1,0 +1,225 @@
+"""Leased and shared limits, on a real server: several workers are several `Limits`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.access.upstreams import Limit, LimitKey, Scope
+from gateway.model import Call, Principal, SystemClock
+from gateway.stores.counters import RedisCounters
+from gateway.stores.protocols import Spend
+from gateway.worker.limits import Limits
+from tests.servers import ValkeyServer, free_port
+
+CALL = Call("GET", "api.example.com", "/", ("",), "", (), "192.0.2.1", "https")
+
+
+def caller(subject: str) -> Principal:
+    return Principal(subject, (), None, "jti", None, "kid", 1, 2)
+
+
+def limit(
+    *, per_s: float = 1.0, burst: int = 100, scope: Scope = Scope.LEASED, name: str = "calls"
+) -> Limit:
+    return Limit(name, LimitKey.USER, per_s, burst, scope)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """Of this file's own: the tests count its commands and empty it."""
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def redis(server: ValkeyServer) -> AsyncIterator[Redis]:
+    client = Redis.from_url(server.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+def workers(redis: Redis, count: int) -> list[Limits]:
+    made = [Limits(SystemClock(), RedisCounters(redis)) for _ in range(count)]
+    for worker in made:
+        worker.workers = count
+    return made
+
+
+async def passes(worker: Limits, asked: tuple[Limit, ...], who: str = "ada") -> bool:
+    return (await worker.take(asked, CALL, caller(who))).wait_s == 0.0
+
+
+@pytest.mark.parametrize("scope", [Scope.LEASED, Scope.SHARED])
+async def test_four_workers_together_pass_no_more_than_the_burst(
+    redis: Redis, scope: Scope
+) -> None:
+    asked = (limit(per_s=0.001, burst=100, scope=scope),)
+    four = workers(redis, 4)
+    passed = 0
+    for turn in range(400):
+        passed += await passes(four[turn % 4], asked)
+        if turn % 25 == 0:
+            for worker in four:
+                await worker.sync()
+    assert passed == 100
+
+
+async def test_four_workers_at_once_pass_no_more_than_the_burst(redis: Redis) -> None:
+    asked = (limit(per_s=0.001, burst=100),)
+    four = workers(redis, 4)
+    answers = await asyncio.gather(*(passes(four[turn % 4], asked) for turn in range(400)))
+    assert sum(answers) <= 100
+
+
+async def test_one_worker_may_have_the_whole_burst_that_the_others_do_not_want(
+    redis: Redis,
+) -> None:
+    asked = (limit(per_s=0.001, burst=100),)
+    one, *_ = workers(redis, 4)
+    assert sum([await passes(one, asked) for _ in range(150)]) == 100
+
+
+async def test_most_calls_of_a_busy_key_ask_nobody(redis: Redis) -> None:
+    asked = (limit(per_s=0.001, burst=1000),)
+    one, *_ = workers(redis, 2)
+    before = (await redis.info("stats"))["total_commands_processed"]
+    for _ in range(300):
+        await passes(one, asked)
+    after = (await redis.info("stats"))["total_commands_processed"]
+    scripts = (after - before) / 4  # TIME, GET and SET run inside each
+    assert scripts < 30
+
+
+async def test_a_shared_limit_asks_on_every_call(redis: Redis) -> None:
+    asked = (limit(per_s=0.001, burst=1000, scope=Scope.SHARED),)
+    one, *_ = workers(redis, 2)
+    for _ in range(20):
+        await passes(one, asked)
+    answer = await RedisCounters(redis).spend([[Spend("calls:ada", 1000.0, 1000, 0, 0)]], 1)
+    assert isinstance(answer[0], list)
+    assert answer[0][0].left == 980
+
+
+async def test_a_burst_under_four_a_worker_is_shared_of_itself(redis: Redis) -> None:
+    asked = (limit(per_s=0.001, burst=15),)
+    one, *_ = workers(redis, 4)
+    for _ in range(10):
+        await passes(one, asked)
+    answer = await RedisCounters(redis).spend([[Spend("calls:ada", 1000.0, 15, 0, 0)]], 1)
+    assert isinstance(answer[0], list)
+    assert answer[0][0].left == 5
+
+
+async def test_what_a_worker_holds_and_no_longer_uses_goes_back(redis: Redis) -> None:
+    asked = (limit(per_s=0.001, burst=100),)
+    one, other = workers(redis, 2)
+    for _ in range(30):
+        await passes(one, asked)
+    for _ in range(60):
+        await one.sync()
+    assert sum([await passes(other, asked) for _ in range(100)]) == 70
+
+
+async def test_a_refusal_is_remembered_so_that_a_flood_asks_nobody(redis: Redis) -> None:
+    asked = (limit(per_s=0.001, burst=20),)
+    one, *_ = workers(redis, 2)
+    for _ in range(30):
+        await passes(one, asked)
+    before = (await redis.info("stats"))["total_commands_processed"]
+    for _ in range(200):
+        assert not await passes(one, asked)
+    assert (await redis.info("stats"))["total_commands_processed"] - before <= 2
+
+
+async def test_a_group_of_shared_limits_is_charged_whole_or_not_at_all(redis: Redis) -> None:
+    wide = limit(name="wide", per_s=0.001, burst=10, scope=Scope.SHARED)
+    narrow = limit(name="narrow", per_s=0.001, burst=1, scope=Scope.SHARED)
+    one, *_ = workers(redis, 2)
+    both, alone = (wide, narrow), (wide,)
+    assert [await passes(one, both) for _ in range(4)] == [True, False, False, False]
+    assert sum([await passes(one, alone) for _ in range(20)]) == 9
+
+
+async def test_a_shared_refusal_gives_back_what_a_local_limit_took(redis: Redis) -> None:
+    local = limit(name="local", per_s=0.001, burst=3, scope=Scope.LOCAL)
+    shared = limit(name="shared", per_s=0.001, burst=1, scope=Scope.SHARED)
+    one, *_ = workers(redis, 2)
+    both, alone = (local, shared), (local,)
+    for _ in range(5):
+        await passes(one, both)
+    assert sum([await passes(one, alone) for _ in range(5)]) == 2
+
+
+async def test_a_shared_bucket_fills_at_its_rate(redis: Redis) -> None:
+    counters = RedisCounters(redis)
+    taken = await counters.spend([[Spend("k", 3600.0, 10, 10, 10)]], 1)
+    assert isinstance(taken[0], list)
+    assert taken[0][0].left == 0
+    refused = await counters.spend([[Spend("k", 3600.0, 10)]], 1)
+    assert isinstance(refused[0], float)
+    assert 3590 < refused[0] <= 3600
+
+
+async def test_what_is_owed_is_charged_even_where_there_is_no_room(redis: Redis) -> None:
+    counters = RedisCounters(redis)
+    await counters.spend([[Spend("k", 100.0, 10, 8, 8)]], 1)
+    refused = await counters.spend([[Spend("k", 100.0, 10, 1, 1, owed=50)]], 1)
+    assert isinstance(refused[0], float)
+    assert refused[0] <= 100
+
+
+async def test_without_redis_each_worker_spends_its_share_and_no_more(tmp_path: Path) -> None:
+    nobody = Redis(unix_socket_path=str(tmp_path / "nobody"))
+    four = workers(nobody, 4)
+    asked = (limit(per_s=0.001, burst=100),)
+    for worker in four:
+        assert sum([await passes(worker, asked) for _ in range(60)]) == 25
+        assert worker.away
+
+
+async def test_what_was_spent_without_redis_is_reported_when_it_is_back(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path, free_port())
+    client = Redis.from_url(server.url)
+    one, other = workers(client, 2)
+    asked = (limit(per_s=0.001, burst=100),)
+    assert sum([await passes(one, asked) for _ in range(80)]) == 50
+    server.start()
+    try:
+        for _ in range(2):
+            await one.sync()
+            await other.sync()
+        assert not one.away
+        assert sum([await passes(other, asked) for _ in range(200)]) == 50
+    finally:
+        await client.aclose()
+        server.kill()
+
+
+async def test_a_worker_that_was_alone_reports_when_another_joins(redis: Redis) -> None:
+    (one,) = workers(redis, 1)
+    asked = (limit(per_s=0.001, burst=100),)
+    for _ in range(40):
+        await passes(one, asked)
+    one.workers = 2
+    await one.sync()
+    (other,) = workers(redis, 2)[1:]
+    assert sum([await passes(other, asked) for _ in range(200)]) == 60
+
+
+async def test_the_unit_of_a_client_that_left_while_it_was_asked_for_is_not_lost(
+    redis: Redis,
+) -> None:
+    asked = (limit(per_s=0.001, burst=20),)
+    one, *_ = workers(redis, 2)
+    leaving = asyncio.ensure_future(one.take(asked, CALL, caller("ada")))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert isinstance((await asyncio.gather(leaving, return_exceptions=True))[0], BaseException)
+    assert sum([await passes(one, asked) for _ in range(40)]) == 20

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.access.upstreams import Limit, LimitKey, Scope
+from gateway.model import Call, Principal
+from gateway.worker.limits import Limits, LocalCounts
+
+
+class HandClock:
+    """Moves only when told."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def now(self) -> float:
+        return self.at
+
+    def steady(self) -> float:
+        return self.at
+
+
+def call(client_ip: str = "192.0.2.1") -> Call:
+    return Call("GET", "api.example.com", "/", ("",), "", (), client_ip, "https")
+
+
+def caller(subject: str, *roles: str, client_id: str | None = None) -> Principal:
+    return Principal(subject, roles, None, "jti", client_id, "kid", 1, 2)
+
+
+def limit(
+    key: LimitKey = LimitKey.USER, *, name: str = "calls", per_s: float = 1.0, burst: int = 2
+) -> Limit:
+    return Limit(name, key, per_s, burst, Scope.LOCAL)
+
+
+async def passes(
+    limits: Limits, asked: Sequence[Limit], who: Call, principal: Principal | None = None
+) -> bool:
+    return (await limits.take(asked, who, principal)).wait_s == 0.0
+
+
+class ExactBucket:
+    """The same promise in fractions: `burst` tokens, of which `per_s` come back a second."""
+
+    def __init__(self, per_s: Fraction, burst: int, at: Fraction) -> None:
+        self.per_s, self.burst, self.tokens, self.at = per_s, burst, Fraction(burst), at
+
+    def take(self, at: Fraction) -> Fraction:
+        """Seconds to wait; 0 when a token was there and is gone."""
+        self.tokens = min(self.tokens + (at - self.at) * self.per_s, Fraction(self.burst))
+        self.at = at
+        if self.tokens >= 1:
+            self.tokens -= 1
+            return Fraction(0)
+        return (1 - self.tokens) / self.per_s
+
+
+# Powers of two and steps of 1/1024 s are exact in binary: the model and the code can be
+# compared to the last call, with no tolerance that a defect could hide in.
+rates = st.integers(-4, 10).map(lambda exponent: 2.0**exponent)
+steps = st.lists(st.integers(0, 4096), min_size=1, max_size=80)
+
+
+@given(per_s=rates, burst=st.integers(1, 40), gaps=steps)
+def test_every_call_is_judged_as_an_exact_token_bucket_would(
+    per_s: float, burst: int, gaps: list[int]
+) -> None:
+    now = 1000.0
+    counts = LocalCounts(limit(per_s=per_s, burst=burst))
+    exact = ExactBucket(Fraction(per_s), burst, Fraction(now))
+    for gap in gaps:
+        now += gap / 1024
+        left = counts.take("ada", now)
+        wait = exact.take(Fraction(now))
+        if wait:
+            assert left < 0
+            assert abs(-left - float(wait)) < 1e-6
+        else:
+            assert left == int(exact.tokens)
+
+
+@given(per_s=st.floats(0.01, 10_000), burst=st.integers(1, 200), gaps=steps)
+def test_no_rate_lets_more_pass_than_its_burst_and_what_came_back(
+    per_s: float, burst: int, gaps: list[int]
+) -> None:
+    now = start = 5_000_000.0
+    counts = LocalCounts(limit(per_s=per_s, burst=burst))
+    passed = 0
+    for gap in gaps:
+        now += gap / 1024
+        passed += counts.take("ada", now) >= 0
+    assert passed <= burst + (now - start) * per_s + 1e-3
+
+
+@given(per_s=rates, burst=st.integers(1, 20))
+def test_who_waits_as_long_as_told_passes(per_s: float, burst: int) -> None:
+    now = 1000.0
+    counts = LocalCounts(limit(per_s=per_s, burst=burst))
+    while (left := counts.take("ada", now)) >= 0:
+        pass
+    assert counts.take("ada", now - left + 1e-6) >= 0
+
+
+async def test_one_refusing_limit_charges_none_of_the_others() -> None:
+    limits = Limits(HandClock())
+    wide = limit(name="wide", burst=5)
+    narrow = limit(name="narrow", burst=1)
+    both = (wide, narrow)
+    ada = caller("ada")
+    assert await passes(limits, both, call(), ada)
+    for _ in range(10):
+        assert not await passes(limits, both, call(), ada)
+    alone = (wide,)
+    assert [await passes(limits, alone, call(), ada) for _ in range(5)] == [True] * 4 + [False]
+
+
+async def test_the_wait_is_that_of_the_slowest_limit() -> None:
+    limits = Limits(HandClock())
+    both = (limit(name="a", per_s=1, burst=1), limit(name="b", per_s=0.1, burst=1))
+    await limits.take(both, call(), caller("ada"))
+    assert abs((await limits.take(both, call(), caller("ada"))).wait_s - 10) < 1e-6
+
+
+async def test_users_do_not_use_up_each_others_calls() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(burst=1),)
+    assert await passes(limits, asked, call(), caller("ada"))
+    assert not await passes(limits, asked, call(), caller("ada"))
+    assert await passes(limits, asked, call(), caller("bob"))
+
+
+async def test_a_user_limit_counts_a_caller_without_user_by_address() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(burst=1),)
+    assert await passes(limits, asked, call("192.0.2.1"))
+    assert not await passes(limits, asked, call("192.0.2.1"))
+    assert await passes(limits, asked, call("192.0.2.2"))
+
+
+async def test_a_subject_that_looks_like_an_address_does_not_share_its_bucket() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(burst=1),)
+    assert await passes(limits, asked, call("192.0.2.1"), caller("192.0.2.1"))
+    assert await passes(limits, asked, call("192.0.2.1"))
+
+
+async def test_all_addresses_of_an_ipv6_64_are_one() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(LimitKey.ADDRESS, burst=1),)
+    assert await passes(limits, asked, call("2001:db8:0:1::1"))
+    assert not await passes(limits, asked, call("2001:DB8::1:ffff:ffff:ffff:ffff"))
+    assert await passes(limits, asked, call("2001:db8:0:2::1"))
+
+
+async def test_an_ipv4_address_in_ipv6_clothes_is_the_ipv4_address() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(LimitKey.ADDRESS, burst=1),)
+    assert await passes(limits, asked, call("192.0.2.1"))
+    assert not await passes(limits, asked, call("::ffff:192.0.2.1"))
+    assert await passes(limits, asked, call("::ffff:192.0.2.2"))
+
+
+async def test_a_role_limit_counts_together_who_has_the_same_roles() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(LimitKey.ROLE, burst=1),)
+    assert await passes(limits, asked, call(), caller("ada", "user", "editor"))
+    assert not await passes(limits, asked, call(), caller("bob", "editor", "user"))
+    assert await passes(limits, asked, call(), caller("eve", "user"))
+
+
+async def test_a_client_limit_counts_by_client_and_else_by_address() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(LimitKey.CLIENT, burst=1),)
+    assert await passes(limits, asked, call(), caller("ada", client_id="cron"))
+    assert not await passes(limits, asked, call(), caller("bob", client_id="cron"))
+    assert await passes(limits, asked, call(), caller("ada"))
+    assert not await passes(limits, asked, call(), caller("bob"))
+
+
+async def test_a_route_limit_counts_each_route_for_itself() -> None:
+    limits = Limits(HandClock())
+    first = (Limit("calls", LimitKey.ROUTE, 1, 1, Scope.LOCAL, route_id="orders.read"),)
+    second = (Limit("calls", LimitKey.ROUTE, 1, 1, Scope.LOCAL, route_id="orders.write"),)
+    assert await passes(limits, first, call(), caller("ada"))
+    assert not await passes(limits, first, call(), caller("bob"))
+    assert await passes(limits, second, call(), caller("bob"))
+
+
+async def test_a_limit_that_several_routes_name_is_one_bucket_for_a_user() -> None:
+    limits = Limits(HandClock())
+    assert await passes(limits, (limit(burst=1),), call(), caller("ada"))
+    assert not await passes(limits, (limit(burst=1),), call(), caller("ada"))
+
+
+async def test_a_reload_that_leaves_a_limit_as_it_was_keeps_its_counters() -> None:
+    limits = Limits(HandClock())
+    await limits.take((limit(burst=1),), call(), caller("ada"))
+    limits.adopt([limit(burst=1)])
+    assert not await passes(limits, (limit(burst=1),), call(), caller("ada"))
+
+
+async def test_a_reload_that_changes_a_limit_begins_anew() -> None:
+    limits = Limits(HandClock())
+    await limits.take((limit(burst=1),), call(), caller("ada"))
+    limits.adopt([limit(burst=3)])
+    assert await passes(limits, (limit(burst=3),), call(), caller("ada"))
+
+
+async def test_a_stranger_with_many_addresses_fills_only_so_much_memory() -> None:
+    counts = LocalCounts(limit(LimitKey.ADDRESS, per_s=0.001), capacity=1000)
+    for number in range(20_000):
+        counts.take(str(number), 1000.0)
+    assert len(counts) <= 1000
+
+
+async def test_a_busy_key_stays_counted_while_strangers_come_and_go() -> None:
+    counts = LocalCounts(limit(LimitKey.ADDRESS, per_s=0.001, burst=1), capacity=1000)
+    counts.take("busy", 1000.0)
+    for number in range(20_000):
+        counts.take(str(number), 1000.0)
+        if number % 100 == 0:
+            assert counts.take("busy", 1000.0) < 0
+
+
+async def test_what_nobody_used_for_its_whole_window_is_forgotten() -> None:
+    counts = LocalCounts(limit(per_s=1, burst=10))
+    for number in range(100):
+        counts.take(str(number), 1000.0)
+    for later, newcomer in ((1011.0, "ada"), (1022.0, "bob")):
+        counts.take(newcomer, later)
+    assert len(counts) == 2
+
+
+async def test_the_policy_field_says_the_burst_and_the_time_in_which_it_fills() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(name="per-user", per_s=10, burst=100),)
+    state = await limits.take(asked, call(), caller("ada"))
+    assert state.policy == '"per-user";q=100;w=10'
+
+
+async def test_the_limit_field_says_what_is_left_and_when_it_has_come_back() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(name="per-user", per_s=10, burst=100),)
+    state = await limits.take(asked, call(), caller("ada"))
+    assert state.standing() == '"per-user";r=99;t=10'
+
+
+async def test_both_fields_list_every_limit() -> None:
+    limits = Limits(HandClock())
+    both = (limit(name="a", burst=3), limit(name="b", burst=1))
+    state = await limits.take(both, call(), caller("ada"))
+    assert state.policy == '"a";q=3;w=3, "b";q=1;w=1'
+    assert state.standing() == '"a";r=2;t=2, "b";r=0;t=1'
+
+
+async def test_retry_after_never_comes_before_the_end_of_the_window_of_what_is_used_up() -> None:
+    limits = Limits(HandClock())
+    asked = (limit(name="slow", per_s=0.4, burst=1),)
+    await limits.take(asked, call(), caller("ada"))
+    state = await limits.take(asked, call(), caller("ada"))
+    assert state.standing() == '"slow";r=0;t=3'
+    assert state.retry_after_s == 3
