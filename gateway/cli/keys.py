@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import sys
@@ -17,16 +16,8 @@ from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
 from gateway.folder import DataFolder
 from gateway.identity.jwk import KeyRefused
-from gateway.identity.rotation import (
-    Imported,
-    KeyKeeper,
-    KeyRow,
-    NotYet,
-    Revoked,
-    Rotated,
-    WrongSecret,
-    reseal,
-)
+from gateway.identity.key_rows import KeyRow, WrongSecret, reseal
+from gateway.identity.rotation import Imported, KeyKeeper, Revoked, Rotated, Scheduled
 from gateway.identity.sealing import SECRET_BYTES, Sealer
 from gateway.settings import SettingsError, load
 
@@ -61,40 +52,26 @@ def show(as_json: AsJson = False) -> None:
     table(rows, columns, as_json=as_json)
 
 
-def rotate(
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until the next key may sign, then rotate.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
+def rotate(as_json: AsJson = False) -> None:
     """Let the next key sign.  The old one verifies until its last token has expired.
 
     A next key may sign once everybody who keeps the JWKS must have asked again, 330 s after
-    every worker knew it; before that the answer is no (exit 1).
+    every worker knew it; before that the running gateway rotates by itself when it may.
     """
 
-    async def work(house: House) -> Rotated | NotYet:
-        keeper = _keeper(house)
-        outcome = await keeper.rotate()
-        while wait and isinstance(outcome, NotYet) and outcome.wait_s is not None:
-            remark(f"the next key may sign in {outcome.wait_s} s")
-            await asyncio.sleep(outcome.wait_s + 1)
-            outcome = await keeper.rotate()
-        return outcome
+    async def work(house: House) -> Rotated | Scheduled:
+        return await _keeper(house).rotate()
 
     outcome = _run(work)
-    if isinstance(outcome, NotYet):
-        if outcome.wait_s is None:
-            raise Stop(
-                "the next key could not be announced to every worker; nothing was changed",
-                ExitCode.UNREACHABLE,
-            )
-        raise Stop(
-            f"the next key may sign in {outcome.wait_s} s, when nobody can still hold a JWKS"
-            " without it (`--wait` waits; `gateway revoke key` does not)"
-        )
-    record({"active": outcome.active, "retiring": outcome.retiring}, as_json=as_json)
-    _confirmed(outcome.confirmed)
+    if isinstance(outcome, Rotated):
+        fields = {"state": "rotated", "active": outcome.active, "retiring": outcome.retiring}
+        record(fields, as_json=as_json)
+        _confirmed(outcome.confirmed)
+        return
+    record({"state": "scheduled", "in_s": outcome.wait_s}, as_json=as_json)
+    if outcome.wait_s is None:
+        raise Stop("the next key is not yet confirmed by every worker", ExitCode.UNREACHABLE)
+    remark("nobody may still hold a JWKS without the next key; the gateway rotates then")
 
 
 def bring_in(

@@ -72,8 +72,8 @@ CREATE INDEX changes_by_time ON changes (created_at);
 CREATE INDEX changes_unpublished ON changes (created_at) WHERE published = 0;
 
 -- next (in the JWKS, signs nothing) -> active -> retiring (verifies) -> gone; an imported
--- public key is `verifying`.  announced_at: when every live worker had confirmed the key;
--- gone_at: when it went, or a retiring one will go.
+-- public key is `verifying`.  usable_at: from when a next key may sign, NULL until every
+-- live worker has confirmed it; gone_at: when a key went, or a retiring one will go.
 CREATE TABLE signing_keys (
     kid TEXT PRIMARY KEY,
     alg TEXT NOT NULL,
@@ -82,7 +82,7 @@ CREATE TABLE signing_keys (
     sealed_private TEXT,
     imported SMALLINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
-    announced_at BIGINT,
+    usable_at BIGINT,
     activated_at BIGINT,
     retired_at BIGINT,
     gone_at BIGINT
