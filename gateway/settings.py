@@ -243,7 +243,11 @@ class Settings(BaseSettings):
     """What an operator may decide.  The field `listen` is `GATEWAY_LISTEN`, and so on."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_default=False,
     )
 
     public_url: Annotated[str, BeforeValidator(_origin)] = "http://127.0.0.1:8080"
@@ -270,7 +274,7 @@ class Settings(BaseSettings):
     reset_ttl_s: Annotated[int, _whole(60, 86_400, "number of seconds")] = 600
     verify_ttl_s: Annotated[int, _whole(60, 2_592_000, "number of seconds")] = 86_400
     refresh_idle_s: Annotated[int, _whole(0, 31_536_000, "number of seconds")] = 0
-    smtp_url: Annotated[str, BeforeValidator(_smtp_url), Field(repr=False)] | None = None
+    smtp_url: Annotated[str | None, BeforeValidator(_smtp_url), Field(repr=False)] = None
     mail_from: str | None = None
     trusted_proxies: Networks = ()
     max_staleness_s: Annotated[float, _seconds(2, 60)] = 5

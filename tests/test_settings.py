@@ -1,0 +1,283 @@
+"""Settings: every problem at once, no secret shown, unsafe combinations refused."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.settings import (
+    PREFIX,
+    Address,
+    Settings,
+    SettingsError,
+    load,
+    names,
+    parse_address,
+)
+
+SECRET = base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def full(environ: dict[str, str]) -> dict[str, str]:
+    return {PREFIX + name.upper(): value for name, value in environ.items()}
+
+
+def read(**environ: str) -> Settings:
+    """The settings of an environment that holds nothing else."""
+    return load(full(environ), env_file=None)
+
+
+def problems(**environ: str) -> dict[str, str]:
+    return problems_of(environ)
+
+
+def problems_of(environ: dict[str, str], *, dev: bool = False) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        load(full(environ), env_file=None, dev=dev)
+    return {problem.name: problem.text for problem in caught.value.problems}
+
+
+def test_an_empty_environment_serves_loopback_with_embedded_stores() -> None:
+    settings = read()
+    assert settings.public_url == "http://127.0.0.1:8080"
+    assert str(settings.listen) == "127.0.0.1:8080"
+    assert settings.embedded_redis
+    assert settings.database_url == "sqlite:///.gateway/gateway.db"
+    assert not settings.off_loopback
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    found = problems(
+        listen="8080", workers="many", access_ttl_s="soon", signing_alg="none", drain_s="-1"
+    )
+    assert set(found) == {
+        "GATEWAY_LISTEN",
+        "GATEWAY_WORKERS",
+        "GATEWAY_ACCESS_TTL_S",
+        "GATEWAY_SIGNING_ALG",
+        "GATEWAY_DRAIN_S",
+    }
+
+
+def test_a_problem_says_what_would_be_right() -> None:
+    assert "RS256, ES256 or EdDSA" in problems(signing_alg="HS256")["GATEWAY_SIGNING_ALG"]
+    assert "127.0.0.1:8080" in problems(listen="8080")["GATEWAY_LISTEN"]
+
+
+def test_an_unknown_name_is_refused_and_the_nearest_one_named() -> None:
+    assert "GATEWAY_LISTEN" in problems(lisetn="127.0.0.1:1")["GATEWAY_LISETN"]
+
+
+def test_an_unknown_name_that_resembles_nothing_is_refused_all_the_same() -> None:
+    assert problems(qqqqqqqq="1") == {"GATEWAY_QQQQQQQQ": "there is no such setting"}
+
+
+def test_an_empty_value_counts_as_not_given() -> None:
+    assert read(workers="", key_secret="") == read()
+
+
+def test_a_variable_of_another_program_is_none_of_ours() -> None:
+    assert load({"GATEWA_LISTEN": "x", "PATH": "/bin"}, env_file=None) == read()
+
+
+def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("GATEWAY_WORKERS=3\nGATEWAY_DRAIN_S=7 # a remark\nOTHER=1\n")
+    settings = load({"GATEWAY_WORKERS": "2"}, env_file=file)
+    assert (settings.workers, settings.drain_s) == (2, 7)
+
+
+def test_the_file_is_never_expanded(tmp_path: Path) -> None:
+    """A secret may hold a dollar sign."""
+    file = tmp_path / ".env"
+    file.write_text("GATEWAY_PASSWORD_PEPPER='0123456789abcdef$HOME'\n")
+    pepper = load({}, env_file=file).password_pepper
+    assert pepper is not None
+    assert pepper.get_secret_value() == "0123456789abcdef$HOME"
+
+
+def test_no_secret_is_shown_by_repr() -> None:
+    settings = read(
+        key_secret=SECRET,
+        password_pepper="p" * 20 + "pepper",
+        database_url="postgresql://user:hunter2@db/gateway",
+        redis_url="redis://:hunter2@cache",
+        smtp_url="smtp://user:hunter2@mail",
+        mail_from="a@example.com",
+    )
+    shown = repr(settings) + str(settings)
+    for secret in (SECRET, "pppp", "hunter2"):
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    "name", ["key_secret", "password_pepper", "database_url", "redis_url", "smtp_url"]
+)
+def test_no_secret_is_shown_by_a_problem(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(**{name: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read().workers = 2
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"public_url": "http://gateway.example.com", "key_secret": SECRET}, "PUBLIC_URL"),
+        ({"listen": "0.0.0.0:8080", "key_secret": SECRET}, "PUBLIC_URL"),
+        ({"public_url": "https://gateway.example.com"}, "KEY_SECRET"),
+        ({"listen": "[::]:8080", "public_url": "https://127.0.0.1"}, "KEY_SECRET"),
+        ({"tls_cert": __file__}, "TLS_KEY"),
+        ({"tls_key": __file__}, "TLS_CERT"),
+        ({"tls_cert": "/nowhere.pem", "tls_key": __file__}, "TLS_CERT"),
+        ({"listen": "127.0.0.1:1", "admin_listen": "127.0.0.1:1"}, "ADMIN_LISTEN"),
+        ({"access_ttl_s": "900", "max_token_life_s": "600"}, "ACCESS_TTL_S"),
+        ({"access_ttl_s": "900", "refresh_ttl_s": "600"}, "REFRESH_TTL_S"),
+        ({"smtp_url": "smtp://mail.example.com"}, "MAIL_FROM"),
+    ],
+)
+def test_an_unsafe_combination_is_refused(environ: dict[str, str], named: str) -> None:
+    assert set(problems(**environ)) == {PREFIX + named}
+
+
+def test_a_gateway_behind_tls_may_listen_everywhere() -> None:
+    settings = read(
+        listen="0.0.0.0:8080", public_url="https://gateway.example.com", key_secret=SECRET
+    )
+    assert settings.off_loopback
+    assert settings.token_issuer == settings.token_audience == "https://gateway.example.com"
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        "",
+        "secret",
+        "00" * 31,
+        "00" * 32,
+        "correct-horse-battery-staple-correct-horse",
+        base64.b64encode(b"a" * 32).decode(),
+        base64.b64encode(b"correct horse battery staple! and more").decode(),
+        bytes(range(8)).hex() * 4,
+    ],
+)
+def test_a_weak_key_secret_is_refused(weak: str) -> None:
+    with pytest.raises(SettingsError):
+        read(public_url="https://gateway.example.com", key_secret=weak)
+
+
+@given(st.binary(min_size=32, max_size=64).filter(lambda b: len(set(b[:32])) >= 16))
+def test_a_random_key_secret_is_taken_in_base64_and_hex(secret: bytes) -> None:
+    if secret.isascii():
+        return
+    for text in (base64.b64encode(secret), base64.urlsafe_b64encode(secret).rstrip(b"=")):
+        assert read(key_secret=text.decode()).key_secret_bytes() == secret
+    assert read(key_secret=secret.hex()).key_secret_bytes() == secret
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"listen": "0.0.0.0:8080"}, "LISTEN"),
+        ({"admin_listen": "10.0.0.1:9901"}, "ADMIN_LISTEN"),
+        ({"public_url": "https://gateway.example.com"}, "PUBLIC_URL"),
+        ({"database_url": "postgresql://db/gateway"}, "DATABASE_URL"),
+        ({"redis_url": "redis://cache"}, "REDIS_URL"),
+        ({"workers": "2"}, "WORKERS"),
+    ],
+)
+def test_dev_serves_loopback_with_its_own_stores_only(environ: dict[str, str], named: str) -> None:
+    assert PREFIX + named in problems_of(environ, dev=True)
+
+
+def test_dev_neither_verifies_addresses_nor_waits_to_drain() -> None:
+    settings = load({}, env_file=None, dev=True)
+    assert (settings.email_verification, settings.drain_s) == ("off", 0)
+    assert read().email_verification == "required"
+
+
+def test_the_public_url_follows_the_listener_on_loopback() -> None:
+    assert read(listen="127.0.0.1:9999").public_url == "http://127.0.0.1:9999"
+    assert read(listen="[::1]:9999").public_url == "http://[::1]:9999"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", Address("127.0.0.1", 80)),
+        ("[::1]:80", Address("::1", 80)),
+        ("localhost:80", Address("127.0.0.1", 80)),
+        ("0.0.0.0:65535", Address("0.0.0.0", 65535)),
+    ],
+)
+def test_an_address_is_host_and_port(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+    assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":80", "80", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:８0", "a.example:80"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must|is not"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["gateway", "ftp://h", "http://", "http://u@127.0.0.1", "http://127.0.0.1/path", "http://h:x"],
+)
+def test_a_public_url_is_an_origin_alone(url: str) -> None:
+    assert "GATEWAY_PUBLIC_URL" in problems(public_url=url)
+
+
+def test_the_default_port_and_the_final_slash_are_dropped_from_the_public_url() -> None:
+    assert read(public_url="HTTPS://LocalHost:443/").public_url == "https://localhost"
+
+
+def test_networks_are_a_list_of_addresses_and_blocks() -> None:
+    settings = read(trusted_proxies="10.0.0.0/8, 192.0.2.1,2001:db8::/32")
+    assert [str(network) for network in settings.trusted_proxies] == [
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+        "2001:db8::/32",
+    ]
+
+
+@given(st.dictionaries(st.sampled_from(names()), st.text(max_size=40)))
+def test_any_values_give_settings_or_a_list_of_problems(environ: dict[str, str]) -> None:
+    found: list[str] = []
+    try:
+        load(environ, env_file=None)
+    except SettingsError as error:
+        found = [problem.name for problem in error.problems] or ["an error without a problem"]
+    assert all(name.startswith(PREFIX) for name in found)
+
+
+def documented() -> dict[str, str]:
+    """name -> default, from the table of docs/configuration.md."""
+    page = Path(__file__).parent.parent / "docs" / "configuration.md"
+    rows = re.findall(r"^\| `(GATEWAY_[A-Z_]+)` \| ([^|]*) \|", page.read_text("utf-8"), re.M)
+    return {name: default.strip() for name, default in rows}
+
+
+def test_the_documentation_lists_exactly_the_settings_there_are() -> None:
+    assert sorted(documented()) == sorted(names())
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_documented_default_is_the_default(name: str) -> None:
+    default: Any = Settings.model_fields[name.removeprefix(PREFIX).lower()].default
+    shown = {None: "none", (): "empty", "": "the public URL"}.get(default, f"`{default}`")
+    assert documented()[name] == shown
