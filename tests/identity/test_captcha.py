@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import altcha
+import pytest
+
+from gateway.identity.captcha import Captcha, CaptchaOptions
+from gateway.stores.protocols import StoreUnavailable
+from tests.databases import Hands
+
+
+class Once:
+    """Meets `OneTime`."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, int] = {}
+        self.away = False
+
+    async def first(self, key: str, ttl_s: int) -> bool:
+        if self.away:
+            raise StoreUnavailable("redis")
+        if key in self.keys:
+            return False
+        self.keys[key] = ttl_s
+        return True
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def once() -> Once:
+    return Once()
+
+
+@pytest.fixture
+def captcha(clock: Hands, once: Once) -> Captcha:
+    return Captcha(CaptchaOptions(key=b"c" * 32, cost=2, prefix="0"), once, clock)
+
+
+def solved(challenge: Any) -> dict[str, Any]:
+    found = altcha.Challenge.from_dict(challenge)
+    solution = altcha.solve_challenge(found)
+    assert solution is not None
+    payload: dict[str, Any] = altcha.Payload(found, solution).to_dict()
+    return payload
+
+
+def text(payload: object) -> str:
+    return base64.b64encode(json.dumps(payload).encode()).decode()
+
+
+async def test_a_solution_passes_once(captcha: Captcha) -> None:
+    solution = text(solved(captcha.challenge()))
+    assert await captcha.passed(solution) is True
+    assert await captcha.passed(solution) is False
+
+
+async def test_another_solution_of_a_used_challenge_is_refused(captcha: Captcha) -> None:
+    payload = solved(captcha.challenge())
+    found = altcha.Challenge.from_dict(payload["challenge"])
+    again = altcha.solve_challenge(found, counter_start=payload["solution"]["counter"] + 1)
+    assert again is not None
+    other = altcha.Payload(found, again).to_dict()
+    assert await captcha.passed(text(payload)) is True
+    assert await captcha.passed(text(other)) is False
+
+
+async def test_of_many_at_once_one_passes(captcha: Captcha) -> None:
+    solution = text(solved(captcha.challenge()))
+    passed = await asyncio.gather(*(captcha.passed(solution) for _ in range(20)))
+    assert sum(passed) == 1
+
+
+async def test_a_solution_expires_with_its_challenge(captcha: Captcha, clock: Hands) -> None:
+    solution = text(solved(captcha.challenge()))
+    clock.move(300)
+    assert await captcha.passed(solution) is False
+
+
+async def test_what_was_used_is_remembered_until_it_would_have_expired(
+    captcha: Captcha, once: Once
+) -> None:
+    await captcha.passed(text(solved(captcha.challenge())))
+    assert list(once.keys.values()) == [305]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("expiresAt", 4_000_000_000),
+        ("expiresAt", None),
+        ("cost", 1),
+        ("keyPrefix", ""),
+        ("nonce", "00" * 16),
+        ("salt", "00" * 16),
+        ("keyLength", 1),
+        ("algorithm", "SHA-256"),
+        ("keySignature", "00"),
+        ("data", {"a": 1}),
+    ],
+)
+async def test_a_challenge_that_was_edited_is_refused(
+    captcha: Captcha, name: str, value: object
+) -> None:
+    """CVE-2025-68113: the expiry could be spliced into a signed challenge."""
+    payload = solved(captcha.challenge())
+    payload["challenge"]["parameters"][name] = value
+    solution = altcha.solve_challenge(altcha.Challenge.from_dict(payload["challenge"]), timeout=5)
+    assert solution is not None
+    payload["solution"] = solution.to_dict()
+    assert await captcha.passed(text(payload)) is False
+
+
+async def test_a_huge_cost_that_was_not_signed_costs_nothing(captcha: Captcha) -> None:
+    payload = solved(captcha.challenge())
+    payload["challenge"]["parameters"]["cost"] = 10**9
+    async with asyncio.timeout(1):
+        assert await captcha.passed(text(payload)) is False
+
+
+async def test_a_challenge_of_another_key_is_refused(captcha: Captcha, clock: Hands) -> None:
+    other = Captcha(CaptchaOptions(key=b"x" * 32, cost=2, prefix="0"), Once(), clock)
+    assert await captcha.passed(text(solved(other.challenge()))) is False
+
+
+async def test_a_wrong_solution_is_refused_and_may_be_tried_again(captcha: Captcha) -> None:
+    payload = solved(captcha.challenge())
+    wrong = {**payload, "solution": {"counter": 0, "derivedKey": "00" * 32}}
+    assert await captcha.passed(text(wrong)) is False
+    assert await captcha.passed(text(payload)) is True
+
+
+async def test_a_solution_that_cannot_be_marked_as_used_is_not_taken(
+    captcha: Captcha, once: Once
+) -> None:
+    once.away = True
+    with pytest.raises(StoreUnavailable):
+        await captcha.passed(text(solved(captcha.challenge())))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "",
+        "x",
+        "é",
+        "a" * 5000,
+        text([]),
+        text({}),
+        text({"challenge": 1, "solution": 1}),
+        text({"challenge": {"parameters": {}}, "solution": {}}),
+        text({"challenge": {"parameters": []}, "solution": {"counter": 1, "derivedKey": ""}}),
+        text({"challenge": None, "solution": None}),
+        text("[" * 900),
+        base64.b64encode(b"[" * 2900).decode(),
+        base64.b64encode(b"\xff\xfe").decode(),
+    ],
+)
+async def test_anything_else_is_refused(captcha: Captcha, what: str) -> None:
+    assert await captcha.passed(what) is False
+
+
+@pytest.mark.parametrize("field", ["counter", "derivedKey"])
+@pytest.mark.parametrize("value", [None, [], {}, -1, 2**40, "x", 1.5, True])
+async def test_a_solution_of_the_wrong_types_is_refused(
+    captcha: Captcha, field: str, value: object
+) -> None:
+    payload = solved(captcha.challenge())
+    payload["solution"][field] = value
+    assert await captcha.passed(text(payload)) is False
