@@ -139,3 +139,55 @@ class Counters(Protocol):
         one after the other, in one round trip.  `sharers` is how many workers are live: what
         is taken ahead is at most that part of what is left.  Raises StoreUnavailable.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One worker's lease, as the stream's server has it."""
+
+    beat: int
+    """Grows with every renewal."""
+    position: int
+    """The last entry that the worker has applied; -1 while it is still loading from SQL."""
+    keys_position: int
+    """As `position`, for the changes that make it read its signing keys again."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The stream as one round trip saw it."""
+
+    incarnation: str
+    """Differs when the server's memory may have: its epoch, and unless it is durable its run
+    and replication ids too."""
+    end: int
+    """The number of the last entry; entries are numbered without gaps."""
+    leases: Mapping[str, Held]
+    entries: Sequence[tuple[int, Change | None]] = ()
+    """Those after the caller's position, the oldest first; None where one cannot be read."""
+
+
+class ChangeStream(Protocol):
+    """Law 3's stream and leases.  Every method may raise StoreUnavailable."""
+
+    async def register(self, worker: str) -> View:
+        """Gives `worker` a lease, loading."""
+
+    async def renew(self, worker: str, beat: int, position: int, keys_position: int) -> View | None:
+        """None when the lease is gone.  The view has the entries after `position`."""
+
+    async def withdraw(self, worker: str) -> None:
+        """Gives the lease up; the worker must have fenced itself before."""
+
+    async def forget(self, worker: str, beat: int) -> None:
+        """Takes away a lease that has not been renewed since."""
+
+    async def append(self, changes: Sequence[Change]) -> View:
+        """The view after it; its end is the number of the last of `changes`."""
+
+    async def view(self) -> View: ...
+
+    async def news(self, position: int, wait_s: float) -> bool:
+        """True as soon as there is an entry after `position`."""
+
+    async def trim(self, older_than_s: float) -> None: ...

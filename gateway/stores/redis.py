@@ -1,0 +1,250 @@
+"""Redis or Valkey through redis-py: one client, one reconnect policy, every call bounded.
+
+- A call answers within a second or is StoreUnavailable; a broken connection is replaced
+  and the call tried once more, a time-out is not.
+- While the server is away, one call at a time goes and looks (after 50 ms, then 100 …
+  1,000 ms); the others are refused at once, so that nobody queues behind a dead server.
+- A connection whose call was cancelled is closed, never used again: its answer may still
+  be under way, and would be read by the next caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+
+from gateway.stores.protocols import StoreUnavailable
+
+WITHIN_S = 1.0
+CONNECTIONS = 16
+REPLICATED_WITHIN_MS = 300
+PREFIX = "{authgate}:"
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Lua that runs on the server in one step."""
+
+    text: str
+    sha: str
+
+    @staticmethod
+    def shipped(*names: str) -> Script:
+        """The files of `gateway/stores/scripts`, one after the other."""
+        folder = resources.files("gateway.stores").joinpath("scripts")
+        text = "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
+        return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+class RedisStore:
+    """Connections to one server, or to whichever Sentinel names the master now.
+
+    `durable`: an answered write survives the server's own kill -9 (the embedded Valkey).
+    `replicas`: how many must have a write of `replicated` before it counts (Sentinel: 1).
+    """
+
+    def __init__(
+        self,
+        client: aioredis.Redis,
+        *,
+        prefix: str = PREFIX,
+        durable: bool = False,
+        replicas: int = 0,
+        within_s: float = WITHIN_S,
+    ) -> None:
+        self._client = client
+        self._within_s = within_s
+        self._room = asyncio.Semaphore(CONNECTIONS)
+        self._failures = 0
+        self._look_at = 0.0
+        self._looking = False
+        self.prefix = prefix
+        self.durable = durable
+        self.replicas = replicas
+
+    async def call(self, *words: str | int | float) -> Any:
+        """One command."""
+        async with self._asking():
+            return await self._execute(*words)
+
+    async def script(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
+        """Keys are given without the prefix."""
+        async with self._asking():
+            return await self._run(script, keys, words)
+
+    async def replicated(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
+        """As `script`; the answer counts only once enough replicas have what was written."""
+        async with self._asking(urgent=True):
+            if not self.replicas:
+                return await self._run(script, keys, words)
+            return await self._run_and_wait(script, keys, words)
+
+    async def wait(self, *words: str | int | float, wait_s: float) -> Any:
+        """A command that blocks on the server for up to `wait_s`."""
+        with _translated():
+            async with asyncio.timeout(wait_s + self._within_s):
+                return await self._execute(*words)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last call failed for want of the server."""
+        return self._failures > 0
+
+    @asynccontextmanager
+    async def _asking(self, *, urgent: bool = False) -> AsyncIterator[None]:
+        looks = self._enter(urgent)
+        try:
+            with _translated():
+                async with asyncio.timeout(self._within_s), self._room:
+                    yield
+            self._note(failed=False)
+        except StoreUnavailable as error:
+            self._note(failed=not isinstance(error, _NotReplicated))
+            if isinstance(error.__cause__, ReadOnlyError):
+                # It was demoted: the name may lead to its successor by now.
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise
+        finally:
+            if looks:
+                self._looking = False
+
+    async def _execute(self, *words: Any) -> Any:
+        return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    async def _run(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
+        named = [self.prefix + key for key in keys]
+        try:
+            return await self._execute("EVALSHA", script.sha, len(named), *named, *words)
+        except NoScriptError:
+            return await self._execute("EVAL", script.text, len(named), *named, *words)
+
+    async def _run_and_wait(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
+        named = [self.prefix + key for key in keys]
+        # WAIT speaks of the writes of its own connection: a pipeline keeps to one.
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.execute_command("EVAL", script.text, len(named), *named, *words)
+        pipeline.execute_command("WAIT", self.replicas, REPLICATED_WITHIN_MS)
+        answer, reached = await pipeline.execute()
+        if int(reached) < self.replicas:
+            raise _NotReplicated("redis", "written, but not by enough replicas")
+        return answer
+
+    def _enter(self, urgent: bool) -> bool:
+        """Whether this call goes and looks for a server that was away; raises when another
+        does, or it is too early."""
+        if not self._failures or urgent:
+            return False
+        if self._looking or asyncio.get_running_loop().time() < self._look_at:
+            raise StoreUnavailable("redis", "away")
+        self._looking = True
+        return True
+
+    def _note(self, *, failed: bool) -> None:
+        if not failed:
+            self._failures = 0
+            return
+        pause_s = min(_FIRST_PAUSE_S * 2 ** min(self._failures, 10), _LONGEST_PAUSE_S)
+        self._failures += 1
+        self._look_at = asyncio.get_running_loop().time() + pause_s
+
+
+class _NotReplicated(StoreUnavailable):
+    """The server is there; its replicas are not."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise StoreUnavailable("redis", "no answer in time") from error
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable("redis", f"{type(error).__name__}: {error}"[:200]) from error
+    except ValueError as error:
+        # Bytes that no server of ours sends.
+        raise StoreUnavailable("redis", "an answer that cannot be read") from error
+
+
+def open_redis(url: str, *, durable: bool = False, prefix: str = PREFIX) -> RedisStore:
+    """The server that the URL names; ValueError, without the password, when it names none.
+
+    `redis://[user:password@]host[:port][/db]`, `rediss://…`, `unix:///path[?db=0]`, or
+    `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[?replicas=1&db=0&
+    tls=true&sentinel_username=…&sentinel_password=…]`.  Nothing is connected here.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "redis+sentinel":
+        return _open_sentinel(url, prefix)
+    if scheme not in ("redis", "rediss", "unix"):
+        raise ValueError(
+            "a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://"
+        )
+    try:
+        client = aioredis.Redis.from_url(url, **_bounds())
+    except (ValueError, RedisError):
+        raise ValueError(f"a {scheme}:// URL that cannot be read") from None
+    return RedisStore(client, prefix=prefix, durable=durable)
+
+
+def _open_sentinel(url: str, prefix: str) -> RedisStore:
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    service = unquote(parts.path.strip("/"))
+    sentinels: list[tuple[str, int]] = []
+    for host in hosts.split(","):
+        name, _, port = (
+            host.rpartition(":") if host.rfind(":") > host.rfind("]") else (host, "", "")
+        )
+        sentinels.append((name.strip("[]"), int(port) if port.isdigit() else 26379))
+    if not service or not all(name for name, _ in sentinels):
+        raise ValueError("a Sentinel URL is redis+sentinel://host:port,host:port/service")
+    watcher = Sentinel(  # type: ignore[no-untyped-call]
+        sentinels,
+        sentinel_kwargs={
+            "username": asked.get("sentinel_username"),
+            "password": asked.get("sentinel_password"),
+            **_bounds(),
+        },
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        db=int(asked.get("db", "0")),
+        ssl=asked.get("tls") == "true",
+        **_bounds(),
+    )
+    client = watcher.master_for(service, check_connection=True)
+    return RedisStore(client, prefix=prefix, replicas=int(asked.get("replicas", "1")))
+
+
+def _bounds() -> dict[str, Any]:
+    return {
+        "socket_timeout": WITHIN_S,
+        "socket_connect_timeout": WITHIN_S / 2,
+        "socket_keepalive": True,
+        "decode_responses": True,
+        "protocol": 2,
+        "max_connections": CONNECTIONS * 2,
+        "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
+        "retry_on_error": [],
+        "driver_info": None,
+    }
