@@ -246,9 +246,23 @@ def _judged(public: PublicKey) -> str | None:
         raise KeyRefused(f"an RSA key of {bits} bits is too slow; {RSA_BITS_MAX} is the most")
     if exponent < _RSA_EXPONENT_MIN:
         raise KeyRefused(f"the RSA exponent {exponent} is too small; {_RSA_EXPONENT_MIN} is usual")
+    if _of_roca(public.public_numbers().n):
+        raise KeyRefused("the RSA key comes of a broken generator (ROCA) and can be factored")
     if bits < RSA_BITS_MADE:
         return f"RSA with {bits} bits will do for now; {RSA_BITS_MADE} is what is made here"
     return None
+
+
+_ROCA_PRIMES = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+
+
+def _of_roca(modulus: int) -> bool:
+    """CVE-2017-15361: such primes are a power of 65537 modulo every one of many small primes,
+    and so is their product; of other keys that is true once in 2^27."""
+    return all(
+        modulus % prime in {pow(65537, power, prime) for power in range(prime)}
+        for prime in _ROCA_PRIMES
+    )
 
 
 def _derived_public(private: PrivateKey) -> PublicKey:
