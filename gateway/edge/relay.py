@@ -1,0 +1,193 @@
+"""One response on its way from an upstream to a client, written to the client as it comes.
+
+Law: a response that was begun is either finished as it was framed or cut off; it never ends
+cleanly when the upstream's did not.  What the upstream sends is written to the client's
+transport from the read callback itself: no task, no queue, and when the client is slow the
+upstream is not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.edge.headers import response_lines, security_lines, trailer_lines
+from gateway.edge.wire import CHUNKED, NO_BODY, UNTIL_CLOSE, Head
+from gateway.model import Reason
+
+if TYPE_CHECKING:
+    from gateway.access.upstreams import SecurityHeaders
+    from gateway.edge.server import Connection
+    from gateway.edge.upstream import UpstreamConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No response came; `replayable` as in `upstream.Relay.failed`."""
+
+    reason: Reason
+    replayable: bool
+
+
+NO_STATUSES: frozenset[int] = frozenset()
+
+
+class Relay:
+    """Meets `upstream.Relay` and `server.Writer`.  `done` ends with None or a Failure."""
+
+    __slots__ = (
+        "_chunk",
+        "_client",
+        "_loop",
+        "_upstream",
+        "awaits_continue",
+        "began_at",
+        "cut",
+        "done",
+        "extra",
+        "http10",
+        "https",
+        "keep_alive",
+        "may_go_on",
+        "own_cors",
+        "request_sent",
+        "retry_statuses",
+        "security",
+        "started",
+        "status",
+        "to_head",
+    )
+
+    def __init__(self, client: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = loop
+        self._upstream: UpstreamConnection | None = None
+        self._chunk = False
+        self.done: asyncio.Future[Failure | None] = loop.create_future()
+        self.may_go_on: asyncio.Future[None] | None = None
+        """Set while the client waits for `100 Continue`."""
+        self.awaits_continue = False
+        self.began_at = 0.0
+        self.cut = False
+        self.extra: list[bytes] = []
+        self.security: SecurityHeaders | None = None
+        self.own_cors = False
+        self.http10 = False
+        self.https = False
+        self.keep_alive = True
+        self.request_sent = True
+        self.retry_statuses = NO_STATUSES
+        self.started = False
+        self.status = 0
+        self.to_head = False
+
+    def attach(self, upstream: UpstreamConnection) -> None:
+        """A try begins: this connection's answer is awaited."""
+        self._upstream = upstream
+        self._client.relay = self
+        if self.done.done():
+            self.done = self._loop.create_future()
+
+    def detach(self) -> None:
+        self._client.relay = None
+        self._upstream = None
+
+    # --- what the client's connection calls ---
+
+    def pause(self) -> None:
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume(self) -> None:
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    # --- what the upstream's connection calls ---
+
+    def interim(self, head: Head) -> None:
+        """RFC 9110 section 15.2: 1xx are passed on, but never to an HTTP/1.0 client."""
+        if head.status == 100:
+            self.go_on()
+        elif not self.http10:
+            self._write(_block(head, response_lines(head, keep_length=False, own_cors=False)))
+
+    def go_on(self) -> None:
+        """Send `100 Continue`, once, if the client waits for it."""
+        if self.awaits_continue:
+            self.awaits_continue = False
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self.may_go_on is not None and not self.may_go_on.done():
+            self.may_go_on.set_result(None)
+
+    def begin(self, head: Head, length: int, first: bytes, complete: bool) -> None:
+        self.started = True
+        self.status = status = head.status
+        self.began_at = self._loop.time()
+        lines = response_lines(
+            head, keep_length=length >= NO_BODY and status != 204, own_cors=self.own_cors
+        )
+        lines += self.extra
+        if self.security is not None:
+            lines += security_lines(self.security, head, https=self.https)
+        if not self.request_sent:
+            # RFC 9112 section 9.6: the rest of the request is not read as another one.
+            self.keep_alive = False
+        if length in (CHUNKED, UNTIL_CLOSE):
+            if self.http10:
+                self.keep_alive = False
+            else:
+                self._chunk = True
+                lines.append(b"Transfer-Encoding: chunked")
+        if not self.keep_alive:
+            lines.append(b"Connection: close")
+        elif self.http10:
+            lines.append(b"Connection: keep-alive")
+        block = _block(head, lines)
+        if first:
+            block += _chunked(first) if self._chunk else first
+        self._write(block)
+
+    def piece(self, data: bytes) -> None:
+        self._write(_chunked(data) if self._chunk else data)
+
+    def chunks(self, pieces: list[bytes], trailers: list[bytes] | None) -> None:
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        out = _chunked(content) if self._chunk and content else content
+        if trailers is not None and self._chunk:
+            self._chunk = False
+            out += b"0\r\n" + trailer_lines(trailers)
+        if out:
+            self._write(out)
+
+    def finished(self) -> None:
+        if self._chunk:
+            self._write(b"0\r\n\r\n")
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def failed(self, reason: Reason, *, replayable: bool) -> None:
+        if self.started:
+            self.cut_off()
+        if not self.done.done():
+            self.done.set_result(Failure(reason, replayable))
+
+    def cut_off(self) -> None:
+        """End what was begun in a way that no client takes for its end."""
+        self.cut = True
+        transport = self._client.transport
+        if transport is not None:
+            transport.abort()
+
+    def _write(self, data: bytes) -> None:
+        transport = self._client.transport
+        if transport is not None:
+            transport.write(data)
+
+
+def _block(head: Head, lines: list[bytes]) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (head.status, head.reason, b"\r\n".join(lines))
+
+
+def _chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,504 @@
+"""The public door: aiohttp's connections, with a guard in front of their parser.
+
+Law: every head is cut out of the stream and checked here before the parser sees it, and every
+body is counted here while the parser reads it.  Both must agree on where a request ends, or the
+connection is over.  What the parser lets pass and a backend might read otherwise (HTTP/0.9 and
+2.0, a coding besides `chunked`, a coding in 1.0, two spaces, trailers) never gets past the
+guard; what it would answer by itself, with its name and an echo, is answered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import HttpVersion10
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.web_server import Server
+
+from gateway.edge.call import CallReader, Peer
+from gateway.edge.responses import problem
+from gateway.edge.wire import ChunkReader, Malformed
+from gateway.model import Reason
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+# RFC 9112 section 3: method SP request-target SP HTTP-version, and section 2.3: the version is
+# exact and upper case.  The parser takes more than one space, RTSP, ICE, 0.9 and 2.0.
+_REQUEST_LINE = re.compile(rb"[A-Z]+(?:-[A-Z]+)* [\x21-\x7e]+ HTTP/1\.[01]\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """What a client may take (SECURITY, Limits)."""
+
+    head_bytes: int = 16_384
+    fields: int = 100
+    line_bytes: int = 8_192
+    head_s: float = 10.0
+    keepalive_s: float = 75.0
+    body_idle_s: float = 30.0
+    body_bytes_per_s: float = 500.0
+    body_rate_window_s: float = 30.0
+    stall_s: float = 60.0
+    linger_bytes: int = 65_536
+    linger_s: float = 2.0
+    connections: int = 10_000
+    sweep_s: float = 1.0
+
+
+class Refused(HttpProcessingError):
+    """A request that is answered with `reason`, and whose connection is then closed."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(code=400, message=reason)
+        self.reason = reason
+
+
+class Writer(Protocol):
+    """What the proxy gives a connection to call, while it relays an answer."""
+
+    def pause(self) -> None:
+        """The client reads more slowly than the upstream sends."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+
+_HEAD, _SIZED, _CHUNKED = range(3)
+
+
+class Connection(RequestHandler):
+    """One client.  `peer` is known from the first byte on."""
+
+    __slots__ = (
+        "_backlog",
+        "_body",
+        "_body_bytes",
+        "_body_mark",
+        "_broken",
+        "_chunks",
+        "_door",
+        "_head_since",
+        "_left",
+        "_linger_left",
+        "_lingering",
+        "_state",
+        "_write_mark",
+        "peer",
+        "relay",
+    )
+
+    def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
+        super().__init__(manager, loop=loop, **options)
+        self._door = manager.door
+        self.peer = _UNKNOWN
+        self.relay: Writer | None = None
+        self._state = _HEAD
+        self._backlog = b""
+        self._left = 0
+        self._chunks: ChunkReader | None = None
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._body_bytes = 0
+        self._body_mark = (0.0, 0, 0.0, 0)
+        self._head_since = 0.0
+        self._write_mark = (0.0, 0)
+        self._broken = False
+        self._linger_left = 0
+        self._lingering: asyncio.Future[None] | None = None
+
+    # --- what the transport calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peername = transport.get_extra_info("peername")
+        address = peername[0] if isinstance(peername, tuple) else ""
+        https = transport.get_extra_info("sslcontext") is not None
+        self.peer = self._door.reader.peer(address, https=https)
+        super().connection_made(transport)
+        self._door.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._door.closed(self)
+        self._backlog = b""
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        self._end_linger()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._door.watch(self)
+        if self.relay is not None:
+            self.relay.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.relay is not None:
+            self.relay.resume()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering is not None:
+            self._linger_left -= len(data)
+            if self._linger_left < 0:
+                self._end_linger()
+            return
+        if self._broken or self._force_close or self._close:
+            return
+        if not data:
+            # The parser is told to go on with what it holds; ours comes after it.
+            super().data_received(data)
+        if self._backlog:
+            data = self._backlog + data
+            self._backlog = b""
+        self._take(data)
+
+    # --- the guard ---
+
+    def _take(self, data: bytes) -> None:
+        at, size = 0, len(data)
+        while at < size and not self._broken:
+            if self._reading_paused or self._buffer_paused or self._upgraded:
+                self._hold(data[at:])
+                return
+            if self._state == _HEAD:
+                end = data.find(b"\r\n\r\n", at)
+                if end < 0:
+                    self._take_part_of_head(data[at:])
+                    return
+                at = self._take_head(data, at, end + 4)
+            elif self._state == _SIZED:
+                piece = data[at : at + self._left] if at or size > self._left else data
+                at += len(piece)
+                self._left -= len(piece)
+                self._body_bytes += len(piece)
+                if not self._left:
+                    self._state = _HEAD
+                super().data_received(piece)
+            else:
+                at = self._take_chunks(data, at)
+
+    def _hold(self, rest: bytes) -> None:
+        """Keep what came while nothing may be read.  The transport is paused: it stays short."""
+        self._backlog = rest
+        if len(rest) > self._door.limits.linger_bytes and self._upgraded:
+            self._refuse(Reason.REQUEST_MALFORMED)
+
+    def _take_head(self, data: bytes, at: int, end: int) -> int:
+        """Give one whole head to the parser, and learn from it how its body is framed."""
+        self._head_since = 0.0
+        if data.startswith(b"\r\n", at):
+            # RFC 9112 section 2.2: one empty line before the request line is ignored.
+            at += 2
+            if at + 2 >= end:
+                return self._refuse(Reason.REQUEST_MALFORMED)
+        limits = self._door.limits
+        line = _REQUEST_LINE.match(data, at, end)
+        if line is None or line.end() - at > limits.line_bytes + 2:
+            return self._refuse(self._bad_line(data[at:end]))
+        if end - at > limits.head_bytes:
+            return self._refuse(Reason.HEADER_TOO_LARGE)
+        known = len(self._messages)
+        super().data_received(data if not at and end == len(data) else data[at:end])
+        if len(self._messages) != known + 1:
+            return self._refuse(Reason.REQUEST_MALFORMED)
+        message, payload = self._messages[-1]
+        if isinstance(message, _ErrInfo):
+            self._broken = True
+            return end
+        refusal = self._begin(message, payload)
+        if refusal is not None:
+            self._messages.pop()
+            return self._refuse(refusal)
+        return end
+
+    def _begin(self, message: RawRequestMessage, payload: StreamReader) -> Reason | None:
+        """The framing of the request that was just parsed; or why it is refused."""
+        if len(message.raw_headers) > self._door.limits.fields:
+            return Reason.HEADER_TOO_LARGE
+        if message.chunked:
+            # RFC 9112 section 6.1: a 1.0 message with a coding is to be treated as faulty.
+            if message.version == HttpVersion10:
+                return Reason.REQUEST_MALFORMED
+            codings = [v for n, v in message.raw_headers if n.lower() == b"transfer-encoding"]
+            if len(codings) != 1 or codings[0].lower() != b"chunked":
+                return Reason.REQUEST_MALFORMED
+            self._chunks = ChunkReader()
+            self._state = _CHUNKED
+        elif payload is EMPTY_PAYLOAD:
+            return None
+        else:
+            length = message.headers.get("Content-Length", "")
+            if not length.isascii() or not length.isdigit():
+                return Reason.REQUEST_MALFORMED
+            self._left = int(length)
+            self._state = _SIZED
+        self._body = payload
+        self._body_bytes = 0
+        now = self._loop.time()
+        self._body_mark = (now, 0, now, 0)
+        self._door.watch(self)
+        return None
+
+    def _take_chunks(self, data: bytes, at: int) -> int:
+        """Hand the contents on in chunks of our own: the parser sees no extension or trailer.
+
+        It would add the trailers of one request to the header fields of the next.
+        """
+        assert self._chunks is not None
+        pieces: list[bytes] = []
+        try:
+            end = self._chunks.feed(data, pieces, at)
+        except Malformed:
+            return self._refuse(Reason.REQUEST_MALFORMED)
+        content = b"".join(pieces)
+        self._body_bytes += end - at
+        done = self._chunks.done
+        if done:
+            self._state, self._chunks = _HEAD, None
+        if content:
+            last = b"\r\n0\r\n\r\n" if done else b"\r\n"
+            super().data_received(b"%x\r\n%b%b" % (len(content), content, last))
+        elif done:
+            super().data_received(b"0\r\n\r\n")
+        return end
+
+    def _take_part_of_head(self, data: bytes) -> None:
+        """A head that is not whole yet: refuse at once what cannot become one."""
+        start = data.removeprefix(b"\r\n")
+        limits = self._door.limits
+        whole = start.find(b"\r\n")
+        if (whole if whole >= 0 else len(start)) > limits.line_bytes:
+            self._refuse(Reason.TARGET_TOO_LONG)
+        elif len(start) > limits.head_bytes:
+            self._refuse(Reason.HEADER_TOO_LARGE)
+        elif not _may_become_head(start, whole):
+            self._refuse(Reason.REQUEST_MALFORMED)
+        else:
+            self._backlog = data
+            if not self._head_since:
+                self._head_since = self._loop.time()
+                self._door.watch(self)
+
+    def _bad_line(self, head: bytes) -> Reason:
+        if head.find(b"\r\n") > self._door.limits.line_bytes:
+            return Reason.TARGET_TOO_LONG
+        return Reason.REQUEST_MALFORMED
+
+    def _refuse(self, reason: Reason) -> int:
+        """Nothing more of this connection is a request.  Returns a place past all data."""
+        self._broken = True
+        self._backlog = b""
+        refused = Refused(reason)
+        if self._state != _HEAD:
+            # The request itself is under way: its handler answers, if it still can.
+            self._body.set_exception(refused)
+        else:
+            self._messages.append((_ErrInfo(refused.code, refused, reason), EMPTY_PAYLOAD))
+            waiter = self._waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        return 1 << 62
+
+    # --- answers ---
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what cannot be a request, or to a defect of ours: no banner, no echo."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun")
+        if isinstance(exc, Refused):
+            reason = exc.reason
+        elif isinstance(exc, LineTooLong):
+            reason = Reason.TARGET_TOO_LONG
+        elif isinstance(exc, HttpProcessingError):
+            reason = Reason.REQUEST_MALFORMED
+        else:
+            reason = Reason.INTERNAL_ERROR
+        request_id = self._door.reader.new_request_id()
+        if reason is Reason.INTERNAL_ERROR:
+            log.error("request-failed", request_id=request_id, exc_info=exc)
+        answer = problem(reason, request_id=request_id, https=self.peer.https)
+        answer.force_close()
+        return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        resp, reset = await super().finish_response(request, resp, start_time)
+        if not reset and not resp.keep_alive and (self._broken or self._state != _HEAD):
+            await self._linger()
+        elif self._backlog and not reset and not self._upgraded:
+            self.data_received(b"")
+        return resp, reset
+
+    async def _linger(self) -> None:
+        """Read on a little before closing.
+
+        To close on unread bytes resets the connection, and the reset may overtake the answer
+        on its way to the client (RFC 9112 section 9.6).
+        """
+        transport = self.transport
+        if transport is None:
+            return
+        limits = self._door.limits
+        self._linger_left = limits.linger_bytes
+        self._lingering = self._loop.create_future()
+        timer = self._loop.call_later(limits.linger_s, self._end_linger)
+        if transport.can_write_eof():
+            transport.write_eof()
+        transport.resume_reading()
+        try:
+            await self._lingering
+        finally:
+            timer.cancel()
+
+    def _end_linger(self) -> None:
+        if self._lingering is not None and not self._lingering.done():
+            self._lingering.set_result(None)
+
+    # --- time ---
+
+    def sweep(self, now: float) -> bool:
+        """Cut what takes too long; False when there is nothing to watch any more."""
+        transport = self.transport
+        if transport is None:
+            return False
+        limits = self._door.limits
+        if self._head_since and now - self._head_since > limits.head_s:
+            transport.abort()
+            return False
+        receiving = self._state != _HEAD and not self._broken
+        if receiving:
+            self._sweep_body(now, limits)
+        pending = transport.get_write_buffer_size()
+        since, before = self._write_mark
+        if not pending or pending != before:
+            self._write_mark = (now, pending)
+        elif now - since > limits.stall_s:
+            transport.abort()
+            return False
+        return bool(receiving or pending or self._head_since or self._paused)
+
+    def _sweep_body(self, now: float, limits: DoorLimits) -> None:
+        last_at, last, window_at, window = self._body_mark
+        received = self._body_bytes
+        if self._reading_paused or self._buffer_paused:
+            # It is the upstream that is slow, not the client.
+            self._body_mark = (now, received, now, received)
+            return
+        if received != last:
+            last_at, last = now, received
+        slow = False
+        if now - window_at > limits.body_rate_window_s:
+            slow = received - window < limits.body_bytes_per_s * limits.body_rate_window_s
+            window_at, window = now, received
+        self._body_mark = (last_at, last, window_at, window)
+        if slow or now - last_at > limits.body_idle_s:
+            self._refuse(Reason.REQUEST_TIMEOUT)
+
+
+def _may_become_head(start: bytes, line_end: int) -> bool:
+    """Whether the beginning of a head can still be completed to one."""
+    if start and not start[:1].isupper():
+        return start == b"\r"
+    if line_end >= 0 and _REQUEST_LINE.match(start) is None:
+        return False
+    ends = start.count(b"\r\n")
+    bare_cr = start.count(b"\r") - ends - start.endswith(b"\r")
+    return start.count(b"\n") == ends and not bare_cr
+
+
+_UNKNOWN = Peer("0.0.0.0", https=False, trusted=False)  # noqa: S104 (an address of nobody)
+
+
+class Connections(Server):
+    """aiohttp's server, making connections of ours."""
+
+    def __init__(self, door: Door, handler: Handler) -> None:
+        limits = door.limits
+        super().__init__(
+            handler,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=limits.keepalive_s,
+            lingering_time=0.0,
+            read_bufsize=65_536,
+            # The guard has the limits; the parser's own are set where they cannot be met.
+            max_line_size=2 * limits.head_bytes,
+            max_field_size=2 * limits.head_bytes,
+            max_headers=limits.head_bytes,
+        )
+        self.door = door
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Door(web.BaseRunner):
+    """One public listener.  BaseRunner, not AppRunner: CONNECT and Expect must reach us.
+
+    Give it to `web.SockSite`.  While `draining`, answers carry `Connection: close`.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        reader: CallReader,
+        limits: DoorLimits | None = None,
+        *,
+        shutdown_timeout: float = 30.0,
+    ) -> None:
+        super().__init__(shutdown_timeout=shutdown_timeout)
+        self._handler = handler
+        self.reader = reader
+        self.limits = limits or DoorLimits()
+        self.draining = False
+        self.open = 0
+        self._watched: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def opened(self, connection: Connection) -> None:
+        self.open += 1
+        if self.open > self.limits.connections and connection.transport is not None:
+            connection.transport.abort()
+
+    def closed(self, connection: Connection) -> None:
+        self.open -= 1
+        self._watched.discard(connection)
+
+    def watch(self, connection: Connection) -> None:
+        """Look at it in every sweep until it says that there is nothing to see."""
+        self._watched.add(connection)
+
+    async def shutdown(self) -> None:
+        """Nothing is held besides the connections, which the runner closes."""
+
+    async def _make_server(self) -> Server:
+        self._sweep()
+        return Connections(self, self._handler)
+
+    async def _cleanup_server(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.limits.sweep_s, self._sweep)
+        now = loop.time()
+        self._watched = {c for c in list(self._watched) if c.sweep(now)}

@@ -1,0 +1,455 @@
+"""Connections to the upstreams: one protocol, one pool for each target.
+
+Law: a connection carries one exchange at a time, and is used again only after a response that
+ended cleanly, with its request sent whole and no byte left over.  A pool changes its state
+first and does its I/O afterwards, so nothing that I/O calls back finds it half changed.  Time
+is looked at by one sweep for all, never by a timer of each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from gateway.access.upstreams import Balance, Upstream, UpstreamTarget
+from gateway.edge.wire import (
+    CHUNKED,
+    MAX_HEAD_BYTES,
+    NO_BODY,
+    UNTIL_CLOSE,
+    ChunkReader,
+    Head,
+    Malformed,
+    body_length,
+    read_head,
+    value_of,
+)
+from gateway.model import Reason
+
+SWEEP_S = 0.25
+MAX_INTERIM = 32
+READ_LIMIT_BYTES = 65_536
+
+Dial = Callable[[Callable[[], asyncio.Protocol], UpstreamTarget], "asyncio.Future[object]"]
+
+
+class Relay(Protocol):
+    """Whoever waits for a response.  Each method is called from the read callback."""
+
+    to_head: bool
+    """The request was HEAD: its response has no body, whatever its fields say."""
+    request_sent: bool
+    """The request's last byte was written."""
+    retry_statuses: frozenset[int]
+    """Answers that are thrown away because the request will be tried again."""
+
+    def interim(self, head: Head) -> None: ...
+
+    def begin(self, head: Head, length: int, first: bytes, complete: bool) -> None:
+        """The final head; `first` is the body as far as it came, unless it is chunked."""
+
+    def piece(self, data: bytes) -> None: ...
+
+    def chunks(self, pieces: list[bytes], trailers: list[bytes] | None) -> None:
+        """Contents of chunks; `trailers` is a list once the body has ended."""
+
+    def finished(self) -> None: ...
+
+    def failed(self, reason: Reason, *, replayable: bool) -> None:
+        """No response, or the rest of it, will come.
+
+        `replayable`: a reused connection ended before its first response byte, so the
+        request may never have been read.
+        """
+
+
+_IDLE, _HEAD, _BODY, _CLOSED = range(4)
+
+
+class UpstreamConnection(asyncio.Protocol):
+    __slots__ = (
+        "_chunks",
+        "_drained",
+        "_eof",
+        "_held",
+        "_interim",
+        "_keep",
+        "_left",
+        "_loop",
+        "_pool",
+        "_relay",
+        "_state",
+        "began_at",
+        "paused",
+        "reused",
+        "transport",
+    )
+
+    def __init__(self, pool: TargetPool, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._relay: Relay | None = None
+        self._state = _IDLE
+        self._held = b""
+        self._left = 0
+        self._chunks: ChunkReader | None = None
+        self._interim = 0
+        self._keep = False
+        self._eof = False
+        self._drained: asyncio.Future[None] | None = None
+        self.reused = False
+        self.paused = False
+        self.began_at = 0.0
+        """When it last fell idle, was written to or read from, by the loop's clock."""
+        self.transport: asyncio.Transport | None = None
+
+    # --- what the proxy calls ---
+
+    def send(self, relay: Relay, head: bytes) -> None:
+        """Begin an exchange.  The connection must be idle."""
+        transport = self.transport
+        if transport is None or self._state != _IDLE:
+            relay.failed(Reason.UPSTREAM_UNREACHABLE, replayable=True)
+            return
+        self._relay = relay
+        self._state = _HEAD
+        self._interim = 0
+        self.began_at = self._loop.time()
+        transport.write(head)
+
+    def write(self, data: bytes) -> None:
+        """More of the request's body; nothing once the exchange is over."""
+        if self.transport is not None and self._relay is not None:
+            self.began_at = self._loop.time()
+            self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait while the upstream reads slower than the client sends."""
+        while self.paused and self.transport is not None:
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def pause_reading(self) -> None:
+        if self.transport is not None and self._state == _BODY:
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.transport is not None:
+            self.began_at = self._loop.time()
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """The exchange is of no more use to anyone: cut it, so that the upstream notices."""
+        self._relay = None
+        self._drop()
+
+    # --- what the transport calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._pool.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        state, relay = self._state, self._relay
+        self._state, self._relay, self.transport = _CLOSED, None, None
+        self._pool.forget(self)
+        self.resume_writing()
+        if relay is None:
+            return
+        if state == _BODY and self._left == UNTIL_CLOSE and self._eof and exc is None:
+            relay.finished()
+        elif state == _BODY or self._held or self._interim:
+            relay.failed(Reason.UPSTREAM_MALFORMED, replayable=False)
+        else:
+            relay.failed(Reason.UPSTREAM_UNREACHABLE, replayable=self.reused)
+
+    def eof_received(self) -> None:
+        self._eof = True
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    def data_received(self, data: bytes) -> None:
+        relay = self._relay
+        if relay is None:
+            # Bytes that nobody asked for would become the next caller's answer.
+            self._drop()
+            return
+        try:
+            if self._state == _HEAD:
+                self._read_head(relay, data)
+            else:
+                self.began_at = self._loop.time()
+                self._read_body(relay, data)
+        except Malformed:
+            self._fail(Reason.UPSTREAM_MALFORMED)
+
+    # --- private ---
+
+    def _read_head(self, relay: Relay, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > MAX_HEAD_BYTES:
+                if len(data) > MAX_HEAD_BYTES:
+                    raise Malformed("head")
+                self._held = data
+                return
+            head = read_head(data[:end])
+            length = body_length(head, to_head=relay.to_head)
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                # Only an upgrade that was asked for may be granted, and none is asked for.
+                raise Malformed("upgrade")
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise Malformed("interim responses")
+            relay.interim(head)
+            data = data[end + 4 :]
+        if head.status in relay.retry_statuses:
+            self._fail(Reason.UPSTREAM_UNREACHABLE, replayable=True)
+            return
+        self._keep = _stays_open(head)
+        self._begin_body(relay, head, length, data, end + 4)
+
+    def _begin_body(self, relay: Relay, head: Head, length: int, data: bytes, at: int) -> None:
+        self._state = _BODY
+        self._left = length
+        if length == NO_BODY or length == 0:
+            relay.begin(head, length, b"", True)
+            self._finish(relay, clean=at == len(data))
+        elif length == CHUNKED:
+            self._chunks = ChunkReader()
+            pieces: list[bytes] = []
+            taken = self._chunks.feed(data, pieces, at)
+            relay.begin(head, length, b"", False)
+            self._pass_chunks(relay, pieces, clean=taken == len(data))
+        elif length == UNTIL_CLOSE:
+            relay.begin(head, length, data[at:], False)
+        elif len(data) - at >= length:
+            clean = len(data) - at == length
+            relay.begin(head, length, data[at : at + length], True)
+            self._finish(relay, clean=clean)
+        else:
+            self._left = length - (len(data) - at)
+            relay.begin(head, length, data[at:], False)
+
+    def _read_body(self, relay: Relay, data: bytes) -> None:
+        left = self._left
+        if left == CHUNKED:
+            pieces: list[bytes] = []
+            assert self._chunks is not None
+            taken = self._chunks.feed(data, pieces)
+            self._pass_chunks(relay, pieces, clean=taken == len(data))
+        elif left == UNTIL_CLOSE:
+            relay.piece(data)
+        elif len(data) < left:
+            self._left = left - len(data)
+            relay.piece(data)
+        else:
+            relay.piece(data[:left] if len(data) > left else data)
+            self._finish(relay, clean=len(data) == left)
+
+    def _pass_chunks(self, relay: Relay, pieces: list[bytes], *, clean: bool) -> None:
+        assert self._chunks is not None
+        if self._chunks.done:
+            trailers, self._chunks = self._chunks.trailers, None
+            relay.chunks(pieces, trailers)
+            self._finish(relay, clean=clean)
+        elif pieces:
+            relay.chunks(pieces, None)
+
+    def _finish(self, relay: Relay, *, clean: bool) -> None:
+        if self._relay is not relay:
+            return  # the client went away while its answer was written
+        self._relay = None
+        if clean and self._keep and relay.request_sent and self.transport is not None:
+            self._state = _IDLE
+            self.reused = True
+            self.began_at = self._loop.time()
+            self._pool.release(self)
+        else:
+            self._pool.forget(self)
+            self._drop()
+        relay.finished()
+
+    def _fail(self, reason: Reason, *, replayable: bool = False) -> None:
+        relay, self._relay = self._relay, None
+        self._pool.forget(self)
+        self._drop()
+        if relay is not None:
+            relay.failed(reason, replayable=replayable)
+
+    def _drop(self) -> None:
+        self._state = _CLOSED
+        self._pool.forget(self)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def sweep(self, now: float, spec: Upstream) -> None:
+        """Cut what has taken too long."""
+        silent_s = now - self.began_at
+        if self._state == _IDLE:
+            if silent_s > spec.pool_idle_s - SWEEP_S:
+                self._drop()
+        elif self._relay is None:
+            return
+        elif self._state == _HEAD:
+            if silent_s > spec.timeout_response_s and self._relay.request_sent:
+                self._fail(Reason.UPSTREAM_TIMEOUT)
+        elif silent_s > spec.timeout_idle_s and self._reads():
+            self._fail(Reason.UPSTREAM_TIMEOUT)
+
+    def _reads(self) -> bool:
+        """Whether it is the upstream that is silent, and not the client that does not read."""
+        return self.transport is not None and self.transport.is_reading()
+
+
+def _stays_open(head: Head) -> bool:
+    """RFC 9112 section 9.3: 1.1 persists unless it says `close`; 1.0 is not asked to."""
+    if head.minor == 0:
+        return False
+    if b"connection" in head.names:
+        for name, line in zip(head.names, head.fields, strict=True):
+            if name == b"connection":
+                tokens = value_of(line).lower().split(b",")
+                if any(token.strip(b" \t") == b"close" for token in tokens):
+                    return False
+    return True
+
+
+class TargetPool:
+    """The connections of one worker to one target, the last used first."""
+
+    def __init__(
+        self, target: UpstreamTarget, spec: Upstream, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.target = target
+        self.spec = spec
+        self.connections: set[UpstreamConnection] = set()
+        self.in_flight = 0
+        self._idle: list[UpstreamConnection] = []
+        self._loop = loop
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, no longer idle; None when there is none that is fresh enough."""
+        while self._idle:
+            connection = self._idle.pop()
+            transport = connection.transport
+            if transport is None or transport.is_closing():
+                continue
+            if self._loop.time() - connection.began_at < self.spec.pool_idle_s:
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection.  OSError when it is refused, TimeoutError when nobody answers."""
+        target, spec = self.target, self.spec
+        async with asyncio.timeout(spec.timeout_connect_s):
+            if target.socket_path is not None:
+                _, connection = await self._loop.create_unix_connection(
+                    lambda: UpstreamConnection(self, self._loop), target.socket_path
+                )
+            else:
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self, self._loop),
+                    target.host,
+                    target.port,
+                    ssl=ssl.create_default_context() if target.scheme == "https" else None,
+                )
+        return connection
+
+    def release(self, connection: UpstreamConnection) -> None:
+        self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        self.connections.discard(connection)
+
+    def sweep(self, now: float) -> None:
+        for connection in list(self.connections):
+            connection.sweep(now, self.spec)
+        self._idle = [c for c in self._idle if c in self.connections]
+
+    def close(self) -> None:
+        """Cut what is idle; what is in flight goes on and is not pooled again."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.abort()
+
+
+class UpstreamPool:
+    """The targets of one upstream, and whose turn it is."""
+
+    def __init__(self, spec: Upstream, targets: list[TargetPool]) -> None:
+        self.spec = spec
+        self.targets = targets
+        self._turn = 0
+
+    def choose(self, tried: Iterable[TargetPool] = ()) -> TargetPool:
+        """The next target, one that was not tried yet where there is one."""
+        targets = self.targets
+        if len(targets) == 1:
+            return targets[0]
+        fresh = [target for target in targets if target not in tried] or targets
+        self._turn += 1
+        if self.spec.balance is Balance.LEAST_REQUESTS:
+            # The turn decides between equals, else the first target would take every call.
+            shift = self._turn % len(fresh)
+            return min(fresh[shift:] + fresh[:shift], key=lambda target: target.in_flight)
+        return fresh[self._turn % len(fresh)]
+
+
+class Upstreams:
+    """Every upstream of the running configuration, with the connections that outlive a reload."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop or asyncio.get_running_loop()
+        self._pools: dict[str, UpstreamPool] = {}
+        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def pool(self, spec: Upstream) -> UpstreamPool:
+        known = self._pools.get(spec.name)
+        if known is not None and known.spec is spec:
+            return known
+        return self._renew(spec, known)
+
+    def _renew(self, spec: Upstream, known: UpstreamPool | None) -> UpstreamPool:
+        """A reload made a new specification: connections to the same targets are kept."""
+        kept = {pool.target: pool for pool in known.targets} if known is not None else {}
+        targets = []
+        for target in spec.targets:
+            pool = kept.pop(target, None) or TargetPool(target, spec, self._loop)
+            pool.spec = spec
+            targets.append(pool)
+        for pool in kept.values():
+            pool.close()
+        fresh = self._pools[spec.name] = UpstreamPool(spec, targets)
+        return fresh
+
+    def _sweep(self) -> None:
+        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+        now = self._loop.time()
+        for pool in self._pools.values():
+            for target in pool.targets:
+                target.sweep(now)
+
+    def close(self) -> None:
+        self._timer.cancel()
+        for pool in self._pools.values():
+            for target in pool.targets:
+                for connection in list(target.connections):
+                    connection.abort()

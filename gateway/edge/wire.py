@@ -1,0 +1,222 @@
+"""HTTP/1.1 as an upstream speaks it, read strictly.  Nothing here does I/O.
+
+Law: the bytes of a response are framed in exactly one way or not at all.  Whatever another
+reader could understand differently raises Malformed, and the connection that said it is thrown
+away: a header line without a name, an obs-fold, a bare CR or LF, a control character, two
+lengths, a length beside a coding, a coding other than `chunked`, a chunk size that is not plain
+hexadecimal, a chunk that does not end with CRLF.  How the bytes were cut into reads never
+changes what they mean.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_HEAD_BYTES = 65_536
+MAX_FIELDS = 256
+MAX_CHUNK_LINE_BYTES = 1_024
+MAX_TRAILER_BYTES = 16_384
+
+NO_BODY = -1
+UNTIL_CLOSE = -2
+CHUNKED = -3
+
+_TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
+_TOKEN = re.compile(rb"[" + _TCHAR + rb"]{1,256}")
+
+# RFC 9110 section 5.5: field-vchar is VCHAR / obs-text; HTAB and SP may stand between.
+_FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+
+# RFC 9112 section 7.1.1: chunk-ext = *( ";" chunk-ext-name [ "=" chunk-ext-val ] ).  The "bad
+# white space" that the RFC lets a recipient accept is refused: no sender has a reason for it.
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e])*"'
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,15})"
+    rb"(?:;[" + _TCHAR + rb"]+(?:=(?:[" + _TCHAR + rb"]+|" + _QUOTED + rb"))?)*"
+)
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*))?")
+
+
+class Malformed(Exception):
+    """The bytes cannot be framed.  The text is constant and never shown to a client."""
+
+
+class Head:
+    """A response's status line and fields; `fields` are whole lines, less their CRLF.
+
+    `names[i]` is the lower-case name of `fields[i]`.
+    """
+
+    __slots__ = ("fields", "minor", "names", "reason", "status")
+
+    def __init__(
+        self, status: int, reason: bytes, minor: int, fields: list[bytes], names: list[bytes]
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.fields = fields
+        self.names = names
+
+
+# The lower-case form of a name whose characters were checked.  Bounded: an upstream that
+# invents names must not fill the memory.
+_names: dict[bytes, bytes] = {}
+_NAMES_MAX = 2_048
+
+
+def lower_name(name: bytes) -> bytes:
+    """The lower-case form of a field name; Malformed where it is not a token.
+
+    RFC 9112 section 5.1: no white space is allowed between the name and the colon; a response
+    that has some is a proxy's to refuse or to repair, and this one refuses.
+    """
+    lower = _names.get(name)
+    if lower is None:
+        if _TOKEN.fullmatch(name) is None:
+            raise Malformed("field name")
+        if len(_names) >= _NAMES_MAX:
+            _names.clear()
+        lower = _names[name] = name.lower()
+    return lower
+
+
+def read_head(block: bytes) -> Head:
+    """The head in `block`, which ends before the CRLF CRLF that closed it."""
+    lines = block.split(b"\r\n")
+    # What is left after every byte that a field may hold is deleted must be the line ends and
+    # nothing else: this finds NUL, control characters, bare CR and bare LF at once.
+    if block.translate(None, _FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
+        raise Malformed("control character")
+    if len(lines) > MAX_FIELDS:
+        raise Malformed("too many fields")
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if match is None:
+        raise Malformed("status line")
+    del lines[0]
+    names = []
+    known = _names
+    for line in lines:
+        colon = line.find(b":")
+        name = line[:colon] if colon > 0 else b""
+        names.append(known.get(name) or lower_name(name))
+    minor, status, reason = match.groups(b"")
+    return Head(int(status), reason, 1 if minor == b"1" else 0, lines, names)
+
+
+def value_of(line: bytes) -> bytes:
+    """What follows the colon, without the white space around it (RFC 9112 section 5.1)."""
+    return line[line.find(b":") + 1 :].strip(b" \t")
+
+
+def body_length(head: Head, *, to_head: bool) -> int:
+    """Bytes of the body; or NO_BODY, UNTIL_CLOSE or CHUNKED.
+
+    RFC 9112 section 6.3, in its order: 1. no body after HEAD, 1xx, 204, 304; 3. a coding beside
+    a length "ought to be handled as an error"; 4. a response whose coding is not chunked is
+    read until close, which this refuses instead; 5. an invalid length is unrecoverable;
+    8. without either it ends with the connection.
+    """
+    length = coding = None
+    for name, line in zip(head.names, head.fields, strict=True):
+        if name == b"content-length":
+            if length is not None:
+                raise Malformed("two lengths")
+            length = value_of(line)
+            # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
+            if not length.isdigit() or len(length) > 18:
+                raise Malformed("content length")
+        elif name == b"transfer-encoding":
+            if coding is not None:
+                raise Malformed("two codings")
+            coding = value_of(line)
+            if coding.lower() != b"chunked" or head.minor == 0:
+                raise Malformed("transfer coding")
+    if coding is not None and length is not None:
+        raise Malformed("a length beside a coding")
+    status = head.status
+    if to_head or status < 200 or status == 204 or status == 304:
+        return NO_BODY
+    if coding is not None:
+        return CHUNKED
+    return UNTIL_CLOSE if length is None else int(length)
+
+
+class ChunkReader:
+    """RFC 9112 section 7.1, in pieces of any size.
+
+    `feed` returns how many bytes were taken, and adds the chunks' contents to `out`; `done` is
+    set once the trailer section has ended.  `trailers` are the lines of that section, checked
+    as field lines are.
+    """
+
+    __slots__ = ("_left", "_line", "_state", "_trailer_bytes", "done", "trailers")
+
+    _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
+
+    def __init__(self) -> None:
+        self._state = self._SIZE
+        self._left = 0
+        self._line = b""
+        self._trailer_bytes = 0
+        self.trailers: list[bytes] = []
+        self.done = False
+
+    def feed(self, data: bytes, out: list[bytes], at: int = 0) -> int:
+        """How far into `data` the body reached, from `at`."""
+        size = len(data)
+        while at < size and not self.done:
+            if self._state == self._DATA:
+                piece = data[at : at + self._left] if at or size > self._left else data
+                out.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._state = self._DATA_END
+                continue
+            end = data.find(b"\n", at)
+            if end < 0:
+                self._line += data[at:]
+                self._check_size()
+                return size
+            line = self._line + data[at:end]
+            self._line = b""
+            at = end + 1
+            self._take(line)
+        return at
+
+    def _check_size(self) -> None:
+        limit = {
+            self._SIZE: MAX_CHUNK_LINE_BYTES,
+            self._DATA_END: 1,
+            self._TRAILER: MAX_TRAILER_BYTES - self._trailer_bytes,
+        }[self._state]
+        if len(self._line) > limit:
+            raise Malformed("chunk line")
+        if self._state == self._DATA_END and self._line not in (b"", b"\r"):
+            raise Malformed("chunk end")
+
+    def _take(self, line: bytes) -> None:
+        # "\n" ended it: the "\r" before it must be there, and be the only one.
+        if line[-1:] != b"\r":
+            raise Malformed("bare LF")
+        line = line[:-1]
+        if self._state == self._SIZE:
+            match = _CHUNK_LINE.fullmatch(line) if len(line) <= MAX_CHUNK_LINE_BYTES else None
+            if match is None:
+                raise Malformed("chunk size")
+            self._left = int(match[1], 16)
+            self._state = self._DATA if self._left else self._TRAILER
+        elif self._state == self._DATA_END:
+            if line:
+                raise Malformed("chunk end")
+            self._state = self._SIZE
+        elif not line:
+            self.done = True
+        else:
+            self._trailer_bytes += len(line) + 2
+            if self._trailer_bytes > MAX_TRAILER_BYTES or line.translate(None, _FIELD_BYTES):
+                raise Malformed("trailer")
+            lower_name(line[: line.find(b":")] if b":" in line else b"")
+            self.trailers.append(line)

@@ -1,0 +1,321 @@
+"""A door on a real socket, a raw upstream behind it, and clients that send bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aiohttp import web
+
+from gateway.access.decision import Decision
+from gateway.access.routes import Auth, Route
+from gateway.access.upstreams import Upstream, UpstreamTarget
+from gateway.edge.call import CallReader, Network
+from gateway.edge.proxy import Proxy
+from gateway.edge.server import Door, DoorLimits
+from gateway.edge.upstream import Upstreams
+from gateway.model import Call, Principal, Reason
+
+Script = Callable[["Exchange"], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
+
+
+def principal(**changes: Any) -> Principal:
+    fields: dict[str, Any] = {
+        "subject": "u-1",
+        "roles": ("user", "editor"),
+        "session_id": "s-1",
+        "token_id": "t-1",
+        "client_id": "web",
+        "kid": "k-1",
+        "issued_at": 0,
+        "expires_at": 1 << 40,
+        "email": "ada@example.com",
+    }
+    return Principal(**(fields | changes))
+
+
+@dataclass(slots=True)
+class Received:
+    """One request as the upstream read it."""
+
+    head: bytes
+    connection: int
+
+    @property
+    def line(self) -> bytes:
+        return self.head.split(b"\r\n", 1)[0]
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        pairs = (line.partition(b":") for line in self.head.split(b"\r\n")[1:] if line)
+        return [(name, value.strip()) for name, _, value in pairs]
+
+    def values(self, name: str) -> list[bytes]:
+        return [v for n, v in self.fields if n.lower() == name.lower().encode()]
+
+
+class Exchange:
+    """What an upstream's script is given: the request's head, and both directions."""
+
+    def __init__(
+        self, received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.received = received
+        self.reader = reader
+        self.writer = writer
+
+    async def body(self) -> bytes:
+        """The body, by the framing that came."""
+        if self.received.values("content-length"):
+            return await self.reader.readexactly(int(self.received.values("content-length")[0]))
+        content = b""
+        while self.received.values("transfer-encoding"):
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            content += (await self.reader.readexactly(size + 2))[:-2]
+            if not size:
+                break
+        return content
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def abort(self) -> None:
+        self.writer.transport.abort()
+
+
+async def answer_ok(exchange: Exchange) -> None:
+    await exchange.body()
+    exchange.send(OK)
+
+
+def answering(data: bytes, *, close: bool = False) -> Script:
+    async def script(exchange: Exchange) -> None:
+        await exchange.body()
+        exchange.send(data)
+        if close:
+            exchange.close()
+
+    return script
+
+
+class RawUpstream:
+    """Reads heads strictly enough for tests, and answers by `script`."""
+
+    def __init__(self, script: Script = answer_ok) -> None:
+        self.script = script
+        self.requests: list[Received] = []
+        self.connections = 0
+        self.open = 0
+        self.port = 0
+        self.changed = asyncio.Event()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        number = self.connections
+        try:
+            while not writer.is_closing():
+                head = await reader.readuntil(b"\r\n\r\n")
+                received = Received(head[:-2], number)
+                self.requests.append(received)
+                self._note()
+                await self.script(Exchange(received, reader, writer))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open -= 1
+            self._note()
+            writer.close()
+
+    def _note(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def until(self, true: Callable[[], bool], within_s: float = 5.0) -> None:
+        async with asyncio.timeout(within_s):
+            while not true():
+                await self.changed.wait()
+
+
+class Client:
+    """A plain socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def head(self) -> Answer:
+        async with asyncio.timeout(10):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+        return Answer(head[:-4], b"")
+
+    async def answer(self, *, to_head: bool = False) -> Answer:
+        """One answer by its framing; 1xx are answers of their own."""
+        answer = await self.head()
+        async with asyncio.timeout(10):
+            if to_head or answer.status < 200 or answer.status in (204, 304):
+                return answer
+            if answer.values("content-length"):
+                length = int(answer.values("content-length")[0])
+                answer.body = await self.reader.readexactly(length)
+            elif answer.values("transfer-encoding"):
+                while True:
+                    size = int(await self.reader.readuntil(b"\r\n"), 16)
+                    if not size:
+                        break
+                    answer.body += (await self.reader.readexactly(size + 2))[:-2]
+                while (line := await self.reader.readuntil(b"\r\n")) != b"\r\n":
+                    answer.trailers.append(line[:-2])
+            else:
+                answer.body = await self.reader.read()
+        return answer
+
+    async def rest(self, within_s: float = 10.0) -> bytes:
+        """Everything until the connection ends."""
+        async with asyncio.timeout(within_s):
+            return await self.reader.read()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@dataclass(slots=True)
+class Answer:
+    head: bytes
+    body: bytes
+    trailers: list[bytes] = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        return int(self.head.split(b" ", 2)[1])
+
+    @property
+    def line(self) -> bytes:
+        return self.head.split(b"\r\n", 1)[0]
+
+    def values(self, name: str) -> list[bytes]:
+        pairs = (line.partition(b":") for line in self.head.split(b"\r\n")[1:])
+        return [v.strip() for n, _, v in pairs if n.lower() == name.lower().encode()]
+
+
+class FakeGate:
+    """Allows every call on one route, or gives the decision it was told to give."""
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.principal: Principal | None = None
+        self.decision: Decision | None = None
+        self.calls: list[Call] = []
+
+    async def decide(self, call: Call, snapshot: object) -> Decision:
+        self.calls.append(call)
+        if self.decision is not None:
+            return self.decision
+        return Decision(True, Reason.ROUTE_PUBLIC, route=self.route, principal=self.principal)
+
+
+class FakeOwn:
+    async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        body = await request.read() if request.can_read_body else b""
+        return web.Response(text=f"own {call.path} {len(body)}")
+
+
+@dataclass(slots=True)
+class Rig:
+    """A running door with everything around it."""
+
+    door: Door
+    gate: FakeGate
+    upstream: RawUpstream
+    upstreams: Upstreams
+    port: int
+    clients: list[Client] = field(default_factory=list)
+
+    async def client(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
+
+    async def ask(self, data: bytes, **options: Any) -> Answer:
+        """One answer to these bytes, on a connection of their own."""
+        client = await self.client()
+        await client.send(data)
+        return await client.answer(**options)
+
+    async def all(self, data: bytes) -> bytes:
+        """Everything that comes back until the connection ends."""
+        client = await self.client()
+        await client.send(data)
+        return await client.rest()
+
+    def route(self, **changes: Any) -> None:
+        self.gate.route = replace(self.gate.route, **changes)
+
+    def spec(self, **changes: Any) -> None:
+        assert self.gate.route.upstream is not None
+        self.route(upstream=replace(self.gate.route.upstream, **changes))
+
+
+def target(port: int) -> UpstreamTarget:
+    return UpstreamTarget(f"http://127.0.0.1:{port}", "http", "127.0.0.1", port)
+
+
+@asynccontextmanager
+async def running(
+    script: Script = answer_ok,
+    *,
+    limits: DoorLimits | None = None,
+    trusted: Sequence[Network] = (),
+) -> AsyncIterator[Rig]:
+    upstream = RawUpstream(script)
+    await upstream.start()
+    spec = Upstream("u", (target(upstream.port),))
+    route = Route("r", None, "/{rest:path}", (), auth=Auth.PUBLIC, upstream=spec)
+    gate = FakeGate(route)
+    reader = CallReader(trusted)
+    upstreams = Upstreams()
+    door: Door
+
+    proxy = Proxy(
+        gate,
+        lambda: None,  # type: ignore[arg-type,return-value]
+        reader,
+        upstreams,
+        FakeOwn(),
+        draining=lambda: door.draining,
+    )
+    door = Door(proxy, reader, limits, shutdown_timeout=0.1)
+    await door.setup()
+    site = web.TCPSite(door, "127.0.0.1", 0)
+    await site.start()
+    rig = Rig(door, gate, upstream, upstreams, door.addresses[0][1])
+    try:
+        yield rig
+    finally:
+        for client in rig.clients:
+            client.close()
+        await door.cleanup()
+        upstreams.close()
+        await upstream.stop()
