@@ -1,0 +1,106 @@
+"""The processes of a rig: started on one CPU, ended with it, their CPU time read."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+_PR_SET_PDEATHSIG = 1
+
+
+class Started:
+    """One command and all that it starts, on one CPU, in a session of its own."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cpu: int,
+        log: Path,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        cpus = {cpu} & os.sched_getaffinity(0) or os.sched_getaffinity(0)
+
+        def settle() -> None:
+            os.sched_setaffinity(0, cpus)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+        with log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=os.environ | (env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=settle,
+            )
+        self.log = log
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that the command and its descendants have used, threads included."""
+        return sum(_cpu_s(pid) for pid in family(self._process.pid))
+
+    def stop(self) -> None:
+        if not self.ended:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def family(root: int) -> list[int]:
+    """A process and its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = _stat(int(entry.name))
+            if fields:
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = [root]
+    for pid in found:
+        found.extend(children.get(pid, []))
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat from the state on; the command before it may hold any character."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def _cpu_s(pid: int) -> float:
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND if fields else 0.0
+
+
+def await_port(port: int, started: Started, within_s: float = 30.0) -> None:
+    """Until something listens; raises with the end of the log when the process has ended."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1):
+                return
+        except OSError:
+            if started.ended or time.monotonic() > deadline:
+                tail = started.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"nothing listens on {port}:\n{tail}") from None
+            time.sleep(0.05)
