@@ -1,0 +1,317 @@
+"""Accounts: an address, a password, roles.
+
+Law: whatever changes what a token says of its subject writes, in the same transaction, the
+change that refuses the tokens given before.  Each method returns such changes for the caller
+to announce.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from email_validator import EmailNotValidError, validate_email
+
+from gateway.identity.sessions import end_every, end_others, lock, outdate
+from gateway.model import Change, Reason
+from gateway.stores.protocols import Conflict, Database, Row, Transaction
+
+MAX_ADDRESS_LENGTH = 254
+ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+# A token of more than 8 KiB is refused unread: its roles may take half of that.
+_ROLES_LENGTH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`email` is shown as it was typed; `email_key` is what tells accounts apart."""
+
+    id: str
+    email: str
+    email_key: str
+    email_verified: bool
+    disabled: bool
+    not_before: int
+    created_at: int
+    roles: tuple[str, ...]
+    password_hash: str | None = field(repr=False)
+
+
+def address_key(text: str) -> str | None:
+    """What tells accounts apart: the address NFKC and case-folded; None for what is no address.
+
+    Sign-in, throttling and registration all ask this, so that no spelling of an address has
+    a counter or an account of its own.
+    """
+    text = text.strip()
+    if not 3 <= len(text) <= MAX_ADDRESS_LENGTH:
+        return None
+    # Folding can leave what NFKC would compose again: once more makes it stable.
+    key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    local, at, domain = key.partition("@")
+    # "a@evil@company" was an address of two houses once (CVE-2026-40574).
+    if not (local and at and domain) or "@" in domain or not _storable(key):
+        return None
+    return key
+
+
+def shown_address(text: str) -> str | None:
+    """The address as it was typed, without the spaces around it; None where it is not one
+    that mail could reach (RFC 5321, RFC 6531; the DNS is not asked)."""
+    text = text.strip()
+    # The cap comes first: what checks a domain takes quadratic time (CVE-2024-3651).
+    if len(text) > MAX_ADDRESS_LENGTH or address_key(text) is None:
+        return None
+    try:
+        validate_email(text, check_deliverability=False)
+    except EmailNotValidError:
+        return None
+    return text
+
+
+def check_roles(roles: Sequence[str]) -> None:
+    """Raises ValueError for roles that no token could carry."""
+    if not all(ROLE.fullmatch(role) for role in roles):
+        raise ValueError("a role is 1 to 128 of A-Z a-z 0-9 . _ : @ -")
+    if sum(len(role) + 3 for role in roles) > _ROLES_LENGTH:
+        raise ValueError(f"the roles of one account hold at most {_ROLES_LENGTH} characters")
+
+
+class Accounts:
+    """What registration, sign-in and operators do with accounts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(
+        self,
+        email: str,
+        password_hash: str | None,
+        *,
+        roles: Sequence[str] = (),
+        verified: bool = False,
+    ) -> Account | Reason:
+        """A new account, or EMAIL_TAKEN.  `email` is as `shown_address` gave it."""
+        try:
+            async with self._database.transaction() as tx:
+                return await add(tx, email, password_hash, roles=roles, verified=verified)
+        except Conflict:
+            return Reason.EMAIL_TAKEN
+
+    async def by_email(self, email: str) -> Account | None:
+        key = address_key(email)
+        if key is None:
+            return None
+        async with self._database.reading() as tx:
+            return await find_by_key(tx, key)
+
+    async def by_id(self, account_id: str) -> Account | None:
+        async with self._database.reading() as tx:
+            row = await tx.one(f"{_SELECT} WHERE id = :id", id=account_id)
+            return await _with_roles(tx, row)
+
+    async def page(self, *, after: str = "", limit: int = 1000) -> list[Account]:
+        """Accounts by address, from the one past the key `after`."""
+        async with self._database.reading() as tx:
+            rows = await tx.all(
+                f"{_SELECT} WHERE email_key > :after ORDER BY email_key LIMIT :limit",
+                after=after,
+                limit=limit,
+            )
+            granted = await tx.all(
+                "SELECT account_id, role FROM account_roles WHERE account_id IN (SELECT id"
+                " FROM accounts WHERE email_key > :after ORDER BY email_key LIMIT :limit)"
+                " ORDER BY role",
+                after=after,
+                limit=limit,
+            )
+        roles: dict[str, list[str]] = {}
+        for row in granted:
+            roles.setdefault(str(row["account_id"]), []).append(str(row["role"]))
+        return [_account(row, roles.get(str(row["id"]), [])) for row in rows]
+
+    async def role_counts(self) -> Sequence[tuple[str, int]]:
+        """Every role that an account has, and how many have it."""
+        async with self._database.reading() as tx:
+            rows = await tx.all(
+                "SELECT role, COUNT(*) AS accounts FROM account_roles GROUP BY role ORDER BY role"
+            )
+        return [(str(row["role"]), int(row["accounts"])) for row in rows]
+
+    async def grant(self, account_id: str, role: str) -> Sequence[Change]:
+        """Empty where the account has the role already (or is gone).  Raises ValueError for
+        what `check_roles` refuses."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None or role in account.roles:
+                return []
+            check_roles([*account.roles, role])
+            await _grant(tx, account_id, role)
+            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
+
+    async def revoke(self, account_id: str, role: str) -> Sequence[Change]:
+        """Empty where the account did not have the role."""
+        async with self._database.transaction() as tx:
+            gone = await tx.run(
+                "DELETE FROM account_roles WHERE account_id = :id AND role = :role",
+                id=account_id,
+                role=role,
+            )
+            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)] if gone else []
+
+    async def disable(self, account_id: str) -> Sequence[Change]:
+        """Ends every session too.  May be repeated: each time refuses all tokens anew."""
+        async with self._database.transaction() as tx:
+            if await lock(tx, account_id) is None:
+                return []
+            await _update(tx, account_id, "disabled = 1")
+            return await end_every(tx, account_id, "disabled")
+
+    async def enable(self, account_id: str) -> None:
+        async with self._database.transaction() as tx:
+            await _update(tx, account_id, "disabled = 0")
+
+    async def delete(self, account_id: str) -> Sequence[Change]:
+        """Erases the account and all that hangs on it; what it was given is refused."""
+        async with self._database.transaction() as tx:
+            if await lock(tx, account_id) is None:
+                return []
+            changes = await end_every(tx, account_id, "deleted")
+            await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
+            return changes
+
+    async def set_password(
+        self, account_id: str, password_hash: str, *, kept_session: str | None = None
+    ) -> Sequence[Change]:
+        """Ends every session but `kept_session`."""
+        async with self._database.transaction() as tx:
+            if await lock(tx, account_id) is None:
+                return []
+            return await replace_password(tx, account_id, password_hash, kept_session)
+
+    async def renew_hash(self, account_id: str, checked: str, renewed: str) -> None:
+        """Stores the same password under this installation's cost; a password that was
+        changed meanwhile stays."""
+        async with self._database.transaction() as tx:
+            await tx.run(
+                "UPDATE accounts SET password_hash = :renewed"
+                " WHERE id = :id AND password_hash = :checked",
+                id=account_id,
+                checked=checked,
+                renewed=renewed,
+            )
+
+
+async def add(
+    tx: Transaction,
+    email: str,
+    password_hash: str | None,
+    *,
+    roles: Sequence[str] = (),
+    verified: bool = False,
+) -> Account:
+    """Raises Conflict where the address has an account."""
+    account_id, key = str(uuid.uuid4()), address_key(email)
+    if key is None:
+        raise ValueError("not an address")
+    check_roles(roles)
+    now = int(await tx.now())
+    await tx.run(
+        "INSERT INTO accounts (id, email, email_key, email_verified, password_hash, created_at,"
+        " updated_at) VALUES (:id, :email, :key, :verified, :hash, :now, :now)",
+        id=account_id,
+        email=email.strip(),
+        key=key,
+        verified=int(verified),
+        hash=password_hash,
+        now=now,
+    )
+    for role in dict.fromkeys(roles):
+        await _grant(tx, account_id, role)
+    return Account(
+        id=account_id,
+        email=email.strip(),
+        email_key=key,
+        email_verified=verified,
+        disabled=False,
+        not_before=0,
+        created_at=now,
+        roles=tuple(sorted(set(roles))),
+        password_hash=password_hash,
+    )
+
+
+async def find_by_key(tx: Transaction, key: str) -> Account | None:
+    return await _with_roles(tx, await tx.one(f"{_SELECT} WHERE email_key = :key", key=key))
+
+
+async def locked(tx: Transaction, account_id: str) -> Account | None:
+    """The account with its roles, its row held until the transaction ends."""
+    return await _with_roles(tx, await lock(tx, account_id))
+
+
+async def replace_password(
+    tx: Transaction, account_id: str, password_hash: str, kept_session: str | None = None
+) -> Sequence[Change]:
+    await _update(tx, account_id, "password_hash = :hash", hash=password_hash)
+    if kept_session is None:
+        return await end_every(tx, account_id, "password")
+    return await end_others(tx, account_id, kept_session, "password")
+
+
+_SELECT = (
+    "SELECT id, email, email_key, email_verified, password_hash, disabled, not_before,"
+    " created_at FROM accounts"
+)
+
+
+async def _with_roles(tx: Transaction, row: Row | None) -> Account | None:
+    if row is None:
+        return None
+    roles = await tx.all(
+        "SELECT role FROM account_roles WHERE account_id = :id ORDER BY role", id=row["id"]
+    )
+    return _account(row, [str(granted["role"]) for granted in roles])
+
+
+async def _grant(tx: Transaction, account_id: str, role: str) -> None:
+    await tx.run(
+        "INSERT INTO account_roles (account_id, role, granted_at) VALUES (:id, :role, :now)"
+        " ON CONFLICT (account_id, role) DO NOTHING",
+        id=account_id,
+        role=role,
+        now=int(await tx.now()),
+    )
+
+
+async def _update(tx: Transaction, account_id: str, assignment: str, **values: str) -> None:
+    await tx.run(
+        f"UPDATE accounts SET {assignment}, updated_at = :now WHERE id = :id",  # noqa: S608
+        id=account_id,
+        now=int(await tx.now()),
+        **values,
+    )
+
+
+def _account(row: Row, roles: Sequence[str]) -> Account:
+    stored = row["password_hash"]
+    return Account(
+        id=str(row["id"]),
+        email=str(row["email"]),
+        email_key=str(row["email_key"]),
+        email_verified=bool(row["email_verified"]),
+        disabled=bool(row["disabled"]),
+        not_before=int(row["not_before"]),
+        created_at=int(row["created_at"]),
+        roles=tuple(roles),
+        password_hash=None if stored is None else str(stored),
+    )
+
+
+def _storable(text: str) -> bool:
+    """Whether every character has a place in UTF-8 text and none is a control character."""
+    return not any(unicodedata.category(c) in ("Cs", "Cc") for c in text)

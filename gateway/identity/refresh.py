@@ -1,0 +1,263 @@
+"""Refresh tokens: opaque, single use, in families with an absolute life.
+
+Law: one token has one successor.  Rotation is a compare-and-set; a second use within 10 s by
+the same client (the same User-Agent) is given that successor again, any other reuse is theft
+and ends the family.  Only hashes rest in SQL: the successor rests sealed under a key that only
+the holder of the token presented can derive, and is erased after the grace.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.identity import sessions
+from gateway.identity.accounts import Account, locked
+from gateway.identity.sessions import GRACE_S, Origin
+from gateway.model import Change, Reason
+from gateway.stores.protocols import Database, Row, Transaction
+
+_NONCE_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a sign-in or a refresh yields; the access token is minted from it.
+
+    `issued_at` is the `iat` that the access token must carry: it lies after every change of
+    the account, by the store's own clock.
+    """
+
+    account: Account
+    session_id: str
+    issued_at: int
+    auth_time: int
+    amr: tuple[str, ...]
+    expires_in_s: int
+    """What is left of the family's life."""
+    refresh_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """The token had been used: its family has ended, and `changes` must be announced."""
+
+    account_id: str
+    session_id: str
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshOptions:
+    life_s: int = 604_800
+    idle_s: int = 0
+    """A family unused for so long is over; 0 for never."""
+
+
+class RefreshTokens:
+    """Begins families and rotates their tokens."""
+
+    def __init__(self, database: Database, options: RefreshOptions) -> None:
+        self._database = database
+        self._options = options
+
+    async def begin(
+        self,
+        account_id: str,
+        origin: Origin,
+        *,
+        checked_hash: str | None = None,
+        verified_only: bool = False,
+        amr: tuple[str, ...] = ("pwd",),
+    ) -> Grant | Reason:
+        """A new family for an account whose password was right.
+
+        Hashing took its time, outside of any transaction: ACCOUNT_DISABLED, EMAIL_UNVERIFIED
+        or (where the password is not that of `checked_hash` any more) INVALID_CREDENTIALS
+        when the account has changed meanwhile.
+        """
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None or account.password_hash != checked_hash:
+                return Reason.INVALID_CREDENTIALS
+            if account.disabled:
+                return Reason.ACCOUNT_DISABLED
+            if verified_only and not account.email_verified:
+                return Reason.EMAIL_UNVERIFIED
+            now = int(await tx.now())
+            issued_at = _issued_at(now, account)
+            session_id = await sessions.begin(
+                tx,
+                account.id,
+                origin,
+                amr=" ".join(amr),
+                at=now,
+                expires_at=now + self._options.life_s,
+            )
+            await _mark_used(tx, session_id, issued_at)
+            token = await _add_token(tx, session_id, now)
+            return Grant(
+                account=account,
+                session_id=session_id,
+                issued_at=issued_at,
+                auth_time=now,
+                amr=amr,
+                expires_in_s=self._options.life_s,
+                refresh_token=token,
+            )
+
+    async def rotate(self, token: str, user_agent: str) -> Grant | Reused | Reason:
+        """The successor of `token`; INVALID_REFRESH_TOKEN where there is none to give."""
+        token_hash = hash_of(token)
+        family = await self._family_of(token_hash)  # takes no write lock for what is no token
+        if family is None:
+            return Reason.INVALID_REFRESH_TOKEN
+        async with self._database.transaction() as tx:
+            account = await locked(tx, str(family["account_id"]))
+            row = await tx.one(_WITH_FAMILY, hash=token_hash)
+            now = int(await tx.now())
+            if account is None or row is None or not self._lives(row, account, now):
+                return Reason.INVALID_REFRESH_TOKEN
+            session_id = str(row["family_id"])
+            if row["used_at"] is None:
+                successor = await _rotate(tx, token, row, user_agent, now)
+            else:
+                again = _successor_in_grace(token, row, user_agent, now)
+                if again is None:
+                    changes = await sessions.end_one(tx, session_id, "reused")
+                    return Reused(account.id, session_id, changes)
+                successor = again
+            issued_at = _issued_at(now, account)
+            await _mark_used(tx, session_id, issued_at)
+            return Grant(
+                account=account,
+                session_id=session_id,
+                issued_at=issued_at,
+                auth_time=int(row["auth_time"]),
+                amr=tuple(str(row["amr"]).split()),
+                expires_in_s=int(row["expires_at"]) - now,
+                refresh_token=successor,
+            )
+
+    async def family_of(self, token: str) -> sessions.Family | None:
+        """The family of a token, used or not, ended or not."""
+        async with self._database.reading() as tx:
+            row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
+            return await sessions.find(tx, str(row["family_id"])) if row else None
+
+    async def _family_of(self, token_hash: str) -> Row | None:
+        async with self._database.reading() as tx:
+            return await tx.one(_WITH_FAMILY, hash=token_hash)
+
+    def _lives(self, row: Row, account: Account, now: int) -> bool:
+        idle_s = self._options.idle_s
+        return (
+            row["ended_at"] is None
+            and int(row["expires_at"]) > now
+            and not (idle_s and int(row["last_used_at"]) + idle_s <= now)
+            and not account.disabled
+        )
+
+
+def hash_of(token: str) -> str:
+    """What SQL keeps of a token of 256 random bits: for those a plain hash is one-way enough."""
+    return _text(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())
+
+
+_WITH_FAMILY = (
+    "SELECT t.hash, t.family_id, t.used_at, t.used_by, t.successor_sealed, f.account_id,"
+    " f.amr, f.auth_time, f.last_used_at, f.expires_at, f.ended_at"
+    " FROM refresh_tokens t JOIN families f ON f.id = t.family_id WHERE t.hash = :hash"
+)
+
+
+async def _add_token(tx: Transaction, session_id: str, now: int) -> str:
+    token = secrets.token_urlsafe(32)
+    await tx.run(
+        "INSERT INTO refresh_tokens (hash, family_id, created_at) VALUES (:hash, :family, :now)",
+        hash=hash_of(token),
+        family=session_id,
+        now=now,
+    )
+    return token
+
+
+async def _rotate(tx: Transaction, token: str, row: Row, user_agent: str, now: int) -> str:
+    """Marks the token used and adds its one successor.
+
+    The caller holds the account's row and read the token under it; the condition makes the
+    law hold even for one that does not.
+    """
+    successor = await _add_token(tx, str(row["family_id"]), now)
+    used = await tx.run(
+        "UPDATE refresh_tokens SET used_at = :now, used_by = :used_by, successor_sealed = :sealed"
+        " WHERE hash = :hash AND used_at IS NULL",
+        hash=row["hash"],
+        now=now,
+        used_by=_client_of(user_agent),
+        sealed=_seal(token, successor, str(row["family_id"])),
+    )
+    if used != 1:
+        raise RuntimeError("a refresh token changed under the lock of its account")
+    return successor
+
+
+def _successor_in_grace(token: str, row: Row, user_agent: str, now: int) -> str | None:
+    # A clock that was set back makes the age negative: the grace is as wide on that side,
+    # and no wider.
+    if abs(now - int(row["used_at"])) > GRACE_S or row["used_by"] != _client_of(user_agent):
+        return None
+    sealed = row["successor_sealed"]
+    return _unseal(token, str(sealed), str(row["family_id"])) if sealed is not None else None
+
+
+async def _mark_used(tx: Transaction, session_id: str, issued_at: int) -> None:
+    await tx.run(
+        "UPDATE families SET last_used_at = :issued_at"
+        " WHERE id = :id AND last_used_at < :issued_at",
+        id=session_id,
+        issued_at=issued_at,
+    )
+
+
+def _issued_at(now: int, account: Account) -> int:
+    """`iat <= not_before` is refused, so a token minted right after a change is one ahead."""
+    return max(now, account.not_before + 1)
+
+
+def _client_of(user_agent: str) -> str:
+    return _text(hashlib.sha256(user_agent.encode("utf-8", "surrogatepass")).digest())
+
+
+def _seal(token: str, successor: str, session_id: str) -> str:
+    nonce = os.urandom(_NONCE_BYTES)
+    sealed = AESGCM(_key(token)).encrypt(nonce, successor.encode(), session_id.encode())
+    return _text(nonce + sealed)
+
+
+def _unseal(token: str, sealed: str, session_id: str) -> str | None:
+    raw = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+    try:
+        opened = AESGCM(_key(token)).decrypt(
+            raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], session_id.encode()
+        )
+    except InvalidTag:  # the row was damaged; the token's holder signs in again
+        return None
+    return opened.decode()
+
+
+def _key(token: str) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=b"authgate refresh successor").derive(token.encode())
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -1,0 +1,148 @@
+"""The login throttle: 5 failures in 15 minutes by account, 50 by address.
+
+Law: an attempt is counted before the hash it pays for, atomically, and given back when it was
+no failure.  So of thirty guesses sent at once at most five are evaluated.  A wait is an answer
+(429 with Retry-After), never a held connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.model import Clock
+from gateway.stores.protocols import Attempt, Attempts, StoreUnavailable
+
+ACCOUNT_FAILURES = 5
+ADDRESS_FAILURES = 50
+WINDOW_S = 900
+LONGEST_WAIT_S = 900
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Room for one attempt, or how long to wait for it."""
+
+    wait_s: float
+    """0.0 when the attempt may be made."""
+    attempts: Sequence[Attempt]
+    counter: Attempts
+
+
+class Throttle:
+    """Asks the shared counters, and this worker's own while they are away."""
+
+    def __init__(self, shared: Attempts, clock: Clock, live_workers: Callable[[], int]) -> None:
+        """`live_workers` is how many share the limits when each must count alone."""
+        self._shared = shared
+        self._own = OwnAttempts(clock)
+        self._live_workers = live_workers
+
+    async def reserve(self, email_key: str, client_ip: str) -> Reservation:
+        """Counts one attempt at an account from an address, unless it has to wait."""
+        return await self._reserve(
+            [
+                Attempt(account_counter(email_key), ACCOUNT_FAILURES, WINDOW_S),
+                Attempt(address_counter(client_ip), ADDRESS_FAILURES, WINDOW_S),
+            ]
+        )
+
+    async def give_back(self, reservation: Reservation) -> None:
+        """The attempt was no failure: the password was right, or nothing was evaluated."""
+        try:
+            await reservation.counter.give_back(reservation.attempts)
+        except StoreUnavailable:
+            return  # one failure too many stays counted until its window ends
+
+    async def forgive(self, email_key: str) -> None:
+        """Forgets the account's failures; raises StoreUnavailable.  For operators, and for
+        whoever proved by mail to own the address."""
+        await self._own.clear([account_counter(email_key)])
+        await self._shared.clear([account_counter(email_key)])
+
+    async def _reserve(self, attempts: Sequence[Attempt]) -> Reservation:
+        try:
+            return Reservation(await self._shared.reserve(attempts), attempts, self._shared)
+        except StoreUnavailable:
+            workers = max(1, self._live_workers())
+            share = [Attempt(a.key, max(1, a.limit // workers), a.window_s) for a in attempts]
+            return Reservation(await self._own.reserve(share), share, self._own)
+
+
+def account_counter(email_key: str) -> str:
+    """The counter of an account, whether or not there is one: it holds no address."""
+    return "login:account:" + hashlib.sha256(email_key.encode()).hexdigest()[:32]
+
+
+def address_counter(client_ip: str) -> str:
+    """The counter of an address.  IPv6 counts by /64: who has one address of it has all."""
+    try:
+        address = ipaddress.ip_address(client_ip.partition("%")[0])
+    except ValueError:
+        return "login:address:unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return f"login:address:{address.ipv4_mapped}"
+        return f"login:address:{ipaddress.ip_network((address, 64), strict=False)}"
+    return f"login:address:{address}"
+
+
+@dataclass(slots=True)
+class _Counter:
+    charged_at: list[float] = field(default_factory=list)
+    refusals: int = 0
+    last_refused_at: float = 0.0
+
+
+class OwnAttempts:
+    """Counters in this worker's memory: bounded, and gone when it ends."""
+
+    def __init__(self, clock: Clock, *, most: int = 50_000) -> None:
+        self._clock = clock
+        self._most = most
+        self._counters: OrderedDict[str, _Counter] = OrderedDict()
+
+    async def reserve(self, attempts: Sequence[Attempt]) -> float:
+        now = self._clock.steady()
+        counters = [self._current(attempt, now) for attempt in attempts]
+        full = [
+            counter
+            for attempt, counter in zip(attempts, counters, strict=True)
+            if len(counter.charged_at) >= attempt.limit
+        ]
+        if full:
+            for counter in full:
+                counter.refusals += 1
+                counter.last_refused_at = now
+            return float(min(LONGEST_WAIT_S, 2 ** min(10, max(c.refusals for c in full) - 1)))
+        for counter in counters:
+            counter.charged_at.append(now)
+        return 0.0
+
+    async def give_back(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            counter = self._counters.get(attempt.key)
+            if counter is not None and counter.charged_at:
+                counter.charged_at.pop()
+
+    async def clear(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._counters.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._counters)
+
+    def _current(self, attempt: Attempt, now: float) -> _Counter:
+        """The counter without what is older than its window; the newest of all."""
+        counter = self._counters.pop(attempt.key, None) or _Counter()
+        self._counters[attempt.key] = counter
+        while len(self._counters) > self._most:
+            self._counters.popitem(last=False)
+        oldest = now - attempt.window_s
+        counter.charged_at = [at for at in counter.charged_at if at > oldest]
+        if counter.last_refused_at <= oldest:
+            counter.refusals = 0
+        return counter

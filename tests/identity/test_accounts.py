@@ -1,0 +1,185 @@
+"""Accounts: what an address is, and what a change of an account refuses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.identity.accounts import Account, Accounts, address_key, check_roles, shown_address
+from gateway.model import ChangeKind, Reason
+from gateway.stores.protocols import Database
+
+
+async def made(accounts: Accounts, email: str = "Alice@Example.com") -> Account:
+    account = await accounts.register(email, "v1$2b$10$hash")
+    assert isinstance(account, Account)
+    return account
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "alice@example.com",
+        "ALICE@EXAMPLE.COM",
+        "  Alice@Example.com\t",
+        "ａｌｉｃｅ@example.com",
+        "alice＠example.com",
+        "Ａlice@exａmple.com",
+    ],
+)
+def test_every_spelling_of_an_address_is_one_account(spelling: str) -> None:
+    # CVE-2025-24806: failures were counted for the name as it was typed.
+    assert address_key(spelling) == "alice@example.com"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "alice",
+        "@example.com",
+        "alice@",
+        "a@evil@company.com",
+        "a＠evil@company.com",
+        "a@b\u0000.com",
+        "a\r\nBcc: x@y.z@b.com",
+        "a\ud800@b.com",
+        "x" * 250 + "@b.com",
+    ],
+)
+def test_what_is_no_address_has_no_account(text: str) -> None:
+    assert address_key(text) is None
+    assert shown_address(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a@localhost", "a@[127.0.0.1]", '"a b"@example.com', "a b@example.com", "a@b..com"]
+)
+def test_an_address_that_mail_cannot_reach_is_not_registered(text: str) -> None:
+    assert shown_address(text) is None
+
+
+def test_an_address_is_shown_as_it_was_typed() -> None:
+    assert shown_address(" Ünï@Bücher.example ") == "Ünï@Bücher.example"
+
+
+@given(st.text(max_size=300))
+def test_the_key_of_a_key_is_itself(text: str) -> None:
+    key = address_key(text)
+    if key is not None and len(key) <= 254:
+        assert address_key(key) == key
+
+
+async def test_an_address_is_taken_in_every_spelling(database: Database) -> None:
+    accounts = Accounts(database)
+    await made(accounts)
+    assert await accounts.register("ALICE@example.COM", "hash") is Reason.EMAIL_TAKEN
+    found = await accounts.by_email(" aLICE@example.com ")
+    assert found is not None
+    assert found.email == "Alice@Example.com"
+
+
+async def test_of_many_registrations_at_once_one_wins(database: Database) -> None:
+    accounts = Accounts(database)
+    answers = await asyncio.gather(*(accounts.register("a@example.com", "h") for _ in range(8)))
+    assert sum(isinstance(answer, Account) for answer in answers) == 1
+    assert answers.count(Reason.EMAIL_TAKEN) == 7
+
+
+async def test_a_granted_role_outdates_the_tokens_before_it(database: Database) -> None:
+    accounts = Accounts(database)
+    account = await made(accounts)
+    (change,) = await accounts.grant(account.id, "manager")
+    assert (change.kind, change.target) == (ChangeKind.SUBJECT, account.id)
+    assert change.cause is Reason.TOKEN_OUTDATED
+    after = await accounts.by_id(account.id)
+    assert after is not None
+    assert after.roles == ("manager",)
+    assert after.not_before == change.not_before
+    assert await accounts.grant(account.id, "manager") == []
+
+
+async def test_a_revoked_role_outdates_the_tokens_that_carry_it(database: Database) -> None:
+    accounts = Accounts(database)
+    account = await made(accounts)
+    await accounts.grant(account.id, "manager")
+    (change,) = await accounts.revoke(account.id, "manager")
+    assert change.cause is Reason.TOKEN_OUTDATED
+    assert await accounts.revoke(account.id, "manager") == []
+    after = await accounts.by_id(account.id)
+    assert after is not None
+    assert after.roles == ()
+
+
+async def test_disabling_revokes_and_may_be_repeated(database: Database) -> None:
+    accounts = Accounts(database)
+    account = await made(accounts)
+    for _ in range(2):
+        (change,) = await accounts.disable(account.id)
+        assert change.cause is Reason.TOKEN_REVOKED
+    await accounts.enable(account.id)
+    after = await accounts.by_id(account.id)
+    assert after is not None
+    assert not after.disabled
+    assert after.not_before >= change.not_before
+
+
+async def test_a_deleted_account_leaves_its_refusal_and_nothing_else(database: Database) -> None:
+    accounts = Accounts(database)
+    account = await made(accounts)
+    await accounts.grant(account.id, "manager")
+    (change,) = await accounts.delete(account.id)
+    assert change.cause is Reason.TOKEN_REVOKED
+    async with database.reading() as tx:
+        assert await tx.all("SELECT * FROM accounts") == []
+        assert await tx.all("SELECT * FROM account_roles") == []
+        assert len(await tx.all("SELECT * FROM changes")) == 2
+    assert isinstance(await accounts.register("alice@example.com", "h"), Account)
+
+
+async def test_a_renewed_hash_never_undoes_a_changed_password(database: Database) -> None:
+    accounts = Accounts(database)
+    account = await made(accounts)
+    await accounts.set_password(account.id, "changed")
+    await accounts.renew_hash(account.id, "v1$2b$10$hash", "renewed")
+    after = await accounts.by_id(account.id)
+    assert after is not None
+    assert after.password_hash == "changed"
+
+
+@pytest.mark.parametrize("role", ["", "a b", "a,b", "a\r\nX-Auth-Roles: admin", "ä", "x" * 129])
+async def test_a_role_that_no_token_may_carry_is_never_granted(
+    sqlite_database: Database, role: str
+) -> None:
+    accounts = Accounts(sqlite_database)
+    account = await made(accounts)
+    with pytest.raises(ValueError, match="a role is"):
+        await accounts.grant(account.id, role)
+    with pytest.raises(ValueError, match="a role is"):
+        await accounts.register("b@example.com", "h", roles=[role])
+    assert await accounts.by_email("b@example.com") is None
+
+
+def test_roles_that_would_make_a_token_too_long_are_refused() -> None:
+    check_roles([f"role-{n}" for n in range(300)])
+    with pytest.raises(ValueError, match="at most 4096"):
+        check_roles([f"role-{n:0100}" for n in range(50)])
+
+
+async def test_accounts_are_listed_by_address_from_a_place_on(database: Database) -> None:
+    accounts = Accounts(database)
+    for name in ("carol", "alice", "bob"):
+        await accounts.register(f"{name}@example.com", "h", roles=[name])
+    first = await accounts.page(limit=2)
+    assert [a.email for a in first] == ["alice@example.com", "bob@example.com"]
+    rest = await accounts.page(after=first[-1].email_key)
+    assert [(a.email, a.roles) for a in rest] == [("carol@example.com", ("carol",))]
+    assert await accounts.role_counts() == [("alice", 1), ("bob", 1), ("carol", 1)]
+
+
+def test_no_hash_is_shown_with_an_account() -> None:
+    account = Account("i", "e", "k", True, False, 0, 0, (), "v1$secret")
+    assert "secret" not in repr(account)

@@ -1,0 +1,260 @@
+"""Passwords: what is hashed, what is refused, and that the clock tells nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from gateway.identity.passwords import (
+    MAX_LENGTH,
+    Checked,
+    PasswordOptions,
+    Passwords,
+    Weak,
+    settled_rounds,
+)
+from gateway.model import Reason
+from gateway.stores.protocols import Database
+
+GOOD = "correct horse 7 battery"
+
+
+@pytest.fixture
+async def passwords() -> AsyncIterator[Passwords]:
+    made = await Passwords.open(PasswordOptions(threads=2), rounds=10)
+    yield made
+    made.close()
+
+
+async def hashed(passwords: Passwords, password: str) -> str:
+    made = await passwords.hash(password)
+    assert isinstance(made, str)
+    assert not isinstance(made, Reason)
+    return made
+
+
+async def matches(passwords: Passwords, password: str, stored: str | None) -> bool:
+    checked = await passwords.check(password, stored)
+    assert isinstance(checked, Checked)
+    return checked.good
+
+
+async def test_the_right_password_is_good_and_another_is_not(passwords: Passwords) -> None:
+    stored = await hashed(passwords, GOOD)
+    assert await matches(passwords, GOOD, stored)
+    assert not await matches(passwords, GOOD + "!", stored)
+
+
+async def test_passwords_that_differ_only_after_72_bytes_are_different(
+    passwords: Passwords,
+) -> None:
+    # bcrypt reads 72 bytes: a key of id, name and password cut there signed strangers in.
+    start = "long quiet rivers carry seven small wooden boats past the old mill town "
+    assert len(start) == 72
+    stored = await hashed(passwords, start + "A")
+    assert await matches(passwords, start + "A", stored)
+    assert not await matches(passwords, start + "B", stored)
+    assert not await matches(passwords, start, stored)
+
+
+async def test_a_nul_does_not_end_a_password(passwords: Passwords) -> None:
+    stored = await hashed(passwords, "quiet\0rivers carry")
+    assert not await matches(passwords, "quiet\0other words!", stored)
+
+
+async def test_one_password_has_one_spelling(passwords: Passwords) -> None:
+    composed, decomposed = (
+        "caf\u00e9 ma\u00f1ana 77 rivi\u00e8re",
+        "cafe\u0301 man\u0303ana 77 rivie\u0300re",
+    )
+    assert await matches(passwords, decomposed, await hashed(passwords, composed))
+
+
+async def test_a_stored_hash_shows_neither_the_password_nor_the_pepper() -> None:
+    peppered = await Passwords.open(PasswordOptions(pepper=b"p" * 32), rounds=10)
+    stored = await hashed(peppered, GOOD)
+    assert stored.startswith("v1p$2b$10$")
+    assert GOOD not in stored
+    peppered.close()
+
+
+async def test_another_pepper_makes_every_password_wrong() -> None:
+    one = await Passwords.open(PasswordOptions(pepper=b"1" * 32), rounds=10)
+    other = await Passwords.open(PasswordOptions(pepper=b"2" * 32), rounds=10)
+    none = await Passwords.open(PasswordOptions(), rounds=10)
+    stored = await hashed(one, GOOD)
+    assert await matches(one, GOOD, stored)
+    assert not await matches(other, GOOD, stored)
+    assert not await matches(none, GOOD, stored)
+    for made in (one, other, none):
+        made.close()
+
+
+async def test_a_pepper_that_is_set_later_leaves_old_passwords_good_and_renews_them(
+    passwords: Passwords,
+) -> None:
+    stored = await hashed(passwords, GOOD)
+    peppered = await Passwords.open(PasswordOptions(pepper=b"p" * 32), rounds=10)
+    assert await matches(peppered, GOOD, stored)
+    assert not peppered.current(stored)
+    assert passwords.current(stored)
+    peppered.close()
+
+
+async def test_a_hash_of_another_cost_is_not_current(passwords: Passwords) -> None:
+    stored = await hashed(passwords, GOOD)
+    dearer = Passwords(PasswordOptions(), rounds=11)
+    assert not dearer.current(stored)
+    dearer.close()
+
+
+@pytest.mark.parametrize(
+    "stored", [None, "", "plain", "v1$2b$10$short", "v2$2b$10$" + "a" * 53, "$2b$10$" + "a" * 53]
+)
+async def test_without_a_readable_hash_nothing_is_good(
+    passwords: Passwords, stored: str | None
+) -> None:
+    assert not await matches(passwords, GOOD, stored)
+    assert not await matches(passwords, "", stored)
+
+
+async def test_an_unknown_account_costs_what_a_known_one_costs(passwords: Passwords) -> None:
+    # CVE-2026-32595: unknown users answered faster.
+    stored = await hashed(passwords, GOOD)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(40):
+        known = turn % 2 == 0
+        began = time.perf_counter()
+        await passwords.check("a wrong guess 17", stored if known else None)
+        times[known].append(time.perf_counter() - began)
+    # The fastest of each: what else the machine does only ever adds.
+    known_s, unknown_s = min(times[True]), min(times[False])
+    assert abs(known_s - unknown_s) < 0.2 * known_s
+
+
+@pytest.mark.parametrize(
+    ("password", "hint"),
+    [
+        ("short1!", "at least 8 characters"),
+        ("\ufb01\ufb01\ufb01", "at least 8 characters"),
+        ("x" * (MAX_LENGTH + 1), "at most 256 characters"),
+        ("password1", "most common"),
+        ("qwertyuiop", "most common"),
+        ("alice1234", "your address"),
+        ("authgate12", "your address"),
+        ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "too easy"),
+        ("12/12/2012", "too easy"),
+    ],
+)
+def test_a_weak_password_is_refused_with_a_hint(password: str, hint: str) -> None:
+    found = Passwords(PasswordOptions(), rounds=10).weakness(password, ["alice@example.com"])
+    assert found is not None
+    assert hint in found.hint
+    assert password not in found.hint
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        GOOD,
+        "Tr0ub4dor&3 und mehr",
+        "x" * 20 + "correct horse battery staple 9",
+        "长夜漫漫路迢迢风雨兼程",
+        "kV9#mQ2$zL7!",
+        "wjx8-plq3-vbn5 " * 17,
+    ],
+)
+def test_a_good_password_of_any_alphabet_and_length_is_taken(password: str) -> None:
+    assert Passwords(PasswordOptions(), rounds=10).weakness(password, ["alice@example.com"]) is None
+
+
+def test_the_minimum_length_is_a_setting() -> None:
+    strict = Passwords(PasswordOptions(min_length=30), rounds=10)
+    assert strict.weakness(GOOD) == Weak("It must hold at least 30 characters.")
+
+
+def test_no_password_holds_a_thread_for_long() -> None:
+    # 72 characters like these took the strength estimate a whole second.
+    hostile = "4@8({[<369!1|0$5+7%2" * 12
+    began = time.thread_time()
+    Passwords(PasswordOptions(), rounds=10).weakness(hostile)
+    assert time.thread_time() - began < 0.5
+
+
+async def test_hashing_leaves_the_loop_free(passwords: Passwords) -> None:
+    work = asyncio.gather(*(passwords.check(GOOD, None) for _ in range(6)))
+    worst_s, last = 0.0, time.perf_counter()
+    while not work.done():
+        await asyncio.sleep(0.001)
+        worst_s, last = max(worst_s, time.perf_counter() - last), time.perf_counter()
+    assert worst_s < 0.2
+
+
+async def test_past_the_queue_hashing_is_busy_and_recovers() -> None:
+    small = await Passwords.open(PasswordOptions(threads=1, queue=2), rounds=10)
+    answers = await asyncio.gather(*(small.check(GOOD, None) for _ in range(10)))
+    assert answers.count(Reason.HASHING_BUSY) == 7
+    assert answers.count(Checked(good=False)) == 3
+    assert await small.check(GOOD, None) == Checked(good=False)
+    small.close()
+
+
+async def test_a_caller_who_leaves_gives_the_queue_its_place_back() -> None:
+    small = await Passwords.open(PasswordOptions(threads=1, queue=4), rounds=10)
+    leaving = [asyncio.create_task(small.check(GOOD, None)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert await small.check(GOOD, None) is Reason.HASHING_BUSY
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    # All but the one that a thread has begun are gone at once.
+    answers = await asyncio.gather(*(small.check(GOOD, None) for _ in range(4)))
+    assert answers == [Checked(good=False)] * 4
+    small.close()
+
+
+async def test_the_cost_is_measured_once_and_kept(sqlite_database: Database) -> None:
+    measured: list[int] = []
+
+    def measure(rounds: int) -> float:
+        measured.append(rounds)
+        return {11: 0.04, 12: 0.08, 13: 0.16}[rounds]
+
+    assert await settled_rounds(sqlite_database, None, measure) == 12
+    assert measured == [11, 11, 12, 12, 13, 13]
+    assert await settled_rounds(sqlite_database, None, measure) == 12
+    assert len(measured) == 6
+
+
+async def test_the_cost_is_never_under_10_however_slow_the_machine(
+    sqlite_database: Database,
+) -> None:
+    assert await settled_rounds(sqlite_database, None, lambda _rounds: 3.0) == 10
+
+
+async def test_a_configured_cost_is_taken_and_not_kept(sqlite_database: Database) -> None:
+    assert await settled_rounds(sqlite_database, 14) == 14
+    assert await settled_rounds(sqlite_database, None, lambda _rounds: 3.0) == 10
+
+
+async def test_two_first_starts_agree_on_one_cost(database: Database) -> None:
+    both_measure = threading.Barrier(2, timeout=10)
+
+    def start(seconds: float) -> Callable[[int], float]:
+        def measure(_rounds: int) -> float:
+            if seconds not in measured:
+                measured.add(seconds)
+                both_measure.wait()
+            return seconds
+
+        return measure
+
+    measured: set[float] = set()
+    fast = settled_rounds(database, None, start(0.001))
+    slow = settled_rounds(database, None, start(1.0))
+    one, other = await asyncio.gather(fast, slow)
+    assert one == other

@@ -1,0 +1,190 @@
+"""Families: what ends with a sign-out, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from gateway.identity.accounts import Accounts
+from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sessions import Origin, Sessions, refuse, shown_user_agent
+from gateway.model import Change, ChangeKind, Principal, Reason
+from gateway.stores.protocols import Database
+from tests.databases import Hands, fresh_database
+
+
+async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
+    accounts = Accounts(database)
+    await accounts.register(email, "hash")
+    account = await accounts.by_email(email)
+    assert account is not None
+    grant = await RefreshTokens(database, RefreshOptions()).begin(
+        account.id, Origin("agent", "192.0.2.7"), checked_hash="hash"
+    )
+    assert isinstance(grant, Grant)
+    return grant
+
+
+def holder(grant: Grant, *, session_id: str | None = None, subject: str = "") -> Principal:
+    return Principal(
+        subject=subject or grant.account.id,
+        roles=(),
+        session_id=session_id or grant.session_id,
+        token_id="the-jti",
+        client_id="authgate",
+        kid="k",
+        issued_at=grant.issued_at,
+        expires_at=grant.issued_at + 900,
+    )
+
+
+def targets(changes: Sequence[Change] | None) -> list[tuple[str, str]]:
+    return [(change.kind.value, change.target) for change in changes or []]
+
+
+async def test_signing_out_ends_this_session_and_no_other(database: Database) -> None:
+    one, two = await signed_in(database), await signed_in(database)
+    sessions = Sessions(database)
+    changes = await sessions.sign_out(holder(one), everywhere=False)
+    assert targets(changes) == [("session", one.session_id)]
+    assert [family.id for family in await sessions.live(one.account.id)] == [two.session_id]
+
+
+async def test_signing_out_again_gives_the_same_change_and_adds_no_row(database: Database) -> None:
+    grant = await signed_in(database)
+    first = await Sessions(database).sign_out(holder(grant), everywhere=False)
+    again = await Sessions(database).sign_out(holder(grant), everywhere=False)
+    assert again == first
+    async with database.reading() as tx:
+        assert len(await tx.all("SELECT * FROM changes")) == 1
+
+
+async def test_signing_out_everywhere_refuses_every_token_given_so_far(database: Database) -> None:
+    one, two = await signed_in(database), await signed_in(database)
+    changes = await Sessions(database).sign_out(holder(one), everywhere=True)
+    assert targets(changes) == [("subject", one.account.id)]
+    assert changes[0].not_before >= max(one.issued_at, two.issued_at)
+    assert changes[0].cause is Reason.TOKEN_REVOKED
+    assert await Sessions(database).live(one.account.id) == []
+    assert await Sessions(database).sign_out(holder(one), everywhere=True) == changes
+
+
+async def test_an_old_token_cannot_sign_its_owner_out_of_a_newer_session(
+    database: Database,
+) -> None:
+    old = await signed_in(database)
+    sessions = Sessions(database)
+    ended = await sessions.sign_out(holder(old), everywhere=False)
+    new = await signed_in(database)
+    assert await sessions.sign_out(holder(old), everywhere=True) == ended
+    assert [family.id for family in await sessions.live(new.account.id)] == [new.session_id]
+
+
+async def test_a_token_of_an_imported_key_is_refused_by_its_session(database: Database) -> None:
+    grant = await signed_in(database)
+    foreign = holder(grant, session_id="s-elsewhere", subject="u-elsewhere")
+    changes = await Sessions(database).sign_out(foreign, everywhere=False)
+    assert targets(changes) == [("session", "s-elsewhere")]
+    everywhere = await Sessions(database).sign_out(foreign, everywhere=True)
+    assert ("session", "s-elsewhere") in targets(everywhere)
+
+
+async def test_a_token_without_a_session_is_refused_by_itself(database: Database) -> None:
+    grant = await signed_in(database)
+    machine = holder(grant)
+    machine.session_id = None
+    changes = await Sessions(database).sign_out(machine, everywhere=True)
+    assert targets(changes) == [("token", "the-jti")]
+    assert len(await Sessions(database).live(grant.account.id)) == 1
+
+
+async def test_a_token_that_names_somebody_elses_session_does_not_end_it(
+    database: Database,
+) -> None:
+    # An imported key may sign any `sid`; the family is its account's alone.
+    grant = await signed_in(database)
+    forged = holder(grant, subject="somebody-else")
+    changes = await Sessions(database).sign_out(forged, everywhere=False)
+    assert targets(changes) == [("token", "the-jti")]
+    assert len(await Sessions(database).live(grant.account.id)) == 1
+
+
+async def test_only_the_owner_ends_a_session_by_its_id(database: Database) -> None:
+    mine, theirs = await signed_in(database), await signed_in(database, "b@example.com")
+    sessions = Sessions(database)
+    assert await sessions.end(theirs.session_id, "x", owner=mine.account.id) is None
+    assert await sessions.end("never-was", "x", owner=mine.account.id) is None
+    ended = await sessions.end(mine.session_id, "x", owner=mine.account.id)
+    assert targets(ended) == [("session", mine.session_id)]
+    assert await sessions.end(mine.session_id, "x", owner=mine.account.id) == ended
+
+
+async def test_a_changed_password_ends_every_other_session(database: Database) -> None:
+    kept, lost = await signed_in(database), await signed_in(database)
+    changes = await Accounts(database).set_password(
+        kept.account.id, "new", kept_session=kept.session_id
+    )
+    assert targets(changes) == [("session", lost.session_id)]
+    assert [f.id for f in await Sessions(database).live(kept.account.id)] == [kept.session_id]
+
+
+async def test_a_replaced_password_ends_every_session(database: Database) -> None:
+    grant = await signed_in(database)
+    changes = await Accounts(database).set_password(grant.account.id, "new")
+    assert targets(changes) == [("subject", grant.account.id)]
+    assert await Sessions(database).live(grant.account.id) == []
+
+
+async def test_what_ends_and_the_change_that_tells_of_it_stand_or_fall_together(
+    database: Database,
+) -> None:
+    grant = await signed_in(database)
+    async with database.transaction() as tx:
+        await tx.run("ALTER TABLE changes RENAME TO changes_away")
+    with pytest.raises(Exception, match="changes"):
+        await Sessions(database).sign_out(holder(grant), everywhere=False)
+    assert len(await Sessions(database).live(grant.account.id)) == 1
+
+
+@pytest.mark.parametrize("kind", [ChangeKind.TOKEN, ChangeKind.SESSION])
+async def test_a_token_or_session_is_refused_by_one_row_however_often(
+    database: Database, kind: ChangeKind
+) -> None:
+    assert await refuse(database, kind, "x") == await refuse(database, kind, "x")
+
+
+async def test_a_client_is_refused_anew_each_time(database: Database) -> None:
+    # Its not-before must cover what it was given since.
+    first = await refuse(database, ChangeKind.CLIENT, "c")
+    assert await refuse(database, ChangeKind.CLIENT, "c") != first
+
+
+async def test_families_that_are_long_over_are_purged_with_their_tokens(tmp_path: Path) -> None:
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as database:
+        ended, expired, live = [await signed_in(database) for _ in range(3)]
+        await Sessions(database).end(ended.session_id, "x")
+        clock.move(86_401)
+        await Sessions(database).purge()
+        assert await Sessions(database).get(ended.session_id) is None
+        assert await Sessions(database).get(live.session_id) is not None
+        clock.move(7 * 86_400)
+        await Sessions(database).purge()
+        assert await Sessions(database).get(expired.session_id) is None
+        async with database.reading() as tx:
+            assert await tx.all("SELECT * FROM refresh_tokens") == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("Mozilla/5.0", "Mozilla/5.0"),
+        ("a\x1b[31mred\r\n", "a [31mred"),
+        ("x" * 900, "x" * 256),
+        ("", ""),
+    ],
+)
+def test_a_user_agent_is_kept_printable_and_short(sent: str, shown: str) -> None:
+    assert shown_user_agent(sent) == shown
