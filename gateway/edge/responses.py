@@ -235,21 +235,19 @@ def problem(
 
 
 def problem_bytes(
-    reason: Reason, *, request_id: str, keep_alive: bool = False, head_only: bool = False
+    reason: Reason, *, request_id: str, https: bool = False, to_head: bool = False
 ) -> bytes:
     """The whole answer as it goes on the wire, for requests that never became one.
 
     HTTP/1.1 whatever the client claimed: RFC 9110 section 2.5 lets a server send its own
-    version, and what could not be parsed has none.
+    version, and what could not be parsed has none.  The connection is closed after it.
     """
-    row, headers, body = _parts(reason, None, request_id, None, 0.0, (), None, False, False)
+    row, headers, body = _parts(reason, None, request_id, None, 0.0, (), None, False, https)
     lines = [f"HTTP/1.1 {row.status} {HTTPStatus(row.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines.append(f"Content-Length: {len(body)}")
-    if not keep_alive:
-        lines.append("Connection: close")
-    head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
-    return head if head_only else head + body
+    lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    head = "\r\n".join(lines).encode("ascii")
+    return head if to_head else head + body
 
 
 def _parts(

@@ -25,7 +25,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
 
 from gateway.edge.call import CallReader, Peer
-from gateway.edge.responses import problem
+from gateway.edge.responses import problem_bytes
 from gateway.edge.wire import ChunkReader, Malformed
 from gateway.model import Reason
 
@@ -329,12 +329,17 @@ class Connection(RequestHandler):
             reason = Reason.REQUEST_MALFORMED
         else:
             reason = Reason.INTERNAL_ERROR
-        request_id = self._door.reader.new_request_id()
+        request_id, to_head = self._door.reader.new_request_id(), request.method == "HEAD"
         if reason is Reason.INTERNAL_ERROR:
             log.error("request-failed", request_id=request_id, exc_info=exc)
-        answer = problem(reason, request_id=request_id, https=self.peer.https)
-        answer.force_close()
-        return answer
+        return _Bytes(
+            problem_bytes(
+                reason,
+                request_id=request_id,
+                https=self.peer.https,
+                to_head=request.method == "HEAD",
+            )
+        )
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -421,6 +426,28 @@ def _may_become_head(start: bytes, line_end: int) -> bool:
     ends = start.count(b"\r\n")
     bare_cr = start.count(b"\r") - ends - start.endswith(b"\r")
     return start.count(b"\n") == ends and not bare_cr
+
+
+class _Bytes(web.StreamResponse):
+    """An answer as it goes on the wire, after which the connection is closed.
+
+    aiohttp would write the version that the client claimed, and no `Connection` to 1.0.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._keep_alive = False
+        self._eof_sent = False
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionError("the client has gone")
+        transport.write(self._data)
+        self._eof_sent = True
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
 
 
 _UNKNOWN = Peer("0.0.0.0", https=False, trusted=False)  # noqa: S104 (an address of nobody)
