@@ -337,7 +337,7 @@ class Connection(RequestHandler):
                 reason,
                 request_id=request_id,
                 https=self.peer.https,
-                to_head=request.method == "HEAD",
+                to_head=to_head,
             )
         )
 
