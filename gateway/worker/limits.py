@@ -11,22 +11,19 @@ see `leases.py`.  Counters outlive a reload as long as the limit's own numbers s
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.access.upstreams import Limit, LimitKey, Scope
+from gateway.access.upstreams import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
 from gateway.stores.protocols import Counters, Grant, StoreUnavailable
 from gateway.worker.leases import SYNC_S, Office, SharedCounts
+from gateway.worker.limit_keys import NO_PARAMS, key_of
 from gateway.worker.recent import RecentKeys
 
 CAPACITY = 100_000
 """Keys that one limit remembers in one worker: about 20 MB.  When a stranger brings more
 addresses, those that were not used for the longest time are forgotten."""
-
-Key = Callable[[Call, Principal | None], str]
 
 
 class LocalCounts:
@@ -69,10 +66,12 @@ class _Plan:
 
     __slots__ = ("counts", "first", "first_key", "keys", "limits", "named", "policy")
 
-    def __init__(self, limits: Sequence[Limit], counts: list[LocalCounts | SharedCounts]) -> None:
+    def __init__(
+        self, limits: Sequence[Limit], counts: list[LocalCounts | SharedCounts], clock: Clock
+    ) -> None:
         self.limits = limits
         self.counts = counts
-        self.keys = [_key_of(limit) for limit in limits]
+        self.keys = [key_of(limit, clock) for limit in limits]
         self.first = counts[0] if len(counts) == 1 else None
         self.first_key = self.keys[0]
         self.named = tuple((limit.name, limit.per_s) for limit in limits)
@@ -116,17 +115,25 @@ class Limits:
         return self._office.away
 
     async def take(
-        self, limits: Sequence[Limit], call: Call, principal: Principal | None
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        params: Mapping[str, str] = NO_PARAMS,
     ) -> LimitState:
-        """Charges one unit of each, or none at all and says how long to wait."""
+        """Charges one unit of each, or none at all and says how long to wait.
+
+        `params` are those of the path, for keys that are expressions.
+        """
         # By identity: to hash a Limit costs more than the whole decision.  The plan holds
         # the sequence, so nothing else can come to live at its address.
         plan = self._plans.get(id(limits)) or self._plan(limits)
         now = self._steady()
         counts = plan.first
         if counts is None:
-            return await self._take_all(plan, call, principal, now)
-        key = plan.first_key(call, principal)
+            keys = [key_of(call, principal, params) for key_of in plan.keys]
+            return await self._take_all(plan, keys, now)
+        key = plan.first_key(call, principal, params)
         left = counts.take(key, now)
         if left is None:
             return await self._ask(plan, [None], [key], now)
@@ -140,10 +147,7 @@ class Limits:
         wanted = {_identity(limit) for limit in limits}
         self._counts = {known: c for known, c in self._counts.items() if known in wanted}
 
-    async def _take_all(
-        self, plan: _Plan, call: Call, principal: Principal | None, now: float
-    ) -> LimitState:
-        keys = [key_of(call, principal) for key_of in plan.keys]
+    async def _take_all(self, plan: _Plan, keys: list[str], now: float) -> LimitState:
         taken = [counts.take(key, now) for counts, key in zip(plan.counts, keys, strict=True)]
         if None in taken and all(left is None or left >= 0 for left in taken):
             return await self._ask(plan, taken, keys, now)
@@ -225,7 +229,7 @@ class Limits:
         return [counts for counts in self._counts.values() if isinstance(counts, SharedCounts)]
 
     def _plan(self, limits: Sequence[Limit]) -> _Plan:
-        plan = _Plan(limits, [self._counts_of(limit) for limit in limits])
+        plan = _Plan(limits, [self._counts_of(limit) for limit in limits], self._clock)
         if len(self._plans) >= 20_000:
             self._plans.clear()
         self._plans[id(limits)] = plan
@@ -244,7 +248,9 @@ class Limits:
 
 
 def _identity(limit: Limit) -> tuple[object, ...]:
-    return limit.name, limit.route_id, limit.key, limit.per_s, limit.burst, limit.scope
+    source = limit.expression.source if limit.expression is not None else ""
+    numbers = limit.per_s, limit.burst, limit.scope
+    return limit.name, limit.route_id, limit.key, source, *numbers
 
 
 def _keep(
@@ -260,56 +266,3 @@ def _keep(
         for (at, counts), grant in zip(asked, answer, strict=True):
             counts.granted(keys[at], now, grant)
             counts.give_back(keys[at], now)
-
-
-def _key_of(limit: Limit) -> Key:
-    if limit.key is LimitKey.USER:
-        return _by_user
-    if limit.key is LimitKey.ADDRESS:
-        return _by_address
-    if limit.key is LimitKey.CLIENT:
-        return _by_client
-    if limit.key is LimitKey.ROLE:
-        return _by_roles
-    return _all_together
-
-
-def _by_user(call: Call, principal: Principal | None) -> str:
-    return principal.subject if principal is not None else _anonymous(call)
-
-
-def _by_address(call: Call, principal: Principal | None) -> str:
-    address = call.client_ip
-    return _network(address) if ":" in address else address
-
-
-def _by_client(call: Call, principal: Principal | None) -> str:
-    if principal is None or principal.client_id is None:
-        return _anonymous(call)
-    return principal.client_id
-
-
-def _by_roles(call: Call, principal: Principal | None) -> str:
-    return ",".join(sorted(principal.role_set)) if principal is not None else _anonymous(call)
-
-
-def _all_together(call: Call, principal: Principal | None) -> str:
-    return ""
-
-
-def _anonymous(call: Call) -> str:
-    """The address, marked by a space: no subject, client or role can hold one."""
-    return "address " + _by_address(call, None)
-
-
-@lru_cache(maxsize=8192)
-def _network(address: str) -> str:
-    """An IPv6 address by its /64, which one household or host has whole; an IPv4 address
-    that came as IPv6 is itself."""
-    try:
-        read = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
-    if read.ipv4_mapped is not None:
-        return str(read.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(read) >> 64 << 64))

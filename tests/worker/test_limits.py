@@ -6,6 +6,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.conditions import Condition, compile_condition
 from gateway.access.upstreams import Limit, LimitKey, Scope
 from gateway.model import Call, Principal
 from gateway.worker.limits import Limits, LocalCounts
@@ -265,3 +266,46 @@ async def test_retry_after_never_comes_before_the_end_of_the_window_of_what_is_u
     state = await limits.take(asked, call(), caller("ada"))
     assert state.standing() == '"slow";r=0;t=3'
     assert state.retry_after_s == 3
+
+
+def by_expression(source: str) -> Limit:
+    condition = compile_condition(source)
+    assert isinstance(condition, Condition)
+    return Limit("calls", LimitKey.EXPRESSION, 1, 1, Scope.LOCAL, expression=condition)
+
+
+def from_tenant(name: bytes) -> Call:
+    asking = call()
+    asking.headers = ((b"X-Tenant", name),)
+    return asking
+
+
+async def test_an_expression_says_whose_calls_are_counted_together() -> None:
+    limits = Limits(HandClock())
+    asked = (by_expression("request.headers['x-tenant']"),)
+    assert await passes(limits, asked, from_tenant(b"acme"), caller("ada"))
+    assert not await passes(limits, asked, from_tenant(b"acme"), caller("bob"))
+    assert await passes(limits, asked, from_tenant(b"umbrella"), caller("bob"))
+
+
+async def test_an_expression_reads_the_parameters_of_the_path() -> None:
+    limits = Limits(HandClock())
+    asked = (by_expression("request.params.shop"),)
+    states = [await limits.take(asked, call(), None, {"shop": shop}) for shop in "aab"]
+    assert [state.wait_s == 0.0 for state in states] == [True, False, True]
+
+
+async def test_a_caller_without_what_the_expression_reads_counts_by_address() -> None:
+    limits = Limits(HandClock())
+    asked = (by_expression("request.headers['x-tenant']"),)
+    assert await passes(limits, asked, call("192.0.2.1"))
+    assert not await passes(limits, asked, call("192.0.2.1"))
+    assert await passes(limits, asked, call("192.0.2.2"))
+
+
+async def test_a_tenant_with_an_endless_name_costs_no_more_memory_than_another() -> None:
+    limits = Limits(HandClock())
+    asked = (by_expression("request.headers['x-tenant']"),)
+    assert await passes(limits, asked, from_tenant(b"a" * 9_000))
+    assert not await passes(limits, asked, from_tenant(b"a" * 9_000))
+    assert await passes(limits, asked, from_tenant(b"a" * 9_001))

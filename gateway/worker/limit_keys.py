@@ -1,0 +1,97 @@
+"""Whose calls a limit counts together: the text under which it counts."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+from gateway.access.conditions import Condition, Facts
+from gateway.access.inputs import read_headers, read_query
+from gateway.access.roles import RoleBook
+from gateway.access.upstreams import Limit, LimitKey
+from gateway.model import Call, Clock, Principal
+
+Key = Callable[[Call, Principal | None, Mapping[str, str]], str]
+
+NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+LONGEST = 128
+"""A key that an expression gives and that is longer counts under its hash."""
+
+
+def key_of(limit: Limit, clock: Clock) -> Key:
+    if limit.expression is not None:
+        return _by_expression(limit.expression, clock)
+    return _KEYS.get(limit.key, _all_together)
+
+
+def _by_user(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+    return principal.subject if principal is not None else _anonymous(call)
+
+
+def _by_address(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+    address = call.client_ip
+    return _network(address) if ":" in address else address
+
+
+def _by_client(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+    if principal is None or principal.client_id is None:
+        return _anonymous(call)
+    return principal.client_id
+
+
+def _by_roles(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+    return ",".join(sorted(principal.role_set)) if principal is not None else _anonymous(call)
+
+
+def _all_together(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+    return ""
+
+
+_KEYS: dict[LimitKey, Key] = {
+    LimitKey.USER: _by_user,
+    LimitKey.ADDRESS: _by_address,
+    LimitKey.CLIENT: _by_client,
+    LimitKey.ROLE: _by_roles,
+}
+
+
+def _by_expression(expression: Condition, clock: Clock) -> Key:
+    """What the expression gives; where it gives nothing to count by, the address."""
+    reads, roles = expression.reads, RoleBook()
+
+    def key(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+        facts = Facts(call, principal, roles, clock.now, params)
+        if reads.query:
+            facts.query = read_query(call.query, reads.query) or {}
+        if reads.headers:
+            facts.headers = read_headers(call.headers, reads.headers) or {}
+        value = expression.value(facts)
+        if not isinstance(value, str | int) or value == "":
+            return _anonymous(call)
+        text = str(value)
+        if len(text) > LONGEST:
+            text = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return "is " + text
+
+    return key
+
+
+def _anonymous(call: Call) -> str:
+    """The address, marked by a space: no subject, client or role can hold one."""
+    return "address " + _by_address(call, None, NO_PARAMS)
+
+
+@lru_cache(maxsize=8192)
+def _network(address: str) -> str:
+    """An IPv6 address by its /64, which one household or host has whole; an IPv4 address
+    that came as IPv6 is itself."""
+    try:
+        read = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if read.ipv4_mapped is not None:
+        return str(read.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(read) >> 64 << 64))
