@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.identity.jwk import Alg, KeyRefused, generate, private_der, thumbprint
+from gateway.identity.key_rows import KeyRow, WrongSecret, reseal
+from gateway.identity.keys import SIGNING_LEASE_S, KeyState
+from gateway.identity.rotation import NEXT_WAIT_S, RETIRING_EXTRA_S, Rotated, Scheduled
+from gateway.identity.sealing import Sealer
+from gateway.model import ChangeKind, Principal, Reason
+from gateway.stores.protocols import Database, Row
+from gateway.stores.sqlite import SqliteDatabase
+from tests.identity.keyring import MAX_LIFE_S, SECRET, Announcements, Gate, HandClock, b64, opened
+from tests.identity.test_jwk import private_pem, public_pem
+
+NEW_SECRET = bytes(range(1, 33))
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+async def database(tmp_path: Path, clock: HandClock) -> AsyncIterator[SqliteDatabase]:
+    async with opened(tmp_path, clock) as database:
+        yield database
+
+
+@pytest.fixture
+async def gate(database: SqliteDatabase, clock: HandClock) -> Gate:
+    return await Gate(database, clock).start()
+
+
+async def states(gate: Gate) -> dict[str, KeyState]:
+    return {row.kid: row.state for row in await gate.keeper.listing()}
+
+
+async def row_in(gate: Gate, state: KeyState) -> KeyRow:
+    (row,) = [row for row in await gate.keeper.listing() if row.state is state]
+    return row
+
+
+async def raw_rows(database: Database) -> list[Row]:
+    async with database.reading() as tx:
+        return await tx.all("SELECT * FROM signing_keys")
+
+
+async def count(gate: Gate, *wanted: KeyState) -> list[int]:
+    found = list((await states(gate)).values())
+    return [found.count(state) for state in wanted]
+
+
+# The first start
+
+
+async def test_the_first_start_makes_an_active_and_a_next_key(gate: Gate) -> None:
+    assert sorted((await states(gate)).values()) == [KeyState.ACTIVE, KeyState.NEXT]
+
+
+async def test_a_second_start_makes_none(gate: Gate, database: Database, clock: HandClock) -> None:
+    before = await states(gate)
+    await Gate(database, clock).start()
+    assert await states(gate) == before
+
+
+async def test_ten_nodes_that_start_at_once_make_exactly_one_of_each(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with opened(tmp_path, clock):
+        own = [SqliteDatabase(tmp_path / "gateway.db", clock) for _ in range(10)]
+        gates = [Gate(database, clock) for database in own]
+        await asyncio.gather(*(gate.start() for gate in gates))
+        assert await count(gates[0], KeyState.ACTIVE, KeyState.NEXT, KeyState.GONE) == [1, 1, 0]
+        assert len({gate.ring.signing_key().kid for gate in gates}) == 1
+        for database in own:
+            await database.close()
+
+
+async def test_another_algorithm_in_the_settings_replaces_the_next_key(
+    gate: Gate, database: Database, clock: HandClock
+) -> None:
+    other = await Gate(database, clock, alg=Alg.ES256).start()
+    assert (await row_in(other, KeyState.NEXT)).alg is Alg.ES256
+    assert (await row_in(other, KeyState.ACTIVE)).alg is Alg.EDDSA
+
+
+async def test_private_keys_rest_sealed(gate: Gate, database: Database) -> None:
+    for row in await raw_rows(database):
+        assert Sealer(SECRET).unseal(row["kid"], row["sealed_private"])
+
+
+# Rotation
+
+
+async def test_a_rotation_lets_the_next_sign_and_the_old_verify(gate: Gate) -> None:
+    token, old = gate.token(), gate.ring.signing_key().kid
+    following = (await row_in(gate, KeyState.NEXT)).kid
+    assert isinstance(await gate.keeper.rotate(), Rotated)
+    assert gate.ring.signing_key().kid == following
+    assert isinstance(gate.verifier.verify(token), Principal)
+    assert (await states(gate))[old] is KeyState.RETIRING
+    assert await count(gate, KeyState.ACTIVE, KeyState.NEXT) == [1, 1]
+
+
+async def test_a_second_rotation_waits_until_nobody_can_hold_an_older_jwks(
+    gate: Gate, clock: HandClock
+) -> None:
+    await gate.keeper.rotate()
+    signing = gate.ring.signing_key().kid
+    assert await gate.keeper.rotate() == Scheduled(NEXT_WAIT_S)
+    clock.advance(NEXT_WAIT_S - 1)
+    await gate.keeper.tend()
+    assert (await row_in(gate, KeyState.ACTIVE)).kid == signing
+    clock.advance(1)
+    assert await gate.keeper.tend()
+    assert (await row_in(gate, KeyState.ACTIVE)).kid != signing
+
+
+async def test_a_wish_to_rotate_is_fulfilled_once(gate: Gate, clock: HandClock) -> None:
+    await gate.keeper.rotate()
+    await gate.keeper.rotate()
+    clock.advance(NEXT_WAIT_S)
+    await gate.keeper.tend()
+    held = await row_in(gate, KeyState.ACTIVE)
+    clock.advance(NEXT_WAIT_S)
+    await gate.keeper.tend()
+    assert await row_in(gate, KeyState.ACTIVE) == held
+
+
+async def test_a_key_signs_only_after_every_worker_confirmed_that_it_knows_it(
+    gate: Gate, clock: HandClock
+) -> None:
+    gate.announcements.confirms = False
+    rotated = await gate.keeper.rotate()
+    assert isinstance(rotated, Rotated)
+    assert not rotated.confirmed
+    clock.advance(10 * NEXT_WAIT_S)
+    assert await gate.keeper.rotate() == Scheduled(None)
+    gate.announcements.confirms = True
+    await gate.keeper.tend()
+    assert (await row_in(gate, KeyState.ACTIVE)).kid == rotated.active
+    clock.advance(NEXT_WAIT_S)
+    await gate.keeper.tend()
+    assert (await row_in(gate, KeyState.ACTIVE)).kid != rotated.active
+
+
+async def test_the_period_rotates_by_itself(gate: Gate, clock: HandClock) -> None:
+    held = await row_in(gate, KeyState.ACTIVE)
+    clock.advance(99)
+    await gate.keeper.tend(period_s=100)
+    assert await row_in(gate, KeyState.ACTIVE) == held
+    clock.advance(1)
+    await gate.keeper.tend(period_s=100)
+    assert await row_in(gate, KeyState.ACTIVE) != held
+
+
+async def test_ten_workers_that_find_it_due_rotate_once(
+    gate: Gate, database: Database, clock: HandClock
+) -> None:
+    gates = [gate, *[await Gate(database, clock).start() for _ in range(9)]]
+    clock.advance(100)
+    await asyncio.gather(*(one.keeper.tend(period_s=100) for one in gates))
+    assert await count(gate, KeyState.ACTIVE, KeyState.NEXT, KeyState.RETIRING) == [1, 1, 1]
+
+
+async def test_a_retiring_key_holds_no_private_half(gate: Gate, database: Database) -> None:
+    await gate.keeper.rotate()
+    retiring = [row for row in await raw_rows(database) if row["state"] == "retiring"]
+    assert [row["sealed_private"] for row in retiring] == [None]
+
+
+async def test_a_retiring_key_goes_when_the_last_token_that_it_may_have_signed_is_over(
+    gate: Gate, clock: HandClock
+) -> None:
+    old = gate.ring.signing_key().kid
+    await gate.keeper.rotate()
+    clock.advance(MAX_LIFE_S + RETIRING_EXTRA_S - 1)
+    await gate.keeper.tend()
+    assert (await states(gate))[old] is KeyState.RETIRING
+    clock.advance(1)
+    assert await gate.keeper.tend()
+    assert (await states(gate))[old] is KeyState.GONE
+
+
+async def test_what_a_worker_signs_that_missed_the_change_holds_until_it_expires(
+    gate: Gate, database: Database, clock: HandClock
+) -> None:
+    lagging = await Gate(database, clock, ttl_s=MAX_LIFE_S).start()
+    await gate.keeper.rotate()
+    clock.advance(SIGNING_LEASE_S)
+    token = lagging.token()
+    clock.advance(MAX_LIFE_S - 1)
+    await gate.keeper.tend()
+    await gate.ring.refresh()
+    assert isinstance(gate.verifier.verify(token), Principal)
+
+
+# Revocation
+
+
+async def test_a_revoked_key_verifies_nothing_and_the_next_signs_at_once(gate: Gate) -> None:
+    token, old = gate.token(), gate.ring.signing_key().kid
+    following = (await row_in(gate, KeyState.NEXT)).kid
+    revoked = await gate.keeper.revoke(old)
+    assert revoked is not None
+    assert (revoked.promoted, revoked.confirmed) == (following, True)
+    assert gate.verifier.verify(token) is Reason.KEY_UNKNOWN
+    assert gate.ring.signing_key().kid == following
+
+
+async def test_a_revocation_is_told_to_every_worker_as_one_of_the_kid(gate: Gate) -> None:
+    old = gate.ring.signing_key().kid
+    await gate.keeper.revoke(old)
+    heard = [change for change in gate.announcements.heard if change.kind is ChangeKind.KEY]
+    assert [(change.target, change.cause) for change in heard] == [(old, Reason.TOKEN_REVOKED)]
+
+
+async def test_a_revocation_that_nobody_confirmed_is_kept_and_may_be_repeated(gate: Gate) -> None:
+    old = gate.ring.signing_key().kid
+    gate.announcements.confirms = False
+    first = await gate.keeper.revoke(old)
+    assert first is not None
+    assert not first.confirmed
+    assert (await states(gate))[old] is KeyState.GONE
+    gate.announcements.confirms = True
+    again = await gate.keeper.revoke(old)
+    assert again is not None
+    assert again.confirmed
+    assert again.promoted is None
+
+
+async def test_every_key_may_be_revoked_in_a_row_and_one_still_signs(gate: Gate) -> None:
+    for _ in range(5):
+        await gate.keeper.revoke((await row_in(gate, KeyState.ACTIVE)).kid)
+        await gate.keeper.revoke((await row_in(gate, KeyState.NEXT)).kid)
+    assert await count(gate, KeyState.ACTIVE, KeyState.NEXT) == [1, 1]
+    assert isinstance(gate.verifier.verify(gate.token()), Principal)
+
+
+async def test_a_kid_that_was_never_here_cannot_be_revoked(gate: Gate) -> None:
+    before = await states(gate)
+    assert await gate.keeper.revoke("nobody") is None
+    assert await states(gate) == before
+
+
+async def test_two_operators_who_revoke_the_same_key_promote_one(gate: Gate) -> None:
+    old = gate.ring.signing_key().kid
+    outcomes = await asyncio.gather(gate.keeper.revoke(old), gate.keeper.revoke(old))
+    assert [o.promoted is not None for o in outcomes if o].count(True) == 1
+    assert await count(gate, KeyState.ACTIVE, KeyState.NEXT, KeyState.GONE) == [1, 1, 1]
+
+
+# Import
+
+
+async def test_an_imported_private_key_takes_the_place_of_the_next(gate: Gate) -> None:
+    replaced = (await row_in(gate, KeyState.NEXT)).kid
+    key = generate(Alg.ES256)
+    imported = await gate.keeper.bring_in(private_pem(key))
+    assert imported.kid == thumbprint(key.public_key())
+    assert (await row_in(gate, KeyState.NEXT)).kid == imported.kid
+    assert (await states(gate))[replaced] is KeyState.GONE
+
+
+async def test_an_imported_key_waits_like_any_other_before_it_signs(
+    gate: Gate, clock: HandClock
+) -> None:
+    imported = await gate.keeper.bring_in(private_pem(generate(Alg.ES256)))
+    assert await gate.keeper.rotate() == Scheduled(NEXT_WAIT_S)
+    clock.advance(NEXT_WAIT_S)
+    await gate.keeper.tend()
+    await gate.ring.refresh()
+    assert gate.ring.signing_key().kid == imported.kid
+    assert isinstance(gate.verifier.verify(gate.token()), Principal)
+
+
+async def test_a_verify_only_key_verifies_and_never_signs(
+    gate: Gate, database: Database, clock: HandClock
+) -> None:
+    imported = await gate.keeper.bring_in(private_pem(generate(Alg.ES256)), verify_only=True)
+    assert imported.kid in gate.ring.kids()
+    (row,) = [row for row in await raw_rows(database) if row["kid"] == imported.kid]
+    assert row["sealed_private"] is None
+    for _ in range(3):
+        clock.advance(NEXT_WAIT_S)
+        await gate.keeper.rotate()
+    assert (await states(gate))[imported.kid] is KeyState.VERIFYING
+
+
+async def test_a_public_key_needs_the_word_that_it_is_to_verify_only(gate: Gate) -> None:
+    pem = public_pem(generate(Alg.ES256))
+    with pytest.raises(KeyRefused, match="--verify-only"):
+        await gate.keeper.bring_in(pem)
+    assert (await gate.keeper.bring_in(pem, verify_only=True)).state is KeyState.VERIFYING
+
+
+async def test_the_same_key_may_be_imported_twice(gate: Gate) -> None:
+    pem = private_pem(generate(Alg.ES256))
+    first = await gate.keeper.bring_in(pem)
+    before = await states(gate)
+    assert (await gate.keeper.bring_in(pem)).kid == first.kid
+    assert await states(gate) == before
+
+
+async def test_a_revoked_key_cannot_be_imported_back(gate: Gate) -> None:
+    pem = private_pem(generate(Alg.ES256))
+    await gate.keeper.revoke((await gate.keeper.bring_in(pem)).kid)
+    for verify_only in (False, True):
+        with pytest.raises(KeyRefused, match="does not come back"):
+            await gate.keeper.bring_in(pem, verify_only=verify_only)
+
+
+async def test_a_key_that_verifies_only_does_not_become_a_signing_one(gate: Gate) -> None:
+    pem = private_pem(generate(Alg.ES256))
+    await gate.keeper.bring_in(pem, verify_only=True)
+    with pytest.raises(KeyRefused, match="is here already"):
+        await gate.keeper.bring_in(pem)
+
+
+# The secret
+
+
+async def test_resealing_lets_the_new_secret_open_every_key_and_the_old_none(
+    gate: Gate, database: Database
+) -> None:
+    assert await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET)) == 2
+    for row in await raw_rows(database):
+        assert Sealer(NEW_SECRET).unseal(row["kid"], row["sealed_private"])
+
+
+async def test_a_running_gate_goes_on_signing_after_a_reseal(
+    gate: Gate, database: Database
+) -> None:
+    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET))
+    await gate.ring.refresh()
+    assert isinstance(gate.verifier.verify(gate.token()), Principal)
+
+
+async def test_after_a_reseal_the_old_secret_makes_no_more_keys(
+    gate: Gate, database: Database
+) -> None:
+    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET))
+    before = await raw_rows(database)
+    with pytest.raises(WrongSecret):
+        await gate.keeper.rotate()
+    assert await raw_rows(database) == before
+
+
+async def test_a_reseal_with_the_wrong_old_secret_changes_nothing(
+    gate: Gate, database: Database
+) -> None:
+    before = await raw_rows(database)
+    with pytest.raises(WrongSecret):
+        await reseal(database, Sealer(bytes(range(2, 34))), Sealer(NEW_SECRET))
+    assert await raw_rows(database) == before
+
+
+async def test_a_reseal_that_fails_half_way_changes_nothing(gate: Gate, database: Database) -> None:
+    broken = (await row_in(gate, KeyState.NEXT)).kid
+    async with database.transaction() as tx:
+        await tx.run("UPDATE signing_keys SET sealed_private = 'AAAA' WHERE kid = :k", k=broken)
+    before = await raw_rows(database)
+    with pytest.raises(WrongSecret):
+        await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET))
+    assert await raw_rows(database) == before
+
+
+async def test_a_reseal_may_be_repeated(gate: Gate, database: Database) -> None:
+    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET))
+    assert await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET)) == 0
+
+
+async def test_a_dump_of_the_table_holds_no_private_key(gate: Gate, database: Database) -> None:
+    dump = repr(await raw_rows(database))
+    der = private_der(gate.ring.signing_key().private)
+    assert b64(der) not in dump
+    assert b64(der[-32:]) not in dump  # PKCS #8 ends with the 32 secret bytes
+
+
+async def test_announcements_reach_every_ring(database: Database, clock: HandClock) -> None:
+    announcements = Announcements()
+    one = await Gate(database, clock, announcements=announcements).start()
+    two = await Gate(database, clock, announcements=announcements).start()
+    await one.keeper.rotate()
+    assert two.ring.signing_key().kid == one.ring.signing_key().kid
