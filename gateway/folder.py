@@ -81,6 +81,9 @@ class DataFolder:
     def admin_token(self) -> str:
         return self._kept("admin-token", lambda: secrets.token_urlsafe(32).encode()).decode()
 
+    def demo_password(self) -> str:
+        return self._kept("demo-password", lambda: secrets.token_urlsafe(12).encode()).decode()
+
     def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
         path = self.path / name
         try:

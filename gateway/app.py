@@ -1,0 +1,519 @@
+"""One worker, put together: the only place that turns settings into the rooms' own options.
+
+Law 7: nothing here raises because a store is away.  A worker serves public routes from its
+first moment, answers 503 to the rest until it has what it needs, and goes on trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from gateway import demo
+from gateway.access.decision import Gate
+from gateway.access.routes import Route
+from gateway.access.snapshot import Snapshot
+from gateway.edge.admin.listener import AdminListener, AdminOptions
+from gateway.edge.auth_api import AuthApi
+from gateway.edge.call import CallReader
+from gateway.edge.endpoints import REQUEST_ID, Unbroken
+from gateway.edge.own_account import OwnAccount, OwnAccountParts
+from gateway.edge.proxy import Proxy
+from gateway.edge.responses import problem
+from gateway.edge.server import Door
+from gateway.edge.sign_in import SignIn, SignInParts
+from gateway.edge.upstream import Upstreams
+from gateway.edge.wellknown import WellKnown, WellKnownOptions
+from gateway.folder import DataFolder
+from gateway.identity.accounts import Accounts
+from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
+from gateway.identity.letters import Letters
+from gateway.identity.mail import MailOptions, Postman
+from gateway.identity.passwords import PasswordOptions, Passwords, settled_rounds
+from gateway.identity.refresh import RefreshOptions, RefreshTokens
+from gateway.identity.rotation import KeyKeeper
+from gateway.identity.sealing import Sealer
+from gateway.identity.sessions import Sessions
+from gateway.identity.smtp import SmtpCarrier, SmtpServer
+from gateway.identity.throttle import OwnAttempts, Throttle
+from gateway.identity.tokens import TokenIssuer, TokenVerifier
+from gateway.metrics import Metrics
+from gateway.model import Call, Change, Reason, SystemClock
+from gateway.settings import Settings
+from gateway.stores.counters import RedisCounters
+from gateway.stores.migrations import upgrade
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Database, StoreUnavailable
+from gateway.stores.redis import open_redis
+from gateway.stores.stream import RedisChangeStream
+from gateway.welcome import Guest
+from gateway.worker.limits import Limits
+from gateway.worker.peers import Peers, Told
+from gateway.worker.reload import Configuration
+from gateway.worker.replica import Replica, ReplicaOptions
+from gateway.worker.tasks import Tasks
+from gateway.worker.verified import Identification
+
+log = structlog.get_logger(__name__)
+
+AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 2.0
+SWEEP_EVERY_S = 60.0
+PURGE_EVERY_S = 3600.0
+DEMO_EMAIL = "demo@example.com"
+DEMO_ROLE = "manager"
+
+
+@dataclass
+class Plan:
+    """What every worker of one gateway is built from."""
+
+    settings: Settings
+    folder: DataFolder
+    configuration: Configuration
+    dev: bool = False
+    redis_url: str = ""
+    """Where Redis is, once the embedded one is started."""
+
+    def key_secret(self) -> bytes:
+        return self.settings.key_secret_bytes() or self.folder.key_secret()
+
+
+class App:
+    """Everything that one worker process holds."""
+
+    def __init__(self, plan: Plan) -> None:
+        settings = plan.settings
+        self.plan = plan
+        self.clock = SystemClock()
+        self.metrics = Metrics()
+        self.tasks = Tasks()
+        self.draining = False
+        self.database = open_database(settings.database_url, clock=self.clock)
+        self.redis = open_redis(plan.redis_url, durable=settings.embedded_redis)
+        self.replica = Replica(
+            self.database,
+            RedisChangeStream(self.redis),
+            self.clock,
+            ReplicaOptions(
+                max_staleness_s=settings.max_staleness_s,
+                max_token_life_s=settings.max_token_life_s,
+            ),
+            keys_changed=self._keys_changed,
+        )
+        sealer = Sealer(plan.key_secret())
+        self.ring = KeyRing(self.database, sealer, self.clock)
+        self.keeper = KeyKeeper(
+            self.database,
+            sealer,
+            self.replica,
+            alg=settings.signing_alg,
+            max_token_life_s=settings.max_token_life_s,
+        )
+        self.verifier = TokenVerifier(
+            self.ring,
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+            max_life_s=settings.max_token_life_s,
+            clock=self.clock,
+        )
+        self.identification = Identification(self.verifier, self.ring, self.replica, self.clock)
+        self.limits = Limits(self.clock, RedisCounters(self.redis.client))
+        self.gate = Gate(self.identification, self.limits)
+        self.reader = CallReader(settings.trusted_proxies)
+        self.upstreams = Upstreams()
+        self.own = Desk()
+        self.postman = _postman(plan, self.database)
+        self.peers = Peers(plan.folder.workers, self.tell)
+        self._public: Door | None = None
+        self._admin: Door | None = None
+        plan.configuration.on_change.append(self._adopt)
+        self._adopt(plan.configuration.snapshot)
+        self._gauges()
+
+    # --- doors ---
+
+    def public_door(self) -> Door:
+        handler = Proxy(
+            self.gate,
+            lambda: self.plan.configuration.snapshot,
+            self.reader,
+            self.upstreams,
+            self.own,
+            meters=self.metrics,
+            draining=lambda: self.draining,
+        )
+        self._public = Door(handler, self.reader)
+        return self._public
+
+    def admin_door(self) -> Door:
+        settings = self.plan.settings
+        options = AdminOptions(
+            hosts=frozenset(host.lower() for host in settings.admin_hosts),
+            local_token=self.plan.folder.admin_token(),
+            page=settings.admin_listen.loopback,
+        )
+        listener = AdminListener(options, self.peers, self.identification, self)
+        self._admin = Door(listener.answer, CallReader(), shutdown_timeout=1.0)
+        return self._admin
+
+    def demo_door(self) -> web.AppRunner:
+        return web.AppRunner(demo.application(), access_log=None, shutdown_timeout=1.0)
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Starts what runs beside the doors.  Raises for nothing that may heal."""
+        configuration = self.plan.configuration
+        configuration.load()
+        self.replica.start()
+        self.tasks.start("configuration", configuration.watch)
+        self.tasks.start("open", self._open)
+        self.tasks.start("keys", self._tend_keys)
+        self.tasks.start("limits", self.limits.run)
+        self.tasks.start("mail", self.postman.run)
+        self.tasks.start("sweep", self._sweep)
+        with suppress(OSError):
+            await self.peers.start()
+
+    async def wait_until_ready(self, within_s: float) -> bool:
+        """Whether this worker can decide, and sign people in, within that time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self.own.opened.wait()
+                while not self.ready:  # noqa: ASYNC110 (the clock fences it, and no event does)
+                    await asyncio.sleep(0.01)
+        return self.ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls with a credential can be decided here, and should be sent here."""
+        return not self.draining and bool(self.ring.kids()) and self.replica.is_live()
+
+    async def drain(self) -> None:
+        """Calls are still taken, and told to go elsewhere next time."""
+        self.draining = True
+        if self._public is not None:
+            self._public.draining = True
+        await asyncio.sleep(self.plan.settings.drain_s)
+
+    async def stop(self) -> None:
+        await self.own.close()
+        await self.tasks.stop()
+        await self.replica.stop()
+        await self.peers.stop()
+        self.upstreams.close()
+        await self.redis.close()
+        await self.database.close()
+
+    # --- what runs beside the doors ---
+
+    async def _open(self) -> None:
+        """Brings the installation to where accounts can sign in; tries until it is there."""
+        await _until_done("installation", lambda: prepare(self.plan, self.database, self.keeper))
+        await _until_done("signing-keys", self.ring.refresh)
+        await _until_done("accounts", self._open_desk)
+
+    async def _open_desk(self) -> None:
+        self.own.open(await _auth_api(self))
+
+    async def _keys_changed(self) -> None:
+        await self.ring.refresh()
+
+    async def _tend_keys(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_EVERY_S)
+            await self.keeper.tend()
+            await self.ring.refresh()
+
+    async def _sweep(self) -> None:
+        sessions = Sessions(self.database, idle_s=self.plan.settings.refresh_idle_s)
+        purge_at = 0.0
+        while True:
+            self.identification.sweep()
+            now = self.clock.steady()
+            if now >= purge_at:
+                with suppress(StoreUnavailable):
+                    await sessions.purge()
+                    purge_at = now + PURGE_EVERY_S
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        """What is resolved once for each configuration rather than for each call."""
+        self.limits.adopt(snapshot.limits.values())
+        for route in snapshot.routes:
+            self.metrics.route(route.id)
+
+    # --- what it tells of itself ---
+
+    def tell(self) -> Told:
+        configuration = self.plan.configuration
+        snapshot = configuration.snapshot
+        return {
+            "worker": os.getpid(),
+            "ready": self.ready,
+            "draining": self.draining,
+            "configuration": {"version": snapshot.version, "stale": configuration.stale},
+            "dependencies": self._dependencies(),
+            "problems": [str(problem) for problem in configuration.problems],
+            "routes": [_shown(route) for route in snapshot.routes],
+            "metrics": self.metrics.state(),
+        }
+
+    def _dependencies(self) -> Mapping[str, str]:
+        return {
+            "sql": "open" if self.own.opened.is_set() else "not opened yet",
+            "redis": "away" if self.redis.is_away else "open",
+            "revocations": "confirmed" if self.replica.is_live() else "stale",
+            "keys": "known" if self.ring.kids() else "unknown",
+        }
+
+    def _gauges(self) -> None:
+        gauge = self.metrics.gauge
+        configuration = self.plan.configuration
+        gauge(
+            "config_stale",
+            "1 while the files are wrong and the last good configuration runs.",
+            lambda: float(configuration.stale),
+        )
+        gauge(
+            "replica_staleness_seconds",
+            "Since this worker last confirmed what has been revoked.",
+            lambda: self.replica.staleness_s,
+        )
+        gauge(
+            "connections",
+            "Open connections of the public listener.",
+            lambda: float(self._public.open if self._public else 0),
+        )
+        gauge(
+            "verified_tokens",
+            "Tokens whose signature is remembered as good.",
+            lambda: float(len(self.identification)),
+        )
+        gauge(
+            "hashing_queue",
+            "Password hashes under way or waiting for a thread.",
+            lambda: float(self.own.hashing()),
+        )
+        gauge("ready", "1 while this worker can decide.", lambda: float(self.ready))
+
+    async def mails(self) -> Sequence[Mapping[str, Any]]:
+        """Meets `edge.admin.listener.Outbox`: what nobody sends, as there is no mail server."""
+        if self.plan.settings.smtp_url is not None:
+            return []
+        return [
+            {
+                "to": mail.recipient,
+                "subject": mail.letter.subject,
+                "text": mail.letter.text,
+                "at": mail.created_at,
+            }
+            for mail in await self.postman.outbox()
+        ]
+
+    # --- gateway dev ---
+
+    async def demo_user(self) -> Guest:
+        """The account that `gateway dev` shows, made at its first start: its password is
+        drawn, so that a data folder that is later served to others holds no known one."""
+        guest = Guest(DEMO_EMAIL, self.plan.folder.demo_password())
+        accounts = Accounts(self.database)
+        if await accounts.by_email(guest.email) is None:
+            hashed = await self.own.passwords().rehash(guest.password)
+            if isinstance(hashed, Reason):
+                raise StoreUnavailable("hashing", hashed)
+            await accounts.register(guest.email, hashed, roles=[DEMO_ROLE], verified=True)
+        return guest
+
+
+class Desk:
+    """`/auth` while the installation is not open yet, and then the endpoints themselves."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self._api: AuthApi | None = None
+        self._passwords: Passwords | None = None
+
+    def open(self, parts: tuple[AuthApi, Passwords]) -> None:
+        self._api, self._passwords = parts
+        self.opened.set()
+
+    async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        if self._api is None:
+            return problem(
+                Reason.STORE_UNAVAILABLE,
+                request_id=request.get(REQUEST_ID) or "",
+                retry_after_s=1,
+                https=call.scheme == "https",
+            )
+        return await self._api.answer(request, call)
+
+    def passwords(self) -> Passwords:
+        assert self._passwords is not None
+        return self._passwords
+
+    def hashing(self) -> int:
+        return self._passwords.under_way if self._passwords is not None else 0
+
+    async def close(self) -> None:
+        if self._api is not None:
+            await self._api.close()
+        if self._passwords is not None:
+            self._passwords.close()
+
+
+def first_start(plan: Plan) -> None:
+    """What `prepare` does, once in the master before it forks: its workers then find it done,
+    and what only an operator can mend is said at once.  A store that is away is left to them.
+
+    Raises SchemaProblem, WrongSecret.
+    """
+
+    async def whole() -> None:
+        settings = plan.settings
+        database = open_database(settings.database_url)
+        sealer = Sealer(plan.key_secret())
+        keeper = KeyKeeper(
+            database,
+            sealer,
+            _Nobody(),
+            alg=settings.signing_alg,
+            max_token_life_s=settings.max_token_life_s,
+        )
+        try:
+            await prepare(plan, database, keeper)
+        except StoreUnavailable as error:
+            log.warning("waiting-for-store", what="start", store=error.store, why=error.detail)
+        finally:
+            await database.close()
+
+    asyncio.run(whole())
+
+
+class _Nobody:
+    """Nobody listens before the workers are there."""
+
+    async def announce(self, changes: Sequence[Change]) -> bool:
+        del changes
+        return True
+
+
+async def prepare(plan: Plan, database: Database, keeper: KeyKeeper) -> None:
+    """The schema, the first signing keys and the cost of a hash: each made once for the whole
+    installation, whichever process comes first.  Raises StoreUnavailable."""
+    await upgrade(database)
+    await keeper.ensure()
+    await settled_rounds(database, plan.settings.bcrypt_rounds)
+
+
+async def _auth_api(app: App) -> tuple[AuthApi, Passwords]:
+    settings, database = app.plan.settings, app.database
+    https = settings.public_url.startswith("https:")
+    pepper = settings.password_pepper
+    passwords = await Passwords.open(
+        PasswordOptions(
+            pepper=pepper.get_secret_value().encode() if pepper is not None else None,
+            min_length=settings.password_min_length,
+        ),
+        await settled_rounds(database, settings.bcrypt_rounds),
+    )
+    accounts = Accounts(database)
+    sessions = Sessions(database, idle_s=settings.refresh_idle_s)
+    throttle = Throttle(OwnAttempts(app.clock), app.clock, lambda: app.replica.live_workers)
+    unbroken = Unbroken()
+
+    sign_in = SignIn(
+        SignInParts(
+            accounts=accounts,
+            passwords=passwords,
+            refresh_tokens=RefreshTokens(
+                database,
+                RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s),
+            ),
+            sessions=sessions,
+            throttle=throttle,
+            issuer=TokenIssuer(
+                app.ring,
+                issuer=settings.token_issuer,
+                audience=settings.token_audience,
+                ttl_s=settings.access_ttl_s,
+            ),
+            verifier=app.verifier,
+            announcer=app.replica,
+            auth_cors=lambda: app.plan.configuration.snapshot.auth_cors,
+            unbroken=unbroken,
+            verification=settings.email_verification,
+        )
+    )
+    own_account = OwnAccount(
+        OwnAccountParts(
+            identifier=app.identification,
+            accounts=accounts,
+            passwords=passwords,
+            sessions=sessions,
+            throttle=throttle,
+            announcer=app.replica,
+            unbroken=unbroken,
+        )
+    )
+    well_known = WellKnown(
+        app.ring, WellKnownOptions(public_url=settings.public_url, issuer=settings.token_issuer)
+    )
+    endpoints = {**sign_in.endpoints(), **own_account.endpoints()}
+    return AuthApi(endpoints, well_known, unbroken, https=https), passwords
+
+
+def _postman(plan: Plan, database: Database) -> Postman:
+    settings = plan.settings
+    carrier = None
+    if settings.smtp_url is not None:
+        carrier = SmtpCarrier(SmtpServer.parse(settings.smtp_url))
+    site = settings.public_url.partition("://")[2]
+    options = MailOptions(
+        sender=settings.mail_from or "authgate <no-reply@localhost>",
+        public_url=settings.public_url,
+        token_key=derived_key(plan.key_secret(), KeyPurpose.MAIL_TOKEN),
+        verify_ttl_s=settings.verify_ttl_s,
+        reset_ttl_s=settings.reset_ttl_s,
+    )
+    letters = Letters.load([Path("mail")], site=site, public_url=settings.public_url)
+    return Postman(database, letters, options, carrier)
+
+
+async def _until_done(what: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Tries until it succeeds.  What fails is logged once, and then when it has healed."""
+    pause_s, failed = AGAIN_FIRST_S, False
+    while True:
+        try:
+            await work()
+        except StoreUnavailable as error:
+            if not failed:
+                log.warning("waiting-for-store", what=what, store=error.store, why=error.detail)
+            failed = True
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, AGAIN_MOST_S)
+            continue
+        if failed:
+            log.info("store-is-back", what=what)
+        return
+
+
+def _shown(route: Route) -> Mapping[str, Any]:
+    return {
+        "id": route.id,
+        "methods": list(route.methods),
+        "host": route.host,
+        "path": route.pattern,
+        "auth": str(route.auth),
+        "policy": route.policy.name if route.policy else None,
+        "upstream": route.upstream.name if route.upstream else None,
+    }

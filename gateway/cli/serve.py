@@ -1,0 +1,129 @@
+"""`gateway dev` and `gateway serve`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from gateway import serve as processes
+from gateway import settings as settings_of
+from gateway import welcome
+from gateway.app import App, Plan
+from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.output import ExitCode, Stop, remark
+from gateway.folder import DataFolder, FolderError
+from gateway.identity.key_rows import WrongSecret
+from gateway.logs import configure
+from gateway.settings import Address, Settings, SettingsError
+from gateway.stores.embedded import ServerMissing
+from gateway.stores.migrations import SchemaProblem
+from gateway.stores.protocols import StoreUnavailable
+from gateway.worker.reload import Configuration, ConfigurationWrong, Files, LastGood
+
+DEMO = "127.0.0.1:9000"
+
+Listen = Annotated[
+    str | None, typer.Option("--listen", metavar="HOST:PORT", help="Overrides GATEWAY_LISTEN.")
+]
+AdminListen = Annotated[
+    str | None,
+    typer.Option("--admin-listen", metavar="HOST:PORT", help="Overrides GATEWAY_ADMIN_LISTEN."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("dev")(dev)
+    app.command("serve")(serve)
+
+
+def dev(
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+    listen: Listen = None,
+    admin_listen: AdminListen = None,
+    demo_listen: Annotated[
+        str, typer.Option("--demo-listen", metavar="HOST:PORT", help="Of the demo backend.")
+    ] = DEMO,
+) -> None:
+    """Serve on loopback with embedded stores and a demo backend, and print lines to try."""
+    settings = _settings(dev=True, listen=listen, admin_listen=admin_listen)
+    try:
+        demo = settings_of.parse_address(demo_listen)
+    except ValueError as wrong:
+        raise Stop(f"--demo-listen: {demo_listen} {wrong}", ExitCode.USAGE) from wrong
+    if not demo.loopback:
+        raise Stop("--demo-listen: the demo backend serves loopback only", ExitCode.USAGE)
+    remark("starting …")
+    _run(settings, Files(config, policies), demo)
+
+
+def serve(
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+    workers: Annotated[
+        str | None, typer.Option("--workers", metavar="N", help="A number, or auto: one a core.")
+    ] = None,
+    listen: Listen = None,
+    admin_listen: AdminListen = None,
+) -> None:
+    """Serve."""
+    settings = _settings(dev=False, workers=workers, listen=listen, admin_listen=admin_listen)
+    _run(settings, Files(config, policies), None)
+
+
+def _settings(*, dev: bool, **overrides: str | None) -> Settings:
+    given: dict[str, Any] = dict(overrides)
+    try:
+        return settings_of.load(dev=dev, **given)
+    except SettingsError as wrong:
+        raise Stop(
+            "wrong settings\n  " + str(wrong).replace("\n", "\n  "), ExitCode.USAGE
+        ) from wrong
+
+
+def _run(settings: Settings, files: Files, demo: Address | None) -> None:
+    dev = demo is not None
+    configure(dev=dev)
+    folder = DataFolder(settings.data_dir)
+    plan = Plan(
+        settings=settings,
+        folder=folder,
+        configuration=Configuration(files, LastGood(folder.last_good)),
+        dev=dev,
+    )
+    listeners = processes.Listeners(settings.listen, settings.admin_listen, demo)
+    try:
+        processes.take_folder(plan)
+        plan.configuration.load()
+        processes.find_ports_free(listeners)
+        house = processes.House(plan, listeners, welcome=_welcome if dev else None)
+        house.open_stores()
+    except (FolderError, processes.FolderInUse, processes.PortTaken, ServerMissing) as refused:
+        raise Stop(str(refused), ExitCode.USAGE) from refused
+    except (SchemaProblem, WrongSecret) as refused:
+        raise Stop(str(refused)) from refused
+    except StoreUnavailable as away:
+        raise Stop(f"{away.store}: {away.detail}", ExitCode.UNREACHABLE) from away
+    except ConfigurationWrong as wrong:
+        for problem in wrong.problems:
+            sys.stderr.write(f"{problem}\n")
+        raise Stop("the configuration is wrong, so nothing was started") from wrong
+    processes.run(house)
+
+
+def _welcome(app: App, demo: welcome.Guest) -> None:
+    """Printed by the first worker, once it can decide."""
+    settings = app.plan.settings
+    sys.stdout.write(
+        welcome.text(
+            settings.public_url,
+            f"http://{settings.admin_listen}",
+            app.plan.folder.admin_token(),
+            demo,
+            welcome.Guest.new(),
+        )
+        + "\n"
+    )
+    sys.stdout.flush()

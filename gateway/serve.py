@@ -1,0 +1,305 @@
+"""The processes of one gateway: a master that only watches, and its workers (gunicorn).
+
+The master reads the configuration, finds the ports free, starts the embedded Valkey from its
+main thread (the child dies with the thread that started it) and forks the workers.  A worker
+opens its own sockets with SO_REUSEPORT: on one shared socket 64 keep-alive connections went
+64 : 0.  Signals: SIGTERM drains, SIGINT ends at once, SIGHUP reloads in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import structlog
+from aiohttp import web
+from aiohttp.worker import GunicornUVLoopWebWorker
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+
+from gateway.app import App, Plan, first_start
+from gateway.settings import Address, Settings
+from gateway.stores.embedded import EmbeddedValkey
+from gateway.welcome import Guest
+
+log = structlog.get_logger(__name__)
+
+IN_FLIGHT_S = 30.0
+"""What has begun when the listeners close has so long to end."""
+CATCH_UP_S = 2.0
+"""A worker that starts lets its connections wait so long for its replica: the callers of a
+worker that was replaced see a pause, not a refusal."""
+HANG_S = 30
+"""A worker whose loop stood still for so long is killed and replaced."""
+LOCK_WAIT_S = 3.0
+"""The workers of a master that was killed need up to a second to notice."""
+
+
+class PortTaken(Exception):
+    """Somebody else listens where we were told to; `setting` decides it."""
+
+    def __init__(self, setting: str, address: Address) -> None:
+        super().__init__(
+            f"{setting}: {address} is in use by another program; stop it, or set {setting}"
+            f" to another address, such as {Address(address.host, address.port + 1)}"
+        )
+
+
+class FolderInUse(Exception):
+    """Another gateway runs on this data folder."""
+
+
+class Child(Protocol):
+    """What the master keeps alive beside its workers (the embedded Valkey)."""
+
+    def check(self) -> None:
+        """Restarts it when it has died.  Called about once a second, from the main thread."""
+
+    def stop(self) -> None: ...
+
+
+@dataclass
+class Listeners:
+    """Where a worker listens, in the order in which gunicorn opens the sockets."""
+
+    public: Address
+    admin: Address
+    demo: Address | None = None
+
+    def named(self) -> list[tuple[str, Address]]:
+        found = [("GATEWAY_LISTEN", self.public), ("GATEWAY_ADMIN_LISTEN", self.admin)]
+        return found + ([("--demo-listen", self.demo)] if self.demo else [])
+
+
+@dataclass
+class House:
+    """All that the processes of one gateway share."""
+
+    plan: Plan
+    listeners: Listeners
+    child: Child | None = None
+    welcome: Callable[[App, Guest], None] | None = None
+    """Told once, when the first worker can decide: what `gateway dev` prints."""
+
+    def open_stores(self) -> None:
+        """Starts the embedded Valkey, and makes what a fresh installation lacks.
+
+        From the main thread, before any fork.  Raises ServerMissing, StoreUnavailable (the
+        embedded one only: any other may come back), SchemaProblem, WrongSecret.
+        """
+        settings = self.plan.settings
+        self.plan.redis_url = settings.redis_url
+        if settings.embedded_redis:
+            child = EmbeddedValkey(self.plan.folder.path)
+            self.plan.redis_url = child.start()
+            self.child = child
+        try:
+            first_start(self.plan)
+        except BaseException:
+            self.stop_child()
+            raise
+
+    def stop_child(self) -> None:
+        if self.child is not None:
+            self.child.stop()
+
+
+def take_folder(plan: Plan) -> None:
+    """Makes this process the one gateway of its data folder; FolderInUse, FolderError."""
+    plan.folder.make()
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while not plan.folder.lock():
+        if time.monotonic() > deadline:
+            raise FolderInUse(
+                f"another gateway runs on {plan.folder.path}; stop it, or give this one a"
+                " folder of its own (GATEWAY_DATA_DIR)"
+            )
+        time.sleep(0.1)
+
+
+def find_ports_free(listeners: Listeners) -> None:
+    """Raises PortTaken.  Asked without SO_REUSEPORT: with it, two gateways of one user would
+    silently share a port and each get half of the connections."""
+    for setting, address in listeners.named():
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address.host, address.port))
+            except OSError as error:
+                raise PortTaken(setting, address) from error
+
+
+def run(house: House) -> None:
+    """Serves until a signal ends it; leaves by SystemExit with the exit code."""
+    for name in [n for n in os.environ if n.startswith(("GUNICORN_", "LISTEN_FD"))]:
+        # Nothing but our own settings steers the processes.
+        del os.environ[name]
+    gc.collect()
+    gc.freeze()
+    Master(_Gateway(house)).run()
+
+
+class _Log(Logger):  # type: ignore[misc]
+    """gunicorn's remarks go where ours go; it has no access log."""
+
+    def setup(self, cfg: Any) -> None:
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel("WARNING")
+
+
+class _Gateway(BaseApplication):  # type: ignore[misc]
+    def __init__(self, house: House) -> None:
+        self.house = house
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = self.house.plan.settings
+        chosen = {
+            "bind": [str(address) for _, address in self.house.listeners.named()],
+            "workers": settings.workers,
+            "worker_class": Worker,
+            "reuse_port": True,
+            "backlog": 2048,
+            "timeout": HANG_S,
+            "graceful_timeout": int(settings.drain_s + IN_FLIGHT_S + 5),
+            "control_socket_disable": True,
+            "logger_class": _Log,
+            "proc_name": "authgate",
+        }
+        for name, value in chosen.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[[], None]:
+        return lambda: None
+
+
+class Master(Arbiter):  # type: ignore[misc]
+    def handle_hup(self) -> None:
+        """Each worker reloads in place; gunicorn would replace them all."""
+        self.kill_workers(signal.SIGHUP)
+
+    def handle_usr2(self) -> None:
+        """gunicorn would start a second master beside this one, on the same data folder."""
+        log.warning("signal-ignored", signal="SIGUSR2")
+
+    def murder_workers(self) -> None:
+        super().murder_workers()
+        if self.app.house.child is not None:
+            self.app.house.child.check()
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        try:
+            super().halt(reason, exit_status)
+        finally:
+            # After the workers: they write to it until they end.
+            self.app.house.stop_child()
+
+
+class Worker(GunicornUVLoopWebWorker):
+    """One process that serves.  Booting never ends the master (law 7): gunicorn halts when a
+    worker leaves with its boot error, so what fails here leaves with 1 and is tried again."""
+
+    graceful = False
+
+    def init_process(self) -> None:
+        try:
+            super().init_process()
+        except Exception:
+            log.exception("worker-failed")
+            # Not at once: what failed (no descriptors, no memory) may need a moment.
+            time.sleep(1)
+            sys.exit(1)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.graceful = True
+        super().handle_exit(sig, frame)
+        self._notify_waiter_done()
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        self.graceful = False
+        super().handle_quit(sig, frame)
+
+    async def _run(self) -> None:
+        house: House = self.app.house
+        app = App(house.plan)
+        self.loop.set_exception_handler(_loop_failed)
+        self.loop.add_signal_handler(signal.SIGHUP, house.plan.configuration.ask)
+        beating = self.loop.create_task(self._beat())
+        try:
+            await app.start()
+            self.booted = True
+            await app.wait_until_ready(CATCH_UP_S)
+            runners = await self._open(app, house)
+            if self.age == 1 and house.welcome is not None:
+                tell = house.welcome
+                app.tasks.start("welcome", lambda: _welcome(app, tell))
+            await self._until_told(app)
+            await self._close(app, runners)
+        finally:
+            beating.cancel()
+            await app.stop()
+
+    async def _open(self, app: App, house: House) -> list[web.BaseRunner]:
+        settings = house.plan.settings
+        doors: list[tuple[web.BaseRunner, ssl.SSLContext | None]] = [
+            (app.public_door(), _tls(settings)),
+            (app.admin_door(), None),
+        ]
+        if house.listeners.demo is not None:
+            doors.append((app.demo_door(), None))
+        for (runner, context), listener in zip(doors, self.sockets, strict=True):
+            await runner.setup()
+            await web.SockSite(runner, listener.sock, ssl_context=context, backlog=2048).start()
+        return [runner for runner, _ in doors]
+
+    async def _until_told(self, app: App) -> None:
+        while self.alive and self.ppid == os.getppid():
+            await self._wait_next_notify()
+        if self.graceful:
+            await app.drain()
+
+    async def _close(self, app: App, runners: list[web.BaseRunner]) -> None:
+        """Listeners first, then what is in flight, then what they lived on."""
+        for runner in runners:
+            runner._shutdown_timeout = IN_FLIGHT_S if self.graceful else 0.5
+        await asyncio.gather(*(runner.cleanup() for runner in runners))
+
+    async def _beat(self) -> None:
+        """Shows the master that the loop turns, while draining too."""
+        while True:
+            self.notify()
+            await asyncio.sleep(1)
+
+
+async def _welcome(app: App, tell: Callable[[App, Guest], None]) -> None:
+    if await app.wait_until_ready(60):
+        tell(app, await app.demo_user())
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    return context
+
+
+def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody awaited: one line, with the kind of error and never its text."""
+    error = context.get("exception")
+    log.error("loop-failed", what=context.get("message"), error=type(error).__name__)

@@ -1,0 +1,110 @@
+"""What `gateway dev` prints: lines to copy and paste, one after the other, into a plain sh.
+
+The lines are kept here as data, so that the test, the smoke run and the README use the very
+same ones.  `expect` is what the answer must hold.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    about: str
+    command: str
+    expect: str = ""
+    """A piece of what the command prints; empty where it prints nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Whom the lines register; another one at each start, so that they work every time."""
+
+    email: str
+    password: str
+
+    @classmethod
+    def new(cls) -> Guest:
+        return cls(f"ada-{secrets.token_hex(3)}@example.com", f"violet-{secrets.token_hex(6)}")
+
+
+def steps(base: str, guest: Guest) -> list[Step]:
+    """A first five minutes with the shipped `routes.yaml`; `base` is the public URL."""
+    json_type = "-H 'Content-Type: application/json'"
+    who = f'{{"email":"{guest.email}","password":"{guest.password}"}}'
+    bearer = '-H "Authorization: Bearer $TOKEN"'
+    return [
+        Step(
+            "make an account",
+            f"curl -s {json_type} -d '{who}' {base}/auth/register",
+            '"user_id"',
+        ),
+        Step(
+            "a helper that takes one field out of JSON",
+            'field() { sed -n \'s/.*"\'"$1"\'": *"\\([^"]*\\)".*/\\1/p\'; }',
+        ),
+        Step(
+            "sign in, and keep the tokens",
+            f"LOGIN=$(curl -s {json_type} -d '{who}' {base}/auth/login)",
+        ),
+        Step(
+            "",
+            'TOKEN=$(echo "$LOGIN" | field access_token);'
+            ' REFRESH=$(echo "$LOGIN" | field refresh_token);'
+            ' ID=$(echo "$LOGIN" | field user_id); echo "signed in as $ID"',
+            "signed in as ",
+        ),
+        Step(
+            "an order of your own: see the X-Auth-* headers that the backend received",
+            f"curl -s {bearer} {base}/v1/users/$ID/orders/42",
+            "X-Auth-User-Id",
+        ),
+        Step(
+            "an order of someone else: 403, and why",
+            f"curl -s {bearer} {base}/v1/users/someone-else/orders/42",
+            '"reason": "not_your_order"',
+        ),
+        Step(
+            "refresh: new tokens for the old ones",
+            f'LOGIN=$(curl -s {json_type} -d "{{\\"refresh_token\\":\\"$REFRESH\\"}}"'
+            f" {base}/auth/refresh);"
+            ' TOKEN=$(echo "$LOGIN" | field access_token); echo "$LOGIN"',
+            '"refresh_expires_in"',
+        ),
+        Step(
+            "sign out: 204 once no worker takes the token any more",
+            f"curl -s -o /dev/null -w '%{{http_code}}\\n' -X POST {bearer} {base}/auth/logout",
+            "204",
+        ),
+        Step(
+            "the old token is refused at once",
+            f"curl -s {bearer} {base}/v1/users/$ID/orders/42",
+            '"reason": "token_revoked"',
+        ),
+    ]
+
+
+def text(base: str, admin: str, admin_token: str, demo: Guest, guest: Guest) -> str:
+    """The whole welcome."""
+    lines = [
+        "",
+        f"authgate serves {base} (routes.yaml and policies/ are read again when they change)",
+        "",
+        "Try it; each line works as it stands, in this order, in another terminal:",
+        "",
+    ]
+    for step in steps(base, guest):
+        if step.about:
+            lines.append(f"# {step.about}")
+        lines.append(step.command)
+        lines.append("")
+    lines += [
+        f"Demo user     {demo.email}  {demo.password}  (role: manager, sees every order)",
+        f"Admin page    {admin}/admin#token={admin_token}",
+        f"Admin token   {admin_token}",
+        "Stop          Ctrl-C",
+        "",
+    ]
+    return "\n".join(lines)
