@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.access.upstreams import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
@@ -87,18 +87,25 @@ class Limits:
     """Meets `access.decision.Limiter`."""
 
     def __init__(
-        self, clock: Clock, counters: Counters | None = None, *, capacity: int = CAPACITY
+        self,
+        clock: Clock,
+        counters: Counters | None = None,
+        *,
+        live: Callable[[], int] | None = None,
+        capacity: int = CAPACITY,
     ) -> None:
+        """`live` says how many workers of all nodes hold a lease (law 3), this one included."""
         self._clock = clock
         self._steady = clock.steady
         self._office = Office(counters)
+        self._live = live
         self._capacity = capacity
         self._plans: dict[int, _Plan] = {}
         self._counts: dict[tuple[object, ...], LocalCounts | SharedCounts] = {}
 
     @property
     def workers(self) -> int:
-        """Live workers of all nodes; the replica says how many hold a lease (law 3)."""
+        """Live workers of all nodes, between whom the limits are shared."""
         return self._office.workers
 
     @workers.setter
@@ -142,10 +149,11 @@ class Limits:
         return LimitState(-left, plan.policy, plan.named, (0,))
 
     def adopt(self, limits: Iterable[Limit]) -> None:
-        """After a reload, with every limit that is now in force: forgets the others."""
+        """After a reload, with every limit that is now in force, for whatever route: forgets
+        the others."""
         self._plans.clear()
-        wanted = {_identity(limit) for limit in limits}
-        self._counts = {known: c for known, c in self._counts.items() if known in wanted}
+        wanted = {_numbers(limit) for limit in limits}
+        self._counts = {known: c for known, c in self._counts.items() if known[1:] in wanted}
 
     async def _take_all(self, plan: _Plan, keys: list[str], now: float) -> LimitState:
         taken = [counts.take(key, now) for counts, key in zip(plan.counts, keys, strict=True)]
@@ -213,6 +221,8 @@ class Limits:
         """Keeps the leases in step with the shared buckets, until it is cancelled."""
         while True:
             await asyncio.sleep(SYNC_S)
+            if self._live is not None:
+                self.workers = self._live()
             await self.sync()
 
     async def sync(self) -> None:
@@ -248,9 +258,13 @@ class Limits:
 
 
 def _identity(limit: Limit) -> tuple[object, ...]:
+    return limit.route_id, *_numbers(limit)
+
+
+def _numbers(limit: Limit) -> tuple[object, ...]:
     source = limit.expression.source if limit.expression is not None else ""
     numbers = limit.per_s, limit.burst, limit.scope
-    return limit.name, limit.route_id, limit.key, source, *numbers
+    return limit.name, limit.key, source, *numbers
 
 
 def _keep(
