@@ -142,7 +142,7 @@ class EmbeddedValkey:
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         assert self._binary is not None
         # Its own session: Ctrl-C ends the gateway, which then ends it, last.
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 (words of our own)
             [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), self._binary, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

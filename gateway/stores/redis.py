@@ -105,6 +105,11 @@ class RedisStore:
         await self._client.aclose()
 
     @property
+    def client(self) -> aioredis.Redis:
+        """For who bounds its calls itself."""
+        return self._client
+
+    @property
     def is_away(self) -> bool:
         """Whether the last call failed for want of the server."""
         return self._failures > 0

@@ -1,0 +1,121 @@
+"""The rows of `changes`: what every worker must know, and whether the stream has it yet.
+
+A row is written in the transaction that makes it true (law 3), so that no crash can part
+the two; who committed it then announces it, and what is not announced is relayed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+from gateway.model import Change, ChangeKind, Reason
+from gateway.stores.protocols import Database, Row, Transaction
+
+PAGE_ROWS = 5000
+RELAY_ROWS = 200
+PRUNE_ROWS = 2000
+
+_COLUMNS = "id, kind, target, not_before, cause, created_at"
+
+
+async def record(
+    tx: Transaction,
+    kind: ChangeKind,
+    target: str,
+    cause: Reason,
+    *,
+    not_before: int | None = None,
+) -> Change:
+    """Writes the change; `not_before` is the store's now unless the caller knows better.
+
+    Commit, then `Announcer.announce` it: until that says True, nothing is promised.
+    """
+    now = int(await tx.now())
+    change = Change(
+        id=secrets.token_urlsafe(12),
+        kind=kind,
+        target=target,
+        not_before=now if not_before is None else not_before,
+        cause=cause,
+        created_at=now,
+    )
+    await tx.run(
+        f"INSERT INTO changes ({_COLUMNS}, published)"  # noqa: S608 (no words of a stranger)
+        " VALUES (:id, :kind, :target, :not_before, :cause, :created_at, 0)",
+        id=change.id,
+        kind=kind.value,
+        target=target,
+        not_before=change.not_before,
+        cause=cause.value,
+        created_at=now,
+    )
+    return change
+
+
+def change_of(row: Row) -> Change:
+    """A row of `changes`; ValueError when a newer version wrote a kind that this one lacks."""
+    return Change(
+        id=str(row["id"]),
+        kind=ChangeKind(row["kind"]),
+        target=str(row["target"]),
+        not_before=int(row["not_before"]),
+        cause=Reason(row["cause"]),
+        created_at=int(row["created_at"]),
+    )
+
+
+async def every(database: Database, keep_s: float) -> AsyncIterator[tuple[Change, float]]:
+    """Each change that may still refuse a token, with the seconds for which it must.
+
+    Read in pages, each a transaction of its own: a change that is committed meanwhile may
+    be missed, and is then in the stream, since it is appended after its commit.
+    """
+    after = ""
+    while True:
+        async with database.reading() as tx:
+            now = await tx.now()
+            rows = await tx.all(
+                f"SELECT {_COLUMNS} FROM changes"  # noqa: S608
+                " WHERE id > :after AND created_at > :since ORDER BY id LIMIT :rows",
+                after=after,
+                since=int(now - keep_s),
+                rows=PAGE_ROWS,
+            )
+        for row in rows:
+            yield change_of(row), min(int(row["created_at"]) + keep_s - now, keep_s)
+        if len(rows) < PAGE_ROWS:
+            return
+        after = str(rows[-1]["id"])
+
+
+async def unpublished(database: Database, older_than_s: int) -> list[Change]:
+    """The oldest changes that the stream may lack, written longer ago than that."""
+    async with database.reading() as tx:
+        rows = await tx.all(
+            f"SELECT {_COLUMNS} FROM changes"  # noqa: S608
+            " WHERE published = 0 AND created_at <= :until ORDER BY created_at LIMIT :rows",
+            until=int(await tx.now()) - older_than_s,
+            rows=RELAY_ROWS,
+        )
+    return [change_of(row) for row in rows]
+
+
+async def mark_published(database: Database, ids: Sequence[str]) -> None:
+    """The stream has them."""
+    async with database.transaction() as tx:
+        await tx.many(
+            "UPDATE changes SET published = 1 WHERE id = :id AND published = 0",
+            [{"id": id_} for id_ in ids],
+        )
+
+
+async def prune(database: Database, keep_s: float) -> int:
+    """Deletes, a part at a time, what no token can be touched by any more; how many went."""
+    async with database.transaction() as tx:
+        return await tx.run(
+            "DELETE FROM changes WHERE id IN (SELECT id FROM changes WHERE published = 1"
+            " AND created_at <= :until ORDER BY created_at LIMIT :rows)",
+            until=int(await tx.now() - keep_s),
+            rows=PRUNE_ROWS,
+        )

@@ -1,0 +1,123 @@
+"""Carries committed changes to every live worker, and says whether all of them have it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+
+from gateway.identity import revocations
+from gateway.model import Change, Clock
+from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable, View
+from gateway.worker.lease import Confirmation, Watch
+from gateway.worker.process import is_surely_dead
+
+CONFIRM_WITHIN_S = 1.5
+_FIRST_PAUSE_S = 0.001
+_LONGEST_PAUSE_S = 0.02
+_ROW = "stream.incarnation"
+
+
+class Announcements:
+    """Meets `protocols.Announcer`.
+
+    A worker has one beside its replica; a command of the shell uses one alone, with more
+    patience: it has watched nobody's lease before.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        stream: ChangeStream,
+        clock: Clock,
+        *,
+        max_staleness_s: float,
+        confirm_within_s: float = CONFIRM_WITHIN_S,
+        own_leases: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        self._database = database
+        self._stream = stream
+        self._confirm_within_s = confirm_within_s
+        self._own_leases = own_leases
+        self._watch = Watch(clock.steady, max_staleness_s, is_surely_dead)
+        self._unmarked: list[str] = []
+        self._known = ""
+        """The incarnation which no lease of an older one can outlive."""
+
+    async def announce(self, changes: Sequence[Change]) -> bool:
+        if not changes:
+            return True
+        try:
+            async with asyncio.timeout(self._confirm_within_s):
+                view = await self.append(changes)
+                return await self._confirmed(view, Confirmation(view, changes, self._own_leases()))
+        except (StoreUnavailable, TimeoutError):
+            return False
+
+    async def append(self, changes: Sequence[Change]) -> View:
+        """Puts them on the stream, without waiting for anybody; `mark` tells SQL."""
+        view = await self._stream.append(changes)
+        self._unmarked += [change.id for change in changes]
+        return view
+
+    async def mark(self) -> None:
+        """Marks the rows of what was appended.  What is lost on the way to SQL is appended once
+        more by the relay, which changes nothing."""
+        ids, self._unmarked = self._unmarked, []
+        if ids:
+            await revocations.mark_published(self._database, ids)
+
+    async def see(self, view: View) -> None:
+        """Takes in a view of the stream; leases that are surely over are taken away."""
+        for name, beat in self._watch.see(view):
+            await self._stream.forget(name, beat)
+
+    async def _confirmed(self, view: View, confirmation: Confirmation) -> bool:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            await self.see(view)
+            if confirmation.given_up(view):
+                return False
+            if confirmation.holds(view) and await self.outlasted(view.incarnation):
+                return True
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+            view = await self._stream.view()
+
+    async def outlasted(self, incarnation: str) -> bool:
+        """Whether no lease that this incarnation does not know of can be good any more.
+
+        A server that was emptied, rewound or replaced by a replica may have forgotten leases
+        that are good for some seconds yet.  SQL keeps the last incarnation that somebody has
+        watched for as long as a lease lasts; where SQL knows of none, this is the first.
+        """
+        if incarnation == self._known:
+            return True
+        if self._watch.outlasted(incarnation):
+            await self._keep(incarnation)
+            self._known = incarnation
+        elif await self._kept(incarnation) == incarnation:
+            self._known = incarnation
+        return incarnation == self._known
+
+    async def _kept(self, incarnation: str) -> str:
+        async with self._database.reading() as tx:
+            row = await tx.one("SELECT value FROM installation WHERE name = :name", name=_ROW)
+        if row is not None:
+            return str(row["value"])
+        async with self._database.transaction() as tx:
+            await tx.run(
+                "INSERT INTO installation (name, value) VALUES (:name, :value)"
+                " ON CONFLICT (name) DO NOTHING",
+                name=_ROW,
+                value=incarnation,
+            )
+        return await self._kept(incarnation)
+
+    async def _keep(self, incarnation: str) -> None:
+        async with self._database.transaction() as tx:
+            await tx.run(
+                "INSERT INTO installation (name, value) VALUES (:name, :value)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                name=_ROW,
+                value=incarnation,
+            )

@@ -1,0 +1,304 @@
+"""What this worker knows of revocations, and whether it may still believe it (law 3).
+
+The order is the law: lease, then the stream's end, then load SQL, then follow from that
+end.  A renewal counts only if everything up to the end read in its round trip is applied;
+the deadline runs from when it was sent, on a clock that goes on while the machine sleeps.
+Past it the worker is fenced, whatever else works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.identity import revocations
+from gateway.model import Change, ChangeKind, Clock, Principal, Reason
+from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable, View
+from gateway.worker.announce import CONFIRM_WITHIN_S, Announcements
+from gateway.worker.lease import Tenure, good_for_s
+from gateway.worker.process import lease_name
+from gateway.worker.revoked import Revoked
+from gateway.worker.tasks import Tasks
+
+log = structlog.get_logger()
+
+RENEW_EVERY_S = 0.5
+RETRY_EVERY_S = 0.1
+NEWS_WAIT_S = 1.0
+MARK_EVERY_S = 0.25
+RELAY_EVERY_S = 1.0
+RELAY_AFTER_S = 2
+"""Whoever wrote a change announces it at once: only what was left behind is relayed."""
+HOUSEKEEPING_EVERY_S = 60.0
+KEYS_AGAIN_AFTER_S = 1.0
+LARGEST_CLOCK_JUMP_S = 3600.0
+
+
+_KEY_KINDS = (ChangeKind.KEY, ChangeKind.KEYS)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaOptions:
+    max_staleness_s: float = 5.0
+    max_token_life_s: float = 86_400.0
+    confirm_within_s: float = CONFIRM_WITHIN_S
+
+    @property
+    def keep_s(self) -> float:
+        """How long a change is kept: a wall clock set back by an hour makes tokens that much
+        older, so twice the longest life alone would not do where that is short."""
+        life_s = self.max_token_life_s
+        return max(2 * life_s, life_s + 2 * LARGEST_CLOCK_JUMP_S)
+
+
+async def _no_keys() -> None:
+    """For who has no signing keys to read."""
+
+
+class Replica:
+    """Meets `verified.Revocations` and `protocols.Announcer`.
+
+    `keys_changed` reads the signing keys again; until it has returned, this worker does not
+    confirm the change of keys that called for it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        stream: ChangeStream,
+        clock: Clock,
+        options: ReplicaOptions,
+        *,
+        keys_changed: Callable[[], Awaitable[None]] = _no_keys,
+    ) -> None:
+        self._database = database
+        self._stream = stream
+        self._steady = clock.steady
+        self._options = options
+        self._read_keys = keys_changed
+        self._revoked = Revoked()
+        self._tasks = Tasks()
+        self._announcements = Announcements(
+            database,
+            stream,
+            clock,
+            max_staleness_s=options.max_staleness_s,
+            confirm_within_s=options.confirm_within_s,
+            own_leases=self._own_leases,
+        )
+        self._live_until = -math.inf
+        self._confirmed_at = -math.inf
+        self._tenure: Tenure | None = None
+        self._given_up: list[str] = []
+        """Leases of ours that a newer one replaces, to be withdrawn once that holds."""
+        self._wake = asyncio.Event()
+        self._renewed = asyncio.Event()
+        self._was_live = False
+        self._keys_due = asyncio.Event()
+        self._keys_asked = 0
+        self._keys_behind: int | None = None
+        """The entry up to which the signing keys are surely read; None when all are."""
+        self._keys_read_at = -math.inf
+        self.live_workers = 1
+        """Of all nodes, this one included; the last known while Redis is away."""
+
+    def refusal(self, principal: Principal) -> Reason | None:
+        """Why a token whose signature was good must not pass; asked on every request."""
+        if self._steady() >= self._live_until:
+            return Reason.REPLICA_STALE
+        return self._revoked.refusal(principal)
+
+    def is_live(self) -> bool:
+        """Whether calls with a credential may be judged now."""
+        return self._steady() < self._live_until
+
+    @property
+    def staleness_s(self) -> float:
+        """Seconds since the last renewal that counted was sent; infinite before the first."""
+        return max(self._steady() - self._confirmed_at, 0.0)
+
+    def __len__(self) -> int:
+        """How many revocations are held."""
+        return len(self._revoked)
+
+    async def announce(self, changes: Sequence[Change]) -> bool:
+        """As `protocols.Announcer`; this worker knows them at once, whatever else fails."""
+        for change in changes:
+            self._apply(change)
+            if change.kind in _KEY_KINDS:
+                self._keys_due.set()
+        return await self._announcements.announce(changes)
+
+    async def keys_again(self) -> bool:
+        """Reads the signing keys for the sake of a `kid` that nobody knows; False when they
+        were read within the last second, or cannot be read."""
+        now = self._steady()
+        if now - self._keys_read_at < KEYS_AGAIN_AFTER_S:
+            return False
+        self._keys_read_at = now
+        try:
+            await self._read_keys()
+        except StoreUnavailable:
+            return False
+        return True
+
+    def start(self) -> None:
+        """Begins to follow; never raises for want of a store (law 7)."""
+        self._tasks.start("revocations-lease", self._keep_lease)
+        self._tasks.start("revocations-news", self._listen)
+        self._tasks.start("revocations-keys", self._keep_keys)
+        self._tasks.every("revocations-marks", MARK_EVERY_S, self._announcements.mark)
+        self._tasks.every("revocations-relay", RELAY_EVERY_S, self._relay)
+        self._tasks.every("revocations-housekeeping", HOUSEKEEPING_EVERY_S, self._tidy)
+
+    async def stop(self) -> None:
+        """Fences this worker and gives its lease up, so that nobody waits for it."""
+        self._live_until = -math.inf
+        await self._tasks.stop()
+        names, self._tenure, self._given_up = self._own_leases(), None, []
+        try:
+            for name in names:
+                await self._stream.withdraw(name)
+        except StoreUnavailable:
+            # Others will see that it is not renewed.
+            log.info("lease-left-behind", leases=names)
+
+    def _own_leases(self) -> list[str]:
+        return [*self._given_up, *([self._tenure.name] if self._tenure else [])]
+
+    def _apply(self, change: Change, keep_s: float | None = None) -> None:
+        keep_s = self._options.keep_s if keep_s is None else keep_s
+        self._revoked.apply(change, self._steady() + keep_s)
+
+    # The lease.
+
+    async def _keep_lease(self) -> None:
+        while True:
+            try:
+                tenure = await self._begin()
+                await self._renew(tenure)
+                log.info("revocations-unconfirmed", lease=tenure.name)
+            except StoreUnavailable:
+                self._tell_standing()
+                await asyncio.sleep(RETRY_EVERY_S)
+
+    async def _begin(self) -> Tenure:
+        """A new lease, and then all that SQL knows; an older lease goes on meanwhile."""
+        name = lease_name()
+        tenure = Tenure(name, await self._stream.register(name))
+        if self._tenure:
+            self._given_up.append(self._tenure.name)
+        self._tenure = tenure
+        loading = asyncio.create_task(self._load())
+        try:
+            while not (await asyncio.wait({loading}, timeout=RENEW_EVERY_S))[0]:
+                if await self._stream.renew(name, tenure.next_beat(), -1, -1) is None:
+                    raise StoreUnavailable("redis", "the lease was lost while loading")
+            await loading
+        finally:
+            loading.cancel()
+        self._want_keys(-1)
+        return tenure
+
+    async def _load(self) -> None:
+        async for change, keep_s in revocations.every(self._database, self._options.keep_s):
+            self._apply(change, keep_s)
+
+    async def _renew(self, tenure: Tenure) -> None:
+        """Renews until the lease is lost, or the stream is not the one that it began with."""
+        while True:
+            sent_at, position = self._steady(), tenure.position
+            keys = position if self._keys_behind is None else min(self._keys_behind, position)
+            self._wake.clear()
+            try:
+                view = await self._stream.renew(tenure.name, tenure.next_beat(), position, keys)
+            except StoreUnavailable:
+                self._tell_standing()
+                await asyncio.sleep(RETRY_EVERY_S)
+                continue
+            if view is None or not tenure.follows(view):
+                return
+            for number, change in tenure.news(view):
+                self._apply(change)
+                tenure.position = number
+                if change.kind in _KEY_KINDS:
+                    self._want_keys(number - 1)
+            self._renewed.set()
+            if tenure.counts(view):
+                await self._confirm(sent_at, view)
+            self._tell_standing()
+            if tenure.position == position:
+                await self._pause()
+
+    async def _confirm(self, sent_at: float, view: View) -> None:
+        self._confirmed_at = sent_at
+        self._live_until = sent_at + good_for_s(self._options.max_staleness_s)
+        self.live_workers = max(1, sum(held.position >= 0 for held in view.leases.values()))
+        with suppress(StoreUnavailable):
+            await self._announcements.see(view)
+            while self._given_up:
+                await self._stream.withdraw(self._given_up[-1])
+                self._given_up.pop()
+
+    async def _pause(self) -> None:
+        """Until the next renewal is due, or there is something to tell or to learn."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RENEW_EVERY_S):
+                await self._wake.wait()
+
+    def _tell_standing(self) -> None:
+        if self.is_live() == self._was_live:
+            return
+        self._was_live = not self._was_live
+        if self._was_live:
+            log.info("revocations-live", held=len(self))
+        else:
+            log.error("revocations-stale", staleness_s=round(self.staleness_s, 1))
+
+    async def _listen(self) -> None:
+        """Wakes the lease's renewal when the stream has something new."""
+        while True:
+            if self._tenure is None or not self._was_live:
+                await asyncio.sleep(RETRY_EVERY_S)
+            elif await self._stream.news(self._tenure.position, NEWS_WAIT_S):
+                self._renewed.clear()
+                self._wake.set()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(NEWS_WAIT_S):
+                        await self._renewed.wait()
+
+    # Keys, relay, housekeeping.
+
+    def _want_keys(self, behind: int) -> None:
+        self._keys_behind = behind if self._keys_behind is None else min(self._keys_behind, behind)
+        self._keys_asked += 1
+        self._keys_due.set()
+
+    async def _keep_keys(self) -> None:
+        while True:
+            await self._keys_due.wait()
+            asked = self._keys_asked
+            await self._read_keys()
+            self._keys_read_at = self._steady()
+            if asked == self._keys_asked:
+                self._keys_due.clear()
+                self._keys_behind = None
+                self._wake.set()
+
+    async def _relay(self) -> None:
+        left = await revocations.unpublished(self._database, RELAY_AFTER_S)
+        if left:
+            await self._announcements.append(left)
+            await self._announcements.mark()
+            log.info("revocations-relayed", changes=len(left))
+
+    async def _tidy(self) -> None:
+        self._revoked.expire(self._steady())
+        await self._stream.trim(self._options.keep_s)
+        while await revocations.prune(self._database, self._options.keep_s):
+            pass

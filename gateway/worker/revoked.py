@@ -1,0 +1,122 @@
+"""What is revoked, in this worker's memory: asked on every request, by a few look-ups.
+
+Entries go by the steady clock, a minute at a time.  A million of them cost about 150 MB:
+values are shared, and what ends together is one list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.model import Change, ChangeKind, Principal, Reason
+
+MINUTE_S = 60.0
+
+
+class Revoked:
+    def __init__(self) -> None:
+        self._sessions: dict[str | None, Reason] = {}
+        self._tokens: dict[str | None, Reason] = {}
+        self._keys: dict[str | None, Reason] = {}
+        self._subjects: dict[str, int] = {}
+        """Tokens issued then or before are revoked."""
+        self._outdated: dict[str, int] = {}
+        """Tokens issued then or before speak of roles that have changed."""
+        self._clients: dict[str, int] = {}
+        self._minutes: dict[int, _Minute] = {}
+
+    def __len__(self) -> int:
+        named = len(self._sessions) + len(self._tokens) + len(self._keys)
+        return named + len(self._subjects) + len(self._outdated) + len(self._clients)
+
+    def refusal(self, principal: Principal) -> Reason | None:
+        reason = (
+            self._sessions.get(principal.session_id)
+            or self._tokens.get(principal.token_id)
+            or self._keys.get(principal.kid)
+        )
+        if reason is not None:
+            return reason
+        # A token of the very second of the change is refused: which came first is not known.
+        before = self._subjects.get(principal.subject)
+        if before is not None and principal.issued_at <= before:
+            return Reason.TOKEN_REVOKED
+        before = self._clients.get(principal.client_id or "")
+        if before is not None and principal.issued_at <= before:
+            return Reason.TOKEN_REVOKED
+        before = self._outdated.get(principal.subject)
+        if before is not None and principal.issued_at <= before:
+            return Reason.TOKEN_OUTDATED
+        return None
+
+    def apply(self, change: Change, ends_at: float) -> None:
+        """Takes it in until `ends_at`, by the steady clock.  Order and repeats do not matter."""
+        match change.kind:
+            case ChangeKind.SESSION:
+                self._name(self._sessions, change, ends_at)
+            case ChangeKind.TOKEN:
+                self._name(self._tokens, change, ends_at)
+            case ChangeKind.KEY:
+                self._name(self._keys, change, ends_at)
+            case ChangeKind.SUBJECT if change.cause is Reason.TOKEN_OUTDATED:
+                self._date(self._outdated, change, ends_at)
+            case ChangeKind.SUBJECT:
+                self._date(self._subjects, change, ends_at)
+            case ChangeKind.CLIENT:
+                self._date(self._clients, change, ends_at)
+            case ChangeKind.KEYS:
+                pass
+
+    def expire(self, now: float) -> None:
+        """Lets go of what has ended."""
+        for minute in [m for m in self._minutes if m * MINUTE_S <= now]:
+            ended = self._minutes.pop(minute)
+            for table, keys in ended.named:
+                for key in keys:
+                    table.pop(key, None)
+            for dates, keys, values in ended.dated:
+                for key, value in zip(keys, values, strict=True):
+                    # A stricter date has come since, and ends later.
+                    if dates.get(key) == value:
+                        del dates[key]
+
+    def _name(self, table: dict[str | None, Reason], change: Change, ends_at: float) -> None:
+        if change.target not in table:
+            table[change.target] = change.cause
+            self._minute(ends_at).keys_of(table).append(change.target)
+
+    def _date(self, dates: dict[str, int], change: Change, ends_at: float) -> None:
+        if dates.get(change.target, -1) < change.not_before:
+            dates[change.target] = change.not_before
+            keys, values = self._minute(ends_at).dates_of(dates)
+            keys.append(change.target)
+            values.append(change.not_before)
+
+    def _minute(self, ends_at: float) -> _Minute:
+        number = int(ends_at // MINUTE_S) + 1
+        minute = self._minutes.get(number)
+        if minute is None:
+            minute = self._minutes[number] = _Minute()
+        return minute
+
+
+@dataclass(slots=True)
+class _Minute:
+    """What ends within one minute, by the table that holds it."""
+
+    named: list[tuple[dict[str | None, Reason], list[str]]] = field(default_factory=list)
+    dated: list[tuple[dict[str, int], list[str], list[int]]] = field(default_factory=list)
+
+    def keys_of(self, table: dict[str | None, Reason]) -> list[str]:
+        for known, keys in self.named:
+            if known is table:
+                return keys
+        self.named.append((table, []))
+        return self.named[-1][1]
+
+    def dates_of(self, dates: dict[str, int]) -> tuple[list[str], list[int]]:
+        for known, keys, values in self.dated:
+            if known is dates:
+                return keys, values
+        self.dated.append((dates, [], []))
+        return self.dated[-1][1], self.dated[-1][2]

@@ -1,0 +1,76 @@
+"""Named background tasks that are begun again when they fail, and end with their worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from gateway.stores.protocols import StoreUnavailable
+
+log = structlog.get_logger()
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+WELL_AFTER_S = 10.0
+"""A task that has run for so long is well again: its next failure is told anew."""
+
+
+class Tasks:
+    """The background tasks of one worker."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Runs `work` until it returns; an exception begins it again, after a pause.
+
+        The first of a row of failures is logged, with a traceback unless it is a store that
+        is away.
+        """
+        if name in self._tasks:
+            raise ValueError(f"a task {name!r} runs already")
+        self._tasks[name] = asyncio.create_task(_supervised(name, work), name=name)
+
+    def every(self, name: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Runs `work` again and again, with so many seconds between two runs."""
+
+        async def repeated() -> None:
+            while True:
+                await work()
+                await asyncio.sleep(seconds)
+
+        self.start(name, repeated)
+
+    async def stop(self) -> None:
+        """Cancels them all and waits for them."""
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    loop = asyncio.get_running_loop()
+    failures = 0
+    while True:
+        began_at = loop.time()
+        try:
+            await work()
+            return
+        except Exception as error:  # noqa: BLE001 (whatever it was, the task must go on)
+            if loop.time() - began_at > WELL_AFTER_S:
+                failures = 0
+            if failures == 0:
+                _tell(name, error)
+            pause_s = min(FIRST_PAUSE_S * 2 ** min(failures, 10), LONGEST_PAUSE_S)
+            failures += 1
+        await asyncio.sleep(pause_s)
+
+
+def _tell(name: str, error: Exception) -> None:
+    if isinstance(error, StoreUnavailable):
+        log.warning("task-waits-for-store", task=name, store=error.store, detail=error.detail)
+    else:
+        log.error("task-failed", task=name, exc_info=error)
