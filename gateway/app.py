@@ -126,7 +126,11 @@ class App:
             clock=self.clock,
         )
         self.identification = Identification(self.verifier, self.ring, self.replica, self.clock)
-        self.limits = Limits(self.clock, RedisCounters(self.redis.client))
+        self.limits = Limits(
+            self.clock,
+            RedisCounters(self.redis.client),
+            live=lambda: self.replica.live_workers,
+        )
         self.gate = Gate(self.identification, self.limits)
         self.reader = CallReader(settings.trusted_proxies)
         self.upstreams = Upstreams()

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.stores.protocols import Grant, Spend, StoreUnavailable
+from gateway.stores.redis import PREFIX
 
 # Times are microseconds since 2025-01-01: small enough that a double resolves 0.01 µs, which
 # an interval of 10 µs (100,000 a second) needs to stay exact to a thousandth.
@@ -71,7 +72,7 @@ class RedisCounters:
     """Meets `stores.protocols.Counters`."""
 
     def __init__(
-        self, redis: Redis, *, prefix: str = "gateway:limit:", timeout_s: float = 0.25
+        self, redis: Redis, *, prefix: str = f"{PREFIX}limit:", timeout_s: float = 0.25
     ) -> None:
         self._redis = redis
         self._prefix = prefix
