@@ -11,12 +11,11 @@ a store that cannot be reached.
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -25,7 +24,13 @@ from gateway.cli.output import ExitCode, Stop, remark
 from gateway.folder import DataFolder, FolderError
 from gateway.model import Change, Clock, SystemClock
 from gateway.settings import Settings, SettingsError
-from gateway.stores.protocols import Announcer, Database, StoreUnavailable
+from gateway.stores.embedded import embedded_url
+from gateway.stores.migrations import SchemaProblem, upgrade
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Announcer, Attempts, Database, StoreUnavailable
+from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.stream import RedisChangeStream
+from gateway.worker.announce import Announcements
 
 ConfigPath = Annotated[Path, typer.Option("--config", help="The routes file.", show_default=True)]
 PoliciesPath = Annotated[Path, typer.Option("--policies", help="The folder of policies.")]
@@ -51,11 +56,18 @@ class House:
     settings: Settings
     folder: DataFolder
     database: Database
+    redis: RedisStore | None
+    """None while the embedded one is at rest: no gateway runs then."""
+    attempts: Attempts | None
+    """The counters of the login throttle; None as for `redis`."""
     announcer: Announcer
-    running: bool
-    """Whether a gateway may be running: False where the embedded stores are at rest."""
     key_secret: bytes
     clock: Clock
+
+    @property
+    def running(self) -> bool:
+        """Whether a gateway may be running."""
+        return self.redis is not None
 
     async def publish(self, changes: Sequence[Change]) -> None:
         """Brings committed changes to every live worker; Stop(3) when that could not be
@@ -90,29 +102,55 @@ def run(work: Callable[[House], Awaitable[T]]) -> T:
         raise Stop(
             f"{error.store} could not be reached: {error.detail}", ExitCode.UNREACHABLE
         ) from error
-    except FolderError as error:
+    except (FolderError, ValueError) as error:
         raise Stop(str(error), ExitCode.USAGE) from error
+    except SchemaProblem as error:
+        raise Stop(str(error)) from error
 
 
 @asynccontextmanager
 async def opened(chosen: Settings) -> AsyncIterator[House]:
+    """The installation, its schema brought up to date; what a gateway that runs must know of
+    is announced to its workers, and where none runs SQL alone is the truth."""
     folder = DataFolder(chosen.data_dir)
     folder.make()
-    stores: Any = importlib.import_module("gateway.stores")
-    database = await stores.open_database(chosen.database_url)
+    clock = SystemClock()
+    database = open_database(chosen.database_url, clock=clock)
+    redis: RedisStore | None = None
     try:
-        running = not chosen.embedded_redis or folder.in_use()
+        url = redis_url(chosen, folder)
         announcer: Announcer = NobodyListens()
-        if not running:
+        if url is None:
             remark("no gateway is running: working on SQL alone")
+        else:
+            redis = open_redis(url, durable=chosen.embedded_redis)
+            announcer = Announcements(
+                database,
+                RedisChangeStream(redis),
+                clock,
+                max_staleness_s=chosen.max_staleness_s,
+                # Whoever has watched nobody's lease before needs to see them out.
+                confirm_within_s=2 * chosen.max_staleness_s + 2,
+            )
+        await upgrade(database)
         yield House(
             settings=chosen,
             folder=folder,
             database=database,
+            redis=redis,
+            attempts=None,
             announcer=announcer,
-            running=running,
             key_secret=chosen.key_secret_bytes() or folder.key_secret(),
-            clock=SystemClock(),
+            clock=clock,
         )
     finally:
+        if redis is not None:
+            await redis.close()
         await database.close()
+
+
+def redis_url(chosen: Settings, folder: DataFolder) -> str | None:
+    """Where Redis is; None while the embedded one is at rest, as no gateway runs."""
+    if not chosen.embedded_redis:
+        return chosen.redis_url
+    return embedded_url(folder.path) if folder.in_use() else None
