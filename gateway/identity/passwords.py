@@ -86,6 +86,11 @@ class Passwords:
         made._dummy = await asyncio.to_thread(made._hash, secrets.token_urlsafe(32))
         return made
 
+    @property
+    def under_way(self) -> int:
+        """Jobs that are in a thread or wait for one."""
+        return self._pool.held
+
     def close(self) -> None:
         self._pool.close()
 
@@ -194,6 +199,10 @@ class _Pool:
         # Called in the thread that ends the job, or here when a caller who left cancels it.
         job.add_done_callback(self._leave)
         return await asyncio.wrap_future(job)
+
+    @property
+    def held(self) -> int:
+        return self._held
 
     def _leave(self, _job: object) -> None:
         with self._lock:
