@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
-from gateway.access.policies import Shadowed
-from gateway.access.routes import Route
+from gateway.access.conditions import Facts, has_scope
+from gateway.access.inputs import read_headers, read_query
+from gateway.access.origin import SAFE_METHODS, Intent, intent
+from gateway.access.paths import canonical
+from gateway.access.policies import Policy, Rule, Shadowed
+from gateway.access.routes import Auth, Match, Miss, Route
 from gateway.access.upstreams import Limit
-from gateway.model import Call, CredentialKind, LimitState, Place, Principal, Reason
+from gateway.model import (
+    NOWHERE,
+    Call,
+    Clock,
+    Credential,
+    CredentialKind,
+    LimitState,
+    Place,
+    Principal,
+    Reason,
+    SystemClock,
+)
 
 if TYPE_CHECKING:
     from gateway.access.snapshot import Snapshot
+
+
+_FIELD_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%") + " "
 
 
 class Identifier(Protocol):
@@ -73,17 +92,223 @@ class Decision:
     """What rules in shadow would have decided otherwise."""
     max_age_s: int | None = None
     """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
+    rule_limits: tuple[Limit, ...] = ()
+    """Limits that the deciding rule asks for besides the route's."""
     amr: tuple[str, ...] = ()
     """With INSUFFICIENT_USER_AUTHENTICATION: the methods that are asked for."""
 
 
 class Gate:
+    """Judges calls.  It does no I/O of its own: who brings a token cache, a replica and
+    counters in memory gets an answer without a turn of the loop."""
+
     def __init__(
-        self, identifier: Identifier, limiter: Limiter, csrf: CsrfCheck | None = None
+        self,
+        identifier: Identifier,
+        limiter: Limiter,
+        csrf: CsrfCheck | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._identifier = identifier
         self._limiter = limiter
         self._csrf = csrf
+        self._now = (clock or SystemClock()).now
 
     async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
-        raise NotImplementedError
+        match = snapshot.routes.match(call.host, call.method, call.segments)
+        if isinstance(match, Miss):
+            return Decision(False, match.reason, match.reason, allow=match.allow)
+        route, params = match.route, match.params
+        if call.encoded_slash and not route.allow_encoded_slash:
+            return _refused(Reason.AMBIGUOUS_PATH, match)
+        principal: Principal | None = None
+        if route.auth is not Auth.PUBLIC:
+            found = await self._identify(call, route)
+            if isinstance(found, Reason):
+                if route.auth is Auth.REQUIRED or found is not Reason.NO_CREDENTIAL:
+                    return await self._unidentified(found, call, match)
+            else:
+                principal = found
+        standing: LimitState | None = None
+        if route.limits:
+            standing = await self._limiter.take(route.limits, call, principal)
+            if standing.wait_s > 0.0:
+                return _limited(match, principal, standing)
+        decision = self._judge(call, match, principal, snapshot)
+        decision.limit = standing
+        if decision.allowed:
+            if decision.rule_limits:
+                standing = await self._limiter.take(decision.rule_limits, call, principal)
+                decision.limit = standing
+                if standing.wait_s > 0.0:
+                    return _limited(match, principal, standing, decision)
+            sent = route.upstream_target(call, params)
+            if isinstance(sent, Reason) or _trespasses(sent, call, route, snapshot):
+                return _refused(Reason.AMBIGUOUS_PATH, match, principal)
+            decision.target = sent
+        return decision
+
+    async def _identify(self, call: Call, route: Route) -> Principal | Reason:
+        credential = call.credential
+        if isinstance(credential, Credential) and credential.kind is CredentialKind.COOKIE:
+            if CredentialKind.COOKIE not in route.accept:
+                return Reason.NO_CREDENTIAL
+            refusal = self._unmeant(call, route)
+            if refusal is not None:
+                return refusal
+        return await self._identifier.identify(call, route.accept)
+
+    def _unmeant(self, call: Call, route: Route) -> Reason | None:
+        """None when the caller meant to send the cookie; it is not looked up yet.
+
+        NO_CREDENTIAL where the call is to be judged as one without the cookie.
+        """
+        meant = intent(call, route.cors)
+        if isinstance(meant, Reason):
+            return meant
+        if meant is Intent.NEEDS_TOKEN:
+            if self._csrf is not None and self._csrf.csrf_valid(call):
+                return None
+            if call.method not in SAFE_METHODS:
+                return Reason.CSRF_INVALID
+        return None if meant is Intent.PROVEN else Reason.NO_CREDENTIAL
+
+    async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:
+        # Whoever tries tokens pays for it, and nobody but the address is known to pay.
+        standing: LimitState | None = None
+        if match.route.limits:
+            standing = await self._limiter.take(match.route.limits, call, None)
+            if standing.wait_s > 0.0:
+                return _limited(match, None, standing)
+        refused = _refused(reason, match)
+        refused.limit = standing
+        return refused
+
+    def _judge(
+        self, call: Call, match: Match, principal: Principal | None, snapshot: Snapshot
+    ) -> Decision:
+        route, params = match.route, match.params
+        policy = route.policy
+        if principal is not None and not _in_scope(principal, route.action):
+            return _refused(Reason.NO_RULE, match, principal)
+        if policy is None:
+            public = route.auth is Auth.PUBLIC
+            reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
+            return Decision(True, reason, None, route, params, principal, place=route.place)
+        facts = _facts(call, match, principal, policy, self._now)
+        if isinstance(facts, Reason):
+            return _refused(facts, match, principal)
+        verdict = policy.verdict(route.action, facts)
+        rule = verdict.rule
+        decision = Decision(
+            verdict.allowed,
+            verdict.reason,
+            verdict.refusal,
+            route,
+            params,
+            principal,
+            policy.name,
+            rule.id if rule is not None else None,
+            route.place if verdict.place is NOWHERE else verdict.place,
+            conceal=verdict.conceal,
+            shadowed=verdict.shadowed,
+        )
+        if rule is not None and verdict.allowed and (rule.headers or rule.limits):
+            decision.rule_limits = rule.limits
+            decision.headers = _rule_headers(rule, facts)
+        if verdict.step_up is not None:
+            decision.max_age_s = verdict.step_up.max_age_s
+            decision.amr = verdict.step_up.amr
+        return decision
+
+
+def _facts(
+    call: Call,
+    match: Match,
+    principal: Principal | None,
+    policy: Policy,
+    now: Callable[[], float],
+) -> Facts | Reason:
+    """What the policy may read; the Reason when some of it could be read in two ways."""
+    route, params = match.route, match.params
+    facts = Facts(call, principal, policy.roles, now, params, data=policy.data)
+    plan = policy.plan(route.action)
+    if plan.query_names or route.query_names:
+        query = read_query(call.query, plan.query_names | route.query_names)
+        if query is None:
+            return Reason.AMBIGUOUS_QUERY
+        facts.query = query
+    if plan.header_names or route.header_names:
+        headers = read_headers(call.headers, plan.header_names | route.header_names)
+        if headers is None:
+            return Reason.AMBIGUOUS_HEADER
+        facts.headers = headers
+    if route.resource:
+        facts.resource = route.resource_of(
+            {
+                "params": params,
+                "query": facts.query,
+                "headers": facts.headers,
+                "body": call.body if isinstance(call.body, Mapping) else {},
+            }
+        )
+    return facts
+
+
+def _in_scope(principal: Principal, action: str) -> bool:
+    """Whether a credential that is limited to scopes may be used for `action` at all.
+
+    On a route without an action only a credential for everything passes.
+    """
+    if principal.scopes is None:
+        return True
+    return has_scope(principal, action) if action else "*" in principal.scopes
+
+
+def _rule_headers(rule: Rule, facts: Facts) -> tuple[tuple[str, str], ...]:
+    if not rule.headers:
+        return ()
+    caller = facts.principal
+    values: dict[str, Mapping[str, Any]] = {
+        "params": facts.params,
+        "resource": facts.resource,
+        "user": {"id": caller.subject, "email": caller.email} if caller else {},
+    }
+    found = []
+    for name, template in rule.headers:
+        value = template.fill(values)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            # Only what a field may hold; the escape is that of the identity headers.
+            found.append((name, quote(str(value), safe=_FIELD_SAFE)))
+    return tuple(found)
+
+
+def _trespasses(sent: str, call: Call, route: Route, snapshot: Snapshot) -> bool:
+    if route.rewrite is None:
+        return False
+    read = canonical(sent.partition("?")[0])
+    if isinstance(read, Reason):
+        return True
+    return snapshot.routes.trespasses(route, call.method, read.segments)
+
+
+def _refused(reason: Reason, match: Match, principal: Principal | None = None) -> Decision:
+    route = match.route
+    policy = route.policy.name if route.policy else None
+    return Decision(
+        False, reason, reason, route, match.params, principal, policy, place=route.place
+    )
+
+
+def _limited(
+    match: Match,
+    principal: Principal | None,
+    standing: LimitState,
+    allowed: Decision | None = None,
+) -> Decision:
+    refused = _refused(Reason.RATE_LIMITED, match, principal)
+    refused.limit = standing
+    refused.retry_after_s = standing.wait_s
+    if allowed is not None:
+        refused.policy, refused.rule, refused.place = allowed.policy, allowed.rule, allowed.place
+    return refused

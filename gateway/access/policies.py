@@ -1,10 +1,29 @@
-"""Rules and their verdict.  (First slice: the words others import.)"""
+"""Rules, and the verdict of a policy: any deny wins, and without an allow it is a deny.
+
+What decides does not depend on the order of the rules.  The order only settles which of
+several rules that say the same is named, and so whose reason the client reads.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
-from gateway.model import Place
+from gateway.access.conditions import Condition, Facts
+from gateway.access.roles import RoleBook, admits
+from gateway.access.templates import Template
+from gateway.access.upstreams import Limit
+from gateway.model import NOWHERE, Place, Principal, Reason
+
+SIGNED_IN = "signed-in"
+"""The built-in policy that allows every signed-in caller."""
+
+
+class Effect(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,19 +31,231 @@ class ResourceField:
     """One field of a route's resource, filled from the call."""
 
     name: str
-    text: str
+    template: Template
+
+
+@dataclass(frozen=True, slots=True)
+class StepUp:
+    """How the caller must have signed in for this (RFC 9470)."""
+
+    max_age_s: int | None = None
+    amr: tuple[str, ...] = ()
+
+    def met(self, principal: Principal | None, now: float) -> bool:
+        if principal is None:
+            return False
+        if self.max_age_s is not None:
+            # A sign-in from the future proves nothing about its age.
+            if principal.auth_time is None or principal.auth_time > now + 5:
+                return False
+            if now - principal.auth_time > self.max_age_s:
+                return False
+        return all(method in principal.amr for method in self.amr)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    id: str
+    effect: Effect
+    actions: tuple[str, ...] = ()
+    """Patterns; empty with `role_permissions`."""
+    role_permissions: bool = False
+    """The caller's roles must hold the route's action."""
+    every_user: bool = False
+    """Somebody must be signed in: the rule of `signed-in`."""
+    condition: Condition | None = None
+    reason: str | None = None
+    conceal: bool = False
+    shadow: bool = False
+    step_up: StepUp | None = None
+    limits: tuple[Limit, ...] = ()
+    headers: tuple[tuple[str, Template], ...] = ()
+    place: Place = NOWHERE
+
+    def covers(self, action: str) -> bool:
+        """Whether the rule has anything to say about `action`."""
+        return self.role_permissions or any(admits(p, action) for p in self.actions)
+
+    def holds(self, action: str, facts: Facts) -> bool | str:
+        """Whether it applies to this caller; a sentence where its condition fails.
+
+        `step_up` is not asked here: of an allow it is an obligation, of a deny what lifts it.
+        """
+        principal = facts.principal
+        if principal is None and (self.role_permissions or self.every_user):
+            return False
+        if self.role_permissions and not (
+            principal and facts.roles.permits(principal.roles, action)
+        ):
+            return False
+        return True if self.condition is None else self.condition.judge(facts)
 
 
 @dataclass(frozen=True, slots=True)
 class Shadowed:
-    """A rule in shadow that would have decided otherwise."""
+    """What would have been decided, had the rule (or policy) in shadow been enforced."""
 
     policy: str
-    rule: str
+    rule: str | None
     allowed: bool
     reason: str
     place: Place
 
 
+@dataclass(slots=True)
+class Verdict:
+    allowed: bool
+    reason: str
+    refusal: Reason | None
+    rule: Rule | None = None
+    place: Place = NOWHERE
+    conceal: bool = False
+    step_up: StepUp | None = None
+    """What was asked for, with INSUFFICIENT_USER_AUTHENTICATION."""
+    shadowed: tuple[Shadowed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The rules of a policy that cover one action, in the order of the file."""
+
+    denies: tuple[Rule, ...]
+    allows: tuple[Rule, ...]
+    shadows: tuple[Rule, ...]
+    query_names: frozenset[str]
+    header_names: frozenset[str]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return self.denies + self.allows + self.shadows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    name: str = ""
+    name: str
+    rules: tuple[Rule, ...] = ()
+    roles: RoleBook = field(default_factory=RoleBook)
+    shadow: bool = False
+    """Judged and recorded, never enforced: meanwhile its routes take every signed-in caller."""
+    place: Place = NOWHERE
+    data: Mapping[str, Any] = field(default_factory=dict)
+    _plans: dict[str, Plan] = field(default_factory=dict)
+
+    def plan(self, action: str) -> Plan:
+        found = self._plans.get(action)
+        if found is None:
+            found = self._plans[action] = self._planned(action)
+        return found
+
+    def verdict(self, action: str, facts: Facts) -> Verdict:
+        """What this policy says of a call for `action`.  Never raises."""
+        plan = self.plan(action)
+        verdict = _judged(plan.denies, plan.allows, action, facts)
+        if verdict.place is NOWHERE:
+            verdict.place = self.place
+        if verdict.allowed and self.name == SIGNED_IN:
+            verdict.reason = Reason.SIGNED_IN
+        if plan.shadows:
+            verdict.shadowed = self._shadowed(plan, verdict, action, facts)
+        if self.shadow:
+            return self._unenforced(verdict)
+        return verdict
+
+    def _planned(self, action: str) -> Plan:
+        rules = [rule for rule in self.rules if rule.covers(action)]
+        reads = [rule.condition.reads for rule in rules if rule.condition is not None]
+        return Plan(
+            denies=tuple(r for r in rules if r.effect is Effect.DENY and not r.shadow),
+            allows=tuple(r for r in rules if r.effect is Effect.ALLOW and not r.shadow),
+            shadows=tuple(r for r in rules if r.shadow),
+            query_names=frozenset().union(*(r.query for r in reads)),
+            header_names=frozenset().union(*(r.headers for r in reads)),
+        )
+
+    def _shadowed(
+        self, plan: Plan, verdict: Verdict, action: str, facts: Facts
+    ) -> tuple[Shadowed, ...]:
+        """For each rule in shadow, the answer that enforcing it alone would have changed."""
+        found = []
+        for rule in plan.shadows:
+            if rule.effect is Effect.DENY:
+                would = _judged((rule,), (), action, facts) if verdict.allowed else None
+                differs = would is not None and would.rule is rule
+            else:
+                denied = verdict.rule is not None and verdict.rule.effect is Effect.DENY
+                undecided = not verdict.allowed and not denied
+                would = _judged((), (rule,), action, facts) if undecided else None
+                differs = would is not None and would.allowed
+            if would is not None and differs:
+                found.append(Shadowed(self.name, rule.id, would.allowed, would.reason, rule.place))
+        return tuple(found)
+
+    def _unenforced(self, verdict: Verdict) -> Verdict:
+        shadowed = verdict.shadowed
+        if not verdict.allowed:
+            rule = verdict.rule.id if verdict.rule else None
+            shadowed = (
+                *shadowed,
+                Shadowed(self.name, rule, False, verdict.reason, verdict.place),
+            )
+        return Verdict(True, Reason.SIGNED_IN, None, place=self.place, shadowed=shadowed)
+
+
+def signed_in_policy() -> Policy:
+    """`policy: signed-in`."""
+    return Policy(SIGNED_IN, (Rule("signed-in", Effect.ALLOW, ("*",), every_user=True),))
+
+
+def _judged(
+    denies: tuple[Rule, ...], allows: tuple[Rule, ...], action: str, facts: Facts
+) -> Verdict:
+    for rule in denies:
+        outcome = rule.holds(action, facts)
+        if outcome is False:
+            continue
+        if rule.step_up is not None:
+            # A deny with `step_up` is lifted by the sign-in it asks for; one whose
+            # condition failed is a deny like any other.
+            if outcome is True and rule.step_up.met(facts.principal, facts.now()):
+                continue
+            if outcome is True and facts.principal is not None:
+                return _step_up(rule)
+        return _denied(rule, _conceals(denies, rule, action, facts))
+    waiting: Rule | None = None
+    for rule in allows:
+        if rule.holds(action, facts) is True:
+            if rule.step_up is None or rule.step_up.met(facts.principal, facts.now()):
+                return Verdict(True, Reason.RULE_ALLOWED, None, rule, rule.place)
+            waiting = waiting or rule
+    if waiting is not None and facts.principal is not None:
+        return _step_up(waiting)
+    return _not_allowed(allows)
+
+
+def _conceals(denies: tuple[Rule, ...], first: Rule, action: str, facts: Facts) -> bool:
+    """Whether any deny that applies asks to conceal: an earlier, open one must not give it away."""
+    if first.conceal:
+        return True
+    return any(
+        rule.conceal and rule.holds(action, facts) is not False
+        for rule in denies[denies.index(first) + 1 :]
+    )
+
+
+def _denied(rule: Rule, conceal: bool) -> Verdict:
+    refusal = None if rule.reason else Reason.NO_RULE
+    return Verdict(False, rule.reason or Reason.NO_RULE, refusal, rule, rule.place, conceal=conceal)
+
+
+def _step_up(rule: Rule) -> Verdict:
+    reason = Reason.INSUFFICIENT_USER_AUTHENTICATION
+    return Verdict(False, reason, reason, rule, rule.place, step_up=rule.step_up)
+
+
+def _not_allowed(allows: tuple[Rule, ...]) -> Verdict:
+    """No rule allows: the first that could have, and gives a reason, is named."""
+    conceal = any(rule.conceal for rule in allows)
+    for rule in allows:
+        if rule.reason:
+            return Verdict(False, rule.reason, None, rule, rule.place, conceal=conceal)
+    return Verdict(False, Reason.NO_RULE, Reason.NO_RULE, conceal=conceal)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from gateway.access.paths import canonical, encoded
 from gateway.access.policies import Policy, ResourceField
@@ -87,10 +88,25 @@ class Route:
     """Who of the signed-in sees the explanation of a refusal (`errors: explain`)."""
     place: Place = NOWHERE
     param_names: tuple[str, ...] = field(init=False)
+    query_names: frozenset[str] = field(init=False)
+    """Parameters and headers that the resource is made of."""
+    header_names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         names = tuple(s.text for s in self.segments if s.kind is not Kind.LITERAL)
         object.__setattr__(self, "param_names", names)
+        for source, held in (("query", "query_names"), ("headers", "header_names")):
+            read = (name for f in self.resource for name in f.template.names(source))
+            object.__setattr__(self, held, frozenset(read))
+
+    def resource_of(self, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The resource that the call names; a field without a value is left out."""
+        found: dict[str, Any] = {}
+        for one in self.resource:
+            value = one.template.fill(values)
+            if value is not None:
+                found[one.name] = value
+        return found
 
     def upstream_target(self, call: Call, params: Mapping[str, str]) -> str | Reason:
         """The request target for the upstream: path and query.
@@ -145,9 +161,10 @@ _UNKNOWN = Miss(Reason.ROUTE_UNKNOWN)
 class _Leaf:
     """The routes of one pattern, by method."""
 
-    __slots__ = ("any", "by_method", "miss")
+    __slots__ = ("any", "by_method", "guarded", "miss")
 
     def __init__(self) -> None:
+        self.guarded: list[Route] = []
         self.by_method: dict[str, Route] = {}
         self.any: Route | None = None
         self.miss = _UNKNOWN
@@ -206,6 +223,8 @@ class RouteTable:
         self._any_host = _Node()
         self._hosts: dict[str, _Node] = {}
         self._by_id: dict[str, Route] = {}
+        # By upstream, whatever the host: the paths that its routes send on unchanged.
+        self._guards: dict[str, _Node] = {}
         for route in routes:
             self.insert(route)
 
@@ -223,17 +242,12 @@ class RouteTable:
         node = self._any_host
         if route.host is not None:
             node = self._hosts.setdefault(route.host, _Node())
-        leaf: _Leaf | None = None
-        for segment in route.segments:
-            if segment.kind is Kind.REST:
-                node.rest = leaf = node.rest or _Leaf()
-                break
-            node = node.child(segment)
-        else:
-            node.leaf = leaf = node.leaf or _Leaf()
-        rival = leaf.insert(route)
+        rival = _leaf_for(node, route).insert(route)
         if rival is None:
             self._by_id[route.id] = route
+            if route.upstream is not None and route.rewrite is None:
+                guard = self._guards.setdefault(route.upstream.name, _Node())
+                _leaf_for(guard, route).guarded.append(route)
         return rival
 
     def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
@@ -250,6 +264,23 @@ class RouteTable:
             if route is None:
                 return leaf.miss
         return Match(route, dict(zip(route.param_names, values, strict=True)))
+
+    def trespasses(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
+        """Whether a path that `route` made by its rewrite belongs to another route.
+
+        That is one which sends the same path to the same upstream unchanged, and protects
+        it in another way: reached by a rewrite, its protection would be walked around.
+        """
+        guard = self._guards.get(route.upstream.name) if route.upstream else None
+        leaf = _walk(guard, segments, 0, len(segments), []) if guard else None
+        if leaf is None:
+            return False
+        named = [other for other in leaf.guarded if not other.methods or method in other.methods]
+        return any(
+            other.auth is not Auth.PUBLIC
+            and (other.policy is not route.policy or other.action != route.action)
+            for other in named or leaf.guarded
+        )
 
     def candidates(self, host: str, segments: tuple[str, ...]) -> list[Route]:
         """Every route of the pattern that the path chose, whatever its method."""
@@ -272,6 +303,16 @@ def is_own(segments: tuple[str, ...]) -> bool:
     if first == "auth":
         return True
     return first == ".well-known" and len(segments) == 2 and segments[1] in OWN_DOCUMENTS
+
+
+def _leaf_for(node: _Node, route: Route) -> _Leaf:
+    for segment in route.segments:
+        if segment.kind is Kind.REST:
+            node.rest = node.rest or _Leaf()
+            return node.rest
+        node = node.child(segment)
+    node.leaf = node.leaf or _Leaf()
+    return node.leaf
 
 
 def _walk(

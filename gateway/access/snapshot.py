@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.access.policies import Policy
+from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
+from gateway.access.policy_reading import read_policies
+from gateway.access.reading import Node, Problem, Reader, check_version
+from gateway.access.route_reading import Names, RouteReader, cors_named, notices
 from gateway.access.routes import RouteTable
+from gateway.access.upstream_reading import read_cors, read_limits, read_upstreams
 from gateway.access.upstreams import Cors, Limit, Upstream
+
+__all__ = ["Problem", "Snapshot", "Sources", "compile_snapshot"]
+
+TOP_KEYS = (
+    "version", "auth", "decision_api", "defaults", "upstreams", "limits", "cors", "routes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +47,6 @@ class Sources:
         return digest.hexdigest()[:12]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
-    """Something that is wrong in a file, and what would be right; counts from 1."""
-
-    file: str
-    line: int
-    column: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.text}"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Immutable; a request keeps the one it began with."""
@@ -63,8 +61,52 @@ class Snapshot:
     """Who may call `/auth/…` from another origin."""
     trusted_peers: tuple[str, ...] = ()
     """CIDR blocks from which `/decide/…` is answered."""
+    notices: tuple[Problem, ...] = ()
+    """No mistakes, but hardly meant: `gateway validate` shows them."""
 
 
 def compile_snapshot(sources: Sources) -> Snapshot | list[Problem]:
     """The whole configuration, or every problem in it, ordered by place."""
-    raise NotImplementedError
+    problems: list[Problem] = []
+    name, text = sources.routes
+    reader = Reader(name, problems)
+    root = reader.document(text)
+    fields = reader.block(root, "the configuration", TOP_KEYS) if root is not None else {}
+    if root is not None:
+        check_version(reader, root, fields)
+    limits = read_limits(reader, fields.get("limits"))
+    upstreams = read_upstreams(reader, fields.get("upstreams"))
+    cors = read_cors(reader, fields.get("cors"))
+    files = read_policies(sources.policies, sources.policies_root, limits, problems)
+    policies = {SIGNED_IN: signed_in_policy(), **files.policies}
+    names = Names(upstreams, limits, cors, policies)
+    routes = RouteReader(reader, names, problems)
+    routes.defaults(fields.get("defaults"))
+    table = routes.routes(fields.get("routes"))
+    auth = reader.block(fields.get("auth"), "`auth`", ("cors",))
+    auth_cors = cors_named(reader, reader.text(auth.get("cors"), "`cors`"), auth.get("cors"), cors)
+    peers = _trusted_peers(reader, fields.get("decision_api"))
+    if problems:
+        return sorted(set(problems))
+    return Snapshot(
+        sources.version,
+        table,
+        policies,
+        upstreams,
+        limits,
+        cors,
+        auth_cors,
+        peers,
+        tuple(notices(table)),
+    )
+
+
+def _trusted_peers(reader: Reader, node: Node | None) -> tuple[str, ...]:
+    fields = reader.block(node, "`decision_api`", ("trusted_peers",))
+    found: list[str] = []
+    for text, item in reader.texts(fields.get("trusted_peers"), "`trusted_peers`") or []:
+        try:
+            found.append(str(ipaddress.ip_network(text)))
+        except ValueError as error:
+            reader.wrong(item, f"`{text}` is no address block such as `127.0.0.1/32`: {error}")
+    return tuple(found)

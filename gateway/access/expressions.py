@@ -1,0 +1,286 @@
+"""What a CEL expression reads, found without running it.
+
+CEL's own compiler accepts `user.nope` and `nope(1)`: both fail only when they run, and a
+condition that fails is a deny.  So a small lexer walks the text at load and finds every
+name, field, function and iteration; what nobody could ever answer is a problem in the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+KEYWORDS = frozenset(("true", "false", "null", "in"))
+MACROS = frozenset(("all", "exists", "exists_one", "map", "filter"))
+OWN_FUNCTIONS = frozenset(("in_cidr", "has_role", "has_scope"))
+FUNCTIONS = (
+    MACROS
+    | OWN_FUNCTIONS
+    | frozenset(
+        (
+            "has", "size", "startsWith", "endsWith", "contains", "matches",
+            "int", "uint", "double", "string", "bytes", "timestamp", "duration", "type", "dyn",
+            "getFullYear", "getMonth", "getDayOfMonth", "getDate", "getDayOfWeek",
+            "getDayOfYear", "getHours", "getMinutes", "getSeconds", "getMilliseconds",
+        )
+    )
+)  # fmt: skip
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>[ \t\r\n\f]+|//[^\n]*)
+  | (?P<string>(?:[rR][bB]?|[bB][rR]?)?(?:\"\"\".*?(?<!\\)\"\"\"|'''.*?(?<!\\)'''))
+  | (?P<raw>(?:[rR][bB]?|[bB][rR])(?:"[^"\n]*"|'[^'\n]*'))
+  | (?P<text>[bB]?(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'))
+  | (?P<number>(?:0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)[uU]?)
+  | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
+  | (?P<sign>&&|\|\||[=!<>]=|[-+*/%!<>?:.,()\[\]{}])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_OPEN = {"(": ")", "[": "]", "{": "}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    kind: str
+    """`string`, `number`, `name` or `sign`."""
+    text: str
+    at: int
+    """Characters from the start of the expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`root.field["key"][other.chain]`: what is read, as far as the text tells.
+
+    A step is a constant key, or the Chain that gives it, or None where the text does not
+    tell.  `guarded` chains stand in `has(…)` or behind `… in`: they may be absent.
+    """
+
+    root: str
+    steps: tuple[str | Chain | None, ...]
+    at: int
+    guarded: bool = False
+    iterated: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The constant keys up to the first step that is none."""
+        found: list[str] = []
+        for step in self.steps:
+            if not isinstance(step, str):
+                break
+            found.append(step)
+        return tuple(found)
+
+    def __str__(self) -> str:
+        return ".".join((self.root, *(s if isinstance(s, str) else "…" for s in self.steps)))
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    name: str
+    at: int
+    method: bool
+    """Written `value.name(…)`."""
+    literals: tuple[str | None, ...]
+    """Its arguments; None for one that is not a single string literal."""
+
+
+@dataclass(slots=True)
+class Expression:
+    chains: list[Chain] = field(default_factory=list)
+    calls: list[FunctionCall] = field(default_factory=list)
+    locals: set[str] = field(default_factory=set)
+    iterates: bool = False
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    """Position and sentence."""
+
+
+def read_expression(source: str) -> Expression:
+    """Everything that `source` reads and calls.  It is not checked against any vocabulary."""
+    return _Reader(source).read()
+
+
+def literal(token: Token) -> str | None:
+    """The text of a plain string literal; None for bytes and for escapes we do not read."""
+    text = token.text
+    if text[:1] in "bB":
+        return None
+    raw = text[:1] in "rR"
+    body = text[1:] if raw else text
+    quote = body[:3] if body[:3] in ('"""', "'''") else body[:1]
+    inner = body[len(quote) : -len(quote)]
+    if raw or "\\" not in inner:
+        return inner
+    simple = re.sub(r"\\([\\\"'`?])", r"\1", inner)
+    return None if re.search(r"\\[^\\\"'`?]", inner) else simple
+
+
+class _Reader:
+    def __init__(self, source: str) -> None:
+        self._found = Expression()
+        self._tokens = list(self._lex(source))
+        self._closing = self._brackets()
+        # (end of the macro's parentheses, its variable)
+        self._scopes: list[tuple[int, str]] = []
+        self._guards: list[int] = []
+
+    def read(self) -> Expression:
+        at = 0
+        while at < len(self._tokens):
+            while self._scopes and self._scopes[-1][0] <= at:
+                self._scopes.pop()
+            at = self._step(at)
+        return self._found
+
+    def _lex(self, source: str) -> Iterator[Token]:
+        at = 0
+        while at < len(source):
+            match = _TOKEN.match(source, at)
+            if match is None:
+                self._found.problems.append((at, f"{source[at]!r} has no meaning here"))
+                return
+            kind = match.lastgroup or ""
+            if kind != "space":
+                kind = "string" if kind in ("raw", "text") else kind
+                yield Token(kind, match.group(), at)
+            at = match.end()
+
+    def _brackets(self) -> dict[int, int]:
+        closing: dict[int, int] = {}
+        waiting: list[int] = []
+        for index, token in enumerate(self._tokens):
+            if token.kind != "sign":
+                continue
+            if token.text in _OPEN:
+                waiting.append(index)
+            elif token.text in _OPEN.values() and waiting:
+                closing[waiting.pop()] = index
+        return closing
+
+    def _text(self, index: int) -> str:
+        """The sign or name at `index`; empty for literals and past the ends."""
+        if 0 <= index < len(self._tokens) and self._tokens[index].kind in ("sign", "name"):
+            return self._tokens[index].text
+        return ""
+
+    def _step(self, at: int) -> int:
+        token = self._tokens[at]
+        if token.kind != "name":
+            return at + 1
+        if self._text(at - 1) == ".":
+            if self._text(at + 1) == "(":
+                self._call(at, method=True)
+            return at + 1
+        if self._text(at + 1) == "(":
+            self._call(at, method=False)
+            return at + 1
+        # In `{name: …}` and `Type{…}` names are no variables, but both run into the check
+        # of names, which is what is wanted: no condition needs them.
+        if token.text in KEYWORDS:
+            return at + 1
+        _, end = self._chain(at, record=True)
+        return end
+
+    def _call(self, at: int, *, method: bool) -> None:
+        token = self._tokens[at]
+        opening = at + 1
+        end = self._closing.get(opening, len(self._tokens))
+        if token.text == "has" and not method:
+            self._guards.append(end)
+        if token.text in MACROS and method:
+            self._macro(at, opening, end)
+        self._found.calls.append(
+            FunctionCall(token.text, token.at, method, self._arguments(opening, end))
+        )
+
+    def _macro(self, at: int, opening: int, end: int) -> None:
+        self._found.iterates = True
+        token = self._tokens[at]
+        if self._scopes:
+            self._found.problems.append(
+                (token.at, f"`{token.text}` inside another iteration: one level is the limit")
+            )
+        variable = self._text(opening + 1)
+        if variable and self._text(opening + 2) == ",":
+            self._scopes.append((end, variable))
+            self._found.locals.add(variable)
+
+    def _arguments(self, opening: int, end: int) -> tuple[str | None, ...]:
+        found: list[str | None] = []
+        start = index = opening + 1
+        while index <= end:
+            if index == end or self._text(index) == ",":
+                if index > start:
+                    one = self._tokens[start] if index == start + 1 else None
+                    found.append(literal(one) if one and one.kind == "string" else None)
+                start = index + 1
+            elif index in self._closing:
+                index = self._closing[index]
+            index += 1
+        return tuple(found)
+
+    def _chain(self, at: int, *, record: bool) -> tuple[Chain, int]:
+        """The chain whose root is at `at`, and where it ends."""
+        root = self._tokens[at]
+        before = self._text(at - 1)
+        steps: list[str | Chain | None] = []
+        guarded = any(at < end for end in self._guards)
+        index = at + 1
+        iterated = False
+        while index < len(self._tokens):
+            if self._text(index) == "." and index + 1 < len(self._tokens):
+                if self._text(index + 2) == "(":
+                    iterated = self._text(index + 1) in MACROS
+                    break
+                steps.append(self._text(index + 1) or None)
+                index += 2
+            elif self._text(index) == "[" and index in self._closing:
+                steps.append(self._index(index + 1, self._closing[index]))
+                index = self._closing[index] + 1
+            else:
+                break
+        chain = Chain(root.text, tuple(steps), root.at, guarded, iterated)
+        local = any(root.text == name for _, name in self._scopes)
+        declares = before == "(" and self._text(at + 1) == "," and local
+        if record and not local and not declares:
+            self._record(chain, before, at)
+        return chain, index
+
+    def _record(self, chain: Chain, before: str, at: int) -> None:
+        if before == "in" and self._tokens[at - 2].kind == "string":
+            key = literal(self._tokens[at - 2])
+            if key is not None:
+                # `"page" in request.query` asks only whether that one key is there.
+                asked = Chain(chain.root, (*chain.steps, key), chain.at, guarded=True)
+                self._found.chains.append(asked)
+                return
+        self._found.chains.append(chain)
+
+    def _index(self, start: int, end: int) -> str | Chain | None:
+        first = self._tokens[start] if start < end else None
+        if first is None:
+            return None
+        if end == start + 1 and first.kind == "string":
+            return literal(first)
+        known: str | Chain | None = None
+        at = start
+        while at < end:
+            token = self._tokens[at]
+            if (
+                token.kind == "name"
+                and token.text not in KEYWORDS
+                and self._text(at - 1) != "."
+                and self._text(at + 1) != "("
+            ):
+                chain, stop = self._chain(at, record=True)
+                local = any(chain.root == name for _, name in self._scopes)
+                if at == start and stop == end and not local:
+                    known = chain
+                at = stop
+            else:
+                at = self._step(at) if token.kind == "name" else at + 1
+        return known

@@ -1,0 +1,315 @@
+"""YAML 1.2 texts with the place of every value: what is wrong is told, all of it, where it is.
+
+The C parser composes nodes, which carry line and column.  What they mean is decided here by
+the core schema of YAML 1.2: `yes`, `on` and `off` are texts, and nothing is ever constructed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from gateway.access.conditions import suggestion
+from gateway.model import Place
+
+_MAX_DEPTH = 32
+_MAX_DATA_NODES = 1_000_000
+_STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
+_INT = re.compile(r"[-+]?[0-9]+\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)\Z")
+_SIZE = re.compile(r"([0-9]+)(B|KiB|MiB|GiB)\Z")
+_RATE = re.compile(r"([0-9]+)/(.+)\Z")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+Node = yaml.Node
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something that is wrong in a file, and what would be right; counts from 1."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.text}"
+
+
+class _Loader(yaml.CSafeLoader):
+    """Composes only.  Every untagged node gets the plain tag of its kind, so whatever has
+    another tag was given it in the text."""
+
+    def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
+        if kind is yaml.ScalarNode:
+            return _STR
+        return _SEQ if kind is yaml.SequenceNode else _MAP
+
+
+class Reader:
+    """Reads the values of one file.  What is wrong goes to `problems`, and the value is None."""
+
+    def __init__(self, file: str, problems: list[Problem]) -> None:
+        self.file = file
+        self._problems = problems
+        # The node of the name under which a value stands, by the value's identity.
+        self._names: dict[int, Node] = {}
+        self._left = 0
+
+    def document(self, text: str) -> Node | None:
+        try:
+            node = yaml.compose(text, Loader=_Loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            said = error.problem or error.context or "cannot be read"
+            self._problems.append(Problem(self.file, line, column, f"not YAML: {said}"))
+            return None
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            self._problems.append(Problem(self.file, line, 1, "not YAML: a control character"))
+            return None
+        if node is None:
+            self._problems.append(Problem(self.file, 1, 1, "the file is empty: `version: 1` first"))
+        return node
+
+    def wrong(self, node: Node, text: str, *, at: int = 0) -> None:
+        """Notes a problem; `at` counts characters into a text on one line."""
+        line, column = node.start_mark.line + 1, node.start_mark.column + 1
+        if at and isinstance(node, yaml.ScalarNode):
+            if node.style in ("|", ">"):
+                line, column = line + 1 + node.value.count("\n", 0, at), 1
+            elif node.start_mark.line == node.end_mark.line:
+                column += at + (1 if node.style in ("'", '"') else 0)
+        self._problems.append(Problem(self.file, line, column, text))
+
+    def place(self, node: Node) -> Place:
+        return Place(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
+
+    # Structures
+
+    def entries(self, node: Node | None, what: str) -> dict[str, Node]:
+        """The entries of a mapping with free names, each name once."""
+        if node is None:
+            return {}
+        if not self._untagged(node):
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            self.wrong(node, f"{what} is a block of `name: value` lines")
+            return {}
+        found: dict[str, Node] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or not self._untagged(key):
+                self.wrong(key, "a name is plain text")
+            elif key.value in found:
+                first = self.name_of(found[key.value]).start_mark.line + 1
+                self.wrong(key, f"`{key.value}` stands here twice; the first is on line {first}")
+            else:
+                found[key.value] = value
+                self._names[id(value)] = key
+        return found
+
+    def name_of(self, value: Node) -> Node:
+        """Where the name stands under which `value` was found."""
+        return self._names.get(id(value), value)
+
+    def block(self, node: Node | None, what: str, known: Collection[str]) -> dict[str, Node]:
+        """The entries of a mapping whose names are all `known`."""
+        found = self.entries(node, what)
+        for name in [name for name in found if name not in known]:
+            self.wrong(
+                self.name_of(found.pop(name)),
+                f"unknown key `{name}` in {what}{suggestion(name, known)}",
+            )
+        return found
+
+    def items(self, node: Node | None, what: str) -> list[Node]:
+        if node is None:
+            return []
+        if not self._untagged(node):
+            return []
+        if not isinstance(node, yaml.SequenceNode):
+            self.wrong(node, f"{what} is a list")
+            return []
+        return list(node.value)
+
+    # Values
+
+    def text(self, node: Node | None, what: str) -> str | None:
+        if node is None:
+            return None
+        value = self._scalar(node, what)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            shown = node.value or "nothing"
+            self.wrong(node, f'{what} is text, and {shown} is not: write "{node.value}"')
+            return None
+        if not value:
+            self.wrong(node, f"{what} is empty")
+            return None
+        return value
+
+    def texts(self, node: Node | None, what: str) -> list[tuple[str, Node]] | None:
+        """A list of texts, or one text alone."""
+        if node is None:
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            one = self.text(node, what)
+            return None if one is None else [(one, node)]
+        found = [(self.text(item, f"an entry of {what}"), item) for item in self.items(node, what)]
+        return [(text, item) for text, item in found if text is not None]
+
+    def flag(self, node: Node | None, what: str, default: bool) -> bool:
+        if node is None:
+            return default
+        value = self._scalar(node, what)
+        if isinstance(value, bool):
+            return value
+        if value is not None:
+            hint = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+            better = hint.get(str(value).lower())
+            self.wrong(node, f"{what} is true or false" + (f": write {better}" if better else ""))
+        return default
+
+    def whole(self, node: Node | None, what: str, *, least: int = 0) -> int | None:
+        if node is None:
+            return None
+        value = self._scalar(node, what)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        if value is not None:
+            self.wrong(node, f"{what} is a whole number, {least} or more")
+        return None
+
+    def choice(self, node: Node | None, what: str, known: Collection[str]) -> str | None:
+        text = self.text(node, what)
+        if text is None or text in known:
+            return text
+        assert node is not None
+        self.wrong(node, f"{what} cannot be `{text}`{suggestion(text, known)}")
+        return None
+
+    def duration_s(self, node: Node | None, what: str, *, least: float = 0.001) -> float | None:
+        """Seconds of `1s`, `500ms`, `5m`, `2h`, `7d`."""
+        if node is None:
+            return None
+        value = self._scalar(node, what)
+        seconds = _seconds(str(value)) if value is not None else None
+        if seconds is not None and seconds >= least:
+            return seconds
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            self.wrong(node, f"{what} needs a unit: `{node.value}s`")
+        elif value is not None:
+            self.wrong(node, f"{what} is a duration such as `30s`, `500ms`, `5m`, `2h` or `7d`")
+        return None
+
+    def size_bytes(self, node: Node | None, what: str) -> int | None:
+        """Bytes of `10MiB`."""
+        if node is None:
+            return None
+        value = self._scalar(node, what)
+        match = _SIZE.match(str(value)) if value is not None else None
+        if match:
+            return int(match.group(1)) * _BYTES[match.group(2)]
+        if value is not None:
+            self.wrong(node, f"{what} is a size such as `10MiB`, `64KiB`, `1GiB` or `0B`")
+        return None
+
+    def rate(self, node: Node | None, what: str) -> tuple[int, float] | None:
+        """`600/1m`: how many, and in how many seconds."""
+        text = self.text(node, what)
+        if text is None:
+            return None
+        match = _RATE.match(text)
+        seconds = _seconds(match.group(2)) if match else None
+        if match and seconds and int(match.group(1)) > 0:
+            return int(match.group(1)), seconds
+        assert node is not None
+        self.wrong(node, f"{what} is a count in a time, such as `600/1m` or `5/1s`")
+        return None
+
+    def plain(self, node: Node) -> Any:
+        """The value as data: text, number, true, false, null, list, map."""
+        self._left = _MAX_DATA_NODES
+        return self._plain(node, 0)
+
+    def _plain(self, node: Node, depth: int) -> Any:
+        self._left -= 1
+        if depth > _MAX_DEPTH or self._left < 0:
+            if self._left != -2:
+                self.wrong(node, "nested too deeply, or aliases that unfold without end")
+            self._left = -1
+            return None
+        if isinstance(node, yaml.MappingNode):
+            found = self.entries(node, "a table")
+            return {name: self._plain(value, depth + 1) for name, value in found.items()}
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(item, depth + 1) for item in self.items(node, "a list")]
+        if not isinstance(node, yaml.ScalarNode) or not self._untagged(node):
+            return None
+        return _core_value(node)
+
+    def _scalar(self, node: Node, what: str) -> str | int | float | bool | None:
+        """The value of a scalar; None, and a problem, where it is none or is null."""
+        if not isinstance(node, yaml.ScalarNode):
+            self.wrong(node, f"{what} is one value, not a list or a block")
+            return None
+        if not self._untagged(node):
+            return None
+        value = _core_value(node)
+        if value is None:
+            self.wrong(node, f"{what} has no value")
+        return value
+
+    def _untagged(self, node: Node) -> bool:
+        if node.tag in (_STR, _SEQ, _MAP):
+            return True
+        self.wrong(node, f"tags such as `{_short(node.tag)}` are not taken here: leave it out")
+        return False
+
+
+def check_version(reader: Reader, root: Node, fields: Mapping[str, Node]) -> None:
+    node = fields.get("version")
+    if node is None:
+        reader.wrong(root, "`version: 1` is missing")
+    elif getattr(node, "value", None) != "1":
+        reader.wrong(node, "this gateway reads `version: 1`")
+
+
+def _short(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!", 1)
+
+
+def _seconds(text: str) -> float | None:
+    match = _DURATION.match(text)
+    return float(match.group(1)) * _SECONDS[match.group(2)] if match else None
+
+
+def _core_value(node: yaml.ScalarNode) -> str | int | float | bool | None:
+    """By the core schema of YAML 1.2 (section 10.3): only plain scalars are more than text."""
+    text: str = node.value
+    if node.style:
+        return text
+    if text in ("", "~", "null", "Null", "NULL"):
+        return None
+    if text in ("true", "True", "TRUE"):
+        return True
+    if text in ("false", "False", "FALSE"):
+        return False
+    if _INT.match(text) and len(text) < 400:
+        return int(text)
+    if text.startswith("0o") and text[2:].isdigit() and not set(text[2:]) & {"8", "9"}:
+        return int(text, 8)
+    if re.match(r"0x[0-9a-fA-F]+\Z", text):
+        return int(text, 16)
+    if _FLOAT.match(text):
+        return float(text)
+    return text

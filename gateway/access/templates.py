@@ -1,0 +1,87 @@
+"""Texts of the configuration with `{places}` that a call fills.
+
+What is filled in stays as it came: it is never read as a template again, and there is no
+way to the environment or to files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_FIELD = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
+
+SOURCES = ("query", "headers", "body", "resource", "user")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Literal `text` where `source` is empty; else the field `text` of `source`."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """`{name}` is a path parameter; `{query.x}`, `{headers.x}`, `{body.a.b}` are what they say."""
+
+    text: str
+    pieces: tuple[Piece, ...]
+
+    def names(self, source: str) -> tuple[str, ...]:
+        return tuple(piece.text for piece in self.pieces if piece.source == source)
+
+    def fill(self, values: Mapping[str, Mapping[str, Any]]) -> Any:
+        """The text; or, of a template that is one place alone, the value as it is.
+
+        None where a place has no value: half a text would be another resource's name.
+        """
+        if len(self.pieces) == 1:
+            return _value(self.pieces[0], values)
+        parts: list[str] = []
+        for piece in self.pieces:
+            value = _value(piece, values)
+            if isinstance(value, bool | Mapping | list | None):
+                return None
+            parts.append(str(value))
+        return "".join(parts)
+
+
+def read_template(text: str, sources: tuple[str, ...]) -> Template | str:
+    """The template, or a sentence about what is wrong.  `sources` are those allowed here."""
+    pieces: list[Piece] = []
+    end = 0
+    for match in _PLACE.finditer(text):
+        pieces += [Piece("", text[end : match.start()])] if match.start() > end else []
+        end = match.end()
+        inside = match.group(1)
+        source, dot, name = inside.partition(".")
+        if not dot and _NAME.match(inside):
+            pieces.append(Piece("params", inside))
+        elif dot and source in sources and _FIELD.match(name):
+            pieces.append(Piece(source, name))
+        else:
+            places = ", ".join(["`{name}` of the path", *(f"`{{{s}.name}}`" for s in sources)])
+            return f"`{{{inside}}}` is nothing that can be filled in; there is {places}"
+    rest = text[end:]
+    if "{" in _PLACE.sub("", text) or "}" in _PLACE.sub("", text):
+        return "a brace without its partner"
+    if rest or not pieces:
+        pieces.append(Piece("", rest))
+    return Template(text, tuple(pieces))
+
+
+def _value(piece: Piece, values: Mapping[str, Mapping[str, Any]]) -> Any:
+    if not piece.source:
+        return piece.text
+    held: Any = values.get(piece.source)
+    if piece.source == "body":
+        for key in piece.text.split("."):
+            held = held.get(key) if isinstance(held, Mapping) else None
+        return held
+    return held.get(piece.text) if isinstance(held, Mapping) else None

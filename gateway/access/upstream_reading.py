@@ -1,0 +1,289 @@
+"""The blocks of `routes.yaml` that routes name: upstreams, limits and cors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from gateway.access.conditions import Condition, compile_condition
+from gateway.access.paths import canonical
+from gateway.access.reading import Node, Reader
+from gateway.access.upstreams import (
+    STANDARD_SECURITY_HEADERS,
+    Balance,
+    Breaker,
+    Cors,
+    Health,
+    Limit,
+    LimitKey,
+    Retry,
+    Scope,
+    SecurityHeaders,
+    Upstream,
+    UpstreamTarget,
+)
+from gateway.model import Reason
+
+UPSTREAM_KEYS = (
+    "targets", "balance", "timeout", "health", "retry", "breaker", "assertion", "host",
+    "pool_idle", "max_connections", "queue",
+)  # fmt: skip
+LIMIT_KEYS = ("key", "rate", "burst", "scope")
+CORS_KEYS = ("origins", "credentials", "methods", "headers", "expose", "max_age")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]+)?\Z")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
+
+
+def check_name(reader: Reader, value: Node, name: str) -> None:
+    if not NAME.match(name):
+        reader.wrong(reader.name_of(value), "a name is letters, digits and any of ._-")
+
+
+def read_upstreams(reader: Reader, node: Node | None) -> dict[str, Upstream]:
+    found: dict[str, Upstream] = {}
+    for name, value in reader.entries(node, "`upstreams`").items():
+        check_name(reader, value, name)
+        upstream = _upstream(reader, name, value)
+        found[name] = upstream
+    return found
+
+
+def read_limits(reader: Reader, node: Node | None) -> dict[str, Limit]:
+    found: dict[str, Limit] = {}
+    for name, value in reader.entries(node, "`limits`").items():
+        check_name(reader, value, name)
+        found[name] = _limit(reader, name, value)
+    return found
+
+
+def read_cors(reader: Reader, node: Node | None) -> dict[str, Cors]:
+    found: dict[str, Cors] = {}
+    for name, value in reader.entries(node, "`cors`").items():
+        check_name(reader, value, name)
+        found[name] = _cors(reader, name, value)
+    return found
+
+
+def read_security_headers(reader: Reader, node: Node | None) -> SecurityHeaders | None:
+    """`off`, `standard`, or a block of fields that takes the place of the standard ones."""
+    if node is None:
+        return STANDARD_SECURITY_HEADERS
+    if getattr(node, "value", None) == "off":
+        return None
+    if isinstance(getattr(node, "value", None), str):
+        reader.choice(node, "`security_headers`", ("standard", "off"))
+        return STANDARD_SECURITY_HEADERS
+    fields: list[tuple[str, str]] = []
+    hsts: str | None = None
+    for name, value in reader.entries(node, "`security_headers`").items():
+        text = reader.text(value, f"the header `{name}`")
+        if not TOKEN.match(name):
+            reader.wrong(reader.name_of(value), f"`{name}` is no name of a header")
+        elif text is not None and not (text.isascii() and text.isprintable()):
+            reader.wrong(value, f"the header `{name}` is one line of ASCII text")
+        elif text is not None and name.lower() == "strict-transport-security":
+            hsts = text
+        elif text is not None:
+            fields.append((name, text))
+    return SecurityHeaders(tuple(fields), hsts)
+
+
+def _upstream(reader: Reader, name: str, node: Node) -> Upstream:
+    fields = reader.block(node, f"upstream `{name}`", UPSTREAM_KEYS)
+    listed = reader.texts(fields.get("targets"), "`targets`") or []
+    targets = [_target(reader, text, item) for text, item in listed]
+    if "targets" not in fields or (not targets and not getattr(fields["targets"], "value", 1)):
+        reader.wrong(node, f"upstream `{name}` has no `targets: [http://HOST:PORT]`")
+    timeout = reader.block(fields.get("timeout"), "`timeout`", ("connect", "response", "idle"))
+    balance = reader.choice(fields.get("balance"), "`balance`", tuple(Balance))
+    assertion = reader.block(fields.get("assertion"), "`assertion`", ("audience",))
+    if "assertion" in fields and not assertion:
+        reader.wrong(fields["assertion"], "`assertion` needs `audience: NAME`")
+    host = reader.text(fields.get("host"), "`host`")
+    if host is not None and not _HOST.match(host):
+        reader.wrong(fields["host"], "`host` is a host name, with or without a port")
+    return Upstream(
+        name,
+        tuple(target for target in targets if target is not None),
+        Balance(balance or Balance.ROUND_ROBIN),
+        timeout_connect_s=reader.duration_s(timeout.get("connect"), "`connect`") or 1.0,
+        timeout_response_s=reader.duration_s(timeout.get("response"), "`response`") or 30.0,
+        timeout_idle_s=reader.duration_s(timeout.get("idle"), "`idle`") or 60.0,
+        health=_health(reader, fields.get("health")),
+        retry=_retry(reader, fields.get("retry")),
+        breaker=_breaker(reader, fields.get("breaker")),
+        assertion_audience=reader.text(assertion.get("audience"), "`audience`"),
+        host=host,
+        pool_idle_s=reader.duration_s(fields.get("pool_idle"), "`pool_idle`") or 4.0,
+        max_connections=reader.whole(fields.get("max_connections"), "`max_connections`") or 0,
+        queue=reader.whole(fields.get("queue"), "`queue`") or 0,
+        place=reader.place(reader.name_of(node)),
+    )
+
+
+def _target(reader: Reader, text: str, node: Node) -> UpstreamTarget | None:
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if path.startswith("/") and len(path.encode()) <= 107:
+            return UpstreamTarget(text, "http", "localhost", 80, path)
+        reader.wrong(node, "a unix target is `unix:/path/of/the.socket`, 107 bytes at most")
+        return None
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        reader.wrong(node, f"`{text}` is no URL: `http://HOST:PORT`")
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        reader.wrong(node, f"`{text}` is no target: `http://HOST:PORT`, `https://…` or `unix:/…`")
+        return None
+    if parts.username is not None or not re.match(r"[A-Za-z0-9.:_-]+\Z", parts.hostname):
+        reader.wrong(node, "a target is a scheme, a host and a port, nothing else")
+        return None
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        reader.wrong(node, "a target has no path: use `rewrite: {add_prefix: …}` on the route")
+        return None
+    default = 443 if parts.scheme == "https" else 80
+    return UpstreamTarget(text.rstrip("/"), parts.scheme, parts.hostname, port or default)
+
+
+def _health(reader: Reader, node: Node | None) -> Health | None:
+    if node is None:
+        return None
+    fields = reader.block(node, "`health`", ("path", "every", "fall", "rise", "timeout"))
+    path = reader.text(fields.get("path"), "`path`")
+    if "path" not in fields:
+        reader.wrong(node, "`health` needs a `path:`")
+    elif path is not None and isinstance(canonical(path.partition("?")[0]), Reason):
+        reader.wrong(fields["path"], f"`{path}` is no path: begin it with `/`")
+    return Health(
+        path or "/",
+        every_s=reader.duration_s(fields.get("every"), "`every`", least=0.1) or 5.0,
+        fall=reader.whole(fields.get("fall"), "`fall`", least=1) or 3,
+        rise=reader.whole(fields.get("rise"), "`rise`", least=1) or 2,
+        timeout_s=reader.duration_s(fields.get("timeout"), "`timeout`") or 2.0,
+    )
+
+
+def _retry(reader: Reader, node: Node | None) -> Retry:
+    if node is None:
+        return Retry()
+    fields = reader.block(node, "`retry`", ("attempts", "on"))
+    attempts = reader.whole(fields.get("attempts"), "`attempts`", least=1)
+    if attempts is not None and attempts > 10:
+        reader.wrong(fields["attempts"], "`attempts` counts all tries, 10 at most")
+    connect = "on" not in fields
+    statuses: set[int] = set()
+    for item in reader.items(fields.get("on"), "`on`"):
+        value = getattr(item, "value", "")
+        if value == "connect":
+            connect = True
+        elif isinstance(value, str) and re.match(r"[45][0-9]{2}\Z", value):
+            statuses.add(int(value))
+        else:
+            reader.wrong(item, '`on` lists `connect` and statuses such as "503"')
+    return Retry(attempts or 2, connect, frozenset(statuses))
+
+
+def _breaker(reader: Reader, node: Node | None) -> Breaker | None:
+    if node is None:
+        return None
+    fields = reader.block(node, "`breaker`", ("failures", "window", "open"))
+    return Breaker(
+        reader.whole(fields.get("failures"), "`failures`", least=1) or 20,
+        reader.duration_s(fields.get("window"), "`window`") or 10.0,
+        reader.duration_s(fields.get("open"), "`open`") or 15.0,
+    )
+
+
+def _limit(reader: Reader, name: str, node: Node) -> Limit:
+    fields = reader.block(node, f"limit `{name}`", LIMIT_KEYS)
+    count, window_s = reader.rate(fields.get("rate"), "`rate`") or (1, 1.0)
+    if "rate" not in fields:
+        reader.wrong(node, f"limit `{name}` has no `rate: 600/1m`")
+    key, expression = _limit_key(reader, fields.get("key"))
+    if "key" not in fields:
+        reader.wrong(node, f"limit `{name}` has no `key:` (user, address, client, role, route)")
+    scope = reader.choice(fields.get("scope"), "`scope`", tuple(Scope))
+    return Limit(
+        name,
+        key,
+        count / window_s,
+        reader.whole(fields.get("burst"), "`burst`", least=1) or count,
+        Scope(scope or Scope.LEASED),
+        reader.place(reader.name_of(node)),
+        expression=expression,
+    )
+
+
+def _limit_key(reader: Reader, node: Node | None) -> tuple[LimitKey, Condition | None]:
+    text = reader.text(node, "`key`")
+    words = [key for key in LimitKey if key is not LimitKey.EXPRESSION]
+    if text is None or node is None:
+        return LimitKey.ADDRESS, None
+    if text in words:
+        return LimitKey(text), None
+    if re.match(r"[a-z_]+\Z", text):
+        reader.choice(node, "`key`", words)
+        return LimitKey.ADDRESS, None
+    made = compile_condition(text)
+    if not isinstance(made, Condition):
+        for at, said in made:
+            reader.wrong(node, said, at=at)
+        return LimitKey.ADDRESS, None
+    reads = made.reads
+    if reads.roots - {"user", "client", "request"} or reads.params or reads.query:
+        reader.wrong(
+            node,
+            "a key reads `user`, `client`, and the method, path, host and headers of `request`",
+        )
+    return LimitKey.EXPRESSION, made
+
+
+def _cors(reader: Reader, name: str, node: Node) -> Cors:
+    fields = reader.block(node, f"cors `{name}`", CORS_KEYS)
+    origins: set[str] = set()
+    for text, item in reader.texts(fields.get("origins"), "`origins`") or []:
+        lower = text.lower()
+        if text == "*" or _ORIGIN.match(lower):
+            origins.add(lower)
+        else:
+            reader.wrong(item, f"`{text}` is no origin: `https://app.example.com`, no path, no `/`")
+    if "origins" not in fields:
+        reader.wrong(node, f"cors `{name}` has no `origins:`")
+    credentials = reader.flag(fields.get("credentials"), "`credentials`", False)
+    if "*" in origins and (credentials or len(origins) > 1):
+        reader.wrong(
+            fields["origins"],
+            "`*` stands alone and never with `credentials: true`: list the origins",
+        )
+    return Cors(
+        name,
+        frozenset(origins),
+        credentials,
+        methods=_tokens(reader, fields, "methods", upper=True),
+        headers=_tokens(reader, fields, "headers"),
+        expose=_tokens(reader, fields, "expose"),
+        max_age_s=int(reader.duration_s(fields.get("max_age"), "`max_age`", least=0) or 0)
+        if "max_age" in fields
+        else 600,
+        place=reader.place(reader.name_of(node)),
+    )
+
+
+def _tokens(
+    reader: Reader, fields: Mapping[str, Node], key: str, *, upper: bool = False
+) -> tuple[str, ...]:
+    found: list[str] = []
+    for text, item in reader.texts(fields.get(key), f"`{key}`") or []:
+        if not TOKEN.match(text):
+            reader.wrong(item, f"`{text}` cannot stand in `{key}`")
+        elif upper and text != text.upper():
+            reader.wrong(item, f"methods are upper case: `{text.upper()}`")
+        else:
+            found.append(text if upper else text.lower())
+    return tuple(dict.fromkeys(found))
