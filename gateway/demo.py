@@ -14,9 +14,14 @@ _BODY_SHOWN_BYTES = 2000
 
 def application() -> web.Application:
     app = web.Application(client_max_size=16 * 1024 * 1024)
+    app.on_response_prepare.append(_name)
     app.router.add_get("/healthz", _healthz)
     app.router.add_route("*", "/{rest:.*}", _echo)
     return app
+
+
+async def _name(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "demo-backend"
 
 
 async def _healthz(request: web.Request) -> web.Response:

@@ -204,7 +204,11 @@ def open_redis(url: str, *, durable: bool = False, prefix: str = PREFIX) -> Redi
             "a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://"
         )
     try:
-        client = aioredis.Redis.from_url(url, **_bounds())
+        bounds = _bounds()
+        if scheme == "unix":
+            # redis-py refuses it there: the kernel tells at once when the other end is gone.
+            del bounds["socket_keepalive"]
+        client = aioredis.Redis.from_url(url, **bounds)
     except (ValueError, RedisError):
         raise ValueError(f"a {scheme}:// URL that cannot be read") from None
     return RedisStore(client, prefix=prefix, durable=durable)
