@@ -131,6 +131,7 @@ class Replica:
         for change in changes:
             self._apply(change)
             if change.kind in _KEY_KINDS:
+                self._keys_asked += 1
                 self._keys_due.set()
         return await self._announcements.announce(changes)
 
