@@ -1,0 +1,127 @@
+"""The gateway's own endpoints: `/auth`, `/auth/…` and the three `/.well-known` documents.
+
+Meets `edge.server.OwnEndpoints`.  What is not here is 404 `route_unknown`; a method that an
+endpoint does not have is 405 with `Allow`.  Every `/auth` answer is `no-store`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from gateway.edge.endpoints import (
+    REQUEST_ID,
+    Endpoint,
+    Endpoints,
+    Refused,
+    Said,
+    Unbroken,
+)
+from gateway.edge.own_account import Identifier, OwnAccount, OwnAccountParts
+from gateway.edge.responses import HSTS, OWN_HEADERS, SERVER, problem
+from gateway.edge.sign_in import SignIn, SignInParts
+from gateway.edge.wellknown import METHODS as WELL_KNOWN_METHODS
+from gateway.edge.wellknown import WellKnown
+from gateway.model import Call, Reason
+from gateway.stores.protocols import StoreUnavailable
+
+
+def assembled(
+    parts: SignInParts,
+    identifier: Identifier,
+    well_known: WellKnown,
+    *,
+    https: bool,
+    more: Endpoints | None = None,
+) -> AuthApi:
+    """The endpoints of signing in and of one's own account, and `more`."""
+    own = OwnAccountParts(
+        identifier=identifier,
+        accounts=parts.accounts,
+        passwords=parts.passwords,
+        sessions=parts.sessions,
+        throttle=parts.throttle,
+        announcer=parts.announcer,
+        unbroken=parts.unbroken,
+    )
+    endpoints = {**SignIn(parts).endpoints(), **OwnAccount(own).endpoints(), **(more or {})}
+    return AuthApi(endpoints, well_known, parts.unbroken, https=https)
+
+
+class AuthApi:
+    def __init__(
+        self, endpoints: Endpoints, well_known: WellKnown, unbroken: Unbroken, *, https: bool
+    ) -> None:
+        """`https`: clients reach the public URL over TLS, so answers carry HSTS."""
+        self._endpoints = endpoints
+        self._well_known = well_known
+        self._unbroken = unbroken
+        self._https = https
+
+    async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        """Never raises for what a client or a store does."""
+        if call.segments[0] == "auth":
+            return await self._auth(request, call)
+        found = self._well_known.answer(request, "/" + "/".join(call.segments))
+        if found is None:
+            return self._refused(request, Refused(Reason.ROUTE_UNKNOWN))
+        if call.method not in WELL_KNOWN_METHODS:
+            return self._refused(request, Refused(Reason.METHOD_NOT_ALLOWED), WELL_KNOWN_METHODS)
+        return found
+
+    async def close(self) -> None:
+        """Waits for the writes that clients have left behind."""
+        await self._unbroken.settle()
+
+    async def _auth(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        methods = self._methods(call.segments[1:])
+        if methods is None:
+            return self._refused(request, Refused(Reason.ROUTE_UNKNOWN))
+        # RFC 9110 section 9.3.2: who answers GET answers HEAD.
+        endpoint = methods.get("GET" if call.method == "HEAD" else call.method)
+        if endpoint is None:
+            allow = [*methods, "HEAD"] if "GET" in methods else list(methods)
+            return self._refused(request, Refused(Reason.METHOD_NOT_ALLOWED), allow)
+        try:
+            answer = await endpoint(request, call)
+        except StoreUnavailable:
+            answer = Refused(Reason.STORE_UNAVAILABLE)
+        if isinstance(answer, Refused):
+            return self._refused(request, answer)
+        return self._said(request, answer)
+
+    def _methods(self, segments: tuple[str, ...]) -> Mapping[str, Endpoint] | None:
+        if not segments or not segments[-1]:
+            return None
+        return self._endpoints.get(segments) or self._endpoints.get((*segments[:-1], "*"))
+
+    def _said(self, request: web.BaseRequest, said: Said) -> web.Response:
+        headers = {**OWN_HEADERS, "X-Request-Id": _id_of(request), "Proxy-Status": SERVER}
+        if self._https:
+            headers["Strict-Transport-Security"] = HSTS
+        if said.body is None:
+            return web.Response(status=said.status, headers=headers)
+        headers["Content-Type"] = "application/json"
+        body = json.dumps(said.body).encode("ascii")
+        return web.Response(status=said.status, headers=headers, body=body)
+
+    def _refused(
+        self, request: web.BaseRequest, refused: Refused, allow: list[str] | tuple[str, ...] = ()
+    ) -> web.Response:
+        errors = [{"field": e.field, "problem": e.problem} for e in refused.errors]
+        return problem(
+            refused.reason,
+            request_id=_id_of(request),
+            detail=refused.detail,
+            retry_after_s=refused.retry_after_s,
+            allow=allow,
+            errors=errors or None,
+            https=self._https,
+        )
+
+
+def _id_of(request: web.BaseRequest) -> str:
+    return request.get(REQUEST_ID) or secrets.token_hex(16)

@@ -1,0 +1,153 @@
+"""What a signed-in caller sees and does about their own account: `/auth/me`, `/auth/sessions`
+and `/auth/password/change` (contract 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import web
+
+from gateway.edge.bodies import Text, read_fields
+from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken
+from gateway.edge.sign_in import PASSWORD_LONGEST, confirmed, weak
+from gateway.identity.accounts import Accounts
+from gateway.identity.passwords import Passwords, Weak
+from gateway.identity.sessions import SESSION_ID, Sessions
+from gateway.identity.throttle import Throttle
+from gateway.model import Call, CredentialKind, Principal, Reason
+from gateway.stores.protocols import Announcer
+
+_ACCEPT = frozenset({CredentialKind.BEARER})
+
+
+class Identifier(Protocol):
+    """As `access.decision.Identifier`."""
+
+    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+        """Who calls, expiry and revocation asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAccountParts:
+    identifier: Identifier
+    accounts: Accounts
+    passwords: Passwords
+    sessions: Sessions
+    throttle: Throttle
+    announcer: Announcer
+    unbroken: Unbroken
+
+
+class OwnAccount:
+    def __init__(self, parts: OwnAccountParts) -> None:
+        self._parts = parts
+
+    def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
+        return {
+            ("me",): {"GET": self.me},
+            ("sessions",): {"GET": self.list_sessions},
+            ("sessions", "*"): {"DELETE": self.end_session},
+            ("password", "change"): {"POST": self.change_password},
+        }
+
+    async def me(self, _request: web.BaseRequest, call: Call) -> Answer:
+        """What the token says.  No store is asked: a change of the account outdates it."""
+        principal = await self._parts.identifier.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return Refused(principal)
+        return Said(
+            200,
+            {
+                "user_id": principal.subject,
+                "email": principal.email,
+                "email_verified": principal.email_verified,
+                "roles": list(principal.roles),
+                "session_id": principal.session_id,
+                "expires_at": principal.expires_at,
+            },
+        )
+
+    async def list_sessions(self, _request: web.BaseRequest, call: Call) -> Answer:
+        principal = await self._parts.identifier.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return Refused(principal)
+        families = await self._parts.sessions.live(principal.subject)
+        return Said(
+            200,
+            {
+                "sessions": [
+                    {
+                        "session_id": family.id,
+                        "created_at": family.created_at,
+                        "last_used_at": family.last_used_at,
+                        "expires_at": family.expires_at,
+                        "address": family.address,
+                        "user_agent": family.user_agent,
+                        "current": family.id == principal.session_id,
+                    }
+                    for family in families
+                ]
+            },
+        )
+
+    async def end_session(self, _request: web.BaseRequest, call: Call) -> Answer:
+        """404 for somebody else's session, as for one that never was."""
+        principal = await self._parts.identifier.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return Refused(principal)
+        session_id = call.segments[-1]
+        if not SESSION_ID.fullmatch(session_id):
+            return Refused(Reason.ROUTE_UNKNOWN)
+        return await self._parts.unbroken(self._end(session_id, principal.subject))
+
+    async def change_password(self, request: web.BaseRequest, call: Call) -> Answer:
+        """Counts as an attempt to sign in: a stolen token must not be a way to guess."""
+        principal = await self._parts.identifier.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return Refused(principal)
+        text = Text(longest=PASSWORD_LONGEST)
+        fields = await read_fields(request, {"password": text, "new_password": text})
+        if isinstance(fields, Refused):
+            return fields
+        refused = await self._wrong_password(principal.subject, fields["password"], call.client_ip)
+        if refused is not None:
+            return refused
+        made = await self._parts.passwords.hash(
+            fields["new_password"], words=(principal.email or "",)
+        )
+        if isinstance(made, Reason):
+            return Refused(made)
+        if isinstance(made, Weak):
+            return weak(made, "new_password")
+        return await self._parts.unbroken(self._replace(principal, made))
+
+    async def _wrong_password(
+        self, account_id: str, password: str, client_ip: str
+    ) -> Refused | None:
+        account = await self._parts.accounts.by_id(account_id)
+        if account is None:  # the token is of an imported key; there is no password here
+            return Refused(Reason.INVALID_CREDENTIALS)
+        reservation = await self._parts.throttle.reserve(account.email_key, client_ip)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        checked = await self._parts.passwords.check(password, account.password_hash)
+        if isinstance(checked, Reason):
+            await self._parts.throttle.give_back(reservation)
+            return Refused(checked)
+        if not checked.good:
+            return Refused(Reason.INVALID_CREDENTIALS)
+        await self._parts.throttle.give_back(reservation)
+        return None
+
+    async def _replace(self, principal: Principal, password_hash: str) -> Answer:
+        changes = await self._parts.accounts.set_password(
+            principal.subject, password_hash, kept_session=principal.session_id
+        )
+        return await confirmed(self._parts.announcer, changes)
+
+    async def _end(self, session_id: str, owner: str) -> Answer:
+        changes = await self._parts.sessions.end(session_id, "ended by its owner", owner=owner)
+        if changes is None:
+            return Refused(Reason.ROUTE_UNKNOWN)
+        return await confirmed(self._parts.announcer, changes)

@@ -1,0 +1,309 @@
+"""`/auth/register`, `/auth/login`, `/auth/refresh` and `/auth/logout` (contract 4).
+
+Law: a stranger cannot tell a known address from an unknown one.  Whatever is asked of an
+address costs the same work in the same order, and what is special about an account is said
+only after a right password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from aiohttp import web
+
+from gateway.access.origin import intent
+from gateway.access.upstreams import Cors
+from gateway.edge.bodies import Flag, Text, read_fields
+from gateway.edge.endpoints import (
+    Answer,
+    Endpoint,
+    FieldError,
+    Refused,
+    Said,
+    Unbroken,
+    invalid,
+    user_agent_of,
+)
+from gateway.identity.accounts import Account, Accounts, address_key, shown_address
+from gateway.identity.passwords import Checked, Passwords, Weak
+from gateway.identity.refresh import Grant, RefreshTokens, Reused
+from gateway.identity.sessions import Origin, Sessions
+from gateway.identity.throttle import Reservation, Throttle
+from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
+from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
+from gateway.stores.protocols import Announcer, StoreUnavailable
+
+Verification = Literal["off", "optional", "required"]
+
+PASSWORD_LONGEST = 1024
+"""Of what is read at all: 1,024 characters are refused like any that are over 256."""
+
+EMAIL = Text(longest=1024)
+PASSWORD = Text(longest=PASSWORD_LONGEST)
+_REFRESH_TOKEN = Text(longest=256)
+
+
+class Enrolment(Protocol):
+    """Registers by mail: takes the same time and says the same, whoever has the address."""
+
+    async def enrol(self, email: str, password_hash: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignInParts:
+    """What the endpoints of signing in stand on."""
+
+    accounts: Accounts
+    passwords: Passwords
+    refresh_tokens: RefreshTokens
+    sessions: Sessions
+    throttle: Throttle
+    issuer: TokenIssuer
+    verifier: TokenVerifier
+    announcer: Announcer
+    auth_cors: Callable[[], Cors | None]
+    """What other origins may call `/auth`, as the snapshot of now says."""
+    unbroken: Unbroken
+    verification: Verification = "off"
+    enrolment: Enrolment | None = None
+    """Needed where `verification` is not off."""
+
+
+class SignIn:
+    def __init__(self, parts: SignInParts) -> None:
+        if parts.verification != "off" and parts.enrolment is None:
+            raise ValueError("addresses cannot be verified without mail")
+        self._parts = parts
+
+    def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
+        return {
+            ("register",): {"POST": self.register},
+            ("login",): {"POST": self.login},
+            ("refresh",): {"POST": self.refresh},
+            ("logout",): {"POST": self.logout},
+        }
+
+    async def register(self, request: web.BaseRequest, call: Call) -> Answer:
+        if self._of_another_origin(call):
+            return Refused(Reason.CROSS_ORIGIN)
+        fields = await read_fields(request, {"email": EMAIL, "password": PASSWORD})
+        if isinstance(fields, Refused):
+            return fields
+        email = shown_address(fields["email"])
+        if email is None:
+            return invalid("email", "is not an address that mail can reach")
+        made = await self._parts.passwords.hash(fields["password"], words=(email,))
+        if isinstance(made, Reason):
+            return Refused(made)
+        if isinstance(made, Weak):
+            return weak(made, "password")
+        return await self._parts.unbroken(self._enrol(email, made))
+
+    async def login(self, request: web.BaseRequest, call: Call) -> Answer:
+        if self._of_another_origin(call):
+            return Refused(Reason.CROSS_ORIGIN)
+        fields = await read_fields(
+            request,
+            {
+                "email": EMAIL,
+                "password": PASSWORD,
+                "transport": Text(required=False, words=("bearer",)),
+                "captcha": Text(longest=4096, required=False),
+            },
+        )
+        if isinstance(fields, Refused):
+            return fields
+        key = address_key(fields["email"])
+        if key is None:
+            return invalid("email", "is not an address")
+        reservation = await self._parts.throttle.reserve(key, call.client_ip)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        checked = await self._checked(fields["email"], fields["password"], reservation)
+        if isinstance(checked, Refused):
+            return checked
+        origin = Origin(user_agent_of(call), call.client_ip)
+        return await self._parts.unbroken(
+            self._admit(checked, fields["password"], origin, reservation)
+        )
+
+    async def refresh(self, request: web.BaseRequest, call: Call) -> Answer:
+        fields = await read_fields(request, {"refresh_token": _REFRESH_TOKEN})
+        if isinstance(fields, Refused):
+            return fields
+        return await self._parts.unbroken(
+            self._refreshed(fields["refresh_token"], user_agent_of(call))
+        )
+
+    async def logout(self, request: web.BaseRequest, call: Call) -> Answer:
+        fields = await read_fields(
+            request,
+            {"refresh_token": Text(longest=256, required=False), "all": Flag()},
+            optional=True,
+        )
+        if isinstance(fields, Refused):
+            return fields
+        return await self._parts.unbroken(self._signed_out(call.credential, fields))
+
+    def _of_another_origin(self, call: Call) -> bool:
+        """Whether a page of another origin made the browser send this: it would sign its
+        visitor in to an account of its own.  Who is no browser sends no `Origin`."""
+        return intent(call, self._parts.auth_cors()) is Reason.CROSS_ORIGIN
+
+    async def _enrol(self, email: str, password_hash: str) -> Answer:
+        if self._parts.enrolment is not None and self._parts.verification != "off":
+            await self._parts.enrolment.enrol(email, password_hash)
+            return Said(202, {"status": "verification_sent"})
+        account = await self._parts.accounts.register(email, password_hash)
+        if isinstance(account, Reason):
+            return Refused(account)
+        return Said(
+            201,
+            {
+                "user_id": account.id,
+                "email": account.email,
+                "email_verified": account.email_verified,
+                "roles": list(account.roles),
+            },
+        )
+
+    async def _checked(
+        self, email: str, password: str, reservation: Reservation
+    ) -> Account | Refused:
+        """The account whose password this is.  What was not evaluated is no failure."""
+        try:
+            account = await self._parts.accounts.by_email(email)
+            # Without an account a dummy is checked, at the same cost.
+            checked = await self._parts.passwords.check(
+                password, account.password_hash if account else None
+            )
+        except StoreUnavailable:
+            await self._parts.throttle.give_back(reservation)
+            raise
+        if isinstance(checked, Reason):
+            await self._parts.throttle.give_back(reservation)
+            return Refused(checked)
+        if account is None or not checked.good:
+            return Refused(Reason.INVALID_CREDENTIALS)
+        return account
+
+    async def _renewed(self, account: Account, password: str) -> Account:
+        """The account with its hash at this installation's cost, when there is time for it."""
+        if account.password_hash is None or self._parts.passwords.current(account.password_hash):
+            return account
+        renewed = await self._parts.passwords.rehash(password)
+        if isinstance(renewed, Reason):
+            return account
+        await self._parts.accounts.renew_hash(account.id, account.password_hash, renewed)
+        return await self._parts.accounts.by_id(account.id) or account
+
+    async def _admit(
+        self, account: Account, password: str, origin: Origin, reservation: Reservation
+    ) -> Answer:
+        await self._parts.throttle.give_back(reservation)
+        grant = await self._begin(await self._renewed(account, password), origin)
+        if grant is Reason.INVALID_CREDENTIALS:
+            # The hash was replaced between the check and the lock: by a change of the
+            # password, or by another sign-in that renewed it.  The new one decides.
+            again = await self._parts.accounts.by_id(account.id)
+            checked = await self._parts.passwords.check(
+                password, again.password_hash if again else None
+            )
+            if again is not None and isinstance(checked, Checked) and checked.good:
+                grant = await self._begin(again, origin)
+        if isinstance(grant, Reason):
+            return Refused(grant)
+        return self._granted(grant)
+
+    async def _begin(self, account: Account, origin: Origin) -> Grant | Reason:
+        return await self._parts.refresh_tokens.begin(
+            account.id,
+            origin,
+            checked_hash=account.password_hash,
+            verified_only=self._parts.verification == "required",
+        )
+
+    async def _refreshed(self, token: str, user_agent: str) -> Answer:
+        rotated = await self._parts.refresh_tokens.rotate(token, user_agent)
+        if isinstance(rotated, Reason):
+            return Refused(rotated)
+        if isinstance(rotated, Reused):
+            # The answer is the same when a worker has not confirmed: the relay goes on.
+            await self._parts.announcer.announce(rotated.changes)
+            return Refused(Reason.REFRESH_TOKEN_REUSED)
+        return self._granted(rotated)
+
+    async def _signed_out(
+        self, credential: Credential | Reason | None, fields: dict[str, Any]
+    ) -> Answer:
+        ended = await self._ended(credential, fields)
+        if isinstance(ended, Reason):
+            return Refused(ended)
+        return await confirmed(self._parts.announcer, ended)
+
+    async def _ended(
+        self, credential: Credential | Reason | None, fields: dict[str, Any]
+    ) -> Sequence[Change] | Reason:
+        everywhere: bool = fields.get("all", False)
+        principal = self._bearer(credential)
+        if isinstance(principal, Principal):
+            return await self._parts.sessions.sign_out(principal, everywhere=everywhere)
+        token: str | None = fields.get("refresh_token")
+        if token is None:
+            return principal
+        family = await self._parts.refresh_tokens.family_of(token)
+        if family is None:
+            return Reason.INVALID_REFRESH_TOKEN
+        return await self._parts.sessions.sign_out_family(family, everywhere=everywhere)
+
+    def _bearer(self, credential: Credential | Reason | None) -> Principal | Reason:
+        """Who holds the token.  One that has expired or was revoked still ends its session."""
+        if isinstance(credential, Reason):
+            return credential
+        if credential is None or credential.kind is not CredentialKind.BEARER:
+            return Reason.NO_CREDENTIAL
+        return self._parts.verifier.verify(credential.text, allow_expired=True)
+
+    def _granted(self, grant: Grant) -> Said:
+        account = grant.account
+        issued = self._parts.issuer.issue(
+            TokenSubject(
+                subject=account.id,
+                email=account.email,
+                email_verified=account.email_verified,
+                roles=account.roles,
+                session_id=grant.session_id,
+                client_id=None,
+                amr=grant.amr,
+                auth_time=grant.auth_time,
+            ),
+            grant.issued_at,
+        )
+        return Said(
+            200,
+            {
+                "access_token": issued.text,
+                "token_type": "Bearer",
+                "expires_in": issued.expires_at - grant.issued_at,
+                "refresh_token": grant.refresh_token,
+                "refresh_expires_in": grant.expires_in_s,
+                "user": {
+                    "user_id": account.id,
+                    "email": account.email,
+                    "roles": list(account.roles),
+                },
+            },
+        )
+
+
+async def confirmed(announcer: Announcer, changes: Sequence[Change]) -> Answer:
+    """204 is a promise: every live worker refuses what has ended."""
+    if await announcer.announce(changes):
+        return Said(204)
+    return Refused(Reason.REVOCATION_PENDING)
+
+
+def weak(found: Weak, field: str) -> Refused:
+    return Refused(Reason.WEAK_PASSWORD, (FieldError(field, found.hint),), detail=found.hint)

@@ -1,0 +1,238 @@
+"""The gateway's own endpoints behind a real door, over a real SQL store.
+
+Only the announcer and the clock are fakes, at their Protocols, so that a test can say when
+a worker does not confirm and what time it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from gateway.edge.auth_api import AuthApi, assembled
+from gateway.edge.call import CallReader
+from gateway.edge.endpoints import Unbroken
+from gateway.edge.proxy import Proxy
+from gateway.edge.server import Door
+from gateway.edge.sign_in import Enrolment, SignInParts, Verification
+from gateway.edge.upstream import Upstreams
+from gateway.edge.wellknown import WellKnown, WellKnownOptions
+from gateway.identity.accounts import Account, Accounts
+from gateway.identity.keys import KeyRing
+from gateway.identity.passwords import PasswordOptions, Passwords
+from gateway.identity.refresh import RefreshOptions, RefreshTokens
+from gateway.identity.rotation import KeyKeeper
+from gateway.identity.sealing import Sealer
+from gateway.identity.sessions import Sessions
+from gateway.identity.throttle import OwnAttempts, Throttle
+from gateway.identity.tokens import TokenIssuer, TokenVerifier
+from gateway.model import Change, ChangeKind, Principal, Reason
+from gateway.stores.protocols import Database, StoreUnavailable, Transaction
+from gateway.worker.verified import Identification
+from tests.databases import Hands, fresh_database
+from tests.edge.rig import Answer, Client
+
+URL = "https://gate.example"
+PASSWORD = "correct horse 7 battery"
+
+
+@dataclass
+class Workers:
+    """Meets `protocols.Announcer` and `worker.verified.Revocations`: one worker, which can be
+    told not to confirm."""
+
+    confirm: bool = True
+    told: list[Change] = field(default_factory=list)
+
+    async def announce(self, changes: Sequence[Change]) -> bool:
+        self.told += changes
+        return self.confirm
+
+    def refusal(self, principal: Principal) -> Reason | None:
+        for change in self.told:
+            if change.kind is ChangeKind.SUBJECT:
+                if change.target == principal.subject and principal.issued_at <= change.not_before:
+                    return change.cause
+            elif change.target in (principal.session_id, principal.token_id):
+                return change.cause
+        return None
+
+
+class Fragile:
+    """A database that can be away; meets `protocols.Database`."""
+
+    dialect = "sqlite"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.away = False
+        self.before_commit: Callable[[], Awaitable[None]] | None = None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        self._answer()
+        async with self._database.transaction() as tx:
+            yield tx
+            if self.before_commit is not None:
+                await self.before_commit()
+
+    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+        self._answer()
+        return self._database.reading()
+
+    def migrating(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.migrating(wait_s)
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    def _answer(self) -> None:
+        if self.away:
+            raise StoreUnavailable("sql", "away")
+
+
+@dataclass
+class House:
+    """A running door; `ask` speaks JSON to it over a connection of its own."""
+
+    port: int
+    api: AuthApi
+    database: Fragile
+    workers: Workers
+    clock: Hands
+    parts: SignInParts
+    issuer: TokenIssuer
+    clients: list[Client] = field(default_factory=list)
+
+    async def client(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
+
+    async def raw(self, data: bytes) -> Answer:
+        client = await self.client()
+        await client.send(data)
+        return await client.answer(to_head=data.startswith(b"HEAD"))
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        headers: Sequence[str] = (),
+    ) -> Answer:
+        content = b"" if body is None else json.dumps(body).encode()
+        return await self.raw(request(method, path, content, token=token, headers=headers))
+
+    async def register(self, email: str = "alice@example.com") -> Account:
+        made = await self.parts.passwords.hash(PASSWORD)
+        assert isinstance(made, str)
+        account = await self.parts.accounts.register(email, made, verified=True)
+        assert isinstance(account, Account)
+        return account
+
+    async def sign_in(
+        self, email: str = "alice@example.com", headers: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        answer = await self.ask(
+            "POST", "/auth/login", {"email": email, "password": PASSWORD}, headers=headers
+        )
+        assert answer.status == 200, answer.body
+        return told(answer)
+
+
+def request(
+    method: str,
+    path: str,
+    content: bytes,
+    *,
+    token: str | None = None,
+    headers: Sequence[str] = (),
+    content_type: str | None = "application/json",
+) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: gate.example", *headers]
+    if token is not None:
+        lines.append(f"Authorization: Bearer {token}")
+    if content or method == "POST":
+        lines.append(f"Content-Length: {len(content)}")
+        if content_type is not None and content:
+            lines.append(f"Content-Type: {content_type}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + content
+
+
+def told(answer: Answer) -> dict[str, Any]:
+    found = json.loads(answer.body)
+    assert isinstance(found, dict)
+    return found
+
+
+def reason(answer: Answer) -> str:
+    return str(told(answer)["reason"])
+
+
+@asynccontextmanager
+async def open_house(
+    folder: Path,
+    *,
+    verification: Verification = "off",
+    enrolment: Callable[[Database], Enrolment] | None = None,
+    passwords: PasswordOptions | None = None,
+) -> AsyncIterator[House]:
+    clock, workers, unbroken = Hands(), Workers(), Unbroken()
+    async with fresh_database(folder, clock) as real:
+        database = Fragile(real)
+        sealer = Sealer(b"k" * 32)
+        keeper = KeyKeeper(real, sealer, workers, alg="ES256", max_token_life_s=86_400)
+        await keeper.ensure()
+        ring = KeyRing(real, sealer, clock)
+        await ring.refresh()
+        workers.told.clear()
+        issuer = TokenIssuer(ring, issuer=URL, audience=URL, ttl_s=900)
+        verifier = TokenVerifier(ring, issuer=URL, audience=URL, max_life_s=86_400, clock=clock)
+        parts = SignInParts(
+            accounts=Accounts(database),
+            passwords=await Passwords.open(passwords or PasswordOptions(), 10),
+            refresh_tokens=RefreshTokens(database, RefreshOptions()),
+            sessions=Sessions(database),
+            throttle=Throttle(OwnAttempts(clock), clock, lambda: 1),
+            issuer=issuer,
+            verifier=verifier,
+            announcer=workers,
+            auth_cors=lambda: None,
+            unbroken=unbroken,
+            verification=verification,
+            enrolment=enrolment(database) if enrolment else None,
+        )
+        identification = Identification(verifier, ring, workers, clock)
+        well_known = WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL))
+        api = assembled(parts, identification, well_known, https=True)
+        async with _behind_a_door(api) as port:
+            house = House(port, api, database, workers, clock, parts, issuer)
+            yield house
+            for client in house.clients:
+                client.close()
+        await api.close()
+        parts.passwords.close()
+
+
+@asynccontextmanager
+async def _behind_a_door(api: AuthApi) -> AsyncIterator[int]:
+    reader = CallReader()
+    nowhere: Any = None
+    proxy = Proxy(nowhere, lambda: nowhere, reader, Upstreams(), api)
+    door = Door(proxy, reader, shutdown_timeout=0.1)
+    await door.setup()
+    await web.TCPSite(door, "127.0.0.1", 0).start()
+    try:
+        yield door.addresses[0][1]
+    finally:
+        await door.cleanup()
