@@ -38,7 +38,7 @@ def steps(base: str, guest: Guest) -> list[Step]:
     return [
         Step(
             "make an account",
-            f"curl -s {json_type} -d '{who}' {base}/auth/register",
+            f"curl -sw '\\n' {json_type} -d '{who}' {base}/auth/register",
             '"user_id"',
         ),
         Step(
@@ -63,15 +63,16 @@ def steps(base: str, guest: Guest) -> list[Step]:
         ),
         Step(
             "an order of someone else: 403, and why",
-            f"curl -s {bearer} {base}/v1/users/someone-else/orders/42",
+            f"curl -sw '\\n' {bearer} {base}/v1/users/someone-else/orders/42",
             '"reason": "not_your_order"',
         ),
         Step(
-            "refresh: new tokens for the old ones",
+            "refresh: new tokens for the old ones, and what the new one says of you",
             f'LOGIN=$(curl -s {json_type} -d "{{\\"refresh_token\\":\\"$REFRESH\\"}}"'
             f" {base}/auth/refresh);"
-            ' TOKEN=$(echo "$LOGIN" | field access_token); echo "$LOGIN"',
-            '"refresh_expires_in"',
+            ' TOKEN=$(echo "$LOGIN" | field access_token);'
+            f" curl -sw '\\n' {bearer} {base}/auth/me",
+            '"session_id"',
         ),
         Step(
             "sign out: 204 once no worker takes the token any more",
@@ -80,7 +81,7 @@ def steps(base: str, guest: Guest) -> list[Step]:
         ),
         Step(
             "the old token is refused at once",
-            f"curl -s {bearer} {base}/v1/users/$ID/orders/42",
+            f"curl -sw '\\n' {bearer} {base}/v1/users/$ID/orders/42",
             '"reason": "token_revoked"',
         ),
     ]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import typer
 
 from gateway.cli.output import ExitCode, Stop, error
+from gateway.stores.protocols import StoreUnavailable
 
 # The order of the help page.  A module registers all of its commands.
 MODULES = {
@@ -64,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as wrong:
         error(_one_line(wrong.format_message()))
         return wrong.exit_code
+    except StoreUnavailable as away:
+        error(f"{away.store} could not be reached: {away.detail}")
+        return ExitCode.UNREACHABLE
     except typer.Abort:
         return 130
     except KeyboardInterrupt:

@@ -1,0 +1,173 @@
+"""The console command: its exit codes, and one clear line where something is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from gateway import cli
+from gateway.cli import main, output
+from gateway.cli.output import ExitCode, Stop
+from gateway.stores.protocols import StoreUnavailable
+
+Said = tuple[int, str, str]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Runs a command in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> Said:
+        code = main(words)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def test_the_version_is_printed(run: Callable[..., Said]) -> None:
+    code, out, err = run("version")
+    assert code == 0
+    assert out.startswith("authgate ")
+    assert err == ""
+
+
+def test_the_version_is_printed_as_json(run: Callable[..., Said]) -> None:
+    assert set(json.loads(run("version", "--json")[1])) == {"authgate", "python"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("no-such-command",),
+        ("version", "--jsno"),
+        ("version", "superfluous"),
+        ("users", "no-such-command"),
+        ("serve", "--workers"),
+        ("explain",),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    run: Callable[..., Said], words: tuple[str, ...]
+) -> None:
+    code, out, err = run(*words)
+    assert code == ExitCode.USAGE
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", sorted(cli.MODULES))
+def test_every_command_explains_itself(run: Callable[..., Said], command: str) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "Usage: gateway" in out
+
+
+def test_the_help_lists_every_command(run: Callable[..., Said]) -> None:
+    _, out, _ = run("--help")
+    for command in cli.MODULES:
+        assert f" {command} " in out
+
+
+def test_wrong_settings_are_listed_and_exit_code_2(
+    run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_WORKERS", "many")
+    monkeypatch.setenv("GATEWAY_DRAIN_S", "long")
+    code, _, err = run("users", "list")
+    assert code == ExitCode.USAGE
+    assert "GATEWAY_WORKERS" in err
+    assert "GATEWAY_DRAIN_S" in err
+
+
+def test_a_data_folder_that_cannot_be_used_is_exit_code_2(
+    run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "file"))
+    code, _, err = run("users", "list")
+    assert code == ExitCode.USAGE
+    assert "GATEWAY_DATA_DIR" in err
+
+
+def test_a_store_that_is_away_is_exit_code_3(
+    run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "postgresql://user:hunter2@127.0.0.1:1/none")
+    code, out, err = run("users", "list", "--json")
+    assert code == ExitCode.UNREACHABLE
+    assert out == ""
+    assert err.startswith("error: ") or "\nerror: " in err
+    assert "hunter2" not in err
+
+
+def failing(error: BaseException) -> Callable[[str | None], typer.Typer]:
+    def build(command: str | None = None) -> typer.Typer:
+        app = typer.Typer()
+
+        @app.command("fail")
+        def fail() -> None:
+            raise error
+
+        app.callback()(lambda: None)
+        return app
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Stop("no"), ExitCode.NO),
+        (Stop("away", ExitCode.UNREACHABLE), ExitCode.UNREACHABLE),
+        (StoreUnavailable("sql", "away"), ExitCode.UNREACHABLE),
+        (KeyError("a defect"), ExitCode.DEFECT),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_whatever_happens_there_is_no_traceback(
+    run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    monkeypatch.setattr(cli, "build", failing(error))
+    found, out, err = run("fail")
+    assert found == code
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_what_a_client_sent_cannot_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.table([{"agent": "\x1b]0;owned\x07\nrow"}], ["agent"], as_json=False)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == 2
+
+
+def test_a_table_in_a_pipe_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, object]] = [
+        {"name": "a", "roles": ["x", "y"], "on": True},
+        {"name": "long name", "roles": []},
+    ]
+    output.table(rows, ["name", "roles", "on"], as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "name       roles  on",
+        "a          x, y   yes",
+        "long name",
+    ]
+
+
+def test_an_empty_table_is_empty_json_and_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table([], ["name"], as_json=True)
+    assert json.loads(capsys.readouterr().out) == []
+    output.table([], ["name"], as_json=False)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "none\n")

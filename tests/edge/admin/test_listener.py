@@ -1,0 +1,243 @@
+"""The admin listener: who may ask it, and what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.edge.admin.listener import AdminListener, AdminOptions
+from gateway.edge.call import CallReader
+from gateway.edge.server import Door
+from gateway.metrics import Metrics
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+
+TOKEN = "local-token"
+
+
+class Workers:
+    def __init__(self) -> None:
+        self.ready = True
+
+    async def gather(self) -> list[Mapping[str, Any]]:
+        metrics = Metrics()
+        metrics.route("a").record("route_public", 200, 0.001)
+        return [
+            {
+                "worker": number,
+                "ready": self.ready,
+                "configuration": {"version": "abc", "stale": False},
+                "dependencies": {"sql": "open"},
+                "problems": [],
+                "routes": [],
+                "metrics": metrics.state(),
+            }
+            for number in (1, 2)
+        ]
+
+
+class Somebody:
+    """Knows two access tokens: one of an admin, one of anybody."""
+
+    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+        assert isinstance(call.credential, Credential)
+        roles = {"token-of-admin": ("admin",), "token-of-user": ("viewer",)}.get(
+            call.credential.text
+        )
+        if roles is None:
+            return Reason.TOKEN_MALFORMED
+        return Principal("u", roles, "s", "t", None, "k", 0, 1)
+
+
+class Outbox:
+    async def mails(self) -> Sequence[Mapping[str, Any]]:
+        return [{"to": "a@example.com", "subject": "<b>Hi</b>", "text": "x"}]
+
+
+class Admin:
+    """A listener on a port of its own."""
+
+    def __init__(self, base: str, session: aiohttp.ClientSession, workers: Workers) -> None:
+        self._base, self._session, self.workers = base, session, workers
+
+    async def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any, str]:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self._session.request(method, self._base + path, headers=fields) as answer:
+            return answer.status, answer.headers, await answer.text()
+
+
+async def serve(*, page: bool) -> AsyncIterator[Admin]:
+    workers = Workers()
+    options = AdminOptions(frozenset({"admin.internal"}), TOKEN, page)
+    listener = AdminListener(options, workers, Somebody(), Outbox())
+    door = Door(listener.answer, CallReader())
+    await door.setup()
+    site = web.TCPSite(door, "127.0.0.1", 0)
+    await site.start()
+    port = door.addresses[0][1]
+    async with aiohttp.ClientSession() as session:
+        yield Admin(f"http://127.0.0.1:{port}", session, workers)
+    await door.cleanup()
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[Admin]:
+    async for one in serve(page=True):
+        yield one
+
+
+@pytest.fixture
+async def admin_off_loopback() -> AsyncIterator[Admin]:
+    async for one in serve(page=False):
+        yield one
+
+
+async def test_the_process_lives(admin: Admin) -> None:
+    status, _, text = await admin.get("/healthz")
+    assert (status, json.loads(text)) == (200, {"status": "ok"})
+
+
+async def test_readiness_lists_every_worker_with_its_configuration(admin: Admin) -> None:
+    status, _, text = await admin.get("/readyz")
+    document = json.loads(text)
+    assert (status, document["ready"]) == (200, True)
+    assert [w["configuration"]["version"] for w in document["workers"]] == ["abc", "abc"]
+    assert document["workers"][0]["dependencies"] == {"sql": "open"}
+
+
+async def test_a_worker_that_cannot_decide_makes_the_node_unready(admin: Admin) -> None:
+    admin.workers.ready = False
+    assert (await admin.get("/readyz"))[0] == 503
+
+
+async def test_metrics_are_those_of_all_workers(admin: Admin) -> None:
+    status, headers, text = await admin.get("/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert 'outcome="route_public",route="a",status="200"} 2.0' in text
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9901", "[::1]:9901", "Admin.Internal"])
+async def test_a_host_that_is_ours_is_served(admin: Admin, host: str) -> None:
+    assert (await admin.get("/healthz", Host=host))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example.com", "127.0.0.1.evil.example.com", "10.0.0.1", "localhost.", "[::2]"]
+)
+async def test_a_page_that_points_its_own_name_at_us_reads_nothing(admin: Admin, host: str) -> None:
+    for path in ("/healthz", "/metrics", "/admin"):
+        status, _, text = await admin.get(path, Host=host)
+        assert (status, json.loads(text)["reason"]) == (403, "host_mismatch")
+        assert json.loads(text)["status"] == 403
+        assert host not in text
+
+
+@pytest.mark.parametrize("path", ["/admin/api/state", "/admin/api/outbox"])
+async def test_the_api_asks_for_a_token(admin: Admin, path: str) -> None:
+    status, headers, text = await admin.get(path)
+    assert (status, json.loads(text)["reason"]) == (401, "no_credential")
+    assert headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (f"Bearer {TOKEN}", 200),
+        ("bearer token-of-admin", 200),
+        ("Bearer token-of-user", 403),
+        ("Bearer wrong", 401),
+        (f"Bearer {TOKEN}x", 401),
+        (f"Basic {TOKEN}", 401),
+        ("Bearer", 401),
+        ("", 401),
+    ],
+)
+async def test_only_the_local_token_or_an_admin_sees_the_state(
+    admin: Admin, authorization: str, status: int
+) -> None:
+    assert (await admin.get("/admin/api/state", Authorization=authorization))[0] == status
+
+
+async def test_a_right_token_in_the_query_is_not_looked_at(admin: Admin) -> None:
+    assert (await admin.get(f"/admin/api/state?token={TOKEN}"))[0] == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example.com"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+async def test_a_foreign_origin_is_refused_even_with_the_token(
+    admin: Admin, headers: dict[str, str]
+) -> None:
+    status, _, text = await admin.get(
+        "/admin/api/state", Authorization=f"Bearer {TOKEN}", **headers
+    )
+    assert (status, json.loads(text)["reason"]) == (403, "cross_origin")
+
+
+async def test_the_page_runs_nothing_but_its_own_script(admin: Admin) -> None:
+    status, headers, text = await admin.get("/admin")
+    assert status == 200
+    policy = headers["Content-Security-Policy"]
+    nonce = re.search(r"script-src 'nonce-([^']+)'", policy)
+    assert nonce is not None
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert re.findall(r"<script([^>]*)>", text) == [f' nonce="{nonce[1]}"']
+    assert nonce[1] not in (await admin.get("/admin"))[2]
+
+
+async def test_the_page_puts_text_in_as_text(admin: Admin) -> None:
+    """A subject or a route may hold markup."""
+    _, _, text = await admin.get("/admin")
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert way not in text
+
+
+async def test_the_page_holds_no_data(admin: Admin) -> None:
+    _, _, text = await admin.get("/admin")
+    assert TOKEN not in text
+    assert "abc" not in text.partition("<script")[0].partition("<body")[2]
+
+
+async def test_the_outbox_is_shown_as_data(admin: Admin) -> None:
+    status, headers, text = await admin.get("/admin/api/outbox", Authorization=f"Bearer {TOKEN}")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(text)["mails"][0]["subject"] == "<b>Hi</b>"
+
+
+async def test_off_loopback_there_is_no_page(admin_off_loopback: Admin) -> None:
+    for path in ("/admin", "/admin/api/state"):
+        status, _, _ = await admin_off_loopback.get(path, Authorization=f"Bearer {TOKEN}")
+        assert status == 404
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert (await admin_off_loopback.get(path))[0] == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_another_method_is_refused(admin: Admin, method: str) -> None:
+    status, headers, _ = await admin.get("/readyz", method=method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/", "/admin/x", "/metrics/", "/auth/login", "//healthz"])
+async def test_what_is_not_there_is_404(admin: Admin, path: str) -> None:
+    assert (await admin.get(path))[0] == 404
+
+
+async def test_no_answer_names_a_library(admin: Admin) -> None:
+    for path in ("/healthz", "/metrics", "/admin", "/nothing"):
+        _, headers, _ = await admin.get(path)
+        assert headers["Server"] == "authgate"
+        assert headers["Cache-Control"] == "no-store"

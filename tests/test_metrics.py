@@ -1,0 +1,85 @@
+"""Counts: cheap to step, the same whoever answers, and in the format of Prometheus."""
+
+from __future__ import annotations
+
+import json
+import timeit
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metrics import DECISION_BOUNDS_S, Metrics, Spread, exposition
+
+
+def samples(*metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """What a scraper reads, once the states have travelled as JSON."""
+    states = [json.loads(json.dumps(one.state())) for one in metrics]
+    for number, state in enumerate(states):
+        state["worker"] = str(number)
+    text = exposition(states).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_answers_are_counted_by_route_outcome_and_status() -> None:
+    metrics = Metrics()
+    metrics.route("orders").record("rule_allowed", 200, 0.0001, 0.01)
+    metrics.route("orders").record("rule_allowed", 200, 0.0001, 0.01)
+    metrics.route("orders").record("no_rule", 403, 0.0001)
+    found = samples(metrics)
+    allowed = (("outcome", "rule_allowed"), ("route", "orders"), ("status", "200"))
+    denied = (("outcome", "no_rule"), ("route", "orders"), ("status", "403"))
+    assert found["authgate_requests_total", allowed] == 2
+    assert found["authgate_requests_total", denied] == 1
+
+
+def test_the_counts_of_all_workers_are_added_up() -> None:
+    one, other = Metrics(), Metrics()
+    for metrics, n in ((one, 2), (other, 3)):
+        metrics.tally("sign_ins", "Sign-ins.", result="good").n += n
+        metrics.route("a").record("route_public", 200, 0.001)
+        metrics.spread("hash_seconds", "Time to hash.", (0.1, 1.0)).observe(0.5)
+    found = samples(one, other)
+    assert found["authgate_sign_ins_total", (("result", "good"),)] == 5
+    assert found["authgate_decision_seconds_count", (("route", "a"),)] == 2
+    assert found["authgate_hash_seconds_bucket", (("le", "1.0"),)] == 2
+    assert found["authgate_hash_seconds_bucket", (("le", "0.1"),)] == 0
+
+
+def test_a_gauge_shows_each_worker() -> None:
+    one, other = Metrics(), Metrics()
+    one.gauge("config_stale", "Stale.", lambda: 0.0)
+    other.gauge("config_stale", "Stale.", lambda: 1.0)
+    found = samples(one, other)
+    assert found["authgate_config_stale", (("worker", "0"),)] == 0
+    assert found["authgate_config_stale", (("worker", "1"),)] == 1
+
+
+def test_a_value_on_a_bound_is_counted_below_it() -> None:
+    spread = Spread((1.0, 2.0))
+    for value in (1.0, 1.5, 2.0, 2.5):
+        spread.observe(value)
+    assert spread.counts == [1, 2, 1]
+
+
+def test_a_route_keeps_its_meter() -> None:
+    """No count goes back when the configuration is read again."""
+    metrics = Metrics()
+    assert metrics.route("orders") is metrics.route("orders")
+
+
+def test_a_route_named_by_an_operator_cannot_break_the_text() -> None:
+    metrics = Metrics()
+    metrics.route('a"\n}\\').record("route_public", 200, DECISION_BOUNDS_S[0])
+    labels = (("outcome", "route_public"), ("route", 'a"\n}\\'), ("status", "200"))
+    assert samples(metrics)["authgate_requests_total", labels] == 1
+
+
+def test_to_record_an_answer_costs_a_microsecond_at_most() -> None:
+    meter = Metrics().route("orders")
+    best_s = min(
+        timeit.repeat(lambda: meter.record("rule_allowed", 200, 4e-5, 3e-3), number=5000, repeat=9)
+    )
+    assert best_s / 5000 < 1e-6
