@@ -44,11 +44,12 @@ from gateway.identity.rotation import KeyKeeper
 from gateway.identity.sealing import Sealer
 from gateway.identity.sessions import Sessions
 from gateway.identity.smtp import SmtpCarrier, SmtpServer
-from gateway.identity.throttle import OwnAttempts, Throttle
+from gateway.identity.throttle import Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
 from gateway.metrics import Metrics
 from gateway.model import Call, Change, Reason, SystemClock
 from gateway.settings import Settings
+from gateway.stores.attempts import RedisAttempts
 from gateway.stores.counters import RedisCounters
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
@@ -432,7 +433,7 @@ async def _auth_api(app: App) -> tuple[AuthApi, Passwords]:
     )
     accounts = Accounts(database)
     sessions = Sessions(database, idle_s=settings.refresh_idle_s)
-    throttle = Throttle(OwnAttempts(app.clock), app.clock, lambda: app.replica.live_workers)
+    throttle = Throttle(RedisAttempts(app.redis), app.clock, lambda: app.replica.live_workers)
     unbroken = Unbroken()
 
     sign_in = SignIn(

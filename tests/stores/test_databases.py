@@ -62,7 +62,7 @@ async def test_a_taken_key_is_a_conflict_and_rolls_back(database: Database) -> N
 
 
 async def test_a_row_that_refers_to_nothing_is_a_conflict(database: Database) -> None:
-    with pytest.raises(Conflict):  # noqa: PT012
+    with pytest.raises(Conflict):
         async with database.transaction() as tx:
             await tx.run(
                 "INSERT INTO account_roles (account_id, role, granted_at) VALUES (:id, 'r', 0)",
