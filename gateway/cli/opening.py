@@ -24,6 +24,7 @@ from gateway.cli.output import ExitCode, Stop, remark
 from gateway.folder import DataFolder, FolderError
 from gateway.model import Change, Clock, SystemClock
 from gateway.settings import Settings, SettingsError
+from gateway.stores.attempts import RedisAttempts
 from gateway.stores.embedded import embedded_url
 from gateway.stores.migrations import SchemaProblem, upgrade
 from gateway.stores.opening import open_database
@@ -138,7 +139,7 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
             folder=folder,
             database=database,
             redis=redis,
-            attempts=None,
+            attempts=None if redis is None else RedisAttempts(redis),
             announcer=announcer,
             key_secret=chosen.key_secret_bytes() or folder.key_secret(),
             clock=clock,
