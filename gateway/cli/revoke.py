@@ -1,0 +1,99 @@
+"""`gateway revoke user|session|token|client|key`: refuse what has been given out.
+
+Each returns once every live worker has it, and ends with 3 where that could not be confirmed;
+the revocation is kept then, and goes on by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from gateway.cli.keys import revoke_key
+from gateway.cli.opening import House, run
+from gateway.cli.output import ExitCode, Stop, say
+from gateway.cli.users import Email, account_of
+from gateway.identity.sessions import SESSION_ID, Sessions, refuse
+from gateway.model import Change, ChangeKind
+
+Name = Annotated[str, typer.Argument(metavar="ID", help="As the claim in the token names it.")]
+
+
+def register(app: typer.Typer) -> None:
+    revoke = typer.Typer(no_args_is_help=True, help="Refuse what has been given out, at once.")
+    revoke.command("user")(user)
+    revoke.command("session")(session)
+    revoke.command("token")(token)
+    revoke.command("client")(client)
+    revoke.command("key")(key)
+    app.add_typer(revoke, name="revoke")
+
+
+def user(email: Email) -> None:
+    """End every session of an account and refuse every token it was given."""
+
+    async def changes(house: House) -> Sequence[Change]:
+        account = await account_of(house, email)
+        return await Sessions(house.database).end_all(account.id, "operator")
+
+    _published(changes)
+
+
+def session(name: Name) -> None:
+    """End a session; its `sid` is refused even where no account here had it."""
+
+    async def changes(house: House) -> Sequence[Change]:
+        ended = await Sessions(house.database).end(_form(name), "operator")
+        return ended or await refuse(house.database, ChangeKind.SESSION, name)
+
+    _published(changes)
+
+
+def token(name: Name) -> None:
+    """Refuse one token, by its `jti`."""
+
+    async def changes(house: House) -> Sequence[Change]:
+        return await refuse(house.database, ChangeKind.TOKEN, _form(name))
+
+    _published(changes)
+
+
+def client(name: Name) -> None:
+    """Refuse every token that a client has been given so far, by its `client_id`."""
+
+    async def changes(house: House) -> Sequence[Change]:
+        return await refuse(house.database, ChangeKind.CLIENT, _form(name))
+
+    _published(changes)
+
+
+def key(
+    kid: Annotated[str, typer.Argument(metavar="KID", help="The id of the signing key.")],
+) -> None:
+    """Refuse every token that a key signed, and let the next key sign."""
+
+    async def work(house: House) -> bool:
+        return (await revoke_key(house, kid)).confirmed
+
+    if not run(work):
+        raise Stop(
+            "kept, but not yet confirmed by every worker; it goes on by itself",
+            ExitCode.UNREACHABLE,
+        )
+    say("revoked")
+
+
+def _published(changes: Callable[[House], Awaitable[Sequence[Change]]]) -> None:
+    async def work(house: House) -> None:
+        await house.publish(await changes(house))
+
+    run(work)
+    say("revoked")
+
+
+def _form(name: str) -> str:
+    if not SESSION_ID.fullmatch(name):
+        raise Stop("an id is 1 to 128 of A-Z a-z 0-9 . _ : @ -", ExitCode.USAGE)
+    return name

@@ -1,0 +1,76 @@
+"""`gateway roles grant|revoke|list`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.opening import House, run
+from gateway.cli.output import AsJson, ExitCode, Stop, remark, say, table
+from gateway.cli.users import Email, account_of
+from gateway.identity.accounts import Accounts, check_roles
+
+Role = Annotated[str, typer.Argument(metavar="ROLE", help="1 to 128 of A-Z a-z 0-9 . _ : @ -")]
+
+
+def register(app: typer.Typer) -> None:
+    roles = typer.Typer(no_args_is_help=True, help="Roles; a change holds on the next request.")
+    roles.command("grant")(grant)
+    roles.command("revoke")(revoke)
+    roles.command("list")(show)
+    app.add_typer(roles, name="roles")
+
+
+def grant(email: Email, role: Role) -> None:
+    """Give an account a role.  Tokens it holds are outdated; a refresh brings the new roles."""
+
+    async def work(house: House) -> bool:
+        account = await account_of(house, email)
+        try:
+            check_roles([role])
+            changes = await Accounts(house.database).grant(account.id, role)
+        except ValueError as error:
+            raise Stop(str(error), ExitCode.USAGE) from error
+        if changes:
+            await house.publish(changes)
+        return bool(changes)
+
+    if not run(work):
+        remark("the account has this role already")
+        return
+    say("granted")
+
+
+def revoke(email: Email, role: Role) -> None:
+    """Take a role from an account; the tokens that carry it are refused at once."""
+
+    async def work(house: House) -> bool:
+        account = await account_of(house, email)
+        changes = await Accounts(house.database).revoke(account.id, role)
+        if changes:
+            await house.publish(changes)
+        return bool(changes)
+
+    if not run(work):
+        raise Stop("the account does not have this role")
+    say("revoked")
+
+
+def show(
+    email: Annotated[
+        str | None, typer.Argument(metavar="[EMAIL]", help="Only the roles of this account.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the roles that accounts have, and how many have each."""
+
+    async def work(house: House) -> list[dict[str, Any]]:
+        if email is not None:
+            account = await account_of(house, email)
+            return [{"role": role} for role in account.roles]
+        counts = await Accounts(house.database).role_counts()
+        return [{"role": role, "accounts": count} for role, count in counts]
+
+    columns = ["role", "accounts"] if email is None else ["role"]
+    table(run(work), columns, as_json=as_json)

@@ -1,0 +1,52 @@
+"""`gateway sessions list|end`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.opening import House, run
+from gateway.cli.output import AsJson, Stop, say, table, when
+from gateway.cli.users import Email, account_of
+from gateway.identity.sessions import Sessions
+
+
+def register(app: typer.Typer) -> None:
+    sessions = typer.Typer(no_args_is_help=True, help="Sessions: one for each sign-in.")
+    sessions.command("list")(show)
+    sessions.command("end")(end)
+    app.add_typer(sessions, name="sessions")
+
+
+def show(email: Email, as_json: AsJson = False) -> None:
+    """List the live sessions of an account."""
+
+    async def work(house: House) -> list[dict[str, Any]]:
+        account = await account_of(house, email)
+        sessions = Sessions(house.database, idle_s=house.settings.refresh_idle_s)
+        return [asdict(family) for family in await sessions.live(account.id)]
+
+    rows = run(work)
+    if not as_json:
+        for row in rows:
+            for name in ("created_at", "last_used_at", "expires_at"):
+                row[name] = when(row[name])
+    columns = ["id", "created_at", "last_used_at", "expires_at", "address", "user_agent"]
+    table(rows, columns, as_json=as_json)
+
+
+def end(
+    session_id: Annotated[str, typer.Argument(metavar="SID", help="The id of the session.")],
+) -> None:
+    """End a session; returns when every live worker refuses its tokens."""
+
+    async def work(house: House) -> None:
+        changes = await Sessions(house.database).end(session_id, "operator")
+        if changes is None:
+            raise Stop("there is no session with this id; `gateway sessions list` shows them")
+        await house.publish(changes)
+
+    run(work)
+    say("ended")

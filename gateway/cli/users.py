@@ -1,0 +1,224 @@
+"""`gateway users create|list|show|disable|enable|unlock|delete`."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.opening import House, run
+from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, say, table, when
+from gateway.identity.accounts import Account, Accounts, check_roles, shown_address
+from gateway.identity.passwords import PasswordOptions, Passwords, Weak, settled_rounds
+from gateway.identity.sessions import Sessions
+from gateway.identity.throttle import account_counter
+from gateway.model import Change, Reason
+
+Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The address of the account.")]
+_MOST_LISTED = 1000
+
+
+def register(app: typer.Typer) -> None:
+    users = typer.Typer(no_args_is_help=True, help="Accounts.")
+    users.command("create")(create)
+    users.command("list")(show_all)
+    users.command("show")(show)
+    users.command("disable")(disable)
+    users.command("enable")(enable)
+    users.command("unlock")(unlock)
+    users.command("delete")(delete)
+    app.add_typer(users, name="users")
+
+
+def create(
+    email: Email,
+    role: Annotated[
+        list[str] | None, typer.Option("--role", help="A role; may be repeated.")
+    ] = None,
+    password_stdin: Annotated[
+        bool,
+        typer.Option(
+            "--password-stdin",
+            help="Read the password from the first line of standard input.  Without it a random"
+            " one is made and printed, once.",
+        ),
+    ] = False,
+    verified: Annotated[
+        bool, typer.Option("--verified", help="The address is known to be the owner's.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make an account."""
+    shown = shown_address(email)
+    if shown is None:
+        raise Stop("this is not an address that mail can reach", ExitCode.USAGE)
+    roles = role or []
+    try:
+        check_roles(roles)
+    except ValueError as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
+    password = _first_line() if password_stdin else secrets.token_urlsafe(18)
+
+    async def work(house: House) -> Account:
+        return await add_account(house, shown, password, roles, verified=verified)
+
+    fields = account_fields(run(work))
+    if not as_json:
+        fields["created_at"] = when(fields["created_at"])
+    if not password_stdin:
+        fields["password"] = password
+    record(fields, as_json=as_json)
+
+
+def show_all(
+    after: Annotated[
+        str, typer.Option("--after", help="Go on behind this address (1,000 are listed at once).")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the accounts by address."""
+
+    async def work(house: House) -> list[Account]:
+        key = after.strip().casefold()
+        return await Accounts(house.database).page(after=key, limit=_MOST_LISTED)
+
+    rows = [account_fields(account) for account in run(work)]
+    if not as_json:
+        for row in rows:
+            row["created_at"] = when(row["created_at"])
+    table(
+        rows, ["email", "user_id", "roles", "verified", "disabled", "created_at"], as_json=as_json
+    )
+    if len(rows) == _MOST_LISTED:
+        remark(f"there may be more: --after {rows[-1]['email']}")
+
+
+def show(email: Email, as_json: AsJson = False) -> None:
+    """Show one account and how many sessions it has."""
+
+    async def work(house: House) -> dict[str, Any]:
+        account = await account_of(house, email)
+        sessions = await _sessions(house).live(account.id)
+        return {**account_fields(account), "sessions": len(sessions)}
+
+    fields = run(work)
+    if not as_json:
+        fields["created_at"] = when(fields["created_at"])
+    record(fields, as_json=as_json)
+
+
+def disable(email: Email) -> None:
+    """Shut an account: its sessions end, its tokens are refused at once."""
+
+    async def work(house: House) -> None:
+        account = await account_of(house, email)
+        await house.publish(await Accounts(house.database).disable(account.id))
+
+    run(work)
+    say("disabled")
+
+
+def enable(email: Email) -> None:
+    """Open a disabled account again; what was refused stays refused."""
+
+    async def work(house: House) -> None:
+        account = await account_of(house, email)
+        await Accounts(house.database).enable(account.id)
+
+    run(work)
+    say("enabled")
+
+
+def unlock(email: Email) -> None:
+    """Forget the failed attempts to sign in to an account."""
+
+    async def work(house: House) -> bool:
+        account = await account_of(house, email)
+        if house.attempts is None:
+            return False
+        await house.attempts.clear([account_counter(account.email_key)])
+        return True
+
+    if not run(work):
+        raise Stop(
+            "the counters rest with the gateway: start it, then unlock", ExitCode.UNREACHABLE
+        )
+    say("unlocked")
+
+
+def delete(
+    email: Email,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase an account and all that belongs to it."""
+    if not yes and sys.stdin.isatty() and not typer.confirm(f"Erase {email} for good?", err=True):
+        raise Stop("nothing was erased")
+
+    async def work(house: House) -> Sequence[Change]:
+        account = await account_of(house, email)
+        changes = await Accounts(house.database).delete(account.id)
+        await house.publish(changes)
+        return changes
+
+    run(work)
+    say("deleted")
+
+
+async def account_of(house: House, email: str) -> Account:
+    """The account; Stop(1) where there is none."""
+    account = await Accounts(house.database).by_email(email)
+    if account is None:
+        raise Stop("there is no account with this address; `gateway users list` shows them")
+    return account
+
+
+async def add_account(
+    house: House, email: str, password: str, roles: Sequence[str], *, verified: bool
+) -> Account:
+    """Stop(1) for a weak password or an address that has an account."""
+    settings = house.settings
+    pepper = settings.password_pepper
+    options = PasswordOptions(
+        pepper=pepper.get_secret_value().encode() if pepper else None,
+        min_length=settings.password_min_length,
+    )
+    rounds = await settled_rounds(house.database, settings.bcrypt_rounds)
+    passwords = await Passwords.open(options, rounds)
+    try:
+        made = await passwords.hash(password, words=(email,))
+    finally:
+        passwords.close()
+    if isinstance(made, Weak):
+        raise Stop(f"the password is refused: {made.hint}")
+    if isinstance(made, Reason):
+        raise Stop(f"the password could not be hashed: {made}", ExitCode.UNREACHABLE)
+    account = await Accounts(house.database).register(email, made, roles=roles, verified=verified)
+    if isinstance(account, Reason):
+        raise Stop("there is an account with this address already")
+    return account
+
+
+def account_fields(account: Account) -> dict[str, Any]:
+    """What is shown of an account: no hash, no token (CVE-2019-12452)."""
+    return {
+        "user_id": account.id,
+        "email": account.email,
+        "roles": list(account.roles),
+        "verified": account.email_verified,
+        "disabled": account.disabled,
+        "created_at": account.created_at,
+    }
+
+
+def _sessions(house: House) -> Sessions:
+    return Sessions(house.database, idle_s=house.settings.refresh_idle_s)
+
+
+def _first_line() -> str:
+    line = sys.stdin.readline().rstrip("\r\n")
+    if not line:
+        raise Stop("standard input holds no password", ExitCode.USAGE)
+    return line

@@ -1,0 +1,258 @@
+"""`gateway users|roles|sessions|revoke` on an installation that no gateway serves now."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from gateway.cli import main
+from gateway.identity.accounts import Accounts
+from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sessions import Origin
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Database
+
+T = TypeVar("T")
+EMAIL = "alice@example.com"
+GOOD, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", f"sqlite:///{tmp_path}/gateway.db")
+    monkeypatch.setenv("GATEWAY_BCRYPT_ROUNDS", "10")
+    return tmp_path
+
+
+@pytest.fixture
+def gateway(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs a command; its exit code and what it wrote to standard output."""
+
+    def run(*words: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(words)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, said.out
+
+    return run
+
+
+Gateway = Callable[..., tuple[int, str]]
+
+
+def inside(folder: Path, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Does something to the installation that no command does."""
+
+    async def whole() -> T:
+        database = open_database(f"sqlite:///{folder}/gateway.db")
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(whole())
+
+
+def sign_in(folder: Path) -> str:
+    """A session's id."""
+
+    async def work(database: Database) -> str:
+        account = await Accounts(database).by_email(EMAIL)
+        assert account is not None
+        grant = await RefreshTokens(database, RefreshOptions()).begin(
+            account.id, Origin("agent \x9b", "192.0.2.7"), checked_hash=account.password_hash
+        )
+        assert isinstance(grant, Grant)
+        return grant.session_id
+
+    return inside(folder, work)
+
+
+def changes(folder: Path) -> list[tuple[str, str, str]]:
+    async def work(database: Database) -> list[tuple[str, str, str]]:
+        async with database.reading() as tx:
+            rows = await tx.all("SELECT kind, target, cause FROM changes ORDER BY created_at")
+        return [(row["kind"], row["target"], row["cause"]) for row in rows]
+
+    return inside(folder, work)
+
+
+def made(gateway: Gateway) -> dict[str, Any]:
+    code, out = gateway("users", "create", EMAIL, "--role", "viewer", "--json")
+    assert code == GOOD
+    return dict(json.loads(out))
+
+
+def test_a_made_account_is_shown_with_its_password_once(gateway: Gateway) -> None:
+    fields = made(gateway)
+    assert fields.keys() == {
+        "user_id",
+        "email",
+        "roles",
+        "verified",
+        "disabled",
+        "created_at",
+        "password",
+    }
+    assert len(fields["password"]) == 24
+    code, out = gateway("users", "show", EMAIL, "--json")
+    assert code == GOOD
+    assert json.loads(out) == {
+        **{k: v for k, v in fields.items() if k != "password"},
+        "sessions": 0,
+    }
+
+
+def test_no_command_shows_a_hash_or_a_token(gateway: Gateway, folder: Path) -> None:
+    # CVE-2019-12452: an API returned password hashes.
+    made(gateway)
+    sign_in(folder)
+    for words in (["users", "list"], ["users", "show", EMAIL], ["sessions", "list", EMAIL]):
+        for form in ([], ["--json"]):
+            code, out = gateway(*words, *form)
+            assert code == GOOD
+            assert "$2b$" not in out
+            assert "hash" not in out
+
+
+def test_a_password_is_read_from_standard_input(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse 7 battery\nmore\n"))
+    code, out = gateway("users", "create", EMAIL, "--password-stdin", "--verified", "--json")
+    assert code == GOOD
+    assert json.loads(out)["verified"] is True
+    assert "password" not in json.loads(out)
+
+
+@pytest.mark.parametrize(("line", "code"), [("password1\n", NO), ("", USAGE), ("\n", USAGE)])
+def test_a_weak_or_missing_password_makes_no_account(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, line: str, code: int
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(line))
+    assert gateway("users", "create", EMAIL, "--password-stdin")[0] == code
+    assert gateway("users", "show", EMAIL)[0] == NO
+
+
+def test_a_taken_address_is_no_and_a_wrong_one_is_wrong_usage(gateway: Gateway) -> None:
+    made(gateway)
+    assert gateway("users", "create", "ALICE@example.com")[0] == NO
+    assert gateway("users", "create", "a@evil@company.com")[0] == USAGE
+    assert gateway("users", "create", "b@example.com", "--role", "a b")[0] == USAGE
+    assert gateway("users", "create")[0] == USAGE
+
+
+def test_accounts_are_listed_in_plain_columns(gateway: Gateway) -> None:
+    made(gateway)
+    code, out = gateway("users", "list")
+    head, line = out.splitlines()
+    assert code == GOOD
+    assert head.split() == ["email", "user", "id", "roles", "verified", "disabled", "created", "at"]
+    assert line.startswith(f"{EMAIL}  ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["users", "show"],
+        ["users", "disable"],
+        ["users", "enable"],
+        ["users", "unlock"],
+        ["users", "delete"],
+        ["sessions", "list"],
+        ["revoke", "user"],
+        ["roles", "list"],
+    ],
+)
+def test_an_unknown_account_is_no(gateway: Gateway, words: list[str]) -> None:
+    assert gateway(*words, "nobody@example.com")[0] == NO
+
+
+def test_disabling_ends_the_sessions_and_revokes_the_tokens(gateway: Gateway, folder: Path) -> None:
+    fields = made(gateway)
+    sign_in(folder)
+    assert gateway("users", "disable", EMAIL)[0] == GOOD
+    assert changes(folder) == [("subject", fields["user_id"], "token_revoked")]
+    assert json.loads(gateway("users", "show", EMAIL, "--json")[1])["disabled"] is True
+    assert json.loads(gateway("sessions", "list", EMAIL, "--json")[1]) == []
+    assert gateway("users", "enable", EMAIL)[0] == GOOD
+    assert json.loads(gateway("users", "show", EMAIL, "--json")[1])["disabled"] is False
+
+
+def test_deleting_leaves_only_the_refusal(gateway: Gateway, folder: Path) -> None:
+    fields = made(gateway)
+    assert gateway("users", "delete", EMAIL, "--yes")[0] == GOOD
+    assert gateway("users", "show", EMAIL)[0] == NO
+    assert changes(folder) == [("subject", fields["user_id"], "token_revoked")]
+
+
+def test_unlocking_needs_the_counters_that_rest_with_the_gateway(gateway: Gateway) -> None:
+    made(gateway)
+    assert gateway("users", "unlock", EMAIL)[0] == UNREACHABLE
+
+
+def test_a_role_change_outdates_tokens(gateway: Gateway, folder: Path) -> None:
+    fields = made(gateway)
+    assert gateway("roles", "grant", EMAIL, "manager")[0] == GOOD
+    assert gateway("roles", "grant", EMAIL, "manager")[0] == GOOD
+    assert gateway("roles", "revoke", EMAIL, "viewer")[0] == GOOD
+    assert gateway("roles", "revoke", EMAIL, "viewer")[0] == NO
+    assert changes(folder) == [("subject", fields["user_id"], "token_outdated")] * 2
+    assert json.loads(gateway("roles", "list", "--json")[1]) == [{"role": "manager", "accounts": 1}]
+    assert json.loads(gateway("roles", "list", EMAIL, "--json")[1]) == [{"role": "manager"}]
+
+
+@pytest.mark.parametrize("role", ["a b", "a,b", "ä", "", "x" * 129])
+def test_a_role_that_no_token_may_carry_is_wrong_usage(gateway: Gateway, role: str) -> None:
+    made(gateway)
+    assert gateway("roles", "grant", EMAIL, role)[0] == USAGE
+
+
+def test_a_session_is_listed_and_ended_by_its_id(gateway: Gateway, folder: Path) -> None:
+    made(gateway)
+    sid = sign_in(folder)
+    (listed,) = json.loads(gateway("sessions", "list", EMAIL, "--json")[1])
+    assert listed["id"] == sid
+    assert listed["address"] == "192.0.2.7"
+    assert gateway("sessions", "end", sid)[0] == GOOD
+    assert changes(folder) == [("session", sid, "token_revoked")]
+    assert gateway("sessions", "end", "never-was")[0] == NO
+
+
+@pytest.mark.parametrize("kind", ["session", "token", "client"])
+def test_what_is_named_is_revoked_also_where_nothing_here_has_it(
+    gateway: Gateway, folder: Path, kind: str
+) -> None:
+    assert gateway("revoke", kind, "x-1")[0] == GOOD
+    assert changes(folder) == [(kind, "x-1", "token_revoked")]
+    assert gateway("revoke", kind, "a b")[0] == USAGE
+
+
+def test_revoking_a_user_ends_every_session(gateway: Gateway, folder: Path) -> None:
+    fields = made(gateway)
+    sign_in(folder)
+    assert gateway("revoke", "user", EMAIL)[0] == GOOD
+    assert changes(folder) == [("subject", fields["user_id"], "token_revoked")]
+    assert json.loads(gateway("sessions", "list", EMAIL, "--json")[1]) == []
+
+
+def test_an_unknown_key_is_no(gateway: Gateway) -> None:
+    assert gateway("revoke", "key", "nothing")[0] == NO
+
+
+def test_a_store_that_is_away_is_3(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "postgresql://u:p@127.0.0.1:1/none")
+    assert gateway("users", "list")[0] == UNREACHABLE
+
+
+def test_standard_output_is_data_alone(gateway: Gateway) -> None:
+    assert json.loads(gateway("users", "list", "--json")[1]) == []
