@@ -1,4 +1,4 @@
-"""The header contract (contract 5): what of a call reaches the upstream, and what comes back.
+"""The header contract (contract 5), forward: what of a call reaches the upstream.
 
 Law: a field is known by its name with every letter lowered and every other sign but a digit
 read as `-`.  So `X_Auth_User_Id`, `x-auth-user-id` and `X.Auth.User.Id`, which some backends
@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from gateway.access.upstreams import SecurityHeaders
-from gateway.edge.wire import Head
-from gateway.model import LimitState, Principal, RawHeaders
+from gateway.edge.wire import tokens
+from gateway.model import Principal, RawHeaders
 
 OWN_COOKIES = frozenset((b"__host-session", b"__host-device"))
 VIA = b"1.1 authgate"
@@ -84,7 +83,7 @@ class RequestFields:
         self.cookie: list[bytes] | None = None
         self.request_id: bytes | None = None
         self.traceparent: bytes | None = None
-        self.connection: frozenset[bytes] | None = None
+        self.connection: list[bytes] | None = None
         self.expect: bytes | None = None
         self.upgrade: bytes | None = None
         self.forwarded: list[tuple[bytes, bytes]] | None = None
@@ -118,9 +117,19 @@ def read_fields(raw_headers: RawHeaders) -> RequestFields:
             kind = classify(name)
         if not kind:
             lines += (name, b": ", value, b"\r\n")
+        elif kind == HOST:
+            fields.host = value
+        elif kind == AUTHORIZATION:
+            fields.authorization = [*(fields.authorization or ()), value]
+        elif kind == REQUEST_ID:
+            # Two of them say nothing: neither is kept.
+            fields.request_id = value if fields.request_id is None else b""
+        elif kind == CONNECTION:
+            if value != b"keep-alive":
+                fields.connection = tokens(value) + (fields.connection or [])
         elif kind != DROP:
             _keep(fields, kind, name, value)
-    if fields.connection is not None and not fields.connection <= _ORDINARY_CONNECTION:
+    if fields.connection is not None and not _ORDINARY_CONNECTION.issuperset(fields.connection):
         named = fields.connection
         fields.lines = [
             piece
@@ -132,20 +141,10 @@ def read_fields(raw_headers: RawHeaders) -> RequestFields:
 
 
 def _keep(fields: RequestFields, kind: int, name: bytes, value: bytes) -> None:
-    if kind == HOST:
-        fields.host = value
-    elif kind == AUTHORIZATION:
-        fields.authorization = [*(fields.authorization or ()), value]
-    elif kind == COOKIE:
+    if kind == COOKIE:
         fields.cookie = [*(fields.cookie or ()), value]
-    elif kind == CONNECTION:
-        tokens = frozenset(token.strip(b" \t").lower() for token in value.split(b","))
-        fields.connection = tokens | (fields.connection or frozenset())
     elif kind == FORWARDED:
         fields.forwarded = [*(fields.forwarded or ()), (name, value)]
-    elif kind == REQUEST_ID:
-        # Two of them say nothing: neither is kept.
-        fields.request_id = value if fields.request_id is None else b""
     elif kind == TRACEPARENT:
         fields.traceparent = value if fields.traceparent is None else b""
     elif kind == EXPECT:
@@ -263,138 +262,3 @@ def field_line(name: str, value: str) -> bytes:
     if not _TOKEN.fullmatch(name.encode("latin-1")) or not _FIELD_VALUE.fullmatch(value):
         raise ValueError("a header field of ours holds a control character")
     return f"{name}: {value}\r\n".encode("latin-1")
-
-
-# --- the way back ------------------------------------------------------------------------
-
-_R_DROP, _R_SET_COOKIE, _R_VIA, _R_CORS = range(1, 5)
-_RESPONSE_KINDS = {
-    b"connection": _R_DROP,
-    b"keep-alive": _R_DROP,
-    b"proxy-connection": _R_DROP,
-    b"proxy-authenticate": _R_DROP,
-    b"proxy-authentication-info": _R_DROP,
-    b"te": _R_DROP,
-    b"transfer-encoding": _R_DROP,
-    b"upgrade": _R_DROP,
-    b"x-request-id": _R_DROP,
-    b"set-cookie": _R_SET_COOKIE,
-    b"via": _R_VIA,
-    b"access-control-allow-origin": _R_CORS,
-    b"access-control-allow-credentials": _R_CORS,
-    b"access-control-allow-methods": _R_CORS,
-    b"access-control-allow-headers": _R_CORS,
-    b"access-control-expose-headers": _R_CORS,
-    b"access-control-max-age": _R_CORS,
-}
-_NO_LENGTH = {**_RESPONSE_KINDS, b"content-length": _R_DROP}
-
-
-def response_lines(head: Head, *, keep_length: bool, own_cors: bool) -> list[bytes]:
-    """The upstream's fields that reach the client, as whole lines; `Via` holds ours.
-
-    `keep_length` is False where the length is not said to the client: 1xx and 204 must not
-    have one (RFC 9110 section 8.6).  With `own_cors` the route's CORS is the gateway's, and
-    the upstream's is removed.
-    """
-    lines: list[bytes] = []
-    via = b"Via: " + VIA
-    kinds = _RESPONSE_KINDS if keep_length else _NO_LENGTH
-    for name, line in zip(head.names, head.fields, strict=True):
-        kind = kinds.get(name)
-        if kind is None:
-            lines.append(line)
-        elif kind == _R_SET_COOKIE:
-            if not sets_own_cookie(line):
-                lines.append(line)
-        elif kind == _R_VIA:
-            via = b"Via: " + line[line.find(b":") + 1 :].strip(b" \t") + b", " + via[5:]
-        elif kind == _R_CORS and not own_cors:
-            lines.append(line)
-    if b"connection" in head.names:
-        lines = _without_named(head, lines)
-    lines.append(via)
-    return lines
-
-
-def _without_named(head: Head, lines: list[bytes]) -> list[bytes]:
-    """Less the fields that the upstream's `Connection` names (RFC 9110 section 7.6.1)."""
-    named: set[bytes] = set()
-    for name, line in zip(head.names, head.fields, strict=True):
-        if name == b"connection":
-            value = line[line.find(b":") + 1 :]
-            if value == b" keep-alive" or value == b" close":
-                continue
-            named.update(token.strip(b" \t").lower() for token in value.split(b","))
-    if named <= _ORDINARY_CONNECTION:
-        return lines
-    # A framing field that is named stays: the body's length is not the upstream's to hide.
-    named -= {b"content-length"}
-    return [line for line in lines if line[: line.find(b":")].lower() not in named]
-
-
-def sets_own_cookie(line: bytes) -> bool:
-    """Whether a `Set-Cookie` line would overwrite one of the gateway's cookies."""
-    pair = line[line.find(b":") + 1 :].split(b";", 1)[0]
-    return pair.split(b"=", 1)[0].strip(b" \t").lower() in OWN_COOKIES
-
-
-_security: dict[int, tuple[SecurityHeaders, list[tuple[bytes, bytes]], bytes | None]] = {}
-
-
-def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[bytes]:
-    """The route's `security_headers` that the upstream did not set itself."""
-    known = _security.get(id(spec))
-    if known is None or known[0] is not spec:
-        if len(_security) > 1_000:
-            _security.clear()
-        known = (
-            spec,
-            [
-                (name.lower().encode("ascii"), field_line(name, value)[:-2])
-                for name, value in spec.fields
-            ],
-            field_line("Strict-Transport-Security", spec.hsts)[:-2] if spec.hsts else None,
-        )
-        _security[id(spec)] = known
-    names = head.names
-    lines = [line for name, line in known[1] if name not in names]
-    if https and known[2] is not None and b"strict-transport-security" not in names:
-        lines.append(known[2])
-    return lines
-
-
-def rate_limit_lines(state: LimitState) -> list[bytes]:
-    """`RateLimit-Policy` and `RateLimit`: where the caller stands after this call."""
-    return [
-        b"RateLimit-Policy: " + state.policy.encode("latin-1"),
-        b"RateLimit: " + state.standing().encode("latin-1"),
-    ]
-
-
-# RFC 9110 section 6.5.1: fields for framing, routing, authentication or content cannot be
-# trailers; and none may stand for one of ours.
-_NEVER_TRAILERS = frozenset(_RESPONSE_KINDS) | {
-    b"content-length",
-    b"content-encoding",
-    b"content-type",
-    b"content-range",
-    b"trailer",
-    b"host",
-    b"authorization",
-    b"www-authenticate",
-    b"cache-control",
-    b"location",
-    b"age",
-    b"expires",
-    b"date",
-    b"vary",
-}
-
-
-def trailer_lines(lines: Iterable[bytes]) -> bytes:
-    """The trailer section for the client, its closing empty line included."""
-    kept = [
-        line + b"\r\n" for line in lines if line[: line.find(b":")].lower() not in _NEVER_TRAILERS
-    ]
-    return b"".join(kept) + b"\r\n"

@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.edge.headers import response_lines, security_lines, trailer_lines
+from gateway.edge.answers import response_lines, security_lines, trailer_lines
 from gateway.edge.wire import CHUNKED, NO_BODY, UNTIL_CLOSE, Head
 from gateway.model import Reason
 
@@ -43,7 +43,6 @@ class Relay:
         "_upstream",
         "awaits_continue",
         "began_at",
-        "cut",
         "done",
         "extra",
         "http10",
@@ -51,6 +50,7 @@ class Relay:
         "keep_alive",
         "may_go_on",
         "own_cors",
+        "own_limits",
         "request_sent",
         "retry_statuses",
         "security",
@@ -69,10 +69,10 @@ class Relay:
         """Set while the client waits for `100 Continue`."""
         self.awaits_continue = False
         self.began_at = 0.0
-        self.cut = False
         self.extra: list[bytes] = []
         self.security: SecurityHeaders | None = None
         self.own_cors = False
+        self.own_limits = False
         self.http10 = False
         self.https = False
         self.keep_alive = True
@@ -88,10 +88,6 @@ class Relay:
         self._client.relay = self
         if self.done.done():
             self.done = self._loop.create_future()
-
-    def detach(self) -> None:
-        self._client.relay = None
-        self._upstream = None
 
     # --- what the client's connection calls ---
 
@@ -125,7 +121,10 @@ class Relay:
         self.status = status = head.status
         self.began_at = self._loop.time()
         lines = response_lines(
-            head, keep_length=length >= NO_BODY and status != 204, own_cors=self.own_cors
+            head,
+            keep_length=length >= NO_BODY and status != 204,
+            own_cors=self.own_cors,
+            own_limits=self.own_limits,
         )
         lines += self.extra
         if self.security is not None:
@@ -174,10 +173,7 @@ class Relay:
 
     def cut_off(self) -> None:
         """End what was begun in a way that no client takes for its end."""
-        self.cut = True
-        transport = self._client.transport
-        if transport is not None:
-            transport.abort()
+        self._client.abort()
 
     def _write(self, data: bytes) -> None:
         transport = self._client.transport

@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
 
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import HttpVersion10
 
 from gateway.model import Reason
 
@@ -226,11 +229,18 @@ def problem(
     With `conceal` the answer is that of an unknown route, to the byte.  `detail` must be a
     constant of the caller, never text of the request.
     """
-    row, headers, body = _parts(
-        reason, refusal, request_id, detail, retry_after_s, allow, errors, conceal, https
+    row, headers, body = problem_parts(
+        reason,
+        refusal,
+        request_id,
+        detail=detail,
+        retry_after_s=retry_after_s,
+        allow=allow,
+        errors=errors,
+        conceal=conceal,
+        https=https,
+        extra=extra,
     )
-    if extra and not conceal:
-        headers.update(extra)
     return web.Response(status=row.status, headers=headers, body=body)
 
 
@@ -239,31 +249,58 @@ def problem_bytes(
 ) -> bytes:
     """The whole answer as it goes on the wire, for requests that never became one.
 
-    HTTP/1.1 whatever the client claimed: RFC 9110 section 2.5 lets a server send its own
-    version, and what could not be parsed has none.  The connection is closed after it.
+    The connection is closed after it.
     """
-    row, headers, body = _parts(reason, None, request_id, None, 0.0, (), None, False, https)
-    lines = [f"HTTP/1.1 {row.status} {HTTPStatus(row.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
-    head = "\r\n".join(lines).encode("ascii")
+    row, headers, body = problem_parts(reason, None, request_id, https=https)
+    return _on_the_wire(row.status, headers, body, b"Connection: close\r\n", to_head=to_head)
+
+
+def answer_bytes(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    message: RawRequestMessage,
+    *,
+    keep_alive: bool,
+) -> bytes:
+    """An answer to `message`, whole.
+
+    HTTP/1.1 whatever the client speaks: RFC 9110 section 2.5 has a server send its own
+    version.  A 1.0 client that asked to go on is told so, as it assumes the contrary.
+    """
+    connection = b"" if keep_alive else b"Connection: close\r\n"
+    if keep_alive and message.version == HttpVersion10:
+        connection = b"Connection: keep-alive\r\n"
+    return _on_the_wire(status, headers, body, connection, to_head=message.method == "HEAD")
+
+
+def _on_the_wire(
+    status: int, headers: Mapping[str, str], body: bytes, connection: bytes, *, to_head: bool
+) -> bytes:
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+    lines.append(f"Date: {formatdate(usegmt=True)}\r\nContent-Length: {len(body)}\r\n")
+    head = "".join(lines).encode("latin-1") + connection + b"\r\n"
     return head if to_head else head + body
 
 
-def _parts(
+def problem_parts(
     reason: str,
     refusal: Reason | None,
     request_id: str,
-    detail: str | None,
-    retry_after_s: float,
-    allow: Sequence[str],
-    errors: Sequence[Mapping[str, str]] | None,
-    conceal: bool,
-    https: bool,
+    *,
+    detail: str | None = None,
+    retry_after_s: float = 0.0,
+    allow: Sequence[str] = (),
+    errors: Sequence[Mapping[str, str]] | None = None,
+    conceal: bool = False,
+    https: bool = False,
+    extra: Mapping[str, str] | None = None,
 ) -> tuple[Refusal, dict[str, str], bytes]:
+    """Row, header fields and body of `problem`."""
     if conceal:
         reason, refusal, detail, errors = Reason.ROUTE_UNKNOWN, None, None, None
-        retry_after_s, allow = 0.0, ()
+        retry_after_s, allow, extra = 0.0, (), None
     row = refusal_of(reason, refusal)
     document: dict[str, object] = {
         "type": f"urn:authgate:reason:{reason}",
@@ -286,6 +323,8 @@ def _parts(
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s or row.retry_after_s)))
     if row.status == 405:
         headers["Allow"] = ", ".join(allow)
+    if extra:
+        headers.update(extra)
     return row, headers, json.dumps(document).encode("ascii")
 
 

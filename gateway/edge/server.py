@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion10
+from aiohttp.http_writer import HttpVersion10, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
@@ -31,7 +31,17 @@ from gateway.model import Reason
 
 log = structlog.get_logger(__name__)
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+class Handler(Protocol):
+    async def serve(
+        self, client: Connection, message: RawRequestMessage, payload: StreamReader
+    ) -> bool:
+        """Answer one request; whether the connection may go on after it.
+
+        `client.answer` writes an answer of aiohttp's kind.  Anything raised but a
+        ConnectionError is a defect: 500 where nothing was written yet, a cut where it was.
+        """
+
 
 # RFC 9112 section 3: method SP request-target SP HTTP-version, and section 2.3: the version is
 # exact and upper case.  The parser takes more than one space, RTSP, ICE, 0.9 and 2.0.
@@ -67,6 +77,9 @@ class Refused(HttpProcessingError):
 
 class Writer(Protocol):
     """What the proxy gives a connection to call, while it relays an answer."""
+
+    started: bool
+    """The answer has begun: it can only be finished or cut off."""
 
     def pause(self) -> None:
         """The client reads more slowly than the upstream sends."""
@@ -311,6 +324,89 @@ class Connection(RequestHandler):
 
     # --- answers ---
 
+    async def start(self) -> None:
+        """Serve request after request, in one task for the whole connection.
+
+        aiohttp's own loop makes a task, a request and a writer for each request; on the way
+        to an upstream none of them is needed.
+        """
+        loop = self._loop
+        handler = self._door.handler
+        while not self._force_close:
+            if not self._messages:
+                self._waiter = loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, payload = self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            self._request_in_progress = True
+            try:
+                keep = await self._serve(handler, message, payload)
+            finally:
+                self._request_in_progress = False
+                if self._handler_waiter is not None and not self._handler_waiter.done():
+                    self._handler_waiter.set_result(None)
+            self._keepalive = keep
+            if not keep or self._close or self._force_close:
+                break
+            self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = loop.call_at(
+                    self._next_keepalive_close_time, self._process_keepalive
+                )
+            if self._upgraded or self._backlog:
+                self._go_on()
+        await self._end()
+
+    async def _serve(
+        self, handler: Handler, message: RawRequestMessage | _ErrInfo, payload: StreamReader
+    ) -> bool:
+        to_head = False
+        try:
+            if isinstance(message, _ErrInfo):
+                self._write_problem(message.exc, to_head=False)
+                return False
+            to_head = message.method == "HEAD"
+            keep = await handler.serve(self, message, payload)
+            return keep and payload.is_eof()
+        except ConnectionError:
+            self.force_close()
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception as error:  # noqa: BLE001 (the last resort: a defect must not leak)
+            self._write_problem(error, to_head=to_head)
+        finally:
+            self.relay = None
+        return False
+
+    async def answer(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> bool:
+        """Let `handle` answer as any aiohttp handler does; whether to go on after it."""
+        assert self._task_handler is not None
+        assert self._request_factory is not None
+        writer = StreamWriter(self, self._loop)
+        request = self._request_factory(message, payload, self, writer, self._task_handler)
+        answer, reset = await self._handle_request(request, None, handle)
+        if reset:
+            raise ConnectionError("the client has gone")
+        return bool(answer.keep_alive)
+
+    def write(self, data: bytes) -> None:
+        """Straight to the client; nothing when it has gone."""
+        transport = self.transport
+        if transport is not None:
+            transport.write(data)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -318,38 +414,52 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what cannot be a request, or to a defect of ours: no banner, no echo."""
+        """A defect of an endpoint of ours, or its body broke: no banner, no echo, no trace."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun")
-        if isinstance(exc, Refused):
-            reason = exc.reason
-        elif isinstance(exc, LineTooLong):
+        self._write_problem(exc, to_head=request.method == "HEAD")
+        return _WRITTEN
+
+    def _write_problem(self, error: BaseException | None, *, to_head: bool) -> None:
+        if isinstance(error, Refused):
+            reason = error.reason
+        elif isinstance(error, LineTooLong):
             reason = Reason.TARGET_TOO_LONG
-        elif isinstance(exc, HttpProcessingError):
+        elif isinstance(error, HttpProcessingError):
             reason = Reason.REQUEST_MALFORMED
         else:
             reason = Reason.INTERNAL_ERROR
-        request_id, to_head = self._door.reader.new_request_id(), request.method == "HEAD"
+        request_id = self._door.reader.new_request_id()
         if reason is Reason.INTERNAL_ERROR:
-            log.error("request-failed", request_id=request_id, exc_info=exc)
-        return _Bytes(
-            problem_bytes(
-                reason,
-                request_id=request_id,
-                https=self.peer.https,
-                to_head=to_head,
+            log.error("request-failed", request_id=request_id, exc_info=error)
+        if self.relay is not None and self.relay.started:
+            self.abort()
+        else:
+            self.write(
+                problem_bytes(reason, request_id=request_id, https=self.peer.https, to_head=to_head)
             )
-        )
 
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        resp, reset = await super().finish_response(request, resp, start_time)
-        if not reset and not resp.keep_alive and (self._broken or self._state != _HEAD):
-            await self._linger()
-        elif self._backlog and not reset and not self._upgraded:
+    def abort(self) -> None:
+        """End what was begun in a way that no client takes for its end."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _go_on(self) -> None:
+        """Read what waited behind a request, and behind an upgrade that was declined."""
+        if self._upgraded and not self._messages and self._parser is not None:
+            self._parser.set_upgraded(False)
+            self._upgraded = False
+        if self._backlog:
             self.data_received(b"")
-        return resp, reset
+
+    async def _end(self) -> None:
+        if self._force_close:
+            return
+        if self._broken or self._state != _HEAD:
+            await self._linger()
+        self._task_handler = None
+        if self.transport is not None:
+            self.transport.close()
 
     async def _linger(self) -> None:
         """Read on a little before closing.
@@ -428,38 +538,35 @@ def _may_become_head(start: bytes, line_end: int) -> bool:
     return start.count(b"\n") == ends and not bare_cr
 
 
-class _Bytes(web.StreamResponse):
-    """An answer as it goes on the wire, after which the connection is closed.
+class _Written(web.StreamResponse):
+    """What aiohttp is given where the answer is on the wire already."""
 
-    aiohttp would write the version that the client claimed, and no `Connection` to 1.0.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self) -> None:
         self._keep_alive = False
-        self._eof_sent = False
+        self._eof_sent = True
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionError("the client has gone")
-        transport.write(self._data)
-        self._eof_sent = True
+        return None
 
     async def write_eof(self, data: bytes = b"") -> None:
         return None
 
 
+_WRITTEN = _Written()
 _UNKNOWN = Peer("0.0.0.0", https=False, trusted=False)  # noqa: S104 (an address of nobody)
+
+
+async def _unused(request: web.BaseRequest) -> web.StreamResponse:
+    raise AssertionError("connections ask their door's handler")
 
 
 class Connections(Server):
     """aiohttp's server, making connections of ours."""
 
-    def __init__(self, door: Door, handler: Handler) -> None:
+    def __init__(self, door: Door) -> None:
         limits = door.limits
         super().__init__(
-            handler,
+            _unused,
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
@@ -492,7 +599,7 @@ class Door(web.BaseRunner):
         shutdown_timeout: float = 30.0,
     ) -> None:
         super().__init__(shutdown_timeout=shutdown_timeout)
-        self._handler = handler
+        self.handler = handler
         self.reader = reader
         self.limits = limits or DoorLimits()
         self.draining = False
@@ -518,7 +625,7 @@ class Door(web.BaseRunner):
 
     async def _make_server(self) -> Server:
         self._sweep()
-        return Connections(self, self._handler)
+        return Connections(self)
 
     async def _cleanup_server(self) -> None:
         if self._timer is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway.access.upstreams import Balance, Upstream, UpstreamTarget
 from gateway.edge.wire import (
@@ -24,7 +24,7 @@ from gateway.edge.wire import (
     Malformed,
     body_length,
     read_head,
-    value_of,
+    stays_open,
 )
 from gateway.model import Reason
 
@@ -149,8 +149,8 @@ class UpstreamConnection(asyncio.Protocol):
     # --- what the transport calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are no subclass of asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
         self._pool.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -222,7 +222,7 @@ class UpstreamConnection(asyncio.Protocol):
         if head.status in relay.retry_statuses:
             self._fail(Reason.UPSTREAM_UNREACHABLE, replayable=True)
             return
-        self._keep = _stays_open(head)
+        self._keep = stays_open(head)
         self._begin_body(relay, head, length, data, end + 4)
 
     def _begin_body(self, relay: Relay, head: Head, length: int, data: bytes, at: int) -> None:
@@ -316,19 +316,6 @@ class UpstreamConnection(asyncio.Protocol):
     def _reads(self) -> bool:
         """Whether it is the upstream that is silent, and not the client that does not read."""
         return self.transport is not None and self.transport.is_reading()
-
-
-def _stays_open(head: Head) -> bool:
-    """RFC 9112 section 9.3: 1.1 persists unless it says `close`; 1.0 is not asked to."""
-    if head.minor == 0:
-        return False
-    if b"connection" in head.names:
-        for name, line in zip(head.names, head.fields, strict=True):
-            if name == b"connection":
-                tokens = value_of(line).lower().split(b",")
-                if any(token.strip(b" \t") == b"close" for token in tokens):
-                    return False
-    return True
 
 
 class TargetPool:

@@ -45,41 +45,71 @@ class Malformed(Exception):
 class Head:
     """A response's status line and fields; `fields` are whole lines, less their CRLF.
 
-    `names[i]` is the lower-case name of `fields[i]`.
+    `names[i]` is the lower-case name of `fields[i]`; `special` are the places of those that
+    the gateway itself reads, changes or removes.
     """
 
-    __slots__ = ("fields", "minor", "names", "reason", "status")
+    __slots__ = ("fields", "minor", "names", "reason", "special", "status")
 
-    def __init__(
-        self, status: int, reason: bytes, minor: int, fields: list[bytes], names: list[bytes]
-    ) -> None:
+    def __init__(self, status: int, reason: bytes, minor: int, fields: list[bytes]) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
         self.fields = fields
-        self.names = names
+        self.names: list[bytes] = []
+        self.special: list[int] = []
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of a special field, in order."""
+        return [value_of(self.fields[i]) for i in self.special if self.names[i] == name]
 
 
-# The lower-case form of a name whose characters were checked.  Bounded: an upstream that
-# invents names must not fill the memory.
-_names: dict[bytes, bytes] = {}
+SPECIAL = frozenset(
+    (
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"te",
+        b"upgrade",
+        b"x-request-id",
+        b"set-cookie",
+        b"via",
+        b"access-control-allow-origin",
+        b"access-control-allow-credentials",
+        b"access-control-allow-methods",
+        b"access-control-allow-headers",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
+        b"ratelimit",
+        b"ratelimit-policy",
+    )
+)
+
+# The lower-case form of a name whose characters were checked, and whether it is special.
+# Bounded: an upstream that invents names must not fill the memory.
+_names: dict[bytes, tuple[bytes, bool]] = {}
 _NAMES_MAX = 2_048
 
 
-def lower_name(name: bytes) -> bytes:
-    """The lower-case form of a field name; Malformed where it is not a token.
+def lower_name(name: bytes) -> tuple[bytes, bool]:
+    """A field name in lower case, and whether it is special; Malformed where it is no token.
 
     RFC 9112 section 5.1: no white space is allowed between the name and the colon; a response
     that has some is a proxy's to refuse or to repair, and this one refuses.
     """
-    lower = _names.get(name)
-    if lower is None:
+    known = _names.get(name)
+    if known is None:
         if _TOKEN.fullmatch(name) is None:
             raise Malformed("field name")
         if len(_names) >= _NAMES_MAX:
             _names.clear()
-        lower = _names[name] = name.lower()
-    return lower
+        lower = name.lower()
+        known = _names[name] = lower, lower in SPECIAL
+    return known
 
 
 def read_head(block: bytes) -> Head:
@@ -95,14 +125,19 @@ def read_head(block: bytes) -> Head:
     if match is None:
         raise Malformed("status line")
     del lines[0]
-    names = []
-    known = _names
-    for line in lines:
-        colon = line.find(b":")
-        name = line[:colon] if colon > 0 else b""
-        names.append(known.get(name) or lower_name(name))
     minor, status, reason = match.groups(b"")
-    return Head(int(status), reason, 1 if minor == b"1" else 0, lines, names)
+    head = Head(int(status), reason, 1 if minor == b"1" else 0, lines)
+    known, names, special = _names, head.names, head.special
+    for line in lines:
+        # A line without a colon has no name: its last byte is cut off, and no name ends so.
+        name = line[: line.find(b":")]
+        found = known.get(name)
+        if found is None or b":" not in line:
+            found = lower_name(name if b":" in line else b"")
+        if found[1]:
+            special.append(len(names))
+        names.append(found[0])
+    return head
 
 
 def value_of(line: bytes) -> bytes:
@@ -119,18 +154,20 @@ def body_length(head: Head, *, to_head: bool) -> int:
     8. without either it ends with the connection.
     """
     length = coding = None
-    for name, line in zip(head.names, head.fields, strict=True):
+    names = head.names
+    for i in head.special:
+        name = names[i]
         if name == b"content-length":
             if length is not None:
                 raise Malformed("two lengths")
-            length = value_of(line)
+            length = value_of(head.fields[i])
             # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
             if not length.isdigit() or len(length) > 18:
                 raise Malformed("content length")
         elif name == b"transfer-encoding":
             if coding is not None:
                 raise Malformed("two codings")
-            coding = value_of(line)
+            coding = value_of(head.fields[i])
             if coding.lower() != b"chunked" or head.minor == 0:
                 raise Malformed("transfer coding")
     if coding is not None and length is not None:
@@ -141,6 +178,23 @@ def body_length(head: Head, *, to_head: bool) -> int:
     if coding is not None:
         return CHUNKED
     return UNTIL_CLOSE if length is None else int(length)
+
+
+def stays_open(head: Head) -> bool:
+    """RFC 9112 section 9.3: 1.1 persists unless it says `close`; 1.0 is not asked to."""
+    if head.minor == 0:
+        return False
+    for i in head.special:
+        if head.names[i] == b"connection":
+            value = value_of(head.fields[i]).lower()
+            if value != b"keep-alive" and b"close" in tokens(value):
+                return False
+    return True
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The members of a list of tokens, in lower case."""
+    return [token.strip(b" \t") for token in value.lower().split(b",")]
 
 
 class ChunkReader:
