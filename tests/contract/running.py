@@ -311,7 +311,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], admin_port: int, log: Pat
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise AssertionError(f"the gateway ended with {process.returncode}:\n{log.read_text()}")
+            raise AssertionError(f"the gateway ended with {process.returncode}:\n{log.read_text()[-3000:]}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/readyz", timeout=2) as page:
                 if page.status == 200:
@@ -319,7 +319,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], admin_port: int, log: Pat
         except OSError:
             # Readiness has no event that another process could wait for: ask again.
             threading.Event().wait(0.05)
-    raise AssertionError(f"not ready in 40 s:\n{log.read_text()}")
+    raise AssertionError(f"not ready in 40 s:\n{log.read_text()[-3000:]}")
 
 
 @contextmanager
