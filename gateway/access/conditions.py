@@ -130,6 +130,18 @@ class Condition:
             # The engine's errors have no other common base.
             return ConditionFailed(str(error).splitlines()[0][:160])
 
+    def values(self, facts: Facts) -> list[tuple[str, Any]]:
+        """What it reads of this call, in the order of the text, for people; each once."""
+        found: dict[str, Any] = {}
+        for chain in self.expression.chains:
+            if chain.root not in _BINDER:
+                continue
+            found.setdefault(_shown(chain, facts), _read(chain, facts))
+        for call in self.expression.calls:
+            if call.name == "has_role" and facts.principal is not None:
+                found.setdefault("user.roles", facts.principal.roles)
+        return list(found.items())
+
 
 @dataclass(frozen=True, slots=True)
 class ConditionFailed:
@@ -461,6 +473,31 @@ def _looked_up(chain: Chain, facts: Facts) -> str | None:
             return None
         value = value.get(step)
     return value if isinstance(value, str) else None
+
+
+def _read(chain: Chain, facts: Facts) -> Any:
+    """What the chain gives; ConditionFailed where there is nothing."""
+    value: Any = _BINDER[chain.root]([chain])(facts)
+    for step in chain.steps:
+        key = _looked_up(step, facts) if isinstance(step, Chain) else step
+        if isinstance(value, list | tuple) or not isinstance(key, str):
+            # `"x" in user.roles` was read as a step; the list is what is meant.
+            return value
+        if not isinstance(value, Mapping) or key not in value:
+            return ConditionFailed("nothing")
+        value = value[key]
+    return value
+
+
+def _shown(chain: Chain, facts: Facts) -> str:
+    text = chain.root
+    for step in chain.steps:
+        key = _looked_up(step, facts) if isinstance(step, Chain) else step
+        if chain.root == "user" and text == "user.roles":
+            break
+        plain = isinstance(key, str) and key.replace("_", "a").isalnum()
+        text += f".{key}" if plain else f"[{key!r}]" if key is not None else "[…]"
+    return text
 
 
 _BINDER: dict[str, Callable[[list[Chain]], Binder]] = {

@@ -88,6 +88,8 @@ class Decision:
     """Fields that the deciding rule adds for the upstream."""
     limit: LimitState | None = None
     """Where the caller stands; None where no limit was asked."""
+    judged: bool = False
+    """Whether the policy was asked; a refusal before it names the policy all the same."""
     shadowed: tuple[Shadowed, ...] = ()
     """What rules in shadow would have decided otherwise."""
     max_age_s: int | None = None
@@ -195,7 +197,7 @@ class Gate:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
             return Decision(True, reason, None, route, params, principal, place=route.place)
-        facts = _facts(call, match, principal, policy, self._now)
+        facts = facts_of(call, match, principal, policy, self._now)
         if isinstance(facts, Reason):
             return _refused(facts, match, principal)
         verdict = policy.verdict(route.action, facts)
@@ -211,6 +213,7 @@ class Gate:
             rule.id if rule is not None else None,
             route.place if verdict.place is NOWHERE else verdict.place,
             conceal=verdict.conceal,
+            judged=True,
             shadowed=verdict.shadowed,
         )
         if rule is not None and verdict.allowed and (rule.headers or rule.limits):
@@ -222,7 +225,7 @@ class Gate:
         return decision
 
 
-def _facts(
+def facts_of(
     call: Call,
     match: Match,
     principal: Principal | None,

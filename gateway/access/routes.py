@@ -48,6 +48,16 @@ class PatternSegment:
     text: str
     """The literal, decoded; or the parameter's name."""
 
+    def takes(self, segment: str) -> bool:
+        """Whether it matches one segment (`REST`: as the first of the rest)."""
+        if self.kind is Kind.LITERAL:
+            return segment == self.text
+        if self.kind is Kind.INT:
+            return _INT.match(segment) is not None
+        if self.kind is Kind.UUID:
+            return _UUID.match(segment) is not None
+        return bool(segment)
+
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:

@@ -38,10 +38,13 @@ class Sources:
 
     @property
     def version(self) -> str:
-        """12 hex digits that name exactly these texts."""
+        """12 hex digits that name exactly these texts, wherever the folder lies."""
         digest = hashlib.sha256()
-        for name, text in (self.routes, *sorted(self.policies)):
-            for part in (name, text):
+        root = self.policies_root.rstrip("/") + "/"
+        named = [("", self.routes[1])]
+        named += [(name.removeprefix(root), text) for name, text in sorted(self.policies)]
+        for pair in named:
+            for part in pair:
                 data = part.encode()
                 digest.update(len(data).to_bytes(8, "big") + data)
         return digest.hexdigest()[:12]

@@ -1,0 +1,196 @@
+"""A decision told to people: what was matched, who called, what each rule said.
+
+Nothing is decided here.  The rules are asked once more, one by one, with the very facts of
+the decision; that this walk and the verdict never disagree is a property that is tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.access.conditions import ConditionFailed, Facts
+from gateway.access.decision import Decision, facts_of
+from gateway.access.policies import Effect, Rule
+from gateway.access.routes import Kind, Match, Route, is_own
+from gateway.access.snapshot import Snapshot
+from gateway.model import Call, Place, Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule, as it was judged."""
+
+    rule: str
+    effect: str
+    place: Place
+    outcome: str
+    """`allows`, `denies`, `does not apply`, `fails`, `is about other actions`, …"""
+    values: tuple[tuple[str, str], ...] = ()
+    condition: str | None = None
+    decided: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A route that was not chosen, and why."""
+
+    route: str
+    place: Place
+    why: str
+
+
+@dataclass(slots=True)
+class Explanation:
+    sentence: str
+    """The whole answer in one line."""
+    caller: str
+    steps: list[Step] = field(default_factory=list)
+    others: list[Other] = field(default_factory=list)
+
+
+def explain(
+    decision: Decision, call: Call, snapshot: Snapshot, now: Callable[[], float]
+) -> Explanation:
+    """Why `decision` was given for `call`."""
+    explanation = Explanation(_sentence(decision), describe(decision.principal, call))
+    if is_own(call.segments):
+        explanation.sentence = "no route: the gateway answers this path itself"
+        return explanation
+    explanation.others = _others(decision.route, call, snapshot)
+    route = decision.route
+    if route is None or route.policy is None or not decision.judged:
+        return explanation
+    match = Match(route, dict(decision.params))
+    facts = facts_of(call, match, decision.principal, route.policy, now)
+    if isinstance(facts, Facts):
+        for rule in route.policy.rules:
+            explanation.steps.append(_step(rule, route.action, facts, decision))
+    return explanation
+
+
+def shown(value: Any) -> str:
+    """A value as a reader of the policy would write it."""
+    if isinstance(value, ConditionFailed):
+        return value.text
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(shown(item) for item in value) + "]"
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "…"
+
+
+def _sentence(decision: Decision) -> str:
+    where = f" at {decision.place}" if decision.place and decision.place.line else ""
+    if decision.allowed:
+        if decision.rule is not None:
+            return f"allowed by rule {decision.rule}{where}"
+        return f"allowed: {decision.reason}{where}"
+    if decision.rule is not None:
+        return f"denied with {decision.reason} by rule {decision.rule}{where}"
+    return f"denied: {decision.reason}{where}"
+
+
+def describe(principal: Principal | None, call: Call) -> str:
+    """Who calls, from where."""
+    if principal is None:
+        return f"nobody signed in, from {call.client_ip}"
+    who = principal.subject
+    if principal.email:
+        verified = "verified" if principal.email_verified else "not verified"
+        who += f" <{principal.email}> ({verified})"
+    roles = ", ".join(principal.roles) or "none"
+    return f"{who}, roles: {roles}, from {call.client_ip}"
+
+
+def _step(rule: Rule, action: str, facts: Facts, decision: Decision) -> Step:
+    decided = rule.id == decision.rule
+    condition = rule.condition.source if rule.condition is not None else None
+    effect = rule.effect.value + (" (shadow)" if rule.shadow else "")
+    if not rule.covers(action):
+        about = ", ".join(rule.actions)
+        return Step(rule.id, effect, rule.place, f"is about {about}", (), condition)
+    values: list[tuple[str, str]] = []
+    if rule.role_permissions:
+        values.append(_permission(action, facts))
+    if rule.condition is not None:
+        values += [(name, shown(value)) for name, value in rule.condition.values(facts)]
+    outcome = rule.holds(action, facts)
+    note = ""
+    if isinstance(outcome, str):
+        said, note = ("denies, as it fails" if rule.effect is Effect.DENY else "fails"), outcome
+    elif outcome:
+        said = "denies" if rule.effect is Effect.DENY else "allows"
+        if rule.step_up is not None and not rule.step_up.met(facts.principal, facts.now()):
+            said = "asks for a fresher or stronger sign-in"
+        elif rule.step_up is not None and rule.effect is Effect.DENY:
+            said = "does not apply: the sign-in is fresh enough"
+    else:
+        said = "does not apply"
+    return Step(rule.id, effect, rule.place, said, tuple(values), condition, decided, note)
+
+
+def _permission(action: str, facts: Facts) -> tuple[str, str]:
+    roles = facts.principal.roles if facts.principal is not None else ()
+    granted = facts.roles.granting(roles, action)
+    if granted is None:
+        return (f"permission for {action or 'no action'}", "none")
+    return (f"permission for {action}", f"{granted[1]} (role {granted[0]})")
+
+
+def _others(chosen: Route | None, call: Call, snapshot: Snapshot) -> list[Other]:
+    """Routes that a reader may have expected, nearest first, five at most."""
+    ranked: list[tuple[int, int, Other]] = []
+    for index, route in enumerate(snapshot.routes):
+        if route is chosen:
+            continue
+        matched, why = _why_not(route, chosen, call)
+        if matched:
+            ranked.append((-matched, index, Other(route.id, route.place, why)))
+    return [other for _, _, other in sorted(ranked, key=lambda item: item[:2])[:5]]
+
+
+def _why_not(route: Route, chosen: Route | None, call: Call) -> tuple[int, str]:
+    """How much of the call the route matches (0: not worth telling), and what is in the way."""
+    matched, stop = _matched(route, call.segments)
+    if stop is not None:
+        return (matched, stop) if matched else (0, stop)
+    whole = 100 + matched
+    if route.host is not None and route.host != call.host:
+        return whole, f"is for the host {route.host}, not {call.host}"
+    admits_head = call.method == "HEAD" and "GET" in route.methods
+    if route.methods and call.method not in route.methods and not admits_head:
+        return whole, f"takes {', '.join(route.methods)}, not {call.method}"
+    if chosen is None:
+        return whole, "matches, but a more specific path does not take the method"
+    if route.host is None and chosen.host is not None:
+        return whole, "matches too, but a route with the call's host goes first"
+    return whole, f"matches too, but {chosen.pattern} is more specific"
+
+
+def _matched(route: Route, segments: tuple[str, ...]) -> tuple[int, str | None]:
+    """How many segments match, and a sentence about the first that does not."""
+    for index, part in enumerate(route.segments):
+        if part.kind is Kind.REST:
+            if index < len(segments) and segments[index]:
+                return index + 1, None
+            return index, f"needs more of a path after segment {index}"
+        if index >= len(segments):
+            return index, f"its path is longer: {route.pattern}"
+        given = segments[index]
+        if part.kind is Kind.LITERAL:
+            if given != part.text:
+                return index, f'segment {index + 1} is "{part.text}" there, not "{given}"'
+        elif not part.takes(given):
+            kind = "" if part.kind is Kind.PLAIN else f" ({part.kind})"
+            return index, f'"{given}" is no {{{part.text}}}{kind}'
+    if len(segments) > len(route.segments):
+        return len(route.segments), f"its path is shorter: {route.pattern}"
+    return len(segments), None

@@ -1,0 +1,190 @@
+"""Questions put to the one `Gate.decide`, without a server, a store or a loop.
+
+Who calls is given instead of being found out, and limits always admit; everything else is
+the code that serves traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.access.decision import Decision, Gate
+from gateway.access.paths import split_target
+from gateway.access.snapshot import Snapshot
+from gateway.access.upstreams import Limit
+from gateway.model import (
+    Call,
+    Clock,
+    Credential,
+    CredentialKind,
+    LimitState,
+    Principal,
+    Reason,
+    SystemClock,
+)
+
+_ADMITTED = LimitState(0.0, "", (), ())
+_YEAR_S = 366 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class FixedClock:
+    """A clock that stands: what is judged does not depend on when the test runs."""
+
+    at: float
+
+    def now(self) -> float:
+        return self.at
+
+    def steady(self) -> float:
+        return self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Identifies every call as the one caller (or the one refusal) it was given."""
+
+    who: Principal | Reason
+
+    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+        credential = call.credential
+        if isinstance(credential, Credential) and credential.kind not in accept:
+            return Reason.NO_CREDENTIAL
+        return self.who
+
+
+class Unlimited:
+    """Admits every call: counters are no matter of a policy."""
+
+    async def take(
+        self, limits: Sequence[Limit], call: Call, principal: Principal | None
+    ) -> LimitState:
+        return _ADMITTED
+
+
+@dataclass(slots=True)
+class Question:
+    """One call, as a person writes it."""
+
+    method: str
+    url: str
+    """A path with its query, or a whole URL."""
+    who: Principal | Reason = Reason.NO_CREDENTIAL
+    headers: Sequence[tuple[str, str]] = ()
+    client_ip: str = "127.0.0.1"
+    body: Any = None
+    clock: Clock = field(default_factory=SystemClock)
+    kind: CredentialKind = CredentialKind.BEARER
+
+
+@dataclass(slots=True)
+class Answer:
+    decision: Decision
+    call: Call | None
+    """None where the request could not even be read as a call."""
+
+
+def person(
+    subject: str,
+    roles: Sequence[str] = (),
+    *,
+    now: float,
+    email: str | None = None,
+    email_verified: bool = False,
+    session_id: str | None = "session",
+    client_id: str | None = None,
+    auth_time: float | None = None,
+    amr: Sequence[str] = ("pwd",),
+    scopes: Sequence[str] | None = None,
+    claims: Mapping[str, Any] | None = None,
+) -> Principal:
+    """A caller made up for a question; signed in at `now` unless `auth_time` says otherwise."""
+    issued = int(now)
+    return Principal(
+        subject=subject,
+        roles=tuple(roles),
+        session_id=session_id,
+        token_id="made-up",  # noqa: S106
+        client_id=client_id,
+        kid="made-up",
+        issued_at=issued,
+        expires_at=issued + _YEAR_S,
+        email=email,
+        email_verified=email_verified,
+        auth_time=int(now if auth_time is None else auth_time),
+        amr=tuple(amr),
+        scopes=None if scopes is None else tuple(scopes),
+        claims=dict(claims or {}),
+    )
+
+
+def ask(question: Question, snapshot: Snapshot) -> Answer:
+    """The decision that the gateway would give."""
+    call = call_of(question)
+    if isinstance(call, Reason):
+        return Answer(Decision(False, call, call), None)
+    gate = Gate(Known(question.who), Unlimited(), clock=question.clock)
+    return Answer(settled(gate, call, snapshot), call)
+
+
+def settled(gate: Gate, call: Call, snapshot: Snapshot) -> Decision:
+    """Runs `Gate.decide` to its end; what it asks here answers without waiting."""
+    running = gate.decide(call, snapshot)
+    try:
+        running.send(None)
+    except StopIteration as done:
+        decision: Decision = done.value
+        return decision
+    running.close()
+    raise AssertionError("a question waited for something")
+
+
+def call_of(question: Question) -> Call | Reason:
+    """The Call that the edge would have read; the Reason when it would have refused."""
+    target, host, scheme = question.url, "localhost", "http"
+    if "://" in target.partition("?")[0]:
+        parts = urlsplit(target)
+        scheme, host = parts.scheme.lower(), parts.netloc
+        target = target.split("://", 1)[1][len(parts.netloc) :] or "/"
+    for name, value in question.headers:
+        if name.lower() == "host":
+            host = value
+    read = split_target(target.encode("utf-8").decode("latin-1"))
+    if isinstance(read, Reason):
+        return read
+    fields = [
+        (name.encode("latin-1", "replace"), value.encode()) for name, value in question.headers
+    ]
+    if not any(name.lower() == b"host" for name, _ in fields):
+        fields.insert(0, (b"Host", host.encode("latin-1", "replace")))
+    who = question.who
+    credential = None
+    if isinstance(who, Principal):
+        credential = Credential(question.kind, "")
+    elif who is not Reason.NO_CREDENTIAL:
+        credential = Credential(CredentialKind.BEARER, "")
+    return Call(
+        method=question.method.upper(),
+        host=_bare_host(host),
+        path=read.path,
+        segments=read.segments,
+        query=read.query,
+        headers=tuple(fields),
+        client_ip=question.client_ip,
+        scheme=scheme,
+        credential=credential,
+        encoded_slash=read.encoded_slash,
+        body=question.body,
+    )
+
+
+def _bare_host(authority: str) -> str:
+    host = authority.lower()
+    if not host.endswith("]"):
+        name, colon, port = host.rpartition(":")
+        if colon and (port.isdigit() or not port):
+            host = name
+    return host.removesuffix(".")

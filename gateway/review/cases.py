@@ -1,0 +1,274 @@
+"""`policies/tests/*.yaml` read: who asks for what, and what is expected."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from gateway.access.conditions import suggestion
+from gateway.access.reading import Node, Problem, Reader, check_version
+from gateway.access.snapshot import Snapshot
+from gateway.model import CredentialKind, Place, Principal, Reason, SystemClock
+from gateway.review.asking import FixedClock, Question, person
+
+FILE_KEYS = ("version", "description", "now", "people", "cases")
+CASE_KEYS = ("name", "as", "request", "expect", "now")
+PERSON_KEYS = (
+    "id", "email", "verified", "roles", "session_id", "client_id", "auth_age", "amr", "scopes",
+    "claims", "with",
+)  # fmt: skip
+REQUEST_KEYS = ("method", "url", "path", "host", "headers", "ip", "body")
+EXPECT_KEYS = ("decision", "status", "reason", "route", "policy", "rule", "concealed")
+ANONYMOUS = "anonymous"
+
+_REQUEST = re.compile(r"([A-Z]+)\s+(\S+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a case demands; None demands nothing."""
+
+    decision: str | None = None
+    status: int | None = None
+    reason: str | None = None
+    route: str | None = None
+    policy: str | None = None
+    rule: str | None = None
+    concealed: bool | None = None
+
+    def demands(self) -> dict[str, Any]:
+        return {
+            name: value
+            for name in EXPECT_KEYS
+            if (value := getattr(self, name)) is not None
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    name: str
+    place: Place
+    question: Question
+    expected: Expected
+
+
+@dataclass(slots=True)
+class _Person:
+    subject: str = "someone"
+    roles: list[str] = field(default_factory=list)
+    email: str | None = None
+    verified: bool = False
+    session_id: str = "session"
+    client_id: str | None = None
+    auth_age_s: float = 0.0
+    amr: list[str] = field(default_factory=lambda: ["pwd"])
+    scopes: list[str] | None = None
+    claims: dict[str, Any] = field(default_factory=dict)
+    kind: CredentialKind = CredentialKind.BEARER
+
+    def at(self, now: float) -> Principal:
+        return person(
+            self.subject,
+            self.roles,
+            now=now,
+            email=self.email,
+            email_verified=self.verified,
+            session_id=self.session_id,
+            client_id=self.client_id,
+            auth_time=now - self.auth_age_s,
+            amr=self.amr,
+            scopes=self.scopes,
+            claims=self.claims,
+        )
+
+
+def read_cases(file: str, text: str, snapshot: Snapshot) -> list[Case] | list[Problem]:
+    """The cases of one file, or every problem in it."""
+    problems: list[Problem] = []
+    found = _CaseReader(Reader(file, problems), snapshot).read(text)
+    return problems or found
+
+
+class _CaseReader:
+    def __init__(self, reader: Reader, snapshot: Snapshot) -> None:
+        self._reader = reader
+        self._snapshot = snapshot
+        self._people: dict[str, _Person] = {}
+        self._now: float | None = None
+
+    def read(self, text: str) -> list[Case]:
+        reader = self._reader
+        root = reader.document(text)
+        if root is None:
+            return []
+        fields = reader.block(root, "a file of tests", FILE_KEYS)
+        check_version(reader, root, fields)
+        self._now = self._time(fields.get("now"))
+        for name, node in reader.entries(fields.get("people"), "`people`").items():
+            self._people[name] = self._person(node)
+        if "cases" not in fields:
+            reader.wrong(root, "`cases:` is missing")
+        cases = [self._case(node) for node in reader.items(fields.get("cases"), "`cases`")]
+        return [case for case in cases if case is not None]
+
+    def _case(self, node: Node) -> Case | None:
+        reader = self._reader
+        fields = reader.block(node, "a case", CASE_KEYS)
+        for key in ("request", "expect"):
+            if fields and key not in fields:
+                reader.wrong(node, f"the case has no `{key}`")
+        if "request" not in fields or "expect" not in fields:
+            return None
+        now = self._time(fields.get("now"))
+        now = self._now if now is None else now
+        question = self._question(fields["request"])
+        if now is not None:
+            question.clock = FixedClock(now)
+        who = self._who(fields.get("as"))
+        if who is not None:
+            question.who = who.at(now if now is not None else SystemClock().now())
+            question.kind = who.kind
+        name = reader.text(fields.get("name"), "`name`")
+        if name is None:
+            told = getattr(fields.get("as"), "value", "someone") if "as" in fields else ANONYMOUS
+            told = told if isinstance(told, str) else question.who.subject  # type: ignore[union-attr]
+            name = f"{told}: {question.method} {question.url}"
+        return Case(name, reader.place(node), question, self._expected(fields["expect"]))
+
+    def _who(self, node: Node | None) -> _Person | None:
+        if node is None or getattr(node, "value", None) in (ANONYMOUS, "", "null"):
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            name = self._reader.text(node, "`as`") or ""
+            if name not in self._people:
+                hint = suggestion(name, [*self._people, ANONYMOUS])
+                self._reader.wrong(node, f"`people` has nobody named `{name}`{hint}")
+            return self._people.get(name)
+        return self._person(node)
+
+    def _person(self, node: Node) -> _Person:
+        reader = self._reader
+        fields = reader.block(node, "a person", PERSON_KEYS)
+        found = _Person()
+        found.subject = reader.text(fields.get("id"), "`id`") or found.subject
+        found.email = reader.text(fields.get("email"), "`email`")
+        found.verified = reader.flag(fields.get("verified"), "`verified`", False)
+        found.session_id = reader.text(fields.get("session_id"), "`session_id`") or "session"
+        found.client_id = reader.text(fields.get("client_id"), "`client_id`")
+        found.roles = self._texts(fields, "roles") or []
+        found.amr = self._texts(fields, "amr") or found.amr
+        found.scopes = self._texts(fields, "scopes")
+        found.auth_age_s = reader.duration_s(fields.get("auth_age"), "`auth_age`", least=0) or 0.0
+        kind = reader.choice(fields.get("with"), "`with`", tuple(CredentialKind))
+        found.kind = CredentialKind(kind or CredentialKind.BEARER)
+        if "claims" in fields:
+            reader.entries(fields["claims"], "`claims`")
+            claims = reader.plain(fields["claims"])
+            found.claims = claims if isinstance(claims, dict) else {}
+        return found
+
+    def _texts(self, fields: Mapping[str, Node], key: str) -> list[str] | None:
+        found = self._reader.texts(fields.get(key), f"`{key}`")
+        return None if found is None else [text for text, _ in found]
+
+    def _question(self, node: Node) -> Question:
+        reader = self._reader
+        if isinstance(node, yaml.ScalarNode):
+            match = _REQUEST.match(reader.text(node, "`request`") or "")
+            if match is None:
+                reader.wrong(node, "a request is `METHOD /path`, such as `GET /v1/orders/7`")
+                return Question("GET", "/")
+            return Question(match.group(1), match.group(2))
+        fields = reader.block(node, "`request`", REQUEST_KEYS)
+        method = reader.text(fields.get("method"), "`method`") or "GET"
+        key = "url" if "url" in fields else "path"
+        url = reader.text(fields.get(key), f"`{key}`")
+        if key not in fields:
+            reader.wrong(node, "the request has no `url: /path`")
+        headers: list[tuple[str, str]] = []
+        for name, value in reader.entries(fields.get("headers"), "`headers`").items():
+            listed = reader.texts(value, f"the header `{name}`") or []
+            headers += [(name, text) for text, _ in listed]
+        host = reader.text(fields.get("host"), "`host`")
+        if host is not None:
+            headers.append(("Host", host))
+        question = Question(method, url or "/", headers=headers)
+        question.client_ip = self._address(fields.get("ip")) or question.client_ip
+        if "body" in fields:
+            question.body = reader.plain(fields["body"])
+        return question
+
+    def _expected(self, node: Node) -> Expected:
+        reader = self._reader
+        if isinstance(node, yaml.ScalarNode):
+            text = node.value
+            if text in ("allow", "deny"):
+                return Expected(decision=text)
+            if text.isdigit() and len(text) == 3:
+                return Expected(status=int(text))
+            if re.match(r"[a-z][a-z0-9_]*\Z", text):
+                return Expected(decision="deny", reason=self._reason(node, text))
+            reader.wrong(node, "`expect` is `allow`, `deny`, a status, a reason or a block")
+            return Expected()
+        fields = reader.block(node, "`expect`", EXPECT_KEYS)
+        reason = reader.text(fields.get("reason"), "`reason`")
+        return Expected(
+            decision=reader.choice(fields.get("decision"), "`decision`", ("allow", "deny")),
+            status=reader.whole(fields.get("status"), "`status`", least=100),
+            reason=self._reason(fields["reason"], reason) if reason is not None else None,
+            route=self._named(fields, "route", [route.id for route in self._snapshot.routes]),
+            policy=self._named(fields, "policy", list(self._snapshot.policies)),
+            rule=self._named(
+                fields,
+                "rule",
+                [rule.id for p in self._snapshot.policies.values() for rule in p.rules],
+            ),
+            concealed=reader.flag(fields.get("concealed"), "`concealed`", False)
+            if "concealed" in fields
+            else None,
+        )
+
+    def _reason(self, node: Node, text: str) -> str:
+        """A reason that nothing could ever give is a typo."""
+        policies = self._snapshot.policies.values()
+        known = {rule.reason for policy in policies for rule in policy.rules if rule.reason}
+        if text not in known and text not in set(Reason):
+            self._reader.wrong(
+                node, f"no rule gives the reason `{text}`{suggestion(text, sorted(known))}"
+            )
+        return text
+
+    def _named(self, fields: Mapping[str, Node], key: str, known: list[str]) -> str | None:
+        text = self._reader.text(fields.get(key), f"`{key}`")
+        if text is not None and text not in known:
+            self._reader.wrong(fields[key], f"unknown {key} `{text}`{suggestion(text, known)}")
+        return text
+
+    def _address(self, node: Node | None) -> str | None:
+        text = self._reader.text(node, "`ip`")
+        if text is None or node is None:
+            return None
+        try:
+            return str(ipaddress.ip_address(text))
+        except ValueError as error:
+            self._reader.wrong(node, f"`{text}` is no address: {error}")
+            return None
+
+    def _time(self, node: Node | None) -> float | None:
+        text = self._reader.text(node, "`now`")
+        if text is None or node is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self._reader.wrong(node, "`now` is a time such as `2026-01-05T09:00:00Z`")
+            return None
+        return moment.timestamp()

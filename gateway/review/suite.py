@@ -1,0 +1,72 @@
+"""Policy tests run through the very function that serves traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.access.decision import Decision
+from gateway.access.explanation import Explanation, explain
+from gateway.access.snapshot import Snapshot
+from gateway.model import Reason
+from gateway.review.asking import Answer, ask
+from gateway.review.cases import Case
+from gateway.review.telling import status_of
+
+Statuses = Callable[[str, Reason | None], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    what: str
+    expected: Any
+    got: Any
+
+
+@dataclass(slots=True)
+class Result:
+    case: Case
+    answer: Answer
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.differences
+
+
+def run_case(case: Case, snapshot: Snapshot, statuses: Statuses) -> Result:
+    """What the gateway answers, and where that is not what the case expects."""
+    answer = ask(case.question, snapshot)
+    got = _got(answer.decision, statuses)
+    demanded = case.expected.demands()
+    differences = [
+        Difference(name, wanted, got[name])
+        for name, wanted in demanded.items()
+        if got[name] != wanted
+    ]
+    return Result(case, answer, differences)
+
+
+def run_cases(cases: Iterable[Case], snapshot: Snapshot, statuses: Statuses) -> list[Result]:
+    return [run_case(case, snapshot, statuses) for case in cases]
+
+
+def explained(result: Result, snapshot: Snapshot) -> Explanation | None:
+    """Why the answer is what it is; None where the request could not be read as a call."""
+    answer, clock = result.answer, result.case.question.clock
+    if answer.call is None:
+        return None
+    return explain(answer.decision, answer.call, snapshot, clock.now)
+
+
+def _got(decision: Decision, statuses: Statuses) -> dict[str, Any]:
+    return {
+        "decision": "allow" if decision.allowed else "deny",
+        "status": status_of(decision, statuses),
+        "reason": str(decision.reason),
+        "route": decision.route.id if decision.route is not None else None,
+        "policy": decision.policy,
+        "rule": decision.rule,
+        "concealed": decision.conceal,
+    }

@@ -1,0 +1,140 @@
+"""An answer as data (`--json`) and as one screen of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.access.decision import Decision
+from gateway.access.explanation import Explanation, Step
+from gateway.model import Place, Reason
+
+
+def status_of(decision: Decision, refusal_status: Callable[[str, Reason | None], int]) -> int:
+    """The status the client sees; 200 stands for "whatever the upstream answers"."""
+    if decision.allowed:
+        return 200
+    if decision.conceal:
+        return 404
+    return refusal_status(decision.reason, decision.refusal)
+
+
+def as_data(decision: Decision, status: int, explanation: Explanation | None) -> dict[str, Any]:
+    """What `gateway explain --json` prints (contract 2), and more."""
+    place = decision.place if decision.place is not None and decision.place.line else None
+    found: dict[str, Any] = {
+        "decision": "allow" if decision.allowed else "deny",
+        "status": status,
+        "reason": str(decision.reason),
+        "route": decision.route.id if decision.route is not None else None,
+        "policy": decision.policy,
+        "rule": decision.rule,
+        "file": place.file if place is not None else None,
+        "line": place.line if place is not None else None,
+        "concealed": decision.conceal,
+        "params": dict(decision.params),
+    }
+    if decision.allowed:
+        found["upstream"] = _upstream(decision)
+        found["target"] = decision.target
+    if decision.allow:
+        found["allow"] = list(decision.allow)
+    if decision.shadowed:
+        found["shadowed"] = [
+            {
+                "policy": one.policy,
+                "rule": one.rule,
+                "decision": "allow" if one.allowed else "deny",
+                "reason": str(one.reason),
+                "file": one.place.file,
+                "line": one.place.line,
+            }
+            for one in decision.shadowed
+        ]
+    if explanation is not None:
+        found["caller"] = explanation.caller
+        found["rules"] = [_step_data(step) for step in explanation.steps]
+        found["other_routes"] = [
+            {"route": o.route, "file": o.place.file, "line": o.place.line, "why": o.why}
+            for o in explanation.others
+        ]
+    return found
+
+
+def as_text(decision: Decision, status: int, explanation: Explanation) -> list[tuple[str, str]]:
+    """Lines with their rich style."""
+    lines: list[tuple[str, str]] = []
+    verdict = "ALLOWED" if decision.allowed else "DENIED"
+    seen = "" if decision.allowed else f"  {status}"
+    style = "bold green" if decision.allowed else "bold red"
+    lines.append((f"{verdict}{seen}  {explanation.sentence}", style))
+    if decision.conceal:
+        lines.append(("the client sees 404, as for an unknown route", "yellow"))
+    lines.append(("", ""))
+    route = decision.route
+    if route is not None:
+        methods = ",".join(route.methods) or "any method"
+        lines.append((f"route   {route.id}  {methods} {route.pattern}  {route.place}", ""))
+        if decision.params:
+            given = ", ".join(f"{name} = {value}" for name, value in decision.params.items())
+            lines.append((f"        {given}", "dim"))
+        if route.policy is not None:
+            action = f", action {route.action}" if route.action else ""
+            lines.append((f"policy  {route.policy.name}{action}", ""))
+        else:
+            lines.append((f"policy  none: auth is {route.auth}", ""))
+    else:
+        lines.append(("route   none", ""))
+    if decision.allow:
+        lines.append((f"        the path takes {', '.join(decision.allow)}", ""))
+    lines.append((f"caller  {explanation.caller}", ""))
+    if decision.allowed and decision.target:
+        lines.append((f"sent    {_upstream(decision)} {decision.target}", ""))
+    if explanation.steps:
+        lines.append(("", ""))
+        for step in explanation.steps:
+            lines += _step_lines(step)
+    for one in decision.shadowed:
+        would = "allowed" if one.allowed else f"denied with {one.reason}"
+        lines.append((f"shadow  would be {would} by {one.rule or one.policy}  {one.place}", "cyan"))
+    if explanation.others:
+        lines += [("", ""), ("other routes", "bold")]
+        for other in explanation.others:
+            lines.append((f"  {other.route}  {other.place}  {other.why}", "dim"))
+    return lines
+
+
+def _step_lines(step: Step) -> list[tuple[str, str]]:
+    mark = "→" if step.decided else " "
+    style = "bold" if step.decided else ""
+    lines = [(f"{mark} {step.effect:6} {step.rule}  {step.outcome}  {_at(step.place)}", style)]
+    if step.condition is not None:
+        lines.append((f"           when {step.condition}", "dim"))
+    for name, value in step.values:
+        lines.append((f"                {name} = {value}", "dim"))
+    if step.note:
+        lines.append((f"           {step.note}", "yellow"))
+    return lines
+
+
+def _at(place: Place) -> str:
+    return str(place) if place.line else "(built in)"
+
+
+def _step_data(step: Step) -> dict[str, Any]:
+    return {
+        "rule": step.rule,
+        "effect": step.effect,
+        "file": step.place.file,
+        "line": step.place.line,
+        "outcome": step.outcome,
+        "when": step.condition,
+        "values": dict(step.values),
+        "decided": step.decided,
+        **({"note": step.note} if step.note else {}),
+    }
+
+
+def _upstream(decision: Decision) -> str | None:
+    route = decision.route
+    return route.upstream.name if route is not None and route.upstream is not None else None
