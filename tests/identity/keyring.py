@@ -137,10 +137,20 @@ def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     return _RSA[-1]
 
 
+_FRESH: list[bytes] = []
+"""A database file with the schema and nothing else: made once, as each statement is synced."""
+
+
 @asynccontextmanager
 async def opened(folder: Path, clock: HandClock) -> AsyncIterator[SqliteDatabase]:
-    database = SqliteDatabase(folder / "gateway.db", clock)
-    await upgrade(database)
+    path = folder / "gateway.db"
+    if not _FRESH:
+        first = SqliteDatabase(path, clock)
+        await upgrade(first)
+        await first.close()  # which brings the write-ahead log into the file
+        _FRESH.append(path.read_bytes())
+    path.write_bytes(_FRESH[0])
+    database = SqliteDatabase(path, clock)
     try:
         yield database
     finally:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -164,8 +165,6 @@ def test_an_rsa_key_with_the_modulus_of_another_is_refused() -> None:
 
 
 def _armoured(label: bytes, der: bytes) -> bytes:
-    import base64
-
     return b"-----BEGIN %b-----\n%b-----END %b-----\n" % (label, base64.encodebytes(der), label)
 
 

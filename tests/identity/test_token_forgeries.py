@@ -1,0 +1,508 @@
+"""What a stranger may send as a token: none of it is believed, whatever it is made of."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from gateway.identity.jwk import Alg, SigningKey, VerifyingKey, generate, public_jwk, thumbprint
+from gateway.identity.tokens import unknown_kid
+from gateway.model import Principal, Reason
+from tests.identity.keyring import Gate, HandClock, b64, ed_key, opened, rsa_key, signed, unb64
+from tests.identity.test_jwk import private_pem
+from tests.identity.test_tokens import CLAIMS
+
+SETTINGS = settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+
+
+@pytest.fixture
+async def gate(tmp_path: Path) -> AsyncIterator[Gate]:
+    """Signs with EdDSA, and has an RSA and a P-256 key in its ring."""
+    clock = HandClock()
+    async with opened(tmp_path, clock) as database:
+        gate = await Gate(database, clock).start()
+        await gate.keeper.bring_in(private_pem(rsa_key()), verify_only=True)
+        await gate.keeper.bring_in(private_pem(generate(Alg.ES256)), verify_only=True)
+        yield gate
+
+
+def key_of(gate: Gate, alg: Alg) -> VerifyingKey:
+    if alg is Alg.EDDSA:
+        key = gate.ring.key(gate.ring.signing_key().kid)
+        assert key is not None
+        return key
+    return next(k for kid in gate.ring.kids() if (k := gate.ring.key(kid)) and k.alg is alg)
+
+
+def header_of(key: SigningKey, **more: Any) -> dict[str, Any]:
+    return {"alg": key.alg, "typ": "at+jwt", "kid": key.kid, **more}
+
+
+def unsigned(header: Any, claims: Any = CLAIMS) -> str:
+    return f"{b64(json.dumps(header).encode())}.{b64(json.dumps(claims).encode())}"
+
+
+# The algorithm
+
+
+@pytest.mark.parametrize("spelling", ["none", "None", "NONE", "nOnE", ""])
+@pytest.mark.parametrize("signature", ["", "AAAA", "e30"])
+async def test_a_token_that_is_not_signed_is_refused(
+    gate: Gate, spelling: str, signature: str
+) -> None:
+    header = {**header_of(gate.ring.signing_key()), "alg": spelling}
+    verdict = gate.verifier.verify(f"{unsigned(header)}.{signature}")
+    assert verdict is Reason.TOKEN_SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize("hash_name", ["HS256", "HS384", "HS512"])
+@pytest.mark.parametrize("alg", list(Alg))
+@pytest.mark.parametrize("form", ["pem", "pem-stripped", "der", "jwk", "jwk-compact", "raw", "kid"])
+async def test_our_public_key_is_no_shared_secret(
+    gate: Gate, hash_name: str, alg: Alg, form: str
+) -> None:
+    # CVE-2022-29217, CVE-2017-11424, CVE-2024-37568
+    key = key_of(gate, alg)
+    spki = PublicFormat.SubjectPublicKeyInfo
+    pem = key.public.public_bytes(Encoding.PEM, spki)
+    secret = {
+        "pem": pem,
+        "pem-stripped": pem.strip(),
+        "der": key.public.public_bytes(Encoding.DER, spki),
+        "jwk": json.dumps(key.jwk()).encode(),
+        "jwk-compact": json.dumps(public_jwk(key.public), separators=(",", ":")).encode(),
+        "raw": json.dumps({"keys": [key.jwk()]}).encode(),
+        "kid": key.kid.encode(),
+    }[form]
+    text = unsigned({"alg": hash_name, "typ": "at+jwt", "kid": key.kid})
+    digest = hmac.new(secret, text.encode(), f"sha{hash_name[2:]}").digest()
+    verdict = gate.verifier.verify(f"{text}.{b64(digest)}")
+    assert verdict is Reason.TOKEN_SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize(
+    "claimed", ["RS256", "ES256", "EdDSA", "PS256", "RS512", "ES384", "Ed25519"]
+)
+@pytest.mark.parametrize("alg", list(Alg))
+async def test_a_good_signature_under_another_algorithms_name_is_refused(
+    gate: Gate, claimed: str, alg: Alg
+) -> None:
+    # CVE-2026-48523: the key decides, never the header.
+    if claimed == alg:
+        return
+    private = rsa_key() if alg is Alg.RS256 else generate(alg)
+    if alg is not Alg.RS256:
+        await gate.keeper.bring_in(private_pem(private), verify_only=True)
+    kid = key_kid(private)
+    text = signed(
+        SigningKey(kid, alg, private), {"alg": claimed, "typ": "at+jwt", "kid": kid}, CLAIMS
+    )
+    assert gate.verifier.verify(text) is Reason.TOKEN_SIGNATURE_INVALID
+
+
+def key_kid(private: Any) -> str:
+    return thumbprint(private.public_key())
+
+
+async def test_an_rsa_signature_by_pss_is_refused(gate: Gate) -> None:
+    kid = key_kid(rsa_key())
+    for claimed in ("PS256", "RS256"):
+        text = unsigned({"alg": claimed, "typ": "at+jwt", "kid": kid})
+        signature = jwt.get_algorithm_by_name("PS256").sign(text.encode(), rsa_key())
+        verdict = gate.verifier.verify(f"{text}.{b64(signature)}")
+        assert verdict is Reason.TOKEN_SIGNATURE_INVALID
+
+
+# The key
+
+
+async def test_a_strangers_key_under_our_kid_is_refused(gate: Gate) -> None:
+    key = gate.ring.signing_key()
+    text = signed(SigningKey(key.kid, Alg.EDDSA, ed_key()), header_of(key), CLAIMS)
+    assert gate.verifier.verify(text) is Reason.TOKEN_SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip"])
+@pytest.mark.parametrize("value", [None, True, [], "", "https://evil.example/jwks.json", ["exp"]])
+async def test_what_a_token_brings_with_it_is_never_followed(
+    gate: Gate, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CVE-2018-0114, CVE-2026-32597.  Even under our own signature.
+    def no_network(*_: object) -> None:
+        raise AssertionError("an outbound call")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    key = gate.ring.signing_key()
+    text = signed(key, header_of(key, **{name: value}), CLAIMS)
+    assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
+
+
+async def test_a_token_that_embeds_its_own_key_is_refused(gate: Gate) -> None:
+    mine = ed_key()
+    jwk = public_jwk(mine.public_key())
+    key = SigningKey(key_kid(mine), Alg.EDDSA, mine)
+    assert gate.verifier.verify(signed(key, header_of(key), CLAIMS)) is Reason.KEY_UNKNOWN
+    text = signed(key, header_of(key, jwk=jwk), CLAIMS)
+    assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "kid",
+    [
+        "",
+        "../../../../dev/null",
+        "/etc/passwd",
+        "' OR '1'='1",
+        'x" --',
+        "a\x00b",
+        "a\r\nb",
+        "|whoami",
+        "${env.X}",
+        "{{x}}",
+        "é" * 43,
+        "k" * 3000,
+    ],
+)
+async def test_a_kid_of_somebodys_invention_is_a_miss(gate: Gate, kid: str) -> None:
+    key = gate.ring.signing_key()
+    text = signed(key, {"alg": key.alg, "typ": "at+jwt", "kid": kid}, CLAIMS)
+    assert gate.verifier.verify(text) is Reason.KEY_UNKNOWN
+    assert await gate.ring.find(unknown_kid(text) or "") is None
+
+
+@pytest.mark.parametrize("kid", [None, 7, True, 1.5, [], ["x"], {}, {"kid": "x"}])
+async def test_a_kid_that_is_no_text_is_malformed(gate: Gate, kid: Any) -> None:
+    key = gate.ring.signing_key()
+    text = signed(key, {"alg": key.alg, "typ": "at+jwt", "kid": kid}, CLAIMS)
+    assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
+
+
+async def test_a_kid_of_a_megabyte_is_refused_unread(gate: Gate) -> None:
+    key = gate.ring.signing_key()
+    text = signed(key, {"alg": key.alg, "typ": "at+jwt", "kid": "k" * 1_000_000}, CLAIMS)
+    assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
+
+
+@pytest.mark.parametrize("name", ["alg", "typ", "kid"])
+async def test_a_header_without_one_of_its_three_members_is_malformed(
+    gate: Gate, name: str
+) -> None:
+    key = gate.ring.signing_key()
+    header = {k: v for k, v in header_of(key).items() if k != name}
+    assert gate.verifier.verify(signed(key, header, CLAIMS)) is Reason.TOKEN_MALFORMED
+
+
+# The signature
+
+
+@pytest.mark.parametrize("alg", list(Alg))
+async def test_no_bit_of_the_signature_may_flip(gate: Gate, alg: Alg) -> None:
+    # CVE-2021-29652
+    private = rsa_key() if alg is Alg.RS256 else generate(alg)
+    if alg is not Alg.RS256:
+        await gate.keeper.bring_in(private_pem(private), verify_only=True)
+    key = SigningKey(key_kid(private), alg, private)
+    text = signed(key, header_of(key), CLAIMS)
+    head, _, tail = text.rpartition(".")
+    assert isinstance(gate.verifier.verify(text), Principal)
+    signature = unb64(tail)
+    for bit in range(len(signature) * 8):
+        flipped = bytearray(signature)
+        flipped[bit // 8] ^= 1 << bit % 8
+        verdict = gate.verifier.verify(f"{head}.{b64(bytes(flipped))}")
+        assert verdict is Reason.TOKEN_SIGNATURE_INVALID
+
+
+async def test_no_bit_of_the_signed_parts_may_flip(gate: Gate) -> None:
+    text = gate.token()
+    head, _, tail = text.rpartition(".")
+    for part, raw in enumerate(map(unb64, head.split("."))):
+        for bit in range(len(raw) * 8):
+            flipped = bytearray(raw)
+            flipped[bit // 8] ^= 1 << bit % 8
+            parts = head.split(".")
+            parts[part] = b64(bytes(flipped))
+            assert isinstance(gate.verifier.verify(f"{'.'.join(parts)}.{tail}"), Reason)
+
+
+@pytest.mark.parametrize("alg", list(Alg))
+async def test_a_signature_of_another_length_or_of_zeros_is_refused(gate: Gate, alg: Alg) -> None:
+    # CVE-2022-21449: an ECDSA signature of zeros holds for everything, if nobody looks.
+    key = key_of(gate, alg)
+    head = unsigned({"alg": alg, "typ": "at+jwt", "kid": key.kid})
+    n = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551.to_bytes(32, "big")
+    for signature in (
+        b"",
+        b"\0",
+        b"\0" * 64,
+        b"\0" * 256,
+        b"\xff" * 64,
+        b"\xff" * 256,
+        n + n,
+        n * 8,
+    ):
+        verdict = gate.verifier.verify(f"{head}.{b64(signature)}")
+        assert verdict is Reason.TOKEN_SIGNATURE_INVALID
+
+
+async def test_an_ecdsa_signature_in_der_is_refused(gate: Gate) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    await gate.keeper.bring_in(private_pem(private), verify_only=True)
+    text = unsigned({"alg": "ES256", "typ": "at+jwt", "kid": key_kid(private)})
+    der = private.sign(text.encode(), ec.ECDSA(hashes.SHA256()))
+    assert gate.verifier.verify(f"{text}.{b64(der)}") is Reason.TOKEN_SIGNATURE_INVALID
+
+
+async def test_the_signature_of_one_token_does_not_fit_another(gate: Gate) -> None:
+    one, other = gate.token(), gate.token()
+    mixed = other.rpartition(".")[0] + "." + one.rpartition(".")[2]
+    assert gate.verifier.verify(mixed) is Reason.TOKEN_SIGNATURE_INVALID
+
+
+# The spelling
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda p: p + "=",
+        lambda p: p + "==",
+        lambda p: " " + p,
+        lambda p: p + " ",
+        lambda p: p + "\n",
+        lambda p: p[:5] + "\n" + p[5:],
+        lambda p: p[:5] + " " + p[5:],
+        lambda p: p[:5] + "\x00" + p[5:],
+        lambda p: p[:5] + "+" + p[6:],
+        lambda p: p[:5] + "/" + p[6:],
+        lambda p: p[:5] + "%" + p[6:],
+        lambda p: p[:5] + "é" + p[6:],
+        lambda p: p[:5] + "Ａ" + p[6:],  # full-width: a digit to some, a letter to others
+        lambda p: p + "A",
+        lambda p: p + "AA",
+        lambda p: p + ".",
+        lambda p: "",
+    ],
+)
+async def test_a_part_in_another_spelling_is_refused(gate: Gate, part: int, spoil: Any) -> None:
+    parts = gate.token().split(".")
+    parts[part] = spoil(parts[part])
+    assert isinstance(gate.verifier.verify(".".join(parts)), Reason)
+
+
+@pytest.mark.parametrize("alg", list(Alg))
+async def test_a_signature_has_one_spelling(gate: Gate, alg: Alg) -> None:
+    """The bits that do not count must be zero, else one token has many texts."""
+    private = rsa_key() if alg is Alg.RS256 else generate(alg)
+    if alg is not Alg.RS256:
+        await gate.keeper.bring_in(private_pem(private), verify_only=True)
+    key = SigningKey(key_kid(private), alg, private)
+    text = signed(key, header_of(key), CLAIMS)
+    same = [
+        other
+        for last in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+        if (other := text[:-1] + last) != text
+        and unb64(other.split(".")[2]) == unb64(text.split(".")[2])
+    ]
+    assert same
+    assert all(gate.verifier.verify(other) is Reason.TOKEN_MALFORMED for other in same)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b.c",
+        "a.b",
+        "e30.e30.",
+        "e30.e30.e30",
+        "e30.e30.e30.e30",
+        "null",
+        "Bearer e30.e30.e30",
+        "{}",
+        '{"payload":"e30","signature":"e30"}',
+        "\x00",
+        "é.é.é",
+        "A" * 8192,
+        "A" * 10_000_000,
+        "." * 8192,
+        "e30." * 2048,
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+async def test_what_is_no_token_at_all_is_malformed(gate: Gate, text: str) -> None:
+    assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
+
+
+async def test_an_encrypted_token_is_malformed(gate: Gate) -> None:
+    assert gate.verifier.verify("e30.e30.e30.e30.e30") is Reason.TOKEN_MALFORMED
+
+
+# The JSON
+
+
+def payload_with(raw: bytes) -> bytes:
+    return json.dumps(CLAIMS).encode()[:-1] + b"," + raw + b"}"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        payload_with(b'"sub":"u-admin"'),
+        payload_with(b'"s\\u0075b":"u-admin"'),
+        payload_with(b'"x":{"a":1,"a":2}'),
+        payload_with(b'"x":NaN'),
+        payload_with(b'"x":Infinity'),
+        payload_with(b'"x":-Infinity'),
+        payload_with(b'"x":1e999'),
+        payload_with(b'"x":' + b"9" * 5000),
+        payload_with(b'"x":' + b"[" * 40 + b"]" * 40),
+        payload_with(b'"x":' + b'{"a":' * 40 + b"1" + b"}" * 40),
+        payload_with(b'"x":' + b"[" * 2000 + b"]" * 2000),
+        payload_with(b'"x":"\\ud800"'),
+        payload_with(b'"\\udfff":1'),
+        payload_with(b'"x":"\xff"'),
+        payload_with(b'"x":"\xc0\xaf"'),
+        payload_with(b'"x":"\xed\xa0\x80"'),
+        payload_with(b'"x":"\n"'),
+        payload_with(b'"x":01'),
+        payload_with(b'"x":1,'),
+        payload_with(b"'x':1"),
+        payload_with(b'"x":1/*c*/'),
+        payload_with(b'"x":1') + b"{}",
+        payload_with(b'"x":1') + b"\x00",
+        b"\xef\xbb\xbf" + json.dumps(CLAIMS).encode(),
+        json.dumps(CLAIMS).encode("utf-16"),
+        json.dumps(CLAIMS).encode("utf-32"),
+        json.dumps([CLAIMS]).encode(),
+        json.dumps(json.dumps(CLAIMS)).encode(),
+        b"null",
+        b"true",
+        b"7",
+        b'""',
+        b"[]",
+        b"{}",
+        b" ",
+    ],
+    ids=lambda payload: repr(payload[-24:]),
+)
+async def test_json_that_two_readers_could_read_otherwise_is_malformed(
+    gate: Gate, payload: bytes
+) -> None:
+    key = gate.ring.signing_key()
+    assert gate.verifier.verify(signed(key, header_of(key), payload)) is Reason.TOKEN_MALFORMED
+
+
+async def test_claims_of_somebody_elses_are_carried(gate: Gate) -> None:
+    key = gate.ring.signing_key()
+    payload = payload_with(b'"tenant":{"id":[1,2.5,null,"\\u00e9\\ud83d\\ude00"]}')
+    principal = gate.verifier.verify(signed(key, header_of(key), payload))
+    assert isinstance(principal, Principal)
+    assert principal.claims["tenant"] == {"id": [1, 2.5, None, "é😀"]}
+
+
+@pytest.mark.parametrize(
+    "spelled", [b"1800000900.0", b"18e8", b"1.8000009e9", b'"1800000900"', b"true"]
+)
+async def test_a_time_in_another_spelling_is_malformed(gate: Gate, spelled: bytes) -> None:
+    key = gate.ring.signing_key()
+    payload = json.dumps(CLAIMS).encode().replace(b'"exp": 1800000900', b'"exp": ' + spelled)
+    assert spelled in payload
+    assert gate.verifier.verify(signed(key, header_of(key), payload)) is Reason.TOKEN_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"alg":"EdDSA","typ":"at+jwt","kid":"%b","alg":"none"}',
+        b'{"alg":"none","alg":"EdDSA","typ":"at+jwt","kid":"%b"}',
+        b'{"alg":"EdDSA","typ":"at+jwt","kid":"%b","kid":"x"}',
+        b'\xef\xbb\xbf{"alg":"EdDSA","typ":"at+jwt","kid":"%b"}',
+        b'[{"alg":"EdDSA","typ":"at+jwt","kid":"%b"}]',
+        b'{"alg":"EdDSA","typ":"at+jwt","kid":"%b"}x',
+        b'{"alg":"EdDSA","typ":"at+jwt","kid":"%b","x":NaN}',
+    ],
+)
+async def test_a_header_that_two_readers_could_read_otherwise_is_malformed(
+    gate: Gate, header: bytes
+) -> None:
+    key = gate.ring.signing_key()
+    text = signed(key, header.replace(b"%b", key.kid.encode()), CLAIMS)
+    assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
+
+
+# Anything
+
+
+@SETTINGS
+@given(text=st.text(max_size=200))
+async def test_no_text_is_believed_and_none_raises(gate: Gate, text: str) -> None:
+    assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
+
+
+@SETTINGS
+@given(header=st.binary(max_size=120), payload=st.binary(max_size=120), tail=st.binary(max_size=64))
+async def test_no_bytes_in_the_form_of_a_token_are_believed(
+    gate: Gate, header: bytes, payload: bytes, tail: bytes
+) -> None:
+    text = f"{b64(header)}.{b64(payload)}.{b64(tail)}"
+    assert isinstance(gate.verifier.verify(text), Reason)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@SETTINGS
+@given(name=st.sampled_from(sorted(CLAIMS)), value=JSON)
+async def test_any_value_of_any_claim_under_our_own_signature_is_judged(
+    gate: Gate, name: str, value: Any
+) -> None:
+    """Whoever holds an imported key may sign what they like: the verdict is never an error,
+    and whom it names has a name of the form that headers and policies can carry."""
+    key = gate.ring.signing_key()
+    verdict = gate.verifier.verify(signed(key, header_of(key), {**CLAIMS, name: value}))
+    if isinstance(verdict, Principal):
+        assert type(verdict.expires_at) is int
+        assert all(c.isascii() and c.isprintable() and c not in ", " for c in verdict.subject)
+        assert all(role.isascii() and "," not in role for role in verdict.roles)
+
+
+@SETTINGS
+@given(where=st.integers(0, 10_000), new=st.characters(max_codepoint=0x2FF))
+async def test_a_token_with_one_character_changed_is_refused(
+    gate: Gate, where: int, new: str
+) -> None:
+    text = gate.token()
+    at = where % len(text)
+    assume(new != text[at])
+    assert isinstance(gate.verifier.verify(text[:at] + new + text[at + 1 :]), Reason)
+
+
+def test_the_floor_of_the_jwt_library_is_held() -> None:
+    # CVE-2026-102275 and those before it
+    assert tuple(map(int, jwt.__version__.split(".")[:2])) >= (2, 15)
