@@ -167,7 +167,7 @@ class App:
             page=settings.admin_listen.loopback,
         )
         listener = AdminListener(options, self.peers, self.identification, self)
-        self._admin = Door(listener.answer, CallReader(), shutdown_timeout=1.0)
+        self._admin = Door(listener, CallReader(), shutdown_timeout=1.0)
         return self._admin
 
     def demo_door(self) -> web.AppRunner:

@@ -18,8 +18,11 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 
-from gateway.edge.responses import OWN_HEADERS, problem
+from gateway.edge.responses import OWN_HEADERS, problem, refusal_of
+from gateway.edge.server import Connection
 from gateway.metrics import CONTENT_TYPE, exposition
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.worker.peers import Told
@@ -70,6 +73,12 @@ class AdminListener:
             "/admin/api/outbox": self._mails,
         }
 
+    async def serve(
+        self, client: Connection, message: RawRequestMessage, payload: StreamReader
+    ) -> bool:
+        """Meets `edge.server.Handler`."""
+        return await client.answer(message, payload, self.answer)
+
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         request_id = secrets.token_hex(16)
@@ -86,12 +95,12 @@ class AdminListener:
             return await self._open[path]()
         if _foreign(request):
             return problem(Reason.CROSS_ORIGIN, request_id=request_id)
-        if path in self._guarded:
-            refused = await self._judge(request)
-            if refused is not None:
-                return problem(refused, request_id=request_id)
-            return await self._guarded[path]()
-        return self._shell()
+        refused = await self._judge(request)
+        if path not in self._guarded:
+            return self._shell(refused, request_id)
+        if refused is not None:
+            return problem(refused, request_id=request_id)
+        return await self._guarded[path]()
 
     def _host_admitted(self, request: web.BaseRequest) -> bool:
         named = request.headers.getall("Host", [])
@@ -165,21 +174,28 @@ class AdminListener:
             return _json({"mails": []})
         return _json({"mails": [dict(mail) for mail in await self._outbox.mails()]})
 
-    def _shell(self) -> web.Response:
-        """The page without any data: its script asks for those with the token."""
+    def _shell(self, refused: Reason | None, request_id: str) -> web.Response:
+        """The page without any data: its script asks for those with the token.
+
+        A browser that types the address has no token to show: it is refused as everybody is,
+        and the body of the refusal is the page, which asks for the token.
+        """
         nonce = secrets.token_urlsafe(16)
-        policy = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
+        headers = dict(OWN_HEADERS)
+        if refused is not None:
+            headers |= problem(refused, request_id=request_id).headers
+        headers |= {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": (
+                f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+                "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            ),
+            "Cross-Origin-Opener-Policy": "same-origin",
+        }
         return web.Response(
+            status=200 if refused is None else refusal_of(refused).status,
             body=self._page.replace("NONCE", nonce).encode(),
-            headers={
-                **OWN_HEADERS,
-                "Content-Type": "text/html; charset=utf-8",
-                "Content-Security-Policy": policy,
-                "Cross-Origin-Opener-Policy": "same-origin",
-            },
+            headers=headers,
         )
 
 

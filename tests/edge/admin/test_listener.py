@@ -75,7 +75,7 @@ async def serve(*, page: bool) -> AsyncIterator[Admin]:
     workers = Workers()
     options = AdminOptions(frozenset({"admin.internal"}), TOKEN, page)
     listener = AdminListener(options, workers, Somebody(), Outbox())
-    door = Door(listener.answer, CallReader())
+    door = Door(listener, CallReader())
     await door.setup()
     site = web.TCPSite(door, "127.0.0.1", 0)
     await site.start()
@@ -187,8 +187,7 @@ async def test_a_foreign_origin_is_refused_even_with_the_token(
 
 
 async def test_the_page_runs_nothing_but_its_own_script(admin: Admin) -> None:
-    status, headers, text = await admin.get("/admin")
-    assert status == 200
+    _, headers, text = await admin.get("/admin")
     policy = headers["Content-Security-Policy"]
     nonce = re.search(r"script-src 'nonce-([^']+)'", policy)
     assert nonce is not None
@@ -196,6 +195,14 @@ async def test_the_page_runs_nothing_but_its_own_script(admin: Admin) -> None:
     assert "frame-ancestors 'none'" in policy
     assert re.findall(r"<script([^>]*)>", text) == [f' nonce="{nonce[1]}"']
     assert nonce[1] not in (await admin.get("/admin"))[2]
+
+
+async def test_the_page_itself_asks_for_the_token(admin: Admin) -> None:
+    status, headers, text = await admin.get("/admin")
+    assert (status, headers["Content-Type"]) == (401, "text/html; charset=utf-8")
+    assert headers["WWW-Authenticate"].startswith("Bearer")
+    assert 'id="sign-in"' in text
+    assert (await admin.get("/admin", Authorization=f"Bearer {TOKEN}"))[0] == 200
 
 
 async def test_the_page_puts_text_in_as_text(admin: Admin) -> None:
