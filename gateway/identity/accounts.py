@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from email_validator import EmailNotValidError, validate_email
 
+from gateway.identity.mail_tokens import Purpose, forget
 from gateway.identity.sessions import end_every, end_others, lock, outdate
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
@@ -254,10 +255,17 @@ async def locked(tx: Transaction, account_id: str) -> Account | None:
     return await _with_roles(tx, await lock(tx, account_id))
 
 
+async def mark_verified(tx: Transaction, account_id: str) -> None:
+    """Its tokens are not outdated by this: the caller does what its case asks for."""
+    await _update(tx, account_id, "email_verified = 1")
+
+
 async def replace_password(
-    tx: Transaction, account_id: str, password_hash: str, kept_session: str | None = None
+    tx: Transaction, account_id: str, password_hash: str | None, kept_session: str | None = None
 ) -> Sequence[Change]:
+    """Ends every session but `kept_session`, and every mailed link that could undo this."""
     await _update(tx, account_id, "password_hash = :hash", hash=password_hash)
+    await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY)
     if kept_session is None:
         return await end_every(tx, account_id, "password")
     return await end_others(tx, account_id, kept_session, "password")
@@ -288,7 +296,7 @@ async def _grant(tx: Transaction, account_id: str, role: str) -> None:
     )
 
 
-async def _update(tx: Transaction, account_id: str, assignment: str, **values: str) -> None:
+async def _update(tx: Transaction, account_id: str, assignment: str, **values: str | None) -> None:
     await tx.run(
         f"UPDATE accounts SET {assignment}, updated_at = :now WHERE id = :id",  # noqa: S608
         id=account_id,

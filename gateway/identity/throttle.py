@@ -50,6 +50,11 @@ class Throttle:
             ]
         )
 
+    async def reserve_ask(self, client_ip: str) -> Reservation:
+        """Counts one letter asked for, or one mailed link tried, from an address."""
+        key = address_counter(client_ip).replace("login:", "mail:", 1)
+        return await self._reserve([Attempt(key, ADDRESS_FAILURES, WINDOW_S)])
+
     async def give_back(self, reservation: Reservation) -> None:
         """The attempt was no failure: the password was right, or nothing was evaluated."""
         try:

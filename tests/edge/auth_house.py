@@ -19,13 +19,16 @@ from aiohttp import web
 from gateway.edge.auth_api import AuthApi, assembled
 from gateway.edge.call import CallReader
 from gateway.edge.endpoints import Unbroken
+from gateway.edge.mail_links import MailLinkParts, MailLinks
 from gateway.edge.proxy import Proxy
 from gateway.edge.server import Door
-from gateway.edge.sign_in import Enrolment, SignInParts, Verification
+from gateway.edge.sign_in import SignInParts, Verification
 from gateway.edge.upstream import Upstreams
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.identity.accounts import Account, Accounts
+from gateway.identity.enrolment import Enrolments
 from gateway.identity.keys import KeyRing
+from gateway.identity.mail import Postman
 from gateway.identity.passwords import PasswordOptions, Passwords
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.rotation import KeyKeeper
@@ -109,6 +112,7 @@ class House:
     clock: Hands
     parts: SignInParts
     issuer: TokenIssuer
+    postman: Postman | None = None
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -184,7 +188,7 @@ async def open_house(
     folder: Path,
     *,
     verification: Verification = "off",
-    enrolment: Callable[[Database], Enrolment] | None = None,
+    by_mail: Callable[[Database], tuple[Postman, Enrolments]] | None = None,
     passwords: PasswordOptions | None = None,
 ) -> AsyncIterator[House]:
     clock, workers, unbroken = Hands(), Workers(), Unbroken()
@@ -198,6 +202,7 @@ async def open_house(
         workers.told.clear()
         issuer = TokenIssuer(ring, issuer=URL, audience=URL, ttl_s=900)
         verifier = TokenVerifier(ring, issuer=URL, audience=URL, max_life_s=86_400, clock=clock)
+        postman, enrolments = by_mail(database) if by_mail else (None, None)
         parts = SignInParts(
             accounts=Accounts(database),
             passwords=await Passwords.open(passwords or PasswordOptions(), 10),
@@ -210,13 +215,18 @@ async def open_house(
             auth_cors=lambda: None,
             unbroken=unbroken,
             verification=verification,
-            enrolment=enrolment(database) if enrolment else None,
+            enrolment=enrolments,
         )
         identification = Identification(verifier, ring, workers, clock)
         well_known = WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL))
-        api = assembled(parts, identification, well_known, https=True)
+        more = None
+        if enrolments is not None:
+            more = MailLinks(
+                MailLinkParts(enrolments, parts.passwords, parts.throttle, workers, unbroken)
+            ).endpoints()
+        api = assembled(parts, identification, well_known, https=True, more=more)
         async with _behind_a_door(api) as port:
-            house = House(port, api, database, workers, clock, parts, issuer)
+            house = House(port, api, database, workers, clock, parts, issuer, postman)
             yield house
             for client in house.clients:
                 client.close()

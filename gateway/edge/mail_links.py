@@ -1,0 +1,117 @@
+"""`/auth/email/verify`, `/auth/email/resend`, `/auth/password/forgot` and `/auth/password/reset`
+(contract 4): what begins or ends with a mailed link."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.edge.bodies import Text, read_fields
+from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, invalid
+from gateway.edge.sign_in import EMAIL, PASSWORD, confirmed, weak
+from gateway.identity.accounts import address_key
+from gateway.identity.enrolment import Enrolments
+from gateway.identity.passwords import Passwords, Weak
+from gateway.identity.throttle import Throttle
+from gateway.model import Call, Reason
+from gateway.stores.protocols import Announcer, StoreUnavailable
+
+_TOKEN = Text(longest=256)
+
+
+@dataclass(frozen=True, slots=True)
+class MailLinkParts:
+    enrolments: Enrolments
+    passwords: Passwords
+    throttle: Throttle
+    announcer: Announcer
+    unbroken: Unbroken
+
+
+class MailLinks:
+    def __init__(self, parts: MailLinkParts) -> None:
+        self._parts = parts
+
+    def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
+        return {
+            ("email", "verify"): {"POST": self.verify},
+            ("email", "resend"): {"POST": self.resend},
+            ("password", "forgot"): {"POST": self.forgot},
+            ("password", "reset"): {"POST": self.reset},
+        }
+
+    async def resend(self, request: web.BaseRequest, call: Call) -> Answer:
+        return await self._asked(request, call, self._parts.enrolments.resend, "verification_sent")
+
+    async def forgot(self, request: web.BaseRequest, call: Call) -> Answer:
+        return await self._asked(request, call, self._parts.enrolments.forgot, "reset_sent")
+
+    async def verify(self, request: web.BaseRequest, call: Call) -> Answer:
+        fields = await read_fields(request, {"token": _TOKEN})
+        if isinstance(fields, Refused):
+            return fields
+        return await self._tried(call, lambda: self._verified(fields["token"]))
+
+    async def reset(self, request: web.BaseRequest, call: Call) -> Answer:
+        fields = await read_fields(request, {"token": _TOKEN, "password": PASSWORD})
+        if isinstance(fields, Refused):
+            return fields
+        return await self._tried(call, lambda: self._reset(fields["token"], fields["password"]))
+
+    async def _asked(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        ask: Callable[[str], Coroutine[Any, Any, None]],
+        status: str,
+    ) -> Answer:
+        """Always 202, whoever has the address; a stranger who asks too often waits."""
+        fields = await read_fields(request, {"email": EMAIL})
+        if isinstance(fields, Refused):
+            return fields
+        if address_key(fields["email"]) is None:
+            return invalid("email", "is not an address")
+        reservation = await self._parts.throttle.reserve_ask(call.client_ip)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._parts.unbroken(ask(fields["email"]))
+        return Said(202, {"status": status})
+
+    async def _tried(self, call: Call, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        """Does what a link allows; one that is not good counts against its sender."""
+        reservation = await self._parts.throttle.reserve_ask(call.client_ip)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        answer = await self._parts.unbroken(work())
+        if not (isinstance(answer, Refused) and answer.reason is Reason.INVALID_TOKEN):
+            await self._parts.throttle.give_back(reservation)
+        return answer
+
+    async def _verified(self, token: str) -> Answer:
+        changes = await self._parts.enrolments.verify(token)
+        if changes is None:
+            return Refused(Reason.INVALID_TOKEN)
+        # The address is confirmed whether or not a worker still takes an older token.
+        await self._parts.announcer.announce(changes)
+        return Said(204)
+
+    async def _reset(self, token: str, password: str) -> Answer:
+        if not await self._parts.enrolments.resettable(token):
+            return Refused(Reason.INVALID_TOKEN)
+        made = await self._parts.passwords.hash(password)
+        if isinstance(made, Reason):
+            return Refused(made)
+        if isinstance(made, Weak):
+            return weak(made, "password")
+        done = await self._parts.enrolments.reset(token, made)
+        if done is None:
+            return Refused(Reason.INVALID_TOKEN)
+        account, changes = done
+        with contextlib.suppress(StoreUnavailable):
+            # Whoever reads the mail is the owner: a stranger's guesses lock nobody out.
+            await self._parts.throttle.forgive(account.email_key)
+        return await confirmed(self._parts.announcer, changes)
