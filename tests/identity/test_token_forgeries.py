@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from gateway.identity.jwk import Alg, SigningKey, VerifyingKey, generate, public_jwk, thumbprint
+from gateway.identity.jwk import Alg, SigningKey, generate, public_jwk, thumbprint, verifying
 from gateway.identity.tokens import unknown_kid
 from gateway.model import Principal, Reason
 from tests.identity.keyring import Gate, HandClock, b64, ed_key, opened, rsa_key, signed, unb64
@@ -31,21 +31,19 @@ SETTINGS = settings(
 
 @pytest.fixture
 async def gate(tmp_path: Path) -> AsyncIterator[Gate]:
-    """Signs with EdDSA, and has an RSA and a P-256 key in its ring."""
+    """Signs with EdDSA."""
     clock = HandClock()
     async with opened(tmp_path, clock) as database:
-        gate = await Gate(database, clock).start()
-        await gate.keeper.bring_in(private_pem(rsa_key()), verify_only=True)
-        await gate.keeper.bring_in(private_pem(generate(Alg.ES256)), verify_only=True)
-        yield gate
+        yield await Gate(database, clock).start()
 
 
-def key_of(gate: Gate, alg: Alg) -> VerifyingKey:
+async def key_of(gate: Gate, alg: Alg) -> SigningKey:
+    """One whose tokens the gate believes."""
     if alg is Alg.EDDSA:
-        key = gate.ring.key(gate.ring.signing_key().kid)
-        assert key is not None
-        return key
-    return next(k for kid in gate.ring.kids() if (k := gate.ring.key(kid)) and k.alg is alg)
+        return gate.ring.signing_key()
+    private = rsa_key() if alg is Alg.RS256 else generate(alg)
+    imported = await gate.keeper.bring_in(private_pem(private), verify_only=True)
+    return SigningKey(imported.kid, alg, private)
 
 
 def header_of(key: SigningKey, **more: Any) -> dict[str, Any]:
@@ -76,16 +74,17 @@ async def test_our_public_key_is_no_shared_secret(
     gate: Gate, hash_name: str, alg: Alg, form: str
 ) -> None:
     # CVE-2022-29217, CVE-2017-11424, CVE-2024-37568
-    key = key_of(gate, alg)
-    spki = PublicFormat.SubjectPublicKeyInfo
-    pem = key.public.public_bytes(Encoding.PEM, spki)
+    key = await key_of(gate, alg)
+    public = key.private.public_key()
+    spki, jwk = PublicFormat.SubjectPublicKeyInfo, verifying(public).jwk()
+    pem = public.public_bytes(Encoding.PEM, spki)
     secret = {
         "pem": pem,
         "pem-stripped": pem.strip(),
-        "der": key.public.public_bytes(Encoding.DER, spki),
-        "jwk": json.dumps(key.jwk()).encode(),
-        "jwk-compact": json.dumps(public_jwk(key.public), separators=(",", ":")).encode(),
-        "raw": json.dumps({"keys": [key.jwk()]}).encode(),
+        "der": public.public_bytes(Encoding.DER, spki),
+        "jwk": json.dumps(jwk).encode(),
+        "jwk-compact": json.dumps(public_jwk(public), separators=(",", ":")).encode(),
+        "raw": json.dumps({"keys": [jwk]}).encode(),
         "kid": key.kid.encode(),
     }[form]
     text = unsigned({"alg": hash_name, "typ": "at+jwt", "kid": key.kid})
@@ -104,25 +103,16 @@ async def test_a_good_signature_under_another_algorithms_name_is_refused(
     # CVE-2026-48523: the key decides, never the header.
     if claimed == alg:
         return
-    private = rsa_key() if alg is Alg.RS256 else generate(alg)
-    if alg is not Alg.RS256:
-        await gate.keeper.bring_in(private_pem(private), verify_only=True)
-    kid = key_kid(private)
-    text = signed(
-        SigningKey(kid, alg, private), {"alg": claimed, "typ": "at+jwt", "kid": kid}, CLAIMS
-    )
+    key = await key_of(gate, alg)
+    text = signed(key, {**header_of(key), "alg": claimed}, CLAIMS)
     assert gate.verifier.verify(text) is Reason.TOKEN_SIGNATURE_INVALID
 
 
-def key_kid(private: Any) -> str:
-    return thumbprint(private.public_key())
-
-
 async def test_an_rsa_signature_by_pss_is_refused(gate: Gate) -> None:
-    kid = key_kid(rsa_key())
+    key = await key_of(gate, Alg.RS256)
     for claimed in ("PS256", "RS256"):
-        text = unsigned({"alg": claimed, "typ": "at+jwt", "kid": kid})
-        signature = jwt.get_algorithm_by_name("PS256").sign(text.encode(), rsa_key())
+        text = unsigned({**header_of(key), "alg": claimed})
+        signature = jwt.get_algorithm_by_name("PS256").sign(text.encode(), key.private)
         verdict = gate.verifier.verify(f"{text}.{b64(signature)}")
         assert verdict is Reason.TOKEN_SIGNATURE_INVALID
 
@@ -155,7 +145,7 @@ async def test_what_a_token_brings_with_it_is_never_followed(
 async def test_a_token_that_embeds_its_own_key_is_refused(gate: Gate) -> None:
     mine = ed_key()
     jwk = public_jwk(mine.public_key())
-    key = SigningKey(key_kid(mine), Alg.EDDSA, mine)
+    key = SigningKey(thumbprint(mine.public_key()), Alg.EDDSA, mine)
     assert gate.verifier.verify(signed(key, header_of(key), CLAIMS)) is Reason.KEY_UNKNOWN
     text = signed(key, header_of(key, jwk=jwk), CLAIMS)
     assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
@@ -213,10 +203,7 @@ async def test_a_header_without_one_of_its_three_members_is_malformed(
 @pytest.mark.parametrize("alg", list(Alg))
 async def test_no_bit_of_the_signature_may_flip(gate: Gate, alg: Alg) -> None:
     # CVE-2021-29652
-    private = rsa_key() if alg is Alg.RS256 else generate(alg)
-    if alg is not Alg.RS256:
-        await gate.keeper.bring_in(private_pem(private), verify_only=True)
-    key = SigningKey(key_kid(private), alg, private)
+    key = await key_of(gate, alg)
     text = signed(key, header_of(key), CLAIMS)
     head, _, tail = text.rpartition(".")
     assert isinstance(gate.verifier.verify(text), Principal)
@@ -243,7 +230,7 @@ async def test_no_bit_of_the_signed_parts_may_flip(gate: Gate) -> None:
 @pytest.mark.parametrize("alg", list(Alg))
 async def test_a_signature_of_another_length_or_of_zeros_is_refused(gate: Gate, alg: Alg) -> None:
     # CVE-2022-21449: an ECDSA signature of zeros holds for everything, if nobody looks.
-    key = key_of(gate, alg)
+    key = await key_of(gate, alg)
     head = unsigned({"alg": alg, "typ": "at+jwt", "kid": key.kid})
     n = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551.to_bytes(32, "big")
     for signature in (
@@ -261,10 +248,10 @@ async def test_a_signature_of_another_length_or_of_zeros_is_refused(gate: Gate, 
 
 
 async def test_an_ecdsa_signature_in_der_is_refused(gate: Gate) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())
-    await gate.keeper.bring_in(private_pem(private), verify_only=True)
-    text = unsigned({"alg": "ES256", "typ": "at+jwt", "kid": key_kid(private)})
-    der = private.sign(text.encode(), ec.ECDSA(hashes.SHA256()))
+    key = await key_of(gate, Alg.ES256)
+    assert isinstance(key.private, ec.EllipticCurvePrivateKey)
+    text = unsigned(header_of(key))
+    der = key.private.sign(text.encode(), ec.ECDSA(hashes.SHA256()))
     assert gate.verifier.verify(f"{text}.{b64(der)}") is Reason.TOKEN_SIGNATURE_INVALID
 
 
@@ -309,10 +296,7 @@ async def test_a_part_in_another_spelling_is_refused(gate: Gate, part: int, spoi
 @pytest.mark.parametrize("alg", list(Alg))
 async def test_a_signature_has_one_spelling(gate: Gate, alg: Alg) -> None:
     """The bits that do not count must be zero, else one token has many texts."""
-    private = rsa_key() if alg is Alg.RS256 else generate(alg)
-    if alg is not Alg.RS256:
-        await gate.keeper.bring_in(private_pem(private), verify_only=True)
-    key = SigningKey(key_kid(private), alg, private)
+    key = await key_of(gate, alg)
     text = signed(key, header_of(key), CLAIMS)
     same = [
         other
