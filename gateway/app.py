@@ -25,6 +25,7 @@ from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.auth_api import AuthApi
 from gateway.edge.call import CallReader
 from gateway.edge.endpoints import REQUEST_ID, Unbroken
+from gateway.edge.mail_links import MailLinkParts, MailLinks
 from gateway.edge.own_account import OwnAccount, OwnAccountParts
 from gateway.edge.proxy import Proxy
 from gateway.edge.responses import problem
@@ -35,6 +36,7 @@ from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.folder import DataFolder
 from gateway.identity.accounts import Accounts
 from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.enrolment import Enrolments
 from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
 from gateway.identity.letters import Letters
 from gateway.identity.mail import MailOptions, Postman
@@ -245,8 +247,9 @@ class App:
         while True:
             self.identification.sweep()
             now = self.clock.steady()
-            if now >= purge_at:
-                with suppress(StoreUnavailable):
+            with suppress(StoreUnavailable):
+                await sessions.erase_sealed()
+                if now >= purge_at:
                     await sessions.purge()
                     purge_at = now + PURGE_EVERY_S
             await asyncio.sleep(SWEEP_EVERY_S)
@@ -435,6 +438,7 @@ async def _auth_api(app: App) -> tuple[AuthApi, Passwords]:
     sessions = Sessions(database, idle_s=settings.refresh_idle_s)
     throttle = Throttle(RedisAttempts(app.redis), app.clock, lambda: app.replica.live_workers)
     unbroken = Unbroken()
+    enrolments = Enrolments(database, app.postman)
 
     sign_in = SignIn(
         SignInParts(
@@ -457,6 +461,16 @@ async def _auth_api(app: App) -> tuple[AuthApi, Passwords]:
             auth_cors=lambda: app.plan.configuration.snapshot.auth_cors,
             unbroken=unbroken,
             verification=settings.email_verification,
+            enrolment=enrolments,
+        )
+    )
+    mail_links = MailLinks(
+        MailLinkParts(
+            enrolments=enrolments,
+            passwords=passwords,
+            throttle=throttle,
+            announcer=app.replica,
+            unbroken=unbroken,
         )
     )
     own_account = OwnAccount(
@@ -473,7 +487,11 @@ async def _auth_api(app: App) -> tuple[AuthApi, Passwords]:
     well_known = WellKnown(
         app.ring, WellKnownOptions(public_url=settings.public_url, issuer=settings.token_issuer)
     )
-    endpoints = {**sign_in.endpoints(), **own_account.endpoints()}
+    endpoints = {
+        **sign_in.endpoints(),
+        **own_account.endpoints(),
+        **mail_links.endpoints(),
+    }
     return AuthApi(endpoints, well_known, unbroken, https=https), passwords
 
 

@@ -121,31 +121,41 @@ class Sessions:
             told = await _told(tx, family.id, family.account_id, family.created_at)
             return told or await end_one(tx, family.id, "logout")
 
-    async def purge(self) -> None:
-        """Erases sealed successors whose grace is over, and families that are long over.
+    async def erase_sealed(self) -> None:
+        """Erases the sealed successors whose grace is over.
 
-        Reads first: a purge that finds nothing takes no write lock.
+        Reads first, as `purge` does: where there is nothing to do no write lock is taken.
         """
         async with self._database.reading() as tx:
-            now = int(await tx.now())
+            before = int(await tx.now()) - GRACE_S
             due = await tx.one(
-                "SELECT (SELECT COUNT(*) FROM refresh_tokens WHERE successor_sealed IS NOT NULL"
-                " AND used_at < :grace) + (SELECT COUNT(*) FROM families"
-                " WHERE expires_at < :kept OR ended_at < :kept) AS due",
-                grace=now - GRACE_S,
-                kept=now - _KEPT_AFTER_END_S,
+                "SELECT hash FROM refresh_tokens"
+                " WHERE successor_sealed IS NOT NULL AND used_at < :before LIMIT 1",
+                before=before,
             )
-        if due is None or not due["due"]:
+        if due is None:
             return
         async with self._database.transaction() as tx:
             await tx.run(
                 "UPDATE refresh_tokens SET successor_sealed = NULL"
-                " WHERE successor_sealed IS NOT NULL AND used_at < :grace",
-                grace=now - GRACE_S,
+                " WHERE successor_sealed IS NOT NULL AND used_at < :before",
+                before=before,
             )
+
+    async def purge(self) -> None:
+        """Deletes families that are long over, with their tokens."""
+        async with self._database.reading() as tx:
+            before = int(await tx.now()) - _KEPT_AFTER_END_S
+            due = await tx.one(
+                "SELECT id FROM families WHERE expires_at < :before OR ended_at < :before LIMIT 1",
+                before=before,
+            )
+        if due is None:
+            return
+        async with self._database.transaction() as tx:
             await tx.run(
-                "DELETE FROM families WHERE expires_at < :kept OR ended_at < :kept",
-                kept=now - _KEPT_AFTER_END_S,
+                "DELETE FROM families WHERE expires_at < :before OR ended_at < :before",
+                before=before,
             )
 
 

@@ -250,12 +250,12 @@ async def test_the_sealed_successor_is_erased_after_the_grace(
     first = await signed_in(timed)
     await rotated(RefreshTokens(timed, RefreshOptions()), first.refresh_token)
     sessions = Sessions(timed)
-    await sessions.purge()
+    await sessions.erase_sealed()
     sealed = "SELECT hash FROM refresh_tokens WHERE successor_sealed IS NOT NULL"
     async with timed.reading() as tx:
         assert len(await tx.all(sealed)) == 1
     clock.move(11)
-    await sessions.purge()
+    await sessions.erase_sealed()
     async with timed.reading() as tx:
         assert await tx.all(sealed) == []
 
