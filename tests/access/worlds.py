@@ -1,0 +1,81 @@
+"""Small configurations to ask questions of."""
+
+from __future__ import annotations
+
+from textwrap import dedent, indent
+from typing import Any
+
+from gateway.access.decision import Decision
+from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.model import Principal, Reason
+from gateway.review.asking import FixedClock, Question, ask, person
+
+NOW = 1_800_000_000.0
+
+HEAD = """
+version: 1
+upstreams:
+  api: {targets: [http://127.0.0.1:9001]}
+  other: {targets: [http://127.0.0.1:9002]}
+limits:
+  per-user: {key: user, rate: 600/1m}
+cors:
+  app: {origins: ["https://app.example.com"], credentials: true}
+routes:
+"""
+
+
+def built(routes: str, *policies: str, **named: str) -> Snapshot | list[Problem]:
+    """The routes (their list alone, or a whole file with `version:`) and the policies."""
+    text = dedent(routes)
+    if "version:" not in text:
+        text = HEAD + indent(text, "  ")
+    files = [(f"policies/p{i}.yaml", _policy(one)) for i, one in enumerate(policies)]
+    files += [(f"policies/{name.replace('__', '/')}.yaml", dedent(t)) for name, t in named.items()]
+    return compile_snapshot(Sources(("routes.yaml", text), tuple(sorted(files))))
+
+
+def snapshot(routes: str, *policies: str, **named: str) -> Snapshot:
+    found = built(routes, *policies, **named)
+    assert isinstance(found, Snapshot), "\n".join(map(str, found))
+    return found
+
+
+def problems(routes: str, *policies: str, **named: str) -> list[str]:
+    found = built(routes, *policies, **named)
+    assert isinstance(found, list), "the configuration is valid"
+    return [str(problem) for problem in found]
+
+
+def who(subject: str = "u1", *roles: str, **more: Any) -> Principal:
+    return person(subject, roles, now=NOW, **more)
+
+
+def decide(
+    world: Snapshot, request: str, caller: Principal | Reason = Reason.NO_CREDENTIAL, **more: Any
+) -> Decision:
+    method, _, url = request.partition(" ")
+    return ask(Question(method, url, caller, clock=FixedClock(NOW), **more), world).decision
+
+
+def rule_world(rules: str, *, route: str = "", roles: str = "") -> Snapshot:
+    """One route, `GET /orders/{id}`, with the action `orders:read` and a resource."""
+    return snapshot(
+        f"""
+        - id: orders
+          match: {{path: "/orders/{{id}}"}}
+          policy: p
+          action: orders:read
+          resource: {{type: order, id: "{{id}}", owner: "{{id}}"}}
+          upstream: api
+          {route}
+        """,
+        "policy: p\n"
+        + (f"roles:\n{indent(dedent(roles), '  ')}\n" if roles else "")
+        + f"rules:\n{indent(dedent(rules).strip(), '  ')}\n",
+    )
+
+
+def _policy(text: str) -> str:
+    text = dedent(text)
+    return text if "version:" in text else "version: 1\n" + text.lstrip("\n")
