@@ -152,7 +152,10 @@ def secret() -> None:
 async def revoke_key(house: House, kid: str) -> Revoked:
     """What `gateway revoke key KID` does.  Stop(1) for an unknown kid; the caller reports
     `confirmed`: False is exit 3."""
-    outcome = await _keeper(house).revoke(kid)
+    try:
+        outcome = await _keeper(house).revoke(kid)
+    except WrongSecret as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
     if outcome is None:
         raise Stop("there is no key with this kid; `gateway keys list` shows them")
     return outcome

@@ -308,6 +308,24 @@ async def test_a_signature_has_one_spelling(gate: Gate, alg: Alg) -> None:
     assert all(gate.verifier.verify(other) is Reason.TOKEN_MALFORMED for other in same)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+async def test_signed_parts_have_one_spelling_too(gate: Gate, size: int) -> None:
+    """Even where the signature was made over the other spelling."""
+    key = gate.ring.signing_key()
+    payload = json.dumps(CLAIMS).encode()
+    payload += b" " * ((size - len(payload)) % 3)
+    parts = [b64(json.dumps(header_of(key)).encode()), b64(payload)]
+    assert isinstance(gate.verifier.verify(_over(parts, key)), Principal)
+    parts[1] = parts[1][:-1] + chr(ord(parts[1][-1]) + 1)
+    assert unb64(parts[1]) == payload
+    assert gate.verifier.verify(_over(parts, key)) is Reason.TOKEN_MALFORMED
+
+
+def _over(parts: list[str], key: SigningKey) -> str:
+    text = ".".join(parts)
+    return f"{text}.{b64(key.sign(text.encode()))}"
+
+
 @pytest.mark.parametrize(
     "text",
     [
