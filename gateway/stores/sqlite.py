@@ -210,9 +210,16 @@ def _as_dict(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _make_private(path: Path) -> None:
-    """An owner-only file; its `-wal` and `-shm` take their modes from it."""
+    """An owner-only file; its `-wal` and `-shm` take their modes from it.
+
+    A file that is there is not opened: to close it again would drop the locks of every
+    connection of this process (POSIX), and the next process to close its own would take
+    itself for the last one and delete the log under us.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise StoreUnavailable("sql", f"{path}: {error.strerror}") from error
