@@ -6,15 +6,15 @@ Nothing here imports another module of the gateway.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
 from typing import Any, Protocol
 
-RawHeaders = tuple[tuple[bytes, bytes], ...]
-"""Header fields as received, in order: names in the client's spelling, values without the
-surrounding white space (RFC 9110 section 5.5)."""
+RawHeaders = Iterable[tuple[bytes, bytes]]
+"""Header fields as received, in order, as often as they are asked for: names in the client's
+spelling, values without the surrounding white space (RFC 9110 section 5.5)."""
 
 
 class Reason(StrEnum):

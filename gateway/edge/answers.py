@@ -75,10 +75,10 @@ def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[by
         known = (
             spec,
             [
-                (name.lower().encode("ascii"), field_line(name, value)[:-2])
+                (name.lower().encode("ascii"), field_line(name, value))
                 for name, value in spec.fields
             ],
-            field_line("Strict-Transport-Security", spec.hsts)[:-2] if spec.hsts else None,
+            field_line("Strict-Transport-Security", spec.hsts) if spec.hsts else None,
         )
         _security[id(spec)] = known
     names = head.names

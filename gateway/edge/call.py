@@ -13,10 +13,8 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
-from aiohttp.http_parser import RawRequestMessage
-
 from gateway.access.paths import split_target
-from gateway.edge.headers import RequestFields
+from gateway.edge.headers import RequestHead
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -66,12 +64,9 @@ class CallReader:
         ip = plain_ip(address.partition("%")[0]) or "0.0.0.0"  # noqa: S104 (unix sockets)
         return Peer(ip, https, self._is_trusted(ip))
 
-    def read(self, message: RawRequestMessage, fields: RequestFields, peer: Peer) -> Call | Reason:
+    def read(self, fields: RequestHead, peer: Peer) -> Call | Reason:
         """One Call; or the Reason why the request cannot be one."""
-        target = message.path
-        if not target.isascii():
-            # aiohttp decodes the bytes as UTF-8 with surrogates; Call holds them as latin-1.
-            target = target.encode("utf-8", "surrogateescape").decode("latin-1")
+        target = fields.target
         host, port = "", None
         if fields.host is not None:
             known = self._hosts.get(fields.host) or self._read_host(fields.host)
@@ -93,19 +88,19 @@ class CallReader:
         if peer.trusted and fields.forwarded is not None:
             client_ip, scheme = self._forwarded(fields.forwarded, peer)
         return Call(
-            message.method,
+            fields.method,
             host,
             read.path,
             read.segments,
             read.query,
-            message.raw_headers,
+            fields.headers,
             client_ip,
             scheme,
             credential,
             read.encoded_slash,
         )
 
-    def request_id(self, fields: RequestFields) -> str:
+    def request_id(self, fields: RequestHead) -> str:
         """The client's, when it is one; else 128 random bits."""
         given = fields.request_id
         if given is not None and _REQUEST_ID.fullmatch(given):
@@ -115,7 +110,7 @@ class CallReader:
     def new_request_id(self) -> str:
         return f"{self._random.getrandbits(128):032x}"
 
-    def traceparent(self, fields: RequestFields) -> bytes:
+    def traceparent(self, fields: RequestHead) -> bytes:
         """The client's, when valid; else a new trace that nobody has sampled."""
         given = fields.traceparent
         if given is not None and _TRACEPARENT.fullmatch(given):
@@ -227,7 +222,7 @@ def _without_port(hop: str) -> str:
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
-def credential_of(fields: RequestFields) -> Credential | Reason | None:
+def credential_of(fields: RequestHead) -> Credential | Reason | None:
     """What was presented; `Authorization` before the cookie, and the cookie not beside it.
 
     AMBIGUOUS_HEADER for two of one kind, TOKEN_MALFORMED for what is no bearer token: a

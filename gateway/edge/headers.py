@@ -10,18 +10,25 @@ added last: no client can take one of ours away.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote
 
-from gateway.edge.wire import tokens
-from gateway.model import Principal, RawHeaders
+from gateway.edge.wire import (
+    REQUEST_LINE,
+    Malformed,
+    checked_name,
+    split_lines,
+    tokens,
+    value_of,
+)
+from gateway.model import Principal, Reason
 
 OWN_COOKIES = frozenset((b"__host-session", b"__host-device"))
 VIA = b"1.1 authgate"
 
 # What a request field is to this gateway.  PASS is 0 so that the hot loop tests truth only.
 PASS, DROP, HOST, AUTHORIZATION, COOKIE, REQUEST_ID, TRACEPARENT = range(7)
-FORWARDED, CONNECTION, EXPECT, UPGRADE = range(7, 11)
+FORWARDED, CONNECTION, EXPECT, UPGRADE, LENGTH, CODING = range(7, 13)
 
 _KINDS = {
     b"host": HOST,
@@ -30,6 +37,8 @@ _KINDS = {
     b"x-request-id": REQUEST_ID,
     b"traceparent": TRACEPARENT,
     b"connection": CONNECTION,
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
     b"expect": EXPECT,
     b"upgrade": UPGRADE,
     b"forwarded": FORWARDED,
@@ -43,41 +52,65 @@ _KINDS = {
     b"proxy-authenticate": DROP,
     b"te": DROP,
     b"trailer": DROP,
-    b"transfer-encoding": DROP,
-    b"content-length": DROP,
     b"http2-settings": DROP,
 }
 _NOT_A_NAME = re.compile(rb"[^a-z0-9]")
 
-# The kind of each spelling met.  Bounded: a client can invent names without end.
+# The kind of each spelling met, with its colon.  Bounded: a client invents names without end.
 _spellings: dict[bytes, int] = {}
 _SPELLINGS_MAX = 4_096
 
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
 
 
-class RequestFields:
-    """One pass over the fields of a request: those that travel, and those that are read here.
+class FieldLines:
+    """The fields of a request as `model.RawHeaders`: taken apart only if somebody looks."""
 
-    `lines` holds what goes to the upstream as it came; the others hold the values of the
-    fields that the gateway itself reads, in order.
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for line in self._lines:
+            name, _, value = line.partition(b":")
+            yield name, value.strip(b" \t")
+
+
+class RequestHead:
+    """A request's line and fields, and how its body is framed.
+
+    `lines` are the fields that travel to the upstream, as whole lines; the others hold the
+    values of the fields that the gateway itself reads.
     """
 
     __slots__ = (
         "authorization",
+        "chunked",
         "connection",
         "cookie",
         "expect",
         "forwarded",
+        "headers",
         "host",
+        "length",
         "lines",
+        "method",
+        "minor",
         "request_id",
+        "target",
         "traceparent",
         "upgrade",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, method: str, target: str, minor: int, lines: list[bytes]) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.headers = FieldLines(lines)
         self.lines: list[bytes] = []
+        self.length: int | None = None
+        self.chunked = False
         self.host: bytes | None = None
         self.authorization: list[bytes] | None = None
         self.cookie: list[bytes] | None = None
@@ -88,9 +121,33 @@ class RequestFields:
         self.upgrade: bytes | None = None
         self.forwarded: list[tuple[bytes, bytes]] | None = None
 
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or bool(self.length)
 
-def classify(name: bytes) -> int:
-    """What a field of this spelling is; any but the plain spelling of a special one is dropped."""
+    @property
+    def expects_continue(self) -> bool:
+        """RFC 9110 section 10.1.1: to ignore from 1.0, and where there is no body."""
+        return (
+            self.expect is not None
+            and self.minor == 1
+            and self.has_body
+            and self.expect.lower() == b"100-continue"
+        )
+
+    @property
+    def keeps_open(self) -> bool:
+        """RFC 9112 section 9.3: 1.1 persists unless it says `close`, 1.0 only if it asks."""
+        if self.connection is None:
+            return self.minor == 1
+        if b"close" in self.connection:
+            return False
+        return self.minor == 1 or b"keep-alive" in self.connection
+
+
+def classify(line: bytes) -> int:
+    """What a field line is; any but the plain spelling of a special name is dropped."""
+    name = checked_name(line)
     lower = name.lower()
     folded = _NOT_A_NAME.sub(b"-", lower)
     if folded.startswith(b"x-auth-"):
@@ -103,58 +160,85 @@ def classify(name: bytes) -> int:
         kind = DROP
     if len(_spellings) >= _SPELLINGS_MAX:
         _spellings.clear()
-    _spellings[name] = kind
+    _spellings[name + b":"] = kind
     return kind
 
 
-def read_fields(raw_headers: RawHeaders) -> RequestFields:
-    """Sort the fields of a request.  Two of `Host` never come here: the parser refuses them."""
-    fields = RequestFields()
-    lines = fields.lines
-    for name, value in raw_headers:
-        kind = _spellings.get(name)
+def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
+    """The request in `block`, which ends before the CRLF CRLF that closed it.
+
+    HEADER_TOO_LARGE for more than `max_fields`; Malformed for anything that another reader
+    might frame or understand differently.
+    """
+    lines = split_lines(block)
+    line = REQUEST_LINE.fullmatch(lines[0])
+    if line is None:
+        raise Malformed("request line")
+    del lines[0]
+    if len(lines) > max_fields:
+        return Reason.HEADER_TOO_LARGE
+    method, target, minor = line.groups()
+    head = RequestHead(method.decode("ascii"), target.decode("ascii"), minor[0] - 48, lines)
+    passed, known = head.lines, _spellings
+    for field in lines:
+        kind = known.get(field[: field.find(b":") + 1])
         if kind is None:
-            kind = classify(name)
+            kind = classify(field)
         if not kind:
-            lines += (name, b": ", value, b"\r\n")
-        elif kind == HOST:
-            fields.host = value
-        elif kind == AUTHORIZATION:
-            fields.authorization = [*(fields.authorization or ()), value]
-        elif kind == REQUEST_ID:
-            # Two of them say nothing: neither is kept.
-            fields.request_id = value if fields.request_id is None else b""
-        elif kind == CONNECTION:
-            if value != b"keep-alive":
-                fields.connection = tokens(value) + (fields.connection or [])
+            passed.append(field)
         elif kind != DROP:
-            _keep(fields, kind, name, value)
-    if fields.connection is not None and not _ORDINARY_CONNECTION.issuperset(fields.connection):
-        named = fields.connection
-        fields.lines = [
-            piece
-            for name, value in raw_headers
-            if classify(name) == PASS and name.lower() not in named
-            for piece in (name, b": ", value, b"\r\n")
+            _keep(head, kind, field)
+    if head.host is None and head.minor:
+        # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
+        raise Malformed("no host")
+    if head.chunked and (head.length is not None or not head.minor):
+        # Section 6.1: a length beside a coding, and a coding in 1.0, are attacks or errors.
+        raise Malformed("framing")
+    connection = head.connection
+    if connection is not None and not _ORDINARY_CONNECTION.issuperset(connection):
+        head.lines = [
+            field for field in passed if field[: field.find(b":")].lower() not in connection
         ]
-    return fields
+    return head
 
 
-def _keep(fields: RequestFields, kind: int, name: bytes, value: bytes) -> None:
-    if kind == COOKIE:
-        fields.cookie = [*(fields.cookie or ()), value]
+def _keep(head: RequestHead, kind: int, field: bytes) -> None:
+    value = value_of(field)
+    if kind == HOST:
+        if head.host is not None:
+            raise Malformed("two hosts")
+        head.host = value
+    elif kind == AUTHORIZATION:
+        head.authorization = [*(head.authorization or ()), value]
+    elif kind == CONNECTION:
+        head.connection = tokens(value) + (head.connection or [])
+    elif kind == REQUEST_ID:
+        # Two of them say nothing: neither is kept.
+        head.request_id = value if head.request_id is None else b""
+    elif kind == COOKIE:
+        head.cookie = [*(head.cookie or ()), value]
     elif kind == FORWARDED:
-        fields.forwarded = [*(fields.forwarded or ()), (name, value)]
+        head.forwarded = [*(head.forwarded or ()), (field[: field.find(b":")], value)]
     elif kind == TRACEPARENT:
-        fields.traceparent = value if fields.traceparent is None else b""
+        head.traceparent = value if head.traceparent is None else b""
+    elif kind == LENGTH:
+        # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
+        if head.length is not None or not value.isdigit() or len(value) > 18:
+            raise Malformed("content length")
+        head.length = int(value)
+    elif kind == CODING:
+        # Section 6.1: exactly `chunked`; any other coding, or a second one, is refused.
+        if head.chunked or value.lower() != b"chunked":
+            raise Malformed("transfer coding")
+        head.chunked = True
     elif kind == EXPECT:
-        fields.expect = value
+        head.expect = value
     elif kind == UPGRADE:
-        fields.upgrade = value
+        head.upgrade = value
 
 
-def foreign_cookies(values: Iterable[bytes]) -> bytes:
-    """The `Cookie` line without the gateway's own cookies; empty when nothing is left.
+def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:
+    """The `Cookie` line without the gateway's own cookies; none when nothing is left.
 
     Names are compared without case: a backend that folds them must not find ours.
     """
@@ -169,7 +253,7 @@ def foreign_cookies(values: Iterable[bytes]) -> bytes:
             for pair in pairs
             if pair and pair.split(b"=", 1)[0].strip(b" \t").lower() not in OWN_COOKIES
         ]
-    return b"Cookie: " + b"; ".join(kept) + b"\r\n" if kept else b""
+    return [b"Cookie: " + b"; ".join(kept)] if kept else []
 
 
 def identity_headers(principal: Principal) -> bytes:
@@ -180,13 +264,13 @@ def identity_headers(principal: Principal) -> bytes:
     """
     rendered = principal.identity_headers
     if rendered is None:
-        lines = [f"X-Auth-User-Id: {_safe(principal.subject)}\r\n"]
+        lines = [f"X-Auth-User-Id: {_safe(principal.subject)}"]
         if principal.email is not None:
-            lines.append(f"X-Auth-Email: {_safe(principal.email)}\r\n")
-        lines.append(f"X-Auth-Roles: {','.join(map(_safe, principal.roles))}\r\n")
+            lines.append(f"X-Auth-Email: {_safe(principal.email)}")
+        lines.append(f"X-Auth-Roles: {','.join(map(_safe, principal.roles))}")
         if principal.session_id is not None:
-            lines.append(f"X-Auth-Session-Id: {_safe(principal.session_id)}\r\n")
-        rendered = principal.identity_headers = "".join(lines).encode("ascii")
+            lines.append(f"X-Auth-Session-Id: {_safe(principal.session_id)}")
+        rendered = principal.identity_headers = "\r\n".join(lines).encode("ascii")
     return rendered
 
 
@@ -199,7 +283,8 @@ def _safe(text: str) -> str:
 
 
 def forwarded_headers(client_ip: str, scheme: str, host: bytes) -> bytes:
-    """`X-Forwarded-*`, `Forwarded` and `Via` for a client whose own are not believed.
+    """`X-Forwarded-*`, `Forwarded` and `Via` for a client whose own are not believed: lines
+    joined by CRLF, as all of these functions give them.
 
     RFC 7239 section 6: an IPv6 address is in brackets and quoted; a host with a port is
     quoted because `:` is no token.
@@ -208,12 +293,11 @@ def forwarded_headers(client_ip: str, scheme: str, host: bytes) -> bytes:
     proto = scheme.encode("ascii")
     node = b'"[%b]"' % ip if b":" in ip else ip
     named = b"host=%b;" % quoted(host) if host else b""
-    lines = [
-        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (ip, proto),
-        b"X-Forwarded-Host: %b\r\n" % host if host else b"",
-        b"Forwarded: for=%b;%bproto=%b\r\nVia: %b\r\n" % (node, named, proto, VIA),
-    ]
-    return b"".join(lines)
+    lines = [b"X-Forwarded-For: " + ip, b"X-Forwarded-Proto: " + proto]
+    if host:
+        lines.append(b"X-Forwarded-Host: " + host)
+    lines += [b"Forwarded: for=%b;%bproto=%b" % (node, named, proto), b"Via: " + VIA]
+    return b"\r\n".join(lines)
 
 
 def appended_headers(
@@ -232,16 +316,16 @@ def appended_headers(
         b"Via": VIA,
     }
     lines = [
-        b"%b: %b\r\n" % (name, b", ".join([*said.pop(name.lower(), ()), value]))
+        b"%b: %b" % (name, b", ".join([*said.pop(name.lower(), ()), value]))
         for name, value in fresh.items()
     ]
     said.pop(b"x-forwarded-proto", None)
-    lines.append(b"X-Forwarded-Proto: %b\r\n" % scheme.encode("ascii"))
+    lines.append(b"X-Forwarded-Proto: " + scheme.encode("ascii"))
     hosts = said.pop(b"x-forwarded-host", None) or [host]
     if hosts[0]:
-        lines.append(b"X-Forwarded-Host: %b\r\n" % hosts[0])
-    lines += [b"%b: %b\r\n" % (name, value) for name, each in said.items() for value in each]
-    return b"".join(lines)
+        lines.append(b"X-Forwarded-Host: " + hosts[0])
+    lines += [b"%b: %b" % (name, value) for name, each in said.items() for value in each]
+    return b"\r\n".join(lines)
 
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -258,7 +342,7 @@ _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def field_line(name: str, value: str) -> bytes:
-    """One line of ours.  A value that could end the line is a defect: ValueError."""
+    """One line of ours, less its end.  A value that could end the line is a defect: ValueError."""
     if not _TOKEN.fullmatch(name.encode("latin-1")) or not _FIELD_VALUE.fullmatch(value):
         raise ValueError("a header field of ours holds a control character")
-    return f"{name}: {value}\r\n".encode("latin-1")
+    return f"{name}: {value}".encode("latin-1")

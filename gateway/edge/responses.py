@@ -15,9 +15,8 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from aiohttp import web
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion10
 
+from gateway.edge.headers import RequestHead
 from gateway.model import Reason
 
 SERVER = "authgate"
@@ -259,19 +258,19 @@ def answer_bytes(
     status: int,
     headers: Mapping[str, str],
     body: bytes,
-    message: RawRequestMessage,
+    request: RequestHead,
     *,
     keep_alive: bool,
 ) -> bytes:
-    """An answer to `message`, whole.
+    """An answer to `request`, whole.
 
     HTTP/1.1 whatever the client speaks: RFC 9110 section 2.5 has a server send its own
     version.  A 1.0 client that asked to go on is told so, as it assumes the contrary.
     """
     connection = b"" if keep_alive else b"Connection: close\r\n"
-    if keep_alive and message.version == HttpVersion10:
+    if keep_alive and not request.minor:
         connection = b"Connection: keep-alive\r\n"
-    return _on_the_wire(status, headers, body, connection, to_head=message.method == "HEAD")
+    return _on_the_wire(status, headers, body, connection, to_head=request.method == "HEAD")
 
 
 def _on_the_wire(

@@ -1,51 +1,50 @@
-"""The public door: aiohttp's connections, with a guard in front of their parser.
+"""The public door: aiohttp's connections, reading requests with a parser of our own.
 
-Law: every head is cut out of the stream and checked here before the parser sees it, and every
-body is counted here while the parser reads it.  Both must agree on where a request ends, or the
-connection is over.  What the parser lets pass and a backend might read otherwise (HTTP/0.9 and
-2.0, a coding besides `chunked`, a coding in 1.0, two spaces, trailers) never gets past the
-guard; what it would answer by itself, with its name and an echo, is answered here.
+Law: every head is cut out of the stream, read by `headers.read_request` and refused unless it
+can be understood in one way only; every body is counted by the framing of that head.  aiohttp's
+own parser, which takes HTTP/0.9 and 2.0, codings besides `chunked`, codings in 1.0, two spaces,
+and the trailers of one request as fields of the next, reads nothing here.  Nothing that was
+refused is followed by another request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion10, StreamWriter
+from aiohttp.http_writer import HttpVersion10, HttpVersion11, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from gateway.edge.call import CallReader, Peer
+from gateway.edge.headers import RequestHead, read_request
 from gateway.edge.responses import problem_bytes
-from gateway.edge.wire import ChunkReader, Malformed
+from gateway.edge.wire import REQUEST_LINE, ChunkReader, Malformed
 from gateway.model import Reason
 
 log = structlog.get_logger(__name__)
 
+MAX_QUEUED = 32
+BUFFER_BYTES = 65_536
+
 
 class Handler(Protocol):
-    async def serve(
-        self, client: Connection, message: RawRequestMessage, payload: StreamReader
-    ) -> bool:
+    async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
         """Answer one request; whether the connection may go on after it.
 
         `client.answer` writes an answer of aiohttp's kind.  Anything raised but a
         ConnectionError is a defect: 500 where nothing was written yet, a cut where it was.
         """
-
-
-# RFC 9112 section 3: method SP request-target SP HTTP-version, and section 2.3: the version is
-# exact and upper case.  The parser takes more than one space, RTSP, ICE, 0.9 and 2.0.
-_REQUEST_LINE = re.compile(rb"[A-Z]+(?:-[A-Z]+)* [\x21-\x7e]+ HTTP/1\.[01]\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +102,11 @@ class Connection(RequestHandler):
         "_chunks",
         "_door",
         "_head_since",
+        "_held",
         "_left",
         "_linger_left",
         "_lingering",
+        "_queue",
         "_state",
         "_write_mark",
         "peer",
@@ -114,11 +115,14 @@ class Connection(RequestHandler):
 
     def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
         super().__init__(manager, loop=loop, **options)
+        self._parser = None
         self._door = manager.door
         self.peer = _UNKNOWN
         self.relay: Writer | None = None
+        self._queue: deque[tuple[RequestHead | Refused, StreamReader]] = deque()
         self._state = _HEAD
         self._backlog = b""
+        self._held = False
         self._left = 0
         self._chunks: ChunkReader | None = None
         self._body: StreamReader = EMPTY_PAYLOAD
@@ -167,134 +171,130 @@ class Connection(RequestHandler):
             return
         if self._broken or self._force_close or self._close:
             return
-        if not data:
-            # The parser is told to go on with what it holds; ours comes after it.
-            super().data_received(data)
         if self._backlog:
             data = self._backlog + data
             self._backlog = b""
-        self._take(data)
+        try:
+            self._take(data)
+        except Malformed:
+            self._refuse(Reason.REQUEST_MALFORMED)
 
-    # --- the guard ---
+    # --- flow: what a reader of a body calls, and what holds the transport back ---
+
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+        self._pause_transport_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        self._reading_paused = False
+        if resume_parser:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what waited, and read on unless that is enough again."""
+        if self._held or self._reading_paused:
+            return
+        if self._backlog:
+            self.data_received(b"")
+        if not (self._held or self._reading_paused):
+            self._resume_transport_reading()
+
+    def _hold(self, rest: bytes) -> None:
+        """Keep what came while nothing may be read.  The transport is paused: it stays short."""
+        self._backlog = rest
+        if len(rest) >= BUFFER_BYTES:
+            self._pause_transport_reading()
+
+    # --- the parser ---
 
     def _take(self, data: bytes) -> None:
         at, size = 0, len(data)
-        while at < size and not self._broken:
-            if self._reading_paused or self._buffer_paused or self._upgraded:
-                self._hold(data[at:])
+        while at < size:
+            if self._held or self._reading_paused or self._broken:
+                self._hold(data[at:] if at else data)
                 return
             if self._state == _HEAD:
                 end = data.find(b"\r\n\r\n", at)
                 if end < 0:
-                    self._take_part_of_head(data[at:])
+                    self._take_part_of_head(data[at:] if at else data)
                     return
-                at = self._take_head(data, at, end + 4)
+                self._take_head(data[at:end])
+                at = end + 4
             elif self._state == _SIZED:
                 piece = data[at : at + self._left] if at or size > self._left else data
                 at += len(piece)
                 self._left -= len(piece)
                 self._body_bytes += len(piece)
+                self._body.feed_data(piece)
                 if not self._left:
-                    self._state = _HEAD
-                super().data_received(piece)
+                    self._end_body()
             else:
                 at = self._take_chunks(data, at)
 
-    def _hold(self, rest: bytes) -> None:
-        """Keep what came while nothing may be read.  The transport is paused: it stays short."""
-        self._backlog = rest
-        if len(rest) > self._door.limits.linger_bytes and self._upgraded:
-            self._refuse(Reason.REQUEST_MALFORMED)
-
-    def _take_head(self, data: bytes, at: int, end: int) -> int:
-        """Give one whole head to the parser, and learn from it how its body is framed."""
+    def _take_head(self, block: bytes) -> None:
+        """One whole head: its request is queued, and its body expected."""
         self._head_since = 0.0
-        if data.startswith(b"\r\n", at):
-            # RFC 9112 section 2.2: one empty line before the request line is ignored.
-            at += 2
-            if at + 2 >= end:
-                return self._refuse(Reason.REQUEST_MALFORMED)
         limits = self._door.limits
-        line = _REQUEST_LINE.match(data, at, end)
-        if line is None or line.end() - at > limits.line_bytes + 2:
-            return self._refuse(self._bad_line(data[at:end]))
-        if end - at > limits.head_bytes:
-            return self._refuse(Reason.HEADER_TOO_LARGE)
-        known = len(self._messages)
-        super().data_received(data if not at and end == len(data) else data[at:end])
-        if len(self._messages) != known + 1:
-            return self._refuse(Reason.REQUEST_MALFORMED)
-        message, payload = self._messages[-1]
-        if isinstance(message, _ErrInfo):
-            self._broken = True
-            return end
-        refusal = self._begin(message, payload)
-        if refusal is not None:
-            self._messages.pop()
-            return self._refuse(refusal)
-        return end
+        # RFC 9112 section 2.2: one empty line before the request line is ignored.
+        block = block.removeprefix(b"\r\n")
+        if len(block) > limits.line_bytes:
+            if block.find(b"\r\n", 0, limits.line_bytes + 2) < 0:
+                return self._refuse(Reason.TARGET_TOO_LONG)
+            if len(block) > limits.head_bytes - 4:
+                return self._refuse(Reason.HEADER_TOO_LARGE)
+        head = read_request(block, max_fields=limits.fields)
+        if isinstance(head, Reason):
+            return self._refuse(head)
+        body = self._begin_body(head) if head.has_body else EMPTY_PAYLOAD
+        self._queue.append((head, body))
+        if head.upgrade is not None or len(self._queue) >= MAX_QUEUED:
+            # What follows an upgrade is no HTTP if it is granted; and a queue has an end.
+            self._held = True
+            self._pause_transport_reading()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        return None
 
-    def _begin(self, message: RawRequestMessage, payload: StreamReader) -> Reason | None:
-        """The framing of the request that was just parsed; or why it is refused."""
-        if len(message.raw_headers) > self._door.limits.fields:
-            return Reason.HEADER_TOO_LARGE
-        if message.chunked:
-            # RFC 9112 section 6.1: a 1.0 message with a coding is to be treated as faulty.
-            if message.version == HttpVersion10:
-                return Reason.REQUEST_MALFORMED
-            codings = [v for n, v in message.raw_headers if n.lower() == b"transfer-encoding"]
-            if len(codings) != 1 or codings[0].lower() != b"chunked":
-                return Reason.REQUEST_MALFORMED
-            self._chunks = ChunkReader()
-            self._state = _CHUNKED
-        elif payload is EMPTY_PAYLOAD:
-            return None
+    def _begin_body(self, head: RequestHead) -> StreamReader:
+        if head.chunked:
+            self._state, self._chunks = _CHUNKED, ChunkReader()
         else:
-            length = message.headers.get("Content-Length", "")
-            if not length.isascii() or not length.isdigit():
-                return Reason.REQUEST_MALFORMED
-            self._left = int(length)
-            self._state = _SIZED
-        self._body = payload
+            self._state, self._left = _SIZED, head.length or 0
+        self._body = StreamReader(self, BUFFER_BYTES, loop=self._loop)
         self._body_bytes = 0
         now = self._loop.time()
         self._body_mark = (now, 0, now, 0)
         self._door.watch(self)
-        return None
+        return self._body
 
     def _take_chunks(self, data: bytes, at: int) -> int:
-        """Hand the contents on in chunks of our own: the parser sees no extension or trailer.
-
-        It would add the trailers of one request to the header fields of the next.
-        """
+        """The contents of chunks; extensions and trailers end here."""
         assert self._chunks is not None
         pieces: list[bytes] = []
-        try:
-            end = self._chunks.feed(data, pieces, at)
-        except Malformed:
-            return self._refuse(Reason.REQUEST_MALFORMED)
-        content = b"".join(pieces)
+        end = self._chunks.feed(data, pieces, at)
         self._body_bytes += end - at
-        done = self._chunks.done
-        if done:
-            self._state, self._chunks = _HEAD, None
-        if content:
-            last = b"\r\n0\r\n\r\n" if done else b"\r\n"
-            super().data_received(b"%x\r\n%b%b" % (len(content), content, last))
-        elif done:
-            super().data_received(b"0\r\n\r\n")
+        if pieces:
+            self._body.feed_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._chunks.done:
+            self._chunks = None
+            self._end_body()
         return end
+
+    def _end_body(self) -> None:
+        self._state = _HEAD
+        self._body.feed_eof()
 
     def _take_part_of_head(self, data: bytes) -> None:
         """A head that is not whole yet: refuse at once what cannot become one."""
         start = data.removeprefix(b"\r\n")
         limits = self._door.limits
-        whole = start.find(b"\r\n")
-        if (whole if whole >= 0 else len(start)) > limits.line_bytes:
+        line_end = start.find(b"\r\n")
+        if (line_end if line_end >= 0 else len(start)) > limits.line_bytes:
             self._refuse(Reason.TARGET_TOO_LONG)
         elif len(start) > limits.head_bytes:
             self._refuse(Reason.HEADER_TOO_LARGE)
-        elif not _may_become_head(start, whole):
+        elif not _may_become_head(start, line_end):
             self._refuse(Reason.REQUEST_MALFORMED)
         else:
             self._backlog = data
@@ -302,13 +302,8 @@ class Connection(RequestHandler):
                 self._head_since = self._loop.time()
                 self._door.watch(self)
 
-    def _bad_line(self, head: bytes) -> Reason:
-        if head.find(b"\r\n") > self._door.limits.line_bytes:
-            return Reason.TARGET_TOO_LONG
-        return Reason.REQUEST_MALFORMED
-
-    def _refuse(self, reason: Reason) -> int:
-        """Nothing more of this connection is a request.  Returns a place past all data."""
+    def _refuse(self, reason: Reason) -> None:
+        """Nothing more of this connection is a request."""
         self._broken = True
         self._backlog = b""
         refused = Refused(reason)
@@ -316,11 +311,10 @@ class Connection(RequestHandler):
             # The request itself is under way: its handler answers, if it still can.
             self._body.set_exception(refused)
         else:
-            self._messages.append((_ErrInfo(refused.code, refused, reason), EMPTY_PAYLOAD))
+            self._queue.append((refused, EMPTY_PAYLOAD))
             waiter = self._waiter
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
-        return 1 << 62
 
     # --- answers ---
 
@@ -332,21 +326,18 @@ class Connection(RequestHandler):
         """
         loop = self._loop
         handler = self._door.handler
+        queue = self._queue
         while not self._force_close:
-            if not self._messages:
+            if not queue:
                 self._waiter = loop.create_future()
                 try:
                     await self._waiter
                 finally:
                     self._waiter = None
-            message, payload = self._messages.popleft()
-            if self._parser is not None:
-                self._parser.message_consumed()
-            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-                self._resume_reading_if_drained()
+            head, body = queue.popleft()
             self._request_in_progress = True
             try:
-                keep = await self._serve(handler, message, payload)
+                keep = await self._serve(handler, head, body)
             finally:
                 self._request_in_progress = False
                 if self._handler_waiter is not None and not self._handler_waiter.done():
@@ -359,43 +350,43 @@ class Connection(RequestHandler):
                 self._keepalive_handle = loop.call_at(
                     self._next_keepalive_close_time, self._process_keepalive
                 )
-            if self._upgraded or self._backlog:
+            if self._held and len(queue) <= MAX_QUEUED // 2:
+                self._held = False
                 self._go_on()
         await self._end()
 
     async def _serve(
-        self, handler: Handler, message: RawRequestMessage | _ErrInfo, payload: StreamReader
+        self, handler: Handler, head: RequestHead | Refused, body: StreamReader
     ) -> bool:
-        to_head = False
+        if isinstance(head, Refused):
+            self._write_problem(head, to_head=False)
+            return False
         try:
-            if isinstance(message, _ErrInfo):
-                self._write_problem(message.exc, to_head=False)
-                return False
-            to_head = message.method == "HEAD"
-            keep = await handler.serve(self, message, payload)
-            return keep and payload.is_eof()
+            keep = await handler.serve(self, head, body)
+            return keep and body.is_eof()
         except ConnectionError:
             self.force_close()
         except asyncio.CancelledError:
             self.force_close()
             raise
         except Exception as error:  # noqa: BLE001 (the last resort: a defect must not leak)
-            self._write_problem(error, to_head=to_head)
+            self._write_problem(error, to_head=head.method == "HEAD")
         finally:
             self.relay = None
         return False
 
     async def answer(
         self,
-        message: RawRequestMessage,
-        payload: StreamReader,
+        head: RequestHead,
+        body: StreamReader,
         handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> bool:
         """Let `handle` answer as any aiohttp handler does; whether to go on after it."""
         assert self._task_handler is not None
         assert self._request_factory is not None
         writer = StreamWriter(self, self._loop)
-        request = self._request_factory(message, payload, self, writer, self._task_handler)
+        message = _message(head)
+        request = self._request_factory(message, body, self, writer, self._task_handler)
         answer, reset = await self._handle_request(request, None, handle)
         if reset:
             raise ConnectionError("the client has gone")
@@ -423,8 +414,6 @@ class Connection(RequestHandler):
     def _write_problem(self, error: BaseException | None, *, to_head: bool) -> None:
         if isinstance(error, Refused):
             reason = error.reason
-        elif isinstance(error, LineTooLong):
-            reason = Reason.TARGET_TOO_LONG
         elif isinstance(error, HttpProcessingError):
             reason = Reason.REQUEST_MALFORMED
         else:
@@ -443,14 +432,6 @@ class Connection(RequestHandler):
         """End what was begun in a way that no client takes for its end."""
         if self.transport is not None:
             self.transport.abort()
-
-    def _go_on(self) -> None:
-        """Read what waited behind a request, and behind an upgrade that was declined."""
-        if self._upgraded and not self._messages and self._parser is not None:
-            self._parser.set_upgraded(False)
-            self._upgraded = False
-        if self._backlog:
-            self.data_received(b"")
 
     async def _end(self) -> None:
         if self._force_close:
@@ -512,7 +493,7 @@ class Connection(RequestHandler):
     def _sweep_body(self, now: float, limits: DoorLimits) -> None:
         last_at, last, window_at, window = self._body_mark
         received = self._body_bytes
-        if self._reading_paused or self._buffer_paused:
+        if self._reading_paused or self._held:
             # It is the upstream that is slow, not the client.
             self._body_mark = (now, received, now, received)
             return
@@ -531,11 +512,30 @@ def _may_become_head(start: bytes, line_end: int) -> bool:
     """Whether the beginning of a head can still be completed to one."""
     if start and not start[:1].isupper():
         return start == b"\r"
-    if line_end >= 0 and _REQUEST_LINE.match(start) is None:
+    if line_end >= 0 and REQUEST_LINE.fullmatch(start, 0, line_end) is None:
         return False
     ends = start.count(b"\r\n")
     bare_cr = start.count(b"\r") - ends - start.endswith(b"\r")
     return start.count(b"\n") == ends and not bare_cr
+
+
+def _message(head: RequestHead) -> RawRequestMessage:
+    """The request as aiohttp's handlers know it.  Its path was found canonical before."""
+    raw = tuple(head.headers)
+    named = CIMultiDict((n.decode("latin-1"), v.decode("latin-1")) for n, v in raw)
+    path, _, query = head.target.partition("?")
+    return RawRequestMessage(
+        head.method,
+        head.target,
+        HttpVersion11 if head.minor else HttpVersion10,
+        CIMultiDictProxy(named),
+        raw,
+        not head.keeps_open,
+        None,
+        False,
+        head.chunked,
+        URL.build(path=path, query_string=query, encoded=True),
+    )
 
 
 class _Written(web.StreamResponse):
@@ -572,11 +572,6 @@ class Connections(Server):
             auto_decompress=False,
             keepalive_timeout=limits.keepalive_s,
             lingering_time=0.0,
-            read_bufsize=65_536,
-            # The guard has the limits; the parser's own are set where they cannot be met.
-            max_line_size=2 * limits.head_bytes,
-            max_field_size=2 * limits.head_bytes,
-            max_headers=limits.head_bytes,
         )
         self.door = door
 

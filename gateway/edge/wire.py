@@ -1,6 +1,6 @@
-"""HTTP/1.1 as an upstream speaks it, read strictly.  Nothing here does I/O.
+"""HTTP/1.1 read strictly, on both legs.  Nothing here does I/O.
 
-Law: the bytes of a response are framed in exactly one way or not at all.  Whatever another
+Law: the bytes of a message are framed in exactly one way or not at all.  Whatever another
 reader could understand differently raises Malformed, and the connection that said it is thrown
 away: a header line without a name, an obs-fold, a bare CR or LF, a control character, two
 lengths, a length beside a coding, a coding other than `chunked`, a chunk size that is not plain
@@ -36,6 +36,11 @@ _CHUNK_LINE = re.compile(
 )
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*))?")
+
+
+# RFC 9112 section 3: method SP request-target SP HTTP-version, the version exact (2.3).  The
+# target is visible ASCII; what it may hold is for the path and the host to say.
+REQUEST_LINE = re.compile(rb"([A-Z]+(?:-[A-Z]+)*) ([\x21-\x7e]+) HTTP/1\.([01])")
 
 
 class Malformed(Exception):
@@ -89,36 +94,39 @@ SPECIAL = frozenset(
     )
 )
 
-# The lower-case form of a name whose characters were checked, and whether it is special.
-# Bounded: an upstream that invents names must not fill the memory.
+# For a name with its colon, once it was checked: its lower-case form, and whether it is
+# special.  Bounded: an upstream that invents names must not fill the memory.
 _names: dict[bytes, tuple[bytes, bool]] = {}
 _NAMES_MAX = 2_048
 
 
-def lower_name(name: bytes) -> tuple[bytes, bool]:
-    """A field name in lower case, and whether it is special; Malformed where it is no token.
+def split_lines(block: bytes) -> list[bytes]:
+    """The lines of a head, which ends before the CRLF CRLF that closed it.
 
-    RFC 9112 section 5.1: no white space is allowed between the name and the colon; a response
-    that has some is a proxy's to refuse or to repair, and this one refuses.
+    What is left after every byte that a field may hold is deleted must be the line ends and
+    nothing else: this finds NUL, control characters, bare CR and bare LF at once.
     """
-    known = _names.get(name)
-    if known is None:
-        if _TOKEN.fullmatch(name) is None:
-            raise Malformed("field name")
-        if len(_names) >= _NAMES_MAX:
-            _names.clear()
-        lower = name.lower()
-        known = _names[name] = lower, lower in SPECIAL
-    return known
+    lines = block.split(b"\r\n")
+    if block.translate(None, _FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
+        raise Malformed("control character")
+    return lines
+
+
+def checked_name(line: bytes) -> bytes:
+    """The field name of `line`, which must be a token directly before the colon.
+
+    RFC 9112 section 5.1: no white space is allowed between the name and the colon; a server
+    must refuse a request that has some.  Section 5.2: so is a line that begins with it.
+    """
+    name, colon, _ = line.partition(b":")
+    if not colon or _TOKEN.fullmatch(name) is None:
+        raise Malformed("field name")
+    return name
 
 
 def read_head(block: bytes) -> Head:
-    """The head in `block`, which ends before the CRLF CRLF that closed it."""
-    lines = block.split(b"\r\n")
-    # What is left after every byte that a field may hold is deleted must be the line ends and
-    # nothing else: this finds NUL, control characters, bare CR and bare LF at once.
-    if block.translate(None, _FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
-        raise Malformed("control character")
+    """The head of a response, which ends before the CRLF CRLF that closed it."""
+    lines = split_lines(block)
     if len(lines) > MAX_FIELDS:
         raise Malformed("too many fields")
     match = _STATUS_LINE.fullmatch(lines[0])
@@ -129,15 +137,24 @@ def read_head(block: bytes) -> Head:
     head = Head(int(status), reason, 1 if minor == b"1" else 0, lines)
     known, names, special = _names, head.names, head.special
     for line in lines:
-        # A line without a colon has no name: its last byte is cut off, and no name ends so.
-        name = line[: line.find(b":")]
-        found = known.get(name)
-        if found is None or b":" not in line:
-            found = lower_name(name if b":" in line else b"")
+        # A line without a colon is cut before its end, and its key is no name with a colon.
+        found = known.get(line[: line.find(b":") + 1])
+        if found is None:
+            found = _learn(line)
         if found[1]:
             special.append(len(names))
         names.append(found[0])
     return head
+
+
+def _learn(line: bytes) -> tuple[bytes, bool]:
+    """The lower-case name of a line, and whether it is special."""
+    name = checked_name(line)
+    if len(_names) >= _NAMES_MAX:
+        _names.clear()
+    lower = name.lower()
+    known = _names[name + b":"] = lower, lower in SPECIAL
+    return known
 
 
 def value_of(line: bytes) -> bytes:
@@ -272,5 +289,5 @@ class ChunkReader:
             self._trailer_bytes += len(line) + 2
             if self._trailer_bytes > MAX_TRAILER_BYTES or line.translate(None, _FIELD_BYTES):
                 raise Malformed("trailer")
-            lower_name(line[: line.find(b":")] if b":" in line else b"")
+            checked_name(line)
             self.trailers.append(line)

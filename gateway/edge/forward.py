@@ -1,0 +1,211 @@
+"""A call that may pass, on its way to an upstream: its head written anew, tried and tried again.
+
+Law: every byte of the request line, the fields and the framing that an upstream reads is
+written here.  The common path waits once, for the end of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from gateway.edge.body import BodyPump, BodyTooLarge
+from gateway.edge.headers import (
+    RequestHead,
+    appended_headers,
+    field_line,
+    foreign_cookies,
+    forwarded_headers,
+    identity_headers,
+)
+from gateway.edge.relay import NO_STATUSES, Failure, Relay
+from gateway.edge.upstream import TargetPool, UpstreamConnection, Upstreams
+from gateway.model import Call, Reason
+
+if TYPE_CHECKING:
+    from gateway.access.decision import Decision
+    from gateway.access.routes import Route
+    from gateway.access.upstreams import Upstream, UpstreamTarget
+    from gateway.edge.call import CallReader
+    from gateway.edge.server import Connection
+
+# RFC 9110 section 9.2.2, less TRACE, which is refused: a request that may be sent again.
+_REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+_LENGTH_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way: what the steps of forwarding share."""
+
+    client: Connection
+    head: RequestHead
+    body: StreamReader
+    call: Call
+    decision: Decision
+    route: Route
+    upstream: Upstream
+    request_id: str
+    relay: Relay
+    sent: bytes = b""
+    """The head for the upstream."""
+    body_read: bool = False
+    """A byte of the body was taken: the request cannot be sent again."""
+
+
+class Forwarder:
+    def __init__(self, reader: CallReader, upstreams: Upstreams) -> None:
+        self._reader = reader
+        self._upstreams = upstreams
+        self._loop = asyncio.get_running_loop()
+
+    async def forward(self, exchange: Exchange) -> Failure | None:
+        """Send until an answer comes, or no try is left (contract 5, Retries).
+
+        None once the answer was relayed.  What the connection set on the body when it broke
+        is raised; whatever is raised, the upstream's connection was cut first.
+        """
+        exchange.sent = self._head(exchange)
+        pool = self._upstreams.pool(exchange.upstream)
+        retry, relay = pool.spec.retry, exchange.relay
+        tried: list[TargetPool] = []
+        replayed = False
+        while True:
+            target = pool.choose(tried)
+            tried.append(target)
+            last = len(tried) >= retry.attempts
+            if retry.statuses:
+                again = not last and _repeatable(exchange)
+                relay.retry_statuses = retry.statuses if again else NO_STATUSES
+            target.in_flight += 1
+            try:
+                connection = target.take() or await _connect(target)
+                if isinstance(connection, Reason):
+                    if retry.connect and not last:
+                        continue
+                    return Failure(connection, replayable=False)
+                failure = await self._try(exchange, connection)
+            finally:
+                target.in_flight -= 1
+            if failure is None or relay.started:
+                return failure
+            if not failure.replayable or not _repeatable(exchange):
+                return failure
+            if last:
+                if replayed:
+                    return failure
+                # Not a try of the route's: the connection had ended before it was used.
+                replayed = True
+                tried.pop()
+
+    async def _try(self, exchange: Exchange, connection: UpstreamConnection) -> Failure | None:
+        relay = exchange.relay
+        relay.attach(connection)
+        try:
+            if exchange.body is EMPTY_PAYLOAD:
+                connection.send(relay, exchange.sent)
+                return await relay.done
+            return await self._try_with_body(exchange, connection)
+        except BaseException:
+            # The client went away, or its body broke: the upstream must notice too.
+            connection.abort()
+            raise
+
+    async def _try_with_body(
+        self, exchange: Exchange, connection: UpstreamConnection
+    ) -> Failure | None:
+        relay = exchange.relay
+        relay.request_sent = False
+        if exchange.head.expects_continue:
+            relay.awaits_continue = True
+            relay.may_go_on = self._loop.create_future()
+        pump = BodyPump(
+            exchange.body,
+            connection,
+            relay,
+            chunked=exchange.head.chunked,
+            max_bytes=exchange.route.max_body_bytes,
+        )
+        connection.send(relay, exchange.sent)
+        try:
+            await pump.run()
+        except BodyTooLarge:
+            connection.abort()
+            return Failure(Reason.BODY_TOO_LARGE, replayable=False)
+        finally:
+            exchange.body_read = pump.began
+        return await relay.done
+
+    def _head(self, exchange: Exchange) -> bytes:
+        """Everything up to the empty line.  Ours come last: nothing can take them away."""
+        call, head, decision = exchange.call, exchange.head, exchange.decision
+        upstream, peer = exchange.upstream, exchange.client.peer
+        host = head.host or call.host.encode("ascii")
+        named = host if upstream.host is None else upstream.host.encode("ascii")
+        lines = [
+            b"%b %b HTTP/1.1\r\nHost: %b"
+            % (
+                call.method.encode("ascii"),
+                (decision.target or _target(call)).encode("latin-1"),
+                named or _authority(upstream.targets[0]),
+            ),
+            *head.lines,
+        ]
+        if head.cookie is not None:
+            lines += foreign_cookies(head.cookie)
+        if head.authorization is not None and exchange.route.forward_authorization:
+            lines.append(b"Authorization: " + head.authorization[0])
+        lines += _framing(head)
+        if peer.trusted and head.forwarded is not None:
+            lines.append(appended_headers(peer.ip, call.scheme, host, head.forwarded))
+        else:
+            if peer.named != host:
+                peer.named, peer.forwarded = host, forwarded_headers(peer.ip, peer.scheme, host)
+            lines.append(peer.forwarded)
+        lines.append(
+            b"X-Request-Id: %b\r\ntraceparent: %b"
+            % (exchange.request_id.encode("ascii"), self._reader.traceparent(head))
+        )
+        for name, value in decision.headers:
+            lines.append(field_line(name, value))
+        principal = decision.principal
+        if principal is not None:
+            lines.append(principal.identity_headers or identity_headers(principal))
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
+
+
+def _framing(head: RequestHead) -> tuple[bytes, ...]:
+    if not head.has_body:
+        # RFC 9110 section 8.6: a method that expects content says that there is none.
+        return (b"Content-Length: 0",) if head.method in _LENGTH_EXPECTED else ()
+    framing = b"Transfer-Encoding: chunked"
+    if not head.chunked:
+        framing = b"Content-Length: %d" % (head.length or 0)
+    return (framing, b"Expect: 100-continue") if head.expects_continue else (framing,)
+
+
+async def _connect(target: TargetPool) -> UpstreamConnection | Reason:
+    try:
+        return await target.connect()
+    except TimeoutError:
+        return Reason.UPSTREAM_TIMEOUT
+    except OSError:
+        return Reason.UPSTREAM_UNREACHABLE
+
+
+def _repeatable(exchange: Exchange) -> bool:
+    return exchange.call.method in _REPEATABLE and not exchange.body_read
+
+
+def _target(call: Call) -> str:
+    return f"{call.path}?{call.query}" if call.query else call.path
+
+
+def _authority(target: UpstreamTarget) -> bytes:
+    """The `Host` for a client that sent none (HTTP/1.0)."""
+    name = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{name}:{target.port}".encode("ascii")
