@@ -159,8 +159,10 @@ class Postman:
             except StoreUnavailable as error:
                 log.warning("outbox-unreachable", store=error.store)
             if drained < _BATCH:
+                # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), _POLL_S)
+                    async with asyncio.timeout(_POLL_S):
+                        await self._woken.wait()
 
     async def drain(self) -> int:
         """Brings away what is due, at most 20 letters; how many were looked at."""

@@ -1,0 +1,383 @@
+"""The audit log: who did what, from where, and how it ended, in rows that cannot be edited unseen.
+
+Law: recording never waits and never fails a call: an event joins a bounded queue, and what
+finds no room is counted, in the log itself too.  Each writer (one worker, one command) has a
+chain of its own: a row's hash covers the row before it.  A chain's first row holds the heads
+of the chains before it, and heads go to the ordinary log each hour, so that neither an edit
+nor a cut nor the loss of a whole chain stays unseen by who kept those lines.
+
+No event holds a token, a password, a cookie, a link, or an address that no account has: of
+such an address only a keyed hash is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import structlog
+
+from gateway.metrics import Tally
+from gateway.model import Clock
+from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
+
+log = structlog.get_logger()
+
+GENESIS = "0" * 64
+_QUEUE = 10_000
+_BATCH = 500
+_EVERY_S = 1.0
+_DENIALS = 1_000
+"""Different denials that one minute keeps apart; the rest are counted together."""
+_HEADS_KEPT = 32
+_LONGEST_TEXT = 256
+OTHERS = "(others)"
+
+
+class AuditKind(StrEnum):
+    """What an event speaks of; the names are part of what operators rely on."""
+
+    WRITER_STARTED = "writer_started"
+    DROPPED = "dropped"
+    DENIED = "denied"
+    """`count` calls of one minute, by reason, route and subject."""
+    SIGNED_IN = "signed_in"
+    SIGN_IN_FAILED = "sign_in_failed"
+    SIGNED_OUT = "signed_out"
+    SESSION_ENDED = "session_ended"
+    REFRESH_REUSED = "refresh_reused"
+    REGISTERED = "registered"
+    ADDRESS_VERIFIED = "address_verified"
+    ADDRESS_CHANGED = "address_changed"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 (the name of an event)
+    PASSWORD_RESET_ASKED = "password_reset_asked"  # noqa: S105
+    PASSWORD_RESET = "password_reset"  # noqa: S105
+    ACCOUNT_CHANGED = "account_changed"
+    ROLE_CHANGED = "role_changed"
+    CLIENT_CHANGED = "client_changed"
+    CLIENT_TOKEN = "client_token"  # noqa: S105
+    KEY_CHANGED = "key_changed"
+    REVOKED = "revoked"
+    CONFIGURATION = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """`subject` is whom it happened to, `actor` who did it, where that is somebody else."""
+
+    kind: AuditKind
+    result: str = "ok"
+    """`ok`, or the Reason."""
+    subject: str | None = None
+    actor: str | None = None
+    address: str | None = None
+    """The client's IP address."""
+    request_id: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Link:
+    position: int
+    at: int
+    line: str
+    hash: str
+
+
+class AuditLog:
+    """One writer.  `record` and `denied` may be called from the loop at any time."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        address_key: bytes,
+        *,
+        writer: str | None = None,
+        queue: int = _QUEUE,
+    ) -> None:
+        """`address_key`: `derived_key(secret, KeyPurpose.AUDIT_ADDRESS)`."""
+        self.writer = writer or secrets.token_hex(8)
+        self.dropped = Tally()
+        self.written = Tally()
+        self._database = database
+        self._clock = clock
+        self._address_key = address_key
+        self._room = queue
+        self._queue: deque[tuple[float, AuditEvent]] = deque()
+        self._denials: dict[tuple[str, str, str], int] = {}
+        self._dropped_untold = 0
+        self._pending: list[_Link] = []
+        self._head = (0, GENESIS)
+        self._begun = False
+        self._woken = asyncio.Event()
+
+    def record(self, event: AuditEvent) -> None:
+        if len(self._queue) >= self._room:
+            self.dropped.n += 1
+            self._dropped_untold += 1
+            return
+        self._queue.append((self._clock.now(), event))
+        if len(self._queue) >= _BATCH:
+            self._woken.set()
+
+    def denied(self, reason: str, route: str | None, subject: str | None) -> None:
+        """Counts one denial.  A stranger can make as many as they like: they cost a row a
+        minute, not a row each."""
+        key = (reason, route or "", subject or "")
+        if key not in self._denials and len(self._denials) >= _DENIALS:
+            key = (reason, route or "", OTHERS)
+        self._denials[key] = self._denials.get(key, 0) + 1
+
+    def pseudonym(self, email_key: str) -> str:
+        """Stands for an address that no account has: equal for equal addresses, and of no use
+        without the installation's secret."""
+        digest = hmac.digest(self._address_key, email_key.encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode()
+
+    async def run(self) -> None:
+        """Writes until it is cancelled; what is then queued is written by `close`."""
+        next_minute = self._clock.steady() + 60
+        next_hour = self._clock.steady() + 3600
+        while True:
+            # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_S):
+                    await self._woken.wait()
+            self._woken.clear()
+            if self._clock.steady() >= next_minute:
+                next_minute = self._clock.steady() + 60
+                self._tell_denials()
+            try:
+                await self.flush()
+            except StoreUnavailable as error:
+                log.warning("audit-unreachable", store=error.store, queued=len(self._queue))
+            if self._clock.steady() >= next_hour:
+                next_hour = self._clock.steady() + 3600
+                self.log_head()
+
+    async def close(self) -> None:
+        """Writes what is left, if the store lets it; never raises StoreUnavailable."""
+        self._tell_denials()
+        try:
+            await self.flush()
+        except StoreUnavailable:
+            self.dropped.n += len(self._queue) + len(self._pending)
+            log.warning("audit-lost", events=len(self._queue) + len(self._pending))
+        self.log_head()
+
+    def log_head(self) -> None:
+        """To the ordinary log, which is kept elsewhere: `gateway audit verify --head` takes it."""
+        position, digest = self._head
+        if position:
+            log.info("audit-head", head=f"{self.writer}:{position}:{digest}")
+
+    async def flush(self) -> None:
+        """Writes everything that is queued.  Raises StoreUnavailable; nothing is lost by it."""
+        while self._pending or self._queue or self._dropped_untold:
+            if not self._pending:
+                self._pending = await self._next_batch()
+            async with self._database.transaction() as tx:
+                # The commit of a try that failed may have reached the store: the same rows
+                # again are the same, and change nothing.
+                await tx.many(
+                    "INSERT INTO audit_events (writer, position, at, line, hash)"
+                    " VALUES (:writer, :position, :at, :line, :hash)"
+                    " ON CONFLICT (writer, position) DO NOTHING",
+                    [
+                        {
+                            "writer": self.writer,
+                            "position": link.position,
+                            "at": link.at,
+                            "line": link.line,
+                            "hash": link.hash,
+                        }
+                        for link in self._pending
+                    ],
+                )
+            self.written.n += len(self._pending)
+            self._head = (self._pending[-1].position, self._pending[-1].hash)
+            self._pending = []
+
+    async def _next_batch(self) -> list[_Link]:
+        now = self._clock.now()
+        events: list[tuple[float, AuditEvent]] = []
+        if not self._begun:
+            async with self._database.reading() as tx:
+                before = await heads(tx, _HEADS_KEPT)
+            started = AuditEvent(AuditKind.WRITER_STARTED, detail={"heads": before})
+            events.append((now, started))
+            self._begun = True
+        if self._dropped_untold:
+            lost = AuditEvent(AuditKind.DROPPED, detail={"count": self._dropped_untold})
+            events.append((now, lost))
+            self._dropped_untold = 0
+        while self._queue and len(events) < _BATCH:
+            events.append(self._queue.popleft())
+        links = []
+        position, digest = self._head
+        for at, event in events:
+            position += 1
+            line = _line(at, event)
+            digest = chained(digest, self.writer, position, line)
+            links.append(_Link(position, _at_of(line), line, digest))
+        return links
+
+    def _tell_denials(self) -> None:
+        counted, self._denials = self._denials, {}
+        for (reason, route, subject), count in counted.items():
+            self.record(
+                AuditEvent(
+                    AuditKind.DENIED,
+                    result=reason,
+                    subject=subject or None,
+                    detail={"route": route or None, "count": count},
+                )
+            )
+
+
+def chained(before: str, writer: str, position: int, line: str) -> str:
+    """SHA-256 in hex.  Each part is preceded by its length: no two rows read the same."""
+    digest = hashlib.sha256()
+    for part in (before, writer, str(position), line):
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(8, "big"))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+async def heads(tx: Transaction, limit: int) -> list[str]:
+    """`writer:position:hash` of the chains that began last; two look-ups in an index for each,
+    however long the log is."""
+    begun = await tx.all(
+        "SELECT writer FROM audit_events WHERE position = 1 ORDER BY at DESC, writer LIMIT :limit",
+        limit=limit,
+    )
+    found = []
+    for row in begun:
+        head = await tx.one(
+            "SELECT position, hash FROM audit_events WHERE writer = :writer"
+            " ORDER BY position DESC LIMIT 1",
+            writer=row["writer"],
+        )
+        if head is not None:
+            found.append(f"{row['writer']}:{head['position']}:{head['hash']}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `gateway audit verify` says."""
+
+    writers: int
+    events: int
+    problems: tuple[str, ...]
+
+
+async def verify(database: Database, expected_heads: tuple[str, ...] = ()) -> Verification:
+    """Reads the whole log and checks every chain, every head that a chain names, and
+    `expected_heads` (`writer:position:hash`, as the ordinary log has them)."""
+    problems: list[str] = []
+    wanted: list[tuple[str, str]] = [(head, "the given heads") for head in expected_heads]
+    found: set[str] = set()
+    writers = events = 0
+    writer, position, digest = "", 0, GENESIS
+    while True:
+        async with database.reading() as tx:
+            rows = await tx.all(
+                "SELECT writer, position, at, line, hash FROM audit_events"
+                " WHERE writer > :writer OR (writer = :writer AND position > :position)"
+                " ORDER BY writer, position LIMIT 1000",
+                writer=writer,
+                position=position,
+            )
+        for row in rows:
+            if row["writer"] != writer:
+                writer, position, digest = str(row["writer"]), 0, GENESIS
+                writers += 1
+            events += 1
+            problems += _problems_of(row, position, digest)
+            # From here on as the row says: one edit is one problem, not one for each row.
+            position, digest = int(row["position"]), str(row["hash"])
+            found.add(f"{writer}:{position}:{digest}")
+            if position == 1:
+                wanted += [(head, writer) for head in _heads_in(row)]
+        if not rows:
+            break
+    problems += [
+        f"{head.rpartition(':')[0]}: missing or changed, known from {source}"
+        for head, source in wanted
+        if head not in found
+    ]
+    return Verification(writers, events, tuple(problems))
+
+
+def _problems_of(row: Row, position: int, digest: str) -> list[str]:
+    place = f"{row['writer']}:{row['position']}"
+    if row["position"] != position + 1:
+        return [f"{place}: the rows after {position} are missing"]
+    if chained(digest, row["writer"], row["position"], row["line"]) != row["hash"]:
+        return [f"{place}: the row was changed"]
+    if _at_of(row["line"]) != row["at"]:
+        return [f"{place}: the time of the row was changed"]
+    return []
+
+
+def _at_of(line: str) -> int:
+    return int(datetime.fromisoformat(json.loads(line)["at"]).timestamp())
+
+
+def _heads_in(row: Row) -> list[str]:
+    try:
+        found = json.loads(row["line"])["detail"]["heads"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [head for head in found if isinstance(head, str)]
+
+
+async def newest(tx: Transaction, limit: int) -> list[dict[str, Any]]:
+    """The newest events, oldest of them first."""
+    rows = await tx.all(
+        "SELECT writer, position, line, hash FROM audit_events"
+        " ORDER BY at DESC, writer DESC, position DESC LIMIT :limit",
+        limit=limit,
+    )
+    return [event_of(row) for row in reversed(rows)]
+
+
+def event_of(row: Row) -> dict[str, Any]:
+    """A row as one JSON object of the export."""
+    parsed: dict[str, Any] = json.loads(row["line"])
+    return {
+        **parsed,
+        "writer": row["writer"],
+        "position": row["position"],
+        "hash": row["hash"],
+    }
+
+
+def _line(at: float, event: AuditEvent) -> str:
+    """The event as JSON; its text cannot end the line (ASVS 16.4.1)."""
+    when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    found: dict[str, Any] = {"at": when, "event": event.kind.value, "result": str(event.result)}
+    for name in ("subject", "actor", "address", "request_id"):
+        value = getattr(event, name)
+        if value is not None:
+            found[name] = str(value)[:_LONGEST_TEXT]
+    if event.detail:
+        found["detail"] = {
+            name: value[:_LONGEST_TEXT] if isinstance(value, str) else value
+            for name, value in event.detail.items()
+        }
+    return json.dumps(found, separators=(",", ":"))
