@@ -1,15 +1,13 @@
--- The load: 64 keep-alive connections of one browser each, 1,000 tokens in turn.
--- wrk ... -s load.lua URL -- TOKENS.txt
+-- The load: keep-alive connections of a browser, 1,000 users in turn, each with a token and a
+-- path of their own.  wrk ... -s load.lua URL -- TOKENS.txt
 
 local requests, count, at, serial = {}, 0, 0, 0
-local path = nil
 
 function init(arguments)
-   path = wrk.path
    local host = wrk.host .. ":" .. wrk.port
    for token in io.lines(arguments[1]) do
       count = count + 1
-      requests[count] = "GET " .. path .. " HTTP/1.1\r\n"
+      requests[count] = "GET " .. wrk.path .. count .. "?fields=name,email&lang=en HTTP/1.1\r\n"
          .. "Host: " .. host .. "\r\n"
          .. "Connection: keep-alive\r\n"
          .. "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"

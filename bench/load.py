@@ -13,7 +13,7 @@ from bench.processes import Started
 from bench.rig import HERE, LOAD_CPU, Rig, found
 
 CONNECTIONS = 64
-PATH = "/api/users/42?fields=name,email&lang=en"
+PATH = "/api/users/"
 
 
 @dataclass(frozen=True, slots=True)
