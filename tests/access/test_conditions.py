@@ -1,0 +1,239 @@
+"""A condition is checked when it is loaded, and fails closed when it is judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.access.conditions import MAX_ITEMS, Condition, Facts, compile_condition, in_cidr
+from gateway.access.roles import Role, RoleBook
+from gateway.model import Principal
+from gateway.review.asking import Question, call_of
+from tests.access.worlds import NOW, who
+
+BOOK = RoleBook([Role("lead", ("member",)), Role("member", (), ("docs:read",))])
+
+
+def judge(source: str, caller: Principal | None = None, **more: Any) -> bool | str:
+    data = more.pop("data", {})
+    condition = compile_condition(source, data)
+    assert isinstance(condition, Condition), condition
+    call = call_of(Question("GET", "/a/b?x=1", client_ip=more.pop("ip", "127.0.0.1")))
+    assert not isinstance(call, str)
+    return condition.judge(Facts(call, caller, BOOK, lambda: NOW, data=data, **more))
+
+
+def refused(source: str) -> str:
+    found = compile_condition(source, {"teams": {}})
+    assert not isinstance(found, Condition), f"{source} was taken"
+    return " / ".join(text for _, text in found)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("usr.id == 'a'", "unknown name `usr`; did you mean `user`?"),
+        ("user.nope == 1", "`user` has no field `nope`"),
+        ("user.emial == 'a'", "did you mean `email`?"),
+        ("user.id.x == 'a'", "`user.id` has no fields of its own"),
+        ("user[resource.x] == 1", "is written out"),
+        ("client.port == 1", "client.ip"),
+        ("now.hours == 1", "now.getHours()"),
+        ("request.body == 1", "`request` has no field `body`"),
+        ("request.query[user.id] == 'a'", "the name is written out"),
+        ("request.query == {}", "the name is written out"),
+        ("request.headers['X-Tenant'] == 'a'", 'request.headers["x-tenant"]'),
+        ("request.headers['x-auth-user-id'] == 'a'", "never believed; use `user`"),
+        ("request.headers['x-forwarded-for'] == 'a'", "use `client.ip`"),
+        ("request.headers['authorization'] != ''", "use `user`"),
+        ("request.headers['user-agent'] == 'probe'", "a client writes it as it pleases"),
+        ("nope(user.id)", "unknown function `nope`"),
+        ("user.id.startWith('a')", "did you mean `startsWith`?"),
+        ("hasrole('a')", "did you mean `has_role`?"),
+        ("in_cidr(client.ip, '10.0.0.300/8')", "is no address block"),
+        ("in_cidr(client.ip, '10.0.0.1/8')", "has host bits set"),
+        ("in_cidr(client.ip)", "takes 2 argument(s)"),
+        ("user.has_role('a')", "stands alone"),
+        ("user.roles.all(a, user.roles.all(b, a == b))", "one level is the limit"),
+        ("user.roles.all(user, user == 'a')", "may not be named `user`"),
+        ("data.team['a'] == 1", "did you mean `teams`?"),
+        ("user.id == ", "not a CEL expression"),
+        ("user.id = 'a'", "has no meaning here"),
+        ("", "not a CEL expression"),
+        ("$x", "has no meaning here"),
+        ("env.PATH == ''", "unknown name `env`"),
+    ],
+)
+def test_what_nobody_could_answer_is_refused_at_load(source: str, said: str) -> None:
+    assert said in refused(source)
+
+
+def test_every_problem_of_an_expression_is_told_with_its_place() -> None:
+    found = compile_condition("usr.id == 1 && nope(user.x)")
+    assert isinstance(found, list)
+    assert [at for at, _ in found] == [0, 15, 20]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "'user.nope' == user.id",
+        'user.id == "usr.x" // usr.y',
+        "user.id == r'usr\\d'",
+        "user.id == '''usr.x'''",
+        "user.roles.exists(r, r == 'a')",
+        "user.claims.anything.at.all == 1",
+        "user.claims['https://example.com/tier'] == 'gold'",
+        "has(resource.owner) && resource.owner == user.id",
+        "now - user.auth_time < duration('5m')",
+        "now.getHours() > 8",
+        "user.email.endsWith('@example.com') && user.email_verified",
+        "resource.tags.filter(t, t == 'x').size() > 0",
+        "'x' in request.query",
+    ],
+)
+def test_what_can_be_answered_is_taken(source: str) -> None:
+    assert isinstance(compile_condition(source), Condition)
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome"),
+    [
+        ("user.id == 'u1'", True),
+        ("user.email == null", True),
+        ("user.id == 'u2'", False),
+        ("'lead' in user.roles", True),
+        ("has_role('member')", True),
+        ("has_role('boss')", False),
+        ("'member' in user.roles", False),
+        ("has_scope('docs:read')", True),
+        ("user.auth_time == now", True),
+        ("now.getFullYear() == 2027", True),
+        ("request.method == 'GET' && request.path == '/a/b' && request.host == 'localhost'", True),
+        ("in_cidr(client.ip, '127.0.0.0/8')", True),
+        ("client.ip.in_cidr('10.0.0.0/8')", False),
+        ("user != null", True),
+    ],
+)
+def test_a_condition_reads_the_call(source: str, outcome: bool) -> None:
+    assert judge(source, who("u1", "lead")) is outcome
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "user.id",
+        "1",
+        "'true'",
+        "null",
+        "[true]",
+        "user.claims.level > 3",
+        "resource.owner == user.id",
+        "user.email.size() > 3",
+        "user.roles[7] == 'a'",
+        "1 / 0 == 1",
+        "int(user.id) == 1",
+        "in_cidr(user.id, '10.0.0.0/8') || false",
+        "request.query.y == '1'",
+        "9223372036854775807 + 1 > 0",
+    ],
+)
+def test_only_true_itself_allows_and_failures_say_why(source: str) -> None:
+    outcome = judge(source, who("u1"))
+    assert isinstance(outcome, str)
+    assert outcome
+
+
+def test_null_user_has_no_fields() -> None:
+    assert judge("user == null") is True
+    assert isinstance(judge("user.id == 'a'"), str)
+    assert judge("has_role('member')") is False
+
+
+def test_iteration_over_more_than_a_thousand_items_fails() -> None:
+    source = "resource.items.exists(i, i == 'a')"
+    assert judge(source, resource={"items": ["a"] * MAX_ITEMS}) is True
+    outcome = judge(source, resource={"items": ["a"] * (MAX_ITEMS + 1)})
+    assert outcome == "iterates over more than 1000 items"
+
+
+def test_a_nested_list_is_counted_too() -> None:
+    outcome = judge("resource.items.exists(i, 'b' in i)", resource={"items": [["a"] * 1001]})
+    assert isinstance(outcome, str)
+
+
+def test_looking_up_is_no_iteration() -> None:
+    assert judge("'a' in resource.items", resource={"items": ["b"] * 5000 + ["a"]}) is True
+
+
+DATA = {"teams": {"red": {"members": ["u1"], "lead": "u9"}, "blue": {"members": ["u2"]}}}
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome"),
+    [
+        ("user.id in data.teams[resource.team].members", True),
+        ("user.id in data.teams['blue'].members", False),
+        ("user.id in data.teams.red.members && data.teams.red.lead == 'u9'", True),
+        ("'red' in data.teams", True),
+        ("'green' in data.teams", False),
+        ("resource.team in data.teams", True),
+        ("data.teams[resource.team].members.exists(m, m == user.id)", True),
+        ("data.teams['r' + 'ed'].lead == 'u9'", True),
+    ],
+)
+def test_relations_are_read_from_data(source: str, outcome: bool) -> None:
+    assert judge(source, who("u1"), data=DATA, resource={"team": "red"}) is outcome
+
+
+@pytest.mark.parametrize("team", ["green", "", None, 7, ["red"], {"red": 1}])
+def test_a_team_that_is_not_there_is_a_failure(team: Any) -> None:
+    source = "user.id in data.teams[resource.team].members"
+    assert isinstance(judge(source, who("u1"), data=DATA, resource={"team": team}), str)
+
+
+def test_judging_leaves_the_data_as_it_was() -> None:
+    before = str(DATA)
+    source = "data.teams.red.lead == 'u9' && data.teams.red.members[0] == 'u1' && 'x' in data.teams"
+    judge(source, who("u1"), data=DATA)
+    judge("data.teams.red == data.teams[resource.team]", who(), data=DATA, resource={"team": "red"})
+    assert str(DATA) == before
+
+
+@pytest.mark.parametrize(
+    ("address", "block", "inside"),
+    [
+        ("10.1.2.3", "10.0.0.0/8", True),
+        # GHSA-7jmw-8259-q9jx: IPv4-mapped addresses fell outside address lists.
+        ("::ffff:10.1.2.3", "10.0.0.0/8", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        ("2001:db8::1", "2001:db8::/32", True),
+        ("2001:db8::1", "10.0.0.0/8", False),
+        ("10.1.2.3", "10.1.2.3", True),
+        ("not an address", "10.0.0.0/8", None),
+        ("10.1.2.3", "nonsense", None),
+        (None, "10.0.0.0/8", None),
+        ("10.1.2.3", 8, None),
+    ],
+)
+def test_in_cidr(address: Any, block: Any, inside: bool | None) -> None:
+    assert in_cidr(address, block) is inside
+
+
+def test_a_mapped_address_is_shown_as_ipv4() -> None:
+    assert judge("client.ip == '10.0.0.1'", ip="::ffff:10.0.0.1") is True
+
+
+def test_scopes_limit_a_credential() -> None:
+    assert judge("has_scope('docs:read')", who(scopes=["docs:*"])) is True
+    assert judge("has_scope('docs:read')", who(scopes=["mail:*"])) is False
+    assert judge("has_scope('docs:read')") is False
+
+
+def test_a_failing_function_writes_nothing_to_standard_error(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for source in ("in_cidr(1, '10.0.0.0/8')", "has_role(user.roles)", "has_scope(1)"):
+        judge(source, who())
+    assert capfd.readouterr() == ("", "")

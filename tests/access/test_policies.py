@@ -1,0 +1,249 @@
+"""Any deny wins, nothing but an allow allows, and what fails never does."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.access.snapshot import Snapshot
+from gateway.model import Principal, Reason
+from tests.access.worlds import decide, rule_world, snapshot, who
+
+OWN = "GET /orders/u1"
+
+
+def test_the_owner_is_allowed_by_the_rule_that_says_so() -> None:
+    world = rule_world("- {id: own, allow: [orders:read], when: resource.owner == user.id}")
+    decision = decide(world, OWN, who("u1"))
+    assert (decision.allowed, decision.reason, decision.rule) == (True, "rule_allowed", "own")
+    assert str(decision.place) == "policies/p0.yaml:4"
+
+
+def test_no_allow_is_a_deny_with_no_rule() -> None:
+    world = rule_world("- {id: own, allow: [orders:read], when: resource.owner == user.id}")
+    decision = decide(world, OWN, who("u2"))
+    assert not decision.allowed
+    assert decision.reason is Reason.NO_RULE
+    assert decision.refusal is Reason.NO_RULE
+    assert decision.rule is None
+
+
+def test_no_allow_names_the_reason_of_the_rule_that_could_have() -> None:
+    world = rule_world(
+        """
+        - {id: own, allow: [orders:read], when: resource.owner == user.id, reason: not_yours}
+        - {id: late, allow: [orders:read], when: user.id == 'x', reason: too_late}
+        """
+    )
+    decision = decide(world, OWN, who("u2"))
+    assert (decision.reason, decision.refusal, decision.rule) == ("not_yours", None, "own")
+
+
+def test_a_reason_of_a_rule_about_other_actions_is_not_named() -> None:
+    world = rule_world("- {id: w, allow: [orders:write], reason: not_a_writer}")
+    assert decide(world, OWN, who()).reason == Reason.NO_RULE
+
+
+def test_a_deny_wins_over_every_allow() -> None:
+    world = rule_world(
+        """
+        - {id: all, allow: ["*"]}
+        - {id: no, deny: [orders:read], when: "'bad' in user.roles", reason: suspended}
+        """
+    )
+    assert decide(world, OWN, who("u1")).allowed
+    decision = decide(world, OWN, who("u1", "bad"))
+    assert (decision.allowed, decision.reason, decision.rule) == (False, "suspended", "no")
+    assert decision.refusal is None
+
+
+def test_an_allow_that_fails_is_no_allow_but_lets_others_allow() -> None:
+    broken = "- {id: broken, allow: ['*'], when: user.claims.level > 3}\n"
+    assert not decide(rule_world(broken), OWN, who()).allowed
+    assert decide(rule_world(broken + "- {id: all, allow: ['*']}"), OWN, who()).allowed
+
+
+def test_a_deny_that_fails_denies() -> None:
+    world = rule_world(
+        """
+        - {id: all, allow: ["*"]}
+        - {id: no, deny: ["*"], when: user.claims.level < 3}
+        """
+    )
+    decision = decide(world, OWN, who())
+    assert (decision.allowed, decision.rule) == (False, "no")
+    assert decide(world, OWN, who(claims={"level": 5})).allowed
+
+
+@pytest.mark.parametrize("gives", ["'yes'", "1", "null", "user.id"])
+def test_a_condition_that_is_no_truth_value_never_allows(gives: str) -> None:
+    assert not decide(rule_world(f'- {{id: a, allow: ["*"], when: "{gives}"}}'), OWN, who()).allowed
+    world = rule_world(f'- {{id: a, allow: ["*"]}}\n- {{id: d, deny: ["*"], when: "{gives}"}}')
+    assert not decide(world, OWN, who()).allowed
+
+
+ROLES = "viewer: [orders:read]\nlead: {inherits: [viewer], permissions: [orders:*]}"
+
+
+def test_role_permissions_hold_the_action_of_the_route() -> None:
+    world = rule_world("- {id: by-role, allow: role-permissions}", roles=ROLES)
+    assert decide(world, OWN, who("x", "viewer")).allowed
+    assert decide(world, OWN, who("x", "lead")).allowed
+    assert not decide(world, OWN, who("x", "stranger")).allowed
+
+
+def test_role_permissions_may_ask_for_more() -> None:
+    rule = "- {id: by-role, allow: role-permissions, when: user.email_verified}"
+    world = rule_world(rule, roles=ROLES)
+    assert not decide(world, OWN, who("x", "viewer")).allowed
+    assert decide(world, OWN, who("x", "viewer", email_verified=True)).allowed
+
+
+def test_conceal_answers_as_for_an_unknown_route() -> None:
+    world = rule_world("- {id: own, allow: ['*'], when: user.id == 'x', conceal: true}")
+    assert decide(world, OWN, who()).conceal
+
+
+def test_an_open_deny_does_not_give_away_what_another_conceals() -> None:
+    world = rule_world(
+        """
+        - {id: open, deny: ["*"], reason: closed_today}
+        - {id: hidden, deny: ["*"], conceal: true}
+        """
+    )
+    decision = decide(world, OWN, who())
+    assert decision.conceal
+    assert decision.rule == "open"
+
+
+# Step-up
+
+
+def test_an_allow_with_step_up_asks_for_a_fresh_sign_in() -> None:
+    world = rule_world("- {id: a, allow: ['*'], step_up: {max_age: 5m, amr: [totp]}}")
+    stale = who(auth_time=1_800_000_000 - 301, amr=["pwd", "totp"])
+    decision = decide(world, OWN, stale)
+    assert decision.reason is Reason.INSUFFICIENT_USER_AUTHENTICATION
+    assert (decision.max_age_s, decision.amr) == (300, ("totp",))
+    assert not decide(world, OWN, who(amr=["pwd"])).allowed
+    assert decide(world, OWN, who(amr=["pwd", "totp"])).allowed
+
+
+@pytest.mark.parametrize("auth_time", [None, 1_800_000_100])
+def test_a_sign_in_of_unknown_or_future_time_is_not_fresh(auth_time: int | None) -> None:
+    world = rule_world("- {id: a, allow: ['*'], step_up: {max_age: 5m}}")
+    caller = who()
+    caller.auth_time = auth_time
+    assert not decide(world, OWN, caller).allowed
+
+
+def test_another_allow_makes_the_step_up_unnecessary() -> None:
+    world = rule_world("- {id: a, allow: ['*'], step_up: {max_age: 1s}}\n- {id: b, allow: ['*']}")
+    assert decide(world, OWN, who(auth_time=0)).rule == "b"
+
+
+def test_a_deny_with_step_up_is_lifted_by_a_fresh_sign_in() -> None:
+    world = rule_world("- {id: a, allow: ['*']}\n- {id: d, deny: ['*'], step_up: {max_age: 1m}}")
+    assert decide(world, OWN, who()).allowed
+    stale = decide(world, OWN, who(auth_time=0))
+    assert stale.reason is Reason.INSUFFICIENT_USER_AUTHENTICATION
+
+
+# Shadow
+
+
+def test_a_rule_in_shadow_is_told_and_not_enforced() -> None:
+    world = rule_world(
+        "- {id: a, allow: ['*']}\n- {id: d, deny: ['*'], mode: shadow, reason: gone}"
+    )
+    decision = decide(world, OWN, who())
+    assert decision.allowed
+    (one,) = decision.shadowed
+    assert (one.rule, one.allowed, one.reason, one.place.line) == ("d", False, "gone", 5)
+
+
+def test_an_allow_in_shadow_does_not_allow() -> None:
+    world = rule_world("- {id: a, allow: ['*'], mode: shadow}")
+    decision = decide(world, OWN, who())
+    assert not decision.allowed
+    assert [(one.rule, one.allowed) for one in decision.shadowed] == [("a", True)]
+
+
+def test_an_allow_in_shadow_changes_nothing_where_a_deny_decides() -> None:
+    world = rule_world("- {id: a, allow: ['*'], mode: shadow}\n- {id: d, deny: ['*']}")
+    assert decide(world, OWN, who()).shadowed == ()
+
+
+def test_a_policy_in_shadow_lets_every_signed_in_caller_pass() -> None:
+    world = snapshot(
+        "- {id: r, match: {path: /a}, policy: p, action: x:y, upstream: api}",
+        "policy: p\nmode: shadow\nrules: [{id: a, allow: [x:y], when: user.id == 'u9'}]",
+    )
+    decision = decide(world, "GET /a", who("u1"))
+    assert decision.allowed
+    assert [(one.policy, one.allowed, one.reason) for one in decision.shadowed] == [
+        ("p", False, "no_rule")
+    ]
+    assert decide(world, "GET /a", who("u9")).shadowed == ()
+    assert not decide(world, "GET /a").allowed
+
+
+# What must hold for every policy
+
+CONDITIONS = st.sampled_from(
+    [None, "'a' in user.roles", "resource.owner == user.id", "user.claims.nope == 1", "user.id",
+     "has_role('b')", "request.method == 'GET'"]
+)  # fmt: skip
+RULES = st.tuples(
+    st.sampled_from(["allow", "deny"]),
+    st.sampled_from(['["*"]', "[orders:read]", "[orders:write]", "role-permissions"]),
+    CONDITIONS,
+).filter(lambda rule: rule[:2] != ("deny", "role-permissions"))
+PEOPLE = st.builds(
+    lambda subject, roles: who(subject, *roles),
+    st.sampled_from(["u1", "u2"]),
+    st.lists(st.sampled_from(["a", "b", "viewer"]), max_size=3, unique=True),
+)
+
+
+def world_of(rules: list[tuple[str, str, str | None]]) -> Snapshot:
+    lines = []
+    for number, (effect, actions, condition) in enumerate(rules):
+        when = f', when: "{condition}"' if condition else ""
+        lines.append(f"- {{id: r{number}, {effect}: {actions}{when}}}")
+    return rule_world("\n".join(lines) or "[]", roles=ROLES)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(RULES, max_size=6), PEOPLE, st.randoms(use_true_random=False))
+def test_the_order_of_the_rules_never_decides(
+    rules: list[tuple[str, str, str | None]], caller: Principal, shuffle: random.Random
+) -> None:
+    before = decide(world_of(rules), OWN, caller).allowed
+    shuffle.shuffle(rules)
+    assert decide(world_of(rules), OWN, caller).allowed is before
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(RULES, max_size=5), RULES, PEOPLE, st.integers(0, 5))
+def test_another_allow_never_takes_and_another_deny_never_gives(
+    rules: list[tuple[str, str, str | None]],
+    rule: tuple[str, str, str | None],
+    caller: Principal,
+    at: int,
+) -> None:
+    before = decide(world_of(rules), OWN, caller).allowed
+    after = decide(world_of([*rules[:at], rule, *rules[at:]]), OWN, caller).allowed
+    if rule[0] == "allow":
+        assert after or not before
+    else:
+        assert before or not after
+
+
+def test_a_deny_for_everything_leaves_nothing() -> None:
+    rules = "\n".join(f"- {{id: a{i}, allow: ['*']}}" for i in range(5))
+    world = rule_world(rules + "\n- {id: d, deny: ['*']}")
+    assert not decide(world, OWN, who("u1", "admin")).allowed
