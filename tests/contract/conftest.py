@@ -15,7 +15,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def alice(gateway: Running) -> dict[str, object]:
-    """A signed-in account without roles."""
+    """A signed-in account without roles; anew for each test, as some revoke the keys."""
     return gateway.sign_in("Alice@Example.com")
