@@ -1,0 +1,240 @@
+"""A newcomer's first five minutes: `gateway dev`, and every line that it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lines import run_lines
+
+REPOSITORY = Path(__file__).parents[2]
+GATEWAY = Path(sys.executable).with_name("gateway")
+READY_WITHIN_S = 40
+
+
+@dataclass
+class Ports:
+    public: int
+    admin: int
+    demo: int
+
+
+@dataclass
+class Dev:
+    """A running `gateway dev`."""
+
+    process: subprocess.Popen[str]
+    ports: Ports
+    folder: Path
+    printed: str
+
+    def get(self, path: str, *, admin: bool = False) -> str:
+        port = self.ports.admin if admin else self.ports.public
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+
+def lay_out(folder: Path, ports: Ports) -> None:
+    """The shipped configuration, with its demo backend on a port that is free here."""
+    shutil.copytree(REPOSITORY / "policies", folder / "policies")
+    routes = (REPOSITORY / "routes.yaml").read_text("utf-8")
+    assert "127.0.0.1:9000" in routes
+    (folder / "routes.yaml").write_text(
+        routes.replace("127.0.0.1:9000", f"127.0.0.1:{ports.demo}"), "utf-8"
+    )
+
+
+def command(folder: Path, ports: Ports, **settings: str) -> subprocess.Popen[str]:
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")},
+        "GATEWAY_LISTEN": f"127.0.0.1:{ports.public}",
+        "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{ports.admin}",
+        "GATEWAY_BCRYPT_ROUNDS": "10",
+        "PYTHONPATH": str(REPOSITORY),
+        **settings,
+    }
+    return subprocess.Popen(
+        [str(GATEWAY), "dev", "--demo-listen", f"127.0.0.1:{ports.demo}"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def running(folder: Path, ports: Ports) -> Iterator[Dev]:
+    process = command(folder, ports)
+    assert process.stdout is not None
+    watchdog = threading.Timer(READY_WITHIN_S, process.kill)
+    watchdog.start()
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if line.startswith("Stop "):
+            break
+    watchdog.cancel()
+    try:
+        assert "Stop " in printed, printed
+        yield Dev(process, ports, folder, printed)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.fixture
+def ports(free_port: Callable[[], int]) -> Ports:
+    return Ports(free_port(), free_port(), free_port())
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    folder = tmp_path_factory.mktemp("dev")
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = Ports(*(probe.getsockname()[1] for probe in probes))
+    for probe in probes:
+        probe.close()
+    lay_out(folder, ports)
+    with running(folder, ports) as one:
+        yield one
+
+
+def test_every_printed_line_works_as_printed_in_a_plain_sh(dev: Dev) -> None:
+    said = dict(run_lines(dev.printed))
+    answers = list(said.values())
+    own_order = next(text for text in answers if '"order"' in text)
+    assert '"X-Auth-User-Id"' in own_order
+    assert '"X-Auth-Email"' in own_order
+    assert "Authorization" not in own_order
+    assert any('"status": 403' in text and "not_your_order" in text for text in answers)
+    assert any('"status": 401' in text and "token_revoked" in text for text in answers)
+
+
+def test_the_demo_user_signs_in_and_sees_every_order(dev: Dev) -> None:
+    found = re.search(r"^Demo user +(\S+) +(\S+)", dev.printed, re.M)
+    assert found is not None
+    base = f"http://127.0.0.1:{dev.ports.public}"
+    script = (
+        "TOKEN=$(curl -s -H 'Content-Type: application/json' -d "
+        f'\'{{"email":"{found[1]}","password":"{found[2]}"}}\' {base}/auth/login'
+        ' | sed -n \'s/.*"access_token": *"\\([^"]*\\)".*/\\1/p\');'
+        f' curl -s -H "Authorization: Bearer $TOKEN" {base}/v1/users/someone-else/orders/7'
+    )
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert '"owner": "someone-else"' in done.stdout
+
+
+def test_the_printed_admin_token_opens_the_admin_page(dev: Dev) -> None:
+    found = re.search(r"^Admin token +(\S+)", dev.printed, re.M)
+    assert found is not None
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{dev.ports.admin}/admin/api/state",
+        headers={"Authorization": f"Bearer {found[1]}"},
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert b'"orders.read"' in answer.read()
+
+
+def test_what_it_keeps_is_for_its_owner_alone(dev: Dev) -> None:
+    data = dev.folder / ".gateway"
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    for name in ("key-secret", "admin-token", "demo-password", "gateway.db"):
+        assert stat.S_IMODE((data / name).stat().st_mode) == 0o600
+
+
+def test_a_second_gateway_on_the_same_folder_is_refused(
+    dev: Dev, free_port: Callable[[], int]
+) -> None:
+    other = command(dev.folder, Ports(free_port(), free_port(), free_port()))
+    out, _ = other.communicate(timeout=30)
+    assert other.returncode == 2
+    assert "GATEWAY_DATA_DIR" in out
+
+
+@pytest.mark.parametrize(
+    ("which", "setting"),
+    [("public", "GATEWAY_LISTEN"), ("admin", "GATEWAY_ADMIN_LISTEN"), ("demo", "--demo-listen")],
+)
+def test_a_port_that_is_taken_is_told_with_its_setting(
+    tmp_path: Path, ports: Ports, which: str, setting: str
+) -> None:
+    lay_out(tmp_path, ports)
+    with socket.create_server(("127.0.0.1", getattr(ports, which))):
+        process = command(tmp_path, ports)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert f"error: {setting}: 127.0.0.1:{getattr(ports, which)} is in use" in out
+    assert "Traceback" not in out
+
+
+def test_wrong_files_are_listed_whole_at_a_first_start(tmp_path: Path, ports: Ports) -> None:
+    lay_out(tmp_path, ports)
+    text = (tmp_path / "routes.yaml").read_text("utf-8")
+    (tmp_path / "routes.yaml").write_text(text + "  - id: a\n    colour: red\n  - id: b\n", "utf-8")
+    process = command(tmp_path, ports)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    lines = text.count("\n")
+    assert f"routes.yaml:{lines + 2}:5: " in out
+    assert f"routes.yaml:{lines + 3}:" in out
+    assert "Traceback" not in out
+
+
+def test_dev_refuses_to_serve_others(tmp_path: Path, ports: Ports) -> None:
+    lay_out(tmp_path, ports)
+    process = command(tmp_path, ports, GATEWAY_LISTEN=f"0.0.0.0:{ports.public}")
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "GATEWAY_LISTEN" in out
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing_running(tmp_path: Path, ports: Ports) -> None:
+    lay_out(tmp_path, ports)
+    with running(tmp_path, ports) as one:
+        group = os.getpgid(one.process.pid)
+        valkey = [pid for pid in children(one.process.pid) if "valkey" in name_of(pid)]
+        assert len(valkey) == 1
+        began = time.monotonic()
+        os.killpg(group, signal.SIGINT)
+        assert one.process.wait(20) == 0
+        assert time.monotonic() - began < 5
+        assert not Path(f"/proc/{valkey[0]}").exists()
+
+
+def test_what_was_registered_is_there_after_a_restart(tmp_path: Path, ports: Ports) -> None:
+    lay_out(tmp_path, ports)
+    with running(tmp_path, ports) as one:
+        first = re.search(r"^Demo user .*", one.printed, re.M)
+    with running(tmp_path, ports) as one:
+        again = re.search(r"^Demo user .*", one.printed, re.M)
+        assert first is not None
+        assert again is not None
+        assert first[0] == again[0]
+        run_lines(one.printed)
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
