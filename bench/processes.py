@@ -16,18 +16,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Started:
-    """One command and all that it starts, on one CPU, in a session of its own."""
+    """One command and all that it starts, in a session of its own; on one CPU, or on all."""
 
     def __init__(
         self,
         command: Sequence[str],
         *,
-        cpu: int,
+        cpu: int | None,
         log: Path,
         cwd: Path,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        cpus = {cpu} & os.sched_getaffinity(0) or os.sched_getaffinity(0)
+        everywhere = os.sched_getaffinity(0)
+        cpus = everywhere if cpu is None else {cpu} & everywhere or everywhere
 
         def settle() -> None:
             os.sched_setaffinity(0, cpus)
@@ -45,6 +46,10 @@ class Started:
                 preexec_fn=settle,
             )
         self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def ended(self) -> bool:
