@@ -17,6 +17,8 @@ class KeyPurpose(StrEnum):
     DEVICE = "device cookie"
     CAPTCHA = "captcha"
     AUDIT_ADDRESS = "audit address"
+    SEAL_SIGNING_KEYS = "signing keys: seal"
+    FINGERPRINT = "signing keys: fingerprint"
 
 
 def derived_key(secret: bytes, purpose: KeyPurpose) -> bytes:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.identity.derived import KeyPurpose, derived_key
 
 SECRET_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D section 8.2: 96 bits, random; a few hundred are ever drawn
@@ -31,8 +31,8 @@ class Sealer:
     def __init__(self, secret: bytes, *, random: Callable[[int], bytes] = os.urandom) -> None:
         if len(secret) < SECRET_BYTES:
             raise ValueError(f"a key secret has at least {SECRET_BYTES} bytes")
-        self._cipher = AESGCM(_derived(secret, b"authgate signing keys: seal, 1"))
-        self.fingerprint = _text(_derived(secret, b"authgate signing keys: fingerprint, 1")[:16])
+        self._cipher = AESGCM(derived_key(secret, KeyPurpose.SEAL_SIGNING_KEYS))
+        self.fingerprint = _text(derived_key(secret, KeyPurpose.FINGERPRINT)[:16])
         """Tells two secrets apart without saying anything of either; kept in SQL."""
         self._random = random
 
@@ -51,11 +51,6 @@ class Sealer:
     def made(self, fingerprint: str) -> bool:
         """Whether the fingerprint is that of this secret."""
         return hmac.compare_digest(self.fingerprint, fingerprint)
-
-
-def _derived(secret: bytes, purpose: bytes) -> bytes:
-    """RFC 5869; no salt is needed, as the secret is random throughout (section 3.1)."""
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(secret)
 
 
 def _bound(kid: str) -> bytes:
