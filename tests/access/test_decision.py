@@ -1,0 +1,341 @@
+"""May this call pass?  The pipeline, in the order in which it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.access.decision import Decision, Gate
+from gateway.access.upstreams import Limit
+from gateway.model import Call, Credential, CredentialKind, LimitState, Principal, Reason
+from gateway.review.asking import FixedClock, Known, Question, call_of, settled
+from tests.access.worlds import NOW, decide, rule_world, snapshot, who
+
+WORLD = snapshot(
+    """
+    - {id: public, match: {path: '/public/{x:path}'}, auth: public, upstream: api}
+    - {id: needed, match: {path: /needed}, policy: signed-in, upstream: api}
+    - {id: maybe, match: {path: /maybe}, auth: optional, upstream: api}
+    - {id: judged, match: {path: /judged}, auth: optional, policy: p, action: x:y, upstream: api}
+    - {id: bearer, match: {path: /bearer}, policy: signed-in, accept: [bearer], upstream: api}
+    - {id: limited, match: {path: /limited}, policy: signed-in, limits: [per-user], upstream: api}
+    - {id: slash, match: {path: '/slash/{x}'}, auth: public, allow_encoded_slash: true,
+       upstream: api}
+    """,
+    """
+    policy: p
+    rules:
+      - {id: known, allow: ["*"], when: user != null && user.id == 'u1'}
+      - {id: guest, allow: ["*"], when: user == null && client.ip == '10.0.0.1'}
+    """,
+)
+REFUSED = [Reason.TOKEN_EXPIRED, Reason.TOKEN_REVOKED, Reason.KEY_UNKNOWN, Reason.REPLICA_STALE]
+
+
+class Counting:
+    """Admits, or lets wait; and remembers who was to be charged."""
+
+    def __init__(self, wait_s: float = 0.0) -> None:
+        self.wait_s = wait_s
+        self.asked: list[tuple[tuple[str, ...], str | None]] = []
+
+    async def take(
+        self, limits: Sequence[Limit], call: Call, principal: Principal | None
+    ) -> LimitState:
+        names = tuple(limit.name for limit in limits)
+        self.asked.append((names, principal.subject if principal else None))
+        return LimitState(self.wait_s, "", (), ())
+
+
+def limited(url: str, caller: Principal | Reason, limiter: Counting) -> Decision:
+    call = call_of(Question("GET", url, caller))
+    assert not isinstance(call, Reason)
+    return settled(Gate(Known(caller), limiter, clock=FixedClock(NOW)), call, WORLD)
+
+
+def test_a_public_route_judges_nobody() -> None:
+    for caller in (Reason.NO_CREDENTIAL, Reason.TOKEN_EXPIRED, who()):
+        decision = decide(WORLD, "GET /public/a", caller)
+        assert decision.allowed
+        assert decision.reason == Reason.ROUTE_PUBLIC
+        assert decision.principal is None
+
+
+def test_a_route_that_needs_a_caller_refuses_a_stranger() -> None:
+    decision = decide(WORLD, "GET /needed")
+    assert (decision.allowed, decision.refusal) == (False, Reason.NO_CREDENTIAL)
+    assert decide(WORLD, "GET /needed", who()).reason == Reason.SIGNED_IN
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.parametrize("path", ["/needed", "/maybe", "/judged"])
+def test_a_refused_credential_is_never_taken_for_none(path: str, reason: Reason) -> None:
+    # CVE-2021-21378: a wrong token counted as a missing one on optional routes.
+    decision = decide(WORLD, f"GET {path}", reason)
+    assert (decision.allowed, decision.refusal) == (False, reason)
+
+
+def test_an_optional_route_admits_both() -> None:
+    assert decide(WORLD, "GET /maybe").reason == Reason.ROUTE_OPTIONAL
+    decision = decide(WORLD, "GET /maybe", who("u7"))
+    assert decision.principal is not None
+    assert decision.principal.subject == "u7"
+
+
+def test_a_policy_on_an_optional_route_judges_both() -> None:
+    assert decide(WORLD, "GET /judged", who("u1")).rule == "known"
+    assert decide(WORLD, "GET /judged", client_ip="10.0.0.1").rule == "guest"
+    assert decide(WORLD, "GET /judged").reason == Reason.NO_RULE
+
+
+def test_a_credential_of_another_kind_is_none() -> None:
+    decision = decide(WORLD, "GET /bearer", who(), kind=CredentialKind.API_KEY)
+    assert decision.refusal is Reason.NO_CREDENTIAL
+
+
+def test_an_encoded_slash_needs_a_route_that_allows_it() -> None:
+    assert decide(WORLD, "GET /public/a%2Fb").refusal is Reason.AMBIGUOUS_PATH
+    decision = decide(WORLD, "GET /slash/a%2Fb")
+    assert (decision.target, decision.params) == ("/slash/a%2Fb", {"x": "a/b"})
+
+
+# Limits
+
+
+def test_a_limit_that_is_used_up_refuses_before_the_policy() -> None:
+    limiter = Counting(7.0)
+    decision = limited("/limited", who("u1"), limiter)
+    assert (decision.refusal, decision.retry_after_s) == (Reason.RATE_LIMITED, 7.0)
+    assert limiter.asked == [(("per-user",), "u1")]
+
+
+def test_a_refused_credential_is_charged_to_the_address() -> None:
+    limiter = Counting()
+    assert limited("/limited", Reason.TOKEN_EXPIRED, limiter).refusal is Reason.TOKEN_EXPIRED
+    assert limiter.asked == [(("per-user",), None)]
+    waiting = limited("/limited", Reason.TOKEN_EXPIRED, Counting(1.0))
+    assert waiting.refusal is Reason.RATE_LIMITED
+
+
+def test_a_route_without_limits_asks_nobody() -> None:
+    limiter = Counting(7.0)
+    assert limited("/needed", who(), limiter).allowed
+    assert limiter.asked == []
+
+
+def test_a_rule_may_ask_for_limits_of_its_own() -> None:
+    world = rule_world("- {id: a, allow: ['*'], limits: [per-user]}")
+    call = call_of(Question("GET", "/orders/7", who()))
+    assert not isinstance(call, Reason)
+    for wait_s, allowed in ((0.0, True), (3.0, False)):
+        gate = Gate(Known(who()), Counting(wait_s), clock=FixedClock(NOW))
+        decision = settled(gate, call, world)
+        assert (decision.allowed, decision.rule) == (allowed, "a")
+
+
+# What a policy reads must be there once
+
+
+QUERY = rule_world("- {id: q, allow: ['*'], when: request.query.tenant == 'a'}")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["tenant=a&tenant=b", "tenant=a&tenant=a", "tenant=a&%74enant=b", "tenant=a&Tenant=b",
+     "TENANT=a", "tenant=%zz", "tenant=%ff", "tenant=a;tenant=b", "x=1;tenant=a", "%zz=1&tenant=a",
+     "tenant=a%00", "tenant=a&ten%61nt"],
+)  # fmt: skip
+def test_a_parameter_that_can_be_read_in_two_ways_is_refused(query: str) -> None:
+    assert decide(QUERY, f"GET /orders/7?{query}", who()).refusal is Reason.AMBIGUOUS_QUERY
+
+
+@pytest.mark.parametrize(
+    ("query", "allowed"),
+    [("tenant=a", True), ("x=1&tenant=%61&y=2&y=3", True), ("tenant=b", False), ("", False),
+     ("x=tenant=a", False), ("tenant", False), ("&&tenant=a&", True)],
+)  # fmt: skip
+def test_a_parameter_is_read_decoded(query: str, allowed: bool) -> None:
+    decision = decide(QUERY, f"GET /orders/7?{query}", who())
+    assert decision.allowed is allowed
+    assert decision.refusal in (None, Reason.NO_RULE)
+
+
+def test_parameters_that_no_policy_reads_may_repeat() -> None:
+    assert decide(WORLD, "GET /needed?a=1&a=2&b=%zz;", who()).allowed
+
+
+HEADER = rule_world('- {id: h, allow: ["*"], when: \'request.headers["x-tenant"] == "a"\'}')
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        # CVE-2021-32777: an authorizer saw only the last of repeated headers.
+        [("X-Tenant", "a"), ("X-Tenant", "b")],
+        [("X-Tenant", "a"), ("x-tenant", "a")],
+        [("X-Tenant", "a"), ("X_Tenant", "b")],
+        [("x_tenant", "a")],
+        [("X-Tenant", "a\tb")],
+    ],
+)
+def test_a_header_that_can_be_read_in_two_ways_is_refused(headers: list[tuple[str, str]]) -> None:
+    decision = decide(HEADER, "GET /orders/7", who(), headers=headers)
+    assert decision.refusal is Reason.AMBIGUOUS_HEADER
+
+
+def test_a_header_is_read_whatever_its_case() -> None:
+    assert decide(HEADER, "GET /orders/7", who(), headers=[("X-TENANT", "a")]).allowed
+    assert not decide(HEADER, "GET /orders/7", who()).allowed
+
+
+# The resource
+
+
+def resource_world(resource: str, when: str) -> Any:
+    return snapshot(
+        f"""
+        - id: r
+          match: {{path: "/r/{{id}}"}}
+          policy: p
+          action: r:use
+          resource: {resource}
+          upstream: api
+        """,
+        f'policy: p\nrules: [{{id: a, allow: ["*"], when: "{when}"}}]',
+    )
+
+
+def test_a_resource_is_made_of_path_query_headers_and_body() -> None:
+    world = resource_world(
+        '{type: doc, id: "{id}", key: "doc-{id}", tenant: "{query.tenant}", zone: "{headers.x-zone}",'
+        ' owner: "{body.meta.owner}", size: "{body.size}"}',
+        "resource.type == 'doc' && resource.id == '7' && resource.key == 'doc-7' && "
+        "resource.tenant == 't' && resource.zone == 'z' && resource.owner == user.id && "
+        "resource.size < 10",
+    )
+    route = world.routes.get("r")
+    assert route.reads_body
+    body = {"meta": {"owner": "u1"}, "size": 5}
+    more: dict[str, Any] = {"headers": [("X-Zone", "z")], "body": body}
+    assert decide(world, "GET /r/7?tenant=t", who("u1"), **more).allowed
+    assert not decide(world, "GET /r/7?tenant=t", who("u2"), **more).allowed
+    two = decide(world, "GET /r/7?tenant=t&tenant=u", who("u1"), **more)
+    assert two.refusal is Reason.AMBIGUOUS_QUERY
+
+
+@pytest.mark.parametrize(
+    "body", [None, [], "text", 7, {}, {"meta": None}, {"meta": {"owner": None}}]
+)
+def test_a_body_without_the_field_is_no_ground_to_allow(body: Any) -> None:
+    world = resource_world('{owner: "{body.meta.owner}"}', "resource.owner == user.id")
+    assert not decide(world, "POST /r/7", who("u1"), body=body).allowed
+
+
+def test_what_is_filled_in_is_never_read_as_a_template_again() -> None:
+    # CVE-2026-30852: request text was expanded a second time.
+    world = resource_world('{owner: "{id}"}', "resource.owner == '{headers.host}'")
+    assert decide(world, "GET /r/%7Bheaders.host%7D", who()).allowed
+
+
+def test_an_allow_may_add_headers_for_the_upstream() -> None:
+    world = rule_world(
+        "- {id: a, allow: ['*'], headers: {X-Order: 'o-{resource.id}', X-Who: '{user.id}'}}"
+    )
+    decision = decide(world, "GET /orders/caf%C3%A9", who("u1"))
+    assert decision.headers == (("X-Order", "o-caf%C3%A9"), ("X-Who", "u1"))
+
+
+# Scopes
+
+
+def test_a_credential_limited_to_scopes_does_nothing_else() -> None:
+    world = rule_world("- {id: a, allow: ['*']}")
+    assert decide(world, "GET /orders/7", who(scopes=["orders:*"])).allowed
+    assert not decide(world, "GET /orders/7", who(scopes=["mail:*"])).allowed
+    assert not decide(WORLD, "GET /needed", who(scopes=["orders:*"])).allowed
+    assert decide(WORLD, "GET /needed", who(scopes=["*"])).allowed
+
+
+# The cookie
+
+
+class Csrf:
+    def __init__(self, valid: bool) -> None:
+        self.valid = valid
+
+    def csrf_valid(self, call: Call) -> bool:
+        return self.valid
+
+
+class Refusing:
+    """Nobody may look the cookie up."""
+
+    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+        raise AssertionError("the cookie was looked up")
+
+
+def cookie_call(method: str, headers: list[tuple[str, str]]) -> Call:
+    call = call_of(Question(method, "/needed", headers=headers))
+    assert not isinstance(call, Reason)
+    call.credential = Credential(CredentialKind.COOKIE, "c")
+    return call
+
+
+def test_a_cross_origin_cookie_is_refused_before_it_is_looked_up() -> None:
+    call = cookie_call(
+        "POST", [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.example")]
+    )
+    decision = settled(Gate(Refusing(), Counting()), call, WORLD)
+    assert decision.refusal is Reason.CROSS_ORIGIN
+
+
+def test_a_cookie_without_any_proof_needs_the_csrf_token() -> None:
+    call = cookie_call("POST", [])
+    for csrf in (None, Csrf(False)):
+        decision = settled(Gate(Refusing(), Counting(), csrf), call, WORLD)
+        assert decision.refusal is Reason.CSRF_INVALID
+    assert settled(Gate(Known(who()), Counting(), Csrf(True)), call, WORLD).allowed
+
+
+def test_a_read_whose_intent_is_not_proven_is_one_without_credential() -> None:
+    for headers in ([("Sec-Fetch-Site", "cross-site")], [("Origin", "null")], []):
+        decision = settled(Gate(Refusing(), Counting()), cookie_call("GET", headers), WORLD)
+        assert decision.refusal is Reason.NO_CREDENTIAL
+
+
+def test_a_same_origin_cookie_identifies() -> None:
+    call = cookie_call("POST", [("Sec-Fetch-Site", "same-origin")])
+    assert settled(Gate(Known(who()), Counting()), call, WORLD).allowed
+
+
+# Properties
+
+
+@given(
+    st.text(
+        st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#\\"), max_size=30
+    )
+)
+def test_no_query_changes_a_decision_that_reads_none(query: str) -> None:
+    # CVE-2025-54576: a query that held a public path made a protected one public.
+    for path, reason in (("/needed", Reason.NO_CREDENTIAL), ("/public/x", Reason.ROUTE_PUBLIC)):
+        assert decide(WORLD, f"GET {path}?{query}").reason == reason
+
+
+@pytest.mark.parametrize(
+    "nested", ["/public/x", "/auth/login", "/.well-known/jwks.json", "/healthz", "/metrics"]
+)
+def test_no_path_of_another_kind_grants_passage_when_nested(nested: str) -> None:
+    # CVE-2026-9800: an exempt path anywhere in the URL switched the checks off.
+    for url in (f"/needed?x={nested}", f"/needed{nested}", f"/judged?{nested}"):
+        assert not decide(WORLD, f"GET {url}").allowed
+
+
+def test_templates_of_a_request_stay_literal() -> None:
+    for text in ("{env.HOME}", "${HOME}", "{{x}}", "%7Benv.HOME%7D"):
+        decision = decide(WORLD, f"GET /public/{text}")
+        assert decision.target == f"/public/{text}"

@@ -1,0 +1,491 @@
+"""A configuration is taken whole, or every problem is told with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from gateway.access.routes import Auth
+from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.access.upstreams import Balance, LimitKey, Scope
+from gateway.model import CredentialKind
+from tests.access.worlds import built, problems, snapshot
+
+ROOT = Path(__file__).parent.parent.parent
+
+CONTRACT = """
+version: 1
+auth: {cors: app}
+decision_api: {trusted_peers: [127.0.0.1/32]}
+defaults:
+  auth: required
+  accept: [bearer, cookie, api_key]
+  limits: [per-user]
+  security_headers: standard
+upstreams:
+  orders:
+    targets: [http://127.0.0.1:9001, http://127.0.0.1:9002]
+    balance: least_requests
+    timeout: {connect: 1s, response: 30s, idle: 60s}
+    health: {path: /healthz, every: 5s, fall: 3, rise: 2}
+    retry: {attempts: 2, on: [connect, "503"]}
+    breaker: {failures: 20, window: 10s, open: 15s}
+    assertion: {audience: orders}
+limits:
+  per-user: {key: user, rate: 600/1m, burst: 100}
+  anon:     {key: address, rate: 60/1m}
+cors:
+  app: {origins: ["https://app.example.com"], credentials: true, methods: [GET, POST], headers: [content-type], max_age: 600s}
+routes:
+  - id: orders.read
+    match: {host: api.example.com, path: "/v1/users/{user_id}/orders/{order_id}", methods: [GET]}
+    policy: orders
+    action: orders:read
+    resource: {type: order, id: "{order_id}", owner: "{user_id}"}
+    upstream: orders
+    rewrite: {strip_prefix: /v1}
+    max_body: 10MiB
+    cors: app
+  - id: catalogue
+    match: {path: "/catalogue/{rest:path}"}
+    auth: public
+    limits: [anon]
+    upstream: orders
+"""
+CONTRACT_POLICY = """
+version: 1
+policy: orders
+roles:                            # role -> permissions
+  viewer:  [orders:read]
+  manager: {inherits: [viewer], permissions: [orders:*]}
+rules:
+  - id: own-orders
+    allow: [orders:read, orders:cancel]
+    when: resource.owner == user.id            # CEL
+  - id: by-role
+    allow: role-permissions                    # the caller's roles hold the route's action
+  - id: no-suspended
+    deny: ["*"]
+    when: "'suspended' in user.roles"
+    reason: account_suspended
+    conceal: true                              # the client sees 404, as for an unknown route
+    mode: shadow                               # judged, counted and logged, never enforced
+"""
+
+
+def test_the_example_of_the_contract_is_taken_as_it_stands() -> None:
+    world = snapshot(CONTRACT, orders=CONTRACT_POLICY)
+    route = world.routes.get("orders.read")
+    assert route is not None
+    assert route.upstream is world.upstreams["orders"]
+    assert route.policy is world.policies["orders"]
+    assert route.max_body_bytes == 10 * 1024 * 1024
+    assert route.limits == (world.limits["per-user"],)
+    upstream = world.upstreams["orders"]
+    assert [target.port for target in upstream.targets] == [9001, 9002]
+    assert upstream.balance is Balance.LEAST_REQUESTS
+    assert upstream.retry.connect
+    assert upstream.retry.statuses == {503}
+    assert upstream.assertion_audience == "orders"
+    assert upstream.pool_idle_s == 4.0
+    limit = world.limits["per-user"]
+    assert (limit.key, limit.per_s, limit.burst, limit.scope) == (
+        LimitKey.USER, 10.0, 100, Scope.LEASED,
+    )  # fmt: skip
+    assert world.limits["anon"].burst == 60
+    assert world.auth_cors is world.cors["app"]
+    assert world.trusted_peers == ("127.0.0.1/32",)
+    catalogue = world.routes.get("catalogue")
+    assert catalogue is not None
+    assert catalogue.auth is Auth.PUBLIC
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    files = sorted((ROOT / "policies").glob("*.yaml"))
+    sources = Sources(
+        ("routes.yaml", (ROOT / "routes.yaml").read_text()),
+        tuple((f"policies/{file.name}", file.read_text()) for file in files),
+    )
+    found = compile_snapshot(sources)
+    assert isinstance(found, Snapshot)
+    assert found.notices == ()
+
+
+def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
+    said = problems(
+        """
+        version: 1
+        upstreams:
+          api: {targets: ["http://h:1"], balanc: round_robin}
+        routs: []
+        limits:
+          x: {key: user, rate: 600/m}
+        routes:
+          - id: a
+            match: {path: /a}
+            policy: nope
+            upstream: aip
+        """,
+        "policy: p\nrules: [{id: a, allow: [x], when: usr.id == 1}]",
+    )
+    assert said == [
+        "policies/p0.yaml:3:35: unknown name `usr`; did you mean `user`?",
+        "routes.yaml:4:34: unknown key `balanc` in upstream `api`; did you mean `balance`?",
+        "routes.yaml:5:1: unknown key `routs` in the configuration; did you mean `routes`?",
+        "routes.yaml:7:24: `rate` is a count in a time, such as `600/1m` or `5/1s`",
+        "routes.yaml:11:13: unknown policy `nope`; there is `signed-in`, `p`",
+        "routes.yaml:12:15: unknown upstream `aip`; did you mean `api`?",
+    ]
+
+
+def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -> str:
+    said = problems(route, policy)
+    assert len(said) == 1, said
+    return said[0]
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        ("match: {path: /a}, upstream: api", "`auth: required` needs a policy"),
+        ("match: {path: /a}, policy: sign-in, upstream: api", "did you mean `signed-in`?"),
+        ("match: {path: /a}, auth: public, policy: p, upstream: api", "judges nobody"),
+        ("match: {path: /a}, auth: maybe, upstream: api, policy: p", "`auth` cannot be `maybe`"),
+        ("match: {path: /a}, policy: p", "no `upstream:`"),
+        ("match: {path: a}, auth: public, upstream: api", "begin it with `/`"),
+        ("match: {}, auth: public, upstream: api", 'no `path: "/…"`'),
+        ("auth: public, upstream: api", "no `match:"),
+        ("match: {path: /a, methods: [get]}, auth: public, upstream: api", "`GET`"),
+        ("match: {path: /a, methods: [TRACE]}, auth: public, upstream: api", "refuses TRACE"),
+        ("match: {path: /a, methods: []}, auth: public, upstream: api", "`methods` is empty"),
+        ("match: {path: /a, host: 'h:80'}, auth: public, upstream: api", "leave the port out"),
+        ("match: {path: /a, host: '*.x'}, auth: public, upstream: api", "leave `host` out"),
+        ("match: {path: /a, host: 'bücher.de'}, auth: public, upstream: api", "`xn--…`"),
+        ("match: {path: '/{x}/b'}, auth: public, upstream: api", "would match `/auth/…`"),
+        ("match: {path: /a}, policy: p, upstream: api, accept: [baerer]", "`bearer`"),
+        ("match: {path: /a}, policy: p, upstream: api, accept: []", "`accept` is empty"),
+        ("match: {path: /a}, policy: p, upstream: api, max_body: 10MB", "such as `10MiB`"),
+        ("match: {path: /a}, policy: p, upstream: api, limits: [peruser]", "`per-user`"),
+        ("match: {path: /a}, policy: p, upstream: api, cors: ap", "`app`"),
+        ("match: {path: /a}, policy: p, upstream: api, action: 'a b'", "is no action"),
+        ("match: {path: /a}, policy: p, upstream: api, forward_authorization: yes", "write true"),
+        ("match: {path: /a}, policy: p, upstream: api, rewrite: {strip_prefix: /b}", "begin with"),
+        ("match: {path: /a}, policy: p, upstream: api, rewrite: {add_prefix: /b/}", "none at the"),
+        ("match: {path: /a}, policy: p, upstream: api, rewrite: {path: '/{x}'}", "has no `{x}`"),
+        ("match: {path: /a}, policy: p, upstream: api, rewrite: {}", "`rewrite` has"),
+        ("match: {path: /a}, policy: p, upstream: api, resource: {id: '{x}'}", "has no `{x}`"),
+        ("match: {path: /a}, policy: p, upstream: api, resource: {id: '{env.X}'}", "nothing that"),
+        ("match: {path: /a}, policy: p, upstream: api, resource: {id: '{x'}", "a brace without"),
+        ("match: {path: /a}, policy: p, upstream: api, errors: explan", "`explain`"),
+        ("match: {path: /a}, policy: p, upstream: api, security_headers: of", "`off`"),
+    ],
+)
+def test_what_is_wrong_with_a_route_is_told_with_what_would_be_right(route: str, said: str) -> None:
+    assert said in one(f"- {{id: a, {route}}}")
+
+
+RULES = [
+    ("{allow: [x]}", "no `id`"),
+    ("{id: a}", "either `allow:` or `deny:`"),
+    ("{id: a, allow: [x], deny: [y]}", "either `allow:` or `deny:`"),
+    ("{id: a, allow: []}", "`allow` is empty"),
+    ("{id: a, allow: ['ord*']}", "is no action"),
+    ("{id: a, deny: role-permissions}", "belongs to `allow:`"),
+    ("{id: a, allow: [role-permissions, x]}", "stands alone"),
+    ("{id: a, allow: [x], when: }", "`when` has no value"),
+    ("{id: a, allow: [x], when: 7}", "is text"),
+    ("{id: a, allow: [x], reason: 'Not you'}", "one lower-case word"),
+    ("{id: a, allow: [x], reason: token_expired}", "means something else"),
+    ("{id: a, allow: [x], conceal: yes}", "write true"),
+    ("{id: a, allow: [x], mode: shadowed}", "did you mean `shadow`?"),
+    ("{id: a, allow: [x], step_up: {}}", "asks for `max_age:`"),
+    ("{id: a, allow: [x], step_up: {max_age: 300}}", "`300s`"),
+    ("{id: a, allow: [x], limits: [nope]}", "unknown limit"),
+    ("{id: a, deny: [x], limits: [per-user]}", "belong to an `allow` rule"),
+    ("{id: a, allow: [x], headers: {X-Auth-User-Id: u}}", "written by the gateway itself"),
+    ("{id: a, allow: [x], headers: {Connection: close}}", "written by the gateway itself"),
+    ("{id: a, allow: [x], headers: {'X A': u}}", "letters, digits"),
+    ("{id: a, allow: [x], headers: {X-A: '{env.HOME}'}}", "nothing that can be filled in"),
+    ("{id: a, allow: [x], wen: user.id == 'a'}", "did you mean `when`?"),
+    ("{id: a, allow: [x]}, {id: a, allow: [y]}", "stands on line"),
+]
+
+
+@pytest.mark.parametrize(("rules", "said"), RULES)
+def test_what_is_wrong_with_a_rule_is_told(rules: str, said: str) -> None:
+    route = "- {id: a, match: {path: /a}, auth: public, upstream: api}"
+    assert said in one(route, f"policy: p\nrules: [{rules}]")
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        ("{a: {inherits: [b]}}", "unknown role `b`"),
+        ("{a: {inherits: [a]}}", "in a ring: a → a"),
+        ("{a: {inherits: [b]}, b: {inherits: [a]}}", "in a ring"),
+        ("{a: ['x y']}", "is no action"),
+        ("{a: {inherit: [b]}}", "did you mean `inherits`?"),
+        ("{'a b': [x]}", "a role is 1 to 128"),
+    ],
+)
+def test_what_is_wrong_with_a_role_is_told(roles: str, said: str) -> None:
+    route = "- {id: a, match: {path: /a}, auth: public, upstream: api}"
+    policy = f"policy: p\nroles: {roles}\nrules: [{{id: a, allow: ['*']}}]"
+    assert said in one(route, policy)
+
+
+def test_a_resource_field_that_a_rule_reads_must_be_given() -> None:
+    said = one(
+        "- {id: a, match: {path: '/a/{x}'}, policy: p, action: o:read, upstream: api,"
+        " resource: {ownr: '{x}'}}",
+        "policy: p\nrules: [{id: own, allow: [o:read], when: resource.owner == user.id}]",
+    )
+    assert "reads `resource.owner`, which this route does not give" in said
+    assert "did you mean `ownr`?" in said
+    assert "policies/p0.yaml:3" in said
+
+
+@pytest.mark.parametrize(
+    "when", ["has(resource.owner) && resource.owner == user.id", "user.id == 'x'"]
+)
+def test_a_field_that_may_be_absent_need_not_be_given(when: str) -> None:
+    snapshot(
+        "- {id: a, match: {path: /a}, policy: p, action: o:read, upstream: api}",
+        f'policy: p\nrules: [{{id: own, allow: [o:read], when: "{when}"}}]',
+    )
+
+
+def test_a_rule_about_other_actions_asks_nothing_of_a_route() -> None:
+    snapshot(
+        "- {id: a, match: {path: /a}, policy: p, action: o:list, upstream: api}",
+        "policy: p\nrules: [{id: own, allow: [o:read], when: resource.owner == user.id}]",
+    )
+
+
+def test_a_route_that_nobody_can_pass_is_noted() -> None:
+    world = snapshot(
+        "- {id: a, match: {path: /a}, policy: p, action: orders:raed, upstream: api}",
+        "policy: p\nrules: [{id: own, allow: ['orders:read']}]",
+    )
+    (notice,) = world.notices
+    assert "nobody can pass; did you mean `orders:read`?" in str(notice)
+
+
+# YAML
+
+PUBLIC = "- {id: a, match: {path: /a}, auth: public, upstream: api}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "1:1: the file is empty"),
+        ("# only a comment\n", "the file is empty"),
+        ("a: [", "not YAML"),
+        ("version: 1\nversion: 1\n", "2:1: `version` stands here twice; the first is on line 1"),
+        ("version: 2\n", "1:10: this gateway reads `version: 1`"),
+        ('version: "2"\n', "this gateway reads `version: 1`"),
+        ("routes: []\n", "1:1: `version: 1` is missing"),
+        ("- a\n", "is a block of `name: value` lines"),
+        ("version: 1\nroutes: {}\n", "2:9: `routes` is a list"),
+        ("version: 1\nupstreams: [a]\n", "is a block of `name: value` lines"),
+        ("version: 1\nlimits:\n  x: 7\n", "is a block of `name: value` lines"),
+        ("version: 1\n---\nversion: 1\n", "not YAML"),
+        ("version: 1\nauth: {cors: !!python/name:os.system x}\n", "2:14: tags such as `!!python"),
+        ("version: 1\nroutes: !!python/object/apply:os.system [ls]\n", "tags such as"),
+        ("!!python/object:x\nversion: 1\n", "tags such as"),
+        ("version: 1\nx\x00: 1\n", "not YAML: a control character"),
+        ("version: 1\n\tx: 1\n", "not YAML"),
+        ("version: 1\n? [a]\n: b\n", "a name is plain text"),
+        ("version: 1\nlimits: {x: {<<: {key: user}, rate: 1/1s}}\n", "unknown key `<<`"),
+    ],
+)
+def test_what_is_no_configuration_is_told_where(text: str, said: str) -> None:
+    found = compile_snapshot(Sources(("routes.yaml", text)))
+    assert isinstance(found, list)
+    assert any(said in str(problem) for problem in found), [str(problem) for problem in found]
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "on", "off", "Yes"])
+def test_yes_and_no_are_texts(word: str) -> None:
+    # YAML 1.1 would make them true and false.
+    world = snapshot(f"- {{id: {word}, match: {{path: /{word}}}, auth: public, upstream: api}}")
+    assert world.routes.get(word) is not None
+
+
+@pytest.mark.parametrize("word", ["true", "null", "7", "1.5", "~"])
+def test_what_yaml_reads_as_no_text_is_no_name(word: str) -> None:
+    said = problems(f"- {{id: {word}, match: {{path: /a}}, auth: public, upstream: api}}")
+    assert "`id`" in said[0]
+
+
+def test_a_number_with_leading_zero_is_decimal() -> None:
+    world = snapshot(
+        PUBLIC, "policy: p\nrules: [{id: a, allow: ['x'], when: user.claims.n == 010}]"
+    )
+    assert "p" in world.policies
+
+
+def test_an_alias_stands_for_what_it_names() -> None:
+    world = snapshot(
+        """
+        version: 1
+        upstreams: {api: &u {targets: ["http://h:1"]}, two: *u}
+        routes: []
+        """
+    )
+    assert world.upstreams["two"].targets == world.upstreams["api"].targets
+
+
+def test_data_that_unfolds_without_end_is_refused() -> None:
+    bomb = "version: 1\nl0: &l0 [a, a, a, a, a, a, a, a, a, a]\n" + "".join(
+        f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]\n" for i in range(1, 9)
+    )
+    said = problems(PUBLIC, data__bomb=bomb)
+    assert any("aliases that unfold without end" in line for line in said)
+
+
+def test_a_deeply_nested_file_is_refused() -> None:
+    found = compile_snapshot(Sources(("routes.yaml", "version: 1\nroutes: " + "[" * 5000)))
+    assert isinstance(found, list)
+
+
+# Policies in folders, shared roles, data
+
+SHARED = "version: 1\nroles:\n  viewer: [shop:read]\n"
+
+
+def test_a_folder_is_a_namespace() -> None:
+    world = snapshot(
+        "- {id: a, match: {path: /a}, policy: shop/orders, action: shop:read, upstream: api}",
+        roles=SHARED,
+        shop__orders="version: 1\npolicy: orders\nrules: [{id: a, allow: role-permissions}]",
+        orders="version: 1\npolicy: orders\nrules: [{id: a, allow: role-permissions}]",
+    )
+    assert {"shop/orders", "orders", "signed-in"} == set(world.policies)
+
+
+def test_shared_roles_are_known_to_every_policy_and_may_be_added_to() -> None:
+    world = snapshot(
+        "- {id: a, match: {path: /a}, policy: p, action: shop:read, upstream: api}",
+        "policy: p\nroles: {viewer: [extra:read], boss: {inherits: [viewer]}}\n"
+        "rules: [{id: a, allow: role-permissions}]",
+        roles=SHARED,
+    )
+    book = world.policies["p"].roles
+    assert book.permits(("boss",), "shop:read")
+    assert book.permits(("boss",), "extra:read")
+
+
+def test_a_policy_stands_once() -> None:
+    said = problems(
+        PUBLIC,
+        one="version: 1\npolicy: p\nrules: [{id: a, allow: ['*']}]",
+        two="version: 1\npolicy: p\nrules: [{id: a, allow: ['*']}]",
+    )
+    assert "the policy `p` stands in policies/one.yaml:2 already" in said[0]
+
+
+def test_signed_in_cannot_be_redefined() -> None:
+    said = problems(PUBLIC, "policy: signed-in\nrules: [{id: a, allow: ['*']}]")
+    assert "built in" in said[0]
+
+
+def test_tests_are_no_policies() -> None:
+    assert isinstance(built(PUBLIC, tests__a="nonsense: ["), Snapshot)
+
+
+def test_the_version_names_the_texts_wherever_they_lie() -> None:
+    routes = dedent(CONTRACT)
+    here = Sources(("routes.yaml", routes), (("policies/a.yaml", "x"),))
+    there = Sources(("/etc/gateway/routes.yaml", routes), (("/etc/p/a.yaml", "x"),), "/etc/p")
+    assert here.version == there.version
+    assert len(here.version) == 12
+    other = Sources(("routes.yaml", routes), (("policies/a.yaml", "y"),))
+    assert other.version != here.version
+
+
+def test_problems_are_sorted_and_told_once() -> None:
+    found = built("- {id: a}\n- {id: a}", "policy: p")
+    assert isinstance(found, list)
+    assert found == sorted(set(found))
+    assert all(isinstance(problem, Problem) for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("upstreams: {a: {}}", "has no `targets:"),
+        ("upstreams: {a: {targets: []}}", "has no `targets:"),
+        ("upstreams: {a: {targets: ['ftp://h']}}", "is no target"),
+        ("upstreams: {a: {targets: ['http://h/p']}}", "a target has no path"),
+        ("upstreams: {a: {targets: ['http://u:p@h']}}", "nothing else"),
+        ("upstreams: {a: {targets: ['http://h:99999']}}", "is no URL"),
+        ("upstreams: {a: {targets: ['unix:x']}}", "`unix:/path"),
+        ("upstreams: {a: {targets: ['http://h'], timeout: {conect: 1s}}}", "`connect`"),
+        ("upstreams: {a: {targets: ['http://h'], timeout: {connect: 1}}}", "`1s`"),
+        ("upstreams: {a: {targets: ['http://h'], timeout: {connect: 0s}}}", "is a duration"),
+        ("upstreams: {a: {targets: ['http://h'], health: {}}}", "needs a `path:`"),
+        ("upstreams: {a: {targets: ['http://h'], retry: {on: [x]}}}", "statuses such as"),
+        ("upstreams: {a: {targets: ['http://h'], retry: {attempts: 99}}}", "10 at most"),
+        ("upstreams: {a: {targets: ['http://h'], host: 'a b'}}", "is a host name"),
+        ("limits: {a: {key: usr, rate: 1/1s}}", "`user`"),
+        ("limits: {a: {key: user}}", "no `rate:"),
+        ("limits: {a: {key: user, rate: 0/1s}}", "such as `600/1m`"),
+        ("limits: {a: {key: 'resource.x', rate: 1/1s}}", "a key reads"),
+        ("limits: {a: {key: user, rate: 1/1s, scope: lesed}}", "`leased`"),
+        ("cors: {a: {origins: ['https://x/']}}", "is no origin"),
+        ("cors: {a: {origins: ['*'], credentials: true}}", "never with `credentials"),
+        ("cors: {a: {}}", "no `origins:`"),
+        ("decision_api: {trusted_peers: [localhost]}", "is no address block"),
+        ("auth: {cors: nope}", "unknown cors `nope`"),
+    ],
+)
+def test_what_is_wrong_with_a_block_is_told(block: str, said: str) -> None:
+    lines = problems(f"version: 1\n{block}\nroutes: []\n")
+    assert any(said in line for line in lines), lines
+
+
+def test_a_limit_may_count_by_an_expression() -> None:
+    world = snapshot(
+        'version: 1\nlimits: {t: {key: "user.claims.tenant", rate: 5/1s}}\nroutes: []\n'
+    )
+    assert world.limits["t"].key is LimitKey.EXPRESSION
+    assert world.limits["t"].expression is not None
+
+
+def test_a_limit_by_route_is_one_for_each_route() -> None:
+    world = snapshot(
+        """
+        version: 1
+        upstreams: {api: {targets: ["http://h:1"]}}
+        limits: {r: {key: route, rate: 5/1s}}
+        routes:
+          - {id: a, match: {path: /a}, auth: public, upstream: api, limits: [r]}
+          - {id: b, match: {path: /b}, auth: public, upstream: api, limits: [r]}
+        """
+    )
+    assert [route.limits[0].route_id for route in world.routes] == ["a", "b"]
+
+
+def test_defaults_hold_where_a_route_says_nothing_else() -> None:
+    world = snapshot(
+        """
+        version: 1
+        upstreams: {api: {targets: ["http://h:1"]}}
+        limits: {l: {key: user, rate: 5/1s}}
+        defaults: {policy: signed-in, upstream: api, limits: [l], accept: [bearer], max_body: 1KiB}
+        routes:
+          - {id: a, match: {path: /a}}
+          - {id: b, match: {path: /b}, limits: [], accept: [cookie], max_body: 0B, auth: optional}
+        """
+    )
+    a, b = world.routes
+    assert a.policy is not None
+    assert a.policy.name == "signed-in"
+    assert (len(a.limits), a.accept, a.max_body_bytes) == (1, {CredentialKind.BEARER}, 1024)
+    assert (b.policy, b.limits, b.accept, b.max_body_bytes) == (
+        None, (), {CredentialKind.COOKIE}, 0,
+    )  # fmt: skip

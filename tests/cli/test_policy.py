@@ -1,0 +1,213 @@
+"""`gateway validate`, `explain` and `test`, as an operator runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from gateway.cli import main
+
+ROUTES = """
+version: 1
+upstreams: {api: {targets: ["http://127.0.0.1:9001"]}}
+routes:
+  - id: orders.read
+    match: {path: "/orders/{id}", methods: [GET]}
+    policy: orders
+    action: orders:read
+    resource: {owner: "{id}"}
+    upstream: api
+"""
+POLICY = """
+version: 1
+policy: orders
+rules:
+  - id: own
+    allow: [orders:read]
+    when: resource.owner == user.id
+    reason: not_yours
+  - id: hidden
+    deny: ["*"]
+    when: "'ghost' in user.roles"
+    conceal: true
+"""
+TESTS = """
+version: 1
+people: {anna: {id: u1}}
+cases:
+  - name: anna reads her own
+    as: anna
+    request: GET /orders/u1
+    expect: allow
+  - name: and nobody else's
+    as: anna
+    request: GET /orders/u2
+    expect: {status: 403, reason: not_yours, rule: own, route: orders.read}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "policies" / "tests").mkdir(parents=True)
+    (tmp_path / "routes.yaml").write_text(dedent(ROUTES))
+    (tmp_path / "policies" / "orders.yaml").write_text(dedent(POLICY))
+    (tmp_path / "policies" / "tests" / "orders.yaml").write_text(dedent(TESTS))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def gateway(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(words)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
+    code, out, _ = gateway(capsys, *words, "--json")
+    return code, json.loads(out)
+
+
+def test_a_valid_configuration_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = gateway(capsys, "validate")
+    assert code == 0
+    assert out.startswith("valid: 1 routes, 1 policies, version ")
+
+
+def test_every_problem_is_one_line_that_editors_click(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "routes.yaml").read_text()
+    (folder / "routes.yaml").write_text(text.replace("upstream: api", "upstream: aip"))
+    code, out, err = gateway(capsys, "validate")
+    assert code == 1
+    assert out == "routes.yaml:10:15: unknown upstream `aip`; did you mean `api`?\n"
+    assert "1 problem" in err
+    code, found = as_json(capsys, "validate")
+    assert (code, found["valid"], found["problems"][0]["line"]) == (1, False, 10)
+
+
+def test_a_missing_file_is_a_problem_and_no_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = gateway(capsys, "validate", "--config", "nope.yaml")
+    assert code == 1
+    assert out == "nope.yaml:1:1: cannot be read: No such file or directory\n"
+
+
+def test_explain_answers_with_the_line_that_decided(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = gateway(capsys, "explain", "GET", "/orders/u2", "--user-id", "u1")
+    assert code == 1
+    assert out.startswith(
+        "DENIED  403  denied with not_yours by rule own at policies/orders.yaml:5"
+    )
+    assert 'resource.owner = "u2"' in out
+
+
+def test_explain_as_json_has_the_keys_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = as_json(capsys, "explain", "GET", "/orders/u1", "--user-id", "u1")
+    assert code == 0
+    wanted = {
+        "decision": "allow", "status": 200, "reason": "rule_allowed", "route": "orders.read",
+        "policy": "orders", "rule": "own", "file": "policies/orders.yaml", "line": 5,
+    }  # fmt: skip
+    assert {name: found[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "reason"),
+    [
+        (["GET", "/orders/u1"], 401, "no_credential"),
+        (["GET", "/nothing"], 404, "route_unknown"),
+        (["PUT", "/orders/u1"], 405, "method_not_allowed"),
+        (["GET", "/orders/../x"], 400, "ambiguous_path"),
+        (["GET", "/orders/u1", "--user-id", "u1", "--roles", "ghost"], 404, "no_rule"),
+        (["GET", "http://h:80/orders/u2", "--roles", "a,b"], 403, "not_yours"),
+    ],
+)
+def test_explain_tells_the_status_that_a_client_would_see(
+    words: list[str], status: int, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = as_json(capsys, "explain", *words)
+    assert (code, found["status"], found["reason"]) == (1, status, reason)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["GET", "/a", "--header", "nonsense"],
+        ["GET", "/a", "--client-ip", "nonsense"],
+        ["GET", "/a", "--as", "a@b.example", "--user-id", "u"],
+        ["GET", "/a", "--token-file", "nowhere"],
+        ["GET"],
+    ],
+)
+def test_wrong_usage_is_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = gateway(capsys, "explain", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+
+
+def test_passing_tests_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gateway(capsys, "test")[:2] == (0, "2 passed, 0 failed\n")
+
+
+def test_a_failing_test_shows_its_line_what_was_expected_and_why(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "policies" / "tests" / "orders.yaml"
+    file.write_text(file.read_text().replace("expect: allow", "expect: deny"))
+    code, out, _ = gateway(capsys, "test")
+    assert code == 1
+    assert "policies/tests/orders.yaml:5: FAILED anna reads her own" in out
+    assert "decision: expected deny, got allow" in out
+    assert "allowed by rule own at policies/orders.yaml:5" in out
+    assert "1 passed, 1 failed" in out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("as: anna", "as: ana", ":6:9: `people` has nobody named `ana`; did you mean `anna`?"),
+        ("rule: own", "rule: onw", "unknown rule `onw`; did you mean `own`?"),
+        ("reason: not_yours", "reason: not_your", "no rule gives the reason `not_your`"),
+        ("request: GET", "request: get", "a request is `METHOD /path`"),
+        ("expect: allow", "expct: allow", "did you mean `expect`?"),
+    ],
+)
+def test_a_typo_in_a_test_is_a_problem_with_its_place(
+    folder: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    file = folder / "policies" / "tests" / "orders.yaml"
+    file.write_text(file.read_text().replace(old, new, 1))
+    code, _, err = gateway(capsys, "test")
+    assert code == 1
+    assert said in err
+
+
+def test_an_account_of_the_installation_is_explained(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, made = as_json(capsys, "users", "create", "anna@example.com", "--verified")
+    assert code == 0
+    identity = made["user_id"] if "user_id" in made else made["id"]
+    code, found = as_json(
+        capsys, "explain", "GET", f"/orders/{identity}", "--as", "anna@example.com"
+    )
+    assert (code, found["rule"]) == (0, "own")
+    assert "anna@example.com" in found["caller"]
+
+
+def test_an_unknown_account_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = gateway(capsys, "explain", "GET", "/a", "--as", "nobody@example.com")
+    assert code == 1
+    assert "no account" in err
+
+
+def test_a_token_is_verified_for_real(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "token").write_text("Bearer not.a.token\n")
+    code, found = as_json(capsys, "explain", "GET", "/orders/u1", "--token-file", "token")
+    assert (code, found["status"], found["reason"]) == (1, 401, "token_malformed")
