@@ -485,7 +485,11 @@ def test_defaults_hold_where_a_route_says_nothing_else() -> None:
     a, b = world.routes
     assert a.policy is not None
     assert a.policy.name == "signed-in"
-    assert (len(a.limits), a.accept, a.max_body_bytes) == (1, {CredentialKind.BEARER}, 1024)
+    assert (len(a.limits), a.accept, a.max_body_bytes) == (
+        1,
+        frozenset((CredentialKind.BEARER,)),
+        1024,
+    )
     assert (b.policy, b.limits, b.accept, b.max_body_bytes) == (
-        None, (), {CredentialKind.COOKIE}, 0,
+        None, (), frozenset((CredentialKind.COOKIE,)), 0,
     )  # fmt: skip
