@@ -102,6 +102,7 @@ class AuthApi:
         headers = {**OWN_HEADERS, "X-Request-Id": _id_of(request), "Proxy-Status": SERVER}
         if self._https:
             headers["Strict-Transport-Security"] = HSTS
+        headers.update(said.headers)
         if said.body is None:
             return web.Response(status=said.status, headers=headers)
         headers["Content-Type"] = "application/json"

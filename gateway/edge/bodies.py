@@ -75,7 +75,7 @@ async def read_fields(
     body has none."""
     if optional and not request.body_exists:
         return {}
-    raw = await _read(request)
+    raw = await read_whole(request)
     if isinstance(raw, Refused):
         return raw
     if optional and not raw:
@@ -119,7 +119,7 @@ def check(value: Any, fields: Fields) -> dict[str, Any] | Refused:
     return {name: value[name] for name in fields if name in value}
 
 
-async def _read(request: web.BaseRequest) -> bytes | Refused:
+async def read_whole(request: web.BaseRequest) -> bytes | Refused:
     """The whole body, up to 64 KiB.  The connection watches how fast it comes."""
     length = request.content_length
     if length is not None and length > MOST_BYTES:

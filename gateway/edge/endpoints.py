@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -23,10 +23,12 @@ REQUEST_ID = web.RequestKey("request_id", str)
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A good answer; `body` is JSON, None where there is none."""
+    """A good answer; `body` is JSON, None where there is none.  `headers` join those that
+    every answer carries."""
 
     status: int
     body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

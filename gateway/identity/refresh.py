@@ -154,6 +154,19 @@ class RefreshTokens:
             row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
             return await sessions.find(tx, str(row["family_id"])) if row else None
 
+    async def live(self, token: str) -> sessions.Family | None:
+        """The family of a token that a refresh would be given for; looking uses nothing up."""
+        async with self._database.reading() as tx:
+            row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
+            if row is None or row["used_at"] is not None:
+                return None
+            family = await sessions.find(tx, str(row["family_id"]))
+            now = int(await tx.now())
+        idle_s = self._options.idle_s
+        if family is None or family.ended_at is not None or family.expires_at <= now:
+            return None
+        return None if idle_s and family.last_used_at + idle_s <= now else family
+
     async def _family_of(self, token_hash: str) -> Row | None:
         async with self._database.reading() as tx:
             return await tx.one(_WITH_FAMILY, hash=token_hash)
