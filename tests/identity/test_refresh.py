@@ -296,3 +296,25 @@ async def test_in_any_order_of_uses_there_is_one_line_of_successors(
                 else:
                     assert isinstance(answer, Reused)
                     over = True
+
+
+async def test_whatever_happens_at_once_the_last_change_refuses_every_token(
+    database: Database,
+) -> None:
+    """Refreshes, role changes and sign-outs of one account, all at the same time."""
+    accounts, sessions = Accounts(database), Sessions(database)
+    tokens = RefreshTokens(database, RefreshOptions())
+    grants = [await signed_in(database) for _ in range(6)]
+    account_id = grants[0].account.id
+    answers = await asyncio.gather(
+        *(tokens.rotate(grant.refresh_token, BROWSER) for grant in grants for _ in range(2)),
+        *(accounts.grant(account_id, f"role-{n}") for n in range(4)),
+        *(sessions.end(grant.session_id, "x") for grant in grants[:2]),
+        accounts.set_password(account_id, "new", kept_session=grants[5].session_id),
+        tokens.begin(account_id, ORIGIN, checked_hash="hash"),
+    )
+    given = [answer for answer in (*grants, *answers) if isinstance(answer, Grant)]
+    (change,) = await accounts.disable(account_id)
+    assert all(grant.issued_at <= change.not_before for grant in given)
+    for grant in given:
+        assert await tokens.rotate(grant.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
