@@ -141,7 +141,8 @@ class _Session(aiopg.Connection):
     async def _poll(self, waiter: asyncio.Future[None], timeout: float) -> None:
         self._ready(self._weakref)
         try:
-            await asyncio.wait_for(waiter, timeout)
+            async with asyncio.timeout(timeout):
+                await waiter
         except (asyncio.CancelledError, TimeoutError):
             self._close()
             raise

@@ -203,6 +203,7 @@ class Replica:
             await loading
         finally:
             loading.cancel()
+            await asyncio.wait({loading})
         self._want_keys(-1)
         return tenure
 

@@ -13,6 +13,7 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+CANCEL_AGAIN_AFTER_S = 0.2
 WELL_AFTER_S = 10.0
 """A task that has run for so long is well again: its next failure is told anew."""
 
@@ -45,10 +46,14 @@ class Tasks:
 
     async def stop(self) -> None:
         """Cancels them all and waits for them."""
-        tasks, self._tasks = list(self._tasks.values()), {}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        left = set(self._tasks.values())
+        self._tasks = {}
+        while left:
+            for task in left:
+                task.cancel()
+            # Once is not always enough: before Python 3.12 `asyncio.wait_for`, which the store
+            # drivers use, swallows a cancellation that comes together with its answer.
+            _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_AFTER_S)
 
 
 async def _supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,0 +1,234 @@
+"""Law 3 on real stores: what a worker may believe, and what an announcement promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from gateway.identity import revocations
+from gateway.model import Change, ChangeKind, Principal, Reason, SystemClock
+from gateway.stores.protocols import Database, StoreUnavailable
+from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.stream import RedisChangeStream
+from gateway.worker.announce import Announcements
+from gateway.worker.replica import Replica, ReplicaOptions
+
+
+def principal(**changed: object) -> Principal:
+    fields: dict[str, object] = {
+        "subject": "u1",
+        "roles": (),
+        "session_id": "s1",
+        "token_id": "t1",
+        "client_id": "c1",
+        "kid": "k1",
+        "issued_at": 100,
+        "expires_at": 1000,
+    }
+    return Principal(**{**fields, **changed})  # type: ignore[arg-type]
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def nothing() -> None:
+    pass
+
+
+@dataclass
+class Site:
+    """One installation: a SQL store, a stream, and workers as they are asked for."""
+
+    database: Database
+    stream: RedisChangeStream
+    workers: list[Replica]
+    options: ReplicaOptions = field(default_factory=ReplicaOptions)
+
+    async def worker(
+        self, *, keys_changed: Callable[[], Awaitable[None]] = nothing, live: bool = True
+    ) -> Replica:
+        replica = Replica(
+            self.database, self.stream, SystemClock(), self.options, keys_changed=keys_changed
+        )
+        self.workers.append(replica)
+        replica.start()
+        if live:
+            await eventually(replica.is_live)
+        return replica
+
+    async def commit(
+        self,
+        kind: ChangeKind = ChangeKind.SESSION,
+        target: str = "s1",
+        cause: Reason = Reason.TOKEN_REVOKED,
+        not_before: int = 100,
+    ) -> Change:
+        async with self.database.transaction() as tx:
+            return await revocations.record(tx, kind, target, cause, not_before=not_before)
+
+
+@pytest.fixture
+async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
+    store = open_redis(redis_url, prefix=key_prefix)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def site(database: Database, redis: RedisStore) -> AsyncIterator[Site]:
+    site = Site(database, RedisChangeStream(redis), [])
+    yield site
+    for worker in site.workers:
+        await worker.stop()
+
+
+async def test_a_worker_refuses_everything_until_it_has_caught_up(site: Site) -> None:
+    replica = Replica(site.database, site.stream, SystemClock(), site.options)
+    assert replica.refusal(principal()) is Reason.REPLICA_STALE
+    replica = await site.worker()
+    assert replica.refusal(principal()) is None
+
+
+async def test_an_announced_change_is_applied_by_every_worker_when_true_comes_back(
+    site: Site,
+) -> None:
+    first, second = await site.worker(), await site.worker()
+    for number in range(20):
+        change = await site.commit(target=f"s{number}")
+        assert await first.announce([change])
+        assert second.refusal(principal(session_id=f"s{number}")) is Reason.TOKEN_REVOKED
+        assert first.refusal(principal(session_id=f"s{number}")) is Reason.TOKEN_REVOKED
+    assert second.refusal(principal(session_id="other")) is None
+
+
+async def test_a_worker_that_starts_later_knows_what_was_announced_before(site: Site) -> None:
+    first = await site.worker()
+    assert await first.announce([await site.commit()])
+    second = await site.worker()
+    assert second.refusal(principal()) is Reason.TOKEN_REVOKED
+
+
+async def test_what_nobody_announced_is_relayed(site: Site) -> None:
+    replica = await site.worker()
+    await site.commit()
+    assert replica.refusal(principal()) is None
+    await eventually(lambda: replica.refusal(principal()) is Reason.TOKEN_REVOKED, 6)
+
+
+async def test_a_row_is_marked_once_the_stream_has_it(site: Site) -> None:
+    replica = await site.worker()
+    assert await replica.announce([await site.commit()])
+    async with asyncio.timeout(3):
+        while await revocations.unpublished(site.database, -5):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_that_stops_is_waited_for_by_nobody(site: Site) -> None:
+    first, second = await site.worker(), await site.worker()
+    await second.stop()
+    assert second.refusal(principal()) is Reason.REPLICA_STALE
+    assert await first.announce([await site.commit()])
+
+
+async def test_an_unanswered_lease_makes_the_announcement_unconfirmed(site: Site) -> None:
+    replica = await site.worker()
+    await site.stream.register("elsewhere.1.1.ff")
+    await site.stream.renew("elsewhere.1.1.ff", 1, 0, 0)
+    assert not await replica.announce([await site.commit()])
+    assert replica.refusal(principal()) is Reason.TOKEN_REVOKED
+
+
+async def test_a_lease_that_is_still_loading_is_waited_for_by_nobody(site: Site) -> None:
+    replica = await site.worker()
+    await site.stream.register("elsewhere.1.1.ff")
+    assert await replica.announce([await site.commit()])
+
+
+async def test_a_command_of_the_shell_announces_to_the_workers_too(site: Site) -> None:
+    replica = await site.worker()
+    shell = Announcements(site.database, site.stream, SystemClock(), max_staleness_s=5)
+    assert await shell.announce([await site.commit()])
+    assert replica.refusal(principal()) is Reason.TOKEN_REVOKED
+    await shell.mark()
+    assert await revocations.unpublished(site.database, -5) == []
+
+
+async def test_a_change_of_keys_is_confirmed_only_once_every_worker_has_read_them(
+    site: Site,
+) -> None:
+    may_read = asyncio.Event()
+    may_read.set()
+    read: list[str] = []
+
+    async def read_keys() -> None:
+        await may_read.wait()
+        read.append("keys")
+
+    first = await site.worker()
+    second = await site.worker(keys_changed=read_keys)
+    await eventually(lambda: bool(read))
+    may_read.clear()
+    change = await site.commit(ChangeKind.KEYS, "k2")
+    announcing = asyncio.create_task(first.announce([change]))
+    session = await site.commit(target="s9")
+    assert await first.announce([session])
+    assert not announcing.done()
+    before = len(read)
+    may_read.set()
+    assert await announcing
+    assert len(read) > before
+    assert second.is_live()
+
+
+async def test_keys_that_cannot_be_read_leave_their_change_unconfirmed(site: Site) -> None:
+    async def read_keys() -> None:
+        raise StoreUnavailable("sql")
+
+    replica = await site.worker(keys_changed=read_keys)
+    assert not await replica.announce([await site.commit(ChangeKind.KEYS, "k2")])
+    assert replica.is_live()
+
+
+async def test_keys_are_read_again_for_a_stranger_at_most_once_a_second(site: Site) -> None:
+    reads: list[int] = []
+
+    async def read_keys() -> None:
+        reads.append(1)
+
+    replica = Replica(
+        site.database, site.stream, SystemClock(), site.options, keys_changed=read_keys
+    )
+    assert await replica.keys_again()
+    assert not await replica.keys_again()
+    assert len(reads) == 1
+
+
+async def test_nothing_to_announce_is_confirmed(site: Site) -> None:
+    assert await (await site.worker()).announce([])
+
+
+async def test_old_rows_are_pruned_and_live_ones_kept(site: Site) -> None:
+    replica = await site.worker()
+    assert await replica.announce([await site.commit()])
+    await replica._announcements.mark()
+    assert await revocations.prune(site.database, 3600) == 0
+    assert await revocations.prune(site.database, -10) == 1
+
+
+async def test_every_change_is_loaded_however_many_pages_they_fill(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "PAGE_ROWS", 7)
+    async with site.database.transaction() as tx:
+        for number in range(30):
+            await revocations.record(
+                tx, ChangeKind.SESSION, f"s{number}", Reason.TOKEN_REVOKED, not_before=0
+            )
+    found = [change.target async for change, _ in revocations.every(site.database, 3600)]
+    assert sorted(found) == sorted(f"s{number}" for number in range(30))
