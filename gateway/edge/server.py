@@ -169,7 +169,8 @@ class Connection(RequestHandler):
             if self._linger_left < 0:
                 self._end_linger()
             return
-        if self._broken or self._force_close or self._close:
+        if self._broken or ((self._force_close or self._close) and self._state == _HEAD):
+            # A worker that ends begins nothing new, but hears out what it has begun.
             return
         if self._backlog:
             data = self._backlog + data
@@ -228,8 +229,12 @@ class Connection(RequestHandler):
                 self._body.feed_data(piece)
                 if not self._left:
                     self._end_body()
+                    if self._close or self._force_close:
+                        return
             else:
                 at = self._take_chunks(data, at)
+                if self._state == _HEAD and (self._close or self._force_close):
+                    return
 
     def _take_head(self, block: bytes) -> None:
         """One whole head: its request is queued, and its body expected."""
