@@ -94,6 +94,10 @@ class SignIn:
         email = shown_address(fields["email"])
         if email is None:
             return invalid("email", "is not an address that mail can reach")
+        if self._parts.verification != "off":
+            reservation = await self._parts.throttle.reserve_ask(call.client_ip)
+            if reservation.wait_s > 0:
+                return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         made = await self._parts.passwords.hash(fields["password"], words=(email,))
         if isinstance(made, Reason):
             return Refused(made)

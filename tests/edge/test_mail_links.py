@@ -191,6 +191,16 @@ async def test_a_stranger_who_tries_links_waits(mail: MailHouse) -> None:
     assert answer.values("retry-after") == [b"1"]
 
 
+async def test_no_form_fills_mailboxes(mail: MailHouse) -> None:
+    for path in ("/auth/password/forgot", "/auth/email/resend"):
+        for n in range(25):
+            assert (await mail.post(path, email=f"u{n}@example.com")).status == 202
+    for path in ("/auth/password/forgot", "/auth/email/resend", "/auth/register"):
+        body = CREDENTIALS if path == "/auth/register" else {"email": EMAIL}
+        answer = await mail.post(path, **body)
+        assert (answer.status, reason(answer)) == (429, "too_many_attempts")
+
+
 async def test_sql_away_is_503_and_never_202(mail: MailHouse) -> None:
     mail.house.database.away = True
     for path in ("/auth/register", "/auth/password/forgot", "/auth/email/resend"):
