@@ -10,8 +10,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,47 +19,28 @@ from gateway import demo
 from gateway.access.decision import Gate
 from gateway.access.routes import Route
 from gateway.access.snapshot import Snapshot
+from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
-from gateway.edge.auth_api import AuthApi
 from gateway.edge.call import CallReader
-from gateway.edge.endpoints import REQUEST_ID, Unbroken
-from gateway.edge.mail_links import MailLinkParts, MailLinks
-from gateway.edge.own_account import OwnAccount, OwnAccountParts
 from gateway.edge.proxy import Proxy
-from gateway.edge.responses import problem
 from gateway.edge.server import Door
-from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.upstream import Upstreams
-from gateway.edge.wellknown import WellKnown, WellKnownOptions
-from gateway.folder import DataFolder
 from gateway.identity.accounts import Accounts
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.enrolment import Enrolments
 from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
-from gateway.identity.letters import Letters
-from gateway.identity.mail import MailOptions, Postman
-from gateway.identity.passwords import PasswordOptions, Passwords, settled_rounds
-from gateway.identity.refresh import RefreshOptions, RefreshTokens
-from gateway.identity.rotation import KeyKeeper
 from gateway.identity.sealing import Sealer
 from gateway.identity.sessions import Sessions
-from gateway.identity.smtp import SmtpCarrier, SmtpServer
-from gateway.identity.throttle import Throttle
-from gateway.identity.tokens import TokenIssuer, TokenVerifier
+from gateway.identity.tokens import TokenVerifier
+from gateway.installation import Plan, keeper_of, postman_of, prepare
 from gateway.metrics import Metrics
-from gateway.model import Call, Change, Reason, SystemClock
-from gateway.settings import Settings
-from gateway.stores.attempts import RedisAttempts
+from gateway.model import Reason, SystemClock
 from gateway.stores.counters import RedisCounters
-from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
-from gateway.stores.protocols import Database, StoreUnavailable
+from gateway.stores.protocols import StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.welcome import Guest
 from gateway.worker.limits import Limits
 from gateway.worker.peers import Peers, Told
-from gateway.worker.reload import Configuration
 from gateway.worker.replica import Replica, ReplicaOptions
 from gateway.worker.tasks import Tasks
 from gateway.worker.verified import Identification
@@ -73,21 +52,6 @@ SWEEP_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
 DEMO_EMAIL = "demo@example.com"
 DEMO_ROLE = "manager"
-
-
-@dataclass
-class Plan:
-    """What every worker of one gateway is built from."""
-
-    settings: Settings
-    folder: DataFolder
-    configuration: Configuration
-    dev: bool = False
-    redis_url: str = ""
-    """Where Redis is, once the embedded one is started."""
-
-    def key_secret(self) -> bytes:
-        return self.settings.key_secret_bytes() or self.folder.key_secret()
 
 
 class App:
@@ -114,13 +78,7 @@ class App:
         )
         sealer = Sealer(plan.key_secret())
         self.ring = KeyRing(self.database, sealer, self.clock)
-        self.keeper = KeyKeeper(
-            self.database,
-            sealer,
-            self.replica,
-            alg=settings.signing_alg,
-            max_token_life_s=settings.max_token_life_s,
-        )
+        self.keeper = keeper_of(plan, self.database, sealer, self.replica)
         self.verifier = TokenVerifier(
             self.ring,
             issuer=settings.token_issuer,
@@ -138,7 +96,7 @@ class App:
         self.reader = CallReader(settings.trusted_proxies)
         self.upstreams = Upstreams()
         self.own = Desk()
-        self.postman = _postman(plan, self.database)
+        self.postman = postman_of(plan, self.database)
         self.peers = Peers(plan.folder.workers, self.tell)
         self._public: Door | None = None
         self._admin: Door | None = None
@@ -230,7 +188,19 @@ class App:
         await _until_done("accounts", self._open_desk)
 
     async def _open_desk(self) -> None:
-        self.own.open(await _auth_api(self))
+        parts = Parts(
+            settings=self.plan.settings,
+            database=self.database,
+            redis=self.redis,
+            clock=self.clock,
+            replica=self.replica,
+            ring=self.ring,
+            verifier=self.verifier,
+            identification=self.identification,
+            postman=self.postman,
+            configuration=self.plan.configuration,
+        )
+        self.own.open(await open_desk(parts))
 
     async def _keys_changed(self) -> None:
         await self.ring.refresh()
@@ -341,175 +311,6 @@ class App:
                 raise StoreUnavailable("hashing", hashed)
             await accounts.register(guest.email, hashed, roles=[DEMO_ROLE], verified=True)
         return guest
-
-
-class Desk:
-    """`/auth` while the installation is not open yet, and then the endpoints themselves."""
-
-    def __init__(self) -> None:
-        self.opened = asyncio.Event()
-        self._api: AuthApi | None = None
-        self._passwords: Passwords | None = None
-
-    def open(self, parts: tuple[AuthApi, Passwords]) -> None:
-        self._api, self._passwords = parts
-        self.opened.set()
-
-    async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        if self._api is None:
-            return problem(
-                Reason.STORE_UNAVAILABLE,
-                request_id=request.get(REQUEST_ID) or "",
-                retry_after_s=1,
-                https=call.scheme == "https",
-            )
-        return await self._api.answer(request, call)
-
-    def passwords(self) -> Passwords:
-        assert self._passwords is not None
-        return self._passwords
-
-    def hashing(self) -> int:
-        return self._passwords.under_way if self._passwords is not None else 0
-
-    async def close(self) -> None:
-        if self._api is not None:
-            await self._api.close()
-        if self._passwords is not None:
-            self._passwords.close()
-
-
-def first_start(plan: Plan) -> None:
-    """What `prepare` does, once in the master before it forks: its workers then find it done,
-    and what only an operator can mend is said at once.  A store that is away is left to them.
-
-    Raises SchemaProblem, WrongSecret.
-    """
-
-    async def whole() -> None:
-        settings = plan.settings
-        database = open_database(settings.database_url)
-        sealer = Sealer(plan.key_secret())
-        keeper = KeyKeeper(
-            database,
-            sealer,
-            _Nobody(),
-            alg=settings.signing_alg,
-            max_token_life_s=settings.max_token_life_s,
-        )
-        try:
-            await prepare(plan, database, keeper)
-        except StoreUnavailable as error:
-            log.warning("waiting-for-store", what="start", store=error.store, why=error.detail)
-        finally:
-            await database.close()
-
-    asyncio.run(whole())
-
-
-class _Nobody:
-    """Nobody listens before the workers are there."""
-
-    async def announce(self, changes: Sequence[Change]) -> bool:
-        del changes
-        return True
-
-
-async def prepare(plan: Plan, database: Database, keeper: KeyKeeper) -> None:
-    """The schema, the first signing keys and the cost of a hash: each made once for the whole
-    installation, whichever process comes first.  Raises StoreUnavailable."""
-    await upgrade(database)
-    await keeper.ensure()
-    await settled_rounds(database, plan.settings.bcrypt_rounds)
-
-
-async def _auth_api(app: App) -> tuple[AuthApi, Passwords]:
-    settings, database = app.plan.settings, app.database
-    https = settings.public_url.startswith("https:")
-    pepper = settings.password_pepper
-    passwords = await Passwords.open(
-        PasswordOptions(
-            pepper=pepper.get_secret_value().encode() if pepper is not None else None,
-            min_length=settings.password_min_length,
-        ),
-        await settled_rounds(database, settings.bcrypt_rounds),
-    )
-    accounts = Accounts(database)
-    sessions = Sessions(database, idle_s=settings.refresh_idle_s)
-    throttle = Throttle(RedisAttempts(app.redis), app.clock, lambda: app.replica.live_workers)
-    unbroken = Unbroken()
-    enrolments = Enrolments(database, app.postman)
-
-    sign_in = SignIn(
-        SignInParts(
-            accounts=accounts,
-            passwords=passwords,
-            refresh_tokens=RefreshTokens(
-                database,
-                RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s),
-            ),
-            sessions=sessions,
-            throttle=throttle,
-            issuer=TokenIssuer(
-                app.ring,
-                issuer=settings.token_issuer,
-                audience=settings.token_audience,
-                ttl_s=settings.access_ttl_s,
-            ),
-            verifier=app.verifier,
-            announcer=app.replica,
-            auth_cors=lambda: app.plan.configuration.snapshot.auth_cors,
-            unbroken=unbroken,
-            verification=settings.email_verification,
-            enrolment=enrolments,
-        )
-    )
-    mail_links = MailLinks(
-        MailLinkParts(
-            enrolments=enrolments,
-            passwords=passwords,
-            throttle=throttle,
-            announcer=app.replica,
-            unbroken=unbroken,
-        )
-    )
-    own_account = OwnAccount(
-        OwnAccountParts(
-            identifier=app.identification,
-            accounts=accounts,
-            passwords=passwords,
-            sessions=sessions,
-            throttle=throttle,
-            announcer=app.replica,
-            unbroken=unbroken,
-        )
-    )
-    well_known = WellKnown(
-        app.ring, WellKnownOptions(public_url=settings.public_url, issuer=settings.token_issuer)
-    )
-    endpoints = {
-        **sign_in.endpoints(),
-        **own_account.endpoints(),
-        **mail_links.endpoints(),
-    }
-    return AuthApi(endpoints, well_known, unbroken, https=https), passwords
-
-
-def _postman(plan: Plan, database: Database) -> Postman:
-    settings = plan.settings
-    carrier = None
-    if settings.smtp_url is not None:
-        carrier = SmtpCarrier(SmtpServer.parse(settings.smtp_url))
-    site = settings.public_url.partition("://")[2]
-    options = MailOptions(
-        sender=settings.mail_from or "authgate <no-reply@localhost>",
-        public_url=settings.public_url,
-        token_key=derived_key(plan.key_secret(), KeyPurpose.MAIL_TOKEN),
-        verify_ttl_s=settings.verify_ttl_s,
-        reset_ttl_s=settings.reset_ttl_s,
-    )
-    letters = Letters.load([Path("mail")], site=site, public_url=settings.public_url)
-    return Postman(database, letters, options, carrier)
 
 
 async def _until_done(what: str, work: Callable[[], Awaitable[object]]) -> None:

@@ -75,8 +75,17 @@ class DataFolder:
         return False
 
     def key_secret(self) -> bytes:
-        """32 random bytes, made at the first call."""
-        return base64.b64decode(self._kept("key-secret", lambda: base64.b64encode(os.urandom(32))))
+        """32 random bytes, made at the first call.  Raises FolderError."""
+        kept = self._kept("key-secret", lambda: base64.b64encode(os.urandom(32)))
+        try:
+            secret = base64.b64decode(kept, validate=True)
+        except ValueError:
+            secret = b""
+        if len(secret) < 32:
+            raise FolderError(
+                f"{self.path / 'key-secret'} is damaged; without it the signing keys cannot be read"
+            )
+        return secret
 
     def admin_token(self) -> str:
         return self._kept("admin-token", lambda: secrets.token_urlsafe(32).encode()).decode()

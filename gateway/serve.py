@@ -28,7 +28,8 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from gateway.app import App, Plan, first_start
+from gateway.app import App
+from gateway.installation import Plan, first_start
 from gateway.settings import Address, Settings
 from gateway.stores.embedded import EmbeddedValkey
 from gateway.welcome import Guest
@@ -46,7 +47,11 @@ LOCK_WAIT_S = 3.0
 """The workers of a master that was killed need up to a second to notice."""
 
 
-class PortTaken(Exception):
+class Refused(Exception):
+    """What keeps the gateway from being started; the text says what to do."""
+
+
+class PortTaken(Refused):
     """Somebody else listens where we were told to; `setting` decides it."""
 
     def __init__(self, setting: str, address: Address) -> None:
@@ -56,7 +61,7 @@ class PortTaken(Exception):
         )
 
 
-class FolderInUse(Exception):
+class FolderInUse(Refused):
     """Another gateway runs on this data folder."""
 
 
@@ -96,7 +101,7 @@ class House:
         """Starts the embedded Valkey, and makes what a fresh installation lacks.
 
         From the main thread, before any fork.  Raises ServerMissing, StoreUnavailable (the
-        embedded one only: any other may come back), SchemaProblem, WrongSecret.
+        embedded one only: any other may come back), and what `first_start` raises.
         """
         settings = self.plan.settings
         self.plan.redis_url = settings.redis_url

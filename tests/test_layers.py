@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "folder": set(),
     "demo": set(),
     "settings": set(),
+    "logs": set(),
     "audit": {"model", "metrics", "stores.protocols"},
     "access": {"model"},
     "review": {"model", "access"},
@@ -24,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"model", "access", "identity", "stores.protocols", "metrics", "audit"},
     "edge": {"model", "access", "identity", "stores.protocols", "worker", "metrics", "audit"},
 }
-ANYTHING = {"app", "serve", "cli", "__main__", "welcome"}
+ANYTHING = {"app", "desk", "installation", "serve", "cli", "__main__", "welcome"}
 """Where it is put together: these may import everything, and nobody imports them."""
 
 PURE = {"aiohttp", "asyncio", "redis", "aiopg", "aiosqlite", "psycopg2"}

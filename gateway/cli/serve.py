@@ -10,11 +10,13 @@ import typer
 from gateway import serve as processes
 from gateway import settings as settings_of
 from gateway import welcome
-from gateway.app import App, Plan
+from gateway.app import App
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.folder import DataFolder, FolderError
 from gateway.identity.key_rows import WrongSecret
+from gateway.identity.letters import BadLetter
+from gateway.installation import Plan
 from gateway.logs import configure
 from gateway.settings import Address, Settings, SettingsError
 from gateway.stores.embedded import ServerMissing
@@ -91,7 +93,6 @@ def _run(settings: Settings, files: Files, demo: Address | None) -> None:
         settings=settings,
         folder=folder,
         configuration=Configuration(files, LastGood(folder.last_good)),
-        dev=dev,
     )
     listeners = processes.Listeners(settings.listen, settings.admin_listen, demo)
     try:
@@ -100,9 +101,15 @@ def _run(settings: Settings, files: Files, demo: Address | None) -> None:
         processes.find_ports_free(listeners)
         house = processes.House(plan, listeners, welcome=_welcome if dev else None)
         house.open_stores()
-    except (FolderError, processes.FolderInUse, processes.PortTaken, ServerMissing) as refused:
+    except (
+        FolderError,
+        processes.FolderInUse,
+        processes.PortTaken,
+        ServerMissing,
+        ValueError,
+    ) as refused:
         raise Stop(str(refused), ExitCode.USAGE) from refused
-    except (SchemaProblem, WrongSecret) as refused:
+    except (BadLetter, SchemaProblem, WrongSecret) as refused:
         raise Stop(str(refused)) from refused
     except StoreUnavailable as away:
         raise Stop(f"{away.store}: {away.detail}", ExitCode.UNREACHABLE) from away

@@ -18,9 +18,9 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from gateway.edge.headers import RequestHead
 from gateway.edge.responses import OWN_HEADERS, problem, refusal_of
 from gateway.edge.server import Connection
 from gateway.metrics import CONTENT_TYPE, exposition
@@ -73,11 +73,9 @@ class AdminListener:
             "/admin/api/outbox": self._mails,
         }
 
-    async def serve(
-        self, client: Connection, message: RawRequestMessage, payload: StreamReader
-    ) -> bool:
+    async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
         """Meets `edge.server.Handler`."""
-        return await client.answer(message, payload, self.answer)
+        return await client.answer(head, body, self.answer)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]

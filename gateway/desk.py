@@ -1,0 +1,162 @@
+"""`/auth`, put together: everything that signs people in stands on these parts.
+
+A worker that cannot reach SQL yet has no cost of a hash and no keys; its desk is closed, and
+says so, until it can be opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.edge.auth_api import AuthApi
+from gateway.edge.endpoints import REQUEST_ID, Unbroken
+from gateway.edge.mail_links import MailLinkParts, MailLinks
+from gateway.edge.own_account import OwnAccount, OwnAccountParts
+from gateway.edge.responses import problem
+from gateway.edge.sign_in import SignIn, SignInParts
+from gateway.edge.wellknown import WellKnown, WellKnownOptions
+from gateway.identity.accounts import Accounts
+from gateway.identity.enrolment import Enrolments
+from gateway.identity.keys import KeyRing
+from gateway.identity.mail import Postman
+from gateway.identity.passwords import PasswordOptions, Passwords, settled_rounds
+from gateway.identity.refresh import RefreshOptions, RefreshTokens
+from gateway.identity.sessions import Sessions
+from gateway.identity.throttle import Throttle
+from gateway.identity.tokens import TokenIssuer, TokenVerifier
+from gateway.model import Call, Clock, Reason
+from gateway.settings import Settings
+from gateway.stores.attempts import RedisAttempts
+from gateway.stores.protocols import Database
+from gateway.stores.redis import RedisStore
+from gateway.worker.reload import Configuration
+from gateway.worker.replica import Replica
+from gateway.worker.verified import Identification
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the worker has, and the endpoints stand on."""
+
+    settings: Settings
+    database: Database
+    redis: RedisStore
+    clock: Clock
+    replica: Replica
+    ring: KeyRing
+    verifier: TokenVerifier
+    identification: Identification
+    postman: Postman
+    configuration: Configuration
+
+
+class Desk:
+    """`/auth` while the installation is not open yet, and then the endpoints themselves."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self._api: AuthApi | None = None
+        self._passwords: Passwords | None = None
+
+    def open(self, parts: tuple[AuthApi, Passwords]) -> None:
+        self._api, self._passwords = parts
+        self.opened.set()
+
+    async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        if self._api is None:
+            return problem(
+                Reason.STORE_UNAVAILABLE,
+                request_id=request.get(REQUEST_ID) or "",
+                retry_after_s=1,
+                https=call.scheme == "https",
+            )
+        return await self._api.answer(request, call)
+
+    def passwords(self) -> Passwords:
+        assert self._passwords is not None
+        return self._passwords
+
+    def hashing(self) -> int:
+        return self._passwords.under_way if self._passwords is not None else 0
+
+    async def close(self) -> None:
+        if self._api is not None:
+            await self._api.close()
+        if self._passwords is not None:
+            self._passwords.close()
+
+
+async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
+    """Every endpoint of `/auth`.  Raises StoreUnavailable."""
+    settings, database = parts.settings, parts.database
+    https = settings.public_url.startswith("https:")
+    pepper = settings.password_pepper
+    passwords = await Passwords.open(
+        PasswordOptions(
+            pepper=pepper.get_secret_value().encode() if pepper is not None else None,
+            min_length=settings.password_min_length,
+        ),
+        await settled_rounds(database, settings.bcrypt_rounds),
+    )
+    accounts = Accounts(database)
+    sessions = Sessions(database, idle_s=settings.refresh_idle_s)
+    throttle = Throttle(RedisAttempts(parts.redis), parts.clock, lambda: parts.replica.live_workers)
+    unbroken = Unbroken()
+    enrolments = Enrolments(database, parts.postman)
+
+    sign_in = SignIn(
+        SignInParts(
+            accounts=accounts,
+            passwords=passwords,
+            refresh_tokens=RefreshTokens(
+                database,
+                RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s),
+            ),
+            sessions=sessions,
+            throttle=throttle,
+            issuer=TokenIssuer(
+                parts.ring,
+                issuer=settings.token_issuer,
+                audience=settings.token_audience,
+                ttl_s=settings.access_ttl_s,
+            ),
+            verifier=parts.verifier,
+            announcer=parts.replica,
+            auth_cors=lambda: parts.configuration.snapshot.auth_cors,
+            unbroken=unbroken,
+            verification=settings.email_verification,
+            enrolment=enrolments,
+        )
+    )
+    mail_links = MailLinks(
+        MailLinkParts(
+            enrolments=enrolments,
+            passwords=passwords,
+            throttle=throttle,
+            announcer=parts.replica,
+            unbroken=unbroken,
+        )
+    )
+    own_account = OwnAccount(
+        OwnAccountParts(
+            identifier=parts.identification,
+            accounts=accounts,
+            passwords=passwords,
+            sessions=sessions,
+            throttle=throttle,
+            announcer=parts.replica,
+            unbroken=unbroken,
+        )
+    )
+    well_known = WellKnown(
+        parts.ring, WellKnownOptions(public_url=settings.public_url, issuer=settings.token_issuer)
+    )
+    endpoints = {
+        **sign_in.endpoints(),
+        **own_account.endpoints(),
+        **mail_links.endpoints(),
+    }
+    return AuthApi(endpoints, well_known, unbroken, https=https), passwords

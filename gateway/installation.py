@@ -1,0 +1,119 @@
+"""What one installation is made of before any worker runs, and what every worker starts from.
+
+What only an operator can mend (a wrong URL, a letter that cannot be filled, keys sealed under
+another secret) is found here, by the master, so that no worker ever fails to boot for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from gateway.folder import DataFolder
+from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.letters import Letters
+from gateway.identity.mail import MailOptions, Postman
+from gateway.identity.passwords import settled_rounds
+from gateway.identity.rotation import KeyKeeper
+from gateway.identity.sealing import Sealer
+from gateway.identity.smtp import SmtpCarrier, SmtpServer
+from gateway.model import Change
+from gateway.settings import Settings
+from gateway.stores.migrations import upgrade
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Announcer, Database, StoreUnavailable
+from gateway.stores.redis import open_redis
+from gateway.worker.reload import Configuration
+
+log = structlog.get_logger(__name__)
+
+LETTERS = Path("mail")
+"""Where an operator's own letters are looked for, beside `routes.yaml`."""
+
+
+@dataclass
+class Plan:
+    """What every worker of one gateway is built from."""
+
+    settings: Settings
+    folder: DataFolder
+    configuration: Configuration
+    redis_url: str = ""
+    """Where Redis is, once the embedded one is started."""
+    letters: Letters | None = None
+    """Read by `first_start`; a worker that is replaced has them even when they are gone."""
+
+    def key_secret(self) -> bytes:
+        return self.settings.key_secret_bytes() or self.folder.key_secret()
+
+
+def first_start(plan: Plan) -> None:
+    """Everything that can be wrong for good, and what a fresh installation lacks; once, in the
+    master, before it forks.  A store that is away is left to the workers.
+
+    Raises ValueError, BadLetter, FolderError, SchemaProblem, WrongSecret.
+    """
+    settings = plan.settings
+    site = settings.public_url.partition("://")[2]
+    plan.letters = Letters.load([LETTERS], site=site, public_url=settings.public_url)
+
+    async def whole() -> None:
+        await open_redis(plan.redis_url).close()
+        database = open_database(settings.database_url)
+        postman_of(plan, database)
+        keeper = keeper_of(plan, database, Sealer(plan.key_secret()), _Nobody())
+        try:
+            await prepare(plan, database, keeper)
+        except StoreUnavailable as error:
+            log.warning("waiting-for-store", what="start", store=error.store, why=error.detail)
+        finally:
+            await database.close()
+
+    asyncio.run(whole())
+
+
+async def prepare(plan: Plan, database: Database, keeper: KeyKeeper) -> None:
+    """The schema, the first signing keys and the cost of a hash: each made once for the whole
+    installation, whichever process comes first.  Raises StoreUnavailable."""
+    await upgrade(database)
+    await keeper.ensure()
+    await settled_rounds(database, plan.settings.bcrypt_rounds)
+
+
+def keeper_of(plan: Plan, database: Database, sealer: Sealer, announcer: Announcer) -> KeyKeeper:
+    return KeyKeeper(
+        database,
+        sealer,
+        announcer,
+        alg=plan.settings.signing_alg,
+        max_token_life_s=plan.settings.max_token_life_s,
+    )
+
+
+def postman_of(plan: Plan, database: Database) -> Postman:
+    """Brings mail to the server of the settings; without one it stays in the outbox."""
+    settings = plan.settings
+    assert plan.letters is not None
+    carrier = None
+    if settings.smtp_url is not None:
+        carrier = SmtpCarrier(SmtpServer.parse(settings.smtp_url))
+    options = MailOptions(
+        sender=settings.mail_from or "authgate <no-reply@localhost>",
+        public_url=settings.public_url,
+        token_key=derived_key(plan.key_secret(), KeyPurpose.MAIL_TOKEN),
+        verify_ttl_s=settings.verify_ttl_s,
+        reset_ttl_s=settings.reset_ttl_s,
+    )
+    return Postman(database, plan.letters, options, carrier)
+
+
+class _Nobody:
+    """Nobody listens before the workers are there."""
+
+    async def announce(self, changes: Sequence[Change]) -> bool:
+        del changes
+        return True
