@@ -5,7 +5,6 @@ Law: a key has one algorithm for life, chosen by what the key is, never by what 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from gateway.identity.base64url import decoded, encoded
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -118,17 +119,17 @@ def public_jwk(public: PublicKey) -> dict[str, str]:
         return {
             "kty": "EC",
             "crv": "P-256",
-            "x": _text(point.x.to_bytes(32, "big")),  # full length: RFC 7518 section 6.2.1.2
-            "y": _text(point.y.to_bytes(32, "big")),
+            "x": encoded(point.x.to_bytes(32, "big")),  # full length: RFC 7518 section 6.2.1.2
+            "y": encoded(point.y.to_bytes(32, "big")),
         }
     raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return {"kty": "OKP", "crv": "Ed25519", "x": _text(raw)}
+    return {"kty": "OKP", "crv": "Ed25519", "x": encoded(raw)}
 
 
 def thumbprint(public: PublicKey) -> str:
     """The kid: SHA-256 over the members in order, without white space (RFC 7638)."""
     canonical = json.dumps(public_jwk(public), sort_keys=True, separators=(",", ":"))
-    return _text(hashlib.sha256(canonical.encode()).digest())
+    return encoded(hashlib.sha256(canonical.encode()).digest())
 
 
 def public_from_jwk(text: str) -> PublicKey:
@@ -302,16 +303,15 @@ def _signs_for(private: PrivateKey, public: PublicKey) -> bool:
 
 def _number(value: int) -> str:
     """RFC 7518 section 2, Base64urlUInt: big-endian, no leading zero octets."""
-    return _text(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+    return encoded(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
 def _from_number(text: str) -> int:
     return int.from_bytes(_bytes(text), "big")
 
 
-def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
 def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    raw = decoded(text)
+    if raw is None:
+        raise KeyRefused("a published key is not in base64url")
+    return raw

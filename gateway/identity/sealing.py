@@ -6,8 +6,6 @@ sealed for, so a row of a stolen or edited database can be neither read nor move
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import os
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from collections.abc import Callable
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.identity.base64url import decoded, encoded
 from gateway.identity.derived import KeyPurpose, derived_key
 
 SECRET_BYTES = 32
@@ -32,20 +31,20 @@ class Sealer:
         if len(secret) < SECRET_BYTES:
             raise ValueError(f"a key secret has at least {SECRET_BYTES} bytes")
         self._cipher = AESGCM(derived_key(secret, KeyPurpose.SEAL_SIGNING_KEYS))
-        self.fingerprint = _text(derived_key(secret, KeyPurpose.FINGERPRINT)[:16])
+        self.fingerprint = encoded(derived_key(secret, KeyPurpose.FINGERPRINT)[:16])
         """Tells two secrets apart without saying anything of either; kept in SQL."""
         self._random = random
 
     def seal(self, kid: str, private: bytes) -> str:
         nonce = self._random(_NONCE_BYTES)
-        return _text(nonce + self._cipher.encrypt(nonce, private, _bound(kid)))
+        return encoded(nonce + self._cipher.encrypt(nonce, private, _bound(kid)))
 
     def unseal(self, kid: str, sealed: str) -> bytes:
         """The private key.  Raises SealBroken."""
+        raw = decoded(sealed) or b""
         try:
-            raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), b"-_", validate=True)
             return self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound(kid))
-        except (InvalidTag, ValueError, binascii.Error) as error:
+        except (InvalidTag, ValueError) as error:
             raise SealBroken(kid) from error
 
     def made(self, fingerprint: str) -> bool:
@@ -55,7 +54,3 @@ class Sealer:
 
 def _bound(kid: str) -> bytes:
     return b"authgate signing key\x00" + kid.encode()
-
-
-def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

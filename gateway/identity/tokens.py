@@ -6,23 +6,18 @@ is not exactly as contract 4 says is refused before it can be believed.
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.identity import jws
 from gateway.identity.keys import KeyRing
 from gateway.model import Clock, Principal, Reason
 
 TYP = "at+jwt"
 """RFC 9068 section 2.1."""
-
-TOKEN_BYTES_MAX = 8192
-"""Longer ones are refused unread."""
 
 IAT_AHEAD_S = 5
 """How far another node's clock may be ahead of ours."""
@@ -105,9 +100,8 @@ class TokenIssuer:
         if whom.email is not None:
             claims["email"] = whom.email
             claims["email_verified"] = whom.email_verified
-        signed = f"{_part({'alg': key.alg, 'typ': TYP, 'kid': key.kid})}.{_part(claims)}".encode()
-        text = (signed + b"." + _encoded(key.sign(signed))).decode()
-        if len(text) > TOKEN_BYTES_MAX:
+        text = jws.signed({"alg": key.alg, "typ": TYP, "kid": key.kid}, claims, key.sign)
+        if len(text) > jws.BYTES_MAX:
             raise ValueError("the roles make the token too long to be accepted")
         return IssuedToken(text, token_id, expires_at)
 
@@ -138,30 +132,29 @@ class TokenVerifier:
         (see `unknown_kid`); TOKEN_SIGNATURE_INVALID; TOKEN_CLAIMS_INVALID: not ours or not for
         here; TOKEN_EXPIRED.  `allow_expired` is for signing out: a token otherwise good.
         """
-        parts = _opened(text)
-        if parts is None:
+        opened = jws.opened(text)
+        if opened is None:
             return Reason.TOKEN_MALFORMED
-        header, signed, signature = parts
-        key = self._ring.key(header["kid"])
+        key = self._ring.key(opened.kid)
         if key is None:
             return Reason.KEY_UNKNOWN
         # CVE-2026-48523, CVE-2022-29217: what the header says chooses nothing.
-        if header["alg"] != key.alg or not key.verifies(signed, signature):
+        if opened.alg != key.alg or not key.verifies(opened.signed, opened.signature):
             return Reason.TOKEN_SIGNATURE_INVALID
-        claims = _object(signed[signed.index(b".") + 1 :])
+        claims = jws.json_object(opened.payload)
         if claims is None or not _well_formed(claims):
             return Reason.TOKEN_MALFORMED
-        if not self._for_here(header, claims):
+        if not self._for_here(opened.typ, claims):
             return Reason.TOKEN_CLAIMS_INVALID
         # RFC 7519 section 4.1.4: refused on or after it; no leeway.
         if claims["exp"] <= self._clock.now() and not allow_expired:
             return Reason.TOKEN_EXPIRED
         return _principal(claims, key.kid)
 
-    def _for_here(self, header: dict[str, Any], claims: dict[str, Any]) -> bool:
+    def _for_here(self, typ: str, claims: dict[str, Any]) -> bool:
         """Type, issuer and audience exactly (a list that holds ours is not ours), and times
         that a token of ours can have."""
-        if not _is_access_token(header["typ"]):
+        if not _is_access_token(typ):
             return False
         # CVE-2024-53861: compared whole, and never with a list or a number.
         if claims["iss"] != self._issuer or claims["aud"] != self._audience:
@@ -176,106 +169,14 @@ class TokenVerifier:
 
 def unknown_kid(text: str) -> str | None:
     """The kid of a token that `verify` answered with KEY_UNKNOWN."""
-    parts = _opened(text)
-    return None if parts is None else str(parts[0]["kid"])
+    opened = jws.opened(text)
+    return None if opened is None else opened.kid
 
 
-# Parsing.  Everything below treats its input as hostile.
-
-_FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
-
-_LAST_OF_TWO = frozenset(b"AQgw")
-"""RFC 4648 section 3.5: of the last of two characters only two bits count."""
-_LAST_OF_THREE = frozenset(b"AEIMQUYcgkosw048")
-
-_FORBIDDEN = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
-_DEPTH_MAX = 32
 _WHOLE_MAX = 2**53
 """Beyond it another reader of the same JSON may see another number (RFC 8259 section 6)."""
 _EMAIL_MAX = 254
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-class _Refused(ValueError):
-    """JSON that another reader could read otherwise."""
-
-
-def _opened(text: str) -> tuple[dict[str, Any], bytes, bytes] | None:
-    """The header, what was signed, and the signature; None for what is no JWS of our form."""
-    if len(text) > TOKEN_BYTES_MAX:
-        return None
-    match = _FORM.fullmatch(text)
-    if match is None:
-        return None
-    header = _object(match[1].encode())
-    signature = _decoded(match[3].encode())
-    if header is None or signature is None or not _FORBIDDEN.isdisjoint(header):
-        return None
-    if not all(isinstance(header.get(name), str) for name in ("alg", "kid", "typ")):
-        return None
-    return header, text[: match.end(2)].encode(), signature
-
-
-def _decoded(part: bytes) -> bytes | None:
-    """Base64url in its one canonical spelling; the alphabet has been checked."""
-    over = len(part) % 4
-    if over == 1 or (over == 2 and part[-1] not in _LAST_OF_TWO):
-        return None
-    if over == 3 and part[-1] not in _LAST_OF_THREE:
-        return None
-    return base64.urlsafe_b64decode(part + b"=" * (-over % 4))
-
-
-def _object(part: bytes) -> dict[str, Any] | None:
-    """The JSON object in a part of the token, if everybody would read it the same way."""
-    raw = _decoded(part)
-    if raw is None:
-        return None
-    try:
-        text = raw.decode()
-        value = json.loads(
-            text,
-            object_pairs_hook=_pairs,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
-        if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates have no encoding
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict) or (_may_be_deep(raw) and not _shallow(value, _DEPTH_MAX)):
-        return None
-    return value
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Refused("a key stands twice")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise _Refused(name)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _Refused(text)
-    return value
-
-
-def _may_be_deep(raw: bytes) -> bool:
-    return raw.count(b"[") + raw.count(b"{") > _DEPTH_MAX
-
-
-def _shallow(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        return depth > 0 and all(_shallow(item, depth - 1) for item in value.values())
-    if isinstance(value, list):
-        return depth > 0 and all(_shallow(item, depth - 1) for item in value)
-    return True
 
 
 def _is_access_token(typ: str) -> bool:
@@ -346,11 +247,3 @@ def _principal(claims: dict[str, Any], kid: str) -> Principal:
         amr=tuple(claims.get("amr", ())),
         claims=claims,
     )
-
-
-def _part(value: dict[str, Any]) -> str:
-    return _encoded(json.dumps(value, separators=(",", ":")).encode()).decode()
-
-
-def _encoded(raw: bytes) -> bytes:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=")

@@ -14,10 +14,10 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
 from gateway.identity.jwk import Alg, SigningKey, generate
+from gateway.identity.jws import BYTES_MAX
 from gateway.identity.tokens import (
     FIRST_PARTY_CLIENT,
     IAT_AHEAD_S,
-    TOKEN_BYTES_MAX,
     TokenVerifier,
     is_name,
 )
@@ -420,8 +420,8 @@ async def test_a_token_of_8_kib_is_taken_and_one_more_byte_is_not(gate: Gate) ->
     header = {"alg": key.alg, "typ": "at+jwt", "kid": key.kid}
     texts = (signed(key, header, {**CLAIMS, "more": "x" * n}) for n in range(5300, 5800))
     by_size = {len(text): text for text in texts}
-    longest = max(size for size in by_size if size <= TOKEN_BYTES_MAX)
-    shortest = min(size for size in by_size if size > TOKEN_BYTES_MAX)
+    longest = max(size for size in by_size if size <= BYTES_MAX)
+    shortest = min(size for size in by_size if size > BYTES_MAX)
     assert shortest - longest <= 2
     assert isinstance(gate.verifier.verify(by_size[longest]), Principal)
     assert gate.verifier.verify(by_size[shortest]) is Reason.TOKEN_MALFORMED

@@ -1,0 +1,31 @@
+"""Base64url without padding (RFC 7515 section 2), in its one canonical spelling.
+
+Law: what decodes encodes to the same text again, so that no value has two spellings.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+
+_ALPHABET = re.compile(r"[A-Za-z0-9_-]*")
+
+# RFC 4648 section 3.5: the bits of the last character that do not count are zero.
+_LAST_OF_TWO = frozenset("AQgw")
+_LAST_OF_THREE = frozenset("AEIMQUYcgkosw048")
+
+
+def encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decoded(text: str) -> bytes | None:
+    """None for any other spelling: padding, white space, `+`, `/`, stray bits."""
+    over = len(text) % 4
+    if over == 1 or _ALPHABET.fullmatch(text) is None:
+        return None
+    if over == 2 and text[-1] not in _LAST_OF_TWO:
+        return None
+    if over == 3 and text[-1] not in _LAST_OF_THREE:
+        return None
+    return base64.urlsafe_b64decode(text + "=" * (-over % 4))

@@ -1,0 +1,119 @@
+"""Signed tokens as text: compact JWS (RFC 7515), written and taken apart.
+
+Law: everything here treats its input as hostile.  What two readers could read in two ways is
+not read at all: another spelling of base64url, a JSON key that stands twice, `NaN`, numbers
+and depths that others cut off.  Nothing is followed and nothing is believed: who asks holds
+the key and checks the signature.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.identity.base64url import decoded, encoded
+
+BYTES_MAX = 8192
+"""Longer ones are refused unread."""
+
+_FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
+_FORBIDDEN = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
+_DEPTH_MAX = 32
+
+
+@dataclass(slots=True)
+class Opened:
+    """The parts of a token, not yet believed.  `payload` is the part as it came."""
+
+    alg: str
+    typ: str
+    kid: str
+    signed: bytes
+    payload: str
+    signature: bytes
+
+
+def opened(text: str) -> Opened | None:
+    """None for what is no JWS with `alg`, `typ` and `kid`, or brings a key or an extension."""
+    if len(text) > BYTES_MAX:
+        return None
+    match = _FORM.fullmatch(text)
+    if match is None:
+        return None
+    header, signature = json_object(match[1]), decoded(match[3])
+    if header is None or signature is None or not _FORBIDDEN.isdisjoint(header):
+        return None
+    alg, typ, kid = header.get("alg"), header.get("typ"), header.get("kid")
+    if not (isinstance(alg, str) and isinstance(typ, str) and isinstance(kid, str)):
+        return None
+    return Opened(alg, typ, kid, text[: match.end(2)].encode(), match[2], signature)
+
+
+def signed(header: dict[str, Any], payload: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
+    """The token; `sign` gives the signature of its first two parts."""
+    text = f"{_part(header)}.{_part(payload)}"
+    return f"{text}.{encoded(sign(text.encode()))}"
+
+
+def json_object(part: str) -> dict[str, Any] | None:
+    """The JSON object in a part of a token, if everybody would read it in the same way."""
+    raw = decoded(part)
+    if raw is None:
+        return None
+    try:
+        text = raw.decode()
+        value = json.loads(
+            text,
+            object_pairs_hook=_pairs,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates have no encoding
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or (_may_be_deep(raw) and not _shallow(value, _DEPTH_MAX)):
+        return None
+    return value
+
+
+class _Ambiguous(ValueError):
+    """JSON that another reader could read otherwise."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Ambiguous("a key stands twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise _Ambiguous(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _Ambiguous(text)
+    return value
+
+
+def _may_be_deep(raw: bytes) -> bool:
+    return raw.count(b"[") + raw.count(b"{") > _DEPTH_MAX
+
+
+def _shallow(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(_shallow(item, depth - 1) for item in value.values())
+    if isinstance(value, list):
+        return depth > 0 and all(_shallow(item, depth - 1) for item in value)
+    return True
+
+
+def _part(value: dict[str, Any]) -> str:
+    return encoded(json.dumps(value, separators=(",", ":")).encode())
