@@ -15,12 +15,14 @@ from collections.abc import Iterable, Sequence
 
 from gateway.access.paths import split_target
 from gateway.edge.headers import RequestHead
+from gateway.identity.api_keys import PREFIX as API_KEY_PREFIX
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SESSION_COOKIE = b"__Host-session"
 MAX_TOKEN_BYTES = 8_192
+_API_KEY = API_KEY_PREFIX.encode()
 MAX_HOST_BYTES = 254
 
 _HOST = re.compile(
@@ -239,7 +241,8 @@ def credential_of(fields: RequestHead) -> Credential | Reason | None:
         token = token.strip(b" ")
         if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
             return Reason.TOKEN_MALFORMED
-        return Credential(CredentialKind.BEARER, token.decode("ascii"))
+        kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
+        return Credential(kind, token.decode("ascii"))
     if fields.cookie is not None:
         return _session_cookie(fields.cookie)
     return None

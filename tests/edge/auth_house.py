@@ -16,16 +16,20 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.audit import AuditEvent
 from gateway.edge.auth_api import AuthApi, assembled
 from gateway.edge.call import CallReader
-from gateway.edge.endpoints import Unbroken
+from gateway.edge.endpoints import Endpoint, Unbroken
 from gateway.edge.mail_links import MailLinkParts, MailLinks
+from gateway.edge.oauth_api import OAuthApi, OAuthParts
 from gateway.edge.proxy import Proxy
 from gateway.edge.server import Door
 from gateway.edge.sign_in import SignInParts, Verification
 from gateway.edge.upstream import Upstreams
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.identity.accounts import Account, Accounts
+from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
+from gateway.identity.client_auth import ClientAuthenticator
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.keys import KeyRing
 from gateway.identity.mail import Postman
@@ -36,7 +40,7 @@ from gateway.identity.sealing import Sealer
 from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import OwnAttempts, Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
-from gateway.model import Change, ChangeKind, Principal, Reason
+from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from gateway.worker.verified import Identification
 from tests.databases import Hands, fresh_database
@@ -62,6 +66,12 @@ class Workers:
         for change in self.told:
             if change.kind is ChangeKind.SUBJECT:
                 if change.target == principal.subject and principal.issued_at <= change.not_before:
+                    return change.cause
+            elif change.kind is ChangeKind.CLIENT:
+                if (
+                    change.target == principal.client_id
+                    and principal.issued_at <= change.not_before
+                ):
                     return change.cause
             elif change.target in (principal.session_id, principal.token_id):
                 return change.cause
@@ -102,6 +112,16 @@ class Fragile:
 
 
 @dataclass
+class Recorded:
+    """Meets `edge.oauth_api.Recorder`."""
+
+    events: list[AuditEvent] = field(default_factory=list)
+
+    def record(self, event: AuditEvent) -> None:
+        self.events.append(event)
+
+
+@dataclass
 class House:
     """A running door; `ask` speaks JSON to it over a connection of its own."""
 
@@ -113,6 +133,7 @@ class House:
     parts: SignInParts
     issuer: TokenIssuer
     postman: Postman | None = None
+    recorded: Recorded = field(default_factory=lambda: Recorded())
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -190,6 +211,7 @@ async def open_house(
     verification: Verification = "off",
     by_mail: Callable[[Database], tuple[Postman, Enrolments]] | None = None,
     passwords: PasswordOptions | None = None,
+    machines: bool = False,
 ) -> AsyncIterator[House]:
     clock, workers, unbroken = Hands(), Workers(), Unbroken()
     async with fresh_database(folder, clock) as real:
@@ -217,21 +239,52 @@ async def open_house(
             verification=verification,
             enrolment=enrolments,
         )
-        identification = Identification(verifier, ring, workers, clock)
+        keys = ApiKeyIdentifier(database, workers, clock)
+        identification = Identification(
+            verifier, ring, workers, clock, others={CredentialKind.API_KEY: keys}
+        )
         well_known = WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL))
-        more = None
+        more: dict[tuple[str, ...], dict[str, Endpoint]] = {}
         if enrolments is not None:
-            more = MailLinks(
+            more |= MailLinks(
                 MailLinkParts(enrolments, parts.passwords, parts.throttle, workers, unbroken)
             ).endpoints()
+        recorded = Recorded()
+        if machines:
+            more |= _machines(parts, database, identification, clock, recorded).endpoints()
         api = assembled(parts, identification, well_known, https=True, more=more)
         async with _behind_a_door(api) as port:
-            house = House(port, api, database, workers, clock, parts, issuer, postman)
+            house = House(port, api, database, workers, clock, parts, issuer, postman, recorded)
             yield house
             for client in house.clients:
                 client.close()
         await api.close()
         parts.passwords.close()
+
+
+def _machines(
+    parts: SignInParts,
+    database: Database,
+    identification: Identification,
+    clock: Hands,
+    recorded: Recorded,
+) -> OAuthApi:
+    return OAuthApi(
+        OAuthParts(
+            database=database,
+            authenticator=ClientAuthenticator(database, clock, [URL, f"{URL}/auth/token"]),
+            api_keys=ApiKeys(database),
+            refresh_tokens=parts.refresh_tokens,
+            issuer=parts.issuer,
+            verifier=parts.verifier,
+            identifier=identification,
+            announcer=parts.announcer,
+            unbroken=parts.unbroken,
+            audit=recorded,
+            issuer_name=URL,
+            audience=URL,
+        )
+    )
 
 
 @asynccontextmanager
