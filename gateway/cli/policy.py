@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from gateway.access.explanation import Explanation, explain
-from gateway.access.snapshot import Problem, Snapshot, compile_snapshot
+from gateway.access.snapshot import Problem
+from gateway.cli import policy_test
+from gateway.cli.configurations import compiled, read, status_for
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, House, PoliciesPath, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say
-from gateway.edge.responses import refusal_of
 from gateway.identity.accounts import Accounts
 from gateway.identity.keys import KeyRing
 from gateway.identity.revocations import every
@@ -23,10 +24,8 @@ from gateway.identity.sealing import Sealer
 from gateway.identity.tokens import TokenVerifier
 from gateway.model import Principal, Reason
 from gateway.review.asking import Question, ask, person
-from gateway.review.cases import Case, read_cases
-from gateway.review.suite import Result, explained, run_cases
+from gateway.review.flips import flips
 from gateway.review.telling import as_data, as_text, status_of
-from gateway.worker.reload import read_sources
 from gateway.worker.revoked import Revoked
 
 MAX_TOKEN_FILE_BYTES = 64 * 1024
@@ -35,7 +34,7 @@ MAX_TOKEN_FILE_BYTES = 64 * 1024
 def register(app: typer.Typer) -> None:
     app.command("validate")(validate)
     app.command("explain")(explain_call)
-    app.command("test")(run_tests)
+    policy_test.register(app)
 
 
 def validate(
@@ -118,119 +117,19 @@ def explain_call(
     )
     answer = ask(question, snapshot)
     decision = answer.decision
-    status = status_of(decision, _status)
+    status = status_of(decision, status_for)
     if answer.call is not None:
         told = explain(decision, answer.call, snapshot, question.clock.now)
     else:
         told = Explanation(f"denied: {decision.reason}, before any route is looked for", "anybody")
+    turns = flips(question, answer, snapshot)
     if as_json:
-        data(as_data(decision, status, told))
+        data(as_data(decision, status, told, turns))
     else:
-        for text, style in as_text(decision, status, told):
+        for text, style in as_text(decision, status, told, turns):
             say(text, style=style)
     if not decision.allowed:
         raise typer.Exit(ExitCode.NO)
-
-
-def run_tests(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[PATH]…", help="Files or folders; policies/tests by default."),
-    ] = None,
-    config: ConfigPath = CONFIG,
-    policies: PoliciesPath = POLICIES,
-    as_json: AsJson = False,
-) -> None:
-    """Run the policy tests.  Exit 1 when one fails."""
-    snapshot = compiled(config, policies)
-    cases = _cases(paths or [policies / "tests"], snapshot)
-    results = run_cases(cases, snapshot, _status)
-    failed = [result for result in results if not result.passed]
-    if as_json:
-        data(
-            {
-                "passed": len(results) - len(failed),
-                "failed": len(failed),
-                "cases": [_result_data(result) for result in results],
-            }
-        )
-    else:
-        for result in failed:
-            _tell_failure(result, snapshot)
-        style = "bold red" if failed else "bold green"
-        say(f"{len(results) - len(failed)} passed, {len(failed)} failed", style=style)
-    if failed:
-        raise typer.Exit(ExitCode.NO)
-
-
-def read(config: Path, policies: Path) -> Snapshot | list[Problem]:
-    """The configuration, or every problem with it."""
-    sources = read_sources(config, policies)
-    return sources if isinstance(sources, list) else compile_snapshot(sources)
-
-
-def compiled(config: Path, policies: Path) -> Snapshot:
-    """The configuration; every problem on standard error and exit 1 where there are any."""
-    found = read(config, policies)
-    if isinstance(found, Snapshot):
-        return found
-    for problem in found:
-        remark(str(problem))
-    raise Stop("the configuration is not valid")
-
-
-def _status(reason: str, refusal: Reason | None) -> int:
-    return refusal_of(reason, refusal).status
-
-
-def _cases(paths: list[Path], snapshot: Snapshot) -> list[Case]:
-    cases: list[Case] = []
-    problems: list[Problem] = []
-    for path in paths:
-        files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
-        for file in files:
-            try:
-                found = read_cases(str(file), file.read_text("utf-8"), snapshot)
-            except (OSError, UnicodeDecodeError) as error:
-                raise Stop(f"{file} cannot be read: {error}", ExitCode.USAGE) from error
-            for one in found:
-                if isinstance(one, Problem):
-                    problems.append(one)
-                else:
-                    cases.append(one)
-    for problem in problems:
-        remark(str(problem))
-    if problems:
-        raise Stop("the tests are not valid")
-    if not cases:
-        raise Stop(f"no tests in {', '.join(map(str, paths))}")
-    return cases
-
-
-def _tell_failure(result: Result, snapshot: Snapshot) -> None:
-    case = result.case
-    say(f"{case.place}: FAILED {case.name}", style="bold red")
-    for difference in result.differences:
-        say(f"  {difference.what}: expected {difference.expected}, got {difference.got}")
-    told = explained(result, snapshot)
-    if told is not None:
-        decision = result.answer.decision
-        for text, style in as_text(decision, status_of(decision, _status), told):
-            say(f"    {text}" if text else "", style=style)
-    say("")
-
-
-def _result_data(result: Result) -> dict[str, Any]:
-    return {
-        "name": result.case.name,
-        "file": result.case.place.file,
-        "line": result.case.place.line,
-        "passed": result.passed,
-        "differences": [
-            {"what": one.what, "expected": one.expected, "got": one.got}
-            for one in result.differences
-        ],
-    }
 
 
 def _problem_data(problem: Problem) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.access.decision import Decision
 from gateway.access.explanation import Explanation, Step
 from gateway.model import Place, Reason
+from gateway.review.flips import Flip
 
 
 def status_of(decision: Decision, refusal_status: Callable[[str, Reason | None], int]) -> int:
@@ -19,7 +20,12 @@ def status_of(decision: Decision, refusal_status: Callable[[str, Reason | None],
     return refusal_status(decision.reason, decision.refusal)
 
 
-def as_data(decision: Decision, status: int, explanation: Explanation | None) -> dict[str, Any]:
+def as_data(
+    decision: Decision,
+    status: int,
+    explanation: Explanation | None,
+    turns: Sequence[Flip] = (),
+) -> dict[str, Any]:
     """What `gateway explain --json` prints (contract 2), and more."""
     place = decision.place if decision.place is not None and decision.place.line else None
     found: dict[str, Any] = {
@@ -58,10 +64,21 @@ def as_data(decision: Decision, status: int, explanation: Explanation | None) ->
             {"route": o.route, "file": o.place.file, "line": o.place.line, "why": o.why}
             for o in explanation.others
         ]
+        found["flips"] = [
+            {
+                "change": flip.change,
+                "rule": flip.rule,
+                "file": flip.place.file if flip.place else None,
+                "line": flip.place.line if flip.place else None,
+            }
+            for flip in turns
+        ]
     return found
 
 
-def as_text(decision: Decision, status: int, explanation: Explanation) -> list[tuple[str, str]]:
+def as_text(
+    decision: Decision, status: int, explanation: Explanation, turns: Sequence[Flip] = ()
+) -> list[tuple[str, str]]:
     """Lines with their rich style."""
     lines: list[tuple[str, str]] = []
     verdict = "ALLOWED" if decision.allowed else "DENIED"
@@ -97,6 +114,14 @@ def as_text(decision: Decision, status: int, explanation: Explanation) -> list[t
     for one in decision.shadowed:
         would = "allowed" if one.allowed else f"denied with {one.reason}"
         lines.append((f"shadow  would be {would} by {one.rule or one.policy}  {one.place}", "cyan"))
+    if turns:
+        would = "denied" if decision.allowed else "allowed"
+        lines += [("", ""), (f"it would be {would} if", "bold")]
+        for flip in turns:
+            by = f"  ({flip.rule or 'route'}, {flip.place})" if flip.place else ""
+            lines.append((f"  {flip.change}{by}", ""))
+    elif not decision.allowed:
+        lines += [("", ""), ("no single change would turn this around", "dim")]
     if explanation.others:
         lines += [("", ""), ("other routes", "bold")]
         for other in explanation.others:

@@ -1,0 +1,184 @@
+"""`gateway test`: the policy tests, what they cover, and what they would not notice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.access.snapshot import Problem, Snapshot
+from gateway.cli.configurations import compiled, status_for
+from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say
+from gateway.review.cases import Case, read_cases
+from gateway.review.coverage import Coverage, coverage
+from gateway.review.junit import junit
+from gateway.review.mutants import MutationReport, mutation_report
+from gateway.review.suite import Result, explained, run_cases
+from gateway.review.telling import as_text, status_of
+
+
+def register(app: typer.Typer) -> None:
+    app.command("test")(run_tests)
+
+
+def run_tests(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]…", help="Files or folders; policies/tests by default."),
+    ] = None,
+    with_coverage: Annotated[
+        bool, typer.Option("--coverage", help="List rules and routes that no test saw decide.")
+    ] = False,
+    fail_under: Annotated[
+        float | None,
+        typer.Option("--fail-under", metavar="%", help="Exit 1 when fewer rules are covered."),
+    ] = None,
+    mutate: Annotated[
+        bool,
+        typer.Option("--mutate", help="Change each rule, and list the changes no test notices."),
+    ] = False,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")
+    ] = None,
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+    as_json: AsJson = False,
+) -> None:
+    """Run the policy tests.  Exit 1 when one fails, or a mutant survives."""
+    snapshot = compiled(config, policies)
+    results = run_cases(_cases(paths or [policies / "tests"], snapshot), snapshot, status_for)
+    failed = [result for result in results if not result.passed]
+    if junit_file is not None:
+        try:
+            junit_file.write_bytes(junit(results))
+        except OSError as error:
+            raise Stop(f"--junit: {error}", ExitCode.USAGE) from error
+    covered = coverage(results, snapshot)
+    report = mutation_report(results, snapshot, status_for) if mutate and not failed else None
+    if as_json:
+        data(_suite_data(results, covered, report))
+    else:
+        for result in failed:
+            _tell_failure(result, snapshot)
+        if with_coverage or fail_under is not None:
+            _tell_coverage(covered)
+        else:
+            for route in covered.open_routes:
+                remark(f"{route.place}: route {route.id} has no test")
+        if report is not None:
+            _tell_mutants(report)
+        elif mutate:
+            remark("--mutate needs tests that pass")
+        style = "bold red" if failed else "bold green"
+        say(f"{len(results) - len(failed)} passed, {len(failed)} failed", style=style)
+    low = fail_under is not None and covered.rules_percent < fail_under
+    if failed or low or (report is not None and report.survivors):
+        raise typer.Exit(ExitCode.NO)
+
+
+def _cases(paths: list[Path], snapshot: Snapshot) -> list[Case]:
+    cases: list[Case] = []
+    problems: list[Problem] = []
+    for path in paths:
+        files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
+        for file in files:
+            try:
+                found = read_cases(str(file), file.read_text("utf-8"), snapshot)
+            except (OSError, UnicodeDecodeError) as error:
+                raise Stop(f"{file} cannot be read: {error}", ExitCode.USAGE) from error
+            for one in found:
+                if isinstance(one, Problem):
+                    problems.append(one)
+                else:
+                    cases.append(one)
+    for problem in problems:
+        remark(str(problem))
+    if problems:
+        raise Stop("the tests are not valid")
+    if not cases:
+        raise Stop(f"no tests in {', '.join(map(str, paths))}")
+    return cases
+
+
+def _tell_failure(result: Result, snapshot: Snapshot) -> None:
+    case = result.case
+    say(f"{case.place}: FAILED {case.name}", style="bold red")
+    for difference in result.differences:
+        say(f"  {difference.what}: expected {difference.expected}, got {difference.got}")
+    told = explained(result, snapshot)
+    if told is not None:
+        decision = result.answer.decision
+        for text, style in as_text(decision, status_of(decision, status_for), told):
+            say(f"    {text}" if text else "", style=style)
+    say("")
+
+
+def _tell_coverage(covered: Coverage) -> None:
+    for _, rule in covered.open_rules:
+        say(f"{rule.place}: rule {rule.id} decided in no test", style="yellow")
+    for route in covered.open_routes:
+        say(f"{route.place}: route {route.id} has no test", style="yellow")
+    seen = covered.rules - len(covered.open_rules)
+    called = covered.routes - len(covered.open_routes)
+    say(
+        f"rules {seen} of {covered.rules} ({covered.rules_percent:.0f} %), "
+        f"routes {called} of {covered.routes} ({covered.routes_percent:.0f} %)"
+    )
+
+
+def _tell_mutants(report: MutationReport) -> None:
+    for mutant in report.survivors:
+        say(f"{mutant}: no test notices", style="yellow")
+    say(f"mutants {report.tried}, survived {len(report.survivors)}")
+
+
+def _suite_data(
+    results: list[Result], covered: Coverage, report: MutationReport | None
+) -> dict[str, Any]:
+    failed = sum(not result.passed for result in results)
+    found: dict[str, Any] = {
+        "passed": len(results) - failed,
+        "failed": failed,
+        "cases": [_result_data(result) for result in results],
+        "coverage": {
+            "rules_percent": round(covered.rules_percent, 1),
+            "routes_percent": round(covered.routes_percent, 1),
+            "rules_not_decided": [
+                {"policy": p.name, "rule": r.id, "file": r.place.file, "line": r.place.line}
+                for p, r in covered.open_rules
+            ],
+            "routes_without_test": [
+                {"route": r.id, "file": r.place.file, "line": r.place.line}
+                for r in covered.open_routes
+            ],
+        },
+    }
+    if report is not None:
+        found["mutants"] = {
+            "tried": report.tried,
+            "survived": [
+                {
+                    "rule": m.rule.id,
+                    "change": m.how,
+                    "file": m.rule.place.file,
+                    "line": m.rule.place.line,
+                }
+                for m in report.survivors
+            ],
+        }
+    return found
+
+
+def _result_data(result: Result) -> dict[str, Any]:
+    return {
+        "name": result.case.name,
+        "file": result.case.place.file,
+        "line": result.case.place.line,
+        "passed": result.passed,
+        "differences": [
+            {"what": one.what, "expected": one.expected, "got": one.got}
+            for one in result.differences
+        ],
+    }

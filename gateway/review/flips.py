@@ -1,0 +1,200 @@
+"""The smallest change that would turn an answer around, found by trying each single one.
+
+Every trial is a whole question to `Gate.decide`, so what is told is what would happen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gateway.access.decision import Decision
+from gateway.access.policies import Policy
+from gateway.access.routes import Route
+from gateway.access.snapshot import Snapshot
+from gateway.model import Place, Principal, Reason
+from gateway.review.asking import Answer, Question, ask, person
+
+_ROLE_LITERAL = re.compile(r"""(?:'([^']+)'|"([^"]+)")\s+in\s+user\.roles""")
+_MOST = 5
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    change: str
+    """What would have to be different, to be read after "allowed if" or "denied if"."""
+    rule: str | None
+    place: Place | None
+
+
+def flips(question: Question, answer: Answer, snapshot: Snapshot) -> list[Flip]:
+    """Single changes that turn `answer` around, the most ordinary first, five at most."""
+    found: list[Flip] = []
+    seen: set[str] = set()
+    for change, trial in _trials(question, answer.decision, snapshot):
+        if change in seen:
+            continue
+        seen.add(change)
+        decision = ask(trial, snapshot).decision
+        if decision.allowed is not answer.decision.allowed:
+            place = decision.place if decision.place and decision.place.line else None
+            found.append(Flip(change, decision.rule, place))
+            if len(found) == _MOST:
+                break
+    return found
+
+
+def mentioned_roles(policies: Iterable[Policy]) -> list[str]:
+    """Every role that one of the policies defines or names in a condition."""
+    found: set[str] = set()
+    for policy in policies:
+        found.update(policy.roles.roles)
+        for rule in policy.rules:
+            if rule.condition is None:
+                continue
+            for one, two in _ROLE_LITERAL.findall(rule.condition.source):
+                found.add(one or two)
+            for call in rule.condition.expression.calls:
+                if call.name == "has_role" and call.literals and call.literals[0]:
+                    found.add(call.literals[0])
+    return sorted(found)
+
+
+def _trials(
+    question: Question, decision: Decision, snapshot: Snapshot
+) -> Iterator[tuple[str, Question]]:
+    who = question.who
+    if isinstance(who, Principal):
+        yield from _other_callers(question, who, decision, snapshot)
+        yield "nobody were signed in", _asked(question, Reason.NO_CREDENTIAL)
+    else:
+        yield from _signed_in(question, who, decision, snapshot)
+    yield from _other_requests(question, decision, snapshot)
+
+
+def _signed_in(
+    question: Question, who: Reason, decision: Decision, snapshot: Snapshot
+) -> Iterator[tuple[str, Question]]:
+    """With a caller where there is none, or whose credential is refused."""
+    now = question.clock.now()
+    came = "a good credential came" if who is not Reason.NO_CREDENTIAL else "anyone were signed in"
+    yield came, _asked(question, person("someone", now=now))
+    for name, value in _owners(question, decision, snapshot):
+        yield (
+            f'the caller were "{value}" (user.id = {name})',
+            _asked(question, person(value, now=now)),
+        )
+    for role in _roles(decision):
+        yield (
+            f"somebody with the role {role} were signed in",
+            _asked(question, person("someone", [role], now=now)),
+        )
+
+
+def _other_callers(
+    question: Question, who: Principal, decision: Decision, snapshot: Snapshot
+) -> Iterator[tuple[str, Question]]:
+    now = question.clock.now()
+
+    def other(**changes: object) -> Question:
+        return _asked(question, dataclasses.replace(who, **changes))  # type: ignore[arg-type]
+
+    for name, value in _owners(question, decision, snapshot):
+        if value != who.subject:
+            yield f'the caller were "{value}" (user.id = {name})', other(subject=value)
+    for role in who.roles:
+        left = tuple(one for one in who.roles if one != role)
+        yield f"the caller had not the role {role}", other(roles=left)
+    for role in _roles(decision):
+        if role not in who.roles:
+            yield f"the caller had the role {role}", other(roles=(*who.roles, role))
+    if any(value == who.subject for _, value in _owners(question, decision, snapshot)):
+        yield "the caller were somebody else", other(subject="somebody-else")
+    verified = "were not" if who.email_verified else "were"
+    yield (
+        f"the caller's address {verified} verified",
+        other(email_verified=not who.email_verified, email=who.email or "someone@example.com"),
+    )
+    yield "the sign-in were fresh", other(auth_time=int(now))
+    route = decision.route
+    for method in sorted(_asked_amr(route)):
+        if method not in who.amr:
+            yield (
+                f"the caller had signed in with {method}",
+                other(amr=(*who.amr, method), auth_time=int(now)),
+            )
+    if who.scopes is not None:
+        yield "the credential were not limited to scopes", other(scopes=None)
+
+
+def _other_requests(
+    question: Question, decision: Decision, snapshot: Snapshot
+) -> Iterator[tuple[str, Question]]:
+    methods = decision.allow or _METHODS
+    for method in methods:
+        if method != question.method.upper() and method != "HEAD":
+            yield f"the method were {method}", dataclasses.replace(question, method=method)
+    path, mark, query = question.url.partition("?")
+    other = path.rstrip("/") if path.endswith("/") else path + "/"
+    if other and "://" not in path:
+        said = "without the final /" if path.endswith("/") else "with a final /"
+        yield f"the path were {other} ({said})", dataclasses.replace(
+            question, url=other + mark + query
+        )  # fmt: skip
+    for block in sorted(_blocks(decision.route)):
+        yield f"it came from {block}", dataclasses.replace(
+            question, client_ip=block.partition("/")[0]
+        )  # fmt: skip
+
+
+def _roles(decision: Decision) -> list[str]:
+    route = decision.route
+    return mentioned_roles([route.policy]) if route is not None and route.policy else []
+
+
+def _asked(question: Question, who: Principal | Reason) -> Question:
+    return dataclasses.replace(question, who=who)
+
+
+def _owners(question: Question, decision: Decision, snapshot: Snapshot) -> list[tuple[str, str]]:
+    """What in the resource and the path could be the id of a caller: its name and its value."""
+    route = decision.route
+    if route is None or route.policy is None:
+        return []
+    read: set[str] = set()
+    for rule in route.policy.plan(route.action).rules:
+        if rule.condition is None:
+            continue
+        if "id" in rule.condition.reads.user:
+            read |= {f"resource.{name}" for name in rule.condition.reads.resource}
+            read |= {f"request.params.{name}" for name in rule.condition.reads.params}
+    values: dict[str, str] = {f"request.params.{n}": v for n, v in decision.params.items()}
+    answered = ask(question, snapshot)
+    if answered.call is not None:
+        body = answered.call.body if isinstance(answered.call.body, dict) else {}
+        resource = route.resource_of({"params": decision.params, "body": body})
+        values |= {f"resource.{n}": v for n, v in resource.items() if isinstance(v, str)}
+    return [(name, values[name]) for name in sorted(read) if name in values]
+
+
+def _asked_amr(route: Route | None) -> set[str]:
+    if route is None or route.policy is None:
+        return set()
+    rules = route.policy.plan(route.action).rules
+    return {method for rule in rules if rule.step_up for method in rule.step_up.amr}
+
+
+def _blocks(route: Route | None) -> set[str]:
+    """The address blocks that the conditions of the route's policy name."""
+    if route is None or route.policy is None:
+        return set()
+    return {
+        call.literals[-1]
+        for rule in route.policy.plan(route.action).rules
+        if rule.condition is not None
+        for call in rule.condition.expression.calls
+        if call.name == "in_cidr" and call.literals and call.literals[-1]
+    }

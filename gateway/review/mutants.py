@@ -1,0 +1,128 @@
+"""Tests tested: each rule removed, negated and widened, and whether any case notices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from gateway.access.conditions import Facts
+from gateway.access.policies import SIGNED_IN, Policy, Rule
+from gateway.access.routes import Match, Miss, Route, RouteTable
+from gateway.access.snapshot import Snapshot
+from gateway.review.suite import Result, Statuses, run_case
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    policy: Policy
+    rule: Rule
+    how: str
+    """`removed`, `negated`, `without its condition`, `for every action`, `for every role`."""
+    mutated: Policy
+
+    def __str__(self) -> str:
+        return f"{self.rule.place}: rule {self.rule.id} {self.how}"
+
+
+@dataclass(slots=True)
+class MutationReport:
+    tried: int = 0
+    survivors: list[Mutant] = dataclasses.field(default_factory=list)
+
+
+def mutation_report(
+    results: Sequence[Result], snapshot: Snapshot, statuses: Statuses
+) -> MutationReport:
+    """Tries every mutant with the cases that reach its policy.  `results` all passed."""
+    by_policy: dict[str, list[Result]] = {}
+    for result in results:
+        route = result.answer.decision.route
+        if route is not None and route.policy is not None:
+            by_policy.setdefault(route.policy.name, []).append(result)
+    report = MutationReport()
+    for mutant in mutants(snapshot):
+        report.tried += 1
+        world = _mutated(snapshot, mutant)
+        cases = by_policy.get(mutant.policy.name, ())
+        if all(run_case(result.case, world, statuses).passed for result in cases):
+            report.survivors.append(mutant)
+    return report
+
+
+def mutants(snapshot: Snapshot) -> Iterator[Mutant]:
+    """Every mutant that could change an answer on some route."""
+    actions: dict[str, set[str]] = {}
+    for route in snapshot.routes:
+        if route.policy is not None:
+            actions.setdefault(route.policy.name, set()).add(route.action)
+    for policy in snapshot.policies.values():
+        if policy.name == SIGNED_IN:
+            continue
+        for rule in policy.rules:
+            for how, other in _changes(rule, actions.get(policy.name, set())):
+                rules = tuple(
+                    kept
+                    for kept in (other if one is rule else one for one in policy.rules)
+                    if kept is not None
+                )
+                mutated = dataclasses.replace(policy, rules=rules, _plans={})
+                yield Mutant(policy, rule, how, mutated)
+
+
+def _changes(rule: Rule, actions: set[str]) -> Iterator[tuple[str, Rule | None]]:
+    yield "removed", None
+    conditional = rule.condition is not None or rule.role_permissions
+    if conditional:
+        yield "negated", _negated(rule)
+    if rule.condition is not None:
+        yield "without its condition", dataclasses.replace(rule, condition=None)
+    if rule.role_permissions:
+        widened = dataclasses.replace(rule, role_permissions=False, actions=("*",), every_user=True)
+        yield "for every role", widened
+    elif any(not rule.covers(action) for action in actions):
+        # With `*` a condition may read what another route does not give: it then fails,
+        # which on a deny is a difference that a test can see.
+        yield "for every action", dataclasses.replace(rule, actions=("*",))
+
+
+class _Negated(Rule):
+    """Holds where the rule would not."""
+
+    __slots__ = ()
+
+    def holds(self, action: str, facts: Facts) -> bool | str:
+        outcome = Rule.holds(self, action, facts)
+        return outcome if isinstance(outcome, str) else not outcome
+
+
+def _negated(rule: Rule) -> Rule:
+    values = {one.name: getattr(rule, one.name) for one in dataclasses.fields(rule)}
+    return _Negated(**values)
+
+
+class _MutatedRoutes:
+    """The same routes, one policy exchanged for its mutant."""
+
+    def __init__(self, table: RouteTable, mutant: Mutant) -> None:
+        self._table = table
+        self._mutant = mutant
+        self._exchanged: dict[str, Route] = {}
+
+    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
+        match = self._table.match(host, method, segments)
+        if isinstance(match, Match) and match.route.policy is self._mutant.policy:
+            route = match.route
+            if route.id not in self._exchanged:
+                self._exchanged[route.id] = dataclasses.replace(route, policy=self._mutant.mutated)
+            return Match(self._exchanged[route.id], match.params)
+        return match
+
+    def trespasses(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
+        return self._table.trespasses(self._table.get(route.id) or route, method, segments)
+
+
+def _mutated(snapshot: Snapshot, mutant: Mutant) -> Snapshot:
+    routes = cast("RouteTable", _MutatedRoutes(snapshot.routes, mutant))
+    return dataclasses.replace(snapshot, routes=routes)
