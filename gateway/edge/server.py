@@ -10,6 +10,8 @@ refused is followed by another request.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ from gateway.model import Reason
 log = structlog.get_logger(__name__)
 
 MAX_QUEUED = 32
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 BUFFER_BYTES = 65_536
 
 
@@ -434,9 +437,18 @@ class Connection(RequestHandler):
             )
 
     def abort(self) -> None:
-        """End what was begun in a way that no client takes for its end."""
-        if self.transport is not None:
-            self.transport.abort()
+        """End what was begun in a way that no client takes for its end: by a reset.
+
+        A FIN would do for a body that has a length, but to a 1.0 client it is the very end
+        of the body.
+        """
+        transport = self.transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
 
     async def _end(self) -> None:
         if self._force_close:

@@ -138,8 +138,8 @@ class RawUpstream:
                 self._note()
                 await self.script(Exchange(received, reader, writer))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # a cancelled task of a stream's callback is reported as a defect
         finally:
             self.open -= 1
             self._note()
