@@ -184,13 +184,15 @@ class ChangeKind(StrEnum):
     KEY = "key"
     KEYS = "keys"
     """Signing keys were added or moved on: read them again.  `target` is the kid."""
+    EVERYONE = "everyone"
+    """A backup was restored: no token given before is good, whoever holds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One line of what every worker must know; a row of `changes`, an entry of the stream.
 
-    For SUBJECT and CLIENT, tokens whose `iat <= not_before` are refused; the other kinds
+    For SUBJECT, CLIENT and EVERYONE, tokens whose `iat <= not_before` are refused; the other kinds
     refuse whatever names the target.  `cause` is the Reason that the holder of the token
     is given: TOKEN_REVOKED, or TOKEN_OUTDATED after a change of roles.
     """

@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -38,11 +38,24 @@ def postgres_database_url(server_urls: servers.Urls) -> str:
 @pytest.fixture
 def postgres_url(postgres_database_url: str) -> Iterator[str]:
     """A schema of the test's own: empty when it begins, dropped when it ends."""
+    with _schema(postgres_database_url) as url:
+        yield url
+
+
+@pytest.fixture
+def other_postgres_url(postgres_database_url: str) -> Iterator[str]:
+    """A second one, for tests that move things."""
+    with _schema(postgres_database_url) as url:
+        yield url
+
+
+@contextmanager
+def _schema(database_url: str) -> Iterator[str]:
     name = f"s_{secrets.token_hex(6)}"
-    with closing(psycopg2.connect(postgres_database_url)) as connection:
+    with closing(psycopg2.connect(database_url)) as connection:
         connection.autocommit = True
         connection.cursor().execute(f"CREATE SCHEMA {name}")
-        yield f"{postgres_database_url}?options={quote(f'-csearch_path={name}')}"
+        yield f"{database_url}?options={quote(f'-csearch_path={name}')}"
         connection.cursor().execute(f"DROP SCHEMA {name} CASCADE")
 
 

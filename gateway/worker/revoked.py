@@ -23,6 +23,8 @@ class Revoked:
         self._outdated: dict[str, int] = {}
         """Tokens issued then or before speak of roles that have changed."""
         self._clients: dict[str, int] = {}
+        self._everyone = -1
+        """Kept for good: it is one number."""
         self._minutes: dict[int, _Minute] = {}
 
     def __len__(self) -> int:
@@ -38,6 +40,8 @@ class Revoked:
         if reason is not None:
             return reason
         # A token of the very second of the change is refused: which came first is not known.
+        if principal.issued_at <= self._everyone:
+            return Reason.TOKEN_REVOKED
         before = self._subjects.get(principal.subject)
         if before is not None and principal.issued_at <= before:
             return Reason.TOKEN_REVOKED
@@ -64,6 +68,8 @@ class Revoked:
                 self._date(self._subjects, change, ends_at)
             case ChangeKind.CLIENT:
                 self._date(self._clients, change, ends_at)
+            case ChangeKind.EVERYONE:
+                self._everyone = max(self._everyone, change.not_before)
             case ChangeKind.KEYS:
                 pass
 

@@ -62,6 +62,13 @@ def test_the_strictest_not_before_wins_in_any_order() -> None:
     assert revoked.refusal(principal(121)) is None
 
 
+def test_a_restored_backup_refuses_every_token_given_before() -> None:
+    revoked = Revoked()
+    revoked.apply(change(ChangeKind.EVERYONE, "*", 100), 1e9)
+    assert revoked.refusal(principal(100)) is Reason.TOKEN_REVOKED
+    assert revoked.refusal(principal(101)) is None
+
+
 def test_new_keys_refuse_nobody() -> None:
     revoked = Revoked()
     revoked.apply(change(ChangeKind.KEYS, "k1"), 1e9)

@@ -1,0 +1,187 @@
+-- Made of gateway/stores/schema by `python -m gateway.stores.shape`: do not edit.
+-- SQLite's spelling; PostgreSQL's differs in none of it.
+
+CREATE TABLE accounts (
+    id TEXT PRIMARY KEY,
+    email TEXT NOT NULL,
+    email_key TEXT NOT NULL UNIQUE,
+    email_verified SMALLINT NOT NULL DEFAULT 0,
+    password_hash TEXT,
+    disabled SMALLINT NOT NULL DEFAULT 0,
+    not_before BIGINT NOT NULL DEFAULT 0,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+
+CREATE TABLE account_roles (
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    role TEXT NOT NULL,
+    granted_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, role)
+);
+
+CREATE TABLE families (
+    id TEXT PRIMARY KEY,
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    transport TEXT NOT NULL,
+    user_agent TEXT NOT NULL,
+    address TEXT NOT NULL,
+    amr TEXT NOT NULL,
+    auth_time BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    last_used_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    ended_at BIGINT,
+    end_reason TEXT
+);
+
+CREATE INDEX families_by_account ON families (account_id);
+
+CREATE INDEX families_by_expiry ON families (expires_at);
+
+CREATE TABLE refresh_tokens (
+    hash TEXT PRIMARY KEY,
+    family_id TEXT NOT NULL REFERENCES families (id) ON DELETE CASCADE,
+    created_at BIGINT NOT NULL,
+    used_at BIGINT,
+    used_by TEXT,
+    successor_sealed TEXT
+);
+
+CREATE INDEX refresh_tokens_by_family ON refresh_tokens (family_id);
+
+CREATE INDEX refresh_tokens_sealed ON refresh_tokens (used_at) WHERE successor_sealed IS NOT NULL;
+
+CREATE TABLE changes (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    not_before BIGINT NOT NULL,
+    cause TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    published SMALLINT NOT NULL DEFAULT 0
+);
+
+CREATE INDEX changes_by_time ON changes (created_at);
+
+CREATE INDEX changes_unpublished ON changes (created_at) WHERE published = 0;
+
+CREATE TABLE signing_keys (
+    kid TEXT PRIMARY KEY,
+    alg TEXT NOT NULL,
+    state TEXT NOT NULL,
+    public_jwk TEXT NOT NULL,
+    sealed_private TEXT,
+    imported SMALLINT NOT NULL DEFAULT 0,
+    created_at BIGINT NOT NULL,
+    usable_at BIGINT,
+    activated_at BIGINT,
+    retired_at BIGINT,
+    gone_at BIGINT
+);
+
+CREATE UNIQUE INDEX one_active_key ON signing_keys (state) WHERE state = 'active';
+
+CREATE UNIQUE INDEX one_next_key ON signing_keys (state) WHERE state = 'next';
+
+CREATE TABLE mail_tokens (
+    hash TEXT PRIMARY KEY,
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    purpose TEXT NOT NULL,
+    email_key TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+, mail_id TEXT, password_hash TEXT, new_email TEXT);
+
+CREATE INDEX mail_tokens_by_account ON mail_tokens (account_id);
+
+CREATE TABLE installation (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+CREATE TABLE outbox (
+    id TEXT PRIMARY KEY,
+    template TEXT NOT NULL,
+    purpose TEXT,
+    email_key TEXT NOT NULL,
+    recipient TEXT,
+    fields TEXT NOT NULL,
+    password_hash TEXT,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    attempts BIGINT NOT NULL DEFAULT 0,
+    due_at BIGINT NOT NULL,
+    claimed_until BIGINT NOT NULL DEFAULT 0,
+    prepared_at BIGINT,
+    created_at BIGINT NOT NULL,
+    finished_at BIGINT,
+    failure TEXT
+);
+
+CREATE INDEX outbox_waiting ON outbox (due_at) WHERE state = 'waiting';
+
+CREATE INDEX outbox_by_address ON outbox (email_key, template, created_at);
+
+CREATE INDEX outbox_finished ON outbox (finished_at) WHERE state <> 'waiting';
+
+CREATE INDEX mail_tokens_by_expiry ON mail_tokens (expires_at);
+
+CREATE TABLE clients (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    public_jwks TEXT,
+    not_before BIGINT NOT NULL DEFAULT 0,
+    newest_iat BIGINT NOT NULL DEFAULT 0,
+    created_at BIGINT NOT NULL,
+    last_used_at BIGINT
+);
+
+CREATE TABLE client_roles (
+    client_id TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    role TEXT NOT NULL,
+    PRIMARY KEY (client_id, role)
+);
+
+CREATE TABLE client_secrets (
+    hash TEXT PRIMARY KEY,
+    client_id TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    created_at BIGINT NOT NULL
+);
+
+CREATE INDEX client_secrets_by_client ON client_secrets (client_id);
+
+CREATE TABLE client_assertions (
+    hash TEXT PRIMARY KEY,
+    expires_at BIGINT NOT NULL
+);
+
+CREATE INDEX client_assertions_by_expiry ON client_assertions (expires_at);
+
+CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    client_id TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    roles TEXT,
+    scopes TEXT,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT,
+    ended_at BIGINT,
+    last_used_at BIGINT
+);
+
+CREATE INDEX api_keys_by_client ON api_keys (client_id);
+
+CREATE TABLE audit_events (
+    writer TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    line TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    PRIMARY KEY (writer, position)
+);
+
+CREATE INDEX audit_events_by_time ON audit_events (at);
+
+CREATE INDEX audit_events_first ON audit_events (at) WHERE position = 1;
+
+CREATE INDEX changes_by_target ON changes (target);

@@ -1,0 +1,114 @@
+"""`gateway db upgrade|status|backup|restore`: the schema, and the data in one file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from gateway.cli.opening import House, run, settings
+from gateway.cli.output import AsJson, ExitCode, Stop, record, remark
+from gateway.identity import restored
+from gateway.stores import backup
+from gateway.stores.migrations import SchemaProblem, status, upgrade
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Database
+
+T = TypeVar("T")
+
+
+def register(app: typer.Typer) -> None:
+    db = typer.Typer(no_args_is_help=True, help="The SQL store: its schema and its data.")
+    db.command("upgrade")(bring_up)
+    db.command("status")(show)
+    db.command("backup")(keep)
+    db.command("restore")(restore)
+    app.add_typer(db, name="db")
+
+
+def bring_up(as_json: AsJson = False) -> None:
+    """Bring the schema to what this version knows.  Several nodes may do so at once."""
+
+    async def work(database: Database) -> tuple[str, ...]:
+        return await upgrade(database)
+
+    record({"applied": list(_with_database(work))}, as_json=as_json)
+
+
+def show(as_json: AsJson = False) -> None:
+    """Show which migrations have run; exit 1 when some have not."""
+
+    async def work(database: Database) -> tuple[str, list[str], list[str]]:
+        found = await status(database)
+        return database.dialect, list(found.applied), list(found.pending)
+
+    dialect, applied, pending = _with_database(work)
+    record({"dialect": dialect, "applied": applied, "pending": pending}, as_json=as_json)
+    if pending:
+        raise Stop("run `gateway db upgrade`", ExitCode.NO)
+
+
+def keep(
+    file: Annotated[Path, typer.Argument(help="Where to write the backup (mode 0600).")],
+    as_json: AsJson = False,
+) -> None:
+    """Write all data of one moment to a file; the gateway may go on running.
+
+    The file holds password hashes and sealed keys: keep it as safe as the database.
+    """
+
+    async def work(database: Database) -> int:
+        return await backup.write(database, file)
+
+    record({"file": str(file), "rows": _with_database(work)}, as_json=as_json)
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `gateway db backup` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of all data, of either kind of SQL store.
+
+    Every session ends and every token given so far is refused: a backup must not bring back
+    what was signed out since.
+    """
+
+    async def work(house: House) -> int:
+        await backup.check(house.database, file)
+        async with house.database.migrating(backup.RESTORE_WITHIN_S) as tx:
+            newest_at = await restored.newest_token_at(tx)
+            rows = await backup.replace(tx, file)
+            change = await restored.disown(tx, newest_at)
+        await house.publish([change])
+        return rows
+
+    rows = _refusals(lambda: run(work))
+    record({"file": str(file), "rows": rows, "sessions": "ended"}, as_json=as_json)
+    remark("every session has ended: everybody signs in again")
+
+
+def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    """The SQL store as it is: its schema is not brought up to date first."""
+
+    async def whole() -> T:
+        database = open_database(settings().database_url)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return _refusals(lambda: asyncio.run(whole()))
+
+
+def _refusals(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except (backup.BackupRefused, SchemaProblem) as error:
+        raise Stop(str(error), ExitCode.NO) from error
+    except OSError as error:
+        raise Stop(f"{error.filename}: {error.strerror}", ExitCode.USAGE) from error
+    except ValueError as error:
+        raise Stop(str(error), ExitCode.USAGE) from error

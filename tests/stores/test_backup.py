@@ -1,0 +1,126 @@
+"""One file holds all data, and puts it into either SQL store without loss."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.stores import backup
+from gateway.stores.migrations import upgrade
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def other(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """Another database, of each kind."""
+    url = f"sqlite:///{tmp_path}/other.db"
+    if request.param == "postgresql":
+        url = str(request.getfixturevalue("other_postgres_url"))
+    database = open_database(url)
+    await upgrade(database)
+    yield database
+    await database.close()
+
+
+async def contents(database: Database) -> dict[str, list[dict[str, Any]]]:
+    async with database.reading() as tx:
+        return {
+            table.name: [
+                dict(row)
+                for row in await tx.all(
+                    f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}"
+                )
+            ]
+            for table in backup.tables()
+        }
+
+
+async def fill(database: Database, accounts: int = 3) -> None:
+    async with database.transaction() as tx:
+        await tx.many(
+            "INSERT INTO accounts (id, email, email_key, password_hash, created_at, updated_at)"
+            " VALUES (:id, :email, :email, :hash, 5, 6)",
+            [
+                {"id": f"u{i:05}", "email": f"ü{i}@example.com", "hash": None if i % 2 else "x'\n"}
+                for i in range(accounts)
+            ],
+        )
+        await tx.run("INSERT INTO account_roles VALUES ('u00000', 'admin', 7)")
+        await tx.run(
+            "INSERT INTO families (id, account_id, transport, user_agent, address, amr, auth_time,"
+            " created_at, last_used_at, expires_at) VALUES ('f', 'u00000', 'bearer', 'a', 'b',"
+            " 'pwd', 1, 1, 9007199254740993, 2)"
+        )
+
+
+async def restore(database: Database, file: Path) -> int:
+    await backup.check(database, file)
+    async with database.migrating(60) as tx:
+        return await backup.replace(tx, file)
+
+
+async def test_everything_arrives_in_the_other_store_as_it_was(
+    database: Database, other: Database, tmp_path: Path
+) -> None:
+    await fill(database)
+    rows = await backup.write(database, tmp_path / "backup")
+    assert await restore(other, tmp_path / "backup") == rows
+    assert await contents(other) == await contents(database)
+
+
+async def test_more_rows_than_a_page_arrive_too(
+    sqlite_database: Database, other: Database, tmp_path: Path
+) -> None:
+    await fill(sqlite_database, 2 * backup.PAGE_ROWS + 1)
+    await backup.write(sqlite_database, tmp_path / "backup")
+    await restore(other, tmp_path / "backup")
+    assert await contents(other) == await contents(sqlite_database)
+
+
+async def test_what_was_there_before_is_gone_but_what_was_revoked_stays(
+    database: Database, tmp_path: Path
+) -> None:
+    await backup.write(database, tmp_path / "empty")
+    await fill(database)
+    async with database.transaction() as tx:
+        await tx.run("INSERT INTO changes VALUES ('c', 'key', 'k', 1, 'token_revoked', 1, 1)")
+    await restore(database, tmp_path / "empty")
+    left = {name for name, rows in (await contents(database)).items() if rows}
+    assert left == {"changes"}
+
+
+async def test_the_file_is_its_owners_alone(sqlite_database: Database, tmp_path: Path) -> None:
+    await backup.write(sqlite_database, tmp_path / "backup")
+    assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda lines: lines[:-1], "cut short"),
+        (lambda lines: lines[:2] + lines[3:], "changed"),
+        (lambda lines: [line.replace(b"admin", b"adm1n") for line in lines], "changed"),
+        (lambda lines: [*lines, lines[1]], "follows the end"),
+        (lambda lines: [lines[1]], "no backup"),
+        (lambda lines: [b"nonsense\n"], "not a line"),
+        (lambda lines: [lines[0].replace(b"0001_", b"0999_")], "newer version"),
+        (lambda lines: [lines[0], b'["accounts; DROP TABLE x", {}]\n'], "unknown table"),
+        (lambda lines: [lines[0], b'["accounts", {"id) --": 1}]\n'], "not a line"),
+        (lambda lines: [], "cut short"),
+    ],
+)
+async def test_a_file_that_is_not_whole_is_refused_before_anything_is_touched(
+    sqlite_database: Database, tmp_path: Path, spoil: Any, told: str
+) -> None:
+    await fill(sqlite_database)
+    file = tmp_path / "backup"
+    await backup.write(sqlite_database, file)
+    file.write_bytes(b"".join(spoil(file.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(backup.BackupRefused, match=told):
+        await backup.check(sqlite_database, file)

@@ -1,0 +1,85 @@
+"""Numbered files bring either store to one shape, once, whoever comes first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.stores.migrations import Migration, SchemaProblem, shipped, status, upgrade
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Database
+from gateway.stores.shape import schema_text
+
+FIRST = Migration(1, "0001_first.sql", "CREATE TABLE a (id TEXT);\nCREATE TABLE b (id TEXT);\n")
+SECOND = Migration(
+    2, "0002_second.sql", "-- A remark; with a semicolon\nALTER TABLE a ADD x TEXT;\n"
+)
+BROKEN = Migration(2, "0002_broken.sql", "CREATE TABLE c (id TEXT);\nCREATE TABLE a (id TEXT);\n")
+
+
+@pytest.fixture
+async def ten(database_url: str) -> AsyncIterator[list[Database]]:
+    """Ten nodes that open the same store."""
+    nodes = [open_database(database_url, pool_size=2) for _ in range(10)]
+    yield nodes
+    for node in nodes:
+        await node.close()
+
+
+async def test_an_empty_database_has_everything_pending(empty_database: Database) -> None:
+    found = await status(empty_database)
+    assert found.applied == ()
+    assert found.pending == tuple(migration.name for migration in shipped())
+
+
+async def test_each_file_runs_once_and_in_order(empty_database: Database) -> None:
+    assert await upgrade(empty_database, [FIRST]) == (FIRST.name,)
+    assert await upgrade(empty_database, [FIRST, SECOND]) == (SECOND.name,)
+    assert await upgrade(empty_database, [FIRST, SECOND]) == ()
+    assert (await status(empty_database, [FIRST, SECOND])).pending == ()
+
+
+async def test_ten_nodes_may_start_at_once(ten: list[Database]) -> None:
+    done = await asyncio.gather(*(upgrade(node) for node in ten))
+    ran = [name for names in done for name in names]
+    assert sorted(ran) == [migration.name for migration in shipped()]
+    assert (await status(ten[0])).pending == ()
+
+
+async def test_a_file_that_fails_half_way_leaves_nothing_of_itself(
+    empty_database: Database,
+) -> None:
+    await upgrade(empty_database, [FIRST])
+    with pytest.raises(Exception, match="a"):
+        await upgrade(empty_database, [FIRST, BROKEN])
+    assert await upgrade(empty_database, [FIRST, SECOND]) == (SECOND.name,)
+    with pytest.raises(Exception, match="c"):
+        async with empty_database.reading() as tx:
+            await tx.all("SELECT * FROM c")
+
+
+async def test_a_database_of_a_newer_version_is_refused_by_name(empty_database: Database) -> None:
+    await upgrade(empty_database, [FIRST, SECOND])
+    for work in (status, upgrade):
+        with pytest.raises(SchemaProblem, match=r"0002_second\.sql.*newer version"):
+            await work(empty_database, [FIRST])
+
+
+async def test_a_file_that_was_edited_after_it_ran_is_refused(empty_database: Database) -> None:
+    await upgrade(empty_database, [FIRST])
+    edited = Migration(1, FIRST.name, FIRST.text.replace("b (id", "b (key"))
+    with pytest.raises(SchemaProblem, match=r"0001_first\.sql was changed"):
+        await status(empty_database, [edited])
+
+
+def test_the_numbers_of_the_shipped_files_have_no_gaps() -> None:
+    assert [m.number for m in shipped()] == list(range(1, len(shipped()) + 1))
+
+
+def test_the_schema_file_of_the_repository_is_current() -> None:
+    """Write it anew with `python -m gateway.stores.shape > db/schema.sql`."""
+    path = Path(__file__).parents[2] / "db" / "schema.sql"
+    assert path.read_text("utf-8") == schema_text()
