@@ -47,7 +47,9 @@ from tests.databases import Hands, fresh_database
 from tests.edge.rig import Answer, Client
 
 URL = "https://gate.example"
+EMAIL = "alice@example.com"
 PASSWORD = "correct horse 7 battery"
+CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
 
 @dataclass

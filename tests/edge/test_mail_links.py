@@ -13,12 +13,10 @@ from gateway.identity.enrolment import Enrolments
 from gateway.identity.letters import Letters
 from gateway.identity.mail import MailOptions, Postman
 from gateway.stores.protocols import Database
-from tests.edge.auth_house import PASSWORD, URL, House, open_house, reason, told
+from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, URL, House, open_house, reason, told
 from tests.edge.rig import Answer
 
-EMAIL = "alice@example.com"
 OTHER = "seven quiet rivers carry boats"
-CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
 
 @dataclass
@@ -181,6 +179,43 @@ async def test_a_disabled_accounts_link_does_nothing(mail: MailHouse) -> None:
     await mail.house.parts.accounts.disable(account.id)
     answer = await mail.post("/auth/password/reset", token=token, password=OTHER)
     assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/auth/email/verify", {}),
+        ("/auth/email/resend", {}),
+        ("/auth/email/resend", {"email": "nobody"}),
+        ("/auth/password/forgot", {"email": "a@evil@company.com"}),
+        ("/auth/password/reset", {"token": "x"}),
+    ],
+)
+async def test_a_wrong_body_is_422_before_anything_is_asked(
+    mail: MailHouse, path: str, body: dict[str, object]
+) -> None:
+    answer = await mail.post(path, **body)
+    assert (answer.status, reason(answer)) == (422, "body_invalid")
+    assert await mail.postman.drain() == 0
+
+
+async def test_a_confirmed_address_outdates_the_token_that_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    async with open_house(tmp_path, verification="optional", by_mail=with_mail) as house:
+        assert house.postman is not None
+        mail = MailHouse(house, house.postman)
+        await mail.post("/auth/register", **CREDENTIALS)
+        session = await house.sign_in()
+        me = told(await house.ask("GET", "/auth/me", token=session["access_token"]))
+        assert me["email_verified"] is False
+        (token,) = await mail.links()
+        assert (await mail.post("/auth/email/verify", token=token)).status == 204
+        old = await house.ask("GET", "/auth/me", token=session["access_token"])
+        assert (old.status, reason(old)) == (401, "token_outdated")
+        fresh = told(await mail.post("/auth/refresh", refresh_token=session["refresh_token"]))
+        me = told(await house.ask("GET", "/auth/me", token=fresh["access_token"]))
+        assert me["email_verified"] is True
 
 
 async def test_a_stranger_who_tries_links_waits(mail: MailHouse) -> None:

@@ -260,6 +260,29 @@ async def test_the_sealed_successor_is_erased_after_the_grace(
         assert await tx.all(sealed) == []
 
 
+async def test_a_damaged_successor_ends_the_session_and_opens_none(database: Database) -> None:
+    first = await signed_in(database)
+    tokens = RefreshTokens(database, RefreshOptions())
+    await rotated(tokens, first.refresh_token)
+    async with database.transaction() as tx:
+        await tx.run("UPDATE refresh_tokens SET successor_sealed = :s", s="A" * 90)
+    assert isinstance(await tokens.rotate(first.refresh_token, BROWSER), Reused)
+
+
+async def test_a_successor_sealed_for_another_family_does_not_open(database: Database) -> None:
+    # Whoever can write the store must not move a session into another one.
+    one, two = await signed_in(database), await signed_in(database)
+    tokens = RefreshTokens(database, RefreshOptions())
+    await rotated(tokens, one.refresh_token)
+    async with database.transaction() as tx:
+        await tx.run(
+            "UPDATE refresh_tokens SET family_id = :other WHERE hash = :hash",
+            other=two.session_id,
+            hash=hash_of(one.refresh_token),
+        )
+    assert isinstance(await tokens.rotate(one.refresh_token, BROWSER), Reused)
+
+
 STEPS = st.lists(
     st.tuples(st.integers(0, 5), st.sampled_from(["a", "a", "a", "b"]), st.integers(0, 12)),
     max_size=12,

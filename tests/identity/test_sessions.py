@@ -91,6 +91,48 @@ async def test_a_token_of_an_imported_key_is_refused_by_its_session(database: Da
     assert ("session", "s-elsewhere") in targets(everywhere)
 
 
+async def test_a_token_of_an_imported_key_signs_its_subject_out_everywhere(
+    tmp_path: Path,
+) -> None:
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as database:
+        grant = await signed_in(database)
+        foreign = holder(grant, session_id="s-elsewhere", subject="u-elsewhere")
+        changes = await Sessions(database).sign_out(foreign, everywhere=True)
+        assert targets(changes) == [("subject", "u-elsewhere")]
+        assert changes[0].not_before >= foreign.issued_at
+        assert await Sessions(database).sign_out(foreign, everywhere=True) == changes
+
+
+async def test_an_expired_token_of_an_imported_key_signs_nobody_out_everywhere(
+    tmp_path: Path,
+) -> None:
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as database:
+        grant = await signed_in(database)
+        foreign = holder(grant, session_id="s-elsewhere", subject="u-elsewhere")
+        clock.move(900)
+        changes = await Sessions(database).sign_out(foreign, everywhere=True)
+        assert targets(changes) == [("session", "s-elsewhere")]
+
+
+async def test_a_refresh_token_signs_out_everywhere_and_an_old_one_only_what_it_ended(
+    database: Database,
+) -> None:
+    one, two = await signed_in(database), await signed_in(database)
+    sessions = Sessions(database)
+    family = await sessions.get(one.session_id)
+    assert family is not None
+    changes = await sessions.sign_out_family(family, everywhere=True)
+    assert targets(changes) == [("subject", one.account.id)]
+    assert await sessions.live(two.account.id) == []
+    new = await signed_in(database)
+    ended = await sessions.get(one.session_id)
+    assert ended is not None
+    assert await sessions.sign_out_family(ended, everywhere=True) == changes
+    assert [live.id for live in await sessions.live(new.account.id)] == [new.session_id]
+
+
 async def test_a_token_without_a_session_is_refused_by_itself(database: Database) -> None:
     grant = await signed_in(database)
     machine = holder(grant)

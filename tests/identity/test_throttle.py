@@ -118,6 +118,33 @@ async def test_what_was_reserved_in_memory_is_given_back_there() -> None:
         await limiter.give_back(reservation)
 
 
+class Forgetful(OwnAttempts):
+    """Counters that can be away once something is reserved."""
+
+    away = False
+
+    async def give_back(self, attempts: Sequence[Attempt]) -> None:
+        if self.away:
+            raise StoreUnavailable("redis")
+        await super().give_back(attempts)
+
+
+async def test_a_sign_in_does_not_fail_because_its_attempt_cannot_be_given_back() -> None:
+    counters = Forgetful(Hands())
+    limiter = throttle(counters)
+    reservation = await limiter.reserve("a@example.com", "192.0.2.7")
+    counters.away = True
+    await limiter.give_back(reservation)
+
+
+async def test_forgiving_empties_the_account_and_not_the_address() -> None:
+    limiter = throttle()
+    assert await admitted(limiter, "a@example.com", "192.0.2.7", 9) == 5
+    await limiter.forgive("a@example.com")
+    assert await admitted(limiter, "a@example.com", "192.0.2.7", 9) == 5
+    assert await admitted(limiter, "b@example.com", "192.0.2.7", 1) == 1
+
+
 async def test_forgiving_fails_aloud_when_the_counters_are_away() -> None:
     with pytest.raises(StoreUnavailable):
         await throttle(Away()).forgive("a@example.com")

@@ -1,0 +1,203 @@
+"""`/auth/me`, `/auth/sessions` and `/auth/password/change` through real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.identity.tokens import TokenSubject
+from tests.edge.auth_house import (
+    CREDENTIALS,
+    EMAIL,
+    PASSWORD,
+    House,
+    open_house,
+    reason,
+    told,
+)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        yield opened
+
+
+async def test_me_says_what_the_token_says_with_sql_away(house: House) -> None:
+    account = await house.register()
+    session = await house.sign_in()
+    house.database.away = True
+    answer = await house.ask("GET", "/auth/me", token=session["access_token"])
+    assert answer.status == 200
+    said = told(answer)
+    assert len(said.pop("session_id")) == 32
+    assert said.pop("expires_at") == house.clock.at + 900
+    assert said == {
+        "user_id": account.id,
+        "email": EMAIL,
+        "email_verified": True,
+        "roles": [],
+    }
+
+
+async def test_me_without_a_token_is_401_without_an_error_code(house: House) -> None:
+    answer = await house.ask("GET", "/auth/me")
+    assert (answer.status, reason(answer)) == (401, "no_credential")
+    assert answer.values("www-authenticate") == [b'Bearer realm="authgate"']
+
+
+async def test_no_answer_but_login_and_refresh_holds_a_token(house: House) -> None:
+    # CVE-2024-39315: a page about the user returned their tokens.
+    await house.register()
+    session = await house.sign_in()
+    for path in ("/auth/me", "/auth/sessions"):
+        answer = await house.ask("GET", path, token=session["access_token"])
+        assert answer.status == 200
+        for secret in (session["access_token"], session["refresh_token"]):
+            assert secret.encode() not in answer.body
+
+
+async def test_own_sessions_are_listed_newest_first_with_this_one_marked(house: House) -> None:
+    await house.register()
+    old = await house.sign_in(headers=["User-Agent: old \x9b phone"])
+    house.clock.move(60)
+    new = await house.sign_in(headers=["User-Agent: new"])
+    answer = await house.ask("GET", "/auth/sessions", token=old["access_token"])
+    listed = told(answer)["sessions"]
+    assert [s["user_agent"] for s in listed] == ["new", "old   phone"]
+    assert [s["current"] for s in listed] == [False, True]
+    assert listed[0].keys() == {
+        "session_id",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "address",
+        "user_agent",
+        "current",
+    }
+    assert listed[0]["address"] == "127.0.0.1"
+    ended = await house.ask(
+        "DELETE", f"/auth/sessions/{listed[0]['session_id']}", token=old["access_token"]
+    )
+    assert ended.status == 204
+    assert (await house.ask("GET", "/auth/me", token=new["access_token"])).status == 401
+
+
+@pytest.mark.parametrize("session_id", ["", "nothing", "a%20b", "*", "x" * 200])
+async def test_a_session_that_is_not_there_is_404(house: House, session_id: str) -> None:
+    await house.register()
+    session = await house.sign_in()
+    answer = await house.ask(
+        "DELETE", f"/auth/sessions/{session_id}", token=session["access_token"]
+    )
+    assert (answer.status, reason(answer)) == (404, "route_unknown")
+
+
+async def test_somebody_elses_session_is_404_and_lives_on(house: House) -> None:
+    await house.register()
+    await house.register("bob@example.com")
+    alice, bob = await house.sign_in(), await house.sign_in("bob@example.com")
+    sid = told(await house.ask("GET", "/auth/me", token=bob["access_token"]))["session_id"]
+    answer = await house.ask("DELETE", f"/auth/sessions/{sid}", token=alice["access_token"])
+    assert (answer.status, reason(answer)) == (404, "route_unknown")
+    assert (await house.ask("GET", "/auth/me", token=bob["access_token"])).status == 200
+
+
+async def test_a_changed_password_ends_the_other_sessions_and_not_this_one(house: House) -> None:
+    await house.register()
+    this, other = await house.sign_in(), await house.sign_in()
+    answer = await house.ask(
+        "POST",
+        "/auth/password/change",
+        {"password": PASSWORD, "new_password": "seven quiet rivers carry boats"},
+        token=this["access_token"],
+    )
+    assert (answer.status, answer.body) == (204, b"")
+    assert (await house.ask("GET", "/auth/me", token=this["access_token"])).status == 200
+    assert (await house.ask("GET", "/auth/me", token=other["access_token"])).status == 401
+    old = await house.ask("POST", "/auth/login", CREDENTIALS)
+    assert old.status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/auth/me"),
+        ("GET", "/auth/sessions"),
+        ("DELETE", "/auth/sessions/x"),
+        ("POST", "/auth/password/change"),
+    ],
+)
+async def test_nothing_of_ones_own_is_told_without_a_token(
+    house: House, method: str, path: str
+) -> None:
+    answer = await house.ask(method, path)
+    assert (answer.status, reason(answer)) == (401, "no_credential")
+    answer = await house.ask(method, path, token="a.b.c")
+    assert (answer.status, reason(answer)) == (401, "token_malformed")
+
+
+async def test_a_password_change_that_could_not_be_judged_is_no_failure(house: House) -> None:
+    await house.register()
+    session = await house.sign_in()
+    body = {"password": PASSWORD, "new_password": "seven quiet rivers carry boats"}
+    house.database.away = True
+    for _ in range(7):
+        answer = await house.ask(
+            "POST", "/auth/password/change", body, token=session["access_token"]
+        )
+        assert (answer.status, reason(answer)) == (503, "store_unavailable")
+    house.database.away = False
+    answer = await house.ask("POST", "/auth/password/change", body, token=session["access_token"])
+    assert answer.status == 204
+
+
+async def test_a_stolen_token_guesses_no_password(house: House) -> None:
+    await house.register()
+    session = await house.sign_in()
+    body = {"password": "wrong one 17", "new_password": "seven quiet rivers carry boats"}
+    answers = [
+        await house.ask("POST", "/auth/password/change", body, token=session["access_token"])
+        for _ in range(7)
+    ]
+    assert [a.status for a in answers] == [401] * 5 + [429] * 2
+    assert reason(answers[0]) == "invalid_credentials"
+
+
+async def test_a_weak_new_password_is_named(house: House) -> None:
+    await house.register()
+    session = await house.sign_in()
+    body = {"password": PASSWORD, "new_password": "password1"}
+    answer = await house.ask("POST", "/auth/password/change", body, token=session["access_token"])
+    assert (answer.status, reason(answer)) == (422, "weak_password")
+    assert told(answer)["errors"][0]["field"] == "new_password"
+
+
+async def test_a_token_of_an_imported_key_has_no_password_here(house: House) -> None:
+    stranger = TokenSubject("u-elsewhere", None, False, (), "s-elsewhere", None, ("pwd",), None)
+    token = house.issuer.issue(stranger, int(house.clock.at)).text
+    me = told(await house.ask("GET", "/auth/me", token=token))
+    assert (me["user_id"], me["email"], me["email_verified"]) == ("u-elsewhere", None, False)
+    body = {"password": PASSWORD, "new_password": "seven quiet rivers carry boats"}
+    change = await house.ask("POST", "/auth/password/change", body, token=token)
+    assert (change.status, reason(change)) == (401, "invalid_credentials")
+    assert (await house.ask("POST", "/auth/logout", token=token)).status == 204
+    assert house.workers.told[-1].target == "s-elsewhere"
+
+
+async def test_a_role_change_outdates_the_token_and_a_refresh_brings_the_role(
+    house: House,
+) -> None:
+    account = await house.register()
+    session = await house.sign_in()
+    await house.workers.announce(await house.parts.accounts.grant(account.id, "manager"))
+    old = await house.ask("GET", "/auth/me", token=session["access_token"])
+    assert (old.status, reason(old)) == (401, "token_outdated")
+    fresh = told(
+        await house.ask("POST", "/auth/refresh", {"refresh_token": session["refresh_token"]})
+    )
+    assert fresh["user"]["roles"] == ["manager"]
+    me = await house.ask("GET", "/auth/me", token=fresh["access_token"])
+    assert told(me)["roles"] == ["manager"]
