@@ -1,0 +1,518 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jwt
+import pytest
+from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc7523 import PrivateKeyJWT
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from gateway.identity.api_keys import ApiKeys
+from gateway.identity.clients import Clients, NewSecret
+from gateway.identity.jwk import Alg, PrivateKey, generate, verifying
+from gateway.model import Principal
+from tests.edge.auth_house import URL, House, open_house, reason, request, told
+from tests.edge.rig import Answer
+
+FORM = "application/x-www-form-urlencoded"
+GRANT = {"grant_type": "client_credentials"}
+TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path, machines=True) as opened:
+        yield opened
+
+
+async def created(
+    house: House, name: str = "billing", keys: Sequence[PrivateKey] = ()
+) -> NewSecret:
+    public = [verifying(key.public_key()) for key in keys]
+    made = await Clients(house.database).create(name, ["reader", "writer"], public)
+    assert made is not None
+    return made
+
+
+def basic(client_id: str, secret: str) -> str:
+    return "Authorization: Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+
+
+async def post(
+    house: House,
+    path: str,
+    form: dict[str, str] | Sequence[tuple[str, str]] | bytes,
+    *headers: str,
+    content_type: str = FORM,
+) -> Answer:
+    content = form if isinstance(form, bytes) else urlencode(form).encode()
+    return await house.raw(
+        request("POST", path, content, headers=headers, content_type=content_type)
+    )
+
+
+async def token_of(house: House, made: NewSecret) -> str:
+    answer = await post(house, "/auth/token", GRANT, basic(made.client_id, made.client_secret))
+    assert answer.status == 200, answer.body
+    return str(told(answer)["access_token"])
+
+
+def assertion(made: NewSecret, key: PrivateKey, house: House, **changed: Any) -> str:
+    claims = {
+        "iss": made.client_id,
+        "sub": made.client_id,
+        "aud": f"{URL}/auth/token",
+        "exp": int(house.clock.at) + 60,
+        "iat": int(house.clock.at),
+        "jti": "once",
+        **changed,
+    }
+    present = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(present, key, algorithm="ES256")
+
+
+async def with_assertion(house: House, text: str, **more: str) -> Answer:
+    form = {**GRANT, "client_assertion_type": TYPE, "client_assertion": text, **more}
+    return await post(house, "/auth/token", form)
+
+
+# --- /auth/token ---
+
+
+async def test_a_client_gets_a_token_that_speaks_for_it(house: House) -> None:
+    made = await created(house)
+    answer = await post(house, "/auth/token", GRANT, basic(made.client_id, made.client_secret))
+    assert answer.status == 200
+    assert answer.values("cache-control") == [b"no-store"]
+    assert answer.values("pragma") == [b"no-cache"]
+    body = told(answer)
+    assert set(body) == {"access_token", "token_type", "expires_in"}
+    assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
+    found = house.parts.verifier.verify(body["access_token"])
+    assert isinstance(found, Principal)
+    assert found.subject == found.client_id == made.client_id
+    assert found.roles == ("reader", "writer")
+    assert (found.session_id, found.email) == (None, None)
+
+
+async def test_both_secrets_work_during_a_rotation_and_the_third_ends_the_first(
+    house: House,
+) -> None:
+    made = await created(house)
+    clients = Clients(house.database)
+    second = await clients.rotate(made.client_id)
+    assert second is not None
+    await token_of(house, made)
+    await token_of(house, second[0])
+    third = await clients.rotate(made.client_id)
+    assert third is not None
+    answer = await post(house, "/auth/token", GRANT, basic(made.client_id, made.client_secret))
+    assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
+
+
+async def test_id_and_secret_may_be_form_encoded_inside_basic(house: House) -> None:
+    made = await created(house)
+    encoded = made.client_id.replace("-", "%2D")
+    answer = await post(house, "/auth/token", GRANT, basic(encoded, made.client_secret))
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "Authorization: Basic",
+        "Authorization: Basic !!!",
+        "Authorization: Basic " + base64.b64encode(b"no colon").decode(),
+        "Authorization: Basic " + base64.b64encode(b":x").decode(),
+        "Authorization: Basic " + base64.b64encode(b"\xff:\xff").decode(),
+        "Authorization: Basic " + "A" * 2000,
+        "Authorization: Bearer x",
+        basic("client-0", "x"),
+        basic("client-0' OR '1'='1", "x"),
+    ],
+)
+async def test_who_is_not_believed_gets_the_401_of_the_rfc(
+    house: House, header: str | None
+) -> None:
+    await created(house)
+    answer = await post(house, "/auth/token", GRANT, *([header] if header else []))
+    assert answer.status == 401
+    assert told(answer)["error"] == "invalid_client"
+    assert [v.split()[0] for v in answer.values("www-authenticate")] == [b"Basic"]
+
+
+async def test_a_wrong_secret_of_a_known_client_is_answered_like_an_unknown_client(
+    house: House,
+) -> None:
+    made = await created(house)
+    wrong = await post(house, "/auth/token", GRANT, basic(made.client_id, "x"))
+    unknown = await post(house, "/auth/token", GRANT, basic("client-0", "x"))
+    assert wrong.body == unknown.body
+
+
+@pytest.mark.parametrize(
+    ("form", "error"),
+    [
+        ({}, "invalid_request"),
+        ({"grant_type": ""}, "invalid_request"),
+        ({"grant_type": "password"}, "unsupported_grant_type"),
+        ({"grant_type": "authorization_code"}, "unsupported_grant_type"),
+        ({**GRANT, "scope": "orders:read"}, "invalid_scope"),
+        ([("grant_type", "client_credentials")] * 2, "invalid_request"),
+        ({**GRANT, "client_secret": "x"}, "invalid_request"),
+        ({**GRANT, "client_id": "client-0"}, "invalid_request"),
+        ({**GRANT, "client_assertion": "x"}, "invalid_request"),
+        (b"grant_type=%ff", "invalid_request"),
+        (b"grant_type=\xff", "invalid_request"),
+        (b"&".join(b"a%d=1" % n for n in range(60)), "invalid_request"),
+    ],
+)
+async def test_a_wrong_form_gets_the_error_that_the_rfc_names(
+    house: House, form: Any, error: str
+) -> None:
+    made = await created(house)
+    answer = await post(house, "/auth/token", form, basic(made.client_id, made.client_secret))
+    assert (answer.status, told(answer)["error"]) == (400, error)
+    assert answer.values("content-type") == [b"application/json"]
+
+
+async def test_a_parameter_that_is_not_known_is_ignored(house: House) -> None:
+    made = await created(house)
+    answer = await post(
+        house,
+        "/auth/token",
+        {**GRANT, "resource": "https://x.example", "empty": ""},
+        basic(made.client_id, made.client_secret),
+    )
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", f"{FORM}; charset=x"])
+async def test_only_a_form_is_read(house: House, content_type: str) -> None:
+    made = await created(house)
+    answer = await post(
+        house,
+        "/auth/token",
+        GRANT,
+        basic(made.client_id, made.client_secret),
+        content_type=content_type,
+    )
+    assert (answer.status, told(answer)["error"]) == (400, "invalid_request")
+
+
+async def test_two_authorization_headers_are_refused(house: House) -> None:
+    made = await created(house)
+    header = basic(made.client_id, made.client_secret)
+    answer = await post(house, "/auth/token", GRANT, header, header)
+    assert answer.status == 400
+
+
+async def test_a_form_that_is_too_large_is_413(house: House) -> None:
+    made = await created(house)
+    answer = await post(
+        house,
+        "/auth/token",
+        b"x=" + b"a" * 70_000,
+        basic(made.client_id, made.client_secret),
+    )
+    assert answer.status == 413
+
+
+async def test_without_sql_no_client_is_called_unknown(house: House) -> None:
+    made = await created(house)
+    house.database.away = True
+    answer = await post(house, "/auth/token", GRANT, basic(made.client_id, made.client_secret))
+    assert (answer.status, reason(answer)) == (503, "store_unavailable")
+
+
+async def test_tokens_given_and_refused_are_recorded(house: House) -> None:
+    made = await created(house)
+    await token_of(house, made)
+    await post(house, "/auth/token", GRANT, basic(made.client_id, "x"))
+    told_of = [(e.kind.value, e.result, e.subject) for e in house.recorded.events]
+    assert told_of == [
+        ("client_token", "ok", made.client_id),
+        ("client_token", "invalid_client", None),
+    ]
+
+
+# --- private_key_jwt ---
+
+
+async def test_a_signed_assertion_is_as_good_as_a_secret(house: House) -> None:
+    key = generate(Alg.ES256)
+    made = await created(house, keys=[key])
+    assert (await with_assertion(house, assertion(made, key, house))).status == 200
+    text = assertion(made, key, house, aud=[URL], jti="2")
+    assert (await with_assertion(house, text, client_id=made.client_id)).status == 200
+
+
+async def test_an_assertion_is_good_once(house: House) -> None:
+    """CVE-2020-15222: what keeps the jti is SQL, which all workers ask."""
+    key = generate(Alg.ES256)
+    made = await created(house, keys=[key])
+    text = assertion(made, key, house)
+    answers = await asyncio.gather(*(with_assertion(house, text) for _ in range(8)))
+    assert sorted(answer.status for answer in answers) == [200] + [401] * 7
+
+
+async def test_two_clients_may_use_the_same_jti(house: House) -> None:
+    key = generate(Alg.ES256)
+    one, two = await created(house, "a", [key]), await created(house, "b", [key])
+    assert (await with_assertion(house, assertion(one, key, house))).status == 200
+    assert (await with_assertion(house, assertion(two, key, house))).status == 200
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"iss": "client-0"},
+        {"sub": "client-0"},
+        {"iss": None},
+        {"sub": None},
+        {"aud": None},
+        {"aud": "https://elsewhere.example"},
+        {"aud": [URL, "https://elsewhere.example"]},
+        {"aud": f"{URL}/auth/token/"},
+        {"exp": None},
+        {"exp": 1_800_000_000},
+        {"exp": 1_800_000_000 + 3_661},
+        {"nbf": 1_800_000_000 + 6},
+        {"iat": 1_800_000_000 + 6},
+        {"jti": None},
+        {"jti": ""},
+        {"jti": "x" * 257},
+    ],
+)
+async def test_an_assertion_that_is_not_ours_now_is_refused(
+    house: House, changed: dict[str, Any]
+) -> None:
+    key = generate(Alg.ES256)
+    made = await created(house, keys=[key])
+    answer = await with_assertion(house, assertion(made, key, house, **changed))
+    assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
+
+
+async def test_an_assertion_of_another_key_is_refused(house: House) -> None:
+    made = await created(house, keys=[generate(Alg.ES256)])
+    answer = await with_assertion(house, assertion(made, generate(Alg.ES256), house))
+    assert answer.status == 401
+
+
+async def test_an_assertion_signed_with_the_secret_or_the_public_key_is_refused(
+    house: House,
+) -> None:
+    key = generate(Alg.ES256)
+    made = await created(house, keys=[key])
+    claims = jwt.decode(assertion(made, key, house), options={"verify_signature": False})
+    for secret in (made.client_secret, "x" * 64):
+        forged = jwt.encode(claims, secret, algorithm="HS256")
+        assert (await with_assertion(house, forged)).status == 401
+    assert (await with_assertion(house, jwt.encode(claims, "", algorithm="none"))).status == 401
+
+
+@pytest.mark.parametrize("text", ["x", "a.b.c", "." * 4000, "x" * 5000, "é"])
+async def test_anything_else_is_no_assertion(house: House, text: str) -> None:
+    await created(house)
+    assert (await with_assertion(house, text)).status == 401
+
+
+# --- /auth/introspect ---
+
+
+async def introspected(house: House, made: NewSecret, token: str) -> dict[str, Any]:
+    answer = await post(
+        house, "/auth/introspect", {"token": token}, basic(made.client_id, made.client_secret)
+    )
+    assert answer.status == 200, answer.body
+    return told(answer)
+
+
+async def test_a_users_token_is_described(house: House) -> None:
+    made = await created(house)
+    account = await house.register()
+    signed_in = await house.sign_in()
+    found = await introspected(house, made, signed_in["access_token"])
+    assert found["active"] is True
+    assert found["sub"] == account.id
+    assert found["username"] == "alice@example.com"
+    assert (found["iss"], found["aud"], found["token_type"]) == (URL, URL, "Bearer")
+    assert found["exp"] - found["iat"] == 900
+
+
+async def test_a_clients_token_is_described(house: House) -> None:
+    made = await created(house)
+    found = await introspected(house, made, await token_of(house, made))
+    assert (found["active"], found["client_id"]) == (True, made.client_id)
+    assert found["roles"] == ["reader", "writer"]
+    assert "sid" not in found
+
+
+async def test_a_refresh_token_is_described_and_not_used_up(house: House) -> None:
+    made = await created(house)
+    await house.register()
+    signed_in = await house.sign_in()
+    for _ in range(2):
+        found = await introspected(house, made, signed_in["refresh_token"])
+        assert (found["active"], found["token_type"]) == (True, "refresh_token")
+    refreshed = await house.ask(
+        "POST", "/auth/refresh", {"refresh_token": signed_in["refresh_token"]}
+    )
+    assert refreshed.status == 200
+    assert await introspected(house, made, signed_in["refresh_token"]) == {"active": False}
+
+
+async def test_an_api_key_is_described(house: House) -> None:
+    made = await created(house)
+    key = await ApiKeys(house.database).create(made.client_id, scopes=["orders:read"])
+    assert key is not None
+    found = await introspected(house, made, key.text)
+    assert (found["active"], found["token_type"]) == (True, "api_key")
+    assert found["scope"] == "orders:read"
+
+
+async def test_what_is_not_active_is_nothing_but_that(house: House) -> None:
+    made = await created(house)
+    await house.register()
+    signed_in = await house.sign_in()
+    await house.ask("POST", "/auth/logout", token=signed_in["access_token"])
+    for token in (signed_in["access_token"], signed_in["refresh_token"], "x", "ag_x"):
+        assert await introspected(house, made, token) == {"active": False}
+
+
+@pytest.mark.parametrize("path", ["/auth/introspect", "/auth/revoke"])
+async def test_who_does_not_authenticate_learns_and_ends_nothing(house: House, path: str) -> None:
+    await house.register()
+    signed_in = await house.sign_in()
+    answer = await post(house, path, {"token": signed_in["access_token"]})
+    assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
+    assert (await house.ask("GET", "/auth/me", token=signed_in["access_token"])).status == 200
+
+
+@pytest.mark.parametrize("path", ["/auth/introspect", "/auth/revoke"])
+async def test_a_missing_token_is_an_invalid_request(house: House, path: str) -> None:
+    made = await created(house)
+    answer = await post(house, path, {}, basic(made.client_id, made.client_secret))
+    assert (answer.status, told(answer)["error"]) == (400, "invalid_request")
+
+
+# --- /auth/revoke ---
+
+
+async def revoked(house: House, made: NewSecret, token: str) -> Answer:
+    return await post(
+        house,
+        "/auth/revoke",
+        {"token": token, "token_type_hint": "access_token"},
+        basic(made.client_id, made.client_secret),
+    )
+
+
+async def test_a_client_revokes_its_token(house: House) -> None:
+    made = await created(house)
+    token = await token_of(house, made)
+    other = await token_of(house, made)
+    answer = await revoked(house, made, token)
+    assert (answer.status, answer.body) == (200, b"")
+    assert await introspected(house, made, token) == {"active": False}
+    assert (await introspected(house, made, other))["active"] is True
+
+
+async def test_a_revocation_that_is_not_confirmed_is_503_and_may_be_repeated(
+    house: House,
+) -> None:
+    """CVE-2020-15223: never a 200 for what has not happened."""
+    made = await created(house)
+    token = await token_of(house, made)
+    house.workers.confirm = False
+    answer = await revoked(house, made, token)
+    assert (answer.status, reason(answer)) == (503, "revocation_pending")
+    assert answer.values("retry-after")
+    house.workers.confirm = True
+    assert (await revoked(house, made, token)).status == 200
+
+
+async def test_without_sql_a_revocation_is_503(house: House) -> None:
+    made = await created(house)
+    token = await token_of(house, made)
+    house.database.away = True
+    assert (await revoked(house, made, token)).status == 503
+
+
+async def test_nobody_revokes_the_token_of_somebody_else(house: House) -> None:
+    made, other = await created(house, "a"), await created(house, "b")
+    await house.register()
+    signed_in = await house.sign_in()
+    for token in (
+        await token_of(house, other),
+        signed_in["access_token"],
+        signed_in["refresh_token"],
+    ):
+        answer = await revoked(house, made, token)
+        assert (answer.status, told(answer)["error"]) == (400, "invalid_grant")
+        assert (await introspected(house, made, token))["active"] is True
+
+
+async def test_a_client_ends_its_api_key_and_nobody_elses(house: House) -> None:
+    made, other = await created(house, "a"), await created(house, "b")
+    key = await ApiKeys(house.database).create(made.client_id)
+    assert key is not None
+    assert (await revoked(house, other, key.text)).status == 200
+    assert (await introspected(house, made, key.text))["active"] is True
+    assert (await revoked(house, made, key.text)).status == 200
+    assert await introspected(house, made, key.text) == {"active": False}
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "ag_x", "é" * 50])
+async def test_a_token_that_never_was_is_revoked_already(house: House, token: str) -> None:
+    made = await created(house)
+    assert (await revoked(house, made, token)).status == 200
+
+
+# --- API keys on the gateway's own endpoints, and a stock client ---
+
+
+async def test_an_api_key_does_not_open_a_users_account(house: House) -> None:
+    made = await created(house)
+    key = await ApiKeys(house.database).create(made.client_id)
+    assert key is not None
+    answer = await house.ask("GET", "/auth/me", token=key.text)
+    assert (answer.status, reason(answer)) == (401, "no_credential")
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "private_key_jwt"])
+async def test_a_stock_client_gets_introspects_and_revokes(house: House, method: str) -> None:
+    key = generate(Alg.RS256)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    made = await created(house, keys=[key])
+    base = f"http://127.0.0.1:{house.port}"
+    house.clock.at = time.time()  # the client takes it from the machine
+    stock = OAuth2Session(
+        client_id=made.client_id,
+        client_secret=made.client_secret if method == "client_secret_basic" else pem,
+        token_endpoint_auth_method=method,
+        revocation_endpoint_auth_method=method,
+    )
+    if method == "private_key_jwt":
+        stock.register_client_auth_method(PrivateKeyJWT(f"{URL}/auth/token"))
+
+    def whole_round() -> tuple[Any, Any, Any, Any]:
+        token = stock.fetch_token(f"{base}/auth/token", grant_type="client_credentials")
+        text = token["access_token"]
+        before = stock.introspect_token(f"{base}/auth/introspect", token=text)
+        gone = stock.revoke_token(f"{base}/auth/revoke", token=text)
+        after = stock.introspect_token(f"{base}/auth/introspect", token=text)
+        return token, before.json(), gone.status_code, after.json()
+
+    token, before, gone, after = await asyncio.to_thread(whole_round)
+    assert token["token_type"] == "Bearer"
+    assert before["active"] is True
+    assert (gone, after) == (200, {"active": False})

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.identity.api_keys import (
+    ApiKeyIdentifier,
+    ApiKeys,
+    NewKey,
+    looks_like_key,
+    new_key,
+    well_formed,
+)
+from gateway.identity.clients import Clients
+from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
+from gateway.stores.protocols import Database, StoreUnavailable, Transaction
+from gateway.worker.revoked import Revoked
+from tests.databases import Hands, fresh_database
+
+CALL = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
+
+
+class Counting:
+    """A database that counts how often it is read, and can be away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.dialect = database.dialect
+        self.reads = 0
+        self.away = False
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        if self.away:
+            raise StoreUnavailable("sql")
+        return self._database.transaction()
+
+    def migrating(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.migrating(wait_s)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        self.reads += 1
+        if self.away:
+            raise StoreUnavailable("sql")
+        async with self._database.reading() as tx:
+            yield tx
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class House:
+    def __init__(self, database: Database, clock: Hands) -> None:
+        self.database = Counting(database)
+        self.clock = clock
+        self.clients = Clients(database)
+        self.keys = ApiKeys(database)
+        self.revoked = Revoked()
+        self.identifier = ApiKeyIdentifier(self.database, self.revoked, clock)
+        self.client_id = ""
+
+    async def key(self, **more: object) -> NewKey:
+        if not self.client_id:
+            made = await self.clients.create("ci", ["reader", "writer"])
+            assert made is not None
+            self.client_id = made.client_id
+        key = await self.keys.create(self.client_id, **more)  # type: ignore[arg-type]
+        assert key is not None
+        return key
+
+    async def who(self, text: str) -> Principal | Reason:
+        """As `Identification` asks: the replica judges what the identifier answers."""
+        found = await self.identifier.identify(Credential(CredentialKind.API_KEY, text), CALL)
+        if isinstance(found, Reason):
+            return found
+        return self.revoked.refusal(found) or found
+
+    def apply(self, changes: object) -> None:
+        assert isinstance(changes, list | tuple)
+        for change in changes:
+            assert isinstance(change, Change)
+            self.revoked.apply(change, 1e12)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as opened:
+        yield House(opened, clock)
+
+
+def test_a_key_is_found_by_scanners_and_has_256_bits() -> None:
+    key = new_key()
+    assert key.startswith("ag_")
+    assert len(key) == 3 + 43 + 6
+    assert len({new_key() for _ in range(100)}) == 100
+
+
+@given(st.data())
+def test_one_wrong_letter_is_noticed_without_asking_the_store(data: st.DataObject) -> None:
+    key = new_key()
+    assert well_formed(key)
+    place = data.draw(st.integers(0, len(key) - 1))
+    letter = data.draw(st.characters(codec="ascii").filter(lambda c: c != key[place]))
+    assert not well_formed(key[:place] + letter + key[place + 1 :])
+
+
+@given(st.text())
+def test_any_other_text_is_no_key(text: str) -> None:
+    assert not well_formed(text)
+
+
+def test_a_token_is_not_taken_for_a_key() -> None:
+    assert not looks_like_key("eyJhbGciOiJSUzI1NiJ9.e30.c2ln")
+
+
+async def test_a_key_acts_as_its_client(house: House) -> None:
+    key = await house.key()
+    found = await house.who(key.text)
+    assert isinstance(found, Principal)
+    assert found.subject == found.client_id == house.client_id
+    assert found.roles == ("reader", "writer")
+    assert found.session_id is None
+    assert found.email is None
+    assert found.scopes is None
+    assert found.token_id == key.id
+    assert found.amr == ("api_key",)
+
+
+async def test_a_key_has_only_the_roles_and_scopes_it_was_given(house: House) -> None:
+    key = await house.key(roles=["reader"], scopes=["orders:read", "orders:*"])
+    found = await house.who(key.text)
+    assert isinstance(found, Principal)
+    assert found.roles == ("reader",)
+    assert found.scopes == ("orders:*", "orders:read")
+
+
+async def test_a_key_without_any_role_has_none(house: House) -> None:
+    found = await house.who((await house.key(roles=[])).text)
+    assert isinstance(found, Principal)
+    assert found.roles == ()
+
+
+async def test_a_key_never_gets_a_role_that_its_client_lacks(house: House) -> None:
+    with pytest.raises(ValueError, match="does not have the role admin"):
+        await house.key(roles=["admin"])
+
+
+@pytest.mark.parametrize("scope", ["", "a b", "a,b", "x" * 129, 'a"b'])
+async def test_a_scope_is_an_action(house: House, scope: str) -> None:
+    with pytest.raises(ValueError, match="a scope is an action"):
+        await house.key(scopes=[scope])
+
+
+async def test_a_key_rests_as_a_hash(house: House, tmp_path: Path) -> None:
+    key = await house.key()
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert key.id.encode() in files
+    assert key.text.encode() not in files
+    assert key.text not in repr(key)
+
+
+async def test_a_key_is_read_once_and_then_remembered_for_a_minute(house: House) -> None:
+    key = await house.key()
+    for _ in range(5):
+        await house.who(key.text)
+    assert house.database.reads == 1
+    house.clock.move(60)
+    await house.who(key.text)
+    assert house.database.reads == 2
+
+
+async def test_a_key_that_ended_is_refused_at_once(house: House) -> None:
+    key = await house.key()
+    assert isinstance(await house.who(key.text), Principal)
+    house.apply(await house.keys.end(key.id))
+    assert await house.who(key.text) is Reason.TOKEN_REVOKED
+    assert await house.keys.end("key-0") is None
+
+
+async def test_a_key_that_ended_stays_so_when_the_replica_has_forgotten(house: House) -> None:
+    key = await house.key()
+    await house.keys.end(key.id)
+    house.clock.move(10 * 86_400)
+    assert await house.who(key.text) is Reason.TOKEN_REVOKED
+
+
+async def test_revoking_the_client_ends_its_keys(house: House) -> None:
+    key = await house.key()
+    assert isinstance(await house.who(key.text), Principal)
+    house.apply(await house.clients.revoke(house.client_id))
+    assert await house.who(key.text) is Reason.TOKEN_REVOKED
+
+
+async def test_deleting_the_client_ends_its_keys(house: House) -> None:
+    key = await house.key()
+    assert isinstance(await house.who(key.text), Principal)
+    house.apply(await house.clients.delete(house.client_id))
+    assert await house.who(key.text) is Reason.TOKEN_REVOKED
+
+
+async def test_a_key_outlives_the_rotation_of_a_leaked_secret(house: House) -> None:
+    key = await house.key()
+    await house.who(key.text)
+    rotated = await house.clients.rotate(house.client_id, at_once=True)
+    assert rotated is not None
+    house.apply(rotated[1])
+    assert isinstance(await house.who(key.text), Principal)
+
+
+async def test_a_key_expires(house: House) -> None:
+    key = await house.key(life_s=3600)
+    found = await house.who(key.text)
+    assert isinstance(found, Principal)
+    assert found.expires_at == key.expires_at
+    house.clock.move(3600)
+    assert await house.who(key.text) is Reason.TOKEN_EXPIRED
+
+
+async def test_a_key_that_never_was_is_answered_like_one_that_ended(house: House) -> None:
+    await house.key()
+    assert await house.who(new_key()) is Reason.TOKEN_REVOKED
+
+
+async def test_a_slip_of_the_hand_costs_the_store_nothing(house: House) -> None:
+    key = await house.key()
+    wrong = key.text[:-1] + ("0" if key.text[-1] != "0" else "1")
+    assert await house.who(wrong) is Reason.TOKEN_MALFORMED
+    assert house.database.reads == 0
+
+
+async def test_a_store_that_is_away_says_nothing_of_a_key(house: House) -> None:
+    key = await house.key()
+    house.database.away = True
+    assert await house.who(key.text) is Reason.STORE_UNAVAILABLE
+    house.database.away = False
+    assert isinstance(await house.who(key.text), Principal)
+
+
+async def test_a_remembered_key_goes_on_while_the_store_is_away(house: House) -> None:
+    key = await house.key()
+    await house.who(key.text)
+    house.database.away = True
+    assert isinstance(await house.who(key.text), Principal)
+
+
+async def test_the_last_use_is_written_by_the_minute(house: House) -> None:
+    key = await house.key()
+    await house.who(key.text)
+    house.database.away = True
+    with pytest.raises(StoreUnavailable):
+        await house.identifier.write_uses()
+    house.database.away = False
+    await house.identifier.write_uses()
+    (shown,) = await house.keys.list(house.client_id)
+    assert shown.last_used_at == int(house.clock.at)
+
+
+async def test_who_makes_up_keys_does_not_fill_the_stores_queue(house: House) -> None:
+    await house.key()
+    most = 0
+    now = 0
+    real = house.database.reading
+
+    @asynccontextmanager
+    async def watched() -> AsyncIterator[Transaction]:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        async with real() as tx:
+            await asyncio.sleep(0)
+            yield tx
+        now -= 1
+
+    house.database.reading = watched  # type: ignore[method-assign]
+    answers = await asyncio.gather(*(house.who(new_key()) for _ in range(100)))
+    assert set(answers) == {Reason.TOKEN_REVOKED}
+    assert most <= 8
