@@ -155,12 +155,7 @@ class ValkeyServer(Server):
 
     def ask(self, line: bytes) -> bytes:
         """The first line of the answer to an inline command; empty while there is none."""
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
-                connection.sendall(line + b"\r\n")
-                return connection.recv(65536).split(b"\r\n")[0]
-        except OSError:
-            return b""
+        return _asked(self.port, line).split(b"\r\n")[0]
 
 
 class SentinelServer(Server):
@@ -180,9 +175,15 @@ class SentinelServer(Server):
             "sentinel failover-timeout main 3000\n"
         )
         self._spawn([valkey_binary(), str(settings), "--sentinel"])
-        probe = ValkeyServer.ask
-        wait_until(lambda: probe(self, b"PING") == b"+PONG", START_WITHIN_S, "Sentinel")  # type: ignore[arg-type]
+        wait_until(lambda: _asked(self.port, b"PING") == b"+PONG\r\n", START_WITHIN_S, "Sentinel")
         return self
+
+    def knows(self, *, replicas: int) -> bool:
+        """Whether it has found so many replicas of its master, and counts them as good."""
+        answer = _asked(self.port, b"INFO sentinel")
+        return (
+            f"status=ok,address=127.0.0.1:{self.master_port},slaves={replicas},".encode() in answer
+        )
 
 
 class PostgresServer(Server):
@@ -275,6 +276,15 @@ def postgres_binaries(folder: Path) -> Path:
         libraries = package.parent / f"{package.name}.libs"
         shutil.copytree(libraries, copy / libraries.name)
     return copy / package.name / "pginstall" / "bin"
+
+
+def _asked(port: int, line: bytes) -> bytes:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.sendall(line + b"\r\n")
+            return connection.recv(65536)
+    except OSError:
+        return b""
 
 
 def _children(pid: int) -> list[int]:

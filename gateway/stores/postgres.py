@@ -101,11 +101,8 @@ class PostgresTransaction:
         self._within_s = within_s
 
     async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
-        cursor = await self._ask(sql, parameters)
-        if cursor.description is None:
-            return []
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+        answer = await self._ask(sql, parameters)
+        return [dict(zip(answer.columns, values, strict=True)) for values in answer.rows]
 
     async def one(self, sql: str, /, **parameters: Any) -> Row | None:
         rows = await self.all(sql, **parameters)
@@ -254,7 +251,7 @@ async def _asked(
     try:
         async with session.cursor(timeout=within_s) as cursor:
             await cursor.execute(sql, parameters)  # type: ignore[arg-type]
-            return _Answer(cursor.raw)
+            return _answer(cursor.raw)
     except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
         raise Conflict(error.diag.constraint_name or "") from error
     except psycopg2.Error as error:
@@ -271,18 +268,23 @@ async def _asked(
         raise StoreUnavailable("sql", "the query was cancelled") from error
 
 
+@dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a closed cursor held."""
+    """What a cursor held when it was closed."""
 
-    __slots__ = ("_rows", "description", "rowcount")
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    rowcount: int
 
-    def __init__(self, cursor: Any) -> None:
-        self.description = cursor.description
-        self.rowcount: int = cursor.rowcount
-        self._rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
 
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        return self._rows
+def _answer(cursor: Any) -> _Answer:
+    if cursor.description is None:
+        return _Answer((), [], cursor.rowcount)
+    try:
+        rows = cursor.fetchall()
+    except ValueError as error:
+        raise StoreUnavailable("sql", "an answer that cannot be read") from error
+    return _Answer(tuple(column[0] for column in cursor.description), rows, cursor.rowcount)
 
 
 def _is_defect(error: psycopg2.Error) -> bool:

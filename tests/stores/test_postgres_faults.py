@@ -1,0 +1,225 @@
+"""PostgreSQL away, in every way: an outage within two seconds, and healed without us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import Database, StoreUnavailable
+from tests.faults import EVERY, Fault, FaultProxy, proxied
+from tests.servers import PostgresServer, wait_until
+
+WITHIN_S = 2.3
+
+
+async def ask(database: Database) -> object:
+    async with database.reading() as tx:
+        row = await tx.one("SELECT 1 AS n")
+    return row and row["n"]
+
+
+async def fails_in_time(database: Database) -> None:
+    before = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await ask(database)
+    assert time.monotonic() - before < WITHIN_S
+
+
+async def heals(database: Database, within_s: float = 5) -> None:
+    async with asyncio.timeout(within_s):
+        while True:
+            try:
+                assert await ask(database) == 1
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def proxy(postgres_url: str) -> AsyncIterator[FaultProxy]:
+    async with proxied(urlsplit(postgres_url).port or 5432) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def behind(proxy: FaultProxy, postgres_url: str) -> AsyncIterator[Database]:
+    parts = urlsplit(postgres_url)
+    login = parts.netloc.rpartition("@")[0]
+    through = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}"))
+    database = open_database(through, pool_size=3)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def postgres(postgres_url: str) -> AsyncIterator[Database]:
+    database = open_database(postgres_url, pool_size=3)
+    yield database
+    await database.close()
+
+
+@pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
+async def test_each_fault_is_an_outage_in_time_and_heals(
+    proxy: FaultProxy, behind: Database, fault: Fault
+) -> None:
+    assert await ask(behind) == 1
+    await proxy.set(fault)
+    await fails_in_time(behind)
+    await fails_in_time(behind)
+    await proxy.set(Fault.NONE)
+    await heals(behind)
+
+
+async def test_many_callers_of_a_server_that_hangs_all_hear_in_time(
+    proxy: FaultProxy, behind: Database
+) -> None:
+    await ask(behind)
+    await proxy.set(Fault.HANG)
+    before = time.monotonic()
+    answers = await asyncio.gather(*(ask(behind) for _ in range(30)), return_exceptions=True)
+    assert time.monotonic() - before < WITHIN_S
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    await proxy.set(Fault.NONE)
+    await heals(behind)
+
+
+async def test_connections_that_died_while_they_rested_are_not_noticed(
+    proxy: FaultProxy, behind: Database
+) -> None:
+    await asyncio.gather(*(ask(behind) for _ in range(3)))
+    await proxy.set(Fault.RESET)
+    await proxy.set(Fault.NONE)
+    assert await asyncio.gather(*(ask(behind) for _ in range(3))) == [1, 1, 1]
+
+
+async def test_an_exhausted_pool_is_an_outage_in_time(postgres: Database) -> None:
+    async with postgres.reading(), postgres.reading(), postgres.reading():
+        await fails_in_time(postgres)
+    assert await ask(postgres) == 1
+
+
+async def test_a_statement_that_takes_too_long_is_an_outage_and_no_traceback(
+    postgres: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = time.monotonic()
+    with caplog.at_level(logging.ERROR, "asyncio"), pytest.raises(StoreUnavailable):
+        async with postgres.reading() as tx:
+            await tx.all("SELECT pg_sleep(30)")
+    assert time.monotonic() - before < WITHIN_S
+    assert caplog.records == []
+    assert await ask(postgres) == 1
+
+
+async def test_a_query_that_the_operator_cancelled_is_an_outage_and_cancels_nobody(
+    postgres: Database, postgres_url: str
+) -> None:
+    async def slow() -> None:
+        async with postgres.reading() as tx:
+            await tx.all("SELECT pg_sleep(1.4) AS sleeping_here")
+
+    task = asyncio.create_task(slow())
+    await asyncio.sleep(0.2)
+    with psycopg2.connect(postgres_url) as connection:
+        connection.cursor().execute(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE '%sleeping_here%' AND pid <> pg_backend_pid()"
+        )
+    with pytest.raises(StoreUnavailable):
+        await task
+    assert not task.cancelled()
+
+
+async def test_a_session_that_the_server_ended_in_the_middle_is_an_outage(
+    postgres: Database, postgres_url: str
+) -> None:
+    with pytest.raises(StoreUnavailable):  # noqa: PT012
+        async with postgres.transaction() as tx:
+            row = await tx.one("SELECT pg_backend_pid() AS pid")
+            assert row
+            with psycopg2.connect(postgres_url) as connection:
+                connection.cursor().execute("SELECT pg_terminate_backend(%s)", (row["pid"],))
+            await tx.one("SELECT 1")
+    assert await ask(postgres) == 1
+
+
+async def test_settings_are_of_the_transaction_so_that_pgbouncer_may_pool(
+    postgres: Database,
+) -> None:
+    """What is set for the session would follow another caller through a shared connection."""
+    async with postgres.transaction() as tx:
+        assert (await tx.one("SHOW statement_timeout")) == {"statement_timeout": "1500ms"}
+    session = postgres._pool._free[-1]  # type: ignore[attr-defined]
+    async with session.cursor() as cursor:
+        await cursor.execute("SHOW statement_timeout")
+        assert await cursor.fetchone() == ("0",)
+        await cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+        assert await cursor.fetchone() == (0,)
+
+
+async def test_a_name_that_does_not_resolve_is_an_outage() -> None:
+    database = open_database("postgresql://u@name.invalid/d")
+    await fails_in_time(database)
+    await database.close()
+
+
+async def test_a_wrong_password_or_database_is_told_without_it(postgres_url: str) -> None:
+    parts = urlsplit(postgres_url)
+    missing = urlunsplit(parts._replace(path="/missing"))
+    database = open_database(missing)
+    with pytest.raises(StoreUnavailable) as raised:
+        await ask(database)
+    assert str(raised.value) == "sql: cannot connect"
+    await database.close()
+
+
+async def test_a_server_that_became_a_standby_is_an_outage_and_its_session_is_left(
+    postgres: Database,
+) -> None:
+    with pytest.raises(StoreUnavailable):  # noqa: PT012
+        async with postgres.transaction() as tx:
+            await tx.run("SET TRANSACTION READ ONLY")
+            await tx.run("CREATE TABLE t (id TEXT)")
+    assert postgres._pool._free == []  # type: ignore[attr-defined]
+
+
+async def test_kill_9_of_the_server_is_an_outage_and_its_return_heals(
+    own_postgres: PostgresServer,
+) -> None:
+    database = open_database(own_postgres.url, pool_size=3)
+    assert await ask(database) == 1
+    own_postgres.kill()
+    await fails_in_time(database)
+    # Its backends may live for a moment, and hold the cluster's shared memory.
+    await asyncio.to_thread(start_again, own_postgres)
+    await heals(database)
+    await database.close()
+
+
+async def test_a_frozen_server_is_an_outage_in_time_and_heals_when_it_goes_on(
+    own_postgres: PostgresServer,
+) -> None:
+    database = open_database(own_postgres.url, pool_size=3)
+    assert await ask(database) == 1
+    own_postgres.freeze()
+    await fails_in_time(database)
+    own_postgres.thaw()
+    await heals(database)
+    await database.close()
+
+
+def start_again(server: PostgresServer) -> None:
+    def started() -> bool:
+        try:
+            server.start()
+        except TimeoutError:
+            return False
+        return True
+
+    wait_until(started, 60, "PostgreSQL's return")

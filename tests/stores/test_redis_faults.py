@@ -1,0 +1,171 @@
+"""Redis away, in every way: an outage in time, cheap for who does not wait, and healed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.stores.protocols import StoreUnavailable
+from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.stream import RedisChangeStream
+from tests.faults import EVERY, Fault, FaultProxy, proxied
+from tests.servers import SentinelServer, ValkeyServer, wait_until
+
+WITHIN_S = 1.3
+
+
+@pytest.fixture
+async def proxy(own_valkey: Callable[..., ValkeyServer]) -> AsyncIterator[FaultProxy]:
+    async with proxied(own_valkey().port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def redis(proxy: FaultProxy) -> AsyncIterator[RedisStore]:
+    store = open_redis(f"redis://127.0.0.1:{proxy.port}")
+    yield store
+    await store.close()
+
+
+async def fails_in_time(redis: RedisStore) -> None:
+    before = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await redis.call("SET", "a", "1")
+    assert time.monotonic() - before < WITHIN_S
+
+
+async def heals(redis: RedisStore, within_s: float = 5) -> None:
+    async with asyncio.timeout(within_s):
+        while True:
+            try:
+                await redis.call("SET", "a", "1")
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
+async def test_each_fault_is_an_outage_in_time_and_heals(
+    proxy: FaultProxy, redis: RedisStore, fault: Fault
+) -> None:
+    await redis.call("SET", "a", "1")
+    await proxy.set(fault)
+    await fails_in_time(redis)
+    assert redis.is_away
+    await proxy.set(Fault.NONE)
+    await heals(redis)
+    assert not redis.is_away
+
+
+async def test_while_it_is_away_only_one_caller_at_a_time_waits(
+    proxy: FaultProxy, redis: RedisStore
+) -> None:
+    await redis.call("SET", "a", "1")
+    await proxy.set(Fault.HANG)
+    await fails_in_time(redis)
+    await asyncio.sleep(0.1)
+    looking = asyncio.create_task(fails_in_time(redis))
+    await asyncio.sleep(0)
+    before = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(StoreUnavailable):
+            await redis.call("GET", "a")
+    assert time.monotonic() - before < 0.2
+    await looking
+
+
+async def test_an_answer_never_goes_to_another_caller_than_the_one_who_asked(
+    proxy: FaultProxy, redis: RedisStore
+) -> None:
+    """Cancelled calls leave their answers under way; no later caller may read one."""
+    await proxy.set(Fault.DELAY)
+    proxy.delay_s = 0.01
+
+    async def echo(text: str) -> None:
+        assert await redis.call("ECHO", text) == text
+
+    for turn in range(30):
+        cancelled = asyncio.create_task(redis.call("ECHO", f"cancelled{turn}"))
+        await asyncio.sleep(0.001 * (turn % 15))
+        cancelled.cancel()
+        await asyncio.gather(*(echo(f"{turn}.{i}") for i in range(3)))
+        await asyncio.wait([cancelled])
+
+
+async def test_more_callers_than_connections_are_all_served(redis: RedisStore) -> None:
+    answers = await asyncio.gather(*(redis.call("ECHO", str(i)) for i in range(200)))
+    assert answers == [str(i) for i in range(200)]
+
+
+async def test_an_answer_of_another_kind_is_an_outage(redis: RedisStore) -> None:
+    await redis.call("SET", f"{redis.prefix}state", "not a hash")
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        await RedisChangeStream(redis).view()
+
+
+async def test_a_demoted_server_is_left_for_its_successor(
+    own_valkey: Callable[..., ValkeyServer],
+) -> None:
+    server = own_valkey()
+    redis = open_redis(server.url)
+    await redis.call("SET", "a", "1")
+    server.ask(b"REPLICAOF 127.0.0.1 1")
+    with pytest.raises(StoreUnavailable, match="ReadOnly"):
+        await redis.call("SET", "a", "2")
+    server.ask(b"REPLICAOF NO ONE")
+    await heals(redis)
+    await redis.close()
+
+
+async def test_sentinel_leads_to_the_new_master(
+    own_valkey: Callable[..., ValkeyServer], tmp_path: Path
+) -> None:
+    master = own_valkey()
+    replica = own_valkey(replicaof=f"127.0.0.1 {master.port}")
+    sentinel = SentinelServer(tmp_path / "sentinel", master.port)
+    try:
+        sentinel.start()
+        wait_until(lambda: sentinel.knows(replicas=1), 15, "Sentinel to see the replica")
+        redis = open_redis(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
+        await heals(redis)
+        master.kill()
+        await heals(redis, 15)
+        assert str(replica.port) in str(await redis.call("CONFIG", "GET", "port"))
+        await redis.close()
+    finally:
+        sentinel.kill()
+
+
+async def test_a_write_that_no_replica_has_does_not_count(
+    own_valkey: Callable[..., ValkeyServer], tmp_path: Path
+) -> None:
+    master = own_valkey()
+    sentinel = SentinelServer(tmp_path / "sentinel", master.port)
+    try:
+        sentinel.start()
+        redis = open_redis(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
+        with pytest.raises(StoreUnavailable, match="not by enough replicas"):
+            await RedisChangeStream(redis).register("w")
+        assert not redis.is_away
+        await redis.close()
+    finally:
+        sentinel.kill()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h",
+        "redis+sentinel://:geheim@h:1",
+        "redis+sentinel:///service",
+        "redis://:geheim@h:port",
+    ],
+)
+def test_a_url_that_names_no_server_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r"URL") as raised:
+        open_redis(url)
+    assert "geheim" not in str(raised.value)
