@@ -128,9 +128,11 @@ class TokenVerifier:
     def verify(self, text: str, *, allow_expired: bool = False) -> Principal | Reason:
         """Who the token speaks of, or why it is not believed.
 
-        TOKEN_MALFORMED: not a token of our form; KEY_UNKNOWN: the ring does not hold its key
-        (see `unknown_kid`); TOKEN_SIGNATURE_INVALID; TOKEN_CLAIMS_INVALID: not ours or not for
-        here; TOKEN_EXPIRED.  `allow_expired` is for signing out: a token otherwise good.
+        TOKEN_MALFORMED: not a token of our form, or a name in it is missing or of another form;
+        KEY_UNKNOWN: the ring does not hold its key (see `unknown_kid`);
+        TOKEN_SIGNATURE_INVALID; TOKEN_CLAIMS_INVALID: not ours, not for here, or another claim
+        is missing or of another type; TOKEN_EXPIRED.  `allow_expired` is for signing out: a
+        token otherwise good.
         """
         opened = jws.opened(text)
         if opened is None:
@@ -142,9 +144,9 @@ class TokenVerifier:
         if opened.alg != key.alg or not key.verifies(opened.signed, opened.signature):
             return Reason.TOKEN_SIGNATURE_INVALID
         claims = jws.json_object(opened.payload)
-        if claims is None or not _well_formed(claims):
+        if claims is None or not _well_named(claims):
             return Reason.TOKEN_MALFORMED
-        if not self._for_here(opened.typ, claims):
+        if not _well_typed(claims) or not self._for_here(opened.typ, claims):
             return Reason.TOKEN_CLAIMS_INVALID
         # RFC 7519 section 4.1.4: refused on or after it; no leeway.
         if claims["exp"] <= self._clock.now() and not allow_expired:
@@ -184,20 +186,26 @@ def _is_access_token(typ: str) -> bool:
     return typ.lower() in ("at+jwt", "application/at+jwt")
 
 
-def _well_formed(claims: dict[str, Any]) -> bool:
-    """Every claim that is read later is there and of its type; the rest is only carried."""
+def _well_named(claims: dict[str, Any]) -> bool:
+    """Whether every name that goes into header lines and policies has the form of one."""
+    return (
+        is_name(claims.get("sub"))
+        and is_name(claims.get("jti"))
+        and _has_session(claims)
+        and is_name(claims.get("client_id", "-"))
+        and _names(claims.get("roles", []))
+    )
+
+
+def _well_typed(claims: dict[str, Any]) -> bool:
+    """Every other claim that is read later is there and of its type; the rest is only carried."""
     return (
         "iss" in claims
         and "aud" in claims
-        and is_name(claims.get("sub"))
-        and is_name(claims.get("jti"))
-        and _has_session(claims)
         and _whole(claims.get("iat"))
         and _whole(claims.get("exp"))
         and _whole(claims.get("nbf", 0))
         and _whole(claims.get("auth_time", 0))
-        and _names(claims.get("roles", []))
-        and is_name(claims.get("client_id", "-"))
         and _texts(claims.get("amr", []))
         and _email(claims.get("email", "-"))
         and isinstance(claims.get("email_verified", False), bool)
