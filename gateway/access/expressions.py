@@ -104,6 +104,12 @@ def read_expression(source: str) -> Expression:
     return _Reader(source).read()
 
 
+def tokens_of(source: str) -> list[Token]:
+    """The words and signs of `source`, comments left out; empty where it cannot be read."""
+    reader = _Reader(source)
+    return [] if reader.problems else reader.tokens
+
+
 def literal(token: Token) -> str | None:
     """The text of a plain string literal; None for bytes and for escapes we do not read."""
     text = token.text
@@ -122,11 +128,20 @@ def literal(token: Token) -> str | None:
 class _Reader:
     def __init__(self, source: str) -> None:
         self._found = Expression()
+        self._tokens: list[Token] = []
         self._tokens = list(self._lex(source))
         self._closing = self._brackets()
         # (end of the macro's parentheses, its variable)
         self._scopes: list[tuple[int, str]] = []
         self._guards: list[int] = []
+
+    @property
+    def tokens(self) -> list[Token]:
+        return self._tokens
+
+    @property
+    def problems(self) -> list[tuple[int, str]]:
+        return self._found.problems
 
     def read(self) -> Expression:
         at = 0

@@ -23,12 +23,15 @@ MODULES = {
     "validate": "policy",
     "explain": "policy",
     "test": "policy",
+    "diff": "policy",
     "users": "users",
     "roles": "roles",
     "sessions": "sessions",
+    "clients": "clients",
     "revoke": "revoke",
     "keys": "keys",
     "db": "db",
+    "audit": "audit",
     "version": "version",
 }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
-from gateway.access.snapshot import Problem, Snapshot, compile_snapshot
-from gateway.cli.output import Stop, remark
+from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.cli.output import ExitCode, Stop, remark
 from gateway.edge.responses import refusal_of
 from gateway.model import Reason
 from gateway.worker.reload import read_sources
@@ -25,6 +26,54 @@ def compiled(config: Path, policies: Path) -> Snapshot:
     for problem in found:
         remark(str(problem))
     raise Stop("the configuration is not valid")
+
+
+def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
+    """The configuration of a folder, or of a git revision of the one that is worked on.
+
+    In a folder the files have the names that `config` and `policies` have here.
+    """
+    folder = Path(where)
+    if folder.is_dir():
+        return compiled(folder / config.name, folder / policies.name)
+    found = compile_snapshot(_sources_of_revision(where, config, policies))
+    if isinstance(found, Snapshot):
+        return found
+    for problem in found:
+        remark(f"{where}: {problem}")
+    raise Stop(f"the configuration of {where} is not valid")
+
+
+def _sources_of_revision(revision: str, config: Path, policies: Path) -> Sources:
+    if config.is_absolute() or policies.is_absolute() or revision.startswith("-"):
+        raise Stop(f"{revision} is no folder; with a git revision, name relative paths")
+    top = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
+    if not top:
+        raise Stop(f"{revision} is neither a folder nor a git revision", ExitCode.USAGE)
+    listed = _git("ls-tree", "-r", "-z", "--name-only", top, "--", str(policies)).split("\0")
+    tests = f"{policies}/tests/"
+    names = [name for name in listed if name.endswith(".yaml") and not name.startswith(tests)]
+    return Sources(
+        (str(config), _git("show", f"{top}:./{config}")),
+        tuple((name, _git("show", f"{top}:./{name}")) for name in sorted(names)),
+        str(policies),
+    )
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 (no shell, and no word begins with a dash but ours)
+            ["git", *words],  # noqa: S607 (the user's own git)
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Stop(f"git could not be run: {error}", ExitCode.USAGE) from error
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip() or "not a git revision"
+        raise Stop(f"git: {said}", ExitCode.USAGE)
+    return done.stdout.decode("utf-8", "replace")
 
 
 def status_for(reason: str, refusal: Reason | None) -> int:

@@ -13,7 +13,7 @@ import typer
 
 from gateway.access.explanation import Explanation, explain
 from gateway.access.snapshot import Problem
-from gateway.cli import policy_test
+from gateway.cli import policy_diff, policy_test
 from gateway.cli.configurations import compiled, read, status_for
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, House, PoliciesPath, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("validate")(validate)
     app.command("explain")(explain_call)
     policy_test.register(app)
+    policy_diff.register(app)
 
 
 def validate(

@@ -52,15 +52,20 @@ def mentioned_roles(policies: Iterable[Policy]) -> list[str]:
     found: set[str] = set()
     for policy in policies:
         found.update(policy.roles.roles)
-        for rule in policy.rules:
-            if rule.condition is None:
-                continue
-            for one, two in _ROLE_LITERAL.findall(rule.condition.source):
-                found.add(one or two)
-            for call in rule.condition.expression.calls:
-                if call.name == "has_role" and call.literals and call.literals[0]:
-                    found.add(call.literals[0])
+        found.update(mentioned_in_conditions(policy))
     return sorted(found)
+
+
+def mentioned_in_conditions(policy: Policy) -> Iterator[str]:
+    """Roles that a condition asks for by name."""
+    for rule in policy.rules:
+        if rule.condition is None:
+            continue
+        for one, two in _ROLE_LITERAL.findall(rule.condition.source):
+            yield one or two
+        for call in rule.condition.expression.calls:
+            if call.name == "has_role" and call.literals and call.literals[0]:
+                yield call.literals[0]
 
 
 def _trials(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from gateway.access.conditions import Facts
 from gateway.access.policies import SIGNED_IN, Policy, Rule
-from gateway.access.routes import Match, Miss, Route, RouteTable
 from gateway.access.snapshot import Snapshot
+from gateway.review.exchanging import with_policies
 from gateway.review.suite import Result, Statuses, run_case
 
 
@@ -44,7 +43,7 @@ def mutation_report(
     report = MutationReport()
     for mutant in mutants(snapshot):
         report.tried += 1
-        world = _mutated(snapshot, mutant)
+        world = with_policies(snapshot, {mutant.policy.name: mutant.mutated})
         cases = by_policy.get(mutant.policy.name, ())
         if all(run_case(result.case, world, statuses).passed for result in cases):
             report.survivors.append(mutant)
@@ -100,29 +99,3 @@ class _Negated(Rule):
 def _negated(rule: Rule) -> Rule:
     values = {one.name: getattr(rule, one.name) for one in dataclasses.fields(rule)}
     return _Negated(**values)
-
-
-class _MutatedRoutes:
-    """The same routes, one policy exchanged for its mutant."""
-
-    def __init__(self, table: RouteTable, mutant: Mutant) -> None:
-        self._table = table
-        self._mutant = mutant
-        self._exchanged: dict[str, Route] = {}
-
-    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
-        match = self._table.match(host, method, segments)
-        if isinstance(match, Match) and match.route.policy is self._mutant.policy:
-            route = match.route
-            if route.id not in self._exchanged:
-                self._exchanged[route.id] = dataclasses.replace(route, policy=self._mutant.mutated)
-            return Match(self._exchanged[route.id], match.params)
-        return match
-
-    def trespasses(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
-        return self._table.trespasses(self._table.get(route.id) or route, method, segments)
-
-
-def _mutated(snapshot: Snapshot, mutant: Mutant) -> Snapshot:
-    routes = cast("RouteTable", _MutatedRoutes(snapshot.routes, mutant))
-    return dataclasses.replace(snapshot, routes=routes)
