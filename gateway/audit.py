@@ -20,7 +20,7 @@ import hmac
 import json
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -90,7 +90,7 @@ class AuditEvent:
 @dataclass(slots=True)
 class _Link:
     position: int
-    at: int
+    at_ms: int
     line: str
     hash: str
 
@@ -192,14 +192,14 @@ class AuditLog:
                 # The commit of a try that failed may have reached the store: the same rows
                 # again are the same, and change nothing.
                 await tx.many(
-                    "INSERT INTO audit_events (writer, position, at, line, hash)"
-                    " VALUES (:writer, :position, :at, :line, :hash)"
+                    "INSERT INTO audit_events (writer, position, at_ms, line, hash)"
+                    " VALUES (:writer, :position, :at_ms, :line, :hash)"
                     " ON CONFLICT (writer, position) DO NOTHING",
                     [
                         {
                             "writer": self.writer,
                             "position": link.position,
-                            "at": link.at,
+                            "at_ms": link.at_ms,
                             "line": link.line,
                             "hash": link.hash,
                         }
@@ -231,7 +231,7 @@ class AuditLog:
             position += 1
             line = _line(at, event)
             digest = chained(digest, self.writer, position, line)
-            links.append(_Link(position, _at_of(line), line, digest))
+            links.append(_Link(position, _at_ms_of(line), line, digest))
         return links
 
     def _tell_denials(self) -> None:
@@ -261,7 +261,8 @@ async def heads(tx: Transaction, limit: int) -> list[str]:
     """`writer:position:hash` of the chains that began last; two look-ups in an index for each,
     however long the log is."""
     begun = await tx.all(
-        "SELECT writer FROM audit_events WHERE position = 1 ORDER BY at DESC, writer LIMIT :limit",
+        "SELECT writer FROM audit_events WHERE position = 1"
+        " ORDER BY at_ms DESC, writer LIMIT :limit",
         limit=limit,
     )
     found = []
@@ -296,7 +297,7 @@ async def verify(database: Database, expected_heads: tuple[str, ...] = ()) -> Ve
     while True:
         async with database.reading() as tx:
             rows = await tx.all(
-                "SELECT writer, position, at, line, hash FROM audit_events"
+                "SELECT writer, position, at_ms, line, hash FROM audit_events"
                 " WHERE writer > :writer OR (writer = :writer AND position > :position)"
                 " ORDER BY writer, position LIMIT 1000",
                 writer=writer,
@@ -329,13 +330,17 @@ def _problems_of(row: Row, position: int, digest: str) -> list[str]:
         return [f"{place}: the rows after {position} are missing"]
     if chained(digest, row["writer"], row["position"], row["line"]) != row["hash"]:
         return [f"{place}: the row was changed"]
-    if _at_of(row["line"]) != row["at"]:
+    if _at_ms_of(row["line"]) != row["at_ms"]:
         return [f"{place}: the time of the row was changed"]
     return []
 
 
-def _at_of(line: str) -> int:
-    return int(datetime.fromisoformat(json.loads(line)["at"]).timestamp())
+def _at_ms_of(line: str) -> int:
+    return _ms(json.loads(line)["at"])
+
+
+def _ms(when: str) -> int:
+    return round(datetime.fromisoformat(when).timestamp() * 1000)
 
 
 def _heads_in(row: Row) -> list[str]:
@@ -350,10 +355,43 @@ async def newest(tx: Transaction, limit: int) -> list[dict[str, Any]]:
     """The newest events, oldest of them first."""
     rows = await tx.all(
         "SELECT writer, position, line, hash FROM audit_events"
-        " ORDER BY at DESC, writer DESC, position DESC LIMIT :limit",
+        " ORDER BY at_ms DESC, writer DESC, position DESC LIMIT :limit",
         limit=limit,
     )
     return [event_of(row) for row in reversed(rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event stands in the order of time."""
+
+    at_ms: int
+    writer: str
+    position: int
+
+
+def place_of(event: Mapping[str, Any]) -> Place:
+    """`event` as `event_of` gave it."""
+    return Place(_ms(event["at"]), event["writer"], event["position"])
+
+
+async def after(database: Database, place: Place) -> AsyncIterator[dict[str, Any]]:
+    """Every event behind `place`, oldest first, read a page at a time."""
+    while True:
+        async with database.reading() as tx:
+            rows = await tx.all(
+                "SELECT writer, position, at_ms, line, hash FROM audit_events WHERE at_ms > :at"
+                " OR (at_ms = :at AND (writer > :writer OR (writer = :writer"
+                " AND position > :position))) ORDER BY at_ms, writer, position LIMIT 1000",
+                at=place.at_ms,
+                writer=place.writer,
+                position=place.position,
+            )
+        for row in rows:
+            place = Place(int(row["at_ms"]), str(row["writer"]), int(row["position"]))
+            yield event_of(row)
+        if not rows:
+            return
 
 
 def event_of(row: Row) -> dict[str, Any]:

@@ -138,7 +138,10 @@ async def test_an_empty_log_verifies(database: Database) -> None:
             "UPDATE audit_events SET line = replace(line, 's1', 's9') WHERE position = 3",
             "w1:3: the row was changed",
         ),
-        ("UPDATE audit_events SET at = at + 1 WHERE position = 3", "w1:3: the time of the row"),
+        (
+            "UPDATE audit_events SET at_ms = at_ms + 1 WHERE position = 3",
+            "w1:3: the time of the row",
+        ),
         ("DELETE FROM audit_events WHERE position = 3", "w1:4: the rows after 2 are missing"),
         ("DELETE FROM audit_events WHERE position = 1", "w1:2: the rows after 0 are missing"),
         (

@@ -11,6 +11,8 @@ a store that cannot be reached.
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,8 +22,10 @@ from typing import Annotated, TypeVar
 import typer
 
 from gateway import settings as settings_of
+from gateway.audit import AuditEvent, AuditKind, AuditLog
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.folder import DataFolder, FolderError
+from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.model import Change, Clock, SystemClock
 from gateway.settings import Settings, SettingsError
 from gateway.stores.attempts import RedisAttempts
@@ -64,6 +68,18 @@ class House:
     announcer: Announcer
     key_secret: bytes
     clock: Clock
+    audit: AuditLog
+
+    def tell(self, kind: AuditKind, subject: str | None, change: str, **detail: str) -> None:
+        """Records what this command did; it is written when the command ends."""
+        self.audit.record(
+            AuditEvent(
+                kind,
+                subject=subject,
+                actor=f"cli:{_user_name()}",
+                detail={"change": change, **detail},
+            )
+        )
 
     @property
     def running(self) -> bool:
@@ -134,20 +150,36 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
                 confirm_within_s=2 * chosen.max_staleness_s + 2,
             )
         await upgrade(database)
-        yield House(
+        secret = chosen.key_secret_bytes() or folder.key_secret()
+        audit = AuditLog(database, clock, derived_key(secret, KeyPurpose.AUDIT_ADDRESS))
+        house = House(
             settings=chosen,
             folder=folder,
             database=database,
             redis=redis,
             attempts=None if redis is None else RedisAttempts(redis),
             announcer=announcer,
-            key_secret=chosen.key_secret_bytes() or folder.key_secret(),
+            key_secret=secret,
             clock=clock,
+            audit=audit,
         )
+        try:
+            yield house
+        finally:
+            # Also when what was done could not be confirmed: it was done.
+            await audit.flush()
     finally:
         if redis is not None:
             await redis.close()
         await database.close()
+
+
+def _user_name() -> str:
+    """Who runs the command, as the machine knows them."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def redis_url(chosen: Settings, folder: DataFolder) -> str | None:

@@ -15,6 +15,8 @@ from gateway.cli.keys import revoke_key
 from gateway.cli.opening import House, run
 from gateway.cli.output import ExitCode, Stop, say
 from gateway.cli.users import Email, account_of
+from gateway.identity.api_keys import ApiKeys
+from gateway.identity.clients import Clients
 from gateway.identity.sessions import SESSION_ID, Sessions, refuse
 from gateway.model import Change, ChangeKind
 
@@ -52,18 +54,22 @@ def session(name: Name) -> None:
 
 
 def token(name: Name) -> None:
-    """Refuse one token, by its `jti`."""
+    """Refuse one token, by its `jti`, or an API key, by its id."""
 
     async def changes(house: House) -> Sequence[Change]:
+        if (ended := await ApiKeys(house.database).end(_form(name))) is not None:
+            return ended
         return await refuse(house.database, ChangeKind.TOKEN, _form(name))
 
     _published(changes)
 
 
 def client(name: Name) -> None:
-    """Refuse every token that a client has been given so far, by its `client_id`."""
+    """Refuse every token and API key that a client has been given so far, by its `client_id`."""
 
     async def changes(house: House) -> Sequence[Change]:
+        if (ended := await Clients(house.database).revoke(_form(name))) is not None:
+            return ended
         return await refuse(house.database, ChangeKind.CLIENT, _form(name))
 
     _published(changes)

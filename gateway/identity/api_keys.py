@@ -136,7 +136,7 @@ class ApiKeys:
             )
         return NewKey(key_id, text, expires_at)
 
-    async def list(self, client_id: str) -> list[ApiKey]:
+    async def of_client(self, client_id: str) -> list[ApiKey]:
         async with self._database.reading() as tx:
             rows = await tx.all(
                 "SELECT * FROM api_keys WHERE client_id = :id ORDER BY created_at, id",

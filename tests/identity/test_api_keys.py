@@ -258,7 +258,7 @@ async def test_the_last_use_is_written_by_the_minute(house: House) -> None:
         await house.identifier.write_uses()
     house.database.away = False
     await house.identifier.write_uses()
-    (shown,) = await house.keys.list(house.client_id)
+    (shown,) = await house.keys.of_client(house.client_id)
     assert shown.last_used_at == int(house.clock.at)
 
 

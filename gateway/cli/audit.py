@@ -1,0 +1,117 @@
+"""`gateway audit tail|verify`: the audit log and its hash chain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import typer
+
+from gateway import audit
+from gateway.cli.opening import House, run
+from gateway.cli.output import AsJson, ExitCode, Stop, data, harmless, remark, say
+
+_HEAD = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9]{1,18}:[0-9a-f]{64}")
+_LOOK_EVERY_S = 1.0
+_LATE_MS = 10_000
+_WHO = ("subject", "actor", "address", "request_id")
+
+
+def register(app: typer.Typer) -> None:
+    commands = typer.Typer(no_args_is_help=True, help="The audit log.")
+    commands.command("tail")(tail)
+    commands.command("verify")(verify)
+    app.add_typer(commands, name="audit")
+
+
+def tail(
+    lines: Annotated[
+        int, typer.Option("-n", "--lines", min=0, help="How many of the newest events.")
+    ] = 50,
+    every: Annotated[
+        bool, typer.Option("--all", help="The whole log, oldest first; with --json the export.")
+    ] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as events come.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines: one object for each event.")
+    ] = False,
+) -> None:
+    """Show the newest events."""
+
+    async def work(house: House) -> None:
+        newest_ms, shown = 0, set()
+        async for event in _events(house, lines, every=every):
+            _print(event, as_json=as_json)
+            newest_ms = audit.place_of(event).at_ms
+            shown.add((event["writer"], event["position"]))
+        while follow:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            # A writer writes what it queued a moment ago: older events may still come.
+            since = audit.Place(newest_ms - _LATE_MS, "", 0)
+            async for event in audit.after(house.database, since):
+                name = (event["writer"], event["position"])
+                if name not in shown:
+                    _print(event, as_json=as_json)
+                    newest_ms = max(newest_ms, audit.place_of(event).at_ms)
+                    shown.add(name)
+
+    run(work)
+
+
+def verify(
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--head",
+            metavar="WRITER:POSITION:HASH",
+            help="A head that the ordinary log has told (`audit-head`); may be repeated.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every chain; exit code 1 if the log was changed or cut."""
+    for text in head or []:
+        if not _HEAD.fullmatch(text):
+            raise Stop("a head is WRITER:POSITION:HASH, as the log tells it", ExitCode.USAGE)
+
+    async def work(house: House) -> audit.Verification:
+        return await audit.verify(house.database, tuple(head or ()))
+
+    found = run(work)
+    if as_json:
+        data({"writers": found.writers, "events": found.events, "problems": list(found.problems)})
+    else:
+        for problem in found.problems:
+            say(problem)
+        say(f"{found.events} events of {found.writers} writers")
+    if found.problems:
+        raise Stop(f"the audit log was changed: {len(found.problems)} problems")
+
+
+async def _events(house: House, lines: int, *, every: bool) -> AsyncIterator[dict[str, Any]]:
+    if every:
+        async for event in audit.after(house.database, audit.Place(0, "", 0)):
+            yield event
+        return
+    async with house.database.reading() as tx:
+        newest = await audit.newest(tx, lines)
+    if not newest:
+        remark("none")
+    for event in newest:
+        yield event
+
+
+def _print(event: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(event, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+        return
+    words = [str(event["at"]), str(event["event"]), str(event["result"])]
+    told = {name: event[name] for name in _WHO if name in event}
+    words += [f"{name}={value}" for name, value in told.items()]
+    words += [f"{name}={json.dumps(value)}" for name, value in event.get("detail", {}).items()]
+    say(harmless("  ".join(words)))

@@ -1,0 +1,243 @@
+"""`gateway clients create|list|rotate|key|keys|end-key|delete`: machine clients and API keys."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.audit import AuditKind
+from gateway.cli.opening import House, run
+from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, say, table, when
+from gateway.identity.api_keys import ApiKey, ApiKeys, NewKey
+from gateway.identity.clients import Client, Clients, NewSecret
+from gateway.identity.jwk import KeyRefused, VerifyingKey, read_pem, verifying
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the client, or its id.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+_DAY_S = 86_400
+_LONGEST_DAYS = 3_650
+_DAYS = 365
+
+
+def register(app: typer.Typer) -> None:
+    clients = typer.Typer(
+        no_args_is_help=True, help="Machine clients (OAuth 2.0 client credentials) and API keys."
+    )
+    clients.command("create")(create)
+    clients.command("list")(show_all)
+    clients.command("rotate")(rotate)
+    clients.command("key")(key)
+    clients.command("keys")(keys)
+    clients.command("end-key")(end_key)
+    clients.command("delete")(delete)
+    app.add_typer(clients, name="clients")
+
+
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 128 of A-Z a-z 0-9 . _ : @ -")],
+    role: Annotated[
+        list[str] | None, typer.Option("--role", help="A role; may be repeated.")
+    ] = None,
+    public_key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--public-key",
+            metavar="PEM",
+            exists=True,
+            dir_okay=False,
+            help="A public key that the client signs assertions with (private_key_jwt); may be"
+            " repeated.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a client and print its id and secret, once."""
+    trusted = [_public_key(path) for path in public_key or []]
+
+    async def work(house: House) -> NewSecret | None:
+        made = await Clients(house.database).create(name, role or [], trusted)
+        if made is not None:
+            house.tell(AuditKind.CLIENT_CHANGED, made.client_id, "created", name=name)
+        return made
+
+    made = run(work)
+    if made is None:
+        raise Stop("there is a client with this name already")
+    _show_secret(made, as_json=as_json)
+
+
+def show_all(as_json: AsJson = False) -> None:
+    """List the clients by name."""
+
+    async def work(house: House) -> list[Client]:
+        return await Clients(house.database).list()
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": client.name,
+            "client_id": client.id,
+            "roles": list(client.roles),
+            "secrets": len(client.secret_hashes),
+            "public_keys": [key.kid for key in client.public_keys],
+            "created_at": _time(client.created_at, as_json),
+            "last_used_at": _time(client.last_used_at, as_json),
+        }
+        for client in run(work)
+    ]
+    columns = ["name", "client_id", "roles", "secrets", "created_at", "last_used_at"]
+    table(rows, columns, as_json=as_json)
+
+
+def rotate(
+    name: Name,
+    at_once: Annotated[
+        bool,
+        typer.Option(
+            "--at-once",
+            help="The secret has leaked: end every older one and every token now.  Without it"
+            " the one before stays good until the next rotation.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a new secret, once."""
+
+    async def work(house: House) -> NewSecret:
+        clients = Clients(house.database)
+        rotated = await clients.rotate((await client_of(house, name)).id, at_once=at_once)
+        if rotated is None:
+            raise _no_client()
+        change = "secret rotated at once" if at_once else "secret rotated"
+        house.tell(AuditKind.CLIENT_CHANGED, rotated[0].client_id, change)
+        # Printed first: the secret is kept whether or not every worker has confirmed.
+        _show_secret(rotated[0], as_json=as_json)
+        await house.publish(rotated[1])
+        return rotated[0]
+
+    run(work)
+
+
+def key(
+    name: Name,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="A role of the client; without it the key has them all."),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="An action, such as orders:read; without it any."),
+    ] = None,
+    days: Annotated[
+        int,
+        typer.Option("--days", min=0, max=_LONGEST_DAYS, help="Its life; 0 for one without end."),
+    ] = _DAYS,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key and print it, once."""
+
+    async def work(house: House) -> NewKey | None:
+        client = await client_of(house, name)
+        made = await ApiKeys(house.database).create(
+            client.id, roles=role, scopes=scope, life_s=days * _DAY_S if days else None
+        )
+        if made is not None:
+            house.tell(AuditKind.CLIENT_CHANGED, client.id, "key made", key_id=made.id)
+        return made
+
+    made = run(work)
+    if made is None:
+        raise _no_client()
+    fields = {
+        "key_id": made.id,
+        "api_key": made.text,
+        "expires_at": _time(made.expires_at, as_json),
+    }
+    record(fields, as_json=as_json)
+    remark("the key is shown only now")
+
+
+def keys(name: Name, as_json: AsJson = False) -> None:
+    """List the API keys of a client."""
+
+    async def work(house: House) -> list[ApiKey]:
+        return await ApiKeys(house.database).of_client((await client_of(house, name)).id)
+
+    rows: list[dict[str, Any]] = [
+        {
+            "key_id": found.id,
+            "roles": None if found.roles is None else list(found.roles),
+            "scopes": None if found.scopes is None else list(found.scopes),
+            "created_at": _time(found.created_at, as_json),
+            "expires_at": _time(found.expires_at, as_json),
+            "ended_at": _time(found.ended_at, as_json),
+            "last_used_at": _time(found.last_used_at, as_json),
+        }
+        for found in run(work)
+    ]
+    columns = ["key_id", "roles", "scopes", "created_at", "expires_at", "ended_at", "last_used_at"]
+    table(rows, columns, as_json=as_json)
+
+
+def end_key(
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `clients keys` lists it.")],
+) -> None:
+    """End an API key; returns when every live worker refuses it."""
+
+    async def work(house: House) -> None:
+        changes = await ApiKeys(house.database).end(key_id)
+        if changes is None:
+            raise Stop("there is no key with this id; `gateway clients keys NAME` shows them")
+        house.tell(AuditKind.REVOKED, None, "key ended", key_id=key_id)
+        await house.publish(changes)
+
+    run(work)
+    say("ended")
+
+
+def delete(name: Name, yes: Yes = False) -> None:
+    """Erase a client: its secrets, keys and tokens end."""
+    if not yes and sys.stdin.isatty() and not typer.confirm(f"Erase {name} for good?", err=True):
+        raise Stop("nothing was erased")
+
+    async def work(house: House) -> None:
+        client = await client_of(house, name)
+        changes = await Clients(house.database).delete(client.id) or []
+        house.tell(AuditKind.CLIENT_CHANGED, client.id, "deleted", name=client.name)
+        await house.publish(changes)
+
+    run(work)
+    say("deleted")
+
+
+async def client_of(house: House, name: str) -> Client:
+    """The client; Stop(1) where there is none."""
+    client = await Clients(house.database).find(name)
+    if client is None:
+        raise _no_client()
+    return client
+
+
+def _no_client() -> Stop:
+    return Stop("there is no such client; `gateway clients list` shows them")
+
+
+def _show_secret(made: NewSecret, *, as_json: bool) -> None:
+    fields = {"client_id": made.client_id, "client_secret": made.client_secret}
+    record(fields, as_json=as_json)
+    remark("the secret is shown only now")
+
+
+def _public_key(path: Path) -> VerifyingKey:
+    try:
+        return verifying(read_pem(path.read_bytes()).public)
+    except KeyRefused as refused:
+        raise Stop(f"{path}: {refused}", ExitCode.USAGE) from refused
+    except OSError as error:
+        raise Stop(f"{path}: {error.strerror}", ExitCode.USAGE) from error
+
+
+def _time(seconds: int | None, as_json: bool) -> int | str | None:
+    return seconds if as_json else when(seconds)
