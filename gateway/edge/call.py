@@ -234,11 +234,10 @@ def credential_of(fields: RequestHead) -> Credential | Reason | None:
     if authorization is not None:
         if len(authorization) > 1:
             return Reason.AMBIGUOUS_HEADER
-        scheme, _, token = authorization[0].partition(b" ")
         # RFC 9110 section 11.1: the scheme is compared without case.
-        if scheme != b"Bearer" and scheme.lower() != b"bearer":
+        if authorization[0][:7].lower() != b"bearer ":
             return Reason.TOKEN_MALFORMED
-        token = token.strip(b" ")
+        token = authorization[0][7:].strip(b" ")
         if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
             return Reason.TOKEN_MALFORMED
         kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER

@@ -7,7 +7,6 @@ written here.  The common path waits once, for the end of the answer.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -37,23 +36,48 @@ _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 _LENGTH_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
 
 
-@dataclass(slots=True)
 class Exchange:
     """One request on its way: what the steps of forwarding share."""
 
-    client: Connection
-    head: RequestHead
-    body: StreamReader
-    call: Call
-    decision: Decision
-    route: Route
-    upstream: Upstream
-    request_id: str
-    relay: Relay
-    sent: bytes = b""
-    """The head for the upstream."""
-    body_read: bool = False
-    """A byte of the body was taken: the request cannot be sent again."""
+    __slots__ = (
+        "body",
+        "body_read",
+        "call",
+        "client",
+        "decision",
+        "head",
+        "relay",
+        "request_id",
+        "route",
+        "sent",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        client: Connection,
+        head: RequestHead,
+        body: StreamReader,
+        call: Call,
+        decision: Decision,
+        route: Route,
+        upstream: Upstream,
+        request_id: str,
+        relay: Relay,
+    ) -> None:
+        self.client = client
+        self.head = head
+        self.body = body
+        self.call = call
+        self.decision = decision
+        self.route = route
+        self.upstream = upstream
+        self.request_id = request_id
+        self.relay = relay
+        self.sent = b""
+        """The head for the upstream."""
+        self.body_read = False
+        """A byte of the body was taken: the request cannot be sent again."""
 
 
 class Forwarder:
@@ -87,7 +111,17 @@ class Forwarder:
                     if retry.connect and not last:
                         continue
                     return Failure(connection, replayable=False)
-                failure = await self._try(exchange, connection)
+                relay.attach(connection)
+                try:
+                    if exchange.body is EMPTY_PAYLOAD:
+                        connection.send(relay, exchange.sent)
+                        failure = await relay.done
+                    else:
+                        failure = await self._send_with_body(exchange, connection)
+                except BaseException:
+                    # The client went away, or its body broke: the upstream must notice too.
+                    connection.abort()
+                    raise
             finally:
                 target.in_flight -= 1
             if failure is None or relay.started:
@@ -101,20 +135,7 @@ class Forwarder:
                 replayed = True
                 tried.pop()
 
-    async def _try(self, exchange: Exchange, connection: UpstreamConnection) -> Failure | None:
-        relay = exchange.relay
-        relay.attach(connection)
-        try:
-            if exchange.body is EMPTY_PAYLOAD:
-                connection.send(relay, exchange.sent)
-                return await relay.done
-            return await self._try_with_body(exchange, connection)
-        except BaseException:
-            # The client went away, or its body broke: the upstream must notice too.
-            connection.abort()
-            raise
-
-    async def _try_with_body(
+    async def _send_with_body(
         self, exchange: Exchange, connection: UpstreamConnection
     ) -> Failure | None:
         relay = exchange.relay
@@ -151,14 +172,15 @@ class Forwarder:
                 call.method.encode("ascii"),
                 (decision.target or _target(call)).encode("latin-1"),
                 named or _authority(upstream.targets[0]),
-            ),
-            *head.lines,
+            )
         ]
+        lines += head.lines
         if head.cookie is not None:
             lines += foreign_cookies(head.cookie)
         if head.authorization is not None and exchange.route.forward_authorization:
             lines.append(b"Authorization: " + head.authorization[0])
-        lines += _framing(head)
+        if head.has_body or head.method != "GET":
+            lines += _framing(head)
         if peer.trusted and head.forwarded is not None:
             lines.append(appended_headers(peer.ip, call.scheme, host, head.forwarded))
         else:

@@ -16,10 +16,9 @@ from urllib.parse import quote
 from gateway.edge.wire import (
     REQUEST_LINE,
     Malformed,
-    checked_name,
+    check_name,
     split_lines,
     tokens,
-    value_of,
 )
 from gateway.model import Principal, Reason
 
@@ -56,7 +55,7 @@ _KINDS = {
 }
 _NOT_A_NAME = re.compile(rb"[^a-z0-9]")
 
-# The kind of each spelling met, with its colon.  Bounded: a client invents names without end.
+# The kind of each spelling met.  Bounded: a client can invent names without end.
 _spellings: dict[bytes, int] = {}
 _SPELLINGS_MAX = 4_096
 
@@ -145,9 +144,9 @@ class RequestHead:
         return self.minor == 1 or b"keep-alive" in self.connection
 
 
-def classify(line: bytes) -> int:
-    """What a field line is; any but the plain spelling of a special name is dropped."""
-    name = checked_name(line)
+def classify(name: bytes) -> int:
+    """What a field of this name is; any but the plain spelling of a special one is dropped."""
+    check_name(name)
     lower = name.lower()
     folded = _NOT_A_NAME.sub(b"-", lower)
     if folded.startswith(b"x-auth-"):
@@ -160,7 +159,7 @@ def classify(line: bytes) -> int:
         kind = DROP
     if len(_spellings) >= _SPELLINGS_MAX:
         _spellings.clear()
-    _spellings[name + b":"] = kind
+    _spellings[name] = kind
     return kind
 
 
@@ -181,13 +180,20 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
     head = RequestHead(method.decode("ascii"), target.decode("ascii"), minor[0] - 48, lines)
     passed, known = head.lines, _spellings
     for field in lines:
-        kind = known.get(field[: field.find(b":") + 1])
+        name, colon, value = field.partition(b":")
+        kind = known.get(name)
         if kind is None:
-            kind = classify(field)
+            kind = classify(name)
+        if not colon:
+            raise Malformed("no colon")
         if not kind:
             passed.append(field)
-        elif kind != DROP:
-            _keep(head, kind, field)
+        elif kind == AUTHORIZATION and head.authorization is None:
+            head.authorization = [value.strip(b" \t")]
+        elif kind == REQUEST_ID and head.request_id is None:
+            head.request_id = value.strip(b" \t")
+        elif kind != DROP and (kind != CONNECTION or value != b" keep-alive" or not head.minor):
+            _keep(head, kind, name, value.strip(b" \t"))
     if head.host is None and head.minor:
         # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
         raise Malformed("no host")
@@ -202,8 +208,7 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
     return head
 
 
-def _keep(head: RequestHead, kind: int, field: bytes) -> None:
-    value = value_of(field)
+def _keep(head: RequestHead, kind: int, name: bytes, value: bytes) -> None:
     if kind == HOST:
         if head.host is not None:
             raise Malformed("two hosts")
@@ -214,11 +219,11 @@ def _keep(head: RequestHead, kind: int, field: bytes) -> None:
         head.connection = tokens(value) + (head.connection or [])
     elif kind == REQUEST_ID:
         # Two of them say nothing: neither is kept.
-        head.request_id = value if head.request_id is None else b""
+        head.request_id = b""
     elif kind == COOKIE:
         head.cookie = [*(head.cookie or ()), value]
     elif kind == FORWARDED:
-        head.forwarded = [*(head.forwarded or ()), (field[: field.find(b":")], value)]
+        head.forwarded = [*(head.forwarded or ()), (name, value)]
     elif kind == TRACEPARENT:
         head.traceparent = value if head.traceparent is None else b""
     elif kind == LENGTH:

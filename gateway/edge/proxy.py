@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.access.snapshot import Snapshot
     from gateway.edge.call import CallReader
 
+_OWN_FIRST = frozenset(("auth", ".well-known"))
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
@@ -79,14 +80,17 @@ class Proxy:
         call = self._reader.read(head, client.peer)
         if isinstance(call, Reason):
             return self._refuse(client, head, call, request_id, close=True)
-        if is_own(call.segments):
+        if call.segments[0] in _OWN_FIRST and is_own(call.segments):
             return await self._answer_own(client, head, body, call, request_id)
         began_at = self._loop.time()
         decision = await self._gate.decide(call, self._snapshot())
-        decided_s = self._loop.time() - began_at
+        decided_at = self._loop.time()
+        decided_s = decided_at - began_at
         if not decision.allowed:
             return self._deny(client, head, body, call, decision, request_id, decided_s)
-        return await self._forward(client, head, body, call, decision, request_id, decided_s)
+        return await self._forward(
+            client, head, body, call, decision, request_id, decided_s, decided_at
+        )
 
     async def _answer_own(
         self,
@@ -177,58 +181,62 @@ class Proxy:
         decision: Decision,
         request_id: str,
         decided_s: float,
+        decided_at: float,
     ) -> bool:
         route = decision.route
         assert route is not None
-        failure: Failure | None = None
-        if route.upstream is None:
-            failure = Failure(Reason.ROUTE_UNKNOWN, replayable=False)
+        upstream = route.upstream
+        refusal: Reason | None = None
+        if upstream is None:
+            refusal = Reason.ROUTE_UNKNOWN
         elif head.length is not None and head.length > route.max_body_bytes:
-            failure = Failure(Reason.BODY_TOO_LARGE, replayable=False)
-        relay = Relay(client, self._loop)
-        began_at = self._loop.time()
-        if failure is None:
-            assert route.upstream is not None
-            exchange = Exchange(
-                client, head, body, call, decision, route, route.upstream, request_id, relay
-            )
-            self._prepare(exchange)
-            try:
-                failure = await self._forwarder.forward(exchange)
-            except Refused as refused:
-                failure = Failure(refused.reason, replayable=False)
-        if failure is not None:
-            if relay.started:
-                relay.cut_off()
-                raise ConnectionError("cut off")
+            refusal = Reason.BODY_TOO_LARGE
+        if refusal is not None or upstream is None:
             return self._refuse(
                 client,
                 head,
-                failure.reason,
+                refusal or Reason.ROUTE_UNKNOWN,
                 request_id,
                 close=not body.is_eof(),
                 route_id=route.id,
             )
-        self._meters.route(route.id).record(
-            decision.reason, relay.status, decided_s, relay.began_at - began_at
+        relay = Relay(
+            client,
+            self._loop,
+            to_head=head.method == "HEAD",
+            http10=not head.minor,
+            keep_alive=head.keeps_open and not self._draining(),
+            security=route.security_headers,
+            extra=[b"X-Request-Id: " + request_id.encode("ascii")],
         )
-        if self._journal is not None:
-            self._journal.decided(call, decision, relay.status, request_id)
-        return relay.keep_alive
-
-    def _prepare(self, exchange: Exchange) -> None:
-        """What the answer will need besides the upstream's own words."""
-        relay, head, decision = exchange.relay, exchange.head, exchange.decision
-        relay.http10 = not head.minor
-        relay.to_head = head.method == "HEAD"
-        relay.https = exchange.call.scheme == "https"
-        relay.keep_alive = self._keeps(head)
-        relay.security = exchange.route.security_headers
-        relay.own_cors = exchange.route.cors is not None
-        relay.extra = [b"X-Request-Id: " + exchange.request_id.encode("ascii")]
+        relay.https = call.scheme == "https"
+        relay.own_cors = route.cors is not None
         if decision.limit is not None:
             relay.own_limits = True
             relay.extra += rate_limit_lines(decision.limit)
+        exchange = Exchange(client, head, body, call, decision, route, upstream, request_id, relay)
+        try:
+            failure = await self._forwarder.forward(exchange)
+        except Refused as refused:
+            failure = Failure(refused.reason, replayable=False)
+        if failure is None:
+            self._meters.route(route.id).record(
+                decision.reason, relay.status, decided_s, relay.began_at - decided_at
+            )
+            if self._journal is not None:
+                self._journal.decided(call, decision, relay.status, request_id)
+            return relay.keep_alive
+        if relay.started:
+            relay.cut_off()
+            raise ConnectionError("cut off")
+        return self._refuse(
+            client,
+            head,
+            failure.reason,
+            request_id,
+            close=not body.is_eof(),
+            route_id=route.id,
+        )
 
     def _keeps(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()

@@ -34,7 +34,11 @@ NO_STATUSES: frozenset[int] = frozenset()
 
 
 class Relay:
-    """Meets `upstream.Relay` and `server.Writer`.  `done` ends with None or a Failure."""
+    """Meets `upstream.Relay` and `server.Writer`.  `done` ends with None or a Failure.
+
+    It is made with what every answer needs; the rest is set where it differs from what is
+    usual, before the first try.
+    """
 
     __slots__ = (
         "_chunk",
@@ -59,28 +63,39 @@ class Relay:
         "to_head",
     )
 
-    def __init__(self, client: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        client: Connection,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        to_head: bool,
+        http10: bool,
+        keep_alive: bool,
+        security: SecurityHeaders | None,
+        extra: list[bytes],
+    ) -> None:
         self._client = client
         self._loop = loop
         self._upstream: UpstreamConnection | None = None
         self._chunk = False
         self.done: asyncio.Future[Failure | None] = loop.create_future()
+        self.to_head = to_head
+        self.http10 = http10
+        self.https = False
+        self.keep_alive = keep_alive
+        self.security = security
+        self.extra = extra
+        """Lines of ours for the answer."""
+        self.own_cors = False
+        self.own_limits = False
+        self.request_sent = True
+        self.retry_statuses = NO_STATUSES
         self.may_go_on: asyncio.Future[None] | None = None
         """Set while the client waits for `100 Continue`."""
         self.awaits_continue = False
-        self.began_at = 0.0
-        self.extra: list[bytes] = []
-        self.security: SecurityHeaders | None = None
-        self.own_cors = False
-        self.own_limits = False
-        self.http10 = False
-        self.https = False
-        self.keep_alive = True
-        self.request_sent = True
-        self.retry_statuses = NO_STATUSES
         self.started = False
         self.status = 0
-        self.to_head = False
+        self.began_at = 0.0
 
     def attach(self, upstream: UpstreamConnection) -> None:
         """A try begins: this connection's answer is awaited."""

@@ -179,7 +179,17 @@ class Connection(RequestHandler):
             data = self._backlog + data
             self._backlog = b""
         try:
-            self._take(data)
+            end = data.find(b"\r\n\r\n")
+            if (
+                0 < end == len(data) - 4
+                and self._state == _HEAD
+                and not self._held
+                and not self._reading_paused
+            ):
+                # Nearly always: one whole head, and nothing else.
+                self._take_head(data[:end])
+            else:
+                self._take(data)
         except Malformed:
             self._refuse(Reason.REQUEST_MALFORMED)
 

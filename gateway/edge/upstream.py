@@ -329,6 +329,7 @@ class TargetPool:
         self.connections: set[UpstreamConnection] = set()
         self.in_flight = 0
         self._idle: list[UpstreamConnection] = []
+        self._closed = False
         self._loop = loop
 
     def take(self) -> UpstreamConnection | None:
@@ -361,7 +362,10 @@ class TargetPool:
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:
-        self._idle.append(connection)
+        if self._closed:
+            connection.abort()
+        else:
+            self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
         self.connections.discard(connection)
@@ -373,6 +377,7 @@ class TargetPool:
 
     def close(self) -> None:
         """Cut what is idle; what is in flight goes on and is not pooled again."""
+        self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.abort()
@@ -406,6 +411,8 @@ class Upstreams:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop or asyncio.get_running_loop()
         self._pools: dict[str, UpstreamPool] = {}
+        self._retired: list[TargetPool] = []
+        """Targets that a reload removed, until their last exchange has ended."""
         self._timer = self._loop.call_later(SWEEP_S, self._sweep)
 
     def pool(self, spec: Upstream) -> UpstreamPool:
@@ -424,19 +431,24 @@ class Upstreams:
             targets.append(pool)
         for pool in kept.values():
             pool.close()
+            self._retired.append(pool)
         fresh = self._pools[spec.name] = UpstreamPool(spec, targets)
         return fresh
 
     def _sweep(self) -> None:
         self._timer = self._loop.call_later(SWEEP_S, self._sweep)
         now = self._loop.time()
-        for pool in self._pools.values():
-            for target in pool.targets:
-                target.sweep(now)
+        self._retired = [target for target in self._retired if target.connections]
+        for target in self._targets():
+            target.sweep(now)
+
+    def _targets(self) -> list[TargetPool]:
+        current = [target for pool in self._pools.values() for target in pool.targets]
+        return current + self._retired
 
     def close(self) -> None:
         self._timer.cancel()
-        for pool in self._pools.values():
-            for target in pool.targets:
-                for connection in list(target.connections):
-                    connection.abort()
+        for target in self._targets():
+            target.close()
+            for connection in list(target.connections):
+                connection.abort()

@@ -94,8 +94,8 @@ SPECIAL = frozenset(
     )
 )
 
-# For a name with its colon, once it was checked: its lower-case form, and whether it is
-# special.  Bounded: an upstream that invents names must not fill the memory.
+# For a name that was checked: its lower-case form, and whether it is special.  Bounded: an
+# upstream that invents names must not fill the memory.
 _names: dict[bytes, tuple[bytes, bool]] = {}
 _NAMES_MAX = 2_048
 
@@ -112,16 +112,14 @@ def split_lines(block: bytes) -> list[bytes]:
     return lines
 
 
-def checked_name(line: bytes) -> bytes:
-    """The field name of `line`, which must be a token directly before the colon.
+def check_name(name: bytes) -> None:
+    """A field name is a token, directly before the colon.
 
     RFC 9112 section 5.1: no white space is allowed between the name and the colon; a server
     must refuse a request that has some.  Section 5.2: so is a line that begins with it.
     """
-    name, colon, _ = line.partition(b":")
-    if not colon or _TOKEN.fullmatch(name) is None:
+    if _TOKEN.fullmatch(name) is None:
         raise Malformed("field name")
-    return name
 
 
 def read_head(block: bytes) -> Head:
@@ -137,23 +135,25 @@ def read_head(block: bytes) -> Head:
     head = Head(int(status), reason, 1 if minor == b"1" else 0, lines)
     known, names, special = _names, head.names, head.special
     for line in lines:
-        # A line without a colon is cut before its end, and its key is no name with a colon.
-        found = known.get(line[: line.find(b":") + 1])
+        name, colon, _ = line.partition(b":")
+        found = known.get(name)
         if found is None:
-            found = _learn(line)
+            found = _learn(name)
+        if not colon:
+            raise Malformed("no colon")
         if found[1]:
             special.append(len(names))
         names.append(found[0])
     return head
 
 
-def _learn(line: bytes) -> tuple[bytes, bool]:
-    """The lower-case name of a line, and whether it is special."""
-    name = checked_name(line)
+def _learn(name: bytes) -> tuple[bytes, bool]:
+    """The lower-case form of a name that was not met before, and whether it is special."""
+    check_name(name)
     if len(_names) >= _NAMES_MAX:
         _names.clear()
     lower = name.lower()
-    known = _names[name + b":"] = lower, lower in SPECIAL
+    known = _names[name] = lower, lower in SPECIAL
     return known
 
 
@@ -289,5 +289,6 @@ class ChunkReader:
             self._trailer_bytes += len(line) + 2
             if self._trailer_bytes > MAX_TRAILER_BYTES or line.translate(None, _FIELD_BYTES):
                 raise Malformed("trailer")
-            checked_name(line)
+            name, colon, _ = line.partition(b":")
+            check_name(name if colon else b"")
             self.trailers.append(line)
