@@ -357,7 +357,9 @@ def _own_params(routes: Iterable[Route]) -> set[str]:
 
 
 def _change(request: Request, caller: Caller, before: Decision, after: Decision) -> Change:
-    told = after if after.rule is not None or after.allowed else before
+    # Who loses because no rule allows any more is told which one did.
+    silent = after.reason == Reason.NO_RULE and after.rule is None
+    told = before if silent or after.place is None else after
     return Change(
         request,
         caller,

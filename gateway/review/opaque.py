@@ -138,8 +138,10 @@ def is_settled(condition: Condition, routes: Iterable[Route]) -> bool:
     reads = condition.reads
     if not reads.roots <= {"user", "resource", "request"} or reads.query or reads.headers:
         return False
-    if not reads.user <= _SETTLED_USER:
-        return False
+    for chain in condition.expression.chains:
+        # Of a bare `user` one can only ask whether there is one.
+        if chain.root == "user" and chain.keys[:1] and chain.keys[0] not in _SETTLED_USER:
+            return False
     if any(call.name not in _SETTLED_CALLS for call in condition.expression.calls):
         return False
     for chain in condition.expression.chains:

@@ -1,0 +1,211 @@
+"""Tests of policies: coverage, mutants, flips and JUnit."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import fromstring
+
+import pytest
+
+from gateway.access.snapshot import Snapshot
+from gateway.edge.responses import refusal_of
+from gateway.model import Principal, Reason
+from gateway.review.asking import FixedClock, Question, ask
+from gateway.review.cases import Case, read_cases
+from gateway.review.coverage import coverage
+from gateway.review.flips import flips
+from gateway.review.junit import junit
+from gateway.review.mutants import mutation_report
+from gateway.review.suite import Result, run_cases
+from tests.access.worlds import NOW, rule_world, snapshot, who
+
+WORLD = rule_world(
+    """
+    - {id: own, allow: [orders:read], when: resource.owner == user.id, reason: not_yours}
+    - {id: lead, allow: role-permissions}
+    - {id: frozen, deny: ["*"], when: "'frozen' in user.roles"}
+    """,
+    roles="lead: [orders:*]",
+)
+HEAD = """
+version: 1
+people:
+  anna: {id: u1}
+  lead: {id: l1, roles: [lead]}
+  frozen: {id: u1, roles: [frozen]}
+cases:
+"""
+FULL = (
+    HEAD
+    + """
+  - {as: anna, request: GET /orders/u1, expect: allow}
+  - {as: anna, request: GET /orders/u2, expect: not_yours}
+  - {as: lead, request: GET /orders/u1, expect: allow}
+  - {as: frozen, request: GET /orders/u1, expect: {decision: deny, rule: frozen}}
+"""
+)
+
+
+def status(reason: str, refusal: Reason | None) -> int:
+    return refusal_of(reason, refusal).status
+
+
+def cases(text: str, world: Snapshot = WORLD) -> list[Case]:
+    found = read_cases("tests.yaml", text, world)
+    assert all(isinstance(case, Case) for case in found), [str(one) for one in found]
+    return found  # type: ignore[return-value]
+
+
+def results(text: str, world: Snapshot = WORLD) -> list[Result]:
+    return run_cases(cases(text, world), world, status)
+
+
+def test_a_full_set_of_tests_covers_every_rule_and_kills_every_mutant() -> None:
+    done = results(FULL)
+    assert all(result.passed for result in done)
+    covered = coverage(done, WORLD)
+    assert (covered.rules_percent, covered.routes_percent) == (100.0, 100.0)
+    report = mutation_report(done, WORLD, status)
+    assert (report.tried, report.survivors) == (9, [])
+
+
+def test_a_rule_that_never_decided_is_told() -> None:
+    done = results(HEAD + "  - {as: anna, request: GET /orders/u2, expect: not_yours}\n")
+    covered = coverage(done, WORLD)
+    # Naming the reason of an allow that did not hold is no decision of it.
+    assert [rule.id for _, rule in covered.open_rules] == ["own", "lead", "frozen"]
+    assert covered.open_routes == ()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "survivor"),
+    [
+        ("as: frozen", "rule frozen removed"),
+        ("as: lead", "rule lead removed"),
+        ("GET /orders/u2", "rule own without its condition"),
+    ],
+)
+def test_a_mutant_that_no_test_notices_is_told(left_out: str, survivor: str) -> None:
+    text = "\n".join(line for line in FULL.splitlines() if left_out not in line)
+    report = mutation_report(results(text), WORLD, status)
+    assert any(survivor in str(mutant) for mutant in report.survivors)
+
+
+def test_a_route_without_a_test_is_told() -> None:
+    world = snapshot("- {id: a, match: {path: /a}, auth: public, upstream: api}")
+    done = results("version: 1\ncases: [{request: GET /b, expect: 404}]", world)
+    assert [route.id for route in coverage(done, world).open_routes] == ["a"]
+
+
+def test_a_case_may_set_everything_a_policy_reads() -> None:
+    world = rule_world(
+        """
+        - id: a
+          allow: ["*"]
+          when: >-
+            user.email == 'a@b.example' && user.email_verified && user.claims.tier == 'gold' &&
+            request.headers['x-zone'] == 'z' && client.ip == '10.0.0.1' && request.host == 'h' &&
+            now - user.auth_time > duration('4m') && now.getHours() == 9 && has_scope('orders:read')
+        """
+    )
+    text = """
+    version: 1
+    now: 2026-01-05T09:00:00Z
+    cases:
+      - as:
+          {id: u1, email: a@b.example, verified: true, claims: {tier: gold}, auth_age: 5m,
+           scopes: ["orders:*"], amr: [pwd, totp], with: api_key}
+        request: {method: GET, url: /orders/7, host: h, headers: {X-Zone: z}, ip: 10.0.0.1}
+        expect: {decision: allow, status: 200, reason: rule_allowed, concealed: false}
+    """
+    (result,) = results(text, world)
+    assert result.differences == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version: 1", "`cases:` is missing"),
+        ("version: 1\ncases: [{expect: allow}]", "no `request`"),
+        ("version: 1\ncases: [{request: GET /a}]", "no `expect`"),
+        ("version: 1\ncases: [{request: GET /a, expect: maybe-not}]", "`expect` is `allow`"),
+        ("version: 1\ncases: [{request: GET /a, expect: {decison: allow}}]", "`decision`"),
+        ("version: 1\ncases: [{as: {rols: [a]}, request: GET /a, expect: allow}]", "`roles`"),
+        ("version: 1\nnow: today\ncases: []", "`now` is a time"),
+        ("version: 1\ncases: [{request: {url: /a, ip: x}, expect: allow}]", "is no address"),
+    ],
+)
+def test_what_is_wrong_with_a_case_is_told(text: str, said: str) -> None:
+    found = read_cases("tests.yaml", text, WORLD)
+    assert any(said in str(problem) for problem in found), [str(one) for one in found]
+
+
+def test_junit_tells_each_case_and_each_failure() -> None:
+    done = results(FULL.replace("expect: allow", "expect: deny", 1))
+    root = fromstring(junit(done))
+    (suite,) = root
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "1")
+    (failure,) = root.iter("failure")
+    assert failure.get("message") == "decision: expected deny, got allow"
+
+
+def test_junit_takes_any_text() -> None:
+    text = 'version: 1\ncases: [{name: "<&\\u0001\\"\\u2028", request: GET /orders/1, expect: 401}]'
+    root = fromstring(junit(results(text)))
+    assert [case.get("name") for case in root.iter("testcase")] == ['<&\ufffd"\u2028']
+
+
+# Flips
+
+
+def turned(request: str, caller: Principal | Reason, world: Snapshot = WORLD) -> list[str]:
+    method, _, url = request.partition(" ")
+    question = Question(method, url, caller, clock=FixedClock(NOW))
+    return [flip.change for flip in flips(question, ask(question, world), world)]
+
+
+def test_a_stranger_learns_what_would_let_them_in() -> None:
+    found = turned("GET /orders/u2", who("u1"))
+    assert found[:2] == [
+        'the caller were "u2" (user.id = resource.owner)',
+        "the caller had the role lead",
+    ]
+
+
+def test_an_owner_learns_what_would_keep_them_out() -> None:
+    assert turned("GET /orders/u1", who("u1"))[:2] == [
+        "the caller had the role frozen",
+        "the caller were somebody else",
+    ]
+
+
+def test_the_anonymous_learn_who_would_pass() -> None:
+    assert turned("GET /orders/u1", Reason.NO_CREDENTIAL)[:2] == [
+        'the caller were "u1" (user.id = resource.owner)',
+        "somebody with the role lead were signed in",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "caller", "change"),
+    [
+        ("when: user.email_verified", who(), "the caller's address were verified"),
+        ("step_up: {max_age: 1m}", who(auth_time=0), "the sign-in were fresh"),
+        ("step_up: {amr: [totp]}", who(), "the caller had signed in with totp"),
+        ("when: request.method == 'PUT'", who(), "the method were PUT"),
+        ("when: \"in_cidr(client.ip, '10.0.0.0/8')\"", who(), "it came from 10.0.0.0/8"),
+        ("when: true", who(scopes=["x:*"]), "the credential were not limited to scopes"),
+    ],
+)
+def test_each_kind_of_single_change_is_tried(rule: str, caller: Principal, change: str) -> None:
+    world = rule_world(f"- {{id: a, allow: ['*'], {rule}}}")
+    assert change in turned("GET /orders/u9", caller, world)
+
+
+def test_nothing_is_told_where_no_single_change_is_enough() -> None:
+    world = rule_world("- {id: a, allow: ['*'], when: user.email_verified && has_role('x')}")
+    assert turned("GET /orders/u1", who(), world) == []
+
+
+def test_a_path_with_a_slash_too_many_is_found() -> None:
+    world = snapshot("- {id: a, match: {path: /a}, auth: public, upstream: api}")
+    assert turned("GET /a/", who(), world) == ["the path were /a (without the final /)"]
