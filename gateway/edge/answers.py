@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from gateway.access.upstreams import SecurityHeaders
 from gateway.edge.headers import OWN_COOKIES, VIA, field_line
 from gateway.edge.wire import SPECIAL, Head, tokens, value_of
-from gateway.model import LimitState
 
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade"))
 _CORS = b"access-control-"
@@ -86,14 +85,6 @@ def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[by
     if https and known[2] is not None and b"strict-transport-security" not in names:
         lines.append(known[2])
     return lines
-
-
-def rate_limit_lines(state: LimitState) -> list[bytes]:
-    """`RateLimit-Policy` and `RateLimit`: where the caller stands after this call."""
-    return [
-        b"RateLimit-Policy: " + state.policy.encode("latin-1"),
-        b"RateLimit: " + state.standing().encode("latin-1"),
-    ]
 
 
 # RFC 9110 section 6.5.1: fields for framing, routing, authentication or content cannot be

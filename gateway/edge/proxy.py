@@ -6,17 +6,17 @@ Law: nothing of a request reaches an upstream before the decision.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
-from gateway.access.routes import is_own
-from gateway.edge.answers import rate_limit_lines
+from gateway.access.routes import Match, is_own
+from gateway.edge.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.endpoints import REQUEST_ID
 from gateway.edge.forward import Exchange, Forwarder
-from gateway.edge.headers import RequestHead
+from gateway.edge.headers import RequestHead, field_line
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.relay import Failure, Relay
 from gateway.edge.responses import HSTS, OWN_HEADERS, answer_bytes, problem_parts
@@ -27,9 +27,11 @@ from gateway.model import Call, Reason
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
     from gateway.access.snapshot import Snapshot
+    from gateway.access.upstreams import Cors
     from gateway.edge.call import CallReader
 
 _OWN_FIRST = frozenset(("auth", ".well-known"))
+_NOTHING: Mapping[str, str] = {}
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
@@ -60,6 +62,7 @@ class Proxy:
         meters: Meters | None = None,
         journal: Journal | None = None,
         draining: Callable[[], bool] = lambda: False,
+        cross_origin: CrossOrigin | None = None,
     ) -> None:
         self._gate = gate
         self._snapshot = snapshot
@@ -69,6 +72,7 @@ class Proxy:
         self._meters = meters or NoMeters()
         self._journal = journal
         self._draining = draining
+        self._cross_origin = cross_origin or CrossOrigin()
         self._loop = asyncio.get_running_loop()
 
     async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
@@ -80,17 +84,61 @@ class Proxy:
         call = self._reader.read(head, client.peer)
         if isinstance(call, Reason):
             return self._refuse(client, head, call, request_id, close=True)
+        snapshot = self._snapshot()
         if call.segments[0] in _OWN_FIRST and is_own(call.segments):
-            return await self._answer_own(client, head, body, call, request_id)
+            cors = snapshot.auth_cors if call.segments[0] == "auth" else None
+            return await self._answer_own(client, head, body, call, cors, request_id)
+        if head.method == "OPTIONS" and is_preflight(call):
+            cors, methods = _cors_of(call, snapshot)
+            if cors is not None:
+                return await self._preflight(client, head, body, call, cors, methods, request_id)
         began_at = self._loop.time()
-        decision = await self._gate.decide(call, self._snapshot())
+        decision = await self._gate.decide(call, snapshot)
         decided_at = self._loop.time()
         decided_s = decided_at - began_at
+        extra: Mapping[str, str] = _NOTHING
+        route = decision.route
+        if decision.limit is not None or (route is not None and route.cors is not None):
+            extra = await self._extra(call, decision)
         if not decision.allowed:
-            return self._deny(client, head, body, call, decision, request_id, decided_s)
+            return self._deny(client, head, body, call, decision, extra, request_id, decided_s)
         return await self._forward(
-            client, head, body, call, decision, request_id, decided_s, decided_at
+            client, head, body, call, decision, extra, request_id, decided_s, decided_at
         )
+
+    async def _extra(self, call: Call, decision: Decision) -> dict[str, str]:
+        """What every answer on the route carries, refusals included."""
+        extra: dict[str, str] = {}
+        if decision.limit is not None:
+            extra["RateLimit-Policy"] = decision.limit.policy
+            extra["RateLimit"] = decision.limit.standing()
+        if decision.route is not None and decision.route.cors is not None:
+            extra |= await self._cross_origin.fields(call, decision.route.cors)
+        return extra
+
+    async def _preflight(
+        self,
+        client: Connection,
+        head: RequestHead,
+        body: StreamReader,
+        call: Call,
+        cors: Cors,
+        methods: tuple[str, ...],
+        request_id: str,
+    ) -> bool:
+        """Answered before limits and identity: a browser sends no credential with it."""
+        fields = await self._cross_origin.preflight(call, cors, methods)
+        close = not body.is_eof()
+        if fields is None:
+            vary = {"Vary": "Origin"}
+            return self._refuse(
+                client, head, Reason.CROSS_ORIGIN, request_id, close=close, extra=vary
+            )
+        keep = self._keeps(head) and not close
+        headers = {**OWN_HEADERS, "X-Request-Id": request_id, **fields}
+        client.write(answer_bytes(204, headers, b"", head, keep_alive=keep))
+        self._meters.route("").record("preflight", 204, 0.0)
+        return keep
 
     async def _answer_own(
         self,
@@ -98,8 +146,12 @@ class Proxy:
         head: RequestHead,
         body: StreamReader,
         call: Call,
+        cors: Cors | None,
         request_id: str,
     ) -> bool:
+        if cors is not None and is_preflight(call):
+            return await self._preflight(client, head, body, call, cors, (), request_id)
+
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             request[REQUEST_ID] = request_id
             answer = await self._own.answer(request, call)
@@ -108,6 +160,8 @@ class Proxy:
             for name, value in OWN_HEADERS.items():
                 answer.headers.setdefault(name, value)
             answer.headers.setdefault("X-Request-Id", request_id)
+            if cors is not None:
+                answer.headers.update(await self._cross_origin.fields(call, cors))
             if call.scheme == "https":
                 answer.headers.setdefault("Strict-Transport-Security", HSTS)
             if not body.is_eof() or self._draining():
@@ -125,13 +179,10 @@ class Proxy:
         body: StreamReader,
         call: Call,
         decision: Decision,
+        extra: Mapping[str, str],
         request_id: str,
         decided_s: float,
     ) -> bool:
-        extra: dict[str, str] = {}
-        if decision.limit is not None:
-            extra["RateLimit-Policy"] = decision.limit.policy
-            extra["RateLimit"] = decision.limit.standing()
         row, headers, document = problem_parts(
             decision.reason,
             decision.refusal,
@@ -159,17 +210,18 @@ class Proxy:
         *,
         close: bool,
         route_id: str = "",
+        extra: Mapping[str, str] | None = None,
     ) -> bool:
         """Answer what never came to a decision, or what failed after it."""
         allow = _ANY_METHOD if reason is Reason.METHOD_NOT_ALLOWED else ()
         row, headers, document = problem_parts(
-            reason, None, request_id, allow=allow, https=client.peer.https
+            reason, None, request_id, allow=allow, https=client.peer.https, extra=extra
         )
         keep = not close and self._keeps(head)
         client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
         self._meters.route(route_id).record(reason, row.status, 0.0)
         if self._journal is not None:
-            self._journal.decided(None, None, row.status, request_id)
+            self._journal.refused(reason, route_id, request_id)
         return keep
 
     async def _forward(
@@ -179,6 +231,7 @@ class Proxy:
         body: StreamReader,
         call: Call,
         decision: Decision,
+        extra: Mapping[str, str],
         request_id: str,
         decided_s: float,
         decided_at: float,
@@ -199,6 +252,7 @@ class Proxy:
                 request_id,
                 close=not body.is_eof(),
                 route_id=route.id,
+                extra=extra,
             )
         relay = Relay(
             client,
@@ -210,10 +264,10 @@ class Proxy:
             extra=[b"X-Request-Id: " + request_id.encode("ascii")],
         )
         relay.https = call.scheme == "https"
-        relay.own_cors = route.cors is not None
-        if decision.limit is not None:
-            relay.own_limits = True
-            relay.extra += rate_limit_lines(decision.limit)
+        if extra:
+            relay.own_cors = route.cors is not None
+            relay.own_limits = decision.limit is not None
+            relay.extra += [field_line(name, value) for name, value in extra.items()]
         exchange = Exchange(client, head, body, call, decision, route, upstream, request_id, relay)
         try:
             failure = await self._forwarder.forward(exchange)
@@ -236,7 +290,23 @@ class Proxy:
             request_id,
             close=not body.is_eof(),
             route_id=route.id,
+            extra=extra,
         )
 
     def _keeps(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()
+
+
+def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ...]]:
+    """The block that judges a preflight, and the methods of its route.
+
+    It is that of the route which the announced call would reach; where none takes the method,
+    any route of the path that has a block says no.
+    """
+    found = snapshot.routes.match(call.host, requested_method(call), call.segments)
+    if isinstance(found, Match):
+        return found.route.cors, found.route.methods
+    for route in snapshot.routes.candidates(call.host, call.segments):
+        if route.cors is not None:
+            return route.cors, route.methods
+    return None, ()

@@ -11,8 +11,9 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.decision import Decision
-from gateway.access.routes import Auth, Route
-from gateway.access.upstreams import Upstream, UpstreamTarget
+from gateway.access.routes import Auth, Route, RouteTable
+from gateway.access.snapshot import Snapshot
+from gateway.access.upstreams import Cors, Upstream, UpstreamTarget
 from gateway.edge.call import CallReader, Network
 from gateway.edge.proxy import Proxy
 from gateway.edge.server import Door, DoorLimits
@@ -251,6 +252,7 @@ class Rig:
     upstream: RawUpstream
     upstreams: Upstreams
     port: int
+    snapshot: Snapshot
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -272,6 +274,10 @@ class Rig:
 
     def route(self, **changes: Any) -> None:
         self.gate.route = replace(self.gate.route, **changes)
+
+    def publish(self, *routes: Route, auth_cors: Cors | None = None) -> None:
+        """Routes that a preflight finds; calls still meet the gate's own one."""
+        self.snapshot = Snapshot("v", RouteTable(routes), auth_cors=auth_cors)
 
     def spec(self, **changes: Any) -> None:
         assert self.gate.route.upstream is not None
@@ -297,10 +303,11 @@ async def running(
     reader = CallReader(trusted)
     upstreams = Upstreams()
     door: Door
+    rig: Rig
 
     proxy = Proxy(
         gate,
-        lambda: None,  # type: ignore[arg-type,return-value]
+        lambda: rig.snapshot,
         reader,
         upstreams,
         FakeOwn(),
@@ -310,7 +317,7 @@ async def running(
     await door.setup()
     site = web.TCPSite(door, "127.0.0.1", 0)
     await site.start()
-    rig = Rig(door, gate, upstream, upstreams, door.addresses[0][1])
+    rig = Rig(door, gate, upstream, upstreams, door.addresses[0][1], Snapshot("v", RouteTable()))
     try:
         yield rig
     finally:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.access.decision import Decision
-from gateway.access.upstreams import STANDARD_SECURITY_HEADERS
+from gateway.access.routes import Kind, PatternSegment
+from gateway.access.upstreams import STANDARD_SECURITY_HEADERS, Cors
 from gateway.edge.server import DoorLimits
 from gateway.model import LimitState, Reason
-from tests.edge.rig import OK, Exchange, answering, running
+from tests.edge.rig import OK, Exchange, answering, running, target
 
 BOTH_LOOPS = True
 
@@ -502,6 +504,57 @@ async def test_a_rules_own_reason_is_403() -> None:
         answer = await rig.ask(GET)
         assert answer.status == 403
         assert json.loads(answer.body)["reason"] == "account_suspended"
+
+
+# --- CORS ---
+
+APP = Cors("app", frozenset(("https://app.example",)), credentials=True, headers=("x-a",))
+ORIGIN = b"Origin: https://app.example\r\n"
+PREFLIGHT = b"OPTIONS /a HTTP/1.1\r\nHost: x\r\nAccess-Control-Request-Method: PUT\r\n"
+
+
+async def test_a_preflight_is_answered_before_anybody_is_judged() -> None:
+    async with running() as rig:
+        rig.gate.decision = Decision(False, Reason.NO_CREDENTIAL, Reason.NO_CREDENTIAL)
+        plain = (PatternSegment(Kind.LITERAL, "a"),)
+        rig.publish(replace(rig.gate.route, segments=plain, methods=("PUT",), cors=APP))
+        answer = await rig.ask(PREFLIGHT + ORIGIN + b"\r\n")
+        assert answer.status == 204
+        assert answer.values("access-control-allow-origin") == [b"https://app.example"]
+        assert answer.values("access-control-allow-methods") == [b"PUT"]
+        assert not rig.gate.calls
+        refused = await rig.ask(PREFLIGHT + b"Origin: https://evil.example\r\n\r\n")
+        assert refused.status == 403
+        assert json.loads(refused.body)["reason"] == "cross_origin"
+        assert b"evil" not in refused.head + refused.body
+
+
+async def test_every_answer_on_a_route_with_cors_carries_its_fields_and_no_others() -> None:
+    data = b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 0\r\n\r\n"
+    request = b"GET /a HTTP/1.1\r\nHost: x\r\n" + ORIGIN + b"\r\n"
+    async with running(answering(data)) as rig:
+        assert (await rig.ask(request)).values("access-control-allow-origin") == [b"*"]
+        rig.route(cors=APP)
+        rig.gate.decision = Decision(True, "signed_in", route=rig.gate.route)
+        passed = await rig.ask(request)
+        rig.gate.decision = Decision(False, Reason.NO_RULE, Reason.NO_RULE, rig.gate.route)
+        refused = await rig.ask(request)
+        rig.spec(targets=(target(1),))
+        rig.gate.decision = Decision(True, "signed_in", route=rig.gate.route)
+        failed = await rig.ask(request)
+        assert (passed.status, refused.status, failed.status) == (200, 403, 502)
+        for answer in (passed, refused, failed):
+            assert answer.values("access-control-allow-origin") == [b"https://app.example"]
+            assert answer.values("vary") == [b"Origin"]
+
+
+async def test_the_gateways_own_endpoints_have_the_cors_of_auth() -> None:
+    async with running() as rig:
+        rig.publish(auth_cors=APP)
+        answer = await rig.ask(b"GET /auth/me HTTP/1.1\r\nHost: x\r\n" + ORIGIN + b"\r\n")
+        assert answer.values("access-control-allow-origin") == [b"https://app.example"]
+        preflight = PREFLIGHT.replace(b"/a ", b"/auth/me ") + ORIGIN + b"\r\n"
+        assert (await rig.ask(preflight)).status == 204
 
 
 # --- the gateway's own endpoints, and what is to come ---
