@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from gateway.access.conditions import Facts, has_scope
 from gateway.access.inputs import read_headers, read_query
-from gateway.access.origin import SAFE_METHODS, Intent, intent
+from gateway.access.origin import CsrfCheck, unmeant
 from gateway.access.paths import canonical
 from gateway.access.policies import Policy, Rule, Shadowed
 from gateway.access.routes import Auth, Match, Miss, Route
@@ -53,11 +53,6 @@ class Limiter(Protocol):
 
         All are asked before any is charged.  `limits` is never empty.
         """
-
-
-class CsrfCheck(Protocol):
-    def csrf_valid(self, call: Call) -> bool:
-        """Whether `X-CSRF-Token` belongs to the session cookie; the session is not looked up."""
 
 
 @dataclass(slots=True)
@@ -155,25 +150,10 @@ class Gate:
         if isinstance(credential, Credential) and credential.kind is CredentialKind.COOKIE:
             if CredentialKind.COOKIE not in route.accept:
                 return Reason.NO_CREDENTIAL
-            refusal = self._unmeant(call, route)
+            refusal = unmeant(call, route.cors, self._csrf)
             if refusal is not None:
                 return refusal
         return await self._identifier.identify(call, route.accept)
-
-    def _unmeant(self, call: Call, route: Route) -> Reason | None:
-        """None when the caller meant to send the cookie; it is not looked up yet.
-
-        NO_CREDENTIAL where the call is to be judged as one without the cookie.
-        """
-        meant = intent(call, route.cors)
-        if isinstance(meant, Reason):
-            return meant
-        if meant is Intent.NEEDS_TOKEN:
-            if self._csrf is not None and self._csrf.csrf_valid(call):
-                return None
-            if call.method not in SAFE_METHODS:
-                return Reason.CSRF_INVALID
-        return None if meant is Intent.PROVEN else Reason.NO_CREDENTIAL
 
     async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:
         # Whoever tries tokens pays for it, and nobody but the address is known to pay.

@@ -8,11 +8,17 @@ no browser adds that by itself.
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Protocol
 
 from gateway.access.upstreams import Cors
 from gateway.model import Call, RawHeaders, Reason
 
 SAFE_METHODS = frozenset(("GET", "HEAD"))
+
+
+class CsrfCheck(Protocol):
+    def csrf_valid(self, call: Call) -> bool:
+        """Whether `X-CSRF-Token` belongs to the session cookie; the session is not looked up."""
 
 
 class Intent(Enum):
@@ -21,6 +27,22 @@ class Intent(Enum):
     """Judge the call as one that brought no credential."""
     NEEDS_TOKEN = auto()
     """Only the CSRF token can prove it."""
+
+
+def unmeant(call: Call, cors: Cors | None, csrf: CsrfCheck | None) -> Reason | None:
+    """None when the caller meant to send the cookie; it is not looked up yet.
+
+    NO_CREDENTIAL where the call is to be judged as one without the cookie.
+    """
+    meant = intent(call, cors)
+    if isinstance(meant, Reason):
+        return meant
+    if meant is Intent.NEEDS_TOKEN:
+        if csrf is not None and csrf.csrf_valid(call):
+            return None
+        if call.method not in SAFE_METHODS or _is_handshake(call.headers):
+            return Reason.CSRF_INVALID
+    return None if meant is Intent.PROVEN else Reason.NO_CREDENTIAL
 
 
 def intent(call: Call, cors: Cors | None) -> Intent | Reason:
