@@ -32,6 +32,7 @@ MODULES = {
     "keys": "keys",
     "db": "db",
     "audit": "audit",
+    "export": "export",
     "version": "version",
 }
 

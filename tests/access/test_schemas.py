@@ -1,0 +1,118 @@
+"""The JSON Schemas for editors say what the readers say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from gateway.access import policy_reading, route_reading, snapshot, upstream_reading
+from gateway.access.reading import Problem, Reader
+from gateway.review import cases
+from tests.access.test_snapshot import CONTRACT, CONTRACT_POLICY
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "gateway" / "schemas"
+
+
+def schema(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return found
+
+
+def loaded(text: str) -> Any:
+    """By YAML 1.2, as the gateway and editors read it: `on` is a text."""
+    problems: list[Problem] = []
+    reader = Reader("a.yaml", problems)
+    node = reader.document(text)
+    assert node is not None, problems
+    return reader.plain(node)
+
+
+ROUTES, POLICY, TESTS = schema("routes"), schema("policy"), schema("tests")
+
+
+def keys(block: dict[str, Any]) -> set[str]:
+    assert block["additionalProperties"] is False
+    return set(block["properties"])
+
+
+@pytest.mark.parametrize(
+    ("block", "read"),
+    [
+        (ROUTES, snapshot.TOP_KEYS),
+        (ROUTES["properties"]["defaults"], route_reading.DEFAULT_KEYS),
+        (ROUTES["properties"]["routes"]["items"], route_reading.ROUTE_KEYS),
+        (
+            ROUTES["properties"]["routes"]["items"]["properties"]["match"],
+            route_reading.MATCH_KEYS,
+        ),
+        (ROUTES["properties"]["upstreams"]["additionalProperties"], upstream_reading.UPSTREAM_KEYS),
+        (ROUTES["properties"]["limits"]["additionalProperties"], upstream_reading.LIMIT_KEYS),
+        (ROUTES["properties"]["cors"]["additionalProperties"], upstream_reading.CORS_KEYS),
+        (POLICY, policy_reading.POLICY_KEYS),
+        (POLICY["properties"]["rules"]["items"], policy_reading.RULE_KEYS),
+        (TESTS, cases.FILE_KEYS),
+        (TESTS["properties"]["cases"]["items"], cases.CASE_KEYS),
+        (TESTS["properties"]["people"]["additionalProperties"], cases.PERSON_KEYS),
+    ],
+)
+def test_a_schema_has_the_keys_that_are_read(block: dict[str, Any], read: tuple[str, ...]) -> None:
+    assert keys(block) == set(read)
+
+
+@pytest.mark.parametrize("name", ["routes", "policy", "roles", "data", "tests"])
+def test_every_key_is_described(name: str) -> None:
+    def undescribed(block: Any, where: str) -> list[str]:
+        found = []
+        if isinstance(block, dict):
+            for key, value in block.get("properties", {}).items():
+                if "description" not in value:
+                    found.append(f"{where}.{key}")
+            for key, value in block.items():
+                found += undescribed(value, f"{where}.{key}")
+        if isinstance(block, list):
+            for value in block:
+                found += undescribed(value, where)
+        return found
+
+    assert undescribed(schema(name), name) == []
+
+
+SHIPPED = [
+    *((path, "policy") for path in (ROOT / "policies").glob("*.yaml")),
+    *((path, "tests") for path in (ROOT / "policies" / "tests").glob("*.yaml")),
+    (ROOT / "routes.yaml", "routes"),
+]
+
+
+@pytest.mark.parametrize(("path", "name"), SHIPPED, ids=lambda value: getattr(value, "name", value))
+def test_the_shipped_files_meet_their_schema(path: Path, name: str) -> None:
+    jsonschema_rs.validate(schema(name), loaded(path.read_text()))
+    first = path.read_text().partition("\n")[0]
+    target = first.removeprefix("# yaml-language-server: $schema=")
+    assert (path.parent / target).resolve() == FOLDER / f"{name}.json"
+
+
+def test_the_example_of_the_contract_meets_the_schemas() -> None:
+    jsonschema_rs.validate(ROUTES, loaded(CONTRACT))
+    jsonschema_rs.validate(POLICY, loaded(CONTRACT_POLICY))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("routes", "{version: 1, routs: []}"),
+        ("routes", "{version: 1, routes: [{id: a, match: {path: a}}]}"),
+        ("routes", "{version: 1, limits: {a: {key: user, rate: 600/m}}}"),
+        ("policy", "{version: 1, policy: p, rules: [{id: a}]}"),
+        ("policy", "{version: 1, policy: p, rules: [{id: a, allow: [x], deny: [y]}]}"),
+        ("policy", "{version: 1, policy: p, rules: [{id: a, allow: ['ord*']}]}"),
+        ("tests", "{version: 1, cases: [{request: GET /}]}"),
+    ],
+)
+def test_what_is_refused_here_is_red_in_an_editor(name: str, text: str) -> None:
+    assert not jsonschema_rs.is_valid(schema(name), loaded(text))
