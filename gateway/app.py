@@ -19,20 +19,25 @@ from gateway import demo
 from gateway.access.decision import Gate
 from gateway.access.routes import Route
 from gateway.access.snapshot import Snapshot
+from gateway.audit import AuditLog
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
 from gateway.edge.proxy import Proxy
+from gateway.edge.record import DenialJournal
 from gateway.edge.server import Door
 from gateway.edge.upstream import Upstreams
 from gateway.identity.accounts import Accounts
+from gateway.identity.api_keys import ApiKeyIdentifier
+from gateway.identity.client_auth import purge_assertions
+from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
 from gateway.identity.sealing import Sealer
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import TokenVerifier
 from gateway.installation import Plan, keeper_of, postman_of, prepare
 from gateway.metrics import Metrics
-from gateway.model import Reason, SystemClock
+from gateway.model import CredentialKind, Reason, SystemClock
 from gateway.stores.counters import RedisCounters
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import StoreUnavailable
@@ -86,7 +91,19 @@ class App:
             max_life_s=settings.max_token_life_s,
             clock=self.clock,
         )
-        self.identification = Identification(self.verifier, self.ring, self.replica, self.clock)
+        self.api_keys = ApiKeyIdentifier(self.database, self.replica, self.clock)
+        self.identification = Identification(
+            self.verifier,
+            self.ring,
+            self.replica,
+            self.clock,
+            others={CredentialKind.API_KEY: self.api_keys},
+        )
+        self.audit = AuditLog(
+            self.database,
+            self.clock,
+            derived_key(plan.key_secret(), KeyPurpose.AUDIT_ADDRESS),
+        )
         self.limits = Limits(
             self.clock,
             RedisCounters(self.redis.client),
@@ -114,6 +131,7 @@ class App:
             self.upstreams,
             self.own,
             meters=self.metrics,
+            journal=DenialJournal(self.audit),
             draining=lambda: self.draining,
         )
         self._public = Door(handler, self.reader)
@@ -145,6 +163,8 @@ class App:
         self.tasks.start("keys", self._tend_keys)
         self.tasks.start("limits", self.limits.run)
         self.tasks.start("mail", self.postman.run)
+        self.tasks.start("audit", self.audit.run)
+        self.tasks.every("api-keys", SWEEP_EVERY_S, self.api_keys.write_uses)
         self.tasks.start("sweep", self._sweep)
         with suppress(OSError):
             await self.peers.start()
@@ -176,6 +196,7 @@ class App:
         await self.replica.stop()
         await self.peers.stop()
         self.upstreams.close()
+        await self.audit.close()
         await self.redis.close()
         await self.database.close()
 
@@ -198,6 +219,7 @@ class App:
             verifier=self.verifier,
             identification=self.identification,
             postman=self.postman,
+            audit=self.audit,
             configuration=self.plan.configuration,
         )
         self.own.open(await open_desk(parts))
@@ -221,6 +243,7 @@ class App:
                 await sessions.erase_sealed()
                 if now >= purge_at:
                     await sessions.purge()
+                    await purge_assertions(self.database)
                     purge_at = now + PURGE_EVERY_S
             await asyncio.sleep(SWEEP_EVERY_S)
 
@@ -281,6 +304,11 @@ class App:
             "hashing_queue",
             "Password hashes under way or waiting for a thread.",
             lambda: float(self.own.hashing()),
+        )
+        gauge(
+            "audit_dropped_events",
+            "Events that found no room in the queue of the audit log.",
+            lambda: float(self.audit.dropped.n),
         )
         gauge("ready", "1 while this worker can decide.", lambda: float(self.ready))
 

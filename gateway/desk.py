@@ -11,14 +11,18 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.audit import AuditLog
 from gateway.edge.auth_api import AuthApi
 from gateway.edge.endpoints import REQUEST_ID, Unbroken
 from gateway.edge.mail_links import MailLinkParts, MailLinks
+from gateway.edge.oauth_api import OAuthApi, OAuthParts
 from gateway.edge.own_account import OwnAccount, OwnAccountParts
 from gateway.edge.responses import problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.identity.accounts import Accounts
+from gateway.identity.api_keys import ApiKeys
+from gateway.identity.client_auth import ClientAuthenticator
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.keys import KeyRing
 from gateway.identity.mail import Postman
@@ -50,6 +54,7 @@ class Parts:
     verifier: TokenVerifier
     identification: Identification
     postman: Postman
+    audit: AuditLog
     configuration: Configuration
 
 
@@ -107,22 +112,23 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
     unbroken = Unbroken()
     enrolments = Enrolments(database, parts.postman)
 
+    refresh_tokens = RefreshTokens(
+        database, RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
+    )
+    issuer = TokenIssuer(
+        parts.ring,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        ttl_s=settings.access_ttl_s,
+    )
     sign_in = SignIn(
         SignInParts(
             accounts=accounts,
             passwords=passwords,
-            refresh_tokens=RefreshTokens(
-                database,
-                RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s),
-            ),
+            refresh_tokens=refresh_tokens,
             sessions=sessions,
             throttle=throttle,
-            issuer=TokenIssuer(
-                parts.ring,
-                issuer=settings.token_issuer,
-                audience=settings.token_audience,
-                ttl_s=settings.access_ttl_s,
-            ),
+            issuer=issuer,
             verifier=parts.verifier,
             announcer=parts.replica,
             auth_cors=lambda: parts.configuration.snapshot.auth_cors,
@@ -151,12 +157,39 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             unbroken=unbroken,
         )
     )
+    oauth = OAuthApi(
+        OAuthParts(
+            database=database,
+            authenticator=ClientAuthenticator(
+                database,
+                parts.clock,
+                [
+                    settings.token_issuer,
+                    *(f"{settings.public_url}/auth/{e}" for e in ("token", "introspect", "revoke")),
+                ],
+            ),
+            api_keys=ApiKeys(database),
+            refresh_tokens=refresh_tokens,
+            issuer=issuer,
+            verifier=parts.verifier,
+            identifier=parts.identification,
+            announcer=parts.replica,
+            unbroken=unbroken,
+            audit=parts.audit,
+            issuer_name=settings.token_issuer,
+            audience=settings.token_audience,
+        )
+    )
     well_known = WellKnown(
-        parts.ring, WellKnownOptions(public_url=settings.public_url, issuer=settings.token_issuer)
+        parts.ring,
+        WellKnownOptions(
+            public_url=settings.public_url, issuer=settings.token_issuer, client_credentials=True
+        ),
     )
     endpoints = {
         **sign_in.endpoints(),
         **own_account.endpoints(),
         **mail_links.endpoints(),
+        **oauth.endpoints(),
     }
     return AuthApi(endpoints, well_known, unbroken, https=https), passwords

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.access.decision import Decision
-from gateway.model import Call
+from gateway.model import Call, Reason
 
 
 class Meter(Protocol):
@@ -36,6 +36,9 @@ class Journal(Protocol):
         self, call: Call | None, decision: Decision | None, status: int, request_id: str
     ) -> None: ...
 
+    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
+        """What never came to a decision, or failed after it."""
+
 
 class NoMeters:
     """Counts nothing; for tests and tools."""
@@ -47,3 +50,46 @@ class NoMeters:
         self, reason: str, status: int, decision_s: float, upstream_s: float | None = None
     ) -> None:
         return None
+
+
+class DenialJournal:
+    """Counts denials in the audit log: by reason, route and subject, a minute at a time."""
+
+    def __init__(self, denials: Denials) -> None:
+        self._denied = denials.denied
+
+    def decided(
+        self, call: Call | None, decision: Decision | None, status: int, request_id: str
+    ) -> None:
+        del call, status, request_id
+        if decision is not None and not decision.allowed:
+            route_id = decision.route.id if decision.route is not None else None
+            subject = decision.principal.subject if decision.principal is not None else None
+            self._denied(decision.reason, route_id, subject)
+
+    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
+        del request_id
+        # What an upstream or a store does is no denial (ASVS 16.3.3 speaks of attempts).
+        if reason in _ATTEMPTS:
+            self._denied(reason, route_id or None, None)
+
+
+class Denials(Protocol):
+    """As `audit.AuditLog`."""
+
+    def denied(self, reason: str, route: str | None, subject: str | None) -> None: ...
+
+
+_ATTEMPTS = frozenset(
+    {
+        Reason.REQUEST_MALFORMED,
+        Reason.AMBIGUOUS_PATH,
+        Reason.AMBIGUOUS_QUERY,
+        Reason.AMBIGUOUS_HEADER,
+        Reason.HOST_MISMATCH,
+        Reason.METHOD_NOT_ALLOWED,
+        Reason.BODY_TOO_LARGE,
+        Reason.TARGET_TOO_LONG,
+        Reason.HEADER_TOO_LARGE,
+    }
+)

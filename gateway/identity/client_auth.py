@@ -56,13 +56,6 @@ class ClientAuthenticator:
             return await self._by_secret(presented)
         return await self._by_assertion(presented)
 
-    async def purge(self) -> None:
-        """Forgets assertions that have expired."""
-        async with self._database.transaction() as tx:
-            await tx.run(
-                "DELETE FROM client_assertions WHERE expires_at < :now", now=int(await tx.now())
-            )
-
     async def _by_secret(self, presented: BasicSecret) -> Client | None:
         client = await self._find(presented.client_id)
         given = secret_hash(presented.client_secret)
@@ -126,6 +119,14 @@ class ClientAuthenticator:
     async def _find(self, client_id: str) -> Client | None:
         async with self._database.reading() as tx:
             return await find_client(tx, client_id)
+
+
+async def purge_assertions(database: Database) -> None:
+    """Forgets assertions that have expired."""
+    async with database.transaction() as tx:
+        await tx.run(
+            "DELETE FROM client_assertions WHERE expires_at < :now", now=int(await tx.now())
+        )
 
 
 def _unverified(text: str) -> dict[str, Any] | None:
