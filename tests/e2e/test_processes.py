@@ -28,9 +28,17 @@ def pair(tmp_path: Path) -> Iterator[Running]:
 
 
 def until(condition: Callable[[], bool], within_s: float) -> None:
-    """Polls what another process does; it has no event for us."""
+    """Polls what another process does; it has no event for us.  A connection that a killed
+    worker had not accepted yet is reset: not there yet."""
+
+    def holds() -> bool:
+        try:
+            return condition()
+        except ConnectionError:
+            return False
+
     deadline = time.monotonic() + within_s
-    while not condition():
+    while not holds():
         assert time.monotonic() < deadline, f"not within {within_s} s"
         threading.Event().wait(0.02)
 
