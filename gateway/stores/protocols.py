@@ -146,7 +146,7 @@ class Held:
     """One worker's lease, as the stream's server has it."""
 
     beat: int
-    """Grows with every renewal."""
+    """Grows with every renewal that was not behind the stream's end (or is still loading)."""
     position: int
     """The last entry that the worker has applied; -1 while it is still loading from SQL."""
     keys_position: int
@@ -174,7 +174,8 @@ class ChangeStream(Protocol):
         """Gives `worker` a lease, loading."""
 
     async def renew(self, worker: str, beat: int, position: int, keys_position: int) -> View | None:
-        """None when the lease is gone.  The view has the entries after `position`."""
+        """None when the lease is gone.  The view has the entries after `position`; the beat is
+        taken only where there are none."""
 
     async def withdraw(self, worker: str) -> None:
         """Gives the lease up; the worker must have fenced itself before."""

@@ -32,14 +32,20 @@ class Announcements:
         *,
         max_staleness_s: float,
         confirm_within_s: float = CONFIRM_WITHIN_S,
+        marks_at_once: bool = True,
         own_leases: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._database = database
         self._stream = stream
         self._confirm_within_s = confirm_within_s
+        self._marks_at_once = marks_at_once
         self._own_leases = own_leases
         self._watch = Watch(clock.steady, max_staleness_s, is_surely_dead)
         self._unmarked: list[str] = []
+        self._seen = ""
+        self._ask_sql = True
+        """Until this process has seen an incarnation end: what SQL keeps is then older than
+        what it knows itself, and an incarnation that comes back is not the one that was."""
         self._known = ""
         """The incarnation which no lease of an older one can outlive."""
 
@@ -49,12 +55,14 @@ class Announcements:
         try:
             async with asyncio.timeout(self._confirm_within_s):
                 view = await self.append(changes)
+                if self._marks_at_once:
+                    await self.mark()
                 return await self._confirmed(view, Confirmation(view, changes, self._own_leases()))
         except (StoreUnavailable, TimeoutError):
             return False
 
     async def append(self, changes: Sequence[Change]) -> View:
-        """Puts them on the stream, without waiting for anybody; `mark` tells SQL."""
+        """Puts them on the stream, without waiting for anybody; `mark` then tells SQL."""
         view = await self._stream.append(changes)
         self._unmarked += [change.id for change in changes]
         return view
@@ -68,6 +76,10 @@ class Announcements:
 
     async def see(self, view: View) -> None:
         """Takes in a view of the stream; leases that are surely over are taken away."""
+        if self._seen not in ("", view.incarnation):
+            self._ask_sql = False
+            self._known = ""
+        self._seen = view.incarnation
         for name, beat in self._watch.see(view):
             await self._stream.forget(name, beat)
 
@@ -95,7 +107,7 @@ class Announcements:
         if self._watch.outlasted(incarnation):
             await self._keep(incarnation)
             self._known = incarnation
-        elif await self._kept(incarnation) == incarnation:
+        elif self._ask_sql and await self._kept(incarnation) == incarnation:
             self._known = incarnation
         return incarnation == self._known
 

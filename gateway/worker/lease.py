@@ -69,10 +69,11 @@ class Tenure:
             if number > self.position and change is not None
         ]
 
-    def counts(self, view: View) -> bool:
-        """Whether the renewal that gave this view holds: everything up to the end that was
-        read in its round trip has been applied."""
-        return self.position >= view.end
+    def counts(self, reported: int, view: View) -> bool:
+        """Whether the renewal that gave this view holds: the position that it reported was
+        the end read in the same round trip.  The stream keeps a beat under the same
+        condition, so that what holds here is what others see."""
+        return reported >= view.end
 
     def _continues(self, entries: Sequence[tuple[int, Change | None]]) -> bool:
         expected = self.position

@@ -89,6 +89,7 @@ class Replica:
             clock,
             max_staleness_s=options.max_staleness_s,
             confirm_within_s=options.confirm_within_s,
+            marks_at_once=False,
             own_leases=self._own_leases,
         )
         self._live_until = -math.inf
@@ -231,7 +232,7 @@ class Replica:
                 if change.kind in _KEY_KINDS:
                     self._want_keys(number - 1)
             self._renewed.set()
-            if tenure.counts(view):
+            if tenure.counts(position, view):
                 await self._confirm(sent_at, view)
             self._tell_standing()
             if tenure.position == position:

@@ -43,7 +43,6 @@ async def test_a_renewal_sees_the_end_and_what_came_after_its_position(
     assert view is not None
     assert view.end == 2
     assert view.entries == [(1, change("a")), (2, change("b"))]
-    assert view.leases == {"w": Held(1, 0, 0)}
     assert view.incarnation == registered.incarnation
 
 
@@ -54,6 +53,17 @@ async def test_a_renewal_of_a_lease_that_is_gone_does_not_bring_it_back(
     await stream.withdraw("w")
     assert await stream.renew("w", 1, 0, 0) is None
     assert (await stream.view()).leases == {}
+
+
+async def test_a_renewal_that_is_behind_is_no_sign_of_life(stream: RedisChangeStream) -> None:
+    await stream.register("w")
+    await stream.append([change("a")])
+    view = await stream.renew("w", 1, 0, 0)
+    assert view is not None
+    assert view.leases == {"w": Held(0, 0, 0)}
+    view = await stream.renew("w", 2, 1, 1)
+    assert view is not None
+    assert view.leases == {"w": Held(2, 1, 1)}
 
 
 async def test_a_lease_that_was_renewed_since_is_not_taken_away(

@@ -3,74 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.identity import revocations
-from gateway.model import Change, ChangeKind, Principal, Reason, SystemClock
+from gateway.model import ChangeKind, Reason, SystemClock
 from gateway.stores.protocols import Database, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.worker.announce import Announcements
-from gateway.worker.replica import Replica, ReplicaOptions
-
-
-def principal(**changed: object) -> Principal:
-    fields: dict[str, object] = {
-        "subject": "u1",
-        "roles": (),
-        "session_id": "s1",
-        "token_id": "t1",
-        "client_id": "c1",
-        "kid": "k1",
-        "issued_at": 100,
-        "expires_at": 1000,
-    }
-    return Principal(**{**fields, **changed})  # type: ignore[arg-type]
-
-
-async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
-async def nothing() -> None:
-    pass
-
-
-@dataclass
-class Site:
-    """One installation: a SQL store, a stream, and workers as they are asked for."""
-
-    database: Database
-    stream: RedisChangeStream
-    workers: list[Replica]
-    options: ReplicaOptions = field(default_factory=ReplicaOptions)
-
-    async def worker(
-        self, *, keys_changed: Callable[[], Awaitable[None]] = nothing, live: bool = True
-    ) -> Replica:
-        replica = Replica(
-            self.database, self.stream, SystemClock(), self.options, keys_changed=keys_changed
-        )
-        self.workers.append(replica)
-        replica.start()
-        if live:
-            await eventually(replica.is_live)
-        return replica
-
-    async def commit(
-        self,
-        kind: ChangeKind = ChangeKind.SESSION,
-        target: str = "s1",
-        cause: Reason = Reason.TOKEN_REVOKED,
-        not_before: int = 100,
-    ) -> Change:
-        async with self.database.transaction() as tx:
-            return await revocations.record(tx, kind, target, cause, not_before=not_before)
+from gateway.worker.replica import Replica
+from tests.worker.sites import Site, eventually, principal, sited
 
 
 @pytest.fixture
@@ -82,10 +26,8 @@ async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
 
 @pytest.fixture
 async def site(database: Database, redis: RedisStore) -> AsyncIterator[Site]:
-    site = Site(database, RedisChangeStream(redis), [])
-    yield site
-    for worker in site.workers:
-        await worker.stop()
+    async with sited(database, RedisChangeStream(redis)) as site:
+        yield site
 
 
 async def test_a_worker_refuses_everything_until_it_has_caught_up(site: Site) -> None:
@@ -155,7 +97,6 @@ async def test_a_command_of_the_shell_announces_to_the_workers_too(site: Site) -
     shell = Announcements(site.database, site.stream, SystemClock(), max_staleness_s=5)
     assert await shell.announce([await site.commit()])
     assert replica.refusal(principal()) is Reason.TOKEN_REVOKED
-    await shell.mark()
     assert await revocations.unpublished(site.database, -5) == []
 
 

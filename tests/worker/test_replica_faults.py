@@ -1,0 +1,231 @@
+"""No way in which Redis fails lets a token pass after its 204.
+
+Each test keeps signing somebody out, and whatever was answered True is at once asked of every
+worker, and again at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.model import Reason
+from gateway.stores.protocols import Database
+from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.stream import RedisChangeStream
+from gateway.worker.lease import over_after_s
+from gateway.worker.replica import Replica, ReplicaOptions
+from tests.faults import EVERY, Fault, FaultProxy, proxied
+from tests.servers import SentinelServer, ValkeyServer, wait_until
+from tests.worker.sites import Site, eventually, principal, sited
+
+OPTIONS = ReplicaOptions(max_staleness_s=1.5, confirm_within_s=0.7)
+OVER_S = over_after_s(OPTIONS.max_staleness_s)
+
+
+@dataclass
+class Town:
+    """Two workers, each with its own way to one Valkey."""
+
+    site: Site
+    server: ValkeyServer
+    near: Replica
+    far: Replica
+    near_way: FaultProxy
+    far_way: FaultProxy
+    promised: list[str] = field(default_factory=list)
+    asked: int = 0
+
+    async def sign_out(self) -> bool:
+        """Signs somebody out at the near worker; a promise is put to the test at once."""
+        self.asked += 1
+        session = f"s{self.asked}"
+        confirmed = await self.near.announce([await self.site.commit(target=session)])
+        if confirmed:
+            self.promised.append(session)
+            self.expect_promises_kept([session])
+        assert self.near.refusal(principal(session_id=session)) is not None
+        return confirmed
+
+    def expect_promises_kept(self, sessions: list[str] | None = None) -> None:
+        for session in self.promised if sessions is None else sessions:
+            for worker in (self.near, self.far):
+                refusal = worker.refusal(principal(session_id=session))
+                assert refusal in (Reason.TOKEN_REVOKED, Reason.REPLICA_STALE), session
+
+    async def sign_out_until(self, condition: Callable[[], bool], within_s: float) -> None:
+        async with asyncio.timeout(within_s):
+            while not condition():
+                await self.sign_out()
+                await asyncio.sleep(0.01)
+
+    async def heals(self, within_s: float = 5) -> None:
+        """Both are live, and a sign-out is confirmed."""
+        async with asyncio.timeout(within_s):
+            while not (self.near.is_live() and self.far.is_live() and await self.sign_out()):
+                await asyncio.sleep(0.01)
+        self.expect_promises_kept()
+        assert self.far.refusal(principal(session_id=self.promised[-1])) is Reason.TOKEN_REVOKED
+        # What SQL has is known again, whatever was lost on the way.
+        for number in range(1, self.asked + 1):
+            await eventually(
+                lambda number=number: (  # type: ignore[misc]
+                    self.far.refusal(principal(session_id=f"s{number}")) is Reason.TOKEN_REVOKED
+                )
+            )
+
+
+@pytest.fixture
+async def town(
+    sqlite_database: Database, own_valkey: Callable[..., ValkeyServer]
+) -> AsyncIterator[Town]:
+    server = own_valkey()
+    async with AsyncExitStack() as stack:
+        ways = [await stack.enter_async_context(proxied(server.port)) for _ in range(2)]
+        stores: list[RedisStore] = []
+        for way in ways:
+            store = open_redis(f"redis://127.0.0.1:{way.port}")
+            stack.push_async_callback(store.close)
+            stores.append(store)
+        streams = [RedisChangeStream(store) for store in stores]
+        site = await stack.enter_async_context(sited(sqlite_database, streams[0], OPTIONS))
+        near, far = [await site.worker(stream=stream) for stream in streams]
+        town = Town(site, server, near, far, ways[0], ways[1])
+        assert await town.sign_out()
+        yield town
+
+
+@pytest.mark.parametrize("fault", EVERY)
+async def test_a_fault_before_one_worker_fences_it_before_anything_is_promised(
+    town: Town, fault: Fault
+) -> None:
+    await town.far_way.set(fault)
+    if fault is Fault.DELAY:
+        town.far_way.delay_s = 0.05
+        await town.heals()
+        return
+    assert not await town.sign_out()
+    await town.sign_out_until(lambda: not town.far.is_live(), OPTIONS.max_staleness_s + 0.2)
+    assert town.far.refusal(principal()) is Reason.REPLICA_STALE
+    # Once the silent one is surely fenced, the others go on without it.
+    kept = len(town.promised)
+    await town.sign_out_until(lambda: len(town.promised) > kept, OVER_S + 1)
+    await town.far_way.set(Fault.NONE)
+    await town.heals()
+
+
+@pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
+async def test_a_fault_before_the_announcer_leaves_the_revocation_pending_and_relayed(
+    town: Town, fault: Fault
+) -> None:
+    await town.near_way.set(fault)
+    assert not await town.sign_out()
+    await town.near_way.set(Fault.NONE)
+    await town.heals()
+
+
+async def test_emptied_while_one_worker_is_cut_off(town: Town) -> None:
+    """The leases are forgotten with everything else: the cut-off worker is still waited for."""
+    await town.far_way.set(Fault.HANG)
+    town.server.ask(b"FLUSHALL")
+    await town.sign_out_until(lambda: not town.far.is_live(), OPTIONS.max_staleness_s + 0.2)
+    await town.far_way.set(Fault.NONE)
+    await town.heals()
+
+
+async def test_emptied_again_and_again_while_both_follow(town: Town) -> None:
+    for _ in range(5):
+        town.server.ask(b"FLUSHALL")
+        await town.sign_out()
+    await town.heals()
+
+
+async def test_killed_and_started_again(town: Town) -> None:
+    town.server.kill()
+    for _ in range(3):
+        assert not await town.sign_out()
+    await asyncio.to_thread(town.server.start)
+    await town.heals()
+
+
+async def test_killed_and_started_empty(town: Town) -> None:
+    town.server.kill()
+    shutil.rmtree(town.server.folder / "appendonlydir")
+    await asyncio.to_thread(town.server.start)
+    await town.sign_out()
+    await town.heals()
+
+
+async def test_frozen_and_thawed(town: Town) -> None:
+    town.server.freeze()
+    await town.sign_out_until(lambda: not town.near.is_live(), OPTIONS.max_staleness_s + 1)
+    assert not town.far.is_live()
+    town.server.thaw()
+    await town.heals()
+
+
+async def test_rewound_to_an_older_file(town: Town, tmp_path: Path) -> None:
+    """The stream goes on from a number that the workers have passed, with other entries."""
+    kept = tmp_path / "kept"
+    shutil.copytree(town.server.folder / "appendonlydir", kept)
+    for _ in range(5):
+        await town.sign_out()
+    town.server.kill()
+    shutil.rmtree(town.server.folder / "appendonlydir")
+    shutil.copytree(kept, town.server.folder / "appendonlydir")
+    await asyncio.to_thread(town.server.start)
+    for _ in range(10):
+        await town.sign_out()
+    await town.heals()
+
+
+async def test_the_stream_alone_was_deleted(town: Town) -> None:
+    await town.far_way.set(Fault.HANG)
+    await town.sign_out()
+    town.server.ask(b"DEL {authgate}:changes")
+    await town.far_way.set(Fault.NONE)
+    await town.heals()
+
+
+async def test_a_worker_that_was_stopped_wakes_up_fenced(town: Town) -> None:
+    """As SIGSTOP, or a machine that slept: nothing of it ran meanwhile, not even a timer."""
+    await town.far._tasks.stop()
+    await town.sign_out_until(lambda: len(town.promised) > 3, OVER_S + 2)
+    assert town.far.refusal(principal()) is Reason.REPLICA_STALE
+
+
+async def test_sentinel_fails_over_to_a_replica_that_lacks_the_end(
+    sqlite_database: Database, own_valkey: Callable[..., ValkeyServer], tmp_path: Path
+) -> None:
+    master = own_valkey()
+    replica = own_valkey(replicaof=f"127.0.0.1 {master.port}")
+    sentinel = SentinelServer(tmp_path / "sentinel", master.port)
+    async with AsyncExitStack() as stack:
+        stack.callback(sentinel.kill)
+        sentinel.start()
+        wait_until(lambda: sentinel.knows(replicas=1), 15, "Sentinel to see the replica")
+        streams = []
+        for _ in range(2):
+            store = open_redis(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
+            stack.push_async_callback(store.close)
+            streams.append(RedisChangeStream(store))
+        site = await stack.enter_async_context(sited(sqlite_database, streams[0], OPTIONS))
+        near, far = [await site.worker(stream=stream) for stream in streams]
+        way = FaultProxy(("127.0.0.1", 1))
+        town = Town(site, master, near, far, way, way)
+        assert await town.sign_out()
+        # The replica is cut off: what the master takes from now on, it alone has.
+        replica.freeze()
+        assert not await town.sign_out()
+        master.kill()
+        replica.thaw()
+        await town.sign_out_until(lambda: not far.is_live(), OPTIONS.max_staleness_s + 1)
+        # A master without any replica confirms nothing.
+        own_valkey(replicaof=f"127.0.0.1 {replica.port}")
+        await town.heals(20)
