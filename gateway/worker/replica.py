@@ -92,6 +92,7 @@ class Replica:
             marks_at_once=False,
             own_leases=self._own_leases,
         )
+        self._stopped = False
         self._live_until = -math.inf
         self._confirmed_at = -math.inf
         self._tenure: Tenure | None = None
@@ -160,6 +161,7 @@ class Replica:
 
     async def stop(self) -> None:
         """Fences this worker and gives its lease up, so that nobody waits for it."""
+        self._stopped = True
         self._live_until = -math.inf
         await self._tasks.stop()
         names, self._tenure, self._given_up = self._own_leases(), None, []
@@ -239,6 +241,9 @@ class Replica:
                 await self._pause()
 
     async def _confirm(self, sent_at: float, view: View) -> None:
+        if self._stopped:
+            # A renewal that was answered while we stop must not lift the fence again.
+            return
         self._confirmed_at = sent_at
         self._live_until = sent_at + good_for_s(self._options.max_staleness_s)
         self.live_workers = max(1, sum(held.position >= 0 for held in view.leases.values()))
