@@ -10,6 +10,7 @@ refused is followed by another request.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections import deque
@@ -546,14 +547,22 @@ def _may_become_head(start: bytes, line_end: int) -> bool:
     return start.count(b"\n") == ends and not bare_cr
 
 
+_AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+
+
 def _message(head: RequestHead) -> RawRequestMessage:
-    """The request as aiohttp's handlers know it.  Its path was found canonical before."""
+    """The request as aiohttp's handlers know it, its target in origin-form."""
+    target = _AUTHORITY.sub("", head.target, count=1) if head.target[0] != "/" else head.target
+    path, mark, query = target.partition("?")
     raw = tuple(head.headers)
     named = CIMultiDict((n.decode("latin-1"), v.decode("latin-1")) for n, v in raw)
-    path, _, query = head.target.partition("?")
+    try:
+        url = URL.build(path=path or "/", query_string=query, encoded=True)
+    except ValueError as error:
+        raise Refused(Reason.REQUEST_MALFORMED) from error
     return RawRequestMessage(
         head.method,
-        head.target,
+        (path or "/") + mark + query,
         HttpVersion11 if head.minor else HttpVersion10,
         CIMultiDictProxy(named),
         raw,
@@ -561,7 +570,7 @@ def _message(head: RequestHead) -> RawRequestMessage:
         None,
         False,
         head.chunked,
-        URL.build(path=path, query_string=query, encoded=True),
+        url,
     )
 
 
