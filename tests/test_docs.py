@@ -1,0 +1,70 @@
+"""What the documents say is so: their lines are those that are printed, their links lead on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gateway import cli
+from gateway.welcome import Guest, steps
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for path in REPOSITORY.rglob("*.md")
+    if not any(part.startswith(".") for part in path.relative_to(REPOSITORY).parts)
+)
+
+
+def without_guest(text: str) -> str:
+    text = re.sub(r"ada-[0-9a-f]{6}@example\.com", "EMAIL", text)
+    return re.sub(r"violet-[0-9a-f]{12}", "PASSWORD", text)
+
+
+def test_the_readme_shows_the_very_lines_that_gateway_dev_prints() -> None:
+    readme = without_guest((REPOSITORY / "README.md").read_text("utf-8"))
+    for step in steps("http://127.0.0.1:8080", Guest.new()):
+        assert f"\n$ {without_guest(step.command)}\n" in readme
+        assert step.expect in readme
+
+
+def test_the_readme_lists_every_command() -> None:
+    table = (REPOSITORY / "README.md").read_text("utf-8").partition("## Commands")[2]
+    named = set(re.findall(r"`(?:gateway )?([a-z]+)[ `]", table.partition("## More")[0]))
+    assert set(cli.MODULES) <= named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_link_leads_to_a_page_and_a_heading_that_are_there(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        to = (page.parent / path).resolve() if path else page
+        if not to.exists() or (anchor and anchor not in headings(to)):
+            wrong.append(target)
+    assert wrong == []
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them of its headings."""
+    lines = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).strip().replace(" ", "-") for line in lines}
+
+
+def test_no_page_names_a_path_of_somebodys_machine() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    wrong = [
+        name
+        for name in tracked.stdout.split("\0")
+        if name.endswith((".md", ".py", ".yaml", ".sh", "Makefile"))
+        and re.search(r"/(home|root|Users)/[a-z]", (REPOSITORY / name).read_text("utf-8"))
+    ]
+    assert wrong == []
