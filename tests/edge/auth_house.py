@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
@@ -293,7 +294,8 @@ def _machines(
 async def _behind_a_door(api: AuthApi) -> AsyncIterator[int]:
     reader = CallReader()
     nowhere: Any = None
-    proxy = Proxy(nowhere, lambda: nowhere, reader, Upstreams(), api)
+    snapshot: Any = SimpleNamespace(auth_cors=None)
+    proxy = Proxy(nowhere, lambda: snapshot, reader, Upstreams(), api)
     door = Door(proxy, reader, shutdown_timeout=0.1)
     await door.setup()
     await web.TCPSite(door, "127.0.0.1", 0).start()
