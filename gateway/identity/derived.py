@@ -16,6 +16,7 @@ class KeyPurpose(StrEnum):
     MAIL_TOKEN = "mail token"  # noqa: S105 (a purpose, not a secret)
     DEVICE = "device cookie"
     CAPTCHA = "captcha"
+    CSRF = "csrf token"
     AUDIT_ADDRESS = "audit address"
     SEAL_SIGNING_KEYS = "signing keys: seal"
     FINGERPRINT = "signing keys: fingerprint"

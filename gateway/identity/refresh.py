@@ -78,8 +78,12 @@ class RefreshTokens:
         checked_hash: str | None = None,
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
+        cookie_hash: str | None = None,
     ) -> Grant | Reason:
         """A new family for an account whose password was right.
+
+        With `cookie_hash` it is held by a session cookie: no refresh token is made, and the
+        hash stands in its place, so that whoever has the cookie can end the family.
 
         Hashing took its time, outside of any transaction: ACCOUNT_DISABLED, EMAIL_UNVERIFIED
         or (where the password is not that of `checked_hash` any more) INVALID_CREDENTIALS
@@ -102,9 +106,14 @@ class RefreshTokens:
                 amr=" ".join(amr),
                 at=now,
                 expires_at=now + self._options.life_s,
+                transport="bearer" if cookie_hash is None else "cookie",
             )
             await _mark_used(tx, session_id, issued_at)
-            token = await _add_token(tx, session_id, now)
+            token = ""
+            if cookie_hash is None:
+                token = await _add_token(tx, session_id, now)
+            else:
+                await _add_hash(tx, cookie_hash, session_id, now)
             return Grant(
                 account=account,
                 session_id=session_id,
@@ -147,6 +156,39 @@ class RefreshTokens:
                 expires_in_s=int(row["expires_at"]) - now,
                 refresh_token=successor,
             )
+
+    async def renew(self, session_id: str) -> Grant | None:
+        """A cookie's family, with its account read again; None once no refresh would be given.
+
+        The grant has no refresh token: the cookie stays what holds the family.
+        """
+        async with self._database.reading() as tx:
+            family = await tx.one(_COOKIE_FAMILY, id=session_id)
+        if family is None:
+            return None
+        async with self._database.transaction() as tx:
+            account = await locked(tx, str(family["account_id"]))
+            row = await tx.one(_COOKIE_FAMILY, id=session_id)
+            now = int(await tx.now())
+            if account is None or row is None or not self._lives(row, account, now):
+                return None
+            issued_at = _issued_at(now, account)
+            await _mark_used(tx, session_id, issued_at)
+            return Grant(
+                account=account,
+                session_id=session_id,
+                issued_at=issued_at,
+                auth_time=int(row["auth_time"]),
+                amr=tuple(str(row["amr"]).split()),
+                expires_in_s=int(row["expires_at"]) - now,
+                refresh_token="",
+            )
+
+    async def family_of_cookie(self, cookie_hash: str) -> sessions.Family | None:
+        """The family that a session cookie holds, ended or not."""
+        async with self._database.reading() as tx:
+            row = await tx.one(_WITH_FAMILY, hash=cookie_hash)
+            return await sessions.find(tx, str(row["family_id"])) if row else None
 
     async def family_of(self, token: str) -> sessions.Family | None:
         """The family of a token, used or not, ended or not."""
@@ -193,15 +235,25 @@ _WITH_FAMILY = (
 )
 
 
+_COOKIE_FAMILY = (
+    "SELECT account_id, amr, auth_time, last_used_at, expires_at, ended_at FROM families"
+    " WHERE id = :id AND transport = 'cookie'"
+)
+
+
 async def _add_token(tx: Transaction, session_id: str, now: int) -> str:
     token = secrets.token_urlsafe(32)
+    await _add_hash(tx, hash_of(token), session_id, now)
+    return token
+
+
+async def _add_hash(tx: Transaction, token_hash: str, session_id: str, now: int) -> None:
     await tx.run(
         "INSERT INTO refresh_tokens (hash, family_id, created_at) VALUES (:hash, :family, :now)",
-        hash=hash_of(token),
+        hash=token_hash,
         family=session_id,
         now=now,
     )
-    return token
 
 
 async def _rotate(tx: Transaction, token: str, row: Row, user_agent: str, now: int) -> str:

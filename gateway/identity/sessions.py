@@ -10,11 +10,13 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.identity.revocations import change_of, record
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
+Transport = Literal["bearer", "cookie"]
 SESSION_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 GRACE_S = 10
@@ -179,16 +181,24 @@ async def find(tx: Transaction, session_id: str) -> Family | None:
 
 
 async def begin(
-    tx: Transaction, account_id: str, origin: Origin, *, amr: str, at: int, expires_at: int
+    tx: Transaction,
+    account_id: str,
+    origin: Origin,
+    *,
+    amr: str,
+    at: int,
+    expires_at: int,
+    transport: Transport = "bearer",
 ) -> str:
     """Writes a new family and gives its id: 128 random bits."""
     session_id = secrets.token_hex(16)
     await tx.run(
         "INSERT INTO families (id, account_id, transport, user_agent, address, amr, auth_time,"
-        " created_at, last_used_at, expires_at) VALUES (:id, :account, 'bearer', :agent,"
+        " created_at, last_used_at, expires_at) VALUES (:id, :account, :transport, :agent,"
         " :address, :amr, :at, :at, :at, :expires)",
         id=session_id,
         account=account_id,
+        transport=transport,
         agent=shown_user_agent(origin.user_agent),
         address=origin.address,
         amr=amr,

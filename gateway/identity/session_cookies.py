@@ -1,0 +1,77 @@
+"""The session cookie itself, and the CSRF token that belongs to it.
+
+Law: nothing that rests anywhere is the cookie.  Redis and SQL know its hash, and the CSRF
+token is an HMAC under a key of the installation: neither leads back to it, and none of the
+three is worth anything in the place of another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+
+from gateway.model import Call, Credential, CredentialKind
+
+COOKIE = "__Host-session"
+CSRF_FIELD = b"x-csrf-token"
+
+_FORM = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+# `__Host-` asks for Secure and Path=/ and no Domain (RFC 6265bis section 4.1.3.2): no other
+# host and no page without TLS can set it or take it away.
+_ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
+
+EXPIRED = f"{COOKIE}=; Max-Age=0; {_ATTRIBUTES}"
+"""The value of the `Set-Cookie` that takes the cookie away: without its own attributes the
+browser would keep a `__Host-` cookie (CVE-2026-34454)."""
+
+
+def new_cookie() -> str:
+    """256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def well_formed(cookie: str) -> bool:
+    """Whether it can be a cookie of ours at all; no store is asked about others."""
+    return _FORM.fullmatch(cookie) is not None
+
+
+def set_cookie(cookie: str, life_s: int) -> str:
+    """The value of the `Set-Cookie` that gives the cookie."""
+    return f"{COOKIE}={cookie}; Max-Age={life_s}; {_ATTRIBUTES}"
+
+
+def hash_of(cookie: str) -> str:
+    """What the stores keep of a cookie.
+
+    Never the hash of a refresh token of the same text: the one cannot be presented as the
+    other.
+    """
+    return _text(hashlib.sha256(b"authgate session cookie\x00" + cookie.encode()).digest())
+
+
+class Csrf:
+    """Meets `access.origin.CsrfCheck`.  The token lasts as long as its cookie."""
+
+    def __init__(self, key: bytes) -> None:
+        """`key` is `derived_key(secret, KeyPurpose.CSRF)`."""
+        self._key = key
+
+    def token(self, cookie: str) -> str:
+        return _text(hmac.digest(self._key, b"csrf\x00" + cookie.encode(), hashlib.sha256))
+
+    def csrf_valid(self, call: Call) -> bool:
+        """Whether the call's one `X-CSRF-Token` belongs to its session cookie."""
+        credential = call.credential
+        if not isinstance(credential, Credential) or credential.kind is not CredentialKind.COOKIE:
+            return False
+        given = [value for name, value in call.headers if name.lower() == CSRF_FIELD]
+        if len(given) != 1:
+            return False
+        return hmac.compare_digest(given[0], self.token(credential.text).encode())
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
