@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
-PAGE_ROWS = 5000
+PAGE_ROWS = 1000
 RELAY_ROWS = 200
 PRUNE_ROWS = 2000
 
