@@ -33,6 +33,7 @@ bench: setup-dev  ## the gateway beside its peers, with ratios
 
 docs: setup-dev  ## write the generated pages anew and check every link
 	@$(PY) -m docs.build
+	@$(PY) -m pytest -q tests/test_docs.py
 
 audit: setup-dev  ## known vulnerabilities of the dependencies, and bandit on the code
 	@$(UV) export --quiet --frozen --no-dev --no-emit-project --format requirements-txt \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,15 @@ def test_no_page_names_a_path_of_somebodys_machine() -> None:
         and re.search(r"/(home|root|Users)/[a-z]", (REPOSITORY / name).read_text("utf-8"))
     ]
     assert wrong == []
+
+
+def test_the_page_of_commands_is_current() -> None:
+    """`make docs` writes it anew."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from docs.build import commands; print(commands(), end='')"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (REPOSITORY / "docs" / "commands.md").read_text("utf-8")
