@@ -29,7 +29,8 @@ log = structlog.get_logger()
 
 RENEW_EVERY_S = 0.5
 RETRY_EVERY_S = 0.1
-NEWS_WAIT_S = 1.0
+NEWS_WAIT_S = 0.7
+"""Less than the second within which a connection must have answered."""
 MARK_EVERY_S = 0.25
 RELAY_EVERY_S = 1.0
 RELAY_AFTER_S = 2
