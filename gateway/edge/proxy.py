@@ -217,7 +217,8 @@ class Proxy:
         row, headers, document = problem_parts(
             reason, None, request_id, allow=allow, https=client.peer.https, extra=extra
         )
-        keep = not close and self._keeps(head)
+        # What was too much to read is not read as the next request either.
+        keep = not close and self._keeps(head) and reason is not Reason.BODY_TOO_LARGE
         client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
         self._meters.route(route_id).record(reason, row.status, 0.0)
         if self._journal is not None:
