@@ -103,11 +103,14 @@ class AuthApi:
         if self._https:
             headers["Strict-Transport-Security"] = HSTS
         headers.update(said.headers)
-        if said.body is None:
-            return web.Response(status=said.status, headers=headers)
-        headers["Content-Type"] = "application/json"
-        body = json.dumps(said.body).encode("ascii")
-        return web.Response(status=said.status, headers=headers, body=body)
+        body = None
+        if said.body is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(said.body).encode("ascii")
+        answer = web.Response(status=said.status, headers=headers, body=body)
+        for cookie in said.cookies:
+            answer.headers.add("Set-Cookie", cookie)
+        return answer
 
     def _refused(
         self, request: web.BaseRequest, refused: Refused, allow: list[str] | tuple[str, ...] = ()

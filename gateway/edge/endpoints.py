@@ -24,11 +24,12 @@ REQUEST_ID = web.RequestKey("request_id", str)
 @dataclass(frozen=True, slots=True)
 class Said:
     """A good answer; `body` is JSON, None where there is none.  `headers` join those that
-    every answer carries."""
+    every answer carries; `cookies` are the values of `Set-Cookie` lines."""
 
     status: int
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
