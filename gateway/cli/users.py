@@ -14,7 +14,7 @@ from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, say, tabl
 from gateway.identity.accounts import Account, Accounts, check_roles, shown_address
 from gateway.identity.passwords import PasswordOptions, Passwords, Weak, settled_rounds
 from gateway.identity.sessions import Sessions
-from gateway.identity.throttle import account_counter
+from gateway.identity.throttle import account_counters
 from gateway.model import Change, Reason
 
 Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The address of the account.")]
@@ -139,7 +139,7 @@ def unlock(email: Email) -> None:
         account = await account_of(house, email)
         if house.attempts is None:
             return False
-        await house.attempts.clear([account_counter(account.email_key)])
+        await house.attempts.clear(account_counters(account.email_key))
         return True
 
     if not run(work):

@@ -13,11 +13,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from gateway.identity.devices import Device, device_counter
 from gateway.model import Clock
 from gateway.stores.protocols import Attempt, Attempts, StoreUnavailable
 
 ACCOUNT_FAILURES = 5
 ADDRESS_FAILURES = 50
+NETWORK_FAILURES = 250
+"""Of a neighbourhood of addresses: who tries one password on many accounts from many of them
+is slowed as well."""
+UNPROVEN_FAILURES = 3
+"""After so many an attempt needs a solved challenge."""
 WINDOW_S = 900
 LONGEST_WAIT_S = 900
 
@@ -41,14 +47,31 @@ class Throttle:
         self._own = OwnAttempts(clock)
         self._live_workers = live_workers
 
-    async def reserve(self, email_key: str, client_ip: str) -> Reservation:
-        """Counts one attempt at an account from an address, unless it has to wait."""
+    async def reserve(
+        self, email_key: str, client_ip: str, device: Device | None = None
+    ) -> Reservation:
+        """Counts one attempt at an account from an address, unless it has to wait.
+
+        A device that this account has signed in with counts by itself: what strangers use up,
+        of the account's attempts or of an office's, does not shut its owner out.
+        """
+        if device is not None:
+            key = device_counter(device, email_key)
+            return await self._reserve([Attempt(key, ACCOUNT_FAILURES, WINDOW_S)])
         return await self._reserve(
             [
                 Attempt(account_counter(email_key), ACCOUNT_FAILURES, WINDOW_S),
                 Attempt(address_counter(client_ip), ADDRESS_FAILURES, WINDOW_S),
+                Attempt(network_counter(client_ip), NETWORK_FAILURES, WINDOW_S),
             ]
         )
+
+    async def reserve_unproven(self, email_key: str, device: Device | None = None) -> Reservation:
+        """Counts one attempt that comes without a solved challenge; one that would have to
+        wait needs the challenge instead."""
+        key = account_counter(email_key) if device is None else device_counter(device, email_key)
+        key = key.replace("login:", "unproven:", 1)
+        return await self._reserve([Attempt(key, UNPROVEN_FAILURES, WINDOW_S)])
 
     async def reserve_ask(self, client_ip: str) -> Reservation:
         """Counts one letter asked for, or one mailed link tried, from an address."""
@@ -65,8 +88,9 @@ class Throttle:
     async def forgive(self, email_key: str) -> None:
         """Forgets the account's failures; raises StoreUnavailable.  For operators, and for
         whoever proved by mail to own the address."""
-        await self._own.clear([account_counter(email_key)])
-        await self._shared.clear([account_counter(email_key)])
+        counters = account_counters(email_key)
+        await self._own.clear(counters)
+        await self._shared.clear(counters)
 
     async def _reserve(self, attempts: Sequence[Attempt]) -> Reservation:
         try:
@@ -80,6 +104,25 @@ class Throttle:
 def account_counter(email_key: str) -> str:
     """The counter of an account, whether or not there is one: it holds no address."""
     return "login:account:" + hashlib.sha256(email_key.encode()).hexdigest()[:32]
+
+
+def account_counters(email_key: str) -> list[str]:
+    """Every counter that is the account's own, for who forgives it."""
+    key = account_counter(email_key)
+    return [key, key.replace("login:", "unproven:", 1)]
+
+
+def network_counter(client_ip: str) -> str:
+    """The counter of the address's neighbourhood: /24, and /48 of IPv6."""
+    try:
+        address = ipaddress.ip_address(client_ip.partition("%")[0])
+    except ValueError:
+        return "login:network:unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return f"login:network:{ipaddress.ip_network((address, 48), strict=False)}"
+        address = address.ipv4_mapped
+    return f"login:network:{ipaddress.ip_network((address, 24), strict=False)}"
 
 
 def address_counter(client_ip: str) -> str:
