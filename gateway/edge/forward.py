@@ -7,6 +7,7 @@ written here.  The common path waits once, for the end of the answer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -21,7 +22,7 @@ from gateway.edge.headers import (
     identity_headers,
 )
 from gateway.edge.relay import NO_STATUSES, Failure, Relay
-from gateway.edge.upstream import TargetPool, UpstreamConnection, Upstreams
+from gateway.edge.upstream import TargetPool, UpstreamConnection, UpstreamPool, Upstreams
 from gateway.model import Call, Reason
 
 if TYPE_CHECKING:
@@ -40,16 +41,22 @@ class Exchange:
     """One request on its way: what the steps of forwarding share."""
 
     __slots__ = (
+        "began_at",
         "body",
         "body_read",
         "call",
+        "chosen",
         "client",
+        "decided_s",
         "decision",
+        "extra",
         "head",
         "relay",
+        "replayed",
         "request_id",
         "route",
         "sent",
+        "tried",
         "upstream",
     )
 
@@ -64,6 +71,9 @@ class Exchange:
         upstream: Upstream,
         request_id: str,
         relay: Relay,
+        extra: Mapping[str, str],
+        decided_s: float,
+        began_at: float,
     ) -> None:
         self.client = client
         self.head = head
@@ -74,6 +84,14 @@ class Exchange:
         self.upstream = upstream
         self.request_id = request_id
         self.relay = relay
+        self.extra = extra
+        """The CORS fields of whatever answer it gets."""
+        self.decided_s = decided_s
+        self.began_at = began_at
+        self.tried: list[TargetPool] = []
+        self.chosen: TargetPool | None = None
+        """The target whose turn it is, and which was not tried yet."""
+        self.replayed = False
         self.sent = b""
         """The head for the upstream."""
         self.body_read = False
@@ -86,29 +104,49 @@ class Forwarder:
         self._upstreams = upstreams
         self._loop = asyncio.get_running_loop()
 
+    def begin(self, exchange: Exchange, on_end: Callable[[Failure | None], None]) -> bool:
+        """Send at once, where there is no body to wait for and an idle connection to send on.
+
+        `on_end` is then told of the end, and whether `again` may follow is asked by it.
+        """
+        if exchange.body is not EMPTY_PAYLOAD:
+            return False
+        pool = self._upstreams.pool(exchange.upstream)
+        target = pool.choose()
+        connection = target.take()
+        if connection is None:
+            exchange.chosen = target
+            return False
+        exchange.sent = self._head(exchange)
+        exchange.tried.append(target)
+        if pool.spec.retry.statuses:
+            self._set_retry_statuses(exchange, pool)
+        target.in_flight += 1
+        relay = exchange.relay
+        relay.on_end = on_end
+        relay.attach(connection)
+        connection.send(relay, exchange.sent)
+        return True
+
     async def forward(self, exchange: Exchange) -> Failure | None:
         """Send until an answer comes, or no try is left (contract 5, Retries).
 
         None once the answer was relayed.  What the connection set on the body when it broke
         is raised; whatever is raised, the upstream's connection was cut first.
         """
-        exchange.sent = self._head(exchange)
+        exchange.sent = exchange.sent or self._head(exchange)
         pool = self._upstreams.pool(exchange.upstream)
-        retry, relay = pool.spec.retry, exchange.relay
-        tried: list[TargetPool] = []
-        replayed = False
+        retry, relay, tried = pool.spec.retry, exchange.relay, exchange.tried
         while True:
-            target = pool.choose(tried)
+            target, exchange.chosen = exchange.chosen or pool.choose(tried), None
             tried.append(target)
-            last = len(tried) >= retry.attempts
             if retry.statuses:
-                again = not last and _repeatable(exchange)
-                relay.retry_statuses = retry.statuses if again else NO_STATUSES
+                self._set_retry_statuses(exchange, pool)
             target.in_flight += 1
             try:
                 connection = target.take() or await _connect(target)
                 if isinstance(connection, Reason):
-                    if retry.connect and not last:
+                    if retry.connect and len(tried) < retry.attempts:
                         continue
                     return Failure(connection, replayable=False)
                 relay.attach(connection)
@@ -124,16 +162,25 @@ class Forwarder:
                     raise
             finally:
                 target.in_flight -= 1
-            if failure is None or relay.started:
+            if failure is None or relay.started or not self.again(exchange, failure):
                 return failure
-            if not failure.replayable or not _repeatable(exchange):
-                return failure
-            if last:
-                if replayed:
-                    return failure
-                # Not a try of the route's: the connection had ended before it was used.
-                replayed = True
-                tried.pop()
+
+    def again(self, exchange: Exchange, failure: Failure) -> bool:
+        """Whether to try once more after a try that brought no answer."""
+        if not failure.replayable or not _repeatable(exchange):
+            return False
+        if len(exchange.tried) >= self._upstreams.pool(exchange.upstream).spec.retry.attempts:
+            if exchange.replayed:
+                return False
+            # Not a try of the route's: the connection had ended before it was used.
+            exchange.replayed = True
+            exchange.tried.pop()
+        return True
+
+    def _set_retry_statuses(self, exchange: Exchange, pool: UpstreamPool) -> None:
+        retry = pool.spec.retry
+        again = len(exchange.tried) < retry.attempts and _repeatable(exchange)
+        exchange.relay.retry_statuses = retry.statuses if again else NO_STATUSES
 
     async def _send_with_body(
         self, exchange: Exchange, connection: UpstreamConnection

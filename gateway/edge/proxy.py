@@ -6,8 +6,10 @@ Law: nothing of a request reaches an upstream before the decision.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from functools import partial
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
@@ -18,9 +20,9 @@ from gateway.edge.endpoints import REQUEST_ID
 from gateway.edge.forward import Exchange, Forwarder
 from gateway.edge.headers import RequestHead, field_line
 from gateway.edge.record import Journal, Meters, NoMeters
-from gateway.edge.relay import Failure, Relay
+from gateway.edge.relay import GONE, Failure, Relay
 from gateway.edge.responses import HSTS, OWN_HEADERS, answer_bytes, problem_parts
-from gateway.edge.server import Connection, Refused
+from gateway.edge.server import Connection, Outcome, Refused
 from gateway.edge.upstream import Upstreams
 from gateway.model import Call, Reason
 
@@ -45,7 +47,8 @@ class OwnEndpoints(Protocol):
 class Decider(Protocol):
     """`access.decision.Gate` meets it."""
 
-    async def decide(self, call: Call, snapshot: Snapshot) -> Decision: ...
+    def decide(self, call: Call, snapshot: Snapshot) -> Coroutine[Any, Any, Decision]:
+        """It is begun outside a task: what it needs a task for, it does after it has waited."""
 
 
 class Proxy:
@@ -75,7 +78,8 @@ class Proxy:
         self._cross_origin = cross_origin or CrossOrigin()
         self._loop = asyncio.get_running_loop()
 
-    async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
+    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+        """Meets `server.Handler`: what can be done at once is done without a task."""
         request_id = self._reader.request_id(head)
         if head.method in _REFUSED_METHODS:
             return self._refuse(client, head, Reason.METHOD_NOT_ALLOWED, request_id, close=True)
@@ -87,34 +91,98 @@ class Proxy:
         snapshot = self._snapshot()
         if call.segments[0] in _OWN_FIRST and is_own(call.segments):
             cors = snapshot.auth_cors if call.segments[0] == "auth" else None
-            return await self._answer_own(client, head, body, call, cors, request_id)
+            return self._answer_own(client, head, body, call, cors, request_id)
         if head.method == "OPTIONS" and is_preflight(call):
             cors, methods = _cors_of(call, snapshot)
             if cors is not None:
-                return await self._preflight(client, head, body, call, cors, methods, request_id)
+                return self._preflight(client, head, body, call, cors, methods, request_id)
         began_at = self._loop.time()
-        decision = await self._gate.decide(call, snapshot)
+        deciding = self._gate.decide(call, snapshot)
+        try:
+            waited_for = deciding.send(None)
+        except StopIteration as decided:
+            decision: Decision = decided.value
+            if decision.route is None or decision.route.cors is None:
+                return self._act(
+                    client, head, body, call, decision, _NOTHING, request_id, began_at, at_once=True
+                )
+            rest: Awaitable[Decision] = _at_hand(decision)
+        else:
+            rest = _rest_of(deciding, waited_for)
+        return self._decided_later(client, head, body, call, rest, request_id, began_at)
+
+    async def _decided_later(
+        self,
+        client: Connection,
+        head: RequestHead,
+        body: StreamReader,
+        call: Call,
+        deciding: Awaitable[Decision],
+        request_id: str,
+        began_at: float,
+    ) -> bool:
+        decision = await deciding
+        extra: Mapping[str, str] = _NOTHING
+        if decision.route is not None and decision.route.cors is not None:
+            extra = await self._cross_origin.fields(call, decision.route.cors)
+        outcome = self._act(
+            client, head, body, call, decision, extra, request_id, began_at, at_once=False
+        )
+        return outcome if isinstance(outcome, bool) else await outcome
+
+    @overload
+    def _act(
+        self,
+        client: Connection,
+        head: RequestHead,
+        body: StreamReader,
+        call: Call,
+        decision: Decision,
+        extra: Mapping[str, str],
+        request_id: str,
+        began_at: float,
+        *,
+        at_once: Literal[False],
+    ) -> bool | Coroutine[Any, Any, bool]: ...
+    @overload
+    def _act(
+        self,
+        client: Connection,
+        head: RequestHead,
+        body: StreamReader,
+        call: Call,
+        decision: Decision,
+        extra: Mapping[str, str],
+        request_id: str,
+        began_at: float,
+        *,
+        at_once: Literal[True],
+    ) -> Outcome: ...
+    def _act(
+        self,
+        client: Connection,
+        head: RequestHead,
+        body: StreamReader,
+        call: Call,
+        decision: Decision,
+        extra: Mapping[str, str],
+        request_id: str,
+        began_at: float,
+        *,
+        at_once: bool,
+    ) -> Outcome:
         decided_at = self._loop.time()
         decided_s = decided_at - began_at
-        extra: Mapping[str, str] = _NOTHING
-        route = decision.route
-        if decision.limit is not None or (route is not None and route.cors is not None):
-            extra = await self._extra(call, decision)
         if not decision.allowed:
             return self._deny(client, head, body, call, decision, extra, request_id, decided_s)
-        return await self._forward(
+        exchange = self._exchange(
             client, head, body, call, decision, extra, request_id, decided_s, decided_at
         )
-
-    async def _extra(self, call: Call, decision: Decision) -> dict[str, str]:
-        """What every answer on the route carries, refusals included."""
-        extra: dict[str, str] = {}
-        if decision.limit is not None:
-            extra["RateLimit-Policy"] = decision.limit.policy
-            extra["RateLimit"] = decision.limit.standing()
-        if decision.route is not None and decision.route.cors is not None:
-            extra |= await self._cross_origin.fields(call, decision.route.cors)
-        return extra
+        if isinstance(exchange, bool):
+            return exchange
+        if at_once and self._forwarder.begin(exchange, partial(self._ended, exchange)):
+            return None
+        return self._forward(exchange)
 
     async def _preflight(
         self,
@@ -191,7 +259,7 @@ class Proxy:
             allow=decision.allow,
             conceal=decision.conceal,
             https=call.scheme == "https",
-            extra=extra,
+            extra=_with_limit(extra, decision),
         )
         keep = self._keeps(head) and body.is_eof()
         client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
@@ -225,7 +293,7 @@ class Proxy:
             self._journal.refused(reason, route_id, request_id)
         return keep
 
-    async def _forward(
+    def _exchange(
         self,
         client: Connection,
         head: RequestHead,
@@ -236,7 +304,8 @@ class Proxy:
         request_id: str,
         decided_s: float,
         decided_at: float,
-    ) -> bool:
+    ) -> Exchange | bool:
+        """What is to be forwarded; or, once it was refused, whether the connection goes on."""
         route = decision.route
         assert route is not None
         upstream = route.upstream
@@ -253,7 +322,7 @@ class Proxy:
                 request_id,
                 close=not body.is_eof(),
                 route_id=route.id,
-                extra=extra,
+                extra=_with_limit(extra, decision),
             )
         relay = Relay(
             client,
@@ -265,37 +334,87 @@ class Proxy:
             extra=[b"X-Request-Id: " + request_id.encode("ascii")],
         )
         relay.https = call.scheme == "https"
+        if decision.limit is not None:
+            relay.own_limits = True
+            limit = decision.limit
+            relay.extra.append(b"RateLimit-Policy: " + limit.policy.encode("ascii"))
+            relay.extra.append(b"RateLimit: " + limit.standing().encode("ascii"))
         if extra:
-            relay.own_cors = route.cors is not None
-            relay.own_limits = decision.limit is not None
+            relay.own_cors = True
             relay.extra += [field_line(name, value) for name, value in extra.items()]
-        exchange = Exchange(client, head, body, call, decision, route, upstream, request_id, relay)
+        return Exchange(
+            client,
+            head,
+            body,
+            call,
+            decision,
+            route,
+            upstream,
+            request_id,
+            relay,
+            extra,
+            decided_s,
+            decided_at,
+        )
+
+    async def _forward(self, exchange: Exchange) -> bool:
         try:
             failure = await self._forwarder.forward(exchange)
         except Refused as refused:
             failure = Failure(refused.reason, replayable=False)
+        return self._answered(exchange) if failure is None else self._failed(exchange, failure)
+
+    def _ended(self, exchange: Exchange, failure: Failure | None) -> None:
+        """The end of what `Forwarder.begin` began, told from the upstream's read callback."""
+        exchange.tried[-1].in_flight -= 1
+        client = exchange.client
         if failure is None:
-            self._meters.route(route.id).record(
-                decision.reason, relay.status, decided_s, relay.began_at - decided_at
-            )
-            if self._journal is not None:
-                self._journal.decided(call, decision, relay.status, request_id)
-            return relay.keep_alive
-        if relay.started:
-            relay.cut_off()
+            client.ended(self._answered(exchange))
+        elif failure is not GONE and not exchange.relay.started:
+            again = self._forwarder.again(exchange, failure)
+            rest = self._forward(exchange) if again else self._fail_later(exchange, failure)
+            client.run(rest, exchange.head, exchange.body)
+
+    async def _fail_later(self, exchange: Exchange, failure: Failure) -> bool:
+        return self._failed(exchange, failure)
+
+    def _failed(self, exchange: Exchange, failure: Failure) -> bool:
+        if exchange.relay.started:
+            exchange.relay.cut_off()
             raise ConnectionError("cut off")
         return self._refuse(
-            client,
-            head,
+            exchange.client,
+            exchange.head,
             failure.reason,
-            request_id,
-            close=not body.is_eof(),
-            route_id=route.id,
-            extra=extra,
+            exchange.request_id,
+            close=not exchange.body.is_eof(),
+            route_id=exchange.route.id,
+            extra=_with_limit(exchange.extra, exchange.decision),
         )
+
+    def _answered(self, exchange: Exchange) -> bool:
+        relay, decision = exchange.relay, exchange.decision
+        self._meters.route(exchange.route.id).record(
+            decision.reason, relay.status, exchange.decided_s, relay.began_at - exchange.began_at
+        )
+        if self._journal is not None:
+            self._journal.decided(exchange.call, decision, relay.status, exchange.request_id)
+        return relay.keep_alive
 
     def _keeps(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()
+
+
+def _with_limit(extra: Mapping[str, str], decision: Decision) -> Mapping[str, str]:
+    """What a refusal of ours carries besides, where limits or CORS speak on its route."""
+    if decision.limit is None:
+        return extra
+    limit = decision.limit
+    return {"RateLimit-Policy": limit.policy, "RateLimit": limit.standing(), **extra}
+
+
+async def _at_hand(decision: Decision) -> Decision:
+    return decision
 
 
 def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ...]]:
@@ -311,3 +430,22 @@ def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ..
         if route.cors is not None:
             return route.cors, route.methods
     return None, ()
+
+
+T = TypeVar("T")
+
+
+@coroutine
+def _rest_of(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """A coroutine that was begun outside a task and now waits, for a task to go on with."""
+    while True:
+        thrown: BaseException | None = None
+        try:
+            yield waits_for
+        except BaseException as error:  # noqa: BLE001 (a cancellation is handed on like any other)
+            thrown = error
+        try:
+            waits_for = begun.send(None) if thrown is None else begun.throw(thrown)
+        except StopIteration as done:
+            result: T = done.value
+            return result

@@ -9,8 +9,9 @@ upstream is not read.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.edge.answers import response_lines, security_lines, trailer_lines
 from gateway.edge.wire import CHUNKED, NO_BODY, UNTIL_CLOSE, Head
@@ -31,6 +32,12 @@ class Failure:
 
 
 NO_STATUSES: frozenset[int] = frozenset()
+
+GONE = Failure(Reason.UPSTREAM_UNREACHABLE, replayable=False)
+"""The client has gone: there is nobody to answer."""
+
+_NOBODY_WAITS = cast("asyncio.Future[Failure | None]", None)
+"""On the common path the end is told to `on_end`: a future would cost a turn of the loop."""
 
 
 class Relay:
@@ -53,6 +60,7 @@ class Relay:
         "https",
         "keep_alive",
         "may_go_on",
+        "on_end",
         "own_cors",
         "own_limits",
         "request_sent",
@@ -78,7 +86,9 @@ class Relay:
         self._loop = loop
         self._upstream: UpstreamConnection | None = None
         self._chunk = False
-        self.done: asyncio.Future[Failure | None] = loop.create_future()
+        self.done: asyncio.Future[Failure | None] = _NOBODY_WAITS
+        self.on_end: Callable[[Failure | None], None] | None = None
+        """Told at once how it ended, instead of whoever waits for `done`."""
         self.to_head = to_head
         self.http10 = http10
         self.https = False
@@ -101,7 +111,7 @@ class Relay:
         """A try begins: this connection's answer is awaited."""
         self._upstream = upstream
         self._client.relay = self
-        if self.done.done():
+        if self.on_end is None and (self.done is _NOBODY_WAITS or self.done.done()):
             self.done = self._loop.create_future()
 
     # --- what the client's connection calls ---
@@ -113,6 +123,12 @@ class Relay:
     def resume(self) -> None:
         if self._upstream is not None:
             self._upstream.resume_reading()
+
+    def abandon(self) -> None:
+        if self._upstream is not None:
+            self._upstream.abort()
+        if self.on_end is not None:
+            self._end(GONE)
 
     # --- what the upstream's connection calls ---
 
@@ -177,14 +193,19 @@ class Relay:
     def finished(self) -> None:
         if self._chunk:
             self._write(b"0\r\n\r\n")
-        if not self.done.done():
-            self.done.set_result(None)
+        self._end(None)
 
     def failed(self, reason: Reason, *, replayable: bool) -> None:
         if self.started:
             self.cut_off()
-        if not self.done.done():
-            self.done.set_result(Failure(reason, replayable))
+        self._end(Failure(reason, replayable))
+
+    def _end(self, failure: Failure | None) -> None:
+        told, self.on_end = self.on_end, None
+        if told is not None:
+            told(failure)
+        elif not self.done.done():
+            self.done.set_result(failure)
 
     def cut_off(self) -> None:
         """End what was begun in a way that no client takes for its end."""

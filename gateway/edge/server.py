@@ -14,7 +14,7 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,12 +42,19 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 BUFFER_BYTES = 65_536
 
 
-class Handler(Protocol):
-    async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
-        """Answer one request; whether the connection may go on after it.
+Outcome = bool | None | Coroutine[Any, Any, bool]
 
-        `client.answer` writes an answer of aiohttp's kind.  Anything raised but a
-        ConnectionError is a defect: 500 where nothing was written yet, a cut where it was.
+
+class Handler(Protocol):
+    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+        """Answer one request.
+
+        A bool when it was answered at once: whether the connection may go on after it.  None
+        when the answer is under way: `client.ended` follows.  A coroutine (`async def serve`
+        gives one) where there is more to wait for: it runs in the connection's task, and
+        returns that bool.  `client.answer` writes an answer of aiohttp's kind.  Anything
+        raised but a ConnectionError is a defect: 500 where nothing was written yet, a cut
+        where it was.
         """
 
 
@@ -90,6 +97,9 @@ class Writer(Protocol):
     def resume(self) -> None:
         """The client has caught up."""
 
+    def abandon(self) -> None:
+        """The client has gone: whoever is asked for its answer must notice."""
+
 
 _HEAD, _SIZED, _CHUNKED = range(3)
 
@@ -103,15 +113,19 @@ class Connection(RequestHandler):
         "_body_bytes",
         "_body_mark",
         "_broken",
+        "_busy",
         "_chunks",
         "_door",
         "_head_since",
         "_held",
+        "_last",
         "_left",
         "_linger_left",
         "_lingering",
         "_queue",
+        "_serving",
         "_state",
+        "_work",
         "_write_mark",
         "peer",
         "relay",
@@ -125,6 +139,13 @@ class Connection(RequestHandler):
         self.relay: Writer | None = None
         self._queue: deque[tuple[RequestHead | Refused, StreamReader]] = deque()
         self._state = _HEAD
+        self._busy = False
+        """A request was begun and is not answered yet."""
+        self._serving = False
+        self._work: tuple[Coroutine[Any, Any, bool], RequestHead, StreamReader] | None = None
+        """What the task of this connection is to run."""
+        self._last = False
+        """Nothing more is served here."""
         self._backlog = b""
         self._held = False
         self._left = 0
@@ -151,6 +172,12 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._door.closed(self)
         self._backlog = b""
+        self._last = True
+        self._queue.clear()
+        if self.relay is not None:
+            self.relay.abandon()
+        if self._work is not None:
+            self._work[0].close()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
@@ -270,9 +297,8 @@ class Connection(RequestHandler):
             # What follows an upgrade is no HTTP if it is granted; and a queue has an end.
             self._held = True
             self._pause_transport_reading()
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if not self._busy:
+            self._serve_next()
         return None
 
     def _begin_body(self, head: RequestHead) -> StreamReader:
@@ -331,58 +357,112 @@ class Connection(RequestHandler):
             self._body.set_exception(refused)
         else:
             self._queue.append((refused, EMPTY_PAYLOAD))
-            waiter = self._waiter
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+            if not self._busy:
+                self._serve_next()
 
     # --- answers ---
 
     async def start(self) -> None:
-        """Serve request after request, in one task for the whole connection.
+        """The one task of the connection: runs what could not be answered at once.
 
         aiohttp's own loop makes a task, a request and a writer for each request; on the way
-        to an upstream none of them is needed.
+        to an upstream none of them is needed, and most requests never come here.
         """
-        loop = self._loop
-        handler = self._door.handler
-        queue = self._queue
-        while not self._force_close:
-            if not queue:
-                self._waiter = loop.create_future()
+        while not self._last and not self._force_close:
+            if self._work is None:
+                self._waiter = self._loop.create_future()
                 try:
                     await self._waiter
                 finally:
                     self._waiter = None
-            head, body = queue.popleft()
-            self._request_in_progress = True
-            try:
-                keep = await self._serve(handler, head, body)
-            finally:
-                self._request_in_progress = False
-                if self._handler_waiter is not None and not self._handler_waiter.done():
-                    self._handler_waiter.set_result(None)
-            self._keepalive = keep
-            if not keep or self._close or self._force_close:
-                break
-            self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
-            if self._keepalive_handle is None:
-                self._keepalive_handle = loop.call_at(
-                    self._next_keepalive_close_time, self._process_keepalive
-                )
-            if self._held and len(queue) <= MAX_QUEUED // 2:
-                self._held = False
-                self._go_on()
+            if self._work is not None:
+                (work, head, body), self._work = self._work, None
+                self.ended(await self._finish(work, head, body))
         await self._end()
 
-    async def _serve(
-        self, handler: Handler, head: RequestHead | Refused, body: StreamReader
-    ) -> bool:
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _serve_next(self) -> None:
+        """Begin the requests that wait, one after the other is answered."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while self._queue and not (self._busy or self._last or self._force_close):
+                self._serve(*self._queue.popleft())
+        finally:
+            self._serving = False
+
+    def _serve(self, head: RequestHead | Refused, body: StreamReader) -> None:
+        self._busy = self._request_in_progress = True
         if isinstance(head, Refused):
             self._write_problem(head, to_head=False)
-            return False
+            self.ended(False)
+            return
+        outcome: Outcome = False
         try:
-            keep = await handler.serve(self, head, body)
-            return keep and body.is_eof()
+            outcome = self._door.handler.serve(self, head, body)
+        except ConnectionError:
+            self.force_close()
+        except Exception as error:  # noqa: BLE001 (the last resort: a defect must not leak)
+            self._write_problem(error, to_head=head.method == "HEAD")
+        if isinstance(outcome, bool):
+            self.ended(outcome and body.is_eof())
+        elif outcome is not None:
+            self.run(outcome, head, body)
+
+    def run(self, work: Coroutine[Any, Any, bool], head: RequestHead, body: StreamReader) -> None:
+        """Let the connection's task go on with a request that was begun."""
+        if self._task_handler is None or self._task_handler.done():
+            # It was told to end while the answer was under way.
+            work.close()
+            self.abort()
+            return
+        self._work = work, head, body
+        self._wake()
+
+    def ended(self, keep: bool) -> None:
+        """The request that was begun is answered; whether the connection may go on."""
+        self._busy = self._request_in_progress = False
+        self.relay = None
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        self._keepalive = keep
+        if not keep or self._close or self._force_close:
+            self._last = True
+            if self._task_handler is not None and not self._task_handler.done():
+                self._wake()
+            elif self.transport is not None:
+                self.transport.close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(
+                self._next_keepalive_close_time, self._process_keepalive
+            )
+        if self._held and len(self._queue) <= MAX_QUEUED // 2:
+            self._held = False
+            self._go_on()
+        if self._queue:
+            self._serve_next()
+
+    def _process_keepalive(self) -> None:
+        if self._busy:
+            # aiohttp takes a task that waits for one that has nothing to do.
+            self._keepalive_handle = self._loop.call_later(
+                self._keepalive_timeout, self._process_keepalive
+            )
+        else:
+            super()._process_keepalive()
+
+    async def _finish(
+        self, work: Coroutine[Any, Any, bool], head: RequestHead, body: StreamReader
+    ) -> bool:
+        try:
+            return await work and body.is_eof()
         except ConnectionError:
             self.force_close()
         except asyncio.CancelledError:
@@ -390,8 +470,6 @@ class Connection(RequestHandler):
             raise
         except Exception as error:  # noqa: BLE001 (the last resort: a defect must not leak)
             self._write_problem(error, to_head=head.method == "HEAD")
-        finally:
-            self.relay = None
         return False
 
     async def answer(

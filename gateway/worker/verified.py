@@ -7,6 +7,7 @@ good is remembered, so forged tokens push nobody out; a key that ceases to verif
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -94,6 +95,7 @@ class Identification:
     async def _first_sight(self, text: str) -> Principal | Reason:
         verdict = self._verifier.verify(text)
         if verdict is Reason.KEY_UNKNOWN:
+            await asyncio.sleep(0)  # decisions are begun outside a task; a store needs one
             try:
                 found = await self._ring.find(unknown_kid(text) or "")
             except StoreUnavailable:
@@ -107,7 +109,10 @@ class Identification:
 
     async def _other(self, credential: Credential, call: Call) -> Principal | Reason:
         judge = self._others.get(credential.kind)
-        return Reason.NO_CREDENTIAL if judge is None else await judge.identify(credential, call)
+        if judge is None:
+            return Reason.NO_CREDENTIAL
+        await asyncio.sleep(0)  # as above
+        return await judge.identify(credential, call)
 
 
 class VerifiedTokens:
