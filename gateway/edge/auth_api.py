@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
+from gateway.edge.cookies import came_with_cookie, parting
 from gateway.edge.endpoints import (
     REQUEST_ID,
     Endpoint,
@@ -20,6 +22,7 @@ from gateway.edge.endpoints import (
     Said,
     Unbroken,
 )
+from gateway.edge.intent import Intents
 from gateway.edge.own_account import Identifier, OwnAccount, OwnAccountParts
 from gateway.edge.responses import HSTS, OWN_HEADERS, SERVER, problem
 from gateway.edge.sign_in import SignIn, SignInParts
@@ -36,6 +39,7 @@ def assembled(
     *,
     https: bool,
     more: Endpoints | None = None,
+    intents: Intents | None = None,
 ) -> AuthApi:
     """The endpoints of signing in and of one's own account, and `more`."""
     own = OwnAccountParts(
@@ -48,14 +52,24 @@ def assembled(
         unbroken=parts.unbroken,
     )
     endpoints = {**SignIn(parts).endpoints(), **OwnAccount(own).endpoints(), **(more or {})}
-    return AuthApi(endpoints, well_known, parts.unbroken, https=https)
+    return AuthApi(endpoints, well_known, parts.unbroken, https=https, intents=intents)
 
 
 class AuthApi:
     def __init__(
-        self, endpoints: Endpoints, well_known: WellKnown, unbroken: Unbroken, *, https: bool
+        self,
+        endpoints: Endpoints,
+        well_known: WellKnown,
+        unbroken: Unbroken,
+        *,
+        https: bool,
+        intents: Intents | None = None,
     ) -> None:
-        """`https`: clients reach the public URL over TLS, so answers carry HSTS."""
+        """`https`: clients reach the public URL over TLS, so answers carry HSTS.  Without
+        `intents` no cookie counts."""
+        self._intents = intents
+        if intents is not None:
+            endpoints = {**endpoints, **intents.endpoints()}
         self._endpoints = endpoints
         self._well_known = well_known
         self._unbroken = unbroken
@@ -85,13 +99,24 @@ class AuthApi:
         if endpoint is None:
             allow = [*methods, "HEAD"] if "GET" in methods else list(methods)
             return self._refused(request, Refused(Reason.METHOD_NOT_ALLOWED), allow)
+        refusal = self._unmeant(call)
+        if refusal is not None:
+            return self._refused(request, Refused(refusal))
         try:
             answer = await endpoint(request, call)
         except StoreUnavailable:
             answer = Refused(Reason.STORE_UNAVAILABLE)
         if isinstance(answer, Refused):
-            return self._refused(request, answer)
+            gone = parting(call, answer.reason)
+            return self._refused(request, replace(answer, cookies=answer.cookies + gone))
         return self._said(request, answer)
+
+    def _unmeant(self, call: Call) -> Reason | None:
+        if self._intents is not None:
+            return self._intents.refusal(call)
+        if came_with_cookie(call):
+            call.credential = None
+        return None
 
     def _methods(self, segments: tuple[str, ...]) -> Mapping[str, Endpoint] | None:
         if not segments or not segments[-1]:
@@ -108,15 +133,13 @@ class AuthApi:
             headers["Content-Type"] = "application/json"
             body = json.dumps(said.body).encode("ascii")
         answer = web.Response(status=said.status, headers=headers, body=body)
-        for cookie in said.cookies:
-            answer.headers.add("Set-Cookie", cookie)
-        return answer
+        return _with_cookies(answer, said.cookies)
 
     def _refused(
         self, request: web.BaseRequest, refused: Refused, allow: list[str] | tuple[str, ...] = ()
     ) -> web.Response:
         errors = [{"field": e.field, "problem": e.problem} for e in refused.errors]
-        return problem(
+        answer = problem(
             refused.reason,
             request_id=_id_of(request),
             detail=refused.detail,
@@ -125,6 +148,13 @@ class AuthApi:
             errors=errors or None,
             https=self._https,
         )
+        return _with_cookies(answer, refused.cookies)
+
+
+def _with_cookies(answer: web.Response, cookies: tuple[str, ...]) -> web.Response:
+    for line in cookies:
+        answer.headers.add("Set-Cookie", line)
+    return answer
 
 
 def _id_of(request: web.BaseRequest) -> str:

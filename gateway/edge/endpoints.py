@@ -48,6 +48,7 @@ class Refused:
     errors: tuple[FieldError, ...] = ()
     detail: str | None = None
     retry_after_s: float = 0.0
+    cookies: tuple[str, ...] = ()
 
 
 Answer = Said | Refused

@@ -18,7 +18,7 @@ from gateway.identity.throttle import Throttle
 from gateway.model import Call, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Announcer
 
-_ACCEPT = frozenset({CredentialKind.BEARER})
+_ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.COOKIE})
 
 
 class Identifier(Protocol):

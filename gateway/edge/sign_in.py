@@ -16,6 +16,8 @@ from aiohttp import web
 from gateway.access.origin import intent
 from gateway.access.upstreams import Cors
 from gateway.edge.bodies import Flag, Text, read_fields
+from gateway.edge.cookie_sessions import CookieSessions
+from gateway.edge.cookies import came_with_cookie, cookie_of
 from gateway.edge.endpoints import (
     Answer,
     Endpoint,
@@ -29,6 +31,7 @@ from gateway.edge.endpoints import (
 from gateway.identity.accounts import Account, Accounts, address_key, shown_address
 from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.refresh import Grant, RefreshTokens, Reused
+from gateway.identity.session_cookies import hash_of, new_cookie
 from gateway.identity.sessions import Origin, Sessions
 from gateway.identity.throttle import Reservation, Throttle
 from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
@@ -42,7 +45,6 @@ PASSWORD_LONGEST = 1024
 
 EMAIL = Text(longest=1024)
 PASSWORD = Text(longest=PASSWORD_LONGEST)
-_REFRESH_TOKEN = Text(longest=256)
 
 
 class Enrolment(Protocol):
@@ -69,6 +71,8 @@ class SignInParts:
     verification: Verification = "off"
     enrolment: Enrolment | None = None
     """Needed where `verification` is not off."""
+    cookies: CookieSessions | None = None
+    """None: there is no `transport: cookie`."""
 
 
 class SignIn:
@@ -76,6 +80,7 @@ class SignIn:
         if parts.verification != "off" and parts.enrolment is None:
             raise ValueError("addresses cannot be verified without mail")
         self._parts = parts
+        self._transports = ("bearer",) if parts.cookies is None else ("bearer", "cookie")
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
@@ -113,7 +118,7 @@ class SignIn:
             {
                 "email": EMAIL,
                 "password": PASSWORD,
-                "transport": Text(required=False, words=("bearer",)),
+                "transport": Text(required=False, words=self._transports),
                 "captcha": Text(longest=4096, required=False),
             },
         )
@@ -129,17 +134,28 @@ class SignIn:
         if isinstance(checked, Refused):
             return checked
         origin = Origin(user_agent_of(call), call.client_ip)
+        cookie = new_cookie() if fields.get("transport") == "cookie" else None
         return await self._parts.unbroken(
-            self._admit(checked, fields["password"], origin, reservation)
+            self._admit(checked, fields["password"], origin, reservation, cookie, cookie_of(call))
         )
 
     async def refresh(self, request: web.BaseRequest, call: Call) -> Answer:
-        fields = await read_fields(request, {"refresh_token": _REFRESH_TOKEN})
+        with_cookie = self._parts.cookies is not None and came_with_cookie(call)
+        fields = await read_fields(
+            request,
+            {"refresh_token": Text(longest=256, required=not with_cookie)},
+            optional=with_cookie,
+        )
         if isinstance(fields, Refused):
             return fields
-        return await self._parts.unbroken(
-            self._refreshed(fields["refresh_token"], user_agent_of(call))
-        )
+        if "refresh_token" in fields:
+            return await self._parts.unbroken(
+                self._refreshed(fields["refresh_token"], user_agent_of(call))
+            )
+        cookie = cookie_of(call)
+        if self._parts.cookies is None or cookie is None:
+            return Refused(Reason.SESSION_UNKNOWN)
+        return await self._parts.unbroken(self._parts.cookies.refresh(cookie))
 
     async def logout(self, request: web.BaseRequest, call: Call) -> Answer:
         fields = await read_fields(
@@ -149,7 +165,12 @@ class SignIn:
         )
         if isinstance(fields, Refused):
             return fields
-        return await self._parts.unbroken(self._signed_out(call.credential, fields))
+        cookie = cookie_of(call)
+        if self._parts.cookies is None or cookie is None or "refresh_token" in fields:
+            return await self._parts.unbroken(self._signed_out(call.credential, fields))
+        return await self._parts.unbroken(
+            self._parts.cookies.sign_out(cookie, everywhere=fields.get("all", False))
+        )
 
     def _of_another_origin(self, call: Call) -> bool:
         """Whether a page of another origin made the browser send this: it would sign its
@@ -204,10 +225,17 @@ class SignIn:
         return await self._parts.accounts.by_id(account.id) or account
 
     async def _admit(
-        self, account: Account, password: str, origin: Origin, reservation: Reservation
+        self,
+        account: Account,
+        password: str,
+        origin: Origin,
+        reservation: Reservation,
+        cookie: str | None,
+        replaced: str | None,
     ) -> Answer:
+        """With `cookie` the session is held by it, and ends the one of the cookie `replaced`."""
         await self._parts.throttle.give_back(reservation)
-        grant = await self._begin(await self._renewed(account, password), origin)
+        grant = await self._begin(await self._renewed(account, password), origin, cookie)
         if grant is Reason.INVALID_CREDENTIALS:
             # The hash was replaced between the check and the lock: by a change of the
             # password, or by another sign-in that renewed it.  The new one decides.
@@ -216,17 +244,20 @@ class SignIn:
                 password, again.password_hash if again else None
             )
             if again is not None and isinstance(checked, Checked) and checked.good:
-                grant = await self._begin(again, origin)
+                grant = await self._begin(again, origin, cookie)
         if isinstance(grant, Reason):
             return Refused(grant)
-        return self._granted(grant)
+        if cookie is None or self._parts.cookies is None:
+            return self._granted(grant)
+        return await self._parts.cookies.admit(grant, cookie, replaced)
 
-    async def _begin(self, account: Account, origin: Origin) -> Grant | Reason:
+    async def _begin(self, account: Account, origin: Origin, cookie: str | None) -> Grant | Reason:
         return await self._parts.refresh_tokens.begin(
             account.id,
             origin,
             checked_hash=account.password_hash,
             verified_only=self._parts.verification == "required",
+            cookie_hash=None if cookie is None else hash_of(cookie),
         )
 
     async def _refreshed(self, token: str, user_agent: str) -> Answer:
