@@ -23,16 +23,22 @@ from gateway.audit import AuditLog
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
+from gateway.edge.decision_api import DecisionApi
+from gateway.edge.cookie_sessions import CookieParts, CookieSessions
+from gateway.edge.cookies import SessionStorage
 from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal
 from gateway.edge.server import Door
 from gateway.edge.upstream import Upstreams
 from gateway.identity.accounts import Accounts
+from gateway.identity.assertions import Assertions
 from gateway.identity.api_keys import ApiKeyIdentifier
 from gateway.identity.client_auth import purge_assertions
 from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
+from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.sealing import Sealer
+from gateway.identity.session_cookies import Csrf
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import TokenVerifier
 from gateway.installation import Plan, keeper_of, postman_of, prepare
@@ -92,12 +98,17 @@ class App:
             clock=self.clock,
         )
         self.api_keys = ApiKeyIdentifier(self.database, self.replica, self.clock)
+        self.csrf = Csrf(derived_key(plan.key_secret(), KeyPurpose.CSRF))
+        self.cookies = self._cookie_sessions()
         self.identification = Identification(
             self.verifier,
             self.ring,
             self.replica,
             self.clock,
-            others={CredentialKind.API_KEY: self.api_keys},
+            others={
+                CredentialKind.API_KEY: self.api_keys,
+                CredentialKind.COOKIE: self.cookies,
+            },
         )
         self.audit = AuditLog(
             self.database,
@@ -109,7 +120,7 @@ class App:
             RedisCounters(self.redis.client),
             live=lambda: self.replica.live_workers,
         )
-        self.gate = Gate(self.identification, self.limits)
+        self.gate = Gate(self.identification, self.limits, self.csrf)
         self.reader = CallReader(settings.trusted_proxies)
         self.upstreams = Upstreams()
         self.own = Desk()
@@ -120,6 +131,24 @@ class App:
         plan.configuration.on_change.append(self._adopt)
         self._adopt(plan.configuration.snapshot)
         self._gauges()
+
+    def _cookie_sessions(self) -> CookieSessions:
+        settings = self.plan.settings
+        return CookieSessions(
+            CookieParts(
+                storage=SessionStorage(self.redis, self.clock),
+                refresh_tokens=RefreshTokens(
+                    self.database,
+                    RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s),
+                ),
+                sessions=Sessions(self.database, idle_s=settings.refresh_idle_s),
+                revocations=self.replica,
+                announcer=self.replica,
+                csrf=self.csrf,
+                clock=self.clock,
+                ttl_s=settings.access_ttl_s,
+            )
+        )
 
     # --- doors ---
 
@@ -144,8 +173,18 @@ class App:
             local_token=self.plan.folder.admin_token(),
             page=settings.admin_listen.loopback,
         )
-        listener = AdminListener(options, self.peers, self.identification, self)
-        self._admin = Door(listener, CallReader(), shutdown_timeout=1.0)
+        reader = CallReader()
+        decisions = DecisionApi(
+            self.gate,
+            lambda: self.plan.configuration.snapshot,
+            reader,
+            live=self.replica.is_live,
+            asserter=self.assertions,
+            meters=self.metrics,
+            journal=DenialJournal(self.audit),
+        )
+        listener = AdminListener(options, self.peers, self.identification, self, decisions)
+        self._admin = Door(listener, reader, shutdown_timeout=1.0)
         return self._admin
 
     def demo_door(self) -> web.AppRunner:
@@ -205,6 +244,8 @@ class App:
     async def _open(self) -> None:
         """Brings the installation to where accounts can sign in; tries until it is there."""
         await _until_done("installation", lambda: prepare(self.plan, self.database, self.keeper))
+        await _until_done("assertions", self.assertions.open)
+        self.ring.publish(self.assertions.verifying_keys())
         await _until_done("signing-keys", self.ring.refresh)
         await _until_done("accounts", self._open_desk)
 
@@ -218,6 +259,8 @@ class App:
             ring=self.ring,
             verifier=self.verifier,
             identification=self.identification,
+            cookies=self.cookies,
+            csrf=self.csrf,
             postman=self.postman,
             audit=self.audit,
             configuration=self.plan.configuration,
@@ -232,6 +275,7 @@ class App:
             await asyncio.sleep(REFRESH_EVERY_S)
             await self.keeper.tend()
             await self.ring.refresh()
+            self.ring.publish(self.assertions.verifying_keys())
 
     async def _sweep(self) -> None:
         sessions = Sessions(self.database, idle_s=self.plan.settings.refresh_idle_s)

@@ -13,7 +13,9 @@ from aiohttp import web
 
 from gateway.audit import AuditLog
 from gateway.edge.auth_api import AuthApi
+from gateway.edge.cookie_sessions import CookieSessions
 from gateway.edge.endpoints import REQUEST_ID, Unbroken
+from gateway.edge.intent import Intents
 from gateway.edge.mail_links import MailLinkParts, MailLinks
 from gateway.edge.oauth_api import OAuthApi, OAuthParts
 from gateway.edge.own_account import OwnAccount, OwnAccountParts
@@ -28,6 +30,7 @@ from gateway.identity.keys import KeyRing
 from gateway.identity.mail import Postman
 from gateway.identity.passwords import PasswordOptions, Passwords, settled_rounds
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
+from gateway.identity.session_cookies import Csrf
 from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
@@ -53,6 +56,8 @@ class Parts:
     ring: KeyRing
     verifier: TokenVerifier
     identification: Identification
+    cookies: CookieSessions
+    csrf: Csrf
     postman: Postman
     audit: AuditLog
     configuration: Configuration
@@ -135,7 +140,11 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             unbroken=unbroken,
             verification=settings.email_verification,
             enrolment=enrolments,
+            cookies=parts.cookies,
         )
+    )
+    intents = Intents(
+        parts.csrf, lambda: parts.configuration.snapshot.auth_cors, parts.identification
     )
     mail_links = MailLinks(
         MailLinkParts(
@@ -192,4 +201,5 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         **mail_links.endpoints(),
         **oauth.endpoints(),
     }
-    return AuthApi(endpoints, well_known, unbroken, https=https), passwords
+    api = AuthApi(endpoints, well_known, unbroken, https=https, intents=intents)
+    return api, passwords
