@@ -23,16 +23,16 @@ from gateway.audit import AuditLog
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
-from gateway.edge.decision_api import DecisionApi
 from gateway.edge.cookie_sessions import CookieParts, CookieSessions
 from gateway.edge.cookies import SessionStorage
+from gateway.edge.decision_api import DecisionApi
 from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal
 from gateway.edge.server import Door
 from gateway.edge.upstream import Upstreams
 from gateway.identity.accounts import Accounts
-from gateway.identity.assertions import Assertions
 from gateway.identity.api_keys import ApiKeyIdentifier
+from gateway.identity.assertions import Assertions
 from gateway.identity.client_auth import purge_assertions
 from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
@@ -119,6 +119,9 @@ class App:
             self.clock,
             RedisCounters(self.redis.client),
             live=lambda: self.replica.live_workers,
+        )
+        self.assertions = Assertions(
+            self.database, plan.key_secret(), self.clock, issuer=settings.token_issuer
         )
         self.gate = Gate(self.identification, self.limits, self.csrf)
         self.reader = CallReader(settings.trusted_proxies)

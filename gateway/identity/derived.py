@@ -18,6 +18,7 @@ class KeyPurpose(StrEnum):
     CAPTCHA = "captcha"
     CSRF = "csrf token"
     AUDIT_ADDRESS = "audit address"
+    ASSERTION = "assertions"
     SEAL_SIGNING_KEYS = "signing keys: seal"
     FINGERPRINT = "signing keys: fingerprint"
 

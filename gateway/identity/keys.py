@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -91,6 +91,7 @@ class KeyRing:
         self._looking: asyncio.Task[None] | None = None
         self._looked_at: float | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._published: tuple[VerifyingKey, ...] = ()
         self.jwks = _jwks([])
 
     def key(self, kid: str) -> VerifyingKey | None:
@@ -107,6 +108,13 @@ class KeyRing:
         if self._read_at is None or self._clock.steady() - self._read_at > SIGNING_LEASE_S:
             raise StoreUnavailable("sql", "the signing key has not been confirmed for too long")
         return self._signing
+
+    def publish(self, keys: Iterable[VerifyingKey]) -> None:
+        """Shows these in the JWKS besides; no access token is verified with them."""
+        published = tuple(keys)
+        if published != self._published:
+            self._published = published
+            self.jwks = _jwks([*self._keys.values(), *published])
 
     def on_retirement(self, listener: Callable[[], None]) -> None:
         """Calls `listener` whenever a key has ceased to verify here."""
@@ -170,7 +178,7 @@ class KeyRing:
             self._signing = self._opened(active)
         self._gone = frozenset(row["kid"] for row in rows if row["state"] == KeyState.GONE)
         self._keys = keys
-        self.jwks = _jwks(list(keys.values()))
+        self.jwks = _jwks([*keys.values(), *self._published])
         if held.keys() - keys.keys():
             for listener in self._listeners:
                 listener()

@@ -1,9 +1,10 @@
 """What the admin listener answers.
 
-`/healthz`, `/readyz` and `/metrics` are for probes and scrapers.  `/admin` shows more, so it
-asks for a token, and is not served at all where others than this machine could reach it.
-Everything checks `Host` first: a page of another site that points its own name at 127.0.0.1
-must not read any of it (DNS rebinding).
+`/healthz`, `/readyz` and `/metrics` are for probes and scrapers; `/decide/…` is for other
+proxies, and `edge/decision_api.py` answers it.  `/admin` shows more, so it asks for a token,
+and is not served at all where others than this machine could reach it.  Everything else checks
+`Host` first: a page of another site that points its own name at 127.0.0.1 must not read any of
+it (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
+from gateway.edge.decision_api import PREFIX as DECISIONS
+from gateway.edge.decision_api import DecisionApi
 from gateway.edge.headers import RequestHead
 from gateway.edge.responses import OWN_HEADERS, problem, refusal_of
 from gateway.edge.server import Connection
@@ -56,9 +59,15 @@ class AdminOptions:
 
 class AdminListener:
     def __init__(
-        self, options: AdminOptions, workers: Workers, who: Who, outbox: Outbox | None = None
+        self,
+        options: AdminOptions,
+        workers: Workers,
+        who: Who,
+        outbox: Outbox | None = None,
+        decisions: DecisionApi | None = None,
     ) -> None:
         self._options = options
+        self._decisions = decisions
         self._workers = workers
         self._who = who
         self._outbox = outbox
@@ -74,7 +83,12 @@ class AdminListener:
         }
 
     async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
-        """Meets `edge.server.Handler`."""
+        """Meets `edge.server.Handler`.
+
+        The decision API trusts peers, not `Host`: Envoy asks with that of the original call.
+        """
+        if self._decisions is not None and head.target.startswith(DECISIONS):
+            return await self._decisions.serve(client, head, body)
         return await client.answer(head, body, self.answer)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:

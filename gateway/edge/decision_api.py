@@ -1,0 +1,266 @@
+"""The decision API (contract 6): whether a call that another proxy holds may pass.
+
+/decide/nginx     auth_request     told by X-Original-*; the status travels in Authgate-Status
+/decide/envoy     ext_authz        told by the request line and Host
+/decide/traefik   forwardAuth      told by X-Forwarded-*
+/decide/caddy     forward_auth     told by X-Forwarded-*
+
+Law: what the original call was is believed only from a peer in `decision_api.trusted_peers`;
+what cannot be read is refused, and no branch ends in an allow but the Gate's own.  A worker
+that cannot confirm what has been revoked answers 503 to everything.
+
+The answer speaks of the fields that the backend may see: `Authorization`, `Cookie` and the
+identity headers are to be set where the answer has them and removed where it has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp.streams import StreamReader
+
+from gateway.edge.cors import CrossOrigin
+from gateway.edge.headers import RequestHead, field_line, foreign_cookies, identity_headers
+from gateway.edge.originals import Dialect, Unreadable, dialect_of
+from gateway.edge.record import Journal, Meters, NoMeters
+from gateway.edge.responses import SERVER, answer_bytes, problem_parts
+from gateway.edge.server import Connection
+from gateway.model import Call, Principal, Reason
+
+if TYPE_CHECKING:
+    from gateway.access.decision import Decision
+    from gateway.access.snapshot import Snapshot
+    from gateway.edge.call import CallReader
+    from gateway.edge.proxy import Decider
+
+PREFIX = "/decide/"
+
+_REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
+_ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_NOT_TRUSTED = "Only a peer in decision_api.trusted_peers is answered here."
+
+
+class Asserter(Protocol):
+    """`identity.assertions.Assertions` meets it."""
+
+    def assertion(self, who: Principal, audience: str, method: str, path: str) -> str | None:
+        """The text for `X-Auth-Assertion`; None while its key is not known."""
+
+
+class DecisionApi:
+    """`server.Handler` for the targets that begin with PREFIX."""
+
+    def __init__(
+        self,
+        gate: Decider,
+        snapshot: Callable[[], Snapshot],
+        reader: CallReader,
+        *,
+        live: Callable[[], bool],
+        asserter: Asserter,
+        meters: Meters | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self._gate = gate
+        self._snapshot = snapshot
+        self._reader = reader
+        self._live = live
+        self._asserter = asserter
+        self._meters = meters or NoMeters()
+        self._journal = journal
+        self._cross_origin = CrossOrigin()
+        self._peers = TrustedPeers()
+        self._loop = asyncio.get_running_loop()
+        self._date = (-1, b"")
+
+    async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
+        keep = head.keeps_open and body.is_eof()
+        request_id = self._reader.request_id(head)
+        client.write(await self._answer(head, client.peer.ip, request_id, keep=keep))
+        return keep
+
+    async def _answer(
+        self, head: RequestHead, peer_ip: str, request_id: str, *, keep: bool
+    ) -> bytes:
+        snapshot = self._snapshot()
+        dialect = dialect_of(head.target)
+        answering = _Answering(head, dialect, request_id, keep)
+        if not self._peers.trusts(peer_ip, snapshot.trusted_peers):
+            # 403 as a rule's word: the stranger learns nothing of the call it made up.
+            return self._refusal(answering, Reason.NO_RULE, detail=_NOT_TRUSTED)
+        if dialect is None:
+            return self._refusal(answering, Reason.ROUTE_UNKNOWN)
+        if not self._live():
+            return self._refusal(answering, Reason.REPLICA_STALE)
+        original = dialect.read(head, lambda ip: self._peers.trusts(ip, snapshot.trusted_peers))
+        if isinstance(original, Unreadable):
+            return self._refusal(answering, Reason.REQUEST_MALFORMED, detail=original.detail)
+        if original.head.method in _REFUSED_METHODS:
+            return self._refusal(answering, Reason.METHOD_NOT_ALLOWED, allow=_ANY_METHOD)
+        call = self._reader.read(original.head, original.peer)
+        if isinstance(call, Reason):
+            return self._refusal(answering, call)
+        began_at = self._loop.time()
+        decision = await self._gate.decide(call, snapshot)
+        decided_s = self._loop.time() - began_at
+        if decision.allowed:
+            allowed = self._allowed(answering, call, decision)
+            if allowed is not None:
+                self._record(call, decision, 200, request_id, decided_s)
+                return allowed
+            return self._refusal(answering, Reason.STORE_UNAVAILABLE)
+        status, answer = await self._denied(answering, call, decision)
+        self._record(call, decision, status, request_id, decided_s)
+        return answer
+
+    def _allowed(self, answering: _Answering, call: Call, decision: Decision) -> bytes | None:
+        """The 200; None where the upstream asks for an assertion that cannot be made now."""
+        lines = [b"HTTP/1.1 200 OK", self._common(), b"X-Request-Id: " + answering.id_bytes]
+        route, principal, head = decision.route, decision.principal, answering.head
+        assert route is not None
+        if not answering.keep:
+            lines.append(b"Connection: close")
+        elif not head.minor:
+            lines.append(b"Connection: keep-alive")
+        for name, value in decision.headers:
+            lines.append(field_line(name, value))
+        if decision.limit is not None:
+            lines.append(field_line("RateLimit-Policy", decision.limit.policy))
+            lines.append(field_line("RateLimit", decision.limit.standing()))
+        if head.cookie is not None:
+            lines += foreign_cookies(head.cookie)
+        if head.authorization is not None and route.forward_authorization:
+            lines.append(b"Authorization: " + head.authorization[0])
+        if principal is not None:
+            lines.append(principal.identity_headers or identity_headers(principal))
+            if route.upstream is not None and route.upstream.assertion_audience is not None:
+                assertion = self._asserter.assertion(
+                    principal, route.upstream.assertion_audience, call.method, call.path
+                )
+                if assertion is None:
+                    return None
+                lines.append(b"X-Auth-Assertion: " + assertion.encode("ascii"))
+        if answering.dialect is not None and answering.dialect.lists_removals:
+            given = b"\r\n".join(lines).lower()
+            gone = [name for name in _REMOVABLE if b"\r\n%b:" % name not in given]
+            lines.append(b"x-envoy-auth-headers-to-remove: " + b",".join(gone))
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
+
+    async def _denied(
+        self, answering: _Answering, call: Call, decision: Decision
+    ) -> tuple[int, bytes]:
+        extra: dict[str, str] = {}
+        if decision.limit is not None:
+            extra["RateLimit-Policy"] = decision.limit.policy
+            extra["RateLimit"] = decision.limit.standing()
+        if decision.route is not None and decision.route.cors is not None:
+            extra |= await self._cross_origin.fields(call, decision.route.cors)
+        row, headers, document = problem_parts(
+            decision.reason,
+            decision.refusal,
+            answering.request_id,
+            retry_after_s=decision.retry_after_s,
+            allow=decision.allow,
+            conceal=decision.conceal,
+            https=call.scheme == "https",
+            extra=extra,
+        )
+        return row.status, answering.refusal(row.status, headers, document)
+
+    def _refusal(
+        self,
+        answering: _Answering,
+        reason: Reason,
+        *,
+        detail: str | None = None,
+        allow: tuple[str, ...] = (),
+    ) -> bytes:
+        """What never came to a decision."""
+        row, headers, document = problem_parts(
+            reason, None, answering.request_id, detail=detail, allow=allow
+        )
+        self._meters.route("").record(reason, row.status, 0.0)
+        if self._journal is not None:
+            self._journal.refused(reason, "", answering.request_id)
+        return answering.refusal(row.status, headers, document)
+
+    def _record(
+        self, call: Call, decision: Decision, status: int, request_id: str, decided_s: float
+    ) -> None:
+        route_id = decision.route.id if decision.route is not None else ""
+        self._meters.route(route_id).record(decision.reason, status, decided_s)
+        if self._journal is not None:
+            self._journal.decided(call, decision, status, request_id)
+
+    def _common(self) -> bytes:
+        """What every 200 carries; written anew each second."""
+        second = int(self._loop.time())
+        if self._date[0] != second:
+            lines = f"Server: {SERVER}\r\nDate: {formatdate(usegmt=True)}\r\n"
+            lines += "Cache-Control: no-store\r\nContent-Length: 0"
+            self._date = (second, lines.encode("ascii"))
+        return self._date[1]
+
+
+_REMOVABLE = (
+    b"authorization",
+    b"cookie",
+    b"x-auth-user-id",
+    b"x-auth-email",
+    b"x-auth-roles",
+    b"x-auth-session-id",
+    b"x-auth-assertion",
+)
+
+
+class _Answering:
+    """One request of a proxy, and the form in which it takes a refusal."""
+
+    __slots__ = ("dialect", "head", "keep", "request_id")
+
+    def __init__(
+        self, head: RequestHead, dialect: Dialect | None, request_id: str, keep: bool
+    ) -> None:
+        self.head = head
+        self.dialect = dialect
+        self.request_id = request_id
+        self.keep = keep
+
+    @property
+    def id_bytes(self) -> bytes:
+        return self.request_id.encode("ascii")
+
+    def refusal(self, status: int, headers: dict[str, str], document: bytes) -> bytes:
+        if self.dialect is not None and self.dialect.only_401_and_403:
+            # The body of an auth_request is thrown away, and any other status becomes a 500:
+            # what the client is to see travels in fields that `error_page` can use.
+            headers = headers | {
+                "Authgate-Status": str(status),
+                "Authgate-Problem": document.decode("ascii"),
+            }
+            status = 401 if status == 401 else 403
+        return answer_bytes(status, headers, document, self.head, keep_alive=self.keep)
+
+
+class TrustedPeers:
+    """Address blocks, asked once for each address and configuration."""
+
+    def __init__(self) -> None:
+        self._blocks: tuple[str, ...] = ()
+        self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+        self._known: dict[str, bool] = {}
+
+    def trusts(self, ip: str, blocks: tuple[str, ...]) -> bool:
+        if blocks is not self._blocks or len(self._known) > 1_024:
+            self._blocks, self._known = blocks, {}
+            self._networks = tuple(ipaddress.ip_network(block) for block in blocks)
+        found = self._known.get(ip)
+        if found is None:
+            address = ipaddress.ip_address(ip)
+            found = self._known[ip] = any(address in network for network in self._networks)
+        return found
