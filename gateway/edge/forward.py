@@ -213,11 +213,13 @@ class Forwarder:
         upstream, peer = exchange.upstream, exchange.client.peer
         host = head.host or call.host.encode("ascii")
         named = host if upstream.host is None else upstream.host.encode("ascii")
+        # Without a rewrite, the very bytes that came: an empty query keeps its mark.
+        raw = head.target if exchange.route.rewrite is None and head.target[0] == "/" else ""
         lines = [
             b"%b %b HTTP/1.1\r\nHost: %b"
             % (
                 call.method.encode("ascii"),
-                (decision.target or _target(call)).encode("latin-1"),
+                (raw or decision.target or _target(call)).encode("latin-1"),
                 named or _authority(upstream.targets[0]),
             )
         ]

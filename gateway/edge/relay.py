@@ -177,6 +177,9 @@ class Relay:
         if first:
             block += _chunked(first) if self._chunk else first
         self._write(block)
+        if self._client.writing_paused and not complete:
+            # It was slow before this answer began, and will not say so again.
+            self.pause()
 
     def piece(self, data: bytes) -> None:
         self._write(_chunked(data) if self._chunk else data)

@@ -74,6 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_drained",
         "_eof",
         "_held",
+        "_held_back",
         "_interim",
         "_keep",
         "_left",
@@ -93,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._relay: Relay | None = None
         self._state = _IDLE
         self._held = b""
+        self._held_back = False
         self._left = 0
         self._chunks: ChunkReader | None = None
         self._interim = 0
@@ -133,11 +135,13 @@ class UpstreamConnection(asyncio.Protocol):
             await asyncio.shield(self._drained)
 
     def pause_reading(self) -> None:
-        if self.transport is not None and self._state == _BODY:
+        if self.transport is not None and self._state == _BODY and not self._held_back:
+            self._held_back = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self.transport is not None:
+        if self.transport is not None and self._held_back:
+            self._held_back = False
             self.began_at = self._loop.time()
             self.transport.resume_reading()
 
@@ -277,6 +281,8 @@ class UpstreamConnection(asyncio.Protocol):
             return  # the client went away while its answer was written
         self._relay = None
         if clean and self._keep and relay.request_sent and self.transport is not None:
+            # Whoever was too slow for this answer must not hold back the next one.
+            self.resume_reading()
             self._state = _IDLE
             self.reused = True
             self.began_at = self._loop.time()
@@ -310,12 +316,9 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._state == _HEAD:
             if silent_s > spec.timeout_response_s and self._relay.request_sent:
                 self._fail(Reason.UPSTREAM_TIMEOUT)
-        elif silent_s > spec.timeout_idle_s and self._reads():
+        elif silent_s > spec.timeout_idle_s and not self._held_back:
+            # It is the upstream that is silent, and not the client that does not read.
             self._fail(Reason.UPSTREAM_TIMEOUT)
-
-    def _reads(self) -> bool:
-        """Whether it is the upstream that is silent, and not the client that does not read."""
-        return self.transport is not None and self.transport.is_reading()
 
 
 class TargetPool:

@@ -17,6 +17,7 @@ MAX_FIELDS = 256
 MAX_CHUNK_LINE_BYTES = 1_024
 MAX_TRAILER_BYTES = 16_384
 
+# What takes the place of a length.  The two without a length stand below NO_BODY.
 NO_BODY = -1
 UNTIL_CLOSE = -2
 CHUNKED = -3

@@ -430,6 +430,31 @@ async def test_a_slow_client_holds_the_upstream_back() -> None:
         assert sent == 100
 
 
+async def test_a_slow_client_does_not_hold_back_the_next_answer() -> None:
+    size = 6_000_000
+
+    async def script(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        await exchange.writer.drain()
+
+    async with running(script) as rig:
+        slow = await rig.client()
+        await slow.send(GET + GET + GET)
+        await rig.upstream.until(lambda: bool(rig.upstream.requests))
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            assert len((await slow.answer()).body) == size
+        fast = await rig.client()
+        await fast.send(GET)
+        assert len((await fast.answer()).body) == size
+
+
+async def test_a_target_keeps_its_mark_though_its_query_is_empty() -> None:
+    async with running() as rig:
+        await rig.ask(b"GET /a? HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert rig.upstream.requests[0].line == b"GET /a? HTTP/1.1"
+
+
 async def test_a_slow_upstream_holds_the_client_back() -> None:
     go = asyncio.Event()
     received = 0
