@@ -265,7 +265,7 @@ async def replace_password(
 ) -> Sequence[Change]:
     """Ends every session but `kept_session`, and every mailed link that could undo this."""
     await _update(tx, account_id, "password_hash = :hash", hash=password_hash)
-    await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY)
+    await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY, Purpose.ADDRESS)
     if kept_session is None:
         return await end_every(tx, account_id, "password")
     return await end_others(tx, account_id, kept_session, "password")

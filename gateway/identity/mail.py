@@ -24,6 +24,7 @@ from typing import Protocol
 import structlog
 from email_validator import EmailNotValidError, validate_email
 
+from gateway.identity.accounts import address_key
 from gateway.identity.letters import BadLetter, Letter, Letters, Template
 from gateway.identity.mail_tokens import MailToken, Purpose, keep, purge, token_text
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
@@ -330,6 +331,8 @@ class Postman:
         if row["prepared_at"] is None and await self._flooded(tx, row):
             return None
         purpose = Purpose(row["purpose"])
+        if purpose is Purpose.ADDRESS and await _taken(tx, str(row["recipient"])):
+            return None
         filled = {**row, "recipient": row["recipient"] or account["email"]}
         if purpose is Purpose.VERIFY and account["email_verified"]:
             if "registered" not in json.loads(row["fields"]):
@@ -399,6 +402,12 @@ class Postman:
             log.warning("mail-refused", mail=written.id[:8], why=delivered.why)
         elif state is None:
             log.info("mail-delayed", mail=written.id[:8], why=delivered.why, wait_s=wait_s)
+
+
+async def _taken(tx: Transaction, email: str) -> bool:
+    """Whether the address has an account: then it gets no letter that somebody else wished."""
+    found = await tx.one("SELECT id FROM accounts WHERE email_key = :key", key=address_key(email))
+    return found is not None
 
 
 def one_address(text: str) -> str:

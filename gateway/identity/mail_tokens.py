@@ -82,30 +82,29 @@ async def take(tx: Transaction, text: str, *purposes: Purpose) -> MailToken | No
     if token is None:
         return None
     # Of two that come at once, one deletes the row and the other finds none to delete.
-    taken = await tx.one(
-        "DELETE FROM mail_tokens WHERE hash = :hash RETURNING mail_id", hash=_hash(text)
-    )
-    if taken is None:
+    if not await tx.run("DELETE FROM mail_tokens WHERE hash = :hash", hash=_hash(text)):
         return None
-    # A letter that nobody knows to have arrived has arrived: it must not be sent again, which
-    # would make its link good again.
-    await tx.run(
-        "UPDATE outbox SET state = 'sent', finished_at = :now WHERE state = 'waiting'"
-        " AND (id = :mail_id OR (email_key = :email_key AND purpose = :purpose))",
-        now=int(await tx.now()),
-        mail_id=taken["mail_id"],
-        email_key=token.email_key,
-        purpose=token.purpose.value,
-    )
     await forget(tx, token.account_id, token.purpose)
     return token
 
 
 async def forget(tx: Transaction, account_id: str, *purposes: Purpose) -> None:
-    """Ends every link of the account for these purposes."""
+    """Ends every link of the account for these purposes.
+
+    Letters that wait, or that nobody knows to have arrived, are not sent (again) either:
+    that would make their links good again.
+    """
     for purpose in purposes:
         await tx.run(
             "DELETE FROM mail_tokens WHERE account_id = :account_id AND purpose = :purpose",
+            account_id=account_id,
+            purpose=purpose.value,
+        )
+        await tx.run(
+            "UPDATE outbox SET state = 'dropped', finished_at = :now, password_hash = NULL"
+            " WHERE state = 'waiting' AND purpose = :purpose"
+            " AND email_key = (SELECT email_key FROM accounts WHERE id = :account_id)",
+            now=int(await tx.now()),
             account_id=account_id,
             purpose=purpose.value,
         )

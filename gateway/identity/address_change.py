@@ -1,0 +1,81 @@
+"""Moving an account to another address: the new one confirms it, and both are told.
+
+Law: whoever asks has given the password; nothing moves until the link that was sent to the new
+address is used.  Asking says the same whether or not the new address has an account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.identity.accounts import address_key, locked, shown_address
+from gateway.identity.letters import Template
+from gateway.identity.mail import Postman, shown_time
+from gateway.identity.mail_tokens import Purpose, forget, take
+from gateway.identity.sessions import outdate
+from gateway.model import Change, Reason
+from gateway.stores.protocols import Conflict, Database
+
+
+class AddressChanges:
+    def __init__(self, database: Database, postman: Postman) -> None:
+        self._database = database
+        self._postman = postman
+
+    async def ask(self, account_id: str, new_email: str) -> bool:
+        """`new_email` is as `shown_address` gave it.  False where there is no such account."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None or account.disabled:
+                return False
+            # An earlier wish is void: one link at a time can move the account.
+            await forget(tx, account_id, Purpose.ADDRESS)
+            await self._postman.ask(tx, Purpose.ADDRESS, account.email_key, new_email=new_email)
+            if account.email_verified:
+                await self._postman.enqueue(
+                    tx,
+                    Template.ADDRESS_ASKED,
+                    account.email,
+                    {"time": shown_time(await tx.now())},
+                )
+        self._postman.wake()
+        return True
+
+    async def confirm(self, token: str) -> tuple[str, Sequence[Change]] | None:
+        """The account's id and its changes; None for a link that is not good.
+
+        Its tokens say the address of before: they are outdated, and a refresh brings the new.
+        """
+        try:
+            return await self._confirm(token)
+        except Conflict:  # the address was taken meanwhile; the link is as good as before
+            return None
+
+    async def _confirm(self, token: str) -> tuple[str, Sequence[Change]] | None:
+        async with self._database.transaction() as tx:
+            used = await take(tx, token, Purpose.ADDRESS)
+            account = await locked(tx, used.account_id) if used is not None else None
+            if used is None or account is None or account.disabled:
+                return None
+            email = shown_address(used.new_email or "")
+            key = address_key(email) if email is not None else None
+            if email is None or key is None:
+                return None
+            now = await tx.now()
+            # Links to the old address could take the account back.
+            await forget(tx, account.id, Purpose.RESET, Purpose.VERIFY)
+            await tx.run(
+                "UPDATE accounts SET email = :email, email_key = :key, email_verified = 1,"
+                " updated_at = :now WHERE id = :id",
+                email=email,
+                key=key,
+                now=int(now),
+                id=account.id,
+            )
+            if account.email_verified:
+                await self._postman.enqueue(
+                    tx, Template.ADDRESS_CHANGED, account.email, {"time": shown_time(now)}
+                )
+            changes = [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
+        self._postman.wake()
+        return account.id, changes

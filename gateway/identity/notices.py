@@ -1,0 +1,81 @@
+"""Letters that nobody asked for: a new device, a changed password.
+
+Law: they go only to an address whose owner has confirmed it, and only a few an hour: a letter
+nobody asked for, to an address that somebody else typed, is spam.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from gateway.identity.letters import Template
+from gateway.identity.mail import Postman, shown_time
+from gateway.stores.protocols import Database, Transaction
+
+_PER_HOUR = 5
+_LONGEST_DEVICE = 100
+
+
+class Notices:
+    def __init__(self, database: Database, postman: Postman) -> None:
+        self._database = database
+        self._postman = postman
+
+    async def signed_in(
+        self, account_id: str, session_id: str, *, user_agent: str, address: str
+    ) -> None:
+        """Tells the owner of a device that the account has not seen.  Nothing is told of the
+        first sign-in, nor of a program that has a session already."""
+        async with self._database.reading() as tx:
+            known = await tx.one(
+                "SELECT COUNT(*) AS families, SUM(CASE WHEN user_agent = :agent THEN 1 ELSE 0"
+                " END) AS alike FROM families WHERE account_id = :account AND id <> :session",
+                account=account_id,
+                session=session_id,
+                agent=user_agent,
+            )
+        if known is None or not known["families"] or known["alike"]:
+            return
+        async with self._database.transaction() as tx:
+            values = {
+                "time": shown_time(await tx.now()),
+                "address": shown(address),
+                "device": shown(user_agent) or "unknown",
+            }
+            await self._tell(tx, account_id, Template.NEW_DEVICE, values)
+        self._postman.wake()
+
+    async def password_changed(self, tx: Transaction, account_id: str) -> None:
+        """In the transaction that changes it; `wake` the postman after its commit."""
+        values = {"time": shown_time(await tx.now())}
+        await self._tell(tx, account_id, Template.PASSWORD_CHANGED, values)
+
+    def wake(self) -> None:
+        self._postman.wake()
+
+    async def _tell(
+        self, tx: Transaction, account_id: str, template: Template, values: dict[str, str]
+    ) -> None:
+        account = await tx.one(
+            "SELECT email FROM accounts WHERE id = :id AND email_verified = 1 AND disabled = 0",
+            id=account_id,
+        )
+        if account is None:
+            return
+        told = await tx.one(
+            "SELECT COUNT(*) AS letters FROM outbox WHERE recipient = :to AND template = :template"
+            " AND email_key = '' AND created_at > :since",
+            to=account["email"],
+            template=template.value,
+            since=int(await tx.now()) - 3600,
+        )
+        if told is None or int(told["letters"]) < _PER_HOUR:
+            await self._postman.enqueue(tx, template, str(account["email"]), values)
+
+
+def shown(text: str) -> str:
+    """What a stranger sent, as it may stand in a letter: short, printable, and no link that a
+    mail program would make clickable."""
+    kept = "".join(c if unicodedata.category(c)[0] in "LNPSZ" else " " for c in text)
+    kept = " ".join(kept.split()).replace("://", " ").replace("www.", "www ")
+    return kept[:_LONGEST_DEVICE]

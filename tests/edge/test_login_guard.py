@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import base64
+import json
+
+import altcha
+import pytest
+
+from gateway.edge.endpoints import Refused
+from gateway.edge.login_guard import Admission, LoginGuard, device_cookie
+from gateway.identity.captcha import Captcha, CaptchaOptions
+from gateway.identity.devices import Devices
+from gateway.identity.throttle import OwnAttempts, Throttle
+from gateway.model import Call, Reason
+from tests.databases import Hands
+
+ANN, BOB = "ann@x.example", "bob@x.example"
+
+
+class Once:
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+
+    async def first(self, key: str, ttl_s: int) -> bool:
+        del ttl_s
+        new = key not in self.used
+        self.used.add(key)
+        return new
+
+
+class House:
+    def __init__(self) -> None:
+        self.clock = Hands()
+        self.captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), self.clock)
+        self.throttle = Throttle(OwnAttempts(self.clock), self.clock, lambda: 1)
+        self.guard = LoginGuard(self.throttle, self.captcha, Devices(b"d" * 32), self.clock)
+
+    def solution(self) -> str:
+        challenge = altcha.Challenge.from_dict(dict(self.captcha.challenge()))
+        solved = altcha.solve_challenge(challenge)
+        assert solved is not None
+        found = altcha.Payload(challenge, solved).to_dict()
+        return base64.b64encode(json.dumps(found).encode()).decode()
+
+    async def attempt(
+        self,
+        email_key: str = ANN,
+        *,
+        ip: str = "192.0.2.1",
+        cookie: str | None = None,
+        solution: str | None = None,
+    ) -> Admission | Reason:
+        admission = await self.guard.admit(call(ip, cookie), email_key, solution)
+        return admission.reason if isinstance(admission, Refused) else admission
+
+
+def call(ip: str = "192.0.2.1", cookie: str | None = None) -> Call:
+    headers = ((b"Cookie", b"a=1; __Host-device=" + cookie.encode()),) if cookie else ()
+    return Call("POST", "h", "/auth/login", ("auth", "login"), "", headers, ip, "https")
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def known_device(house: House, email_key: str = ANN) -> str:
+    line = house.guard.remembered(call(), email_key)
+    return line.partition(";")[0].partition("=")[2]
+
+
+async def test_after_three_failures_an_attempt_needs_a_solved_challenge(house: House) -> None:
+    for _ in range(3):
+        assert isinstance(await house.attempt(), Admission)
+    assert await house.attempt() is Reason.CAPTCHA_REQUIRED
+    assert await house.attempt(solution="nonsense") is Reason.CAPTCHA_REQUIRED
+    assert isinstance(await house.attempt(solution=house.solution()), Admission)
+
+
+async def test_a_solution_serves_one_attempt(house: House) -> None:
+    for _ in range(3):
+        await house.attempt()
+    solution = house.solution()
+    assert isinstance(await house.attempt(solution=solution), Admission)
+    assert await house.attempt(solution=solution) is Reason.CAPTCHA_REQUIRED
+
+
+async def test_solved_challenges_buy_no_more_than_five_attempts(house: House) -> None:
+    answers = [await house.attempt(solution=house.solution()) for _ in range(7)]
+    assert [isinstance(answer, Admission) for answer in answers] == [True] * 5 + [False] * 2
+    assert answers[-1] is Reason.TOO_MANY_ATTEMPTS
+
+
+async def test_attempts_that_were_no_failure_count_nowhere(house: House) -> None:
+    for _ in range(9):
+        admission = await house.attempt()
+        assert isinstance(admission, Admission)
+        await house.guard.give_back(admission)
+
+
+async def test_a_stranger_who_uses_up_the_attempts_does_not_lock_the_owners_browser_out(
+    house: House,
+) -> None:
+    cookie = known_device(house)
+    for _ in range(20):
+        await house.attempt(ip="203.0.113.9")
+        await house.attempt(ip="203.0.113.9", solution=house.solution())
+    assert await house.attempt(solution=house.solution()) is Reason.TOO_MANY_ATTEMPTS
+    admission = await house.attempt(cookie=cookie)
+    assert isinstance(admission, Admission)
+    assert admission.device is not None
+
+
+async def test_a_known_device_has_five_attempts_as_well(house: House) -> None:
+    cookie = known_device(house)
+    answers = [await house.attempt(cookie=cookie, solution=house.solution()) for _ in range(7)]
+    assert [isinstance(answer, Admission) for answer in answers] == [True] * 5 + [False] * 2
+
+
+async def test_a_device_of_one_account_is_a_stranger_to_another(house: House) -> None:
+    cookie = known_device(house, BOB)
+    for _ in range(3):
+        await house.attempt(ANN, cookie=cookie)
+    assert await house.attempt(ANN, cookie=cookie) is Reason.CAPTCHA_REQUIRED
+
+
+async def test_a_refused_attempt_leaves_the_free_ones(house: House) -> None:
+    for _ in range(50):
+        await house.attempt(f"{_}@x.example", ip="192.0.2.7")
+    for _ in range(9):
+        assert await house.attempt(ANN, ip="192.0.2.7") is Reason.TOO_MANY_ATTEMPTS
+    assert isinstance(await house.attempt(ANN), Admission)
+
+
+async def test_one_password_on_many_accounts_is_slowed_by_the_neighbourhood(house: House) -> None:
+    """Each address stays under its own limit; together they are one attacker."""
+    answers = [
+        await house.attempt(f"{number}@x.example", ip=f"192.0.2.{number % 100}")
+        for number in range(300)
+    ]
+    assert [isinstance(answer, Admission) for answer in answers].count(True) == 250
+    assert isinstance(await house.attempt(ip="198.51.100.1"), Admission)
+
+
+async def test_a_challenge_is_what_the_widget_reads(house: House) -> None:
+    endpoint = house.guard.endpoints()["captcha",]["GET"]
+    answer = await endpoint(None, call())  # type: ignore[arg-type]
+    assert not isinstance(answer, Refused)
+    assert answer.body is not None
+    assert set(answer.body) == {"parameters", "signature"}
+
+
+def test_two_device_cookies_are_none() -> None:
+    assert device_cookie(call(cookie="x; __Host-device=y")) is None
+    assert device_cookie(call(cookie="x")) == "x"
+    assert device_cookie(call()) is None
+    assert device_cookie(call(cookie="x; not__Host-device=y")) == "x"
