@@ -24,6 +24,7 @@ MODULES = {
     "explain": "policy",
     "test": "policy",
     "diff": "policy",
+    "replay": "policy",
     "users": "users",
     "roles": "roles",
     "sessions": "sessions",

@@ -12,18 +12,20 @@ from typing import Annotated, Any
 import typer
 
 from gateway.access.explanation import Explanation, explain
-from gateway.access.snapshot import Problem
-from gateway.cli import policy_diff, policy_test
+from gateway.access.records import read_record
+from gateway.access.snapshot import Problem, Snapshot
+from gateway.cli import policy_diff, policy_replay, policy_test
 from gateway.cli.configurations import compiled, read, status_for
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, House, PoliciesPath, run
-from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say
+from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, House, PoliciesPath, run, settings
+from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say, when
+from gateway.cli.policy_replay import lines_of
 from gateway.identity.accounts import Accounts
 from gateway.identity.keys import KeyRing
 from gateway.identity.revocations import every
 from gateway.identity.sealing import Sealer
 from gateway.identity.tokens import TokenVerifier
 from gateway.model import Principal, Reason
-from gateway.review.asking import Question, ask, person
+from gateway.review.asking import Question, ask, person, question_of
 from gateway.review.flips import flips
 from gateway.review.telling import as_data, as_text, status_of
 from gateway.worker.revoked import Revoked
@@ -36,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("explain")(explain_call)
     policy_test.register(app)
     policy_diff.register(app)
+    policy_replay.register(app)
 
 
 def validate(
@@ -69,8 +72,13 @@ def validate(
 
 
 def explain_call(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, …")],
-    url: Annotated[str, typer.Argument(metavar="URL", help="A path, or a whole URL.")],
+    method: Annotated[
+        str | None, typer.Argument(metavar="METHOD", help="GET, POST, …", show_default=False)
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Argument(metavar="URL", help="A path, or a whole URL.", show_default=False),
+    ] = None,
     email: Annotated[
         str | None, typer.Option("--as", metavar="EMAIL", help="The caller is this account.")
     ] = None,
@@ -96,12 +104,27 @@ def explain_call(
     body: Annotated[
         Path | None, typer.Option("--body", metavar="F", help="A JSON body for the policy.")
     ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option("--request-id", metavar="ID", help="Explain a call of the decision log."),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log", metavar="PATH", help="The decision log; decisions/ in the data folder."
+        ),
+    ] = None,
     config: ConfigPath = CONFIG,
     policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
 ) -> None:
     """Tell how a call would be decided, and which line decides.  Exit 0 allowed, 1 denied."""
     snapshot = compiled(config, policies)
+    if request_id is not None:
+        _tell(_recorded(request_id, log), snapshot, as_json)
+        return
+    if method is None or url is None:
+        raise Stop("METHOD and URL, or --request-id", ExitCode.USAGE)
     made_up = roles is not None or user_id is not None
     if sum((email is not None, token_file is not None, made_up)) > 1:
         raise Stop("one of --as, --token-file, or --roles with --user-id", ExitCode.USAGE)
@@ -116,6 +139,10 @@ def explain_call(
     question = Question(
         method, url, who, [_header(text) for text in header or []], _address(client_ip), _body(body)
     )
+    _tell(question, snapshot, as_json)
+
+
+def _tell(question: Question, snapshot: Snapshot, as_json: bool) -> None:
     answer = ask(question, snapshot)
     decision = answer.decision
     status = status_of(decision, status_for)
@@ -131,6 +158,22 @@ def explain_call(
             say(text, style=style)
     if not decision.allowed:
         raise typer.Exit(ExitCode.NO)
+
+
+def _recorded(request_id: str, log: Path | None) -> Question:
+    """The call of the decision log with that id, to be judged by the configuration of now."""
+    folder = log if log is not None else settings().data_dir / "decisions"
+    wanted = request_id.encode()
+    for line in lines_of(folder):
+        if wanted not in line:
+            continue
+        recorded = read_record(json.loads(line))
+        if recorded is None or recorded.request_id != request_id:
+            continue
+        answered = "allowed" if recorded.allowed else f"denied with {recorded.reason}"
+        remark(f"at {when(recorded.at)}, by version {recorded.version}, it was {answered}")
+        return question_of(recorded)
+    raise Stop(f"{folder} holds no decision with the id {request_id}")
 
 
 def _problem_data(problem: Problem) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from gateway.access.decision import Decision, Gate
 from gateway.access.paths import split_target
+from gateway.access.records import Recorded
 from gateway.access.snapshot import Snapshot
 from gateway.access.upstreams import Limit
 from gateway.model import (
@@ -118,6 +119,25 @@ def person(
         amr=tuple(amr),
         scopes=None if scopes is None else tuple(scopes),
         claims=dict(claims or {}),
+    )
+
+
+def question_of(recorded: Recorded) -> Question:
+    """What was asked then, at the time of then."""
+    call = recorded.call
+    headers = [(name.decode("latin-1"), value.decode()) for name, value in call.headers]
+    kind = (
+        call.credential.kind if isinstance(call.credential, Credential) else CredentialKind.BEARER
+    )
+    return Question(
+        call.method,
+        f"{call.path}?{call.query}" if call.query else call.path,
+        recorded.who,
+        [("Host", call.host), *headers],
+        call.client_ip,
+        call.body,
+        FixedClock(recorded.at),
+        kind,
     )
 
 

@@ -1,0 +1,250 @@
+"""A decision as one JSON object, without secrets, and read back as a question.
+
+Of the request only what a policy read is kept: method, host and path, and the query
+parameters, header fields and body fields that the route's rules name.  Credentials, tokens,
+cookies and other claims are never part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from gateway.access.decision import Decision
+from gateway.access.inputs import read_headers, read_query
+from gateway.access.paths import split_target
+from gateway.access.routes import Route
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+
+# Refusals that say nothing of the policy: they come and go with the load and the stores.
+UNJUDGED = frozenset(
+    (Reason.RATE_LIMITED, Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.DRAINING)
+)
+
+
+@dataclass(slots=True)
+class Recorded:
+    """One line of the log, read back."""
+
+    at: float
+    request_id: str
+    version: str
+    call: Call
+    who: Principal | Reason
+    allowed: bool
+    reason: str
+    route: str | None
+    rule: str | None
+    status: int
+    query_names: frozenset[str] = frozenset()
+    """The parameters and fields whose presence was recorded; of others nothing is known."""
+    header_names: frozenset[str] = frozenset()
+    body_names: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Read:
+    query: frozenset[str] = frozenset()
+    headers: frozenset[str] = frozenset()
+    body: frozenset[str] = field(default_factory=frozenset)
+
+
+def record_of(
+    call: Call, decision: Decision, *, at: float, status: int, request_id: str, version: str
+) -> dict[str, Any]:
+    """What is written of one decision; plain JSON values."""
+    route = decision.route
+    read = _read_by(route)
+    query = read_query(call.query, read.query) if read.query else {}
+    headers = read_headers(call.headers, read.headers) if read.headers else {}
+    record: dict[str, Any] = {
+        "at": round(at, 3),
+        "id": request_id,
+        "version": version,
+        "method": call.method,
+        "host": call.host,
+        "path": call.path,
+        "ip": call.client_ip,
+        "scheme": call.scheme,
+        "decision": "allow" if decision.allowed else "deny",
+        "reason": str(decision.reason),
+        "status": status,
+        "route": route.id if route is not None else None,
+        "policy": decision.policy,
+        "rule": decision.rule,
+    }
+    if decision.place is not None and decision.place.line:
+        record["file"], record["line"] = decision.place.file, decision.place.line
+    if decision.principal is not None:
+        record["user"] = _person(decision.principal, call)
+    if read.query:
+        record["query"] = {"read": sorted(read.query), "values": query}
+    if read.headers:
+        record["headers"] = {"read": sorted(read.headers), "values": headers}
+    if read.body:
+        record["body"] = {"read": sorted(read.body), "values": _body(call.body, read.body)}
+    if decision.shadowed:
+        record["shadow"] = [
+            {
+                "policy": one.policy,
+                "rule": one.rule,
+                "decision": "allow" if one.allowed else "deny",
+                "reason": str(one.reason),
+            }
+            for one in decision.shadowed
+        ]
+    return record
+
+
+def read_record(record: Any) -> Recorded | None:
+    """A record read back; None for what is none of ours."""
+    try:
+        target = split_target(record["path"])
+        if isinstance(target, Reason):
+            return None
+        query, headers, body = (record.get(key) or {} for key in ("query", "headers", "body"))
+        user = record.get("user")
+        who = _principal(user, float(record["at"])) if user else _stranger(record["reason"])
+        call = Call(
+            method=str(record["method"]),
+            host=str(record["host"]),
+            path=target.path,
+            segments=target.segments,
+            query=_query(query.get("values") or {}),
+            headers=tuple(
+                (str(name).encode("latin-1"), str(value).encode())
+                for name, value in (headers.get("values") or {}).items()
+            ),
+            client_ip=str(record["ip"]),
+            scheme=str(record["scheme"]),
+            credential=None if who is Reason.NO_CREDENTIAL else _credential(user),
+            encoded_slash=target.encoded_slash,
+            body=_unflattened(body.get("values") or {}),
+        )
+        return Recorded(
+            at=float(record["at"]),
+            request_id=str(record["id"]),
+            version=str(record["version"]),
+            call=call,
+            who=who,
+            allowed=record["decision"] == "allow",
+            reason=str(record["reason"]),
+            route=record.get("route"),
+            rule=record.get("rule"),
+            status=int(record["status"]),
+            query_names=frozenset(query.get("read", ())),
+            header_names=frozenset(headers.get("read", ())),
+            body_names=frozenset(body.get("read", ())),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def unknown_reads(recorded: Recorded, route: Route | None) -> list[str]:
+    """What `route` reads of the call and the record does not tell."""
+    read = _read_by(route)
+    found = [f"query parameter {name}" for name in sorted(read.query - recorded.query_names)]
+    found += [f"header {name}" for name in sorted(read.headers - recorded.header_names)]
+    found += [f"body field {name}" for name in sorted(read.body - recorded.body_names)]
+    return found
+
+
+def _read_by(route: Route | None) -> _Read:
+    if route is None or route.policy is None:
+        return _Read()
+    plan = route.policy.plan(route.action)
+    body = (name for one in route.resource for name in one.template.names("body"))
+    return _Read(
+        plan.query_names | route.query_names,
+        plan.header_names | route.header_names,
+        frozenset(body) if route.reads_body else frozenset(),
+    )
+
+
+def _person(principal: Principal, call: Call) -> dict[str, Any]:
+    kind = call.credential.kind if isinstance(call.credential, Credential) else None
+    found: dict[str, Any] = {
+        "id": principal.subject,
+        "roles": list(principal.roles),
+        "verified": principal.email_verified,
+    }
+    optional = {
+        "email": principal.email,
+        "client": principal.client_id,
+        "auth_time": principal.auth_time,
+        "amr": list(principal.amr) or None,
+        "scopes": None if principal.scopes is None else list(principal.scopes),
+        "with": str(kind) if kind is not None and kind is not CredentialKind.BEARER else None,
+    }
+    return found | {name: value for name, value in optional.items() if value is not None}
+
+
+def _principal(user: Mapping[str, Any], at: float) -> Principal:
+    scopes = user.get("scopes")
+    return Principal(
+        subject=str(user["id"]),
+        roles=tuple(map(str, user["roles"])),
+        session_id=None,
+        token_id="recorded",  # noqa: S106 (a name, not a secret)
+        client_id=user.get("client"),
+        kid="recorded",
+        issued_at=int(at),
+        expires_at=int(at) + 1,
+        email=user.get("email"),
+        email_verified=bool(user.get("verified")),
+        auth_time=user.get("auth_time"),
+        amr=tuple(user.get("amr", ())),
+        scopes=None if scopes is None else tuple(scopes),
+    )
+
+
+def _stranger(reason: str) -> Reason:
+    """Why nobody was known: the refusal itself, where it is one of a credential."""
+    if reason in _CREDENTIAL_REFUSALS:
+        return Reason(reason)
+    return Reason.NO_CREDENTIAL
+
+
+_CREDENTIAL_REFUSALS = frozenset(
+    (
+        Reason.TOKEN_MALFORMED, Reason.TOKEN_SIGNATURE_INVALID, Reason.TOKEN_EXPIRED,
+        Reason.TOKEN_CLAIMS_INVALID, Reason.TOKEN_REVOKED, Reason.TOKEN_OUTDATED,
+        Reason.KEY_UNKNOWN, Reason.SESSION_UNKNOWN,
+    )
+)  # fmt: skip
+
+
+def _credential(user: Mapping[str, Any] | None) -> Credential:
+    kind = CredentialKind((user or {}).get("with", CredentialKind.BEARER))
+    # A cookie's proof of intent was judged then; now it counts as given.
+    return Credential(CredentialKind.BEARER if kind is CredentialKind.COOKIE else kind, "")
+
+
+def _query(values: Mapping[str, Any]) -> str:
+    return "&".join(f"{quote(str(k), safe='')}={quote(str(v), safe='')}" for k, v in values.items())
+
+
+def _body(body: Any, names: frozenset[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in sorted(names):
+        held = body
+        for key in name.split("."):
+            held = held.get(key) if isinstance(held, Mapping) else None
+        if isinstance(held, str | int | float | bool):
+            found[name] = held
+    return found
+
+
+def _unflattened(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not values:
+        return None
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        held = found
+        *path, last = name.split(".")
+        for key in path:
+            held = held.setdefault(key, {})
+        held[last] = value
+    return found

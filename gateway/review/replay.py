@@ -1,0 +1,136 @@
+"""Recorded decisions judged by another configuration."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gateway.access.decision import Decision, Gate
+from gateway.access.records import UNJUDGED, Recorded, read_record, unknown_reads
+from gateway.access.snapshot import Snapshot
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.review.asking import Unlimited, settled
+
+EXAMPLES = 5
+
+
+class _MovingClock:
+    """Stands at the time of the decision that is judged."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+    def steady(self) -> float:
+        return self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Decisions that changed alike."""
+
+    kind: str
+    """`gains`, `loses` or `another reason`."""
+    before: str
+    after: str
+    route: str | None
+
+
+@dataclass(slots=True)
+class Changed:
+    recorded: Recorded
+    decision: Decision
+
+
+@dataclass(slots=True)
+class Replay:
+    total: int = 0
+    same: int = 0
+    gains: int = 0
+    loses: int = 0
+    other_reason: int = 0
+    unknown: int = 0
+    """Judged by something that was not recorded: what they would be cannot be told."""
+    unjudged: int = 0
+    """Refused for their rate, or while a store was away: no matter of a policy."""
+    unreadable: int = 0
+    groups: Counter[Group] = field(default_factory=Counter)
+    examples: dict[Group, list[Changed]] = field(default_factory=dict)
+    unknown_names: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def changed(self) -> int:
+        return self.gains + self.loses + self.other_reason
+
+
+def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
+    """What `snapshot` would have decided.  `lines` are those of the decision log."""
+    found = Replay()
+    clock = _MovingClock()
+    known = _Caller()
+    gate = Gate(known, Unlimited(), clock=clock)
+    for line in lines:
+        if not line.strip():
+            continue
+        found.total += 1
+        try:
+            recorded = read_record(json.loads(line))
+        except ValueError:
+            recorded = None
+        if recorded is None:
+            found.unreadable += 1
+            continue
+        if recorded.reason in UNJUDGED:
+            found.unjudged += 1
+            continue
+        clock.at = recorded.at
+        known.who = recorded.who
+        _count(found, recorded, settled(gate, recorded.call, snapshot))
+    return found
+
+
+def _count(found: Replay, recorded: Recorded, decision: Decision) -> None:
+    missing = unknown_reads(recorded, decision.route)
+    if missing:
+        found.unknown += 1
+        found.unknown_names.update(missing)
+        return
+    if decision.allowed == recorded.allowed and str(decision.reason) == recorded.reason:
+        found.same += 1
+        return
+    if decision.allowed and recorded.allowed:
+        # Allowed is allowed: which rule did it is no change that a client sees.
+        found.same += 1
+        return
+    if decision.allowed:
+        kind = "gains"
+        found.gains += 1
+    elif recorded.allowed:
+        kind = "loses"
+        found.loses += 1
+    else:
+        kind = "another reason"
+        found.other_reason += 1
+    route = decision.route.id if decision.route is not None else recorded.route
+    group = Group(kind, recorded.reason, str(decision.reason), route)
+    found.groups[group] += 1
+    shown = found.examples.setdefault(group, [])
+    if len(shown) < EXAMPLES:
+        shown.append(Changed(recorded, decision))
+
+
+class _Caller:
+    """Identifies every call as the caller of the record that is judged."""
+
+    def __init__(self) -> None:
+        self.who: Principal | Reason = Reason.NO_CREDENTIAL
+
+    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+        credential = call.credential
+        if isinstance(credential, Credential) and credential.kind not in accept:
+            return Reason.NO_CREDENTIAL
+        return self.who

@@ -1,0 +1,112 @@
+"""The decision log loses lines before it holds up a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.access.records import read_record
+from gateway.model import Reason
+from gateway.review.asking import FixedClock, Question, ask
+from gateway.worker import journal
+from gateway.worker.journal import DecisionLog, JournalOptions, Journals
+from tests.access.worlds import NOW, rule_world, who
+
+WORLD = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id}")
+
+
+def log_of(folder: Path, **options: Any) -> DecisionLog:
+    chance = options.pop("chance", lambda: 0.5)
+    return DecisionLog(
+        JournalOptions(folder, **options), FixedClock(NOW), lambda: "v1", name="1", chance=chance
+    )
+
+
+def tell(to: DecisionLog | Journals, url: str = "/orders/u1", request_id: str = "r1") -> None:
+    answer = ask(Question("GET", url, who("u1"), clock=FixedClock(NOW)), WORLD)
+    to.decided(answer.call, answer.decision, 200, request_id)
+
+
+def lines(folder: Path) -> list[Any]:
+    return [
+        json.loads(line)
+        for file in sorted(folder.glob("*.jsonl"))
+        for line in file.read_text().splitlines()
+    ]
+
+
+async def test_what_was_decided_is_written_and_can_be_read(tmp_path: Path) -> None:
+    log = log_of(tmp_path / "d")
+    tell(log)
+    await log.flush()
+    (record,) = lines(tmp_path / "d")
+    recorded = read_record(record)
+    assert recorded is not None
+    assert (recorded.request_id, recorded.version, recorded.allowed) == ("r1", "v1", True)
+    assert ((tmp_path / "d").stat().st_mode & 0o777) == 0o700
+    assert ((tmp_path / "d" / "decisions-1.jsonl").stat().st_mode & 0o777) == 0o600
+
+
+@pytest.mark.parametrize(("sample", "written"), [(1.0, 2), (0.6, 2), (0.4, 1), (0.0, 1)])
+async def test_allowed_calls_are_sampled_and_denials_are_not(
+    tmp_path: Path, sample: float, written: int
+) -> None:
+    log = log_of(tmp_path, sample=sample)
+    tell(log)
+    tell(log, "/orders/u2")
+    await log.flush()
+    assert len(lines(tmp_path)) == written
+
+
+async def test_files_are_rotated_and_the_oldest_goes(tmp_path: Path) -> None:
+    log = log_of(tmp_path, file_bytes=1, files=3)
+    for number in range(6):
+        tell(log, request_id=f"r{number}")
+        await log.flush()
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["decisions-1.1.jsonl", "decisions-1.2.jsonl", "decisions-1.jsonl"]
+    assert sorted(record["id"] for record in lines(tmp_path)) == ["r3", "r4", "r5"]
+
+
+async def test_a_full_queue_drops_and_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "MAX_WAITING", 2)
+    log = log_of(tmp_path)
+    for _ in range(5):
+        tell(log)
+    await log.flush()
+    assert (len(lines(tmp_path)), log.dropped) == (2, 3)
+
+
+async def test_a_folder_that_cannot_be_written_loses_lines_only(tmp_path: Path) -> None:
+    (tmp_path / "d").write_text("a file, where a folder should be")
+    log = log_of(tmp_path / "d")
+    tell(log)
+    await log.flush()
+    assert (log.written, log.dropped) == (0, 1)
+
+
+async def test_what_waits_is_written_at_the_end(tmp_path: Path) -> None:
+    log = log_of(tmp_path)
+    task = asyncio.create_task(log.run())
+    await asyncio.sleep(0)
+    tell(log)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(lines(tmp_path)) == 1
+
+
+async def test_several_journals_are_told_of_everything(tmp_path: Path) -> None:
+    one, two = log_of(tmp_path / "1"), log_of(tmp_path / "2")
+    both = Journals(one, two)
+    tell(both)
+    both.refused(Reason.REQUEST_MALFORMED, "", "r2")
+    await one.flush()
+    await two.flush()
+    assert len(lines(tmp_path / "1")) == len(lines(tmp_path / "2")) == 1
