@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 
 from gateway.access.routes import Match, is_own
+from gateway.edge.cookies import parting
 from gateway.edge.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.endpoints import REQUEST_ID
 from gateway.edge.forward import Exchange, Forwarder
@@ -259,7 +260,7 @@ class Proxy:
             allow=decision.allow,
             conceal=decision.conceal,
             https=call.scheme == "https",
-            extra=_with_limit(extra, decision),
+            extra={**_with_limit(extra, decision), **_without_cookie(call, decision)},
         )
         keep = self._keeps(head) and body.is_eof()
         client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
@@ -403,6 +404,12 @@ class Proxy:
 
     def _keeps(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()
+
+
+def _without_cookie(call: Call, decision: Decision) -> dict[str, str]:
+    """Takes the cookie of a session that is over away."""
+    gone = parting(call, decision.reason)
+    return {"Set-Cookie": gone[0]} if gone else {}
 
 
 def _with_limit(extra: Mapping[str, str], decision: Decision) -> Mapping[str, str]:
