@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.access.asking import Question, ask, person, question_of
 from gateway.access.explanation import Explanation, explain
 from gateway.access.records import read_record
 from gateway.access.snapshot import Problem, Snapshot
@@ -25,7 +26,6 @@ from gateway.identity.revocations import every
 from gateway.identity.sealing import Sealer
 from gateway.identity.tokens import TokenVerifier
 from gateway.model import Principal, Reason
-from gateway.review.asking import Question, ask, person, question_of
 from gateway.review.flips import flips
 from gateway.review.telling import as_data, as_text, status_of
 from gateway.worker.revoked import Revoked

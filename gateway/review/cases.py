@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
+from gateway.access.asking import FixedClock, Question, person
 from gateway.access.conditions import suggestion
 from gateway.access.reading import Node, Problem, Reader, check_version
 from gateway.access.snapshot import Snapshot
 from gateway.model import CredentialKind, Place, Principal, Reason, SystemClock
-from gateway.review.asking import FixedClock, Question, person
 
 FILE_KEYS = ("version", "description", "now", "people", "cases")
 CASE_KEYS = ("name", "as", "request", "expect", "now")

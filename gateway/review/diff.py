@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from itertools import chain, combinations, product
 from typing import Any
 
+from gateway.access.asking import FixedClock, Known, Question, Unlimited, call_of, person, settled
 from gateway.access.decision import Decision, Gate
 from gateway.access.policies import Policy
 from gateway.access.route_reading import read_pattern
 from gateway.access.routes import Kind, Match, PatternSegment, Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, CredentialKind, Place, Principal, Reason
-from gateway.review.asking import FixedClock, Known, Question, Unlimited, call_of, person, settled
 from gateway.review.exchanging import with_policies
 from gateway.review.flips import mentioned_in_conditions
 from gateway.review.opaque import Assignment, Assumed, opaque_atoms, taken_apart

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gateway.access.asking import Answer, Question, ask, person
 from gateway.access.decision import Decision
 from gateway.access.policies import Policy
 from gateway.access.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import Place, Principal, Reason
-from gateway.review.asking import Answer, Question, ask, person
 
 _ROLE_LITERAL = re.compile(r"""(?:'([^']+)'|"([^"]+)")\s+in\s+user\.roles""")
 _MOST = 5

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gateway.access.asking import Unlimited, settled
 from gateway.access.decision import Decision, Gate
 from gateway.access.records import UNJUDGED, Recorded, read_record, unknown_reads
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
-from gateway.review.asking import Unlimited, settled
 
 EXAMPLES = 5
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from gateway.access.asking import Question, call_of
 from gateway.access.conditions import MAX_ITEMS, Condition, Facts, compile_condition, in_cidr
 from gateway.access.roles import Role, RoleBook
 from gateway.model import Principal
-from gateway.review.asking import Question, call_of
 from tests.access.worlds import NOW, who
 
 BOOK = RoleBook([Role("lead", ("member",)), Role("member", (), ("docs:read",))])

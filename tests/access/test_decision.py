@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.asking import FixedClock, Known, Question, call_of, settled
 from gateway.access.decision import Decision, Gate
 from gateway.access.upstreams import Limit
 from gateway.model import Call, Credential, CredentialKind, LimitState, Principal, Reason
-from gateway.review.asking import FixedClock, Known, Question, call_of, settled
 from tests.access.worlds import NOW, decide, rule_world, snapshot, who
 
 WORLD = snapshot(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.access.asking import FixedClock, Question, ask
 from gateway.access.explanation import Explanation, explain
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
-from gateway.review.asking import FixedClock, Question, ask
 from tests.access.test_policies import PEOPLE, RULES, world_of
 from tests.access.worlds import NOW, decide, rule_world, snapshot, who
 

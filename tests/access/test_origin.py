@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.access.asking import Question, call_of
 from gateway.access.origin import Intent, intent
 from gateway.access.upstreams import Cors
 from gateway.model import Call, Reason
-from gateway.review.asking import Question, call_of
 
 LISTED = "https://app.example.com"
 CORS = Cors("app", frozenset((LISTED,)), credentials=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from textwrap import dedent, indent
 from typing import Any
 
+from gateway.access.asking import FixedClock, Question, ask, person
 from gateway.access.decision import Decision
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
 from gateway.model import Principal, Reason
-from gateway.review.asking import FixedClock, Question, ask, person
 
 NOW = 1_800_000_000.0
 

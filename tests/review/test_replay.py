@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.access.asking import FixedClock, Question, ask, question_of
 from gateway.access.records import read_record, record_of
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
-from gateway.review.asking import FixedClock, Question, ask, question_of
 from gateway.review.replay import replay
 from tests.access.worlds import NOW, rule_world, snapshot, who
 

@@ -6,10 +6,10 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
+from gateway.access.asking import FixedClock, Question, ask
 from gateway.access.snapshot import Snapshot
 from gateway.edge.responses import refusal_of
 from gateway.model import Principal, Reason
-from gateway.review.asking import FixedClock, Question, ask
 from gateway.review.cases import Case, read_cases
 from gateway.review.coverage import coverage
 from gateway.review.flips import flips

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from gateway.access.asking import FixedClock, Question, ask
 from gateway.access.records import read_record
 from gateway.model import Reason
-from gateway.review.asking import FixedClock, Question, ask
 from gateway.worker import journal
 from gateway.worker.journal import DecisionLog, JournalOptions, Journals
 from tests.access.worlds import NOW, rule_world, who
