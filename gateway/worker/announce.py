@@ -42,10 +42,6 @@ class Announcements:
         self._own_leases = own_leases
         self._watch = Watch(clock.steady, max_staleness_s, is_surely_dead)
         self._unmarked: list[str] = []
-        self._seen = ""
-        self._ask_sql = True
-        """Until this process has seen an incarnation end: what SQL keeps is then older than
-        what it knows itself, and an incarnation that comes back is not the one that was."""
         self._known = ""
         """The incarnation which no lease of an older one can outlive."""
 
@@ -76,11 +72,10 @@ class Announcements:
 
     async def see(self, view: View) -> None:
         """Takes in a view of the stream; leases that are surely over are taken away."""
-        if self._seen not in ("", view.incarnation):
-            self._ask_sql = False
+        over = self._watch.see(view)
+        if view.incarnation != self._known:
             self._known = ""
-        self._seen = view.incarnation
-        for name, beat in self._watch.see(view):
+        for name, beat in over:
             await self._stream.forget(name, beat)
 
     async def _confirmed(self, view: View, confirmation: Confirmation) -> bool:
@@ -100,18 +95,20 @@ class Announcements:
 
         A server that was emptied, rewound or replaced by a replica may have forgotten leases
         that are good for some seconds yet.  SQL keeps the last incarnation that somebody has
-        watched for as long as a lease lasts; where SQL knows of none, this is the first.
+        watched for as long as a lease lasts; where SQL knows of none, this is the first, since
+        no worker goes live before it has seen to it that SQL knows one.
         """
         if incarnation == self._known:
             return True
         if self._watch.outlasted(incarnation):
             await self._keep(incarnation)
             self._known = incarnation
-        elif self._ask_sql and await self._kept(incarnation) == incarnation:
+        elif not self._watch.saw_one_end and await self.kept(incarnation) == incarnation:
             self._known = incarnation
         return incarnation == self._known
 
-    async def _kept(self, incarnation: str) -> str:
+    async def kept(self, incarnation: str) -> str:
+        """The incarnation that SQL keeps: this one, where it kept none."""
         async with self._database.reading() as tx:
             row = await tx.one("SELECT value FROM installation WHERE name = :name", name=_ROW)
         if row is not None:
@@ -123,7 +120,7 @@ class Announcements:
                 name=_ROW,
                 value=incarnation,
             )
-        return await self._kept(incarnation)
+        return await self.kept(incarnation)
 
     async def _keep(self, incarnation: str) -> None:
         async with self._database.transaction() as tx:

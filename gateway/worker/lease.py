@@ -136,11 +136,15 @@ class Watch:
         self._seen: dict[str, tuple[int, float]] = {}
         self._incarnation = ""
         self._since = 0.0
+        self.saw_one_end = False
+        """Whether an incarnation ended under our eyes: what anybody else has noted of one is
+        then older than what we know, and one that comes back is not the one that was."""
 
     def see(self, view: View) -> list[tuple[str, int]]:
         """Takes the view in; the leases, with their beats, whose holders are surely fenced."""
         now = self._steady()
         if view.incarnation != self._incarnation:
+            self.saw_one_end = self._incarnation != ""
             self._incarnation = view.incarnation
             self._since = now
             self._seen.clear()

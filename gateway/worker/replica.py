@@ -196,6 +196,7 @@ class Replica:
         """A new lease, and then all that SQL knows; an older lease goes on meanwhile."""
         name = lease_name()
         tenure = Tenure(name, await self._stream.register(name))
+        await self._announcements.kept(tenure.incarnation)
         if self._tenure:
             self._given_up.append(self._tenure.name)
         self._tenure = tenure
