@@ -27,7 +27,7 @@ from gateway.edge.cookie_sessions import CookieParts, CookieSessions
 from gateway.edge.cookies import SessionStorage
 from gateway.edge.decision_api import DecisionApi
 from gateway.edge.proxy import Proxy
-from gateway.edge.record import DenialJournal
+from gateway.edge.record import DenialJournal, Journal
 from gateway.edge.server import Door
 from gateway.edge.upstream import Upstreams
 from gateway.identity.accounts import Accounts
@@ -50,9 +50,11 @@ from gateway.stores.protocols import StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.welcome import Guest
+from gateway.worker.journal import DecisionLog, JournalOptions, Journals
 from gateway.worker.limits import Limits
 from gateway.worker.peers import Peers, Told
 from gateway.worker.replica import Replica, ReplicaOptions
+from gateway.worker.shadow import Shadow
 from gateway.worker.tasks import Tasks
 from gateway.worker.verified import Identification
 
@@ -124,6 +126,18 @@ class App:
             self.database, plan.key_secret(), self.clock, issuer=settings.token_issuer
         )
         self.gate = Gate(self.identification, self.limits, self.csrf)
+        self.shadow = Shadow(self.metrics, self.clock, plan.shadow)
+        self.decision_log: DecisionLog | None = None
+        if settings.decision_log is not None:
+            self.decision_log = DecisionLog(
+                JournalOptions(plan.folder.path / "decisions", settings.decision_log),
+                self.clock,
+                lambda: plan.configuration.snapshot.version,
+            )
+        journals: list[Journal] = [DenialJournal(self.audit), self.shadow]
+        if self.decision_log is not None:
+            journals.append(self.decision_log)
+        self.journal = Journals(*journals)
         self.reader = CallReader(settings.trusted_proxies)
         self.upstreams = Upstreams()
         self.own = Desk()
@@ -163,7 +177,7 @@ class App:
             self.upstreams,
             self.own,
             meters=self.metrics,
-            journal=DenialJournal(self.audit),
+            journal=self.journal,
             draining=lambda: self.draining,
         )
         self._public = Door(handler, self.reader)
@@ -206,6 +220,12 @@ class App:
         self.tasks.start("limits", self.limits.run)
         self.tasks.start("mail", self.postman.run)
         self.tasks.start("audit", self.audit.run)
+        if self.decision_log is not None:
+            self.tasks.start("decision-log", self.decision_log.run)
+        if self.plan.shadow is not None:
+            self.plan.shadow.load()
+            self.tasks.start("shadow-configuration", self.plan.shadow.watch)
+            self.tasks.start("shadow", self.shadow.run)
         self.tasks.every("api-keys", SWEEP_EVERY_S, self.api_keys.write_uses)
         self.tasks.start("sweep", self._sweep)
         with suppress(OSError):

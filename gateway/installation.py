@@ -44,6 +44,8 @@ class Plan:
     configuration: Configuration
     redis_url: str = ""
     """Where Redis is, once the embedded one is started."""
+    shadow: Configuration | None = None
+    """A configuration that judges beside the traffic and enforces nothing."""
     letters: Letters | None = None
     """Read by `first_start`; a worker that is replaced has them even when they are gone."""
 

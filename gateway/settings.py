@@ -127,6 +127,18 @@ def _whole(low: int, high: int, what: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _share(value: Any) -> float | None:
+    if value is None or str(value).strip() == "off":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("must be off, or the share of allowed calls to write, from 0 to 1")
+    return number
+
+
 def _workers(value: Any) -> int:
     text = str(value).strip()
     if text == "auto":
@@ -279,6 +291,8 @@ class Settings(BaseSettings):
     trusted_proxies: Networks = ()
     max_staleness_s: Annotated[float, _seconds(2, 60)] = 5
     drain_s: Annotated[float, _seconds(0, 600)] = 5
+    decision_log: Annotated[float | None, BeforeValidator(_share)] = None
+    """The share of allowed calls that the decision log keeps (denials all); None writes none."""
     tls_cert: Annotated[Path, BeforeValidator(_readable_file)] | None = None
     tls_key: Annotated[Path, BeforeValidator(_readable_file)] | None = None
 
@@ -344,7 +358,7 @@ def load(
     values |= {name: value for name, value in overrides.items() if value is not None}
     if dev:
         problems += _dev_conflicts(values)
-        values = {"email_verification": "off", "drain_s": 0, **values}
+        values = {"email_verification": "off", "drain_s": 0, "decision_log": 1, **values}
     if "public_url" not in values and "listen" in values:
         values["public_url"] = _url_of(values)
     settings, wrong = _validated(values)

@@ -202,12 +202,12 @@ def _principal(user: Mapping[str, Any], at: float) -> Principal:
 
 def _stranger(reason: str) -> Reason:
     """Why nobody was known: the refusal itself, where it is one of a credential."""
-    if reason in _CREDENTIAL_REFUSALS:
+    if reason in CREDENTIAL_REFUSALS:
         return Reason(reason)
     return Reason.NO_CREDENTIAL
 
 
-_CREDENTIAL_REFUSALS = frozenset(
+CREDENTIAL_REFUSALS = frozenset(
     (
         Reason.TOKEN_MALFORMED, Reason.TOKEN_SIGNATURE_INVALID, Reason.TOKEN_EXPIRED,
         Reason.TOKEN_CLAIMS_INVALID, Reason.TOKEN_REVOKED, Reason.TOKEN_OUTDATED,

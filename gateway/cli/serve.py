@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -69,10 +70,21 @@ def serve(
     ] = None,
     listen: Listen = None,
     admin_listen: AdminListen = None,
+    shadow: Annotated[
+        Path | None,
+        typer.Option(
+            "--shadow",
+            metavar="DIR",
+            help="A configuration that judges beside the traffic and enforces nothing.",
+        ),
+    ] = None,
 ) -> None:
     """Serve."""
     settings = _settings(dev=False, workers=workers, listen=listen, admin_listen=admin_listen)
-    _run(settings, Files(config, policies), None)
+    beside = None
+    if shadow is not None:
+        beside = Files(shadow / config.name, shadow / policies.name)
+    _run(settings, Files(config, policies), None, beside)
 
 
 def _settings(*, dev: bool, **overrides: str | None) -> Settings:
@@ -85,7 +97,9 @@ def _settings(*, dev: bool, **overrides: str | None) -> Settings:
         ) from wrong
 
 
-def _run(settings: Settings, files: Files, demo: Address | None) -> None:
+def _run(
+    settings: Settings, files: Files, demo: Address | None, shadow: Files | None = None
+) -> None:
     dev = demo is not None
     configure(dev=dev)
     folder = DataFolder(settings.data_dir)
@@ -94,10 +108,14 @@ def _run(settings: Settings, files: Files, demo: Address | None) -> None:
         folder=folder,
         configuration=Configuration(files, LastGood(folder.last_good)),
     )
+    if shadow is not None:
+        plan.shadow = Configuration(shadow, LastGood(folder.path / "last-good-shadow"))
     listeners = processes.Listeners(settings.listen, settings.admin_listen, demo)
     try:
         processes.take_folder(plan)
         plan.configuration.load()
+        if plan.shadow is not None:
+            plan.shadow.load()
         processes.find_ports_free(listeners)
         house = processes.House(plan, listeners, welcome=_welcome if dev else None)
         house.open_stores()
