@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import os
 import secrets
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,6 +103,7 @@ class Cluster:
             process = Started(command, cpu=None, log=log, cwd=rig.folder, env=self.environment)
             rig.started.append(process)
             await_port(port, process)
+            await_ready(port + 20)
             self.nodes.append(Node(port, process))
 
     def add_user(self, email: str) -> None:
@@ -119,6 +122,24 @@ class Cluster:
         self.rig.stop()
         for server in self.servers:
             server.kill()
+
+
+def await_ready(admin_port: int, within_s: float = 60.0) -> None:
+    """Until the node says that every worker can decide and sign people in."""
+    deadline = time.monotonic() + within_s
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the node on {admin_port} did not become ready")
+        time.sleep(0.1)
 
 
 def program() -> str:
