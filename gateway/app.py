@@ -179,6 +179,7 @@ class App:
             meters=self.metrics,
             journal=self.journal,
             draining=lambda: self.draining,
+            asserter=self.assertions,
         )
         self._public = Door(handler, self.reader)
         return self._public

@@ -19,7 +19,7 @@ import asyncio
 import ipaddress
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp.streams import StreamReader
 
@@ -29,26 +29,19 @@ from gateway.edge.originals import Dialect, Unreadable, dialect_of
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.responses import SERVER, answer_bytes, problem_parts
 from gateway.edge.server import Connection
-from gateway.model import Call, Principal, Reason
+from gateway.model import Call, Reason
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
     from gateway.access.snapshot import Snapshot
     from gateway.edge.call import CallReader
-    from gateway.edge.proxy import Decider
+    from gateway.edge.proxy import Asserter, Decider
 
 PREFIX = "/decide/"
 
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _NOT_TRUSTED = "Only a peer in decision_api.trusted_peers is answered here."
-
-
-class Asserter(Protocol):
-    """`identity.assertions.Assertions` meets it."""
-
-    def assertion(self, who: Principal, audience: str, method: str, path: str) -> str | None:
-        """The text for `X-Auth-Assertion`; None while its key is not known."""
 
 
 class DecisionApi:

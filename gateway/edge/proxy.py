@@ -25,7 +25,7 @@ from gateway.edge.relay import GONE, Failure, Relay
 from gateway.edge.responses import HSTS, OWN_HEADERS, answer_bytes, problem_parts
 from gateway.edge.server import Connection, Outcome, Refused
 from gateway.edge.upstream import Upstreams
-from gateway.model import Call, Reason
+from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
@@ -52,6 +52,13 @@ class Decider(Protocol):
         """It is begun outside a task: what it needs a task for, it does after it has waited."""
 
 
+class Asserter(Protocol):
+    """`identity.assertions.Assertions` meets it."""
+
+    def assertion(self, who: Principal, audience: str, method: str, path: str) -> str | None:
+        """The text for `X-Auth-Assertion`; None while its key is not known."""
+
+
 class Proxy:
     """`server.Handler` for the public door.  Made inside the running loop of its worker."""
 
@@ -67,6 +74,7 @@ class Proxy:
         journal: Journal | None = None,
         draining: Callable[[], bool] = lambda: False,
         cross_origin: CrossOrigin | None = None,
+        asserter: Asserter | None = None,
     ) -> None:
         self._gate = gate
         self._snapshot = snapshot
@@ -77,6 +85,7 @@ class Proxy:
         self._journal = journal
         self._draining = draining
         self._cross_origin = cross_origin or CrossOrigin()
+        self._asserter = asserter
         self._loop = asyncio.get_running_loop()
 
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
@@ -315,6 +324,10 @@ class Proxy:
             refusal = Reason.ROUTE_UNKNOWN
         elif head.length is not None and head.length > route.max_body_bytes:
             refusal = Reason.BODY_TOO_LARGE
+        elif upstream.assertion_audience is not None and not self._asserted(
+            call, decision, upstream.assertion_audience
+        ):
+            refusal = Reason.STORE_UNAVAILABLE
         if refusal is not None or upstream is None:
             return self._refuse(
                 client,
@@ -357,6 +370,21 @@ class Proxy:
             decided_s,
             decided_at,
         )
+
+    def _asserted(self, call: Call, decision: Decision, audience: str) -> bool:
+        """Adds `X-Auth-Assertion` to what the upstream is sent; False where it cannot be made."""
+        if decision.principal is None:
+            return True
+        path = decision.target.partition("?")[0] or call.path
+        text = (
+            None
+            if self._asserter is None
+            else self._asserter.assertion(decision.principal, audience, call.method, path)
+        )
+        if text is None:
+            return False
+        decision.headers = (*decision.headers, ("X-Auth-Assertion", text))
+        return True
 
     async def _forward(self, exchange: Exchange) -> bool:
         try:

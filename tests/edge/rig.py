@@ -15,7 +15,7 @@ from gateway.access.routes import Auth, Route, RouteTable
 from gateway.access.snapshot import Snapshot
 from gateway.access.upstreams import Cors, Upstream, UpstreamTarget
 from gateway.edge.call import CallReader, Network
-from gateway.edge.proxy import Proxy
+from gateway.edge.proxy import Asserter, Proxy
 from gateway.edge.server import Door, DoorLimits
 from gateway.edge.upstream import Upstreams
 from gateway.model import Call, Principal, Reason
@@ -294,6 +294,7 @@ async def running(
     *,
     limits: DoorLimits | None = None,
     trusted: Sequence[Network] = (),
+    asserter: Asserter | None = None,
 ) -> AsyncIterator[Rig]:
     upstream = RawUpstream(script)
     await upstream.start()
@@ -312,6 +313,7 @@ async def running(
         upstreams,
         FakeOwn(),
         draining=lambda: door.draining,
+        asserter=asserter,
     )
     door = Door(proxy, reader, limits, shutdown_timeout=0.1)
     await door.setup()
