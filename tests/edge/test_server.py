@@ -330,16 +330,33 @@ async def test_requests_mean_the_same_however_they_are_cut(step: int) -> None:
         assert bodies == [b"", b"abcdefg", b"abcde", b""]
 
 
-async def test_past_the_connection_limit_nobody_is_served() -> None:
+async def test_past_the_connection_limit_nobody_is_accepted_until_one_has_gone() -> None:
     async with running(limits=DoorLimits(connections=2)) as rig:
         clients = [await rig.client() for _ in range(2)]
         for client in clients:
             await client.send(GET)
             assert (await client.answer()).status == 200
         third = await rig.client()
-        third.writer.write(GET)
-        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await third.head()
+        await third.send(GET)
+        waiting = asyncio.create_task(third.answer())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        assert rig.door.open == 2
+        clients[0].close()
+        assert (await waiting).status == 200
+
+
+async def test_an_answer_that_is_not_read_does_not_hold_its_connection_for_ever() -> None:
+    body = b"x" * 6_000_000
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    async with running(answering(data), limits=FAST) as rig:
+        with socket.create_connection(("127.0.0.1", rig.port)) as sock:
+            sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            async with asyncio.timeout(5):
+                while not rig.door.open:
+                    await asyncio.sleep(0.01)
+                while rig.door.open:
+                    await asyncio.sleep(0.01)
 
 
 async def test_answers_leave_at_once() -> None:

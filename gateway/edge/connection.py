@@ -1,0 +1,405 @@
+"""One client of a door: its requests served one after the other, its time kept.
+
+Law: what can be answered at once is answered in the read callback; what has to wait goes on in
+the connection's one task.  An answer that cannot be finished is cut off.  What aiohttp would
+answer by itself, with its name and an echo, is answered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import HttpVersion10, HttpVersion11, StreamWriter
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from gateway.edge.call import Peer
+from gateway.edge.headers import RequestHead
+from gateway.edge.inbound import MAX_QUEUED, Inbound, Refused
+from gateway.edge.responses import problem_bytes
+from gateway.model import Reason
+
+if TYPE_CHECKING:
+    from gateway.edge.server import Connections
+
+log = structlog.get_logger(__name__)
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+Outcome = bool | None | Coroutine[Any, Any, bool]
+
+
+class Handler(Protocol):
+    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+        """Answer one request.
+
+        A bool when it was answered at once: whether the connection may go on after it.  None
+        when the answer is under way: `client.ended` follows.  A coroutine (`async def serve`
+        gives one) where there is more to wait for: it runs in the connection's task, and
+        returns that bool.  `client.answer` writes an answer of aiohttp's kind.  Anything
+        raised but a ConnectionError is a defect: 500 where nothing was written yet, a cut
+        where it was.
+        """
+
+
+class Writer(Protocol):
+    """What the proxy gives a connection to call, while it relays an answer."""
+
+    started: bool
+    """The answer has begun: it can only be finished or cut off."""
+
+    def pause(self) -> None:
+        """The client reads more slowly than the upstream sends."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+    def abandon(self) -> None:
+        """The client has gone: whoever is asked for its answer must notice."""
+
+
+class Connection(Inbound):
+    """One client.  `peer` is known from the first byte on."""
+
+    __slots__ = ("_last", "_serving", "_work", "_write_mark", "peer", "relay")
+
+    def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
+        super().__init__(manager, loop=loop, **options)
+        self.peer = _UNKNOWN
+        self.relay: Writer | None = None
+        self._serving = False
+        self._work: tuple[Coroutine[Any, Any, bool], RequestHead, StreamReader] | None = None
+        """What the task of this connection is to run."""
+        self._last = False
+        """Nothing more is served here."""
+        self._write_mark = (0.0, 0)
+
+    # --- what the transport calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peername = transport.get_extra_info("peername")
+        address = peername[0] if isinstance(peername, tuple) else ""
+        https = transport.get_extra_info("sslcontext") is not None
+        self.peer = self._door.reader.peer(address, https=https)
+        super().connection_made(transport)
+        self._door.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._door.closed(self)
+        self._backlog = b""
+        self._last = True
+        self._queue.clear()
+        if self.relay is not None:
+            self.relay.abandon()
+        if self._work is not None:
+            self._work[0].close()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        self._end_linger()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+        if self.relay is not None:
+            self.relay.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.relay is not None:
+            self.relay.resume()
+
+    # --- answers ---
+
+    async def start(self) -> None:
+        """The one task of the connection: runs what could not be answered at once.
+
+        aiohttp's own loop makes a task, a request and a writer for each request; on the way
+        to an upstream none of them is needed, and most requests never come here.
+        """
+        while not self._last and not self._force_close:
+            if self._work is None:
+                self._waiter = self._loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            if self._work is not None:
+                (work, head, body), self._work = self._work, None
+                self.ended(await self._finish(work, head, body))
+        await self._end()
+
+    def _watch(self) -> None:
+        self._door.watch(self)
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _serve_next(self) -> None:
+        """Begin the requests that wait, one after the other is answered."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while self._queue and not (self._busy or self._last or self._force_close):
+                self._serve(*self._queue.popleft())
+        finally:
+            self._serving = False
+
+    def _serve(self, head: RequestHead | Refused, body: StreamReader) -> None:
+        self._busy = self._request_in_progress = True
+        if isinstance(head, Refused):
+            self._write_problem(head, to_head=False)
+            self.ended(False)
+            return
+        outcome: Outcome = False
+        try:
+            outcome = self._door.handler.serve(self, head, body)
+        except ConnectionError:
+            self.force_close()
+        except Exception as error:  # noqa: BLE001 (the last resort: a defect must not leak)
+            self._write_problem(error, to_head=head.method == "HEAD")
+        if isinstance(outcome, bool):
+            self.ended(outcome and body.is_eof())
+        elif outcome is not None:
+            self.run(outcome, head, body)
+
+    def run(self, work: Coroutine[Any, Any, bool], head: RequestHead, body: StreamReader) -> None:
+        """Let the connection's task go on with a request that was begun."""
+        if self._task_handler is None or self._task_handler.done():
+            # It was told to end while the answer was under way.
+            work.close()
+            self.abort()
+            return
+        self._work = work, head, body
+        self._wake()
+
+    def ended(self, keep: bool) -> None:
+        """The request that was begun is answered; whether the connection may go on."""
+        self._busy = self._request_in_progress = False
+        self.relay = None
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        self._keepalive = keep
+        if not keep or self._close or self._force_close:
+            self._last = True
+            if self._task_handler is not None and not self._task_handler.done():
+                self._wake()
+            elif self.transport is not None:
+                self.transport.close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(
+                self._next_keepalive_close_time, self._process_keepalive
+            )
+        if self._held and len(self._queue) <= MAX_QUEUED // 2:
+            self._held = False
+            self._go_on()
+        if self._queue:
+            self._serve_next()
+
+    def _process_keepalive(self) -> None:
+        if self._busy:
+            # aiohttp takes a task that waits for one that has nothing to do.
+            self._keepalive_handle = self._loop.call_later(
+                self._keepalive_timeout, self._process_keepalive
+            )
+        elif self.transport is not None and self.transport.get_write_buffer_size():
+            # It has not read its last answer: to close would wait for it for ever.
+            self.transport.abort()
+        else:
+            super()._process_keepalive()
+
+    async def _finish(
+        self, work: Coroutine[Any, Any, bool], head: RequestHead, body: StreamReader
+    ) -> bool:
+        try:
+            return await work and body.is_eof()
+        except ConnectionError:
+            self.force_close()
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception as error:  # noqa: BLE001 (the last resort: a defect must not leak)
+            self._write_problem(error, to_head=head.method == "HEAD")
+        return False
+
+    async def answer(
+        self,
+        head: RequestHead,
+        body: StreamReader,
+        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> bool:
+        """Let `handle` answer as any aiohttp handler does; whether to go on after it."""
+        assert self._task_handler is not None
+        assert self._request_factory is not None
+        writer = StreamWriter(self, self._loop)
+        message = _message(head)
+        request = self._request_factory(message, body, self, writer, self._task_handler)
+        answer, reset = await self._handle_request(request, None, handle)
+        if reset:
+            raise ConnectionError("the client has gone")
+        return bool(answer.keep_alive)
+
+    def write(self, data: bytes) -> None:
+        """Straight to the client; nothing when it has gone."""
+        transport = self.transport
+        if transport is not None:
+            transport.write(data)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """A defect of an endpoint of ours, or its body broke: no banner, no echo, no trace."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun")
+        self._write_problem(exc, to_head=request.method == "HEAD")
+        return _WRITTEN
+
+    def _write_problem(self, error: BaseException | None, *, to_head: bool) -> None:
+        if isinstance(error, Refused):
+            reason = error.reason
+        elif isinstance(error, HttpProcessingError):
+            reason = Reason.REQUEST_MALFORMED
+        else:
+            reason = Reason.INTERNAL_ERROR
+        request_id = self._door.reader.new_request_id()
+        if reason is Reason.INTERNAL_ERROR:
+            log.error("request-failed", request_id=request_id, exc_info=error)
+        if self.relay is not None and self.relay.started:
+            self.abort()
+        else:
+            self.write(
+                problem_bytes(reason, request_id=request_id, https=self.peer.https, to_head=to_head)
+            )
+
+    def abort(self) -> None:
+        """End what was begun in a way that no client takes for its end: by a reset.
+
+        A FIN would do for a body that has a length, but to a 1.0 client it is the very end
+        of the body.
+        """
+        transport = self.transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+
+    async def _end(self) -> None:
+        if self._force_close:
+            return
+        if self._broken or self.receiving:
+            await self._linger()
+        self._task_handler = None
+        if self.transport is not None:
+            # The sweep looks on: whoever does not read its last answer is cut.
+            self._watch()
+            self.transport.close()
+
+    async def _linger(self) -> None:
+        """Read on a little before closing.
+
+        To close on unread bytes resets the connection, and the reset may overtake the answer
+        on its way to the client (RFC 9112 section 9.6).
+        """
+        transport = self.transport
+        if transport is None:
+            return
+        limits = self._door.limits
+        self._linger_left = limits.linger_bytes
+        self._lingering = self._loop.create_future()
+        timer = self._loop.call_later(limits.linger_s, self._end_linger)
+        if transport.can_write_eof():
+            transport.write_eof()
+        transport.resume_reading()
+        try:
+            await self._lingering
+        finally:
+            timer.cancel()
+
+    # --- time ---
+
+    def sweep(self, now: float) -> bool:
+        """Cut what takes too long; False when there is nothing to watch any more."""
+        transport = self.transport
+        if transport is None:
+            return False
+        limits = self._door.limits
+        if self._head_since and now - self._head_since > limits.head_s:
+            transport.abort()
+            return False
+        receiving = self.receiving and not self._broken
+        if receiving:
+            self.sweep_body(now, limits)
+        pending = transport.get_write_buffer_size()
+        since, before = self._write_mark
+        if not pending or pending != before:
+            self._write_mark = (now, pending)
+        elif now - since > limits.stall_s:
+            transport.abort()
+            return False
+        return bool(receiving or pending or self._head_since or self._paused)
+
+
+_AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+
+
+def _message(head: RequestHead) -> RawRequestMessage:
+    """The request as aiohttp's handlers know it, its target in origin-form."""
+    target = _AUTHORITY.sub("", head.target, count=1) if head.target[0] != "/" else head.target
+    path, mark, query = target.partition("?")
+    raw = tuple(head.headers)
+    named = CIMultiDict((n.decode("latin-1"), v.decode("latin-1")) for n, v in raw)
+    try:
+        url = URL.build(path=path or "/", query_string=query, encoded=True)
+    except ValueError as error:
+        raise Refused(Reason.REQUEST_MALFORMED) from error
+    return RawRequestMessage(
+        head.method,
+        (path or "/") + mark + query,
+        HttpVersion11 if head.minor else HttpVersion10,
+        CIMultiDictProxy(named),
+        raw,
+        not head.keeps_open,
+        None,
+        False,
+        head.chunked,
+        url,
+    )
+
+
+class _Written(web.StreamResponse):
+    """What aiohttp is given where the answer is on the wire already."""
+
+    def __init__(self) -> None:
+        self._keep_alive = False
+        self._eof_sent = True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+_WRITTEN = _Written()
+_UNKNOWN = Peer("0.0.0.0", https=False, trusted=False)  # noqa: S104 (an address of nobody)

@@ -1,0 +1,316 @@
+"""Bytes of a client in, requests out: the parser of the public door.
+
+Law: every head is cut out of the stream, read by `headers.read_request` and refused unless it
+can be understood in one way only; every body is counted by the framing of that head.  aiohttp's
+own parser, which takes HTTP/0.9 and 2.0, codings besides `chunked`, codings in 1.0, two spaces,
+and the trailers of one request as fields of the next, reads nothing here.  Nothing that was
+refused is followed by another request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.edge.headers import RequestHead, read_request
+from gateway.edge.wire import REQUEST_LINE, ChunkReader, Malformed
+from gateway.model import Reason
+
+if TYPE_CHECKING:
+    from gateway.edge.server import Connections
+
+MAX_QUEUED = 32
+BUFFER_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """What a client may take (SECURITY, Limits)."""
+
+    head_bytes: int = 16_384
+    fields: int = 100
+    line_bytes: int = 8_192
+    head_s: float = 10.0
+    keepalive_s: float = 75.0
+    body_idle_s: float = 30.0
+    body_bytes_per_s: float = 500.0
+    body_rate_window_s: float = 30.0
+    stall_s: float = 60.0
+    linger_bytes: int = 65_536
+    linger_s: float = 2.0
+    connections: int = 10_000
+    sweep_s: float = 1.0
+
+
+class Refused(HttpProcessingError):
+    """A request that is answered with `reason`, and whose connection is then closed."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(code=400, message=reason)
+        self.reason = reason
+
+
+_HEAD, _SIZED, _CHUNKED = range(3)
+
+
+class Inbound(RequestHandler):
+    """The reading half of a client's connection.  `_serve_next` and `_watch` are the
+    other half's."""
+
+    __slots__ = (
+        "_backlog",
+        "_body",
+        "_body_bytes",
+        "_body_mark",
+        "_broken",
+        "_busy",
+        "_chunks",
+        "_door",
+        "_head_since",
+        "_held",
+        "_left",
+        "_linger_left",
+        "_lingering",
+        "_queue",
+        "_state",
+    )
+
+    def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
+        super().__init__(manager, loop=loop, **options)
+        self._parser = None
+        self._door = manager.door
+        self._queue: deque[tuple[RequestHead | Refused, StreamReader]] = deque()
+        self._state = _HEAD
+        self._busy = False
+        """A request was begun and is not answered yet."""
+        self._backlog = b""
+        """What was received and may not be read yet, or is part of a head."""
+        self._held = False
+        """Nothing is read until a request is answered."""
+        self._left = 0
+        self._chunks: ChunkReader | None = None
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._body_bytes = 0
+        self._body_mark = (0.0, 0, 0.0, 0)
+        self._head_since = 0.0
+        self._broken = False
+        self._linger_left = 0
+        self._lingering: asyncio.Future[None] | None = None
+
+    @property
+    def receiving(self) -> bool:
+        """A body has begun and not ended: what comes next is not a request."""
+        return self._state != _HEAD
+
+    def _serve_next(self) -> None:
+        """A request was queued, and none is being answered."""
+        raise NotImplementedError
+
+    def _watch(self) -> None:
+        """Something has begun that must not take too long."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering is not None:
+            self._linger_left -= len(data)
+            if self._linger_left < 0:
+                self._end_linger()
+            return
+        if self._broken or ((self._force_close or self._close) and self._state == _HEAD):
+            # A worker that ends begins nothing new, but hears out what it has begun.
+            return
+        if self._backlog:
+            data = self._backlog + data
+            self._backlog = b""
+        try:
+            end = data.find(b"\r\n\r\n")
+            if (
+                0 < end == len(data) - 4
+                and self._state == _HEAD
+                and not self._held
+                and not self._reading_paused
+            ):
+                # Nearly always: one whole head, and nothing else.
+                self._take_head(data[:end])
+            else:
+                self._take(data)
+        except Malformed:
+            self._refuse(Reason.REQUEST_MALFORMED)
+
+    # --- flow: what a reader of a body calls, and what holds the transport back ---
+
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+        self._pause_transport_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        self._reading_paused = False
+        if resume_parser:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what waited, and read on unless that is enough again."""
+        if self._held or self._reading_paused:
+            return
+        if self._backlog:
+            self.data_received(b"")
+        if not (self._held or self._reading_paused):
+            self._resume_transport_reading()
+
+    def _hold(self, rest: bytes) -> None:
+        """Keep what came while nothing may be read.  The transport is paused: it stays short."""
+        self._backlog = rest
+        if len(rest) >= BUFFER_BYTES:
+            self._pause_transport_reading()
+
+    # --- the parser ---
+
+    def _take(self, data: bytes) -> None:
+        at, size = 0, len(data)
+        while at < size:
+            if self._held or self._reading_paused or self._broken:
+                self._hold(data[at:] if at else data)
+                return
+            if self._state == _HEAD:
+                end = data.find(b"\r\n\r\n", at)
+                if end < 0:
+                    self._take_part_of_head(data[at:] if at else data)
+                    return
+                self._take_head(data[at:end])
+                at = end + 4
+            elif self._state == _SIZED:
+                piece = data[at : at + self._left] if at or size > self._left else data
+                at += len(piece)
+                self._left -= len(piece)
+                self._body_bytes += len(piece)
+                self._body.feed_data(piece)
+                if not self._left:
+                    self._end_body()
+                    if self._close or self._force_close:
+                        return
+            else:
+                at = self._take_chunks(data, at)
+                if self._state == _HEAD and (self._close or self._force_close):
+                    return
+
+    def _take_head(self, block: bytes) -> None:
+        """One whole head: its request is queued, and its body expected."""
+        self._head_since = 0.0
+        limits = self._door.limits
+        # RFC 9112 section 2.2: one empty line before the request line is ignored.
+        block = block.removeprefix(b"\r\n")
+        if len(block) > limits.line_bytes:
+            if block.find(b"\r\n", 0, limits.line_bytes + 2) < 0:
+                return self._refuse(Reason.TARGET_TOO_LONG)
+            if len(block) > limits.head_bytes - 4:
+                return self._refuse(Reason.HEADER_TOO_LARGE)
+        head = read_request(block, max_fields=limits.fields)
+        if isinstance(head, Reason):
+            return self._refuse(head)
+        body = self._begin_body(head) if head.has_body else EMPTY_PAYLOAD
+        self._queue.append((head, body))
+        if head.upgrade is not None or len(self._queue) >= MAX_QUEUED:
+            # What follows an upgrade is no HTTP if it is granted; and a queue has an end.
+            self._held = True
+            self._pause_transport_reading()
+        if not self._busy:
+            self._serve_next()
+        return None
+
+    def _begin_body(self, head: RequestHead) -> StreamReader:
+        if head.chunked:
+            self._state, self._chunks = _CHUNKED, ChunkReader()
+        else:
+            self._state, self._left = _SIZED, head.length or 0
+        self._body = StreamReader(self, BUFFER_BYTES, loop=self._loop)
+        self._body_bytes = 0
+        now = self._loop.time()
+        self._body_mark = (now, 0, now, 0)
+        self._watch()
+        return self._body
+
+    def _take_chunks(self, data: bytes, at: int) -> int:
+        """The contents of chunks; extensions and trailers end here."""
+        assert self._chunks is not None
+        pieces: list[bytes] = []
+        end = self._chunks.feed(data, pieces, at)
+        self._body_bytes += end - at
+        if pieces:
+            self._body.feed_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._chunks.done:
+            self._chunks = None
+            self._end_body()
+        return end
+
+    def _end_body(self) -> None:
+        self._state = _HEAD
+        self._body.feed_eof()
+
+    def _take_part_of_head(self, data: bytes) -> None:
+        """A head that is not whole yet: refuse at once what cannot become one."""
+        start = data.removeprefix(b"\r\n")
+        limits = self._door.limits
+        line_end = start.find(b"\r\n")
+        if (line_end if line_end >= 0 else len(start)) > limits.line_bytes:
+            self._refuse(Reason.TARGET_TOO_LONG)
+        elif len(start) > limits.head_bytes:
+            self._refuse(Reason.HEADER_TOO_LARGE)
+        elif not _may_become_head(start, line_end):
+            self._refuse(Reason.REQUEST_MALFORMED)
+        else:
+            self._backlog = data
+            if not self._head_since:
+                self._head_since = self._loop.time()
+                self._watch()
+
+    def _refuse(self, reason: Reason) -> None:
+        """Nothing more of this connection is a request."""
+        self._broken = True
+        self._backlog = b""
+        refused = Refused(reason)
+        if self._state != _HEAD:
+            # The request itself is under way: its handler answers, if it still can.
+            self._body.set_exception(refused)
+        else:
+            self._queue.append((refused, EMPTY_PAYLOAD))
+            if not self._busy:
+                self._serve_next()
+
+    def _end_linger(self) -> None:
+        if self._lingering is not None and not self._lingering.done():
+            self._lingering.set_result(None)
+
+    def sweep_body(self, now: float, limits: DoorLimits) -> None:
+        """408 for a body that has stopped coming, or comes more slowly than is allowed."""
+        last_at, last, window_at, window = self._body_mark
+        received = self._body_bytes
+        if self._reading_paused or self._held:
+            # It is the upstream that is slow, not the client.
+            self._body_mark = (now, received, now, received)
+            return
+        if received != last:
+            last_at, last = now, received
+        slow = False
+        if now - window_at > limits.body_rate_window_s:
+            slow = received - window < limits.body_bytes_per_s * limits.body_rate_window_s
+            window_at, window = now, received
+        self._body_mark = (last_at, last, window_at, window)
+        if slow or now - last_at > limits.body_idle_s:
+            self._refuse(Reason.REQUEST_TIMEOUT)
+
+
+def _may_become_head(start: bytes, line_end: int) -> bool:
+    """Whether the beginning of a head can still be completed to one."""
+    if start and not start[:1].isupper():
+        return start == b"\r"
+    if line_end >= 0 and REQUEST_LINE.fullmatch(start, 0, line_end) is None:
+        return False
+    ends = start.count(b"\r\n")
+    bare_cr = start.count(b"\r") - ends - start.endswith(b"\r")
+    return start.count(b"\n") == ends and not bare_cr
