@@ -7,6 +7,7 @@ a worker does not confirm and what time it is.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,12 +16,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import altcha
 from aiohttp import web
 
+from gateway.access.upstreams import Cors
 from gateway.audit import AuditEvent
 from gateway.edge.auth_api import AuthApi, assembled
 from gateway.edge.call import CallReader
+from gateway.edge.cookie_sessions import CookieParts, CookieSessions
+from gateway.edge.cookies import SessionStorage
 from gateway.edge.endpoints import Endpoint, Unbroken
+from gateway.edge.intent import Intents
+from gateway.edge.login_guard import LoginGuard
 from gateway.edge.mail_links import MailLinkParts, MailLinks
 from gateway.edge.oauth_api import OAuthApi, OAuthParts
 from gateway.edge.proxy import Proxy
@@ -30,20 +37,26 @@ from gateway.edge.upstream import Upstreams
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.identity.accounts import Account, Accounts
 from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
+from gateway.identity.captcha import Captcha, CaptchaOptions
 from gateway.identity.client_auth import ClientAuthenticator
+from gateway.identity.devices import Devices
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.keys import KeyRing
-from gateway.identity.mail import Postman
+from gateway.identity.letters import Letters
+from gateway.identity.mail import MailOptions, Postman
+from gateway.identity.notices import Notices
 from gateway.identity.passwords import PasswordOptions, Passwords
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.rotation import KeyKeeper
 from gateway.identity.sealing import Sealer
+from gateway.identity.session_cookies import Csrf
 from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import OwnAttempts, Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
 from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
-from gateway.worker.verified import Identification
+from gateway.stores.redis import RedisStore
+from gateway.worker.verified import Identification, KindIdentifier
 from tests.databases import Hands, fresh_database
 from tests.edge.rig import Answer, Client
 
@@ -116,12 +129,33 @@ class Fragile:
 
 @dataclass
 class Recorded:
-    """Meets `edge.oauth_api.Recorder`."""
+    """Meets `edge.evidence.Recorder`."""
 
     events: list[AuditEvent] = field(default_factory=list)
 
+    denials: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+
     def record(self, event: AuditEvent) -> None:
         self.events.append(event)
+
+    def denied(self, reason: str, route: str | None, subject: str | None) -> None:
+        self.denials.append((reason, route, subject))
+
+    def pseudonym(self, email_key: str) -> str:
+        return f"pseudonym of {len(email_key)} letters"
+
+
+class Once:
+    """Meets `identity.captcha.OneTime`."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    async def first(self, key: str, ttl_s: int) -> bool:
+        del ttl_s
+        new = key not in self._used
+        self._used.add(key)
+        return new
 
 
 @dataclass
@@ -135,6 +169,7 @@ class House:
     clock: Hands
     parts: SignInParts
     issuer: TokenIssuer
+    captcha: Captcha
     postman: Postman | None = None
     recorded: Recorded = field(default_factory=lambda: Recorded())
     clients: list[Client] = field(default_factory=list)
@@ -167,6 +202,14 @@ class House:
         account = await self.parts.accounts.register(email, made, verified=True)
         assert isinstance(account, Account)
         return account
+
+    def solution(self) -> str:
+        """Of a challenge that was just set, as the widget sends it."""
+        challenge = altcha.Challenge.from_dict(dict(self.captcha.challenge()))
+        solved = altcha.solve_challenge(challenge)
+        assert solved is not None
+        payload = altcha.Payload(challenge, solved).to_dict()
+        return base64.b64encode(json.dumps(payload).encode()).decode()
 
     async def sign_in(
         self, email: str = "alice@example.com", headers: Sequence[str] = ()
@@ -215,7 +258,10 @@ async def open_house(
     by_mail: Callable[[Database], tuple[Postman, Enrolments]] | None = None,
     passwords: PasswordOptions | None = None,
     machines: bool = False,
+    redis: RedisStore | None = None,
+    auth_cors: Cors | None = None,
 ) -> AsyncIterator[House]:
+    """With `redis` there are session cookies too."""
     clock, workers, unbroken = Hands(), Workers(), Unbroken()
     async with fresh_database(folder, clock) as real:
         database = Fragile(real)
@@ -228,41 +274,67 @@ async def open_house(
         issuer = TokenIssuer(ring, issuer=URL, audience=URL, ttl_s=900)
         verifier = TokenVerifier(ring, issuer=URL, audience=URL, max_life_s=86_400, clock=clock)
         postman, enrolments = by_mail(database) if by_mail else (None, None)
+        refresh_tokens, sessions = RefreshTokens(database, RefreshOptions()), Sessions(database)
+        csrf = Csrf(b"c" * 32)
+        cookies = None
+        if redis is not None:
+            storage = SessionStorage(redis, clock)
+            cookies = CookieSessions(
+                CookieParts(storage, refresh_tokens, sessions, workers, workers, csrf, clock, 900)
+            )
+        recorded, throttle = Recorded(), Throttle(OwnAttempts(clock), clock, lambda: 1)
+        captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), clock)
         parts = SignInParts(
             accounts=Accounts(database),
             passwords=await Passwords.open(passwords or PasswordOptions(), 10),
-            refresh_tokens=RefreshTokens(database, RefreshOptions()),
-            sessions=Sessions(database),
-            throttle=Throttle(OwnAttempts(clock), clock, lambda: 1),
+            refresh_tokens=refresh_tokens,
+            sessions=sessions,
+            throttle=throttle,
             issuer=issuer,
             verifier=verifier,
             announcer=workers,
-            auth_cors=lambda: None,
+            guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), clock),
+            notices=Notices(database, postman or _postman(database)),
+            audit=recorded,
+            auth_cors=lambda: auth_cors,
             unbroken=unbroken,
             verification=verification,
             enrolment=enrolments,
+            cookies=cookies,
         )
-        keys = ApiKeyIdentifier(database, workers, clock)
-        identification = Identification(
-            verifier, ring, workers, clock, others={CredentialKind.API_KEY: keys}
-        )
+        others: dict[CredentialKind, KindIdentifier] = {
+            CredentialKind.API_KEY: ApiKeyIdentifier(database, workers, clock)
+        }
+        if cookies is not None:
+            others[CredentialKind.COOKIE] = cookies
+        identification = Identification(verifier, ring, workers, clock, others=others)
+        intents = None
+        if cookies is not None:
+            intents = Intents(csrf, lambda: auth_cors, identification)
         well_known = WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL))
         more: dict[tuple[str, ...], dict[str, Endpoint]] = {}
         if enrolments is not None:
             more |= MailLinks(
                 MailLinkParts(enrolments, parts.passwords, parts.throttle, workers, unbroken)
             ).endpoints()
-        recorded = Recorded()
         if machines:
             more |= _machines(parts, database, identification, clock, recorded).endpoints()
-        api = assembled(parts, identification, well_known, https=True, more=more)
-        async with _behind_a_door(api) as port:
-            house = House(port, api, database, workers, clock, parts, issuer, postman, recorded)
+        api = assembled(parts, identification, well_known, https=True, more=more, intents=intents)
+        async with _behind_a_door(api, auth_cors) as port:
+            house = House(
+                port, api, database, workers, clock, parts, issuer, captcha, postman, recorded
+            )
             yield house
             for client in house.clients:
                 client.close()
         await api.close()
         parts.passwords.close()
+
+
+def _postman(database: Database) -> Postman:
+    letters = Letters.load([], site="gate.example", public_url=URL)
+    options = MailOptions("no-reply@gate.example", URL, b"m" * 32)
+    return Postman(database, letters, options, None)
 
 
 def _machines(
@@ -291,10 +363,10 @@ def _machines(
 
 
 @asynccontextmanager
-async def _behind_a_door(api: AuthApi) -> AsyncIterator[int]:
+async def _behind_a_door(api: AuthApi, auth_cors: Cors | None) -> AsyncIterator[int]:
     reader = CallReader()
     nowhere: Any = None
-    snapshot: Any = SimpleNamespace(auth_cors=None)
+    snapshot: Any = SimpleNamespace(auth_cors=auth_cors)
     proxy = Proxy(nowhere, lambda: snapshot, reader, Upstreams(), api)
     door = Door(proxy, reader, shutdown_timeout=0.1)
     await door.setup()
