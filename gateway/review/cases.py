@@ -24,7 +24,7 @@ PERSON_KEYS = (
     "claims", "with",
 )  # fmt: skip
 REQUEST_KEYS = ("method", "url", "path", "host", "headers", "ip", "body")
-EXPECT_KEYS = ("decision", "status", "reason", "route", "policy", "rule", "concealed")
+EXPECT_KEYS = ("decision", "status", "reason", "route", "policy", "rule", "concealed", "shadow")
 ANONYMOUS = "anonymous"
 
 _REQUEST = re.compile(r"([A-Z]+)\s+(\S+)\Z")
@@ -41,6 +41,8 @@ class Expected:
     policy: str | None = None
     rule: str | None = None
     concealed: bool | None = None
+    shadow: list[str] | None = None
+    """Rules in shadow that would have changed the answer."""
 
     def demands(self) -> dict[str, Any]:
         return {
@@ -232,7 +234,18 @@ class _CaseReader:
             concealed=reader.flag(fields.get("concealed"), "`concealed`", False)
             if "concealed" in fields
             else None,
+            shadow=self._shadow(fields.get("shadow")),
         )
+
+    def _shadow(self, node: Node | None) -> list[str] | None:
+        found = self._reader.texts(node, "`shadow`")
+        if found is None:
+            return None
+        known = [rule.id for p in self._snapshot.policies.values() for rule in p.rules]
+        for text, item in found:
+            if text not in known:
+                self._reader.wrong(item, f"unknown rule `{text}`{suggestion(text, known)}")
+        return sorted(text for text, _ in found)
 
     def _reason(self, node: Node, text: str) -> str:
         """A reason that nothing could ever give is a typo."""

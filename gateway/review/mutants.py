@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.access.conditions import Facts
-from gateway.access.policies import SIGNED_IN, Policy, Rule
+from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
+from gateway.access.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.review.exchanging import with_policies
 from gateway.review.suite import Result, Statuses, run_case
@@ -52,15 +53,15 @@ def mutation_report(
 
 def mutants(snapshot: Snapshot) -> Iterator[Mutant]:
     """Every mutant that could change an answer on some route."""
-    actions: dict[str, set[str]] = {}
+    routes: dict[str, list[Route]] = {}
     for route in snapshot.routes:
         if route.policy is not None:
-            actions.setdefault(route.policy.name, set()).add(route.action)
+            routes.setdefault(route.policy.name, []).append(route)
     for policy in snapshot.policies.values():
         if policy.name == SIGNED_IN:
             continue
         for rule in policy.rules:
-            for how, other in _changes(rule, actions.get(policy.name, set())):
+            for how, other in _changes(rule, routes.get(policy.name, [])):
                 rules = tuple(
                     kept
                     for kept in (other if one is rule else one for one in policy.rules)
@@ -70,7 +71,7 @@ def mutants(snapshot: Snapshot) -> Iterator[Mutant]:
                 yield Mutant(policy, rule, how, mutated)
 
 
-def _changes(rule: Rule, actions: set[str]) -> Iterator[tuple[str, Rule | None]]:
+def _changes(rule: Rule, routes: list[Route]) -> Iterator[tuple[str, Rule | None]]:
     yield "removed", None
     conditional = rule.condition is not None or rule.role_permissions
     if conditional:
@@ -80,10 +81,18 @@ def _changes(rule: Rule, actions: set[str]) -> Iterator[tuple[str, Rule | None]]
     if rule.role_permissions:
         widened = dataclasses.replace(rule, role_permissions=False, actions=("*",), every_user=True)
         yield "for every role", widened
-    elif any(not rule.covers(action) for action in actions):
-        # With `*` a condition may read what another route does not give: it then fails,
-        # which on a deny is a difference that a test can see.
+    elif any(not rule.covers(route.action) and _can_hold(rule, route) for route in routes):
         yield "for every action", dataclasses.replace(rule, actions=("*",))
+
+
+def _can_hold(rule: Rule, route: Route) -> bool:
+    """Whether the rule could make a difference on the route: an allow whose condition reads
+    what the route does not give fails there, and changes nothing."""
+    if rule.condition is None or rule.effect is Effect.DENY:
+        return True
+    reads = rule.condition.reads
+    given = {one.name for one in route.resource}
+    return reads.must_resource <= given and reads.must_params <= set(route.param_names)
 
 
 class _Negated(Rule):

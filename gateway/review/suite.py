@@ -69,4 +69,5 @@ def _got(decision: Decision, statuses: Statuses) -> dict[str, Any]:
         "policy": decision.policy,
         "rule": decision.rule,
         "concealed": decision.conceal,
+        "shadow": sorted(one.rule or "" for one in decision.shadowed),
     }

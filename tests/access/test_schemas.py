@@ -82,10 +82,17 @@ def test_every_key_is_described(name: str) -> None:
     assert undescribed(schema(name), name) == []
 
 
+def _kind(path: Path) -> str:
+    if path.name in ("routes.yaml", "roles.yaml"):
+        return path.stem
+    return path.parent.name if path.parent.name in ("tests", "data") else "policy"
+
+
 SHIPPED = [
-    *((path, "policy") for path in (ROOT / "policies").glob("*.yaml")),
-    *((path, "tests") for path in (ROOT / "policies" / "tests").glob("*.yaml")),
-    (ROOT / "routes.yaml", "routes"),
+    (path, _kind(path))
+    for folder in (ROOT, *(ROOT / "examples").iterdir())
+    for path in (folder / "routes.yaml", *(folder / "policies").rglob("*.yaml"))
+    if path.is_file()
 ]
 
 
