@@ -288,6 +288,7 @@ class App:
             postman=self.postman,
             audit=self.audit,
             configuration=self.plan.configuration,
+            key_secret=self.plan.key_secret(),
         )
         self.own.open(await open_desk(parts))
 

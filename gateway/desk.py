@@ -7,7 +7,7 @@ says so, until it can be opened.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -16,6 +16,7 @@ from gateway.edge.auth_api import AuthApi
 from gateway.edge.cookie_sessions import CookieSessions
 from gateway.edge.endpoints import REQUEST_ID, Unbroken
 from gateway.edge.intent import Intents
+from gateway.edge.login_guard import LoginGuard
 from gateway.edge.mail_links import MailLinkParts, MailLinks
 from gateway.edge.oauth_api import OAuthApi, OAuthParts
 from gateway.edge.own_account import OwnAccount, OwnAccountParts
@@ -24,10 +25,14 @@ from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
+from gateway.identity.captcha import Captcha, CaptchaOptions, UsedOnce
 from gateway.identity.client_auth import ClientAuthenticator
+from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.devices import Devices
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.keys import KeyRing
 from gateway.identity.mail import Postman
+from gateway.identity.notices import Notices
 from gateway.identity.passwords import PasswordOptions, Passwords, settled_rounds
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.session_cookies import Csrf
@@ -37,6 +42,7 @@ from gateway.identity.tokens import TokenIssuer, TokenVerifier
 from gateway.model import Call, Clock, Reason
 from gateway.settings import Settings
 from gateway.stores.attempts import RedisAttempts
+from gateway.stores.once import RedisOneTime
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
 from gateway.worker.reload import Configuration
@@ -61,6 +67,7 @@ class Parts:
     postman: Postman
     audit: AuditLog
     configuration: Configuration
+    key_secret: bytes = field(repr=False)
 
 
 class Desk:
@@ -126,6 +133,16 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         audience=settings.token_audience,
         ttl_s=settings.access_ttl_s,
     )
+    guard = LoginGuard(
+        throttle,
+        Captcha(
+            CaptchaOptions(derived_key(parts.key_secret, KeyPurpose.CAPTCHA)),
+            UsedOnce(RedisOneTime(parts.redis), parts.clock),
+            parts.clock,
+        ),
+        Devices(derived_key(parts.key_secret, KeyPurpose.DEVICE)),
+        parts.clock,
+    )
     sign_in = SignIn(
         SignInParts(
             accounts=accounts,
@@ -136,6 +153,9 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             issuer=issuer,
             verifier=parts.verifier,
             announcer=parts.replica,
+            guard=guard,
+            notices=Notices(database, parts.postman),
+            audit=parts.audit,
             auth_cors=lambda: parts.configuration.snapshot.auth_cors,
             unbroken=unbroken,
             verification=settings.email_verification,
@@ -200,6 +220,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         **own_account.endpoints(),
         **mail_links.endpoints(),
         **oauth.endpoints(),
+        **guard.endpoints(),
     }
     api = AuthApi(endpoints, well_known, unbroken, https=https, intents=intents)
     return api, passwords

@@ -16,15 +16,17 @@ from gateway.identity.captcha import Captcha
 from gateway.identity.devices import COOKIE, Device, Devices, set_cookie
 from gateway.identity.throttle import Reservation, Throttle
 from gateway.model import Call, Clock, Reason
+from gateway.stores.protocols import StoreUnavailable
 
 _COOKIE = COOKIE.encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """One attempt that may be made; `give_back` when it was no failure."""
+    """One attempt that may be made; `give_back` when it was no failure, `failed` when it was."""
 
-    reservations: tuple[Reservation, ...]
+    email_key: str
+    reservation: Reservation
     device: Device | None
     """The device, where this account has signed in with it before."""
 
@@ -46,26 +48,30 @@ class LoginGuard:
         return Said(200, self._captcha.challenge())
 
     async def admit(self, call: Call, email_key: str, solution: str | None) -> Admission | Refused:
-        """CAPTCHA_REQUIRED after three failures that came without one; TOO_MANY_ATTEMPTS after
-        five, with or without."""
+        """TOO_MANY_ATTEMPTS after five failures; after three CAPTCHA_REQUIRED, unless a solved
+        challenge came.  Who sends none spends an attempt: guessing does not go on for ever.
+        """
         device = self._devices.known(device_cookie(call), email_key, self._clock.now())
-        held: list[Reservation] = []
-        # A solution that came is used, so that who solves one keeps the three free attempts.
-        if solution is None or not await self._captcha.passed(solution):
-            unproven = await self._throttle.reserve_unproven(email_key, device)
-            if unproven.wait_s > 0:
-                return Refused(Reason.CAPTCHA_REQUIRED)
-            held.append(unproven)
         counted = await self._throttle.reserve(email_key, call.client_ip, device)
         if counted.wait_s > 0:
-            for reservation in held:
-                await self._throttle.give_back(reservation)
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=counted.wait_s)
-        return Admission((counted, *held), device)
+        admission = Admission(email_key, counted, device)
+        if await self._throttle.needs_proof(email_key, device):
+            try:
+                proven = solution is not None and await self._captcha.passed(solution)
+            except StoreUnavailable:
+                await self.give_back(admission)
+                raise
+            if not proven:
+                return Refused(Reason.CAPTCHA_REQUIRED)
+        return admission
 
     async def give_back(self, admission: Admission) -> None:
-        for reservation in admission.reservations:
-            await self._throttle.give_back(reservation)
+        await self._throttle.give_back(admission.reservation)
+
+    async def failed(self, admission: Admission) -> None:
+        """The password was wrong."""
+        await self._throttle.failed(admission.email_key, admission.device)
 
     def remembered(self, call: Call, email_key: str) -> str:
         """The `Set-Cookie` of a sign-in: this browser is now a device of the account."""

@@ -12,14 +12,15 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
 from aiohttp import web
 
-from gateway.audit import AuditEvent, AuditKind
+from gateway.audit import AuditKind
 from gateway.edge.bodies import read_whole
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken
+from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.own_account import Identifier
 from gateway.identity.api_keys import ApiKeys, looks_like_key
 from gateway.identity.client_auth import (
@@ -44,12 +45,6 @@ _FORM_TYPE = re.compile(
 _FIELDS_MAX = 50
 _ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.API_KEY})
 _NOT_THE_TOKENS_FAULT = frozenset({Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE})
-
-
-class Recorder(Protocol):
-    """As `audit.AuditLog`."""
-
-    def record(self, event: AuditEvent) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +230,8 @@ class OAuthApi:
     def _tell(
         self, kind: AuditKind, call: Call, subject: str | None, result: str, token: str = ""
     ) -> None:
-        detail = {"token": token} if token else {}
-        event = AuditEvent(kind, result, subject, address=call.client_ip, detail=detail)
-        self._parts.audit.record(event)
+        told = event_of(kind, call, subject=subject, result=result, token=token or None)
+        self._parts.audit.record(told)
 
 
 async def _form(request: web.BaseRequest) -> dict[str, str] | Answer:

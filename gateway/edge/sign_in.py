@@ -8,13 +8,15 @@ only after a right password.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
 from gateway.access.origin import intent
 from gateway.access.upstreams import Cors
+from gateway.audit import AuditEvent, AuditKind
 from gateway.edge.bodies import Flag, Text, read_fields
 from gateway.edge.cookie_sessions import CookieSessions
 from gateway.edge.cookies import came_with_cookie, cookie_of
@@ -28,12 +30,15 @@ from gateway.edge.endpoints import (
     invalid,
     user_agent_of,
 )
+from gateway.edge.evidence import Recorder, event_of
+from gateway.edge.login_guard import Admission, LoginGuard
 from gateway.identity.accounts import Account, Accounts, address_key, shown_address
+from gateway.identity.notices import Notices
 from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.refresh import Grant, RefreshTokens, Reused
 from gateway.identity.session_cookies import hash_of, new_cookie
-from gateway.identity.sessions import Origin, Sessions
-from gateway.identity.throttle import Reservation, Throttle
+from gateway.identity.sessions import Origin, Sessions, shown_user_agent
+from gateway.identity.throttle import Throttle
 from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Announcer, StoreUnavailable
@@ -65,6 +70,9 @@ class SignInParts:
     issuer: TokenIssuer
     verifier: TokenVerifier
     announcer: Announcer
+    guard: LoginGuard
+    notices: Notices
+    audit: Recorder
     auth_cors: Callable[[], Cors | None]
     """What other origins may call `/auth`, as the snapshot of now says."""
     unbroken: Unbroken
@@ -73,6 +81,18 @@ class SignInParts:
     """Needed where `verification` is not off."""
     cookies: CookieSessions | None = None
     """None: there is no `transport: cookie`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """An attempt to sign in that may be evaluated.  With `cookie` the session is held by it."""
+
+    call: Call
+    request: web.BaseRequest
+    email_key: str
+    password: str = field(repr=False)
+    admission: Admission
+    cookie: str | None = field(repr=False)
 
 
 class SignIn:
@@ -127,17 +147,16 @@ class SignIn:
         key = address_key(fields["email"])
         if key is None:
             return invalid("email", "is not an address")
-        reservation = await self._parts.throttle.reserve(key, call.client_ip)
-        if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        checked = await self._checked(fields["email"], fields["password"], reservation)
-        if isinstance(checked, Refused):
-            return checked
-        origin = Origin(user_agent_of(call), call.client_ip)
+        admission = await self._parts.guard.admit(call, key, fields.get("captcha"))
+        if isinstance(admission, Refused):
+            self._parts.audit.denied(admission.reason, "/auth/login", None)
+            return admission
         cookie = new_cookie() if fields.get("transport") == "cookie" else None
-        return await self._parts.unbroken(
-            self._admit(checked, fields["password"], origin, reservation, cookie, cookie_of(call))
-        )
+        guess = Guess(call, request, key, fields["password"], admission, cookie)
+        account = await self._checked(guess)
+        if isinstance(account, Refused):
+            return account
+        return await self._parts.unbroken(self._admit(guess, account))
 
     async def refresh(self, request: web.BaseRequest, call: Call) -> Answer:
         with_cookie = self._parts.cookies is not None and came_with_cookie(call)
@@ -194,23 +213,23 @@ class SignIn:
             },
         )
 
-    async def _checked(
-        self, email: str, password: str, reservation: Reservation
-    ) -> Account | Refused:
+    async def _checked(self, guess: Guess) -> Account | Refused:
         """The account whose password this is.  What was not evaluated is no failure."""
         try:
-            account = await self._parts.accounts.by_email(email)
+            account = await self._parts.accounts.by_email(guess.email_key)
             # Without an account a dummy is checked, at the same cost.
             checked = await self._parts.passwords.check(
-                password, account.password_hash if account else None
+                guess.password, account.password_hash if account else None
             )
         except StoreUnavailable:
-            await self._parts.throttle.give_back(reservation)
+            await self._parts.guard.give_back(guess.admission)
             raise
         if isinstance(checked, Reason):
-            await self._parts.throttle.give_back(reservation)
+            await self._parts.guard.give_back(guess.admission)
             return Refused(checked)
         if account is None or not checked.good:
+            await self._parts.guard.failed(guess.admission)
+            self._tell_failure(guess, account, Reason.INVALID_CREDENTIALS)
             return Refused(Reason.INVALID_CREDENTIALS)
         return account
 
@@ -224,32 +243,72 @@ class SignIn:
         await self._parts.accounts.renew_hash(account.id, account.password_hash, renewed)
         return await self._parts.accounts.by_id(account.id) or account
 
-    async def _admit(
-        self,
-        account: Account,
-        password: str,
-        origin: Origin,
-        reservation: Reservation,
-        cookie: str | None,
-        replaced: str | None,
-    ) -> Answer:
-        """With `cookie` the session is held by it, and ends the one of the cookie `replaced`."""
-        await self._parts.throttle.give_back(reservation)
-        grant = await self._begin(await self._renewed(account, password), origin, cookie)
+    async def _admit(self, guess: Guess, account: Account) -> Answer:
+        """A session for whoever knew the password; the cookie that it replaces ends."""
+        await self._parts.guard.give_back(guess.admission)
+        origin = Origin(user_agent_of(guess.call), guess.call.client_ip)
+        account = await self._renewed(account, guess.password)
+        grant = await self._begin(account, origin, guess.cookie)
         if grant is Reason.INVALID_CREDENTIALS:
             # The hash was replaced between the check and the lock: by a change of the
             # password, or by another sign-in that renewed it.  The new one decides.
             again = await self._parts.accounts.by_id(account.id)
             checked = await self._parts.passwords.check(
-                password, again.password_hash if again else None
+                guess.password, again.password_hash if again else None
             )
             if again is not None and isinstance(checked, Checked) and checked.good:
-                grant = await self._begin(again, origin, cookie)
+                grant = await self._begin(again, origin, guess.cookie)
         if isinstance(grant, Reason):
+            self._tell_failure(guess, account, grant)
             return Refused(grant)
-        if cookie is None or self._parts.cookies is None:
-            return self._granted(grant)
-        return await self._parts.cookies.admit(grant, cookie, replaced)
+        if guess.cookie is None or self._parts.cookies is None:
+            answer: Answer = self._granted(grant)
+        else:
+            answer = await self._parts.cookies.admit(grant, guess.cookie, cookie_of(guess.call))
+        if isinstance(answer, Refused):
+            return answer
+        await self._welcome(guess, grant, origin)
+        device = self._parts.guard.remembered(guess.call, guess.email_key)
+        return replace(answer, cookies=(*answer.cookies, device))
+
+    async def _welcome(self, guess: Guess, grant: Grant, origin: Origin) -> None:
+        """Tells the audit log, and the owner of a device that the account has not seen."""
+        known = guess.admission.device is not None
+        self._parts.audit.record(
+            event_of(
+                AuditKind.SIGNED_IN,
+                guess.call,
+                guess.request,
+                subject=grant.account.id,
+                sid=grant.session_id,
+                amr=list(grant.amr),
+                transport="bearer" if guess.cookie is None else "cookie",
+                known_device=known,
+            )
+        )
+        if known:
+            return
+        with suppress(StoreUnavailable):  # the sign-in has happened, with or without a letter
+            await self._parts.notices.signed_in(
+                grant.account.id,
+                grant.session_id,
+                user_agent=shown_user_agent(origin.user_agent),
+                address=origin.address,
+            )
+
+    def _tell_failure(self, guess: Guess, account: Account | None, reason: Reason) -> None:
+        """By the account's id, or by a pseudonym of the address where there is none."""
+        unknown = None if account else self._parts.audit.pseudonym(guess.email_key)
+        self._parts.audit.record(
+            event_of(
+                AuditKind.SIGN_IN_FAILED,
+                guess.call,
+                guess.request,
+                subject=account.id if account else None,
+                result=reason,
+                unknown=unknown,
+            )
+        )
 
     async def _begin(self, account: Account, origin: Origin, cookie: str | None) -> Grant | Reason:
         return await self._parts.refresh_tokens.begin(
@@ -266,6 +325,14 @@ class SignIn:
             return Refused(rotated)
         if isinstance(rotated, Reused):
             # The answer is the same when a worker has not confirmed: the relay goes on.
+            self._parts.audit.record(
+                AuditEvent(
+                    AuditKind.REFRESH_REUSED,
+                    result=Reason.REFRESH_TOKEN_REUSED,
+                    subject=rotated.account_id,
+                    detail={"sid": rotated.session_id},
+                )
+            )
             await self._parts.announcer.announce(rotated.changes)
             return Refused(Reason.REFRESH_TOKEN_REUSED)
         return self._granted(rotated)

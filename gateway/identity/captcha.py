@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 import altcha
 
 from gateway.model import Clock
+from gateway.stores.protocols import StoreUnavailable
 
 _LONGEST = 4096
 _ALGORITHM = "PBKDF2/SHA-256"
@@ -30,6 +32,33 @@ class OneTime(Protocol):
     async def first(self, key: str, ttl_s: int) -> bool:
         """True for the first caller within `ttl_s`, False for all others.  Raises
         StoreUnavailable."""
+
+
+class UsedOnce:
+    """Asks the shared store, and this worker's memory while it is away: a solution is then
+    good once on each worker, which a challenge of under a second does not make worth waiting
+    for."""
+
+    def __init__(self, shared: OneTime, clock: Clock, *, most: int = 50_000) -> None:
+        self._shared = shared
+        self._clock = clock
+        self._most = most
+        self._own: OrderedDict[str, float] = OrderedDict()
+
+    async def first(self, key: str, ttl_s: int) -> bool:
+        if key in self._own:
+            return False
+        try:
+            return await self._shared.first(key, ttl_s)
+        except StoreUnavailable:
+            return self._first_here(key, ttl_s)
+
+    def _first_here(self, key: str, ttl_s: int) -> bool:
+        now = self._clock.steady()
+        while self._own and (next(iter(self._own.values())) <= now or len(self._own) >= self._most):
+            self._own.popitem(last=False)
+        self._own[key] = now + ttl_s
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,12 +66,18 @@ class Throttle:
             ]
         )
 
-    async def reserve_unproven(self, email_key: str, device: Device | None = None) -> Reservation:
-        """Counts one attempt that comes without a solved challenge; one that would have to
-        wait needs the challenge instead."""
-        key = account_counter(email_key) if device is None else device_counter(device, email_key)
-        key = key.replace("login:", "unproven:", 1)
-        return await self._reserve([Attempt(key, UNPROVEN_FAILURES, WINDOW_S)])
+    async def needs_proof(self, email_key: str, device: Device | None = None) -> bool:
+        """Whether so many attempts have failed that the next needs a solved challenge."""
+        attempt = _unproven(email_key, device)
+        try:
+            return await self._shared.charged(attempt) >= UNPROVEN_FAILURES
+        except StoreUnavailable:
+            return await self._own.charged(attempt) >= UNPROVEN_FAILURES
+
+    async def failed(self, email_key: str, device: Device | None = None) -> None:
+        """The password was wrong.  Counted after the fact: what bounds attempts that come at
+        once is `reserve`."""
+        await self._reserve([_unproven(email_key, device)])
 
     async def reserve_ask(self, client_ip: str) -> Reservation:
         """Counts one letter asked for, or one mailed link tried, from an address."""
@@ -104,6 +110,13 @@ class Throttle:
 def account_counter(email_key: str) -> str:
     """The counter of an account, whether or not there is one: it holds no address."""
     return "login:account:" + hashlib.sha256(email_key.encode()).hexdigest()[:32]
+
+
+def _unproven(email_key: str, device: Device | None) -> Attempt:
+    key = account_counter(email_key) if device is None else device_counter(device, email_key)
+    key = key.replace("login:", "unproven:", 1)
+    # The limit only ends the counting: whoever asks compares for themselves.
+    return Attempt(key, ACCOUNT_FAILURES, WINDOW_S)
 
 
 def account_counters(email_key: str) -> list[str]:
@@ -175,6 +188,9 @@ class OwnAttempts:
             counter = self._counters.get(attempt.key)
             if counter is not None and counter.charged_at:
                 counter.charged_at.pop()
+
+    async def charged(self, attempt: Attempt) -> int:
+        return len(self._current(attempt, self._clock.steady()).charged_at)
 
     async def clear(self, keys: Sequence[str]) -> None:
         for key in keys:

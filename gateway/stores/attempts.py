@@ -20,6 +20,7 @@ class RedisAttempts:
         self._redis = redis
         self._reserve = Script.shipped("reserve")
         self._give_back = Script.shipped("give_back")
+        self._charged = Script.shipped("charged")
 
     async def reserve(self, attempts: Sequence[Attempt]) -> float:
         keys: list[str] = []
@@ -32,6 +33,10 @@ class RedisAttempts:
     async def give_back(self, attempts: Sequence[Attempt]) -> None:
         keys = [f"attempts:{attempt.key}" for attempt in attempts]
         await self._redis.script(self._give_back, keys, [])
+
+    async def charged(self, attempt: Attempt) -> int:
+        keys = [f"attempts:{attempt.key}"]
+        return int(await self._redis.script(self._charged, keys, [attempt.window_s]))
 
     async def clear(self, keys: Sequence[str]) -> None:
         if keys:

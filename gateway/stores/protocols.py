@@ -100,6 +100,9 @@ class Attempts(Protocol):
     async def give_back(self, attempts: Sequence[Attempt]) -> None:
         """The attempt was no failure after all."""
 
+    async def charged(self, attempt: Attempt) -> int:
+        """How many failures the counter holds now; reading it charges nothing."""
+
     async def clear(self, keys: Sequence[str]) -> None: ...
 
 

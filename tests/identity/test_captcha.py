@@ -8,7 +8,7 @@ from typing import Any
 import altcha
 import pytest
 
-from gateway.identity.captcha import Captcha, CaptchaOptions
+from gateway.identity.captcha import Captcha, CaptchaOptions, UsedOnce
 from gateway.stores.protocols import StoreUnavailable
 from tests.databases import Hands
 
@@ -175,3 +175,30 @@ async def test_a_solution_of_the_wrong_types_is_refused(
     payload = solved(captcha.challenge())
     payload["solution"][field] = value
     assert await captcha.passed(text(payload)) is False
+
+
+async def test_while_the_store_is_away_each_worker_takes_a_solution_once(
+    clock: Hands, once: Once
+) -> None:
+    options = CaptchaOptions(key=b"c" * 32, cost=2, prefix="0")
+    captcha = Captcha(options, UsedOnce(once, clock), clock)
+    solution = text(solved(captcha.challenge()))
+    once.away = True
+    assert await captcha.passed(solution) is True
+    assert await captcha.passed(solution) is False
+    once.away = False
+    assert await captcha.passed(solution) is False
+
+
+async def test_what_is_remembered_while_the_store_is_away_is_bounded(
+    clock: Hands, once: Once
+) -> None:
+    once.away = True
+    used = UsedOnce(once, clock, most=10)
+    for number in range(50):
+        assert await used.first(f"{number}", 60)
+    assert len(used._own) <= 10
+    assert not await used.first("49", 60)
+    clock.move(61)
+    assert await used.first("50", 60)
+    assert len(used._own) == 1

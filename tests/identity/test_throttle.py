@@ -32,6 +32,9 @@ class Away:
     async def give_back(self, attempts: Sequence[Attempt]) -> None:
         raise StoreUnavailable("redis")
 
+    async def charged(self, attempt: Attempt) -> int:
+        raise StoreUnavailable("redis")
+
     async def clear(self, keys: Sequence[str]) -> None:
         raise StoreUnavailable("redis")
 
@@ -183,3 +186,20 @@ def test_addresses_of_one_holder_count_together(one: str, other: str) -> None:
 )
 def test_addresses_of_two_holders_count_apart(one: str, other: str) -> None:
     assert address_counter(one) != address_counter(other)
+
+
+async def test_failures_ask_for_proof_while_redis_is_away_too() -> None:
+    limiter = throttle(Away())
+    for _ in range(3):
+        assert not await limiter.needs_proof("a@x.example")
+        await limiter.failed("a@x.example")
+    assert await limiter.needs_proof("a@x.example")
+    assert not await limiter.needs_proof("b@x.example")
+
+
+async def test_forgiving_forgets_that_proof_was_needed() -> None:
+    limiter = throttle()
+    for _ in range(3):
+        await limiter.failed("a@x.example")
+    await limiter.forgive("a@x.example")
+    assert not await limiter.needs_proof("a@x.example")

@@ -85,3 +85,12 @@ async def test_nothing_stays_in_redis_for_ever(attempts: RedisAttempts, redis: R
         await attempts.reserve([ACCOUNT, ADDRESS])
     for key in await redis.call("KEYS", f"{redis.prefix}*"):
         assert 0 < int(await redis.call("PTTL", key)) <= 1_802_000
+
+
+async def test_reading_a_counter_charges_nothing(attempts: RedisAttempts) -> None:
+    assert [await attempts.charged(ACCOUNT) for _ in range(9)] == [0] * 9
+    await attempts.reserve([ACCOUNT, ADDRESS])
+    await attempts.reserve([ACCOUNT])
+    assert (await attempts.charged(ACCOUNT), await attempts.charged(ADDRESS)) == (2, 1)
+    await attempts.give_back([ACCOUNT])
+    assert await attempts.charged(ACCOUNT) == 1
