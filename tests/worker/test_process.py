@@ -1,0 +1,50 @@
+"""A lease's name tells whether its process is gone, where that can be told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from gateway.worker.process import is_surely_dead, lease_name
+
+
+def test_a_process_that_lives_is_not_dead() -> None:
+    assert not is_surely_dead(lease_name())
+    assert lease_name() != lease_name()
+
+
+def test_a_process_that_ended_is_dead() -> None:
+    program = "from gateway.worker.process import lease_name; print(lease_name())"
+    name = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert is_surely_dead(name)
+
+
+def test_a_killed_process_is_dead_before_its_parent_has_noticed() -> None:
+    program = (
+        "import signal\nfrom gateway.worker.process import lease_name\n"
+        "print(lease_name(), flush=True)\nsignal.pause()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout
+        name = child.stdout.readline().strip()
+        assert not is_surely_dead(name)
+        os.kill(child.pid, 9)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert is_surely_dead(name)
+
+
+def test_another_process_of_the_same_number_is_not_the_one_that_was_meant() -> None:
+    house, pid, _, rest = lease_name().rsplit(".", 3)
+    assert is_surely_dead(f"{house}.{pid}.1.{rest}")
+
+
+def test_of_another_machine_nothing_can_be_told() -> None:
+    _, pid, started, rest = lease_name().rsplit(".", 3)
+    assert not is_surely_dead(f"elsewhere.{pid}.{started}.{rest}")
+    assert not is_surely_dead("")
+    assert not is_surely_dead("a.b.c.d")
