@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import timeit
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -79,7 +80,14 @@ def test_a_route_named_by_an_operator_cannot_break_the_text() -> None:
 
 def test_to_record_an_answer_costs_a_microsecond_at_most() -> None:
     meter = Metrics().route("orders")
-    best_s = min(
-        timeit.repeat(lambda: meter.record("rule_allowed", 200, 4e-5, 3e-3), number=5000, repeat=9)
-    )
+    tracer = sys.gettrace()
+    sys.settrace(None)  # of coverage, which costs more than what it watches
+    try:
+        best_s = min(
+            timeit.repeat(
+                lambda: meter.record("rule_allowed", 200, 4e-5, 3e-3), number=5000, repeat=9
+            )
+        )
+    finally:
+        sys.settrace(tracer)
     assert best_s / 5000 < 1e-6
