@@ -33,6 +33,7 @@ MODULES = {
     "keys": "keys",
     "db": "db",
     "audit": "audit",
+    "doctor": "doctor",
     "export": "export",
     "version": "version",
 }

@@ -1,0 +1,55 @@
+"""`gateway doctor`: whether the installation can keep its promises."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+import typer
+
+from gateway.cli.opening import redis_url, settings
+from gateway.cli.output import AsJson, ExitCode, Stop, table
+from gateway.folder import DataFolder
+from gateway.model import SystemClock
+from gateway.settings import Settings
+from gateway.stores.health import Finding, State, redis_findings, sql_findings, worst
+from gateway.stores.opening import open_database
+from gateway.stores.redis import open_redis
+
+
+def register(app: typer.Typer) -> None:
+    doctor = typer.Typer(help="Check the installation.", invoke_without_command=True)
+    doctor.callback()(examine)
+    app.add_typer(doctor, name="doctor")
+
+
+def examine(context: typer.Context, as_json: AsJson = False) -> None:
+    """Check the SQL store and Redis; exit 1 when something is bad, 3 when one is away."""
+    if context.invoked_subcommand is not None:
+        return
+    findings = asyncio.run(_stores(settings()))
+    table([asdict(finding) for finding in findings], ["check", "state", "detail"], as_json=as_json)
+    match worst(findings):
+        case State.BAD:
+            raise Stop("the installation cannot keep its promises as it is", ExitCode.NO)
+        case State.AWAY:
+            raise Stop("a store could not be reached", ExitCode.UNREACHABLE)
+        case _:
+            return
+
+
+async def _stores(chosen: Settings) -> list[Finding]:
+    clock = SystemClock()
+    database = open_database(chosen.database_url, clock=clock)
+    try:
+        findings = await sql_findings(database, clock)
+    finally:
+        await database.close()
+    url = redis_url(chosen, DataFolder(chosen.data_dir))
+    if url is None:
+        return [*findings, Finding("redis", State.GOOD, "embedded, at rest: no gateway runs")]
+    redis = open_redis(url, durable=chosen.embedded_redis)
+    try:
+        return findings + await redis_findings(redis)
+    finally:
+        await redis.close()

@@ -1,0 +1,40 @@
+"""`gateway doctor` says what is wrong with the installation, by its exit code too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", f"sqlite:///{tmp_path}/gateway.db")
+    return tmp_path
+
+
+def test_a_fresh_installation_lacks_its_schema_and_then_is_sound(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--json"]) == 1
+    assert "gateway db upgrade" in capsys.readouterr().out
+    assert main(["db", "upgrade"]) == 0
+    capsys.readouterr()
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {line["check"] for line in found} >= {"sql", "schema", "clock", "redis"}
+    assert {line["state"] for line in found} == {"good"}
+
+
+def test_a_store_that_is_away_is_exit_code_3(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["db", "upgrade"])
+    monkeypatch.setenv("GATEWAY_REDIS_URL", "redis://127.0.0.1:1")
+    assert main(["doctor"]) == 3
+    assert "away" in capsys.readouterr().out
