@@ -23,7 +23,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": {"model"},
     "identity": {"model", "stores.protocols"},
     "worker": {"model", "access", "identity", "stores.protocols", "metrics", "audit"},
-    "edge": {"model", "access", "identity", "stores.protocols", "worker", "metrics", "audit"},
+    "edge": {
+        "model",
+        "access",
+        "review",
+        "identity",
+        "stores.protocols",
+        "worker",
+        "metrics",
+        "audit",
+    },
 }
 ANYTHING = {"app", "desk", "installation", "serve", "cli", "__main__", "welcome"}
 """Where it is put together: these may import everything, and nobody imports them."""

@@ -338,6 +338,9 @@ class _PolicyReader:
         fields = reader.block(node, "`step_up`", ("max_age", "amr"))
         age_s = reader.duration_s(fields.get("max_age"), "`max_age`", least=1)
         amr = reader.texts(fields.get("amr"), "`amr`") or []
+        for text, item in amr:
+            if not _NAME.match(text):
+                reader.wrong(item, f"`{text}` is no method of sign-in such as `totp` or `pwd`")
         if not fields:
             reader.wrong(node, "`step_up` asks for `max_age:`, `amr:` or both")
         return StepUp(int(age_s) if age_s is not None else None, tuple(text for text, _ in amr))

@@ -64,6 +64,8 @@ class Snapshot:
     """Who may call `/auth/…` from another origin."""
     trusted_peers: tuple[str, ...] = ()
     """CIDR blocks from which `/decide/…` is answered."""
+    reads_bodies: bool = False
+    """Whether the policy of any route reads the JSON body."""
     notices: tuple[Problem, ...] = ()
     """No mistakes, but hardly meant: `gateway validate` shows them."""
 
@@ -100,6 +102,7 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[Problem]:
         cors,
         auth_cors,
         peers,
+        any(route.reads_body for route in table),
         tuple(notices(table)),
     )
 

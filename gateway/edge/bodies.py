@@ -27,7 +27,7 @@ DEEPEST = 32
 # a failure there would be tried again at the next, in quadratic time.
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _LEVELS = re.compile(r"[\[\]{}]")
-_JSON_TYPE = re.compile(
+JSON_TYPE = re.compile(
     r'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.IGNORECASE
 )
 
@@ -145,7 +145,7 @@ def _is_json(request: web.BaseRequest) -> bool:
     section 8.1), and no coding is undone."""
     types: Sequence[str] = request.headers.getall("Content-Type", [])
     codings = request.headers.getall("Content-Encoding", [])
-    return len(types) == 1 and bool(_JSON_TYPE.fullmatch(types[0].strip())) and not codings
+    return len(types) == 1 and bool(JSON_TYPE.fullmatch(types[0].strip())) and not codings
 
 
 def _too_deep(text: str) -> bool:

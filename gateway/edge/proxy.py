@@ -18,11 +18,14 @@ from gateway.access.routes import Match, is_own
 from gateway.edge.cookies import parting
 from gateway.edge.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.endpoints import REQUEST_ID
+from gateway.edge.explained import POLICY as PAGE_POLICY
+from gateway.edge.explained import explains, page
 from gateway.edge.forward import Exchange, Forwarder
 from gateway.edge.headers import RequestHead, field_line
+from gateway.edge.judged_body import take_json
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.relay import GONE, Failure, Relay
-from gateway.edge.responses import HSTS, OWN_HEADERS, answer_bytes, problem_parts
+from gateway.edge.responses import HSTS, OWN_HEADERS, answer_bytes, problem_parts, step_up_challenge
 from gateway.edge.server import Connection, Outcome, Refused
 from gateway.edge.upstream import Upstreams
 from gateway.model import Call, Principal, Reason
@@ -106,6 +109,8 @@ class Proxy:
             cors, methods = _cors_of(call, snapshot)
             if cors is not None:
                 return self._preflight(client, head, body, call, cors, methods, request_id)
+        if snapshot.reads_bodies and head.has_body and _reads_body(call, snapshot):
+            return self._judged_with_body(client, head, body, call, snapshot, request_id)
         began_at = self._loop.time()
         deciding = self._gate.decide(call, snapshot)
         try:
@@ -120,6 +125,26 @@ class Proxy:
         else:
             rest = _rest_of(deciding, waited_for)
         return self._decided_later(client, head, body, call, rest, request_id, began_at)
+
+    async def _judged_with_body(
+        self,
+        client: Connection,
+        head: RequestHead,
+        body: StreamReader,
+        call: Call,
+        snapshot: Snapshot,
+        request_id: str,
+    ) -> bool:
+        """The route's policy reads the body: it is here whole before the decision."""
+        if head.expects_continue:
+            client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            head.expect = None
+        taken = await take_json(body, head, call)
+        if isinstance(taken, Reason):
+            return self._refuse(client, head, taken, request_id, close=True)
+        began_at = self._loop.time()
+        deciding = self._gate.decide(call, snapshot)
+        return await self._decided_later(client, head, taken, call, deciding, request_id, began_at)
 
     async def _decided_later(
         self,
@@ -271,6 +296,12 @@ class Proxy:
             https=call.scheme == "https",
             extra={**_with_limit(extra, decision), **_without_cookie(call, decision)},
         )
+        if decision.max_age_s is not None or decision.amr:
+            headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
+        if explains(call, decision):
+            document = page(call, decision, self._snapshot(), request_id)
+            headers |= {"Content-Type": "text/html; charset=utf-8"}
+            headers["Content-Security-Policy"] = PAGE_POLICY
         keep = self._keeps(head) and body.is_eof()
         client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
         route_id = decision.route.id if decision.route is not None else ""
@@ -450,6 +481,11 @@ def _with_limit(extra: Mapping[str, str], decision: Decision) -> Mapping[str, st
 
 async def _at_hand(decision: Decision) -> Decision:
     return decision
+
+
+def _reads_body(call: Call, snapshot: Snapshot) -> bool:
+    found = snapshot.routes.match(call.host, call.method, call.segments)
+    return isinstance(found, Match) and found.route.reads_body
 
 
 def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ...]]:

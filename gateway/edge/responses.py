@@ -327,6 +327,16 @@ def problem_parts(
     return row, headers, json.dumps(document).encode("ascii")
 
 
+def step_up_challenge(max_age_s: int | None, amr: Sequence[str]) -> str:
+    """RFC 9470 section 3: how the caller must sign in.  `amr` are names of the configuration."""
+    parts = [f'Bearer realm="{REALM}"', 'error="insufficient_user_authentication"']
+    if amr:
+        parts.append(f'acr_values="{" ".join(amr)}"')
+    if max_age_s is not None:
+        parts.append(f'max_age="{max_age_s}"')
+    return ", ".join(parts)
+
+
 def _challenge(reason: str) -> str:
     """RFC 6750 section 3: no error code when the request held no authentication at all."""
     if reason == Reason.NO_CREDENTIAL:

@@ -1,0 +1,187 @@
+"""What a policy reads of the body, what a step-up asks for, and a refusal explained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.access.asking import Known, Unlimited
+from gateway.access.decision import Gate
+from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.model import Principal
+from tests.access.worlds import who
+from tests.edge.rig import OK, Answer, Exchange, Rig, running
+
+BOTH_LOOPS = True
+
+ROUTES = """
+version: 1
+upstreams: {{api: {{targets: ["http://127.0.0.1:{port}"]}}}}
+defaults: {{policy: p, upstream: api}}
+routes:
+  - id: make
+    match: {{path: /docs, methods: [POST]}}
+    action: docs:create
+    resource: {{owner: "{{body.meta.owner}}"}}
+  - id: pay
+    match: {{path: /pay, methods: [POST]}}
+    action: money:move
+  - id: shown
+    match: {{path: "/shown/{{id}}", methods: [GET]}}
+    action: docs:read
+    errors: {{explain: operator}}
+"""
+POLICY = """
+version: 1
+policy: p
+roles: {chief: {inherits: [operator]}, operator: []}
+rules:
+  - {id: own, allow: [docs:create], when: resource.owner == user.id, reason: not_yours}
+  - {id: pay, allow: [money:move], step_up: {max_age: 5m, amr: [totp]}}
+  - {id: read, allow: [docs:read], when: "'reader' in user.roles", conceal: true}
+"""
+
+
+@asynccontextmanager
+async def house(caller: Principal) -> AsyncIterator[tuple[Rig, list[bytes]]]:
+    bodies: list[bytes] = []
+
+    async def script(exchange: Exchange) -> None:
+        bodies.append(await exchange.body())
+        exchange.send(OK)
+
+    async with running(script) as rig:
+        files = (("policies/p.yaml", POLICY),)
+        found = compile_snapshot(
+            Sources(("routes.yaml", ROUTES.format(port=rig.upstream.port)), files)
+        )
+        assert isinstance(found, Snapshot), [str(problem) for problem in found]
+        rig.snapshot = found
+        setattr(rig.gate, "decide", Gate(Known(caller), Unlimited()).decide)  # noqa: B010
+        yield rig, bodies
+
+
+def post(body: bytes, *fields: str, path: str = "/docs") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", "Authorization: Bearer a", *fields]
+    if not any("chunked" in line for line in fields):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+JSON = "Content-Type: application/json"
+MINE = b'{"meta": {"owner":  "u1"}, "text": "\\u00e9"}'
+
+
+def reason(answer: Answer) -> str:
+    return str(json.loads(answer.body)["reason"])
+
+
+async def test_a_body_that_was_judged_goes_on_unchanged() -> None:
+    async with house(who("u1")) as (rig, bodies):
+        assert (await rig.ask(post(MINE, JSON))).status == 200
+        assert bodies == [MINE]
+
+
+async def test_a_chunked_body_is_judged_too() -> None:
+    chunked = b"5\r\n" + MINE[:5] + b"\r\n%x\r\n" % (len(MINE) - 5) + MINE[5:] + b"\r\n0\r\n\r\n"
+    async with house(who("u1")) as (rig, bodies):
+        answer = await rig.ask(post(chunked, JSON, "Transfer-Encoding: chunked"))
+        assert answer.status == 200
+        assert bodies == [MINE]
+
+
+async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None:
+    async with house(who("u2")) as (rig, bodies):
+        answer = await rig.ask(post(MINE, JSON))
+        assert (answer.status, reason(answer)) == (403, "not_yours")
+        assert bodies == []
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "status", "said"),
+    [
+        (b'{"meta": {"owner": "u1"}', (JSON,), 400, "body_malformed"),
+        # Two owners: the policy would read one and the backend another.
+        (b'{"meta": {"owner": "u1", "owner": "u2"}}', (JSON,), 400, "body_malformed"),
+        (b'{"meta": {"owner": "\xff"}}', (JSON,), 400, "body_malformed"),
+        (MINE, ("Content-Type: text/plain",), 403, "not_yours"),
+        (MINE, (), 403, "not_yours"),
+        (MINE, (JSON, JSON), 403, "not_yours"),
+        (MINE, (JSON, "Content-Encoding: gzip"), 403, "not_yours"),
+        (b"[]", (JSON,), 403, "not_yours"),
+        (b"", (JSON,), 403, "not_yours"),
+        (b'{"x": "' + b"a" * 70_000 + b'"}', (JSON,), 413, "body_too_large"),
+    ],
+)
+async def test_what_cannot_be_judged_is_refused(
+    body: bytes, fields: tuple[str, ...], status: int, said: str
+) -> None:
+    async with house(who("u1")) as (rig, bodies):
+        answer = await rig.ask(post(body, *fields))
+        assert (answer.status, reason(answer)) == (status, said)
+        assert bodies == []
+
+
+async def test_a_client_that_waits_is_told_to_go_on() -> None:
+    async with house(who("u1")) as (rig, bodies):
+        client = await rig.client()
+        head, _, body = post(MINE, JSON, "Expect: 100-continue").partition(b"\r\n\r\n")
+        await client.send(head + b"\r\n\r\n")
+        assert (await client.head()).status == 100
+        await client.send(body)
+        assert (await client.answer()).status == 200
+        assert bodies == [MINE]
+        assert rig.upstream.requests[0].values("expect") == []
+
+
+async def test_the_connection_goes_on_after_a_judged_body() -> None:
+    async with house(who("u1")) as (rig, bodies):
+        client = await rig.client()
+        for _ in range(3):
+            await client.send(post(MINE, JSON))
+            assert (await client.answer()).status == 200
+        assert bodies == [MINE] * 3
+
+
+async def test_a_step_up_says_how_to_sign_in() -> None:
+    async with house(who("u1")) as (rig, _):
+        answer = await rig.ask(post(b"", path="/pay"))
+        assert (answer.status, reason(answer)) == (401, "insufficient_user_authentication")
+        (challenge,) = answer.values("www-authenticate")
+        assert challenge.decode() == (
+            'Bearer realm="authgate", error="insufficient_user_authentication", '
+            'acr_values="totp", max_age="300"'
+        )
+
+
+SHOWN = b"GET /shown/%3Cb%3E HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nAccept: text/html\r\n\r\n"
+
+
+@pytest.mark.parametrize("role", ["operator", "chief"])
+async def test_an_operator_is_shown_why(role: str) -> None:
+    async with house(who("u1", role)) as (rig, _):
+        answer = await rig.ask(SHOWN)
+        assert answer.status == 404
+        assert answer.values("content-type") == [b"text/html; charset=utf-8"]
+        text = answer.body.decode()
+        assert "policies/p.yaml:7" in text
+        assert "the caller had the role reader" in text
+        assert "<b>" not in text
+
+
+@pytest.mark.parametrize(
+    ("caller", "request_bytes"),
+    [
+        (who("u1"), SHOWN),
+        (who("u1", "operator"), SHOWN.replace(b"text/html", b"application/json")),
+    ],
+)
+async def test_everybody_else_gets_the_plain_answer(
+    caller: Principal, request_bytes: bytes
+) -> None:
+    async with house(caller) as (rig, _):
+        answer = await rig.ask(request_bytes)
+        assert (answer.status, reason(answer)) == (404, "route_unknown")
