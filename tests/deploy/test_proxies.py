@@ -1,0 +1,254 @@
+"""Each proxy of deploy/ with authgate deciding: what arrives, what is refused, and how."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.running import Answer, Running
+from tests.deploy.proxies import PROXIES, Site, require, site
+
+EMAIL = "ada@example.com"
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder: Path = tmp_path_factory.mktemp("site")
+    with site(folder) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def proxy(request: pytest.FixtureRequest, house: Site) -> Iterator[Running]:
+    require(request.param)
+    with house.behind(request.param) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tokens(proxy: Running) -> dict[str, Any]:
+    return proxy.sign_in(EMAIL)
+
+
+@pytest.fixture(scope="module")
+def token(tokens: dict[str, Any]) -> str:
+    return str(tokens["access_token"])
+
+
+def received(answer: Answer) -> dict[str, list[str]]:
+    """The fields that the backend says it received, names in lower case."""
+    assert answer.status == 200, answer
+    assert answer.get("x-upstream") == "echo", answer
+    found: dict[str, list[str]] = {}
+    for name, value in answer.json["fields"]:
+        found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+def test_an_allowed_call_arrives_with_the_identity_headers(proxy: Running, token: str) -> None:
+    fields = received(proxy.call("GET", "/me?a=b%20c", token=token))
+    user = proxy.users[EMAIL]["user_id"]
+    assert fields["x-auth-user-id"] == [user]
+    assert fields["x-auth-email"] == [EMAIL]
+    assert len(fields["x-auth-session-id"]) == 1
+    assert len(fields["x-request-id"]) == 1
+    assert "authorization" not in fields
+
+
+def test_the_target_arrives_as_it_was_judged(proxy: Running) -> None:
+    answer = proxy.call("GET", "/catalogue/a%20b/c%C3%A9,~!$&'()*+=:@?x=%2F..%2f&y=%20/./")
+    received(answer)
+    assert answer.json["target"] == "/catalogue/a%20b/c%C3%A9,~!$&'()*+=:@?x=%2F..%2f&y=%20/./"
+
+
+def test_a_body_arrives_whole(proxy: Running, token: str) -> None:
+    user = proxy.users[EMAIL]["user_id"]
+    body = b'{"n": 1}' * 5_000
+    answer = proxy.call("POST", f"/users/{user}/orders", body=body, token=token)
+    assert received(answer)["x-auth-user-id"] == [user]
+    assert answer.json["method"] == "POST"
+    assert answer.json["body"] == body.decode()
+
+
+def test_the_assertion_is_bound_to_the_call(proxy: Running, token: str) -> None:
+    fields = received(proxy.call("GET", "/me", token=token))
+    (assertion,) = fields["x-auth-assertion"]
+    part = assertion.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    assert (claims["aud"], claims["method"], claims["path"]) == ("shop", "GET", "/me")
+    assert claims["sub"] == fields["x-auth-user-id"][0]
+
+
+def test_a_401_reaches_the_client_as_it_is(proxy: Running) -> None:
+    answer = proxy.call("GET", "/me")
+    assert (answer.status, answer.reason) == (401, "no_credential")
+    assert answer.all("www-authenticate") == ['Bearer realm="authgate"']
+    assert answer.json["request_id"] == answer.get("x-request-id")
+    bad = proxy.call("GET", "/me", token="not.a.token")
+    assert (bad.status, bad.reason) == (401, "token_malformed")
+    assert 'error="invalid_token"' in (bad.get("www-authenticate") or "")
+
+
+def test_a_403_reaches_the_client_as_it_is(proxy: Running, token: str) -> None:
+    answer = proxy.call("GET", "/users/somebody-else/orders", token=token)
+    assert (answer.status, answer.reason) == (403, "no_rule")
+    assert answer.json["status"] == 403
+
+
+def test_a_429_reaches_the_client_with_the_time_to_wait(proxy: Running) -> None:
+    someone = f"limited{proxy.port}@example.com"
+    own = str(proxy.sign_in(someone)["access_token"])
+    assert [proxy.call("GET", "/export", token=own).status for _ in range(2)] == [200, 200]
+    answer = proxy.call("GET", "/export", token=own)
+    assert (answer.status, answer.reason) == (429, "rate_limited")
+    assert int(answer.get("retry-after") or 0) > 0
+    assert answer.get("ratelimit-policy")
+
+
+def test_unknown_addresses_and_methods_are_told_apart(proxy: Running, token: str) -> None:
+    assert proxy.call("GET", "/nowhere", token=token).reason == "route_unknown"
+    answer = proxy.call("DELETE", "/catalogue/a")
+    assert (answer.status, answer.reason) == (405, "method_not_allowed")
+    assert "GET" in (answer.get("allow") or "")
+
+
+def test_a_logout_is_refused_at_once(proxy: Running) -> None:
+    own = str(proxy.sign_in(f"leaving{proxy.port}@example.com")["access_token"])
+    assert proxy.call("GET", "/me", token=own).status == 200
+    assert proxy.call("POST", "/auth/logout", token=own).status == 204
+    answer = proxy.call("GET", "/me", token=own)
+    assert (answer.status, answer.reason) == (401, "token_revoked")
+
+
+IDENTITY = ("X-Auth-User-Id", "X-Auth-Roles", "X-Auth-Email", "X-Auth-Session-Id")
+SPELLINGS = [
+    *((name, "forged") for name in (*IDENTITY, "X-Auth-Assertion")),
+    *((name.lower(), "forged") for name in IDENTITY),
+    *((name.replace("-", "_"), "forged") for name in IDENTITY),
+    *((name.upper().replace("-", "_", 1), "forged") for name in IDENTITY),
+    ("X-Auth_User-Id", "forged"),
+    ("X.Auth.User.Id", "forged"),
+]
+
+
+def test_forged_identity_headers_do_not_arrive(proxy: Running, token: str) -> None:
+    for who in (None, token):
+        target = "/me" if who else "/catalogue/a"
+        fields = received(proxy.call("GET", target, *SPELLINGS, token=who))
+        assert not [name for name, values in fields.items() if "forged" in values], fields
+        kept = {name for name in fields if name.replace("_", "-").startswith("x-auth-")}
+        assert bool(kept) == (who is not None)
+        assert all(len(fields[name]) == 1 for name in kept)
+
+
+LIES = [
+    ("X-Original-Method", "GET"),
+    ("X-Original-URI", "/catalogue/a"),
+    ("X-Original-Url", "/catalogue/a"),
+    ("X-Original-Host", "elsewhere.example"),
+    ("X-Original-IP", "198.51.100.1"),
+    ("X-Forwarded-Method", "GET"),
+    ("X-Forwarded-Uri", "/catalogue/a"),
+    ("X-Forwarded-Host", "elsewhere.example"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Forwarded-For", "198.51.100.1"),
+    ("X_Forwarded_Uri", "/catalogue/a"),
+    ("X-Rewrite-Url", "/catalogue/a"),
+    ("X-Envoy-Original-Path", "/catalogue/a"),
+    ("Authgate-Status", "200"),
+]
+
+
+def test_no_lie_about_the_call_makes_it_pass(proxy: Running, token: str) -> None:
+    # CVE-2026-40575, CVE-2023-27487
+    answer = proxy.call("GET", "/me", *LIES)
+    assert (answer.status, answer.reason) == (401, "no_credential")
+    answer = proxy.call("DELETE", "/catalogue/a", *LIES)
+    assert (answer.status, answer.reason) == (405, "method_not_allowed")
+    fields = received(proxy.call("GET", "/me", *LIES, token=token))
+    for name in ("x-forwarded-host", "x-forwarded-for", "x-forwarded-proto"):
+        assert "elsewhere.example" not in fields.get(name, [])
+        assert not any(value.startswith("https") for value in fields.get(name, []))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        ("Connection", "close, X-Auth-User-Id, X-Forwarded-Uri, X-Original-URI"),
+        ("Connection", "X-Forwarded-Method"),
+        ("Connection", "Authorization"),
+    ],
+)
+def test_the_connection_field_takes_nothing_of_ours_away(
+    proxy: Running, token: str, lie: tuple[str, str]
+) -> None:
+    # CVE-2024-45410: whatever else happens, no call passes unidentified.
+    answer = proxy.call("GET", "/me", lie, token=token)
+    if answer.status == 200:
+        assert len(received(answer)["x-auth-user-id"]) == 1
+    else:
+        assert answer.status in (400, 401)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/catalogue/../me",
+        "/catalogue/%2e%2e/me",
+        "/catalogue/x/%2e%2e%2f%2e%2e/me",
+        "/catalogue//a",
+        "//me",
+        "/catalogue/%2fme",
+        "/catalogue/..%5cme",
+        "/catalogue/a;b",
+        "/catalogue/a#/../../me",
+        "/catalogue/%252e%252e/me",
+        "/catalogue/./a",
+        "/auth/../me",
+        "/auth/%2e%2e/me",
+    ],
+)
+def test_a_path_with_two_readings_reaches_no_backend(
+    proxy: Running, token: str, target: str
+) -> None:
+    before = len(proxy.echo.seen)
+    answer = proxy.call("GET", target, token=token)
+    assert 400 <= answer.status < 500, answer
+    assert len(proxy.echo.seen) == before
+
+
+def test_the_gateways_cookies_reach_no_backend(proxy: Running) -> None:
+    cookies = ("Cookie", "theirs=1; __Host-session=abc; __Host-device=def")
+    assert received(proxy.call("GET", "/catalogue/a", cookies))["cookie"] == ["theirs=1"]
+    alone = received(proxy.call("GET", "/catalogue/a", ("Cookie", "__Host-session=abc")))
+    assert "cookie" not in alone
+
+
+def test_the_address_that_is_limited_is_the_clients_own(proxy: Running) -> None:
+    # A forged hop must not give every call a fresh budget: /auth/login counts by address.
+    body = {"email": "nobody@example.com", "password": "wrong horse 7 battery"}
+    for n in range(6):
+        answer = proxy.call(
+            "POST", "/auth/login", ("X-Forwarded-For", f"198.51.100.{n}"), json_body=body
+        )
+    assert answer.status in (401, 403, 429)
+
+
+def test_without_a_gateway_nothing_passes(house: Site, request: pytest.FixtureRequest) -> None:
+    """Fails closed: see `Site.behind` with nobody on the ports of the gateway."""
+    from tests.contract.running import free_port
+
+    for name in PROXIES[:3]:
+        require(name)
+        absent = Site(
+            house.folder, house.echo, house.gateway, house.environment, free_port(), free_port()
+        )
+        before = len(house.echo.seen)
+        with absent.behind(name) as found:
+            assert found.call("GET", "/catalogue/a").status >= 500
+        assert len(house.echo.seen) == before
