@@ -24,6 +24,7 @@ from gateway.edge.responses import problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.identity.accounts import Accounts
+from gateway.identity.address_change import AddressChanges
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.captcha import Captcha, CaptchaOptions, UsedOnce
 from gateway.identity.client_auth import ClientAuthenticator
@@ -122,7 +123,11 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
     sessions = Sessions(database, idle_s=settings.refresh_idle_s)
     throttle = Throttle(RedisAttempts(parts.redis), parts.clock, lambda: parts.replica.live_workers)
     unbroken = Unbroken()
-    enrolments = Enrolments(database, parts.postman)
+    enrolments = Enrolments(
+        database, parts.postman, waits=settings.email_verification == "required"
+    )
+    notices = Notices(database, parts.postman)
+    address_changes = AddressChanges(database, parts.postman)
 
     refresh_tokens = RefreshTokens(
         database, RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
@@ -154,7 +159,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             verifier=parts.verifier,
             announcer=parts.replica,
             guard=guard,
-            notices=Notices(database, parts.postman),
+            notices=notices,
             audit=parts.audit,
             auth_cors=lambda: parts.configuration.snapshot.auth_cors,
             unbroken=unbroken,
@@ -169,10 +174,12 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
     mail_links = MailLinks(
         MailLinkParts(
             enrolments=enrolments,
+            address_changes=address_changes,
             passwords=passwords,
             throttle=throttle,
             announcer=parts.replica,
             unbroken=unbroken,
+            audit=parts.audit,
         )
     )
     own_account = OwnAccount(
@@ -184,6 +191,9 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             throttle=throttle,
             announcer=parts.replica,
             unbroken=unbroken,
+            notices=notices,
+            address_changes=address_changes,
+            audit=parts.audit,
         )
     )
     oauth = OAuthApi(

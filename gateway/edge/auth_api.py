@@ -28,6 +28,7 @@ from gateway.edge.responses import HSTS, OWN_HEADERS, SERVER, problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.wellknown import WellKnown
+from gateway.identity.address_change import AddressChanges
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
 
@@ -38,6 +39,7 @@ def assembled(
     well_known: WellKnown,
     *,
     https: bool,
+    address_changes: AddressChanges,
     more: Endpoints | None = None,
     intents: Intents | None = None,
 ) -> AuthApi:
@@ -50,6 +52,9 @@ def assembled(
         throttle=parts.throttle,
         announcer=parts.announcer,
         unbroken=parts.unbroken,
+        notices=parts.notices,
+        address_changes=address_changes,
+        audit=parts.audit,
     )
     endpoints = {**SignIn(parts).endpoints(), **OwnAccount(own).endpoints(), **(more or {})}
     return AuthApi(endpoints, well_known, parts.unbroken, https=https, intents=intents)

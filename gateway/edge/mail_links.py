@@ -10,10 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.audit import AuditKind
 from gateway.edge.bodies import Text, read_fields
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, invalid
+from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.sign_in import EMAIL, PASSWORD, confirmed, weak
 from gateway.identity.accounts import address_key
+from gateway.identity.address_change import AddressChanges
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.passwords import Passwords, Weak
 from gateway.identity.throttle import Throttle
@@ -21,15 +24,18 @@ from gateway.model import Call, Reason
 from gateway.stores.protocols import Announcer, StoreUnavailable
 
 _TOKEN = Text(longest=256)
+_RESET_SENT = "reset_sent"
 
 
 @dataclass(frozen=True, slots=True)
 class MailLinkParts:
     enrolments: Enrolments
+    address_changes: AddressChanges
     passwords: Passwords
     throttle: Throttle
     announcer: Announcer
     unbroken: Unbroken
+    audit: Recorder
 
 
 class MailLinks:
@@ -48,19 +54,21 @@ class MailLinks:
         return await self._asked(request, call, self._parts.enrolments.resend, "verification_sent")
 
     async def forgot(self, request: web.BaseRequest, call: Call) -> Answer:
-        return await self._asked(request, call, self._parts.enrolments.forgot, "reset_sent")
+        return await self._asked(request, call, self._parts.enrolments.forgot, _RESET_SENT)
 
     async def verify(self, request: web.BaseRequest, call: Call) -> Answer:
         fields = await read_fields(request, {"token": _TOKEN})
         if isinstance(fields, Refused):
             return fields
-        return await self._tried(call, lambda: self._verified(fields["token"]))
+        return await self._tried(call, lambda: self._verified(fields["token"], call))
 
     async def reset(self, request: web.BaseRequest, call: Call) -> Answer:
         fields = await read_fields(request, {"token": _TOKEN, "password": PASSWORD})
         if isinstance(fields, Refused):
             return fields
-        return await self._tried(call, lambda: self._reset(fields["token"], fields["password"]))
+        return await self._tried(
+            call, lambda: self._reset(fields["token"], fields["password"], call)
+        )
 
     async def _asked(
         self,
@@ -73,12 +81,19 @@ class MailLinks:
         fields = await read_fields(request, {"email": EMAIL})
         if isinstance(fields, Refused):
             return fields
-        if address_key(fields["email"]) is None:
+        key = address_key(fields["email"])
+        if key is None:
             return invalid("email", "is not an address")
         reservation = await self._parts.throttle.reserve_ask(call.client_ip)
         if reservation.wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         await self._parts.unbroken(ask(fields["email"]))
+        # Whether there is an account is not looked up here: the address stands as a pseudonym.
+        if status == _RESET_SENT:
+            about = self._parts.audit.pseudonym(key)
+            self._parts.audit.record(
+                event_of(AuditKind.PASSWORD_RESET_ASKED, call, request, asked_for=about)
+            )
         return Said(202, {"status": status})
 
     async def _tried(self, call: Call, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
@@ -91,15 +106,22 @@ class MailLinks:
             await self._parts.throttle.give_back(reservation)
         return answer
 
-    async def _verified(self, token: str) -> Answer:
-        changes = await self._parts.enrolments.verify(token)
-        if changes is None:
+    async def _verified(self, token: str, call: Call) -> Answer:
+        """A link of a registration, or one that moves the account to another address."""
+        confirmed_to = await self._parts.enrolments.verify(token)
+        kind = AuditKind.ADDRESS_VERIFIED
+        if confirmed_to is None:
+            confirmed_to = await self._parts.address_changes.confirm(token)
+            kind = AuditKind.ADDRESS_CHANGED
+        if confirmed_to is None:
             return Refused(Reason.INVALID_TOKEN)
+        account_id, changes = confirmed_to
+        self._parts.audit.record(event_of(kind, call, subject=account_id))
         # The address is confirmed whether or not a worker still takes an older token.
         await self._parts.announcer.announce(changes)
         return Said(204)
 
-    async def _reset(self, token: str, password: str) -> Answer:
+    async def _reset(self, token: str, password: str, call: Call) -> Answer:
         if not await self._parts.enrolments.resettable(token):
             return Refused(Reason.INVALID_TOKEN)
         made = await self._parts.passwords.hash(password)
@@ -111,6 +133,7 @@ class MailLinks:
         if done is None:
             return Refused(Reason.INVALID_TOKEN)
         account, changes = done
+        self._parts.audit.record(event_of(AuditKind.PASSWORD_RESET, call, subject=account.id))
         with contextlib.suppress(StoreUnavailable):
             # Whoever reads the mail is the owner: a stranger's guesses lock nobody out.
             await self._parts.throttle.forgive(account.email_key)

@@ -1,5 +1,5 @@
-"""What a signed-in caller sees and does about their own account: `/auth/me`, `/auth/sessions`
-and `/auth/password/change` (contract 4)."""
+"""What a signed-in caller sees and does about their own account: `/auth/me`, `/auth/sessions`,
+`/auth/password/change` and `/auth/email/change` (contract 4)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Protocol
 
 from aiohttp import web
 
+from gateway.audit import AuditKind
 from gateway.edge.bodies import Text, read_fields
-from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken
-from gateway.edge.sign_in import PASSWORD_LONGEST, confirmed, weak
-from gateway.identity.accounts import Accounts
+from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, invalid
+from gateway.edge.evidence import Recorder, event_of
+from gateway.edge.sign_in import EMAIL, PASSWORD_LONGEST, confirmed, weak
+from gateway.identity.accounts import Accounts, shown_address
+from gateway.identity.address_change import AddressChanges
+from gateway.identity.notices import Notices
 from gateway.identity.passwords import Passwords, Weak
 from gateway.identity.sessions import SESSION_ID, Sessions
 from gateway.identity.throttle import Throttle
@@ -37,6 +41,9 @@ class OwnAccountParts:
     throttle: Throttle
     announcer: Announcer
     unbroken: Unbroken
+    notices: Notices
+    address_changes: AddressChanges
+    audit: Recorder
 
 
 class OwnAccount:
@@ -49,6 +56,7 @@ class OwnAccount:
             ("sessions",): {"GET": self.list_sessions},
             ("sessions", "*"): {"DELETE": self.end_session},
             ("password", "change"): {"POST": self.change_password},
+            ("email", "change"): {"POST": self.change_address},
         }
 
     async def me(self, _request: web.BaseRequest, call: Call) -> Answer:
@@ -99,7 +107,7 @@ class OwnAccount:
         session_id = call.segments[-1]
         if not SESSION_ID.fullmatch(session_id):
             return Refused(Reason.ROUTE_UNKNOWN)
-        return await self._parts.unbroken(self._end(session_id, principal.subject))
+        return await self._parts.unbroken(self._end(session_id, principal.subject, call))
 
     async def change_password(self, request: web.BaseRequest, call: Call) -> Answer:
         """Counts as an attempt to sign in: a stolen token must not be a way to guess."""
@@ -120,7 +128,30 @@ class OwnAccount:
             return Refused(made)
         if isinstance(made, Weak):
             return weak(made, "new_password")
-        return await self._parts.unbroken(self._replace(principal, made))
+        return await self._parts.unbroken(self._replace(principal, made, call))
+
+    async def change_address(self, request: web.BaseRequest, call: Call) -> Answer:
+        """Always 202 after a right password, whoever has the new address; the account moves
+        when the letter that goes there is answered."""
+        principal = await self._parts.identifier.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return Refused(principal)
+        fields = await read_fields(
+            request, {"password": Text(longest=PASSWORD_LONGEST), "email": EMAIL}
+        )
+        if isinstance(fields, Refused):
+            return fields
+        email = shown_address(fields["email"])
+        if email is None:
+            return invalid("email", "is not an address that mail can reach")
+        refused = await self._wrong_password(principal.subject, fields["password"], call.client_ip)
+        if refused is not None:
+            return refused
+        reservation = await self._parts.throttle.reserve_ask(call.client_ip)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._parts.unbroken(self._parts.address_changes.ask(principal.subject, email))
+        return Said(202, {"status": "verification_sent"})
 
     async def _wrong_password(
         self, account_id: str, password: str, client_ip: str
@@ -140,14 +171,24 @@ class OwnAccount:
         await self._parts.throttle.give_back(reservation)
         return None
 
-    async def _replace(self, principal: Principal, password_hash: str) -> Answer:
+    async def _replace(self, principal: Principal, password_hash: str, call: Call) -> Answer:
         changes = await self._parts.accounts.set_password(
-            principal.subject, password_hash, kept_session=principal.session_id
+            principal.subject,
+            password_hash,
+            kept_session=principal.session_id,
+            notices=self._parts.notices,
+        )
+        self._parts.notices.wake()
+        self._parts.audit.record(
+            event_of(AuditKind.PASSWORD_CHANGED, call, subject=principal.subject)
         )
         return await confirmed(self._parts.announcer, changes)
 
-    async def _end(self, session_id: str, owner: str) -> Answer:
+    async def _end(self, session_id: str, owner: str, call: Call) -> Answer:
         changes = await self._parts.sessions.end(session_id, "ended by its owner", owner=owner)
         if changes is None:
             return Refused(Reason.ROUTE_UNKNOWN)
+        self._parts.audit.record(
+            event_of(AuditKind.SESSION_ENDED, call, subject=owner, sid=session_id)
+        )
         return await confirmed(self._parts.announcer, changes)

@@ -12,6 +12,7 @@ import unicodedata
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -80,6 +81,12 @@ def check_roles(roles: Sequence[str]) -> None:
         raise ValueError("a role is 1 to 128 of A-Z a-z 0-9 . _ : @ -")
     if sum(len(role) + 3 for role in roles) > _ROLES_LENGTH:
         raise ValueError(f"the roles of one account hold at most {_ROLES_LENGTH} characters")
+
+
+class PasswordNotices(Protocol):
+    """As `notices.Notices`."""
+
+    async def password_changed(self, tx: Transaction, account_id: str) -> None: ...
 
 
 class Accounts:
@@ -186,12 +193,19 @@ class Accounts:
             return changes
 
     async def set_password(
-        self, account_id: str, password_hash: str, *, kept_session: str | None = None
+        self,
+        account_id: str,
+        password_hash: str,
+        *,
+        kept_session: str | None = None,
+        notices: PasswordNotices | None = None,
     ) -> Sequence[Change]:
-        """Ends every session but `kept_session`."""
+        """Ends every session but `kept_session`; `notices` tells the owner, if it commits."""
         async with self._database.transaction() as tx:
             if await lock(tx, account_id) is None:
                 return []
+            if notices is not None:
+                await notices.password_changed(tx, account_id)
             return await replace_password(tx, account_id, password_hash, kept_session)
 
     async def renew_hash(self, account_id: str, checked: str, renewed: str) -> None:

@@ -19,6 +19,7 @@ from gateway.identity.accounts import (
 )
 from gateway.identity.mail import Postman
 from gateway.identity.mail_tokens import MailToken, Purpose, look, take
+from gateway.identity.notices import Notices
 from gateway.identity.sessions import outdate
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Transaction
@@ -27,15 +28,20 @@ from gateway.stores.protocols import Database, Transaction
 class Enrolments:
     """Accounts that begin, or begin again, with a letter."""
 
-    def __init__(self, database: Database, postman: Postman) -> None:
+    def __init__(self, database: Database, postman: Postman, *, waits: bool = True) -> None:
+        """`waits`: nobody signs in to an account whose address is not confirmed."""
         self._database = database
         self._postman = postman
+        self._notices = Notices(database, postman)
+        self._waits = waits
 
     async def enrol(self, email: str, password_hash: str) -> None:
         """An account that waits for its address to be confirmed, or a letter to its owner.
 
         The link carries this registration's password: whoever registered the address before
-        its owner did has chosen a password for nobody.
+        its owner did has chosen a password for nobody.  Once two have registered it, a link
+        that carries none (of `resend`) must not confirm the password of the first: there is
+        none, until a link of a registration or of a reset brings one.
         """
         key = _key(email)
         async with self._database.transaction() as tx:
@@ -43,12 +49,15 @@ class Enrolments:
             await tx.run(
                 "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
                 " created_at, updated_at) VALUES (:id, :email, :key, 0, :hash, :now, :now)"
-                " ON CONFLICT (email_key) DO NOTHING",
+                " ON CONFLICT (email_key) DO UPDATE SET password_hash ="
+                " CASE WHEN accounts.email_verified = 0 AND :waits = 1 THEN NULL"
+                " ELSE accounts.password_hash END",
                 id=str(uuid.uuid4()),
                 email=email,
                 key=key,
                 hash=password_hash,
                 now=int(await tx.now()),
+                waits=int(self._waits),
             )
             await self._postman.ask(
                 tx, Purpose.VERIFY, key, registered=True, password_hash=password_hash
@@ -61,8 +70,8 @@ class Enrolments:
     async def forgot(self, email: str) -> None:
         await self._ask(Purpose.RESET, email)
 
-    async def verify(self, token: str) -> Sequence[Change] | None:
-        """Confirms the address; None for a link that is not good.
+    async def verify(self, token: str) -> tuple[str, Sequence[Change]] | None:
+        """Confirms the address, and gives the account's id; None for a link that is not good.
 
         Tokens given before say that it is not confirmed: they are outdated.
         """
@@ -73,8 +82,8 @@ class Enrolments:
                 return None
             await mark_verified(tx, account.id)
             if used.password_hash in (None, account.password_hash):
-                return [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
-            return await replace_password(tx, account.id, used.password_hash)
+                return account.id, [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
+            return account.id, await replace_password(tx, account.id, used.password_hash)
 
     async def resettable(self, token: str) -> bool:
         """Whether the link is good now: nothing is hashed for one that is not."""
@@ -93,7 +102,10 @@ class Enrolments:
             if used is None or account is None:
                 return None
             await mark_verified(tx, account.id)
-            return account, await replace_password(tx, account.id, password_hash)
+            changes = await replace_password(tx, account.id, password_hash)
+            await self._notices.password_changed(tx, account.id)
+        self._postman.wake()
+        return account, changes
 
     async def _ask(self, purpose: Purpose, email: str) -> None:
         async with self._database.transaction() as tx:

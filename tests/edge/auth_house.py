@@ -36,6 +36,7 @@ from gateway.edge.sign_in import SignInParts, Verification
 from gateway.edge.upstream import Upstreams
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.identity.accounts import Account, Accounts
+from gateway.identity.address_change import AddressChanges
 from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
 from gateway.identity.captcha import Captcha, CaptchaOptions
 from gateway.identity.client_auth import ClientAuthenticator
@@ -170,7 +171,7 @@ class House:
     parts: SignInParts
     issuer: TokenIssuer
     captcha: Captcha
-    postman: Postman | None = None
+    postman: Postman
     recorded: Recorded = field(default_factory=lambda: Recorded())
     clients: list[Client] = field(default_factory=list)
 
@@ -284,6 +285,8 @@ async def open_house(
             )
         recorded, throttle = Recorded(), Throttle(OwnAttempts(clock), clock, lambda: 1)
         captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), clock)
+        post = postman or _postman(database)
+        address_changes = AddressChanges(database, post)
         parts = SignInParts(
             accounts=Accounts(database),
             passwords=await Passwords.open(passwords or PasswordOptions(), 10),
@@ -294,7 +297,7 @@ async def open_house(
             verifier=verifier,
             announcer=workers,
             guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), clock),
-            notices=Notices(database, postman or _postman(database)),
+            notices=Notices(database, post),
             audit=recorded,
             auth_cors=lambda: auth_cors,
             unbroken=unbroken,
@@ -315,14 +318,30 @@ async def open_house(
         more: dict[tuple[str, ...], dict[str, Endpoint]] = {}
         if enrolments is not None:
             more |= MailLinks(
-                MailLinkParts(enrolments, parts.passwords, parts.throttle, workers, unbroken)
+                MailLinkParts(
+                    enrolments,
+                    address_changes,
+                    parts.passwords,
+                    parts.throttle,
+                    workers,
+                    unbroken,
+                    recorded,
+                )
             ).endpoints()
         if machines:
             more |= _machines(parts, database, identification, clock, recorded).endpoints()
-        api = assembled(parts, identification, well_known, https=True, more=more, intents=intents)
+        api = assembled(
+            parts,
+            identification,
+            well_known,
+            https=True,
+            address_changes=address_changes,
+            more=more,
+            intents=intents,
+        )
         async with _behind_a_door(api, auth_cors) as port:
             house = House(
-                port, api, database, workers, clock, parts, issuer, captcha, postman, recorded
+                port, api, database, workers, clock, parts, issuer, captcha, post, recorded
             )
             yield house
             for client in house.clients:
