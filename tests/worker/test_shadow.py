@@ -1,0 +1,124 @@
+"""A configuration in shadow is counted and told, and never felt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.access.asking import FixedClock, Question, ask
+from gateway.access.snapshot import Snapshot
+from gateway.metrics import Metrics
+from gateway.model import Credential, CredentialKind, Principal, Reason
+from gateway.worker import shadow
+from gateway.worker.shadow import Shadow
+from tests.access.worlds import NOW, rule_world, snapshot, who
+
+LIVE = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id}")
+STRICTER = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id && has_role('x')}")
+WIDER = rule_world("- {id: all, allow: ['*']}")
+
+
+@dataclass
+class Running:
+    snapshot: Snapshot
+
+
+def told(
+    live: Snapshot, beside: Snapshot | None, *questions: tuple[str, Principal | Reason]
+) -> Shadow:
+    made = Shadow(Metrics(), FixedClock(NOW), Running(beside) if beside else None)
+    for url, caller in questions:
+        answer = ask(Question("GET", url, caller, clock=FixedClock(NOW)), live)
+        made.decided(answer.call, answer.decision, 200, "r1")
+    return made
+
+
+def count(of: Shadow, name: str, **labels: str) -> int:
+    return of._tallies.tally(name, "", **labels).n
+
+
+def outcome(of: Shadow, text: str) -> int:
+    return count(of, "shadow_configuration", outcome=text)
+
+
+def test_what_it_would_have_changed_is_counted_and_logged() -> None:
+    for beside, url, text in (
+        (STRICTER, "/orders/u1", "would_deny"),
+        (WIDER, "/orders/u2", "would_allow"),
+        (LIVE, "/orders/u2", "the_same"),
+    ):
+        made = told(LIVE, beside, (url, who("u1")))
+        with capture_logs() as lines:
+            made.judge_some()
+        assert outcome(made, text) == 1
+        assert [line["event"] for line in lines] == (
+            [] if text == "the_same" else ["shadow-differs"]
+        )
+
+
+def test_the_log_names_the_line_and_no_secret() -> None:
+    made = told(LIVE, STRICTER, ("/orders/u1", who("u1")))
+    with capture_logs() as lines:
+        made.judge_some()
+    (line,) = lines
+    assert line["place"] == "policies/p0.yaml:2"
+    assert line["request_id"] == "r1"
+    assert set(line) == {
+        "event", "log_level", "request_id", "route", "would", "reason", "rule", "place", "version",
+    }  # fmt: skip
+
+
+def test_nothing_is_judged_where_there_is_no_shadow() -> None:
+    made = told(LIVE, None, ("/orders/u1", who("u1")))
+    made.judge_some()
+    assert made._waiting == type(made._waiting)()
+
+
+def test_a_caller_that_nobody_looked_at_is_not_judged() -> None:
+    live = snapshot("- {id: orders, match: {path: '/orders/{id}'}, auth: public, upstream: api}")
+    made = Shadow(Metrics(), FixedClock(NOW), Running(LIVE))
+    answer = ask(Question("GET", "/orders/u1", clock=FixedClock(NOW)), live)
+    assert answer.call is not None
+    answer.call.credential = Credential(CredentialKind.BEARER, "a.b.c")
+    made.decided(answer.call, answer.decision, 200, "r1")
+    made.judge_some()
+    assert outcome(made, "not_judged") == 1
+
+
+def test_a_refused_credential_stays_refused() -> None:
+    made = told(LIVE, WIDER, ("/orders/u1", Reason.TOKEN_EXPIRED))
+    made.judge_some()
+    assert outcome(made, "the_same") == 1
+
+
+def test_a_queue_that_is_full_is_counted_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow, "MAX_WAITING", 3)
+    made = told(LIVE, STRICTER, *[("/orders/u1", who("u1"))] * 10)
+    assert outcome(made, "not_judged") == 7
+
+
+def test_one_turn_judges_no_more_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow, "BATCH", 4)
+    made = told(LIVE, STRICTER, *[("/orders/u1", who("u1"))] * 10)
+    made.judge_some()
+    assert outcome(made, "would_deny") == 4
+
+
+def test_the_log_is_bounded_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow, "LOGGED_A_MINUTE", 2)
+    made = told(LIVE, STRICTER, *[("/orders/u1", who("u1"))] * 5)
+    with capture_logs() as lines:
+        made.judge_some()
+    assert len(lines) == 2
+
+
+def test_a_rule_in_shadow_is_counted_with_what_it_would_do() -> None:
+    live = rule_world("- {id: all, allow: ['*']}\n- {id: no, deny: ['*'], mode: shadow}")
+    with capture_logs() as lines:
+        made = told(live, None, ("/orders/u1", who("u1")))
+    labels: dict[str, Any] = {"policy": "p", "rule": "no", "would": "deny"}
+    assert count(made, "shadow_rules", **labels) == 1
+    assert lines[0]["event"] == "shadow-rule-differs"
