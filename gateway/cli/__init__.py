@@ -21,6 +21,7 @@ MODULES = {
     "dev": "serve",
     "serve": "serve",
     "validate": "policy",
+    "reload": "policy",
     "explain": "policy",
     "test": "policy",
     "diff": "policy",

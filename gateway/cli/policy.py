@@ -1,4 +1,4 @@
-"""`gateway validate`, `gateway explain` and `gateway test`."""
+"""`gateway explain`; and where the other commands about policies are registered."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import typer
 from gateway.access.asking import Question, ask, person, question_of
 from gateway.access.explanation import Explanation, explain
 from gateway.access.records import read_record
-from gateway.access.snapshot import Problem, Snapshot
-from gateway.cli import policy_diff, policy_replay, policy_test
-from gateway.cli.configurations import compiled, read, status_for
+from gateway.access.snapshot import Snapshot
+from gateway.cli import policy_diff, policy_replay, policy_test, policy_validate
+from gateway.cli.configurations import compiled, status_for
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, House, PoliciesPath, run, settings
 from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say, when
 from gateway.cli.policy_replay import lines_of
@@ -34,41 +34,11 @@ MAX_TOKEN_FILE_BYTES = 64 * 1024
 
 
 def register(app: typer.Typer) -> None:
-    app.command("validate")(validate)
+    policy_validate.register(app)
     app.command("explain")(explain_call)
     policy_test.register(app)
     policy_diff.register(app)
     policy_replay.register(app)
-
-
-def validate(
-    config: ConfigPath = CONFIG, policies: PoliciesPath = POLICIES, as_json: AsJson = False
-) -> None:
-    """Check the configuration.  Every problem is shown as file:line:column."""
-    found = read(config, policies)
-    problems = found if isinstance(found, list) else []
-    notices = [] if isinstance(found, list) else list(found.notices)
-    if as_json:
-        data(
-            {
-                "valid": not problems,
-                "problems": [_problem_data(problem) for problem in problems],
-                "notices": [_problem_data(notice) for notice in notices],
-                "version": None if isinstance(found, list) else found.version,
-            }
-        )
-    else:
-        for problem in problems:
-            say(str(problem))
-        for notice in notices:
-            remark(f"note: {notice}")
-        if isinstance(found, list):
-            remark(f"{len(found)} problem{'s' if len(found) != 1 else ''}", style="bold red")
-        else:
-            count = len(found.policies) - 1
-            say(f"valid: {len(found.routes)} routes, {count} policies, version {found.version}")
-    if problems:
-        raise typer.Exit(ExitCode.NO)
 
 
 def explain_call(
@@ -174,15 +144,6 @@ def _recorded(request_id: str, log: Path | None) -> Question:
         remark(f"at {when(recorded.at)}, by version {recorded.version}, it was {answered}")
         return question_of(recorded)
     raise Stop(f"{folder} holds no decision with the id {request_id}")
-
-
-def _problem_data(problem: Problem) -> dict[str, Any]:
-    return {
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "problem": problem.text,
-    }
 
 
 def _header(text: str) -> tuple[str, str]:

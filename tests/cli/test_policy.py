@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from gateway.access.asking import Question, ask, person
+from gateway.access.records import record_of
+from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.cli import main
+from gateway.cli.policy_validate import edits
 
 ROUTES = """
 version: 1
@@ -211,3 +218,113 @@ def test_a_token_is_verified_for_real(folder: Path, capsys: pytest.CaptureFixtur
     (folder / "token").write_text("Bearer not.a.token\n")
     code, found = as_json(capsys, "explain", "GET", "/orders/u1", "--token-file", "token")
     assert (code, found["status"], found["reason"]) == (1, 401, "token_malformed")
+
+
+def test_an_edit_is_noticed_and_checked_again(folder: Path) -> None:
+    noticed = edits(Path("routes.yaml"), Path("policies"))
+    next(noticed)
+    done = threading.Event()
+
+    def keep_writing() -> None:
+        # The watch begins at some moment after `next` below is called.
+        while not done.wait(0.05):
+            (folder / "policies" / "orders.yaml").write_text(dedent(POLICY))
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        next(noticed)
+    finally:
+        done.set()
+        writer.join()
+
+
+def test_a_reload_is_checked_where_no_gateway_runs(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    free_port: Callable[[], int],
+) -> None:
+    monkeypatch.setenv("GATEWAY_ADMIN_LISTEN", f"127.0.0.1:{free_port()}")
+    code, found = as_json(capsys, "reload", "--check")
+    assert (code, found["valid"], found["running"]) == (0, True, None)
+
+
+def test_a_difference_is_told_and_fails_where_access_widens(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = folder / "other"
+    (other / "policies").mkdir(parents=True)
+    (other / "routes.yaml").write_text(dedent(ROUTES))
+    (other / "policies" / "orders.yaml").write_text(
+        dedent(POLICY) + "  - {id: lead, allow: ['*'], when: has_role('lead')}\n"
+    )
+    code, out, _ = gateway(capsys, "diff", ".", "other")
+    assert code == 0
+    assert out.splitlines() == [
+        "lead GAINS GET /orders/{id} (other/policies/orders.yaml:13)",
+        "1 gained, 0 lost",
+    ]
+    assert gateway(capsys, "diff", ".", "other", "--fail-on", "widen")[0] == 1
+    assert gateway(capsys, "diff", "other", ".", "--fail-on", "widen")[0] == 0
+    assert gateway(capsys, "diff", "other", ".", "--fail-on", "change")[0] == 1
+
+
+def test_a_git_revision_is_compared_with_the_files(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *words], check=True, cwd=folder)
+    file = folder / "policies" / "orders.yaml"
+    file.write_text(file.read_text().replace("resource.owner == user.id", "has_role('lead')"))
+    code, found = as_json(capsys, "diff", "HEAD")
+    assert code == 0
+    assert {(one["who"], one["change"]) for one in found["changes"]} == {
+        ("everyone signed in as {id}", "loses"),
+        ("lead", "gains"),
+    }
+
+
+@pytest.mark.parametrize("revision", ["nowhere", "-x", "HEAD~99"])
+def test_what_is_neither_folder_nor_revision_is_wrong_usage(
+    revision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = gateway(capsys, "diff", "--", revision)
+    assert code in (1, 2)
+    assert err.startswith("error: ")
+
+
+def test_a_recorded_decision_is_replayed_and_explained(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = compile_snapshot(
+        Sources(("routes.yaml", dedent(ROUTES)), (("policies/orders.yaml", dedent(POLICY)),))
+    )
+    assert isinstance(world, Snapshot)
+    answer = ask(Question("GET", "/orders/u1", person("u1", now=1e9)), world)
+    assert answer.call is not None
+    line = record_of(
+        answer.call, answer.decision, at=1e9, status=200, request_id="req-7", version="abc"
+    )
+    (folder / "log.jsonl").write_text(json.dumps(line) + "\n")
+    file = folder / "policies" / "orders.yaml"
+    file.write_text(file.read_text().replace("resource.owner == user.id", "has_role('lead')"))
+    code, found = as_json(capsys, "replay", "log.jsonl", "--against", ".")
+    assert (code, found["total"], found["loses"]) == (0, 1, 1)
+    assert found["changes"][0]["examples"][0]["line"] == 5
+    assert gateway(capsys, "replay", "log.jsonl", "--against", ".", "--fail-on", "change")[0] == 1
+    code, out, err = gateway(capsys, "explain", "--request-id", "req-7", "--log", "log.jsonl")
+    assert code == 1
+    assert "by version abc, it was allowed" in err
+    assert "not_yours" in out
+
+
+def test_the_schemas_are_written_for_an_editor(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = gateway(capsys, "export", "schema", "schemas")
+    assert code == 0
+    assert "# yaml-language-server: $schema=schemas/policy.json" in out
+    assert json.loads((folder / "schemas" / "routes.json").read_text())["title"] == "routes.yaml"

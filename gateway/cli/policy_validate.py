@@ -1,0 +1,138 @@
+"""`gateway validate` and `gateway reload --check`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import watchfiles
+
+from gateway.access.snapshot import Problem, Snapshot
+from gateway.cli.configurations import read
+from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath, settings
+from gateway.cli.output import AsJson, ExitCode, data, remark, say
+
+_ASK_WITHIN_S = 3.0
+
+
+def register(app: typer.Typer) -> None:
+    app.command("validate")(validate)
+    app.command("reload")(check_reload)
+
+
+def validate(
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Check again after every edit, until Ctrl-C.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the configuration.  Every problem is shown as file:line:column."""
+    if watch:
+        for _ in edits(config, policies):
+            say(time.strftime("%H:%M:%S"), style="dim")
+            tell(read(config, policies))
+        return
+    found = read(config, policies)
+    if as_json:
+        data(_data(found))
+    else:
+        tell(found)
+    if isinstance(found, list):
+        raise typer.Exit(ExitCode.NO)
+
+
+def check_reload(
+    check: Annotated[
+        bool, typer.Option("--check", help="Tell what a reload would do; the default.")
+    ] = True,
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+    as_json: AsJson = False,
+) -> None:
+    """Check the configuration, and tell whether the running gateway has it.
+
+    A gateway takes an edit up by itself within a second; nothing has to be sent to it.
+    """
+    del check
+    found = read(config, policies)
+    running = _running_versions()
+    if as_json:
+        data(_data(found) | {"running": running})
+    else:
+        tell(found)
+        version = None if isinstance(found, list) else found.version
+        if running is None:
+            remark("no gateway answers here")
+        for worker, held in (running or {}).items():
+            state = "has it" if held == version else f"has version {held}"
+            say(f"worker {worker} {state}")
+    if isinstance(found, list):
+        raise typer.Exit(ExitCode.NO)
+
+
+def tell(found: Snapshot | list[Problem]) -> None:
+    """Each problem a line; or that all is well, and what is hardly meant."""
+    if isinstance(found, list):
+        for problem in found:
+            say(str(problem))
+        remark(f"{len(found)} problem{'s' if len(found) != 1 else ''}", style="bold red")
+        return
+    for notice in found.notices:
+        remark(f"note: {notice}")
+    count = len(found.policies) - 1
+    say(f"valid: {len(found.routes)} routes, {count} policies, version {found.version}")
+
+
+def edits(config: Path, policies: Path) -> Iterator[None]:
+    """Once at the start, and after every change of a file of the configuration."""
+    yield None
+    folder = config.parent.resolve()
+    watched = [folder, *([policies.resolve()] if policies.is_dir() else [])]
+    for changes in watchfiles.watch(*watched, raise_interrupt=False, debounce=100, step=50):
+        if any(path.endswith(".yaml") for _, path in changes):
+            yield None
+
+
+def _running_versions() -> dict[str, str] | None:
+    """The version that each worker of the gateway of these settings has; None where none runs."""
+    listen = settings().admin_listen
+    asked = HTTPConnection(listen.host, listen.port, timeout=_ASK_WITHIN_S)
+    try:
+        asked.request("GET", "/readyz", headers={"Host": "localhost"})
+        told: Any = json.loads(asked.getresponse().read(1_000_000))
+        workers = told.get("workers") if isinstance(told, dict) else None
+        return {
+            str(worker.get("worker", number)): str(worker["configuration"]["version"])
+            for number, worker in enumerate(workers or ())
+        }
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    finally:
+        asked.close()
+
+
+def _data(found: Snapshot | list[Problem]) -> dict[str, Any]:
+    problems = found if isinstance(found, list) else []
+    notices = () if isinstance(found, list) else found.notices
+    return {
+        "valid": not problems,
+        "problems": [_problem(problem) for problem in problems],
+        "notices": [_problem(notice) for notice in notices],
+        "version": None if isinstance(found, list) else found.version,
+    }
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "problem": problem.text,
+    }
