@@ -1,0 +1,178 @@
+"""The statements of mail, clients, keys and the audit log, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+
+from gateway import audit
+from gateway.audit import AuditEvent, AuditKind, AuditLog
+from gateway.identity.accounts import Account, Accounts
+from gateway.identity.address_change import AddressChanges
+from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
+from gateway.identity.client_auth import ClientAuthenticator, purge_assertions
+from gateway.identity.clients import Clients, locked, next_issued_at
+from gateway.identity.enrolment import Enrolments
+from gateway.identity.letters import Letters
+from gateway.identity.mail import MailOptions, Postman
+from gateway.identity.mail_tokens import Purpose
+from gateway.identity.notices import Notices
+from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sessions import Origin
+from gateway.model import Call, Credential, CredentialKind, Principal, SystemClock
+from gateway.stores.protocols import Database
+from gateway.worker.revoked import Revoked
+
+
+def postman(database: Database) -> Postman:
+    letters = Letters.load([], site="x.example", public_url="https://x.example")
+    return Postman(
+        database, letters, MailOptions("no@x.example", "https://x.example", b"k" * 32), None
+    )
+
+
+def unique(name: str) -> str:
+    """No two alike."""
+    return f"{name}-{secrets.token_hex(6)}"
+
+
+async def links(post: Postman, recipient: str) -> list[str]:
+    while await post.drain():
+        pass
+    return [
+        re.findall(r"#token=(\S+)", letter.letter.text)[0]
+        for letter in await post.outbox(1000)
+        if letter.recipient == recipient and "#token=" in letter.letter.text
+    ]
+
+
+async def test_a_registration_is_confirmed_and_a_password_reset_by_mail(
+    database: Database,
+) -> None:
+    post = postman(database)
+    enrolments = Enrolments(database, post)
+    email = unique("ann") + "@x.example"
+    await enrolments.enrol(email, "first")
+    await enrolments.enrol(email, "second")
+    account = await Accounts(database).by_email(email)
+    assert account is not None
+    assert account.password_hash is None
+    verified = await enrolments.verify((await links(post, email))[0])
+    assert verified is not None
+    await enrolments.forgot(email)
+    (token,) = await links(post, email)
+    assert await enrolments.resettable(token)
+    done = await asyncio.gather(*(enrolments.reset(token, "third") for _ in range(4)))
+    assert sum(answer is not None for answer in done) == 1
+    after = await Accounts(database).by_email(email)
+    assert after is not None
+    assert after.password_hash == "third"
+    await post.purge()
+
+
+async def test_an_account_moves_to_another_address(database: Database) -> None:
+    post, accounts = postman(database), Accounts(database)
+    old, new = unique("old") + "@x.example", unique("new") + "@x.example"
+    account = await accounts.register(old, "hash", verified=True)
+    assert isinstance(account, Account)
+    changes = AddressChanges(database, post)
+    assert await changes.ask(account.id, new)
+    (token,) = await links(post, new)
+    assert await changes.confirm(token) is not None
+    moved = await accounts.by_email(new)
+    assert moved is not None
+    assert moved.id == account.id
+
+
+async def test_a_taken_address_is_no_error(database: Database) -> None:
+    post, accounts = postman(database), Accounts(database)
+    old, new = unique("old") + "@x.example", unique("new") + "@x.example"
+    account = await accounts.register(old, "hash", verified=True)
+    assert isinstance(account, Account)
+    changes = AddressChanges(database, post)
+    await changes.ask(account.id, new)
+    (token,) = await links(post, new)
+    await accounts.register(new, "hash")
+    assert await changes.confirm(token) is None
+
+
+async def test_a_new_device_is_told(database: Database) -> None:
+    post, accounts = postman(database), Accounts(database)
+    email = unique("ann") + "@x.example"
+    account = await accounts.register(email, "hash", verified=True)
+    assert isinstance(account, Account)
+    tokens = RefreshTokens(database, RefreshOptions())
+    for agent in ("one", "two"):
+        grant = await tokens.begin(account.id, Origin(agent, "192.0.2.1"), checked_hash="hash")
+        assert isinstance(grant, Grant)
+        assert await tokens.live(grant.refresh_token) is not None
+        await Notices(database, post).signed_in(
+            account.id, grant.session_id, user_agent=agent, address="192.0.2.1"
+        )
+    while await post.drain():
+        pass
+    assert [w.recipient for w in await post.outbox(1000) if w.recipient == email] == [email]
+
+
+async def test_two_postmen_share_the_work(database: Database) -> None:
+    posts = [postman(database), postman(database)]
+    while await posts[0].drain():
+        pass
+    names = [unique("n") + "@x.example" for _ in range(12)]
+    for name in names:
+        await Accounts(database).register(name, "hash")
+    async with database.transaction() as tx:
+        for name in names:
+            await posts[0].ask(tx, Purpose.RESET, name)
+    drained = await asyncio.gather(*(post.drain() for post in posts))
+    assert sum(drained) == 12
+
+
+async def test_clients_keys_and_assertions(database: Database) -> None:
+    clients, keys = Clients(database), ApiKeys(database)
+    name = unique("billing")
+    made = await clients.create(name, ["reader"])
+    assert made is not None
+    assert await clients.create(name) is None
+    assert await clients.rotate(made.client_id) is not None
+    assert await clients.rotate(made.client_id, at_once=True) is not None
+    async with database.transaction() as tx:
+        client = await locked(tx, made.client_id)
+        assert client is not None
+        assert await next_issued_at(tx, client) > client.not_before
+    key = await keys.create(made.client_id, roles=["reader"], scopes=["a:read"], life_s=60)
+    assert key is not None
+    identifier = ApiKeyIdentifier(database, Revoked(), SystemClock())
+    call = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
+    found = await identifier.identify(Credential(CredentialKind.API_KEY, key.text), call)
+    assert isinstance(found, Principal)
+    assert (found.roles, found.scopes) == (("reader",), ("a:read",))
+    await identifier.write_uses()
+    assert await keys.end(key.id) is not None
+    assert [shown.last_used_at is not None for shown in await keys.of_client(made.client_id)] == [
+        True
+    ]
+    authenticator = ClientAuthenticator(database, SystemClock(), ["https://x.example"])
+    first = await asyncio.gather(
+        *(authenticator._first_use(client, "jti", 4_000_000_000) for _ in range(6))
+    )
+    assert first.count(True) == 1
+    await purge_assertions(database)
+    assert await clients.delete(made.client_id) is not None
+    assert name not in {client.name for client in await clients.list()}
+
+
+async def test_the_audit_log_is_written_and_verifies(database: Database) -> None:
+    log = AuditLog(database, SystemClock(), b"a" * 32)
+    for number in range(700):
+        log.record(AuditEvent(AuditKind.SIGNED_IN, subject=f"s{number}"))
+    await log.flush()
+    found = await audit.verify(database)
+    assert found.problems == ()
+    assert found.events >= 701
+    async with database.reading() as tx:
+        newest = await audit.newest(tx, 3)
+    assert len(newest) == 3
+    seen = [event async for event in audit.after(database, audit.Place(0, "", 0))]
+    assert len(seen) == found.events
