@@ -34,6 +34,7 @@ class FaultProxy:
         self._target = target
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._fault = Fault.NONE
         self._answered = 0
         self.delay_s = 0.2
@@ -63,12 +64,19 @@ class FaultProxy:
         if self._server:
             self._server.close()
             self._server = None
+        while self._serving:
+            self._reset_all()
+            await asyncio.wait(self._serving, timeout=0.1)
 
     def _reset_all(self) -> None:
         for writer in list(self._writers):
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         self._writers.add(writer)
         try:
             there, back = await asyncio.open_connection(*self._target)
