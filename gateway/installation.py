@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from gateway.folder import DataFolder
+from gateway.identity import key_rows
 from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.identity.letters import Letters
 from gateway.identity.mail import MailOptions, Postman
@@ -66,10 +67,14 @@ def first_start(plan: Plan) -> None:
     async def whole() -> None:
         await open_redis(plan.redis_url).close()
         database = open_database(settings.database_url)
+        sealer = Sealer(plan.key_secret())
         postman_of(plan, database)
-        keeper = keeper_of(plan, database, Sealer(plan.key_secret()), _Nobody())
+        keeper = keeper_of(plan, database, sealer, _Nobody())
         try:
             await prepare(plan, database, keeper)
+            async with database.transaction() as tx:
+                # Raises WrongSecret: with another secret nothing here could be signed.
+                await key_rows.lock(tx, sealer)
         except StoreUnavailable as error:
             log.warning("waiting-for-store", what="start", store=error.store, why=error.detail)
         finally:

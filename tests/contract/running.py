@@ -307,13 +307,17 @@ class Running:
         return dict(answer.json)
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], admin_port: int, log: Path) -> None:
+def wait_until_ready(
+    process: subprocess.Popen[bytes], admin_port: int, log: Path, path: str = "/readyz"
+) -> None:
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise AssertionError(f"the gateway ended with {process.returncode}:\n{log.read_text()[-3000:]}")
+            raise AssertionError(
+                f"the gateway ended with {process.returncode}:\n{log.read_text()[-3000:]}"
+            )
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/readyz", timeout=2) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}{path}", timeout=2) as page:
                 if page.status == 200:
                     return
         except OSError:
@@ -323,14 +327,19 @@ def wait_until_ready(process: subprocess.Popen[bytes], admin_port: int, log: Pat
 
 
 @contextmanager
-def started(folder: Path, *words: str, **settings: str) -> Iterator[Running]:
-    """`gateway serve` on free ports, with the routes above, until the block ends."""
+def started(
+    folder: Path, *words: str, routes: str = ROUTES, until: str = "/readyz", **settings: str
+) -> Iterator[Running]:
+    """`gateway serve` on free ports, with the routes above, until the block ends.
+
+    The block begins once the admin listener answers 200 to `until`.
+    """
     echo = Echo()
     threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
     port, admin_port, dead = free_port(), free_port(), free_port()
     (folder / "policies").mkdir(parents=True)
-    routes = ROUTES.format(port=echo.server_address[1], dead=dead)
-    (folder / "routes.yaml").write_text(routes)
+    text = routes.format(port=echo.server_address[1], dead=dead)
+    (folder / "routes.yaml").write_text(text)
     for name, text in POLICIES.items():
         (folder / "policies" / name).write_text(text)
     environment = {
@@ -356,7 +365,7 @@ def started(folder: Path, *words: str, **settings: str) -> Iterator[Running]:
             stderr=subprocess.STDOUT,
         )
         try:
-            wait_until_ready(process, admin_port, log)
+            wait_until_ready(process, admin_port, log, until)
             yield Running(port, admin_port, folder, echo, process, environment, log)
         finally:
             if process.poll() is None:

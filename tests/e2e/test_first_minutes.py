@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.lines import run_lines
+from tests.e2e.processes import children, name_of
 
 REPOSITORY = Path(__file__).parents[2]
 GATEWAY = Path(sys.executable).with_name("gateway")
@@ -230,11 +231,3 @@ def test_what_was_registered_is_there_after_a_restart(tmp_path: Path, ports: Por
         assert again is not None
         assert first[0] == again[0]
         run_lines(one.printed)
-
-
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def name_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -10,14 +9,26 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.contract.running import Running, started
-from tests.e2e.test_first_minutes import children, name_of
+from tests.e2e.processes import (
+    alive,
+    children,
+    edit,
+    family,
+    listening,
+    metric,
+    name_of,
+    public_works,
+    ready,
+    until,
+    versions,
+    workers,
+)
 
 
 @pytest.fixture
@@ -25,40 +36,6 @@ def pair(tmp_path: Path) -> Iterator[Running]:
     with started(tmp_path / "g", "--workers", "2") as running:
         until(lambda: len(workers(running)) == 2, 20)
         yield running
-
-
-def until(condition: Callable[[], bool], within_s: float) -> None:
-    """Polls what another process does; it has no event for us.  A connection that a killed
-    worker had not accepted yet is reset: not there yet."""
-
-    def holds() -> bool:
-        try:
-            return condition()
-        except ConnectionError:
-            return False
-
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        threading.Event().wait(0.02)
-
-
-def ready(running: Running) -> dict[str, Any]:
-    return dict(json.loads(running.admin("/readyz").body))
-
-
-def workers(running: Running) -> list[int]:
-    """The workers that can decide."""
-    return [one["worker"] for one in ready(running)["workers"] if one["ready"]]
-
-
-def metric(running: Running, name: str) -> list[float]:
-    text = running.admin("/metrics").body.decode()
-    return [float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M)]
-
-
-def public_works(running: Running) -> bool:
-    return running.call("GET", "/public/x").status == 200
 
 
 def test_one_answer_speaks_for_both_workers(pair: Running) -> None:
@@ -107,15 +84,6 @@ def test_a_worker_replaced_while_the_files_are_wrong_takes_the_last_good_ones(
     until(lambda: len(workers(pair)) == 2 and victim not in workers(pair), 20)
     assert versions(pair) == good
     assert public_works(pair)
-
-
-def versions(running: Running) -> set[str]:
-    return {one["configuration"]["version"] for one in ready(running)["workers"]}
-
-
-def edit(running: Running, change: Callable[[str], str]) -> None:
-    path = running.folder / "routes.yaml"
-    path.write_text(change(path.read_text("utf-8")), "utf-8")
 
 
 def test_an_edit_is_live_on_every_worker_within_a_second(pair: Running) -> None:
@@ -217,28 +185,12 @@ def test_what_has_begun_is_answered_after_sigterm(tmp_path: Path) -> None:
         assert one.process.wait(20) == 0
 
 
-def listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionRefusedError:
-        return False
-    return True
-
-
 def test_a_master_that_is_killed_leaves_nobody_behind(pair: Running) -> None:
     family = children(pair.process.pid)
     assert len(family) == 3  # two workers and the Valkey
     pair.process.kill()
     pair.process.wait(10)
     until(lambda: not any(alive(pid) for pid in family), 10)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def test_the_embedded_valkey_is_started_again_when_it_dies(pair: Running) -> None:
@@ -249,10 +201,6 @@ def test_the_embedded_valkey_is_started_again_when_it_dies(pair: Running) -> Non
     # 503 `revocation_pending` until both workers hold a lease again; it may be repeated.
     until(lambda: pair.call("POST", "/auth/logout", token=token).status == 204, 10)
     assert all(pair.call("GET", "/me", token=token).reason == "token_revoked" for _ in range(6))
-
-
-def family(running: Running) -> list[int]:
-    return [pid for pid in children(running.process.pid) if alive(pid)]
 
 
 def test_everything_that_was_acknowledged_survives_kill_9_of_everything(tmp_path: Path) -> None:
