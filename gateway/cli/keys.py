@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
 from gateway.folder import DataFolder
@@ -60,7 +61,10 @@ def rotate(as_json: AsJson = False) -> None:
     """
 
     async def work(house: House) -> Rotated | Scheduled:
-        return await _keeper(house).rotate()
+        outcome = await _keeper(house).rotate()
+        if isinstance(outcome, Rotated):
+            house.tell(AuditKind.KEY_CHANGED, None, "rotated", kid=outcome.active)
+        return outcome
 
     outcome = _run(work)
     if isinstance(outcome, Rotated):
@@ -91,7 +95,9 @@ def bring_in(
     async def work(house: House) -> Imported:
         keeper = _keeper(house)
         await keeper.ensure()
-        return await keeper.bring_in(content, verify_only=verify_only)
+        imported = await keeper.bring_in(content, verify_only=verify_only)
+        house.tell(AuditKind.KEY_CHANGED, None, f"imported as {imported.state}", kid=imported.kid)
+        return imported
 
     try:
         outcome = _run(work)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.audit import AuditKind
 from gateway.cli.keys import revoke_key
 from gateway.cli.opening import House, run
 from gateway.cli.output import ExitCode, Stop, say
@@ -81,7 +82,9 @@ def key(
     """Refuse every token that a key signed, and let the next key sign."""
 
     async def work(house: House) -> bool:
-        return (await revoke_key(house, kid)).confirmed
+        revoked = await revoke_key(house, kid)
+        house.tell(AuditKind.KEY_CHANGED, None, "revoked", kid=kid)
+        return revoked.confirmed
 
     if not run(work):
         raise Stop(
@@ -93,7 +96,10 @@ def key(
 
 def _published(changes: Callable[[House], Awaitable[Sequence[Change]]]) -> None:
     async def work(house: House) -> None:
-        await house.publish(await changes(house))
+        found = await changes(house)
+        for change in found:
+            house.tell(AuditKind.REVOKED, None, str(change.kind), target=change.target)
+        await house.publish(found)
 
     run(work)
     say("revoked")

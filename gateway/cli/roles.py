@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, remark, say, table
 from gateway.cli.users import Email, account_of
@@ -33,6 +34,7 @@ def grant(email: Email, role: Role) -> None:
         except ValueError as error:
             raise Stop(str(error), ExitCode.USAGE) from error
         if changes:
+            house.tell(AuditKind.ROLE_CHANGED, account.id, "granted", role=role)
             await house.publish(changes)
         return bool(changes)
 
@@ -49,6 +51,7 @@ def revoke(email: Email, role: Role) -> None:
         account = await account_of(house, email)
         changes = await Accounts(house.database).revoke(account.id, role)
         if changes:
+            house.tell(AuditKind.ROLE_CHANGED, account.id, "revoked", role=role)
             await house.publish(changes)
         return bool(changes)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, Stop, say, table, when
 from gateway.cli.users import Email, account_of
@@ -46,6 +47,7 @@ def end(
         changes = await Sessions(house.database).end(session_id, "operator")
         if changes is None:
             raise Stop("there is no session with this id; `gateway sessions list` shows them")
+        house.tell(AuditKind.SESSION_ENDED, None, "ended", sid=session_id)
         await house.publish(changes)
 
     run(work)

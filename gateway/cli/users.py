@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, say, table, when
 from gateway.identity.accounts import Account, Accounts, check_roles, shown_address
@@ -63,7 +64,9 @@ def create(
     password = _first_line() if password_stdin else secrets.token_urlsafe(18)
 
     async def work(house: House) -> Account:
-        return await add_account(house, shown, password, roles, verified=verified)
+        account = await add_account(house, shown, password, roles, verified=verified)
+        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "created", roles=",".join(roles))
+        return account
 
     fields = account_fields(run(work))
     if not as_json:
@@ -115,7 +118,9 @@ def disable(email: Email) -> None:
 
     async def work(house: House) -> None:
         account = await account_of(house, email)
-        await house.publish(await Accounts(house.database).disable(account.id))
+        changes = await Accounts(house.database).disable(account.id)
+        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "disabled")
+        await house.publish(changes)
 
     run(work)
     say("disabled")
@@ -127,6 +132,7 @@ def enable(email: Email) -> None:
     async def work(house: House) -> None:
         account = await account_of(house, email)
         await Accounts(house.database).enable(account.id)
+        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "enabled")
 
     run(work)
     say("enabled")
@@ -140,6 +146,7 @@ def unlock(email: Email) -> None:
         if house.attempts is None:
             return False
         await house.attempts.clear(account_counters(account.email_key))
+        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
         return True
 
     if not run(work):
@@ -160,6 +167,8 @@ def delete(
     async def work(house: House) -> Sequence[Change]:
         account = await account_of(house, email)
         changes = await Accounts(house.database).delete(account.id)
+        # By id alone: the address is erased with the account.
+        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "deleted")
         await house.publish(changes)
         return changes
 

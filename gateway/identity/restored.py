@@ -1,8 +1,8 @@
 """What must be true of a database that came out of a backup.
 
 Sessions that ended after the backup are alive in it again, and what was given since is
-unknown to it: so every family ends, every token given so far is refused, and a key that was
-revoked stays revoked.
+unknown to it: so every family, API key and mailed link ends, every token given so far is
+refused, and a signing key that was revoked stays revoked.
 """
 
 from __future__ import annotations
@@ -42,6 +42,14 @@ async def disown(tx: Transaction, newest_at: int) -> Change:
         " AND kid IN (SELECT target FROM changes WHERE kind = 'key')",
         now=now,
     )
+    # Links and keys that were used or ended after the backup are good again in it.
+    await tx.run("DELETE FROM mail_tokens")
+    await tx.run(
+        "UPDATE outbox SET state = 'dropped', finished_at = :now, password_hash = NULL"
+        " WHERE state = 'waiting'",
+        now=now,
+    )
+    await tx.run("UPDATE api_keys SET ended_at = :now WHERE ended_at IS NULL", now=now)
     # No lease that the backup's Redis knew of says anything about this database.
     await tx.run("UPDATE installation SET value = '' WHERE name = 'stream.incarnation'")
     return await record(

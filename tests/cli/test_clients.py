@@ -228,3 +228,34 @@ def test_a_follower_sees_what_comes(gateway: Gateway) -> None:
         finally:
             follower.terminate()
     assert [e["event"] for e in seen] == ["writer_started", "client_changed"] * 2
+
+
+def test_what_operators_do_to_people_and_keys_is_in_the_audit_log(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_BCRYPT_ROUNDS", "10")
+    user = asked(gateway, "users", "create", "ann@example.com", "--role", "reader")["user_id"]
+    for words in (
+        ["roles", "grant", "ann@example.com", "writer"],
+        ["roles", "revoke", "ann@example.com", "reader"],
+        ["users", "disable", "ann@example.com"],
+        ["users", "enable", "ann@example.com"],
+        ["revoke", "user", "ann@example.com"],
+        ["revoke", "token", "some-jti"],
+        ["users", "delete", "ann@example.com", "--yes"],
+    ):
+        assert gateway(*words)[0] == GOOD
+    lines = gateway("audit", "tail", "--json")[1].splitlines()
+    events = [json.loads(line) for line in lines]
+    told = [(e["event"], e.get("subject"), e["detail"]) for e in events if "actor" in e]
+    assert told == [
+        ("account_changed", user, {"change": "created", "roles": "reader"}),
+        ("role_changed", user, {"change": "granted", "role": "writer"}),
+        ("role_changed", user, {"change": "revoked", "role": "reader"}),
+        ("account_changed", user, {"change": "disabled"}),
+        ("account_changed", user, {"change": "enabled"}),
+        ("revoked", None, {"change": "subject", "target": user}),
+        ("revoked", None, {"change": "token", "target": "some-jti"}),
+        ("account_changed", user, {"change": "deleted"}),
+    ]
+    assert "ann@example.com" not in "".join(lines)

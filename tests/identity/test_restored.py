@@ -49,3 +49,27 @@ async def test_a_key_that_was_revoked_since_the_backup_stays_revoked(database: D
         await restored.disown(tx, 0)
         rows = await tx.all("SELECT kid, state FROM signing_keys ORDER BY kid")
     assert rows == [{"kid": "k", "state": "gone"}, {"kid": "other", "state": "next"}]
+
+
+async def test_no_mailed_link_and_no_api_key_comes_back_to_life(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.run(
+            "INSERT INTO accounts (id, email, email_key, created_at, updated_at)"
+            " VALUES ('u', 'a@b', 'a@b', 1, 1)"
+        )
+        await tx.run(
+            "INSERT INTO mail_tokens (hash, account_id, purpose, email_key, created_at,"
+            " expires_at) VALUES ('h', 'u', 'reset', 'a@b', 1, 4000000000)"
+        )
+        await tx.run(
+            "INSERT INTO outbox (id, template, email_key, fields, due_at, created_at)"
+            " VALUES ('m', 'reset', 'a@b', '{}', 1, 1)"
+        )
+        await tx.run("INSERT INTO clients (id, name, created_at) VALUES ('c', 'c', 1)")
+        await tx.run(
+            "INSERT INTO api_keys (id, hash, client_id, created_at) VALUES ('k', 'h', 'c', 1)"
+        )
+        await restored.disown(tx, 0)
+        assert await tx.all("SELECT hash FROM mail_tokens") == []
+        assert await tx.all("SELECT id FROM outbox WHERE state = 'waiting'") == []
+        assert await tx.all("SELECT id FROM api_keys WHERE ended_at IS NULL") == []
