@@ -1,0 +1,280 @@
+"""The sample in `examples/spa/`, in a real browser: the whole round, and what strangers try."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.browser.driving import NEEDS_CHROMIUM, Browser, Stranger, chromium
+from tests.contract.running import Running, started
+
+pytestmark = NEEDS_CHROMIUM
+
+SPA = Path(__file__).parents[2] / "examples" / "spa"
+EMAIL, PASSWORD = "ada@example.com", "correct horse 7 battery"
+ACCESS_TTL_S = 10
+
+ROUTES = """\
+version: 1
+defaults: {{auth: required, accept: [cookie, bearer]}}
+upstreams:
+  page: {{targets: ["http://127.0.0.1:PAGE"]}}
+  api: {{targets: ["http://127.0.0.1:{port}"]}}
+cors:
+  friend: {{origins: ["FRIEND"], credentials: true, methods: [GET, POST]}}
+routes:
+  - {{id: page, match: {{path: /, methods: [GET]}}, auth: public, upstream: page}}
+  - {{id: assets, match: {{path: "/assets/{{name}}", methods: [GET]}}, auth: public, upstream: page}}
+  - {{id: verify, match: {{path: /verify-email, methods: [GET]}}, auth: public, upstream: page}}
+  - {{id: reset, match: {{path: /reset-password, methods: [GET]}}, auth: public, upstream: page}}
+  - {{id: api, match: {{path: "/api/{{rest:path}}"}}, policy: signed-in, upstream: api}}
+  - {{id: picture, match: {{path: "/pictures/{{name}}"}}, auth: optional, upstream: api}}
+  - {{id: shared, match: {{path: "/shared/{{rest:path}}"}}, policy: signed-in, cors: friend, upstream: api}}
+"""
+
+
+@dataclass
+class Site:
+    gateway: Running
+    stranger: Stranger
+    friend: Stranger
+    url: str
+
+    def mailed_link(self) -> str:
+        """The newest link of the outbox."""
+        token = (self.gateway.folder / "data" / "admin-token").read_text().strip()
+        answer = self.gateway.admin("/admin/api/outbox", ("Authorization", f"Bearer {token}"))
+        text: str = answer.json["mails"][0]["text"]
+        return next(line for line in text.splitlines() if line.startswith("http"))
+
+    def reached(self, path: str) -> list[dict[str, Any]]:
+        """Calls below `path` that came to the backend, and who it was told is calling."""
+        return [seen for seen in self.gateway.echo.seen if seen["target"].startswith(path)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, str(SPA / "serve.py"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
+        assert page.stdout is not None
+        page_port = str(urlsplit(page.stdout.readline().strip()).port)
+        friend = Stranger()
+        routes = ROUTES.replace("PAGE", page_port).replace("FRIEND", friend.same_site)
+        try:
+            with started(
+                folder / "gateway",
+                routes=routes,
+                GATEWAY_ACCESS_TTL_S=str(ACCESS_TTL_S),
+                GATEWAY_EMAIL_VERIFICATION="required",
+            ) as gateway:
+                yield Site(gateway, Stranger(), friend, f"http://127.0.0.1:{gateway.port}")
+        finally:
+            page.terminate()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    with chromium(tmp_path / "profile") as opened:
+        yield opened
+
+
+def sign_in(browser: Browser, site: Site, email: str) -> None:
+    made = site.gateway.cli(
+        "users", "create", email, "--verified", "--password-stdin", stdin=PASSWORD
+    )
+    assert made.returncode == 0, made.stderr
+    browser.open(site.url)
+    browser.wait_for(lambda: browser.text("status") == "Signed out", "the sign-in form")
+    browser.fill_in("email", email)
+    browser.fill_in("password", PASSWORD)
+    browser.press("Sign in")
+    browser.wait_for(lambda: browser.text("status") == f"Signed in as {email}", "the sign-in")
+
+
+def test_the_whole_round_in_three_tabs(browser: Browser, site: Site) -> None:
+    browser.open(site.url)
+    browser.wait_for(lambda: browser.text("status") == "Signed out", "the page")
+    browser.fill_in("email", EMAIL)
+    browser.fill_in("password", PASSWORD)
+    browser.press("Register")
+    browser.wait_for(lambda: "open the link" in browser.text("message"), "the mail to be sent")
+    browser.press("Sign in")
+    browser.wait_for(lambda: "must be verified" in browser.text("message"), "the refusal")
+
+    browser.open(site.mailed_link())
+    browser.wait_for(lambda: "confirmed" in browser.text("message"), "the address to be confirmed")
+    assert "token" not in browser.driver.current_url
+    browser.fill_in("email", EMAIL)
+    browser.fill_in("password", PASSWORD)
+    browser.press("Sign in")
+    browser.wait_for(lambda: browser.text("status") == f"Signed in as {EMAIL}", "the sign-in")
+    assert browser.run("return document.cookie") == ""
+
+    tabs = [browser.driver.current_window_handle]
+    tabs += [browser.new_tab(site.url) for _ in range(2)]
+    first_end = 0.0
+    for tab in tabs:
+        browser.look_at(tab)
+        browser.wait_for(lambda: browser.text("status") == f"Signed in as {EMAIL}", "the tab")
+        browser.press("Call the API")
+        browser.wait_for(lambda: "X-Auth-User-Id" in browser.text("answer"), "the API")
+        first_end = max(
+            first_end, browser.run("return (await (await fetch('/auth/me')).json()).expires_at")
+        )
+    browser.wait_for(lambda: time.time() > first_end, "the end of what was read of the account")
+    for tab in tabs:
+        browser.look_at(tab)
+        browser.run("document.getElementById('answer').textContent = ''")
+        browser.press("Call the API")
+        browser.wait_for(lambda: "X-Auth-User-Id" in browser.text("answer"), "the API, later")
+    assert browser.run("return (await (await fetch('/auth/me')).json()).expires_at") > first_end
+
+    browser.press("Sign out")
+    for tab in tabs:
+        browser.look_at(tab)
+        browser.wait_for(lambda: browser.text("status") == "Signed out", "the tab to be out")
+        assert browser.run("return (await fetch('/api/hello')).status") == 401
+    assert browser.driver.get_cookies() == [] or all(
+        cookie["name"] != "__Host-session" for cookie in browser.driver.get_cookies()
+    )
+
+
+def test_a_forgotten_password_is_set_anew_by_mail(browser: Browser, site: Site) -> None:
+    email = "grace@example.com"
+    sign_in(browser, site, email)
+    browser.press("Sign out")
+    browser.wait_for(lambda: browser.text("status") == "Signed out", "the sign-out")
+    browser.fill_in("email", email)
+    browser.press("Forgot password")
+    browser.wait_for(lambda: "on its way" in browser.text("message"), "the mail")
+    browser.open(site.mailed_link())
+    browser.wait_for(
+        lambda: browser.driver.find_element("id", "resetting").is_displayed(), "the form"
+    )
+    browser.fill_in("new-password", "another horse 8 stapler")
+    browser.press("Set password")
+    browser.wait_for(lambda: "is changed" in browser.text("message"), "the change")
+    browser.fill_in("email", email)
+    browser.fill_in("password", "another horse 8 stapler")
+    browser.press("Sign in")
+    browser.wait_for(lambda: browser.text("status") == f"Signed in as {email}", "the sign-in")
+
+
+def test_no_script_can_read_or_make_the_cookie(browser: Browser, site: Site) -> None:
+    sign_in(browser, site, "hedy@example.com")
+    (cookie,) = [c for c in browser.driver.get_cookies() if c["name"] == "__Host-session"]
+    assert cookie["httpOnly"]
+    assert cookie["secure"]
+    assert cookie["path"] == "/"
+    assert cookie["sameSite"] == "Lax"
+    assert cookie["value"] not in browser.run("return document.cookie")
+    browser.run("document.cookie = '__Host-session=chosen; Path=/'")
+    assert browser.run("return (await fetch('/auth/me')).status") == 200
+    kept = browser.run("return JSON.stringify([{...localStorage}, {...sessionStorage}])")
+    assert kept == "[{},{}]"
+
+
+FORM = """<!doctype html><title>strange</title>
+<form method="post" action="{action}" enctype="text/plain"><input name="{name}" value="{value}"></form>
+<script>document.forms[0].submit()</script>"""
+
+LOGIN = '{"email":"mallory@example.com","password":"correct horse 7 battery","transport":"cookie","captcha":"'
+
+
+@pytest.mark.parametrize("where", ["same_site", "cross_site"])
+def test_a_form_of_a_strange_page_does_nothing(browser: Browser, site: Site, where: str) -> None:
+    """Another port of the same host, whose forms carry the cookie, and another site."""
+    sign_in(browser, site, f"form.{where}@example.com".replace("_", "-"))
+    strange = getattr(site.stranger, where)
+    # Of another site the form carries no cookie at all, and is a stranger's.
+    refusal = "cross_origin" if where == "same_site" else '"status": 4'
+    before = len(site.reached("/api/"))
+    for path in ("/api/orders", "/auth/logout"):
+        site.stranger.pages["/form"] = FORM.format(action=site.url + path, name="a", value="b")
+        browser.open(f"{strange}/form")
+        browser.wait_for(lambda: refusal in browser.page(), f"{path} to be refused")
+    site.stranger.pages["/form"] = FORM.format(
+        action=site.url + "/auth/login", name=LOGIN.replace('"', "&quot;"), value='"}'
+    )
+    browser.open(f"{strange}/form")
+    browser.wait_for(lambda: "cross_origin" in browser.page(), "the sign-in to be refused")
+    assert len(site.reached("/api/")) == before
+    browser.open(site.url)
+    browser.wait_for(lambda: browser.text("status").startswith("Signed in as form."), "no change")
+
+
+@pytest.mark.parametrize("where", ["same_site", "cross_site"])
+def test_a_fetch_of_a_strange_page_learns_and_does_nothing(
+    browser: Browser, site: Site, where: str
+) -> None:
+    sign_in(browser, site, f"fetch.{where}@example.com".replace("_", "-"))
+    before = len(site.reached("/api/"))
+    browser.open(getattr(site.stranger, where))
+    fetch = "return (await fetch(args[0], args[1])).type"
+    for path in ("/auth/me", "/auth/csrf", "/api/hello"):
+        answer = browser.run(fetch, site.url + path, {"credentials": "include"})
+        assert answer == "rejected: TypeError", path  # no page of another origin reads it
+    for path in ("/api/orders", "/auth/logout", "/auth/login"):
+        blind = {
+            "method": "POST",
+            "mode": "no-cors",
+            "credentials": "include",
+            "body": LOGIN + '"}',
+        }
+        assert browser.run(fetch, site.url + path, blind) == "opaque"
+        blind = {"method": "POST", "credentials": "include", "headers": {"X-CSRF-Token": "x"}}
+        assert browser.run(fetch, site.url + path, blind) == "rejected: TypeError"
+    assert len(site.reached("/api/")) == before
+    browser.open(site.url)
+    browser.wait_for(lambda: browser.text("status").startswith("Signed in as fetch."), "no change")
+
+
+@pytest.mark.parametrize("where", ["same_site", "cross_site"])
+def test_an_image_of_a_strange_page_gets_the_anonymous_answer(
+    browser: Browser, site: Site, where: str
+) -> None:
+    sign_in(browser, site, f"image.{where}@example.com".replace("_", "-"))
+    load = "const image = new Image(); image.src = args[0]; await new Promise((r) => { image.onload = image.onerror = r; })"
+    own, strange = f"/pictures/own-{where}", f"/pictures/strange-{where}"
+    browser.run(load, site.url + own)
+    browser.open(getattr(site.stranger, where))
+    browser.run(load, site.url + strange)
+    assert _told(site, own)
+    assert not _told(site, strange)
+
+
+def test_a_link_from_elsewhere_opens_the_page_signed_in(browser: Browser, site: Site) -> None:
+    sign_in(browser, site, "link@example.com")
+    site.stranger.pages["/link"] = f'<!doctype html><a id="a" href="{site.url}/api/link">go</a>'
+    browser.open(f"{site.stranger.cross_site}/link")
+    browser.driver.find_element("id", "a").click()
+    browser.wait_for(lambda: "X-Auth-User-Id" in browser.page(), "the answer to the signed-in")
+
+
+def test_a_listed_origin_of_the_same_site_calls_with_the_cookie(
+    browser: Browser, site: Site
+) -> None:
+    sign_in(browser, site, "friend@example.com")
+    fetch = "return await (await fetch(args[0], args[1])).text()"
+    call = {"method": "POST", "credentials": "include"}
+    browser.open(site.friend.same_site)
+    seen = json.loads(browser.run(fetch, f"{site.url}/shared/x", call))
+    assert any(name == "X-Auth-User-Id" for name, _ in seen["fields"])
+    assert browser.run(fetch, f"{site.url}/api/x", call) == "rejected: TypeError"
+    browser.open(site.stranger.same_site)
+    assert browser.run(fetch, f"{site.url}/shared/x", call) == "rejected: TypeError"
+
+
+def _told(site: Site, path: str) -> list[str]:
+    (seen,) = site.reached(path)
+    return [value for name, value in seen["fields"] if name == "X-Auth-User-Id"]
