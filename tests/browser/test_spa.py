@@ -232,8 +232,9 @@ def test_a_fetch_of_a_strange_page_learns_and_does_nothing(
             "body": LOGIN + '"}',
         }
         assert browser.run(fetch, site.url + path, blind) == "opaque"
-        blind = {"method": "POST", "credentials": "include", "headers": {"X-CSRF-Token": "x"}}
-        assert browser.run(fetch, site.url + path, blind) == "rejected: TypeError"
+        headers = {"X-CSRF-Token": "x"}
+        asking = {"method": "POST", "credentials": "include", "headers": headers}
+        assert browser.run(fetch, site.url + path, asking) == "rejected: TypeError"
     assert len(site.reached("/api/")) == before
     browser.open(site.url)
     browser.wait_for(lambda: browser.text("status").startswith("Signed in as fetch."), "no change")
