@@ -120,7 +120,11 @@ class Gate:
             return _refused(Reason.AMBIGUOUS_PATH, match)
         principal: Principal | None = None
         if route.auth is not Auth.PUBLIC:
-            found = await self._identify(call, route)
+            credential = call.credential
+            if isinstance(credential, Credential) and credential.kind is CredentialKind.COOKIE:
+                found = await self._identify_cookie(call, route)
+            else:
+                found = await self._identifier.identify(call, route.accept)
             if isinstance(found, Reason):
                 if route.auth is Auth.REQUIRED or found is not Reason.NO_CREDENTIAL:
                     return await self._unidentified(found, call, match)
@@ -145,14 +149,12 @@ class Gate:
             decision.target = sent
         return decision
 
-    async def _identify(self, call: Call, route: Route) -> Principal | Reason:
-        credential = call.credential
-        if isinstance(credential, Credential) and credential.kind is CredentialKind.COOKIE:
-            if CredentialKind.COOKIE not in route.accept:
-                return Reason.NO_CREDENTIAL
-            refusal = unmeant(call, route.cors, self._csrf)
-            if refusal is not None:
-                return refusal
+    async def _identify_cookie(self, call: Call, route: Route) -> Principal | Reason:
+        if CredentialKind.COOKIE not in route.accept:
+            return Reason.NO_CREDENTIAL
+        refusal = unmeant(call, route.cors, self._csrf)
+        if refusal is not None:
+            return refusal
         return await self._identifier.identify(call, route.accept)
 
     async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:

@@ -126,6 +126,8 @@ class SharedCounts:
         self._steady = clock.steady
         self._keys: RecentKeys[Lease] = RecentKeys(capacity, limit.burst / limit.per_s)
         self._held: list[Lease] = []
+        self._share = (0, 0.0, 0.0)
+        """Of a worker on its own: of how many it is one, its interval, and its slack."""
 
     def take(self, key: str, now: float) -> float | None:
         """Units left after this one; below 0, the seconds to wait; None: it must `ask`."""
@@ -173,12 +175,16 @@ class SharedCounts:
         return self._take_share(self._lease(key, now), now)
 
     def _take_share(self, lease: Lease, now: float) -> float:
-        workers = max(self._office.workers, 1)
-        interval_s = self._interval_s * workers
-        slack_s = (max(self._burst // workers, 1) - 1) * interval_s
-        backlog_s = max(lease.full_at - now, 0.0)
+        workers = self._office.workers
+        if workers != self._share[0]:
+            interval_s = self._interval_s * workers
+            self._share = (workers, interval_s, (max(self._burst // workers, 1) - 1) * interval_s)
+        _, interval_s, slack_s = self._share
+        backlog_s = lease.full_at - now
         if backlog_s > slack_s + 1e-9:
             return slack_s - backlog_s
+        if backlog_s < 0.0:
+            backlog_s = 0.0
         lease.full_at = now + backlog_s + interval_s
         lease.sharers = workers
         lease.unasked += 1
@@ -188,7 +194,7 @@ class SharedCounts:
 
     def _ahead(self) -> int:
         """Units that may be held unspent; none of a small burst, which is `shared` of itself."""
-        workers = max(self._office.workers, 1)
+        workers = self._office.workers
         if not self._leased or self._burst < 4 * workers:
             return 0
         return self._burst // workers
