@@ -1,0 +1,1 @@
+"""Middleware that verifies `X-Auth-Assertion`: see README.md."""
