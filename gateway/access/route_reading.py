@@ -11,7 +11,7 @@ import yaml
 
 from gateway.access.conditions import suggestion
 from gateway.access.paths import canonical, encoded
-from gateway.access.policies import SIGNED_IN, Effect, Policy, ResourceField
+from gateway.access.policies import SIGNED_IN, Effect, Policy, ResourceField, Rule
 from gateway.access.reading import Node, Problem, Reader
 from gateway.access.roles import is_action
 from gateway.access.routes import (
@@ -79,12 +79,24 @@ class Defaults:
     explain_role: str | None = None
 
 
+@dataclass(slots=True)
+class Need:
+    """A field that a rule reads: whether any route gives it, and which do not."""
+
+    rule: Rule
+    given: bool = False
+    lacking: list[Node] = field(default_factory=list)
+    near: set[str] = field(default_factory=set)
+    """What the routes give instead."""
+
+
 class RouteReader:
     def __init__(self, reader: Reader, names: Names, problems: list[Problem]) -> None:
         self._reader = reader
         self._names = names
         self._problems = problems
         self._defaults = Defaults()
+        self._needs: dict[tuple[str, str, str, str], Need] = {}
 
     def defaults(self, node: Node | None) -> None:
         fields = self._reader.block(node, "`defaults`", DEFAULT_KEYS)
@@ -121,6 +133,7 @@ class RouteReader:
                     f"`{route.pattern}` can match the same request as route `{rival.id}` "
                     f"({rival.place}): tell them apart by host, path or methods",
                 )
+        self._check_reads()
         return table
 
     def _route(self, node: Node) -> Route | None:
@@ -149,7 +162,7 @@ class RouteReader:
         host = self._host(match.get("host"))
         limits = self._limits(fields) if "limits" in fields else base.limits
         if policy is not None:
-            self._check_reads(node, policy, action, resource, segments)
+            self._note_reads(node, policy, action, resource, segments)
         if len(self._problems) > before or not segments or route_id is None:
             return None
         return Route(
@@ -334,7 +347,7 @@ class RouteReader:
             found.append(ResourceField(name, made))
         return tuple(found)
 
-    def _check_reads(
+    def _note_reads(
         self,
         node: Node,
         policy: Policy,
@@ -342,23 +355,47 @@ class RouteReader:
         resource: tuple[ResourceField, ...],
         segments: tuple[PatternSegment, ...],
     ) -> None:
-        """Every field of the resource and the path that a rule needs must be there."""
-        have = {one.name for one in resource}
-        params = {s.text for s in segments if s.kind is not Kind.LITERAL}
+        """What rules need of the resource and the path; judged once all routes are read."""
+        have = {
+            "resource": {one.name for one in resource},
+            "request.params": {s.text for s in segments if s.kind is not Kind.LITERAL},
+        }
         for rule in policy.plan(action).rules:
             if rule.condition is None:
                 continue
-            for name in sorted(rule.condition.reads.must_resource - have):
-                self._reader.wrong(
-                    node,
-                    f"rule `{rule.id}` ({rule.place}) reads `resource.{name}`, which this route "
-                    f"does not give: add `resource: {{{name}: …}}`{_near(name, have)}",
+            reads = rule.condition.reads
+            for kind, wanted in (
+                ("resource", reads.must_resource),
+                ("request.params", reads.must_params),
+            ):
+                for name in wanted:
+                    need = self._needs.setdefault((policy.name, rule.id, kind, name), Need(rule))
+                    need.near |= have[kind]
+                    if name in have[kind]:
+                        need.given = True
+                    else:
+                        need.lacking.append(node)
+
+    def _check_reads(self) -> None:
+        """A field that no route gives is the rule's mistake; one that some lack, theirs."""
+        for (_, _, kind, name), need in self._needs.items():
+            hint = suggestion(name, sorted(need.near)) if need.near else ""
+            rule = need.rule
+            if not need.given and need.lacking:
+                place = rule.place
+                text = (
+                    f"rule `{rule.id}` reads `{kind}.{name}`, which no route of this policy gives"
                 )
-            for name in sorted(rule.condition.reads.must_params - params):
+                self._problems.append(Problem(place.file, place.line, place.column, text + hint))
+                continue
+            how = f"add `resource: {{{name}: …}}`"
+            if kind == "request.params":
+                how = f"the path has no `{{{name}}}`"
+            for node in need.lacking:
                 self._reader.wrong(
                     node,
-                    f"rule `{rule.id}` ({rule.place}) reads `request.params.{name}`, and the "
-                    f"path has no `{{{name}}}`{_near(name, params)}",
+                    f"rule `{rule.id}` ({rule.place}) reads `{kind}.{name}`, which this route does "
+                    f"not give: {how}{hint}",
                 )
 
     # Where to, and how
@@ -554,10 +591,6 @@ def notices(table: RouteTable) -> list[Problem]:
             )
         )  # fmt: skip
     return found
-
-
-def _near(name: str, have: set[str]) -> str:
-    return suggestion(name, sorted(have)) if have else ""
 
 
 def _for_route(limit: Limit, route_id: str) -> Limit:

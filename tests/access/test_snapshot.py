@@ -236,15 +236,28 @@ def test_what_is_wrong_with_a_role_is_told(roles: str, said: str) -> None:
     assert said in one(route, policy)
 
 
-def test_a_resource_field_that_a_rule_reads_must_be_given() -> None:
+def test_a_field_that_no_route_gives_is_the_mistake_of_the_rule() -> None:
     said = one(
         "- {id: a, match: {path: '/a/{x}'}, policy: p, action: o:read, upstream: api,"
-        " resource: {ownr: '{x}'}}",
+        " resource: {owner: '{x}'}}",
+        "policy: p\nrules: [{id: own, allow: [o:read], when: resource.onwer == user.id}]",
+    )
+    assert said.startswith("policies/p0.yaml:3:")
+    assert "which no route of this policy gives; did you mean `owner`?" in said
+
+
+def test_a_field_that_one_route_lacks_is_the_mistake_of_the_route() -> None:
+    said = one(
+        """
+        - {id: a, match: {path: '/a/{x}'}, policy: p, action: o:read, upstream: api,
+           resource: {owner: '{x}'}}
+        - {id: b, match: {path: '/b/{x}'}, policy: p, action: o:read, upstream: api}
+        """,
         "policy: p\nrules: [{id: own, allow: [o:read], when: resource.owner == user.id}]",
     )
-    assert "reads `resource.owner`, which this route does not give" in said
-    assert "did you mean `ownr`?" in said
-    assert "policies/p0.yaml:3" in said
+    assert said.startswith("routes.yaml:")
+    assert "add `resource: {owner: …}`" in said
+    assert "(policies/p0.yaml:3)" in said
 
 
 @pytest.mark.parametrize(
