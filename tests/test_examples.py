@@ -10,7 +10,10 @@ import pytest
 from gateway.cli import main
 
 ROOT = Path(__file__).parent.parent
-WORLDS = [ROOT, *sorted(path.parent for path in (ROOT / "examples").glob("*/routes.yaml"))]
+WORLDS = [
+    ROOT,
+    *sorted(path.parent.parent for path in (ROOT / "examples").glob("*/policies/tests")),
+]
 
 
 @pytest.mark.parametrize("folder", WORLDS, ids=lambda path: path.name)
