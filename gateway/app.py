@@ -19,7 +19,7 @@ from gateway import demo
 from gateway.access.decision import Gate
 from gateway.access.routes import Route
 from gateway.access.snapshot import Snapshot
-from gateway.audit import AuditLog
+from gateway.audit import AuditEvent, AuditKind, AuditLog
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
@@ -145,6 +145,7 @@ class App:
         self.peers = Peers(plan.folder.workers, self.tell)
         self._public: Door | None = None
         self._admin: Door | None = None
+        self._adopted = ""
         plan.configuration.on_change.append(self._adopt)
         self._adopt(plan.configuration.snapshot)
         self._gauges()
@@ -180,6 +181,7 @@ class App:
             journal=self.journal,
             draining=lambda: self.draining,
             asserter=self.assertions,
+            public_url=self.plan.settings.public_url,
         )
         self._public = Door(handler, self.reader)
         return self._public
@@ -318,6 +320,11 @@ class App:
 
     def _adopt(self, snapshot: Snapshot) -> None:
         """What is resolved once for each configuration rather than for each call."""
+        if snapshot.version != self._adopted:
+            self._adopted = snapshot.version
+            self.audit.record(
+                AuditEvent(AuditKind.CONFIGURATION, detail={"version": snapshot.version})
+            )
         self.limits.adopt(snapshot.limits.values())
         for route in snapshot.routes:
             self.metrics.route(route.id)

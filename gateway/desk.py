@@ -232,5 +232,12 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         **oauth.endpoints(),
         **guard.endpoints(),
     }
-    api = AuthApi(endpoints, well_known, unbroken, https=https, intents=intents)
+    api = AuthApi(
+        endpoints,
+        well_known,
+        unbroken,
+        https=https,
+        intents=intents,
+        public_url=settings.public_url,
+    )
     return api, passwords

@@ -25,7 +25,14 @@ from gateway.edge.headers import RequestHead, field_line
 from gateway.edge.judged_body import take_json
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.relay import GONE, Failure, Relay
-from gateway.edge.responses import HSTS, OWN_HEADERS, answer_bytes, problem_parts, step_up_challenge
+from gateway.edge.responses import (
+    HSTS,
+    OWN_HEADERS,
+    answer_bytes,
+    problem_parts,
+    step_up_challenge,
+    where_to_sign_in,
+)
 from gateway.edge.server import Connection, Outcome, Refused
 from gateway.edge.upstream import Upstreams
 from gateway.model import Call, Principal, Reason
@@ -78,6 +85,7 @@ class Proxy:
         draining: Callable[[], bool] = lambda: False,
         cross_origin: CrossOrigin | None = None,
         asserter: Asserter | None = None,
+        public_url: str = "",
     ) -> None:
         self._gate = gate
         self._snapshot = snapshot
@@ -89,6 +97,7 @@ class Proxy:
         self._draining = draining
         self._cross_origin = cross_origin or CrossOrigin()
         self._asserter = asserter
+        self._public_url = public_url
         self._loop = asyncio.get_running_loop()
 
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
@@ -298,6 +307,9 @@ class Proxy:
         )
         if decision.max_age_s is not None or decision.amr:
             headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
+        if row.status == 401:
+            challenge = headers["WWW-Authenticate"]
+            headers["WWW-Authenticate"] = where_to_sign_in(challenge, self._public_url)
         if explains(call, decision):
             document = page(call, decision, self._snapshot(), request_id)
             headers |= {"Content-Type": "text/html; charset=utf-8"}

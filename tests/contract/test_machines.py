@@ -113,4 +113,16 @@ def test_the_audit_log_of_a_running_gateway_verifies(
     assert ("client_changed", machine["client_id"]) in {
         (e["event"], e.get("subject")) for e in events
     }
+    assert "configuration" in {e["event"] for e in events}
     assert machine["client_secret"] not in done.stdout
+
+
+@pytest.mark.parametrize("path", ["/me", "/auth/me"])
+def test_who_needs_a_token_is_told_where_the_metadata_is(gateway: Running, path: str) -> None:
+    """RFC 9728 section 5.1; the URL is ours, whatever `Host` says."""
+    challenge = gateway.call("GET", path).get("www-authenticate") or ""
+    base = f"http://127.0.0.1:{gateway.port}"
+    assert challenge.startswith('Bearer realm="')
+    assert f'resource_metadata="{base}/.well-known/oauth-protected-resource"' in challenge
+    document = gateway.call("GET", "/.well-known/oauth-protected-resource").json
+    assert document["resource"] == base
