@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import typer
 
+from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.opening import redis_url, settings
 from gateway.cli.output import AsJson, ExitCode, Stop, table
 from gateway.folder import DataFolder
@@ -20,6 +21,7 @@ from gateway.stores.redis import open_redis
 def register(app: typer.Typer) -> None:
     doctor = typer.Typer(help="Check the installation.", invoke_without_command=True)
     doctor.callback()(examine)
+    doctor.command("upstreams")(upstreams)
     app.add_typer(doctor, name="doctor")
 
 
