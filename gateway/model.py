@@ -178,7 +178,7 @@ class ChangeKind(StrEnum):
     """What a change speaks of; `Change.target` names it."""
 
     SESSION = "session"
-    TOKEN = "token"  # noqa: S105 (a kind, not a secret)
+    TOKEN = "token"
     SUBJECT = "subject"
     CLIENT = "client"
     KEY = "key"
