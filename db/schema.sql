@@ -174,14 +174,14 @@ CREATE INDEX api_keys_by_client ON api_keys (client_id);
 CREATE TABLE audit_events (
     writer TEXT NOT NULL,
     position BIGINT NOT NULL,
-    at BIGINT NOT NULL,
+    at_ms BIGINT NOT NULL,
     line TEXT NOT NULL,
     hash TEXT NOT NULL,
     PRIMARY KEY (writer, position)
 );
 
-CREATE INDEX audit_events_by_time ON audit_events (at);
+CREATE INDEX audit_events_by_time ON audit_events (at_ms);
 
-CREATE INDEX audit_events_first ON audit_events (at) WHERE position = 1;
+CREATE INDEX audit_events_first ON audit_events (at_ms) WHERE position = 1;
 
 CREATE INDEX changes_by_target ON changes (target);

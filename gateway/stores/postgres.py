@@ -3,6 +3,7 @@
 - aiopg runs in autocommit: BEGIN and COMMIT are written here.
 - A server-side cancel or a statement time-out comes out of aiopg as `CancelledError`, with
   a traceback in the log: `_Session` raises the query's own error instead.
+- aiopg leaves the loop watching a number that libpq may have closed: `_Session` does not.
 - A cancelled caller leaves the query running on the server: the connection is thrown
   away, and `statement_timeout` ends the query.
 - Settings are `SET LOCAL` and locks `pg_advisory_xact_lock`, so that PgBouncer may pool by
@@ -12,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -27,8 +29,8 @@ import psycopg2.extensions
 
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
-ANSWER_WITHIN_S = 2.0
-STATEMENT_WITHIN_MS = 1500
+ANSWER_WITHIN_S = 1.5
+STATEMENT_WITHIN_MS = 1200
 ROWS_A_MESSAGE = 500
 _MIGRATING_LOCK = 0x6175746867617465  # "authgate"
 
@@ -69,7 +71,7 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def _begun(self, begin: str, within_ms: int) -> AsyncIterator[PostgresTransaction]:
-        within_s = within_ms / 1000 + 0.5
+        within_s = within_ms / 1000 + 0.3
         opening = (
             f"{begin}; SET LOCAL statement_timeout = {within_ms};"
             f" SET LOCAL idle_in_transaction_session_timeout = {max(within_ms, 10_000)}"
@@ -133,10 +135,28 @@ class PostgresTransaction:
 
 
 class _Session(aiopg.Connection):
-    """An aiopg connection that reports a cancelled query as the error it is."""
+    """An aiopg connection that waits for its socket in its own way.
+
+    libpq opens and closes its socket as it likes, so that the number which aiopg gave to the
+    loop may be closed behind the loop's back and mean another socket by then: uvloop then
+    refuses the number for ever.  The loop is given a duplicate that is ours to close.  And a
+    cancelled query is raised as the error it is, without a traceback in the log.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], timeout: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._enable_json = self._enable_hstore = self._enable_uuid = False
+        self._timeout = timeout
+        self._echo = False
+        self._writing = False
+        self._fileno: int | None = None
+        self._last_usage = self._loop.time()
+        self._waiter: asyncio.Future[None] | None = self._loop.create_future()
+        self._conn = psycopg2.connect(async_=True, **parameters)
+        self._watch()
 
     async def _poll(self, waiter: asyncio.Future[None], timeout: float) -> None:
-        self._ready(self._weakref)
+        self._step()
         try:
             async with asyncio.timeout(timeout):
                 await waiter
@@ -145,6 +165,55 @@ class _Session(aiopg.Connection):
             raise
         finally:
             self._waiter = None
+
+    def _step(self) -> None:
+        """The socket is ready, or libpq has something to send."""
+        waiter = self._waiter
+        try:
+            state = self._conn.poll()
+            answered = state == psycopg2.extensions.POLL_OK
+            if answered and waiter is not None and not waiter.done():
+                waiter.set_result(None)
+            self._watch()
+            self._write(state == psycopg2.extensions.POLL_WRITE)
+        except (psycopg2.Error, OSError) as error:
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error)
+            if waiter is None or self._conn.closed:
+                # Nobody asked: the server has ended the session.
+                self._close()
+
+    def _watch(self) -> None:
+        """The loop watches the socket that libpq has now."""
+        socket_number = self._conn.fileno()
+        if self._fileno is not None:
+            if os.path.sameopenfile(self._fileno, socket_number):
+                return
+            self._unwatch()
+        self._fileno = os.dup(socket_number)
+        self._loop.add_reader(self._fileno, self._step)
+
+    def _write(self, wanted: bool) -> None:
+        if wanted == self._writing or self._fileno is None:
+            return
+        self._writing = wanted
+        if wanted:
+            self._loop.add_writer(self._fileno, self._step)
+        else:
+            self._loop.remove_writer(self._fileno)
+
+    def _unwatch(self) -> None:
+        if self._fileno is not None:
+            self._write(False)
+            self._loop.remove_reader(self._fileno)
+            os.close(self._fileno)
+            self._fileno = None
+
+    def _close(self) -> None:
+        self._unwatch()
+        self._conn.close()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(psycopg2.OperationalError("closed"))
 
 
 class _Pool:
@@ -209,37 +278,40 @@ class _Pool:
 
 
 async def _connected(url: str) -> aiopg.Connection:
+    """A session with the first of the URL's servers that takes one."""
     try:
-        parameters: dict[str, Any] = psycopg2.extensions.parse_dsn(url)
-        parameters = await _resolved(parameters)
-        parameters.setdefault("application_name", "authgate")
-        session = _Session(
-            None,
-            ANSWER_WITHIN_S,
-            enable_json=False,
-            enable_hstore=False,
-            enable_uuid=False,
-            **parameters,
-        )
-        return await session
+        places = await _places(psycopg2.extensions.parse_dsn(url))
     except (psycopg2.Error, OSError) as error:
         raise StoreUnavailable("sql", "cannot connect") from error
+    failure: Exception | None = None
+    for number, place in enumerate(places):
+        try:
+            return await _Session(place, ANSWER_WITHIN_S / (len(places) - number))
+        except (psycopg2.Error, OSError) as error:
+            failure = error
+    raise StoreUnavailable("sql", "cannot connect") from failure
 
 
-async def _resolved(parameters: dict[str, Any]) -> dict[str, Any]:
-    """`hostaddr` beside `host`, so that libpq does not block the loop on a name server."""
-    hosts = parameters.get("host")
-    if not hosts or "hostaddr" in parameters or any(h.startswith("/") for h in hosts.split(",")):
-        return parameters
+async def _places(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parameters for each host of the URL and each of its addresses.
+
+    libpq would block the loop on a name server, so it is given `hostaddr` (and `host` to hold
+    the certificate against).
+    """
+    parameters = {"application_name": "authgate", "gssencmode": "disable", **parameters}
+    hosts = str(parameters.get("host", "")).split(",")
+    ports = str(parameters.get("port", "")).split(",")
+    if "hostaddr" in parameters or any(not host or host.startswith("/") for host in hosts):
+        return [parameters]
     loop = asyncio.get_running_loop()
-    names: list[str] = []
-    addresses: list[str] = []
-    for name in hosts.split(","):
-        found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        # One address each: libpq pairs the two lists, and tries them in order.
-        names.append(name)
-        addresses.append(str(found[0][4][0]))
-    return {**parameters, "host": ",".join(names), "hostaddr": ",".join(addresses)}
+    places = []
+    for number, host in enumerate(hosts):
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        port = ports[number] if len(ports) == len(hosts) else ports[0]
+        for address in dict.fromkeys(str(each[4][0]) for each in found):
+            place = {**parameters, "host": host, "hostaddr": address}
+            places.append({**place, "port": port} if port else place)
+    return places
 
 
 async def _asked(

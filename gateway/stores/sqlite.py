@@ -21,8 +21,8 @@ import aiosqlite
 from gateway.model import Clock
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
-ANSWER_WITHIN_S = 2.0
-BUSY_WAIT_S = 1.5
+ANSWER_WITHIN_S = 1.8
+BUSY_WAIT_S = 1.2
 """How long SQLite itself waits for another process's write lock."""
 READERS = 2
 

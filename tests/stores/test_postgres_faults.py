@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
@@ -99,6 +100,46 @@ async def test_connections_that_died_while_they_rested_are_not_noticed(
     assert await asyncio.gather(*(ask(behind) for _ in range(3))) == [1, 1, 1]
 
 
+async def test_refused_connections_leave_nothing_behind_in_the_loop(
+    proxy: FaultProxy, behind: Database
+) -> None:
+    """libpq closes its socket itself: its number comes back for the next connection."""
+    await proxy.set(Fault.REFUSE)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(40):
+        await fails_in_time(behind)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    await proxy.set(Fault.NONE)
+    await heals(behind)
+
+
+async def test_a_session_that_the_server_ended_while_it_rested_costs_no_cpu(
+    postgres: Database, postgres_url: str
+) -> None:
+    await ask(postgres)
+    session = postgres._pool._free[-1]  # type: ignore[attr-defined]
+    with psycopg2.connect(postgres_url) as connection:
+        connection.cursor().execute(
+            "SELECT pg_terminate_backend(%s)", (session.raw.get_backend_pid(),)
+        )
+    async with asyncio.timeout(5):
+        while not session.closed:
+            await asyncio.sleep(0.01)
+    assert session._fileno is None
+    assert await ask(postgres) == 1
+
+
+async def test_the_second_host_of_the_url_is_tried_when_the_first_refuses(
+    postgres_url: str,
+) -> None:
+    parts = urlsplit(postgres_url)
+    login, _, host = parts.netloc.rpartition("@")
+    both = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:1,{host}"))
+    database = open_database(both)
+    assert await ask(database) == 1
+    await database.close()
+
+
 async def test_an_exhausted_pool_is_an_outage_in_time(postgres: Database) -> None:
     async with postgres.reading(), postgres.reading(), postgres.reading():
         await fails_in_time(postgres)
@@ -122,7 +163,7 @@ async def test_a_query_that_the_operator_cancelled_is_an_outage_and_cancels_nobo
 ) -> None:
     async def slow() -> None:
         async with postgres.reading() as tx:
-            await tx.all("SELECT pg_sleep(1.4) AS sleeping_here")
+            await tx.all("SELECT pg_sleep(1.1) AS sleeping_here")
 
     task = asyncio.create_task(slow())
     await asyncio.sleep(0.2)
@@ -154,7 +195,7 @@ async def test_settings_are_of_the_transaction_so_that_pgbouncer_may_pool(
 ) -> None:
     """What is set for the session would follow another caller through a shared connection."""
     async with postgres.transaction() as tx:
-        assert (await tx.one("SHOW statement_timeout")) == {"statement_timeout": "1500ms"}
+        assert (await tx.one("SHOW statement_timeout")) == {"statement_timeout": "1200ms"}
     session = postgres._pool._free[-1]  # type: ignore[attr-defined]
     async with session.cursor() as cursor:
         await cursor.execute("SHOW statement_timeout")
