@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from gateway.access.conditions import Facts, has_scope
+from gateway.access.facts import Facts
+from gateway.access.functions import has_scope
 from gateway.access.inputs import read_headers, read_query
 from gateway.access.origin import CsrfCheck, unmeant
 from gateway.access.paths import canonical

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.access.conditions import ConditionFailed, Facts
 from gateway.access.decision import Decision, facts_of
+from gateway.access.facts import Facts, Nothing
 from gateway.access.policies import Effect, Rule
 from gateway.access.routes import Kind, Match, Route, is_own
 from gateway.access.snapshot import Snapshot
@@ -73,7 +73,7 @@ def explain(
 
 def shown(value: Any) -> str:
     """A value as a reader of the policy would write it."""
-    if isinstance(value, ConditionFailed):
+    if isinstance(value, Nothing):
         return value.text
     if value is None:
         return "null"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.access.conditions import Condition, Facts
+from gateway.access.conditions import Condition
+from gateway.access.facts import Facts
 from gateway.access.roles import RoleBook, admits
 from gateway.access.templates import Template
 from gateway.access.upstreams import Limit

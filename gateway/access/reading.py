@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from gateway.access.conditions import suggestion
+from gateway.access.suggestions import suggestion
 from gateway.model import Place
 
 _MAX_DEPTH = 32

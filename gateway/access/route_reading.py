@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from gateway.access.conditions import suggestion
 from gateway.access.paths import canonical, encoded
-from gateway.access.policies import SIGNED_IN, Effect, Policy, ResourceField, Rule
+from gateway.access.patterns import own_path, read_pattern
+from gateway.access.policies import Policy, ResourceField
 from gateway.access.reading import Node, Problem, Reader
 from gateway.access.roles import is_action
+from gateway.access.route_checks import Needs
 from gateway.access.routes import (
-    OWN_DOCUMENTS,
     Auth,
     Kind,
     PatternSegment,
@@ -23,6 +23,7 @@ from gateway.access.routes import (
     Route,
     RouteTable,
 )
+from gateway.access.suggestions import suggestion
 from gateway.access.templates import Template, read_template
 from gateway.access.upstream_reading import NAME, TOKEN, read_security_headers
 from gateway.access.upstreams import (
@@ -47,7 +48,6 @@ ROUTE_KEYS = (
 )  # fmt: skip
 RESOURCE_SOURCES = ("query", "headers", "body")
 
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}\Z")
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*\Z")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -79,24 +79,13 @@ class Defaults:
     explain_role: str | None = None
 
 
-@dataclass(slots=True)
-class Need:
-    """A field that a rule reads: whether any route gives it, and which do not."""
-
-    rule: Rule
-    given: bool = False
-    lacking: list[Node] = field(default_factory=list)
-    near: set[str] = field(default_factory=set)
-    """What the routes give instead."""
-
-
 class RouteReader:
     def __init__(self, reader: Reader, names: Names, problems: list[Problem]) -> None:
         self._reader = reader
         self._names = names
         self._problems = problems
         self._defaults = Defaults()
-        self._needs: dict[tuple[str, str, str, str], Need] = {}
+        self._needs = Needs()
 
     def defaults(self, node: Node | None) -> None:
         fields = self._reader.block(node, "`defaults`", DEFAULT_KEYS)
@@ -133,7 +122,7 @@ class RouteReader:
                     f"`{route.pattern}` can match the same request as route `{rival.id}` "
                     f"({rival.place}): tell them apart by host, path or methods",
                 )
-        self._check_reads()
+        self._needs.check(self._reader, self._problems)
         return table
 
     def _route(self, node: Node) -> Route | None:
@@ -162,7 +151,7 @@ class RouteReader:
         host = self._host(match.get("host"))
         limits = self._limits(fields) if "limits" in fields else base.limits
         if policy is not None:
-            self._note_reads(node, policy, action, resource, segments)
+            self._needs.note(node, policy, action, resource, segments)
         if len(self._problems) > before or not segments or route_id is None:
             return None
         return Route(
@@ -347,57 +336,6 @@ class RouteReader:
             found.append(ResourceField(name, made))
         return tuple(found)
 
-    def _note_reads(
-        self,
-        node: Node,
-        policy: Policy,
-        action: str,
-        resource: tuple[ResourceField, ...],
-        segments: tuple[PatternSegment, ...],
-    ) -> None:
-        """What rules need of the resource and the path; judged once all routes are read."""
-        have = {
-            "resource": {one.name for one in resource},
-            "request.params": {s.text for s in segments if s.kind is not Kind.LITERAL},
-        }
-        for rule in policy.plan(action).rules:
-            if rule.condition is None:
-                continue
-            reads = rule.condition.reads
-            for kind, wanted in (
-                ("resource", reads.must_resource),
-                ("request.params", reads.must_params),
-            ):
-                for name in wanted:
-                    need = self._needs.setdefault((policy.name, rule.id, kind, name), Need(rule))
-                    need.near |= have[kind]
-                    if name in have[kind]:
-                        need.given = True
-                    else:
-                        need.lacking.append(node)
-
-    def _check_reads(self) -> None:
-        """A field that no route gives is the rule's mistake; one that some lack, theirs."""
-        for (_, _, kind, name), need in self._needs.items():
-            hint = suggestion(name, sorted(need.near)) if need.near else ""
-            rule = need.rule
-            if not need.given and need.lacking:
-                place = rule.place
-                text = (
-                    f"rule `{rule.id}` reads `{kind}.{name}`, which no route of this policy gives"
-                )
-                self._problems.append(Problem(place.file, place.line, place.column, text + hint))
-                continue
-            how = f"add `resource: {{{name}: …}}`"
-            if kind == "request.params":
-                how = f"the path has no `{{{name}}}`"
-            for node in need.lacking:
-                self._reader.wrong(
-                    node,
-                    f"rule `{rule.id}` ({rule.place}) reads `{kind}.{name}`, which this route does "
-                    f"not give: {how}{hint}",
-                )
-
     # Where to, and how
 
     def _upstream(self, fields: Mapping[str, Node]) -> Upstream | None:
@@ -510,58 +448,6 @@ class RouteReader:
         return role
 
 
-def read_pattern(text: str) -> tuple[PatternSegment, ...] | str:
-    """The segments of a path pattern, or a sentence about what is wrong with it."""
-    if not text.startswith("/"):
-        return f"`{text}` is no path: begin it with `/`"
-    pieces = text[1:].split("/")
-    found: list[PatternSegment] = []
-    for index, piece in enumerate(pieces):
-        last = index == len(pieces) - 1
-        if "{" in piece or "}" in piece:
-            made = _parameter(piece, last=last)
-            if isinstance(made, str):
-                return made
-            if any(s.kind is not Kind.LITERAL and s.text == made.text for s in found):
-                return f"the parameter `{{{made.text}}}` stands twice in the path"
-            found.append(made)
-            continue
-        plain = piece if "%" in piece else encoded(piece)
-        read = canonical("/" + plain)
-        if isinstance(read, Reason) or (not piece and not last):
-            return f"no call could have the segment `{piece}`: such paths are refused as ambiguous"
-        found.append(PatternSegment(Kind.LITERAL, read.segments[0]))
-    return tuple(found)
-
-
-def _parameter(piece: str, *, last: bool) -> PatternSegment | str:
-    match = _PARAMETER.match(piece)
-    if match is None:
-        return f"`{piece}`: a parameter is a whole segment, `{{name}}` or `{{name:uuid}}`"
-    name, kind = match.groups()
-    kinds = {"int": Kind.INT, "uuid": Kind.UUID, "path": Kind.REST, None: Kind.PLAIN}
-    if kind not in kinds:
-        return f"`{{{name}:{kind}}}`: a parameter is `:int`, `:uuid`, `:path` or plain"
-    if kind == "path" and not last:
-        return f"`{{{name}:path}}` takes the rest of a path, so it stands last"
-    return PatternSegment(kinds[kind], name)
-
-
-def own_path(segments: tuple[PatternSegment, ...]) -> str | None:
-    """The path of the gateway's own that a pattern would match, as it is shown."""
-    first = segments[0]
-    open_kinds = (Kind.PLAIN, Kind.REST)
-    if first.kind in open_kinds or (first.kind is Kind.LITERAL and first.text == "auth"):
-        return "`/auth`" if len(segments) == 1 and first.kind is not Kind.REST else "`/auth/…`"
-    if first.kind is Kind.LITERAL and first.text == ".well-known" and len(segments) == 2:
-        second = segments[1]
-        if second.kind in open_kinds:
-            return "`/.well-known/jwks.json`"
-        if second.kind is Kind.LITERAL and second.text in OWN_DOCUMENTS:
-            return f"`/.well-known/{second.text}`"
-    return None
-
-
 def cors_named(
     reader: Reader, name: str | None, node: Node | None, known: Mapping[str, Cors]
 ) -> Cors | None:
@@ -570,27 +456,6 @@ def cors_named(
     if name not in known:
         reader.wrong(node, f"unknown cors `{name}`{suggestion(name, known)}")
     return known.get(name)
-
-
-def notices(table: RouteTable) -> list[Problem]:
-    """What is no mistake, but hardly meant: routes that nobody can ever pass."""
-    found: list[Problem] = []
-    for route in table:
-        policy = route.policy
-        if policy is None or policy.name == SIGNED_IN or policy.shadow:
-            continue
-        if any(rule.effect is Effect.ALLOW for rule in policy.plan(route.action).rules):
-            continue
-        patterns = {p for rule in policy.rules for p in rule.actions if "*" not in p}
-        said = f"`{route.action}`" if route.action else "a route without `action`"
-        found.append(
-            Problem(
-                route.place.file, route.place.line, route.place.column,
-                f"route `{route.id}`: no rule of policy `{policy.name}` allows {said}, so nobody "
-                f"can pass{suggestion(route.action, sorted(patterns))}",
-            )
-        )  # fmt: skip
-    return found
 
 
 def _for_route(limit: Limit, route_id: str) -> Limit:

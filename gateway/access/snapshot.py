@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
 from gateway.access.policy_reading import read_policies
 from gateway.access.reading import Node, Problem, Reader, check_version
-from gateway.access.route_reading import Names, RouteReader, cors_named, notices
+from gateway.access.route_checks import notices
+from gateway.access.route_reading import Names, RouteReader, cors_named
 from gateway.access.routes import RouteTable
 from gateway.access.upstream_reading import read_cors, read_limits, read_upstreams
 from gateway.access.upstreams import Cors, Limit, Upstream

@@ -16,8 +16,8 @@ from typing import Any
 
 from gateway.access.asking import FixedClock, Known, Question, Unlimited, call_of, person, settled
 from gateway.access.decision import Decision, Gate
+from gateway.access.patterns import read_pattern
 from gateway.access.policies import Policy
-from gateway.access.route_reading import read_pattern
 from gateway.access.routes import Kind, Match, PatternSegment, Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, CredentialKind, Place, Principal, Reason

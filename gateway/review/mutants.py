@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.access.conditions import Facts
+from gateway.access.facts import Facts
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.routes import Route
 from gateway.access.snapshot import Snapshot

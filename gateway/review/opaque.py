@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gateway.access.conditions import Condition, Facts, Reads, compile_condition
+from gateway.access.conditions import Condition, Reads, compile_condition
 from gateway.access.expressions import Token, tokens_of
+from gateway.access.facts import Facts
 from gateway.access.policies import Rule
 from gateway.access.routes import Route
 

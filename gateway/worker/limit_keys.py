@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from gateway.access.conditions import Condition, Facts
+from gateway.access.conditions import Condition
+from gateway.access.facts import Facts
 from gateway.access.inputs import read_headers, read_query
 from gateway.access.roles import RoleBook
 from gateway.access.upstreams import Limit, LimitKey

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.access.asking import Question, call_of
-from gateway.access.conditions import MAX_ITEMS, Condition, Facts, compile_condition, in_cidr
+from gateway.access.conditions import MAX_ITEMS, Condition, compile_condition
+from gateway.access.facts import Facts
+from gateway.access.functions import in_cidr
 from gateway.access.roles import Role, RoleBook
 from gateway.model import Principal
 from tests.access.worlds import NOW, who

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.route_reading import own_path, read_pattern
+from gateway.access.patterns import own_path, read_pattern
 from gateway.access.routes import Auth, Kind, Match, Miss, Route, RouteTable
 from gateway.model import Reason
 from tests.access.worlds import decide, problems, snapshot, who

@@ -1,0 +1,126 @@
+"""Names, fields and functions of a condition held against what there is, at load."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.access.expressions import FUNCTIONS, Chain, Expression, FunctionCall
+from gateway.access.facts import KEYED, USER
+from gateway.access.suggestions import suggestion
+
+ROOTS = ("user", "resource", "request", "client", "now", "data")
+REQUEST_FIELDS = ("method", "path", "host", *KEYED)
+# What a stranger writes as they please is no ground for a decision, and what the gateway
+# removes or rebuilds has a trusted form of its own.
+_UNTRUSTED_HEADERS = {
+    "authorization": "use `user`",
+    "cookie": "use `user`",
+    "forwarded": "use `client.ip`",
+    "x-real-ip": "use `client.ip`",
+    "user-agent": "a client writes it as it pleases",
+    "host": "use `request.host`",
+}
+_ARITY = {"in_cidr": 2, "has_role": 1, "has_scope": 1, "has": 1}
+
+
+def vocabulary_problems(expression: Expression, data: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Every name that nobody could ever answer: the character it is at, and a sentence."""
+    problems: list[tuple[int, str]] = []
+    for chain in expression.chains:
+        problems += _chain_problems(chain, data)
+    for call in expression.calls:
+        problems += _call_problems(call)
+    for name in sorted(expression.locals & set(ROOTS)):
+        problems.append((0, f"the variable of an iteration may not be named `{name}`"))
+    return problems
+
+
+def _chain_problems(chain: Chain, data: Mapping[str, Any]) -> list[tuple[int, str]]:
+    at, keys = chain.at, chain.keys
+    if chain.root not in ROOTS:
+        return [(at, f"unknown name `{chain.root}`{suggestion(chain.root, ROOTS)}")]
+    if chain.root == "user":
+        return _user_problems(chain)
+    if chain.root == "client" and chain.steps and keys != ("ip",):
+        return [(at, "`client` has one field, `client.ip`")]
+    if chain.root == "now" and chain.steps:
+        return [(at, "`now` is a timestamp: ask it `now.getHours()`, or compare it")]
+    if chain.root == "resource" and chain.steps and not keys:
+        return [(at, "a field of `resource` is written out: `resource.owner`")]
+    if chain.root == "request":
+        return _request_problems(chain)
+    if chain.root == "data":
+        if not keys:
+            return [(at, "`data` is read by the name of its table: `data.teams[…]`")]
+        if keys[0] not in data:
+            return [(at, f"no file in data/ holds `{keys[0]}`{suggestion(keys[0], data)}")]
+    return []
+
+
+def _user_problems(chain: Chain) -> list[tuple[int, str]]:
+    at, keys = chain.at, chain.keys
+    if not chain.steps:
+        return []
+    if not keys:
+        return [(at, "a field of `user` is written out: `user.id`")]
+    if keys[0] not in USER:
+        return [(at, f"`user` has no field `{keys[0]}`{suggestion(keys[0], USER)}")]
+    if len(chain.steps) > 1 and keys[0] != "claims":
+        if keys[0] == "roles" and (chain.guarded or not isinstance(chain.steps[1], str)):
+            return []
+        return [(at, f"`user.{keys[0]}` has no fields of its own")]
+    return []
+
+
+def _request_problems(chain: Chain) -> list[tuple[int, str]]:
+    at, keys = chain.at, chain.keys
+    if not keys or keys[0] not in REQUEST_FIELDS:
+        name = keys[0] if keys else "…"
+        return [(at, f"`request` has no field `{name}`{suggestion(name, REQUEST_FIELDS)}")]
+    kind = keys[0]
+    if kind not in KEYED:
+        return [(at, f"`request.{kind}` has no fields of its own")] if len(chain.steps) > 1 else []
+    if len(keys) < 2:
+        return [(at, f'the name is written out: `request.{kind}["name"]`')]
+    if len(chain.steps) > 2:
+        return [(at, f"`{chain}` is text: it has no fields")]
+    name = keys[1]
+    if kind != "headers":
+        return []
+    if name != name.lower():
+        return [(at, f'names of headers are lower case here: `request.headers["{name.lower()}"]`')]
+    if name.startswith(("x-auth-", "x-forwarded-")):
+        better = "use `user`" if name.startswith("x-auth-") else "use `client.ip`"
+        return [(at, f"`{name}` from a client is never believed; {better}")]
+    if name in _UNTRUSTED_HEADERS:
+        return [(at, f"`{name}` is no ground for a decision; {_UNTRUSTED_HEADERS[name]}")]
+    return []
+
+
+def _call_problems(call: FunctionCall) -> list[tuple[int, str]]:
+    if call.name not in FUNCTIONS:
+        return [(call.at, f"unknown function `{call.name}`{suggestion(call.name, FUNCTIONS)}")]
+    given = len(call.literals) + (1 if call.method else 0)
+    wanted = _ARITY.get(call.name)
+    if call.method and call.name in ("has", "has_role", "has_scope"):
+        return [(call.at, f'`{call.name}` stands alone: `{call.name}("…")`')]
+    if wanted is not None and given != wanted:
+        return [(call.at, f"`{call.name}` takes {wanted} argument(s), not {given}")]
+    if call.name == "in_cidr" and call.literals and (block := call.literals[-1]) is not None:
+        try:
+            ipaddress.ip_network(block)
+        except ValueError as error:
+            return [(call.at, f"`{block}` is no address block: {error}")]
+    return []
+
+
+def syntax_problem(text: str) -> tuple[int, str]:
+    """The engine's complaint: `… ERROR: <input>:1:7: Syntax error: …`, to one sentence."""
+    _, _, rest = text.partition("<input>:")
+    place, _, sentence = rest.partition(": ")
+    row, _, column = place.partition(":")
+    at = int(column) if row == "1" and column.isdigit() else 0
+    first = (sentence or text).splitlines()[0]
+    return at, f"not a CEL expression: {first}"

@@ -1,0 +1,52 @@
+"""The functions that conditions have besides CEL's own."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from typing import Any
+
+from gateway.access.roles import admits
+from gateway.model import Principal
+
+
+def in_cidr(address: Any, block: Any) -> bool | None:
+    """Whether `address` lies in `block`; None, which fails the condition, if either is none.
+
+    An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is the IPv4 address.
+    """
+    if not isinstance(address, str) or not isinstance(block, str):
+        return None
+    network = _network(block)
+    found = address_of(address)
+    if network is None or found is None:
+        return None
+    return found.version == network.version and found in network
+
+
+@lru_cache(maxsize=1024)
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
+
+
+def has_scope(principal: Principal | None, action: Any) -> bool:
+    """Whether the credential may be used for `action`: any may that is limited to nothing."""
+    if principal is None or not isinstance(action, str):
+        return False
+    if principal.scopes is None:
+        return True
+    return any(admits(scope, action) for scope in principal.scopes)

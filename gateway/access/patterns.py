@@ -1,0 +1,63 @@
+"""Path patterns: `/v1/users/{user_id}/{rest:path}`."""
+
+from __future__ import annotations
+
+import re
+
+from gateway.access.paths import canonical, encoded
+from gateway.access.routes import OWN_DOCUMENTS, Kind, PatternSegment
+from gateway.model import Reason
+
+_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}\Z")
+
+
+def read_pattern(text: str) -> tuple[PatternSegment, ...] | str:
+    """The segments of a path pattern, or a sentence about what is wrong with it."""
+    if not text.startswith("/"):
+        return f"`{text}` is no path: begin it with `/`"
+    pieces = text[1:].split("/")
+    found: list[PatternSegment] = []
+    for index, piece in enumerate(pieces):
+        last = index == len(pieces) - 1
+        if "{" in piece or "}" in piece:
+            made = _parameter(piece, last=last)
+            if isinstance(made, str):
+                return made
+            if any(s.kind is not Kind.LITERAL and s.text == made.text for s in found):
+                return f"the parameter `{{{made.text}}}` stands twice in the path"
+            found.append(made)
+            continue
+        plain = piece if "%" in piece else encoded(piece)
+        read = canonical("/" + plain)
+        if isinstance(read, Reason) or (not piece and not last):
+            return f"no call could have the segment `{piece}`: such paths are refused as ambiguous"
+        found.append(PatternSegment(Kind.LITERAL, read.segments[0]))
+    return tuple(found)
+
+
+def _parameter(piece: str, *, last: bool) -> PatternSegment | str:
+    match = _PARAMETER.match(piece)
+    if match is None:
+        return f"`{piece}`: a parameter is a whole segment, `{{name}}` or `{{name:uuid}}`"
+    name, kind = match.groups()
+    kinds = {"int": Kind.INT, "uuid": Kind.UUID, "path": Kind.REST, None: Kind.PLAIN}
+    if kind not in kinds:
+        return f"`{{{name}:{kind}}}`: a parameter is `:int`, `:uuid`, `:path` or plain"
+    if kind == "path" and not last:
+        return f"`{{{name}:path}}` takes the rest of a path, so it stands last"
+    return PatternSegment(kinds[kind], name)
+
+
+def own_path(segments: tuple[PatternSegment, ...]) -> str | None:
+    """The path of the gateway's own that a pattern would match, as it is shown."""
+    first = segments[0]
+    open_kinds = (Kind.PLAIN, Kind.REST)
+    if first.kind in open_kinds or (first.kind is Kind.LITERAL and first.text == "auth"):
+        return "`/auth`" if len(segments) == 1 and first.kind is not Kind.REST else "`/auth/…`"
+    if first.kind is Kind.LITERAL and first.text == ".well-known" and len(segments) == 2:
+        second = segments[1]
+        if second.kind in open_kinds:
+            return "`/.well-known/jwks.json`"
+        if second.kind is Kind.LITERAL and second.text in OWN_DOCUMENTS:
+            return f"`/.well-known/{second.text}`"
+    return None
