@@ -35,7 +35,7 @@ from gateway.edge.responses import (
 )
 from gateway.edge.server import Connection, Outcome, Refused
 from gateway.edge.upstream import Upstreams
-from gateway.model import Call, Principal, Reason
+from gateway.model import Call, LimitState, Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
@@ -388,14 +388,10 @@ class Proxy:
             http10=not head.minor,
             keep_alive=head.keeps_open and not self._draining(),
             security=route.security_headers,
-            extra=[b"X-Request-Id: " + request_id.encode("ascii")],
+            extra=[_own_lines(request_id, decision.limit)],
         )
         relay.https = call.scheme == "https"
-        if decision.limit is not None:
-            relay.own_limits = True
-            limit = decision.limit
-            relay.extra.append(b"RateLimit-Policy: " + limit.policy.encode("ascii"))
-            relay.extra.append(b"RateLimit: " + limit.standing().encode("ascii"))
+        relay.own_limits = decision.limit is not None
         if extra:
             relay.own_cors = True
             relay.extra += [field_line(name, value) for name, value in extra.items()]
@@ -481,6 +477,14 @@ def _without_cookie(call: Call, decision: Decision) -> dict[str, str]:
     """Takes the cookie of a session that is over away."""
     gone = parting(call, decision.reason)
     return {"Set-Cookie": gone[0]} if gone else {}
+
+
+def _own_lines(request_id: str, limit: LimitState | None) -> bytes:
+    """The fields that every answer of an upstream gets from us, joined by CRLF."""
+    text = f"X-Request-Id: {request_id}"
+    if limit is not None:
+        text += f"\r\nRateLimit-Policy: {limit.policy}\r\nRateLimit: {limit.standing()}"
+    return text.encode("ascii")
 
 
 def _with_limit(extra: Mapping[str, str], decision: Decision) -> Mapping[str, str]:

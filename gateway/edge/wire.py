@@ -100,6 +100,10 @@ SPECIAL = frozenset(
 _names: dict[bytes, tuple[bytes, bool]] = {}
 _NAMES_MAX = 2_048
 
+# What a status line says, once it was checked.  There are few; bounded all the same.
+_statuses: dict[bytes, tuple[int, bytes, int]] = {}
+_STATUSES_MAX = 128
+
 
 def split_lines(block: bytes) -> list[bytes]:
     """The lines of a head, which ends before the CRLF CRLF that closed it.
@@ -128,12 +132,10 @@ def read_head(block: bytes) -> Head:
     lines = split_lines(block)
     if len(lines) > MAX_FIELDS:
         raise Malformed("too many fields")
-    match = _STATUS_LINE.fullmatch(lines[0])
-    if match is None:
-        raise Malformed("status line")
+    read = _statuses.get(lines[0])
+    status, reason, minor = read if read is not None else _learn_status(lines[0])
     del lines[0]
-    minor, status, reason = match.groups(b"")
-    head = Head(int(status), reason, 1 if minor == b"1" else 0, lines)
+    head = Head(status, reason, minor, lines)
     known, names, special = _names, head.names, head.special
     for line in lines:
         name, colon, _ = line.partition(b":")
@@ -146,6 +148,18 @@ def read_head(block: bytes) -> Head:
             special.append(len(names))
         names.append(found[0])
     return head
+
+
+def _learn_status(line: bytes) -> tuple[int, bytes, int]:
+    """Status, reason phrase and minor version of a status line that was not met before."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise Malformed("status line")
+    if len(_statuses) >= _STATUSES_MAX:
+        _statuses.clear()
+    minor, status, reason = match.groups(b"")
+    known = _statuses[line] = int(status), reason, 1 if minor == b"1" else 0
+    return known
 
 
 def _learn(name: bytes) -> tuple[bytes, bool]:
