@@ -44,6 +44,7 @@ from gateway.identity.tokens import TokenVerifier
 from gateway.installation import Plan, keeper_of, postman_of, prepare
 from gateway.metrics import Metrics
 from gateway.model import CredentialKind, Reason, SystemClock
+from gateway.settings import Settings
 from gateway.stores.counters import RedisCounters
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import StoreUnavailable
@@ -183,7 +184,7 @@ class App:
             asserter=self.assertions,
             public_url=self.plan.settings.public_url,
         )
-        self._public = Door(handler, self.reader)
+        self._public = Door(handler, self.reader, _door_limits(self.plan.settings))
         return self._public
 
     def admin_door(self) -> Door:
@@ -221,8 +222,8 @@ class App:
         self.tasks.start("open", self._open)
         self.tasks.start("keys", self._tend_keys)
         self.tasks.start("limits", self.limits.run)
-        self.tasks.start("mail", self.postman.run)
-        self.tasks.start("audit", self.audit.run)
+        self.tasks.start("mail", self._once_open(self.postman.run))
+        self.tasks.start("audit", self._once_open(self.audit.run))
         if self.decision_log is not None:
             self.tasks.start("decision-log", self.decision_log.run)
         if self.plan.shadow is not None:
@@ -274,6 +275,15 @@ class App:
         self.ring.publish(self.assertions.verifying_keys())
         await _until_done("signing-keys", self.ring.refresh)
         await _until_done("accounts", self._open_desk)
+
+    def _once_open(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Before the installation is open its tables may not be there."""
+
+        async def waiting() -> None:
+            await self.own.opened.wait()
+            await work()
+
+        return waiting
 
     async def _open_desk(self) -> None:
         parts = Parts(
@@ -433,6 +443,20 @@ async def _until_done(what: str, work: Callable[[], Awaitable[object]]) -> None:
         if failed:
             log.info("store-is-back", what=what)
         return
+
+
+def _door_limits(settings: Settings) -> DoorLimits:
+    return DoorLimits(
+        head_bytes=settings.max_header_bytes,
+        fields=settings.max_header_fields,
+        line_bytes=settings.max_request_line_bytes,
+        head_s=settings.header_timeout_s,
+        keepalive_s=settings.keepalive_s,
+        body_idle_s=settings.body_idle_s,
+        body_bytes_per_s=settings.min_body_bytes_per_s,
+        stall_s=settings.client_stall_s,
+        connections=settings.max_connections,
+    )
 
 
 def _shown(route: Route) -> Mapping[str, Any]:

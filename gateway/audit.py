@@ -150,6 +150,7 @@ class AuditLog:
         """Writes until it is cancelled; what is then queued is written by `close`."""
         next_minute = self._clock.steady() + 60
         next_hour = self._clock.steady() + 3600
+        away = False
         while True:
             # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
@@ -161,8 +162,11 @@ class AuditLog:
                 self._tell_denials()
             try:
                 await self.flush()
+                away = False
             except StoreUnavailable as error:
-                log.warning("audit-unreachable", store=error.store, queued=len(self._queue))
+                if not away:  # told once, and not each second until it is back
+                    log.warning("audit-unreachable", store=error.store, queued=len(self._queue))
+                away = True
             if self._clock.steady() >= next_hour:
                 next_hour = self._clock.steady() + 3600
                 self.log_head()

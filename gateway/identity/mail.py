@@ -147,7 +147,7 @@ class Postman:
 
     async def run(self) -> None:
         """Drains until it is cancelled."""
-        purge_due = 0.0
+        purge_due, away = 0.0, False
         loop = asyncio.get_running_loop()
         while True:
             self._woken.clear()
@@ -157,8 +157,11 @@ class Postman:
                 if loop.time() >= purge_due:
                     await self.purge()
                     purge_due = loop.time() + 600
+                away = False
             except StoreUnavailable as error:
-                log.warning("outbox-unreachable", store=error.store)
+                if not away:  # told once, and not every two seconds until it is back
+                    log.warning("outbox-unreachable", store=error.store)
+                away = True
             if drained < _BATCH:
                 # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
                 with contextlib.suppress(TimeoutError):
