@@ -26,6 +26,7 @@ from gateway.edge.call import CallReader
 from gateway.edge.cookie_sessions import CookieParts, CookieSessions
 from gateway.edge.cookies import SessionStorage
 from gateway.edge.decision_api import DecisionApi
+from gateway.edge.inbound import DoorLimits
 from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal, Journal
 from gateway.edge.server import Door

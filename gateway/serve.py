@@ -30,7 +30,8 @@ from gunicorn.glogging import Logger
 
 from gateway.app import App
 from gateway.installation import Plan, first_start
-from gateway.settings import Address, Settings
+from gateway.setting_values import Address
+from gateway.settings import Settings
 from gateway.stores.embedded import EmbeddedValkey
 from gateway.welcome import Guest
 

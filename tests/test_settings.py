@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.setting_values import Address, parse_address
 from gateway.settings import (
     PREFIX,
-    Address,
     Settings,
     SettingsError,
     load,
     names,
-    parse_address,
 )
 
 SECRET = base64.b64encode(secrets.token_bytes(32)).decode()

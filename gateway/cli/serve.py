@@ -19,7 +19,8 @@ from gateway.identity.key_rows import WrongSecret
 from gateway.identity.letters import BadLetter
 from gateway.installation import Plan
 from gateway.logs import configure
-from gateway.settings import Address, Settings, SettingsError
+from gateway.setting_values import Address, parse_address
+from gateway.settings import Settings, SettingsError
 from gateway.stores.embedded import ServerMissing
 from gateway.stores.migrations import SchemaProblem
 from gateway.stores.protocols import StoreUnavailable
@@ -53,7 +54,7 @@ def dev(
     """Serve on loopback with embedded stores and a demo backend, and print lines to try."""
     settings = _settings(dev=True, listen=listen, admin_listen=admin_listen)
     try:
-        demo = settings_of.parse_address(demo_listen)
+        demo = parse_address(demo_listen)
     except ValueError as wrong:
         raise Stop(f"--demo-listen: {demo_listen} {wrong}", ExitCode.USAGE) from wrong
     if not demo.loopback:

@@ -1,0 +1,224 @@
+"""How the text of each kind of setting becomes a value; ValueError says what would be right."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+EMBEDDED = "embedded:"
+KEY_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen.  An IPv6 host is written in brackets and kept without them."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """`localhost` and the loopback addresses.  A name is never looked up: what it means may
+    change after we have asked."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_address(text: Any) -> Address:
+    if isinstance(text, Address):
+        return text
+    host, colon, port = str(text).rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("is not HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError("must listen on an IP address or localhost, not on a name") from None
+    return Address("127.0.0.1" if host == "localhost" else host, int(port))
+
+
+def origin(text: Any) -> str:
+    """`scheme://host[:port]`, lower case, without the final slash."""
+    split = urlsplit(str(text).strip())
+    try:
+        port = split.port
+    except ValueError:
+        port = -1
+    if split.scheme not in ("http", "https") or not split.hostname or port == -1:
+        raise ValueError("is not an origin, such as https://gateway.example.com")
+    if split.path not in ("", "/") or split.query or split.fragment or split.username is not None:
+        raise ValueError("must be an origin alone: no path, query or user name")
+    host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
+    default = {"http": 80, "https": 443}[split.scheme]
+    return f"{split.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
+
+
+def seconds(low: float, high: float) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not low <= number <= high:
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+        return value if isinstance(value, int) else (int(number) if number.is_integer() else number)
+
+    return BeforeValidator(check)
+
+
+def whole(low: int, high: int, what: str) -> BeforeValidator:
+    def check(value: Any) -> int:
+        text = str(value).strip()
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise ValueError(f"must be a whole {what} from {low} to {high}")
+        return int(text)
+
+    return BeforeValidator(check)
+
+
+def share(value: Any) -> float | None:
+    if value is None or str(value).strip() == "off":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("must be off, or the share of allowed calls to write, from 0 to 1")
+    return number
+
+
+def workers_wanted(value: Any) -> int:
+    text = str(value).strip()
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 256):
+        raise ValueError("must be a whole number from 1 to 256, or auto (one a core)")
+    return int(text)
+
+
+def database_url(value: Any) -> str:
+    text = str(value)
+    scheme, _, rest = text.partition("://")
+    if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
+        return text
+    if scheme in ("postgresql", "postgres") and rest:
+        return "postgresql://" + rest
+    raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME")
+
+
+def redis_url(value: Any) -> str:
+    text = str(value)
+    scheme, _, rest = text.partition("://")
+    if text == EMBEDDED or (
+        scheme in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel") and rest
+    ):
+        return text
+    raise ValueError(
+        "must be embedded: or redis://, rediss://, unix:// or redis+sentinel:// with a host"
+    )
+
+
+def smtp_url(value: Any) -> str:
+    text = str(value)
+    split = urlsplit(text)
+    if split.scheme not in ("smtp", "smtps", "smtp+starttls") or not split.hostname:
+        raise ValueError("must be smtp://, smtp+starttls:// or smtps:// with a host")
+    return text
+
+
+def networks(value: Any) -> Any:
+    found, wrong = [], []
+    for word in words(value):
+        try:
+            found.append(ipaddress.ip_network(word, strict=True))
+        except ValueError:
+            wrong.append(word)
+    if wrong:
+        raise ValueError(
+            f"holds {', '.join(wrong)}: each must be an address or a network,"
+            " such as 10.0.0.0/8 (the host part all zero)"
+        )
+    return tuple(found)
+
+
+def words(value: Any) -> list[str]:
+    if isinstance(value, tuple | list):
+        return [str(item) for item in value]
+    return [word.strip() for word in str(value).split(",") if word.strip()]
+
+
+def secret_bytes(text: str) -> bytes:
+    """The bytes of a key secret; ValueError for what could be guessed."""
+    text = text.strip()
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        try:
+            padded = text + "=" * (-len(text) % 4)
+            found = base64.b64decode(padded.translate(str.maketrans("-_", "+/")), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError(
+                "is neither base64 nor hex; `gateway keys secret` prints one"
+            ) from None
+    if len(found) < KEY_SECRET_BYTES:
+        raise ValueError(
+            f"holds {len(found)} bytes; at least {KEY_SECRET_BYTES} random ones are needed"
+            " (`gateway keys secret` prints them)"
+        )
+    # Words, "aaaa…" and counters in base64 are no randomness: 32 random bytes have about 30
+    # different values, and fewer than 16 once in 10^14.
+    if len(Counter(found[:KEY_SECRET_BYTES])) < 16 or found.isascii():
+        raise ValueError("is not random; `gateway keys secret` prints one that is")
+    return found
+
+
+def key_secret(value: Any) -> SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    secret_bytes(text)
+    return SecretStr(text)
+
+
+def readable_file(value: Any) -> Path:
+    path = Path(str(value))
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError("is not a file that can be read")
+    return path
+
+
+def filled(value: Any) -> SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if len(text.encode()) < 16:
+        raise ValueError("must hold at least 16 bytes")
+    return SecretStr(text)
+
+
+ListenAt = Annotated[Address, BeforeValidator(parse_address)]
+Networks = Annotated[
+    tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(networks)
+]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
