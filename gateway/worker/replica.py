@@ -196,11 +196,10 @@ class Replica:
         """A new lease, and then all that SQL knows; an older lease goes on meanwhile."""
         name = lease_name()
         tenure = Tenure(name, await self._stream.register(name))
-        await self._announcements.kept(tenure.incarnation)
         if self._tenure:
             self._given_up.append(self._tenure.name)
         self._tenure = tenure
-        loading = asyncio.create_task(self._load())
+        loading = asyncio.create_task(self._load(tenure.incarnation))
         try:
             while not (await asyncio.wait({loading}, timeout=RENEW_EVERY_S))[0]:
                 if await self._stream.renew(name, tenure.next_beat(), -1, -1) is None:
@@ -212,7 +211,8 @@ class Replica:
         self._want_keys(-1)
         return tenure
 
-    async def _load(self) -> None:
+    async def _load(self, incarnation: str) -> None:
+        await self._announcements.kept(incarnation)
         async for change, keep_s in revocations.every(self._database, self._options.keep_s):
             self._apply(change, keep_s)
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from gateway.model import Reason
-from gateway.stores.protocols import Database
+from gateway.model import Reason, SystemClock
+from gateway.stores.migrations import upgrade
+from gateway.stores.opening import open_database
+from gateway.stores.protocols import ChangeStream, Database, Transaction, View
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.worker.lease import over_after_s
@@ -198,6 +202,92 @@ async def test_a_worker_that_was_stopped_wakes_up_fenced(town: Town) -> None:
     await town.far._tasks.stop()
     await town.sign_out_until(lambda: len(town.promised) > 3, OVER_S + 2)
     assert town.far.refusal(principal()) is Reason.REPLICA_STALE
+
+
+class Held:
+    """A database whose next readings wait, as those of a large table do."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.dialect = database.dialect
+        self.transaction = database.transaction
+        self.migrating = database.migrating
+        self.close = database.close
+        self.may_read = asyncio.Event()
+        self.may_read.set()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        await self.may_read.wait()
+        async with self._database.reading() as tx:
+            yield tx
+
+
+async def test_a_worker_that_loads_for_long_keeps_its_lease_and_holds_up_nobody(
+    town: Town,
+) -> None:
+    slow = Held(town.site.database)
+    stream = RecordingStream(town.site.stream, slow)
+    late = Replica(slow, stream, SystemClock(), OPTIONS)
+    late.start()
+    try:
+        await stream.registered.wait()
+        await town.sign_out_until(lambda: len(town.promised) > 3, 5)
+        await asyncio.sleep(OVER_S + 0.3)
+        assert await town.sign_out()
+        assert not late.is_live()
+        slow.may_read.set()
+        await eventually(late.is_live)
+        assert stream.registrations == 1
+        for session in town.promised:
+            assert late.refusal(principal(session_id=session)) is Reason.TOKEN_REVOKED
+    finally:
+        await late.stop()
+
+
+class RecordingStream:
+    """Passes everything on; holds SQL as soon as a lease was given."""
+
+    def __init__(self, stream: ChangeStream, slow: Held) -> None:
+        self._stream = stream
+        self._slow = slow
+        self.registered = asyncio.Event()
+        self.registrations = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def register(self, worker: str) -> View:
+        view = await self._stream.register(worker)
+        self.registrations += 1
+        self._slow.may_read.clear()
+        self.registered.set()
+        return view
+
+
+async def test_while_sql_is_away_workers_go_on_and_a_new_one_waits_for_it(
+    postgres_url: str, redis_url: str, key_prefix: str
+) -> None:
+    parts = urlsplit(postgres_url)
+    login = parts.netloc.rpartition("@")[0]
+    async with AsyncExitStack() as stack:
+        way = await stack.enter_async_context(proxied(parts.port or 5432))
+        through = parts._replace(netloc=f"{login}@127.0.0.1:{way.port}")
+        database = open_database(urlunsplit(through))
+        stack.push_async_callback(database.close)
+        await upgrade(database)
+        redis = open_redis(redis_url, prefix=key_prefix)
+        stack.push_async_callback(redis.close)
+        stream = RedisChangeStream(redis)
+        site = await stack.enter_async_context(sited(database, stream, OPTIONS))
+        old = await site.worker()
+        await way.set(Fault.REFUSE)
+        new = await site.worker(live=False)
+        await asyncio.sleep(OPTIONS.max_staleness_s + 0.5)
+        assert old.refusal(principal()) is None
+        assert new.refusal(principal()) is Reason.REPLICA_STALE
+        await way.set(Fault.NONE)
+        await eventually(new.is_live)
 
 
 async def test_sentinel_fails_over_to_a_replica_that_lacks_the_end(
