@@ -38,7 +38,7 @@ docs: setup-dev  ## write the generated pages anew and check every link
 audit: setup-dev  ## known vulnerabilities of the dependencies, and bandit on the code
 	@$(UV) export --quiet --frozen --no-dev --no-emit-project --format requirements-txt \
 		--output-file .tools/requirements.txt >/dev/null
-	@$(UV) tool run --from pip-audit pip-audit --disable-pip --require-hashes --requirement .tools/requirements.txt
+	@$(UV) tool run --from pip-audit pip-audit --strict --disable-pip --require-hashes --requirement .tools/requirements.txt
 	@$(UV) tool run --from bandit bandit --quiet --recursive gateway --severity-level medium
 
 clean:  ## take away what was built (never .gateway/, which holds data)
