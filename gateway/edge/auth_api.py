@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from gateway.edge.cookies import came_with_cookie, parting
+from gateway.edge.cookies import cookie_of, parting
 from gateway.edge.endpoints import (
     REQUEST_ID,
     Endpoint,
@@ -121,7 +121,7 @@ class AuthApi:
     def _unmeant(self, call: Call) -> Reason | None:
         if self._intents is not None:
             return self._intents.refusal(call)
-        if came_with_cookie(call):
+        if cookie_of(call) is not None:
             call.credential = None
         return None
 

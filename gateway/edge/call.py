@@ -259,6 +259,5 @@ def _session_cookie(values: Sequence[bytes]) -> Credential | Reason | None:
         return None
     if len(found) > 1:
         return Reason.AMBIGUOUS_HEADER
-    if not found[0] or not found[0].isascii():
-        return Reason.SESSION_UNKNOWN
-    return Credential(CredentialKind.COOKIE, found[0].decode("ascii"))
+    # Whether it can be a session's is asked later: first, whether it was meant to be sent.
+    return Credential(CredentialKind.COOKIE, found[0].decode("latin-1"))

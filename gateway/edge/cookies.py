@@ -126,11 +126,6 @@ def cookie_of(call: Call) -> str | None:
     return None
 
 
-def came_with_cookie(call: Call) -> bool:
-    """The same, also for a cookie that is none of ours."""
-    return call.credential is Reason.SESSION_UNKNOWN or cookie_of(call) is not None
-
-
 def parting(call: Call, reason: str) -> tuple[str, ...]:
     """The `Set-Cookie` of a refusal: takes the cookie of a dead session away."""
-    return (EXPIRED,) if reason in _DEAD and came_with_cookie(call) else ()
+    return (EXPIRED,) if reason in _DEAD and cookie_of(call) is not None else ()

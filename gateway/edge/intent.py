@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.access.origin import SAFE_METHODS, Intent, intent, unmeant
 from gateway.access.upstreams import Cors
-from gateway.edge.cookies import came_with_cookie
+from gateway.edge.cookies import cookie_of
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said
 from gateway.edge.own_account import Identifier
 from gateway.identity.session_cookies import Csrf
@@ -35,7 +35,7 @@ class Intents:
     def refusal(self, call: Call) -> Reason | None:
         """Why a call with the cookie is refused.  A read whose intent cannot be proven goes on
         as one without the cookie.  A call that does not carry it is not asked."""
-        if not came_with_cookie(call):
+        if cookie_of(call) is None:
             return None
         cors = self._cors()
         if (

@@ -19,7 +19,7 @@ from gateway.access.upstreams import Cors
 from gateway.audit import AuditEvent, AuditKind
 from gateway.edge.bodies import Flag, Text, read_fields
 from gateway.edge.cookie_sessions import CookieSessions
-from gateway.edge.cookies import came_with_cookie, cookie_of
+from gateway.edge.cookies import cookie_of
 from gateway.edge.endpoints import (
     Answer,
     Endpoint,
@@ -159,21 +159,18 @@ class SignIn:
         return await self._parts.unbroken(self._admit(guess, account))
 
     async def refresh(self, request: web.BaseRequest, call: Call) -> Answer:
-        with_cookie = self._parts.cookies is not None and came_with_cookie(call)
+        cookie = cookie_of(call) if self._parts.cookies is not None else None
         fields = await read_fields(
             request,
-            {"refresh_token": Text(longest=256, required=not with_cookie)},
-            optional=with_cookie,
+            {"refresh_token": Text(longest=256, required=cookie is None)},
+            optional=cookie is not None,
         )
         if isinstance(fields, Refused):
             return fields
-        if "refresh_token" in fields:
+        if self._parts.cookies is None or cookie is None or "refresh_token" in fields:
             return await self._parts.unbroken(
                 self._refreshed(fields["refresh_token"], user_agent_of(call))
             )
-        cookie = cookie_of(call)
-        if self._parts.cookies is None or cookie is None:
-            return Refused(Reason.SESSION_UNKNOWN)
         return await self._parts.unbroken(self._parts.cookies.refresh(cookie))
 
     async def logout(self, request: web.BaseRequest, call: Call) -> Answer:

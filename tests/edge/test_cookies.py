@@ -178,7 +178,8 @@ def test_a_refusal_takes_only_a_dead_sessions_cookie_away() -> None:
     assert cookie_of(cookie) is not None
     assert parting(cookie, Reason.SESSION_UNKNOWN) == (EXPIRED,)
     assert parting(cookie, Reason.TOKEN_REVOKED) == (EXPIRED,)
-    assert parting(call(Reason.SESSION_UNKNOWN), Reason.SESSION_UNKNOWN) == (EXPIRED,)
+    nonsense = call(Credential(CredentialKind.COOKIE, "nonsense"))
+    assert parting(nonsense, Reason.SESSION_UNKNOWN) == (EXPIRED,)
     assert parting(cookie, Reason.STORE_UNAVAILABLE) == ()
     assert parting(cookie, Reason.REPLICA_STALE) == ()
     assert parting(cookie, Reason.NO_RULE) == ()
