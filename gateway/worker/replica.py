@@ -36,7 +36,6 @@ RELAY_EVERY_S = 1.0
 RELAY_AFTER_S = 2
 """Whoever wrote a change announces it at once: only what was left behind is relayed."""
 HOUSEKEEPING_EVERY_S = 60.0
-KEYS_AGAIN_AFTER_S = 1.0
 LARGEST_CLOCK_JUMP_S = 3600.0
 
 
@@ -106,7 +105,6 @@ class Replica:
         self._keys_asked = 0
         self._keys_behind: int | None = None
         """The entry up to which the signing keys are surely read; None when all are."""
-        self._keys_read_at = -math.inf
         self.live_workers = 1
         """Of all nodes, this one included; the last known while Redis is away."""
 
@@ -137,19 +135,6 @@ class Replica:
                 self._keys_asked += 1
                 self._keys_due.set()
         return await self._announcements.announce(changes)
-
-    async def keys_again(self) -> bool:
-        """Reads the signing keys for the sake of a `kid` that nobody knows; False when they
-        were read within the last second, or cannot be read."""
-        now = self._steady()
-        if now - self._keys_read_at < KEYS_AGAIN_AFTER_S:
-            return False
-        self._keys_read_at = now
-        try:
-            await self._read_keys()
-        except StoreUnavailable:
-            return False
-        return True
 
     def start(self) -> None:
         """Begins to follow; never raises for want of a store (law 7)."""
@@ -294,7 +279,6 @@ class Replica:
             await self._keys_due.wait()
             asked = self._keys_asked
             await self._read_keys()
-            self._keys_read_at = self._steady()
             if asked == self._keys_asked:
                 self._keys_due.clear()
                 self._keys_behind = None

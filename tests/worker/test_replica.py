@@ -136,20 +136,6 @@ async def test_keys_that_cannot_be_read_leave_their_change_unconfirmed(site: Sit
     assert replica.is_live()
 
 
-async def test_keys_are_read_again_for_a_stranger_at_most_once_a_second(site: Site) -> None:
-    reads: list[int] = []
-
-    async def read_keys() -> None:
-        reads.append(1)
-
-    replica = Replica(
-        site.database, site.stream, SystemClock(), site.options, keys_changed=read_keys
-    )
-    assert await replica.keys_again()
-    assert not await replica.keys_again()
-    assert len(reads) == 1
-
-
 async def test_nothing_to_announce_is_confirmed(site: Site) -> None:
     assert await (await site.worker()).announce([])
 
