@@ -23,7 +23,7 @@ from gateway.audit import AuditEvent, AuditKind, AuditLog
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
-from gateway.edge.cookie_sessions import CookieParts, CookieSessions
+from gateway.edge.cookie_sessions import CookieParts, CookieSessions, life_of_what_was_read
 from gateway.edge.cookies import SessionStorage
 from gateway.edge.decision_api import DecisionApi
 from gateway.edge.inbound import DoorLimits
@@ -166,7 +166,7 @@ class App:
                 announcer=self.replica,
                 csrf=self.csrf,
                 clock=self.clock,
-                ttl_s=settings.access_ttl_s,
+                ttl_s=life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s),
             )
         )
 

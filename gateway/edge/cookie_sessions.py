@@ -199,6 +199,12 @@ class CookieSessions:
         }
 
 
+def life_of_what_was_read(access_ttl_s: int, idle_s: int) -> int:
+    """`ttl_s` of an installation: that of an access token, or a tenth of the time after which
+    an unused session ends, as use is written down only when the account is read again."""
+    return min(access_ttl_s, max(idle_s // 10, 1)) if idle_s else access_ttl_s
+
+
 def principal_of(session: Session) -> Principal | None:
     """Who the session says is calling; None where it is not of our making."""
     try:

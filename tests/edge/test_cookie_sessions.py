@@ -262,6 +262,26 @@ async def test_no_session_outlives_7_days_however_it_is_used(house: House) -> No
     assert (answer.status, reason(answer)) == (401, "session_unknown")
 
 
+@pytest.mark.parametrize(
+    ("access_ttl_s", "idle_s", "ttl_s"),
+    [(900, 0, 900), (900, 1800, 180), (900, 86_400, 900), (900, 5, 1)],
+)
+def test_a_session_in_use_is_written_down_well_before_it_would_count_as_unused(
+    access_ttl_s: int, idle_s: int, ttl_s: int
+) -> None:
+    assert cookie_sessions.life_of_what_was_read(access_ttl_s, idle_s) == ttl_s
+
+
+async def test_a_change_of_password_ends_every_session_but_this_one(house: House) -> None:
+    mine, _ = await signed_in(house)
+    other, _ = await signed_in(house)
+    body = {"password": CREDENTIALS["password"], "new_password": "another horse 8 stapler"}
+    answer = await ask(house, "POST", "/auth/password/change", mine, body=body)
+    assert answer.status == 204
+    assert (await ask(house, "GET", "/auth/me", mine)).status == 200
+    assert (await ask(house, "GET", "/auth/me", other)).status == 401
+
+
 # --- refresh ---
 
 

@@ -1,0 +1,38 @@
+"""What of the sample page needs no browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gateway.access.routes import Auth, RouteTable
+from gateway.access.snapshot import Snapshot, compile_snapshot
+from gateway.worker.reload import read_sources
+
+SPA = Path(__file__).parents[2] / "examples" / "spa"
+
+
+def routes(tmp_path: Path) -> RouteTable:
+    sources = read_sources(SPA / "routes.yaml", tmp_path)
+    assert not isinstance(sources, list), sources
+    snapshot = compile_snapshot(sources)
+    assert isinstance(snapshot, Snapshot), snapshot
+    return snapshot.routes
+
+
+def test_its_routes_are_valid_and_only_the_page_is_public(tmp_path: Path) -> None:
+    public = {route.id for route in routes(tmp_path) if route.auth is Auth.PUBLIC}
+    assert public == {"page", "page.assets", "page.verify", "page.reset"}
+
+
+def test_nothing_of_the_page_is_inline_or_comes_from_elsewhere() -> None:
+    page = (SPA / "index.html").read_text("utf-8")
+    assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\son[a-z]+=|\sstyle=", page)
+    assert not re.search(r"(src|href)=\"(?!/|data:,)", page)
+
+
+def test_its_script_keeps_nothing() -> None:
+    script = (SPA / "app.js").read_text("utf-8")
+    assert not re.search(
+        r"localStorage|sessionStorage|indexedDB|document\.cookie|innerHTML", script
+    )
