@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.load import Round, load
+from bench.load import PATH, Round, load
 from bench.peers import Peer, gateway_environment
 from bench.processes import Started
 from bench.rig import HERE, LOAD_CPU, PROXY_CPU, Rig, found
@@ -151,6 +151,16 @@ def loaded(rig: Rig, name: str, port: int, process: Started, seconds: float) -> 
     return load(rig, peer, process, seconds)
 
 
+def asked(rig: Rig, admin: int, gateway: Started, seconds: float) -> Round:
+    """The decision API alone, asked as Envoy asks it, with nothing in between."""
+    peer = Peer("decisions", "decisions", admin, lambda *_: gateway)
+    script = rig.folder / "cfg" / "decide.lua"
+    told = "X-Forwarded-For: 203.0.113.7\\r\\nX-Forwarded-Proto: http\\r\\n"
+    text = (HERE / "load.lua").read_text()
+    script.write_text(text.replace('"X-Request-Id: bench-"', f'"{told}X-Request-Id: bench-"'))
+    return load(rig, peer, gateway, seconds, path=f"/decide/envoy{PATH}", script=script)
+
+
 def main(
     calls: Annotated[int, typer.Option(min=100, help="Single calls to each.")] = 5_000,
     seconds: Annotated[float, typer.Option(min=0, help="Of load on each; 0 for none.")] = 5.0,
@@ -191,6 +201,21 @@ def main(
                     "nginx_judged_cpu_us": round(busy.cpu_us, 1),
                     "authgate_cpu_us": round(used_s * 1e6 / (busy.requests_a_s * seconds), 1),
                     "refused_or_broken": busy.refused + busy.broken,
+                }
+                alone = asked(rig, admin, gateway, seconds)
+                figures |= {
+                    "alone_decisions_a_s": round(alone.requests_a_s),
+                    "alone_cpu_us": round(alone.cpu_us, 1),
+                    "alone_p50_ms": round(alone.p50_ms, 3),
+                    "alone_p99_ms": round(alone.p99_ms, 3),
+                    "alone_refused_or_broken": alone.refused + alone.broken,
+                }
+                # What the same calls cost where authgate carries them itself.
+                carried = loaded(rig, "carried", public, gateway, seconds)
+                figures |= {
+                    "carried_requests_a_s": round(carried.requests_a_s),
+                    "carried_cpu_us": round(carried.cpu_us, 1),
+                    "carried_refused_or_broken": carried.refused + carried.broken,
                 }
         finally:
             rig.stop()

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from bench.peers import Peer
 from bench.processes import Started
@@ -32,8 +33,16 @@ class Round:
         return asdict(self)
 
 
-def load(rig: Rig, peer: Peer, process: Started, seconds: float) -> Round:
-    url = f"http://127.0.0.1:{peer.port}{PATH}"
+def load(
+    rig: Rig,
+    peer: Peer,
+    process: Started,
+    seconds: float,
+    *,
+    path: str = PATH,
+    script: Path = HERE / "load.lua",
+) -> Round:
+    url = f"http://127.0.0.1:{peer.port}{path}"
     command = [
         found("wrk"),
         "-t1",
@@ -42,7 +51,7 @@ def load(rig: Rig, peer: Peer, process: Started, seconds: float) -> Round:
         "--timeout",
         "10s",
         "-s",
-        str(HERE / "load.lua"),
+        str(script),
         url,
         "--",
         str(rig.credentials.tokens),

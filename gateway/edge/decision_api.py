@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,10 @@ from aiohttp.streams import StreamReader
 from gateway.edge.cors import CrossOrigin
 from gateway.edge.headers import RequestHead, field_line, foreign_cookies, identity_headers
 from gateway.edge.originals import Dialect, Unreadable, dialect_of
+from gateway.edge.proxy import _rest_of
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.responses import SERVER, answer_bytes, problem_parts
-from gateway.edge.server import Connection
+from gateway.edge.server import Connection, Outcome
 from gateway.model import Call, Reason
 
 if TYPE_CHECKING:
@@ -70,11 +71,16 @@ class DecisionApi:
         self._loop = asyncio.get_running_loop()
         self._date = (-1, b"")
 
-    async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
+    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+        """Meets `server.Handler`: what needs no waiting is answered without a task."""
         keep = head.keeps_open and body.is_eof()
-        request_id = self._reader.request_id(head)
-        client.write(await self._answer(head, client.peer.ip, request_id, keep=keep))
-        return keep
+        answering = self._answer(head, client.peer.ip, self._reader.request_id(head), keep=keep)
+        try:
+            waited_for = answering.send(None)
+        except StopIteration as answered:
+            client.write(answered.value)
+            return keep
+        return _answered_later(client, _rest_of(answering, waited_for), keep=keep)
 
     async def _answer(
         self, head: RequestHead, peer_ip: str, request_id: str, *, keep: bool
@@ -198,6 +204,11 @@ class DecisionApi:
             lines += "Cache-Control: no-store\r\nContent-Length: 0"
             self._date = (second, lines.encode("ascii"))
         return self._date[1]
+
+
+async def _answered_later(client: Connection, answer: Awaitable[bytes], *, keep: bool) -> bool:
+    client.write(await answer)
+    return keep
 
 
 _REMOVABLE = (

@@ -25,7 +25,7 @@ from gateway.edge.decision_api import PREFIX as DECISIONS
 from gateway.edge.decision_api import DecisionApi
 from gateway.edge.headers import RequestHead
 from gateway.edge.responses import OWN_HEADERS, problem, refusal_of
-from gateway.edge.server import Connection
+from gateway.edge.server import Connection, Outcome
 from gateway.metrics import CONTENT_TYPE, exposition
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.worker.peers import Told
@@ -82,14 +82,14 @@ class AdminListener:
             "/admin/api/outbox": self._mails,
         }
 
-    async def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> bool:
+    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
         """Meets `edge.server.Handler`.
 
         The decision API trusts peers, not `Host`: Envoy asks with that of the original call.
         """
         if self._decisions is not None and head.target.startswith(DECISIONS):
-            return await self._decisions.serve(client, head, body)
-        return await client.answer(head, body, self.answer)
+            return self._decisions.serve(client, head, body)
+        return client.answer(head, body, self.answer)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
