@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -26,7 +27,9 @@ from tests.contract.running import free_port
 from tests.servers import end_with_parent
 
 Fields = Sequence[tuple[str, str]]
-EXPRESS = Path(__file__).parents[2] / "examples" / "verify" / "express"
+ROOT = Path(__file__).parents[2]
+EXPRESS = ROOT / "examples" / "verify" / "express"
+INSTALLED = ROOT / ".tools" / "express"
 KINDS = ("asgi", "wsgi", "wsgi-decoded", "aiohttp", "express")
 
 
@@ -170,7 +173,7 @@ async def _express(trust: Trust) -> AsyncIterator[Ask]:
     }
     process = subprocess.Popen(
         ["node", "server.js"],
-        cwd=EXPRESS,
+        cwd=INSTALLED,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         preexec_fn=end_with_parent,
@@ -187,14 +190,27 @@ async def _express(trust: Trust) -> AsyncIterator[Ask]:
 
 
 def express_lacks() -> str:
-    """What to install; empty when its packages are there, or could be fetched just now."""
+    """What to install; empty when its packages are there, or could be fetched just now.
+
+    They stand in a copy of the sample, so that the tree stays as it is.
+    """
     if shutil.which("node") is None or shutil.which("npm") is None:
         return "apt-get install nodejs npm"
-    if not (EXPRESS / "node_modules" / "jose").exists():
-        words = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(words, cwd=EXPRESS, capture_output=True, check=False)
-        if done.returncode:
-            return f"npm ci in {EXPRESS}, which found no registry"
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    # Processes of pytest-xdist come here at once.
+    with (INSTALLED / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = (EXPRESS / "package-lock.json").read_bytes()
+        noted = INSTALLED / "installed.json"
+        for path in EXPRESS.iterdir():
+            if path.is_file():
+                shutil.copy(path, INSTALLED)
+        if not noted.exists() or noted.read_bytes() != wanted:
+            words = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            done = subprocess.run(words, cwd=INSTALLED, capture_output=True, check=False)
+            if done.returncode:
+                return f"npm ci in {EXPRESS} found no registry"
+            noted.write_bytes(wanted)
     return ""
 
 

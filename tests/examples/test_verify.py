@@ -93,6 +93,13 @@ async def test_an_access_token_is_no_assertion(token: str, ask: Ask) -> None:
     assert (await ask("GET", "/me", [(FIELD, token)])).status == 401
 
 
+def test_an_assertion_is_no_access_token(gateway: Running, token: str) -> None:
+    # CVE-2024-47616: what a backend was given opens nothing at the gateway.
+    (text,) = [value for name, value in sent_on(gateway, "GET", "/me", token) if name == FIELD]
+    answer = gateway.call("GET", "/me", token=text)
+    assert (answer.status, answer.reason) == (401, "key_unknown")
+
+
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "é", "null", "eyJhbGciOiJub25lIn0.e30."])
 async def test_what_is_no_token_is_refused(ask: Ask, text: str) -> None:
     assert (await ask("GET", "/me", [(FIELD, text)])).status == 401
