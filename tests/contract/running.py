@@ -198,10 +198,11 @@ class _Echo(socketserver.StreamRequestHandler):
             lower = {name.lower(): value for name, value in fields}
             body = b""
             if lower.get("transfer-encoding", "").lower() == "chunked":
-                while size := int(self.rfile.readline(), 16):
+                while size := int(self.rfile.readline() or b"0", 16):
                     body += self.rfile.read(size)
                     self.rfile.readline()
-                self.rfile.readline()
+                if self.rfile.readline() != b"\r\n":
+                    return  # cut off: a request that never was one
             elif "content-length" in lower:
                 body = self.rfile.read(int(lower["content-length"]))
             seen = {
