@@ -15,7 +15,7 @@ from gateway.stores.protocols import View
 
 FENCE_EARLY_S = 0.5
 """A worker stops so much before its lease is over for others."""
-DRIFT_S = 0.25
+DRIFT_S = 0.1
 """Two steady clocks part by less than this within a lease."""
 
 

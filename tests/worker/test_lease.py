@@ -100,7 +100,7 @@ def test_a_renewed_lease_is_watched_anew() -> None:
     hand = Hand()
     watch = Watch(hand, 5.0)
     watch.see(view(3, a=Held(7, 3, 3)))
-    hand.at = 4.7
+    hand.at = 4.5
     watch.see(view(3, a=Held(8, 3, 3)))
     hand.at = 9.0
     assert watch.see(view(3, a=Held(8, 3, 3))) == []
