@@ -151,7 +151,7 @@ async def refresh_until(goal: int, outcome: Outcome, clients: int) -> None:
                 await asyncio.sleep(0.05)
                 continue
             except UnexpectedAnswer as error:
-                if str(error).startswith(("429", "500", "503")):
+                if str(error).startswith(("429", "503")):
                     await asyncio.sleep(0.05)
                     continue
                 outcome.lost.append(str(error))
@@ -201,7 +201,7 @@ async def broken_families(database_url: str) -> int:
 def run(
     refreshes: int, kills: int, clients: int, workers: int, database_url: str
 ) -> dict[str, int]:
-    rig = Rig.build(HERE / ".rig", users=1)
+    rig = Rig.build(HERE / ".rig" / "kills", users=1)
     folder = rig.folder / f"kills-{secrets.token_hex(4)}"
     url = database_url or f"sqlite:///{folder}/gateway.db"
     house = House(rig, folder, url, workers)
