@@ -244,11 +244,9 @@ def facts_of(
 def _in_scope(principal: Principal, action: str) -> bool:
     """Whether a credential that is limited to scopes may be used for `action` at all.
 
-    On a route without an action only a credential for everything passes.
+    On a route without an action only a credential for everything (`*`) passes.
     """
-    if principal.scopes is None:
-        return True
-    return has_scope(principal, action) if action else "*" in principal.scopes
+    return principal.scopes is None or has_scope(principal, action)
 
 
 def _rule_headers(rule: Rule, facts: Facts) -> tuple[tuple[str, str], ...]:

@@ -79,7 +79,7 @@ def encoded(segment: str) -> str:
 
 
 def _spelled_out(path: str) -> CanonicalPath | Reason:
-    if _NEVER_IN_TARGET.search(path) or ";" in path or _BROKEN_ESCAPE.search(path):
+    if _NEVER_IN_TARGET.search(path) or _BROKEN_ESCAPE.search(path):
         return Reason.AMBIGUOUS_PATH
     raw_segments = path[1:].split("/")
     if "" in raw_segments[:-1]:

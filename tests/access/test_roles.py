@@ -22,6 +22,7 @@ from gateway.access.roles import Role, RoleBook, admits, is_action, is_action_pa
         ("*:read", "orders:read", True),
         ("*:read", "orders:write", False),
         ("*:read", "orders:items:read", False),
+        ("*:read", "orders:read:x", False),
         ("orders:*:read", "orders:items:read", True),
         ("orders:*:read", "orders:read", False),
         ("Orders:read", "orders:read", False),
