@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.driving import NEEDS_CHROMIUM, Browser, Stranger, chromium
+from tests.browser.driving import NEEDS_CHROMIUM, WITHIN_S, Browser, Stranger, chromium
 from tests.contract.running import Running, started
+from tests.servers import wait_until
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -49,12 +50,19 @@ class Site:
     friend: Stranger
     url: str
 
-    def mailed_link(self) -> str:
-        """The newest link of the outbox."""
+    def mailed_link(self, page: str) -> str:
+        """The newest link to `page` in the outbox; a letter is written after its answer."""
         token = (self.gateway.folder / "data" / "admin-token").read_text().strip()
-        answer = self.gateway.admin("/admin/api/outbox", ("Authorization", f"Bearer {token}"))
-        text: str = answer.json["mails"][0]["text"]
-        return next(line for line in text.splitlines() if line.startswith("http"))
+        found: list[str] = []
+
+        def arrived() -> bool:
+            answer = self.gateway.admin("/admin/api/outbox", ("Authorization", f"Bearer {token}"))
+            lines = [line for mail in answer.json["mails"] for line in mail["text"].splitlines()]
+            found.extend(line for line in lines if line.startswith(f"{self.url}{page}#"))
+            return bool(found)
+
+        wait_until(arrived, WITHIN_S, f"a link to {page}")
+        return found[0]
 
     def reached(self, path: str) -> list[dict[str, Any]]:
         """Calls below `path` that came to the backend, and who it was told is calling."""
@@ -111,7 +119,7 @@ def test_the_whole_round_in_three_tabs(browser: Browser, site: Site) -> None:
     browser.press("Sign in")
     browser.wait_for(lambda: "must be verified" in browser.text("message"), "the refusal")
 
-    browser.open(site.mailed_link())
+    browser.open(site.mailed_link("/verify-email"))
     browser.wait_for(lambda: "confirmed" in browser.text("message"), "the address to be confirmed")
     assert "token" not in browser.driver.current_url
     browser.fill_in("email", EMAIL)
@@ -157,7 +165,7 @@ def test_a_forgotten_password_is_set_anew_by_mail(browser: Browser, site: Site) 
     browser.fill_in("email", email)
     browser.press("Forgot password")
     browser.wait_for(lambda: "on its way" in browser.text("message"), "the mail")
-    browser.open(site.mailed_link())
+    browser.open(site.mailed_link("/reset-password"))
     browser.wait_for(
         lambda: browser.driver.find_element("id", "resetting").is_displayed(), "the form"
     )
