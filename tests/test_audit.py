@@ -14,6 +14,7 @@ from gateway.audit import (
     AuditKind,
     AuditLog,
     Verification,
+    chained,
     heads,
     newest,
     verify,
@@ -321,3 +322,10 @@ async def test_a_time_just_before_a_second_is_no_edit(database: Database, clock:
     clock.move(0.9999999)
     await written(database, clock, "w1", 1)
     assert (await verify(database)).problems == ()
+
+
+def test_no_two_rows_read_the_same_to_the_hash() -> None:
+    one = chained("0", "w", 1, "1line")
+    assert one != chained("0", "w1", 1, "line")
+    assert one != chained("0", "w", 11, "line")
+    assert one != chained("0w", "", 1, "1line")

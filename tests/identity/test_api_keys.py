@@ -152,6 +152,15 @@ async def test_a_key_never_gets_a_role_that_its_client_lacks(house: House) -> No
         await house.key(roles=["admin"])
 
 
+async def test_a_role_that_the_client_loses_the_key_loses(house: House) -> None:
+    key = await house.key(roles=["reader", "writer"])
+    async with house.database.transaction() as tx:
+        await tx.run("DELETE FROM client_roles WHERE role = 'writer'")
+    found = await house.who(key.text)
+    assert isinstance(found, Principal)
+    assert found.roles == ("reader",)
+
+
 @pytest.mark.parametrize("scope", ["", "a b", "a,b", "x" * 129, 'a"b'])
 async def test_a_scope_is_an_action(house: House, scope: str) -> None:
     with pytest.raises(ValueError, match="a scope is an action"):

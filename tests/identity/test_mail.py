@@ -337,6 +337,25 @@ async def test_letters_asked_for_while_the_server_was_away_do_not_crowd_each_oth
     assert await count(database, where="state = 'sent'") == 5
 
 
+async def test_a_letter_that_waits_for_long_is_not_crowded_out_by_newer_ones(
+    database: Database, clock: Hands
+) -> None:
+    await add_account(database, "ann@x.example")
+    carrier = Refusing(*[Delivered(Delivery.LATER)] * 25)
+    post = postman(database, carrier)
+    for _ in range(5):
+        await ask(post, database, Purpose.RESET, "ann@x.example")
+    for wait_s in (15, 60, 240, 960, 2400):  # the fifth try is followed by an hour
+        assert await post.drain() == 5
+        clock.move(wait_s)
+    for _ in range(5):
+        await ask(post, database, Purpose.RESET, "ann@x.example")
+    assert await post.drain() == 5
+    clock.move(1200)
+    assert await post.drain() == 5
+    assert await count(database, where="state = 'sent'") == 10
+
+
 async def test_without_a_mail_server_letters_rest_in_the_outbox_with_their_links(
     database: Database,
 ) -> None:
