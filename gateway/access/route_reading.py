@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -231,8 +232,10 @@ class RouteReader:
         if text is None or node is None:
             return None
         host = text.lower().removesuffix(".")
-        if host.startswith("[") and host.endswith("]") and ":" in host:
-            return host
+        if host.startswith("[") and host.endswith("]"):
+            literal = _ipv6(host[1:-1])
+            if literal is not None:
+                return f"[{literal}]"
         if _HOST.match(host) and len(host) <= 253:
             return host
         hint = "a host name without port"
@@ -456,6 +459,14 @@ def cors_named(
     if name not in known:
         reader.wrong(node, f"unknown cors `{name}`{suggestion(name, known)}")
     return known.get(name)
+
+
+def _ipv6(text: str) -> str | None:
+    """The shortest spelling (RFC 5952), as calls have it; None for what is no address."""
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        return None
 
 
 def _for_route(limit: Limit, route_id: str) -> Limit:

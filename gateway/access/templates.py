@@ -83,5 +83,6 @@ def _value(piece: Piece, values: Mapping[str, Mapping[str, Any]]) -> Any:
     if piece.source == "body":
         for key in piece.text.split("."):
             held = held.get(key) if isinstance(held, Mapping) else None
-        return held
+        # The engine would round it, and two accounts could become one.
+        return None if isinstance(held, int) and abs(held) >= 2**63 else held
     return held.get(piece.text) if isinstance(held, Mapping) else None

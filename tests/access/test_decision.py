@@ -235,6 +235,12 @@ def test_a_body_without_the_field_is_no_ground_to_allow(body: Any) -> None:
     assert not decide(world, "POST /r/7", who("u1"), body=body).allowed
 
 
+def test_a_number_that_the_engine_would_round_is_no_value() -> None:
+    world = resource_world('{n: "{body.n}", m: "{body.m}"}', "resource.n == resource.m")
+    assert decide(world, "POST /r/7", who(), body={"n": 2**62, "m": 2**62}).allowed
+    assert not decide(world, "POST /r/7", who(), body={"n": 2**63, "m": 2**63 + 1}).allowed
+
+
 def test_what_is_filled_in_is_never_read_as_a_template_again() -> None:
     # CVE-2026-30852: request text was expanded a second time.
     world = resource_world('{owner: "{id}"}', "resource.owner == '{headers.host}'")

@@ -82,6 +82,22 @@ def test_the_host_goes_first_and_none_is_the_fallback() -> None:
     assert found(table, "/a", host="two") == "/{x}"
 
 
+@pytest.mark.parametrize(
+    ("written", "called"),
+    [
+        ("API.Example.com.", "api.example.com"),
+        ("'[2001:DB8::0:1]'", "[2001:db8::1]"),
+        ("10.0.0.1", "10.0.0.1"),
+    ],
+)
+def test_a_host_is_matched_however_it_is_written(written: str, called: str) -> None:
+    # CVE-2022-23632: a host with a final dot was another host.
+    world = snapshot(
+        f"- {{id: a, match: {{host: {written}, path: /a}}, auth: public, upstream: api}}"
+    )
+    assert isinstance(world.routes.match(called, "GET", ("a",)), Match)
+
+
 def test_a_thousand_hosts_behave_as_one() -> None:
     # CVE-2026-27588: big lists of hosts were compared in another way than small ones.
     table = RouteTable(route("/a", host=f"h{i}.example") for i in range(1000))
