@@ -48,6 +48,8 @@ http {
   fastcgi_temp_path @RIG@/run/front.3;
   uwsgi_temp_path @RIG@/run/front.4;
   scgi_temp_path @RIG@/run/front.5;
+  map $http_upgrade $authgate_upgrade { default ""; }
+  map $http_upgrade $authgate_connection { default ""; }
   upstream app { server 127.0.0.1:@BACKEND@; keepalive 128; keepalive_requests 100000000; }
   upstream authgate_public { server 127.0.0.1:@PUBLIC@; }
   upstream authgate_decisions {

@@ -70,7 +70,7 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path) -> Iterator[Site]:
+def site(folder: Path, **settings: str) -> Iterator[Site]:
     """`gateway serve` with the routes and policies of deploy/decision-api."""
     echo = Echo()
     threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
@@ -90,6 +90,7 @@ def site(folder: Path) -> Iterator[Site]:
         "GATEWAY_BCRYPT_ROUNDS": "10",
         "GATEWAY_DRAIN_S": "0",
         "PYTHONPATH": str(ROOT),
+        **settings,
     }
     log = folder / "log"
     with log.open("wb") as out:

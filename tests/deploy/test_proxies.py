@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contract.running import Answer, Running
-from tests.deploy.proxies import PROXIES, Site, require, site
+from tests.deploy.proxies import PROXIES, Site, missing, require, site
+from tests.servers import ValkeyServer, wait_until
 
 EMAIL = "ada@example.com"
 
@@ -44,8 +46,12 @@ def received(answer: Answer) -> dict[str, list[str]]:
     """The fields that the backend says it received, names in lower case."""
     assert answer.status == 200, answer
     assert answer.get("x-upstream") == "echo", answer
+    return by_name(answer.json["fields"])
+
+
+def by_name(fields: list[list[str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for name, value in answer.json["fields"]:
+    for name, value in fields:
         found.setdefault(name.lower(), []).append(value)
     return found
 
@@ -237,6 +243,105 @@ def test_the_address_that_is_limited_is_the_clients_own(proxy: Running) -> None:
             "POST", "/auth/login", ("X-Forwarded-For", f"198.51.100.{n}"), json_body=body
         )
     assert answer.status in (401, 403, 429)
+
+
+def test_head_is_answered_without_a_body(proxy: Running, token: str) -> None:
+    assert proxy.call("HEAD", "/me", token=token).status == 200
+    assert proxy.call("HEAD", "/me").status == 401
+
+
+WEBSOCKET = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("Sec-WebSocket-Version", "13"),
+]
+
+
+def test_a_websocket_handshake_is_judged_before_the_backend_sees_it(
+    proxy: Running, token: str
+) -> None:
+    before = len(proxy.echo.seen)
+    assert proxy.call("GET", "/me", *WEBSOCKET).status == 401
+    assert len(proxy.echo.seen) == before
+    assert len(handshake(proxy, token)["x-auth-user-id"]) == 1
+
+
+def handshake(proxy: Running, token: str) -> dict[str, list[str]]:
+    """What the backend sees of one; its 200 is no answer that every proxy hands on whole."""
+    before = len(proxy.echo.seen)
+    proxy.call("GET", "/me", *WEBSOCKET, token=token)
+    assert len(proxy.echo.seen) == before + 1
+    return by_name(proxy.echo.seen[-1]["fields"])
+
+
+def test_websockets_reach_the_backend_as_such(
+    proxy: Running, token: str, request: pytest.FixtureRequest
+) -> None:
+    if "traefik" in request.node.name:
+        return  # what stands for it speaks plain HTTP only
+    fields = handshake(proxy, token)
+    assert [value.lower() for value in fields["upgrade"]] == ["websocket"]
+    assert [value.lower() for value in fields["connection"]] == ["upgrade"]
+
+
+def test_no_other_upgrade_reaches_the_backend(proxy: Running, token: str) -> None:
+    # A tunnel of HTTP/2 would be judged once and then carry anything.
+    lie = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAM")]
+    answer = proxy.call("GET", "/me", *lie, token=token)
+    if answer.status == 200:
+        assert "h2c" not in received(answer).get("upgrade", [])
+    else:
+        assert 400 <= answer.status < 500
+
+
+def test_a_session_cookie_counts_only_for_calls_of_its_own_page(proxy: Running) -> None:
+    email = f"cookie{proxy.port}@example.com"
+    proxy.sign_in(email)
+    body = {"email": email, "password": "correct horse 7 battery", "transport": "cookie"}
+    own = ("Sec-Fetch-Site", "same-origin")
+    signed = proxy.call("POST", "/auth/login", own, json_body=body)
+    assert signed.status == 200, signed
+    session = next(c for c in signed.all("set-cookie") if c.startswith("__Host-session="))
+    cookie = ("Cookie", session.partition(";")[0] + "; theirs=1")
+    fields = received(proxy.call("GET", "/me", cookie, own))
+    assert fields["cookie"] == ["theirs=1"]
+    assert fields["x-auth-email"] == [email]
+    assert proxy.call("GET", "/me", cookie, ("Sec-Fetch-Site", "cross-site")).status == 401
+    path = f"/users/{proxy.users[email]['user_id']}/orders"
+    assert proxy.call("POST", path, cookie, own, body=b"x").status == 200
+    foreign = [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.example")]
+    refused = proxy.call("POST", path, cookie, *foreign, body=b"x")
+    assert (refused.status, refused.reason) == (403, "cross_origin")
+
+
+def test_a_gateway_that_cannot_confirm_revocations_lets_nothing_pass(tmp_path: Path) -> None:
+    valkey = ValkeyServer(tmp_path / "valkey").start()
+    settings = {"GATEWAY_REDIS_URL": valkey.url, "GATEWAY_MAX_STALENESS_S": "2"}
+    try:
+        with site(tmp_path / "fenced", **settings) as house, ExitStack() as proxies:
+            names = [name for name in PROXIES if not missing(name)]
+            fronts = {name: proxies.enter_context(house.behind(name)) for name in names}
+            for front in fronts.values():
+                assert front.call("GET", "/catalogue/a").status == 200
+            valkey.freeze()
+            for name, front in fronts.items():
+                _await(front, 503)
+                answer = front.call("GET", "/catalogue/a")
+                if name != "envoy":  # which makes its own answer of a 5xx
+                    assert answer.reason == "replica_stale"
+                    assert answer.get("retry-after")
+            valkey.thaw()
+            for front in fronts.values():
+                _await(front, 200)
+    finally:
+        valkey.kill()
+
+
+def _await(front: Running, status: int) -> None:
+    wait_until(
+        lambda: front.call("GET", "/catalogue/a").status == status, 20, f"{status} of the proxy"
+    )
 
 
 def test_without_a_gateway_nothing_passes(house: Site, request: pytest.FixtureRequest) -> None:
