@@ -42,6 +42,7 @@ PREFIX = "/decide/"
 
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_UNSEEN_BODY = "The policy of this route reads the body, which no other proxy shows."
 _NOT_TRUSTED = "Only a peer in decision_api.trusted_peers is answered here."
 
 
@@ -106,6 +107,9 @@ class DecisionApi:
         began_at = self._loop.time()
         decision = await self._gate.decide(call, snapshot)
         decided_s = self._loop.time() - began_at
+        if decision.allowed and decision.route is not None and decision.route.reads_body:
+            # `!has(request.body.x)` is true of a body that is not here.
+            return self._refusal(answering, Reason.NO_RULE, detail=_UNSEEN_BODY)
         if decision.allowed:
             allowed = self._allowed(answering, call, decision)
             if allowed is not None:

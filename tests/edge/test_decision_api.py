@@ -43,6 +43,12 @@ routes:
   - {id: hidden, match: {path: /hidden}, policy: hidden, action: see, upstream: api}
   - {id: few, match: {path: /few}, auth: public, limits: [few], upstream: api}
   - {id: where, match: {path: /where}, policy: where, action: see, auth: optional, upstream: api}
+  - id: bodies
+    match: {path: /bodies}
+    policy: bodies
+    action: see
+    resource: {flag: "{body.flag}"}
+    upstream: api
   - {id: other, match: {host: other.example.com, path: /me}, auth: public, upstream: api}
 """
 HIDDEN = """
@@ -56,6 +62,12 @@ rules:
   - id: from-there
     allow: ["*"]
     when: client.ip == "203.0.113.7" && request.host == "api.example.com"
+"""
+
+BODIES = """
+policy: bodies
+rules:
+  - {id: unflagged, allow: ["*"], when: "!has(resource.flag)"}
 """
 
 DIALECTS = ("nginx", "envoy", "traefik", "caddy")
@@ -180,7 +192,7 @@ def told(
     return f"{text}\r\n\r\n".encode("latin-1")
 
 
-WORLD = snapshot(ROUTES, HIDDEN, WHERE)
+WORLD = snapshot(ROUTES, HIDDEN, WHERE, BODIES)
 
 
 class _Nobody:
@@ -427,7 +439,7 @@ async def test_a_policy_reads_the_original_host_and_the_clients_address(
 
 @each_dialect
 async def test_a_stranger_is_refused_whatever_it_says(dialect: str) -> None:
-    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE)
+    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE, BODIES)
     async with opened(world) as house:
         for target in ("/public/a", "/me"):
             answer = await house.ask(dialect, target, token="good")
@@ -441,6 +453,7 @@ async def test_no_peer_is_trusted_unless_the_configuration_names_it() -> None:
         ROUTES.replace("decision_api: {trusted_peers: [127.0.0.1/32, 10.9.0.0/16]}\n", ""),
         HIDDEN,
         WHERE,
+        BODIES,
     )
     async with opened(world) as house:
         assert (await house.ask("caddy", "/public/a")).status == 403
@@ -515,6 +528,15 @@ async def test_a_refusal_on_a_route_with_cors_can_be_read_by_the_page(
 ) -> None:
     answer = await house.ask(dialect, "/me", ("Origin", "https://app.example.com"))
     assert answer.values("access-control-allow-origin") == [b"https://app.example.com"]
+
+
+@each_dialect
+async def test_a_policy_that_reads_a_body_which_is_not_shown_allows_nothing(
+    house: House, dialect: str
+) -> None:
+    answer = await house.ask(dialect, "/bodies", method="POST", token="good")
+    assert seen(answer, dialect) == (403, "no_rule")
+    assert "body" in json.loads(answer.body)["detail"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "PROPFIND"])
