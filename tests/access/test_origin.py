@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.access.asking import Question, call_of
-from gateway.access.origin import Intent, intent
+from gateway.access.origin import Intent, intent, unmeant
 from gateway.access.upstreams import Cors
 from gateway.model import Call, Reason
 
@@ -106,3 +108,49 @@ def test_an_origin_counts_only_where_credentials_are_allowed_to_it() -> None:
 def test_the_default_port_is_no_part_of_an_origin() -> None:
     https = call("POST", origin("https://gate.example"), url="https://gate.example:443/a")
     assert intent(https, None) is Intent.PROVEN
+
+
+class AnyToken:
+    """Meets `access.origin.CsrfCheck`: the page has even got hold of the token."""
+
+    def csrf_valid(self, call: Call) -> bool:
+        return True
+
+
+_FOREIGN = st.sampled_from(
+    ["null", "http://gate.example", "http://gate.example:9999", "https://gate.example:8080",
+     "http://gate.example.evil.example:8080", LISTED + ".evil.example", "https://evil.example"]
+)  # fmt: skip
+_ADDED = st.lists(
+    st.tuples(
+        st.sampled_from(["Referer", "X-CSRF-Token", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Accept"]),
+        st.sampled_from(["http://gate.example:8080/", LISTED, "navigate", "document", "cors"]),
+    )
+)
+
+
+@given(
+    method=st.sampled_from(["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "ANY"]),
+    of=st.sampled_from(["same-site", "cross-site"]),
+    said=_FOREIGN,
+    added=_ADDED,
+    fetch_metadata=st.booleans(),
+    cors=st.sampled_from([CORS, OPEN, None]),
+)
+def test_nothing_that_a_foreign_page_can_send_proves_an_unsafe_call(
+    method: str,
+    of: str,
+    said: str,
+    added: list[tuple[str, str]],
+    fetch_metadata: bool,
+    cors: Cors | None,
+) -> None:
+    headers = [origin(said), *([site(of)] if fetch_metadata else []), *added]
+    assert unmeant(call(method, *headers), cors, AnyToken()) is Reason.CROSS_ORIGIN
+
+
+def test_a_handshake_without_proof_is_refused_and_a_read_is_a_strangers() -> None:
+    assert unmeant(call("GET"), None, None) is Reason.NO_CREDENTIAL
+    assert unmeant(call("GET", ("Upgrade", "websocket")), None, None) is Reason.CSRF_INVALID
+    assert unmeant(call("POST"), None, None) is Reason.CSRF_INVALID
+    assert unmeant(call("POST"), None, AnyToken()) is None
