@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -66,6 +67,9 @@ class House:
         }
 
     def start(self) -> None:
+        # The threads of a killed process may hold its sockets for a moment longer than it.
+        while _somebody_listens():
+            time.sleep(0.01)
         began_at = time.monotonic()
         files = ["--config", str(self.rig.fill("gateway/routes.yaml"))]
         files += ["--policies", str(self.rig.fill("gateway/policies/users.yaml").parent)]
@@ -226,6 +230,11 @@ def run(
         "orphans": house.orphans,
         "slowest_restart_ms": round(max(house.restarts_s) * 1000),
     }
+
+
+def _somebody_listens() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
 def _lives(pid: int) -> bool:
