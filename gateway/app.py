@@ -204,6 +204,7 @@ class App:
             asserter=self.assertions,
             meters=self.metrics,
             journal=DenialJournal(self.audit),
+            public_url=settings.public_url,
         )
         listener = AdminListener(options, self.peers, self.identification, self, decisions)
         self._admin = Door(listener, reader, shutdown_timeout=1.0)

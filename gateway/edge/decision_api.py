@@ -23,12 +23,19 @@ from typing import TYPE_CHECKING
 
 from aiohttp.streams import StreamReader
 
+from gateway.edge.cookies import parting
 from gateway.edge.cors import CrossOrigin
 from gateway.edge.headers import RequestHead, field_line, foreign_cookies, identity_headers
 from gateway.edge.originals import Dialect, Unreadable, dialect_of
 from gateway.edge.proxy import _rest_of
 from gateway.edge.record import Journal, Meters, NoMeters
-from gateway.edge.responses import SERVER, answer_bytes, problem_parts
+from gateway.edge.responses import (
+    SERVER,
+    answer_bytes,
+    problem_parts,
+    step_up_challenge,
+    where_to_sign_in,
+)
 from gateway.edge.server import Connection, Outcome
 from gateway.model import Call, Reason
 
@@ -59,7 +66,9 @@ class DecisionApi:
         asserter: Asserter,
         meters: Meters | None = None,
         journal: Journal | None = None,
+        public_url: str = "",
     ) -> None:
+        self._public_url = public_url
         self._gate = gate
         self._snapshot = snapshot
         self._reader = reader
@@ -163,6 +172,8 @@ class DecisionApi:
             extra["RateLimit"] = decision.limit.standing()
         if decision.route is not None and decision.route.cors is not None:
             extra |= await self._cross_origin.fields(call, decision.route.cors)
+        if gone := parting(call, decision.reason):
+            extra["Set-Cookie"] = gone[0]
         row, headers, document = problem_parts(
             decision.reason,
             decision.refusal,
@@ -173,6 +184,11 @@ class DecisionApi:
             https=call.scheme == "https",
             extra=extra,
         )
+        if decision.max_age_s is not None or decision.amr:
+            headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
+        if row.status == 401:
+            challenge = headers["WWW-Authenticate"]
+            headers["WWW-Authenticate"] = where_to_sign_in(challenge, self._public_url)
         return row.status, answering.refusal(row.status, headers, document)
 
     def _refusal(

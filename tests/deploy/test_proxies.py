@@ -93,7 +93,8 @@ def test_the_assertion_is_bound_to_the_call(proxy: Running, token: str) -> None:
 def test_a_401_reaches_the_client_as_it_is(proxy: Running) -> None:
     answer = proxy.call("GET", "/me")
     assert (answer.status, answer.reason) == (401, "no_credential")
-    assert answer.all("www-authenticate") == ['Bearer realm="authgate"']
+    (challenge,) = answer.all("www-authenticate")
+    assert challenge.startswith('Bearer realm="authgate", resource_metadata="http')
     assert answer.json["request_id"] == answer.get("x-request-id")
     bad = proxy.call("GET", "/me", token="not.a.token")
     assert (bad.status, bad.reason) == (401, "token_malformed")

@@ -49,6 +49,7 @@ routes:
     action: see
     resource: {flag: "{body.flag}"}
     upstream: api
+  - {id: fresh, match: {path: /fresh}, policy: fresh, action: see, upstream: api}
   - {id: other, match: {host: other.example.com, path: /me}, auth: public, upstream: api}
 """
 HIDDEN = """
@@ -70,6 +71,12 @@ rules:
   - {id: unflagged, allow: ["*"], when: "!has(resource.flag)"}
 """
 
+FRESH = """
+policy: fresh
+rules:
+  - {id: fresh, allow: ["*"], step_up: {max_age: 5m}}
+"""
+
 DIALECTS = ("nginx", "envoy", "traefik", "caddy")
 
 
@@ -85,6 +92,8 @@ class Someone:
             return Reason.NO_CREDENTIAL
         if isinstance(call.credential, Reason):
             return call.credential
+        if call.credential.kind is CredentialKind.COOKIE:
+            return Reason.SESSION_UNKNOWN
         if call.credential.text != "good":
             return Reason.TOKEN_REVOKED
         return principal()
@@ -192,7 +201,7 @@ def told(
     return f"{text}\r\n\r\n".encode("latin-1")
 
 
-WORLD = snapshot(ROUTES, HIDDEN, WHERE, BODIES)
+WORLD = snapshot(ROUTES, HIDDEN, WHERE, BODIES, FRESH)
 
 
 class _Nobody:
@@ -211,6 +220,7 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
         reader,
         live=lambda: house.live,
         asserter=asserter,
+        public_url="https://gate.example",
     )
     options = AdminOptions(frozenset(), "local", page=False)
     listener = AdminListener(options, _Nobody(), someone, None, decisions)  # type: ignore[arg-type]
@@ -265,7 +275,10 @@ async def test_an_allowed_call_is_answered_with_the_identity_headers(
 async def test_a_call_without_credential_is_challenged(house: House, dialect: str) -> None:
     answer = await house.ask(dialect)
     assert seen(answer, dialect) == (401, "no_credential")
-    assert answer.values("www-authenticate") == [b'Bearer realm="authgate"']
+    assert answer.values("www-authenticate") == [
+        b'Bearer realm="authgate", resource_metadata='
+        b'"https://gate.example/.well-known/oauth-protected-resource"'
+    ]
     assert answer.values("proxy-status")
 
 
@@ -273,6 +286,24 @@ async def test_a_call_without_credential_is_challenged(house: House, dialect: st
 async def test_a_revoked_token_is_refused(house: House, dialect: str) -> None:
     answer = await house.ask(dialect, token="revoked")
     assert seen(answer, dialect) == (401, "token_revoked")
+
+
+@each_dialect
+async def test_the_cookie_of_a_session_that_is_over_is_taken_away(
+    house: House, dialect: str
+) -> None:
+    cookie = ("Cookie", "__Host-session=bad")
+    answer = await house.ask(dialect, "/me", cookie, ("Sec-Fetch-Site", "same-origin"))
+    assert answer.status == 401
+    (gone,) = answer.values("set-cookie")
+    assert b"Max-Age=0" in gone
+
+
+@each_dialect
+async def test_a_policy_that_wants_a_fresher_sign_in_says_so(house: House, dialect: str) -> None:
+    answer = await house.ask(dialect, "/fresh", token="good")
+    assert seen(answer, dialect) == (401, "insufficient_user_authentication")
+    assert b'max_age="300"' in answer.values("www-authenticate")[0]
 
 
 @each_dialect
@@ -439,7 +470,7 @@ async def test_a_policy_reads_the_original_host_and_the_clients_address(
 
 @each_dialect
 async def test_a_stranger_is_refused_whatever_it_says(dialect: str) -> None:
-    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE, BODIES)
+    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE, BODIES, FRESH)
     async with opened(world) as house:
         for target in ("/public/a", "/me"):
             answer = await house.ask(dialect, target, token="good")
@@ -454,6 +485,7 @@ async def test_no_peer_is_trusted_unless_the_configuration_names_it() -> None:
         HIDDEN,
         WHERE,
         BODIES,
+        FRESH,
     )
     async with opened(world) as house:
         assert (await house.ask("caddy", "/public/a")).status == 403
