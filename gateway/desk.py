@@ -177,6 +177,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             address_changes=address_changes,
             passwords=passwords,
             throttle=throttle,
+            guard=guard,
             announcer=parts.replica,
             unbroken=unbroken,
             audit=parts.audit,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from gateway.audit import AuditKind
 from gateway.edge.bodies import Text, read_fields
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, invalid
 from gateway.edge.evidence import Recorder, event_of
+from gateway.edge.login_guard import LoginGuard
 from gateway.edge.sign_in import EMAIL, PASSWORD, confirmed, weak
 from gateway.identity.accounts import address_key
 from gateway.identity.address_change import AddressChanges
@@ -33,6 +34,7 @@ class MailLinkParts:
     address_changes: AddressChanges
     passwords: Passwords
     throttle: Throttle
+    guard: LoginGuard
     announcer: Announcer
     unbroken: Unbroken
     audit: Recorder
@@ -137,4 +139,9 @@ class MailLinks:
         with contextlib.suppress(StoreUnavailable):
             # Whoever reads the mail is the owner: a stranger's guesses lock nobody out.
             await self._parts.throttle.forgive(account.email_key)
-        return await confirmed(self._parts.announcer, changes)
+        answer = await confirmed(self._parts.announcer, changes)
+        if isinstance(answer, Refused):
+            return answer
+        # Nor do those who go on guessing: the browser that brought the link is the owner's.
+        device = self._parts.guard.remembered(call, account.email_key)
+        return replace(answer, cookies=(*answer.cookies, device))

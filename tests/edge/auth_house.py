@@ -323,6 +323,7 @@ async def open_house(
                     address_changes,
                     parts.passwords,
                     parts.throttle,
+                    parts.guard,
                     workers,
                     unbroken,
                     recorded,

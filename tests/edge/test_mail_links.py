@@ -245,7 +245,7 @@ async def test_sql_away_is_503_and_never_202(mail: MailHouse) -> None:
 
 
 def test_mail_links_name_every_endpoint_of_the_contract() -> None:
-    parts = MailLinkParts(*[None] * 7)  # type: ignore[arg-type]
+    parts = MailLinkParts(*[None] * 8)  # type: ignore[arg-type]
     assert set(MailLinks(parts).endpoints()) == {
         ("email", "verify"),
         ("email", "resend"),

@@ -96,6 +96,21 @@ async def test_a_failed_sign_in_makes_no_device(house: House) -> None:
     assert (await login(house, WRONG)).values("set-cookie") == []
 
 
+async def test_who_resets_by_mail_gets_in_while_strangers_go_on_guessing(mail: House) -> None:
+    await mail.register()
+    for _ in range(9):
+        await login(mail, WRONG)
+    await mail.ask("POST", "/auth/password/forgot", {"email": EMAIL})
+    body = {"token": await link_to(mail, EMAIL), "password": OTHER}
+    reset = await mail.ask("POST", "/auth/password/reset", body)
+    assert reset.status == 204
+    for _ in range(9):
+        await login(mail, WRONG)
+    again = {"email": EMAIL, "password": OTHER}
+    assert (await login(mail, again)).status == 429
+    assert (await login(mail, again, device_of(reset))).status == 200
+
+
 async def test_a_device_cookie_is_no_credential(house: House) -> None:
     """CVE-2024-47616: one signed value must not pass for another."""
     await house.register()
