@@ -27,6 +27,7 @@ from gateway.edge.cookie_sessions import CookieParts, CookieSessions, life_of_wh
 from gateway.edge.cookies import SessionStorage
 from gateway.edge.decision_api import DecisionApi
 from gateway.edge.inbound import DoorLimits
+from gateway.edge.open_calls import OpenCalls
 from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal, Journal
 from gateway.edge.server import Door
@@ -141,7 +142,9 @@ class App:
             journals.append(self.decision_log)
         self.journal = Journals(*journals)
         self.reader = CallReader(settings.trusted_proxies)
-        self.upstreams = Upstreams()
+        self.open_calls = OpenCalls(self.replica.refusal, self.clock.now)
+        self.replica.on_change.append(self.open_calls.changed)
+        self.upstreams = Upstreams(open_calls=self.open_calls)
         self.own = Desk()
         self.postman = postman_of(plan, self.database)
         self.peers = Peers(plan.folder.workers, self.tell)
@@ -185,7 +188,12 @@ class App:
             asserter=self.assertions,
             public_url=self.plan.settings.public_url,
         )
-        self._public = Door(handler, self.reader, _door_limits(self.plan.settings))
+        self._public = Door(
+            handler,
+            self.reader,
+            _door_limits(self.plan.settings),
+            on_shutdown=self.open_calls.close,
+        )
         return self._public
 
     def admin_door(self) -> Door:
@@ -382,6 +390,16 @@ class App:
             "connections",
             "Open connections of the public listener.",
             lambda: float(self._public.open if self._public else 0),
+        )
+        gauge(
+            "sockets",
+            "Open WebSockets of the public listener.",
+            lambda: float(len(self.open_calls.tunnels)),
+        )
+        gauge(
+            "lasting_calls",
+            "Sockets and long answers that end with the session of their caller.",
+            lambda: float(len(self.open_calls)),
         )
         gauge(
             "verified_tokens",

@@ -254,6 +254,20 @@ class Connection(Inbound):
             raise ConnectionError("the client has gone")
         return bool(answer.keep_alive)
 
+    def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+        """From now on `protocol` is told of this transport; what was held back is returned.
+
+        It tells of `connection_lost` in turn.
+        """
+        transport = self.transport
+        assert transport is not None
+        held, self._backlog = self._backlog, b""
+        self.relay = None
+        transport.set_protocol(protocol)
+        if not transport.is_closing():
+            transport.resume_reading()
+        return held
+
     def write(self, data: bytes) -> None:
         """Straight to the client; nothing when it has gone."""
         transport = self.transport

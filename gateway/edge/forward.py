@@ -230,6 +230,8 @@ class Forwarder:
             lines.append(b"Authorization: " + head.authorization[0])
         if head.has_body or head.method != "GET":
             lines += _framing(head)
+        if exchange.relay.handshake is not None:
+            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
         if peer.trusted and head.forwarded is not None:
             lines.append(appended_headers(peer.ip, call.scheme, host, head.forwarded))
         else:

@@ -239,7 +239,8 @@ def _keep(head: RequestHead, kind: int, name: bytes, value: bytes) -> None:
     elif kind == EXPECT:
         head.expect = value
     elif kind == UPGRADE:
-        head.upgrade = value
+        # Several make a list, of which nothing is granted; none of it may hide from who looks.
+        head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
 
 
 def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:

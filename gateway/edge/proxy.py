@@ -35,6 +35,7 @@ from gateway.edge.responses import (
 )
 from gateway.edge.server import Connection, Outcome, Refused
 from gateway.edge.upstream import Upstreams
+from gateway.edge.websocket import Handshake, handshake_key
 from gateway.model import Call, LimitState, Principal, Reason
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Proxy:
         self._snapshot = snapshot
         self._reader = reader
         self._forwarder = Forwarder(reader, upstreams)
+        self._open_calls = upstreams.open_calls
         self._own = own
         self._meters = meters or NoMeters()
         self._journal = journal
@@ -224,7 +226,11 @@ class Proxy:
         )
         if isinstance(exchange, bool):
             return exchange
-        if at_once and self._forwarder.begin(exchange, partial(self._ended, exchange)):
+        if (
+            at_once
+            and exchange.relay.handshake is None
+            and self._forwarder.begin(exchange, partial(self._ended, exchange))
+        ):
             return None
         return self._forward(exchange)
 
@@ -390,6 +396,9 @@ class Proxy:
             security=route.security_headers,
             extra=[_own_lines(request_id, decision.limit)],
         )
+        relay.principal = decision.principal
+        if head.upgrade is not None and (key := handshake_key(head)) is not None:
+            relay.handshake = Handshake(key, decision.principal, self._open_calls)
         relay.https = call.scheme == "https"
         relay.own_limits = decision.limit is not None
         if extra:
@@ -430,7 +439,13 @@ class Proxy:
             failure = await self._forwarder.forward(exchange)
         except Refused as refused:
             failure = Failure(refused.reason, replayable=False)
-        return self._answered(exchange) if failure is None else self._failed(exchange, failure)
+        if failure is not None:
+            return self._failed(exchange, failure)
+        keep = self._answered(exchange)
+        handshake = exchange.relay.handshake
+        if handshake is not None and handshake.tunnel is not None:
+            await handshake.tunnel.ended
+        return keep
 
     def _ended(self, exchange: Exchange, failure: Failure | None) -> None:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""

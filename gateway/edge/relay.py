@@ -19,8 +19,11 @@ from gateway.model import Reason
 
 if TYPE_CHECKING:
     from gateway.access.upstreams import SecurityHeaders
+    from gateway.edge.open_calls import OpenCalls
     from gateway.edge.server import Connection
     from gateway.edge.upstream import UpstreamConnection
+    from gateway.edge.websocket import Handshake
+    from gateway.model import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +59,16 @@ class Relay:
         "began_at",
         "done",
         "extra",
+        "handshake",
         "http10",
         "https",
         "keep_alive",
         "may_go_on",
         "on_end",
+        "open_calls",
         "own_cors",
         "own_limits",
+        "principal",
         "request_sent",
         "retry_statuses",
         "security",
@@ -96,6 +102,12 @@ class Relay:
         self.security = security
         self.extra = extra
         """Lines of ours for the answer."""
+        self.principal: Principal | None = None
+        """Whose call it is, and ends with."""
+        self.handshake: Handshake | None = None
+        """Set where the upstream may answer with a tunnel."""
+        self.open_calls: OpenCalls | None = None
+        """Where it is entered, once it lasts."""
         self.own_cors = False
         self.own_limits = False
         self.request_sent = True
@@ -203,7 +215,46 @@ class Relay:
             self.cut_off()
         self._end(Failure(reason, replayable))
 
+    def upgrade(self, head: Head, upstream: UpstreamConnection, first: bytes) -> bool:
+        handshake = self.handshake
+        if handshake is None or not handshake.granted_by(head):
+            return False
+        self.started = True
+        self.status = head.status
+        self.began_at = self._loop.time()
+        self.keep_alive = False
+        lines = response_lines(
+            head, keep_length=False, own_cors=self.own_cors, own_limits=self.own_limits
+        )
+        lines += self.extra
+        if self.security is not None:
+            lines += security_lines(self.security, head, https=self.https)
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        self._write(_block(head, lines))
+        self._upstream = None
+        handshake.open(self._client, upstream, first)
+        self._end(None)
+        return True
+
+    # --- what the registry of lasting calls calls ---
+
+    def lasts(self, open_calls: OpenCalls) -> None:
+        if self.open_calls is None and self.principal is not None:
+            self.open_calls = open_calls
+            open_calls.add(self)
+
+    @property
+    def over(self) -> bool:
+        return self._upstream is None or not self._upstream.carries(self)
+
+    def end_for(self, reason: Reason) -> None:
+        """An answer where none was begun; else a cut, which no client takes for its end."""
+        if self._upstream is not None and self._upstream.carries(self):
+            self._upstream.end(reason)
+
     def _end(self, failure: Failure | None) -> None:
+        if self.open_calls is not None:
+            self.open_calls.discard(self)
         told, self.on_end = self.on_end, None
         if told is not None:
             told(failure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -61,11 +62,14 @@ class Door(web.BaseRunner):
         limits: DoorLimits | None = None,
         *,
         shutdown_timeout: float = 30.0,
+        on_shutdown: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(shutdown_timeout=shutdown_timeout)
         self.handler = handler
         self.reader = reader
         self.limits = limits or DoorLimits()
+        self.on_shutdown = on_shutdown
+        """Ends what would not end by itself, once nothing is accepted any more."""
         self.draining = False
         self.open = 0
         self._watched: set[Connection] = set()
@@ -112,7 +116,8 @@ class Door(web.BaseRunner):
         self._watched.add(connection)
 
     async def shutdown(self) -> None:
-        """Nothing is held besides the connections, which the runner closes."""
+        if self.on_shutdown is not None:
+            await self.on_shutdown()
 
     async def _make_server(self) -> Server:
         self._sweep()

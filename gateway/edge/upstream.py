@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
 from gateway.access.upstreams import Balance, Upstream, UpstreamTarget
+from gateway.edge.open_calls import LASTING_S, OpenCalls
 from gateway.edge.wire import (
     CHUNKED,
     MAX_HEAD_BYTES,
@@ -57,6 +58,15 @@ class Relay(Protocol):
 
     def finished(self) -> None: ...
 
+    def upgrade(self, head: Head, upstream: UpstreamConnection, first: bytes) -> bool:
+        """A 101 came, and `first` behind it.
+
+        True when it was asked for: the transport is then the relay's.
+        """
+
+    def lasts(self, open_calls: OpenCalls) -> None:
+        """The exchange goes on for longer than a judgement may hold unasked."""
+
     def failed(self, reason: Reason, *, replayable: bool) -> None:
         """No response, or the rest of it, will come.
 
@@ -85,6 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
         "began_at",
         "paused",
         "reused",
+        "sent_at",
         "transport",
     )
 
@@ -105,6 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.paused = False
         self.began_at = 0.0
         """When it last fell idle, was written to or read from, by the loop's clock."""
+        self.sent_at = 0.0
         self.transport: asyncio.Transport | None = None
 
     # --- what the proxy calls ---
@@ -118,7 +130,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._relay = relay
         self._state = _HEAD
         self._interim = 0
-        self.began_at = self._loop.time()
+        self.began_at = self.sent_at = self._loop.time()
         transport.write(head)
 
     def write(self, data: bytes) -> None:
@@ -144,6 +156,21 @@ class UpstreamConnection(asyncio.Protocol):
             self._held_back = False
             self.began_at = self._loop.time()
             self.transport.resume_reading()
+
+    def hand_over(self) -> tuple[asyncio.Transport, TargetPool]:
+        """It carries no HTTP any more, and belongs to whoever takes its transport."""
+        transport, self.transport = self.transport, None
+        assert transport is not None
+        self._relay, self._state = None, _CLOSED
+        self._pool.forget(self)
+        return transport, self._pool
+
+    def carries(self, relay: Relay) -> bool:
+        return self._relay is relay
+
+    def end(self, reason: Reason) -> None:
+        """The exchange may not go on: its relay is told why."""
+        self._fail(reason)
 
     def abort(self) -> None:
         """The exchange is of no more use to anyone: cut it, so that the upstream notices."""
@@ -216,8 +243,10 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200:
                 break
             if head.status == 101:
-                # Only an upgrade that was asked for may be granted, and none is asked for.
-                raise Malformed("upgrade")
+                # Only an upgrade that was asked for may be granted.
+                if not relay.upgrade(head, self, data[end + 4 :]):
+                    raise Malformed("upgrade")
+                return
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise Malformed("interim responses")
@@ -305,8 +334,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def sweep(self, now: float, spec: Upstream) -> None:
-        """Cut what has taken too long."""
+    def sweep(self, now: float, spec: Upstream, open_calls: OpenCalls) -> None:
+        """Cut what has taken too long, and enter what lasts."""
+        if self._relay is not None and now - self.sent_at > LASTING_S:
+            self._relay.lasts(open_calls)
         silent_s = now - self.began_at
         if self._state == _IDLE:
             if silent_s > spec.pool_idle_s - SWEEP_S:
@@ -373,9 +404,9 @@ class TargetPool:
     def forget(self, connection: UpstreamConnection) -> None:
         self.connections.discard(connection)
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float, open_calls: OpenCalls) -> None:
         for connection in list(self.connections):
-            connection.sweep(now, self.spec)
+            connection.sweep(now, self.spec, open_calls)
         self._idle = [c for c in self._idle if c in self.connections]
 
     def close(self) -> None:
@@ -411,8 +442,14 @@ class UpstreamPool:
 class Upstreams:
     """Every upstream of the running configuration, with the connections that outlive a reload."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        open_calls: OpenCalls | None = None,
+    ) -> None:
         self._loop = loop or asyncio.get_running_loop()
+        self.open_calls = open_calls or OpenCalls()
         self._pools: dict[str, UpstreamPool] = {}
         self._retired: list[TargetPool] = []
         """Targets that a reload removed, until their last exchange has ended."""
@@ -443,7 +480,8 @@ class Upstreams:
         now = self._loop.time()
         self._retired = [target for target in self._retired if target.connections]
         for target in self._targets():
-            target.sweep(now)
+            target.sweep(now, self.open_calls)
+        self.open_calls.sweep(now)
 
     def _targets(self) -> list[TargetPool]:
         current = [target for pool in self._pools.values() for target in pool.targets]
@@ -451,6 +489,8 @@ class Upstreams:
 
     def close(self) -> None:
         self._timer.cancel()
+        for tunnel in tuple(self.open_calls.tunnels):
+            tunnel.abort()
         for target in self._targets():
             target.close()
             for connection in list(target.connections):

@@ -82,6 +82,8 @@ class Replica:
         self._options = options
         self._read_keys = keys_changed
         self._revoked = Revoked()
+        self.on_change: list[Callable[[Change], None]] = []
+        """Told of each change once `refusal` knows it, loading included; they must not raise."""
         self._tasks = Tasks()
         self._announcements = Announcements(
             database,
@@ -164,6 +166,8 @@ class Replica:
     def _apply(self, change: Change, keep_s: float | None = None) -> None:
         keep_s = self._options.keep_s if keep_s is None else keep_s
         self._revoked.apply(change, self._steady() + keep_s)
+        for told in self.on_change:
+            told(change)
 
     # The lease.
 

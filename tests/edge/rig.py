@@ -15,6 +15,7 @@ from gateway.access.routes import Auth, Route, RouteTable
 from gateway.access.snapshot import Snapshot
 from gateway.access.upstreams import Cors, Upstream, UpstreamTarget
 from gateway.edge.call import CallReader, Network
+from gateway.edge.open_calls import OpenCalls
 from gateway.edge.proxy import Asserter, Proxy
 from gateway.edge.server import Door, DoorLimits
 from gateway.edge.upstream import Upstreams
@@ -295,6 +296,7 @@ async def running(
     limits: DoorLimits | None = None,
     trusted: Sequence[Network] = (),
     asserter: Asserter | None = None,
+    open_calls: OpenCalls | None = None,
 ) -> AsyncIterator[Rig]:
     upstream = RawUpstream(script)
     await upstream.start()
@@ -302,7 +304,7 @@ async def running(
     route = Route("r", None, "/{rest:path}", (), auth=Auth.PUBLIC, upstream=spec)
     gate = FakeGate(route)
     reader = CallReader(trusted)
-    upstreams = Upstreams()
+    upstreams = Upstreams(open_calls=open_calls)
     door: Door
     rig: Rig
 
@@ -315,7 +317,13 @@ async def running(
         draining=lambda: door.draining,
         asserter=asserter,
     )
-    door = Door(proxy, reader, limits, shutdown_timeout=0.1)
+    door = Door(
+        proxy,
+        reader,
+        limits,
+        shutdown_timeout=0.1,
+        on_shutdown=upstreams.open_calls.close,
+    )
     await door.setup()
     site = web.TCPSite(door, "127.0.0.1", 0)
     await site.start()
