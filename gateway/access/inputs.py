@@ -67,8 +67,8 @@ def read_headers(headers: RawHeaders, names: Collection[str]) -> dict[str, str] 
 
 def _form_decoded(raw: str) -> str | None:
     """Decoded as `application/x-www-form-urlencoded`; None when it cannot be."""
-    if "%" not in raw and "+" not in raw:
-        return raw if raw.isascii() else _utf8(raw.encode("latin-1", "replace"))
+    if raw.isascii() and "%" not in raw and "+" not in raw:
+        return raw
     for at, char in enumerate(raw):
         if char == "%" and not _is_escape(raw[at + 1 : at + 3]):
             return None
