@@ -20,7 +20,7 @@ from gateway.model import CredentialKind, Place, Principal, Reason, SystemClock
 FILE_KEYS = ("version", "description", "now", "people", "cases")
 CASE_KEYS = ("name", "as", "request", "expect", "now")
 PERSON_KEYS = (
-    "id", "email", "verified", "roles", "session_id", "client_id", "auth_age", "amr", "scopes",
+    "id", "user_id", "email", "verified", "email_verified", "roles", "session_id", "client_id", "auth_age", "amr", "scopes",
     "claims", "with",
 )  # fmt: skip
 REQUEST_KEYS = ("method", "url", "path", "host", "headers", "ip", "body")
@@ -109,6 +109,10 @@ class _CaseReader:
         root = reader.document(text)
         if root is None:
             return []
+        if isinstance(root, yaml.SequenceNode):
+            # A list of cases and nothing else.
+            cases = [self._case(node) for node in reader.items(root, "the tests")]
+            return [case for case in cases if case is not None]
         fields = reader.block(root, "a file of tests", FILE_KEYS)
         check_version(reader, root, fields)
         self._now = self._time(fields.get("now"))
@@ -158,6 +162,11 @@ class _CaseReader:
         reader = self._reader
         fields = reader.block(node, "a person", PERSON_KEYS)
         found = _Person()
+        for one, other in (("id", "user_id"), ("verified", "email_verified")):
+            if one in fields and other in fields:
+                reader.wrong(reader.name_of(fields[other]), f"`{one}` says this already")
+            if other in fields:
+                fields.setdefault(one, fields[other])
         found.subject = reader.text(fields.get("id"), "`id`") or found.subject
         found.email = reader.text(fields.get("email"), "`email`")
         found.verified = reader.flag(fields.get("verified"), "`verified`", False)

@@ -130,6 +130,7 @@ def test_a_case_may_set_everything_a_policy_reads() -> None:
         ("version: 1\ncases: [{request: GET /a, expect: maybe-not}]", "`expect` is `allow`"),
         ("version: 1\ncases: [{request: GET /a, expect: {decison: allow}}]", "`decision`"),
         ("version: 1\ncases: [{as: {rols: [a]}, request: GET /a, expect: allow}]", "`roles`"),
+        ("version: 1\npeople: {a: {id: x, user_id: y}}\ncases: []", "`id` says this already"),
         ("version: 1\nnow: today\ncases: []", "`now` is a time"),
         ("version: 1\ncases: [{request: {url: /a, ip: x}, expect: allow}]", "is no address"),
     ],
@@ -137,6 +138,15 @@ def test_a_case_may_set_everything_a_policy_reads() -> None:
 def test_what_is_wrong_with_a_case_is_told(text: str, said: str) -> None:
     found = read_cases("tests.yaml", text, WORLD)
     assert any(said in str(problem) for problem in found), [str(one) for one in found]
+
+
+def test_a_file_may_be_a_list_of_cases_alone() -> None:
+    text = """
+    - {as: {user_id: u1, roles: []}, request: GET /orders/u1, expect: allow}
+    - {as: {id: u1, email_verified: true}, request: {path: /orders/u2}, expect: deny}
+    - {request: GET /orders/u1, expect: 401}
+    """
+    assert [result.passed for result in results(text)] == [True, True, True]
 
 
 def test_junit_tells_each_case_and_each_failure() -> None:
