@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import yaml
 
-from gateway.access.paths import canonical, encoded
-from gateway.access.patterns import own_path, read_pattern
-from gateway.access.policies import Policy, ResourceField
+from gateway.access.match_reading import (
+    read_host,
+    read_methods,
+    read_path,
+    read_resource,
+    read_rewrite,
+)
+from gateway.access.policies import Policy
 from gateway.access.reading import Node, Problem, Reader
 from gateway.access.roles import is_action
 from gateway.access.route_checks import Needs
 from gateway.access.routes import (
     Auth,
-    Kind,
-    PatternSegment,
-    Rewrite,
     Route,
     RouteTable,
 )
 from gateway.access.suggestions import suggestion
-from gateway.access.templates import Template, read_template
-from gateway.access.upstream_reading import NAME, TOKEN, read_security_headers
+from gateway.access.upstream_reading import NAME, read_security_headers
 from gateway.access.upstreams import (
     STANDARD_SECURITY_HEADERS,
     Cors,
@@ -35,7 +35,7 @@ from gateway.access.upstreams import (
     SecurityHeaders,
     Upstream,
 )
-from gateway.model import CredentialKind, Reason
+from gateway.model import CredentialKind
 
 MATCH_KEYS = ("host", "path", "methods", "except_own")
 DEFAULT_KEYS = (
@@ -47,10 +47,7 @@ ROUTE_KEYS = (
     "rewrite", "max_body", "limits", "cors", "security_headers", "forward_authorization",
     "allow_encoded_slash", "errors",
 )  # fmt: skip
-RESOURCE_SOURCES = ("query", "headers", "body")
 
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*\Z")
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 _DEFAULT_BODY = 10 * 1024 * 1024
 
@@ -138,18 +135,18 @@ class RouteReader:
         if fields and "match" not in fields:
             reader.wrong(node, 'the route has no `match: {path: "/…"}`')
         match = reader.block(fields.get("match"), "`match`", MATCH_KEYS)
-        segments = self._pattern(fields.get("match"), match)
-        methods = self._methods(match.get("methods"))
+        segments = read_path(self._reader, fields.get("match"), match)
+        methods = read_methods(self._reader, match.get("methods"))
         auth = self._auth(fields) if "auth" in fields else base.auth
         slash = reader.flag(fields.get("allow_encoded_slash"), "`allow_encoded_slash`", False)
         action = self._action(fields.get("action"))
-        resource = self._resource(fields.get("resource"), segments)
+        resource = read_resource(self._reader, fields.get("resource"), segments)
         policy = self._policy(node, fields, auth)
         upstream = self._upstream(fields) if "upstream" in fields else base.upstream
         if upstream is None and "upstream" not in fields and fields:
             reader.wrong(node, "the route has no `upstream:`")
-        rewrite = self._rewrite(fields.get("rewrite"), segments, slash)
-        host = self._host(match.get("host"))
+        rewrite = read_rewrite(self._reader, fields.get("rewrite"), segments, slash)
+        host = read_host(self._reader, match.get("host"))
         limits = self._limits(fields) if "limits" in fields else base.limits
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
@@ -180,73 +177,6 @@ class RouteReader:
             self._explain_role(fields) if "errors" in fields else base.explain_role,
             reader.place(node),
         )
-
-    # What is matched
-
-    def _pattern(self, node: Node | None, match: Mapping[str, Node]) -> tuple[PatternSegment, ...]:
-        reader = self._reader
-        where = match.get("path")
-        if where is None:
-            if node is not None:
-                reader.wrong(node, '`match` has no `path: "/…"`')
-            return ()
-        text = reader.text(where, "`path`")
-        if text is None:
-            return ()
-        made = read_pattern(text)
-        if isinstance(made, str):
-            reader.wrong(where, made)
-            return ()
-        own = reader.flag(match.get("except_own"), "`except_own`", False)
-        taken = own_path(made)
-        literal = made[0].kind is Kind.LITERAL
-        if taken is not None and (literal or not own):
-            hint = "choose another path"
-            if not literal:
-                hint = (
-                    "begin it with a literal segment, or write `except_own: true` in `match` "
-                    "for a route that takes everything but the gateway's own paths"
-                )
-            reader.wrong(
-                where, f"`{text}` would match {taken}, which the gateway answers itself: {hint}"
-            )
-        return made
-
-    def _methods(self, node: Node | None) -> tuple[str, ...]:
-        found: list[str] = []
-        for text, item in self._reader.texts(node, "`methods`") or []:
-            if not TOKEN.match(text):
-                self._reader.wrong(item, f"`{text}` is no method")
-            elif text in ("CONNECT", "TRACE"):
-                self._reader.wrong(item, f"the gateway refuses {text} on every route")
-            elif text != text.upper():
-                self._reader.wrong(item, f"methods are upper case: `{text.upper()}`")
-            else:
-                found.append(text)
-        if isinstance(node, yaml.SequenceNode) and not node.value:
-            self._reader.wrong(node, "`methods` is empty: leave it out to take any method")
-        return tuple(dict.fromkeys(found))
-
-    def _host(self, node: Node | None) -> str | None:
-        text = self._reader.text(node, "`host`")
-        if text is None or node is None:
-            return None
-        host = text.lower().removesuffix(".")
-        if host.startswith("[") and host.endswith("]"):
-            literal = _ipv6(host[1:-1])
-            if literal is not None:
-                return f"[{literal}]"
-        if _HOST.match(host) and len(host) <= 253:
-            return host
-        hint = "a host name without port"
-        if not text.isascii():
-            hint = "write its ASCII form (`xn--…`)"
-        elif "*" in text:
-            hint = "leave `host` out to match every host"
-        elif re.search(r":[0-9]+\Z", text):
-            hint = "leave the port out: routes match a host on every port"
-        self._reader.wrong(node, f"`{text}` is no host: {hint}")
-        return None
 
     # Who may
 
@@ -309,36 +239,6 @@ class RouteReader:
             )
         return text
 
-    def _resource(
-        self, node: Node | None, segments: tuple[PatternSegment, ...]
-    ) -> tuple[ResourceField, ...]:
-        reader = self._reader
-        params = [s.text for s in segments if s.kind is not Kind.LITERAL]
-        found: list[ResourceField] = []
-        for name, value in reader.entries(node, "`resource`").items():
-            if not _FIELD.match(name):
-                reader.wrong(
-                    reader.name_of(value), f"`resource.{name}` cannot be written: letters and _"
-                )
-            text = reader.text(value, f"`{name}`")
-            made = read_template(text, RESOURCE_SOURCES) if text is not None else None
-            if isinstance(made, str):
-                reader.wrong(value, made)
-            if not isinstance(made, Template):
-                continue
-            for wanted in made.names("params"):
-                if wanted not in params:
-                    reader.wrong(
-                        value, f"the path has no `{{{wanted}}}`{suggestion(wanted, params)}"
-                    )
-            for header in made.names("headers"):
-                if header != header.lower() or header.startswith(("x-auth-", "x-forwarded-")):
-                    reader.wrong(
-                        value, "a header is named in lower case, and is not one of the gateway's"
-                    )
-            found.append(ResourceField(name, made))
-        return tuple(found)
-
     # Where to, and how
 
     def _upstream(self, fields: Mapping[str, Node]) -> Upstream | None:
@@ -350,69 +250,6 @@ class RouteReader:
             hint = suggestion(name, self._names.upstreams)
             self._reader.wrong(fields["upstream"], f"unknown upstream `{name}`{hint}")
         return found
-
-    def _rewrite(
-        self, node: Node | None, segments: tuple[PatternSegment, ...], slash: bool
-    ) -> Rewrite | None:
-        if node is None:
-            return None
-        reader = self._reader
-        fields = reader.block(node, "`rewrite`", ("strip_prefix", "add_prefix", "path"))
-        if "path" in fields:
-            if len(fields) > 1:
-                reader.wrong(node, "`rewrite` has either `path` or prefixes")
-            return self._rewrite_path(fields["path"], segments, slash)
-        strip = self._prefix(fields, "strip_prefix")
-        add = self._prefix(fields, "add_prefix")
-        if not fields:
-            reader.wrong(node, "`rewrite` has `strip_prefix:`, `add_prefix:` or `path:`")
-        begins = [s.text if s.kind is Kind.LITERAL else None for s in segments[: len(strip)]]
-        if segments and list(strip) != begins:
-            reader.wrong(
-                fields["strip_prefix"],
-                "the route's path does not begin with this prefix: nothing could be stripped",
-            )
-        text = "".join("/" + encoded(segment) for segment in add)
-        return Rewrite(len(strip), text)
-
-    def _prefix(self, fields: Mapping[str, Node], key: str) -> tuple[str, ...]:
-        text = self._reader.text(fields.get(key), f"`{key}`")
-        if text is None:
-            return ()
-        read = canonical(text)
-        if isinstance(read, Reason) or read.segments[-1] == "" or read.encoded_slash:
-            self._reader.wrong(
-                fields[key], f"`{key}` is a path such as `/v1`: a `/` first, none at the end"
-            )
-            return ()
-        return read.segments
-
-    def _rewrite_path(
-        self, node: Node, segments: tuple[PatternSegment, ...], slash: bool
-    ) -> Rewrite | None:
-        text = self._reader.text(node, "`path`")
-        if text is None:
-            return None
-        made = read_pattern(text)
-        if isinstance(made, str):
-            self._reader.wrong(node, made)
-            return None
-        kinds = {s.text: s.kind for s in segments if s.kind is not Kind.LITERAL}
-        template: list[PatternSegment] = []
-        for segment in made:
-            if segment.kind is Kind.LITERAL:
-                template.append(segment)
-            elif segment.text in kinds:
-                template.append(PatternSegment(kinds[segment.text], segment.text))
-            else:
-                hint = suggestion(segment.text, kinds)
-                self._reader.wrong(node, f"the path has no `{{{segment.text}}}`{hint}")
-        if slash and any(kind is Kind.REST for kind in kinds.values()):
-            self._reader.wrong(
-                node, "with `allow_encoded_slash` the rest of a path cannot be rebuilt: "
-                "use `strip_prefix` and `add_prefix`"
-            )  # fmt: skip
-        return Rewrite(template=tuple(template))
 
     def _limits(self, fields: Mapping[str, Node]) -> tuple[Limit, ...]:
         found: list[Limit] = []
@@ -459,14 +296,6 @@ def cors_named(
     if name not in known:
         reader.wrong(node, f"unknown cors `{name}`{suggestion(name, known)}")
     return known.get(name)
-
-
-def _ipv6(text: str) -> str | None:
-    """The shortest spelling (RFC 5952), as calls have it; None for what is no address."""
-    try:
-        return str(ipaddress.IPv6Address(text))
-    except ValueError:
-        return None
 
 
 def _for_route(limit: Limit, route_id: str) -> Limit:

@@ -20,8 +20,8 @@ from gateway.model import CredentialKind, Place, Principal, Reason, SystemClock
 FILE_KEYS = ("version", "description", "now", "people", "cases")
 CASE_KEYS = ("name", "as", "request", "expect", "now")
 PERSON_KEYS = (
-    "id", "user_id", "email", "verified", "email_verified", "roles", "session_id", "client_id", "auth_age", "amr", "scopes",
-    "claims", "with",
+    "id", "user_id", "email", "verified", "email_verified", "roles", "session_id", "client_id",
+    "auth_age", "amr", "scopes", "claims", "with",
 )  # fmt: skip
 REQUEST_KEYS = ("method", "url", "path", "host", "headers", "ip", "body")
 EXPECT_KEYS = ("decision", "status", "reason", "route", "policy", "rule", "concealed", "shadow")

@@ -1,0 +1,192 @@
+"""What a route matches, what it is about, and the path that it sends on."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+
+import yaml
+
+from gateway.access.paths import canonical, encoded
+from gateway.access.patterns import own_path, read_pattern
+from gateway.access.policies import ResourceField
+from gateway.access.reading import Node, Reader
+from gateway.access.routes import Kind, PatternSegment, Rewrite
+from gateway.access.suggestions import suggestion
+from gateway.access.templates import Template, read_template
+from gateway.access.upstream_reading import TOKEN
+from gateway.model import Reason
+
+RESOURCE_SOURCES = ("query", "headers", "body")
+
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*\Z")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def read_path(
+    reader: Reader, node: Node | None, match: Mapping[str, Node]
+) -> tuple[PatternSegment, ...]:
+    where = match.get("path")
+    if where is None:
+        if node is not None:
+            reader.wrong(node, '`match` has no `path: "/…"`')
+        return ()
+    text = reader.text(where, "`path`")
+    if text is None:
+        return ()
+    made = read_pattern(text)
+    if isinstance(made, str):
+        reader.wrong(where, made)
+        return ()
+    own = reader.flag(match.get("except_own"), "`except_own`", False)
+    taken = own_path(made)
+    literal = made[0].kind is Kind.LITERAL
+    if taken is not None and (literal or not own):
+        hint = "choose another path"
+        if not literal:
+            hint = (
+                "begin it with a literal segment, or write `except_own: true` in `match` "
+                "for a route that takes everything but the gateway's own paths"
+            )
+        reader.wrong(
+            where, f"`{text}` would match {taken}, which the gateway answers itself: {hint}"
+        )
+    return made
+
+
+def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
+    found: list[str] = []
+    for text, item in reader.texts(node, "`methods`") or []:
+        if not TOKEN.match(text):
+            reader.wrong(item, f"`{text}` is no method")
+        elif text in ("CONNECT", "TRACE"):
+            reader.wrong(item, f"the gateway refuses {text} on every route")
+        elif text != text.upper():
+            reader.wrong(item, f"methods are upper case: `{text.upper()}`")
+        else:
+            found.append(text)
+    if isinstance(node, yaml.SequenceNode) and not node.value:
+        reader.wrong(node, "`methods` is empty: leave it out to take any method")
+    return tuple(dict.fromkeys(found))
+
+
+def read_host(reader: Reader, node: Node | None) -> str | None:
+    text = reader.text(node, "`host`")
+    if text is None or node is None:
+        return None
+    host = text.lower().removesuffix(".")
+    if host.startswith("[") and host.endswith("]"):
+        literal = _ipv6(host[1:-1])
+        if literal is not None:
+            return f"[{literal}]"
+    if _HOST.match(host) and len(host) <= 253:
+        return host
+    hint = "a host name without port"
+    if not text.isascii():
+        hint = "write its ASCII form (`xn--…`)"
+    elif "*" in text:
+        hint = "leave `host` out to match every host"
+    elif re.search(r":[0-9]+\Z", text):
+        hint = "leave the port out: routes match a host on every port"
+    reader.wrong(node, f"`{text}` is no host: {hint}")
+    return None
+
+
+def read_resource(
+    reader: Reader, node: Node | None, segments: tuple[PatternSegment, ...]
+) -> tuple[ResourceField, ...]:
+    params = [s.text for s in segments if s.kind is not Kind.LITERAL]
+    found: list[ResourceField] = []
+    for name, value in reader.entries(node, "`resource`").items():
+        if not _FIELD.match(name):
+            reader.wrong(
+                reader.name_of(value), f"`resource.{name}` cannot be written: letters and _"
+            )
+        text = reader.text(value, f"`{name}`")
+        made = read_template(text, RESOURCE_SOURCES) if text is not None else None
+        if isinstance(made, str):
+            reader.wrong(value, made)
+        if not isinstance(made, Template):
+            continue
+        for wanted in made.names("params"):
+            if wanted not in params:
+                reader.wrong(value, f"the path has no `{{{wanted}}}`{suggestion(wanted, params)}")
+        for header in made.names("headers"):
+            if header != header.lower() or header.startswith(("x-auth-", "x-forwarded-")):
+                reader.wrong(
+                    value, "a header is named in lower case, and is not one of the gateway's"
+                )
+        found.append(ResourceField(name, made))
+    return tuple(found)
+
+
+def read_rewrite(
+    reader: Reader, node: Node | None, segments: tuple[PatternSegment, ...], slash: bool
+) -> Rewrite | None:
+    if node is None:
+        return None
+    fields = reader.block(node, "`rewrite`", ("strip_prefix", "add_prefix", "path"))
+    if "path" in fields:
+        if len(fields) > 1:
+            reader.wrong(node, "`rewrite` has either `path` or prefixes")
+        return _rewrite_path(reader, fields["path"], segments, slash)
+    strip = _prefix(reader, fields, "strip_prefix")
+    add = _prefix(reader, fields, "add_prefix")
+    if not fields:
+        reader.wrong(node, "`rewrite` has `strip_prefix:`, `add_prefix:` or `path:`")
+    begins = [s.text if s.kind is Kind.LITERAL else None for s in segments[: len(strip)]]
+    if segments and list(strip) != begins:
+        reader.wrong(
+            fields["strip_prefix"],
+            "the route's path does not begin with this prefix: nothing could be stripped",
+        )
+    text = "".join("/" + encoded(segment) for segment in add)
+    return Rewrite(len(strip), text)
+
+
+def _prefix(reader: Reader, fields: Mapping[str, Node], key: str) -> tuple[str, ...]:
+    text = reader.text(fields.get(key), f"`{key}`")
+    if text is None:
+        return ()
+    read = canonical(text)
+    if isinstance(read, Reason) or read.segments[-1] == "" or read.encoded_slash:
+        reader.wrong(fields[key], f"`{key}` is a path such as `/v1`: a `/` first, none at the end")
+        return ()
+    return read.segments
+
+
+def _rewrite_path(
+    reader: Reader, node: Node, segments: tuple[PatternSegment, ...], slash: bool
+) -> Rewrite | None:
+    text = reader.text(node, "`path`")
+    if text is None:
+        return None
+    made = read_pattern(text)
+    if isinstance(made, str):
+        reader.wrong(node, made)
+        return None
+    kinds = {s.text: s.kind for s in segments if s.kind is not Kind.LITERAL}
+    template: list[PatternSegment] = []
+    for segment in made:
+        if segment.kind is Kind.LITERAL:
+            template.append(segment)
+        elif segment.text in kinds:
+            template.append(PatternSegment(kinds[segment.text], segment.text))
+        else:
+            hint = suggestion(segment.text, kinds)
+            reader.wrong(node, f"the path has no `{{{segment.text}}}`{hint}")
+    if slash and any(kind is Kind.REST for kind in kinds.values()):
+        reader.wrong(
+            node, "with `allow_encoded_slash` the rest of a path cannot be rebuilt: "
+            "use `strip_prefix` and `add_prefix`"
+        )  # fmt: skip
+    return Rewrite(template=tuple(template))
+
+
+def _ipv6(text: str) -> str | None:
+    """The shortest spelling (RFC 5952), as calls have it; None for what is no address."""
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        return None
