@@ -89,15 +89,17 @@ def explain_call(
     as_json: AsJson = False,
 ) -> None:
     """Tell how a call would be decided, and which line decides.  Exit 0 allowed, 1 denied."""
+    made_up = roles is not None or user_id is not None
+    if request_id is None and (method is None or url is None):
+        raise Stop("METHOD and URL, or --request-id", ExitCode.USAGE)
+    if sum((email is not None, token_file is not None, made_up)) > 1:
+        raise Stop("one of --as, --token-file, or --roles with --user-id", ExitCode.USAGE)
     snapshot = compiled(config, policies)
     if request_id is not None:
         _tell(_recorded(request_id, log), snapshot, as_json)
         return
-    if method is None or url is None:
-        raise Stop("METHOD and URL, or --request-id", ExitCode.USAGE)
-    made_up = roles is not None or user_id is not None
-    if sum((email is not None, token_file is not None, made_up)) > 1:
-        raise Stop("one of --as, --token-file, or --roles with --user-id", ExitCode.USAGE)
+    assert method is not None
+    assert url is not None
     who: Principal | Reason = Reason.NO_CREDENTIAL
     if email is not None:
         who = _account(email)
