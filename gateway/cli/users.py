@@ -1,19 +1,21 @@
-"""`gateway users create|list|show|disable|enable|unlock|delete`."""
+"""`gateway users create|list|show|disable|enable|unlock|delete|import`."""
 
 from __future__ import annotations
 
 import secrets
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
-from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, say, table, when
+from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
 from gateway.identity.accounts import Account, Accounts, check_roles, shown_address
 from gateway.identity.passwords import PasswordOptions, Passwords, Weak, settled_rounds
+from gateway.identity.people_import import BadLine, BadLines, bring_people_in, read_people
 from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import account_counters
 from gateway.model import Change, Reason
@@ -31,6 +33,7 @@ def register(app: typer.Typer) -> None:
     users.command("enable")(enable)
     users.command("unlock")(unlock)
     users.command("delete")(delete)
+    users.command("import")(bring_in)
     app.add_typer(users, name="users")
 
 
@@ -174,6 +177,48 @@ def delete(
 
     run(work)
     say("deleted")
+
+
+def bring_in(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="CSV with a header line, or JSON lines (.jsonl)."),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report the bad lines and change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring in accounts of another system with their bcrypt hashes: all of them, or none.
+
+    Fields: email, password_hash (bcrypt; without one a reset by mail gives a password),
+    verified (true or false), roles (in CSV separated by spaces).
+    """
+    try:
+        lines = read_people(file.read_bytes(), json_lines=file.suffix == ".jsonl")
+    except OSError as error:
+        raise Stop(f"{file}: {error.strerror}", ExitCode.USAGE) from error
+
+    async def work(house: House) -> Sequence[BadLine]:
+        if isinstance(lines, BadLines):
+            return lines.problems
+        problems = await bring_people_in(house.database, lines, dry_run=dry_run)
+        if not problems and not dry_run:
+            house.tell(AuditKind.ACCOUNT_CHANGED, None, "imported", accounts=str(len(lines)))
+        return problems
+
+    problems = run(work)
+    count = 0 if isinstance(lines, BadLines) else len(lines)
+    if as_json:
+        found = [{"line": bad.line, "problem": bad.problem} for bad in problems]
+        data({"accounts": 0 if problems or dry_run else count, "problems": found})
+    else:
+        for bad in problems:
+            say(f"{file}:{bad.line}: {bad.problem}")
+    if problems:
+        raise Stop(f"{len(problems)} bad lines; nothing was brought in")
+    if not as_json:
+        say(f"{count} accounts {'could be ' if dry_run else ''}brought in")
 
 
 async def account_of(house: House, email: str) -> Account:

@@ -15,6 +15,7 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import threading
 import time
@@ -39,6 +40,10 @@ TARGET_S = 0.100
 # The scheme stands before the bcrypt text.  A pepper that is set later leaves the hashes of
 # before readable: they are checked by their own scheme and renewed at the next sign-in.
 _PLAIN, _PEPPERED = "v1", "v1p"
+# Of another system: bcrypt of the first 72 bytes of the password as typed.  Its cost is its own
+# until the first sign-in, which renews it.
+_IMPORTED = "bc"
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}", re.ASCII)
 _LABEL = b"authgate password v1"
 
 _WINDOW = 24
@@ -133,7 +138,9 @@ class Passwords:
 
     def _check(self, password: str, stored: str | None) -> Checked:
         scheme, mark, _ = (stored or "").partition("$")
-        readable = mark and (scheme == _PLAIN or (scheme == _PEPPERED and self._options.pepper))
+        readable = mark and (
+            scheme in (_PLAIN, _IMPORTED) or (scheme == _PEPPERED and self._options.pepper)
+        )
         text = stored if stored and readable else self._dummy
         scheme = text.partition("$")[0]
         try:
@@ -149,11 +156,19 @@ class Passwords:
         return Checked(same and text is stored)
 
     def _digest(self, password: str, scheme: str) -> bytes:
+        if scheme == _IMPORTED:
+            return password.encode("utf-8", "surrogatepass")[:72]
         key = self._options.pepper if scheme == _PEPPERED and self._options.pepper else _LABEL
         text = unicodedata.normalize("NFKC", password)
         return base64.b64encode(
             hmac.digest(key, text.encode("utf-8", "surrogatepass"), hashlib.sha384)
         )
+
+
+def imported(bcrypt_hash: str) -> str | None:
+    """The text to store for another system's bcrypt hash; None for what is none, and for one
+    of a cost over 14: checking it would hold a thread for seconds."""
+    return f"{_IMPORTED}{bcrypt_hash}" if _BCRYPT.fullmatch(bcrypt_hash) else None
 
 
 async def settled_rounds(

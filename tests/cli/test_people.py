@@ -256,3 +256,26 @@ def test_a_store_that_is_away_is_3(gateway: Gateway, monkeypatch: pytest.MonkeyP
 
 def test_standard_output_is_data_alone(gateway: Gateway) -> None:
     assert json.loads(gateway("users", "list", "--json")[1]) == []
+
+
+def test_accounts_of_another_system_are_brought_in_whole_or_not_at_all(
+    gateway: Gateway, folder: Path
+) -> None:
+    people = folder / "people.csv"
+    people.write_text("email,roles\nann@x.example,reader\nbob@x.example,\n")
+    assert gateway("users", "import", "people.csv", "--dry-run")[0] == GOOD
+    assert gateway("users", "list")[1] == ""
+    assert gateway("users", "import", "people.csv") == (GOOD, "2 accounts brought in\n")
+    people.write_text("email,roles\ncid@x.example,\nann@x.example,\nnobody,\n")
+    code, out = gateway("users", "import", "people.csv")
+    assert code == NO
+    assert out == "people.csv:4: email is not an address that mail can reach\n"
+    people.write_text("email,roles\ncid@x.example,\nann@x.example,\n")
+    code, out = gateway("users", "import", "people.csv", "--json")
+    assert code == NO
+    assert json.loads(out) == {
+        "accounts": 0,
+        "problems": [{"line": 3, "problem": "the address has an account"}],
+    }
+    assert gateway("users", "show", "cid@x.example")[0] == NO
+    assert gateway("users", "import", "none.csv")[0] == USAGE
