@@ -27,6 +27,7 @@ _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 def read_path(
     reader: Reader, node: Node | None, match: Mapping[str, Node]
 ) -> tuple[PatternSegment, ...]:
+    """The pattern of `match.path`; empty, and a problem, where it is none that could match."""
     where = match.get("path")
     if where is None:
         if node is not None:
@@ -56,6 +57,7 @@ def read_path(
 
 
 def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
+    """The methods in upper case; empty is any."""
     found: list[str] = []
     for text, item in reader.texts(node, "`methods`") or []:
         if not TOKEN.match(text):
@@ -72,6 +74,7 @@ def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
 
 
 def read_host(reader: Reader, node: Node | None) -> str | None:
+    """The host as calls have it: lower case, without final dot, IPv6 in its shortest form."""
     text = reader.text(node, "`host`")
     if text is None or node is None:
         return None
@@ -96,6 +99,7 @@ def read_host(reader: Reader, node: Node | None) -> str | None:
 def read_resource(
     reader: Reader, node: Node | None, segments: tuple[PatternSegment, ...]
 ) -> tuple[ResourceField, ...]:
+    """The fields of the resource, each place of which the path or the call can fill."""
     params = [s.text for s in segments if s.kind is not Kind.LITERAL]
     found: list[ResourceField] = []
     for name, value in reader.entries(node, "`resource`").items():
@@ -124,6 +128,7 @@ def read_resource(
 def read_rewrite(
     reader: Reader, node: Node | None, segments: tuple[PatternSegment, ...], slash: bool
 ) -> Rewrite | None:
+    """What becomes of the path; None where it stays."""
     if node is None:
         return None
     fields = reader.block(node, "`rewrite`", ("strip_prefix", "add_prefix", "path"))
