@@ -89,14 +89,20 @@ def _request_problems(chain: Chain) -> list[tuple[int, str]]:
     name = keys[1]
     if kind != "headers":
         return []
+    said = header_problem(name)
+    return [(at, said)] if said else []
+
+
+def header_problem(name: str) -> str | None:
+    """Why a header of this name is no ground for a decision; None where it may be one."""
     if name != name.lower():
-        return [(at, f'names of headers are lower case here: `request.headers["{name.lower()}"]`')]
+        return f'names of headers are lower case here: `request.headers["{name.lower()}"]`'
     if name.startswith(("x-auth-", "x-forwarded-")):
         better = "use `user`" if name.startswith("x-auth-") else "use `client.ip`"
-        return [(at, f"`{name}` from a client is never believed; {better}")]
+        return f"`{name}` from a client is never believed; {better}"
     if name in _UNTRUSTED_HEADERS:
-        return [(at, f"`{name}` is no ground for a decision; {_UNTRUSTED_HEADERS[name]}")]
-    return []
+        return f"`{name}` is no ground for a decision; {_UNTRUSTED_HEADERS[name]}"
+    return None
 
 
 def _call_problems(call: FunctionCall) -> list[tuple[int, str]]:

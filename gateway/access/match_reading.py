@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import yaml
 
+from gateway.access.condition_checks import header_problem
 from gateway.access.paths import canonical, encoded
 from gateway.access.patterns import own_path, read_pattern
 from gateway.access.policies import ResourceField
@@ -117,10 +118,9 @@ def read_resource(
             if wanted not in params:
                 reader.wrong(value, f"the path has no `{{{wanted}}}`{suggestion(wanted, params)}")
         for header in made.names("headers"):
-            if header != header.lower() or header.startswith(("x-auth-", "x-forwarded-")):
-                reader.wrong(
-                    value, "a header is named in lower case, and is not one of the gateway's"
-                )
+            said = header_problem(header)
+            if said is not None:
+                reader.wrong(value, said)
         found.append(ResourceField(name, made))
     return tuple(found)
 
