@@ -191,7 +191,7 @@ class ChangeStream(Protocol):
 
     async def view(self) -> View: ...
 
-    async def news(self, position: int, wait_s: float) -> bool:
-        """True as soon as there is an entry after `position`."""
+    async def news(self, position: int, wait_s: float) -> Sequence[tuple[int, Change | None]]:
+        """The entries after `position`, as soon as there is one; none after `wait_s`."""
 
     async def trim(self, older_than_s: float) -> None: ...

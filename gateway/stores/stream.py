@@ -57,13 +57,17 @@ class RedisChangeStream:
     async def view(self) -> View:
         return self._read(await self._ask(self._view))
 
-    async def news(self, position: int, wait_s: float) -> bool:
+    async def news(self, position: int, wait_s: float) -> Sequence[tuple[int, Change | None]]:
         answer = await self._redis.wait(
-            *("XREAD", "COUNT", 1, "BLOCK", round(wait_s * 1000), "STREAMS"),
+            *("XREAD", "COUNT", ENTRIES_AT_ONCE, "BLOCK", round(wait_s * 1000), "STREAMS"),
             *(self._redis.prefix + "changes", f"{max(position, 0)}-0"),
             wait_s=wait_s,
         )
-        return bool(answer)
+        try:
+            entries = answer[0][1] if answer else []
+            return [(int(id_.partition("-")[0]), read(fields["change"])) for id_, fields in entries]
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise StoreUnavailable("redis", "an answer that cannot be read") from error
 
     async def trim(self, older_than_s: float) -> None:
         await self._ask(self._trim, str(round(older_than_s)))

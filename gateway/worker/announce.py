@@ -12,8 +12,9 @@ from gateway.worker.lease import Confirmation, Watch
 from gateway.worker.process import is_surely_dead
 
 CONFIRM_WITHIN_S = 1.5
-_FIRST_PAUSE_S = 0.001
-_LONGEST_PAUSE_S = 0.02
+_PAUSE_S = 0.001
+_LONG_PAUSE_S = 0.01
+_LONG_AFTER_S = 0.05
 _ROW = "stream.incarnation"
 
 
@@ -42,6 +43,7 @@ class Announcements:
         self._own_leases = own_leases
         self._watch = Watch(clock.steady, max_staleness_s, is_surely_dead)
         self._unmarked: list[str] = []
+        self._next_view: asyncio.Task[View] | None = None
         self._known = ""
         """The incarnation which no lease of an older one can outlive."""
 
@@ -79,16 +81,31 @@ class Announcements:
             await self._stream.forget(name, beat)
 
     async def _confirmed(self, view: View, confirmation: Confirmation) -> bool:
-        pause_s = _FIRST_PAUSE_S
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
         while True:
             await self.see(view)
             if confirmation.given_up(view):
                 return False
             if confirmation.holds(view) and await self.outlasted(view.incarnation):
                 return True
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
-            view = await self._stream.view()
+            long = loop.time() - began_at > _LONG_AFTER_S
+            view = await self._view_after(_LONG_PAUSE_S if long else _PAUSE_S)
+
+    async def _view_after(self, pause_s: float) -> View:
+        """A view that begins after this call; whoever waits at the same time shares it.
+
+        An older one would not do: a lease that it does not show may be younger than it.
+        """
+        if self._next_view is None:
+            self._next_view = asyncio.create_task(self._view_soon(pause_s))
+            self._next_view.add_done_callback(_heed)
+        return await asyncio.shield(self._next_view)
+
+    async def _view_soon(self, pause_s: float) -> View:
+        await asyncio.sleep(pause_s)
+        self._next_view = None
+        return await self._stream.view()
 
     async def outlasted(self, incarnation: str) -> bool:
         """Whether no lease that this incarnation does not know of can be good any more.
@@ -130,3 +147,9 @@ class Announcements:
                 name=_ROW,
                 value=incarnation,
             )
+
+
+def _heed(task: asyncio.Task[View]) -> None:
+    """Whoever waited may have given up: nobody else would ask how it went."""
+    if not task.cancelled():
+        task.exception()

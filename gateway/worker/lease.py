@@ -58,24 +58,11 @@ class Tenure:
             view is not None
             and view.incarnation == self.incarnation
             and view.end >= self.position
-            and self._continues(view.entries)
+            and self.continues(view.entries)
         )
 
-    def news(self, view: View) -> Sequence[tuple[int, Change]]:
-        """The entries to apply, in order; after each, `position` is its number."""
-        return [
-            (number, change)
-            for number, change in view.entries
-            if number > self.position and change is not None
-        ]
-
-    def counts(self, reported: int, view: View) -> bool:
-        """Whether the renewal that gave this view holds: the position that it reported was
-        the end read in the same round trip.  The stream keeps a beat under the same
-        condition, so that what holds here is what others see."""
-        return reported >= view.end
-
-    def _continues(self, entries: Sequence[tuple[int, Change | None]]) -> bool:
+    def continues(self, entries: Sequence[tuple[int, Change | None]]) -> bool:
+        """Whether the entries go on from what was applied: no gap, none that cannot be read."""
         expected = self.position
         for number, change in entries:
             if number <= self.position:
@@ -84,6 +71,20 @@ class Tenure:
             if number != expected or change is None:
                 return False
         return True
+
+    def news(self, entries: Sequence[tuple[int, Change | None]]) -> Sequence[tuple[int, Change]]:
+        """Those to apply, in order; after each, `position` is its number."""
+        return [
+            (number, change)
+            for number, change in entries
+            if number > self.position and change is not None
+        ]
+
+    def counts(self, reported: int, view: View) -> bool:
+        """Whether the renewal that gave this view holds: the position that it reported was
+        the end read in the same round trip.  The stream keeps a beat under the same
+        condition, so that what holds here is what others see."""
+        return reported >= view.end
 
 
 class Confirmation:

@@ -219,11 +219,7 @@ class Replica:
                 continue
             if view is None or not tenure.follows(view):
                 return
-            for number, change in tenure.news(view):
-                self._apply(change)
-                tenure.position = number
-                if change.kind in _KEY_KINDS:
-                    self._want_keys(number - 1)
+            self._take(tenure, view.entries)
             self._renewed.set()
             if tenure.counts(position, view):
                 await self._confirm(sent_at, view)
@@ -259,17 +255,33 @@ class Replica:
         else:
             log.error("revocations-stale", staleness_s=round(self.staleness_s, 1))
 
+    def _take(self, tenure: Tenure, entries: Sequence[tuple[int, Change | None]]) -> None:
+        for number, change in tenure.news(entries):
+            self._apply(change)
+            tenure.position = number
+            if change.kind in _KEY_KINDS:
+                self._want_keys(number - 1)
+
     async def _listen(self) -> None:
-        """Wakes the lease's renewal when the stream has something new."""
+        """Applies what the stream has new, and has it told at once by the lease's renewal.
+
+        It only makes haste: what it does not see or cannot take, the renewal judges.
+        """
         while True:
-            if self._tenure is None or not self._was_live:
+            tenure = self._tenure
+            if tenure is None or not self._was_live:
                 await asyncio.sleep(RETRY_EVERY_S)
-            elif await self._stream.news(self._tenure.position, NEWS_WAIT_S):
-                self._renewed.clear()
-                self._wake.set()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(NEWS_WAIT_S):
-                        await self._renewed.wait()
+                continue
+            entries = await self._stream.news(tenure.position, NEWS_WAIT_S)
+            if not entries:
+                continue
+            self._renewed.clear()
+            if tenure is self._tenure and tenure.continues(entries):
+                self._take(tenure, entries)
+            self._wake.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NEWS_WAIT_S):
+                    await self._renewed.wait()
 
     # Keys, relay, housekeeping.
 

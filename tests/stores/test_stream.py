@@ -129,10 +129,10 @@ async def test_a_restarted_embedded_server_is_the_same_incarnation(
 
 
 async def test_news_come_as_soon_as_there_is_an_entry(stream: RedisChangeStream) -> None:
-    assert await stream.news(0, 0.01) is False
-    await stream.append([change("a")])
-    assert await stream.news(0, 5) is True
-    assert await stream.news(1, 0.01) is False
+    assert await stream.news(0, 0.01) == []
+    await stream.append([change("a"), change("b")])
+    assert await stream.news(1, 5) == [(2, change("b"))]
+    assert await stream.news(2, 0.01) == []
 
 
 async def test_old_entries_are_trimmed_and_young_ones_kept(stream: RedisChangeStream) -> None:

@@ -53,7 +53,7 @@ def test_a_gap_or_an_entry_that_cannot_be_read_is_not_followed() -> None:
 
 
 def test_only_what_is_new_is_news() -> None:
-    assert Tenure("w", view(5)).news(view(7, {5: KEYS, 6: SESSION})) == [(6, SESSION)]
+    assert Tenure("w", view(5)).news([(5, KEYS), (6, SESSION)]) == [(6, SESSION)]
 
 
 def test_every_lease_of_the_appends_moment_is_waited_for_and_no_later_one() -> None:

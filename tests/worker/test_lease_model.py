@@ -154,7 +154,7 @@ class LeaseModel(RuleBasedStateMachine):
             worker.old.append(tenure.name)
             worker.tenure = None
             return
-        for entry, applied in tenure.news(view):
+        for entry, applied in tenure.news(view.entries):
             worker.applied.add(int(applied.id))
             tenure.position = entry
         if tenure.counts(renewal.position, view):
@@ -168,6 +168,17 @@ class LeaseModel(RuleBasedStateMachine):
         worker = self.workers[number]
         if worker.under_way:
             worker.under_way.pop()
+
+    @rule(number=st.integers(0, WORKERS - 1))
+    def listen(self, number: int) -> None:
+        """Takes what the stream has, whichever incarnation it is of by now."""
+        worker = self.workers[number]
+        if worker.tenure and worker.loaded:
+            entries = self.server.view(worker.tenure.position).entries
+            if worker.tenure.continues(entries):
+                for entry, applied in worker.tenure.news(entries):
+                    worker.applied.add(int(applied.id))
+                    worker.tenure.position = entry
 
     @rule(number=st.integers(0, WORKERS - 1))
     def crash(self, number: int) -> None:
