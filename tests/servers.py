@@ -89,6 +89,10 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+class ServerEnded(RuntimeError):
+    """It did not come up; the text is the end of its log."""
+
+
 @dataclass
 class Server:
     """One process of our own, to be stopped, frozen and killed at will."""
@@ -101,6 +105,10 @@ class Server:
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
 
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
@@ -150,7 +158,9 @@ class ValkeyServer(Server):
         ]
         place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         self._spawn([valkey_binary(), *place, *words])
-        wait_until(lambda: self.ask(b"PING") == b"+PONG", START_WITHIN_S, "Valkey")
+        wait_until(lambda: self.ask(b"PING") == b"+PONG" or self.ended, START_WITHIN_S, "Valkey")
+        if self.ended:
+            raise ServerEnded((self.folder / "server.log").read_text(errors="replace")[-1000:])
         return self
 
     def ask(self, line: bytes) -> bytes:
