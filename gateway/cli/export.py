@@ -1,4 +1,4 @@
-"""`gateway export schema`: what ships with the package, written where editors find it."""
+"""`gateway export schema` and `openapi`: what ships with the package, written where it is asked."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SCHEMAS = ("routes", "policy", "roles", "data", "tests")
 def register(app: typer.Typer) -> None:
     export = typer.Typer(no_args_is_help=True, help="Write what ships with the package.")
     export.command("schema")(schema)
+    export.command("openapi")(openapi)
     app.add_typer(export, name="export")
 
 
@@ -41,3 +42,21 @@ def schema(
         return
     for path in written:
         say(f"# yaml-language-server: $schema={path}")
+
+
+def openapi(
+    file: Annotated[
+        Path, typer.Argument(metavar="[FILE]", help="Where to; what stands there is replaced.")
+    ] = Path("openapi.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Write the OpenAPI 3.1 description of what the gateway itself answers."""
+    text = files("gateway").joinpath("schemas", "openapi.yaml").read_text("utf-8")
+    try:
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise Stop(f"{file}: {error.strerror}", ExitCode.USAGE) from error
+    if as_json:
+        data([str(file)])
+        return
+    say(str(file))

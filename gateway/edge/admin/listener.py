@@ -1,10 +1,10 @@
 """What the admin listener answers.
 
-`/healthz`, `/readyz` and `/metrics` are for probes and scrapers; `/decide/…` is for other
-proxies, and `edge/decision_api.py` answers it.  `/admin` shows more, so it asks for a token,
-and is not served at all where others than this machine could reach it.  Everything else checks
-`Host` first: a page of another site that points its own name at 127.0.0.1 must not read any of
-it (DNS rebinding).
+`/healthz`, `/readyz` and `/metrics` are for probes and scrapers, `/openapi.yaml` for whoever
+writes a client; `/decide/…` is for other proxies, and `edge/decision_api.py` answers it.  `/admin`
+shows more, so it asks for a token, and is not served at all where others than this machine could
+reach it.  Everything else checks `Host` first: a page of another site that points its own name at
+127.0.0.1 must not read any of it (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -72,10 +72,12 @@ class AdminListener:
         self._who = who
         self._outbox = outbox
         self._page = files("gateway.edge.admin").joinpath("page.html").read_text("utf-8")
+        self._openapi = files("gateway").joinpath("schemas", "openapi.yaml").read_bytes()
         self._open: dict[str, Callable[[], Awaitable[web.Response]]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/metrics": self._metrics,
+            "/openapi.yaml": self._description,
         }
         self._guarded: dict[str, Callable[[], Awaitable[web.Response]]] = {
             "/admin/api/state": self._state,
@@ -173,6 +175,11 @@ class AdminListener:
         told = await self._workers.gather()
         body = exposition([one["metrics"] for one in told])
         return web.Response(body=body, headers={**OWN_HEADERS, "Content-Type": CONTENT_TYPE})
+
+    async def _description(self) -> web.Response:
+        """What the public listener answers, as OpenAPI; the media type is RFC 9512's."""
+        headers = {**OWN_HEADERS, "Content-Type": "application/yaml"}
+        return web.Response(body=self._openapi, headers=headers)
 
     async def _state(self) -> web.Response:
         told = await self._workers.gather()

@@ -1,0 +1,154 @@
+"""The OpenAPI text is true: schemathesis asks a started gateway what the text allows and what it
+forbids, and every answer is one that the text names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS
+
+from gateway.edge.responses import REFUSALS
+from tests.contract.running import Running, started
+
+REPOSITORY = Path(__file__).parents[2]
+TEXT = files("gateway").joinpath("schemas", "openapi.yaml").read_text("utf-8")
+DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)
+METHODS = ("get", "post", "put", "patch", "delete")
+# The others would judge what the text cannot say: which texts of the form of an address mail can
+# reach, which passwords are weak.
+CHECKED = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "ignored_auth",
+)
+OPERATIONS = [
+    (path, method)
+    for path, item in DOCUMENT["paths"].items()
+    for method in METHODS
+    if method in item
+]
+
+
+@dataclass
+class Asked:
+    """A gateway, the operations of the text, and who may call it."""
+
+    running: Running
+    operations: dict[tuple[str, str], Any]
+    client: tuple[str, str]
+    kept: str = ""
+
+    def token(self) -> str:
+        """A live access token: some calls end the session that they come with."""
+        if not self.kept or self.running.call("GET", "/auth/me", token=self.kept).status != 200:
+            self.kept = self.running.sign_in("openapi@example.com")["access_token"]
+        return self.kept
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    folder = tmp_path_factory.mktemp("openapi") / "g"
+    with started(folder, GATEWAY_TRUSTED_PROXIES="127.0.0.1/32") as running:
+        schema = schemathesis.openapi.from_dict(DOCUMENT)
+        schema.config.update(base_url=f"http://127.0.0.1:{running.port}")
+        found: list[Any] = [result.ok() for result in schema.get_all_operations()]  # type: ignore[union-attr]
+        made = json.loads(running.cli("clients", "create", "stock", "--json").stdout)
+        yield Asked(
+            running,
+            {(one.path, one.method): one for one in found},
+            (made["client_id"], made["client_secret"]),
+        )
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_the_running_gateway_answers_as_the_text_says(asked: Asked, path: str, method: str) -> None:
+    operation = asked.operations[(path, method)]
+    described = DOCUMENT["paths"][path][method]
+    schemes = {name for one in described["security"] for name in one}
+    checks = CHECKS.get_by_names(CHECKED)
+    addresses = itertools.count()
+    cases = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    if "requestBody" in described:
+        cases = cases | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+
+    @settings(
+        max_examples=30,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=cases)
+    def ask(case: Any) -> None:
+        # Each call has an address of its own: one that fails too often would be told to wait,
+        # and nothing else would be seen of the endpoint.
+        number = next(addresses)
+        headers = {"X-Forwarded-For": f"10.{number % 250}.{number // 250}.1"}
+        if "bearer" in schemes:
+            headers["Authorization"] = f"Bearer {asked.token()}"
+        more = {"auth": asked.client} if "client" in schemes else {}
+        case.call_and_validate(headers=headers, checks=checks, timeout=20, **more)
+
+    ask()
+
+
+def test_the_text_is_openapi_3_1() -> None:
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+    assert DOCUMENT["openapi"].startswith("3.1")
+
+
+def test_every_endpoint_of_the_code_is_in_the_text() -> None:
+    """The tables of the `endpoints()` methods: segments after /auth, then the methods."""
+    written = set()
+    for source in (REPOSITORY / "gateway" / "edge").glob("*.py"):
+        for segments, methods in re.findall(
+            r'^ *(?:return \{)?\(((?:"[a-z*]+",? ?)+)\): \{(.*?)\}', source.read_text("utf-8"), re.M
+        ):
+            names = re.findall(r'"([a-z*]+)"', segments)
+            path = "/auth/" + "/".join("{session_id}" if n == "*" else n for n in names)
+            written |= {(path, method.lower()) for method in re.findall(r'"([A-Z]+)"', methods)}
+    told = {(path, method) for path, method in OPERATIONS if path.startswith("/auth/")}
+    assert len(written) > 15
+    assert written == told
+
+
+def test_every_reason_of_the_text_is_one_of_ours() -> None:
+    told = set()
+    for answer in DOCUMENT["components"]["responses"].values():
+        told |= set(re.findall(r"`([a-z_]+)`", answer["description"]))
+    assert told - {"errors"} <= {str(reason) for reason in REFUSALS}
+
+
+def test_the_copy_among_the_documents_is_the_text_that_ships() -> None:
+    assert (REPOSITORY / "docs" / "api-spec.yaml").read_text("utf-8") == TEXT
+
+
+def test_the_admin_listener_serves_the_text(asked: Asked) -> None:
+    answer = asked.running.admin("/openapi.yaml")
+    assert (answer.status, answer.get("content-type")) == (200, "application/yaml")
+    assert answer.body == TEXT.encode()
+
+
+def test_the_public_listener_does_not(asked: Asked) -> None:
+    assert asked.running.call("GET", "/openapi.yaml").status == 404
+
+
+def test_the_command_writes_the_text(asked: Asked) -> None:
+    done = asked.running.cli("export", "openapi", "api.yaml")
+    assert done.returncode == 0, done.stderr
+    assert (asked.running.folder / "api.yaml").read_text("utf-8") == TEXT
