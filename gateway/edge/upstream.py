@@ -449,7 +449,7 @@ class Upstreams:
         open_calls: OpenCalls | None = None,
     ) -> None:
         self._loop = loop or asyncio.get_running_loop()
-        self.open_calls = open_calls or OpenCalls()
+        self.open_calls = OpenCalls() if open_calls is None else open_calls
         self._pools: dict[str, UpstreamPool] = {}
         self._retired: list[TargetPool] = []
         """Targets that a reload removed, until their last exchange has ended."""

@@ -159,3 +159,19 @@ async def test_every_change_is_loaded_however_many_pages_they_fill(
             )
     found = [change.target async for change, _ in revocations.every(site.database, 3600)]
     assert sorted(found) == sorted(f"s{number}" for number in range(30))
+
+
+async def test_whoever_follows_is_told_of_a_change_once_it_is_refused_and_before_it_counts(
+    site: Site,
+) -> None:
+    first, second = await site.worker(), await site.worker()
+    told: list[tuple[str, Reason | None]] = []
+    for name, replica in (("first", first), ("second", second)):
+        replica.on_change.append(
+            lambda change, name=name, replica=replica: told.append(  # type: ignore[misc]
+                (name, replica.refusal(principal(session_id=change.target)))
+            )
+        )
+    assert await first.announce([await site.commit(target="s-told")])
+    refused = Reason.TOKEN_REVOKED
+    assert {("first", refused), ("second", refused)} <= set(told)
