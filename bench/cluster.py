@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import os
 import secrets
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.processes import Started, await_port, family
+from bench.processes import Started, await_port, await_ready, family
 from bench.rig import BASE_PORT, HERE, Rig
 from tests.servers import PostgresServer, ValkeyServer
 
@@ -122,24 +120,6 @@ class Cluster:
         self.rig.stop()
         for server in self.servers:
             server.kill()
-
-
-def await_ready(admin_port: int, within_s: float = 60.0) -> None:
-    """Until the node says that every worker can decide and sign people in."""
-    deadline = time.monotonic() + within_s
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        finally:
-            connection.close()
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"the node on {admin_port} did not become ready")
-        time.sleep(0.1)
 
 
 def program() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import http.client
 import os
 import signal
 import socket
@@ -95,6 +96,24 @@ def _stat(pid: int) -> list[str]:
 def _cpu_s(pid: int) -> float:
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND if fields else 0.0
+
+
+def await_ready(admin_port: int, within_s: float = 60.0) -> None:
+    """Until a gateway says that every worker can decide and sign people in."""
+    deadline = time.monotonic() + within_s
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the gateway on {admin_port} did not become ready")
+        time.sleep(0.1)
 
 
 def await_port(port: int, started: Started, within_s: float = 30.0) -> None:

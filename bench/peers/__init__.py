@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.credentials import AUDIENCE, ISSUER
 from bench.peers import envoy
-from bench.processes import Started
+from bench.processes import Started, await_ready
 from bench.rig import BASE_PORT, HERE, LOAD_CPU, Rig, found
 
 _LUA_MODULE = "ngx_http_lua_module.so"
@@ -96,7 +96,9 @@ def _start_gateway(rig: Rig, peer: Peer) -> Started:
         # `revoke` cannot be confirmed while no worker runs: it says so by 3, and is kept.
         if done.returncode not in (0, 3):
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    return rig.start(peer.name, [program, "serve", *files], peer.port, env=environment)
+    process = rig.start(peer.name, [program, "serve", *files], peer.port, env=environment)
+    await_ready(peer.port + 100)
+    return process
 
 
 # --- aiohttp as it is usually written -------------------------------------------------------
