@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -104,12 +104,15 @@ class CookieSessions:
             return Refused(Reason.SESSION_UNKNOWN)
         return Said(200, self._told(grant, cookie))
 
-    async def sign_out(self, cookie: str, *, everywhere: bool) -> Answer:
+    async def sign_out(
+        self, cookie: str, *, everywhere: bool, tell: Callable[[Sequence[Change]], None]
+    ) -> Answer:
         """204 when every live worker refuses the session.  Until then the cookie stays, so
         that the call can be repeated; a dead session is signed out like a live one."""
         changes = await self._ended(cookie, everywhere=everywhere)
         if changes is None:
             return Refused(Reason.SESSION_UNKNOWN)
+        tell(changes)
         if not await self._parts.announcer.announce(changes):
             return Refused(Reason.REVOCATION_PENDING)
         return Said(204, headers=_CLEARED, cookies=(EXPIRED,))

@@ -128,7 +128,7 @@ class SignIn:
             return Refused(made)
         if isinstance(made, Weak):
             return weak(made, "password")
-        return await self._parts.unbroken(self._enrol(email, made))
+        return await self._parts.unbroken(self._enrol(email, made, call))
 
     async def login(self, request: web.BaseRequest, call: Call) -> Answer:
         if self._of_another_origin(call):
@@ -183,9 +183,13 @@ class SignIn:
             return fields
         cookie = cookie_of(call)
         if self._parts.cookies is None or cookie is None or "refresh_token" in fields:
-            return await self._parts.unbroken(self._signed_out(call.credential, fields))
+            return await self._parts.unbroken(self._signed_out(call, fields))
         return await self._parts.unbroken(
-            self._parts.cookies.sign_out(cookie, everywhere=fields.get("all", False))
+            self._parts.cookies.sign_out(
+                cookie,
+                everywhere=fields.get("all", False),
+                tell=lambda changes: self._tell_sign_out(call, changes),
+            )
         )
 
     def _of_another_origin(self, call: Call) -> bool:
@@ -193,13 +197,17 @@ class SignIn:
         visitor in to an account of its own.  Who is no browser sends no `Origin`."""
         return intent(call, self._parts.auth_cors()) is Reason.CROSS_ORIGIN
 
-    async def _enrol(self, email: str, password_hash: str) -> Answer:
+    async def _enrol(self, email: str, password_hash: str, call: Call) -> Answer:
         if self._parts.enrolment is not None and self._parts.verification != "off":
             await self._parts.enrolment.enrol(email, password_hash)
+            # Whether it has an account is not asked, so that nothing tells it.
+            about = self._parts.audit.pseudonym(address_key(email) or "")
+            self._parts.audit.record(event_of(AuditKind.REGISTERED, call, asked_for=about))
             return Said(202, {"status": "verification_sent"})
         account = await self._parts.accounts.register(email, password_hash)
         if isinstance(account, Reason):
             return Refused(account)
+        self._parts.audit.record(event_of(AuditKind.REGISTERED, call, subject=account.id))
         return Said(
             201,
             {
@@ -334,13 +342,22 @@ class SignIn:
             return Refused(Reason.REFRESH_TOKEN_REUSED)
         return self._granted(rotated)
 
-    async def _signed_out(
-        self, credential: Credential | Reason | None, fields: dict[str, Any]
-    ) -> Answer:
-        ended = await self._ended(credential, fields)
+    async def _signed_out(self, call: Call, fields: dict[str, Any]) -> Answer:
+        ended = await self._ended(call.credential, fields)
         if isinstance(ended, Reason):
             return Refused(ended)
+        self._tell_sign_out(call, ended)
         return await confirmed(self._parts.announcer, ended)
+
+    def _tell_sign_out(self, call: Call, changes: Sequence[Change]) -> None:
+        """By what has ended: the `sid`, whose sign-in names the account; the account itself
+        where all its sessions have."""
+        ended = {str(change.kind): change.target for change in changes}
+        self._parts.audit.record(
+            event_of(
+                AuditKind.SIGNED_OUT, call, subject=ended.get("subject"), sid=ended.get("session")
+            )
+        )
 
     async def _ended(
         self, credential: Credential | Reason | None, fields: dict[str, Any]

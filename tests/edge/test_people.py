@@ -316,3 +316,25 @@ async def test_what_an_owner_does_is_recorded(house: House) -> None:
         ("session_ended", "ok", account.id),
         ("password_changed", "ok", account.id),
     ]
+
+
+async def test_registering_and_signing_out_are_recorded(house: House) -> None:
+    made = told(await house.ask("POST", "/auth/register", CREDENTIALS))
+    session = await house.sign_in()
+    assert (await house.ask("POST", "/auth/logout", token=session["access_token"])).status == 204
+    assert [event[0] for event in events(house)] == ["registered", "signed_in", "signed_out"]
+    registered, signed_in, signed_out = house.recorded.events
+    assert registered.subject == signed_in.subject == made["user_id"]
+    assert signed_out.detail["sid"] == signed_in.detail["sid"]
+
+
+async def test_a_registration_by_mail_is_recorded_alike_for_every_address(mail: House) -> None:
+    await mail.register()
+    await mail.ask("POST", "/auth/register", CREDENTIALS)
+    await mail.ask("POST", "/auth/register", {"email": "alicf@example.com", "password": PASSWORD})
+    known, unknown = mail.recorded.events
+    assert (known.kind, known.subject, set(known.detail)) == (
+        unknown.kind,
+        unknown.subject,
+        set(unknown.detail),
+    )
