@@ -1,0 +1,194 @@
+"""`python -m bench.sockets`: how fast does a logout close every socket of its session?
+
+One node holds many idle sockets, some of them one user's.  After the 204 of that user's logout
+each of those must be told 1008 and end within a second, and no other may.  Exits 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import time
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.client import Caller, Times
+from bench.cluster import PASSWORD, Cluster, percentile
+from bench.rig import BASE_PORT, HERE
+
+console = Console()
+ECHO_PORT = BASE_PORT + 90
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+OPENING_AT_ONCE = 50
+TOLD = b"\x88\x0f\x03\xf0token_revoked"
+
+
+class Echo(asyncio.Protocol):
+    """Grants every handshake and sends back what comes: the least that an upstream can cost."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._granted = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._granted:
+            self._transport.write(data)
+            return
+        self._granted = True
+        key = data.lower().partition(b"sec-websocket-key: ")[0]
+        start = len(key) + len(b"sec-websocket-key: ")
+        accept = base64.b64encode(sha1(data[start : start + 24] + GUID).digest())
+        self._transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+
+
+class Socket(asyncio.Protocol):
+    """A client that says nothing and notes when it was told to go."""
+
+    def __init__(self, port: int, token: str, loop: asyncio.AbstractEventLoop) -> None:
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._hello = (
+            f"GET /api/socket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
+            f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+            f"Authorization: Bearer {token}\r\n\r\n"
+        ).encode()
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[float] = loop.create_future()
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.write(self._hello)
+
+    def data_received(self, data: bytes) -> None:
+        if self.opened.done():
+            self._received += data
+        elif data.startswith(b"HTTP/1.1 101 "):
+            self.opened.set_result(None)
+        else:
+            self.opened.set_exception(RuntimeError(data[:80].decode("latin-1")))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(ConnectionError("closed before the handshake"))
+        self.ended.set_result(time.monotonic())
+
+    @property
+    def told(self) -> bool:
+        return self._received == TOLD
+
+
+@dataclass
+class Figures:
+    sockets: int
+    closed: int
+    told_1008: int
+    others_closed: int
+    logout_ms: float
+    last_after_204_ms: float
+    median_after_204_ms: float
+    kb_a_socket: float
+
+
+async def open_sockets(port: int, token: str, count: int) -> list[Socket]:
+    loop = asyncio.get_running_loop()
+    gate = asyncio.Semaphore(OPENING_AT_ONCE)
+
+    async def one() -> Socket:
+        async with gate:
+            _, socket = await loop.create_connection(
+                lambda: Socket(port, token, loop), "127.0.0.1", port
+            )
+            await socket.opened
+            return socket
+
+    return await asyncio.gather(*(one() for _ in range(count)))
+
+
+async def measure(cluster: Cluster, count: int, mine: int) -> Figures:
+    loop = asyncio.get_running_loop()
+    echo = await loop.create_server(Echo, "127.0.0.1", ECHO_PORT, backlog=4096)
+    node = cluster.nodes[0]
+    caller = Caller(node.url, Times())
+    try:
+        stays = await caller.login("stays@example.com", PASSWORD)
+        goes = await caller.login("goes@example.com", PASSWORD)
+        before = node.memory_bytes()
+        others = await open_sockets(node.port, stays.access_token, count - mine)
+        held = await open_sockets(node.port, goes.access_token, mine)
+        grown = node.memory_bytes() - before
+        began = time.monotonic()
+        status = await caller.logout(goes.access_token)
+        answered = time.monotonic()
+        if status != 204:
+            raise RuntimeError(f"logout was answered {status}")
+        done, _ = await asyncio.wait([socket.ended for socket in held], timeout=10)
+        after = sorted(max(0.0, ended.result() - answered) for ended in done)
+        figures = Figures(
+            sockets=count,
+            closed=len(done),
+            told_1008=sum(socket.told for socket in held),
+            others_closed=sum(socket.ended.done() for socket in others),
+            logout_ms=(answered - began) * 1000,
+            last_after_204_ms=(after[-1] if after else 0.0) * 1000,
+            median_after_204_ms=percentile(after, 0.5) * 1000 if after else 0.0,
+            kb_a_socket=grown / count / 1024,
+        )
+        for socket in (*others, *held):
+            socket.transport.abort()
+    finally:
+        await caller.close()
+        echo.close()
+    return figures
+
+
+def main(
+    sockets: Annotated[int, typer.Option(min=1, help="All of them.")] = 5_000,
+    mine: Annotated[int, typer.Option(min=1, help="Those of the user who signs out.")] = 1_000,
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    database_url: Annotated[str, typer.Option(help="Else a PostgreSQL is started.")] = "",
+    redis_url: Annotated[str, typer.Option(help="Else a Valkey is started.")] = "",
+) -> None:
+    """Opens sockets, signs one user out, and says when the last of theirs had ended."""
+    cluster = Cluster.build(database_url, redis_url)
+    routes = cluster.rig.folder / "cfg" / "gateway" / "routes.yaml"
+    try:
+        cluster.start(nodes=1, workers=workers)
+        text = routes.read_text("utf-8")
+        target = f'{{targets: ["http://127.0.0.1:{ECHO_PORT}"], timeout: {{idle: 10m}}}}'
+        text = text.replace("upstreams:\n", f"upstreams:\n  sockets: {target}\n", 1)
+        routes.write_text(
+            text + "  - id: sockets\n    match: {path: /api/socket}\n    policy: users\n"
+            "    action: api:read\n    upstream: sockets\n",
+            "utf-8",
+        )
+        time.sleep(2.5)  # until every worker has taken the edit up
+        cluster.add_user("stays@example.com")
+        cluster.add_user("goes@example.com")
+        figures = asyncio.run(measure(cluster, sockets, mine))
+    finally:
+        cluster.stop()
+    table = Table(title=f"{mine:,} of {sockets:,} sockets, {workers} worker(s)")
+    for name in vars(figures):
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_row(*(f"{value:,.1f}".removesuffix(".0") for value in vars(figures).values()))
+    console.print(table)
+    (HERE / ".rig" / "sockets.json").write_text(json.dumps(vars(figures), indent=1) + "\n")
+    good = figures.told_1008 == mine and not figures.others_closed
+    if not good or figures.last_after_204_ms > 1000:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
