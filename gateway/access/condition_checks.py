@@ -62,7 +62,9 @@ def _chain_problems(chain: Chain, data: Mapping[str, Any]) -> list[tuple[int, st
 def _user_problems(chain: Chain) -> list[tuple[int, str]]:
     at, keys = chain.at, chain.keys
     if not chain.steps:
-        return []
+        # Of the caller as a whole nothing else is bound.
+        said = "`user` alone can only be compared: `user == null`, `user != null`"
+        return [] if chain.against_null else [(at, said)]
     if not keys:
         return [(at, "a field of `user` is written out: `user.id`")]
     if keys[0] not in USER:

@@ -139,15 +139,15 @@ class Gate:
         decision = self._judge(call, match, principal, snapshot)
         decision.limit = standing
         if decision.allowed:
+            sent = route.upstream_target(call, params)
+            if isinstance(sent, Reason) or _trespasses(sent, call, route, snapshot):
+                return _refused(Reason.AMBIGUOUS_PATH, match, principal)
+            decision.target = sent
             if decision.rule_limits:
                 standing = await self._limiter.take(decision.rule_limits, call, principal)
                 decision.limit = standing
                 if standing.wait_s > 0.0:
                     return _limited(match, principal, standing, decision)
-            sent = route.upstream_target(call, params)
-            if isinstance(sent, Reason) or _trespasses(sent, call, route, snapshot):
-                return _refused(Reason.AMBIGUOUS_PATH, match, principal)
-            decision.target = sent
         return decision
 
     async def _identify_cookie(self, call: Call, route: Route) -> Principal | Reason:

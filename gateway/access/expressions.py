@@ -39,6 +39,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_EQUALITY = ("==", "!=")
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -64,6 +65,8 @@ class Chain:
     at: int
     guarded: bool = False
     iterated: bool = False
+    against_null: bool = False
+    """It is compared with `null` alone: only whether it is there is asked."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -258,7 +261,10 @@ class _Reader:
                 index = self._closing[index] + 1
             else:
                 break
-        chain = Chain(root.text, tuple(steps), root.at, guarded, iterated)
+        null = (self._text(index) in _EQUALITY and self._text(index + 1) == "null") or (
+            before in _EQUALITY and self._text(at - 2) == "null"
+        )
+        chain = Chain(root.text, tuple(steps), root.at, guarded, iterated, null)
         local = any(root.text == name for _, name in self._scopes)
         declares = before == "(" and self._text(at + 1) == "," and local
         if record and not local and not declares:

@@ -38,6 +38,8 @@ def refused(source: str) -> str:
         ("usr.id == 'a'", "unknown name `usr`; did you mean `user`?"),
         ("user.nope == 1", "`user` has no field `nope`"),
         ("user.emial == 'a'", "did you mean `email`?"),
+        ("size(user) > 1", "`user` alone can only be compared"),
+        ("user == resource", "`user` alone can only be compared"),
         ("user.id.x == 'a'", "`user.id` has no fields of its own"),
         ("user[resource.x] == 1", "is written out"),
         ("client.port == 1", "client.ip"),

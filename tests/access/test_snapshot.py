@@ -178,8 +178,14 @@ def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -
         ("match: {path: /a}, policy: p, upstream: api, resource: {id: '{x}'}", "has no `{x}`"),
         ("match: {path: /a}, policy: p, upstream: api, resource: {id: '{env.X}'}", "nothing that"),
         ("match: {path: /a}, policy: p, upstream: api, resource: {id: '{x'}", "a brace without"),
-        ("match: {path: /a}, policy: p, upstream: api, resource: {i: '{headers.cookie}'}", "`user`"),
-        ("match: {path: /a}, policy: p, upstream: api, resource: {i: '{headers.X-A}'}", "lower case"),
+        (
+            "match: {path: /a}, policy: p, upstream: api, resource: {i: '{headers.cookie}'}",
+            "`user`",
+        ),
+        (
+            "match: {path: /a}, policy: p, upstream: api, resource: {i: '{headers.X-A}'}",
+            "lower case",
+        ),
         ("match: {path: /a}, policy: p, upstream: api, errors: explan", "`explain`"),
         ("match: {path: /a}, policy: p, upstream: api, security_headers: of", "`off`"),
     ],

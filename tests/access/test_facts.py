@@ -1,0 +1,113 @@
+"""Binding only what is named gives the answer that binding everything would give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.access.asking import Question, call_of
+from gateway.access.conditions import Condition, compile_condition
+from gateway.access.facts import USER, Facts
+from gateway.access.functions import in_cidr
+from gateway.model import Call, Principal
+from tests.access.test_conditions import BOOK
+from tests.access.worlds import NOW, who
+
+DATA: dict[str, Any] = {
+    "teams": {"red": {"members": ["u1", "u2"], "lead": "u2"}, "blue": {"members": []}},
+    "flags": {"beta": True, "old": False},
+    "levels": [1, 2, 3],
+}
+ATOMS = st.sampled_from(
+    ["user.id", "user.email", "user.email_verified", "user.roles", "user.claims", "user.claims.tier",
+     "user", "resource", "resource.owner", "resource.team", "resource.none", "resource['owner']",
+     "request.method", "request.path", "request.host", "request.params.id",
+     "request.query.page", "request.query['none']", "request.headers['x-zone']", "client.ip",
+     "data.teams[resource.team]", "data.teams[resource.team].members", "data.teams.red.lead",
+     "data.teams['blue'].members", "data.flags.beta", "data.flags", "data.levels", "data.levels[1]",
+     "data.teams[user.id].members", "data.teams[resource['team']].lead",
+     "'u1'", "'red'", "'x'", "true", "1", "null", "['u1', 'x']", "user.roles[0]", "'page'"]
+)  # fmt: skip
+TESTS = st.one_of(
+    st.builds("{} == {}".format, ATOMS, ATOMS),
+    st.builds("{} != {}".format, ATOMS, ATOMS),
+    st.builds("{} in {}".format, ATOMS, ATOMS),
+    st.builds("size({}) > 1".format, ATOMS),
+    st.builds("{}.exists(i, i == {})".format, ATOMS, ATOMS),
+    st.builds("{}.all(i, i != {})".format, ATOMS, ATOMS),
+    st.sampled_from(
+        ["has(user.email)", "has(resource.none)", "has(request.query.page)", "has(data.flags.none)",
+         "has(data.teams[resource.team].lead)", "'page' in request.query", "'none' in request.query",
+         "'red' in data.teams", "resource.team in data.teams", "user.email_verified",
+         "data.flags.beta", "has_role('member')", "in_cidr(client.ip, '127.0.0.0/8')"]
+    ),
+)  # fmt: skip
+EXPRESSIONS = st.recursive(
+    TESTS,
+    lambda inner: st.one_of(
+        st.builds("({} && {})".format, inner, inner),
+        st.builds("({} || {})".format, inner, inner),
+        st.builds("!({})".format, inner),
+        st.builds("({} ? {} : {})".format, inner, inner, inner),
+    ),
+    max_leaves=4,
+)
+
+
+def everything(facts: Facts, call: Call) -> dict[str, Any]:
+    """All variables whole, as a naive binder would hand them over."""
+    caller = facts.principal
+    return {
+        "user": None if caller is None else {name: get(caller) for name, get in USER.items()},
+        "resource": dict(facts.resource),
+        "request": {
+            "method": call.method,
+            "path": "/" + "/".join(call.segments),
+            "host": call.host,
+            "params": dict(facts.params),
+            "query": dict(facts.query),
+            "headers": dict(facts.headers),
+        },
+        "client": {"ip": call.client_ip},
+        "data": DATA,
+        "has_role": lambda role: caller is not None and role in BOOK.held(caller.roles),
+        "in_cidr": in_cidr,
+    }
+
+
+CALLERS = st.sampled_from(
+    [None, who("u1", "lead"), who("red", email="a@b.example", email_verified=True),
+     who("u2", "a", "b", claims={"tier": "x"})]
+)  # fmt: skip
+RESOURCES = st.sampled_from(
+    [{}, {"owner": "u1", "team": "red"}, {"owner": "x", "team": "blue"}, {"team": "green"},
+     {"owner": 1, "team": 7}, {"owner": ["u1"], "team": None}]
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=600)
+@given(EXPRESSIONS, CALLERS, RESOURCES, st.booleans())
+def test_what_is_bound_never_changes_the_answer(
+    source: str, caller: Principal | None, resource: dict[str, Any], query: bool
+) -> None:
+    condition = compile_condition(source, DATA)
+    if not isinstance(condition, Condition):
+        return
+    call = call_of(Question("GET", "/a/b"))
+    assert isinstance(call, Call)
+    facts = Facts(
+        call, caller, BOOK, lambda: NOW, {"id": "u1"}, resource,
+        {"page": "1"} if query else {}, {"x-zone": "x"} if query else {}, DATA,
+    )  # fmt: skip
+    narrow = condition.judge(facts)
+    try:
+        whole: Any = cel.compile(source).execute(everything(facts, call))
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
+        whole = "failed"
+    if whole is True or whole is False:
+        assert narrow is whole, (narrow, whole)
+    else:
+        assert isinstance(narrow, str), (narrow, whole)
