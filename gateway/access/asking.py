@@ -44,9 +44,9 @@ class FixedClock:
         return self.at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
-    """Identifies every call as the one caller (or the one refusal) it was given."""
+    """Identifies every call as the one caller (or the one refusal) it was last given."""
 
     who: Principal | Reason
 

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gateway.access.asking import Unlimited, settled
+from gateway.access.asking import Known, Unlimited, settled
 from gateway.access.decision import Decision, Gate
 from gateway.access.records import UNJUDGED, Recorded, read_record, unknown_reads
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import Reason
 
 EXAMPLES = 5
 
@@ -71,7 +71,7 @@ def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
     """What `snapshot` would have decided.  `lines` are those of the decision log."""
     found = Replay()
     clock = _MovingClock()
-    known = _Caller()
+    known = Known(Reason.NO_CREDENTIAL)
     gate = Gate(known, Unlimited(), clock=clock)
     for line in lines:
         if not line.strip():
@@ -121,16 +121,3 @@ def _count(found: Replay, recorded: Recorded, decision: Decision) -> None:
     shown = found.examples.setdefault(group, [])
     if len(shown) < EXAMPLES:
         shown.append(Changed(recorded, decision))
-
-
-class _Caller:
-    """Identifies every call as the caller of the record that is judged."""
-
-    def __init__(self) -> None:
-        self.who: Principal | Reason = Reason.NO_CREDENTIAL
-
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
-        credential = call.credential
-        if isinstance(credential, Credential) and credential.kind not in accept:
-            return Reason.NO_CREDENTIAL
-        return self.who

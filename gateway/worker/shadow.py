@@ -14,12 +14,12 @@ from typing import Protocol
 
 import structlog
 
-from gateway.access.asking import Unlimited, settled
+from gateway.access.asking import Known, Unlimited, settled
 from gateway.access.decision import Decision, Gate
 from gateway.access.records import CREDENTIAL_REFUSALS, UNJUDGED
 from gateway.access.routes import Auth
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Clock, Credential, CredentialKind, Principal, Reason
+from gateway.model import Call, Clock, Principal, Reason
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Shadow:
         self._tallies = tallies
         self._clock = clock
         self._configuration = configuration
-        self._caller = _Caller()
+        self._caller = Known(Reason.NO_CREDENTIAL)
         self._gate = Gate(self._caller, Unlimited(), clock=clock)
         self._waiting: deque[_Seen] = deque()
         self._minute = 0
@@ -162,19 +162,6 @@ class Shadow:
         if self._logged < LOGGED_A_MINUTE:
             self._logged += 1
             log.info(event, **fields)
-
-
-class _Caller:
-    """Identifies every call as whom it was decided for."""
-
-    def __init__(self) -> None:
-        self.who: Principal | Reason = Reason.NO_CREDENTIAL
-
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
-        credential = call.credential
-        if isinstance(credential, Credential) and credential.kind not in accept:
-            return Reason.NO_CREDENTIAL
-        return self.who
 
 
 def _who(decision: Decision) -> Principal | Reason:
