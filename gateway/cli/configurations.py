@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from enum import StrEnum
 from pathlib import Path
 
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
@@ -10,6 +11,13 @@ from gateway.cli.output import ExitCode, Stop, remark
 from gateway.edge.responses import refusal_of
 from gateway.model import Reason
 from gateway.worker.reload import read_sources
+
+
+class FailOn(StrEnum):
+    """What makes a comparison exit 1."""
+
+    WIDEN = "widen"
+    CHANGE = "change"
 
 
 def read(config: Path, policies: Path) -> Snapshot | list[Problem]:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.configurations import compiled_from
+from gateway.cli.configurations import FailOn, compiled_from
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, data, remark, say
 from gateway.review.diff import Change, compare
-
-
-class FailOn(StrEnum):
-    WIDEN = "widen"
-    CHANGE = "change"
 
 
 def register(app: typer.Typer) -> None:

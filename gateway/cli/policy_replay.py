@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.configurations import compiled_from
+from gateway.cli.configurations import FailOn, compiled_from
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say
 from gateway.review.replay import Changed, Group, Replay, replay
-
-
-class FailOn(StrEnum):
-    WIDEN = "widen"
-    CHANGE = "change"
 
 
 def register(app: typer.Typer) -> None:
