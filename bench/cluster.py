@@ -65,7 +65,9 @@ class Cluster:
             cluster.servers.append(postgres)
             cluster.database_url = postgres.url
         if not redis_url:
-            valkey = ValkeyServer(folder / "valkey", maxmemory_policy="noeviction").start()
+            valkey = ValkeyServer(
+                folder / "valkey", maxmemory_policy="noeviction", appendfsync="everysec"
+            ).start()
             cluster.servers.append(valkey)
             cluster.redis_url = valkey.url
         rig.start_backend()
