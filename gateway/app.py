@@ -257,7 +257,8 @@ class App:
     @property
     def ready(self) -> bool:
         """Whether calls with a credential can be decided here, and should be sent here."""
-        return not self.draining and bool(self.ring.kids()) and self.replica.is_live()
+        # Its desk is opened once and stays open: SQL being away later makes no node unready.
+        return not self.draining and self.own.opened.is_set() and self.replica.is_live()
 
     async def drain(self) -> None:
         """Calls are still taken, and told to go elsewhere next time."""
