@@ -1,4 +1,4 @@
-"""`gateway users create|list|show|disable|enable|unlock|delete|import`."""
+"""`gateway users create|list|show|disable|enable|unlock|delete|import|export`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     users.command("unlock")(unlock)
     users.command("delete")(delete)
     users.command("import")(bring_in)
+    users.command("export")(export)
     app.add_typer(users, name="users")
 
 
@@ -219,6 +220,16 @@ def bring_in(
         raise Stop(f"{len(problems)} bad lines; nothing was brought in")
     if not as_json:
         say(f"{count} accounts {'could be ' if dry_run else ''}brought in")
+
+
+def export(email: Email) -> None:
+    """Print all that is held of one person, as JSON: the account, its roles and its sessions."""
+
+    async def work(house: House) -> dict[str, Any] | None:
+        account = await account_of(house, email)
+        return await Accounts(house.database).held_of(account.id)
+
+    data(run(work))
 
 
 async def account_of(house: House, email: str) -> Account:

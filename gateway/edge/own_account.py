@@ -1,5 +1,5 @@
-"""What a signed-in caller sees and does about their own account: `/auth/me`, `/auth/sessions`,
-`/auth/password/change` and `/auth/email/change` (contract 4)."""
+"""What a signed-in caller sees and does about their own account: `/auth/me`, `/auth/me/export`,
+`/auth/sessions`, `/auth/password/change` and `/auth/email/change` (contract 4)."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class OwnAccount:
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
             ("me",): {"GET": self.me},
+            ("me", "export"): {"GET": self.export},
             ("sessions",): {"GET": self.list_sessions},
             ("sessions", "*"): {"DELETE": self.end_session},
             ("password", "change"): {"POST": self.change_password},
@@ -75,6 +76,15 @@ class OwnAccount:
                 "expires_at": principal.expires_at,
             },
         )
+
+    async def export(self, _request: web.BaseRequest, call: Call) -> Answer:
+        """All that is held of the caller (GDPR article 20)."""
+        principal = await self._parts.identifier.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return Refused(principal)
+        held = await self._parts.accounts.held_of(principal.subject)
+        # A token of an imported key may speak of somebody who has no account here.
+        return Refused(Reason.ROUTE_UNKNOWN) if held is None else Said(200, held)
 
     async def list_sessions(self, _request: web.BaseRequest, call: Call) -> Answer:
         principal = await self._parts.identifier.identify(call, _ACCEPT)

@@ -12,11 +12,12 @@ import unicodedata
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from email_validator import EmailNotValidError, validate_email
 
 from gateway.identity.mail_tokens import Purpose, forget
+from gateway.identity.own_data import own_data
 from gateway.identity.sessions import end_every, end_others, lock, outdate
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
@@ -121,6 +122,11 @@ class Accounts:
         async with self._database.reading() as tx:
             row = await tx.one(f"{_SELECT} WHERE id = :id", id=account_id)
             return await _with_roles(tx, row)
+
+    async def held_of(self, account_id: str) -> dict[str, Any] | None:
+        """As `own_data.own_data`."""
+        async with self._database.reading() as tx:
+            return await own_data(tx, account_id)
 
     async def page(self, *, after: str = "", limit: int = 1000) -> list[Account]:
         """Accounts by address, from the one past the key `after`."""

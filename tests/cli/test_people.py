@@ -279,3 +279,14 @@ def test_accounts_of_another_system_are_brought_in_whole_or_not_at_all(
     }
     assert gateway("users", "show", "cid@x.example")[0] == NO
     assert gateway("users", "import", "none.csv")[0] == USAGE
+
+
+def test_export_prints_what_is_held_of_one_person(gateway: Gateway) -> None:
+    gateway("users", "create", EMAIL, "--role", "editor")
+    code, out = gateway("users", "export", EMAIL)
+    held = json.loads(out)
+    assert code == GOOD
+    assert held["account"]["email"] == EMAIL
+    assert [row["role"] for row in held["roles"]] == ["editor"]
+    assert held["sessions"] == []
+    assert gateway("users", "export", "nobody@example.com")[0] == NO

@@ -48,11 +48,25 @@ async def test_me_without_a_token_is_401_without_an_error_code(house: House) -> 
     assert answer.values("www-authenticate") == [b'Bearer realm="authgate"']
 
 
+async def test_all_that_is_held_of_its_owner_can_be_taken_away(house: House) -> None:
+    account = await house.register()
+    session = await house.sign_in()
+    answer = await house.ask("GET", "/auth/me/export", token=session["access_token"])
+    assert answer.status == 200
+    held = told(answer)
+    assert held["account"]["user_id"] == account.id
+    assert held["account"]["email"] == EMAIL
+    assert held["account"]["email_verified"] is True
+    assert [row["transport"] for row in held["sessions"]] == ["bearer"]
+    for secret in (session["refresh_token"], PASSWORD, "hash"):
+        assert secret.encode() not in answer.body
+
+
 async def test_no_answer_but_login_and_refresh_holds_a_token(house: House) -> None:
     # CVE-2024-39315: a page about the user returned their tokens.
     await house.register()
     session = await house.sign_in()
-    for path in ("/auth/me", "/auth/sessions"):
+    for path in ("/auth/me", "/auth/me/export", "/auth/sessions"):
         answer = await house.ask("GET", path, token=session["access_token"])
         assert answer.status == 200
         for secret in (session["access_token"], session["refresh_token"]):

@@ -1,0 +1,38 @@
+"""What the gateway holds of one person, for that person to take away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.stores.protocols import Transaction
+
+_BOOLEANS = ("email_verified", "disabled")
+
+
+async def own_data(tx: Transaction, account_id: str) -> dict[str, Any] | None:
+    """The account, its roles and every session that is still kept; None where there is none.
+
+    Times are seconds since the epoch.  No hash and no secret is part of it.
+    """
+    account = await tx.one(
+        "SELECT id AS user_id, email, email_verified, disabled, created_at, updated_at"
+        " FROM accounts WHERE id = :id",
+        id=account_id,
+    )
+    if account is None:
+        return None
+    roles = await tx.all(
+        "SELECT role, granted_at FROM account_roles WHERE account_id = :id ORDER BY role",
+        id=account_id,
+    )
+    sessions = await tx.all(
+        "SELECT id AS session_id, transport, user_agent, address, auth_time, created_at,"
+        " last_used_at, expires_at, ended_at, end_reason"
+        " FROM families WHERE account_id = :id ORDER BY created_at, id",
+        id=account_id,
+    )
+    return {
+        "account": dict(account) | {name: bool(account[name]) for name in _BOOLEANS},
+        "roles": [dict(row) for row in roles],
+        "sessions": [dict(row) for row in sessions],
+    }
