@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.policies import SIGNED_IN, Effect, Policy, ResourceField, Rule
@@ -79,9 +80,15 @@ class Needs:
                 )
 
 
-def notices(table: RouteTable) -> list[Problem]:
-    """What is no mistake, but hardly meant: routes that nobody can ever pass."""
-    found: list[Problem] = []
+def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
+    """What is no mistake, but hardly meant: routes that nobody can ever pass, and policies
+    that judge nothing."""
+    used = {route.policy.name for route in table if route.policy is not None}
+    found = [
+        Problem(p.place.file, p.place.line, p.place.column, f"no route names policy `{p.name}`")
+        for p in policies.values()
+        if p.name not in used and p.name != SIGNED_IN
+    ]
     for route in table:
         policy = route.policy
         if policy is None or policy.name == SIGNED_IN or policy.shadow:

@@ -104,7 +104,7 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[Problem]:
         auth_cors,
         peers,
         any(route.reads_body for route in table),
-        tuple(notices(table)),
+        tuple(notices(table, policies)),
     )
 
 

@@ -44,6 +44,8 @@ def validate(
         data(_data(found))
     else:
         tell(found)
+        for path in sorted(policies.rglob("*.yml")):
+            remark(f"note: {path} is not read: its name must end with .yaml")
     if isinstance(found, list):
         raise typer.Exit(ExitCode.NO)
 

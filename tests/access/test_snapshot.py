@@ -294,6 +294,13 @@ def test_a_route_that_nobody_can_pass_is_noted() -> None:
     assert "nobody can pass; did you mean `orders:read`?" in str(notice)
 
 
+def test_a_policy_that_judges_nothing_is_noted() -> None:
+    world = snapshot(PUBLIC, "policy: p\nrules: [{id: own, allow: ['orders:read']}]")
+    assert [str(notice) for notice in world.notices] == [
+        "policies/p0.yaml:2:1: no route names policy `p`"
+    ]
+
+
 # YAML
 
 PUBLIC = "- {id: a, match: {path: /a}, auth: public, upstream: api}"

@@ -97,6 +97,13 @@ def test_every_problem_is_one_line_that_editors_click(
     assert (code, found["valid"], found["problems"][0]["line"]) == (1, False, 10)
 
 
+def test_a_file_that_is_not_read_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "policies" / "more.yml").write_text("version: 1")
+    code, _, err = gateway(capsys, "validate")
+    assert code == 0
+    assert "policies/more.yml is not read: its name must end with .yaml" in err
+
+
 def test_a_missing_file_is_a_problem_and_no_traceback(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
