@@ -28,10 +28,10 @@ from gateway.edge.cookies import SessionStorage
 from gateway.edge.decision_api import DecisionApi
 from gateway.edge.inbound import DoorLimits
 from gateway.edge.open_calls import OpenCalls
+from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal, Journal
 from gateway.edge.server import Door
-from gateway.edge.upstream import Upstreams
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeyIdentifier
 from gateway.identity.assertions import Assertions
@@ -347,6 +347,7 @@ class App:
                 AuditEvent(AuditKind.CONFIGURATION, detail={"version": snapshot.version})
             )
         self.limits.adopt(snapshot.limits.values())
+        self.upstreams.adopt(snapshot.upstreams.values())
         for route in snapshot.routes:
             self.metrics.route(route.id)
 

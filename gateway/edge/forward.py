@@ -21,19 +21,23 @@ from gateway.edge.headers import (
     forwarded_headers,
     identity_headers,
 )
-from gateway.edge.relay import NO_STATUSES, Failure, Relay
-from gateway.edge.upstream import TargetPool, UpstreamConnection, UpstreamPool, Upstreams
+from gateway.edge.pools import TargetPool, UpstreamPool, Upstreams, authority
+from gateway.edge.relay import GONE, NO_STATUSES, Failure, Relay
+from gateway.edge.upstream import UpstreamConnection
 from gateway.model import Call, Reason
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
     from gateway.access.routes import Route
-    from gateway.access.upstreams import Upstream, UpstreamTarget
+    from gateway.access.upstreams import Upstream
     from gateway.edge.call import CallReader
     from gateway.edge.server import Connection
 
 # RFC 9110 section 9.2.2, less TRACE, which is refused: a request that may be sent again.
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+_FAULTS = frozenset(
+    (Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_MALFORMED, Reason.UPSTREAM_TIMEOUT)
+)
 _LENGTH_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
 
 
@@ -113,15 +117,15 @@ class Forwarder:
             return False
         pool = self._upstreams.pool(exchange.upstream)
         target = pool.choose()
-        connection = target.take()
-        if connection is None:
+        connection = target.take() if target is not None and target.has_room else None
+        if target is None or connection is None:
             exchange.chosen = target
             return False
         exchange.sent = self._head(exchange)
         exchange.tried.append(target)
         if pool.spec.retry.statuses:
             self._set_retry_statuses(exchange, pool)
-        target.in_flight += 1
+        target.enter()
         relay = exchange.relay
         relay.on_end = on_end
         relay.attach(connection)
@@ -139,13 +143,20 @@ class Forwarder:
         retry, relay, tried = pool.spec.retry, exchange.relay, exchange.tried
         while True:
             target, exchange.chosen = exchange.chosen or pool.choose(tried), None
+            if target is not None and target.has_room:
+                target.enter()
+            else:
+                target = None if target is None else await pool.place()
+                if target is None:
+                    return Failure(Reason.UPSTREAM_BUSY, replayable=False)
+            met: bool | None = None
             tried.append(target)
             if retry.statuses:
                 self._set_retry_statuses(exchange, pool)
-            target.in_flight += 1
             try:
                 connection = target.take() or await _connect(target)
                 if isinstance(connection, Reason):
+                    met = False
                     if retry.connect and len(tried) < retry.attempts:
                         continue
                     return Failure(connection, replayable=False)
@@ -160,8 +171,9 @@ class Forwarder:
                     # The client went away, or its body broke: the upstream must notice too.
                     connection.abort()
                     raise
+                met = kept_up(failure)
             finally:
-                target.in_flight -= 1
+                target.leave(met)
             if failure is None or relay.started or not self.again(exchange, failure):
                 return failure
 
@@ -220,7 +232,7 @@ class Forwarder:
             % (
                 call.method.encode("ascii"),
                 (raw or decision.target or _target(call)).encode("latin-1"),
-                named or _authority(upstream.targets[0]),
+                named or authority(upstream.targets[0]),
             )
         ]
         lines += head.lines
@@ -251,6 +263,15 @@ class Forwarder:
         return b"\r\n".join(lines)
 
 
+def kept_up(failure: Failure | None) -> bool | None:
+    """Whether the target did its part in a try that ended so; None where nobody can say."""
+    if failure is None:
+        return True
+    if failure is GONE or failure.replayable or failure.reason not in _FAULTS:
+        return None
+    return False
+
+
 def _framing(head: RequestHead) -> tuple[bytes, ...]:
     if not head.has_body:
         # RFC 9110 section 8.6: a method that expects content says that there is none.
@@ -276,9 +297,3 @@ def _repeatable(exchange: Exchange) -> bool:
 
 def _target(call: Call) -> str:
     return f"{call.path}?{call.query}" if call.query else call.path
-
-
-def _authority(target: UpstreamTarget) -> bytes:
-    """The `Host` for a client that sent none (HTTP/1.0)."""
-    name = f"[{target.host}]" if ":" in target.host else target.host
-    return f"{name}:{target.port}".encode("ascii")

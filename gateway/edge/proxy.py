@@ -20,9 +20,10 @@ from gateway.edge.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.endpoints import REQUEST_ID
 from gateway.edge.explained import POLICY as PAGE_POLICY
 from gateway.edge.explained import explains, page
-from gateway.edge.forward import Exchange, Forwarder
+from gateway.edge.forward import Exchange, Forwarder, kept_up
 from gateway.edge.headers import RequestHead, field_line
 from gateway.edge.judged_body import take_json
+from gateway.edge.pools import Upstreams
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.relay import GONE, Failure, Relay
 from gateway.edge.responses import (
@@ -34,7 +35,6 @@ from gateway.edge.responses import (
     where_to_sign_in,
 )
 from gateway.edge.server import Connection, Outcome, Refused
-from gateway.edge.upstream import Upstreams
 from gateway.edge.websocket import Handshake, handshake_key
 from gateway.model import Call, LimitState, Principal, Reason
 
@@ -449,7 +449,7 @@ class Proxy:
 
     def _ended(self, exchange: Exchange, failure: Failure | None) -> None:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""
-        exchange.tried[-1].in_flight -= 1
+        exchange.tried[-1].leave(kept_up(failure))
         client = exchange.client
         if failure is None:
             client.ended(self._answered(exchange))

@@ -1,19 +1,14 @@
-"""Connections to the upstreams: one protocol, one pool for each target.
+"""One connection to an upstream: its answers read, and handed on as they come.
 
 Law: a connection carries one exchange at a time, and is used again only after a response that
-ended cleanly, with its request sent whole and no byte left over.  A pool changes its state
-first and does its I/O afterwards, so nothing that I/O calls back finds it half changed.  Time
-is looked at by one sweep for all, never by a timer of each request.
+ended cleanly, with its request sent whole and no byte left over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from gateway.access.upstreams import Balance, Upstream, UpstreamTarget
 from gateway.edge.open_calls import LASTING_S, OpenCalls
 from gateway.edge.wire import (
     CHUNKED,
@@ -29,11 +24,13 @@ from gateway.edge.wire import (
 )
 from gateway.model import Reason
 
+if TYPE_CHECKING:
+    from gateway.access.upstreams import Upstream
+    from gateway.edge.pools import TargetPool
+
 SWEEP_S = 0.25
 MAX_INTERIM = 32
 READ_LIMIT_BYTES = 65_536
-
-Dial = Callable[[Callable[[], asyncio.Protocol], UpstreamTarget], "asyncio.Future[object]"]
 
 
 class Relay(Protocol):
@@ -350,148 +347,3 @@ class UpstreamConnection(asyncio.Protocol):
         elif silent_s > spec.timeout_idle_s and not self._held_back:
             # It is the upstream that is silent, and not the client that does not read.
             self._fail(Reason.UPSTREAM_TIMEOUT)
-
-
-class TargetPool:
-    """The connections of one worker to one target, the last used first."""
-
-    def __init__(
-        self, target: UpstreamTarget, spec: Upstream, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.target = target
-        self.spec = spec
-        self.connections: set[UpstreamConnection] = set()
-        self.in_flight = 0
-        self._idle: list[UpstreamConnection] = []
-        self._closed = False
-        self._loop = loop
-
-    def take(self) -> UpstreamConnection | None:
-        """An idle connection, no longer idle; None when there is none that is fresh enough."""
-        while self._idle:
-            connection = self._idle.pop()
-            transport = connection.transport
-            if transport is None or transport.is_closing():
-                continue
-            if self._loop.time() - connection.began_at < self.spec.pool_idle_s:
-                return connection
-            connection.abort()
-        return None
-
-    async def connect(self) -> UpstreamConnection:
-        """A new connection.  OSError when it is refused, TimeoutError when nobody answers."""
-        target, spec = self.target, self.spec
-        async with asyncio.timeout(spec.timeout_connect_s):
-            if target.socket_path is not None:
-                _, connection = await self._loop.create_unix_connection(
-                    lambda: UpstreamConnection(self, self._loop), target.socket_path
-                )
-            else:
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self, self._loop),
-                    target.host,
-                    target.port,
-                    ssl=ssl.create_default_context() if target.scheme == "https" else None,
-                )
-        return connection
-
-    def release(self, connection: UpstreamConnection) -> None:
-        if self._closed:
-            connection.abort()
-        else:
-            self._idle.append(connection)
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        self.connections.discard(connection)
-
-    def sweep(self, now: float, open_calls: OpenCalls) -> None:
-        for connection in list(self.connections):
-            connection.sweep(now, self.spec, open_calls)
-        self._idle = [c for c in self._idle if c in self.connections]
-
-    def close(self) -> None:
-        """Cut what is idle; what is in flight goes on and is not pooled again."""
-        self._closed = True
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.abort()
-
-
-class UpstreamPool:
-    """The targets of one upstream, and whose turn it is."""
-
-    def __init__(self, spec: Upstream, targets: list[TargetPool]) -> None:
-        self.spec = spec
-        self.targets = targets
-        self._turn = 0
-
-    def choose(self, tried: Iterable[TargetPool] = ()) -> TargetPool:
-        """The next target, one that was not tried yet where there is one."""
-        targets = self.targets
-        if len(targets) == 1:
-            return targets[0]
-        fresh = [target for target in targets if target not in tried] or targets
-        self._turn += 1
-        if self.spec.balance is Balance.LEAST_REQUESTS:
-            # The turn decides between equals, else the first target would take every call.
-            shift = self._turn % len(fresh)
-            return min(fresh[shift:] + fresh[:shift], key=lambda target: target.in_flight)
-        return fresh[self._turn % len(fresh)]
-
-
-class Upstreams:
-    """Every upstream of the running configuration, with the connections that outlive a reload."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        open_calls: OpenCalls | None = None,
-    ) -> None:
-        self._loop = loop or asyncio.get_running_loop()
-        self.open_calls = OpenCalls() if open_calls is None else open_calls
-        self._pools: dict[str, UpstreamPool] = {}
-        self._retired: list[TargetPool] = []
-        """Targets that a reload removed, until their last exchange has ended."""
-        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
-
-    def pool(self, spec: Upstream) -> UpstreamPool:
-        known = self._pools.get(spec.name)
-        if known is not None and known.spec is spec:
-            return known
-        return self._renew(spec, known)
-
-    def _renew(self, spec: Upstream, known: UpstreamPool | None) -> UpstreamPool:
-        """A reload made a new specification: connections to the same targets are kept."""
-        kept = {pool.target: pool for pool in known.targets} if known is not None else {}
-        targets = []
-        for target in spec.targets:
-            pool = kept.pop(target, None) or TargetPool(target, spec, self._loop)
-            pool.spec = spec
-            targets.append(pool)
-        for pool in kept.values():
-            pool.close()
-            self._retired.append(pool)
-        fresh = self._pools[spec.name] = UpstreamPool(spec, targets)
-        return fresh
-
-    def _sweep(self) -> None:
-        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
-        now = self._loop.time()
-        self._retired = [target for target in self._retired if target.connections]
-        for target in self._targets():
-            target.sweep(now, self.open_calls)
-        self.open_calls.sweep(now)
-
-    def _targets(self) -> list[TargetPool]:
-        current = [target for pool in self._pools.values() for target in pool.targets]
-        return current + self._retired
-
-    def close(self) -> None:
-        self._timer.cancel()
-        for tunnel in tuple(self.open_calls.tunnels):
-            tunnel.abort()
-        for target in self._targets():
-            target.close()
-            for connection in list(target.connections):
-                connection.abort()

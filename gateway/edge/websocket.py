@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from gateway.edge.connection import Connection
     from gateway.edge.headers import RequestHead
     from gateway.edge.open_calls import OpenCalls
-    from gateway.edge.upstream import TargetPool, UpstreamConnection
+    from gateway.edge.pools import TargetPool
+    from gateway.edge.upstream import UpstreamConnection
     from gateway.edge.wire import Head
 
 MAX_FRAME_BYTES = 1_048_576
@@ -293,7 +294,7 @@ class Tunnel:
             self.over = True
             if not self.ended.done():
                 self.ended.set_result(None)
-            self._target.in_flight -= 1
+            self._target.leave(True)
             self._open_calls.tunnels.discard(self)
             self._open_calls.discard(self)
 

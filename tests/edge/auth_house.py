@@ -30,10 +30,10 @@ from gateway.edge.intent import Intents
 from gateway.edge.login_guard import LoginGuard
 from gateway.edge.mail_links import MailLinkParts, MailLinks
 from gateway.edge.oauth_api import OAuthApi, OAuthParts
+from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Proxy
 from gateway.edge.server import Door
 from gateway.edge.sign_in import SignInParts, Verification
-from gateway.edge.upstream import Upstreams
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
 from gateway.identity.accounts import Account, Accounts
 from gateway.identity.address_change import AddressChanges

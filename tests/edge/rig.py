@@ -16,9 +16,9 @@ from gateway.access.snapshot import Snapshot
 from gateway.access.upstreams import Cors, Upstream, UpstreamTarget
 from gateway.edge.call import CallReader, Network
 from gateway.edge.open_calls import OpenCalls
+from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Asserter, Proxy
 from gateway.edge.server import Door, DoorLimits
-from gateway.edge.upstream import Upstreams
 from gateway.model import Call, Principal, Reason
 
 Script = Callable[["Exchange"], Awaitable[None]]

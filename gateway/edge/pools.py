@@ -1,0 +1,325 @@
+"""The connections to the upstreams, kept by target, and whose turn it is.
+
+Law: a pool changes its state first and does its I/O afterwards, so nothing that I/O calls back
+finds it half changed.  Time is looked at by one sweep for all, never by a timer of each
+request.  A call holds one place at its target from before it is sent until it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Iterable
+from functools import cache
+from random import Random
+
+from gateway.access.upstreams import Balance, Upstream, UpstreamTarget
+from gateway.edge.open_calls import OpenCalls
+from gateway.edge.standing import Standing, probe
+from gateway.edge.upstream import SWEEP_S, UpstreamConnection
+
+Waiting = deque["asyncio.Future[TargetPool]"]
+
+
+class TargetPool:
+    """The connections of one worker to one target, the last used first."""
+
+    def __init__(
+        self, target: UpstreamTarget, spec: Upstream, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.target = target
+        self.spec = spec
+        self.connections: set[UpstreamConnection] = set()
+        self.in_flight = 0
+        self.standing: Standing | None = None
+        self.probe_at = 0.0
+        self._idle: list[UpstreamConnection] = []
+        self._closed = False
+        self._loop = loop
+        self._waiting: Waiting = deque()
+        self.adopt(spec, self._waiting)
+
+    def adopt(self, spec: Upstream, waiting: Waiting) -> None:
+        """A configuration says what is asked of it; what it is known for stays, if that does."""
+        same = self.spec.health == spec.health and self.spec.breaker == spec.breaker
+        if spec.health is None and spec.breaker is None:
+            self.standing = None
+        elif self.standing is None or not same:
+            self.standing = Standing(spec, self.target.url)
+        self.spec = spec
+        self._waiting = waiting
+
+    # --- places ---
+
+    @property
+    def has_room(self) -> bool:
+        return not self.spec.max_connections or self.in_flight < self.spec.max_connections
+
+    def enter(self) -> None:
+        """A call is about to be sent here."""
+        self.in_flight += 1
+        if self.standing is not None:
+            self.standing.sent(self._loop.time())
+
+    def leave(self, met: bool | None) -> None:
+        """It has ended; `met` is whether the target did its part, None where nobody knows.
+
+        Its place goes to whoever waits: nobody who comes meanwhile can take it.
+        """
+        if met is not None and self.standing is not None:
+            self.standing.met(met, self._loop.time())
+        waiting = self._waiting
+        while waiting and self.in_flight <= self.spec.max_connections:
+            first = waiting.popleft()
+            if not first.done():
+                first.set_result(self)
+                return
+        self.in_flight -= 1
+
+    # --- connections ---
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, no longer idle; None when there is none that is fresh enough."""
+        while self._idle:
+            connection = self._idle.pop()
+            transport = connection.transport
+            if transport is None or transport.is_closing():
+                continue
+            if self._loop.time() - connection.began_at < self.spec.pool_idle_s:
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection, its name resolved anew.
+
+        OSError when it is refused, TimeoutError when nobody answers.
+        """
+        target, spec = self.target, self.spec
+        async with asyncio.timeout(spec.timeout_connect_s):
+            if target.socket_path is not None:
+                _, connection = await self._loop.create_unix_connection(
+                    lambda: UpstreamConnection(self, self._loop), target.socket_path
+                )
+            else:
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self, self._loop),
+                    target.host,
+                    target.port,
+                    ssl=context_for(target),
+                )
+        return connection
+
+    def release(self, connection: UpstreamConnection) -> None:
+        if self._closed:
+            connection.abort()
+        else:
+            self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        self.connections.discard(connection)
+
+    def sweep(self, now: float, open_calls: OpenCalls) -> None:
+        for connection in list(self.connections):
+            connection.sweep(now, self.spec, open_calls)
+        self._idle = [c for c in self._idle if c in self.connections]
+
+    def close(self) -> None:
+        """Cut what is idle; what is in flight goes on and is not pooled again."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.abort()
+
+
+class UpstreamPool:
+    """The targets of one upstream, and whose turn it is."""
+
+    def __init__(
+        self,
+        spec: Upstream,
+        targets: list[TargetPool],
+        waiting: Waiting,
+        loop: asyncio.AbstractEventLoop,
+        random: Random,
+    ) -> None:
+        self.spec = spec
+        self.targets = targets
+        self.waiting = waiting
+        self._loop = loop
+        self._random = random.random
+        self._turn = 0
+        self._judged = spec.health is not None or spec.breaker is not None
+        self._only = targets[0] if len(targets) == 1 and not self._judged else None
+
+    def choose(self, tried: Iterable[TargetPool] = ()) -> TargetPool | None:
+        """The next target, one that was not tried yet where there is one.
+
+        None while the breakers of all are open.  Where probes call every target bad they are
+        all tried: better a call that fails than a probe that is wrong.
+        """
+        if self._only is not None:
+            return self._only
+        targets = self.targets
+        if self._judged:
+            targets = self._usable(self._loop.time())
+            if not targets:
+                return None
+        if len(targets) > 1 and tried:
+            targets = [target for target in targets if target not in tried] or targets
+        if len(targets) > 1 and self.spec.max_connections:
+            targets = [target for target in targets if target.has_room] or targets
+        count = len(targets)
+        if count == 1:
+            return targets[0]
+        if self.spec.balance is Balance.LEAST_REQUESTS:
+            # The better of two drawn ones: nearly as even as the best of all, and a target that
+            # has just come back is not sent everything at once (Mitzenmacher, 2001).
+            first = int(self._random() * count)
+            second = int(self._random() * (count - 1))
+            a, b = targets[first], targets[second + (second >= first)]
+            return a if a.in_flight <= b.in_flight else b
+        self._turn += 1
+        return targets[self._turn % count]
+
+    def _usable(self, now: float) -> list[TargetPool]:
+        standings = [(target, target.standing) for target in self.targets]
+        usable = [t for t, standing in standings if standing is None or standing.usable(now)]
+        if usable:
+            return usable
+        return [t for t, standing in standings if standing is None or not standing.is_open(now)]
+
+    async def place(self) -> TargetPool | None:
+        """Wait for a place at a target.  None when too many wait, or it takes too long."""
+        if len(self.waiting) >= self.spec.queue:
+            return None
+        turn: asyncio.Future[TargetPool] = self._loop.create_future()
+        self.waiting.append(turn)
+        try:
+            async with asyncio.timeout(self.spec.timeout_connect_s):
+                try:
+                    return await turn
+                except asyncio.CancelledError:
+                    if turn.done() and not turn.cancelled():
+                        turn.result().leave(None)
+                    raise
+        except TimeoutError:
+            return None
+        finally:
+            if turn in self.waiting:
+                self.waiting.remove(turn)
+
+
+class Upstreams:
+    """Every upstream of the running configuration, with the connections that outlive a reload."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        open_calls: OpenCalls | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._loop = loop or asyncio.get_running_loop()
+        # An empty registry is false.
+        self.open_calls = OpenCalls() if open_calls is None else open_calls
+        self._random = random or Random()  # noqa: S311 (it spreads load)
+        self._pools: dict[str, UpstreamPool] = {}
+        self._retired: list[TargetPool] = []
+        """Targets that a reload removed, until their last exchange has ended."""
+        self._probes: dict[TargetPool, asyncio.Task[None]] = {}
+        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def adopt(self, specs: Iterable[Upstream]) -> None:
+        """The upstreams of a new configuration: probes begin, and what is gone is let go."""
+        named = {spec.name: spec for spec in specs}
+        for name in [name for name in self._pools if name not in named]:
+            self._retire(self._pools.pop(name).targets)
+        for spec in named.values():
+            self.pool(spec)
+
+    def pool(self, spec: Upstream) -> UpstreamPool:
+        known = self._pools.get(spec.name)
+        if known is not None and known.spec is spec:
+            return known
+        return self._renew(spec, known)
+
+    def _renew(self, spec: Upstream, known: UpstreamPool | None) -> UpstreamPool:
+        """A reload made a new specification: connections to the same targets are kept."""
+        kept = {pool.target: pool for pool in known.targets} if known is not None else {}
+        waiting: Waiting = known.waiting if known is not None else deque()
+        targets = []
+        for target in spec.targets:
+            pool = kept.pop(target, None) or TargetPool(target, spec, self._loop)
+            pool.adopt(spec, waiting)
+            targets.append(pool)
+        self._retire(kept.values())
+        fresh = UpstreamPool(spec, targets, waiting, self._loop, self._random)
+        self._pools[spec.name] = fresh
+        return fresh
+
+    def _retire(self, targets: Iterable[TargetPool]) -> None:
+        for target in targets:
+            target.close()
+            self._retired.append(target)
+
+    def _sweep(self) -> None:
+        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+        now = self._loop.time()
+        self._retired = [target for target in self._retired if target.connections]
+        for target in self._targets():
+            target.sweep(now, self.open_calls)
+        self.open_calls.sweep(now)
+        for pool in self._pools.values():
+            if pool.spec.health is not None:
+                for target in pool.targets:
+                    if now >= target.probe_at and target not in self._probes:
+                        target.probe_at = now + pool.spec.health.every_s
+                        self._probes[target] = self._loop.create_task(self._probe(target))
+
+    async def _probe(self, target: TargetPool) -> None:
+        health, host = target.spec.health, target.spec.host
+        try:
+            if health is not None:
+                named = authority(target.target) if host is None else host.encode("ascii")
+                context = context_for(target.target)
+                good = await probe(target.target, health, named, context)
+                if target.standing is not None:
+                    target.standing.probed(good)
+        finally:
+            self._probes.pop(target, None)
+
+    def _targets(self) -> list[TargetPool]:
+        current = [target for pool in self._pools.values() for target in pool.targets]
+        return current + self._retired
+
+    def close(self) -> None:
+        self._timer.cancel()
+        for task in self._probes.values():
+            task.cancel()
+        for tunnel in tuple(self.open_calls.tunnels):
+            tunnel.abort()
+        for target in self._targets():
+            target.close()
+            for connection in list(target.connections):
+                connection.abort()
+
+
+def authority(target: UpstreamTarget) -> bytes:
+    """The `Host` of a target where no client named one."""
+    name = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{name}:{target.port}".encode("ascii")
+
+
+def context_for(target: UpstreamTarget) -> ssl.SSLContext | None:
+    """None for plain HTTP; else certificates and names are verified, TLS 1.2 at least."""
+    return _verifying() if target.scheme == "https" else None
+
+
+@cache
+def _verifying() -> ssl.SSLContext:
+    """Made once: reading the machine's authorities takes tens of milliseconds."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
