@@ -16,6 +16,7 @@ PAGE_ROWS = 1000
 RELAY_ROWS = 200
 PRUNE_ROWS = 2000
 
+_OVER = "WHERE published = 1 AND created_at <= :until"
 _COLUMNS = "id, kind, target, not_before, cause, created_at"
 
 
@@ -111,11 +112,19 @@ async def mark_published(database: Database, ids: Sequence[str]) -> None:
 
 
 async def prune(database: Database, keep_s: float) -> int:
-    """Deletes, a part at a time, what no token can be touched by any more; how many went."""
+    """Deletes, a part at a time, what no token can be touched by any more; how many went.
+
+    Reads first: where there is nothing to do no write lock is taken.
+    """
+    async with database.reading() as tx:
+        until = int(await tx.now() - keep_s)
+        due = await tx.one(f"SELECT id FROM changes {_OVER} LIMIT 1", until=until)  # noqa: S608
+    if due is None:
+        return 0
     async with database.transaction() as tx:
         return await tx.run(
-            "DELETE FROM changes WHERE id IN (SELECT id FROM changes WHERE published = 1"
-            " AND created_at <= :until ORDER BY created_at LIMIT :rows)",
-            until=int(await tx.now() - keep_s),
+            "DELETE FROM changes WHERE id IN"
+            f" (SELECT id FROM changes {_OVER} ORDER BY created_at LIMIT :rows)",  # noqa: S608
+            until=until,
             rows=PRUNE_ROWS,
         )

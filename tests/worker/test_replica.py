@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -76,6 +77,43 @@ async def test_a_worker_that_stops_is_waited_for_by_nobody(site: Site) -> None:
     await second.stop()
     assert second.refusal(principal()) is Reason.REPLICA_STALE
     assert await first.announce([await site.commit()])
+
+
+WORKER = """
+import asyncio, sys
+from gateway.model import SystemClock
+from gateway.stores.opening import open_database
+from gateway.stores.redis import open_redis
+from gateway.stores.stream import RedisChangeStream
+from gateway.worker.replica import Replica, ReplicaOptions
+
+async def serve(database_url, redis_url, prefix):
+    stream = RedisChangeStream(open_redis(redis_url, prefix=prefix))
+    replica = Replica(open_database(database_url), stream, SystemClock(), ReplicaOptions())
+    replica.start()
+    while not replica.is_live():
+        await asyncio.sleep(0.01)
+    print("live", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(serve(*sys.argv[1:]))
+"""
+
+
+async def test_a_worker_killed_with_9_holds_up_nobody_on_its_machine(
+    site: Site, database_url: str, redis_url: str, key_prefix: str
+) -> None:
+    replica = await site.worker()
+    words = [sys.executable, "-c", WORKER, database_url, redis_url, key_prefix]
+    other = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    assert other.stdout
+    async with asyncio.timeout(20):
+        while await other.stdout.readline() != b"live\n":
+            pass
+    assert await replica.announce([await site.commit(target="before")])
+    other.kill()
+    await other.wait()
+    assert await replica.announce([await site.commit(target="after")])
 
 
 async def test_an_unanswered_lease_makes_the_announcement_unconfirmed(site: Site) -> None:
