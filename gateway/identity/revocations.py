@@ -123,8 +123,8 @@ async def prune(database: Database, keep_s: float) -> int:
         return 0
     async with database.transaction() as tx:
         return await tx.run(
-            "DELETE FROM changes WHERE id IN"
-            f" (SELECT id FROM changes {_OVER} ORDER BY created_at LIMIT :rows)",  # noqa: S608
+            "DELETE FROM changes WHERE id IN"  # noqa: S608
+            f" (SELECT id FROM changes {_OVER} ORDER BY created_at LIMIT :rows)",
             until=until,
             rows=PRUNE_ROWS,
         )
