@@ -1,0 +1,98 @@
+"""What went wrong in other gateways, tried on a started one.  The list is docs/security/cves.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.running import Running
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        # CVE-2025-29927: a guard against loops that switched the middleware off.
+        ("x-middleware-subrequest", "middleware:middleware:middleware:middleware:middleware"),
+        # CVE-2026-34457: the user agent of a health checker.
+        ("User-Agent", "kube-probe/1.31"),
+        ("User-Agent", "GoogleHC/1.0"),
+        # CVE-2023-27487, CVE-2026-40575, CVE-2026-33495: the path or scheme that was "really" asked.
+        ("x-envoy-original-path", "/public/x"),
+        ("X-Forwarded-Uri", "/public/x"),
+        ("X-Original-URL", "/public/x"),
+        ("X-Rewrite-URL", "/public/x"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-HTTP-Method-Override", "OPTIONS"),
+        # CVE-2022-24112: an address that is believed.
+        ("X-Real-IP", "127.0.0.1"),
+        ("X-Forwarded-For", "127.0.0.1"),
+        # CVE-2026-33433: an identity that a client brings along.
+        ("X-Auth-User-Id", "admin"),
+        ("X_Auth_User_Id", "admin"),
+    ],
+)
+def test_no_header_opens_a_route_that_needs_a_caller(
+    gateway: Running, field: tuple[str, str]
+) -> None:
+    answer = gateway.call("GET", "/me", field)
+    assert (answer.status, answer.reason) == (401, "no_credential")
+
+
+@pytest.mark.parametrize(
+    "query", ["x=/public/a", "/public/a", "redirect=%2Fpublic%2Fa", "a=b?/public/a", "/auth/login"]
+)
+def test_a_query_that_holds_a_public_path_opens_nothing(gateway: Running, query: str) -> None:
+    """CVE-2025-54576, CVE-2026-9800."""
+    assert gateway.call("GET", f"/me?{query}").status == 401
+
+
+def test_an_encoded_number_sign_is_one_character_of_its_segment(gateway: Running) -> None:
+    """CVE-2026-41059: `%23` widened a public pattern while the backend served what stands before."""
+    gateway.echo.seen.clear()
+    assert gateway.call("GET", "/me%23/public/x").status == 404
+    assert gateway.call("GET", "/public/a%23/b").status == 200
+    assert [one["target"] for one in gateway.echo.seen] == ["/public/a%23/b"]
+
+
+@pytest.mark.parametrize("target", ["/public/x#", "/me#/public/x", "/public/x?a#b"])
+def test_a_fragment_in_a_target_reaches_nobody(gateway: Running, target: str) -> None:
+    """CVE-2021-32779, CVE-2023-47106."""
+    gateway.echo.seen.clear()
+    assert gateway.call("GET", target).status == 400
+    assert gateway.echo.seen == []
+
+
+@pytest.mark.parametrize(
+    "host", ["OTHER.example.com", "other.example.com.", "other.example.com:443"]
+)
+def test_a_host_is_one_host_in_every_spelling(gateway: Running, host: str) -> None:
+    """CVE-2022-23632, CVE-2026-27588: the public route of that host, not the guarded one of ours."""
+    assert gateway.call("GET", "/me", host=host).status == 200
+
+
+def test_no_answer_of_ours_holds_a_host_or_prefix_that_a_client_named(gateway: Running) -> None:
+    """CVE-2024-52003, CVE-2020-5233: nothing to lead a browser astray with."""
+    for target in ("/me", "/nowhere", "/auth/me", "/.well-known/oauth-authorization-server"):
+        answer = gateway.call(
+            "GET", target, ("X-Forwarded-Prefix", "//evil.example"), host="evil.example"
+        )
+        told = answer.body + "".join(f"{n}: {v}" for n, v in answer.fields).encode()
+        assert b"evil.example" not in told
+        assert answer.get("location") is None
+
+
+@pytest.mark.parametrize("text", ["${PATH}", "{env.PATH}", "{{7*7}}", "%{HOME}", "#{7*7}", "{0}"])
+def test_what_looks_like_a_template_arrives_as_it_was_sent(gateway: Running, text: str) -> None:
+    """CVE-2026-30852: the text of a request was expanded."""
+    gateway.echo.seen.clear()
+    answer = gateway.call("POST", "/public/x", ("X-Text", text), body=text.encode())
+    assert answer.status == 200
+    seen = gateway.echo.seen[0]
+    assert (seen["body"], ["X-Text", text] in seen["fields"]) == (text, True)
+
+
+def test_a_token_in_a_body_or_a_cookie_is_none(gateway: Running, alice: dict[str, str]) -> None:
+    """RFC 6750 sections 2.2 and 2.3 are not spoken, so nothing can be logged that way."""
+    token = alice["access_token"]
+    form = ("Content-Type", "application/x-www-form-urlencoded")
+    assert gateway.call("POST", "/me", form, body=f"access_token={token}".encode()).status == 401
+    assert gateway.call("GET", "/me", ("Cookie", f"access_token={token}")).status == 401
