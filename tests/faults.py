@@ -34,6 +34,7 @@ class FaultProxy:
         self._target = target
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._dropped: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._fault = Fault.NONE
         self._answered = 0
@@ -58,6 +59,10 @@ class FaultProxy:
             # What was swallowed never comes: like a network that is back after a partition,
             # whose other end has given up.
             self._reset_all()
+
+    def drop_silently(self) -> None:
+        """What is open is swallowed from now on; new connections work."""
+        self._dropped |= self._writers
 
     async def stop(self) -> None:
         self._reset_all()
@@ -92,6 +97,7 @@ class FaultProxy:
         finally:
             for end in (writer, back):
                 self._writers.discard(end)
+                self._dropped.discard(end)
                 end.transport.abort()
 
     async def _pass(
@@ -101,7 +107,7 @@ class FaultProxy:
             while piece := await source.read(65536):
                 if self._fault is Fault.RESET:
                     break
-                if self._fault is Fault.HANG:
+                if self._fault is Fault.HANG or sink in self._dropped:
                     continue
                 if answers:
                     if self._fault is Fault.DELAY:

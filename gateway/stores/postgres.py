@@ -32,6 +32,14 @@ from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transactio
 ANSWER_WITHIN_S = 1.5
 STATEMENT_WITHIN_MS = 1200
 ROWS_A_MESSAGE = 500
+_DEFAULTS = {
+    "application_name": "authgate",
+    "gssencmode": "disable",
+    "keepalives_idle": "30",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+"""Of libpq; the URL's own options win over them."""
 _MIGRATING_LOCK = 0x6175746867617465  # "authgate"
 
 
@@ -259,7 +267,9 @@ class _Pool:
             session = self._free.pop()
             try:
                 if not session.closed:
-                    await _asked(session, opening, None, ANSWER_WITHIN_S)
+                    # Half the time: the other half is for a new one, where a firewall has
+                    # silently dropped those that rested.
+                    await _asked(session, opening, None, ANSWER_WITHIN_S / 2)
                     return session
             except StoreUnavailable:
                 session.close()
@@ -298,7 +308,7 @@ async def _places(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     libpq would block the loop on a name server, so it is given `hostaddr` (and `host` to hold
     the certificate against).
     """
-    parameters = {"application_name": "authgate", "gssencmode": "disable", **parameters}
+    parameters = {**_DEFAULTS, **parameters}
     hosts = str(parameters.get("host", "")).split(",")
     ports = str(parameters.get("port", "")).split(",")
     if "hostaddr" in parameters or any(not host or host.startswith("/") for host in hosts):

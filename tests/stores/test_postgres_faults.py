@@ -100,6 +100,16 @@ async def test_connections_that_died_while_they_rested_are_not_noticed(
     assert await asyncio.gather(*(ask(behind) for _ in range(3))) == [1, 1, 1]
 
 
+async def test_sessions_that_were_silently_dropped_while_they_rested_are_replaced(
+    proxy: FaultProxy, behind: Database
+) -> None:
+    """As a firewall does: nothing comes back on the old ones, new ones are let through."""
+    await asyncio.gather(*(ask(behind) for _ in range(3)))
+    proxy.drop_silently()
+    assert await ask(behind) == 1
+    assert await asyncio.gather(*(ask(behind) for _ in range(3))) == [1, 1, 1]
+
+
 async def test_refused_connections_leave_nothing_behind_in_the_loop(
     proxy: FaultProxy, behind: Database
 ) -> None:
