@@ -117,8 +117,11 @@ class Forwarder:
             return False
         pool = self._upstreams.pool(exchange.upstream)
         target = pool.choose()
-        connection = target.take() if target is not None and target.has_room else None
-        if target is None or connection is None:
+        if target is None or (pool.spec.max_connections and not target.has_room):
+            exchange.chosen = target
+            return False
+        connection = target.take()
+        if connection is None:
             exchange.chosen = target
             return False
         exchange.sent = self._head(exchange)

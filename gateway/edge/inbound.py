@@ -215,8 +215,7 @@ class Inbound(RequestHandler):
             return self._refuse(head)
         body = self._begin_body(head) if head.has_body else EMPTY_PAYLOAD
         self._queue.append((head, body))
-        upgrades = head.upgrade is not None and not head.has_body
-        if upgrades or len(self._queue) >= MAX_QUEUED:
+        if (head.upgrade is not None and not head.has_body) or len(self._queue) >= MAX_QUEUED:
             # What follows an upgrade is no HTTP if it is granted; with a body it never is.  And
             # a queue has an end.  The transport is read on, up to BUFFER_BYTES: else nobody
             # would see the client go.

@@ -449,7 +449,8 @@ class Proxy:
 
     def _ended(self, exchange: Exchange, failure: Failure | None) -> None:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""
-        exchange.tried[-1].leave(kept_up(failure))
+        target = exchange.tried[-1]
+        target.leave(None if target.standing is None else kept_up(failure))
         client = exchange.client
         if failure is None:
             client.ended(self._answered(exchange))
