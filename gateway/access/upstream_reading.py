@@ -20,6 +20,7 @@ from gateway.access.upstreams import (
     Retry,
     Scope,
     SecurityHeaders,
+    Tls,
     Upstream,
     UpstreamTarget,
 )
@@ -27,7 +28,7 @@ from gateway.model import Reason
 
 UPSTREAM_KEYS = (
     "targets", "balance", "timeout", "health", "retry", "breaker", "assertion", "host",
-    "pool_idle", "max_connections", "queue",
+    "pool_idle", "max_connections", "queue", "tls",
 )  # fmt: skip
 LIMIT_KEYS = ("key", "rate", "burst", "scope")
 CORS_KEYS = ("origins", "credentials", "methods", "headers", "expose", "max_age")
@@ -121,8 +122,27 @@ def _upstream(reader: Reader, name: str, node: Node) -> Upstream:
         pool_idle_s=reader.duration_s(fields.get("pool_idle"), "`pool_idle`") or 4.0,
         max_connections=reader.whole(fields.get("max_connections"), "`max_connections`") or 0,
         queue=reader.whole(fields.get("queue"), "`queue`") or 0,
+        tls=_tls(reader, fields.get("tls"), targets),
         place=reader.place(reader.name_of(node)),
     )
+
+
+def _tls(reader: Reader, node: Node | None, targets: list[UpstreamTarget | None]) -> Tls | None:
+    if node is None:
+        return None
+    fields = reader.block(node, "`tls`", ("ca", "certificate", "key"))
+    if not any(target is None or target.scheme == "https" for target in targets):
+        reader.wrong(node, "`tls` is for targets that begin with `https://`")
+    if "key" in fields and "certificate" not in fields:
+        reader.wrong(fields["key"], "`key` needs the `certificate:` that it belongs to")
+    paths: dict[str, str] = {}
+    for name, value in fields.items():
+        path = reader.text(value, f"`{name}`")
+        if path is not None and not path.startswith("/"):
+            reader.wrong(value, f"`{name}` is the whole path of a PEM file: begin it with `/`")
+        elif path is not None:
+            paths[name] = path
+    return Tls(paths.get("ca"), paths.get("certificate"), paths.get("key"))
 
 
 def _target(reader: Reader, text: str, node: Node) -> UpstreamTarget | None:

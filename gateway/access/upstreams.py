@@ -104,6 +104,16 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Absolute paths of PEM files.  `ca` stands instead of the machine's authorities."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    """None where `certificate` holds it too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     name: str
     targets: tuple[UpstreamTarget, ...]
@@ -122,6 +132,7 @@ class Upstream:
     """To each target, by each worker; 0 is without a limit."""
     queue: int = 0
     """Calls that may wait for a connection once `max_connections` are in use."""
+    tls: Tls | None = None
     place: Place = NOWHERE
 
 

@@ -8,13 +8,14 @@ request.  A call holds one place at its target from before it is sent until it h
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections import deque
 from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 from random import Random
 
-from gateway.access.upstreams import Balance, Upstream, UpstreamTarget
+from gateway.access.upstreams import Balance, Health, Tls, Upstream, UpstreamTarget
 from gateway.edge.open_calls import OpenCalls
 from gateway.edge.standing import Standing, probe
 from gateway.edge.upstream import SWEEP_S, UpstreamConnection
@@ -107,7 +108,7 @@ class TargetPool:
                     lambda: UpstreamConnection(self, self._loop),
                     target.host,
                     target.port,
-                    ssl=context_for(target),
+                    ssl=context_for(target, spec.tls),
                 )
         return connection
 
@@ -283,12 +284,18 @@ class Upstreams:
         try:
             if health is not None:
                 named = authority(target.target) if host is None else host.encode("ascii")
-                context = context_for(target.target)
-                good = await probe(target.target, health, named, context)
+                good = await self._ask(target, health, named)
                 if target.standing is not None:
                     target.standing.probed(good)
         finally:
             self._probes.pop(target, None)
+
+    async def _ask(self, target: TargetPool, health: Health, host: bytes) -> bool:
+        try:
+            context = context_for(target.target, target.spec.tls)
+        except OSError:
+            return False
+        return await probe(target.target, health, host, context)
 
     def _targets(self) -> list[TargetPool]:
         current = [target for pool in self._pools.values() for target in pool.targets]
@@ -312,14 +319,27 @@ def authority(target: UpstreamTarget) -> bytes:
     return f"{name}:{target.port}".encode("ascii")
 
 
-def context_for(target: UpstreamTarget) -> ssl.SSLContext | None:
-    """None for plain HTTP; else certificates and names are verified, TLS 1.2 at least."""
-    return _verifying() if target.scheme == "https" else None
+def context_for(target: UpstreamTarget, tls: Tls | None) -> ssl.SSLContext | None:
+    """None for plain HTTP; else certificates and names are verified, TLS 1.2 at least.
+
+    OSError when a file cannot be read or is no certificate.
+    """
+    if target.scheme != "https":
+        return None
+    files = () if tls is None else (tls.ca, tls.certificate, tls.key)
+    return _context(tls, tuple(os.stat(file).st_mtime_ns for file in files if file is not None))
 
 
-@cache
-def _verifying() -> ssl.SSLContext:
-    """Made once: reading the machine's authorities takes tens of milliseconds."""
-    context = ssl.create_default_context()
+@lru_cache(maxsize=64)
+def _context(tls: Tls | None, written_at: tuple[int, ...]) -> ssl.SSLContext:
+    """Made once for what the files hold: reading authorities takes tens of milliseconds."""
+    del written_at
+    context = ssl.create_default_context(cafile=None if tls is None else tls.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls is not None and tls.certificate is not None:
+        context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
     return context
+
+
+def _no_password() -> str:
+    raise OSError("the key of an upstream's client certificate is encrypted")

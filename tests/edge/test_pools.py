@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from random import Random
 
 import pytest
 
-from gateway.access.upstreams import Balance, Breaker, Health, Retry, Upstream, UpstreamTarget
-from gateway.edge.pools import Upstreams, context_for
+from gateway.access.upstreams import Balance, Breaker, Health, Retry, Upstream
+from gateway.edge.pools import Upstreams
 from gateway.edge.standing import Standing
 from tests.edge.rig import OK, Answer, Exchange, RawUpstream, Rig, answering, running, target
 
@@ -320,70 +318,3 @@ async def test_clients_that_leave_open_no_breaker() -> None:
             await rig.upstream.until(lambda count=count: len(rig.upstream.requests) == count)  # type: ignore[misc]
             client.close()
             await rig.upstream.until(lambda: rig.upstream.open == 0)
-
-
-# --- TLS ---
-
-
-def test_the_context_for_tls_verifies_and_is_made_once() -> None:
-    secure = UpstreamTarget("https://x", "https", "x", 443)
-    context = context_for(secure)
-    assert context is not None
-    assert context is context_for(secure)
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-    assert context_for(target(80)) is None
-
-
-async def test_an_upstream_with_a_certificate_of_nobody_known_is_502(tmp_path: Path) -> None:
-    certificate, key = self_signed(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    seen: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(await reader.read(100))
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    async with running() as rig:
-        rig.spec(targets=(UpstreamTarget(f"https://localhost:{port}", "https", "localhost", port),))
-        answer = await rig.ask(GET)
-    server.close()
-    assert (answer.status, reason(answer)) == (502, "upstream_unreachable")
-    assert not seen
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, private = folder / "cert.pem", folder / "key.pem"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certificate, private
