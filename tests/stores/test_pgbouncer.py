@@ -21,7 +21,9 @@ from tests.servers import Server, wait_until
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not here: apt-get install pgbouncer")
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None, reason="PgBouncer is not here: apt-get install pgbouncer"
+)
 
 
 class PgBouncer(Server):
