@@ -84,3 +84,35 @@ def test_a_handshake_without_a_token_opens_nothing(sockets: Running) -> None:
     with pytest.raises(websockets.InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{sockets.port}/ws").__enter__()
     assert refused.value.response.status_code == 401
+
+
+def test_a_socket_of_a_cookie_needs_proof_of_intent_and_ends_with_its_session(
+    sockets: Running, clients: ExitStack
+) -> None:
+    sockets.sign_in("cookie@example.com")
+    own = f"http://127.0.0.1:{sockets.port}"
+    body = {
+        "email": "cookie@example.com",
+        "password": "correct horse 7 battery",
+        "transport": "cookie",
+    }
+    signed = sockets.call("POST", "/auth/login", ("Origin", own), json_body=body)
+    (line,) = [v for v in signed.all("set-cookie") if v.startswith("__Host-session=")]
+    cookie = ("Cookie", line.split(";")[0])
+    url = f"ws://127.0.0.1:{sockets.port}/ws"
+    for origin in ("https://evil.example", "null", None):
+        more = {} if origin is None else {"Origin": origin}
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            connect(url, additional_headers=dict([cookie]) | more).__enter__()
+        assert refused.value.response.status_code == 403
+    socket = clients.enter_context(
+        connect(url, additional_headers={"Origin": own, "Cookie": cookie[1]})
+    )
+    socket.send("meant")
+    assert socket.recv(timeout=5.0) == "meant"
+    out = sockets.call("POST", "/auth/logout", cookie, ("Origin", own))
+    assert out.status == 204
+    with pytest.raises(websockets.ConnectionClosedError) as closed:
+        socket.recv(timeout=1.0)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from gateway.edge.open_calls import OpenCalls
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.worker.revoked import Revoked
 from tests.edge.rig import Client, Exchange, Rig, Script, principal, running
 from tests.edge.test_frames import frame
-from tests.edge.test_websocket import echo, exactly, granting, opened
+from tests.edge.test_upstream_tls import Authority
+from tests.edge.test_websocket import echo, exactly, granting, handshake, opened
 
 BOTH_LOOPS = True
 
@@ -189,6 +193,26 @@ async def test_the_upstream_is_told_why_as_well() -> None:
         worker.learn(ChangeKind.SESSION, "s-1")
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         assert heard[0][:2] == bytes((0x88, 0x80 | 15))
+
+
+async def test_over_tls_a_client_is_told_and_cut_within_the_second(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("localhost"))
+    async with signed_in() as (rig, worker):
+        site = web.TCPSite(rig.door, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        port = rig.door.addresses[-1][1]
+        trusting = ssl.create_default_context(cafile=authority.file)
+        streams = await asyncio.open_connection("localhost", port, ssl=trusting)
+        client = Client(*streams)
+        rig.clients.append(client)
+        await client.send(handshake() + frame(b"early", masked=True))
+        assert (await client.head()).status == 101
+        assert await exactly(client, 11) == frame(b"early", masked=True)
+        worker.learn(ChangeKind.SESSION, "s-1")
+        assert await client.rest(1.0) == goodbye(1008, "token_revoked")
+        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=1.0)
 
 
 # --- streams and long polls ---
