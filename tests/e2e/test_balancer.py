@@ -1,0 +1,161 @@
+"""Two nodes behind the HAProxy of `deploy/haproxy`: who goes away, and that no caller notices."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.contract.running import Running, free_port, started
+from tests.e2e.processes import edit, listening, until, versions, workers
+
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
+HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+DRAIN_S = 2
+
+pytestmark = pytest.mark.skipif(
+    HAPROXY is None, reason="HAProxy is not here: apt-get install haproxy"
+)
+
+
+@contextmanager
+def balanced(folder: Path, one: Running, two: Running) -> Iterator[int]:
+    """HAProxy with the shipped configuration on a free port, until the block ends."""
+    port = free_port()
+    text = CONFIGURATION.read_text()
+    for shipped, ours in (
+        ("bind 127.0.0.1:8080", f"bind 127.0.0.1:{port}"),
+        ("127.0.0.1:8081 port 9911", f"127.0.0.1:{one.port} port {one.admin_port}"),
+        ("127.0.0.1:8082 port 9912", f"127.0.0.1:{two.port} port {two.admin_port}"),
+    ):
+        assert shipped in text
+        text = text.replace(shipped, ours)
+    (folder / "haproxy.cfg").write_text(text)
+    assert HAPROXY is not None
+    process = subprocess.Popen(
+        [HAPROXY, "-f", str(folder / "haproxy.cfg"), "-db"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: listening(port), 10)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@dataclass
+class Load:
+    """Callers that go on until the block ends; `failed` holds every answer that was not 200."""
+
+    port: int
+    callers: int = 6
+    answered: int = 0
+    failed: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Load:
+        self._threads = [threading.Thread(target=self._call) for _ in range(self.callers)]
+        for thread in self._threads:
+            thread.start()
+        self.more(100)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(20)
+
+    def more(self, calls: int) -> None:
+        """Until so many more were answered."""
+        wanted = self.answered + calls
+        until(lambda: self.answered >= wanted, 30)
+
+    def _call(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._calls_on_one_connection()
+            except OSError as error:
+                self._note(type(error).__name__)
+
+    def _calls_on_one_connection(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as sock:
+            reader = sock.makefile("rb")
+            for _ in range(20):
+                if self._stop.is_set():
+                    return
+                sock.sendall(b"GET /public/x HTTP/1.1\r\nHost: a.example\r\n\r\n")
+                status = reader.readline()
+                length = 0
+                while (line := reader.readline()) not in (b"\r\n", b""):
+                    if match := re.match(rb"(?i)content-length: *([0-9]+)", line):
+                        length = int(match[1])
+                reader.read(length)
+                self._note("" if b" 200 " in status else status.decode("latin-1"))
+
+    def _note(self, failure: str) -> None:
+        with self._lock:
+            if failure:
+                self.failed.append(failure)
+            else:
+                self.answered += 1
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[tuple[Running, Running]]:
+    drain = str(DRAIN_S)
+    with (
+        started(tmp_path / "one", GATEWAY_DRAIN_S=drain) as one,
+        started(tmp_path / "two", "--workers", "2", GATEWAY_DRAIN_S=drain) as two,
+    ):
+        until(lambda: len(workers(two)) == 2, 20)
+        yield one, two
+
+
+def test_a_node_that_drains_loses_no_request(
+    tmp_path: Path, nodes: tuple[Running, Running]
+) -> None:
+    one, two = nodes
+    with balanced(tmp_path, one, two) as port, Load(port) as load:
+        one.process.send_signal(signal.SIGTERM)
+        assert one.process.wait(30) == 0
+        load.more(200)
+    assert load.failed == []
+
+
+def test_twenty_reloads_under_load_lose_no_request(
+    tmp_path: Path, nodes: tuple[Running, Running]
+) -> None:
+    one, two = nodes
+    with balanced(tmp_path, one, two) as port, Load(port) as load:
+        for n in range(20):
+            before = versions(two)
+            edit(two, lambda text, n=n: text + f"# edit {n}\n")  # type: ignore[misc]
+            until(lambda before=before: versions(two).isdisjoint(before), 10)  # type: ignore[misc]
+        load.more(100)
+    assert load.failed == []
+
+
+def test_a_killed_worker_takes_only_its_own_requests_along(
+    tmp_path: Path, nodes: tuple[Running, Running]
+) -> None:
+    one, two = nodes
+    with balanced(tmp_path, one, two) as port, Load(port) as load:
+        victim = next(iter(workers(two)))
+        signalled = workers(two)
+        subprocess.run(["kill", "-9", str(victim)], check=True)
+        until(lambda: len(workers(two)) == 2 and workers(two) != signalled, 20)
+        load.more(200)
+    # At most one request of each caller was in its hands or in its accept queue.
+    assert len(load.failed) <= load.callers
