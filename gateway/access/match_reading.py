@@ -61,7 +61,9 @@ def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
     """The methods in upper case; empty is any."""
     found: list[str] = []
     for text, item in reader.texts(node, "`methods`") or []:
-        if not TOKEN.match(text):
+        if text == "*":
+            reader.wrong(item, "leave `methods` out to take any method")
+        elif not TOKEN.match(text):
             reader.wrong(item, f"`{text}` is no method")
         elif text in ("CONNECT", "TRACE"):
             reader.wrong(item, f"the gateway refuses {text} on every route")

@@ -31,6 +31,7 @@ _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9.
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _FIELD_NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_USER_PLACES = ("id", "email")
 _HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host",
      "content-length", "proxy-connection", "via", "forwarded", "x-request-id", "traceparent",
@@ -371,6 +372,10 @@ class _PolicyReader:
             made = read_template(text, ("resource", "user")) if text is not None else None
             if isinstance(made, Template):
                 found.append((name, made))
+                for place in made.names("user"):
+                    if place not in _USER_PLACES:
+                        hint = suggestion(place, _USER_PLACES)
+                        reader.wrong(value, f"`{{user.{place}}}` cannot be filled in{hint}")
             elif made is not None:
                 reader.wrong(value, made)
         if node is not None and effect is Effect.DENY:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.policies import SIGNED_IN, Effect, Policy, ResourceField, Rule
+from gateway.access.policy_reading import ROLE_PERMISSIONS
 from gateway.access.reading import Node, Problem, Reader
 from gateway.access.routes import Kind, PatternSegment, RouteTable
 from gateway.access.suggestions import suggestion
@@ -18,6 +19,8 @@ class Need:
     rule: Rule
     given: bool = False
     lacking: list[Node] = field(default_factory=list)
+    without: list[Node] = field(default_factory=list)
+    """Those where only a field for the upstream is made of it, which is then left out."""
     near: set[str] = field(default_factory=set)
     """What the routes give instead."""
 
@@ -42,27 +45,22 @@ class Needs:
             "request.params": {s.text for s in segments if s.kind is not Kind.LITERAL},
         }
         for rule in policy.plan(action).rules:
-            if rule.condition is None:
-                continue
-            reads = rule.condition.reads
-            for kind, wanted in (
-                ("resource", reads.must_resource),
-                ("request.params", reads.must_params),
-            ):
-                for name in wanted:
-                    need = self._found.setdefault((policy.name, rule.id, kind, name), Need(rule))
-                    need.near |= have[kind]
-                    if name in have[kind]:
-                        need.given = True
-                    else:
-                        need.lacking.append(node)
+            for kind, name, must in _wanted(rule):
+                need = self._found.setdefault((policy.name, rule.id, kind, name), Need(rule))
+                need.near |= have[kind]
+                if name in have[kind]:
+                    need.given = True
+                elif must:
+                    need.lacking.append(node)
+                else:
+                    need.without.append(node)
 
     def check(self, reader: Reader, problems: list[Problem]) -> None:
         """A field that no route gives is the rule's mistake; one that some lack, theirs."""
         for (_, _, kind, name), need in self._found.items():
             hint = suggestion(name, sorted(need.near)) if need.near else ""
             rule = need.rule
-            if not need.given and need.lacking:
+            if not need.given and (need.lacking or need.without):
                 place = rule.place
                 text = (
                     f"rule `{rule.id}` reads `{kind}.{name}`, which no route of this policy gives"
@@ -80,6 +78,17 @@ class Needs:
                 )
 
 
+def _wanted(rule: Rule) -> Iterator[tuple[str, str, bool]]:
+    """What a rule reads, by kind and name, and whether it fails without."""
+    if rule.condition is not None:
+        reads = rule.condition.reads
+        yield from (("resource", name, True) for name in reads.must_resource)
+        yield from (("request.params", name, True) for name in reads.must_params)
+    for _, template in rule.headers:
+        yield from (("resource", name, False) for name in template.names("resource"))
+        yield from (("request.params", name, False) for name in template.names("params"))
+
+
 def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
     """What is no mistake, but hardly meant: routes that nobody can ever pass, and policies
     that judge nothing."""
@@ -89,6 +98,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
         for p in policies.values()
         if p.name not in used and p.name != SIGNED_IN
     ]
+    told: set[str] = set()
     for route in table:
         policy = route.policy
         if policy is None or policy.name == SIGNED_IN or policy.shadow:
@@ -96,6 +106,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
         if any(rule.effect is Effect.ALLOW for rule in policy.plan(route.action).rules):
             continue
         patterns = {p for rule in policy.rules for p in rule.actions if "*" not in p}
+        told.add(policy.name)
         said = f"`{route.action}`" if route.action else "a route without `action`"
         found.append(
             Problem(
@@ -104,4 +115,24 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
                 f"can pass{suggestion(route.action, sorted(patterns))}",
             )
         )  # fmt: skip
+    return found + _idle_rules(table, told)
+
+
+def _idle_rules(table: RouteTable, told: Collection[str]) -> list[Problem]:
+    """Rules that cover no action of any route, such as `allow: role-permission`, but for
+    those of policies that were `told` of already."""
+    asked: dict[str, tuple[Policy, set[str]]] = {}
+    for route in table:
+        if route.policy is not None and route.policy.name not in told:
+            asked.setdefault(route.policy.name, (route.policy, set()))[1].add(route.action)
+    found = []
+    for policy, actions in asked.values():
+        for rule in policy.rules:
+            if "*" in rule.actions or any(rule.covers(action) for action in actions):
+                continue
+            known = sorted({ROLE_PERMISSIONS, *actions} - {""})
+            place = rule.place
+            text = f"rule `{rule.id}` covers the action of no route"
+            hint = suggestion(rule.actions[0], known) if rule.actions else ""
+            found.append(Problem(place.file, place.line, place.column, text + hint))
     return found

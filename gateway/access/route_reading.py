@@ -84,6 +84,12 @@ class RouteReader:
         self._problems = problems
         self._defaults = Defaults()
         self._needs = Needs()
+        self._claimed = frozenset(
+            name.lower().encode("ascii")
+            for policy in names.policies.values()
+            for rule in policy.rules
+            for name, _ in rule.headers
+        )
 
     def defaults(self, node: Node | None) -> None:
         fields = self._reader.block(node, "`defaults`", DEFAULT_KEYS)
@@ -176,6 +182,7 @@ class RouteReader:
             any(one.template.names("body") for one in resource),
             self._explain_role(fields) if "errors" in fields else base.explain_role,
             reader.place(node),
+            self._claimed,
         )
 
     # Who may

@@ -97,6 +97,8 @@ class Route:
     explain_role: str | None = None
     """Who of the signed-in sees the explanation of a refusal (`errors: explain`)."""
     place: Place = NOWHERE
+    claimed_headers: frozenset[bytes] = frozenset()
+    """Fields that rules of the configuration write, in lower case: a client's own never pass."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
     """Parameters and headers that the resource is made of."""

@@ -30,6 +30,12 @@ UPSTREAM_KEYS = (
     "targets", "balance", "timeout", "health", "retry", "breaker", "assertion", "host",
     "pool_idle", "max_connections", "queue", "tls",
 )  # fmt: skip
+# What frames an answer, or means one answer only, is no business of a whole route.
+_NOT_FOR_SECURITY = frozenset(
+    ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
+     "content-type", "content-encoding", "set-cookie", "date", "server", "via", "location",
+     "www-authenticate")
+)  # fmt: skip
 LIMIT_KEYS = ("key", "rate", "burst", "scope")
 CORS_KEYS = ("origins", "credentials", "methods", "headers", "expose", "max_age")
 
@@ -84,6 +90,8 @@ def read_security_headers(reader: Reader, node: Node | None) -> SecurityHeaders 
         text = reader.text(value, f"the header `{name}`")
         if not TOKEN.match(name):
             reader.wrong(reader.name_of(value), f"`{name}` is no name of a header")
+        elif name.lower() in _NOT_FOR_SECURITY:
+            reader.wrong(reader.name_of(value), f"`{name}` is no security header")
         elif text is not None and not (text.isascii() and text.isprintable()):
             reader.wrong(value, f"the header `{name}` is one line of ASCII text")
         elif text is not None and name.lower() == "strict-transport-security":
@@ -158,7 +166,9 @@ def _target(reader: Reader, text: str, node: Node) -> UpstreamTarget | None:
     except ValueError:
         reader.wrong(node, f"`{text}` is no URL: `http://HOST:PORT`")
         return None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    # urlsplit() drops tabs and line ends without a word: what is dialled must be what is written.
+    plain = text.isprintable() and " " not in text
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         reader.wrong(node, f"`{text}` is no target: `http://HOST:PORT`, `https://…` or `unix:/…`")
         return None
     if parts.username is not None or not re.match(r"[A-Za-z0-9.:_-]+\Z", parts.hostname):
@@ -273,7 +283,7 @@ def _cors(reader: Reader, name: str, node: Node) -> Cors:
             origins.add(lower)
         else:
             reader.wrong(item, f"`{text}` is no origin: `https://app.example.com`, no path, no `/`")
-    if "origins" not in fields:
+    if not getattr(fields.get("origins"), "value", None):
         reader.wrong(node, f"cors `{name}` has no `origins:`")
     credentials = reader.flag(fields.get("credentials"), "`credentials`", False)
     if "*" in origins and (credentials or len(origins) > 1):

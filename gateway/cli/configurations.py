@@ -55,9 +55,10 @@ def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
 def _sources_of_revision(revision: str, config: Path, policies: Path) -> Sources:
     if config.is_absolute() or policies.is_absolute() or revision.startswith("-"):
         raise Stop(f"{revision} is no folder; with a git revision, name relative paths")
-    top = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
-    if not top:
-        raise Stop(f"{revision} is neither a folder nor a git revision", ExitCode.USAGE)
+    top = _git(
+        "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}",
+        otherwise=f"{revision} is neither a folder nor a git revision",
+    ).strip()  # fmt: skip
     listed = _git("ls-tree", "-r", "-z", "--name-only", top, "--", str(policies)).split("\0")
     tests = f"{policies}/tests/"
     names = [name for name in listed if name.endswith(".yaml") and not name.startswith(tests)]
@@ -68,7 +69,7 @@ def _sources_of_revision(revision: str, config: Path, policies: Path) -> Sources
     )
 
 
-def _git(*words: str) -> str:
+def _git(*words: str, otherwise: str = "") -> str:
     try:
         done = subprocess.run(  # noqa: S603 (no shell, and no word begins with a dash but ours)
             ["git", *words],  # noqa: S607 (the user's own git)
@@ -79,8 +80,9 @@ def _git(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Stop(f"git could not be run: {error}", ExitCode.USAGE) from error
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip() or "not a git revision"
-        raise Stop(f"git: {said}", ExitCode.USAGE)
+        said = done.stderr.decode("utf-8", "replace").strip()
+        # git is silent only of a name that it does not know.
+        raise Stop(f"git: {said}" if said else otherwise, ExitCode.USAGE)
     return done.stdout.decode("utf-8", "replace")
 
 

@@ -158,7 +158,8 @@ class DecisionApi:
                 lines.append(b"X-Auth-Assertion: " + assertion.encode("ascii"))
         if answering.dialect is not None and answering.dialect.lists_removals:
             given = b"\r\n".join(lines).lower()
-            gone = [name for name in _REMOVABLE if b"\r\n%b:" % name not in given]
+            names = (*_REMOVABLE, *sorted(route.claimed_headers))
+            gone = [name for name in names if b"\r\n%b:" % name not in given]
             lines.append(b"x-envoy-auth-headers-to-remove: " + b",".join(gone))
         lines.append(b"\r\n")
         return b"\r\n".join(lines)

@@ -20,6 +20,7 @@ from gateway.edge.headers import (
     foreign_cookies,
     forwarded_headers,
     identity_headers,
+    without,
 )
 from gateway.edge.pools import TargetPool, UpstreamPool, Upstreams, authority
 from gateway.edge.relay import GONE, NO_STATUSES, Failure, Relay
@@ -238,7 +239,8 @@ class Forwarder:
                 named or authority(upstream.targets[0]),
             )
         ]
-        lines += head.lines
+        claimed = exchange.route.claimed_headers
+        lines += without(head.lines, claimed) if claimed else head.lines
         if head.cookie is not None:
             lines += foreign_cookies(head.cookie)
         if head.authorization is not None and exchange.route.forward_authorization:

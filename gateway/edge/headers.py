@@ -243,6 +243,15 @@ def _keep(head: RequestHead, kind: int, name: bytes, value: bytes) -> None:
         head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
 
 
+def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """The lines but for those of `names`, in any spelling that a backend may take for them."""
+    return [
+        line
+        for line in lines
+        if _NOT_A_NAME.sub(b"-", line[: line.find(b":")].lower()) not in names
+    ]
+
+
 def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:
     """The `Cookie` line without the gateway's own cookies; none when nothing is left.
 

@@ -159,6 +159,7 @@ def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -
         ("auth: public, upstream: api", "no `match:"),
         ("match: {path: /a, methods: [get]}, auth: public, upstream: api", "`GET`"),
         ("match: {path: /a, methods: [TRACE]}, auth: public, upstream: api", "refuses TRACE"),
+        ("match: {path: /a, methods: ['*']}, auth: public, upstream: api", "leave `methods` out"),
         ("match: {path: /a, methods: []}, auth: public, upstream: api", "`methods` is empty"),
         ("match: {path: /a, host: 'h:80'}, auth: public, upstream: api", "leave the port out"),
         ("match: {path: /a, host: '*.x'}, auth: public, upstream: api", "leave `host` out"),
@@ -188,6 +189,10 @@ def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -
         ),
         ("match: {path: /a}, policy: p, upstream: api, errors: explan", "`explain`"),
         ("match: {path: /a}, policy: p, upstream: api, security_headers: of", "`off`"),
+        (
+            "match: {path: /a}, policy: p, upstream: api, security_headers: {Content-Length: '1'}",
+            "is no security header",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_route_is_told_with_what_would_be_right(route: str, said: str) -> None:
@@ -216,6 +221,7 @@ RULES = [
     ("{id: a, allow: [x], headers: {Connection: close}}", "written by the gateway itself"),
     ("{id: a, allow: [x], headers: {'X A': u}}", "letters, digits"),
     ("{id: a, allow: [x], headers: {X-A: '{env.HOME}'}}", "nothing that can be filled in"),
+    ("{id: a, allow: [x], headers: {X-A: '{user.claims}'}}", "`{user.claims}` cannot be filled in"),
     ("{id: a, allow: [x], wen: user.id == 'a'}", "did you mean `when`?"),
     ("{id: a, allow: [x]}, {id: a, allow: [y]}", "stands on line"),
 ]
@@ -268,6 +274,24 @@ def test_a_field_that_one_route_lacks_is_the_mistake_of_the_route() -> None:
     assert "(policies/p0.yaml:3)" in said
 
 
+def test_a_field_for_the_upstream_that_no_route_can_fill_is_the_mistake_of_the_rule() -> None:
+    said = one(
+        "- {id: a, match: {path: '/a/{x}'}, policy: p, action: o:read, upstream: api,"
+        " resource: {team: '{x}'}}",
+        "policy: p\nrules: [{id: r, allow: [o:read], headers: {X-Team: '{resource.taem}'}}]",
+    )
+    assert "reads `resource.taem`, which no route of this policy gives; did you mean" in said
+
+
+def test_what_any_rule_writes_no_client_writes_on_any_route() -> None:
+    world = snapshot(
+        "- {id: a, match: {path: /a}, auth: public, upstream: api}\n"
+        "- {id: b, match: {path: /b}, policy: p, action: o:read, upstream: api}",
+        "policy: p\nrules: [{id: r, allow: [o:read], headers: {X-Team: '{user.id}'}}]",
+    )
+    assert all(route.claimed_headers == {b"x-team"} for route in world.routes)
+
+
 @pytest.mark.parametrize(
     "when", ["has(resource.owner) && resource.owner == user.id", "user.id == 'x'"]
 )
@@ -292,6 +316,20 @@ def test_a_route_that_nobody_can_pass_is_noted() -> None:
     )
     (notice,) = world.notices
     assert "nobody can pass; did you mean `orders:read`?" in str(notice)
+
+
+@pytest.mark.parametrize(
+    ("allow", "hint"),
+    [("role-permission", "role-permissions"), ("orders:raed", "orders:read")],
+)
+def test_a_rule_that_covers_no_route_is_noted(allow: str, hint: str) -> None:
+    world = snapshot(
+        "- {id: a, match: {path: /a}, policy: p, action: orders:read, upstream: api}",
+        f"policy: p\nrules: [{{id: own, allow: ['*']}}, {{id: idle, allow: [{allow}]}}]",
+    )
+    assert [str(notice) for notice in world.notices] == [
+        f"policies/p0.yaml:3:34: rule `idle` covers the action of no route; did you mean `{hint}`?"
+    ]
 
 
 def test_a_policy_that_judges_nothing_is_noted() -> None:
@@ -451,6 +489,7 @@ def test_problems_are_sorted_and_told_once() -> None:
         ("upstreams: {a: {targets: ['http://h/p']}}", "a target has no path"),
         ("upstreams: {a: {targets: ['http://u:p@h']}}", "nothing else"),
         ("upstreams: {a: {targets: ['http://h:99999']}}", "is no URL"),
+        ('upstreams: {a: {targets: ["http://h\\n.x"]}}', "is no target"),
         ("upstreams: {a: {targets: ['unix:x']}}", "`unix:/path"),
         ("upstreams: {a: {targets: ['http://h'], timeout: {conect: 1s}}}", "`connect`"),
         ("upstreams: {a: {targets: ['http://h'], timeout: {connect: 1}}}", "`1s`"),
@@ -467,6 +506,7 @@ def test_problems_are_sorted_and_told_once() -> None:
         ("cors: {a: {origins: ['https://x/']}}", "is no origin"),
         ("cors: {a: {origins: ['*'], credentials: true}}", "never with `credentials"),
         ("cors: {a: {}}", "no `origins:`"),
+        ("cors: {a: {origins: []}}", "no `origins:`"),
         ("decision_api: {trusted_peers: [localhost]}", "is no address block"),
         ("auth: {cors: nope}", "unknown cors `nope`"),
     ],

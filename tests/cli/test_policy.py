@@ -303,6 +303,14 @@ def test_what_is_neither_folder_nor_revision_is_wrong_usage(
     assert err.startswith("error: ")
 
 
+def test_a_revision_that_git_does_not_know_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    code, _, err = gateway(capsys, "diff", "nowhere")
+    assert (code, err) == (2, "error: nowhere is neither a folder nor a git revision\n")
+
+
 def test_a_recorded_decision_is_replayed_and_explained(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

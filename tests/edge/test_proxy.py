@@ -35,6 +35,16 @@ async def test_the_bytes_sent_are_the_bytes_received() -> None:
         assert call.segments == ("a b", "€", "~'()*")
 
 
+async def test_a_stranger_cannot_write_a_field_that_rules_write() -> None:
+    forged = b"X-Tenant: evil\r\nx_tenant: evil\r\nX.TENANT: evil\r\nX-Tenants: mine\r\n"
+    async with running() as rig:
+        rig.gate.route = replace(rig.gate.route, claimed_headers=frozenset((b"x-tenant",)))
+        await rig.ask(b"GET /a HTTP/1.1\r\nHost: x\r\n" + forged + b"\r\n")
+        (received,) = rig.upstream.requests
+        assert b"evil" not in received.head
+        assert received.values("x-tenants") == [b"mine"]
+
+
 async def test_an_absolute_target_is_sent_as_its_path() -> None:
     async with running() as rig:
         await rig.ask(b"GET http://X/a?b HTTP/1.1\r\nHost: x\r\n\r\n")
