@@ -106,7 +106,7 @@ def table(outcomes: list[Outcome]) -> str:
     for one in outcomes:
         ran = "yes" if one.ran else "NO"
         counts = f"{len(one.findings):>8}  {len(one.open):>5}"
-        note = one.note if one.ran else f"install it: {one.absent}"
+        note = one.note if one.ran else " ".join((one.absent or "").split())
         lines.append(f"{one.scanner:<14}{ran:<6}{one.seconds:>6.0f}s  {counts}  {note}")
     for one in outcomes:
         for finding in one.findings:

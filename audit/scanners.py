@@ -1,4 +1,4 @@
-"""The scanners: how each is started, and how what it says is read.
+"""The scanners of dependencies, code and a started gateway: how each is started and read.
 
 Each stands in an environment of its own: those of PyPI are run by `uv tool run`, the others come
 from the distribution.  All of them talk to loopback only, and each is cut off at its limit.
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from audit.outcome import Finding, Outcome
 
@@ -74,10 +75,13 @@ class DidNotRun(Exception):
     """The text says what to install, or what the scanner said instead of a result."""
 
 
+def _uv() -> list[str]:
+    return [str(HERE.parent / "bootstrap.sh"), "uv"]
+
+
 def _tool(package: str, program: str) -> list[str]:
     """A scanner of PyPI; uv is that of `./bootstrap.sh`."""
-    uv = [str(HERE.parent / "bootstrap.sh"), "uv"]
-    return [*uv, "tool", "run", "--quiet", "--from", package, program]
+    return [*_uv(), "tool", "run", "--quiet", "--from", package, program]
 
 
 def _installed(program: str) -> str:
@@ -107,6 +111,59 @@ def _run(words: list[str], limit_s: float, target: Target) -> tuple[int, str]:
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + "\n" + done.stderr)
     (target.folder / f"{len(list(target.folder.glob('*.log'))):02}.log").write_text(text, "utf-8")
     return done.returncode, text
+
+
+def pip_audit(target: Target, _scale: Scale) -> Outcome:
+    """The lock against the databases of PyPA or OSV."""
+    needs = target.folder / "requirements.txt"
+    words = [*_uv(), "--project", str(HERE.parent), "export", "--quiet", "--frozen", "--no-dev"]
+    _run([*words, "--no-emit-project", "--output-file", str(needs)], 60, target)
+    words = [*_tool("pip-audit==2.10.1", "pip-audit"), "--strict", "--disable-pip"]
+    _, text = _run([*words, "--require-hashes", "-r", str(needs), "-f", "json"], 240, target)
+    told = _json_in(text)
+    return Outcome(
+        "pip-audit",
+        [
+            Finding("vulnerability", f"{one['name']} {one['version']}: {vulnerability['id']}")
+            for one in told["dependencies"]
+            for vulnerability in one["vulns"]
+        ],
+        note=f"{len(told['dependencies'])} packages",
+    )
+
+
+def bandit(target: Target, _scale: Scale) -> Outcome:
+    """What it takes for certain; the page of the penetration test says what is left out."""
+    words = [
+        *_tool("bandit==1.9.4", "bandit"),
+        "--quiet",
+        "--recursive",
+        str(HERE.parent / "gateway"),
+    ]
+    words += ["--severity-level", "medium", "--confidence-level", "medium", "--skip", "B104"]
+    _, text = _run([*words, "-f", "json"], 180, target)
+    told = _json_in(text)
+    return Outcome(
+        "bandit",
+        [
+            Finding(
+                one["issue_severity"].lower(),
+                f"{one['test_id']} {one['filename']}:{one['line_number']}: {one['issue_text']}",
+            )
+            for one in told["results"]
+        ],
+        note=f"{told['metrics']['_totals']['loc']} lines",
+    )
+
+
+def _json_in(text: str) -> dict[str, Any]:
+    """The object that stands among what a scanner prints."""
+    start, end = text.find("{"), text.rfind("}")
+    try:
+        found: dict[str, Any] = json.loads(text[start : end + 1])
+    except ValueError as error:
+        raise DidNotRun(text.strip()[-300:]) from error
+    return found
 
 
 def schemathesis(target: Target, scale: Scale) -> Outcome:
@@ -279,11 +336,7 @@ def redbot(target: Target, _scale: Scale) -> Outcome:
         _, text = _run(
             [*_tool("redbot==2.7.1", "redbot"), "-o", "har", target.url + path], 60, target
         )
-        start, end = text.find("{"), text.rfind("}")
-        try:
-            told = json.loads(text[start : end + 1])["log"]["entries"][0]["_red_messages"]
-        except (ValueError, LookupError) as error:
-            raise DidNotRun(text.strip()[-300:]) from error
+        told = _json_in(text)["log"]["entries"][0]["_red_messages"]
         findings += [
             Finding(note["level"].lower(), f"{path}: {note['note_id']}: {note['summary']}")
             for note in told
@@ -293,6 +346,8 @@ def redbot(target: Target, _scale: Scale) -> Outcome:
 
 
 SCANNERS = {
+    "pip-audit": pip_audit,
+    "bandit": bandit,
     "schemathesis": schemathesis,
     "wapiti": wapiti,
     "nikto": nikto,
