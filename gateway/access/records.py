@@ -7,7 +7,7 @@ cookies and other claims are never part of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -112,10 +112,10 @@ def read_record(record: Any) -> Recorded | None:
             host=str(record["host"]),
             path=target.path,
             segments=target.segments,
-            query=_query(query.get("values") or {}),
+            query=_query(_pairs(query)),
             headers=tuple(
                 (str(name).encode("latin-1"), str(value).encode())
-                for name, value in (headers.get("values") or {}).items()
+                for name, value in _pairs(headers)
             ),
             client_ip=str(record["ip"]),
             scheme=str(record["scheme"]),
@@ -222,8 +222,17 @@ def _credential(user: Mapping[str, Any] | None) -> Credential:
     return Credential(CredentialKind.BEARER if kind is CredentialKind.COOKIE else kind, "")
 
 
-def _query(values: Mapping[str, Any]) -> str:
-    return "&".join(f"{quote(str(k), safe='')}={quote(str(v), safe='')}" for k, v in values.items())
+def _pairs(part: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What was read.  What could be read in two ways has no values: each name comes twice, so
+    that it is refused again by whoever reads it, and is never taken for absent."""
+    values = part.get("values")
+    if part and values is None:
+        return [(name, "") for name in part["read"] for _ in range(2)]
+    return list((values or {}).items())
+
+
+def _query(pairs: Iterable[tuple[str, Any]]) -> str:
+    return "&".join(f"{quote(str(k), safe='')}={quote(str(v), safe='')}" for k, v in pairs)
 
 
 def _body(body: Any, names: frozenset[str]) -> dict[str, Any]:

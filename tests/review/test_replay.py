@@ -71,6 +71,27 @@ def test_what_was_not_recorded_is_not_guessed() -> None:
     assert found.unknown_names == {"query parameter page": 1}
 
 
+@pytest.mark.parametrize(
+    ("reads", "url", "headers"),
+    [
+        ("request.query.page == '1'", "/orders/u1?page=1&page=2", ()),
+        ("request.headers['x-zone'] == 'a'", "/orders/u1", (("X-Zone", "a"), ("X-Zone", "b"))),
+    ],
+)
+def test_what_was_ambiguous_is_ambiguous_again_and_no_gain(
+    reads: str, url: str, headers: tuple[tuple[str, str], ...]
+) -> None:
+    rules = [
+        {"id": "all", "allow": ["*"]},
+        {"id": "some", "deny": ["*"], "when": f"!({reads}) && false"},
+    ]
+    world = rule_world("\n".join(f"- {json.dumps(rule)}" for rule in rules))
+    recorded = line(world, f"GET {url}", who("u1"), headers=headers)
+    assert json.loads(recorded)["reason"].startswith("ambiguous_")
+    found = replay([recorded], world)
+    assert (found.same, found.changed) == (1, 0)
+
+
 def test_what_a_policy_read_is_recorded() -> None:
     world = snapshot(
         """
