@@ -197,6 +197,12 @@ async def test_the_page_runs_nothing_but_its_own_script(admin: Admin) -> None:
     assert nonce[1] not in (await admin.get("/admin"))[2]
 
 
+async def test_no_other_window_holds_the_page(admin: Admin) -> None:
+    _, headers, _ = await admin.get("/admin")
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "base-uri 'none'" in headers["Content-Security-Policy"]
+
+
 async def test_the_page_itself_asks_for_the_token(admin: Admin) -> None:
     status, headers, text = await admin.get("/admin")
     assert (status, headers["Content-Type"]) == (401, "text/html; charset=utf-8")
