@@ -165,6 +165,8 @@ def settled(gate: Gate, call: Call, snapshot: Snapshot) -> Decision:
 def call_of(question: Question) -> Call | Reason:
     """The Call that the edge would have read; the Reason when it would have refused."""
     target, host, scheme = question.url, "localhost", "http"
+    if question.method.upper() in ("CONNECT", "TRACE"):
+        return Reason.METHOD_NOT_ALLOWED
     if "://" in target.partition("?")[0]:
         parts = urlsplit(target)
         scheme, host = parts.scheme.lower(), parts.netloc

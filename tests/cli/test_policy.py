@@ -138,6 +138,7 @@ def test_explain_as_json_has_the_keys_of_the_contract(capsys: pytest.CaptureFixt
         (["GET", "/nothing"], 404, "route_unknown"),
         (["PUT", "/orders/u1"], 405, "method_not_allowed"),
         (["GET", "/orders/../x"], 400, "ambiguous_path"),
+        (["TRACE", "/orders/u1", "--user-id", "u1"], 405, "method_not_allowed"),
         (["GET", "/orders/u1", "--user-id", "u1", "--roles", "ghost"], 404, "no_rule"),
         (["GET", "http://h:80/orders/u2", "--roles", "a,b"], 403, "not_yours"),
     ],
