@@ -113,5 +113,9 @@ def _print(event: dict[str, Any], *, as_json: bool) -> None:
     words = [str(event["at"]), str(event["event"]), str(event["result"])]
     told = {name: event[name] for name in _WHO if name in event}
     words += [f"{name}={value}" for name, value in told.items()]
-    words += [f"{name}={json.dumps(value)}" for name, value in event.get("detail", {}).items()]
+    detail = dict(event.get("detail", {}))
+    if isinstance(heads := detail.get("heads"), list):
+        # Up to 32 hashes for each command that ran would hide everything else; --json has them.
+        detail["heads"] = len(heads)
+    words += [f"{name}={json.dumps(value)}" for name, value in detail.items()]
     say(harmless("  ".join(words)))

@@ -49,14 +49,14 @@ class Person:
 
 def read_people(raw: bytes, *, json_lines: bool) -> list[Person] | BadLines:
     """Every person of the file, or every bad line of it."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return BadLines([BadLine(raw.count(b"\n", 0, error.start) + 1, "is not UTF-8")])
+    broken = _not_utf8(raw)
+    text = raw.decode("utf-8-sig", "replace")
     people: list[Person] = []
-    problems: list[BadLine] = []
+    problems = [BadLine(line, "is not UTF-8") for line in sorted(broken)]
     seen: dict[str, int] = {}
     for line, found in _json_rows(text) if json_lines else _csv_rows(text):
+        if line in broken:
+            continue
         person = found if isinstance(found, str) else _person(line, found)
         if isinstance(person, str):
             problems.append(BadLine(line, person))
@@ -64,7 +64,18 @@ def read_people(raw: bytes, *, json_lines: bool) -> list[Person] | BadLines:
             problems.append(BadLine(line, f"the address stands in line {first} already"))
         else:
             people.append(person)
-    return BadLines(problems) if problems else people
+    return BadLines(sorted(problems, key=lambda bad: bad.line)) if problems else people
+
+
+def _not_utf8(raw: bytes) -> set[int]:
+    """The numbers of the lines that are not UTF-8."""
+    found: set[int] = set()
+    for line, part in enumerate(raw.split(b"\n"), 1):
+        try:
+            part.decode("utf-8")
+        except UnicodeDecodeError:
+            found.add(line)
+    return found
 
 
 async def bring_people_in(

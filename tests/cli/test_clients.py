@@ -185,6 +185,7 @@ def test_the_export_is_the_whole_log_and_the_tail_its_end(gateway: Gateway) -> N
     assert code == GOOD
     assert len(out.splitlines()) == 2
     assert "client_changed" in out
+    assert "heads=3" in out
 
 
 def test_an_audit_log_that_was_changed_is_no(gateway: Gateway, folder: Path) -> None:

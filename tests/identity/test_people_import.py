@@ -149,3 +149,13 @@ def test_a_password_of_over_72_bytes_is_checked_as_the_other_system_did() -> Non
     assert imported(HASH.replace("$2b$", "$2y$")) is not None
     for wrong in ("", "x", HASH[:-1], HASH + "\n", HASH.replace("$04$", "$31$"), "$1$abc$def"):
         assert imported(wrong) is None
+
+
+def test_a_line_that_is_not_utf_8_does_not_hide_the_others() -> None:
+    found = read_people(b'[]\n{"email":"\xff@example.com"}\n{bad\n', json_lines=True)
+    assert isinstance(found, BadLines)
+    assert [(bad.line, bad.problem) for bad in found.problems] == [
+        (1, "is not a JSON object"),
+        (2, "is not UTF-8"),
+        (3, "is not a JSON object"),
+    ]
