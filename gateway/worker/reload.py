@@ -11,6 +11,7 @@ import asyncio
 import gc
 import json
 import os
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -81,7 +82,10 @@ def read_sources(routes: Path, policies: Path) -> Sources | list[Problem]:
 
     def text(path: Path) -> tuple[str, str]:
         try:
-            return (str(path), path.read_text("utf-8"))
+            # To open a pipe waits for its writer, which may never come.
+            if stat.S_ISREG(path.stat().st_mode):
+                return (str(path), path.read_text("utf-8"))
+            problems.append(Problem(str(path), 1, 1, "is no file"))
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             problems.append(Problem(str(path), line, 1, "is not UTF-8"))
@@ -248,7 +252,10 @@ class Configuration:
             await asyncio.sleep(SETTLE_S)
             now = self.files.signature()
             if now == signature:
-                sources = read_sources(self.files.routes, self.files.policies)
+                # In a thread: a disk may take its time.
+                sources = await asyncio.to_thread(
+                    read_sources, self.files.routes, self.files.policies
+                )
                 if self.files.signature() == signature:
                     self._signature = signature
                     return sources

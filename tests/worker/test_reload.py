@@ -114,6 +114,16 @@ def test_a_missing_file_is_a_problem(files: Files) -> None:
     assert "No such file" in str(problems[0])
 
 
+async def test_a_pipe_among_the_policies_is_a_problem_and_holds_nobody_up(
+    watched: Configuration, files: Files
+) -> None:
+    os.mkfifo(files.policies / "pipe.yaml")
+    await until(lambda: watched.stale)
+    assert str(watched.problems[0]).endswith("pipe.yaml:1:1: is no file")
+    (files.policies / "pipe.yaml").unlink()
+    await until(lambda: not watched.stale)
+
+
 def test_policies_are_found_in_folders_but_not_the_tests_of_them(files: Files) -> None:
     for name in ("shop/more.yaml", "tests/cases.yaml", ".hidden.yaml", "..data/x.yaml", "a.txt"):
         path = files.policies / name
