@@ -219,7 +219,9 @@ class RouteReader:
             return None
         if named is None and "policy" not in fields and auth is Auth.REQUIRED:
             named = self._defaults.policy
-            if named is None and fields:
+            # A word that is no `auth` is told of already: it may have meant `public`.
+            known = getattr(fields.get("auth"), "value", Auth.REQUIRED) in tuple(Auth)
+            if named is None and fields and known:
                 self._reader.wrong(
                     node,
                     "`auth: required` needs a policy: `policy: signed-in` lets every "

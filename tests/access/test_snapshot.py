@@ -153,6 +153,7 @@ def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -
         ("match: {path: /a}, policy: sign-in, upstream: api", "did you mean `signed-in`?"),
         ("match: {path: /a}, auth: public, policy: p, upstream: api", "judges nobody"),
         ("match: {path: /a}, auth: maybe, upstream: api, policy: p", "`auth` cannot be `maybe`"),
+        ("match: {path: /a}, auth: publik, upstream: api", "did you mean `public`?"),
         ("match: {path: /a}, policy: p", "no `upstream:`"),
         ("match: {path: a}, auth: public, upstream: api", "begin it with `/`"),
         ("match: {}, auth: public, upstream: api", 'no `path: "/…"`'),
