@@ -39,10 +39,12 @@ def compiled(config: Path, policies: Path) -> Snapshot:
 def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
     """The configuration of a folder, or of a git revision of the one that is worked on.
 
-    In a folder the files have the names that `config` and `policies` have here.
+    In a folder the files lie where `config` and `policies` lie here, or have their names.
     """
     folder = Path(where)
     if folder.is_dir():
+        if not config.is_absolute() and (folder / config).exists():
+            return compiled(folder / config, folder / policies)
         return compiled(folder / config.name, folder / policies.name)
     found = compile_snapshot(_sources_of_revision(where, config, policies))
     if isinstance(found, Snapshot):

@@ -228,6 +228,8 @@ class _CaseReader:
             reader.wrong(node, "`expect` is `allow`, `deny`, a status, a reason or a block")
             return Expected()
         fields = reader.block(node, "`expect`", EXPECT_KEYS)
+        if isinstance(node, yaml.MappingNode) and not node.value:
+            reader.wrong(node, "`expect` is empty: such a case could never fail")
         reason = reader.text(fields.get("reason"), "`reason`")
         return Expected(
             decision=reader.choice(fields.get("decision"), "`decision`", ("allow", "deny")),

@@ -295,6 +295,21 @@ def test_a_git_revision_is_compared_with_the_files(
     }
 
 
+def test_a_configuration_below_the_folder_is_compared_with_another(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("here/conf", "other"):
+        (folder / name / "policies").mkdir(parents=True)
+        (folder / name / "routes.yaml").write_text(dedent(ROUTES))
+    (folder / "here" / "conf" / "policies" / "orders.yaml").write_text(dedent(POLICY))
+    (folder / "other" / "policies" / "orders.yaml").write_text(
+        dedent(POLICY) + "  - {id: lead, allow: ['*'], when: has_role('lead')}\n"
+    )
+    where = ("--config", "conf/routes.yaml", "--policies", "conf/policies")
+    code, out, _ = gateway(capsys, "diff", "here", "other", *where)
+    assert (code, out.splitlines()[-1]) == (0, "1 gained, 0 lost")
+
+
 @pytest.mark.parametrize("revision", ["nowhere", "-x", "HEAD~99"])
 def test_what_is_neither_folder_nor_revision_is_wrong_usage(
     revision: str, capsys: pytest.CaptureFixture[str]
@@ -305,8 +320,10 @@ def test_what_is_neither_folder_nor_revision_is_wrong_usage(
 
 
 def test_a_revision_that_git_does_not_know_is_named(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     code, _, err = gateway(capsys, "diff", "nowhere")
     assert (code, err) == (2, "error: nowhere is neither a folder nor a git revision\n")

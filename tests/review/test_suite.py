@@ -129,6 +129,7 @@ def test_a_case_may_set_everything_a_policy_reads() -> None:
         ("version: 1\ncases: [{request: GET /a}]", "no `expect`"),
         ("version: 1\ncases: [{request: GET /a, expect: maybe-not}]", "`expect` is `allow`"),
         ("version: 1\ncases: [{request: GET /a, expect: {decison: allow}}]", "`decision`"),
+        ("version: 1\ncases: [{request: GET /a, expect: {}}]", "could never fail"),
         ("version: 1\ncases: [{as: {rols: [a]}, request: GET /a, expect: allow}]", "`roles`"),
         ("version: 1\npeople: {a: {id: x, user_id: y}}\ncases: []", "`id` says this already"),
         ("version: 1\nnow: today\ncases: []", "`now` is a time"),
