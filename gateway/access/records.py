@@ -18,10 +18,14 @@ from gateway.access.paths import split_target
 from gateway.access.routes import Route
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 
-# Refusals that say nothing of the policy: they come and go with the load and the stores.
+# Refusals that say nothing of the policy: they come and go with the load and the stores, or
+# were a cookie's that proved no intent, and what its browser said of it is not written down.
 UNJUDGED = frozenset(
-    (Reason.RATE_LIMITED, Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.DRAINING)
-)
+    (
+        Reason.RATE_LIMITED, Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.DRAINING,
+        Reason.CROSS_ORIGIN, Reason.CSRF_INVALID,
+    )
+)  # fmt: skip
 
 
 @dataclass(slots=True)

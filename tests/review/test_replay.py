@@ -126,9 +126,9 @@ def test_what_a_policy_read_is_recorded() -> None:
         assert secret not in written
 
 
-def test_refusals_of_load_and_stores_are_no_matter_of_a_policy() -> None:
+def test_refusals_of_load_stores_and_intent_are_no_matter_of_a_policy() -> None:
     world = rule_world(OWN)
-    for reason in (Reason.RATE_LIMITED, Reason.REPLICA_STALE):
+    for reason in (Reason.RATE_LIMITED, Reason.REPLICA_STALE, Reason.CSRF_INVALID):
         written = line(world, "GET /orders/u1", who("u1")).replace("rule_allowed", reason)
         assert replay([written], world).unjudged == 1
 
