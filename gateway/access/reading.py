@@ -22,10 +22,14 @@ _STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)\Z")
-_SIZE = re.compile(r"([0-9]+)(B|KiB|MiB|GiB)\Z")
-_RATE = re.compile(r"([0-9]+)/(.+)\Z")
+_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB)\Z")
+_RATE = re.compile(r"([0-9]{1,18})/(.+)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+# Counters keep their precision and timers their range; nothing real is larger.
+_MOST = 1_000_000_000
+_LONGEST_S = 366 * 86400
 
 Node = yaml.Node
 
@@ -198,10 +202,10 @@ class Reader:
         if node is None:
             return None
         value = self._scalar(node, what)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST:
             return value
         if value is not None:
-            self.wrong(node, f"{what} is a whole number, {least} or more")
+            self.wrong(node, f"{what} is a whole number, {least} or more and {_MOST:,} at most")
         return None
 
     def choice(self, node: Node | None, what: str, known: Collection[str]) -> str | None:
@@ -218,6 +222,10 @@ class Reader:
             return None
         value = self._scalar(node, what)
         seconds = _seconds(str(value)) if value is not None else None
+        if seconds is not None and seconds > _LONGEST_S:
+            assert node is not None
+            self.wrong(node, f"{what} is {_LONGEST_S // 86400}d at most")
+            return None
         if seconds is not None and seconds >= least:
             return seconds
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -245,9 +253,12 @@ class Reader:
             return None
         match = _RATE.match(text)
         seconds = _seconds(match.group(2)) if match else None
-        if match and seconds and int(match.group(1)) > 0:
-            return int(match.group(1)), seconds
         assert node is not None
+        if match and seconds and int(match.group(1)) > 0:
+            if int(match.group(1)) > _MOST or seconds > _LONGEST_S:
+                self.wrong(node, f"{what} is at most {_MOST:,} in {_LONGEST_S // 86400}d")
+                return None
+            return int(match.group(1)), seconds
         self.wrong(node, f"{what} is a count in a time, such as `600/1m` or `5/1s`")
         return None
 
