@@ -12,7 +12,7 @@ from gateway.access.functions import has_scope
 from gateway.access.inputs import read_headers, read_query
 from gateway.access.origin import CsrfCheck, unmeant
 from gateway.access.paths import canonical
-from gateway.access.policies import Policy, Rule, Shadowed
+from gateway.access.policies import Policy, Rule, Shadowed, Verdict
 from gateway.access.routes import Auth, Match, Miss, Route
 from gateway.access.upstreams import Limit
 from gateway.model import (
@@ -180,10 +180,18 @@ class Gate:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
             return Decision(True, reason, None, route, params, principal, place=route.place)
-        facts = facts_of(call, match, principal, policy, self._now)
-        if isinstance(facts, Reason):
-            return _refused(facts, match, principal)
-        verdict = policy.verdict(route.action, facts)
+        plan = policy.plan(route.action)
+        facts: Facts | None = None
+        verdict: Verdict | None = None
+        if plan.by_roles is not None and not (route.query_names or route.header_names):
+            verdict = plan.by_roles.get(None if principal is None else principal.roles)
+        if verdict is None:
+            read = facts_of(call, match, principal, policy, self._now)
+            if isinstance(read, Reason):
+                return _refused(read, match, principal)
+            facts = read
+            verdict = policy.verdict(route.action, facts)
+            policy.remember(plan, principal, verdict)
         rule = verdict.rule
         decision = Decision(
             verdict.allowed,
@@ -199,7 +207,7 @@ class Gate:
             judged=True,
             shadowed=verdict.shadowed,
         )
-        if rule is not None and verdict.allowed and (rule.headers or rule.limits):
+        if facts is not None and rule and verdict.allowed and (rule.headers or rule.limits):
             decision.rule_limits = rule.limits
             decision.headers = _rule_headers(rule, facts)
         if verdict.step_up is not None:

@@ -65,6 +65,10 @@ def split_target(text: str) -> Target | Reason:
     A `#` is refused in the query too: a reader that cuts fragments would see another target.
     """
     path, _, query = text.partition("?")
+    if _PLAIN.match(path):
+        if query and _NEVER_IN_TARGET.search(query):
+            return Reason.AMBIGUOUS_PATH
+        return Target(path, query, tuple(path[1:].split("/")))
     read = canonical(path)
     if isinstance(read, Reason):
         return read

@@ -77,6 +77,11 @@ class Rule:
         """Whether the rule has anything to say about `action`."""
         return self.role_permissions or any(admits(p, action) for p in self.actions)
 
+    @property
+    def reads_roles_alone(self) -> bool:
+        """Whether its outcome follows from the caller's roles, and asks for nothing besides."""
+        return not (self.condition or self.shadow or self.step_up or self.limits or self.headers)
+
     def holds(self, action: str, facts: Facts) -> bool | str:
         """Whether it applies to this caller; a sentence where its condition fails.
 
@@ -116,6 +121,9 @@ class Verdict:
     shadowed: tuple[Shadowed, ...] = ()
 
 
+_ROLE_SETS_MAX = 1_024
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The rules of a policy that cover one action, in the order of the file."""
@@ -125,6 +133,9 @@ class Plan:
     shadows: tuple[Rule, ...]
     query_names: frozenset[str]
     header_names: frozenset[str]
+    by_roles: dict[tuple[str, ...] | None, Verdict] | None = field(default=None, compare=False)
+    """Where the rules read nothing of a call but the caller's roles, the verdicts given so far:
+    under the roles, or None for nobody.  None where they read more."""
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -162,8 +173,16 @@ class Policy:
             return self._unenforced(verdict)
         return verdict
 
+    def remember(self, plan: Plan, principal: Principal | None, verdict: Verdict) -> None:
+        """Keeps a verdict that the next caller with the same roles gets too."""
+        if plan.by_roles is not None:
+            if len(plan.by_roles) >= _ROLE_SETS_MAX:
+                plan.by_roles.clear()
+            plan.by_roles[None if principal is None else principal.roles] = verdict
+
     def _planned(self, action: str) -> Plan:
         rules = [rule for rule in self.rules if rule.covers(action)]
+        plain = not self.shadow and all(rule.reads_roles_alone for rule in rules)
         reads = [rule.condition.reads for rule in rules if rule.condition is not None]
         return Plan(
             denies=tuple(r for r in rules if r.effect is Effect.DENY and not r.shadow),
@@ -171,6 +190,7 @@ class Policy:
             shadows=tuple(r for r in rules if r.shadow),
             query_names=frozenset().union(*(r.query for r in reads)),
             header_names=frozenset().union(*(r.headers for r in reads)),
+            by_roles={} if plain else None,
         )
 
     def _shadowed(

@@ -34,6 +34,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
+_TRACE_BYTES = 24 * 256
+"""Random bytes for so many traces of 128 + 64 bits."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -60,6 +62,8 @@ class CallReader:
         # Ids, not secrets: they tell requests apart and are guessed by nobody's harm.
         self._random = random.Random(os.urandom(16))  # noqa: S311
         self._hosts: dict[bytes, tuple[str, int | None]] = {}
+        self._traces = b""
+        self._trace_at = 0
 
     def peer(self, address: str, *, https: bool) -> Peer:
         """`address` is the peer's, as the socket has it; a zone (`%eth0`) is no part of it."""
@@ -117,9 +121,13 @@ class CallReader:
         given = fields.traceparent
         if given is not None and _TRACEPARENT.fullmatch(given):
             return given
-        bits = self._random.getrandbits
-        # A zero id is invalid: the lowest bit is set.
-        return b"00-%032x-%016x-00" % (bits(128) | 1, bits(64) | 1)
+        at = self._trace_at
+        if at >= len(self._traces):
+            self._traces, at = os.urandom(_TRACE_BYTES).hex().encode("ascii"), 0
+        self._trace_at = at + 48
+        # An id of zeros is invalid: the last digit is none.
+        ids = self._traces
+        return b"00-%b1-%b1-00" % (ids[at : at + 31], ids[at + 32 : at + 47])
 
     def _read_host(self, raw: bytes) -> tuple[str, int | None] | None:
         read = canonical_host(raw)
@@ -234,17 +242,33 @@ def credential_of(fields: RequestHead) -> Credential | Reason | None:
     if authorization is not None:
         if len(authorization) > 1:
             return Reason.AMBIGUOUS_HEADER
-        # RFC 9110 section 11.1: the scheme is compared without case.
-        if authorization[0][:7].lower() != b"bearer ":
-            return Reason.TOKEN_MALFORMED
-        token = authorization[0][7:].strip(b" ")
-        if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
-            return Reason.TOKEN_MALFORMED
-        kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
-        return Credential(kind, token.decode("ascii"))
+        return _bearers.get(authorization[0]) or _bearer(authorization[0])
     if fields.cookie is not None:
         return _session_cookie(fields.cookie)
     return None
+
+
+# The credentials of fields met lately: the very objects, so that their texts are hashed once.
+# Bounded like the lines that hold them.
+_bearers: dict[bytes, Credential] = {}
+_BEARERS_MAX = 4_096
+_BEARER_KEPT = 2_048
+
+
+def _bearer(field: bytes) -> Credential | Reason:
+    # RFC 9110 section 11.1: the scheme is compared without case.
+    if field[:7].lower() != b"bearer ":
+        return Reason.TOKEN_MALFORMED
+    token = field[7:].strip(b" ")
+    if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
+        return Reason.TOKEN_MALFORMED
+    kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
+    credential = Credential(kind, token.decode("ascii"))
+    if len(_bearers) >= _BEARERS_MAX:
+        _bearers.clear()
+    if len(field) <= _BEARER_KEPT:
+        _bearers[field] = credential
+    return credential
 
 
 def _session_cookie(values: Sequence[bytes]) -> Credential | Reason | None:

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from gateway.edge.wire import (
     REQUEST_LINE,
     Malformed,
+    check_line,
     check_name,
-    split_lines,
     tokens,
 )
 from gateway.model import Principal, Reason
@@ -59,6 +59,13 @@ _NOT_A_NAME = re.compile(rb"[^a-z0-9]")
 _spellings: dict[bytes, int] = {}
 _SPELLINGS_MAX = 4_096
 
+# Whole lines as they were read: a client sends nearly the same ones with every request.
+# Bounded in number and in length; what differs each time is left out.
+_met: dict[bytes, tuple[int, bytes]] = {}
+_MET_MAX = 4_096
+_MET_LINE_MAX = 2_048
+_MET_AGAIN = frozenset((PASS, DROP, HOST, AUTHORIZATION, CONNECTION))
+
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
 
 
@@ -90,6 +97,7 @@ class RequestHead:
         "cookie",
         "expect",
         "forwarded",
+        "has_body",
         "headers",
         "host",
         "length",
@@ -110,6 +118,7 @@ class RequestHead:
         self.lines: list[bytes] = []
         self.length: int | None = None
         self.chunked = False
+        self.has_body = False
         self.host: bytes | None = None
         self.authorization: list[bytes] | None = None
         self.cookie: list[bytes] | None = None
@@ -119,10 +128,6 @@ class RequestHead:
         self.expect: bytes | None = None
         self.upgrade: bytes | None = None
         self.forwarded: list[tuple[bytes, bytes]] | None = None
-
-    @property
-    def has_body(self) -> bool:
-        return self.chunked or bool(self.length)
 
     @property
     def expects_continue(self) -> bool:
@@ -169,7 +174,7 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
     HEADER_TOO_LARGE for more than `max_fields`; Malformed for anything that another reader
     might frame or understand differently.
     """
-    lines = split_lines(block)
+    lines = block.split(b"\r\n")
     line = REQUEST_LINE.fullmatch(lines[0])
     if line is None:
         raise Malformed("request line")
@@ -178,37 +183,50 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
         return Reason.HEADER_TOO_LARGE
     method, target, minor = line.groups()
     head = RequestHead(method.decode("ascii"), target.decode("ascii"), minor[0] - 48, lines)
-    passed, known = head.lines, _spellings
+    met, passes = _met, head.lines.append
     for field in lines:
-        name, colon, value = field.partition(b":")
-        kind = known.get(name)
-        if kind is None:
-            kind = classify(name)
-        if not colon:
-            raise Malformed("no colon")
+        kind, value = met.get(field) or _first_sight(field)
         if not kind:
-            passed.append(field)
+            passes(field)
         elif kind == AUTHORIZATION and head.authorization is None:
-            head.authorization = [value.strip(b" \t")]
+            head.authorization = [value]
         elif kind == REQUEST_ID and head.request_id is None:
-            head.request_id = value.strip(b" \t")
-        elif kind != DROP and (kind != CONNECTION or value != b" keep-alive" or not head.minor):
-            _keep(head, kind, name, value.strip(b" \t"))
+            head.request_id = value
+        elif kind != DROP and (kind != CONNECTION or value != b"keep-alive" or not head.minor):
+            _keep(head, kind, field, value)
     if head.host is None and head.minor:
         # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
         raise Malformed("no host")
     if head.chunked and (head.length is not None or not head.minor):
         # Section 6.1: a length beside a coding, and a coding in 1.0, are attacks or errors.
         raise Malformed("framing")
+    head.has_body = head.chunked or bool(head.length)
     connection = head.connection
     if connection is not None and not _ORDINARY_CONNECTION.issuperset(connection):
         head.lines = [
-            field for field in passed if field[: field.find(b":")].lower() not in connection
+            field for field in head.lines if field[: field.find(b":")].lower() not in connection
         ]
     return head
 
 
-def _keep(head: RequestHead, kind: int, name: bytes, value: bytes) -> None:
+def _first_sight(line: bytes) -> tuple[int, bytes]:
+    """Kind and value of a field line that was not met before, or not lately."""
+    check_line(line)
+    name, colon, value = line.partition(b":")
+    kind = _spellings.get(name)
+    if kind is None:
+        kind = classify(name)
+    if not colon:
+        raise Malformed("no colon")
+    read = kind, value.strip(b" \t")
+    if kind in _MET_AGAIN and len(line) <= _MET_LINE_MAX:
+        if len(_met) >= _MET_MAX:
+            _met.clear()
+        _met[line] = read
+    return read
+
+
+def _keep(head: RequestHead, kind: int, line: bytes, value: bytes) -> None:
     if kind == HOST:
         if head.host is not None:
             raise Malformed("two hosts")
@@ -223,7 +241,7 @@ def _keep(head: RequestHead, kind: int, name: bytes, value: bytes) -> None:
     elif kind == COOKIE:
         head.cookie = [*(head.cookie or ()), value]
     elif kind == FORWARDED:
-        head.forwarded = [*(head.forwarded or ()), (name, value)]
+        head.forwarded = [*(head.forwarded or ()), (line[: line.find(b":")], value)]
     elif kind == TRACEPARENT:
         head.traceparent = value if head.traceparent is None else b""
     elif kind == LENGTH:

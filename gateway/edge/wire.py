@@ -100,21 +100,24 @@ SPECIAL = frozenset(
 _names: dict[bytes, tuple[bytes, bool]] = {}
 _NAMES_MAX = 2_048
 
+# The same for whole lines: an upstream sends most of its own again and again.
+_lines: dict[bytes, tuple[bytes, bool]] = {}
+_LINES_MAX = 2_048
+_LINE_MAX = 256
+
 # What a status line says, once it was checked.  There are few; bounded all the same.
 _statuses: dict[bytes, tuple[int, bytes, int]] = {}
 _STATUSES_MAX = 128
 
 
-def split_lines(block: bytes) -> list[bytes]:
-    """The lines of a head, which ends before the CRLF CRLF that closed it.
+def check_line(line: bytes) -> None:
+    """A line of a head, less the CRLF that closed it, holds only what a field may hold.
 
-    What is left after every byte that a field may hold is deleted must be the line ends and
-    nothing else: this finds NUL, control characters, bare CR and bare LF at once.
+    What is left after every such byte is deleted must be nothing: this finds NUL, control
+    characters, bare CR and bare LF at once.
     """
-    lines = block.split(b"\r\n")
-    if block.translate(None, _FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
+    if line.translate(None, _FIELD_BYTES):
         raise Malformed("control character")
-    return lines
 
 
 def check_name(name: bytes) -> None:
@@ -129,29 +132,24 @@ def check_name(name: bytes) -> None:
 
 def read_head(block: bytes) -> Head:
     """The head of a response, which ends before the CRLF CRLF that closed it."""
-    lines = split_lines(block)
+    lines = block.split(b"\r\n")
     if len(lines) > MAX_FIELDS:
         raise Malformed("too many fields")
-    read = _statuses.get(lines[0])
-    status, reason, minor = read if read is not None else _learn_status(lines[0])
+    status, reason, minor = _statuses.get(lines[0]) or _learn_status(lines[0])
     del lines[0]
     head = Head(status, reason, minor, lines)
-    known, names, special = _names, head.names, head.special
+    known, names = _lines, head.names
     for line in lines:
-        name, colon, _ = line.partition(b":")
-        found = known.get(name)
-        if found is None:
-            found = _learn(name)
-        if not colon:
-            raise Malformed("no colon")
-        if found[1]:
-            special.append(len(names))
-        names.append(found[0])
+        name, special = known.get(line) or _learn(line)
+        if special:
+            head.special.append(len(names))
+        names.append(name)
     return head
 
 
 def _learn_status(line: bytes) -> tuple[int, bytes, int]:
     """Status, reason phrase and minor version of a status line that was not met before."""
+    check_line(line)
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise Malformed("status line")
@@ -162,14 +160,24 @@ def _learn_status(line: bytes) -> tuple[int, bytes, int]:
     return known
 
 
-def _learn(name: bytes) -> tuple[bytes, bool]:
-    """The lower-case form of a name that was not met before, and whether it is special."""
-    check_name(name)
-    if len(_names) >= _NAMES_MAX:
-        _names.clear()
-    lower = name.lower()
-    known = _names[name] = lower, lower in SPECIAL
-    return known
+def _learn(line: bytes) -> tuple[bytes, bool]:
+    """The lower-case name of a line that was not met before, and whether it is special."""
+    check_line(line)
+    name, colon, _ = line.partition(b":")
+    found = _names.get(name)
+    if found is None:
+        check_name(name)
+        if len(_names) >= _NAMES_MAX:
+            _names.clear()
+        lower = name.lower()
+        found = _names[name] = lower, lower in SPECIAL
+    if not colon:
+        raise Malformed("no colon")
+    if len(line) <= _LINE_MAX:
+        if len(_lines) >= _LINES_MAX:
+            _lines.clear()
+        _lines[line] = found
+    return found
 
 
 def value_of(line: bytes) -> bytes:
