@@ -131,4 +131,7 @@ def syntax_problem(text: str) -> tuple[int, str]:
     row, _, column = place.partition(":")
     at = int(column) if row == "1" and column.isdigit() else 0
     first = (sentence or text).splitlines()[0]
+    if "ParseError" in first:
+        # The engine's own structure, shown as it is: what it says is that it gave up.
+        first = "nested too deeply"
     return at, f"not a CEL expression: {first}"

@@ -56,7 +56,13 @@ class Files:
         found = []
         for folder, below, names in os.walk(self.policies, followlinks=True):
             # `..2026_01_01` and `..data` of a ConfigMap hold the same files once more.
-            below[:] = [name for name in below if not name.startswith(".") and name != "tests"]
+            below[:] = [
+                name
+                for name in below
+                if not name.startswith(".")
+                and name != "tests"
+                and not _leads_back(Path(folder, name), folder)
+            ]
             found += [
                 Path(folder, name)
                 for name in names
@@ -279,6 +285,14 @@ class Configuration:
         log.error("reload-rejected", running=running, problems=len(problems))
         for problem in problems[:LOGGED_PROBLEMS]:
             log.error("configuration-problem", problem=str(problem))
+
+
+def _leads_back(path: Path, folder: str) -> bool:
+    """Whether a link leads to a folder above itself: to follow it would never end."""
+    if not path.is_symlink():
+        return False
+    target, here = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath((target, here)) == target
 
 
 def _compile(sources: Sources) -> Snapshot | list[Problem]:

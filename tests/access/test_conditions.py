@@ -63,6 +63,7 @@ def refused(source: str) -> str:
         ("user.roles.all(user, user == 'a')", "may not be named `user`"),
         ("data.team['a'] == 1", "did you mean `teams`?"),
         ("user.id == ", "not a CEL expression"),
+        ("(" * 300 + "true" + ")" * 300, "not a CEL expression: nested too deeply"),
         ("user.id = 'a'", "has no meaning here"),
         ("", "not a CEL expression"),
         ("$x", "has no meaning here"),

@@ -132,6 +132,13 @@ def test_policies_are_found_in_folders_but_not_the_tests_of_them(files: Files) -
     assert files.listed() == [files.policies / "mine.yaml", files.policies / "shop" / "more.yaml"]
 
 
+def test_a_link_that_leads_back_is_not_followed(files: Files) -> None:
+    (files.policies / "round").symlink_to(".")
+    (files.policies / "below").mkdir()
+    (files.policies / "below" / "up").symlink_to("..")
+    assert files.listed() == [files.policies / "mine.yaml"]
+
+
 def test_without_a_policy_folder_there_are_no_policies(files: Files) -> None:
     assert Files(files.routes, files.policies / "none").listed() == []
 
