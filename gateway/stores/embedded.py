@@ -103,7 +103,13 @@ class EmbeddedValkey:
             self._start_at = now + pause_s if self._failures > 1 else now
             log.error("embedded-valkey-died", status=process.returncode, pause_s=pause_s)
         if now >= self._start_at:
-            self._spawn(_socket_path(self._data_dir))
+            try:
+                self._spawn(_socket_path(self._data_dir))
+            except OSError as error:
+                # A full disk ends the server and hinders the next one: whoever watches goes on,
+                # and it is tried again as after any other death.
+                self._started_at = self._start_at = now
+                log.error("embedded-valkey-not-started", why=error.strerror)
 
     def stop(self) -> None:
         """Ends it; what it was told is on disk already."""
@@ -189,6 +195,8 @@ def _socket_path(data_dir: Path) -> Path:
         if noted and _is_ours(noted.parent):
             return noted
         path = Path(tempfile.mkdtemp(prefix="authgate-")) / "valkey.sock"
+    if note.is_file() and note.read_text("utf-8") == str(path):
+        return path  # a restart writes nothing: the disk may be full
     new = note.with_suffix(".new")
     new.write_text(str(path), "utf-8")
     new.chmod(0o600)

@@ -94,6 +94,28 @@ def test_one_that_dies_again_and_again_is_started_with_growing_pauses(tmp_path: 
     assert 9 < pauses[-1] < 11
 
 
+async def test_one_that_cannot_be_started_again_yet_ends_nobody_and_comes_back(
+    valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    """As on a full disk: its death must not become that of the gateway."""
+    valkey.start()
+    assert valkey.pid is not None
+    os.kill(valkey.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, valkey.pid, os.WEXITED | os.WNOWAIT)
+    (tmp_path / "valkey.socket").unlink()
+    (tmp_path / "valkey.new").mkdir()  # the note about the socket cannot be written
+    dead = valkey.pid
+    valkey.check()
+    assert valkey.pid == dead
+    (tmp_path / "valkey.new").rmdir()
+
+    def started() -> bool:
+        valkey.check()
+        return valkey.pid != dead
+
+    wait_until(started, 10, "the next server")
+
+
 def test_it_is_stopped_and_leaves_no_process(valkey: EmbeddedValkey) -> None:
     valkey.start()
     pid = valkey.pid
