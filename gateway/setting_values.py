@@ -7,6 +7,7 @@ import binascii
 import ipaddress
 import math
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic_settings import NoDecode
 
 EMBEDDED = "embedded:"
 KEY_SECRET_BYTES = 32
+_SENDER = re.compile(r"[^<>@]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def database_url(value: Any) -> str:
     if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
         return text
     if scheme in ("postgresql", "postgres") and rest:
+        _check_places(rest)
         return "postgresql://" + rest
     raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME")
 
@@ -137,10 +140,42 @@ def redis_url(value: Any) -> str:
     if text == EMBEDDED or (
         scheme in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel") and rest
     ):
+        if scheme not in ("", "unix") and text != EMBEDDED:
+            _check_places(rest)
         return text
     raise ValueError(
         "must be embedded: or redis://, rediss://, unix:// or redis+sentinel:// with a host"
     )
+
+
+def _check_places(rest: str) -> None:
+    """Whether each `host:port` behind `scheme://` can be connected to at all: a store that is
+    waited for is told from one that no waiting brings.  The text may hold a password, so the
+    problem shows none of it."""
+    places = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    for place in places.split(","):
+        found = re.fullmatch(r"(?:\[[^][]*\]|[^][:]*)(?::([0-9]{0,5}))?", place, re.ASCII)
+        if found is None or not 0 < int(found[1] or 1) <= 65535:
+            raise ValueError(
+                "must name HOST or HOST:PORT behind the //, the port from 1 to 65535; in a user"
+                " name or password write /, ? and # as %2F, %3F and %23"
+            )
+
+
+def name_of_tokens(value: Any) -> str:
+    """An issuer or audience, compared byte by byte with the claim of each token."""
+    text = str(value)
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("must hold no control characters, and no space around it")
+    return text
+
+
+def mail_from(value: Any) -> str:
+    """`name@host` or `Name <name@host>`: else each letter fails when it is sent."""
+    text = str(value).strip()
+    if not (text.isprintable() and _SENDER.fullmatch(text)):
+        raise ValueError("must be an address, such as it@example.com or Name <it@example.com>")
+    return text
 
 
 def smtp_url(value: Any) -> str:

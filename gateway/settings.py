@@ -66,8 +66,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".gateway/")
     key_secret: Annotated[SecretStr, BeforeValidator(values.key_secret)] | None = None
     password_pepper: Annotated[SecretStr, BeforeValidator(values.filled)] | None = None
-    issuer: str = ""
-    audience: str = ""
+    issuer: Annotated[str, BeforeValidator(values.name_of_tokens)] = ""
+    audience: Annotated[str, BeforeValidator(values.name_of_tokens)] = ""
     signing_alg: Literal["RS256", "ES256", "EdDSA"] = "RS256"
     access_ttl_s: Annotated[int, values.whole(10, 86_400, "number of seconds")] = 900
     refresh_ttl_s: Annotated[int, values.whole(60, 31_536_000, "number of seconds")] = 604_800
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     verify_ttl_s: Annotated[int, values.whole(60, 2_592_000, "number of seconds")] = 86_400
     refresh_idle_s: Annotated[int, values.whole(0, 31_536_000, "number of seconds")] = 0
     smtp_url: Annotated[str | None, BeforeValidator(values.smtp_url), Field(repr=False)] = None
-    mail_from: str | None = None
+    mail_from: Annotated[str | None, BeforeValidator(values.mail_from)] = None
     trusted_proxies: values.Networks = ()
     max_staleness_s: Annotated[float, values.seconds(2, 60)] = 5
     drain_s: Annotated[float, values.seconds(0, 600)] = 5

@@ -125,6 +125,67 @@ def test_no_secret_is_shown_by_a_problem(name: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hunter2@db:543x/gateway",
+        "postgresql://user:hunter2@db:99999/gateway",
+        "postgresql://user:hunter2@[::1/gateway",
+        "postgresql://user:hunter2/@db/gateway",
+        "redis://:hunter2@cache:abc",
+        "rediss://:hunter2@cache:0/1",
+        "redis+sentinel://:hunter2@one:26379,two:x/main",
+    ],
+)
+def test_a_store_that_no_waiting_brings_is_a_problem_and_its_password_is_not_shown(
+    url: str,
+) -> None:
+    """Such a gateway would start, and say for ever that it waits for the store."""
+    name = "redis_url" if url.startswith("redis") else "database_url"
+    found = problems(**{name: url})
+    assert set(found) == {PREFIX + name.upper()}
+    assert "HOST:PORT" in str(found)
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("database_url", "postgresql://user:p%2Fw@db.example.com:5432/gateway?sslmode=require"),
+        ("database_url", "postgresql://one:5432,two:5433/gateway?target_session_attrs=primary"),
+        ("database_url", "postgresql://user@[::1]:5432/gateway"),
+        ("database_url", "postgresql:///gateway?host=/run/postgresql"),
+        ("database_url", "postgresql://user:a:b@db/gateway"),
+        ("redis_url", "redis://:p@ss@cache:6379/1"),
+        ("redis_url", "rediss://[::1]:6380"),
+        ("redis_url", "unix:///run/valkey.sock?db=1"),
+        ("redis_url", "redis+sentinel://one:26379,two:26379/main"),
+    ],
+)
+def test_every_form_of_a_store_that_can_be_there_is_taken(name: str, url: str) -> None:
+    assert getattr(read(**{name: url}), name) == url
+
+
+@pytest.mark.parametrize("name", ["issuer", "audience"])
+@pytest.mark.parametrize("value", [" ", " https://a.example.com", "https://a.example.com\n", "a\0"])
+def test_an_issuer_or_audience_that_no_eye_tells_from_another_is_refused(
+    name: str, value: str
+) -> None:
+    assert set(problems(**{name: value})) == {PREFIX + name.upper()}
+
+
+@pytest.mark.parametrize(
+    "value", ["nonsense", "a@b@c", "<a@b", "A a@example.com", "a@example.com\r\nBcc: b@example.com"]
+)
+def test_a_sender_that_no_letter_can_have_is_refused(value: str) -> None:
+    assert set(problems(mail_from=value)) == {PREFIX + "MAIL_FROM"}
+
+
+@pytest.mark.parametrize("value", ["no-reply@example.com", "Example, Inc. <it@example.com>"])
+def test_a_sender_is_an_address_with_or_without_a_name(value: str) -> None:
+    assert read(mail_from=value).mail_from == value
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         read().workers = 2
