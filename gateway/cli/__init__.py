@@ -70,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error(stop.text)
         return stop.code
     except typer.TyperException as wrong:
+        if _is_help(wrong):
+            # `gateway` or `gateway users` alone: wrong usage, and the page that tells it.
+            sys.stderr.write(wrong.format_message().rstrip() + "\n")
+            return ExitCode.USAGE
         error(_one_line(wrong.format_message()))
         return wrong.exit_code
     except StoreUnavailable as away:
@@ -97,6 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _root() -> None:
     """Only there so that a single command keeps its name."""
+
+
+def _is_help(wrong: typer.TyperException) -> bool:
+    context = getattr(wrong, "ctx", None)
+    return context is not None and wrong.format_message() == context.get_help()
 
 
 def _one_line(text: str) -> str:

@@ -64,6 +64,17 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [(), ("users",), ("keys",)])
+def test_a_group_without_a_command_shows_its_help_page_and_exit_code_2(
+    run: Callable[..., Said], words: tuple[str, ...]
+) -> None:
+    code, out, err = run(*words)
+    assert code == ExitCode.USAGE
+    assert out == ""
+    assert "error:" not in err
+    assert "\nCommands:\n" in err
+
+
 @pytest.mark.parametrize("command", sorted(cli.MODULES))
 def test_every_command_explains_itself(run: Callable[..., Said], command: str) -> None:
     code, out, _ = run(command, "--help")
