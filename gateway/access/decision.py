@@ -115,6 +115,10 @@ class Gate:
     async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
         match = snapshot.routes.match(call.host, call.method, call.segments)
         if isinstance(match, Miss):
+            if call.encoded_slash and match.reason is Reason.ROUTE_UNKNOWN:
+                # As on a route that does not allow it: else the two answers would tell a
+                # stranger which paths have a route, hidden ones too.
+                return Decision(False, Reason.AMBIGUOUS_PATH, Reason.AMBIGUOUS_PATH)
             return Decision(False, match.reason, match.reason, allow=match.allow)
         route, params = match.route, match.params
         if call.encoded_slash and not route.allow_encoded_slash:
