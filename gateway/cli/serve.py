@@ -117,6 +117,8 @@ def _run(
         plan.configuration.load()
         if plan.shadow is not None:
             plan.shadow.load()
+        if demo is not None:
+            _tell_demo_elsewhere(plan.configuration, demo)
         processes.find_ports_free(listeners)
         house = processes.House(plan, listeners, welcome=_welcome if dev else None)
         house.open_stores()
@@ -137,6 +139,17 @@ def _run(
             sys.stderr.write(f"{problem}\n")
         raise Stop("the configuration is wrong, so nothing was started") from wrong
     processes.run(house)
+
+
+def _tell_demo_elsewhere(configuration: Configuration, demo: Address) -> None:
+    """With `--demo-listen` alone, the printed lines that call the backend would be 502."""
+    upstreams = configuration.snapshot.upstreams.values()
+    if not any((t.host, t.port) == (demo.host, demo.port) for u in upstreams for t in u.targets):
+        remark(
+            f"no upstream of the routes file has the target http://{demo}: calls will not reach"
+            " the demo backend until one has",
+            style="yellow",
+        )
 
 
 def _welcome(app: App, demo: welcome.Guest) -> None:

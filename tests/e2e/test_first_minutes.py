@@ -187,6 +187,20 @@ def test_a_port_that_is_taken_is_told_with_its_setting(
     assert "Traceback" not in out
 
 
+def test_a_demo_backend_that_no_route_leads_to_is_told(
+    tmp_path: Path, ports: Ports, free_port: Callable[[], int]
+) -> None:
+    """Who moves it from a taken port would else be met by 502 without a reason."""
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    lay_out(elsewhere, Ports(ports.public, ports.admin, free_port()))
+    lay_out(here, ports)
+    with socket.create_server(("127.0.0.1", ports.public)):  # so that it ends at once
+        out, _ = command(elsewhere, ports).communicate(timeout=30)
+        good, _ = command(here, ports).communicate(timeout=30)
+    assert f"no upstream of the routes file has the target http://127.0.0.1:{ports.demo}" in out
+    assert "no upstream" not in good
+
+
 def test_wrong_files_are_listed_whole_at_a_first_start(tmp_path: Path, ports: Ports) -> None:
     lay_out(tmp_path, ports)
     text = (tmp_path / "routes.yaml").read_text("utf-8")
