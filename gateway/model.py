@@ -222,6 +222,8 @@ class LimitState:
     """For each limit: its name and its units per second."""
     left: tuple[int, ...]
     """For each limit: the whole units that are left."""
+    fields: bytes | None = None
+    """The lines of both fields, rendered once by the edge: a standing may be many callers'."""
 
     def standing(self) -> str:
         """`t` is the time in which `r` units come back: a client that spreads what it has

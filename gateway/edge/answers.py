@@ -62,7 +62,9 @@ def sets_own_cookie(line: bytes) -> bool:
     return pair.split(b"=", 1)[0].strip(b" \t").lower() in OWN_COOKIES
 
 
-_security: dict[int, tuple[SecurityHeaders, list[tuple[bytes, bytes]], bytes | None]] = {}
+_security: dict[
+    int, tuple[SecurityHeaders, dict[bytes, bytes], frozenset[bytes], list[bytes], bytes | None]
+] = {}
 
 
 def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[bytes]:
@@ -71,19 +73,17 @@ def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[by
     if known is None or known[0] is not spec:
         if len(_security) > 1_000:
             _security.clear()
-        known = (
-            spec,
-            [
-                (name.lower().encode("ascii"), field_line(name, value))
-                for name, value in spec.fields
-            ],
-            field_line("Strict-Transport-Security", spec.hsts) if spec.hsts else None,
-        )
-        _security[id(spec)] = known
+        ours = {
+            name.lower().encode("ascii"): field_line(name, value) for name, value in spec.fields
+        }
+        hsts = field_line("Strict-Transport-Security", spec.hsts) if spec.hsts else None
+        known = _security[id(spec)] = spec, ours, frozenset(ours), list(ours.values()), hsts
+    _, ours, named, lines, hsts = known
     names = head.names
-    lines = [line for name, line in known[1] if name not in names]
-    if https and known[2] is not None and b"strict-transport-security" not in names:
-        lines.append(known[2])
+    if not named.isdisjoint(names):
+        lines = [line for name, line in ours.items() if name not in names]
+    if https and hsts is not None and b"strict-transport-security" not in names:
+        return [*lines, hsts]
     return lines
 
 

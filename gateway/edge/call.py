@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
-from gateway.access.paths import split_target
+from gateway.access.paths import Target, split_target
 from gateway.edge.headers import RequestHead
 from gateway.identity.api_keys import PREFIX as API_KEY_PREFIX
 from gateway.model import Call, Credential, CredentialKind, Reason
@@ -62,6 +62,7 @@ class CallReader:
         # Ids, not secrets: they tell requests apart and are guessed by nobody's harm.
         self._random = random.Random(os.urandom(16))  # noqa: S311
         self._hosts: dict[bytes, tuple[str, int | None]] = {}
+        self._targets: dict[str, Target] = {}
         self._traces = b""
         self._trace_at = 0
 
@@ -84,9 +85,12 @@ class CallReader:
             if isinstance(absolute, Reason):
                 return absolute
             target, host = absolute
-        read = split_target(target)
-        if isinstance(read, Reason):
-            return read
+        read = self._targets.get(target)
+        if read is None:
+            taken = split_target(target)
+            if isinstance(taken, Reason):
+                return taken
+            read = self._remember(target, taken)
         credential = credential_of(fields)
         if credential is Reason.AMBIGUOUS_HEADER:
             return credential
@@ -128,6 +132,14 @@ class CallReader:
         # An id of zeros is invalid: the last digit is none.
         ids = self._traces
         return b"00-%b1-%b1-00" % (ids[at : at + 31], ids[at + 32 : at + 47])
+
+    def _remember(self, target: str, read: Target) -> Target:
+        """The same targets are asked for again and again.  Bounded in number and in length."""
+        if len(target) <= 256:
+            if len(self._targets) >= 4_096:
+                self._targets.clear()
+            self._targets[target] = read
+        return read
 
     def _read_host(self, raw: bytes) -> tuple[str, int | None] | None:
         read = canonical_host(raw)

@@ -175,14 +175,11 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
     might frame or understand differently.
     """
     lines = block.split(b"\r\n")
-    line = REQUEST_LINE.fullmatch(lines[0])
-    if line is None:
-        raise Malformed("request line")
+    method, target, minor = _plain_request(lines[0]) or _request(lines[0])
     del lines[0]
     if len(lines) > max_fields:
         return Reason.HEADER_TOO_LARGE
-    method, target, minor = line.groups()
-    head = RequestHead(method.decode("ascii"), target.decode("ascii"), minor[0] - 48, lines)
+    head = RequestHead(method, target, minor, lines)
     met, passes = _met, head.lines.append
     for field in lines:
         kind, value = met.get(field) or _first_sight(field)
@@ -207,6 +204,27 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
             field for field in head.lines if field[: field.find(b":")].lower() not in connection
         ]
     return head
+
+
+_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")}
+
+
+def _plain_request(line: bytes) -> tuple[str, str, int] | None:
+    """Method, target and minor version of what nearly every request line looks like."""
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[2] != b"HTTP/1.1" or not parts[1].isascii():
+        return None
+    method, target = _METHODS.get(parts[0]), parts[1].decode("ascii")
+    # Of ASCII, what is printable and no space is 0x21 to 0x7e.
+    return (method, target, 1) if method and target and target.isprintable() else None
+
+
+def _request(line: bytes) -> tuple[str, str, int]:
+    match = REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise Malformed("request line")
+    method, target, minor = match.groups()
+    return method.decode("ascii"), target.decode("ascii"), minor[0] - 48
 
 
 def _first_sight(line: bytes) -> tuple[int, bytes]:

@@ -497,10 +497,16 @@ def _without_cookie(call: Call, decision: Decision) -> dict[str, str]:
 
 def _own_lines(request_id: str, limit: LimitState | None) -> bytes:
     """The fields that every answer of an upstream gets from us, joined by CRLF."""
-    text = f"X-Request-Id: {request_id}"
-    if limit is not None:
-        text += f"\r\nRateLimit-Policy: {limit.policy}\r\nRateLimit: {limit.standing()}"
-    return text.encode("ascii")
+    lines = b"X-Request-Id: " + request_id.encode("ascii")
+    if limit is None:
+        return lines
+    return lines + (limit.fields or _limit_lines(limit))
+
+
+def _limit_lines(limit: LimitState) -> bytes:
+    text = f"\r\nRateLimit-Policy: {limit.policy}\r\nRateLimit: {limit.standing()}"
+    limit.fields = text.encode("ascii")
+    return limit.fields
 
 
 def _with_limit(extra: Mapping[str, str], decision: Decision) -> Mapping[str, str]:

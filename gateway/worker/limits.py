@@ -61,10 +61,13 @@ class LocalCounts:
         return len(self._keys)
 
 
+_STANDINGS_MAX = 1_024
+
+
 class _Plan:
     """The limits of one route, ready to be asked."""
 
-    __slots__ = ("counts", "first", "first_key", "keys", "limits", "named", "policy")
+    __slots__ = ("admitted", "counts", "first", "first_key", "keys", "limits", "named", "policy")
 
     def __init__(
         self, limits: Sequence[Limit], counts: list[LocalCounts | SharedCounts], clock: Clock
@@ -75,12 +78,20 @@ class _Plan:
         self.first = counts[0] if len(counts) == 1 else None
         self.first_key = self.keys[0]
         self.named = tuple((limit.name, limit.per_s) for limit in limits)
+        self.admitted: dict[float, LimitState] = {}
+        """The standing of who was admitted, by the units left: most callers stand alike."""
         # The window is the time in which a bucket fills: q units may come at once, and
         # q in each w after that.
         self.policy = ", ".join(
             f'"{limit.name}";q={limit.burst};w={math.ceil(limit.burst / limit.per_s)}'
             for limit in limits
         )
+
+    def admit(self, left: int) -> LimitState:
+        if len(self.admitted) >= _STANDINGS_MAX:
+            self.admitted.clear()
+        state = self.admitted[left] = LimitState(0.0, self.policy, self.named, (left,))
+        return state
 
 
 class Limits:
@@ -145,7 +156,7 @@ class Limits:
         if left is None:
             return await self._ask(plan, [None], [key], now)
         if left >= 0:
-            return LimitState(0.0, plan.policy, plan.named, (int(left),))
+            return plan.admitted.get(left) or plan.admit(int(left))
         return LimitState(-left, plan.policy, plan.named, (0,))
 
     def adopt(self, limits: Iterable[Limit]) -> None:
