@@ -1,7 +1,8 @@
-"""`gateway export schema` and `openapi`: what ships with the package, written where it is asked."""
+"""`gateway export schema`, `openapi`, `dashboards`: what ships with the package, written out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +12,14 @@ import typer
 from gateway.cli.output import AsJson, ExitCode, Stop, data, say
 
 SCHEMAS = ("routes", "policy", "roles", "data", "tests")
+DASHBOARDS = ("grafana.json", "alerts.yaml")
 
 
 def register(app: typer.Typer) -> None:
     export = typer.Typer(no_args_is_help=True, help="Write what ships with the package.")
     export.command("schema")(schema)
     export.command("openapi")(openapi)
+    export.command("dashboards")(dashboards)
     app.add_typer(export, name="export")
 
 
@@ -27,16 +30,7 @@ def schema(
     as_json: AsJson = False,
 ) -> None:
     """Write the JSON Schemas of every YAML file, and tell the line that names each to an editor."""
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in SCHEMAS:
-            text = files("gateway").joinpath("schemas", f"{name}.json").read_text("utf-8")
-            target = folder / f"{name}.json"
-            target.write_text(text, "utf-8")
-            written.append(target)
-    except OSError as error:
-        raise Stop(f"{folder}: {error.strerror}", ExitCode.USAGE) from error
+    written = _written(folder, "schemas", [f"{name}.json" for name in SCHEMAS])
     if as_json:
         data([str(path) for path in written])
         return
@@ -60,3 +54,32 @@ def openapi(
         data([str(file)])
         return
     say(str(file))
+
+
+def dashboards(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="Where to; made when it is missing.")
+    ] = Path("dashboards"),
+    as_json: AsJson = False,
+) -> None:
+    """Write a Grafana dashboard and Prometheus alerting rules for the metrics."""
+    written = _written(folder, "dashboards", DASHBOARDS)
+    if as_json:
+        data([str(path) for path in written])
+        return
+    for path in written:
+        say(str(path))
+
+
+def _written(folder: Path, shipped: str, names: Sequence[str]) -> list[Path]:
+    """Copies of shipped files, by their names."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            target = folder / name
+            target.write_text(files("gateway").joinpath(shipped, name).read_text("utf-8"), "utf-8")
+            written.append(target)
+    except OSError as error:
+        raise Stop(f"{folder}: {error.strerror}", ExitCode.USAGE) from error
+    return written

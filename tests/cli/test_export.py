@@ -1,0 +1,50 @@
+"""`gateway export dashboards`: what it writes speaks of metrics that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.cli import main
+from tests.contract.running import Running, started
+
+_METRIC = re.compile(r"authgate_[a-z_]+")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The metrics of a gateway that has answered."""
+    with started(tmp_path_factory.mktemp("export") / "g") as running:
+        assert _answered(running) == 200
+        return running.admin("/metrics").body.decode()
+
+
+def _answered(running: Running) -> int:
+    return running.call("GET", "/public/x").status
+
+
+def test_every_metric_of_the_dashboard_and_the_alerts_is_told(tmp_path: Path, told: str) -> None:
+    assert main(["export", "dashboards", str(tmp_path / "d")]) == 0
+    board = json.loads((tmp_path / "d" / "grafana.json").read_text())
+    alerts = yaml.safe_load((tmp_path / "d" / "alerts.yaml").read_text())
+    asked = {
+        name
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for name in _METRIC.findall(target["expr"])
+    }
+    for group in alerts["groups"]:
+        for rule in group["rules"]:
+            asked.update(_METRIC.findall(rule["expr"]))
+    assert len(asked) >= 7
+    for name in asked:
+        assert re.search(rf"^{name}[{{ ]", told, re.M), name
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["export", "dashboards", str(tmp_path / "file" / "d")]) == 2
