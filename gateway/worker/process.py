@@ -28,8 +28,8 @@ def is_surely_dead(name: str) -> bool:
         fields = _stat(int(pid))
     except ProcessLookupError:
         return True
-    except (PermissionError, FileNotFoundError):
-        # It is there, and another user's.
+    except OSError:
+        # It is there, and another user's, or we have no descriptor left to look with.
         return False
     return fields[_START_TIME] != started or fields[_STATE] in "ZX"
 

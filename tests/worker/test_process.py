@@ -48,3 +48,16 @@ def test_of_another_machine_nothing_can_be_told() -> None:
     assert not is_surely_dead(f"elsewhere.{pid}.{started}.{rest}")
     assert not is_surely_dead("")
     assert not is_surely_dead("a.b.c.d")
+
+
+def test_without_a_descriptor_left_to_look_with_nobody_is_taken_for_dead() -> None:
+    program = (
+        "import resource as r\nfrom gateway.worker.process import is_surely_dead, lease_name\n"
+        "name = lease_name()\nis_surely_dead(name)\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (0, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
+        "print(is_surely_dead(name))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert told.stdout == "False\n", told.stderr
