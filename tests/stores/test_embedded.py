@@ -68,9 +68,13 @@ async def test_it_is_started_again_after_it_died(valkey: EmbeddedValkey) -> None
     first = valkey.pid
     assert first
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: is_gone(first), 5, "the server's end")
-    valkey.check()
-    assert valkey.pid != first
+
+    def is_replaced() -> bool:
+        # As the master does: the server's last thread may end after its first.
+        valkey.check()
+        return valkey.pid not in (None, first)
+
+    wait_until(is_replaced, 5, "another server in its place")
     wait_until(lambda: embedded._answers(Path(url.removeprefix("unix://"))), 5, "the new server")
 
 
