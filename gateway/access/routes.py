@@ -169,6 +169,10 @@ class Miss:
 
 _UNKNOWN = Miss(Reason.ROUTE_UNKNOWN)
 
+# Bounds of what a table remembers of its answers: in number, and in characters of a path.
+_FOUND_MAX = 4_096
+_FOUND_LENGTH_MAX = 256
+
 
 class _Leaf:
     """The routes of one pattern, by method."""
@@ -229,7 +233,7 @@ class _Node:
 
 
 class RouteTable:
-    """All routes of one snapshot.  Built at load by `insert`, then only read."""
+    """All routes of one snapshot.  Built at load by `insert`, then only asked."""
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self._any_host = _Node()
@@ -237,6 +241,8 @@ class RouteTable:
         self._by_id: dict[str, Route] = {}
         # By upstream, whatever the host: the paths that its routes send on unchanged.
         self._guards: dict[str, _Node] = {}
+        # What was asked lately: the same paths are asked for again and again.
+        self._found: dict[tuple[str, str, tuple[str, ...]], Match] = {}
         for route in routes:
             self.insert(route)
 
@@ -251,6 +257,7 @@ class RouteTable:
 
     def insert(self, route: Route) -> Route | None:
         """None, or the route that could match the same request with equal specificity."""
+        self._found.clear()
         node = self._any_host
         if route.host is not None:
             node = self._hosts.setdefault(route.host, _Node())
@@ -264,6 +271,17 @@ class RouteTable:
 
     def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
         """The one route for this call.  `segments` are canonical, `host` is as in `Call`."""
+        asked = host, method, segments
+        found: Match | Miss | None = self._found.get(asked)
+        if found is None:
+            found = self._search(host, method, segments)
+            if isinstance(found, Match) and sum(map(len, segments)) <= _FOUND_LENGTH_MAX:
+                if len(self._found) >= _FOUND_MAX:
+                    self._found.clear()
+                self._found[asked] = found
+        return found
+
+    def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
         if is_own(segments):
             return _UNKNOWN
         leaf, values = self._leaf(host, segments)
