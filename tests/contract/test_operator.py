@@ -165,10 +165,12 @@ def test_keys_rotate_gently_and_a_revoked_key_is_out_at_once(gateway: Running) -
     session = gateway.sign_in("keys@example.com")
     listed = json.loads(gateway.cli("keys", "list", "--json").stdout)
     assert {"active", "next"} <= {k["state"] for k in listed}
-    assert gateway.cli("keys", "rotate").returncode == 0
+    rotated = gateway.cli("keys", "rotate")
+    assert rotated.returncode == 0, rotated.stderr
     assert gateway.call("GET", "/me", token=session["access_token"]).status == 200
     old = next(k["kid"] for k in listed if k["state"] == "active")
-    assert gateway.cli("revoke", "key", old).returncode == 0
+    revoked = gateway.cli("revoke", "key", old)
+    assert revoked.returncode == 0, revoked.stderr
     refused = gateway.call("GET", "/me", token=session["access_token"])
     assert refused.status == 401
     assert refused.reason in ("token_revoked", "key_unknown")
