@@ -294,7 +294,7 @@ def test_gateway_revoke_holds_at_once(gateway: Running, kind: str, target: str) 
     session = gateway.sign_in("revoke@example.com")
     claims = jwt.decode(session["access_token"], options={"verify_signature": False})
     assert gateway.call("GET", "/me", token=session["access_token"]).status == 200
-    done = gateway.cli("revoke", kind, claims.get(target, target))
+    done = gateway.confirmed("revoke", kind, claims.get(target, target))
     assert done.returncode == 0, done.stderr
     refused = gateway.call("GET", "/me", token=session["access_token"])
     assert (refused.status, refused.reason) == (401, "token_revoked")

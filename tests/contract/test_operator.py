@@ -165,11 +165,11 @@ def test_keys_rotate_gently_and_a_revoked_key_is_out_at_once(gateway: Running) -
     session = gateway.sign_in("keys@example.com")
     listed = json.loads(gateway.cli("keys", "list", "--json").stdout)
     assert {"active", "next"} <= {k["state"] for k in listed}
-    rotated = gateway.cli("keys", "rotate")
+    rotated = gateway.confirmed("keys", "rotate")
     assert rotated.returncode == 0, rotated.stderr
     assert gateway.call("GET", "/me", token=session["access_token"]).status == 200
     old = next(k["kid"] for k in listed if k["state"] == "active")
-    revoked = gateway.cli("revoke", "key", old)
+    revoked = gateway.confirmed("revoke", "key", old)
     assert revoked.returncode == 0, revoked.stderr
     refused = gateway.call("GET", "/me", token=session["access_token"])
     assert refused.status == 401
