@@ -68,7 +68,10 @@ class House:
 
     def start(self) -> None:
         # The threads of a killed process may hold its sockets for a moment longer than it.
+        deadline = time.monotonic() + 10
         while _somebody_listens():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"somebody else listens on {PORT}")
             time.sleep(0.01)
         began_at = time.monotonic()
         files = ["--config", str(self.rig.fill("gateway/routes.yaml"))]

@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import time
+import urllib.request
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Annotated
@@ -153,6 +154,22 @@ async def measure(cluster: Cluster, count: int, mine: int) -> Figures:
     return figures
 
 
+def _versions(cluster: Cluster) -> set[str]:
+    """The configurations that the workers run, as `/readyz` of their node tells."""
+    address = f"http://127.0.0.1:{cluster.nodes[0].port + 20}/readyz"
+    with urllib.request.urlopen(address, timeout=5) as page:
+        return {one["configuration"]["version"] for one in json.load(page)["workers"]}
+
+
+def _await_edit(cluster: Cluster, before: set[str], within_s: float = 10.0) -> None:
+    """Until no worker runs a configuration of `before`; another process has no event for us."""
+    deadline = time.monotonic() + within_s
+    while not _versions(cluster).isdisjoint(before):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the edit was not taken up within {within_s} s")
+        time.sleep(0.05)
+
+
 def main(
     sockets: Annotated[int, typer.Option(min=1, help="All of them.")] = 5_000,
     mine: Annotated[int, typer.Option(min=1, help="Those of the user who signs out.")] = 1_000,
@@ -165,6 +182,7 @@ def main(
     routes = cluster.rig.folder / "cfg" / "gateway" / "routes.yaml"
     try:
         cluster.start(nodes=1, workers=workers)
+        before = _versions(cluster)
         text = routes.read_text("utf-8")
         target = f'{{targets: ["http://127.0.0.1:{ECHO_PORT}"], timeout: {{idle: 10m}}}}'
         text = text.replace("upstreams:\n", f"upstreams:\n  sockets: {target}\n", 1)
@@ -173,7 +191,7 @@ def main(
             "    action: api:read\n    upstream: sockets\n",
             "utf-8",
         )
-        time.sleep(2.5)  # until every worker has taken the edit up
+        _await_edit(cluster, before)
         cluster.add_user("stays@example.com")
         cluster.add_user("goes@example.com")
         figures = asyncio.run(measure(cluster, sockets, mine))
