@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from gateway.access.header_reading import (
+    read_request_changes,
+    read_response_changes,
+    without_written,
+    written_once,
+)
 from gateway.access.match_reading import (
     read_host,
     read_methods,
@@ -30,6 +36,7 @@ from gateway.access.upstream_reading import NAME, read_security_headers
 from gateway.access.upstreams import (
     STANDARD_SECURITY_HEADERS,
     Cors,
+    HeaderChanges,
     Limit,
     LimitKey,
     SecurityHeaders,
@@ -40,12 +47,12 @@ from gateway.model import CredentialKind
 MATCH_KEYS = ("host", "path", "methods", "except_own")
 DEFAULT_KEYS = (
     "auth", "accept", "policy", "upstream", "limits", "cors", "max_body", "security_headers",
-    "errors",
+    "errors", "request", "response",
 )  # fmt: skip
 ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "policy", "action", "resource", "upstream",
     "rewrite", "max_body", "limits", "cors", "security_headers", "forward_authorization",
-    "allow_encoded_slash", "errors",
+    "allow_encoded_slash", "errors", "request", "response",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -75,6 +82,8 @@ class Defaults:
     max_body_bytes: int = _DEFAULT_BODY
     security_headers: SecurityHeaders | None = field(default=STANDARD_SECURITY_HEADERS)
     explain_role: str | None = None
+    request: HeaderChanges | None = None
+    response: HeaderChanges | None = None
 
 
 class RouteReader:
@@ -105,6 +114,8 @@ class RouteReader:
         base.max_body_bytes = self._max_body(fields)
         base.security_headers = self._security_headers(fields)
         base.explain_role = self._explain_role(fields)
+        base.request = read_request_changes(self._reader, fields)
+        base.response = read_response_changes(self._reader, fields)
 
     def routes(self, node: Node | None) -> RouteTable:
         table = RouteTable()
@@ -154,6 +165,15 @@ class RouteReader:
         rewrite = read_rewrite(self._reader, fields.get("rewrite"), segments, slash)
         host = read_host(self._reader, match.get("host"))
         limits = self._limits(fields) if "limits" in fields else base.limits
+        request = read_request_changes(reader, fields) if "request" in fields else base.request
+        response = read_response_changes(reader, fields) if "response" in fields else base.response
+        security = (
+            self._security_headers(fields)
+            if "security_headers" in fields
+            else base.security_headers
+        )
+        if request is not None and policy is not None:
+            written_once(reader, fields.get("request", node), request, policy)
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
         if len(self._problems) > before or not segments or route_id is None:
@@ -174,15 +194,15 @@ class RouteReader:
             self._max_body(fields) if "max_body" in fields else base.max_body_bytes,
             tuple(_for_route(limit, route_id) for limit in limits),
             self._cors(fields) if "cors" in fields else base.cors,
-            self._security_headers(fields)
-            if "security_headers" in fields
-            else base.security_headers,
+            without_written(security, response),
             reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False),
             slash,
             any(one.template.names("body") for one in resource),
             self._explain_role(fields) if "errors" in fields else base.explain_role,
             reader.place(node),
-            self._claimed,
+            self._claimed if request is None else self._claimed | request.folded,
+            b"" if request is None else request.lines,
+            response,
         )
 
     # Who may

@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.access.paths import canonical, encoded
 from gateway.access.policies import Policy, ResourceField
-from gateway.access.upstreams import Cors, Limit, SecurityHeaders, Upstream
+from gateway.access.upstreams import Cors, HeaderChanges, Limit, SecurityHeaders, Upstream
 from gateway.model import NOWHERE, Call, CredentialKind, Place, Reason
 
 OWN_DOCUMENTS = frozenset(("jwks.json", "oauth-authorization-server", "oauth-protected-resource"))
@@ -98,7 +98,11 @@ class Route:
     """Who of the signed-in sees the explanation of a refusal (`errors: explain`)."""
     place: Place = NOWHERE
     claimed_headers: frozenset[bytes] = frozenset()
-    """Fields that rules of the configuration write, in lower case: a client's own never pass."""
+    """Fields that the configuration writes or removes, folded: a client's own never pass."""
+    request_lines: bytes = b""
+    """The fields that `request: {set_headers: …}` adds, joined by CRLF."""
+    response: HeaderChanges | None = None
+    """What becomes of the fields of an upstream's answer."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
     """Parameters and headers that the resource is made of."""

@@ -6,7 +6,8 @@ the pools, counters and breakers that live by them stand in `edge` and `worker`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -160,6 +161,29 @@ class SecurityHeaders:
     fields: tuple[tuple[str, str], ...] = ()
     hsts: str | None = None
     """The value of `Strict-Transport-Security`; sent on https only."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChanges:
+    """Fields that a route takes away, and those that it writes in their place."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+    removed: tuple[str, ...] = ()
+    names: frozenset[bytes] = field(init=False)
+    """Of both, in lower case: what came under one of them does not pass."""
+    lines: bytes = field(init=False)
+    """The written ones, joined by CRLF."""
+
+    def __post_init__(self) -> None:
+        named = (*(name for name, _ in self.fields), *self.removed)
+        lines = (f"{name}: {value}" for name, value in self.fields)
+        object.__setattr__(self, "names", frozenset(n.lower().encode("ascii") for n in named))
+        object.__setattr__(self, "lines", "\r\n".join(lines).encode("ascii"))
+
+    @property
+    def folded(self) -> frozenset[bytes]:
+        """The names as a backend may read them that cannot tell `_` or `.` from `-`."""
+        return frozenset(re.sub(rb"[^a-z0-9]", b"-", name) for name in self.names)
 
 
 STANDARD_SECURITY_HEADERS = SecurityHeaders(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.access.upstreams import SecurityHeaders
+from gateway.access.upstreams import HeaderChanges, SecurityHeaders
 from gateway.edge.headers import OWN_COOKIES, VIA, field_line
 from gateway.edge.wire import SPECIAL, Head, tokens, value_of
 
@@ -53,6 +53,17 @@ def response_lines(
             if (name := line[: line.find(b":")].lower()) not in named or name == b"content-length"
         ]
     lines.append(via)
+    return lines
+
+
+def changed(lines: list[bytes], head: Head, changes: HeaderChanges) -> list[bytes]:
+    """The lines as the route's `response` wants them; `head` forgets what they lost."""
+    names = changes.names
+    lines = [line for line in lines if line[: line.find(b":")].lower() not in names]
+    if changes.lines:
+        lines.append(changes.lines)
+    # What was taken away was not set: the route's security headers may stand for it.
+    head.names = [name for name in head.names if name not in names]
     return lines
 
 
@@ -106,9 +117,14 @@ _NEVER_TRAILERS = SPECIAL | {
 }
 
 
-def trailer_lines(lines: Iterable[bytes]) -> bytes:
-    """The trailer section for the client, its closing empty line included."""
-    kept = [
-        line + b"\r\n" for line in lines if line[: line.find(b":")].lower() not in _NEVER_TRAILERS
-    ]
+def trailer_lines(lines: Iterable[bytes], gone: frozenset[bytes] = frozenset()) -> bytes:
+    """The trailer section for the client, its closing empty line included.
+
+    Fields whose names are in `gone` are left out.
+    """
+    kept = []
+    for line in lines:
+        name = line[: line.find(b":")].lower()
+        if name not in _NEVER_TRAILERS and name not in gone:
+            kept.append(line + b"\r\n")
     return b"".join(kept) + b"\r\n"

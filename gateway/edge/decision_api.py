@@ -138,12 +138,14 @@ class DecisionApi:
             lines.append(b"Connection: close")
         elif not head.minor:
             lines.append(b"Connection: keep-alive")
+        if route.request_lines:
+            lines.append(route.request_lines)
         for name, value in decision.headers:
             lines.append(field_line(name, value))
         if decision.limit is not None:
             lines.append(field_line("RateLimit-Policy", decision.limit.policy))
             lines.append(field_line("RateLimit", decision.limit.standing()))
-        if head.cookie is not None:
+        if head.cookie is not None and b"cookie" not in route.claimed_headers:
             lines += foreign_cookies(head.cookie)
         if head.authorization is not None and route.forward_authorization:
             lines.append(b"Authorization: " + head.authorization[0])

@@ -241,7 +241,9 @@ class Forwarder:
         ]
         claimed = exchange.route.claimed_headers
         lines += without(head.lines, claimed) if claimed else head.lines
-        if head.cookie is not None:
+        if exchange.route.request_lines:
+            lines.append(exchange.route.request_lines)
+        if head.cookie is not None and b"cookie" not in claimed:
             lines += foreign_cookies(head.cookie)
         if head.authorization is not None and exchange.route.forward_authorization:
             lines.append(b"Authorization: " + head.authorization[0])

@@ -397,6 +397,8 @@ class Proxy:
             extra=[_own_lines(request_id, decision.limit)],
         )
         relay.principal = decision.principal
+        if route.response is not None:
+            relay.changes = route.response
         if head.upgrade is not None and (key := handshake_key(head)) is not None:
             relay.handshake = Handshake(key, decision.principal, self._open_calls)
         relay.https = call.scheme == "https"

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from gateway.edge.answers import response_lines, security_lines, trailer_lines
+from gateway.edge.answers import changed, response_lines, security_lines, trailer_lines
 from gateway.edge.wire import CHUNKED, NO_BODY, UNTIL_CLOSE, Head
 from gateway.model import Reason
 
 if TYPE_CHECKING:
-    from gateway.access.upstreams import SecurityHeaders
+    from gateway.access.upstreams import HeaderChanges, SecurityHeaders
     from gateway.edge.open_calls import OpenCalls
     from gateway.edge.server import Connection
     from gateway.edge.upstream import UpstreamConnection
@@ -57,6 +57,7 @@ class Relay:
         "_upstream",
         "awaits_continue",
         "began_at",
+        "changes",
         "done",
         "extra",
         "handshake",
@@ -97,6 +98,7 @@ class Relay:
         """Told at once how it ended, instead of whoever waits for `done`."""
         self.to_head = to_head
         self.http10 = http10
+        self.changes: HeaderChanges | None = None
         self.https = False
         self.keep_alive = keep_alive
         self.security = security
@@ -169,6 +171,8 @@ class Relay:
             own_cors=self.own_cors,
             own_limits=self.own_limits,
         )
+        if self.changes is not None:
+            lines = changed(lines, head, self.changes)
         lines += self.extra
         if self.security is not None:
             lines += security_lines(self.security, head, https=self.https)
@@ -201,7 +205,8 @@ class Relay:
         out = _chunked(content) if self._chunk and content else content
         if trailers is not None and self._chunk:
             self._chunk = False
-            out += b"0\r\n" + trailer_lines(trailers)
+            gone = frozenset[bytes]() if self.changes is None else self.changes.names
+            out += b"0\r\n" + trailer_lines(trailers, gone)
         if out:
             self._write(out)
 
@@ -226,6 +231,8 @@ class Relay:
         lines = response_lines(
             head, keep_length=False, own_cors=self.own_cors, own_limits=self.own_limits
         )
+        if self.changes is not None:
+            lines = changed(lines, head, self.changes)
         lines += self.extra
         if self.security is not None:
             lines += security_lines(self.security, head, https=self.https)

@@ -1,0 +1,157 @@
+"""`request` and `response` of a route: the header fields that it writes and takes away.
+
+Law: what the gateway answers for (who calls, how a message is framed, from where it came) is no
+text of the configuration.  Such names are refused here in every spelling, so nothing that is
+written later has to look at them again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+import yaml
+
+from gateway.access.policies import Policy
+from gateway.access.reading import Node, Reader
+from gateway.access.upstream_reading import TOKEN
+from gateway.access.upstreams import HeaderChanges, SecurityHeaders
+
+CHANGE_KEYS = ("set_headers", "remove_headers")
+
+_NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_OWN = "the gateway itself writes it"
+_FRAMING = "it frames or describes one message, which only its sender knows"
+_HOP = "it speaks of one connection, and never passes"
+_EITHER_WAY = {
+    **dict.fromkeys(("content-length", "transfer-encoding", "content-encoding"), _FRAMING),
+    **dict.fromkeys(
+        ("connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings", "expect"), _HOP
+    ),
+    **dict.fromkeys(("via", "x-request-id", "x-auth-", "x-forwarded-"), _OWN),
+    "proxy-": _HOP,
+    "sec-websocket-": "it belongs to one handshake",
+}
+"""Why a name cannot stand here; what ends with `-` is the beginning of many."""
+_REQUEST = _EITHER_WAY | {
+    "content-type": _FRAMING,
+    "host": "write `host:` in the upstream",
+    "authorization": "it stays here unless the route has `forward_authorization: true`",
+    **dict.fromkeys(("traceparent", "forwarded", "x-real-ip"), _OWN),
+}
+_RESPONSE = _EITHER_WAY | {
+    **dict.fromkeys(("content-range", "date"), _FRAMING),
+    **dict.fromkeys(("ratelimit", "ratelimit-policy"), _OWN),
+    "access-control-": "write a `cors` block",
+}
+
+
+def read_request_changes(reader: Reader, fields: Mapping[str, Node]) -> HeaderChanges | None:
+    """What a client's fields become on their way to the upstream."""
+    return _changes(reader, fields.get("request"), "request", _REQUEST, unset="cookie")
+
+
+def read_response_changes(reader: Reader, fields: Mapping[str, Node]) -> HeaderChanges | None:
+    """What an upstream's fields become on their way to the client."""
+    return _changes(reader, fields.get("response"), "response", _RESPONSE, unset="set-cookie")
+
+
+def read_answer_fields(reader: Reader, node: Node | None) -> tuple[tuple[str, str], ...]:
+    """The fields of an answer that the route itself gives."""
+    known = _RESPONSE | {
+        "content-type": "write `content_type:` beside `headers`",
+        "set-cookie": "a cookie is one caller's",
+    }
+    return tuple(_written(reader, node, "`headers`", known, {}))
+
+
+def written_once(reader: Reader, node: Node, changes: HeaderChanges, policy: Policy) -> None:
+    """A rule of the route's policy that writes the same field is a problem."""
+    for rule in policy.rules:
+        for name, _ in rule.headers:
+            if any(name.lower() == other.lower() for other, _ in changes.fields):
+                reader.wrong(
+                    node,
+                    f"`{name}` is written by rule `{rule.id}` of policy `{policy.name}` "
+                    f"({rule.place}) too: leave it out of one",
+                )
+
+
+@lru_cache(maxsize=256)
+def without_written(
+    security: SecurityHeaders | None, response: HeaderChanges | None
+) -> SecurityHeaders | None:
+    """The security headers less those that the route writes itself: one object for all routes
+    that say the same."""
+    if security is None or response is None:
+        return security
+    written = {name.lower() for name, _ in response.fields}
+    return SecurityHeaders(
+        tuple(field for field in security.fields if field[0].lower() not in written),
+        None if "strict-transport-security" in written else security.hsts,
+    )
+
+
+def _changes(
+    reader: Reader, node: Node | None, key: str, refused: Mapping[str, str], *, unset: str
+) -> HeaderChanges | None:
+    if node is None:
+        return None
+    block = reader.block(node, f"`{key}`", CHANGE_KEYS)
+    if not block and isinstance(node, yaml.MappingNode) and not node.value:
+        reader.wrong(node, f"`{key}` has `set_headers:`, `remove_headers:` or both")
+    seen: dict[str, str] = {}
+    one_callers = {unset: "a cookie is one caller's; it can be removed, not set"}
+    written = _written(
+        reader, block.get("set_headers"), "`set_headers`", {**refused, **one_callers}, seen
+    )
+    removed: list[str] = []
+    for name, item in reader.texts(block.get("remove_headers"), "`remove_headers`") or []:
+        if not TOKEN.match(name):
+            reader.wrong(item, f"`{name}` is no name of a header")
+        elif _takes(reader, item, name, refused, seen):
+            removed.append(name)
+    return HeaderChanges(tuple(written), tuple(removed))
+
+
+def _written(
+    reader: Reader,
+    node: Node | None,
+    what: str,
+    refused: Mapping[str, str],
+    seen: dict[str, str],
+) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in reader.entries(node, what).items():
+        key = reader.name_of(value)
+        text = reader.text(value, f"the header `{name}`")
+        if not _NAME.match(name):
+            reader.wrong(key, f"`{name}` is no name to set: letters, digits and `-`")
+        elif not _takes(reader, key, name, refused, seen) or text is None:
+            continue
+        elif not (text.isascii() and text.isprintable()) or text != text.strip():
+            reader.wrong(value, f"the header `{name}` is one line of ASCII text")
+        else:
+            found.append((name, text))
+    return found
+
+
+def _takes(
+    reader: Reader, node: Node, name: str, refused: Mapping[str, str], seen: dict[str, str]
+) -> bool:
+    """Whether the name may stand here, in any spelling, and stands here once."""
+    folded = re.sub(r"[^a-z0-9]", "-", name.lower())
+    why = refused.get(folded) or next(
+        (why for start, why in refused.items() if start[-1] == "-" and folded.startswith(start)),
+        None,
+    )
+    if why is not None:
+        reader.wrong(node, f"`{name}` cannot be changed: {why}")
+        return False
+    if folded in seen:
+        same = "twice" if seen[folded] == name else f"as `{seen[folded]}` too"
+        reader.wrong(node, f"`{name}` stands here {same}: once is enough, in one spelling")
+        return False
+    seen[folded] = name
+    return True

@@ -1,0 +1,89 @@
+"""`set_headers` and `remove_headers` on the wire, both ways."""
+
+from __future__ import annotations
+
+from gateway.access.upstreams import STANDARD_SECURITY_HEADERS, HeaderChanges
+from tests.edge.rig import answering, running
+
+BOTH_LOOPS = True
+
+TENANT = HeaderChanges((("X-Tenant", "acme"),), ("X-Debug",))
+
+
+async def test_what_a_client_sends_under_a_set_or_removed_name_does_not_pass() -> None:
+    async with running() as rig:
+        rig.route(claimed_headers=TENANT.folded, request_lines=TENANT.lines)
+        await rig.ask(
+            b"GET /a HTTP/1.1\r\nHost: x\r\nX-Tenant: evil\r\nX_TENANT: evil\r\nx.tenant: evil\r\n"
+            b"x_debug: 1\r\nX-Debug: 1\r\nX-Debugger: 1\r\n\r\n"
+        )
+        received = rig.upstream.requests[0]
+        assert [v for n, v in received.fields if n.lower().startswith(b"x-t")] == [b"acme"]
+        assert b"evil" not in received.head
+        assert b"ebug:" not in received.head
+        assert received.values("x-debugger") == [b"1"]
+
+
+async def test_no_connection_option_takes_a_set_field_away() -> None:
+    async with running() as rig:
+        rig.route(claimed_headers=TENANT.folded, request_lines=TENANT.lines)
+        await rig.ask(
+            b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: X-Tenant, close\r\nX-Tenant: evil\r\n\r\n"
+        )
+        assert rig.upstream.requests[0].values("x-tenant") == [b"acme"]
+
+
+async def test_cookies_that_the_route_removes_do_not_reach_the_upstream() -> None:
+    async with running() as rig:
+        rig.route(claimed_headers=HeaderChanges(removed=("Cookie",)).folded)
+        await rig.ask(b"GET /a HTTP/1.1\r\nHost: x\r\nCookie: a=b\r\n\r\n")
+        assert rig.upstream.requests[0].values("cookie") == []
+
+
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: old/1\r\nX-Powered-By: PHP\r\n"
+    b"Cache-Control: public\r\ncache-control: max-age=9\r\nReferrer-Policy: unsafe-url\r\n"
+    b"Set-Cookie: a=b\r\n\r\nok"
+)
+
+
+async def test_an_answer_loses_what_is_removed_and_has_what_is_set_once() -> None:
+    async with running(answering(ANSWER)) as rig:
+        rig.route(
+            response=HeaderChanges((("Cache-Control", "no-store"),), ("X-Powered-By", "set-cookie"))
+        )
+        answer = await rig.ask(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.values("cache-control") == [b"no-store"]
+        assert answer.values("x-powered-by") == answer.values("set-cookie") == []
+        assert answer.values("server") == [b"old/1"]
+        assert answer.body == b"ok"
+
+
+async def test_security_headers_stand_for_what_was_removed() -> None:
+    async with running(answering(ANSWER)) as rig:
+        rig.route(
+            response=HeaderChanges(removed=("Referrer-Policy",)),
+            security_headers=STANDARD_SECURITY_HEADERS,
+        )
+        answer = await rig.ask(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.values("referrer-policy") == [b"strict-origin-when-cross-origin"]
+
+
+async def test_a_removed_field_is_no_trailer_either() -> None:
+    chunks = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+        b"X-Powered-By: PHP\r\nX-Sum: 1\r\n\r\n"
+    )
+    async with running(answering(chunks)) as rig:
+        rig.route(response=HeaderChanges(removed=("X-Powered-By",)))
+        answer = await rig.ask(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.trailers == [b"X-Sum: 1"]
+
+
+async def test_what_the_gateway_answers_itself_is_not_changed() -> None:
+    async with running() as rig:
+        rig.spec(targets=())
+        rig.route(max_body_bytes=1, response=HeaderChanges((("X-Served-By", "edge"),)))
+        answer = await rig.ask(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab")
+        assert answer.status == 413
+        assert answer.values("x-served-by") == []
