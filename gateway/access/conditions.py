@@ -13,6 +13,7 @@ from typing import Any
 import cel
 
 from gateway.access.condition_checks import syntax_problem, vocabulary_problems
+from gateway.access.condition_types import type_problems
 from gateway.access.expressions import Expression, read_expression
 from gateway.access.facts import USER, Facts, binders, read, written
 from gateway.access.functions import has_scope, in_cidr
@@ -91,18 +92,24 @@ class ConditionFailed:
 
 
 def compile_condition(
-    source: str, data: Mapping[str, Any] | None = None
+    source: str, data: Mapping[str, Any] | None = None, *, truth: bool = True
 ) -> Condition | list[tuple[int, str]]:
-    """The condition, or every problem with it: the character it is at, and a sentence."""
+    """The condition, or every problem with it: the character it is at, and a sentence.
+
+    `truth`: it has to give true or false, as a rule's does; a limit's key gives any text.
+    """
     expression = read_expression(source)
     problems = list(expression.problems)
     if not problems:
         problems += vocabulary_problems(expression, data or {})
     if not problems:
         try:
-            return Condition(source, expression)
+            made = Condition(source, expression)
         except ValueError as error:
-            problems.append(syntax_problem(str(error)))
+            return [syntax_problem(str(error))]
+        problems += type_problems(source, truth=truth)
+        if not problems:
+            return made
     return sorted(problems)
 
 

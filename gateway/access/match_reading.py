@@ -26,9 +26,12 @@ _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def read_path(
-    reader: Reader, node: Node | None, match: Mapping[str, Node]
+    reader: Reader, node: Node | None, match: Mapping[str, Node], slash: bool
 ) -> tuple[PatternSegment, ...]:
-    """The pattern of `match.path`; empty, and a problem, where it is none that could match."""
+    """The pattern of `match.path`; empty, and a problem, where it is none that could match.
+
+    `slash`: the route takes a path with an encoded slash.
+    """
     where = match.get("path")
     if where is None:
         if node is not None:
@@ -41,6 +44,8 @@ def read_path(
     if isinstance(made, str):
         reader.wrong(where, made)
         return ()
+    if not slash:
+        _no_encoded_slash(reader, where, text, made, "no call reaches this route")
     own = reader.flag(match.get("except_own"), "`except_own`", False)
     taken = own_path(made)
     literal = made[0].kind is Kind.LITERAL
@@ -55,6 +60,16 @@ def read_path(
             where, f"`{text}` would match {taken}, which the gateway answers itself: {hint}"
         )
     return made
+
+
+def _no_encoded_slash(
+    reader: Reader, node: Node, text: str, segments: tuple[PatternSegment, ...], said: str
+) -> None:
+    """A literal `%2F` where such paths are refused: the route would be silently dead."""
+    if any(s.kind is Kind.LITERAL and "/" in s.text for s in segments):
+        hint = "write `allow_encoded_slash: true` beside `match`, or `/` where segments part"
+        at = text.lower().find("%2f")
+        reader.wrong(node, f"`%2F` is refused as ambiguous, so {said}: {hint}", at=at)
 
 
 def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
@@ -173,6 +188,8 @@ def _rewrite_path(
     if isinstance(made, str):
         reader.wrong(node, made)
         return None
+    if not slash:
+        _no_encoded_slash(reader, node, text, made, "no call gets through")
     kinds = {s.text: s.kind for s in segments if s.kind is not Kind.LITERAL}
     template: list[PatternSegment] = []
     for segment in made:

@@ -152,10 +152,10 @@ class RouteReader:
         if fields and "match" not in fields:
             reader.wrong(node, 'the route has no `match: {path: "/…"}`')
         match = reader.block(fields.get("match"), "`match`", MATCH_KEYS)
-        segments = read_path(self._reader, fields.get("match"), match)
+        slash = reader.flag(fields.get("allow_encoded_slash"), "`allow_encoded_slash`", False)
+        segments = read_path(self._reader, fields.get("match"), match, slash)
         methods = read_methods(self._reader, match.get("methods"))
         auth = self._auth(fields) if "auth" in fields else base.auth
-        slash = reader.flag(fields.get("allow_encoded_slash"), "`allow_encoded_slash`", False)
         action = self._action(fields.get("action"))
         resource = read_resource(self._reader, fields.get("resource"), segments)
         policy = self._policy(node, fields, auth)

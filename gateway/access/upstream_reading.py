@@ -260,7 +260,7 @@ def _limit_key(reader: Reader, node: Node | None) -> tuple[LimitKey, Condition |
     if re.match(r"[a-z_]+\Z", text):
         reader.choice(node, "`key`", words)
         return LimitKey.ADDRESS, None
-    made = compile_condition(text)
+    made = compile_condition(text, truth=False)
     if not isinstance(made, Condition):
         for at, said in made:
             reader.wrong(node, said, at=at)

@@ -156,6 +156,11 @@ def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -
         ("match: {path: /a}, auth: publik, upstream: api", "did you mean `public`?"),
         ("match: {path: /a}, policy: p", "no `upstream:`"),
         ("match: {path: a}, auth: public, upstream: api", "begin it with `/`"),
+        ("match: {path: /a%2Fb}, auth: public, upstream: api", "`allow_encoded_slash: true`"),
+        (
+            "match: {path: /a}, rewrite: {path: /x%2fy}, auth: public, upstream: api",
+            "`allow_encoded_slash: true`",
+        ),
         ("match: {}, auth: public, upstream: api", 'no `path: "/…"`'),
         ("auth: public, upstream: api", "no `match:"),
         ("match: {path: /a, methods: [get]}, auth: public, upstream: api", "`GET`"),

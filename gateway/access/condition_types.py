@@ -1,0 +1,393 @@
+"""The types of a condition, as far as its text tells: what could never be judged is a problem
+of the file, and no denial of next week.
+
+CEL joins and orders no two types (`'a' + 1`), and `==` of two types is false for ever.  Which
+pairs an operator takes is not written down here a second time: the engine is asked, once, with
+a sample of each.  What the text does not tell (claims, data, the resource) has every type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cel
+
+from gateway.access.expressions import MACROS, OWN_FUNCTIONS, Token, literal, tokens_of
+
+ANY = ""
+"""The type of what only the call tells."""
+
+_SAMPLES = {
+    "text": "'a'", "int": "1", "uint": "1u", "double": "1.5", "bool": "true", "null": "null",
+    "list": "[1]", "map": "{'a': 1}", "bytes": "b'a'", "duration": "duration('1s')",
+    "timestamp": "timestamp('2026-01-01T00:00:00Z')",
+}  # fmt: skip
+_NUMBERS = frozenset(("int", "uint", "double"))
+_SAID = {
+    "text": "text", "int": "a number", "uint": "an unsigned number", "double": "a fraction",
+    "bool": "true or false", "null": "null", "list": "a list", "map": "a map", "bytes": "bytes",
+    "duration": "a duration", "timestamp": "a time",
+}  # fmt: skip
+_USER = {
+    "id": "text", "email": "text", "email_verified": "bool", "roles": "list",
+    "session_id": "text", "auth_time": "timestamp",
+}  # fmt: skip
+_REQUEST = {"method": "text", "path": "text", "host": "text"}
+_TEXTS_BY_NAME = ("params", "query", "headers")
+_MAKES = {
+    "size": "int", "int": "int", "uint": "uint", "double": "double", "string": "text",
+    "bytes": "bytes", "timestamp": "timestamp", "duration": "duration",
+}  # fmt: skip
+_READS_LITERAL = frozenset(("matches", "timestamp", "duration", "int", "uint", "double"))
+_LEVELS = (
+    ("||",),
+    ("&&",),
+    ("==", "!=", "<", "<=", ">", ">=", "in"),
+    ("+", "-"),
+    ("*", "/", "%"),
+)
+_DEEPEST = 60
+
+
+class Typed(NamedTuple):
+    """A part of the expression: its type, and its text where it is one literal."""
+
+    type: str
+    at: int
+    literal: str | None = None
+
+
+class _Lost(Exception):
+    """The text is built in a way that is not followed here."""
+
+
+def type_problems(source: str, *, truth: bool = True) -> list[tuple[int, str]]:
+    """What could never be judged, by the character it is at.  `source` is an expression that
+    the engine takes; `truth`: it has to give true or false."""
+    reader = _Types(tokens_of(source))
+    try:
+        whole = reader.expression()
+        reader.end()
+    except (_Lost, IndexError):
+        return []
+    if truth and not reader.problems and whole.type not in (ANY, "bool"):
+        reader.problems.append((whole.at, f"gives {_SAID[whole.type]}, not true or false"))
+    return reader.problems
+
+
+class _Types:
+    """Walks the words of one expression by CEL's grammar."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.problems: list[tuple[int, str]] = []
+        self._tokens = tokens
+        self._next = 0
+        self._depth = 0
+        self._variables: list[str] = []
+
+    def expression(self) -> Typed:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _Lost
+        found = self._binary(0)
+        if self._took("?"):
+            self._wants_truth(found, "?")
+            first = self.expression()
+            self._must(":")
+            second = self.expression()
+            found = Typed(first.type if first.type == second.type else ANY, found.at)
+        self._depth -= 1
+        return found
+
+    def end(self) -> None:
+        if self._next != len(self._tokens):
+            raise _Lost
+
+    def _binary(self, level: int) -> Typed:
+        if level == len(_LEVELS):
+            return self._unary()
+        found = self._binary(level + 1)
+        while (sign := self._seen(_LEVELS[level])) is not None:
+            at = self._tokens[self._next].at
+            self._next += 1
+            found = self._joined(found, sign, self._binary(level + 1), at)
+        return found
+
+    def _joined(self, left: Typed, sign: str, right: Typed, at: int) -> Typed:
+        if sign in ("&&", "||"):
+            for side in (left, right):
+                self._wants_truth(side, sign)
+            return Typed("bool", left.at)
+        if sign in ("==", "!="):
+            if not _comparable(left.type, right.type):
+                what = "never equal" if sign == "==" else "always unequal"
+                said = f"{_SAID[left.type]} and {_SAID[right.type]} are {what}"
+                self.problems.append((at, f"`{sign}`: {said}{_convert(left, right)}"))
+            return Typed("bool", left.at)
+        told = "bool" if sign in (*_LEVELS[2], "in") else ANY
+        if ANY in (left.type, right.type):
+            return Typed(told, left.at)
+        found = _result(sign, left.type, right.type)
+        if found is None:
+            what = f"`{sign}` is not defined for {_SAID[left.type]} and {_SAID[right.type]}"
+            hint = "; it asks a list or a map" if sign == "in" else _convert(left, right)
+            self.problems.append((at, what + hint))
+        elif left.literal is not None and right.literal is not None:
+            self._run(f"{left.literal} {sign} {right.literal}", at)
+        elif sign in ("/", "%") and right.literal in ("0", "0u"):
+            self.problems.append((at, "divides by zero"))
+        return Typed(found or told, left.at)
+
+    def _unary(self) -> Typed:
+        sign = self._seen(("!", "-"))
+        if sign is None:
+            return self._member()
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _Lost
+        at = self._tokens[self._next].at
+        self._next += 1
+        found = self._unary()
+        self._depth -= 1
+        if sign == "!":
+            self._wants_truth(found, sign)
+            return Typed("bool", at)
+        if found.type not in (ANY, *_NUMBERS):
+            self.problems.append((at, f"`-` is not defined for {_SAID[found.type]}"))
+        return Typed(found.type if found.type in _NUMBERS else ANY, at)
+
+    def _member(self) -> Typed:
+        token = self._tokens[self._next]
+        found, path = self._primary(), token.text if token.kind == "name" else ""
+        while True:
+            if self._took("."):
+                name = self._tokens[self._next].text
+                self._next += 1
+                if self._took("("):
+                    found, path = self._method(found, name), ""
+                else:
+                    found, path = self._field(path, name, found.at)
+            elif self._took("["):
+                key = self.expression()
+                self._must("]")
+                word = literal(self._tokens[self._next - 2]) if key.literal else None
+                found, path = self._field(path, word or "", found.at)
+            else:
+                return found
+
+    def _field(self, path: str, name: str, at: int) -> tuple[Typed, str]:
+        """What `path.name` is, and the path that leads on from it."""
+        whole = f"{path}.{name}" if path and path not in self._variables else ""
+        if path == "user" and whole:
+            return Typed(_USER.get(name, ANY), at), whole
+        if path == "request" and whole:
+            return Typed(_REQUEST.get(name, ANY), at), whole
+        kind = path.removeprefix("request.")
+        if whole == "client.ip" or (path == f"request.{kind}" and kind in _TEXTS_BY_NAME):
+            return Typed("text", at), ""
+        return Typed(ANY, at), ""
+
+    def _primary(self) -> Typed:
+        token = self._tokens[self._next]
+        self._next += 1
+        if token.kind == "string":
+            kind = "bytes" if "b" in token.text[:2].lower().partition(token.text[-1])[0] else "text"
+            return Typed(kind, token.at, token.text)
+        if token.kind == "number":
+            return Typed(_number(token.text), token.at, token.text)
+        if token.kind == "name":
+            return self._named(token)
+        if token.text == "(":
+            found = self.expression()
+            self._must(")")
+            return Typed(found.type, token.at)
+        if token.text == "[":
+            self._list("]", self.expression)
+            return Typed("list", token.at)
+        if token.text == "{":
+            self._list("}", self._entry)
+            return Typed("map", token.at)
+        raise _Lost
+
+    def _entry(self) -> Typed:
+        key = self.expression()
+        self._must(":")
+        self.expression()
+        return key
+
+    def _named(self, token: Token) -> Typed:
+        if token.text in ("true", "false"):
+            return Typed("bool", token.at, token.text)
+        if token.text == "null":
+            return Typed("null", token.at, "null")
+        if self._took("("):
+            return self._function(token)
+        known = token.text == "now" and "now" not in self._variables
+        return Typed("timestamp" if known else ANY, token.at)
+
+    def _function(self, token: Token) -> Typed:
+        given = self._list(")", self.expression)
+        name = token.text
+        if name == "has":
+            return Typed("bool", token.at)
+        if name in OWN_FUNCTIONS:
+            for one in given:
+                if one.type not in (ANY, "text"):
+                    self.problems.append((one.at, f"`{name}` takes text, not {_SAID[one.type]}"))
+            return Typed("bool", token.at)
+        if all(one.literal is not None for one in given) and name in _READS_LITERAL:
+            self._run(f"{name}({', '.join(one.literal or '' for one in given)})", token.at)
+        elif not _runs(name, None, tuple(one.type for one in given)):
+            said = " and ".join(_SAID[one.type] for one in given)
+            self.problems.append((token.at, f"`{name}` does not take {said or 'nothing'}"))
+        return Typed(_MAKES.get(name, ANY), token.at)
+
+    def _method(self, on: Typed, name: str) -> Typed:
+        at = self._tokens[self._next - 2].at
+        if name in MACROS:
+            return self._macro(on, name)
+        given = self._list(")", self.expression)
+        if name == "matches" and len(given) == 1 and given[0].literal is not None:
+            self._run(f"'a'.matches({given[0].literal})", given[0].at)
+        if not _runs(name, on.type, tuple(one.type for one in given)):
+            said = " and ".join(_SAID[one.type] for one in given)
+            with_ = f" with {said}" if said else ""
+            self.problems.append((at, f"{_SAID[on.type]} has no `{name}`{with_}"))
+        if name == "size" or name.startswith("get"):
+            return Typed("int", on.at)
+        truths = ("startsWith", "endsWith", "contains", "matches", "in_cidr")
+        return Typed("bool" if name in truths else ANY, on.at)
+
+    def _macro(self, on: Typed, name: str) -> Typed:
+        if on.type not in (ANY, "list", "map"):
+            self.problems.append((on.at, f"`{name}` goes through a list, not {_SAID[on.type]}"))
+        variable = self._tokens[self._next].text
+        self._next += 1
+        self._must(",")
+        self._variables.append(variable)
+        inner = self.expression()
+        if name == "map" and self._took(","):
+            self.expression()
+        self._must(")")
+        self._variables.pop()
+        if name in ("map", "filter"):
+            return Typed("list", on.at)
+        self._wants_truth(inner, name)
+        return Typed("bool", on.at)
+
+    def _wants_truth(self, found: Typed, sign: str) -> None:
+        if found.type not in (ANY, "bool"):
+            said = f"`{sign}` takes true or false, not {_SAID[found.type]}"
+            self.problems.append((found.at, said))
+
+    def _run(self, source: str, at: int) -> None:
+        """Of constants alone: what it gives now, it gives always."""
+        try:
+            cel.compile(source).execute({})
+        except Exception as error:  # noqa: BLE001 (the engine's errors have no common base)
+            self.problems.append((at, f"`{source}` fails always: {_sentence(error)}"))
+
+    def _list(self, closing: str, one: Callable[[], Typed]) -> list[Typed]:
+        found: list[Typed] = []
+        while not self._took(closing):
+            found.append(one())
+            if not self._took(","):
+                self._must(closing)
+                break
+        return found
+
+    def _seen(self, signs: tuple[str, ...]) -> str | None:
+        if self._next < len(self._tokens):
+            token = self._tokens[self._next]
+            if token.kind in ("sign", "name") and token.text in signs:
+                return token.text
+        return None
+
+    def _took(self, sign: str) -> bool:
+        if self._seen((sign,)) is None:
+            return False
+        self._next += 1
+        return True
+
+    def _must(self, sign: str) -> None:
+        if not self._took(sign):
+            raise _Lost
+
+
+def _number(text: str) -> str:
+    if text[-1] in "uU":
+        return "uint"
+    return "double" if not text.lower().startswith("0x") and set(".eE") & set(text) else "int"
+
+
+def _comparable(left: str, right: str) -> bool:
+    """Whether two values of these types can be equal.  What is absent is null, of any type."""
+    return (
+        left == right
+        or bool({left, right} & {ANY, "null"})
+        or {left, right} <= _NUMBERS
+    )  # fmt: skip
+
+
+def _convert(left: Typed, right: Typed) -> str:
+    """What would be right, where it is likely to be known."""
+    types = {left.type, right.type}
+    if "text" in types and types & _NUMBERS:
+        other = left if left.type in _NUMBERS else right
+        if other.literal is not None:
+            return f'; write it as text, "{other.literal}", or make a number of the text: `int(…)`'
+        return "; make them alike: `int(…)`, `string(…)`"
+    if types == {"text", "list"}:
+        return "; ask whether the list holds it: `… in …`"
+    if types == {"text", "bool"}:
+        return "; true and false are written without quotes"
+    return ""
+
+
+@lru_cache(maxsize=1024)
+def _result(sign: str, left: str, right: str) -> str | None:
+    """The type of `left sign right`; None where the engine does not define it."""
+    try:
+        value = cel.compile(f"{_SAMPLES[left]} {sign} {_SAMPLES[right]}").execute({})
+    except Exception:  # noqa: BLE001 (as in `_run`)
+        return None
+    return left if left == "uint" and sign not in _LEVELS[2] else _type_of(value)
+
+
+@lru_cache(maxsize=1024)
+def _runs(name: str, on: str | None, given: tuple[str, ...]) -> bool:
+    """Whether the engine has this function for these types; True where one is not known."""
+    if ANY in given or on == ANY or name in OWN_FUNCTIONS or name in ("type", "dyn"):
+        return True
+    arguments = ", ".join(_SAMPLES[one] for one in given)
+    call = f"{name}({arguments})" if on is None else f"{_SAMPLES[on]}.{name}({arguments})"
+    if on is None and given == ("text",) and name in _READS_LITERAL:
+        return True  # the sample is no number and no time; another text may be
+    try:
+        cel.compile(call).execute({})
+    except Exception:  # noqa: BLE001 (as in `_run`)
+        return False
+    return True
+
+
+_TYPES: Mapping[type, str] = {
+    bool: "bool", int: "int", float: "double", str: "text", bytes: "bytes", list: "list",
+    dict: "map", datetime: "timestamp", timedelta: "duration", type(None): "null",
+}  # fmt: skip
+
+
+def _type_of(value: Any) -> str:
+    return _TYPES.get(type(value), ANY)
+
+
+def _sentence(error: Exception) -> str:
+    """The engine's words without its advice and its drawings."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    text = next((line for line in lines if line.startswith("error: ")), lines[0])
+    text = text.removeprefix("error: ").partition(". Check ")[0].partition(". CEL does")[0]
+    text = text.partition(" error: ")[2] or text
+    # What follows is the engine's own structure.
+    return "it cannot be read" if "Error {" in text else text
