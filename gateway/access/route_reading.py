@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from gateway.access.answer_reading import read_answer
 from gateway.access.header_reading import (
     read_request_changes,
     read_response_changes,
@@ -52,7 +53,7 @@ DEFAULT_KEYS = (
 ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "policy", "action", "resource", "upstream",
     "rewrite", "max_body", "limits", "cors", "security_headers", "forward_authorization",
-    "allow_encoded_slash", "errors", "request", "response",
+    "allow_encoded_slash", "errors", "request", "response", "respond", "redirect",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -159,9 +160,12 @@ class RouteReader:
         action = self._action(fields.get("action"))
         resource = read_resource(self._reader, fields.get("resource"), segments)
         policy = self._policy(node, fields, auth)
+        answer = read_answer(reader, fields)
         upstream = self._upstream(fields) if "upstream" in fields else base.upstream
-        if upstream is None and "upstream" not in fields and fields:
-            reader.wrong(node, "the route has no `upstream:`")
+        if answer is not None:
+            upstream = None
+        elif upstream is None and "upstream" not in fields and fields:
+            reader.wrong(node, "the route has no `upstream:` (nor `respond:` or `redirect:`)")
         rewrite = read_rewrite(self._reader, fields.get("rewrite"), segments, slash)
         host = read_host(self._reader, match.get("host"))
         limits = self._limits(fields) if "limits" in fields else base.limits
@@ -174,6 +178,8 @@ class RouteReader:
         )
         if request is not None and policy is not None:
             written_once(reader, fields.get("request", node), request, policy)
+        if answer is not None:
+            request, response = None, HeaderChanges(answer.fields)
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
         if len(self._problems) > before or not segments or route_id is None:
@@ -202,7 +208,8 @@ class RouteReader:
             reader.place(node),
             self._claimed if request is None else self._claimed | request.folded,
             b"" if request is None else request.lines,
-            response,
+            response if answer is None else None,
+            answer,
         )
 
     # Who may

@@ -16,7 +16,14 @@ from typing import Any
 
 from gateway.access.paths import canonical, encoded
 from gateway.access.policies import Policy, ResourceField
-from gateway.access.upstreams import Cors, HeaderChanges, Limit, SecurityHeaders, Upstream
+from gateway.access.upstreams import (
+    Cors,
+    HeaderChanges,
+    Limit,
+    OwnAnswer,
+    SecurityHeaders,
+    Upstream,
+)
 from gateway.model import NOWHERE, Call, CredentialKind, Place, Reason
 
 OWN_DOCUMENTS = frozenset(("jwks.json", "oauth-authorization-server", "oauth-protected-resource"))
@@ -103,6 +110,8 @@ class Route:
     """The fields that `request: {set_headers: …}` adds, joined by CRLF."""
     response: HeaderChanges | None = None
     """What becomes of the fields of an upstream's answer."""
+    answer: OwnAnswer | None = None
+    """Set where `upstream` is None."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
     """Parameters and headers that the resource is made of."""

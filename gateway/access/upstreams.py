@@ -186,6 +186,29 @@ class HeaderChanges:
         return frozenset(re.sub(rb"[^a-z0-9]", b"-", name) for name in self.names)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnAnswer:
+    """What a route answers by itself, in place of an upstream."""
+
+    status: int
+    fields: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    location: str | None = None
+    """Where a redirect leads: a URL or a path of this host, as it was written."""
+    keep_query: bool = False
+    """Add the call's query to `location`."""
+
+    def leads_to(self, query: str) -> str | None:
+        """The `Location` for a call with this query, as it came (RFC 9110 section 10.2.2)."""
+        if self.location is None or not (self.keep_query and query):
+            return self.location
+        return f"{self.location}{'&' if '?' in self.location else '?'}{query}"
+
+    def __str__(self) -> str:
+        where = "" if self.location is None else f" to {self.location}"
+        return f"{self.status}{where}{' and the query' if self.keep_query else ''}"
+
+
 STANDARD_SECURITY_HEADERS = SecurityHeaders(
     fields=(
         ("X-Content-Type-Options", "nosniff"),

@@ -53,6 +53,9 @@ _UNSEEN_BODY = "The policy of this route reads the body, which no other proxy sh
 _NOT_TRUSTED = "Only a peer in decision_api.trusted_peers is answered here."
 
 
+_OWN_ANSWER = "The gateway answers this route itself; send its calls there."
+
+
 class DecisionApi:
     """`server.Handler` for the targets that begin with PREFIX."""
 
@@ -119,6 +122,9 @@ class DecisionApi:
         if decision.allowed and decision.route is not None and decision.route.reads_body:
             # `!has(request.body.x)` is true of a body that is not here.
             return self._refusal(answering, Reason.NO_RULE, detail=_UNSEEN_BODY)
+        if decision.allowed and decision.route is not None and decision.route.answer is not None:
+            # Its answer is the whole of the route: no backend of the proxy's stands for it.
+            return self._refusal(answering, Reason.NO_RULE, detail=_OWN_ANSWER)
         if decision.allowed:
             allowed = self._allowed(answering, call, decision)
             if allowed is not None:

@@ -31,6 +31,7 @@ from gateway.edge.responses import (
     OWN_HEADERS,
     answer_bytes,
     problem_parts,
+    route_answer,
     step_up_challenge,
     where_to_sign_in,
 )
@@ -40,6 +41,7 @@ from gateway.model import Call, LimitState, Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
+    from gateway.access.routes import Route
     from gateway.access.snapshot import Snapshot
     from gateway.access.upstreams import Cors
     from gateway.edge.call import CallReader
@@ -370,6 +372,10 @@ class Proxy:
         upstream = route.upstream
         refusal: Reason | None = None
         if upstream is None:
+            if route.answer is not None:
+                return self._answer_for(
+                    client, head, body, call, decision, route, extra, request_id, decided_s
+                )
             refusal = Reason.ROUTE_UNKNOWN
         elif head.length is not None and head.length > route.max_body_bytes:
             refusal = Reason.BODY_TOO_LARGE
@@ -420,6 +426,29 @@ class Proxy:
             decided_s,
             decided_at,
         )
+
+    def _answer_for(
+        self,
+        client: Connection,
+        head: RequestHead,
+        body: StreamReader,
+        call: Call,
+        decision: Decision,
+        route: Route,
+        extra: Mapping[str, str],
+        request_id: str,
+        decided_s: float,
+    ) -> bool:
+        """The route answers by itself.  The body is not read: what is left of it closes."""
+        assert route.answer is not None
+        status = route.answer.status
+        keep = self._keeps(head) and body.is_eof()
+        fields = route_answer(route, call, request_id, _with_limit(extra, decision))
+        client.write(answer_bytes(status, fields, route.answer.body, head, keep_alive=keep))
+        self._meters.route(route.id).record(decision.reason, status, decided_s)
+        if self._journal is not None:
+            self._journal.decided(call, decision, status, request_id)
+        return keep
 
     def _asserted(self, call: Call, decision: Decision, audience: str) -> bool:
         """Adds `X-Auth-Assertion` to what the upstream is sent; False where it cannot be made."""

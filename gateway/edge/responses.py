@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
 
 from aiohttp import web
 
+from gateway.access.routes import Route
 from gateway.edge.headers import RequestHead
-from gateway.model import Reason
+from gateway.model import Call, Reason
 
 SERVER = "authgate"
 REALM = "authgate"
@@ -256,7 +257,7 @@ def problem_bytes(
 
 def answer_bytes(
     status: int,
-    headers: Mapping[str, str],
+    headers: Mapping[str, str] | Iterable[tuple[str, str]],
     body: bytes,
     request: RequestHead,
     *,
@@ -273,12 +274,23 @@ def answer_bytes(
     return _on_the_wire(status, headers, body, connection, to_head=request.method == "HEAD")
 
 
+_PHRASES = {int(status): status.phrase for status in HTTPStatus}
+
+
 def _on_the_wire(
-    status: int, headers: Mapping[str, str], body: bytes, connection: bytes, *, to_head: bool
+    status: int,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]],
+    body: bytes,
+    connection: bytes,
+    *,
+    to_head: bool,
 ) -> bytes:
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
-    lines.append(f"Date: {formatdate(usegmt=True)}\r\nContent-Length: {len(body)}\r\n")
+    fields = headers.items() if isinstance(headers, Mapping) else headers
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in fields]
+    lines.append(f"Date: {formatdate(usegmt=True)}\r\n")
+    if status != 204:  # RFC 9110 section 8.6: a 204 must not have one
+        lines.append(f"Content-Length: {len(body)}\r\n")
     head = "".join(lines).encode("latin-1") + connection + b"\r\n"
     return head if to_head else head + body
 
@@ -325,6 +337,25 @@ def problem_parts(
     if extra:
         headers.update(extra)
     return row, headers, json.dumps(document).encode("ascii")
+
+
+def route_answer(
+    route: Route, call: Call, request_id: str, extra: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """The fields of what a route answers by itself; `extra` are those of CORS and limits."""
+    answer = route.answer
+    assert answer is not None
+    fields = [("Server", SERVER), ("X-Request-Id", request_id), ("Proxy-Status", SERVER)]
+    fields += answer.fields
+    location = answer.leads_to(call.query)
+    if location is not None:
+        fields.append(("Location", location))
+    fields += extra.items()
+    if route.security_headers is not None:
+        fields += route.security_headers.fields
+        if route.security_headers.hsts is not None and call.scheme == "https":
+            fields.append(("Strict-Transport-Security", route.security_headers.hsts))
+    return fields
 
 
 def where_to_sign_in(challenge: str, public_url: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.access.decision import Decision
 from gateway.access.explanation import Explanation, Step
+from gateway.access.upstreams import OwnAnswer
 from gateway.model import Place, Reason
 from gateway.review.flips import Flip
 
@@ -14,7 +15,8 @@ from gateway.review.flips import Flip
 def status_of(decision: Decision, refusal_status: Callable[[str, Reason | None], int]) -> int:
     """The status the client sees; 200 stands for "whatever the upstream answers"."""
     if decision.allowed:
-        return 200
+        answer = _answer(decision)
+        return 200 if answer is None else answer.status
     if decision.conceal:
         return 404
     return refusal_status(decision.reason, decision.refusal)
@@ -41,8 +43,17 @@ def as_data(
         "params": dict(decision.params),
     }
     if decision.allowed:
+        answer = _answer(decision)
         found["upstream"] = _upstream(decision)
-        found["target"] = decision.target
+        found["target"] = decision.target if answer is None else None
+        if answer is not None:
+            found["answer"] = {
+                "status": answer.status,
+                "headers": dict(answer.fields),
+                "location": answer.location,
+                "keep_query": answer.keep_query,
+                "bytes": len(answer.body),
+            }
     if decision.allow:
         found["allow"] = list(decision.allow)
     if decision.shadowed:
@@ -105,7 +116,10 @@ def as_text(
     if decision.allow:
         lines.append((f"        the path takes {', '.join(decision.allow)}", ""))
     lines.append((f"caller  {explanation.caller}", ""))
-    if decision.allowed and decision.target:
+    answer = _answer(decision) if decision.allowed else None
+    if answer is not None:
+        lines.append((f"answer  {answer}, from the route itself", ""))
+    elif decision.allowed and decision.target:
         lines.append((f"sent    {_upstream(decision)} {decision.target}", ""))
     if explanation.steps:
         lines.append(("", ""))
@@ -158,6 +172,10 @@ def _step_data(step: Step) -> dict[str, Any]:
         "decided": step.decided,
         **({"note": step.note} if step.note else {}),
     }
+
+
+def _answer(decision: Decision) -> OwnAnswer | None:
+    return decision.route.answer if decision.route is not None else None
 
 
 def _upstream(decision: Decision) -> str | None:

@@ -9,7 +9,14 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gateway.access import policy_reading, route_reading, snapshot, upstream_reading
+from gateway.access import (
+    answer_reading,
+    header_reading,
+    policy_reading,
+    route_reading,
+    snapshot,
+    upstream_reading,
+)
 from gateway.access.reading import Problem, Reader
 from gateway.review import cases
 from tests.access.test_snapshot import CONTRACT, CONTRACT_POLICY
@@ -53,6 +60,18 @@ def keys(block: dict[str, Any]) -> set[str]:
         (ROUTES["properties"]["upstreams"]["additionalProperties"], upstream_reading.UPSTREAM_KEYS),
         (ROUTES["properties"]["limits"]["additionalProperties"], upstream_reading.LIMIT_KEYS),
         (ROUTES["properties"]["cors"]["additionalProperties"], upstream_reading.CORS_KEYS),
+        (
+            ROUTES["properties"]["routes"]["items"]["properties"]["respond"],
+            answer_reading.RESPOND_KEYS,
+        ),
+        (
+            ROUTES["properties"]["routes"]["items"]["properties"]["redirect"],
+            answer_reading.REDIRECT_KEYS,
+        ),
+        (
+            ROUTES["properties"]["routes"]["items"]["properties"]["request"],
+            header_reading.CHANGE_KEYS,
+        ),
         (POLICY, policy_reading.POLICY_KEYS),
         (POLICY["properties"]["rules"]["items"], policy_reading.RULE_KEYS),
         (TESTS, cases.FILE_KEYS),
@@ -115,6 +134,11 @@ def test_the_example_of_the_contract_meets_the_schemas() -> None:
         ("routes", "{version: 1, routs: []}"),
         ("routes", "{version: 1, routes: [{id: a, match: {path: a}}]}"),
         ("routes", "{version: 1, limits: {a: {key: user, rate: 600/m}}}"),
+        ("routes", "{version: 1, routes: [{id: a, match: {path: /a}, redirect: {to: //b}}]}"),
+        (
+            "routes",
+            "{version: 1, routes: [{id: a, match: {path: /a}, respond: {}, upstream: b}]}",
+        ),
         ("policy", "{version: 1, policy: p, rules: [{id: a}]}"),
         ("policy", "{version: 1, policy: p, rules: [{id: a, allow: [x], deny: [y]}]}"),
         ("policy", "{version: 1, policy: p, rules: [{id: a, allow: ['ord*']}]}"),

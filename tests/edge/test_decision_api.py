@@ -50,6 +50,12 @@ routes:
     resource: {flag: "{body.flag}"}
     upstream: api
   - {id: fresh, match: {path: /fresh}, policy: fresh, action: see, upstream: api}
+  - {id: moved, match: {path: /moved}, auth: public, redirect: {to: /me}}
+  - id: tenant
+    match: {path: /tenant}
+    auth: public
+    upstream: api
+    request: {set_headers: {X-Tenant: acme}, remove_headers: [X-Debug, Cookie]}
   - {id: other, match: {host: other.example.com, path: /me}, auth: public, upstream: api}
 """
 HIDDEN = """
@@ -630,3 +636,23 @@ async def test_no_noise_is_ever_allowed_on_a_protected_route(
     answer = await house.send(told(dialect, values.pop("target"), **values))
     allowed_by_right = noise.startswith(("/public/", "/few"))
     assert answer.status >= 400 or allowed_by_right or noise in ("/maybe",)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_route_that_answers_itself_is_nobody_elses_to_answer(dialect: str) -> None:
+    async with opened() as house:
+        assert (await house.ask(dialect, "/moved")).status == 403
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_the_set_fields_of_a_route_are_told_and_cookies_it_removes_are_not(
+    dialect: str,
+) -> None:
+    async with opened() as house:
+        answer = await house.ask(dialect, "/tenant", ("Cookie", "a=b"))
+        assert answer.values("x-tenant") == [b"acme"]
+        assert answer.values("cookie") == []
+        if dialect == "envoy":
+            gone = answer.values("x-envoy-auth-headers-to-remove")[0].split(b",")
+            assert {b"x-debug", b"cookie"} <= set(gone)
+            assert b"x-tenant" not in gone

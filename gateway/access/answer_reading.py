@@ -1,0 +1,128 @@
+"""`respond` and `redirect`: the whole answer of a route that has no upstream.
+
+Law: an answer is written in the configuration to the last byte.  The one thing of a call that
+can come back is its query, behind a place that the configuration chose, so no call can choose
+where it is led.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from gateway.access.header_reading import read_answer_fields
+from gateway.access.paths import canonical
+from gateway.access.reading import Node, Reader
+from gateway.access.upstreams import OwnAnswer
+from gateway.model import Reason
+
+RESPOND_KEYS = ("status", "headers", "body", "content_type")
+REDIRECT_KEYS = ("to", "status", "keep_query")
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_BODY_MAX_BYTES = 65_536
+_TEXT = "text/plain; charset=utf-8"
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?: *; *[!-~ ]+)?\Z")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?\Z"
+)
+# What speaks of the way to an upstream.
+_IDLE = ("upstream", "rewrite", "request", "response", "forward_authorization", "max_body")
+
+
+def read_answer(reader: Reader, fields: Mapping[str, Node]) -> OwnAnswer | None:
+    """The answer of the route itself; None where it has an upstream."""
+    given = [key for key in ("respond", "redirect") if key in fields]
+    if not given:
+        return None
+    key = given[0]
+    if len(given) > 1:
+        reader.wrong(reader.name_of(fields[given[1]]), "a route has `respond` or `redirect`")
+    for idle in _IDLE:
+        if idle in fields:
+            reader.wrong(
+                reader.name_of(fields[idle]),
+                f"`{idle}` says nothing beside `{key}`: the route answers by itself",
+            )
+    if key == "respond":
+        return _respond(reader, fields[key])
+    return _redirect(reader, fields[key], getattr(fields.get("match"), "value", ()))
+
+
+def _respond(reader: Reader, node: Node) -> OwnAnswer:
+    fields = reader.block(node, "`respond`", RESPOND_KEYS)
+    status = reader.whole(fields.get("status"), "`status`", least=200)
+    if status in _REDIRECTS:
+        reader.wrong(fields["status"], f"write `redirect: {{to: …, status: {status}}}`")
+    elif status is not None and (status > 599 or status == 304):
+        reader.wrong(fields["status"], f"`status` is 200 to 599 and no redirect, not {status}")
+    body = (reader.text(fields.get("body"), "`body`") or "").encode("utf-8", "replace")
+    if len(body) > _BODY_MAX_BYTES:
+        reader.wrong(fields["body"], f"`body` is {_BODY_MAX_BYTES // 1024} KiB at most")
+    if body and status in (204, 205):
+        reader.wrong(fields["body"], f"an answer with the status {status} has no body")
+    kind = reader.text(fields.get("content_type"), "`content_type`")
+    if kind is not None and not _MEDIA_TYPE.match(kind):
+        reader.wrong(fields["content_type"], f"`{kind}` is no media type such as `text/html`")
+    if "content_type" in fields and "body" not in fields:
+        reader.wrong(fields["content_type"], "`content_type` needs the `body:` that it describes")
+    written = read_answer_fields(reader, fields.get("headers"))
+    typed = (("Content-Type", kind or _TEXT),) if body else ()
+    return OwnAnswer(status or 200, (*typed, *written), body)
+
+
+def _redirect(reader: Reader, node: Node, match: object) -> OwnAnswer:
+    fields = reader.block(node, "`redirect`", REDIRECT_KEYS)
+    to = reader.text(fields.get("to"), "`to`")
+    if "to" not in fields and fields:
+        reader.wrong(node, "`redirect` has no `to: https://…` or `to: /path`")
+    status = reader.whole(fields.get("status"), "`status`")
+    if status is not None and status not in _REDIRECTS:
+        reader.wrong(fields["status"], f"`status` is one of {', '.join(map(str, _REDIRECTS))}")
+    keep = reader.flag(fields.get("keep_query"), "`keep_query`", False)
+    if to is not None:
+        said = _no_place(to)
+        if said is not None:
+            reader.wrong(fields["to"], f"`{to}` {said}")
+        elif keep and "#" in to:
+            reader.wrong(
+                fields["to"], "with `keep_query`, `to` has no `#`: the query goes before it"
+            )
+        elif to.partition("?")[0] in _paths_of(match):
+            reader.wrong(
+                fields["to"], f"`{to}` is the route's own path: it would lead back for ever"
+            )
+    return OwnAnswer(status or 302, location=to, keep_query=keep)
+
+
+def _no_place(to: str) -> str | None:
+    """What keeps a text from being a place to lead to."""
+    if not (to.isascii() and to.isprintable()) or re.search(r'[ "<>\\^`{|}]', to):
+        return "is no URL: percent-encode what is not plain ASCII"
+    before = to.partition("#")[0].partition("?")[0]
+    if before.startswith("/"):
+        # A browser takes `//host` for another host's.
+        if isinstance(canonical(before), Reason):
+            return "is no path that everybody reads alike: no `//`, no `..`, no `;`"
+        return None
+    try:
+        parts = urlsplit(to)
+        host, user, _ = parts.hostname, parts.username, parts.port
+    except ValueError:
+        return "is no URL: `https://HOST/path`, or a path that begins with `/`"
+    if parts.scheme not in ("https", "http") or not host or not _HOST.match(parts.netloc):
+        how = "leave the user out" if user is not None else "`https://HOST/path`, or `/path`"
+        return f"is no place to lead to: {how}"
+    if parts.path and isinstance(canonical(parts.path), Reason):
+        return "has no path that everybody reads alike: no `//`, no `..`, no `;`"
+    return None
+
+
+def _paths_of(match: object) -> tuple[str, ...]:
+    """The path of the route's `match`, where it takes every method."""
+    found = {
+        getattr(key, "value", ""): getattr(value, "value", "")
+        for key, value in (match if isinstance(match, list) else ())
+    }
+    return () if "methods" in found else (str(found.get("path", "")),)
