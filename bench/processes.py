@@ -116,6 +116,11 @@ def await_ready(admin_port: int, within_s: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+def listened_on(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def await_port(port: int, started: Started, within_s: float = 30.0) -> None:
     """Until something listens; raises with the end of the log when the process has ended."""
     deadline = time.monotonic() + within_s

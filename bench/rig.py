@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.credentials import AUDIENCE, ISSUER, Credentials, make_credentials
-from bench.processes import Started, await_port
+from bench.processes import Started, await_port, listened_on
 
 HERE = Path(__file__).parent
 PROXY_CPU, LOAD_CPU = 0, 1
-BASE_PORT = 19_000
+BASE_PORT = int(os.environ.get("BENCH_PORT", "19000"))
+"""The first of some 200 ports."""
 
 
 @dataclass
@@ -57,6 +58,9 @@ class Rig:
         env: Mapping[str, str] | None = None,
     ) -> Started:
         log = self.folder / "log" / f"{name}.log"
+        if listened_on(port):
+            # A gateway would share it (SO_REUSEPORT), and the figures be those of another one.
+            raise RuntimeError(f"something listens on {port} already: set BENCH_PORT")
         process = Started(command, cpu=cpu, log=log, cwd=self.folder, env=env)
         self.started.append(process)
         await_port(port, process)
