@@ -144,7 +144,7 @@ class App:
         self.reader = CallReader(settings.trusted_proxies)
         self.open_calls = OpenCalls(self.replica.refusal, self.clock.now)
         self.replica.on_change.append(self.open_calls.changed)
-        self.upstreams = Upstreams(open_calls=self.open_calls)
+        self.upstreams = Upstreams(open_calls=self.open_calls, metrics=self.metrics)
         self.own = Desk()
         self.postman = postman_of(plan, self.database)
         self.peers = Peers(plan.folder.workers, self.tell)

@@ -23,6 +23,7 @@ _INT = re.compile(r"[-+]?[0-9]+\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)\Z")
 _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB)\Z")
+_PERCENT = re.compile(r"([0-9]{1,3})%\Z")
 _RATE = re.compile(r"([0-9]{1,18})/(.+)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -244,6 +245,18 @@ class Reader:
             return int(match.group(1)) * _BYTES[match.group(2)]
         if value is not None:
             self.wrong(node, f"{what} is a size such as `10MiB`, `64KiB`, `1GiB` or `0B`")
+        return None
+
+    def percent(self, node: Node | None, what: str) -> float | None:
+        """`20%` as 0.2; 1 to 100 of them."""
+        if node is None:
+            return None
+        value = self._scalar(node, what)
+        match = _PERCENT.match(str(value)) if value is not None else None
+        if match and 1 <= int(match.group(1)) <= 100:
+            return int(match.group(1)) / 100
+        if value is not None:
+            self.wrong(node, f"{what} is `1%` to `100%`")
         return None
 
     def rate(self, node: Node | None, what: str) -> tuple[int, float] | None:

@@ -30,6 +30,7 @@ UPSTREAM_KEYS = (
     "targets", "balance", "timeout", "health", "retry", "breaker", "assertion", "host",
     "pool_idle", "max_connections", "queue", "tls",
 )  # fmt: skip
+RETRY_KEYS = ("attempts", "on", "budget")
 # What frames an answer, or means one answer only, is no business of a whole route.
 _NOT_FOR_SECURITY = frozenset(
     ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
@@ -202,7 +203,7 @@ def _health(reader: Reader, node: Node | None) -> Health | None:
 def _retry(reader: Reader, node: Node | None) -> Retry:
     if node is None:
         return Retry()
-    fields = reader.block(node, "`retry`", ("attempts", "on"))
+    fields = reader.block(node, "`retry`", RETRY_KEYS)
     attempts = reader.whole(fields.get("attempts"), "`attempts`", least=1)
     if attempts is not None and attempts > 10:
         reader.wrong(fields["attempts"], "`attempts` counts all tries, 10 at most")
@@ -216,7 +217,8 @@ def _retry(reader: Reader, node: Node | None) -> Retry:
             statuses.add(int(value))
         else:
             reader.wrong(item, '`on` lists `connect` and statuses such as "503"')
-    return Retry(attempts or 2, connect, frozenset(statuses))
+    budget = reader.percent(fields.get("budget"), "`budget`")
+    return Retry(attempts or 2, connect, frozenset(statuses), budget or 0.2)
 
 
 def _breaker(reader: Reader, node: Node | None) -> Breaker | None:

@@ -93,6 +93,8 @@ class Retry:
     attempts: int = 1
     connect: bool = False
     statuses: frozenset[int] = frozenset()
+    budget: float = 0.2
+    """Second and later tries, as a share of the calls; see `edge.retrying`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ class Forwarder:
                 connection = target.take() or await _connect(target)
                 if isinstance(connection, Reason):
                     met = False
-                    if retry.connect and len(tried) < retry.attempts:
+                    if retry.connect and len(tried) < retry.attempts and pool.tries_again():
                         continue
                     return Failure(connection, replayable=False)
                 relay.attach(connection)
@@ -185,18 +185,22 @@ class Forwarder:
         """Whether to try once more after a try that brought no answer."""
         if not failure.replayable or not _repeatable(exchange):
             return False
-        if len(exchange.tried) >= self._upstreams.pool(exchange.upstream).spec.retry.attempts:
-            if exchange.replayed:
-                return False
-            # Not a try of the route's: the connection had ended before it was used.
+        pool = self._upstreams.pool(exchange.upstream)
+        if pool.spec.retry.statuses and exchange.relay.retry_granted:
+            return True
+        # Not a try of the route's: the connection had ended before it was used.
+        if not exchange.replayed:
             exchange.replayed = True
             exchange.tried.pop()
-        return True
+            return True
+        return len(exchange.tried) < pool.spec.retry.attempts and pool.tries_again()
 
     def _set_retry_statuses(self, exchange: Exchange, pool: UpstreamPool) -> None:
-        retry = pool.spec.retry
+        retry, relay = pool.spec.retry, exchange.relay
         again = len(exchange.tried) < retry.attempts and _repeatable(exchange)
-        exchange.relay.retry_statuses = retry.statuses if again else NO_STATUSES
+        relay.retry_statuses, relay.retry_granted = NO_STATUSES, False
+        if again and pool.budget is not None:
+            relay.retry_statuses, relay.retry_budget = retry.statuses, pool.budget
 
     async def _send_with_body(
         self, exchange: Exchange, connection: UpstreamConnection

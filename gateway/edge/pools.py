@@ -11,14 +11,16 @@ import asyncio
 import os
 import ssl
 from collections import deque
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Collection, Iterable
+from functools import lru_cache, partial
 from random import Random
 
 from gateway.access.upstreams import Balance, Health, Tls, Upstream, UpstreamTarget
 from gateway.edge.open_calls import OpenCalls
+from gateway.edge.retrying import RetryBudget
 from gateway.edge.standing import Standing, probe
 from gateway.edge.upstream import SWEEP_S, UpstreamConnection
+from gateway.metrics import Metrics
 
 Waiting = deque["asyncio.Future[TargetPool]"]
 
@@ -144,17 +146,21 @@ class UpstreamPool:
         waiting: Waiting,
         loop: asyncio.AbstractEventLoop,
         random: Random,
+        budget: RetryBudget | None = None,
     ) -> None:
         self.spec = spec
         self.targets = targets
         self.waiting = waiting
+        self.budget = budget
+        """None where nothing is tried again."""
         self._loop = loop
         self._random = random.random
         self._turn = 0
         self._judged = spec.health is not None or spec.breaker is not None
-        self._only = targets[0] if len(targets) == 1 and not self._judged else None
+        plain = not self._judged and budget is None
+        self._only = targets[0] if len(targets) == 1 and plain else None
 
-    def choose(self, tried: Iterable[TargetPool] = ()) -> TargetPool | None:
+    def choose(self, tried: Collection[TargetPool] = ()) -> TargetPool | None:
         """The next target, one that was not tried yet where there is one.
 
         None while the breakers of all are open.  Where probes call every target bad they are
@@ -162,6 +168,8 @@ class UpstreamPool:
         """
         if self._only is not None:
             return self._only
+        if self.budget is not None and not tried:
+            self.budget.calls += 1
         targets = self.targets
         if self._judged:
             targets = self._usable(self._loop.time())
@@ -190,6 +198,10 @@ class UpstreamPool:
         if usable:
             return usable
         return [t for t, standing in standings if standing is None or not standing.is_open(now)]
+
+    def tries_again(self) -> bool:
+        """Whether one more try of a call may be sent; it is counted."""
+        return self.budget is not None and self.budget.take()
 
     async def place(self) -> TargetPool | None:
         """Wait for a place at a target.  None when too many wait, or it takes too long."""
@@ -221,7 +233,9 @@ class Upstreams:
         *,
         open_calls: OpenCalls | None = None,
         random: Random | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._loop = loop or asyncio.get_running_loop()
         # An empty registry is false.
         self.open_calls = OpenCalls() if open_calls is None else open_calls
@@ -256,9 +270,20 @@ class Upstreams:
             pool.adopt(spec, waiting)
             targets.append(pool)
         self._retire(kept.values())
-        fresh = UpstreamPool(spec, targets, waiting, self._loop, self._random)
+        if known is not None and known.spec.retry == spec.retry:
+            budget = known.budget
+        else:
+            budget = self._budget(spec)
+        fresh = UpstreamPool(spec, targets, waiting, self._loop, self._random, budget)
         self._pools[spec.name] = fresh
         return fresh
+
+    def _budget(self, spec: Upstream) -> RetryBudget | None:
+        if spec.retry.attempts < 2:
+            return None
+        about = "Second and later tries of calls: sent, or refused by the budget."
+        tally = partial(self._metrics.tally, "upstream_retries", about, upstream=spec.name)
+        return RetryBudget(spec.retry.budget, tally(outcome="sent"), tally(outcome="refused"))
 
     def _retire(self, targets: Iterable[TargetPool]) -> None:
         for target in targets:
@@ -273,6 +298,8 @@ class Upstreams:
             target.sweep(now, self.open_calls)
         self.open_calls.sweep(now)
         for pool in self._pools.values():
+            if pool.budget is not None:
+                pool.budget.turn(now)
             if pool.spec.health is not None:
                 for target in pool.targets:
                     if now >= target.probe_at and target not in self._probes:

@@ -20,6 +20,7 @@ from gateway.model import Reason
 if TYPE_CHECKING:
     from gateway.access.upstreams import HeaderChanges, SecurityHeaders
     from gateway.edge.open_calls import OpenCalls
+    from gateway.edge.retrying import RetryBudget
     from gateway.edge.server import Connection
     from gateway.edge.upstream import UpstreamConnection
     from gateway.edge.websocket import Handshake
@@ -71,6 +72,8 @@ class Relay:
         "own_limits",
         "principal",
         "request_sent",
+        "retry_budget",
+        "retry_granted",
         "retry_statuses",
         "security",
         "started",
@@ -114,6 +117,9 @@ class Relay:
         self.own_limits = False
         self.request_sent = True
         self.retry_statuses = NO_STATUSES
+        """Only where there are some, the two beside it are set."""
+        self.retry_budget: RetryBudget
+        self.retry_granted: bool
         self.may_go_on: asyncio.Future[None] | None = None
         """Set while the client waits for `100 Continue`."""
         self.awaits_continue = False
@@ -160,6 +166,11 @@ class Relay:
             self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self.may_go_on is not None and not self.may_go_on.done():
             self.may_go_on.set_result(None)
+
+    def tries_again(self) -> bool:
+        """One of `retry_statuses` came: whether the upstream may be sent one more try."""
+        self.retry_granted = self.retry_budget.take()
+        return self.retry_granted
 
     def begin(self, head: Head, length: int, first: bytes, complete: bool) -> None:
         self.started = True

@@ -41,7 +41,9 @@ class Relay(Protocol):
     request_sent: bool
     """The request's last byte was written."""
     retry_statuses: frozenset[int]
-    """Answers that are thrown away because the request will be tried again."""
+    """Answers that are thrown away where `tries_again`: the request is sent once more."""
+
+    def tries_again(self) -> bool: ...
 
     def interim(self, head: Head) -> None: ...
 
@@ -249,7 +251,7 @@ class UpstreamConnection(asyncio.Protocol):
                 raise Malformed("interim responses")
             relay.interim(head)
             data = data[end + 4 :]
-        if head.status in relay.retry_statuses:
+        if head.status in relay.retry_statuses and relay.tries_again():
             self._fail(Reason.UPSTREAM_UNREACHABLE, replayable=True)
             return
         self._keep = stays_open(head)

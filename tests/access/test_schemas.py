@@ -58,6 +58,10 @@ def keys(block: dict[str, Any]) -> set[str]:
             route_reading.MATCH_KEYS,
         ),
         (ROUTES["properties"]["upstreams"]["additionalProperties"], upstream_reading.UPSTREAM_KEYS),
+        (
+            ROUTES["properties"]["upstreams"]["additionalProperties"]["properties"]["retry"],
+            upstream_reading.RETRY_KEYS,
+        ),
         (ROUTES["properties"]["limits"]["additionalProperties"], upstream_reading.LIMIT_KEYS),
         (ROUTES["properties"]["cors"]["additionalProperties"], upstream_reading.CORS_KEYS),
         (
