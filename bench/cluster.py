@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,7 +74,8 @@ class Cluster:
         rig.start_backend()
         return cluster
 
-    def start(self, *, nodes: int, workers: int) -> None:
+    def start(self, *, nodes: int, workers: int, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are said besides those of every bench, or instead of them."""
         rig = self.rig
         secret = base64.b64encode(secrets.token_bytes(32)).decode()
         files = [
@@ -97,6 +99,7 @@ class Cluster:
                 "GATEWAY_EMAIL_VERIFICATION": "off",
                 "GATEWAY_BCRYPT_ROUNDS": "10",
                 "GATEWAY_WORKERS": str(workers),
+                **(settings or {}),
             }
             command = [program(), "serve", *files]
             log = rig.folder / "log" / f"node{number}.log"

@@ -14,7 +14,8 @@ from bench.processes import Started, await_port, listened_on
 HERE = Path(__file__).parent
 PROXY_CPU, LOAD_CPU = 0, 1
 BASE_PORT = int(os.environ.get("BENCH_PORT", "19000"))
-"""The first of some 200 ports."""
+"""The first of some 200 ports.  Two runs at once on one machine need ranges of their own: a gateway
+listens with SO_REUSEPORT, and two would share the calls of one port."""
 
 
 @dataclass

@@ -61,7 +61,7 @@ def _gateway_lacks(_: Rig) -> str:
 
 
 def gateway_environment(rig: Rig, port: int) -> dict[str, str]:
-    folder = rig.folder / "gateway"
+    folder = _gateway_folder(rig, port)
     return {
         "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
@@ -75,8 +75,13 @@ def gateway_environment(rig: Rig, port: int) -> dict[str, str]:
     }
 
 
-def _start_gateway(rig: Rig, peer: Peer) -> Started:
-    shutil.rmtree(rig.folder / "gateway", ignore_errors=True)
+def _gateway_folder(rig: Rig, port: int) -> Path:
+    return rig.folder / f"gateway-{port}"
+
+
+def start_gateway(rig: Rig, peer: Peer, *options: str) -> Started:
+    """`gateway serve` with `options`, with the key and the revoked token of the rig."""
+    shutil.rmtree(_gateway_folder(rig, peer.port), ignore_errors=True)
     environment = gateway_environment(rig, peer.port)
     files = [
         "--config",
@@ -96,7 +101,7 @@ def _start_gateway(rig: Rig, peer: Peer) -> Started:
         # `revoke` cannot be confirmed while no worker runs: it says so by 3, and is kept.
         if done.returncode not in (0, 3):
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    process = rig.start(peer.name, [program, "serve", *files], peer.port, env=environment)
+    process = rig.start(peer.name, [program, "serve", *files, *options], peer.port, env=environment)
     await_ready(peer.port + 100)
     return process
 
@@ -254,7 +259,7 @@ PEERS = (
         "gateway",
         "authgate as `gateway serve` runs it",
         BASE_PORT + 1,
-        _start_gateway,
+        start_gateway,
         _gateway_lacks,
         version=lambda _: f"Python {sys.version.split()[0]}",
     ),
