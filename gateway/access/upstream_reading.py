@@ -151,7 +151,8 @@ def _tls(reader: Reader, node: Node | None, targets: list[UpstreamTarget | None]
             reader.wrong(value, f"`{name}` is the whole path of a PEM file: begin it with `/`")
         elif path is not None:
             paths[name] = path
-    return Tls(paths.get("ca"), paths.get("certificate"), paths.get("key"))
+    places = {name: reader.place(value) for name, value in fields.items()}
+    return Tls(paths.get("ca"), paths.get("certificate"), paths.get("key"), places)
 
 
 def _target(reader: Reader, text: str, node: Node) -> UpstreamTarget | None:

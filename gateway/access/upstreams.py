@@ -7,6 +7,7 @@ the pools, counters and breakers that live by them stand in `edge` and `worker`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -114,6 +115,8 @@ class Tls:
     certificate: str | None = None
     key: str | None = None
     """None where `certificate` holds it too."""
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where each of the three is written."""
 
 
 @dataclass(frozen=True, slots=True)

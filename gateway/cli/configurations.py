@@ -10,6 +10,7 @@ from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.edge.responses import refusal_of
 from gateway.model import Reason
+from gateway.worker import client_tls
 from gateway.worker.reload import read_sources
 
 
@@ -24,6 +25,14 @@ def read(config: Path, policies: Path) -> Snapshot | list[Problem]:
     """The configuration, or every problem with it."""
     sources = read_sources(config, policies)
     return sources if isinstance(sources, list) else compile_snapshot(sources)
+
+
+def read_for_here(config: Path, policies: Path) -> Snapshot | list[Problem]:
+    """As `read`, and the files that upstreams name must do on this machine too."""
+    found = read(config, policies)
+    if isinstance(found, list):
+        return found
+    return client_tls.problems(found.upstreams.values()) or found
 
 
 def compiled(config: Path, policies: Path) -> Snapshot:

@@ -13,7 +13,7 @@ import typer
 import watchfiles
 
 from gateway.access.snapshot import Problem, Snapshot
-from gateway.cli.configurations import read
+from gateway.cli.configurations import read, read_for_here
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath, settings
 from gateway.cli.output import AsJson, ExitCode, data, remark, say
 
@@ -31,15 +31,23 @@ def validate(
     watch: Annotated[
         bool, typer.Option("--watch", help="Check again after every edit, until Ctrl-C.")
     ] = False,
+    texts_only: Annotated[
+        bool,
+        typer.Option(
+            "--texts-only",
+            help="Leave out whether the certificate files that upstreams name are good here.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the configuration.  Every problem is shown as file:line:column."""
+    check = read if texts_only else read_for_here
     if watch:
         for _ in edits(config, policies):
             say(time.strftime("%H:%M:%S"), style="dim")
-            tell(read(config, policies))
+            tell(check(config, policies))
         return
-    found = read(config, policies)
+    found = check(config, policies)
     if as_json:
         data(_data(found))
     else:
@@ -63,7 +71,7 @@ def check_reload(
     A gateway takes an edit up by itself within a second; nothing has to be sent to it.
     """
     del check
-    found = read(config, policies)
+    found = read_for_here(config, policies)
     running = _running_versions()
     if as_json:
         data(_data(found) | {"running": running})

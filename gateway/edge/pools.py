@@ -8,11 +8,10 @@ request.  A call holds one place at its target from before it is sent until it h
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections import deque
 from collections.abc import Collection, Iterable
-from functools import lru_cache, partial
+from functools import partial
 from random import Random
 
 from gateway.access.upstreams import Balance, Health, Tls, Upstream, UpstreamTarget
@@ -21,6 +20,7 @@ from gateway.edge.retrying import RetryBudget
 from gateway.edge.standing import Standing, probe
 from gateway.edge.upstream import SWEEP_S, UpstreamConnection
 from gateway.metrics import Metrics
+from gateway.worker import client_tls
 
 Waiting = deque["asyncio.Future[TargetPool]"]
 
@@ -347,26 +347,5 @@ def authority(target: UpstreamTarget) -> bytes:
 
 
 def context_for(target: UpstreamTarget, tls: Tls | None) -> ssl.SSLContext | None:
-    """None for plain HTTP; else certificates and names are verified, TLS 1.2 at least.
-
-    OSError when a file cannot be read or is no certificate.
-    """
-    if target.scheme != "https":
-        return None
-    files = () if tls is None else (tls.ca, tls.certificate, tls.key)
-    return _context(tls, tuple(os.stat(file).st_mtime_ns for file in files if file is not None))
-
-
-@lru_cache(maxsize=64)
-def _context(tls: Tls | None, written_at: tuple[int, ...]) -> ssl.SSLContext:
-    """Made once for what the files hold: reading authorities takes tens of milliseconds."""
-    del written_at
-    context = ssl.create_default_context(cafile=None if tls is None else tls.ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls is not None and tls.certificate is not None:
-        context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
-    return context
-
-
-def _no_password() -> str:
-    raise OSError("the key of an upstream's client certificate is encrypted")
+    """None for plain HTTP; else what `client_tls.context` gives and raises."""
+    return client_tls.context(tls) if target.scheme == "https" else None

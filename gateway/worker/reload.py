@@ -21,6 +21,7 @@ import structlog
 import watchfiles
 
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.worker import client_tls
 
 log = structlog.get_logger(__name__)
 
@@ -160,6 +161,9 @@ class Configuration:
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
     _snapshot: Snapshot | None = None
     _signature: Signature = ()
+    _beside: tuple[str, ...] = ()
+    """The files that upstreams name, and what was seen of them when they were last judged."""
+    _beside_seen: client_tls.Seen = ()
     _asked: asyncio.Event | None = None
 
     @property
@@ -179,11 +183,11 @@ class Configuration:
         this process inherited.  Raises ConfigurationWrong when there is none of the three.
         """
         signature = self.files.signature()
-        if self._snapshot is not None and signature == self._signature and not self.problems:
+        if self._snapshot is not None and not self._changed() and not self.problems:
             return
         self._signature = signature
         sources = read_sources(self.files.routes, self.files.policies)
-        built = sources if isinstance(sources, list) else _compile(sources)
+        built = sources if isinstance(sources, list) else self._judged(sources)
         if isinstance(built, Snapshot):
             assert isinstance(sources, Sources)
             self._take(built, sources)
@@ -206,7 +210,7 @@ class Configuration:
             return False
         # In a thread, with the collector off: walking 10,000 new routes in the midst of
         # compiling them would stall the loop for 0.2 s.
-        built = await asyncio.to_thread(_compile, sources)
+        built = await asyncio.to_thread(self._judged, sources)
         if isinstance(built, list):
             self._refuse(built)
             return False
@@ -219,7 +223,7 @@ class Configuration:
         async for _ in self._moments():
             forced = self._asked.is_set()
             self._asked.clear()
-            if forced or self.files.signature() != self._signature:
+            if forced or self._changed():
                 await self.reload()
 
     def ask(self) -> None:
@@ -250,6 +254,21 @@ class Configuration:
                 log.debug("watch-failed", error=str(error))
             await asyncio.sleep(LOOK_EVERY_MS / 1000)
             yield
+
+    def _changed(self) -> bool:
+        if self.files.signature() != self._signature:
+            return True
+        return client_tls.seen(self._beside) != self._beside_seen
+
+    def _judged(self, sources: Sources) -> Snapshot | list[Problem]:
+        """Compiled, and the files beside it looked at."""
+        built = _compile(sources)
+        if isinstance(built, list):
+            return built
+        upstreams = built.upstreams.values()
+        self._beside = tuple(path for one in upstreams for path in client_tls.paths(one.tls))
+        self._beside_seen = client_tls.seen(self._beside)
+        return client_tls.problems(upstreams) or built
 
     async def _settled(self) -> Sources | list[Problem]:
         """The texts, read while nobody wrote to them."""

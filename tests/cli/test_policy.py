@@ -361,3 +361,17 @@ def test_the_schemas_are_written_for_an_editor(
     assert code == 0
     assert "# yaml-language-server: $schema=schemas/policy.json" in out
     assert json.loads((folder / "schemas" / "routes.json").read_text())["title"] == "routes.yaml"
+
+
+def test_a_certificate_that_is_not_here_is_a_problem_unless_only_the_texts_are_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = folder / "lost.pem"
+    far = f'upstreams: {{far: {{targets: ["https://far.example"], tls: {{ca: {lost}}}}}}}\n'
+    one = "routes: [{id: one, match: {path: /}, auth: public, upstream: far}]\n"
+    (folder / "routes.yaml").write_text("version: 1\n" + far + one)
+    assert main(["validate"]) == 1
+    assert f"`{lost}` cannot be read" in capsys.readouterr().out
+    assert main(["validate", "--texts-only"]) == 0
+    assert main(["explain", "GET", "/"]) == 0
+    assert "lost.pem" not in capsys.readouterr().out

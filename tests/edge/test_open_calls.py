@@ -17,9 +17,9 @@ from aiohttp import web
 from gateway.edge.open_calls import OpenCalls
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.worker.revoked import Revoked
+from tests.certificates import Authority
 from tests.edge.rig import Client, Exchange, Rig, Script, principal, running
 from tests.edge.test_frames import frame
-from tests.edge.test_upstream_tls import Authority
 from tests.edge.test_websocket import echo, exactly, granting, handshake, opened
 
 BOTH_LOOPS = True

@@ -7,81 +7,19 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.access.upstreams import Health, Tls, UpstreamTarget
 from gateway.edge.pools import context_for
+from tests.certificates import Authority
 from tests.edge.rig import OK, Rig, running, target
 
 BOTH_LOOPS = True
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 SECURE = UpstreamTarget("https://x", "https", "x", 443)
-
-
-@dataclass
-class Authority:
-    """One that nobody knows, and the files it makes."""
-
-    folder: Path
-    key: ec.EllipticCurvePrivateKey = field(
-        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
-    )
-
-    @property
-    def file(self) -> Path:
-        path = self.folder / "ca.pem"
-        if not path.exists():
-            path.write_bytes(self._signed("the authority", self.key.public_key(), ca=True))
-        return path
-
-    def issue(self, name: str) -> tuple[str, str]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        certificate.write_bytes(self._signed(name, key.public_key(), ca=False))
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return str(certificate), str(private)
-
-    def _signed(self, name: str, key: ec.EllipticCurvePublicKey, *, ca: bool) -> bytes:
-        now = datetime.now(UTC)
-        issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "the authority")])
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-            .issuer_name(issuer)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(name.replace(" ", "-"))]), False
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False
-            )
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
-        )
-        if ca:
-            usage = x509.KeyUsage(
-                *(True, False, False, False, False), key_cert_sign=True, crl_sign=True,
-                encipher_only=False, decipher_only=False,
-            )  # fmt: skip
-            made = made.add_extension(usage, critical=True)
-        return made.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.fixture

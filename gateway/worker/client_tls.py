@@ -1,0 +1,141 @@
+"""The files by which the gateway knows an upstream, and shows itself to it.
+
+Law: they are looked at when the configuration is, so what cannot work is a problem with its
+place before any call meets it.  Files that are written anew count from the next connection on;
+where the new ones are no good, what was good before goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
+
+from gateway.access.snapshot import Problem
+from gateway.access.upstreams import Tls, Upstream
+
+Seen = tuple[tuple[int, int, int], ...]
+"""What differs once a file was written anew, replaced, or led elsewhere by a link."""
+
+_MISSING = (0, 0, -1)
+# What was made last for each, and what was refused: reading authorities takes tens of
+# milliseconds, and files that are no good are not read again for every connection.
+_made: dict[Tls | None, tuple[Seen, ssl.SSLContext]] = {}
+_refused: dict[Tls | None, Seen] = {}
+_KEPT_MAX = 1_024
+
+
+def paths(tls: Tls | None) -> tuple[str, ...]:
+    if tls is None:
+        return ()
+    return tuple(path for path in (tls.ca, tls.certificate, tls.key) if path is not None)
+
+
+def seen(files: Iterable[str]) -> Seen:
+    found = []
+    for file in files:
+        try:
+            held = os.stat(file)
+            found.append((held.st_ino, held.st_mtime_ns, held.st_size))
+        except OSError:
+            found.append(_MISSING)
+    return tuple(found)
+
+
+def context(tls: Tls | None) -> ssl.SSLContext:
+    """Certificates and names are verified, TLS 1.2 at least.
+
+    OSError when a file cannot be used and nothing good was made of these paths before.
+    """
+    now = seen(paths(tls))
+    made = _made.get(tls)
+    if made is not None and made[0] == now:
+        return made[1]
+    try:
+        if _refused.get(tls) == now:
+            raise OSError("a file of the upstream's `tls` is no good")
+        fresh = _fresh(tls)
+    except OSError:
+        _refused[tls] = now
+        if made is None:
+            raise
+        return made[1]
+    if len(_made) >= _KEPT_MAX:
+        _made.clear()
+        _refused.clear()
+    _made[tls] = now, fresh
+    return fresh
+
+
+def problems(upstreams: Iterable[Upstream]) -> list[Problem]:
+    """Every file that an upstream names and that cannot be used, where it is named.
+
+    What is good is made ready: to read it while calls wait would hold them all up.
+    """
+    found = []
+    for upstream in upstreams:
+        tls = upstream.tls
+        if tls is None:
+            continue
+        wrong = _wrong(tls)
+        for name, text in wrong:
+            place = tls.places.get(name, upstream.place)
+            found.append(Problem(place.file, place.line, place.column, text))
+        if not wrong:
+            with suppress(OSError):  # written anew meanwhile: the next look tells
+                context(tls)
+    return found
+
+
+def _wrong(tls: Tls) -> list[tuple[str, str]]:
+    """Which of the files are no good, and why."""
+    named = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key}
+    found = []
+    for name, path in named.items():
+        if path is not None:
+            try:
+                with open(path, "rb") as file:
+                    file.read(1)
+            except OSError as error:
+                found.append((name, f"`{path}` cannot be read: {error.strerror}"))
+    unread = {name for name, _ in found}
+    if tls.ca is not None and "ca" not in unread:
+        try:
+            ssl.create_default_context(cafile=tls.ca)
+        except ssl.SSLError:
+            found.append(("ca", f"`{tls.ca}` holds no certificate of an authority in PEM"))
+    if tls.certificate is not None and not unread & {"certificate", "key"}:
+        found += _wrong_pair(tls.certificate, tls.key)
+    return found
+
+
+def _wrong_pair(certificate: str, key: str | None) -> list[tuple[str, str]]:
+    private, name = (key, "key") if key is not None else (certificate, "certificate")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
+            certificate, key, password=_no_password
+        )
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return [(name, f"`{private}` is not the key of the certificate `{certificate}`")]
+        try:
+            ssl.create_default_context(cafile=certificate)
+        except ssl.SSLError:
+            return [("certificate", f"`{certificate}` holds no certificate in PEM")]
+        return [(name, f"`{private}` holds no private key in PEM")]
+    except OSError:
+        return [(name, f"`{private}` is encrypted: the gateway reads keys without a passphrase")]
+    return []
+
+
+def _fresh(tls: Tls | None) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=None if tls is None else tls.ca)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls is not None and tls.certificate is not None:
+        made.load_cert_chain(tls.certificate, tls.key, password=_no_password)
+    return made
+
+
+def _no_password() -> str:
+    raise OSError("the key is encrypted")
