@@ -31,6 +31,7 @@ from gateway.edge.open_calls import OpenCalls
 from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal, Journal
+from gateway.edge.rejudging import SessionReading
 from gateway.edge.server import Door
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeyIdentifier
@@ -142,7 +143,7 @@ class App:
             journals.append(self.decision_log)
         self.journal = Journals(*journals)
         self.reader = CallReader(settings.trusted_proxies)
-        self.open_calls = OpenCalls(self.replica.refusal, self.clock.now)
+        self.open_calls = OpenCalls(self.replica.refusal, self.clock.now, self._session_reading())
         self.replica.on_change.append(self.open_calls.changed)
         self.upstreams = Upstreams(open_calls=self.open_calls, metrics=self.metrics)
         self.own = Desk()
@@ -155,15 +156,22 @@ class App:
         self._adopt(plan.configuration.snapshot)
         self._gauges()
 
+    def _refresh_tokens(self) -> RefreshTokens:
+        settings = self.plan.settings
+        options = RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
+        return RefreshTokens(self.database, options)
+
+    def _session_reading(self) -> SessionReading:
+        settings = self.plan.settings
+        ttl_s = life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s)
+        return SessionReading(self._refresh_tokens(), ttl_s)
+
     def _cookie_sessions(self) -> CookieSessions:
         settings = self.plan.settings
         return CookieSessions(
             CookieParts(
                 storage=SessionStorage(self.redis, self.clock),
-                refresh_tokens=RefreshTokens(
-                    self.database,
-                    RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s),
-                ),
+                refresh_tokens=self._refresh_tokens(),
                 sessions=Sessions(self.database, idle_s=settings.refresh_idle_s),
                 revocations=self.replica,
                 announcer=self.replica,
@@ -348,6 +356,7 @@ class App:
             )
         self.limits.adopt(snapshot.limits.values())
         self.upstreams.adopt(snapshot.upstreams.values())
+        self.open_calls.reloaded()
         for route in snapshot.routes:
             self.metrics.route(route.id)
 

@@ -154,6 +154,31 @@ class Gate:
                     return _limited(match, principal, standing, decision)
         return decision
 
+    def judge_again(self, call: Call, snapshot: Snapshot, principal: Principal | None) -> Decision:
+        """The decision of this moment on a call that has been going on since one before.
+
+        Who calls is known.  No limit is asked: it is no new call.
+        """
+        match = snapshot.routes.match(call.host, call.method, call.segments)
+        if isinstance(match, Miss):
+            return Decision(False, match.reason, match.reason)
+        route = match.route
+        if call.encoded_slash and not route.allow_encoded_slash:
+            return _refused(Reason.AMBIGUOUS_PATH, match)
+        if route.auth is Auth.PUBLIC:
+            principal = None
+        elif principal is None:
+            if route.auth is Auth.REQUIRED:
+                return _refused(Reason.NO_CREDENTIAL, match)
+        elif isinstance(credential := call.credential, Credential):
+            refusal: Reason | None = Reason.NO_CREDENTIAL
+            if credential.kind in route.accept:
+                by_cookie = credential.kind is CredentialKind.COOKIE
+                refusal = unmeant(call, route.cors, self._csrf) if by_cookie else None
+            if refusal is not None:
+                return _refused(refusal, match, principal)
+        return self._judge(call, match, principal, snapshot)
+
     async def _identify_cookie(self, call: Call, route: Route) -> Principal | Reason:
         if CredentialKind.COOKIE not in route.accept:
             return Reason.NO_CREDENTIAL

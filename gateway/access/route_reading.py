@@ -32,6 +32,7 @@ from gateway.access.routes import (
     Route,
     RouteTable,
 )
+from gateway.access.sockets import STANDARD_SOCKETS, Sockets, read_sockets
 from gateway.access.suggestions import suggestion
 from gateway.access.upstream_reading import NAME, read_security_headers
 from gateway.access.upstreams import (
@@ -48,12 +49,13 @@ from gateway.model import CredentialKind
 MATCH_KEYS = ("host", "path", "methods", "except_own")
 DEFAULT_KEYS = (
     "auth", "accept", "policy", "upstream", "limits", "cors", "max_body", "security_headers",
-    "errors", "request", "response",
+    "errors", "request", "response", "websocket", "on_change",
 )  # fmt: skip
 ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "policy", "action", "resource", "upstream",
     "rewrite", "max_body", "limits", "cors", "security_headers", "forward_authorization",
-    "allow_encoded_slash", "errors", "request", "response", "respond", "redirect",
+    "allow_encoded_slash", "errors", "request", "response", "respond", "redirect", "websocket",
+    "on_change",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -85,6 +87,8 @@ class Defaults:
     explain_role: str | None = None
     request: HeaderChanges | None = None
     response: HeaderChanges | None = None
+    sockets: Sockets = STANDARD_SOCKETS
+    rejudges: bool = False
 
 
 class RouteReader:
@@ -117,6 +121,8 @@ class RouteReader:
         base.explain_role = self._explain_role(fields)
         base.request = read_request_changes(self._reader, fields)
         base.response = read_response_changes(self._reader, fields)
+        base.sockets = read_sockets(self._reader, fields.get("websocket"), base.sockets)
+        base.rejudges = self._rejudges(fields)
 
     def routes(self, node: Node | None) -> RouteTable:
         table = RouteTable()
@@ -210,6 +216,8 @@ class RouteReader:
             b"" if request is None else request.lines,
             response if answer is None else None,
             answer,
+            read_sockets(reader, fields.get("websocket"), base.sockets),
+            self._rejudges(fields) if "on_change" in fields else base.rejudges,
         )
 
     # Who may
@@ -308,6 +316,10 @@ class RouteReader:
 
     def _security_headers(self, fields: Mapping[str, Node]) -> SecurityHeaders | None:
         return read_security_headers(self._reader, fields.get("security_headers"))
+
+    def _rejudges(self, fields: Mapping[str, Node]) -> bool:
+        text = self._reader.choice(fields.get("on_change"), "`on_change`", ("end", "rejudge"))
+        return text == "rejudge"
 
     def _explain_role(self, fields: Mapping[str, Node]) -> str | None:
         """`errors: explain` is for `admin`; `errors: {explain: ROLE}` names another role."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.access.paths import canonical, encoded
 from gateway.access.policies import Policy, ResourceField
+from gateway.access.sockets import STANDARD_SOCKETS, Sockets
 from gateway.access.upstreams import (
     Cors,
     HeaderChanges,
@@ -112,6 +113,10 @@ class Route:
     """What becomes of the fields of an upstream's answer."""
     answer: OwnAnswer | None = None
     """Set where `upstream` is None."""
+    sockets: Sockets = STANDARD_SOCKETS
+    rejudges: bool = False
+    """A call that lasts is judged again where it would end because the caller's roles, the
+    token or the configuration has changed (`on_change: rejudge`)."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
     """Parameters and headers that the resource is made of."""

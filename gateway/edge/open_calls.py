@@ -4,34 +4,50 @@ Law: a call is judged when it begins, and a short one is over before that could 
 that lasts is entered here, and from then on a revocation that names its session, token,
 subject, client or key ends it in the same turn of the loop in which this worker learns of it;
 so it has ended before the revocation is acknowledged, or a moment after.  Its expiry, and a
-worker that can no longer know what is revoked, end it at the next sweep.
+worker that can no longer know what is revoked, end it at the next sweep.  What `rejudging`
+says of those that may go on is done here, within the same second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.edge.websocket import GOING_AWAY, GOODBYE_S, Tunnel
+from gateway.edge.seats import Seats
+from gateway.edge.tunnel import GOING_AWAY, GOODBYE_S, Tunnel
+from gateway.identity.session_cookies import is_of_cookie
 from gateway.model import Change, ChangeKind, Principal, Reason
+
+if TYPE_CHECKING:
+    from gateway.edge.rejudging import Rejudged, Renewal, Renewals
 
 LASTING_S = 0.5
 """An exchange that goes on for longer is entered.  With the sweep that enters it, this leaves
 room within the second that is promised."""
+RENEWAL_S = 0.6
+"""For an account to be read again after a change of roles: what the old ones let in is closed
+within the second, whatever the store does."""
+EXPIRED_RENEWAL_S = 5.0
+"""For the same where nothing has changed and what was read has merely become old."""
+READ_AT_ONCE = 16
+JUDGED_AT_ONCE = 100
 
 
 class OpenCall(Protocol):
-    """`relay.Relay` and `websocket.Tunnel` meet it."""
+    """`relay.Relay` and `tunnel.Tunnel` meet it."""
 
     principal: Principal | None
+    rejudged: Rejudged | None
+    """Set where its route wants it judged again rather than ended."""
 
     @property
     def over(self) -> bool: ...
 
-    def end_for(self, reason: Reason) -> None:
-        """Close it, at once or as soon as its framing allows."""
+    def end_for(self, reason: Reason, said: str = "") -> None:
+        """Close it, at once or as soon as its framing allows; `said` where the policy gave a
+        reason of its own."""
 
 
 class OpenCalls:
@@ -41,10 +57,12 @@ class OpenCalls:
         self,
         refusal: Callable[[Principal], Reason | None] = lambda principal: None,
         now: Callable[[], float] = time.time,
+        renewals: Renewals | None = None,
     ) -> None:
         self._refusal = refusal
         self._now = now
-        self._calls: dict[OpenCall, Principal] = {}
+        self._renewals = renewals
+        self._calls: dict[OpenCall, Principal | None] = {}
         self._named: dict[ChangeKind, dict[str, set[OpenCall]]] = {
             ChangeKind.SESSION: {},
             ChangeKind.TOKEN: {},
@@ -52,6 +70,11 @@ class OpenCalls:
         }
         self.tunnels: set[Tunnel] = set()
         """Every one, anonymous ones too: their silence is counted."""
+        self.seats = Seats()
+        self._renewing: dict[str, set[OpenCall]] = {}
+        """By session, whose account is being read."""
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -59,12 +82,15 @@ class OpenCalls:
     def add(self, call: OpenCall) -> None:
         """From now on it is ended when its principal is refused; at once if that is so now."""
         principal = call.principal
-        if principal is None or call in self._calls:
+        if call in self._calls or (principal is None and call.rejudged is None):
             return
         self._calls[call] = principal
-        for kind, name in _names(principal):
-            self._named[kind].setdefault(name, set()).add(call)
-        self._judge((call,))
+        if principal is not None:
+            for kind, name in _names(principal):
+                self._named[kind].setdefault(name, set()).add(call)
+        self._check((call,))
+        if call.rejudged is not None and call.rejudged.is_due:
+            self._judge(call)
 
     def discard(self, call: OpenCall) -> None:
         """It is over."""
@@ -80,6 +106,8 @@ class OpenCalls:
 
     async def close(self) -> None:
         """The worker goes: sockets have no end of their own to wait for."""
+        for task in tuple(self._tasks):
+            task.cancel()
         for tunnel in tuple(self.tunnels):
             tunnel.end(GOING_AWAY, "shutdown")
         if self.tunnels:
@@ -87,38 +115,111 @@ class OpenCalls:
         for tunnel in tuple(self.tunnels):
             tunnel.abort()
 
+    # --- what is told to it ---
+
     def changed(self, change: Change) -> None:
         """The replica has taken `change` in; most changes name nobody who is here."""
         if not self._calls:
             return
         named = self._named.get(change.kind)
         if named is not None:
-            self._judge(tuple(named.get(change.target, ())))
+            self._check(tuple(named.get(change.target, ())))
         elif change.kind is not ChangeKind.KEYS:
-            self._judge(tuple(self._calls))
+            self._check(tuple(self._calls))
+
+    def reloaded(self) -> None:
+        """Another configuration runs: whoever asked for it is judged by that."""
+        calls = [call for call in self._calls if call.rejudged is not None]
+        if calls:
+            self._begin(self._judge_all(calls))
 
     def sweep(self, now: float) -> None:
         """`now` is by the loop's clock."""
-        for tunnel in tuple(self.tunnels):
+        for tunnel in [tunnel for tunnel in self.tunnels if tunnel.due_at <= now]:
             tunnel.sweep(now)
         if not self._calls:
             return
         for call in [call for call in self._calls if call.over]:
             self.discard(call)
         wall = self._now()
-        for call in [c for c, who in self._calls.items() if who.expires_at <= wall]:
-            call.end_for(Reason.TOKEN_EXPIRED)
-        some = next(iter(self._calls.values()), None)
+        for call in [c for c, who in self._calls.items() if who and who.expires_at <= wall]:
+            self._no_longer(call, Reason.TOKEN_EXPIRED)
+        some = next((who for who in self._calls.values() if who is not None), None)
         if some is not None and self._refusal(some) is not None:
             # A fenced worker refuses everyone alike: this is the one that it is asked by.
-            self._judge(tuple(self._calls))
+            self._check(tuple(self._calls))
 
-    def _judge(self, calls: Iterable[OpenCall]) -> None:
+    # --- private ---
+
+    def _check(self, calls: Iterable[OpenCall]) -> None:
         for call in calls:
             principal = self._calls.get(call)
             reason = None if principal is None else self._refusal(principal)
             if reason is not None:
-                call.end_for(reason)
+                self._no_longer(call, reason)
+
+    def _no_longer(self, call: OpenCall, reason: Reason) -> None:
+        """What let it in has ended, or (where it may go on) has only become old."""
+        principal = self._calls[call]
+        if self._renewals is None or principal is None or not _goes_on(call, principal, reason):
+            call.end_for(reason)
+            return
+        session_id = principal.session_id or ""
+        waiting = self._renewing.get(session_id)
+        if waiting is None:
+            self._renewing[session_id] = {call}
+            within_s = RENEWAL_S if reason is Reason.TOKEN_OUTDATED else EXPIRED_RENEWAL_S
+            self._begin(self._renew(self._renewals, principal, within_s))
+        else:
+            waiting.add(call)
+
+    async def _renew(self, renewals: Renewals, principal: Principal, within_s: float) -> None:
+        """One look at the account for all calls of its session."""
+        found: Renewal | Reason = Reason.STORE_UNAVAILABLE
+        try:
+            async with asyncio.timeout(within_s), self._reading:
+                found = await renewals.renewed(principal)
+        except TimeoutError:
+            pass
+        finally:
+            calls = self._renewing.pop(principal.session_id or "")
+        if isinstance(found, Reason):
+            for call in calls:
+                call.end_for(found)
+            return
+        for call in calls:
+            old = self._calls.get(call)
+            if old is not None:
+                # Its names stay: only what they stand for was read again.
+                call.principal = self._calls[call] = found(old)
+        self._check(calls)
+        await self._judge_all([call for call in calls if call.rejudged is not None])
+
+    async def _judge_all(self, calls: Sequence[OpenCall]) -> None:
+        for number, call in enumerate(calls, 1):
+            self._judge(call)
+            if not number % JUDGED_AT_ONCE:
+                await asyncio.sleep(0)
+
+    def _judge(self, call: OpenCall) -> None:
+        if call in self._calls and call.rejudged is not None:
+            refused = call.rejudged.refusal(self._calls[call])
+            if refused is not None:
+                call.end_for(*refused)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _goes_on(call: OpenCall, principal: Principal, reason: Reason) -> bool:
+    """Whether to look at the session again before it is ended."""
+    if principal.session_id is None:
+        return False
+    if call.rejudged is not None:
+        return reason in (Reason.TOKEN_EXPIRED, Reason.TOKEN_OUTDATED)
+    return reason is Reason.TOKEN_EXPIRED and is_of_cookie(principal)
 
 
 def _names(principal: Principal) -> list[tuple[ChangeKind, str]]:

@@ -25,6 +25,7 @@ from gateway.edge.headers import RequestHead, field_line
 from gateway.edge.judged_body import take_json
 from gateway.edge.pools import Upstreams
 from gateway.edge.record import Journal, Meters, NoMeters
+from gateway.edge.rejudging import Judge, Rejudged
 from gateway.edge.relay import GONE, Failure, Relay
 from gateway.edge.responses import (
     HSTS,
@@ -58,7 +59,7 @@ class OwnEndpoints(Protocol):
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse: ...
 
 
-class Decider(Protocol):
+class Decider(Judge, Protocol):
     """`access.decision.Gate` meets it."""
 
     def decide(self, call: Call, snapshot: Snapshot) -> Coroutine[Any, Any, Decision]:
@@ -228,11 +229,10 @@ class Proxy:
         )
         if isinstance(exchange, bool):
             return exchange
-        if (
-            at_once
-            and exchange.relay.handshake is None
-            and self._forwarder.begin(exchange, partial(self._ended, exchange))
-        ):
+        handshake = exchange.relay.handshake
+        if handshake is not None:
+            return self._open_socket(exchange, handshake)
+        if at_once and self._forwarder.begin(exchange, partial(self._ended, exchange)):
             return None
         return self._forward(exchange)
 
@@ -405,8 +405,10 @@ class Proxy:
         relay.principal = decision.principal
         if route.response is not None:
             relay.changes = route.response
+        if route.rejudges:
+            relay.rejudged = Rejudged(call, route, self._gate, self._snapshot)
         if head.upgrade is not None and (key := handshake_key(head)) is not None:
-            relay.handshake = Handshake(key, decision.principal, self._open_calls)
+            relay.handshake = Handshake(key, call, decision, relay.rejudged, self._open_calls)
         relay.https = call.scheme == "https"
         relay.own_limits = decision.limit is not None
         if extra:
@@ -472,11 +474,19 @@ class Proxy:
             failure = Failure(refused.reason, replayable=False)
         if failure is not None:
             return self._failed(exchange, failure)
-        keep = self._answered(exchange)
-        handshake = exchange.relay.handshake
-        if handshake is not None and handshake.tunnel is not None:
-            await handshake.tunnel.ended
-        return keep
+        return self._answered(exchange)
+
+    async def _open_socket(self, exchange: Exchange, handshake: Handshake) -> bool:
+        seat = handshake.seat()
+        if seat is None:
+            return self._failed(exchange, Failure(Reason.RATE_LIMITED, replayable=False))
+        try:
+            keep = await self._forward(exchange)
+            if handshake.tunnel is not None:
+                await handshake.tunnel.ended
+            return keep
+        finally:
+            seat.leave()
 
     def _ended(self, exchange: Exchange, failure: Failure | None) -> None:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""

@@ -20,6 +20,7 @@ from gateway.model import Reason
 if TYPE_CHECKING:
     from gateway.access.upstreams import HeaderChanges, SecurityHeaders
     from gateway.edge.open_calls import OpenCalls
+    from gateway.edge.rejudging import Rejudged
     from gateway.edge.retrying import RetryBudget
     from gateway.edge.server import Connection
     from gateway.edge.upstream import UpstreamConnection
@@ -71,6 +72,7 @@ class Relay:
         "own_cors",
         "own_limits",
         "principal",
+        "rejudged",
         "request_sent",
         "retry_budget",
         "retry_granted",
@@ -109,6 +111,8 @@ class Relay:
         """Lines of ours for the answer."""
         self.principal: Principal | None = None
         """Whose call it is, and ends with."""
+        self.rejudged: Rejudged | None = None
+        """Set where the route wants it judged again rather than ended."""
         self.handshake: Handshake | None = None
         """Set where the upstream may answer with a tunnel."""
         self.open_calls: OpenCalls | None = None
@@ -257,7 +261,8 @@ class Relay:
     # --- what the registry of lasting calls calls ---
 
     def lasts(self, open_calls: OpenCalls) -> None:
-        if self.open_calls is None and self.principal is not None:
+        judged = self.principal is not None or self.rejudged is not None
+        if judged and self.open_calls is None:
             self.open_calls = open_calls
             open_calls.add(self)
 
@@ -265,7 +270,7 @@ class Relay:
     def over(self) -> bool:
         return self._upstream is None or not self._upstream.carries(self)
 
-    def end_for(self, reason: Reason) -> None:
+    def end_for(self, reason: Reason, said: str = "") -> None:
         """An answer where none was begun; else a cut, which no client takes for its end."""
         if self._upstream is not None and self._upstream.carries(self):
             self._upstream.end(reason)

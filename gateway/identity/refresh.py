@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.identity import sessions
 from gateway.identity.accounts import Account, locked
-from gateway.identity.sessions import GRACE_S, Origin
+from gateway.identity.sessions import GRACE_S, Origin, Transport
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -157,18 +157,18 @@ class RefreshTokens:
                 refresh_token=successor,
             )
 
-    async def renew(self, session_id: str) -> Grant | None:
-        """A cookie's family, with its account read again; None once no refresh would be given.
+    async def renew(self, session_id: str, transport: Transport = "cookie") -> Grant | None:
+        """A family, with its account read again; None once no refresh would be given.
 
-        The grant has no refresh token: the cookie stays what holds the family.
+        The grant has no refresh token: what holds the family (`transport`) goes on to.
         """
         async with self._database.reading() as tx:
-            family = await tx.one(_COOKIE_FAMILY, id=session_id)
+            family = await tx.one(_FAMILY, id=session_id, transport=transport)
         if family is None:
             return None
         async with self._database.transaction() as tx:
             account = await locked(tx, str(family["account_id"]))
-            row = await tx.one(_COOKIE_FAMILY, id=session_id)
+            row = await tx.one(_FAMILY, id=session_id, transport=transport)
             now = int(await tx.now())
             if account is None or row is None or not self._lives(row, account, now):
                 return None
@@ -235,9 +235,9 @@ _WITH_FAMILY = (
 )
 
 
-_COOKIE_FAMILY = (
+_FAMILY = (
     "SELECT account_id, amr, auth_time, last_used_at, expires_at, ended_at FROM families"
-    " WHERE id = :id AND transport = 'cookie'"
+    " WHERE id = :id AND transport = :transport"
 )
 
 

@@ -13,7 +13,7 @@ import hmac
 import re
 import secrets
 
-from gateway.model import Call, Credential, CredentialKind
+from gateway.model import Call, Credential, CredentialKind, Principal
 
 COOKIE = "__Host-session"
 CSRF_FIELD = b"x-csrf-token"
@@ -41,6 +41,11 @@ def well_formed(cookie: str) -> bool:
 def set_cookie(cookie: str, life_s: int) -> str:
     """The value of the `Set-Cookie` that gives the cookie."""
     return f"{COOKIE}={cookie}; Max-Age={life_s}; {_ATTRIBUTES}"
+
+
+def is_of_cookie(principal: Principal) -> bool:
+    """Whether it came with a session cookie: with a session, and without a token."""
+    return principal.session_id is not None and not principal.kid
 
 
 def hash_of(cookie: str) -> str:

@@ -28,7 +28,8 @@ def key_of(limit: Limit, clock: Clock) -> Key:
     return _KEYS.get(limit.key, _all_together)
 
 
-def _by_user(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+def by_user(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+    """The subject; the address where nobody is signed in."""
     return principal.subject if principal is not None else _anonymous(call)
 
 
@@ -52,7 +53,7 @@ def _all_together(call: Call, principal: Principal | None, params: Mapping[str, 
 
 
 _KEYS: dict[LimitKey, Key] = {
-    LimitKey.USER: _by_user,
+    LimitKey.USER: by_user,
     LimitKey.ADDRESS: _by_address,
     LimitKey.CLIENT: _by_client,
     LimitKey.ROLE: _by_roles,

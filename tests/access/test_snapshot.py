@@ -9,6 +9,7 @@ import pytest
 
 from gateway.access.routes import Auth
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.access.sockets import Sockets
 from gateway.access.upstreams import Balance, LimitKey, Scope
 from gateway.model import CredentialKind
 from tests.access.worlds import built, problems, snapshot
@@ -194,6 +195,15 @@ def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -
             "lower case",
         ),
         ("match: {path: /a}, policy: p, upstream: api, errors: explan", "`explain`"),
+        ("match: {path: /a}, policy: p, upstream: api, websocket: {pings: 5s}", "mean `ping`?"),
+        ("match: {path: /a}, policy: p, upstream: api, websocket: {ping: 30}", "unit: `30s`"),
+        ("match: {path: /a}, policy: p, upstream: api, websocket: {ping: 10ms}", "`1s` or more"),
+        ("match: {path: /a}, policy: p, upstream: api, websocket: {idle: never}", "a duration"),
+        ("match: {path: /a}, policy: p, upstream: api, websocket: {max_frame: 1}", "is a size"),
+        ("match: {path: /a}, policy: p, upstream: api, websocket: {max_frame: 9B}", "`125B` or"),
+        ("match: {path: /a}, policy: p, upstream: api, websocket: {max_per_user: -1}", "0 or more"),
+        ("match: {path: /a}, policy: p, upstream: api, websocket: off", "is a block"),
+        ("match: {path: /a}, policy: p, upstream: api, on_change: rejugde", "`rejudge`"),
         ("match: {path: /a}, policy: p, upstream: api, security_headers: of", "`off`"),
         (
             "match: {path: /a}, policy: p, upstream: api, security_headers: {Content-Length: '1'}",
@@ -547,6 +557,29 @@ def test_a_limit_by_route_is_one_for_each_route() -> None:
         """
     )
     assert [route.limits[0].route_id for route in world.routes] == ["a", "b"]
+
+
+def test_a_route_changes_what_defaults_say_of_sockets_key_by_key() -> None:
+    world = snapshot(
+        """
+        version: 1
+        upstreams: {api: {targets: ["http://h:1"]}}
+        defaults:
+          policy: signed-in
+          upstream: api
+          websocket: {max_per_user: 20, ping: 10s, max_frame: 64KiB}
+          on_change: rejudge
+        routes:
+          - {id: a, match: {path: /a}}
+          - {id: b, match: {path: /b}, websocket: {ping: off, idle: 10m}, on_change: end}
+        """
+    )
+    a, b = world.routes.get("a"), world.routes.get("b")
+    assert a is not None
+    assert b is not None
+    assert a.sockets == Sockets(20, None, 10.0, 65_536)
+    assert b.sockets == Sockets(20, 600.0, 0.0, 65_536)
+    assert (a.rejudges, b.rejudges) == (True, False)
 
 
 def test_defaults_hold_where_a_route_says_nothing_else() -> None:

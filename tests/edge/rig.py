@@ -230,6 +230,14 @@ class FakeGate:
         self.principal: Principal | None = None
         self.decision: Decision | None = None
         self.calls: list[Call] = []
+        self.again: list[Principal | None] = []
+        """Whose calls were judged again."""
+
+    def judge_again(self, call: Call, snapshot: object, principal: Principal | None) -> Decision:
+        self.again.append(principal)
+        if self.decision is not None:
+            return self.decision
+        return Decision(True, Reason.ROUTE_PUBLIC, route=self.route, principal=principal)
 
     async def decide(self, call: Call, snapshot: object) -> Decision:
         self.calls.append(call)

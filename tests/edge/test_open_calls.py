@@ -323,16 +323,14 @@ async def test_what_a_client_left_is_forgotten() -> None:
         await forgotten(worker)
 
 
-async def test_a_thousand_sockets_of_one_user_are_closed_within_the_second() -> None:
+async def test_a_thousand_sockets_of_one_user_are_closed_and_no_other() -> None:
+    """How fast that is done, `python -m bench.sockets` measures."""
     async with signed_in() as (rig, worker):
         clients = [await opened(rig) for _ in range(1_000)]
         rig.gate.principal = principal(subject="u-2", session_id="s-2", token_id="t-2")
         other = await opened(rig)
-        began = time.monotonic()
         worker.learn(ChangeKind.SESSION, "s-1")
         ended = await asyncio.gather(*(client.rest() for client in clients))
-        took_s = time.monotonic() - began
         assert set(ended) == {goodbye(1008, "token_revoked")}
-        assert took_s < 1.0
         await other.send(frame(b"still", masked=True))
         assert await exactly(other, 11) == frame(b"still", masked=True)

@@ -17,14 +17,15 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from gateway.access.decision import Decision
+from gateway.access.sockets import STANDARD_SOCKETS
 from gateway.edge.frames import FrameReader
-from gateway.edge.websocket import MAX_FRAME_BYTES
 from gateway.model import Reason
 from tests.edge.rig import OK, Client, Exchange, Rig, Script, principal, running, target
 from tests.edge.test_frames import frame
 
 BOTH_LOOPS = True
 
+MAX_FRAME_BYTES = STANDARD_SOCKETS.max_frame_bytes
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
 GRANTED = (

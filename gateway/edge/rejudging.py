@@ -1,0 +1,117 @@
+"""What becomes of a call that lasts when its caller, its token or the configuration changes.
+
+Law: the end of a session ends its calls, always.  What has only become old (the roles, the
+token, the policy) ends a call too, but for two: one that came with a session cookie outlasts
+what was read of its account, which is then read again; and one whose route says `on_change:
+rejudge` is judged anew, with the roles and by the policy of that moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.identity.session_cookies import is_of_cookie
+from gateway.model import Call, Principal, Reason
+from gateway.stores.protocols import StoreUnavailable
+
+if TYPE_CHECKING:
+    from gateway.access.decision import Decision
+    from gateway.access.routes import Route
+    from gateway.access.snapshot import Snapshot
+    from gateway.identity.refresh import Grant, RefreshTokens
+    from gateway.identity.sessions import Transport
+
+
+class Judge(Protocol):
+    """`access.decision.Gate` meets it."""
+
+    def judge_again(
+        self, call: Call, snapshot: Snapshot, principal: Principal | None
+    ) -> Decision: ...
+
+
+class Rejudged:
+    """One call that its route wants judged again."""
+
+    __slots__ = ("_call", "_judge", "_route", "_snapshot")
+
+    def __init__(
+        self, call: Call, route: Route, judge: Judge, snapshot: Callable[[], Snapshot]
+    ) -> None:
+        self._call = call
+        self._route = route
+        self._judge = judge
+        self._snapshot = snapshot
+
+    @property
+    def is_due(self) -> bool:
+        """Whether another configuration runs than the one that it was judged by."""
+        return self._snapshot().routes.get(self._route.id) is not self._route
+
+    def refusal(self, principal: Principal | None) -> tuple[Reason, str] | None:
+        """Why it may not go on: the Reason, and what the client is told."""
+        decision = self._judge.judge_again(self._call, self._snapshot(), principal)
+        if decision.route is not None:
+            self._route = decision.route
+        if decision.allowed:
+            return None
+        if decision.conceal:
+            return Reason.ROUTE_UNKNOWN, Reason.ROUTE_UNKNOWN
+        return decision.refusal or Reason.NO_RULE, decision.reason
+
+
+class Renewals(Protocol):
+    """Where the account of a session is read again; met by `SessionReading`."""
+
+    async def renewed(self, principal: Principal) -> Renewal | Reason: ...
+
+
+Renewal = Callable[[Principal], Principal]
+"""Makes of a principal the one that it would be now."""
+
+
+class SessionReading:
+    """`ttl_s` as in `cookie_sessions.CookieParts`: for so long what was read is good."""
+
+    def __init__(self, refresh_tokens: RefreshTokens, ttl_s: int) -> None:
+        self._refresh_tokens = refresh_tokens
+        self._ttl_s = ttl_s
+
+    async def renewed(self, principal: Principal) -> Renewal | Reason:
+        """SESSION_UNKNOWN once no refresh would be given for the session."""
+        transport: Transport = "cookie" if is_of_cookie(principal) else "bearer"
+        try:
+            grant = await self._refresh_tokens.renew(principal.session_id or "", transport)
+        except StoreUnavailable:
+            return Reason.STORE_UNAVAILABLE
+        if grant is None or grant.account.id != principal.subject:
+            return Reason.SESSION_UNKNOWN
+        return lambda old: as_of_now(old, grant, self._ttl_s)
+
+
+def as_of_now(principal: Principal, grant: Grant, ttl_s: int) -> Principal:
+    """Whoever a token was given for, as one given now would say.
+
+    It keeps the token's own id and key: to revoke either still ends what it opened.
+    """
+    account = grant.account
+    expires_at = grant.issued_at + min(ttl_s, grant.expires_in_s)
+    said = {
+        "roles": list(account.roles),
+        "email": account.email,
+        "email_verified": account.email_verified,
+        "iat": grant.issued_at,
+        "exp": expires_at,
+    }
+    return dataclasses.replace(
+        principal,
+        roles=tuple(account.roles),
+        issued_at=grant.issued_at,
+        expires_at=expires_at,
+        email=account.email,
+        email_verified=account.email_verified,
+        claims={**principal.claims, **said},
+        identity_headers=None,
+    )
