@@ -254,7 +254,9 @@ class UpstreamConnection(asyncio.Protocol):
         if head.status in relay.retry_statuses and relay.tries_again():
             self._fail(Reason.UPSTREAM_UNREACHABLE, replayable=True)
             return
-        self._keep = stays_open(head)
+        # What failed there may be about to hang up: uvicorn does, after the 500 of an exception
+        # that Starlette answered, and says nothing of it.  A POST sent meanwhile would be lost.
+        self._keep = head.status != 500 and stays_open(head)
         self._begin_body(relay, head, length, data, end + 4)
 
     def _begin_body(self, relay: Relay, head: Head, length: int, data: bytes, at: int) -> None:

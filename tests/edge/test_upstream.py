@@ -202,6 +202,15 @@ async def test_a_body_sent_after_head_is_nobodys_answer() -> None:
         assert rig.upstream.connections == 2
 
 
+async def test_after_a_500_its_connection_is_not_used_again() -> None:
+    # uvicorn closes it then without having said so: the next caller's POST would be a 502.
+    failed = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno"
+    async with running(answering(failed)) as rig:
+        assert (await rig.ask(GET)).body == b"no"
+        assert (await rig.ask(POST)).status == 500
+        assert [received.connection for received in rig.upstream.requests] == [1, 2]
+
+
 async def test_bytes_on_an_idle_connection_end_it() -> None:
     async with running() as rig:
         late: list[Exchange] = []
