@@ -195,6 +195,7 @@ class App:
             draining=lambda: self.draining,
             asserter=self.assertions,
             public_url=self.plan.settings.public_url,
+            csrf=self.csrf,
         )
         self._public = Door(
             handler,

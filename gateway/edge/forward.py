@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from gateway.access.origin import CsrfCheck
 from gateway.edge.body import BodyPump, BodyTooLarge
 from gateway.edge.headers import (
+    CSRF_NAMES,
     RequestHead,
     appended_headers,
     field_line,
@@ -104,8 +106,11 @@ class Exchange:
 
 
 class Forwarder:
-    def __init__(self, reader: CallReader, upstreams: Upstreams) -> None:
+    def __init__(
+        self, reader: CallReader, upstreams: Upstreams, csrf: CsrfCheck | None = None
+    ) -> None:
         self._reader = reader
+        self._csrf = csrf
         self._upstreams = upstreams
         self._loop = asyncio.get_running_loop()
 
@@ -244,6 +249,9 @@ class Forwarder:
             )
         ]
         claimed = exchange.route.claimed_headers
+        if head.cookie is not None and self._csrf is not None and self._csrf.csrf_valid(call):
+            # It goes with our cookie, as a credential does.  A backend's own token passes.
+            claimed |= CSRF_NAMES
         lines += without(head.lines, claimed) if claimed else head.lines
         if exchange.route.request_lines:
             lines.append(exchange.route.request_lines)

@@ -23,6 +23,7 @@ from gateway.edge.wire import (
 from gateway.model import Principal, Reason
 
 OWN_COOKIES = frozenset((b"__host-session", b"__host-device"))
+CSRF_NAMES = frozenset((b"x-csrf-token",))
 VIA = b"1.1 authgate"
 
 # What a request field is to this gateway.  PASS is 0 so that the hot loop tests truth only.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
+from gateway.access.origin import CsrfCheck
 from gateway.access.routes import Match, is_own
 from gateway.edge.cookies import parting
 from gateway.edge.cors import CrossOrigin, is_preflight, requested_method
@@ -90,11 +91,12 @@ class Proxy:
         cross_origin: CrossOrigin | None = None,
         asserter: Asserter | None = None,
         public_url: str = "",
+        csrf: CsrfCheck | None = None,
     ) -> None:
         self._gate = gate
         self._snapshot = snapshot
         self._reader = reader
-        self._forwarder = Forwarder(reader, upstreams)
+        self._forwarder = Forwarder(reader, upstreams, csrf)
         self._open_calls = upstreams.open_calls
         self._own = own
         self._meters = meters or NoMeters()

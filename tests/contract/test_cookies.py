@@ -134,6 +134,15 @@ def test_what_was_meant_passes(alice: Browser) -> None:
         assert "X-Auth-User-Id" in received(alice.call("POST", "/me", *fields))
 
 
+def test_the_csrf_token_stays_here_and_a_backends_own_passes(alice: Browser) -> None:
+    """An upstream that is broken into must not learn what proves an intent."""
+    for name in ("X-CSRF-Token", "x-csrf-token"):
+        fields = received(alice.call("POST", "/me", (name, alice.csrf_token), SAME))
+        assert alice.csrf_token not in str(fields)
+    theirs = received(alice.call("POST", "/me", ("X-CSRF-Token", "of-the-backend"), SAME))
+    assert theirs["X-CSRF-Token"] == "of-the-backend"
+
+
 def test_the_csrf_token_of_another_session_proves_nothing(alice: Browser) -> None:
     mallory = browser_of(alice.gateway, "mallory@example.com")
     answer = alice.call("POST", "/me", ("X-CSRF-Token", mallory.csrf_token))
