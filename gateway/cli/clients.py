@@ -54,19 +54,31 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a client and print its id and secret, once."""
+    """Make a client and print its id and secret, once.
+
+    With --public-key it has no secret: it signs assertions with its own key.
+    """
     trusted = [_public_key(path) for path in public_key or []]
 
-    async def work(house: House) -> NewSecret | None:
-        made = await Clients(house.database).create(name, role or [], trusted)
+    async def work(house: House) -> NewSecret | str | None:
+        clients = Clients(house.database)
+        made: NewSecret | str | None
+        if trusted:
+            made = await clients.create_by_key(name, role or [], trusted)
+        else:
+            made = await clients.create(name, role or [])
         if made is not None:
-            house.tell(AuditKind.CLIENT_CHANGED, made.client_id, "created", name=name)
+            client_id = made if isinstance(made, str) else made.client_id
+            house.tell(AuditKind.CLIENT_CHANGED, client_id, "created", name=name)
         return made
 
     made = run(work)
     if made is None:
         raise Stop("there is a client with this name already")
-    _show_secret(made, as_json=as_json)
+    if isinstance(made, str):
+        record({"client_id": made}, as_json=as_json)
+    else:
+        _show_secret(made, as_json=as_json)
 
 
 def show_all(as_json: AsJson = False) -> None:

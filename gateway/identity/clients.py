@@ -61,25 +61,21 @@ class Clients:
     ) -> NewSecret | None:
         """None where the name is taken.  Raises ValueError for a name or role that no token
         could carry."""
-        if not ROLE.fullmatch(name):
-            raise ValueError("a name is 1 to 128 of A-Z a-z 0-9 . _ : @ -")
-        check_roles(roles)
-        client_id = "client-" + secrets.token_hex(10)
         try:
             async with self._database.transaction() as tx:
-                await tx.run(
-                    "INSERT INTO clients (id, name, public_jwks, created_at)"
-                    " VALUES (:id, :name, :jwks, :now)",
-                    id=client_id,
-                    name=name,
-                    jwks=_jwks_text(public_keys),
-                    now=int(await tx.now()),
-                )
-                await tx.many(
-                    "INSERT INTO client_roles (client_id, role) VALUES (:client, :role)",
-                    [{"client": client_id, "role": role} for role in sorted(set(roles))],
-                )
+                client_id = await _insert(tx, name, roles, public_keys)
                 return NewSecret(client_id, await _add_secret(tx, client_id))
+        except Conflict:
+            return None
+
+    async def create_by_key(
+        self, name: str, roles: Sequence[str], public_keys: Sequence[VerifyingKey]
+    ) -> str | None:
+        """As `create`, of a client that has no secret: it proves itself by its keys alone.
+        Its id."""
+        try:
+            async with self._database.transaction() as tx:
+                return await _insert(tx, name, roles, public_keys)
         except Conflict:
             return None
 
@@ -179,6 +175,27 @@ async def next_issued_at(tx: Transaction, client: Client) -> int:
 def secret_hash(text: str) -> str:
     """SHA-256 is enough for what has 256 bits of its own."""
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+async def _insert(
+    tx: Transaction, name: str, roles: Sequence[str], public_keys: Sequence[VerifyingKey]
+) -> str:
+    if not ROLE.fullmatch(name):
+        raise ValueError("a name is 1 to 128 of A-Z a-z 0-9 . _ : @ -")
+    check_roles(roles)
+    client_id = "client-" + secrets.token_hex(10)
+    await tx.run(
+        "INSERT INTO clients (id, name, public_jwks, created_at) VALUES (:id, :name, :jwks, :now)",
+        id=client_id,
+        name=name,
+        jwks=_jwks_text(public_keys),
+        now=int(await tx.now()),
+    )
+    await tx.many(
+        "INSERT INTO client_roles (client_id, role) VALUES (:client, :role)",
+        [{"client": client_id, "role": role} for role in sorted(set(roles))],
+    )
+    return client_id
 
 
 async def _add_secret(tx: Transaction, client_id: str) -> str:

@@ -91,8 +91,13 @@ def test_a_client_may_sign_with_a_key_of_its_own(gateway: Gateway, folder: Path)
     public = generate(Alg.ES256).public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / "key.pem").write_bytes(pem)
-    asked(gateway, "clients", "create", "billing", "--public-key", "key.pem")
-    assert asked(gateway, "clients", "list")[0]["public_keys"] == [thumbprint(public)]
+    made = asked(gateway, "clients", "create", "billing", "--role", "a", "--public-key", "key.pem")
+    (client,) = asked(gateway, "clients", "list")
+    assert client["public_keys"] == [thumbprint(public)]
+    # A secret that nobody asked for is one more that could leak.
+    assert made == {"client_id": client["client_id"]}
+    assert (client["secrets"], client["roles"]) == (0, ["a"])
+    assert gateway("clients", "create", "billing", "--public-key", "key.pem")[0] == NO
     (folder / "key.pem").write_bytes(b"nonsense")
     assert gateway("clients", "create", "b", "--public-key", "key.pem")[0] == USAGE
     assert gateway("clients", "create", "b", "--public-key", "none.pem")[0] == USAGE
