@@ -23,6 +23,7 @@ from gateway.audit import AuditEvent, AuditKind, AuditLog
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
+from gateway.edge.certificates import LOOK_EVERY_S, Certificates
 from gateway.edge.cookie_sessions import CookieParts, CookieSessions, life_of_what_was_read
 from gateway.edge.cookies import SessionStorage
 from gateway.edge.decision_api import DecisionApi
@@ -74,9 +75,10 @@ DEMO_ROLE = "manager"
 class App:
     """Everything that one worker process holds."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, certificates: Certificates | None = None) -> None:
         settings = plan.settings
         self.plan = plan
+        self.certificates = certificates
         self.clock = SystemClock()
         self.metrics = Metrics()
         self.tasks = Tasks()
@@ -251,6 +253,8 @@ class App:
             self.tasks.start("shadow", self.shadow.run)
         self.tasks.every("api-keys", SWEEP_EVERY_S, self.api_keys.write_uses)
         self.tasks.start("sweep", self._sweep)
+        if self.certificates is not None:
+            self.tasks.start("certificates", self._follow_certificates)
         with suppress(OSError):
             await self.peers.start()
 
@@ -348,6 +352,12 @@ class App:
                     purge_at = now + PURGE_EVERY_S
             await asyncio.sleep(SWEEP_EVERY_S)
 
+    async def _follow_certificates(self) -> None:
+        assert self.certificates is not None
+        while True:
+            self.certificates.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
     def _adopt(self, snapshot: Snapshot) -> None:
         """What is resolved once for each configuration rather than for each call."""
         if snapshot.version != self._adopted:
@@ -428,6 +438,17 @@ class App:
             "Events that found no room in the queue of the audit log.",
             lambda: float(self.audit.dropped.n),
         )
+        if (shown := self.certificates) is not None:
+            gauge(
+                "certificate_stale",
+                "1 while the files of the listener's certificate are not what it shows.",
+                lambda: float(shown.stale),
+            )
+            gauge(
+                "certificate_expires_at_seconds",
+                "When the certificate that is shown ends, in seconds since the epoch.",
+                lambda: shown.expires_at,
+            )
         gauge("ready", "1 while this worker can decide.", lambda: float(self.ready))
 
     async def mails(self) -> Sequence[Mapping[str, Any]]:

@@ -13,7 +13,6 @@ import gc
 import os
 import signal
 import socket
-import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -29,9 +28,10 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from gateway.app import App
+from gateway.edge.certificates import Certificates
+from gateway.edge.server import Site
 from gateway.installation import Plan, first_start
 from gateway.setting_values import Address
-from gateway.settings import Settings
 from gateway.stores.embedded import EmbeddedValkey
 from gateway.welcome import Guest
 
@@ -94,6 +94,8 @@ class House:
 
     plan: Plan
     listeners: Listeners
+    certificates: Certificates | None = None
+    """What the public listener shows; None where it speaks plain HTTP."""
     child: Child | None = None
     welcome: Callable[[App, Guest], None] | None = None
     """Told once, when the first worker can decide: what `gateway dev` prints."""
@@ -101,10 +103,13 @@ class House:
     def open_stores(self) -> None:
         """Starts the embedded Valkey, and makes what a fresh installation lacks.
 
-        From the main thread, before any fork.  Raises ServerMissing, StoreUnavailable (the
-        embedded one only: any other may come back), and what `first_start` raises.
+        From the main thread, before any fork.  Raises CertificateWrong, ServerMissing,
+        StoreUnavailable (the embedded one only: any other may come back), and what `first_start`
+        raises.
         """
         settings = self.plan.settings
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            self.certificates = Certificates(settings.tls_cert, settings.tls_key)
         self.plan.redis_url = settings.redis_url
         if settings.embedded_redis:
             child = EmbeddedValkey(self.plan.folder.path)
@@ -208,6 +213,9 @@ class Master(Arbiter):  # type: ignore[misc]
         super().murder_workers()
         if self.app.house.child is not None:
             self.app.house.child.check()
+        if self.app.house.certificates is not None:
+            # A worker that is forked from now on begins with what is good.
+            self.app.house.certificates.look(tell=False)
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         try:
@@ -243,7 +251,7 @@ class Worker(GunicornUVLoopWebWorker):
 
     async def _run(self) -> None:
         house: House = self.app.house
-        app = App(house.plan)
+        app = App(house.plan, house.certificates)
         self.loop.set_exception_handler(_loop_failed)
         self.loop.add_signal_handler(signal.SIGHUP, house.plan.configuration.ask)
         beating = self.loop.create_task(self._beat())
@@ -262,17 +270,22 @@ class Worker(GunicornUVLoopWebWorker):
             await app.stop()
 
     async def _open(self, app: App, house: House) -> list[web.BaseRunner]:
-        settings = house.plan.settings
-        doors: list[tuple[web.BaseRunner, ssl.SSLContext | None]] = [
-            (app.public_door(), _tls(settings)),
-            (app.admin_door(), None),
-        ]
-        if house.listeners.demo is not None:
-            doors.append((app.demo_door(), None))
-        for (runner, context), listener in zip(doors, self.sockets, strict=True):
+        shown = house.certificates
+        public, admin, *demo = (listener.sock for listener in self.sockets)
+        runners: list[web.BaseRunner] = []
+        for door, sock, context in (
+            (app.public_door(), public, None if shown is None else shown.context),
+            (app.admin_door(), admin, None),
+        ):
+            await door.setup()
+            await Site(door, sock, context, backlog=2048).start()
+            runners.append(door)
+        for sock in demo:
+            runner = app.demo_door()
             await runner.setup()
-            await web.SockSite(runner, listener.sock, ssl_context=context, backlog=2048).start()
-        return [runner for runner, _ in doors]
+            await web.SockSite(runner, sock, backlog=2048).start()
+            runners.append(runner)
+        return runners
 
     async def _until_told(self, app: App) -> None:
         while self.alive and self.ppid == os.getppid():
@@ -296,16 +309,6 @@ class Worker(GunicornUVLoopWebWorker):
 async def _welcome(app: App, tell: Callable[[App, Guest], None]) -> None:
     if await app.wait_until_ready(60):
         tell(app, await app.demo_user())
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.tls_cert is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    return context
 
 
 def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from gateway import welcome
 from gateway.app import App
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import ExitCode, Stop, remark
+from gateway.edge.certificates import CertificateWrong
 from gateway.folder import DataFolder, FolderError
 from gateway.identity.key_rows import WrongSecret
 from gateway.identity.letters import BadLetter
@@ -123,6 +124,7 @@ def _run(
         house = processes.House(plan, listeners, welcome=_welcome if dev else None)
         house.open_stores()
     except (
+        CertificateWrong,
         FolderError,
         processes.FolderInUse,
         processes.PortTaken,

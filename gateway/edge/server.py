@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.edge.call import CallReader
 from gateway.edge.connection import Connection, Handler, Outcome, Writer
 from gateway.edge.inbound import DoorLimits, Refused
 
-__all__ = ["Connection", "Door", "DoorLimits", "Handler", "Outcome", "Refused", "Writer"]
+__all__ = ["Connection", "Door", "DoorLimits", "Handler", "Outcome", "Refused", "Site", "Writer"]
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,7 @@ class Connections(Server):
 class Door(web.BaseRunner):
     """One public listener.  BaseRunner, not AppRunner: CONNECT and Expect must reach us.
 
-    Give it to `web.SockSite`.  While `draining`, answers carry `Connection: close`.  At
+    A `Site` accepts for it.  While `draining`, answers carry `Connection: close`.  At
     `limits.connections` it stops accepting, and goes on when one in fifty has gone: those who
     wait meanwhile wait in the listening socket, and another worker may take them.
     """
@@ -103,13 +104,22 @@ class Door(web.BaseRunner):
 
     async def _accept_again(self) -> None:
         waiting, self._waiting, self._resuming = self._waiting, [], None
-        loop = asyncio.get_running_loop()
-        connections = self._server
-        assert connections is not None
         for site, listening in waiting:
-            site._server = await loop.create_server(
-                connections, sock=listening, ssl=site._ssl_context, backlog=site._backlog
-            )
+            site._server = await self.accept_on(listening, site._ssl_context, site._backlog)
+
+    async def accept_on(
+        self, listening: socket.socket, context: ssl.SSLContext | None, backlog: int
+    ) -> asyncio.AbstractServer:
+        """Who dials and does not come to its first byte is cut: a handshake has the time that
+        a head has, and until it ends it is no connection that anything here could count."""
+        assert self._server is not None
+        return await asyncio.get_running_loop().create_server(
+            self._server,
+            sock=listening,
+            ssl=context,
+            backlog=backlog,
+            ssl_handshake_timeout=None if context is None else self.limits.head_s,
+        )
 
     def watch(self, connection: Connection) -> None:
         """Look at it in every sweep until it says that there is nothing to see."""
@@ -139,3 +149,17 @@ class Door(web.BaseRunner):
         for connection in list(self._watched):
             if not connection.sweep(now):
                 self._watched.discard(connection)
+
+
+class Site(web.SockSite):
+    """A listening socket of a door."""
+
+    def __init__(
+        self, door: Door, sock: socket.socket, context: ssl.SSLContext | None, *, backlog: int
+    ) -> None:
+        super().__init__(door, sock, ssl_context=context, backlog=backlog)
+        self._door = door
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        self._server = await self._door.accept_on(self._sock, self._ssl_context, self._backlog)
