@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 from gateway.access.upstreams import HeaderChanges, SecurityHeaders
 from gateway.edge.headers import OWN_COOKIES, VIA, field_line
-from gateway.edge.wire import SPECIAL, Head, tokens, value_of
+from gateway.edge.wire import COOKIE, CORS, LIMITS, SPECIAL, WATCHED, Head, name_of, watch
+from gateway.edge.wire import VIA as VIA_FIELD
 
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade"))
-_CORS = b"access-control-"
-_LIMITS = frozenset((b"ratelimit", b"ratelimit-policy"))
 _VIA = b"Via: " + VIA
 
 
@@ -19,38 +18,38 @@ def response_lines(
 ) -> list[bytes]:
     """The upstream's fields that reach the client, as whole lines; `Via` holds ours.
 
-    `keep_length` is False where the length is not said to the client: 1xx and 204 must not
-    have one (RFC 9110 section 8.6).  With `own_cors` and `own_limits` those fields are the
-    gateway's on this route, and the upstream's are removed.
+    They are the head's own list, taken over.  `keep_length` is False where the length is not
+    said to the client: 1xx and 204 must not have one (RFC 9110 section 8.6).  With `own_cors`
+    and `own_limits` those fields are the gateway's on this route, and the upstream's are
+    removed.
     """
-    lines = head.fields.copy()
-    via = _VIA
-    named: list[bytes] = []
-    for i in reversed(head.special):
-        name, line = head.names[i], lines[i]
-        if name == b"content-length":
-            if keep_length:
+    lines, via = head.fields, _VIA
+    for line in head.removed:
+        lines.remove(line)
+    if head.length is not None and not keep_length:
+        lines[:] = [line for line in lines if name_of(line) != b"content-length"]
+    if head.special is not None:
+        said: list[bytes] = []
+        for line, (kind, _, value) in head.special:
+            if kind == VIA_FIELD:
+                said.append(value)
+            elif (
+                (kind == COOKIE and not sets_own_cookie(line))
+                or (kind == CORS and not own_cors)
+                or (kind == LIMITS and not own_limits)
+                or kind == WATCHED
+            ):
                 continue
-        elif name == b"connection":
-            if line != b"Connection: keep-alive" and line != b"Connection: close":
-                named += tokens(value_of(line))
-        elif name == b"set-cookie":
-            if not sets_own_cookie(line):
-                continue
-        elif name == b"via":
-            via = b"Via: " + value_of(line) + b", " + via[5:]
-        elif name in _LIMITS:
-            if not own_limits:
-                continue
-        elif name.startswith(_CORS) and not own_cors:
-            continue
-        del lines[i]
-    if named and not _ORDINARY_CONNECTION.issuperset(named):
+            lines.remove(line)
+        if said:
+            via = b"Via: " + b", ".join([*said, VIA])
+    named = head.connection
+    if named is not None and not _ORDINARY_CONNECTION.issuperset(named):
         # RFC 9110 section 7.6.1.  A length that is named stays: it frames what follows.
-        lines = [
+        lines[:] = [
             line
             for line in lines
-            if (name := line[: line.find(b":")].lower()) not in named or name == b"content-length"
+            if (name := name_of(line)) not in named or name == b"content-length"
         ]
     lines.append(via)
     return lines
@@ -73,28 +72,44 @@ def sets_own_cookie(line: bytes) -> bool:
     return pair.split(b"=", 1)[0].strip(b" \t").lower() in OWN_COOKIES
 
 
-_security: dict[
-    int, tuple[SecurityHeaders, dict[bytes, bytes], frozenset[bytes], list[bytes], bytes | None]
-] = {}
+class _Security:
+    """The lines of one block of `security_headers`, ready to be sent."""
+
+    __slots__ = ("hsts", "lines", "named", "spec")
+
+    def __init__(self, spec: SecurityHeaders) -> None:
+        self.spec = spec
+        self.named = {
+            name.lower().encode("ascii"): field_line(name, value) for name, value in spec.fields
+        }
+        self.lines = list(self.named.values())
+        self.hsts = field_line(_HSTS, spec.hsts) if spec.hsts else None
+
+
+_HSTS = "Strict-Transport-Security"
+_security: dict[int, _Security] = {}
 
 
 def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[bytes]:
     """The route's `security_headers` that the upstream did not set itself."""
-    known = _security.get(id(spec))
-    if known is None or known[0] is not spec:
+    ours = _security.get(id(spec))
+    if ours is None or ours.spec is not spec:
+        ours = _Security(spec)
         if len(_security) > 1_000:
             _security.clear()
-        ours = {
-            name.lower().encode("ascii"): field_line(name, value) for name, value in spec.fields
-        }
-        hsts = field_line("Strict-Transport-Security", spec.hsts) if spec.hsts else None
-        known = _security[id(spec)] = spec, ours, frozenset(ours), list(ours.values()), hsts
-    _, ours, named, lines, hsts = known
-    names = head.names
-    if not named.isdisjoint(names):
-        lines = [line for name, line in ours.items() if name not in names]
-    if https and hsts is not None and b"strict-transport-security" not in names:
-        return [*lines, hsts]
+        _security[id(spec)] = ours
+        watch((*ours.named, _HSTS.lower().encode("ascii")))
+        # This head was read before anybody asked about these names.
+        said = {name_of(line) for line in head.fields}
+    elif head.special is None and not https:
+        return ours.lines
+    else:
+        said = {name for _, (_, name, _) in head.special or ()}
+    lines = ours.lines
+    if not said.isdisjoint(ours.named):
+        lines = [line for name, line in ours.named.items() if name not in said]
+    if https and ours.hsts is not None and _HSTS.lower().encode("ascii") not in said:
+        return [*lines, ours.hsts]
     return lines
 
 

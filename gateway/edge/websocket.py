@@ -52,11 +52,7 @@ def grants(head: Head, key: bytes) -> bool:
     """Whether a 101 is the answer to a handshake with `key` (RFC 6455 section 4.1)."""
     # SHA-1 is the RFC's own; there is no secret in it.
     accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
-    said = [
-        line.partition(b":")[2].strip(b" \t")
-        for name, line in zip(head.names, head.fields, strict=True)
-        if name == b"sec-websocket-accept"
-    ]
+    said = head.values(b"sec-websocket-accept")
     upgrade = head.values(b"upgrade")
     named = [token for value in head.values(b"connection") for token in tokens(value)]
     return (

@@ -11,6 +11,8 @@ changes what they mean.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import filterfalse
 
 MAX_HEAD_BYTES = 65_536
 MAX_FIELDS = 256
@@ -49,66 +51,104 @@ class Malformed(Exception):
     """The bytes cannot be framed.  The text is constant and never shown to a client."""
 
 
+# What a field of a response is to this gateway.  PASS is 0: it only passes.
+PASS, LENGTH, CODING, CONNECTION, REMOVED, DATE, COOKIE, VIA, CORS, LIMITS, WATCHED = range(11)
+
+_KINDS = {
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    # RFC 9110 section 7.6.1: these speak of the connection, whether `Connection` names them or not.
+    b"keep-alive": REMOVED,
+    b"proxy-connection": REMOVED,
+    b"proxy-authenticate": REMOVED,
+    b"proxy-authentication-info": REMOVED,
+    b"te": REMOVED,
+    b"upgrade": REMOVED,
+    # Ours is sent instead.
+    b"x-request-id": REMOVED,
+    b"date": DATE,
+    b"set-cookie": COOKIE,
+    b"via": VIA,
+    b"access-control-allow-origin": CORS,
+    b"access-control-allow-credentials": CORS,
+    b"access-control-allow-methods": CORS,
+    b"access-control-allow-headers": CORS,
+    b"access-control-expose-headers": CORS,
+    b"access-control-max-age": CORS,
+    b"ratelimit": LIMITS,
+    b"ratelimit-policy": LIMITS,
+}
+SPECIAL = frozenset(name for name, kind in _KINDS.items() if kind != DATE)
+
+
+Special = tuple[int, bytes, bytes]
+"""What a line is to the gateway, its name in lower case, and its value."""
+
+
 class Head:
     """A response's status line and fields; `fields` are whole lines, less their CRLF.
 
-    `names[i]` is the lower-case name of `fields[i]`; `special` are the places of those that
-    the gateway itself reads, changes or removes.
+    Framing and persistence are read already; `removed` are the lines that speak of the
+    connection, `special` those on which it depends what becomes of them.
     """
 
-    __slots__ = ("fields", "minor", "names", "reason", "special", "status")
+    __slots__ = (
+        "chunked",
+        "connection",
+        "dated",
+        "fields",
+        "length",
+        "minor",
+        "reason",
+        "removed",
+        "special",
+        "status",
+    )
 
     def __init__(self, status: int, reason: bytes, minor: int, fields: list[bytes]) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
         self.fields = fields
-        self.names: list[bytes] = []
-        self.special: list[int] = []
+        self.length: int | None = None
+        self.chunked = False
+        self.dated = False
+        self.connection: list[bytes] | None = None
+        """The members of `Connection`, unless it says `keep-alive` alone."""
+        self.removed: list[bytes] = []
+        self.special: list[tuple[bytes, Special]] | None = None
 
     def values(self, name: bytes) -> list[bytes]:
-        """The values of a special field, in order."""
-        return [value_of(self.fields[i]) for i in self.special if self.names[i] == name]
+        """The values of a field, in order; `name` in lower case."""
+        return [value_of(line) for line in self.fields if name_of(line) == name]
 
 
-SPECIAL = frozenset(
-    (
-        b"content-length",
-        b"transfer-encoding",
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"te",
-        b"upgrade",
-        b"x-request-id",
-        b"set-cookie",
-        b"via",
-        b"access-control-allow-origin",
-        b"access-control-allow-credentials",
-        b"access-control-allow-methods",
-        b"access-control-allow-headers",
-        b"access-control-expose-headers",
-        b"access-control-max-age",
-        b"ratelimit",
-        b"ratelimit-policy",
-    )
-)
-
-# For a name that was checked: its lower-case form, and whether it is special.  Bounded: an
-# upstream that invents names must not fill the memory.
-_names: dict[bytes, tuple[bytes, bool]] = {}
-_NAMES_MAX = 2_048
-
-# The same for whole lines: an upstream sends most of its own again and again.
-_lines: dict[bytes, tuple[bytes, bool]] = {}
-_LINES_MAX = 2_048
+# Whole lines that were checked and only pass.  An upstream sends most of its own again and
+# again; bounded, in number and in length: one that invents fields must not fill the memory.
+_plain: set[bytes] = set()
+_is_plain = _plain.__contains__
+_PLAIN_MAX = 2_048
 _LINE_MAX = 256
+
+# The same for lines that the gateway reads.
+_lines: dict[bytes, Special] = {}
+_LINES_MAX = 2_048
+
+# Names, beside those of _KINDS, whose presence somebody asks about.
+_watched: set[bytes] = set()
 
 # What a status line says, once it was checked.  There are few; bounded all the same.
 _statuses: dict[bytes, tuple[int, bytes, int]] = {}
 _STATUSES_MAX = 128
+
+
+def watch(names: Iterable[bytes]) -> None:
+    """From now on a field of one of these names, in lower case, is found in `Head.special`."""
+    fresh = set(names).difference(_watched, _KINDS)
+    if fresh:
+        _watched.update(fresh)
+        _plain.clear()
 
 
 def check_line(line: bytes) -> None:
@@ -131,19 +171,44 @@ def check_name(name: bytes) -> None:
 
 
 def read_head(block: bytes) -> Head:
-    """The head of a response, which ends before the CRLF CRLF that closed it."""
-    lines = block.split(b"\r\n")
-    if len(lines) > MAX_FIELDS:
+    """The head of a response, which ends before the CRLF CRLF that closed it.
+
+    Its framing is held to RFC 9112 section 6.3: 3. a coding beside a length "ought to be
+    handled as an error"; 4. a response whose coding is not chunked is read until close, which
+    this refuses instead; 5. an invalid length is unrecoverable.
+    """
+    fields = block.split(b"\r\n")
+    if len(fields) > MAX_FIELDS:
         raise Malformed("too many fields")
-    status, reason, minor = _statuses.get(lines[0]) or _learn_status(lines[0])
-    del lines[0]
-    head = Head(status, reason, minor, lines)
-    known, names = _lines, head.names
-    for line in lines:
-        name, special = known.get(line) or _learn(line)
-        if special:
-            head.special.append(len(names))
-        names.append(name)
+    start = fields.pop(0)
+    status, reason, minor = _statuses.get(start) or _learn_status(start)
+    head = Head(status, reason, minor, fields)
+    known = _lines
+    for line in filterfalse(_is_plain, fields):
+        special = known.get(line) or _learn(line)
+        kind = special[0]
+        if kind == LENGTH:
+            if head.length is not None:
+                raise Malformed("two lengths")
+            head.length = int(special[2])
+        elif kind == DATE:
+            head.dated = True
+        elif kind == CONNECTION:
+            head.removed.append(line)
+            if special[2] != b"keep-alive":
+                head.connection = tokens(special[2]) + (head.connection or [])
+        elif kind == CODING:
+            if head.chunked:
+                raise Malformed("two codings")
+            head.chunked = True
+            head.removed.append(line)
+        elif kind == REMOVED:
+            head.removed.append(line)
+        elif kind:
+            head.special = head.special or []
+            head.special.append((line, special))
+    if head.chunked and (head.length is not None or not minor):
+        raise Malformed("a length beside a coding, or a coding in 1.0")
     return head
 
 
@@ -160,24 +225,38 @@ def _learn_status(line: bytes) -> tuple[int, bytes, int]:
     return known
 
 
-def _learn(line: bytes) -> tuple[bytes, bool]:
-    """The lower-case name of a line that was not met before, and whether it is special."""
+def _learn(line: bytes) -> Special:
+    """What a line that was not met before, or not lately, is."""
     check_line(line)
-    name, colon, _ = line.partition(b":")
-    found = _names.get(name)
-    if found is None:
-        check_name(name)
-        if len(_names) >= _NAMES_MAX:
-            _names.clear()
-        lower = name.lower()
-        found = _names[name] = lower, lower in SPECIAL
+    name, colon, value = line.partition(b":")
+    check_name(name)
     if not colon:
         raise Malformed("no colon")
+    name, value = name.lower(), value.strip(b" \t")
+    kind = _KINDS.get(name, WATCHED if name in _watched else PASS)
+    if kind == LENGTH and not (value.isdigit() and len(value) <= 18):
+        # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
+        raise Malformed("content length")
+    if kind == CODING and value.lower() != b"chunked":
+        raise Malformed("transfer coding")
+    if kind == CONNECTION:
+        value = value.lower()
+    special = kind, name, value
     if len(line) <= _LINE_MAX:
-        if len(_lines) >= _LINES_MAX:
-            _lines.clear()
-        _lines[line] = found
-    return found
+        if not kind:
+            if len(_plain) >= _PLAIN_MAX:
+                _plain.clear()
+            _plain.add(line)
+        else:
+            if len(_lines) >= _LINES_MAX:
+                _lines.clear()
+            _lines[line] = special
+    return special
+
+
+def name_of(line: bytes) -> bytes:
+    """What stands before the colon, in lower case."""
+    return line[: line.find(b":")].lower()
 
 
 def value_of(line: bytes) -> bytes:
@@ -188,48 +267,20 @@ def value_of(line: bytes) -> bytes:
 def body_length(head: Head, *, to_head: bool) -> int:
     """Bytes of the body; or NO_BODY, UNTIL_CLOSE or CHUNKED.
 
-    RFC 9112 section 6.3, in its order: 1. no body after HEAD, 1xx, 204, 304; 3. a coding beside
-    a length "ought to be handled as an error"; 4. a response whose coding is not chunked is
-    read until close, which this refuses instead; 5. an invalid length is unrecoverable;
-    8. without either it ends with the connection.
+    RFC 9112 section 6.3: 1. no body after HEAD, 1xx, 204, 304; 8. without a length or a
+    coding it ends with the connection.
     """
-    length = coding = None
-    names = head.names
-    for i in head.special:
-        name = names[i]
-        if name == b"content-length":
-            if length is not None:
-                raise Malformed("two lengths")
-            length = value_of(head.fields[i])
-            # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
-            if not length.isdigit() or len(length) > 18:
-                raise Malformed("content length")
-        elif name == b"transfer-encoding":
-            if coding is not None:
-                raise Malformed("two codings")
-            coding = value_of(head.fields[i])
-            if coding.lower() != b"chunked" or head.minor == 0:
-                raise Malformed("transfer coding")
-    if coding is not None and length is not None:
-        raise Malformed("a length beside a coding")
-    status = head.status
+    status, length = head.status, head.length
     if to_head or status < 200 or status == 204 or status == 304:
         return NO_BODY
-    if coding is not None:
-        return CHUNKED
-    return UNTIL_CLOSE if length is None else int(length)
+    if length is not None:
+        return length
+    return CHUNKED if head.chunked else UNTIL_CLOSE
 
 
 def stays_open(head: Head) -> bool:
     """RFC 9112 section 9.3: 1.1 persists unless it says `close`; 1.0 is not asked to."""
-    if head.minor == 0:
-        return False
-    for i in head.special:
-        if head.names[i] == b"connection":
-            value = value_of(head.fields[i]).lower()
-            if value != b"keep-alive" and b"close" in tokens(value):
-                return False
-    return True
+    return head.minor == 1 and (head.connection is None or b"close" not in head.connection)
 
 
 def tokens(value: bytes) -> list[bytes]:
