@@ -324,6 +324,7 @@ class App:
             postman=self.postman,
             audit=self.audit,
             configuration=self.plan.configuration,
+            meter=self.metrics.own,
             key_secret=self.plan.key_secret(),
         )
         self.own.open(await open_desk(parts))

@@ -7,6 +7,7 @@ says so, until it can be opened.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -68,6 +69,8 @@ class Parts:
     postman: Postman
     audit: AuditLog
     configuration: Configuration
+    meter: Callable[[str, str, int, float], None]
+    """`metrics.Metrics.own`."""
     key_secret: bytes = field(repr=False)
 
 
@@ -240,5 +243,6 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         https=https,
         intents=intents,
         public_url=settings.public_url,
+        meter=parts.meter,
     )
     return api, passwords

@@ -96,6 +96,22 @@ class Metrics:
             meter = self._routes[route_id] = RouteMeter()
         return meter
 
+    def own(self, endpoint: str, outcome: str, status: int, seconds: float) -> None:
+        """One answer of the gateway's own endpoints; the empty endpoint is what is none."""
+        self.tally(
+            "own_requests",
+            "Answers of the gateway's own endpoints by outcome and status.",
+            endpoint=endpoint,
+            outcome=outcome,
+            status=str(status),
+        ).n += 1
+        self.spread(
+            "own_seconds",
+            "Time until the gateway's own endpoints had their answer.",
+            UPSTREAM_BOUNDS_S,
+            endpoint=endpoint,
+        ).observe(seconds)
+
     def tally(self, name: str, about: str, **labels: str) -> Tally:
         """`authgate_<name>_total` with these labels; the same one at every call."""
         _, _, children = self._tallies.setdefault(name, (about, tuple(labels), {}))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from aiohttp import web
@@ -31,6 +32,9 @@ from gateway.edge.wellknown import WellKnown
 from gateway.identity.address_change import AddressChanges
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
+
+_OUTCOME = web.ResponseKey("outcome", str)
+"""Why it was refused, for who counts; absent from a good answer."""
 
 
 def assembled(
@@ -70,9 +74,11 @@ class AuthApi:
         https: bool,
         intents: Intents | None = None,
         public_url: str = "",
+        meter: Callable[[str, str, int, float], None] | None = None,
     ) -> None:
         """`https`: clients reach the public URL over TLS, so answers carry HSTS.  Without
-        `intents` no cookie counts."""
+        `intents` no cookie counts.  `meter` is `metrics.Metrics.own`."""
+        self._meter = meter
         self._intents = intents
         if intents is not None:
             endpoints = {**endpoints, **intents.endpoints()}
@@ -84,6 +90,25 @@ class AuthApi:
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Never raises for what a client or a store does."""
+        began = time.perf_counter()
+        answer = await self._answered(request, call)
+        if self._meter is not None:
+            outcome = answer.get(_OUTCOME, "ok")
+            took_s = time.perf_counter() - began
+            self._meter(self._name(call), outcome, answer.status, took_s)
+        return answer
+
+    def _name(self, call: Call) -> str:
+        """The endpoint for who counts: a name of ours, never what a client made up."""
+        if call.segments[0] != "auth":
+            return "/" + "/".join(call.segments)
+        segments = call.segments[1:]
+        if segments in self._endpoints:
+            return "/".join(("/auth", *segments))
+        wild = (*segments[:-1], "*")
+        return "/".join(("/auth", *wild)) if segments and wild in self._endpoints else ""
+
+    async def _answered(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if call.segments[0] == "auth":
             return await self._auth(request, call)
         found = self._well_known.answer(request, "/" + "/".join(call.segments))
@@ -155,6 +180,7 @@ class AuthApi:
             errors=errors or None,
             https=self._https,
         )
+        answer[_OUTCOME] = str(refused.reason)
         if answer.status == 401:
             challenge = answer.headers["WWW-Authenticate"]
             answer.headers["WWW-Authenticate"] = where_to_sign_in(challenge, self._public_url)

@@ -29,6 +29,8 @@ OWN_HEADERS: dict[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # No page of another origin embeds it; a fetch with CORS is not asked about this.
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 """What every answer of the gateway's own carries; `HSTS` is added on https."""
 

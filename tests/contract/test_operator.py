@@ -36,6 +36,24 @@ def test_healthz_readyz_and_metrics(gateway: Running) -> None:
     assert "config_stale 0" in metrics or "config_stale{" in metrics
 
 
+def test_the_gateways_own_answers_are_counted_by_endpoint_and_outcome(gateway: Running) -> None:
+    body = {"email": "counted@example.com", "password": "no such password"}
+    assert gateway.call("POST", "/auth/login", json_body=body).status == 401
+    assert gateway.call("GET", "/auth/made-up").status == 404
+    assert gateway.call("DELETE", "/auth/sessions/made-up").status == 401
+    assert gateway.call("GET", "/.well-known/jwks.json").status == 200
+    text = gateway.admin("/metrics").body.decode()
+    for labels in (
+        'endpoint="/auth/login",outcome="invalid_credentials",status="401"',
+        'endpoint="",outcome="route_unknown",status="404"',
+        'endpoint="/auth/sessions/*",outcome="no_credential",status="401"',
+        'endpoint="/.well-known/jwks.json",outcome="ok",status="200"',
+    ):
+        assert f"authgate_own_requests_total{{{labels}}}" in text
+    assert 'authgate_own_seconds_count{endpoint="/auth/login"}' in text
+    assert "made-up" not in text
+
+
 def test_the_admin_listener_refuses_a_foreign_host(gateway: Running) -> None:
     assert gateway.admin("/healthz", ("Host", "evil.example")).status == 403
     assert gateway.admin("/readyz", ("Host", f"localhost:{gateway.admin_port}")).status == 200

@@ -85,6 +85,7 @@ async def test_every_answer_is_kept_by_nobody_and_says_what_a_browser_must_not_d
         assert answer.values("cache-control") == [b"no-store"]
         assert answer.values("x-content-type-options") == [b"nosniff"]
         assert answer.values("referrer-policy") == [b"no-referrer"]
+        assert answer.values("cross-origin-resource-policy") == [b"same-origin"]
         assert answer.values("content-security-policy") == [
             b"default-src 'none'; frame-ancestors 'none'"
         ]
