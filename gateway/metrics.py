@@ -75,9 +75,13 @@ class RouteMeter:
         upstream took until its head was there (None where it was not asked)."""
         key = (reason, status)
         self.answers[key] = self.answers.get(key, 0) + 1
-        self.decision.observe(decision_s)
+        spread = self.decision
+        spread.counts[bisect_left(DECISION_BOUNDS_S, decision_s)] += 1
+        spread.total += decision_s
         if upstream_s is not None:
-            self.upstream.observe(upstream_s)
+            spread = self.upstream
+            spread.counts[bisect_left(UPSTREAM_BOUNDS_S, upstream_s)] += 1
+            spread.total += upstream_s
 
 
 class Metrics:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from math import ceil
 from typing import Any, Protocol
 
@@ -254,10 +255,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clocks of this machine."""
+    """The clocks of this machine, asked several times for each request: no Python in between."""
 
-    def now(self) -> float:
-        return time.time()
-
-    def steady(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    now = staticmethod(time.time)
+    steady = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))

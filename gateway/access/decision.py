@@ -13,7 +13,7 @@ from gateway.access.inputs import read_headers, read_query
 from gateway.access.origin import CsrfCheck, unmeant
 from gateway.access.paths import canonical
 from gateway.access.policies import Policy, Rule, Shadowed, Verdict
-from gateway.access.routes import Auth, Match, Miss, Route
+from gateway.access.routes import Auth, Match, Route
 from gateway.access.upstreams import Limit
 from gateway.model import (
     NOWHERE,
@@ -31,6 +31,10 @@ from gateway.model import (
 if TYPE_CHECKING:
     from gateway.access.snapshot import Snapshot
 
+
+# On the path of every request: to look a member up in its enum costs as much as to compare it.
+_PUBLIC = Auth.PUBLIC
+_COOKIE = CredentialKind.COOKIE
 
 _FIELD_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%") + " "
 
@@ -114,7 +118,7 @@ class Gate:
 
     async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
         match = snapshot.routes.match(call.host, call.method, call.segments)
-        if isinstance(match, Miss):
+        if not isinstance(match, Match):
             if call.encoded_slash and match.reason is Reason.ROUTE_UNKNOWN:
                 # As on a route that does not allow it: else the two answers would tell a
                 # stranger which paths have a route, hidden ones too.
@@ -124,17 +128,16 @@ class Gate:
         if call.encoded_slash and not route.allow_encoded_slash:
             return _refused(Reason.AMBIGUOUS_PATH, match)
         principal: Principal | None = None
-        if route.auth is not Auth.PUBLIC:
+        if route.auth is not _PUBLIC:
             credential = call.credential
-            if isinstance(credential, Credential) and credential.kind is CredentialKind.COOKIE:
+            if isinstance(credential, Credential) and credential.kind is _COOKIE:
                 found = await self._identify_cookie(call, route)
             else:
                 found = await self._identifier.identify(call, route.accept)
-            if isinstance(found, Reason):
-                if route.auth is Auth.REQUIRED or found is not Reason.NO_CREDENTIAL:
-                    return await self._unidentified(found, call, match)
-            else:
+            if isinstance(found, Principal):
                 principal = found
+            elif route.auth is Auth.REQUIRED or found is not Reason.NO_CREDENTIAL:
+                return await self._unidentified(found, call, match)
         standing: LimitState | None = None
         if route.limits:
             standing = await self._limiter.take(route.limits, call, principal)
@@ -143,10 +146,14 @@ class Gate:
         decision = self._judge(call, match, principal, snapshot)
         decision.limit = standing
         if decision.allowed:
-            sent = route.upstream_target(call, params)
-            if isinstance(sent, Reason) or _trespasses(sent, call, route, snapshot):
-                return _refused(Reason.AMBIGUOUS_PATH, match, principal)
-            decision.target = sent
+            if route.rewrite is None:
+                # The client's own bytes.
+                decision.target = f"{call.path}?{call.query}" if call.query else call.path
+            else:
+                sent = route.upstream_target(call, params)
+                if isinstance(sent, Reason) or _trespasses(sent, call, route, snapshot):
+                    return _refused(Reason.AMBIGUOUS_PATH, match, principal)
+                decision.target = sent
             if decision.rule_limits:
                 standing = await self._limiter.take(decision.rule_limits, call, principal)
                 decision.limit = standing
@@ -160,7 +167,7 @@ class Gate:
         Who calls is known.  No limit is asked: it is no new call.
         """
         match = snapshot.routes.match(call.host, call.method, call.segments)
-        if isinstance(match, Miss):
+        if not isinstance(match, Match):
             return Decision(False, match.reason, match.reason)
         route = match.route
         if call.encoded_slash and not route.allow_encoded_slash:
@@ -305,8 +312,6 @@ def _rule_headers(rule: Rule, facts: Facts) -> tuple[tuple[str, str], ...]:
 
 
 def _trespasses(sent: str, call: Call, route: Route, snapshot: Snapshot) -> bool:
-    if route.rewrite is None:
-        return False
     read = canonical(sent.partition("?")[0])
     if isinstance(read, Reason):
         return True

@@ -8,6 +8,7 @@ from gateway.access.upstreams import HeaderChanges, SecurityHeaders
 from gateway.edge.headers import OWN_COOKIES, VIA, field_line
 from gateway.edge.wire import COOKIE, CORS, LIMITS, SPECIAL, WATCHED, Head, name_of, watch
 from gateway.edge.wire import VIA as VIA_FIELD
+from gateway.model import LimitState
 
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade"))
 _VIA = b"Via: " + VIA
@@ -58,11 +59,13 @@ def response_lines(
 def changed(lines: list[bytes], head: Head, changes: HeaderChanges) -> list[bytes]:
     """The lines as the route's `response` wants them; `head` forgets what they lost."""
     names = changes.names
-    lines = [line for line in lines if line[: line.find(b":")].lower() not in names]
+    lines = [line for line in lines if name_of(line) not in names]
     if changes.lines:
         lines.append(changes.lines)
     # What was taken away was not set: the route's security headers may stand for it.
-    head.names = [name for name in head.names if name not in names]
+    if head.special is not None:
+        head.special = [read for read in head.special if read[1][1] not in names] or None
+    head.fields = lines
     return lines
 
 
@@ -111,6 +114,13 @@ def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[by
     if https and ours.hsts is not None and _HSTS.lower().encode("ascii") not in said:
         return [*lines, ours.hsts]
     return lines
+
+
+def limit_lines(limit: LimitState) -> bytes:
+    """`RateLimit-Policy` and `RateLimit`, joined by CRLF; rendered once for each standing."""
+    text = f"RateLimit-Policy: {limit.policy}\r\nRateLimit: {limit.standing()}"
+    limit.fields = text.encode("ascii")
+    return limit.fields
 
 
 # RFC 9110 section 6.5.1: fields for framing, routing, authentication or content cannot be

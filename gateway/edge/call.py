@@ -34,8 +34,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
-_TRACE_BYTES = 24 * 256
-"""Random bytes for so many traces of 128 + 64 bits."""
+_TRACES_AT_ONCE = 256
+_AMBIGUOUS = Reason.AMBIGUOUS_HEADER
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -63,8 +63,8 @@ class CallReader:
         self._random = random.Random(os.urandom(16))  # noqa: S311
         self._hosts: dict[bytes, tuple[str, int | None]] = {}
         self._targets: dict[str, Target] = {}
-        self._traces = b""
-        self._trace_at = 0
+        self._traces: list[bytes] = []
+        """New ones, for calls that bring none."""
 
     def peer(self, address: str, *, https: bool) -> Peer:
         """`address` is the peer's, as the socket has it; a zone (`%eth0`) is no part of it."""
@@ -92,8 +92,8 @@ class CallReader:
                 return taken
             read = self._remember(target, taken)
         credential = credential_of(fields)
-        if credential is Reason.AMBIGUOUS_HEADER:
-            return credential
+        if credential is _AMBIGUOUS:
+            return _AMBIGUOUS
         client_ip, scheme = peer.ip, peer.scheme
         if peer.trusted and fields.forwarded is not None:
             client_ip, scheme = self._forwarded(fields.forwarded, peer)
@@ -103,7 +103,7 @@ class CallReader:
             read.path,
             read.segments,
             read.query,
-            fields.headers,
+            fields,
             client_ip,
             scheme,
             credential,
@@ -125,13 +125,9 @@ class CallReader:
         given = fields.traceparent
         if given is not None and _TRACEPARENT.fullmatch(given):
             return given
-        at = self._trace_at
-        if at >= len(self._traces):
-            self._traces, at = os.urandom(_TRACE_BYTES).hex().encode("ascii"), 0
-        self._trace_at = at + 48
-        # An id of zeros is invalid: the last digit is none.
-        ids = self._traces
-        return b"00-%b1-%b1-00" % (ids[at : at + 31], ids[at + 32 : at + 47])
+        if not self._traces:
+            self._traces = _new_traces()
+        return self._traces.pop()
 
     def _remember(self, target: str, read: Target) -> Target:
         """The same targets are asked for again and again.  Bounded in number and in length."""
@@ -199,6 +195,15 @@ class CallReader:
                 break
         scheme = protos[-1].strip() if protos else peer.scheme
         return client_ip, scheme if scheme in _DEFAULT_PORTS else peer.scheme
+
+
+def _new_traces() -> list[bytes]:
+    """Ids of 128 and of 64 random bits.  An id of zeros is invalid: the last digit is none."""
+    ids = os.urandom(24 * _TRACES_AT_ONCE).hex().encode("ascii")
+    return [
+        b"00-%b1-%b1-00" % (ids[at : at + 31], ids[at + 32 : at + 47])
+        for at in range(0, len(ids), 48)
+    ]
 
 
 def canonical_host(raw: bytes) -> tuple[str, int | None] | None:

@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -171,9 +172,11 @@ class Connection(Inbound):
             self.force_close()
         except Exception as error:  # noqa: BLE001 (the last resort: a defect must not leak)
             self._write_problem(error, to_head=head.method == "HEAD")
+        if outcome is None:
+            return
         if isinstance(outcome, bool):
             self.ended(outcome and body.is_eof())
-        elif outcome is not None:
+        else:
             self.run(outcome, head, body)
 
     def run(self, work: Coroutine[Any, Any, bool], head: RequestHead, body: StreamReader) -> None:
@@ -200,7 +203,8 @@ class Connection(Inbound):
             elif self.transport is not None:
                 self.transport.close()
             return
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        # The clock of both event loops is this one, without their way to it.
+        self._next_keepalive_close_time = monotonic() + self._keepalive_timeout
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(
                 self._next_keepalive_close_time, self._process_keepalive
@@ -381,7 +385,7 @@ def _message(head: RequestHead) -> RawRequestMessage:
     """The request as aiohttp's handlers know it, its target in origin-form."""
     target = _AUTHORITY.sub("", head.target, count=1) if head.target[0] != "/" else head.target
     path, mark, query = target.partition("?")
-    raw = tuple(head.headers)
+    raw = tuple(head)
     named = CIMultiDict((n.decode("latin-1"), v.decode("latin-1")) for n, v in raw)
     try:
         url = URL.build(path=path or "/", query_string=query, encoded=True)

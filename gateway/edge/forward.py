@@ -25,7 +25,7 @@ from gateway.edge.headers import (
     without,
 )
 from gateway.edge.pools import TargetPool, UpstreamPool, Upstreams, authority
-from gateway.edge.relay import GONE, NO_STATUSES, Failure, Relay
+from gateway.edge.relay import GONE, NO_STATUSES, NOBODY_WAITS, Failure, Relay
 from gateway.edge.upstream import UpstreamConnection
 from gateway.model import Call, Reason
 
@@ -44,27 +44,20 @@ _FAULTS = frozenset(
 _LENGTH_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
 
 
-class Exchange:
-    """One request on its way: what the steps of forwarding share."""
+class Exchange(Relay):
+    """One request on its way: what the steps of forwarding share, and what relays its answer."""
 
     __slots__ = (
-        "began_at",
         "body",
         "body_read",
         "call",
         "chosen",
-        "client",
+        "decided_at",
         "decided_s",
-        "decision",
-        "extra",
-        "head",
-        "relay",
         "replayed",
         "request_id",
-        "route",
         "sent",
         "tried",
-        "upstream",
     )
 
     def __init__(
@@ -75,12 +68,11 @@ class Exchange:
         call: Call,
         decision: Decision,
         route: Route,
-        upstream: Upstream,
         request_id: str,
-        relay: Relay,
         extra: Mapping[str, str],
         decided_s: float,
-        began_at: float,
+        decided_at: float,
+        keep_alive: bool,
     ) -> None:
         self.client = client
         self.head = head
@@ -88,13 +80,16 @@ class Exchange:
         self.call = call
         self.decision = decision
         self.route = route
-        self.upstream = upstream
+        self.scheme = call.scheme
+        self.principal = decision.principal
+        self.rejudged = None
         self.request_id = request_id
-        self.relay = relay
+        self.id_line = b"X-Request-Id: " + request_id.encode("ascii")
         self.extra = extra
-        """The CORS fields of whatever answer it gets."""
         self.decided_s = decided_s
-        self.began_at = began_at
+        self.decided_at = decided_at
+        self.keep_alive = keep_alive
+        self.to_head = head.method == "HEAD"
         self.tried: list[TargetPool] = []
         self.chosen: TargetPool | None = None
         """The target whose turn it is, and which was not tried yet."""
@@ -103,6 +98,26 @@ class Exchange:
         """The head for the upstream."""
         self.body_read = False
         """A byte of the body was taken: the request cannot be sent again."""
+        self.done = NOBODY_WAITS
+        self.on_end = None
+        self.handshake = None
+        self.open_calls = None
+        self.request_sent = True
+        self.retry_statuses = NO_STATUSES
+        self.may_go_on = None
+        self.awaits_continue = False
+        self.started = False
+        self.status = 0
+        self.answered_at = 0.0
+        self._upstream = None
+        self._chunk = False
+
+    @property
+    def upstream(self) -> Upstream:
+        """Where it goes; a route that answers by itself makes no exchange."""
+        upstream = self.route.upstream
+        assert upstream is not None
+        return upstream
 
 
 class Forwarder:
@@ -114,7 +129,7 @@ class Forwarder:
         self._upstreams = upstreams
         self._loop = asyncio.get_running_loop()
 
-    def begin(self, exchange: Exchange, on_end: Callable[[Failure | None], None]) -> bool:
+    def begin(self, exchange: Exchange, on_end: Callable[[Exchange, Failure | None], None]) -> bool:
         """Send at once, where there is no body to wait for and an idle connection to send on.
 
         `on_end` is then told of the end, and whether `again` may follow is asked by it.
@@ -135,10 +150,9 @@ class Forwarder:
         if pool.spec.retry.statuses:
             self._set_retry_statuses(exchange, pool)
         target.enter()
-        relay = exchange.relay
-        relay.on_end = on_end
-        relay.attach(connection)
-        connection.send(relay, exchange.sent)
+        exchange.on_end = on_end
+        exchange.attach(connection)
+        connection.send(exchange, exchange.sent)
         return True
 
     async def forward(self, exchange: Exchange) -> Failure | None:
@@ -149,7 +163,7 @@ class Forwarder:
         """
         exchange.sent = exchange.sent or self._head(exchange)
         pool = self._upstreams.pool(exchange.upstream)
-        retry, relay, tried = pool.spec.retry, exchange.relay, exchange.tried
+        retry, tried = pool.spec.retry, exchange.tried
         while True:
             target, exchange.chosen = exchange.chosen or pool.choose(tried), None
             if target is not None and target.has_room:
@@ -169,11 +183,11 @@ class Forwarder:
                     if retry.connect and len(tried) < retry.attempts and pool.tries_again():
                         continue
                     return Failure(connection, replayable=False)
-                relay.attach(connection)
+                exchange.attach(connection)
                 try:
                     if exchange.body is EMPTY_PAYLOAD:
-                        connection.send(relay, exchange.sent)
-                        failure = await relay.done
+                        connection.send(exchange, exchange.sent)
+                        failure = await exchange.done
                     else:
                         failure = await self._send_with_body(exchange, connection)
                 except BaseException:
@@ -183,7 +197,7 @@ class Forwarder:
                 met = kept_up(failure)
             finally:
                 target.leave(met)
-            if failure is None or relay.started or not self.again(exchange, failure):
+            if failure is None or exchange.started or not self.again(exchange, failure):
                 return failure
 
     def again(self, exchange: Exchange, failure: Failure) -> bool:
@@ -191,7 +205,7 @@ class Forwarder:
         if not failure.replayable or not _repeatable(exchange):
             return False
         pool = self._upstreams.pool(exchange.upstream)
-        if pool.spec.retry.statuses and exchange.relay.retry_granted:
+        if pool.spec.retry.statuses and exchange.retry_granted:
             return True
         # Not a try of the route's: the connection had ended before it was used.
         if not exchange.replayed:
@@ -201,28 +215,27 @@ class Forwarder:
         return len(exchange.tried) < pool.spec.retry.attempts and pool.tries_again()
 
     def _set_retry_statuses(self, exchange: Exchange, pool: UpstreamPool) -> None:
-        retry, relay = pool.spec.retry, exchange.relay
+        retry = pool.spec.retry
         again = len(exchange.tried) < retry.attempts and _repeatable(exchange)
-        relay.retry_statuses, relay.retry_granted = NO_STATUSES, False
+        exchange.retry_statuses, exchange.retry_granted = NO_STATUSES, False
         if again and pool.budget is not None:
-            relay.retry_statuses, relay.retry_budget = retry.statuses, pool.budget
+            exchange.retry_statuses, exchange.retry_budget = retry.statuses, pool.budget
 
     async def _send_with_body(
         self, exchange: Exchange, connection: UpstreamConnection
     ) -> Failure | None:
-        relay = exchange.relay
-        relay.request_sent = False
+        exchange.request_sent = False
         if exchange.head.expects_continue:
-            relay.awaits_continue = True
-            relay.may_go_on = self._loop.create_future()
+            exchange.awaits_continue = True
+            exchange.may_go_on = self._loop.create_future()
         pump = BodyPump(
             exchange.body,
             connection,
-            relay,
+            exchange,
             chunked=exchange.head.chunked,
             max_bytes=exchange.route.max_body_bytes,
         )
-        connection.send(relay, exchange.sent)
+        connection.send(exchange, exchange.sent)
         try:
             await pump.run()
         except BodyTooLarge:
@@ -230,38 +243,43 @@ class Forwarder:
             return Failure(Reason.BODY_TOO_LARGE, replayable=False)
         finally:
             exchange.body_read = pump.began
-        return await relay.done
+        return await exchange.done
 
     def _head(self, exchange: Exchange) -> bytes:
         """Everything up to the empty line.  Ours come last: nothing can take them away."""
-        call, head, decision = exchange.call, exchange.head, exchange.decision
-        upstream, peer = exchange.upstream, exchange.client.peer
+        call, head, decision, route = (
+            exchange.call,
+            exchange.head,
+            exchange.decision,
+            exchange.route,
+        )
+        peer, upstream = exchange.client.peer, exchange.upstream
         host = head.host or call.host.encode("ascii")
-        named = host if upstream.host is None else upstream.host.encode("ascii")
-        # Without a rewrite, the very bytes that came: an empty query keeps its mark.
-        raw = head.target if exchange.route.rewrite is None and head.target[0] == "/" else ""
-        lines = [
-            b"%b %b HTTP/1.1\r\nHost: %b"
-            % (
-                call.method.encode("ascii"),
-                (raw or decision.target or _target(call)).encode("latin-1"),
-                named or authority(upstream.targets[0]),
-            )
-        ]
-        claimed = exchange.route.claimed_headers
+        if route.rewrite is None and head.minor and head.target[0] == "/":
+            # The very bytes that came: an empty query keeps its mark.
+            lines = [head.start.text]
+        else:
+            target = head.target if route.rewrite is None and head.target[0] == "/" else ""
+            target = target or decision.target or _target(call)
+            lines = [f"{call.method} {target} HTTP/1.1".encode("latin-1")]
+        if upstream.host is not None:
+            lines.append(b"Host: " + upstream.host.encode("ascii"))
+        else:
+            lines.append(b"Host: " + (host or authority(upstream.targets[0])))
+        claimed = route.claimed_headers
         if head.cookie is not None and self._csrf is not None and self._csrf.csrf_valid(call):
             # It goes with our cookie, as a credential does.  A backend's own token passes.
             claimed |= CSRF_NAMES
         lines += without(head.lines, claimed) if claimed else head.lines
-        if exchange.route.request_lines:
-            lines.append(exchange.route.request_lines)
+        if route.request_lines:
+            lines.append(route.request_lines)
         if head.cookie is not None and b"cookie" not in claimed:
             lines += foreign_cookies(head.cookie)
-        if head.authorization is not None and exchange.route.forward_authorization:
+        if head.authorization is not None and route.forward_authorization:
             lines.append(b"Authorization: " + head.authorization[0])
         if head.has_body or head.method != "GET":
             lines += _framing(head)
-        if exchange.relay.handshake is not None:
+        if exchange.handshake is not None:
             lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
         if peer.trusted and head.forwarded is not None:
             lines.append(appended_headers(peer.ip, call.scheme, host, head.forwarded))
@@ -269,10 +287,8 @@ class Forwarder:
             if peer.named != host:
                 peer.named, peer.forwarded = host, forwarded_headers(peer.ip, peer.scheme, host)
             lines.append(peer.forwarded)
-        lines.append(
-            b"X-Request-Id: %b\r\ntraceparent: %b"
-            % (exchange.request_id.encode("ascii"), self._reader.traceparent(head))
-        )
+        lines.append(exchange.id_line)
+        lines.append(b"traceparent: " + self._reader.traceparent(head))
         for name, value in decision.headers:
             lines.append(field_line(name, value))
         principal = decision.principal

@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import filterfalse
 from urllib.parse import quote
 
-from gateway.edge.wire import (
-    REQUEST_LINE,
-    Malformed,
-    check_line,
-    check_name,
-    tokens,
-)
+from gateway.edge.wire import REQUEST_LINE, Malformed, check_line, check_name, name_of, tokens
 from gateway.model import Principal, Reason
 
 OWN_COOKIES = frozenset((b"__host-session", b"__host-device"))
 CSRF_NAMES = frozenset((b"x-csrf-token",))
 VIA = b"1.1 authgate"
 
-# What a request field is to this gateway.  PASS is 0 so that the hot loop tests truth only.
+# What a request field is to this gateway.
 PASS, DROP, HOST, AUTHORIZATION, COOKIE, REQUEST_ID, TRACEPARENT = range(7)
 FORWARDED, CONNECTION, EXPECT, UPGRADE, LENGTH, CODING = range(7, 13)
 
@@ -60,35 +55,41 @@ _NOT_A_NAME = re.compile(rb"[^a-z0-9]")
 _spellings: dict[bytes, int] = {}
 _SPELLINGS_MAX = 4_096
 
-# Whole lines as they were read: a client sends nearly the same ones with every request.
-# Bounded in number and in length; what differs each time is left out.
+# Lines that were checked, whole: a client sends nearly the same ones with every request.  Those
+# of `_plain` only pass; `_quiet` holds them too, and those that are dropped and say nothing.
+# Bounded in number and in length.
+_plain: set[bytes] = set()
+_quiet: set[bytes] = set()
+_is_plain = _plain.__contains__
+_is_quiet = _quiet.__contains__
+
+# Kind and value of the lines that say something; what differs each time is left out.
 _met: dict[bytes, tuple[int, bytes]] = {}
 _MET_MAX = 4_096
 _MET_LINE_MAX = 2_048
-_MET_AGAIN = frozenset((PASS, DROP, HOST, AUTHORIZATION, CONNECTION))
+_MET_AGAIN = frozenset((HOST, AUTHORIZATION, CONNECTION))
 
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
 
 
-class FieldLines:
-    """The fields of a request as `model.RawHeaders`: taken apart only if somebody looks."""
+class RequestLine:
+    """A request line that was read: shared by all requests that have it."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("method", "minor", "target", "text")
 
-    def __init__(self, lines: list[bytes]) -> None:
-        self._lines = lines
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        for line in self._lines:
-            name, _, value = line.partition(b":")
-            yield name, value.strip(b" \t")
+    def __init__(self, text: bytes, method: str, target: str, minor: int) -> None:
+        self.text = text
+        self.method = method
+        self.target = target
+        self.minor = minor
 
 
 class RequestHead:
     """A request's line and fields, and how its body is framed.
 
     `lines` are the fields that travel to the upstream, as whole lines; the others hold the
-    values of the fields that the gateway itself reads.
+    values of the fields that the gateway itself reads.  To iterate it gives every field as it
+    came: it is a `model.RawHeaders`, taken apart only if somebody looks.
     """
 
     __slots__ = (
@@ -97,26 +98,28 @@ class RequestHead:
         "connection",
         "cookie",
         "expect",
+        "fields",
         "forwarded",
         "has_body",
-        "headers",
         "host",
         "length",
         "lines",
         "method",
         "minor",
         "request_id",
+        "start",
         "target",
         "traceparent",
         "upgrade",
     )
 
-    def __init__(self, method: str, target: str, minor: int, lines: list[bytes]) -> None:
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.headers = FieldLines(lines)
-        self.lines: list[bytes] = []
+    def __init__(self, start: RequestLine, fields: list[bytes]) -> None:
+        self.start = start
+        self.method = start.method
+        self.target = start.target
+        self.minor = start.minor
+        self.fields = fields
+        self.lines = fields
         self.length: int | None = None
         self.chunked = False
         self.has_body = False
@@ -129,6 +132,11 @@ class RequestHead:
         self.expect: bytes | None = None
         self.upgrade: bytes | None = None
         self.forwarded: list[tuple[bytes, bytes]] | None = None
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for line in self.fields:
+            name, _, value = line.partition(b":")
+            yield name, value.strip(b" \t")
 
     @property
     def expects_continue(self) -> bool:
@@ -175,57 +183,68 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
     HEADER_TOO_LARGE for more than `max_fields`; Malformed for anything that another reader
     might frame or understand differently.
     """
-    lines = block.split(b"\r\n")
-    method, target, minor = _plain_request(lines[0]) or _request(lines[0])
-    del lines[0]
-    if len(lines) > max_fields:
+    fields = block.split(b"\r\n")
+    line = fields.pop(0)
+    start = _starts.get(line) or _first_line(line)
+    if len(fields) > max_fields:
         return Reason.HEADER_TOO_LARGE
-    head = RequestHead(method, target, minor, lines)
-    met, passes = _met, head.lines.append
-    for field in lines:
+    head = RequestHead(start, fields)
+    head.lines = list(filter(_is_plain, fields))
+    fresh: list[bytes] | None = None
+    plain, met = True, _met
+    # To 1.0 a `Connection: keep-alive` says something.
+    for field in filterfalse(_is_quiet if start.minor else _is_plain, fields):
         kind, value = met.get(field) or _first_sight(field)
-        if not kind:
-            passes(field)
+        if kind == HOST and head.host is None:
+            head.host = value
         elif kind == AUTHORIZATION and head.authorization is None:
             head.authorization = [value]
         elif kind == REQUEST_ID and head.request_id is None:
             head.request_id = value
-        elif kind != DROP and (kind != CONNECTION or value != b"keep-alive" or not head.minor):
+        elif kind == PASS:
+            fresh = [field] if fresh is None else [*fresh, field]
+        elif kind != DROP:
+            plain = False
             _keep(head, kind, field, value)
-    if head.host is None and head.minor:
+    if fresh is not None:
+        kept = {*head.lines, *fresh}
+        head.lines = [field for field in fields if field in kept]
+    if head.host is None and start.minor:
         # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
         raise Malformed("no host")
+    if not plain:
+        _settle(head)
+    return head
+
+
+def _settle(head: RequestHead) -> None:
+    """What the fields say together."""
     if head.chunked and (head.length is not None or not head.minor):
         # Section 6.1: a length beside a coding, and a coding in 1.0, are attacks or errors.
         raise Malformed("framing")
     head.has_body = head.chunked or bool(head.length)
     connection = head.connection
     if connection is not None and not _ORDINARY_CONNECTION.issuperset(connection):
-        head.lines = [
-            field for field in head.lines if field[: field.find(b":")].lower() not in connection
-        ]
-    return head
+        head.lines = [field for field in head.lines if name_of(field) not in connection]
 
 
-_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")}
+# Request lines met lately: the same paths are asked for again and again.
+_starts: dict[bytes, RequestLine] = {}
+_STARTS_MAX = 4_096
+_START_LENGTH_MAX = 256
 
 
-def _plain_request(line: bytes) -> tuple[str, str, int] | None:
-    """Method, target and minor version of what nearly every request line looks like."""
-    parts = line.split(b" ")
-    if len(parts) != 3 or parts[2] != b"HTTP/1.1" or not parts[1].isascii():
-        return None
-    method, target = _METHODS.get(parts[0]), parts[1].decode("ascii")
-    # Of ASCII, what is printable and no space is 0x21 to 0x7e.
-    return (method, target, 1) if method and target and target.isprintable() else None
-
-
-def _request(line: bytes) -> tuple[str, str, int]:
+def _first_line(line: bytes) -> RequestLine:
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
         raise Malformed("request line")
     method, target, minor = match.groups()
-    return method.decode("ascii"), target.decode("ascii"), minor[0] - 48
+    start = RequestLine(line, method.decode("ascii"), target.decode("ascii"), minor[0] - 48)
+    if len(line) <= _START_LENGTH_MAX:
+        if len(_starts) >= _STARTS_MAX:
+            _starts.clear()
+        _starts[line] = start
+    return start
 
 
 def _first_sight(line: bytes) -> tuple[int, bytes]:
@@ -238,11 +257,24 @@ def _first_sight(line: bytes) -> tuple[int, bytes]:
     if not colon:
         raise Malformed("no colon")
     read = kind, value.strip(b" \t")
-    if kind in _MET_AGAIN and len(line) <= _MET_LINE_MAX:
+    if len(line) <= _MET_LINE_MAX:
+        _remember(line, read)
+    return read
+
+
+def _remember(line: bytes, read: tuple[int, bytes]) -> None:
+    kind, value = read
+    if kind in (PASS, DROP) or (kind == CONNECTION and value == b"keep-alive"):
+        if len(_quiet) >= _MET_MAX:
+            _quiet.clear()
+            _plain.clear()
+        _quiet.add(line)
+        if kind == PASS:
+            _plain.add(line)
+    if kind in _MET_AGAIN:
         if len(_met) >= _MET_MAX:
             _met.clear()
         _met[line] = read
-    return read
 
 
 def _keep(head: RequestHead, kind: int, line: bytes, value: bytes) -> None:

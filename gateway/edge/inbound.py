@@ -60,8 +60,8 @@ _HEAD, _SIZED, _CHUNKED = range(3)
 
 
 class Inbound(RequestHandler):
-    """The reading half of a client's connection.  `_serve_next` and `_watch` are the
-    other half's."""
+    """The reading half of a client's connection.  `_serve`, `_serve_next` and
+    `_watch` are the other half's."""
 
     __slots__ = (
         "_backlog",
@@ -112,6 +112,10 @@ class Inbound(RequestHandler):
         """A request was queued, and none is being answered."""
         raise NotImplementedError
 
+    def _serve(self, head: RequestHead | Refused, body: StreamReader) -> None:
+        """A request need not be queued: none is being answered, and none waits."""
+        raise NotImplementedError
+
     def _watch(self) -> None:
         """Something has begun that must not take too long."""
         raise NotImplementedError
@@ -129,17 +133,13 @@ class Inbound(RequestHandler):
             data = self._backlog + data
             self._backlog = b""
         try:
-            end = data.find(b"\r\n\r\n")
-            if (
-                0 < end == len(data) - 4
-                and self._state == _HEAD
-                and not self._held
-                and not self._reading_paused
-            ):
-                # Nearly always: one whole head, and nothing else.
-                self._take_head(data[:end])
-            else:
-                self._take(data)
+            if self._state == _HEAD and not (self._held or self._reading_paused):
+                end = data.find(b"\r\n\r\n")
+                if 0 < end == len(data) - 4:
+                    # Nearly always: one whole head, and nothing else.
+                    self._take_head(data[:end], alone=True)
+                    return
+            self._take(data)
         except Malformed:
             self._refuse(Reason.REQUEST_MALFORMED)
 
@@ -199,20 +199,26 @@ class Inbound(RequestHandler):
                 if self._state == _HEAD and (self._close or self._force_close):
                     return
 
-    def _take_head(self, block: bytes) -> None:
-        """One whole head: its request is queued, and its body expected."""
+    def _take_head(self, block: bytes, *, alone: bool = False) -> None:
+        """One whole head: its request is queued, and its body expected.
+
+        With `alone` nothing came behind it: it is begun at once if nothing stands before it.
+        """
         self._head_since = 0.0
         limits = self._door.limits
-        # RFC 9112 section 2.2: one empty line before the request line is ignored.
-        block = block.removeprefix(b"\r\n")
+        if block[:1] == b"\r":
+            # RFC 9112 section 2.2: one empty line before the request line is ignored.
+            block = block.removeprefix(b"\r\n")
         if len(block) > limits.line_bytes:
             if block.find(b"\r\n", 0, limits.line_bytes + 2) < 0:
                 return self._refuse(Reason.TARGET_TOO_LONG)
             if len(block) > limits.head_bytes - 4:
                 return self._refuse(Reason.HEADER_TOO_LARGE)
         head = read_request(block, max_fields=limits.fields)
-        if isinstance(head, Reason):
+        if not isinstance(head, RequestHead):
             return self._refuse(head)
+        if alone and not (head.has_body or head.upgrade or self._busy or self._queue):
+            return self._serve(head, EMPTY_PAYLOAD)
         body = self._begin_body(head) if head.has_body else EMPTY_PAYLOAD
         self._queue.append((head, body))
         if (head.upgrade is not None and not head.has_body) or len(self._queue) >= MAX_QUEUED:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from gateway.edge.call import Peer, canonical_host, plain_ip
-from gateway.edge.headers import FieldLines, RequestHead
+from gateway.edge.headers import RequestHead, RequestLine
 
 _METHOD = re.compile(rb"[A-Z]+(?:-[A-Z]+)*")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
@@ -148,19 +148,22 @@ def dialect_of(target: str) -> Dialect | None:
     return DIALECTS.get(name) if name != "envoy" else None
 
 
-class OriginalFields(FieldLines):
-    """The client's fields as the policies read them: the original `Host`, and nothing of what
-    the proxy added to tell the call."""
+class OriginalHead(RequestHead):
+    """The call that a proxy asks about.  Its fields as the policies read them: the original
+    `Host`, and nothing of what the proxy added to tell the call."""
 
-    __slots__ = ("_fields", "_host")
+    __slots__ = ("asked",)
 
-    def __init__(self, fields: FieldLines, host: bytes) -> None:
-        self._fields = fields
-        self._host = host
+    def __init__(self, start: RequestLine, host: bytes, asked: RequestHead) -> None:
+        super().__init__(start, [])
+        self.host = host
+        self.asked = asked
+        self.authorization = asked.authorization
+        self.cookie = asked.cookie
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        yield b"Host", self._host
-        for name, value in self._fields:
+        yield b"Host", self.host or b""
+        for name, value in self.asked:
             lower = name.lower()
             if lower != b"host" and not lower.startswith((b"x-original-", b"x-forwarded-")):
                 yield name, value
@@ -188,11 +191,8 @@ def _built(head: RequestHead, told: _Told, prefix: str) -> Original | Unreadable
     https = _HTTPS.get(told.proto or b"")
     if https is None:
         return Unreadable(f"{prefix}Proto must come exactly once and be http or https.")
-    original = RequestHead(method.decode("ascii"), target.decode("ascii"), 1, [])
-    original.host = host
-    original.headers = OriginalFields(head.headers, host)
-    original.authorization = head.authorization
-    original.cookie = head.cookie
+    start = RequestLine(b"", method.decode("ascii"), target.decode("ascii"), 1)
+    original = OriginalHead(start, host, head)
     return Original(original, Peer(told.client_ip, https=https, trusted=False))
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from functools import partial
 from random import Random
+from time import monotonic
 
 from gateway.access.upstreams import Balance, Health, Tls, Upstream, UpstreamTarget
 from gateway.edge.open_calls import OpenCalls
@@ -89,7 +90,7 @@ class TargetPool:
             transport = connection.transport
             if transport is None or transport.is_closing():
                 continue
-            if self._loop.time() - connection.began_at < self.spec.pool_idle_s:
+            if monotonic() - connection.began_at < self.spec.pool_idle_s:
                 return connection
             connection.abort()
         return None

@@ -5,9 +5,8 @@ Law: nothing of a request reaches an upstream before the decision.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
-from functools import partial
+from time import monotonic
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
@@ -22,12 +21,12 @@ from gateway.edge.endpoints import REQUEST_ID
 from gateway.edge.explained import POLICY as PAGE_POLICY
 from gateway.edge.explained import explains, page
 from gateway.edge.forward import Exchange, Forwarder, kept_up
-from gateway.edge.headers import RequestHead, field_line
+from gateway.edge.headers import RequestHead
 from gateway.edge.judged_body import take_json
 from gateway.edge.pools import Upstreams
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.rejudging import Judge, Rejudged
-from gateway.edge.relay import GONE, Failure, Relay
+from gateway.edge.relay import GONE, Failure
 from gateway.edge.responses import (
     HSTS,
     OWN_HEADERS,
@@ -39,7 +38,7 @@ from gateway.edge.responses import (
 )
 from gateway.edge.server import Connection, Outcome, Refused
 from gateway.edge.websocket import Handshake, handshake_key
-from gateway.model import Call, LimitState, Principal, Reason
+from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
@@ -105,7 +104,7 @@ class Proxy:
         self._cross_origin = cross_origin or CrossOrigin()
         self._asserter = asserter
         self._public_url = public_url
-        self._loop = asyncio.get_running_loop()
+        self._on_end = self._ended
 
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
         """Meets `server.Handler`: what can be done at once is done without a task."""
@@ -127,7 +126,7 @@ class Proxy:
                 return self._preflight(client, head, body, call, cors, methods, request_id)
         if snapshot.reads_bodies and head.has_body and _reads_body(call, snapshot):
             return self._judged_with_body(client, head, body, call, snapshot, request_id)
-        began_at = self._loop.time()
+        began_at = monotonic()
         deciding = self._gate.decide(call, snapshot)
         try:
             waited_for = deciding.send(None)
@@ -158,7 +157,7 @@ class Proxy:
         taken = await take_json(body, head, call)
         if isinstance(taken, Reason):
             return self._refuse(client, head, taken, request_id, close=True)
-        began_at = self._loop.time()
+        began_at = monotonic()
         deciding = self._gate.decide(call, snapshot)
         return await self._decided_later(client, head, taken, call, deciding, request_id, began_at)
 
@@ -222,19 +221,53 @@ class Proxy:
         *,
         at_once: bool,
     ) -> Outcome:
-        decided_at = self._loop.time()
+        decided_at = monotonic()
         decided_s = decided_at - began_at
-        if not decision.allowed:
+        route = decision.route
+        if not decision.allowed or route is None:
             return self._deny(client, head, body, call, decision, extra, request_id, decided_s)
-        exchange = self._exchange(
-            client, head, body, call, decision, extra, request_id, decided_s, decided_at
+        upstream = route.upstream
+        if (
+            upstream is None
+            or upstream.assertion_audience is not None
+            or (head.length is not None and head.length > route.max_body_bytes)
+        ):
+            if route.answer is not None:
+                return self._answer_for(
+                    client, head, body, call, decision, route, extra, request_id, decided_s
+                )
+            refusal = self._unsendable(head, call, decision, route)
+            if refusal is not None:
+                limit = _with_limit(extra, decision)
+                return self._refuse(
+                    client,
+                    head,
+                    refusal,
+                    request_id,
+                    close=not body.is_eof(),
+                    route_id=route.id,
+                    extra=limit,
+                )
+        exchange = Exchange(
+            client,
+            head,
+            body,
+            call,
+            decision,
+            route,
+            request_id,
+            extra,
+            decided_s,
+            decided_at,
+            head.keeps_open and not self._draining(),
         )
-        if isinstance(exchange, bool):
-            return exchange
-        handshake = exchange.relay.handshake
-        if handshake is not None:
+        if route.rejudges:
+            exchange.rejudged = Rejudged(call, route, self._gate, self._snapshot)
+        if head.upgrade is not None and (key := handshake_key(head)) is not None:
+            handshake = Handshake(key, call, decision, exchange.rejudged, self._open_calls)
+            exchange.handshake = handshake
             return self._open_socket(exchange, handshake)
-        if at_once and self._forwarder.begin(exchange, partial(self._ended, exchange)):
+        if at_once and self._forwarder.begin(exchange, self._on_end):
             return None
         return self._forward(exchange)
 
@@ -356,80 +389,19 @@ class Proxy:
             self._journal.refused(reason, route_id, request_id)
         return keep
 
-    def _exchange(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        decision: Decision,
-        extra: Mapping[str, str],
-        request_id: str,
-        decided_s: float,
-        decided_at: float,
-    ) -> Exchange | bool:
-        """What is to be forwarded; or, once it was refused, whether the connection goes on."""
-        route = decision.route
-        assert route is not None
+    def _unsendable(
+        self, head: RequestHead, call: Call, decision: Decision, route: Route
+    ) -> Reason | None:
+        """Why a call that may pass is not sent."""
         upstream = route.upstream
-        refusal: Reason | None = None
         if upstream is None:
-            if route.answer is not None:
-                return self._answer_for(
-                    client, head, body, call, decision, route, extra, request_id, decided_s
-                )
-            refusal = Reason.ROUTE_UNKNOWN
-        elif head.length is not None and head.length > route.max_body_bytes:
-            refusal = Reason.BODY_TOO_LARGE
-        elif upstream.assertion_audience is not None and not self._asserted(
-            call, decision, upstream.assertion_audience
-        ):
-            refusal = Reason.STORE_UNAVAILABLE
-        if refusal is not None or upstream is None:
-            return self._refuse(
-                client,
-                head,
-                refusal or Reason.ROUTE_UNKNOWN,
-                request_id,
-                close=not body.is_eof(),
-                route_id=route.id,
-                extra=_with_limit(extra, decision),
-            )
-        relay = Relay(
-            client,
-            self._loop,
-            to_head=head.method == "HEAD",
-            http10=not head.minor,
-            keep_alive=head.keeps_open and not self._draining(),
-            security=route.security_headers,
-            extra=[_own_lines(request_id, decision.limit)],
-        )
-        relay.principal = decision.principal
-        if route.response is not None:
-            relay.changes = route.response
-        if route.rejudges:
-            relay.rejudged = Rejudged(call, route, self._gate, self._snapshot)
-        if head.upgrade is not None and (key := handshake_key(head)) is not None:
-            relay.handshake = Handshake(key, call, decision, relay.rejudged, self._open_calls)
-        relay.https = call.scheme == "https"
-        relay.own_limits = decision.limit is not None
-        if extra:
-            relay.own_cors = True
-            relay.extra += [field_line(name, value) for name, value in extra.items()]
-        return Exchange(
-            client,
-            head,
-            body,
-            call,
-            decision,
-            route,
-            upstream,
-            request_id,
-            relay,
-            extra,
-            decided_s,
-            decided_at,
-        )
+            return Reason.ROUTE_UNKNOWN
+        if head.length is not None and head.length > route.max_body_bytes:
+            return Reason.BODY_TOO_LARGE
+        audience = upstream.assertion_audience
+        if audience is not None and not self._asserted(call, decision, audience):
+            return Reason.STORE_UNAVAILABLE
+        return None
 
     def _answer_for(
         self,
@@ -497,7 +469,7 @@ class Proxy:
         client = exchange.client
         if failure is None:
             client.ended(self._answered(exchange))
-        elif failure is not GONE and not exchange.relay.started:
+        elif failure is not GONE and not exchange.started:
             again = self._forwarder.again(exchange, failure)
             rest = self._forward(exchange) if again else self._fail_later(exchange, failure)
             client.run(rest, exchange.head, exchange.body)
@@ -506,8 +478,8 @@ class Proxy:
         return self._failed(exchange, failure)
 
     def _failed(self, exchange: Exchange, failure: Failure) -> bool:
-        if exchange.relay.started:
-            exchange.relay.cut_off()
+        if exchange.started:
+            exchange.cut_off()
             raise ConnectionError("cut off")
         return self._refuse(
             exchange.client,
@@ -520,13 +492,14 @@ class Proxy:
         )
 
     def _answered(self, exchange: Exchange) -> bool:
-        relay, decision = exchange.relay, exchange.decision
+        decision, status = exchange.decision, exchange.status
+        upstream_s = exchange.answered_at - exchange.decided_at
         self._meters.route(exchange.route.id).record(
-            decision.reason, relay.status, exchange.decided_s, relay.began_at - exchange.began_at
+            decision.reason, status, exchange.decided_s, upstream_s
         )
         if self._journal is not None:
-            self._journal.decided(exchange.call, decision, relay.status, exchange.request_id)
-        return relay.keep_alive
+            self._journal.decided(exchange.call, decision, status, exchange.request_id)
+        return exchange.keep_alive
 
     def _keeps(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()
@@ -536,20 +509,6 @@ def _without_cookie(call: Call, decision: Decision) -> dict[str, str]:
     """Takes the cookie of a session that is over away."""
     gone = parting(call, decision.reason)
     return {"Set-Cookie": gone[0]} if gone else {}
-
-
-def _own_lines(request_id: str, limit: LimitState | None) -> bytes:
-    """The fields that every answer of an upstream gets from us, joined by CRLF."""
-    lines = b"X-Request-Id: " + request_id.encode("ascii")
-    if limit is None:
-        return lines
-    return lines + (limit.fields or _limit_lines(limit))
-
-
-def _limit_lines(limit: LimitState) -> bytes:
-    text = f"\r\nRateLimit-Policy: {limit.policy}\r\nRateLimit: {limit.standing()}"
-    limit.fields = text.encode("ascii")
-    return limit.fields
 
 
 def _with_limit(extra: Mapping[str, str], decision: Decision) -> Mapping[str, str]:

@@ -9,16 +9,26 @@ upstream is not read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
 
-from gateway.edge.answers import changed, response_lines, security_lines, trailer_lines
-from gateway.edge.wire import CHUNKED, NO_BODY, UNTIL_CLOSE, Head
+from gateway.edge.answers import (
+    changed,
+    limit_lines,
+    response_lines,
+    security_lines,
+    trailer_lines,
+)
+from gateway.edge.headers import field_line
+from gateway.edge.wire import NO_BODY, Head
 from gateway.model import Reason
 
 if TYPE_CHECKING:
-    from gateway.access.upstreams import HeaderChanges, SecurityHeaders
+    from gateway.access.decision import Decision
+    from gateway.access.routes import Route
+    from gateway.edge.headers import RequestHead
     from gateway.edge.open_calls import OpenCalls
     from gateway.edge.rejudging import Rejudged
     from gateway.edge.retrying import RetryBudget
@@ -41,102 +51,89 @@ NO_STATUSES: frozenset[int] = frozenset()
 GONE = Failure(Reason.UPSTREAM_UNREACHABLE, replayable=False)
 """The client has gone: there is nobody to answer."""
 
-_NOBODY_WAITS = cast("asyncio.Future[Failure | None]", None)
+NOBODY_WAITS = cast("asyncio.Future[Failure | None]", None)
 """On the common path the end is told to `on_end`: a future would cost a turn of the loop."""
 
 
 class Relay:
-    """Meets `upstream.Relay` and `server.Writer`.  `done` ends with None or a Failure.
+    """The answering half of `forward.Exchange`, which makes it whole.
 
-    It is made with what every answer needs; the rest is set where it differs from what is
-    usual, before the first try.
+    Meets `upstream.Relay` and `server.Writer`.  `done` ends with None or a Failure.
     """
 
     __slots__ = (
         "_chunk",
-        "_client",
-        "_loop",
         "_upstream",
+        "answered_at",
         "awaits_continue",
-        "began_at",
-        "changes",
+        "client",
+        "decision",
         "done",
         "extra",
         "handshake",
-        "http10",
-        "https",
+        "head",
+        "id_line",
         "keep_alive",
         "may_go_on",
         "on_end",
         "open_calls",
-        "own_cors",
-        "own_limits",
         "principal",
         "rejudged",
         "request_sent",
         "retry_budget",
         "retry_granted",
         "retry_statuses",
-        "security",
+        "route",
+        "scheme",
         "started",
         "status",
         "to_head",
     )
 
-    def __init__(
-        self,
-        client: Connection,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        to_head: bool,
-        http10: bool,
-        keep_alive: bool,
-        security: SecurityHeaders | None,
-        extra: list[bytes],
-    ) -> None:
-        self._client = client
-        self._loop = loop
-        self._upstream: UpstreamConnection | None = None
-        self._chunk = False
-        self.done: asyncio.Future[Failure | None] = _NOBODY_WAITS
-        self.on_end: Callable[[Failure | None], None] | None = None
-        """Told at once how it ended, instead of whoever waits for `done`."""
-        self.to_head = to_head
-        self.http10 = http10
-        self.changes: HeaderChanges | None = None
-        self.https = False
-        self.keep_alive = keep_alive
-        self.security = security
-        self.extra = extra
-        """Lines of ours for the answer."""
-        self.principal: Principal | None = None
-        """Whose call it is, and ends with."""
-        self.rejudged: Rejudged | None = None
-        """Set where the route wants it judged again rather than ended."""
-        self.handshake: Handshake | None = None
-        """Set where the upstream may answer with a tunnel."""
-        self.open_calls: OpenCalls | None = None
-        """Where it is entered, once it lasts."""
-        self.own_cors = False
-        self.own_limits = False
-        self.request_sent = True
-        self.retry_statuses = NO_STATUSES
-        """Only where there are some, the two beside it are set."""
-        self.retry_budget: RetryBudget
-        self.retry_granted: bool
-        self.may_go_on: asyncio.Future[None] | None = None
-        """Set while the client waits for `100 Continue`."""
-        self.awaits_continue = False
-        self.started = False
-        self.status = 0
-        self.began_at = 0.0
+    _chunk: bool
+    _upstream: UpstreamConnection | None
+    client: Connection
+    head: RequestHead
+    decision: Decision
+    route: Route
+    scheme: str
+    id_line: bytes
+    """`X-Request-Id`, as both sides read it."""
+    extra: Mapping[str, str]
+    """The CORS fields of whatever answer it gets: where there are any, the upstream's go."""
+    keep_alive: bool
+    to_head: bool
+    done: asyncio.Future[Failure | None]
+    on_end: Callable[[Any, Failure | None], None] | None
+    """Told at once how it ended, instead of whoever waits for `done`."""
+    handshake: Handshake | None
+    """Set where the upstream may answer with a tunnel."""
+    open_calls: OpenCalls | None
+    """Where it is entered, once it lasts."""
+    request_sent: bool
+    retry_statuses: frozenset[int]
+    """Only where there are some, the two below are set."""
+    retry_budget: RetryBudget
+    retry_granted: bool
+    may_go_on: asyncio.Future[None] | None
+    """Set while the client waits for `100 Continue`."""
+    awaits_continue: bool
+    started: bool
+    status: int
+    answered_at: float
+    """When the upstream's head was there, by the monotonic clock."""
+
+    principal: Principal | None
+    """Whose call it is, and ends with."""
+    rejudged: Rejudged | None
+    """Set where the route wants it judged again rather than ended."""
 
     def attach(self, upstream: UpstreamConnection) -> None:
         """A try begins: this connection's answer is awaited."""
         self._upstream = upstream
-        self._client.relay = self
-        if self.on_end is None and (self.done is _NOBODY_WAITS or self.done.done()):
-            self.done = self._loop.create_future()
+        self.client.relay = self
+        if self.on_end is None and (self.done is NOBODY_WAITS or self.done.done()):
+            self.done = asyncio.get_running_loop().create_future()
 
     # --- what the client's connection calls ---
 
@@ -160,8 +157,9 @@ class Relay:
         """RFC 9110 section 15.2: 1xx are passed on, but never to an HTTP/1.0 client."""
         if head.status == 100:
             self.go_on()
-        elif not self.http10:
-            self._write(_block(head, response_lines(head, keep_length=False, own_cors=False)))
+        elif self.head.minor:
+            lines = response_lines(head, keep_length=False, own_cors=False)
+            self._write(_block(head, lines, b""))
 
     def go_on(self) -> None:
         """Send `100 Continue`, once, if the client waits for it."""
@@ -179,38 +177,51 @@ class Relay:
     def begin(self, head: Head, length: int, first: bytes, complete: bool) -> None:
         self.started = True
         self.status = status = head.status
-        self.began_at = self._loop.time()
-        lines = response_lines(
-            head,
-            keep_length=length >= NO_BODY and status != 204,
-            own_cors=self.own_cors,
-            own_limits=self.own_limits,
-        )
-        if self.changes is not None:
-            lines = changed(lines, head, self.changes)
-        lines += self.extra
-        if self.security is not None:
-            lines += security_lines(self.security, head, https=self.https)
+        self.answered_at = monotonic()
+        client = self.client
+        lines = self._fields(head, keep_length=length >= NO_BODY and status != 204)
         if not self.request_sent:
             # RFC 9112 section 9.6: the rest of the request is not read as another one.
             self.keep_alive = False
-        if length in (CHUNKED, UNTIL_CLOSE):
-            if self.http10:
+        if length < NO_BODY:
+            if not self.head.minor:
                 self.keep_alive = False
             else:
                 self._chunk = True
                 lines.append(b"Transfer-Encoding: chunked")
+                if first:
+                    first = _chunked(first)
         if not self.keep_alive:
             lines.append(b"Connection: close")
-        elif self.http10:
+        elif not self.head.minor:
             lines.append(b"Connection: keep-alive")
-        block = _block(head, lines)
-        if first:
-            block += _chunked(first) if self._chunk else first
-        self._write(block)
-        if self._client.writing_paused and not complete:
+        transport = client.transport
+        if transport is not None:
+            transport.write(_block(head, lines, first))
+        if client.writing_paused and not complete:
             # It was slow before this answer began, and will not say so again.
             self.pause()
+
+    def _fields(self, head: Head, *, keep_length: bool) -> list[bytes]:
+        """The upstream's fields as the client may have them, and ours."""
+        route, decision = self.route, self.decision
+        limit = decision.limit
+        lines = response_lines(
+            head,
+            keep_length=keep_length,
+            own_cors=bool(self.extra),
+            own_limits=limit is not None,
+        )
+        if route.response is not None:
+            lines = changed(lines, head, route.response)
+        lines.append(self.id_line)
+        if limit is not None:
+            lines.append(limit.fields or limit_lines(limit))
+        if self.extra:
+            lines += [field_line(name, value) for name, value in self.extra.items()]
+        if route.security_headers is not None:
+            lines += security_lines(route.security_headers, head, https=self.scheme == "https")
+        return lines
 
     def piece(self, data: bytes) -> None:
         self._write(_chunked(data) if self._chunk else data)
@@ -220,7 +231,8 @@ class Relay:
         out = _chunked(content) if self._chunk and content else content
         if trailers is not None and self._chunk:
             self._chunk = False
-            gone = frozenset[bytes]() if self.changes is None else self.changes.names
+            changes = self.route.response
+            gone = frozenset[bytes]() if changes is None else changes.names
             out += b"0\r\n" + trailer_lines(trailers, gone)
         if out:
             self._write(out)
@@ -241,20 +253,13 @@ class Relay:
             return False
         self.started = True
         self.status = head.status
-        self.began_at = self._loop.time()
+        self.answered_at = monotonic()
         self.keep_alive = False
-        lines = response_lines(
-            head, keep_length=False, own_cors=self.own_cors, own_limits=self.own_limits
-        )
-        if self.changes is not None:
-            lines = changed(lines, head, self.changes)
-        lines += self.extra
-        if self.security is not None:
-            lines += security_lines(self.security, head, https=self.https)
+        lines = self._fields(head, keep_length=False)
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        self._write(_block(head, lines))
+        self._write(_block(head, lines, b""))
         self._upstream = None
-        handshake.open(self._client, upstream, first)
+        handshake.open(self.client, upstream, first)
         self._end(None)
         return True
 
@@ -280,22 +285,26 @@ class Relay:
             self.open_calls.discard(self)
         told, self.on_end = self.on_end, None
         if told is not None:
-            told(failure)
+            told(self, failure)
         elif not self.done.done():
             self.done.set_result(failure)
 
     def cut_off(self) -> None:
         """End what was begun in a way that no client takes for its end."""
-        self._client.abort()
+        self.client.abort()
 
     def _write(self, data: bytes) -> None:
-        transport = self._client.transport
+        transport = self.client.transport
         if transport is not None:
             transport.write(data)
 
 
-def _block(head: Head, lines: list[bytes]) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (head.status, head.reason, b"\r\n".join(lines))
+def _block(head: Head, lines: list[bytes], first: bytes) -> bytes:
+    """The head for the client, and `first` of the body behind it."""
+    lines.insert(0, head.start)
+    lines.append(b"")
+    lines.append(first)
+    return b"\r\n".join(lines)
 
 
 def _chunked(data: bytes) -> bytes:

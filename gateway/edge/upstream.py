@@ -7,6 +7,7 @@ ended cleanly, with its request sent whole and no byte left over.
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
 from gateway.edge.open_calls import LASTING_S, OpenCalls
@@ -129,13 +130,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._relay = relay
         self._state = _HEAD
         self._interim = 0
-        self.began_at = self.sent_at = self._loop.time()
+        self.began_at = self.sent_at = monotonic()
         transport.write(head)
 
     def write(self, data: bytes) -> None:
         """More of the request's body; nothing once the exchange is over."""
         if self.transport is not None and self._relay is not None:
-            self.began_at = self._loop.time()
+            self.began_at = monotonic()
             self.transport.write(data)
 
     async def drain(self) -> None:
@@ -153,7 +154,7 @@ class UpstreamConnection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if self.transport is not None and self._held_back:
             self._held_back = False
-            self.began_at = self._loop.time()
+            self.began_at = monotonic()
             self.transport.resume_reading()
 
     def hand_over(self) -> tuple[asyncio.Transport, TargetPool]:
@@ -219,7 +220,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._state == _HEAD:
                 self._read_head(relay, data)
             else:
-                self.began_at = self._loop.time()
+                self.began_at = monotonic()
                 self._read_body(relay, data)
         except Malformed:
             self._fail(Reason.UPSTREAM_MALFORMED)
@@ -230,55 +231,58 @@ class UpstreamConnection(asyncio.Protocol):
         if self._held:
             data = self._held + data
             self._held = b""
-        while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0 or end > MAX_HEAD_BYTES:
-                if len(data) > MAX_HEAD_BYTES:
-                    raise Malformed("head")
-                self._held = data
-                return
-            head = read_head(data[:end])
-            length = body_length(head, to_head=relay.to_head)
-            if head.status >= 200:
-                break
-            if head.status == 101:
-                # Only an upgrade that was asked for may be granted.
-                if not relay.upgrade(head, self, data[end + 4 :]):
-                    raise Malformed("upgrade")
-                return
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise Malformed("interim responses")
-            relay.interim(head)
-            data = data[end + 4 :]
-        if head.status in relay.retry_statuses and relay.tries_again():
-            self._fail(Reason.UPSTREAM_UNREACHABLE, replayable=True)
+        end = data.find(b"\r\n\r\n")
+        if not 0 <= end <= MAX_HEAD_BYTES:
+            if len(data) > MAX_HEAD_BYTES:
+                raise Malformed("head")
+            self._held = data
             return
-        # What failed there may be about to hang up: uvicorn does, after the 500 of an exception
-        # that Starlette answered, and says nothing of it.  A POST sent meanwhile would be lost.
-        self._keep = head.status != 500 and stays_open(head)
-        self._begin_body(relay, head, length, data, end + 4)
+        head = read_head(data[:end])
+        at = end + 4
+        if head.status < 200:
+            self._read_interim(relay, head, data[at:])
+        elif head.status in relay.retry_statuses and relay.tries_again():
+            self._fail(Reason.UPSTREAM_UNREACHABLE, replayable=True)
+        else:
+            # What failed there may be about to hang up: uvicorn does, after the 500 of an
+            # exception that Starlette answered, and says nothing of it.  A POST sent meanwhile
+            # would be lost.
+            self._keep = head.status != 500 and stays_open(head)
+            self._begin_body(relay, head, data, at)
 
-    def _begin_body(self, relay: Relay, head: Head, length: int, data: bytes, at: int) -> None:
+    def _read_interim(self, relay: Relay, head: Head, rest: bytes) -> None:
+        """A 1xx came: the answer itself is behind it, or still to come."""
+        if head.status == 101:
+            # Only an upgrade that was asked for may be granted.
+            if not relay.upgrade(head, self, rest):
+                raise Malformed("upgrade")
+            return
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise Malformed("interim responses")
+        relay.interim(head)
+        if rest:
+            self._read_head(relay, rest)
+
+    def _begin_body(self, relay: Relay, head: Head, data: bytes, at: int) -> None:
         self._state = _BODY
-        self._left = length
-        if length == NO_BODY or length == 0:
+        self._left = length = body_length(head, to_head=relay.to_head)
+        came = len(data) - at
+        if 0 <= length <= came:
+            relay.begin(head, length, data[at : at + length], True)
+            self._finish(relay, clean=came == length)
+        elif length == NO_BODY:
             relay.begin(head, length, b"", True)
-            self._finish(relay, clean=at == len(data))
+            self._finish(relay, clean=not came)
         elif length == CHUNKED:
             self._chunks = ChunkReader()
             pieces: list[bytes] = []
             taken = self._chunks.feed(data, pieces, at)
             relay.begin(head, length, b"", False)
             self._pass_chunks(relay, pieces, clean=taken == len(data))
-        elif length == UNTIL_CLOSE:
-            relay.begin(head, length, data[at:], False)
-        elif len(data) - at >= length:
-            clean = len(data) - at == length
-            relay.begin(head, length, data[at : at + length], True)
-            self._finish(relay, clean=clean)
         else:
-            self._left = length - (len(data) - at)
+            if length != UNTIL_CLOSE:
+                self._left = length - came
             relay.begin(head, length, data[at:], False)
 
     def _read_body(self, relay: Relay, data: bytes) -> None:
@@ -315,7 +319,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.resume_reading()
             self._state = _IDLE
             self.reused = True
-            self.began_at = self._loop.time()
+            self.began_at = monotonic()
             self._pool.release(self)
         else:
             self._pool.forget(self)

@@ -100,15 +100,16 @@ class Head:
         "fields",
         "length",
         "minor",
-        "reason",
         "removed",
         "special",
+        "start",
         "status",
     )
 
-    def __init__(self, status: int, reason: bytes, minor: int, fields: list[bytes]) -> None:
+    def __init__(self, start: bytes, status: int, minor: int, fields: list[bytes]) -> None:
+        self.start = start
+        """The status line for the client: that of 1.1, whatever the upstream speaks."""
         self.status = status
-        self.reason = reason
         self.minor = minor
         self.fields = fields
         self.length: int | None = None
@@ -139,7 +140,7 @@ _LINES_MAX = 2_048
 _watched: set[bytes] = set()
 
 # What a status line says, once it was checked.  There are few; bounded all the same.
-_statuses: dict[bytes, tuple[int, bytes, int]] = {}
+_statuses: dict[bytes, tuple[bytes, int, int]] = {}
 _STATUSES_MAX = 128
 
 
@@ -180,9 +181,9 @@ def read_head(block: bytes) -> Head:
     fields = block.split(b"\r\n")
     if len(fields) > MAX_FIELDS:
         raise Malformed("too many fields")
-    start = fields.pop(0)
-    status, reason, minor = _statuses.get(start) or _learn_status(start)
-    head = Head(status, reason, minor, fields)
+    line = fields.pop(0)
+    start, status, minor = _statuses.get(line) or _learn_status(line)
+    head = Head(start, status, minor, fields)
     known = _lines
     for line in filterfalse(_is_plain, fields):
         special = known.get(line) or _learn(line)
@@ -212,8 +213,8 @@ def read_head(block: bytes) -> Head:
     return head
 
 
-def _learn_status(line: bytes) -> tuple[int, bytes, int]:
-    """Status, reason phrase and minor version of a status line that was not met before."""
+def _learn_status(line: bytes) -> tuple[bytes, int, int]:
+    """What a status line that was not met before is to the client, its status and version."""
     check_line(line)
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
@@ -221,7 +222,8 @@ def _learn_status(line: bytes) -> tuple[int, bytes, int]:
     if len(_statuses) >= _STATUSES_MAX:
         _statuses.clear()
     minor, status, reason = match.groups(b"")
-    known = _statuses[line] = int(status), reason, 1 if minor == b"1" else 0
+    start = b"HTTP/1.1 %b %b" % (status, reason)
+    known = _statuses[line] = start, int(status), 1 if minor == b"1" else 0
     return known
 
 

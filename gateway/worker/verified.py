@@ -16,6 +16,7 @@ from gateway.identity.tokens import TokenVerifier, unknown_kid
 from gateway.model import Call, Clock, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
 
+_BEARER = CredentialKind.BEARER
 TOKENS_MAX = 20_000
 TEXT_MAX = 16 * 1024 * 1024
 """Characters of all remembered tokens together; what was read of them takes about three times
@@ -63,19 +64,18 @@ class Identification:
 
     async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
         credential = call.credential
-        if credential is None:
+        if not isinstance(credential, Credential):
+            return credential or Reason.NO_CREDENTIAL
+        kind = credential.kind
+        if kind not in accept:
             return Reason.NO_CREDENTIAL
-        if isinstance(credential, Reason):
-            return credential
-        if credential.kind not in accept:
-            return Reason.NO_CREDENTIAL
-        if credential.kind is CredentialKind.BEARER:
+        if kind is _BEARER:
             found: Principal | Reason | None = self._known(credential.text)
             if found is None:
                 found = await self._first_sight(credential.text)
         else:
             found = await self._other(credential, call)
-        if isinstance(found, Reason):
+        if not isinstance(found, Principal):
             return found
         if found.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED

@@ -255,5 +255,5 @@ async def test_whatever_is_taken_here_llhttp_takes_too_and_frames_alike(parts: l
     ((message, _),) = messages
     assert bool(message.chunked) is ours.chunked
     assert message.headers.get("Content-Length", "0") == str(ours.length or 0)
-    assert tuple(ours.headers) == message.raw_headers
+    assert tuple(ours) == message.raw_headers
     assert message.should_close is not ours.keeps_open
