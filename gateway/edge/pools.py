@@ -8,133 +8,25 @@ request.  A call holds one place at its target from before it is sent until it h
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Collection, Iterable
 from functools import partial
 from random import Random
-from time import monotonic
 
-from gateway.access.upstreams import Balance, Health, Tls, Upstream, UpstreamTarget
+import structlog
+
+from gateway.access.upstreams import Balance, Health, Upstream
+from gateway.edge.addresses import RESOLVE_EVERY_S, Resolver, SystemResolver
 from gateway.edge.open_calls import OpenCalls
 from gateway.edge.retrying import RetryBudget
-from gateway.edge.standing import Standing, probe
-from gateway.edge.upstream import SWEEP_S, UpstreamConnection
+from gateway.edge.standing import probe
+from gateway.edge.targets import TargetPool, Waiting, authority, context_for
+from gateway.edge.upstream import SWEEP_S
 from gateway.metrics import Metrics
-from gateway.worker import client_tls
 
-Waiting = deque["asyncio.Future[TargetPool]"]
+__all__ = ["TargetPool", "UpstreamPool", "Upstreams", "Waiting", "authority", "context_for"]
 
-
-class TargetPool:
-    """The connections of one worker to one target, the last used first."""
-
-    def __init__(
-        self, target: UpstreamTarget, spec: Upstream, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.target = target
-        self.spec = spec
-        self.connections: set[UpstreamConnection] = set()
-        self.in_flight = 0
-        self.standing: Standing | None = None
-        self.probe_at = 0.0
-        self._idle: list[UpstreamConnection] = []
-        self._closed = False
-        self._loop = loop
-        self._waiting: Waiting = deque()
-        self.adopt(spec, self._waiting)
-
-    def adopt(self, spec: Upstream, waiting: Waiting) -> None:
-        """A configuration says what is asked of it; what it is known for stays, if that does."""
-        same = self.spec.health == spec.health and self.spec.breaker == spec.breaker
-        if spec.health is None and spec.breaker is None:
-            self.standing = None
-        elif self.standing is None or not same:
-            self.standing = Standing(spec, self.target.url)
-        self.spec = spec
-        self._waiting = waiting
-
-    # --- places ---
-
-    @property
-    def has_room(self) -> bool:
-        return not self.spec.max_connections or self.in_flight < self.spec.max_connections
-
-    def enter(self) -> None:
-        """A call is about to be sent here."""
-        self.in_flight += 1
-        if self.standing is not None:
-            self.standing.sent(self._loop.time())
-
-    def leave(self, met: bool | None) -> None:
-        """It has ended; `met` is whether the target did its part, None where nobody knows.
-
-        Its place goes to whoever waits: nobody who comes meanwhile can take it.
-        """
-        if met is not None and self.standing is not None:
-            self.standing.met(met, self._loop.time())
-        waiting = self._waiting
-        while waiting and self.in_flight <= self.spec.max_connections:
-            first = waiting.popleft()
-            if not first.done():
-                first.set_result(self)
-                return
-        self.in_flight -= 1
-
-    # --- connections ---
-
-    def take(self) -> UpstreamConnection | None:
-        """An idle connection, no longer idle; None when there is none that is fresh enough."""
-        while self._idle:
-            connection = self._idle.pop()
-            transport = connection.transport
-            if transport is None or transport.is_closing():
-                continue
-            if monotonic() - connection.began_at < self.spec.pool_idle_s:
-                return connection
-            connection.abort()
-        return None
-
-    async def connect(self) -> UpstreamConnection:
-        """A new connection, its name resolved anew.
-
-        OSError when it is refused, TimeoutError when nobody answers.
-        """
-        target, spec = self.target, self.spec
-        async with asyncio.timeout(spec.timeout_connect_s):
-            if target.socket_path is not None:
-                _, connection = await self._loop.create_unix_connection(
-                    lambda: UpstreamConnection(self, self._loop), target.socket_path
-                )
-            else:
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self, self._loop),
-                    target.host,
-                    target.port,
-                    ssl=context_for(target, spec.tls),
-                )
-        return connection
-
-    def release(self, connection: UpstreamConnection) -> None:
-        if self._closed:
-            connection.abort()
-        else:
-            self._idle.append(connection)
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        self.connections.discard(connection)
-
-    def sweep(self, now: float, open_calls: OpenCalls) -> None:
-        for connection in list(self.connections):
-            connection.sweep(now, self.spec, open_calls)
-        self._idle = [c for c in self._idle if c in self.connections]
-
-    def close(self) -> None:
-        """Cut what is idle; what is in flight goes on and is not pooled again."""
-        self._closed = True
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.abort()
+log = structlog.get_logger(__name__)
 
 
 class UpstreamPool:
@@ -235,8 +127,13 @@ class Upstreams:
         open_calls: OpenCalls | None = None,
         random: Random | None = None,
         metrics: Metrics | None = None,
+        resolver: Resolver | None = None,
+        resolve_every_s: float = RESOLVE_EVERY_S,
     ) -> None:
         self._metrics = metrics or Metrics()
+        self._resolver = resolver or SystemResolver()
+        self._resolve_every_s = resolve_every_s
+        self._lookups: dict[TargetPool, asyncio.Task[None]] = {}
         self._loop = loop or asyncio.get_running_loop()
         # An empty registry is false.
         self.open_calls = OpenCalls() if open_calls is None else open_calls
@@ -267,7 +164,7 @@ class Upstreams:
         waiting: Waiting = known.waiting if known is not None else deque()
         targets = []
         for target in spec.targets:
-            pool = kept.pop(target, None) or TargetPool(target, spec, self._loop)
+            pool = kept.pop(target, None) or TargetPool(target, spec, self._loop, self._resolver)
             pool.adopt(spec, waiting)
             targets.append(pool)
         self._retire(kept.values())
@@ -307,6 +204,25 @@ class Upstreams:
                         target.probe_at = now + pool.spec.health.every_s
                         self._probes[target] = self._loop.create_task(self._probe(target))
 
+            for target in pool.targets:
+                if target.named and target.connections and now >= target.resolve_at:
+                    target.resolve_at = now + self._resolve_every_s
+                    if target not in self._lookups:
+                        self._lookups[target] = self._loop.create_task(self._resolve(target))
+
+    async def _resolve(self, target: TargetPool) -> None:
+        """What cannot be resolved now stays where it is."""
+        try:
+            async with asyncio.timeout(RESOLVE_EVERY_S):
+                where = target.target
+                found = await self._resolver.addresses(where.host, where.port)
+            if found:
+                target.moved(found)
+        except (OSError, TimeoutError) as error:
+            log.debug("upstream-not-resolved", target=target.target.url, error=str(error))
+        finally:
+            self._lookups.pop(target, None)
+
     async def _probe(self, target: TargetPool) -> None:
         health, host = target.spec.health, target.spec.host
         try:
@@ -331,7 +247,7 @@ class Upstreams:
 
     def close(self) -> None:
         self._timer.cancel()
-        for task in self._probes.values():
+        for task in (*self._probes.values(), *self._lookups.values()):
             task.cancel()
         for tunnel in tuple(self.open_calls.tunnels):
             tunnel.abort()
@@ -339,14 +255,3 @@ class Upstreams:
             target.close()
             for connection in list(target.connections):
                 connection.abort()
-
-
-def authority(target: UpstreamTarget) -> bytes:
-    """The `Host` of a target where no client named one."""
-    name = f"[{target.host}]" if ":" in target.host else target.host
-    return f"{name}:{target.port}".encode("ascii")
-
-
-def context_for(target: UpstreamTarget, tls: Tls | None) -> ssl.SSLContext | None:
-    """None for plain HTTP; else what `client_tls.context` gives and raises."""
-    return client_tls.context(tls) if target.scheme == "https" else None

@@ -7,6 +7,7 @@ ended cleanly, with its request sent whole and no byte left over.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -164,6 +165,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._relay, self._state = None, _CLOSED
         self._pool.forget(self)
         return transport, self._pool
+
+    def leads_to(self, addresses: Collection[str]) -> bool:
+        """Whether its other end is one of these; so is what has no address."""
+        peer = None if self.transport is None else self.transport.get_extra_info("peername")
+        return not isinstance(peer, tuple) or peer[0] in addresses
 
     def carries(self, relay: Relay) -> bool:
         return self._relay is relay

@@ -14,6 +14,7 @@ from gateway.access.decision import Decision
 from gateway.access.routes import Auth, Route, RouteTable
 from gateway.access.snapshot import Snapshot
 from gateway.access.upstreams import Cors, Upstream, UpstreamTarget
+from gateway.edge.addresses import Resolver
 from gateway.edge.call import CallReader, Network
 from gateway.edge.open_calls import OpenCalls
 from gateway.edge.pools import Upstreams
@@ -120,8 +121,8 @@ class RawUpstream:
         self.changed = asyncio.Event()
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, host, port, limit=1 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -305,6 +306,7 @@ async def running(
     trusted: Sequence[Network] = (),
     asserter: Asserter | None = None,
     open_calls: OpenCalls | None = None,
+    resolver: Resolver | None = None,
 ) -> AsyncIterator[Rig]:
     upstream = RawUpstream(script)
     await upstream.start()
@@ -312,7 +314,7 @@ async def running(
     route = Route("r", None, "/{rest:path}", (), auth=Auth.PUBLIC, upstream=spec)
     gate = FakeGate(route)
     reader = CallReader(trusted)
-    upstreams = Upstreams(open_calls=open_calls)
+    upstreams = Upstreams(open_calls=open_calls, resolver=resolver, resolve_every_s=0.1)
     door: Door
     rig: Rig
 

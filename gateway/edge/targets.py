@@ -1,0 +1,188 @@
+"""The connections to one target of an upstream, and the places at it.
+
+Law: as in `pools`.  A call holds one place from before it is sent until it has ended, and a
+connection is used again only while its address is one of the target's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Collection
+from time import monotonic
+
+import structlog
+
+from gateway.access.upstreams import Tls, Upstream, UpstreamTarget
+from gateway.edge.addresses import Resolver, has_name
+from gateway.edge.open_calls import OpenCalls
+from gateway.edge.standing import Standing
+from gateway.edge.upstream import UpstreamConnection
+from gateway.worker import client_tls
+
+log = structlog.get_logger(__name__)
+
+Waiting = deque["asyncio.Future[TargetPool]"]
+
+
+class TargetPool:
+    """The connections of one worker to one target, the last used first."""
+
+    def __init__(
+        self,
+        target: UpstreamTarget,
+        spec: Upstream,
+        loop: asyncio.AbstractEventLoop,
+        resolver: Resolver,
+    ) -> None:
+        self.target = target
+        self.resolve_at = 0.0
+        self.named = has_name(target)
+        self._resolver = resolver
+        self.spec = spec
+        self.connections: set[UpstreamConnection] = set()
+        self.in_flight = 0
+        self.standing: Standing | None = None
+        self.probe_at = 0.0
+        self._idle: list[UpstreamConnection] = []
+        self._keeps_all = True
+        self._closed = False
+        self._leaving: set[UpstreamConnection] = set()
+        """Those to addresses that the name no longer has."""
+        self._loop = loop
+        self._waiting: Waiting = deque()
+        self.adopt(spec, self._waiting)
+
+    def adopt(self, spec: Upstream, waiting: Waiting) -> None:
+        """A configuration says what is asked of it; what it is known for stays, if that does."""
+        same = self.spec.health == spec.health and self.spec.breaker == spec.breaker
+        if spec.health is None and spec.breaker is None:
+            self.standing = None
+        elif self.standing is None or not same:
+            self.standing = Standing(spec, self.target.url)
+        self.spec = spec
+        self._waiting = waiting
+
+    # --- places ---
+
+    @property
+    def has_room(self) -> bool:
+        return not self.spec.max_connections or self.in_flight < self.spec.max_connections
+
+    def enter(self) -> None:
+        """A call is about to be sent here."""
+        self.in_flight += 1
+        if self.standing is not None:
+            self.standing.sent(self._loop.time())
+
+    def leave(self, met: bool | None) -> None:
+        """It has ended; `met` is whether the target did its part, None where nobody knows.
+
+        Its place goes to whoever waits: nobody who comes meanwhile can take it.
+        """
+        if met is not None and self.standing is not None:
+            self.standing.met(met, self._loop.time())
+        waiting = self._waiting
+        while waiting and self.in_flight <= self.spec.max_connections:
+            first = waiting.popleft()
+            if not first.done():
+                first.set_result(self)
+                return
+        self.in_flight -= 1
+
+    # --- connections ---
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, no longer idle; None when there is none that is fresh enough."""
+        while self._idle:
+            connection = self._idle.pop()
+            transport = connection.transport
+            if transport is None or transport.is_closing():
+                continue
+            if monotonic() - connection.began_at < self.spec.pool_idle_s:
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection, its name resolved anew.
+
+        OSError when it is refused, TimeoutError when nobody answers.
+        """
+        target, spec = self.target, self.spec
+        async with asyncio.timeout(spec.timeout_connect_s):
+            if target.socket_path is not None:
+                _, connection = await self._loop.create_unix_connection(
+                    lambda: UpstreamConnection(self, self._loop), target.socket_path
+                )
+                return connection
+            context = context_for(target, spec.tls)
+            if not self.named:
+                return await self._dial(target.host, context)
+            missed: OSError | None = None
+            for address in await self._resolver.addresses(target.host, target.port):
+                try:
+                    return await self._dial(address, context)
+                except OSError as error:
+                    missed = error
+            raise missed or OSError("the name has no address")
+
+    async def _dial(self, address: str, context: ssl.SSLContext | None) -> UpstreamConnection:
+        _, connection = await self._loop.create_connection(
+            lambda: UpstreamConnection(self, self._loop),
+            address,
+            self.target.port,
+            ssl=context,
+            server_hostname=None if context is None else self.target.host,
+        )
+        return connection
+
+    def release(self, connection: UpstreamConnection) -> None:
+        if self._keeps_all:
+            self._idle.append(connection)
+        elif self._closed or connection in self._leaving:
+            connection.abort()
+        else:
+            self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        self.connections.discard(connection)
+        self._leaving.discard(connection)
+        self._keeps_all = not (self._closed or self._leaving)
+
+    def moved(self, addresses: Collection[str]) -> None:
+        """The name leads there now: connections elsewhere end with what they carry."""
+        gone = [c for c in self.connections if not c.leads_to(addresses)]
+        if not gone or set(gone) <= self._leaving:
+            return
+        log.info("upstream-address-gone", target=self.target.url, connections=len(gone))
+        self._leaving.update(gone)
+        self._keeps_all = False
+        for connection in gone:
+            if connection in self._idle:
+                self._idle.remove(connection)
+                connection.abort()
+
+    def sweep(self, now: float, open_calls: OpenCalls) -> None:
+        for connection in list(self.connections):
+            connection.sweep(now, self.spec, open_calls)
+        self._idle = [c for c in self._idle if c in self.connections]
+
+    def close(self) -> None:
+        """Cut what is idle; what is in flight goes on and is not pooled again."""
+        self._closed, self._keeps_all = True, False
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.abort()
+
+
+def authority(target: UpstreamTarget) -> bytes:
+    """The `Host` of a target where no client named one."""
+    name = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{name}:{target.port}".encode("ascii")
+
+
+def context_for(target: UpstreamTarget, tls: Tls | None) -> ssl.SSLContext | None:
+    """None for plain HTTP; else what `client_tls.context` gives and raises."""
+    return client_tls.context(tls) if target.scheme == "https" else None
