@@ -269,7 +269,7 @@ async def test_retry_after_never_comes_before_the_end_of_the_window_of_what_is_u
 
 
 def by_expression(source: str) -> Limit:
-    condition = compile_condition(source)
+    condition = compile_condition(source, truth=False)
     assert isinstance(condition, Condition)
     return Limit("calls", LimitKey.EXPRESSION, 1, 1, Scope.LOCAL, expression=condition)
 
