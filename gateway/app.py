@@ -125,7 +125,7 @@ class App:
         )
         self.limits = Limits(
             self.clock,
-            RedisCounters(self.redis.client),
+            RedisCounters(self.redis),
             live=lambda: self.replica.live_workers,
         )
         self.assertions = Assertions(

@@ -9,6 +9,9 @@ by workers that do not need them.
 
 While Redis is away, and while this worker is the only one, nothing is asked: it spends its
 share, rate / N and burst / N, and reports that when there is somebody to report it to.
+
+A call waits for the shared bucket for `PATIENCE_S` and no longer: a server that hangs must not
+hold up routes that need nothing of it but a count.
 """
 
 from __future__ import annotations
@@ -16,13 +19,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.access.upstreams import Limit, Scope
 from gateway.model import Clock
 from gateway.stores.protocols import Counters, Grant, Spend, StoreUnavailable
 from gateway.worker.recent import RecentKeys
 
+Answer = asyncio.Future[list[Grant] | float]
+
 SYNC_S = 0.1
+PATIENCE_S = 0.04
+"""Longer than a server that is there takes, shorter than a caller notices."""
+_STALL_S = 0.01
 _FADE = 0.9  # of the pace, each sync: a pace remembers about one second
 _IDLE = 0.5  # a pace below this is a key that nobody uses any more
 _SPENDS_A_ROUND_TRIP = 500
@@ -61,45 +70,75 @@ class Lease:
         """Whether the next sync looks at this lease."""
 
 
+class StillAsked(StoreUnavailable):
+    """No answer yet; `late` will have it, or fail with StoreUnavailable."""
+
+    def __init__(self, late: Answer) -> None:
+        super().__init__("redis", "the shared limits take too long")
+        self.late = late
+
+
+@dataclass(slots=True)
+class _Question:
+    group: Sequence[Spend]
+    answer: Answer
+
+
 class Office:
     """Asks the shared buckets: one round trip for all that a loop turn wants to know."""
 
     def __init__(self, counters: Counters | None) -> None:
         self._counters = counters
-        self._waiting: list[tuple[Sequence[Spend], asyncio.Future[list[Grant] | float]]] = []
+        self._waiting: list[_Question] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self.workers = 1
         """Live workers of all nodes, this one included; the last known while Redis is away."""
         self.away = counters is None
 
-    def ask(self, group: Sequence[Spend]) -> asyncio.Future[list[Grant] | float]:
-        """Grants for each, or the seconds to wait; fails with StoreUnavailable."""
+    def ask(self, group: Sequence[Spend]) -> Answer:
+        """Grants for each, or the seconds to wait; fails with StoreUnavailable, and with
+        StillAsked after `PATIENCE_S`."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Grant] | float] = loop.create_future()
-        self._waiting.append((group, answer))
+        answer: Answer = loop.create_future()
+        self._waiting.append(_Question(group, answer))
         if len(self._waiting) == 1:
             loop.call_soon(self._send)
         return answer
 
     def _send(self) -> None:
         batch, self._waiting = self._waiting, []
-        task = asyncio.get_running_loop().create_task(self._spend(batch))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._spend(batch))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        due_at = loop.time() + PATIENCE_S
+        loop.call_at(due_at, self._hurry, batch, task, due_at)
 
-    async def _spend(
-        self, batch: list[tuple[Sequence[Spend], asyncio.Future[list[Grant] | float]]]
-    ) -> None:
+    async def _spend(self, batch: Sequence[_Question]) -> None:
         try:
-            answers = await self.spend([group for group, _ in batch])
+            answers = await self.spend([question.group for question in batch])
         except StoreUnavailable as error:
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
+            for question in batch:
+                if not question.answer.done():
+                    question.answer.set_exception(error)
             return
-        for (_, waiting), answered in zip(batch, answers, strict=True):
-            if not waiting.done():
-                waiting.set_result(answered)
+        for question, answered in zip(batch, answers, strict=True):
+            if not question.answer.done():
+                question.answer.set_result(answered)
+
+    def _hurry(self, batch: Sequence[_Question], task: asyncio.Task[None], due_at: float) -> None:
+        if task.done():
+            return
+        loop = asyncio.get_running_loop()
+        if due_at and loop.time() - due_at > _STALL_S:
+            # It was this worker that stood still: the answer may be here, and not yet read.
+            loop.call_later(PATIENCE_S / 2, self._hurry, batch, task, 0.0)
+            return
+        self.away = True
+        for question in batch:
+            if not question.answer.done():
+                waiting, question.answer = question.answer, loop.create_future()
+                waiting.set_exception(StillAsked(question.answer))
 
     async def spend(self, groups: Sequence[Sequence[Spend]]) -> list[list[Grant] | float]:
         """Asks at once; notes whether Redis is there."""
@@ -155,10 +194,20 @@ class SharedCounts:
         lease.left = grant.left
         lease.units += grant.units - 1
         self._hold(lease)
+        self._learn(lease, now + (self._burst - grant.left) * self._interval_s)
         return lease.units + lease.left
 
     def refused(self, key: str, now: float, wait_s: float) -> None:
-        self._lease(key, now).refused_until = now + wait_s
+        lease = self._lease(key, now)
+        lease.refused_until = now + wait_s
+        self._learn(lease, lease.refused_until + (self._burst - 1) * self._interval_s)
+
+    def _learn(self, lease: Lease, full_at: float) -> None:
+        """The shared bucket is full at that moment.  A worker's share of it, of which all
+        numbers are an Nth, is no sooner: who has just spent everything does not get the shares
+        as well when Redis then goes away."""
+        if full_at > lease.full_at:
+            lease.full_at = full_at
 
     def unsent(self, key: str, now: float, spend: Spend) -> None:
         """What was asked did not arrive, as far as is known: what it reported is still owed."""

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.access.upstreams import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
-from gateway.stores.protocols import Counters, Grant, StoreUnavailable
-from gateway.worker.leases import SYNC_S, Office, SharedCounts
+from gateway.stores.protocols import Counters, Spend, StoreUnavailable
+from gateway.worker.leases import SYNC_S, Answer, Office, SharedCounts, StillAsked
 from gateway.worker.limit_keys import NO_PARAMS, key_of
 from gateway.worker.recent import RecentKeys
 
@@ -210,12 +210,12 @@ class Limits:
             answer = await asyncio.shield(asking)
         except asyncio.CancelledError:
             # The client left; what is granted to it is of use to the next one.
-            asking.add_done_callback(lambda done: _keep(done, asked, keys, now))
+            asking.add_done_callback(lambda done: _keep(done, asked, wanted, keys, now))
             self._give_back(plan, taken, keys, now)
             raise
         except StoreUnavailable:
-            for (at, counts), spend in zip(asked, wanted, strict=True):
-                counts.unsent(keys[at], now, spend)
+            _keep(asking, asked, wanted, keys, now)
+            for at, counts in asked:
                 taken[at] = counts.take_share(keys[at], now)
             return self._settle(plan, taken, keys, now)
         if isinstance(answer, float):
@@ -279,15 +279,23 @@ def _numbers(limit: Limit) -> tuple[object, ...]:
 
 
 def _keep(
-    done: asyncio.Future[list[Grant] | float],
+    done: Answer,
     asked: Sequence[tuple[int, SharedCounts]],
+    wanted: Sequence[Spend],
     keys: Sequence[str],
     now: float,
 ) -> None:
-    if done.cancelled() or done.exception() is not None:
+    """An answer that nobody waits for: what it grants is of use to the next caller, and what
+    did not arrive is still owed."""
+    if done.cancelled():
         return
-    answer = done.result()
-    if isinstance(answer, list):
+    error = done.exception()
+    if isinstance(error, StillAsked):
+        error.late.add_done_callback(lambda late: _keep(late, asked, wanted, keys, now))
+    elif error is not None:
+        for (at, counts), spend in zip(asked, wanted, strict=True):
+            counts.unsent(keys[at], now, spend)
+    elif isinstance(answer := done.result(), list):
         for (at, counts), grant in zip(asked, answer, strict=True):
             counts.granted(keys[at], now, grant)
             counts.give_back(keys[at], now)

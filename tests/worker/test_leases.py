@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from gateway.access.upstreams import Limit, LimitKey, Scope
 from gateway.model import Call, Principal, SystemClock
 from gateway.stores.counters import RedisCounters
-from gateway.stores.protocols import Spend
+from gateway.stores.protocols import Grant, Spend, StoreUnavailable
+from gateway.stores.redis import RedisStore, open_redis
 from gateway.worker.limits import Limits
+from tests.faults import Fault, proxied
 from tests.servers import ValkeyServer, free_port
 
 CALL = Call("GET", "api.example.com", "/", ("",), "", (), "192.0.2.1", "https")
@@ -38,18 +39,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-async def redis(server: ValkeyServer) -> AsyncIterator[Redis]:
-    client = Redis.from_url(server.url)
-    await client.flushall()
-    yield client
-    await client.aclose()
+async def redis(server: ValkeyServer) -> AsyncIterator[RedisStore]:
+    store = open_redis(server.url)
+    await store.call("FLUSHALL")
+    yield store
+    await store.close()
 
 
-def workers(redis: Redis, count: int) -> list[Limits]:
+def workers(redis: RedisStore, count: int) -> list[Limits]:
     made = [Limits(SystemClock(), RedisCounters(redis)) for _ in range(count)]
     for worker in made:
         worker.workers = count
     return made
+
+
+async def commands(redis: RedisStore) -> int:
+    """How many the server has processed."""
+    return int((await redis.call("INFO", "stats"))["total_commands_processed"])
 
 
 async def passes(worker: Limits, asked: tuple[Limit, ...], who: str = "ada") -> bool:
@@ -58,7 +64,7 @@ async def passes(worker: Limits, asked: tuple[Limit, ...], who: str = "ada") -> 
 
 @pytest.mark.parametrize("scope", [Scope.LEASED, Scope.SHARED])
 async def test_four_workers_together_pass_no_more_than_the_burst(
-    redis: Redis, scope: Scope
+    redis: RedisStore, scope: Scope
 ) -> None:
     asked = (limit(per_s=0.001, burst=100, scope=scope),)
     four = workers(redis, 4)
@@ -71,7 +77,7 @@ async def test_four_workers_together_pass_no_more_than_the_burst(
     assert passed == 100
 
 
-async def test_four_workers_at_once_pass_no_more_than_the_burst(redis: Redis) -> None:
+async def test_four_workers_at_once_pass_no_more_than_the_burst(redis: RedisStore) -> None:
     asked = (limit(per_s=0.001, burst=100),)
     four = workers(redis, 4)
     answers = await asyncio.gather(*(passes(four[turn % 4], asked) for turn in range(400)))
@@ -79,25 +85,24 @@ async def test_four_workers_at_once_pass_no_more_than_the_burst(redis: Redis) ->
 
 
 async def test_one_worker_may_have_the_whole_burst_that_the_others_do_not_want(
-    redis: Redis,
+    redis: RedisStore,
 ) -> None:
     asked = (limit(per_s=0.001, burst=100),)
     one, *_ = workers(redis, 4)
     assert sum([await passes(one, asked) for _ in range(150)]) == 100
 
 
-async def test_most_calls_of_a_busy_key_ask_nobody(redis: Redis) -> None:
+async def test_most_calls_of_a_busy_key_ask_nobody(redis: RedisStore) -> None:
     asked = (limit(per_s=0.001, burst=1000),)
     one, *_ = workers(redis, 2)
-    before = (await redis.info("stats"))["total_commands_processed"]
+    before = await commands(redis)
     for _ in range(300):
         await passes(one, asked)
-    after = (await redis.info("stats"))["total_commands_processed"]
-    scripts = (after - before) / 4  # TIME, GET and SET run inside each
+    scripts = (await commands(redis) - before) / 4  # TIME, GET and SET run inside each
     assert scripts < 30
 
 
-async def test_a_shared_limit_asks_on_every_call(redis: Redis) -> None:
+async def test_a_shared_limit_asks_on_every_call(redis: RedisStore) -> None:
     asked = (limit(per_s=0.001, burst=1000, scope=Scope.SHARED),)
     one, *_ = workers(redis, 2)
     for _ in range(20):
@@ -107,7 +112,7 @@ async def test_a_shared_limit_asks_on_every_call(redis: Redis) -> None:
     assert answer[0][0].left == 980
 
 
-async def test_a_burst_under_four_a_worker_is_shared_of_itself(redis: Redis) -> None:
+async def test_a_burst_under_four_a_worker_is_shared_of_itself(redis: RedisStore) -> None:
     asked = (limit(per_s=0.001, burst=15),)
     one, *_ = workers(redis, 4)
     for _ in range(10):
@@ -117,7 +122,7 @@ async def test_a_burst_under_four_a_worker_is_shared_of_itself(redis: Redis) -> 
     assert answer[0][0].left == 5
 
 
-async def test_what_a_worker_holds_and_no_longer_uses_goes_back(redis: Redis) -> None:
+async def test_what_a_worker_holds_and_no_longer_uses_goes_back(redis: RedisStore) -> None:
     asked = (limit(per_s=0.001, burst=100),)
     one, other = workers(redis, 2)
     for _ in range(30):
@@ -127,18 +132,18 @@ async def test_what_a_worker_holds_and_no_longer_uses_goes_back(redis: Redis) ->
     assert sum([await passes(other, asked) for _ in range(100)]) == 70
 
 
-async def test_a_refusal_is_remembered_so_that_a_flood_asks_nobody(redis: Redis) -> None:
+async def test_a_refusal_is_remembered_so_that_a_flood_asks_nobody(redis: RedisStore) -> None:
     asked = (limit(per_s=0.001, burst=20),)
     one, *_ = workers(redis, 2)
     for _ in range(30):
         await passes(one, asked)
-    before = (await redis.info("stats"))["total_commands_processed"]
+    before = await commands(redis)
     for _ in range(200):
         assert not await passes(one, asked)
-    assert (await redis.info("stats"))["total_commands_processed"] - before <= 2
+    assert await commands(redis) - before <= 2
 
 
-async def test_a_group_of_shared_limits_is_charged_whole_or_not_at_all(redis: Redis) -> None:
+async def test_a_group_of_shared_limits_is_charged_whole_or_not_at_all(redis: RedisStore) -> None:
     wide = limit(name="wide", per_s=0.001, burst=10, scope=Scope.SHARED)
     narrow = limit(name="narrow", per_s=0.001, burst=1, scope=Scope.SHARED)
     one, *_ = workers(redis, 2)
@@ -147,7 +152,7 @@ async def test_a_group_of_shared_limits_is_charged_whole_or_not_at_all(redis: Re
     assert sum([await passes(one, alone) for _ in range(20)]) == 9
 
 
-async def test_a_shared_refusal_gives_back_what_a_local_limit_took(redis: Redis) -> None:
+async def test_a_shared_refusal_gives_back_what_a_local_limit_took(redis: RedisStore) -> None:
     local = limit(name="local", per_s=0.001, burst=3, scope=Scope.LOCAL)
     shared = limit(name="shared", per_s=0.001, burst=1, scope=Scope.SHARED)
     one, *_ = workers(redis, 2)
@@ -157,7 +162,7 @@ async def test_a_shared_refusal_gives_back_what_a_local_limit_took(redis: Redis)
     assert sum([await passes(one, alone) for _ in range(5)]) == 2
 
 
-async def test_a_shared_bucket_fills_at_its_rate(redis: Redis) -> None:
+async def test_a_shared_bucket_fills_at_its_rate(redis: RedisStore) -> None:
     counters = RedisCounters(redis)
     taken = await counters.spend([[Spend("k", 3600.0, 10, 10, 10)]], 1)
     assert isinstance(taken[0], list)
@@ -167,7 +172,7 @@ async def test_a_shared_bucket_fills_at_its_rate(redis: Redis) -> None:
     assert 3590 < refused[0] <= 3600
 
 
-async def test_what_is_owed_is_charged_even_where_there_is_no_room(redis: Redis) -> None:
+async def test_what_is_owed_is_charged_even_where_there_is_no_room(redis: RedisStore) -> None:
     counters = RedisCounters(redis)
     await counters.spend([[Spend("k", 100.0, 10, 8, 8)]], 1)
     refused = await counters.spend([[Spend("k", 100.0, 10, 1, 1, owed=50)]], 1)
@@ -176,7 +181,7 @@ async def test_what_is_owed_is_charged_even_where_there_is_no_room(redis: Redis)
 
 
 async def test_without_redis_each_worker_spends_its_share_and_no_more(tmp_path: Path) -> None:
-    nobody = Redis(unix_socket_path=str(tmp_path / "nobody"))
+    nobody = open_redis(f"unix://{tmp_path}/nobody")
     four = workers(nobody, 4)
     asked = (limit(per_s=0.001, burst=100),)
     for worker in four:
@@ -186,23 +191,24 @@ async def test_without_redis_each_worker_spends_its_share_and_no_more(tmp_path: 
 
 async def test_what_was_spent_without_redis_is_reported_when_it_is_back(tmp_path: Path) -> None:
     server = ValkeyServer(tmp_path, free_port())
-    client = Redis.from_url(server.url)
-    one, other = workers(client, 2)
+    store = open_redis(server.url)
+    one, other = workers(store, 2)
     asked = (limit(per_s=0.001, burst=100),)
     assert sum([await passes(one, asked) for _ in range(80)]) == 50
     server.start()
     try:
-        for _ in range(2):
-            await one.sync()
-            await other.sync()
-        assert not one.away
+        async with asyncio.timeout(10):
+            while one.away or other.away:
+                await one.sync()
+                await other.sync()
+        await one.sync()
         assert sum([await passes(other, asked) for _ in range(200)]) == 50
     finally:
-        await client.aclose()
+        await store.close()
         server.kill()
 
 
-async def test_a_worker_that_was_alone_reports_when_another_joins(redis: Redis) -> None:
+async def test_a_worker_that_was_alone_reports_when_another_joins(redis: RedisStore) -> None:
     (one,) = workers(redis, 1)
     asked = (limit(per_s=0.001, burst=100),)
     for _ in range(40):
@@ -214,7 +220,7 @@ async def test_a_worker_that_was_alone_reports_when_another_joins(redis: Redis) 
 
 
 async def test_the_unit_of_a_client_that_left_while_it_was_asked_for_is_not_lost(
-    redis: Redis,
+    redis: RedisStore,
 ) -> None:
     asked = (limit(per_s=0.001, burst=20),)
     one, *_ = workers(redis, 2)
@@ -223,3 +229,109 @@ async def test_the_unit_of_a_client_that_left_while_it_was_asked_for_is_not_lost
     leaving.cancel()
     assert isinstance((await asyncio.gather(leaving, return_exceptions=True))[0], BaseException)
     assert sum([await passes(one, asked) for _ in range(40)]) == 20
+
+
+class Slow:
+    """A server that hangs until it is told to answer, or to fail; meets `protocols.Counters`."""
+
+    def __init__(self, counters: RedisCounters) -> None:
+        self._counters = counters
+        self.go = asyncio.Event()
+        self.fails = False
+
+    async def spend(
+        self, groups: Sequence[Sequence[Spend]], sharers: int
+    ) -> list[list[Grant] | float]:
+        fails = self.fails
+        await self.go.wait()
+        if fails:
+            raise StoreUnavailable("redis")
+        return await self._counters.spend(groups, sharers)
+
+
+def slowed(redis: RedisStore) -> tuple[Limits, Slow]:
+    """One of two workers, and what it asks."""
+    slow = Slow(RedisCounters(redis))
+    worker = Limits(SystemClock(), slow)
+    worker.workers = 2
+    return worker, slow
+
+
+async def test_a_call_does_not_wait_for_a_server_that_hangs(redis: RedisStore) -> None:
+    worker, _ = slowed(redis)
+    asked = (limit(per_s=0.001, burst=100),)
+    async with asyncio.timeout(10):
+        first = await asyncio.gather(*(passes(worker, asked) for _ in range(60)))
+        assert sum(first) == 50
+        assert worker.away
+        assert not await passes(worker, asked)
+
+
+async def test_what_comes_too_late_for_its_caller_is_kept_for_the_next(redis: RedisStore) -> None:
+    worker, slow = slowed(redis)
+    asked = (limit(per_s=0.001, burst=100, scope=Scope.SHARED),)
+    assert await passes(worker, asked)
+    slow.go.set()
+    await worker.sync()
+    await worker.sync()
+    answer = await RedisCounters(redis).spend([[Spend("calls:ada", 1000.0, 100, 0, 0)]], 1)
+    assert isinstance(answer[0], list)
+    # One unit of the share, told afterwards, and one that this worker now holds.
+    assert answer[0][0].left == 98
+    assert sum([await passes(worker, asked) for _ in range(150)]) == 99
+
+
+async def test_what_was_owed_to_a_server_that_hung_and_then_failed_is_owed_still(
+    redis: RedisStore,
+) -> None:
+    worker, slow = slowed(redis)
+    asked = (limit(per_s=0.001, burst=100, scope=Scope.SHARED),)
+    assert sum([await passes(worker, asked) for _ in range(3)]) == 3  # of the share
+    slow.go.set()
+    async with asyncio.timeout(10):
+        while worker.away:  # until the first answer is there after all, and grants a unit
+            await asyncio.sleep(0)
+    slow.go.clear()
+    slow.fails = True
+    assert sum([await passes(worker, asked) for _ in range(2)]) == 2
+    slow.fails = False
+    slow.go.set()
+    await worker.sync()
+    await worker.sync()
+    answer = await RedisCounters(redis).spend([[Spend("calls:ada", 1000.0, 100, 0, 0)]], 1)
+    assert isinstance(answer[0], list)
+    assert answer[0][0].left == 95
+
+
+async def test_who_has_spent_the_limit_gets_no_share_when_redis_goes_away(
+    server: ValkeyServer, redis: RedisStore
+) -> None:
+    asked = (limit(per_s=0.001, burst=100),)
+    async with proxied(server.port) as proxy:
+        store = open_redis(f"redis://127.0.0.1:{proxy.port}")
+        two = workers(store, 2)
+        assert sum([await passes(two[n % 2], asked) for n in range(150)]) == 100
+        await proxy.set(Fault.REFUSE)
+        for worker in two:
+            assert await passes(worker, asked, "bob")
+            assert worker.away
+            assert not await passes(worker, asked)
+        await store.close()
+
+
+@pytest.mark.parametrize("fault", [Fault.GARBLE, Fault.CUT, Fault.HANG, Fault.RESET])
+async def test_whatever_comes_back_a_call_is_judged_and_the_limit_holds(
+    server: ValkeyServer, redis: RedisStore, fault: Fault
+) -> None:
+    asked = (limit(per_s=0.001, burst=100),)
+    async with proxied(server.port) as proxy:
+        store = open_redis(f"redis://127.0.0.1:{proxy.port}")
+        (worker,) = workers(store, 2)[:1]
+        await proxy.set(fault)
+        async with asyncio.timeout(20):
+            passed = [await passes(worker, asked) for _ in range(60)]
+            assert sum(passed) == 50
+            await proxy.set(Fault.NONE)
+            while worker.away:
+                await worker.sync()
+        await store.close()
