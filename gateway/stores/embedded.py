@@ -32,7 +32,10 @@ LONGEST_SOCKET_PATH_BYTES = 107
 """`sun_path` holds 108 bytes, the last of them NUL (unix(7))."""
 START_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
-LONGEST_PAUSE_S = 10.0
+LONGEST_PAUSE_S = 2.0
+"""Between two starts: once a full disk has room again, calls go on within 5 s."""
+STEADY_AFTER_S = 10.0
+"""A server that has lived so long has not failed to start."""
 
 _NOTE = "valkey.socket"
 # The child asks the kernel to be ended with its parent before it becomes the server; a
@@ -94,7 +97,7 @@ class EmbeddedValkey:
             return
         now = self._steady()
         if process.poll() is None:
-            if now - self._started_at > LONGEST_PAUSE_S:
+            if now - self._started_at > STEADY_AFTER_S:
                 self._failures = 0
             return
         if self._start_at <= self._started_at:

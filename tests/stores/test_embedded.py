@@ -94,8 +94,11 @@ def test_one_that_dies_again_and_again_is_started_with_growing_pauses(tmp_path: 
             starts.append(now[0])
         now[0] += 0.1
     pauses = [later - earlier for earlier, later in pairwise(starts)]
-    assert pauses == sorted(pauses)
-    assert 9 < pauses[-1] < 11
+    assert pauses[:3] == sorted(pauses[:3])
+    assert pauses[2] > 3 * pauses[0]
+    assert all(
+        1.9 < pause < 2.3 for pause in pauses[3:]
+    )  # what a full disk held up heals within 5 s
 
 
 async def test_one_that_cannot_be_started_again_yet_ends_nobody_and_comes_back(
