@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -81,3 +82,30 @@ def test_the_page_of_commands_is_current() -> None:
         check=True,
     )
     assert done.stdout == (REPOSITORY / "docs" / "commands.md").read_text("utf-8")
+
+
+def _names(module: ast.Module) -> set[str]:
+    """Of its functions, of its classes, and of what it assigns (a state machine's test case)."""
+    defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = {node.name for node in ast.walk(module) if isinstance(node, defined)}
+    assigned = [node for node in module.body if isinstance(node, ast.Assign)]
+    return found | {t.id for node in assigned for t in node.targets if isinstance(t, ast.Name)}
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"\b(tests/[\w/]+\.py)::(\w+)", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    for file, name in named_tests(page.read_text("utf-8")):
+        tree = ast.parse((REPOSITORY / file).read_text("utf-8"))
+        assert name in _names(tree), f"{file} has no {name}"
+
+
+def test_each_row_of_the_table_of_outages_names_its_test() -> None:
+    page = (REPOSITORY / "docs/operations/outages.md").read_text("utf-8")
+    table = page.partition("## Which test holds it")[2]
+    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 25
+    assert [row for row in rows if not named_tests(row)] == []

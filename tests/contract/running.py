@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,7 +155,7 @@ class Answer:
         return str(self.json["reason"])
 
 
-def _read_answer(reader: Any, method: str) -> Answer:
+def read_answer(reader: Any, method: str) -> Answer:
     while True:
         line = reader.readline()
         if not line:
@@ -248,7 +248,7 @@ class Running:
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as sock:
             sock.sendall(data)
             reader = sock.makefile("rb")
-            answer = _read_answer(reader, method)
+            answer = read_answer(reader, method)
             if answer.get("connection") == "close":
                 answer.closed = reader.read(1) == b""
             return answer
@@ -281,7 +281,7 @@ class Running:
             lines.insert(1, f"Host: 127.0.0.1:{self.admin_port}")
         with socket.create_connection(("127.0.0.1", self.admin_port), timeout=10) as sock:
             sock.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
-            return _read_answer(sock.makefile("rb"), "GET")
+            return read_answer(sock.makefile("rb"), "GET")
 
     def cli(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -337,11 +337,17 @@ def wait_until_ready(
 
 @contextmanager
 def started(
-    folder: Path, *words: str, routes: str = ROUTES, until: str = "/readyz", **settings: str
+    folder: Path,
+    *words: str,
+    routes: str = ROUTES,
+    until: str = "/readyz",
+    within: Sequence[str] = (),
+    **settings: str,
 ) -> Iterator[Running]:
     """`gateway serve` on free ports, with the routes above, until the block ends.
 
-    The block begins once the admin listener answers 200 to `until`.
+    The block begins once the admin listener answers 200 to `until`.  `within` is a command that
+    replaces itself by the one that follows it, as `nice` does.
     """
     echo = Echo()
     threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
@@ -367,7 +373,7 @@ def started(
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [str(GATEWAY), "serve", *words],
+            [*within, str(GATEWAY), "serve", *words],
             cwd=folder,
             env=environment,
             stdout=out,

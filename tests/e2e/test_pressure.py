@@ -1,0 +1,150 @@
+"""A gateway whose disk is full, or that has no file descriptor left: a clear answer, and it heals."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.contract.running import Answer, Running, read_answer, started
+from tests.e2e.processes import until, workers
+
+DISK = "size=24m"
+DESCRIPTORS = 90
+
+
+def login(running: Running, email: str) -> Answer:
+    body = {"email": email, "password": "correct horse 7 battery"}
+    return running.call("POST", "/auth/login", json_body=body)
+
+
+def namespace() -> list[str]:
+    """A command that runs another where it may mount; skips where nobody may."""
+    command = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare: apt-get install util-linux")
+    probe = [*command, "mount", "-t", "tmpfs", "none", "/mnt"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("needs root that may mount, or user namespaces for everybody (sysctl)")
+    return command
+
+
+@pytest.fixture
+def on_a_small_disk(tmp_path: Path) -> Iterator[Running]:
+    """Its data folder is a file system of its own, seen through /proc/PID/root."""
+    data = tmp_path / "g" / "data"
+    data.mkdir(parents=True)
+    mounts = f"mount -t tmpfs -o {DISK},mode=700 none '{data}' && exec \"$@\""
+    within = [*namespace(), "sh", "-c", mounts, "sh"]
+    with started(tmp_path / "g", "--workers", "2", within=within) as running:
+        until(lambda: len(workers(running)) == 2, 20)
+        yield running
+
+
+def fill(folder: Path) -> Path:
+    """A file that leaves no room for another byte."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as sink:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while sink.write(b"x" * size):
+                    pass
+    return ballast
+
+
+def is_well(running: Running, email: str) -> bool:
+    """Somebody signs in, is let through and signs out for good, on every worker."""
+    answer = login(running, email)
+    if answer.status != 200:
+        return False
+    token = answer.json["access_token"]
+    if running.call("GET", "/me", token=token).status != 200:
+        return False
+    if running.call("POST", "/auth/logout", token=token).status != 204:
+        return False
+    assert {running.call("GET", "/me", token=token).status for _ in range(6)} == {401}
+    return True
+
+
+def expect_no_trace(running: Running) -> None:
+    log = running.log.read_text()
+    assert "Traceback" not in log
+    assert "request-failed" not in log
+
+
+def test_a_full_disk_is_a_clear_error_accepts_nobody_and_heals(on_a_small_disk: Running) -> None:
+    one = on_a_small_disk
+    before = sorted(workers(one))
+    live = one.sign_in("live@example.com")["access_token"]
+    leaving = one.sign_in("leaving@example.com")["access_token"]
+    ended = one.sign_in("ended@example.com")["access_token"]
+    assert one.call("POST", "/auth/logout", token=ended).status == 204
+    # Until then SQLite may still have room in the log that it has.
+    ballast = fill(Path(f"/proc/{one.process.pid}/root{one.folder}/data"))
+    until(lambda: login(one, "live@example.com").status != 200, 20)
+    body = {"email": "new@example.com", "password": "correct horse 7 battery"}
+    for _ in range(6):
+        for answer in (
+            login(one, "live@example.com"),
+            one.call("POST", "/auth/register", json_body=body),
+        ):
+            assert (answer.status, answer.reason) == (503, "store_unavailable")
+            assert answer.get("retry-after") is not None
+        assert one.call("POST", "/auth/logout", token=leaving).status == 503
+        assert one.call("GET", "/public/x").status == 200
+        assert one.call("GET", "/me", token=ended).status in (401, 503)
+        assert one.call("GET", "/me", token=live).status in (200, 503)
+    ballast.unlink()
+    until(lambda: is_well(one, "live@example.com"), 20)
+    assert sorted(workers(one)) == before
+    assert one.call("GET", "/me", token=ended).reason == "token_revoked"
+    assert one.call("GET", "/me", token=live).status == 200
+    expect_no_trace(one)
+
+
+@contextmanager
+def held(port: int, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that ask for nothing."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            for _ in range(count)
+        ]
+
+
+def ask(sock: socket.socket, running: Running, path: str, token: str) -> tuple[int, str | None]:
+    """What a call over a connection that is open already is answered, and the reason."""
+    sock.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n".encode()
+    )
+    answer = read_answer(sock.makefile("rb"), "GET")
+    return answer.status, answer.reason
+
+
+def test_without_a_file_descriptor_nobody_is_let_in_and_it_heals(tmp_path: Path) -> None:
+    within = ["sh", "-c", f'ulimit -n {DESCRIPTORS} && exec "$@"', "sh"]
+    with started(tmp_path / "g", within=within) as one:
+        before = sorted(workers(one))
+        live = one.sign_in("live@example.com")["access_token"]
+        ended = one.sign_in("ended@example.com")["access_token"]
+        assert one.call("POST", "/auth/logout", token=ended).status == 204
+        with held(one.port, 1) as (early,), held(one.port, DESCRIPTORS):
+            until(lambda: len(os.listdir(f"/proc/{before[0]}/fd")) >= DESCRIPTORS, 10)
+            for _ in range(3):
+                # The upstream would need a connection, and there is none to be had.
+                assert ask(early, one, "/me", live) == (502, "upstream_unreachable")
+                assert ask(early, one, "/me", ended) == (401, "token_revoked")
+                with pytest.raises(ConnectionError):
+                    one.call("GET", "/me", token=ended)
+        until(lambda: is_well(one, "live@example.com"), 20)
+        assert sorted(workers(one)) == before
+        assert one.call("GET", "/me", token=ended).reason == "token_revoked"
+        assert one.call("GET", "/me", token=live).status == 200
+        expect_no_trace(one)
