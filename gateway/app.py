@@ -18,7 +18,7 @@ from aiohttp import web
 from gateway import demo
 from gateway.access.decision import Gate
 from gateway.access.routes import Route
-from gateway.access.snapshot import Snapshot
+from gateway.access.snapshot import Problem, Snapshot
 from gateway.audit import AuditEvent, AuditKind, AuditLog
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
@@ -41,6 +41,7 @@ from gateway.identity.client_auth import purge_assertions
 from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
+from gateway.identity.rotation import Rotated
 from gateway.identity.sealing import Sealer
 from gateway.identity.session_cookies import Csrf
 from gateway.identity.sessions import Sessions
@@ -155,6 +156,7 @@ class App:
         self._admin: Door | None = None
         self._adopted = ""
         plan.configuration.on_change.append(self._adopt)
+        plan.configuration.on_refusal.append(self._refused)
         self._adopt(plan.configuration.snapshot)
         self._gauges()
 
@@ -335,9 +337,23 @@ class App:
     async def _tend_keys(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_EVERY_S)
-            await self.keeper.tend()
+            await self.keeper.tend(
+                period_s=self.plan.settings.key_rotation_s or None, told=self._rotated
+            )
             await self.ring.refresh()
             self.ring.publish(self.assertions.verifying_keys())
+
+    def _refused(self, problems: list[Problem]) -> None:
+        detail = {"problems": len(problems), "first": str(problems[0]) if problems else ""}
+        self.audit.record(AuditEvent(AuditKind.CONFIGURATION, result="refused", detail=detail))
+
+    def _rotated(self, rotated: Rotated) -> None:
+        detail = {
+            "change": "rotated when it was due",
+            "kid": rotated.active,
+            "retiring": rotated.retiring,
+        }
+        self.audit.record(AuditEvent(AuditKind.KEY_CHANGED, detail=detail))
 
     async def _sweep(self) -> None:
         sessions = Sessions(self.database, idle_s=self.plan.settings.refresh_idle_s)

@@ -102,6 +102,16 @@ def whole(low: int, high: int, what: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def rotation_period(value: Any) -> int:
+    text = str(value).strip()
+    if not (text.isascii() and text.isdigit() and (text == "0" or 86_400 <= int(text) <= 10**8)):
+        raise ValueError(
+            "must be 0 (keys rotate only when told to), or a whole number of seconds from 86400"
+            " to 100000000"
+        )
+    return int(text)
+
+
 def share(value: Any) -> float | None:
     if value is None or str(value).strip() == "off":
         return None

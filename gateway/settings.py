@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     issuer: Annotated[str, BeforeValidator(values.name_of_tokens)] = ""
     audience: Annotated[str, BeforeValidator(values.name_of_tokens)] = ""
     signing_alg: Literal["RS256", "ES256", "EdDSA"] = "RS256"
+    key_rotation_s: Annotated[int, BeforeValidator(values.rotation_period)] = 7_776_000
     access_ttl_s: Annotated[int, values.whole(10, 86_400, "number of seconds")] = 900
     refresh_ttl_s: Annotated[int, values.whole(60, 31_536_000, "number of seconds")] = 604_800
     max_token_life_s: Annotated[int, values.whole(60, 2_592_000, "number of seconds")] = 86_400

@@ -70,6 +70,14 @@ def test_a_problem_says_what_would_be_right() -> None:
     assert "127.0.0.1:8080" in problems(listen="8080")["GATEWAY_LISTEN"]
 
 
+def test_keys_rotate_each_quarter_and_an_operator_may_choose_another_period() -> None:
+    assert read().key_rotation_s == 90 * 86_400
+    assert read(key_rotation_s="0").key_rotation_s == 0
+    assert read(key_rotation_s="86400").key_rotation_s == 86_400
+    for wrong in ("3600", "-1", "90d", "1000000000"):
+        assert "86400" in problems(key_rotation_s=wrong)["GATEWAY_KEY_ROTATION_S"]
+
+
 def test_an_unknown_name_is_refused_and_the_nearest_one_named() -> None:
     assert "GATEWAY_LISTEN" in problems(lisetn="127.0.0.1:1")["GATEWAY_LISETN"]
 

@@ -125,11 +125,14 @@ class KeyKeeper:
             if following is None:
                 await self._insert(tx, fresh, KeyState.NEXT, now)
 
-    async def tend(self, *, period_s: int | None = None) -> bool:
+    async def tend(
+        self, *, period_s: int | None = None, told: Callable[[Rotated], None] = lambda _: None
+    ) -> bool:
         """What has come due: confirm the next key, let retired ones go, rotate when somebody
         wished it or after `period_s`.  Call it every REFRESH_EVERY_S on every worker.
 
-        Whether anything moved, so that the ring should be read.
+        Whether anything moved, so that the ring should be read.  `told` hears of a rotation
+        on the one worker that did it.
         """
         await self.ensure()
         async with self._database.reading() as tx:
@@ -143,7 +146,9 @@ class KeyKeeper:
         old = period_s is not None and (active.activated_at or 0) + period_s <= now
         if old or wished == active.kid:
             outcome = await self.rotate(only_if_active=active.kid)
-            moved = moved or isinstance(outcome, Rotated)
+            if isinstance(outcome, Rotated):
+                moved = True
+                told(outcome)
         return moved
 
     async def rotate(self, *, only_if_active: str | None = None) -> Rotated | Scheduled:

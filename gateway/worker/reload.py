@@ -159,6 +159,8 @@ class Configuration:
     problems: list[Problem] = field(default_factory=list)
     """What is wrong with the files now; empty when they are what runs."""
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
+    on_refusal: list[Callable[[list[Problem]], None]] = field(default_factory=list)
+    """Told of what is wrong when an edit is refused; not again for the same problems."""
     _snapshot: Snapshot | None = None
     _signature: Signature = ()
     _beside: tuple[str, ...] = ()
@@ -299,6 +301,9 @@ class Configuration:
             tell(snapshot)
 
     def _refuse(self, problems: list[Problem]) -> None:
+        if problems != self.problems:
+            for tell in self.on_refusal:
+                tell(problems)
         self.problems = problems
         running = self._snapshot.version if self._snapshot is not None else None
         log.error("reload-rejected", running=running, problems=len(problems))

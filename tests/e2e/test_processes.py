@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +114,14 @@ def test_a_wrong_edit_changes_nothing_and_is_logged_with_its_place(pair: Running
     assert versions(pair) == before
     assert public_works(pair)
     assert f"routes.yaml:{lines + 2}:" in pair.log.read_text()
+
+    def refusals() -> list[dict[str, Any]]:
+        done = pair.cli("audit", "tail", "-n", "200", "--json")
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        return [e for e in events if (e["event"], e["result"]) == ("configuration", "refused")]
+
+    until(lambda: len(refusals()) == 2, 10)
+    assert all(f"routes.yaml:{lines + 1}:" in one["detail"]["first"] for one in refusals())
     edit(pair, lambda text: "".join(text.splitlines(keepends=True)[:lines]))
     until(lambda: metric(pair, "authgate_config_stale") == [0.0, 0.0], 5)
 

@@ -155,8 +155,10 @@ async def test_the_period_rotates_by_itself(gate: Gate, clock: HandClock) -> Non
     await gate.keeper.tend(period_s=100)
     assert await row_in(gate, KeyState.ACTIVE) == held
     clock.advance(1)
-    await gate.keeper.tend(period_s=100)
+    told: list[Rotated] = []
+    await gate.keeper.tend(period_s=100, told=told.append)
     assert await row_in(gate, KeyState.ACTIVE) != held
+    assert [one.retiring for one in told] == [held.kid]
 
 
 async def test_ten_workers_that_find_it_due_rotate_once(

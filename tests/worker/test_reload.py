@@ -143,6 +143,20 @@ def test_without_a_policy_folder_there_are_no_policies(files: Files) -> None:
     assert Files(files.routes, files.policies / "none").listed() == []
 
 
+async def test_a_refused_edit_is_told_once_and_again_when_it_is_wrong_in_another_way(
+    files: Files, loaded: Configuration
+) -> None:
+    told: list[list[Problem]] = []
+    loaded.on_refusal.append(told.append)
+    break_it(files)
+    for _ in range(3):
+        assert not await loaded.reload()
+    assert told == [loaded.problems]
+    files.routes.write_text("nothing: 1\n")
+    assert not await loaded.reload()
+    assert len(told) == 2
+
+
 def test_a_start_with_wrong_files_takes_the_last_good_ones(
     loaded: Configuration, files: Files, kept: LastGood
 ) -> None:
