@@ -18,13 +18,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import StreamReader
 
 from gateway.edge.cookies import parting
 from gateway.edge.cors import CrossOrigin
+from gateway.edge.dates import date_line
 from gateway.edge.headers import RequestHead, field_line, foreign_cookies, identity_headers
 from gateway.edge.originals import Dialect, Unreadable, dialect_of
 from gateway.edge.proxy import _rest_of
@@ -82,7 +82,6 @@ class DecisionApi:
         self._cross_origin = CrossOrigin()
         self._peers = TrustedPeers()
         self._loop = asyncio.get_running_loop()
-        self._date = (-1, b"")
 
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
         """Meets `server.Handler`: what needs no waiting is answered without a task."""
@@ -137,7 +136,7 @@ class DecisionApi:
 
     def _allowed(self, answering: _Answering, call: Call, decision: Decision) -> bytes | None:
         """The 200; None where the upstream asks for an assertion that cannot be made now."""
-        lines = [b"HTTP/1.1 200 OK", self._common(), b"X-Request-Id: " + answering.id_bytes]
+        lines = [_ALLOWED, date_line(), b"X-Request-Id: " + answering.id_bytes]
         route, principal, head = decision.route, decision.principal, answering.head
         assert route is not None
         if not answering.keep:
@@ -225,21 +224,16 @@ class DecisionApi:
         if self._journal is not None:
             self._journal.decided(call, decision, status, request_id)
 
-    def _common(self) -> bytes:
-        """What every 200 carries; written anew each second."""
-        second = int(self._loop.time())
-        if self._date[0] != second:
-            lines = f"Server: {SERVER}\r\nDate: {formatdate(usegmt=True)}\r\n"
-            lines += "Cache-Control: no-store\r\nContent-Length: 0"
-            self._date = (second, lines.encode("ascii"))
-        return self._date[1]
-
 
 async def _answered_later(client: Connection, answer: Awaitable[bytes], *, keep: bool) -> bool:
     client.write(await answer)
     return keep
 
 
+_ALLOWED = (
+    b"HTTP/1.1 200 OK\r\nServer: %b\r\nCache-Control: no-store\r\nContent-Length: 0"
+    % SERVER.encode("ascii")
+)
 _REMOVABLE = (
     b"authorization",
     b"cookie",

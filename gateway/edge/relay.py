@@ -21,6 +21,7 @@ from gateway.edge.answers import (
     security_lines,
     trailer_lines,
 )
+from gateway.edge.dates import date_line
 from gateway.edge.headers import field_line
 from gateway.edge.wire import NO_BODY, Head
 from gateway.model import Reason
@@ -180,6 +181,9 @@ class Relay:
         self.answered_at = monotonic()
         client = self.client
         lines = self._fields(head, keep_length=length >= NO_BODY and status != 204)
+        if not head.dated:
+            # RFC 9110 section 6.6.1: who has a clock must say when what it forwards came.
+            lines.append(date_line())
         if not self.request_sent:
             # RFC 9112 section 9.6: the rest of the request is not read as another one.
             self.keep_alive = False

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
 
 from aiohttp import web
 
 from gateway.access.routes import Route
+from gateway.edge.dates import date_line
 from gateway.edge.headers import RequestHead
 from gateway.model import Call, Reason
 
@@ -290,10 +290,9 @@ def _on_the_wire(
     fields = headers.items() if isinstance(headers, Mapping) else headers
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in fields]
-    lines.append(f"Date: {formatdate(usegmt=True)}\r\n")
     if status != 204:  # RFC 9110 section 8.6: a 204 must not have one
         lines.append(f"Content-Length: {len(body)}\r\n")
-    head = "".join(lines).encode("latin-1") + connection + b"\r\n"
+    head = b"%b%b\r\n%b\r\n" % ("".join(lines).encode("latin-1"), date_line(), connection)
     return head if to_head else head + body
 
 

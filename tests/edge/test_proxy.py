@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -136,6 +138,25 @@ async def test_security_headers_are_added_where_the_upstream_set_none() -> None:
         assert answer.values("referrer-policy") == [b"origin"]
         assert answer.values("x-content-type-options") == [b"nosniff"]
         assert not answer.values("strict-transport-security")
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"304 Not Modified"])
+async def test_an_answer_without_a_date_gets_the_time_at_which_it_came(status: bytes) -> None:
+    async with running(answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")) as rig:
+        before = int(time.time())
+        answer = await rig.ask(GET)
+        (said,) = answer.values("date")
+        assert before <= parsedate_to_datetime(said.decode()).timestamp() <= time.time()
+        assert said.endswith(b" GMT")
+
+
+@pytest.mark.parametrize("name", [b"Date", b"date", b"DATE"])
+async def test_an_upstreams_own_date_stays_as_it_is(name: bytes) -> None:
+    dated = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n%b: Tue, 01 Jan 2019 00:00:00 GMT\r\n\r\n"
+    async with running(answering(dated % name)) as rig:
+        for _ in range(2):
+            answer = await rig.ask(GET)
+            assert answer.values("date") == [b"Tue, 01 Jan 2019 00:00:00 GMT"]
 
 
 async def test_rate_limit_fields_are_ours_where_a_limit_applied() -> None:
