@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,8 @@ class Ports:
 
     def filled(self, text: str) -> str:
         new = {"8000": self.proxy, "8080": self.public, "9901": self.admin, "9001": self.shop}
-        return re.sub(r"\b(8000|8080|9901|9001)\b", lambda found: str(new[found[0]]), text)
+        new["8443"] = self.proxy
+        return re.sub(r"\b(8000|8080|8443|9901|9001)\b", lambda found: str(new[found[0]]), text)
 
 
 @dataclass
@@ -114,6 +115,8 @@ def missing(proxy: str) -> str:
     """What to install for it; empty when it is there."""
     if proxy == "nginx" and program("nginx") is None:
         return "apt-get install nginx-light"
+    if proxy == "haproxy" and program("haproxy") is None:
+        return "apt-get install haproxy"
     if proxy == "caddy" and program("caddy") is None:
         return "apt-get install caddy"
     if proxy == "envoy" and envoy() is None:
@@ -139,12 +142,22 @@ def envoy() -> str | None:
 
 @contextmanager
 def started(proxy: str, ports: Ports, folder: Path) -> Iterator[None]:
-    folder.mkdir()
     if proxy == "traefik":
         with ForwardAuthProxy.from_example(ports.filled, DEPLOY / "traefik", ports.proxy):
             yield
         return
-    command, environment = COMMANDS[proxy](folder, ports)
+    with running(COMMANDS[proxy], ports, folder):
+        yield
+
+
+Command = Callable[[Path, Ports], tuple[list[str], Mapping[str, str]]]
+
+
+@contextmanager
+def running(make: Command, ports: Ports, folder: Path) -> Iterator[None]:
+    """The command that `make` makes, in a folder of its own, until the block ends."""
+    folder.mkdir()
+    command, environment = make(folder, ports)
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -164,12 +177,19 @@ def started(proxy: str, ports: Ports, folder: Path) -> Iterator[None]:
 
 def _nginx(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
     for path in (DEPLOY / "nginx").iterdir():
-        text = ports.filled(path.read_text())
-        text = text.replace("/tmp/authgate-nginx.pid", "nginx.pid")
-        # Debian's own folders are root's.
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        temporary = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in kinds)
-        (folder / path.name).write_text(text.replace("http {\n", "http {\n" + temporary))
+        (folder / path.name).write_text(_for_nginx(ports.filled(path.read_text()), folder))
+    return _start_nginx(folder)
+
+
+def _for_nginx(text: str, folder: Path) -> str:
+    text = re.sub(r"pid /tmp/.*;", "pid nginx.pid;", text)
+    # Debian's own folders are root's.
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+    return text.replace("http {\n", "http {\n" + temporary)
+
+
+def _start_nginx(folder: Path) -> tuple[list[str], Mapping[str, str]]:
     # As root it would hand its workers to a user who may not read the test's folders.
     user = "user root; " if os.geteuid() == 0 else ""
     nginx = program("nginx") or "nginx"
@@ -178,17 +198,49 @@ def _nginx(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
 
 def _caddy(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
     (folder / "Caddyfile").write_text(ports.filled((DEPLOY / "caddy" / "Caddyfile").read_text()))
+    return _start_caddy(folder)
+
+
+def _start_caddy(folder: Path) -> tuple[list[str], Mapping[str, str]]:
     home = {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     return [program("caddy") or "caddy", "run", "--config", "Caddyfile"], home
 
 
 def _envoy(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
     (folder / "envoy.yaml").write_text(ports.filled((DEPLOY / "envoy" / "envoy.yaml").read_text()))
+    return _start_envoy(folder)
+
+
+def _start_envoy(folder: Path) -> tuple[list[str], Mapping[str, str]]:
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
     return [envoy() or "envoy", "-c", "envoy.yaml", *options], {}
 
 
-COMMANDS = {"nginx": _nginx, "caddy": _caddy, "envoy": _envoy}
+COMMANDS: dict[str, Command] = {"nginx": _nginx, "caddy": _caddy, "envoy": _envoy}
+
+
+def _with_tls(file: str, start: Callable[[Path], tuple[list[str], Mapping[str, str]]]) -> Command:
+    """An example of deploy/tls; the certificates stand beside `folder`."""
+
+    def command(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
+        text = ports.filled((DEPLOY / "tls" / file).read_text())
+        text = text.replace("/etc/authgate/tls", str(folder.parent)).replace("0.0.0.0", "127.0.0.1")
+        if file == "nginx.conf":
+            text = _for_nginx(text, folder)
+        (folder / file).write_text(text)
+        return start(folder)
+
+    return command
+
+
+COMMANDS_OF_TLS = {
+    "nginx": _with_tls("nginx.conf", _start_nginx),
+    "caddy": _with_tls("Caddyfile", _start_caddy),
+    "envoy": _with_tls("envoy.yaml", _start_envoy),
+    "haproxy": _with_tls(
+        "haproxy.cfg", lambda _: ([program("haproxy") or "haproxy", "-db", "-f", "haproxy.cfg"], {})
+    ),
+}
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

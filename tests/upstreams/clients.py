@@ -70,23 +70,34 @@ class Curl:
     decodes = False
 
     def call(self, method: str, url: str, fields: Fields = (), body: bytes | None = None) -> Answer:
-        words = ["curl", "-q", "-sS", "-i", "--path-as-is", "--noproxy", "*", "-m", str(TIMEOUT_S)]
-        # `-X HEAD` would wait for a body that never comes.
-        words += ["-I"] if method == "HEAD" else ["-X", method]
-        for name, value in fields:
-            words += ["-H", f"{name}: {value}"]
-        if body is not None:
-            words += ["--data-binary", "@-"]
-        done = subprocess.run([*words, url], input=body, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
-        while re.match(rb"HTTP/1.1 1\d\d ", head):
-            head, _, content = content.partition(b"\r\n\r\n")
-        line, *lines = head.decode("latin-1").split("\r\n")
-        pairs = [
-            (name, value.strip()) for name, _, value in (text.partition(":") for text in lines)
-        ]
-        return Answer(int(line.split()[1]), pairs, content)
+        return curl(method, url, fields, body=body)[1]
+
+
+def curl(
+    method: str,
+    url: str,
+    fields: Fields = (),
+    *,
+    body: bytes | None = None,
+    words: Sequence[str] = (),
+) -> tuple[str, Answer]:
+    """The HTTP version that was spoken, and the answer; `words` are options besides."""
+    command = ["curl", "-q", "-sS", "-i", "--path-as-is", "--noproxy", "*", "-m", str(TIMEOUT_S)]
+    # `-X HEAD` would wait for a body that never comes.
+    command += ["-I"] if method == "HEAD" else ["-X", method]
+    for name, value in fields:
+        command += ["-H", f"{name}: {value}"]
+    if body is not None:
+        command += ["--data-binary", "@-"]
+    command += ["-w", "%{stderr}%{http_version}", *words, url]
+    done = subprocess.run(command, input=body, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    head, _, content = done.stdout.partition(b"\r\n\r\n")
+    while re.match(rb"HTTP/[0-9.]+ 1[0-9][0-9] ", head):
+        head, _, content = content.partition(b"\r\n\r\n")
+    line, *lines = head.decode("latin-1").split("\r\n")
+    pairs = [(name, value.strip()) for name, _, value in (text.partition(":") for text in lines)]
+    return done.stderr.decode(), Answer(int(line.split()[1]), pairs, content)
 
 
 class Node:
