@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from tests.browser.driving import NEEDS_CHROMIUM, WITHIN_S, Browser, Stranger, chromium
 from tests.contract.running import Running, started
@@ -30,6 +32,7 @@ defaults: {{auth: required, accept: [cookie, bearer]}}
 upstreams:
   page: {{targets: ["http://127.0.0.1:PAGE"]}}
   api: {{targets: ["http://127.0.0.1:{port}"]}}
+  sockets: {{targets: ["http://127.0.0.1:SOCKETS"]}}
 cors:
   friend: {{origins: ["FRIEND"], credentials: true, methods: [GET, POST]}}
 routes:
@@ -38,6 +41,8 @@ routes:
   - {{id: verify, match: {{path: /verify-email, methods: [GET]}}, auth: public, upstream: page}}
   - {{id: reset, match: {{path: /reset-password, methods: [GET]}}, auth: public, upstream: page}}
   - {{id: api, match: {{path: "/api/{{rest:path}}"}}, policy: signed-in, upstream: api}}
+  - {{id: socket, match: {{path: "/socket/{{name}}"}}, policy: signed-in, upstream: sockets}}
+  - {{id: open-socket, match: {{path: "/open-socket/{{name}}"}}, auth: optional, upstream: sockets}}
   - {{id: picture, match: {{path: "/pictures/{{name}}"}}, auth: optional, upstream: api}}
   - {{id: shared, match: {{path: "/shared/{{rest:path}}"}}, policy: signed-in, cors: friend, upstream: api}}
 """
@@ -49,6 +54,8 @@ class Site:
     stranger: Stranger
     friend: Stranger
     url: str
+    sockets: list[tuple[str, str | None]]
+    """The handshakes that came to the backend: the path, and who it was told is calling."""
 
     def mailed_link(self, page: str) -> str:
         """The newest link to `page` in the outbox; a letter is written after its answer."""
@@ -78,14 +85,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         page_port = str(urlsplit(page.stdout.readline().strip()).port)
         friend = Stranger()
         routes = ROUTES.replace("PAGE", page_port).replace("FRIEND", friend.same_site)
+        opened: list[tuple[str, str | None]] = []
+
+        def echo(socket: ServerConnection) -> None:
+            assert socket.request is not None
+            opened.append((socket.request.path, socket.request.headers.get("X-Auth-User-Id")))
+            for message in socket:
+                socket.send(message)
+
         try:
-            with started(
-                folder / "gateway",
-                routes=routes,
-                GATEWAY_ACCESS_TTL_S=str(ACCESS_TTL_S),
-                GATEWAY_EMAIL_VERIFICATION="required",
-            ) as gateway:
-                yield Site(gateway, Stranger(), friend, f"http://127.0.0.1:{gateway.port}")
+            with serve(echo, "127.0.0.1", 0) as sockets:
+                threading.Thread(target=sockets.serve_forever, daemon=True).start()
+                routes = routes.replace("SOCKETS", str(sockets.socket.getsockname()[1]))
+                with started(
+                    folder / "gateway",
+                    routes=routes,
+                    GATEWAY_ACCESS_TTL_S=str(ACCESS_TTL_S),
+                    GATEWAY_EMAIL_VERIFICATION="required",
+                ) as gateway:
+                    url = f"http://127.0.0.1:{gateway.port}"
+                    yield Site(gateway, Stranger(), friend, url, opened)
         finally:
             page.terminate()
 
@@ -239,13 +258,42 @@ def test_a_fetch_of_a_strange_page_learns_and_does_nothing(
             "credentials": "include",
             "body": LOGIN + '"}',
         }
-        assert browser.run(fetch, site.url + path, blind) == "opaque"
+        # Not even "opaque": Cross-Origin-Resource-Policy keeps our answers from it.
+        assert browser.run(fetch, site.url + path, blind) == "rejected: TypeError"
         headers = {"X-CSRF-Token": "x"}
         asking = {"method": "POST", "credentials": "include", "headers": headers}
         assert browser.run(fetch, site.url + path, asking) == "rejected: TypeError"
     assert len(site.reached("/api/")) == before
     browser.open(site.url)
     browser.wait_for(lambda: browser.text("status").startswith("Signed in as fetch."), "no change")
+
+
+OPEN = """
+const socket = new WebSocket(args[0]);
+return await new Promise((told) => {
+  socket.onopen = () => socket.send("hello");
+  socket.onmessage = (event) => { told(event.data); socket.close(); };
+  socket.onclose = () => told("refused");
+});"""
+
+
+@pytest.mark.parametrize("where", ["same_site", "cross_site"])
+def test_a_socket_of_a_strange_page_is_never_opened(
+    browser: Browser, site: Site, where: str
+) -> None:
+    """No CORS holds a WebSocket back: the browser sends the handshake with the cookie, and
+    the page would read and say whatever its visitor may."""
+    sign_in(browser, site, f"socket.{where}@example.com".replace("_", "-"))
+    sockets = site.url.replace("http:", "ws:")
+    assert browser.run(OPEN, f"{sockets}/socket/own-{where}") == "hello"
+    browser.open(getattr(site.stranger, where))
+    assert browser.run(OPEN, f"{sockets}/socket/strange-{where}") == "refused"
+    # Where strangers may open one, they get it only as long as no cookie comes along.
+    told = browser.run(OPEN, f"{sockets}/open-socket/strange-{where}")
+    assert told == ("refused" if where == "same_site" else "hello")
+    reached = {path: who for path, who in site.sockets if path.endswith(where)}
+    assert reached.pop(f"/socket/own-{where}")
+    assert reached == ({} if where == "same_site" else {f"/open-socket/strange-{where}": None})
 
 
 @pytest.mark.parametrize("where", ["same_site", "cross_site"])
