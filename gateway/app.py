@@ -279,7 +279,7 @@ class App:
         """Calls are still taken, and told to go elsewhere next time."""
         self.draining = True
         if self._public is not None:
-            self._public.draining = True
+            self._public.drain()
         await asyncio.sleep(self.plan.settings.drain_s)
 
     async def stop(self) -> None:

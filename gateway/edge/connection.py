@@ -58,6 +58,8 @@ class Writer(Protocol):
 
     started: bool
     """The answer has begun: it can only be finished or cut off."""
+    keep_alive: bool
+    """What it says, or will say, of the connection."""
 
     def pause(self) -> None:
         """The client reads more slowly than the upstream sends."""
@@ -197,6 +199,8 @@ class Connection(Inbound):
             self._handler_waiter.set_result(None)
         self._keepalive = keep
         if not keep or self._close or self._force_close:
+            if keep and self._queue:
+                self._refuse_queued()
             self._last = True
             if self._task_handler is not None and not self._task_handler.done():
                 self._wake()
@@ -214,6 +218,22 @@ class Connection(Inbound):
             self._go_on()
         if self._queue:
             self._serve_next()
+
+    def say_close(self) -> None:
+        """An answer that is under way and has not begun is the last one of its connection."""
+        if self.relay is not None and not self.relay.started:
+            self.relay.keep_alive = False
+
+    def close(self) -> None:
+        self.say_close()
+        super().close()
+
+    def _refuse_queued(self) -> None:
+        """The listeners are closed, and the answer before had told that the connection goes on:
+        who sent more behind it learns that nobody took it up (RFC 9112 section 9.6)."""
+        head, _ = self._queue[0]
+        to_head = isinstance(head, RequestHead) and head.method == "HEAD"
+        self._write_problem(Refused(Reason.DRAINING), to_head=to_head)
 
     def _process_keepalive(self) -> None:
         if self._busy:

@@ -121,6 +121,13 @@ class Door(web.BaseRunner):
             ssl_handshake_timeout=None if context is None else self.limits.head_s,
         )
 
+    def drain(self) -> None:
+        """From now on answers say `close`, those too that are awaited already."""
+        self.draining = True
+        for connection in self._server.connections if self._server is not None else ():
+            if isinstance(connection, Connection):
+                connection.say_close()
+
     def watch(self, connection: Connection) -> None:
         """Look at it in every sweep until it says that there is nothing to see."""
         self._watched.add(connection)
