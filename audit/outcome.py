@@ -79,11 +79,11 @@ VERDICTS: tuple[Verdict, ...] = (
         r"STORE_PUBLIC_UNNECESSARY",
         "`public` says that shared caches may keep a public document, whatever else stands there.",
     ),
+    Verdict("redbot-proxied", r"^\+ VIA_PRESENT", "RFC 9110 section 7.6.3 asks for it."),
     Verdict(
-        "redbot",
-        r"DATE_CLOCKLESS",
-        "Low: the test's backend sends no Date, and the gateway adds none (RFC 9110 section 6.6.1 "
-        "asks it of an intermediary). Freshness is the backend's to say.",
+        "redbot-proxied",
+        r"^- FIELD_DEPRECATED: (/express/\w+(, )?)+$",
+        "`Keep-Alive` speaks of node's own connection, and ends here.",
     ),
 )
 
@@ -102,12 +102,12 @@ def failed(outcomes: list[Outcome]) -> bool:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    lines = [f"{'scanner':<14}{'ran':<6}{'time':>7}  {'findings':>8}  {'open':>5}  note"]
+    lines = [f"{'scanner':<16}{'ran':<6}{'time':>7}  {'findings':>8}  {'open':>5}  note"]
     for one in outcomes:
         ran = "yes" if one.ran else "NO"
         counts = f"{len(one.findings):>8}  {len(one.open):>5}"
         note = one.note if one.ran else " ".join((one.absent or "").split())
-        lines.append(f"{one.scanner:<14}{ran:<6}{one.seconds:>6.0f}s  {counts}  {note}")
+        lines.append(f"{one.scanner:<16}{ran:<6}{one.seconds:>6.0f}s  {counts}  {note}")
     for one in outcomes:
         for finding in one.findings:
             mark = "open" if finding.verdict is None else "judged"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.outcome import Finding, Outcome
+from audit.proxied import FEW, PATHS, Lacking, differences
 
 HERE = Path(__file__).parent
 WORDS = HERE / "words.txt"
@@ -331,18 +332,38 @@ def ffuf(target: Target, _scale: Scale) -> Outcome:
 
 
 def redbot(target: Target, _scale: Scale) -> Outcome:
-    findings = []
-    for path in ANSWERS:
-        _, text = _run(
-            [*_tool("redbot==2.7.1", "redbot"), "-o", "har", target.url + path], 60, target
-        )
-        told = _json_in(text)["log"]["entries"][0]["_red_messages"]
-        findings += [
-            Finding(note["level"].lower(), f"{path}: {note['note_id']}: {note['summary']}")
-            for note in told
-            if note["level"] in ("WARN", "BAD")
-        ]
+    findings = [
+        Finding(level, f"{path}: {note}")
+        for path in ANSWERS
+        for level, note in _red_notes(target, target.url + path)
+        if level in ("warn", "bad")
+    ]
     return Outcome("redbot", findings, note=f"{len(ANSWERS)} answers")
+
+
+def redbot_proxied(target: Target, scale: Scale) -> Outcome:
+    """Whether it says anything else of a backend's answer because it came through the gateway."""
+    folder = target.folder / "proxied"
+    folder.mkdir()
+    few = scale is QUICK
+    try:
+        found = differences(folder, lambda url: _red_names(target, url), few=few)
+    except Lacking as lacking:
+        raise DidNotRun(str(lacking)) from lacking
+    count = sum(map(len, (FEW if few else PATHS).values()))
+    name = "redbot-proxied"
+    return Outcome(name, [Finding("difference", one) for one in found], note=f"{count} answers")
+
+
+def _red_names(target: Target, url: str) -> set[str]:
+    return {note.partition(":")[0] for _, note in _red_notes(target, url)}
+
+
+def _red_notes(target: Target, url: str) -> list[tuple[str, str]]:
+    """What REDbot says of the answer: level, and name with the summary."""
+    _, text = _run([*_tool("redbot==2.7.1", "redbot"), "-o", "har", url], 60, target)
+    told = _json_in(text)["log"]["entries"][0]["_red_messages"]
+    return [(one["level"].lower(), f"{one['note_id']}: {one['summary']}") for one in told]
 
 
 SCANNERS = {
@@ -355,4 +376,5 @@ SCANNERS = {
     "slowhttptest": slowhttptest,
     "ffuf": ffuf,
     "redbot": redbot,
+    "redbot-proxied": redbot_proxied,
 }
