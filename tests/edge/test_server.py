@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -232,6 +234,29 @@ FAST = DoorLimits(
 async def test_a_head_that_does_not_end_is_cut() -> None:
     async with running(limits=FAST) as rig:
         assert await rig.all(b"GET /a HTTP/1.1\r\nHost: x\r\n") == b""
+
+
+@pytest.mark.parametrize("before", [b"", GET], ids=["the first request", "the second"])
+async def test_a_head_that_trickles_is_cut(before: bytes) -> None:
+    """Each byte is no new beginning: the whole head has its time."""
+    async with running(limits=replace(FAST, keepalive_s=30.0)) as rig:
+        client = await rig.client()
+        if before:
+            await client.send(before)
+            assert (await client.answer()).status == 200
+
+        async def trickle() -> None:
+            with suppress(ConnectionError):
+                await client.send(b"GET /a HTTP/1.1\r\nHost: x\r\nX: ")
+                while True:
+                    await client.send(b"a")
+                    await asyncio.sleep(0.02)
+
+        task = asyncio.create_task(trickle())
+        with suppress(ConnectionResetError):
+            assert await client.rest() == b""
+        task.cancel()
+        assert len(rig.upstream.requests) == (1 if before else 0)
 
 
 async def test_an_idle_connection_is_closed() -> None:

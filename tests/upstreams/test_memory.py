@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,19 @@ def test_a_small_bomb_for_an_endpoint_of_ours_is_no_json(
     )
     assert (answer.status, answer.reason) == (415, "media_type_unsupported")
     assert grown_kb() < MOST_KB
+
+
+def test_an_idle_connection_takes_less_than_60_kb(
+    front: Running, token: str, grown_kb: Callable[[], int]
+) -> None:
+    """Each was used once, by a caller that is known, and waits for the next call."""
+    count = 300
+    with ExitStack() as held:
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", front.port), timeout=30)
+            held.enter_context(sock)
+            sock.sendall(head_for(front, "GET", "/sink/100", token))
+            stream = Stream(sock)
+            assert stream.head().startswith(b"HTTP/1.1 200 ")
+            stream.discard(100)
+        assert grown_kb() / count < 60

@@ -1,0 +1,79 @@
+"""`docs/security/limits.md`: every rule has a test that sends it, and the defaults are so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.access.routes import Route
+from gateway.edge.bodies import DEEPEST, MOST_BYTES
+from gateway.edge.inbound import MAX_QUEUED, DoorLimits
+from gateway.edge.upstream import MAX_INTERIM
+from gateway.edge.wire import MAX_FIELDS, MAX_HEAD_BYTES
+from gateway.settings import Settings
+
+PAGE = (Path(__file__).parents[1] / "docs" / "security" / "limits.md").read_text("utf-8")
+LIMITS, FRAMING = (
+    [line for line in part.splitlines() if re.match(r"\| (?!what \||rule \||-)", line)]
+    for part in PAGE.partition("## Limits")[2].split("## Framing")
+)
+NAMED = re.compile(r"`tests/[\w/]+\.py::\w+`")
+
+
+def written(what: str) -> str:
+    (row,) = [row for row in LIMITS if row.startswith(f"| {what} |")]
+    return row.split("|")[2].strip()
+
+
+def test_every_rule_names_a_test() -> None:
+    """That the test is there is held for every page, by `tests/test_asvs.py`."""
+    assert len(LIMITS) >= 19
+    assert len(FRAMING) >= 16
+    assert [row for row in (*LIMITS, *FRAMING) if not NAMED.search(row)] == []
+
+
+@pytest.mark.parametrize("row", [row for row in LIMITS if "`GATEWAY_" in row])
+def test_the_defaults_are_those_of_the_settings(row: str) -> None:
+    default, setting = (cell.strip() for cell in row.split("|")[2:4])
+    name = setting.strip("`").removeprefix("GATEWAY_").lower()
+    assert float(default.split(" ")[0]) == Settings.model_fields[name].default
+
+
+def test_the_doors_own_defaults_are_those_of_the_settings() -> None:
+    door, fields = DoorLimits(), Settings.model_fields
+    assert {
+        "max_header_bytes": door.head_bytes,
+        "max_header_fields": door.fields,
+        "max_request_line_bytes": door.line_bytes,
+        "header_timeout_s": door.head_s,
+        "keepalive_s": door.keepalive_s,
+        "body_idle_s": door.body_idle_s,
+        "min_body_bytes_per_s": door.body_bytes_per_s,
+        "client_stall_s": door.stall_s,
+        "max_connections": door.connections,
+    } == {
+        name: fields[name].default
+        for name in (
+            "max_header_bytes", "max_header_fields", "max_request_line_bytes", "header_timeout_s",
+            "keepalive_s", "body_idle_s", "min_body_bytes_per_s", "client_stall_s",
+            "max_connections",
+        )
+    }  # fmt: skip
+
+
+def test_the_other_bounds_are_those_of_the_code() -> None:
+    assert written("requests sent ahead of their answers") == str(MAX_QUEUED)
+    assert written("depth of JSON") == str(DEEPEST)
+    assert written("a body for `/auth`") == f"{MOST_BYTES // 1024} KiB"
+    default: Any = Route.__dataclass_fields__["max_body_bytes"].default
+    assert written("a body, by route") == f"{default // 1024**2} MiB"
+    door = DoorLimits()
+    assert written("what is read after an early answer") == (
+        f"{door.linger_bytes // 1024} KiB or {door.linger_s:.0f} s"
+    )
+    assert written("an upstream's head") == (
+        f"{MAX_HEAD_BYTES // 1024} KiB, {MAX_FIELDS} fields, {MAX_INTERIM} interim answers"
+    )
