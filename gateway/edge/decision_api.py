@@ -17,24 +17,22 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import StreamReader
 
-from gateway.edge.cookies import parting
 from gateway.edge.cors import CrossOrigin
 from gateway.edge.dates import date_line
 from gateway.edge.headers import RequestHead, field_line, foreign_cookies, identity_headers
 from gateway.edge.originals import Dialect, Unreadable, dialect_of
 from gateway.edge.proxy import _rest_of
 from gateway.edge.record import Journal, Meters, NoMeters
+from gateway.edge.refusals import denial
 from gateway.edge.responses import (
     SERVER,
     answer_bytes,
     problem_parts,
-    step_up_challenge,
-    where_to_sign_in,
 )
 from gateway.edge.server import Connection, Outcome
 from gateway.model import Call, Reason
@@ -51,8 +49,6 @@ _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _UNSEEN_BODY = "The policy of this route reads the body, which no other proxy shows."
 _NOT_TRUSTED = "Only a peer in decision_api.trusted_peers is answered here."
-
-
 _OWN_ANSWER = "The gateway answers this route itself; send its calls there."
 
 
@@ -174,29 +170,12 @@ class DecisionApi:
     async def _denied(
         self, answering: _Answering, call: Call, decision: Decision
     ) -> tuple[int, bytes]:
-        extra: dict[str, str] = {}
-        if decision.limit is not None:
-            extra["RateLimit-Policy"] = decision.limit.policy
-            extra["RateLimit"] = decision.limit.standing()
+        cors: Mapping[str, str] = {}
         if decision.route is not None and decision.route.cors is not None:
-            extra |= await self._cross_origin.fields(call, decision.route.cors)
-        if gone := parting(call, decision.reason):
-            extra["Set-Cookie"] = gone[0]
-        row, headers, document = problem_parts(
-            decision.reason,
-            decision.refusal,
-            answering.request_id,
-            retry_after_s=decision.retry_after_s,
-            allow=decision.allow,
-            conceal=decision.conceal,
-            https=call.scheme == "https",
-            extra=extra,
+            cors = await self._cross_origin.fields(call, decision.route.cors)
+        row, headers, document = denial(
+            call, decision, answering.request_id, cors, self._public_url
         )
-        if decision.max_age_s is not None or decision.amr:
-            headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
-        if row.status == 401:
-            challenge = headers["WWW-Authenticate"]
-            headers["WWW-Authenticate"] = where_to_sign_in(challenge, self._public_url)
         return row.status, answering.refusal(row.status, headers, document)
 
     def _refusal(

@@ -1,0 +1,47 @@
+"""A denied call as its caller is told of it, whichever door was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.access.decision import Decision
+from gateway.edge.cookies import parting
+from gateway.edge.responses import (
+    Refusal,
+    problem_parts,
+    step_up_challenge,
+    where_to_sign_in,
+)
+from gateway.model import Call
+
+
+def denial(
+    call: Call, decision: Decision, request_id: str, cors: Mapping[str, str], public_url: str
+) -> tuple[Refusal, dict[str, str], bytes]:
+    """Row, fields and body for a decision that allows nothing; `cors` are the route's fields.
+
+    It tells of limits where one was asked, takes the cookie of a session that is over away,
+    and says where and how to sign in.
+    """
+    extra = dict(cors)
+    if decision.limit is not None:
+        extra["RateLimit-Policy"] = decision.limit.policy
+        extra["RateLimit"] = decision.limit.standing()
+    if gone := parting(call, decision.reason):
+        extra["Set-Cookie"] = gone[0]
+    row, headers, document = problem_parts(
+        decision.reason,
+        decision.refusal,
+        request_id,
+        retry_after_s=decision.retry_after_s,
+        allow=decision.allow,
+        conceal=decision.conceal,
+        https=call.scheme == "https",
+        extra=extra,
+    )
+    if decision.max_age_s is not None or decision.amr:
+        headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
+    if row.status == 401:
+        challenge = headers["WWW-Authenticate"]
+        headers["WWW-Authenticate"] = where_to_sign_in(challenge, public_url)
+    return row, headers, document
