@@ -216,10 +216,12 @@ class _PolicyReader:
         if "rules" not in fields:
             reader.wrong(root, "`rules:` is missing: without rules nobody is allowed")
         rules: list[Rule] = []
+        before: dict[str, Rule] = {}
         for node in reader.items(fields.get("rules"), "`rules`"):
-            rule = self._rule(node, {rule.id: rule for rule in rules})
+            rule = self._rule(node, before)
             if rule is not None:
                 rules.append(rule)
+                before[rule.id] = rule
         if name is None:
             return None
         return Policy(

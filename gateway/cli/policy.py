@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.access.asking import Question, ask, person, question_of
-from gateway.access.explanation import Explanation, explain
+from gateway.access.explanation import Explanation, describe, explain
 from gateway.access.records import read_record
 from gateway.access.snapshot import Snapshot
 from gateway.cli import policy_diff, policy_replay, policy_test, policy_validate
@@ -20,7 +21,7 @@ from gateway.cli.configurations import compiled, status_for
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, House, PoliciesPath, run, settings
 from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say, when
 from gateway.cli.policy_replay import lines_of
-from gateway.identity.accounts import Accounts
+from gateway.identity.accounts import ROLE, Accounts
 from gateway.identity.keys import KeyRing
 from gateway.identity.revocations import every
 from gateway.identity.sealing import Sealer
@@ -30,6 +31,8 @@ from gateway.review.flips import flips
 from gateway.review.telling import as_data, as_text, status_of
 from gateway.worker.revoked import Revoked
 
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 MAX_TOKEN_FILE_BYTES = 64 * 1024
 
 
@@ -94,6 +97,8 @@ def explain_call(
         raise Stop("METHOD and URL, or --request-id", ExitCode.USAGE)
     if sum((email is not None, token_file is not None, made_up)) > 1:
         raise Stop("one of --as, --token-file, or --roles with --user-id", ExitCode.USAGE)
+    if request_id is None:
+        _check_words(method or "", url or "", roles or "")
     snapshot = compiled(config, policies)
     if request_id is not None:
         _tell(_recorded(request_id, log), snapshot, as_json)
@@ -114,12 +119,25 @@ def explain_call(
     _tell(question, snapshot, as_json)
 
 
+def _check_words(method: str, url: str, roles: str) -> None:
+    """What could be in no request, or in no token, is a slip of whoever types."""
+    if not _METHOD.fullmatch(method):
+        raise Stop(f"{method!r} is no method such as GET", ExitCode.USAGE)
+    if not (url.startswith("/") or _ABSOLUTE.match(url)):
+        raise Stop(f"{url!r} is no URL: a path begins with /", ExitCode.USAGE)
+    for role in filter(None, (name.strip() for name in roles.split(","))):
+        if not ROLE.fullmatch(role):
+            raise Stop(f"{role!r} can be no role; several are parted by commas", ExitCode.USAGE)
+
+
 def _tell(question: Question, snapshot: Snapshot, as_json: bool) -> None:
     answer = ask(question, snapshot)
     decision = answer.decision
     status = status_of(decision, status_for)
     if answer.call is not None:
         told = explain(decision, answer.call, snapshot, question.clock.now)
+        if decision.route is None and isinstance(question.who, Principal):
+            told.caller = f"{describe(question.who, answer.call)} (not looked at: no route)"
     else:
         told = Explanation(f"denied: {decision.reason}, before any route is looked for", "anybody")
     turns = flips(question, answer, snapshot)
@@ -135,6 +153,9 @@ def _tell(question: Question, snapshot: Snapshot, as_json: bool) -> None:
 def _recorded(request_id: str, log: Path | None) -> Question:
     """The call of the decision log with that id, to be judged by the configuration of now."""
     folder = log if log is not None else settings().data_dir / "decisions"
+    if not folder.exists():
+        hint = "" if log is not None else "; GATEWAY_DECISION_LOG writes it, --log names another"
+        raise Stop(f"there is no decision log {folder}{hint}", ExitCode.USAGE)
     wanted = request_id.encode()
     for line in lines_of(folder):
         if wanted not in line:

@@ -86,8 +86,11 @@ def _cases(paths: list[Path], snapshot: Snapshot) -> list[Case]:
         for file in files:
             try:
                 found = read_cases(str(file), file.read_text("utf-8"), snapshot)
-            except (OSError, UnicodeDecodeError) as error:
-                raise Stop(f"{file} cannot be read: {error}", ExitCode.USAGE) from error
+            except OSError as error:
+                said = f"{file} cannot be read: {error.strerror}"
+                raise Stop(said, ExitCode.USAGE) from error
+            except UnicodeDecodeError as error:
+                raise Stop(f"{file} is not UTF-8", ExitCode.USAGE) from error
             for one in found:
                 if isinstance(one, Problem):
                     problems.append(one)

@@ -97,7 +97,12 @@ def tell(found: Snapshot | list[Problem]) -> None:
     for notice in found.notices:
         remark(f"note: {notice}")
     count = len(found.policies) - 1
-    say(f"valid: {len(found.routes)} routes, {count} policies, version {found.version}")
+    routes = counted(len(found.routes), "route", "routes")
+    say(f"valid: {routes}, {counted(count, 'policy', 'policies')}, version {found.version}")
+
+
+def counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def edits(config: Path, policies: Path) -> Iterator[None]:

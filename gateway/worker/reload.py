@@ -84,8 +84,15 @@ class Files:
 
 
 def read_sources(routes: Path, policies: Path) -> Sources | list[Problem]:
-    """The texts of all files, or what kept them from being read."""
+    """The texts of all files, or what kept them from being read.
+
+    A folder of policies that was named must be there; the one of the default name may be left
+    out where every route is public.
+    """
     problems: list[Problem] = []
+    if policies != DEFAULT_POLICIES and not policies.is_dir():
+        said = "is no folder" if policies.exists() else "there is no such folder"
+        problems.append(Problem(str(policies), 1, 1, said))
 
     def text(path: Path) -> tuple[str, str]:
         try:
@@ -106,6 +113,9 @@ def read_sources(routes: Path, policies: Path) -> Sources | list[Problem]:
         policies_root=str(policies),
     )
     return problems or sources
+
+
+DEFAULT_POLICIES = Path("policies")
 
 
 @dataclass(slots=True)

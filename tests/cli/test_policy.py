@@ -81,7 +81,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
 def test_a_valid_configuration_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = gateway(capsys, "validate")
     assert code == 0
-    assert out.startswith("valid: 1 routes, 1 policies, version ")
+    assert out.startswith("valid: 1 route, 1 policy, version ")
 
 
 def test_every_problem_is_one_line_that_editors_click(
@@ -119,6 +119,34 @@ def test_explain_answers_with_the_line_that_decided(capsys: pytest.CaptureFixtur
         "DENIED  403  denied with not_yours by rule own at policies/orders.yaml:5"
     )
     assert 'resource.owner = "u2"' in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["G T", "/orders/u1"], "is no method"),
+        (["", "/orders/u1"], "is no method"),
+        (["GET", "orders/u1"], "a path begins with /"),
+        (["GET", "/orders/u1", "--roles", "a b"], "can be no role"),
+        (["GET", "/orders/u1", "--policies", "/nope"], "/nope:1:1: there is no such folder"),
+        (["--request-id", "x"], "there is no decision log"),
+        (["--request-id", "x", "--log", "/nope"], "there is no decision log /nope"),
+    ],
+)
+def test_a_slip_in_the_words_of_explain_is_named(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", *words]) == (1 if "--policies" in words else 2)
+    assert said in capsys.readouterr().err
+
+
+def test_the_caller_that_was_asked_for_is_shown_where_no_route_looked_at_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["explain", "PUT", "/orders/u1", "--user-id", "u1", "--roles", "a"]) == 1
+    assert "caller  u1, roles: a, from 127.0.0.1 (not looked at: no route)" in (
+        capsys.readouterr().out
+    )
 
 
 def test_explain_as_json_has_the_keys_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
