@@ -285,7 +285,7 @@ def main(
         text = text.replace("upstreams:\n", f"upstreams:\n  sockets: {target}\n", 1)
         routes.write_text(
             text + "  - id: sockets\n    match: {path: /api/socket}\n    policy: users\n"
-            "    action: api:read\n    upstream: sockets\n",
+            "    action: api:read\n    upstream: sockets\n    websocket: {ping: off}\n",
             "utf-8",
         )
         await_edit(cluster, before)

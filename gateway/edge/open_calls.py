@@ -71,7 +71,7 @@ class OpenCalls:
         self.tunnels: set[Tunnel] = set()
         """Every one, anonymous ones too: their silence is counted."""
         self.seats = Seats()
-        self._renewing: dict[str, set[OpenCall]] = {}
+        self._renewing: dict[_Session, set[OpenCall]] = {}
         """By session, whose account is being read."""
         self._reading = asyncio.Semaphore(READ_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -164,10 +164,10 @@ class OpenCalls:
         if self._renewals is None or principal is None or not _goes_on(call, principal, reason):
             call.end_for(reason)
             return
-        session_id = principal.session_id or ""
-        waiting = self._renewing.get(session_id)
+        session = _session(principal)
+        waiting = self._renewing.get(session)
         if waiting is None:
-            self._renewing[session_id] = {call}
+            self._renewing[session] = {call}
             within_s = RENEWAL_S if reason is Reason.TOKEN_OUTDATED else EXPIRED_RENEWAL_S
             self._begin(self._renew(self._renewals, principal, within_s))
         else:
@@ -182,7 +182,7 @@ class OpenCalls:
         except TimeoutError:
             pass
         finally:
-            calls = self._renewing.pop(principal.session_id or "")
+            calls = self._renewing.pop(_session(principal))
         if isinstance(found, Reason):
             for call in calls:
                 call.end_for(found)
@@ -211,6 +211,15 @@ class OpenCalls:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+_Session = tuple[str | None, str, bool]
+
+
+def _session(principal: Principal) -> _Session:
+    """A token of an imported key may name a session that is another's: who answers for the one
+    does not answer for the other."""
+    return principal.session_id, principal.subject, is_of_cookie(principal)
 
 
 def _goes_on(call: OpenCall, principal: Principal, reason: Reason) -> bool:

@@ -256,6 +256,7 @@ async def test_a_token_without_a_session_has_nothing_to_be_read_again() -> None:
 
 async def test_the_account_is_read_once_for_all_sockets_of_a_session() -> None:
     async with signed_in() as (rig, worker):
+        rig.spec(timeout_connect_s=30.0)
         clients = [await opened(rig) for _ in range(150)]
         worker.outdate()
         await read(worker)
@@ -339,3 +340,24 @@ async def test_a_worker_that_cannot_know_what_is_revoked_keeps_no_socket_that_re
         client = await opened(rig)
         worker.stale = True
         assert await client.rest(1.0) == goodbye(1013, "replica_stale")
+
+
+async def test_a_session_that_another_only_claims_does_not_end_with_that_claim() -> None:
+    class Two(Session):
+        async def renewed(self, principal: Principal) -> Renewal | Reason:
+            found = await super().renewed(principal)
+            return Reason.SESSION_UNKNOWN if principal.subject == "liar" else found
+
+    async with signed_in() as (rig, worker):
+        worker.session = worker.calls._renewals = Two()
+        worker.session.go.clear()
+        rig.gate.principal = principal(subject="liar", issued_at=400, expires_at=2_000)
+        lying = await opened(rig)
+        rig.gate.principal = principal(issued_at=400, expires_at=2_000)
+        honest = await opened(rig)
+        worker.now = 2_000.0
+        while worker.session.read < 2:
+            await asyncio.sleep(0.01)
+        worker.session.go.set()
+        assert await lying.rest(1.0) == goodbye(1008, "session_unknown")
+        await goes_on(honest)
