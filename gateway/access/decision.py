@@ -210,13 +210,17 @@ class Gate:
     ) -> Decision:
         route, params = match.route, match.params
         policy = route.policy
-        if principal is not None and not _in_scope(principal, route.action):
+        if (
+            principal is not None
+            and principal.scopes is not None
+            and not _in_scope(principal, route.action)
+        ):
             return _refused(Reason.NO_RULE, match, principal)
         if policy is None:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
             return Decision(True, reason, None, route, params, principal, place=route.place)
-        plan = policy.plan(route.action)
+        plan = route.plan or policy.plan(route.action)
         facts: Facts | None = None
         verdict: Verdict | None = None
         if plan.by_roles is not None and not (route.query_names or route.header_names):

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.access.paths import canonical, encoded
-from gateway.access.policies import Policy, ResourceField
+from gateway.access.policies import Plan, Policy, ResourceField
 from gateway.access.sockets import STANDARD_SOCKETS, Sockets
 from gateway.access.upstreams import (
     Cors,
@@ -117,6 +117,8 @@ class Route:
     rejudges: bool = False
     """A call that lasts is judged again where it would end because the caller's roles, the
     token or the configuration has changed (`on_change: rejudge`)."""
+    plan: Plan | None = field(init=False)
+    """The rules of the policy that cover the action."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
     """Parameters and headers that the resource is made of."""
@@ -125,6 +127,8 @@ class Route:
     def __post_init__(self) -> None:
         names = tuple(s.text for s in self.segments if s.kind is not Kind.LITERAL)
         object.__setattr__(self, "param_names", names)
+        plan = None if self.policy is None else self.policy.plan(self.action)
+        object.__setattr__(self, "plan", plan)
         for source, held in (("query", "query_names"), ("headers", "header_names")):
             read = (name for f in self.resource for name in f.template.names(source))
             object.__setattr__(self, held, frozenset(read))

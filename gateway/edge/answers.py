@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from gateway.access.upstreams import HeaderChanges, SecurityHeaders
 from gateway.edge.headers import OWN_COOKIES, VIA, field_line
@@ -28,7 +28,7 @@ def response_lines(
     for line in head.removed:
         lines.remove(line)
     if head.length is not None and not keep_length:
-        lines[:] = [line for line in lines if name_of(line) != b"content-length"]
+        _drop(lines, (b"content-length",))
     if head.special is not None:
         said: list[bytes] = []
         for line, (kind, _, value) in head.special:
@@ -47,13 +47,13 @@ def response_lines(
     named = head.connection
     if named is not None and not _ORDINARY_CONNECTION.issuperset(named):
         # RFC 9110 section 7.6.1.  A length that is named stays: it frames what follows.
-        lines[:] = [
-            line
-            for line in lines
-            if (name := name_of(line)) not in named or name == b"content-length"
-        ]
+        _drop(lines, {*named} - {b"content-length"})
     lines.append(via)
     return lines
+
+
+def _drop(lines: list[bytes], names: Collection[bytes]) -> None:
+    lines[:] = [line for line in lines if name_of(line) not in names]
 
 
 def changed(lines: list[bytes], head: Head, changes: HeaderChanges) -> list[bytes]:
@@ -78,7 +78,7 @@ def sets_own_cookie(line: bytes) -> bool:
 class _Security:
     """The lines of one block of `security_headers`, ready to be sent."""
 
-    __slots__ = ("hsts", "lines", "named", "spec")
+    __slots__ = ("hsts", "lines", "named", "over_tls", "spec")
 
     def __init__(self, spec: SecurityHeaders) -> None:
         self.spec = spec
@@ -87,6 +87,14 @@ class _Security:
         }
         self.lines = list(self.named.values())
         self.hsts = field_line(_HSTS, spec.hsts) if spec.hsts else None
+        self.over_tls = self.lines if self.hsts is None else [*self.lines, self.hsts]
+
+    def unsaid(self, said: set[bytes], *, https: bool) -> list[bytes]:
+        """Those whose names an upstream has not said."""
+        lines = [line for name, line in self.named.items() if name not in said]
+        if https and self.hsts is not None and _HSTS.lower().encode("ascii") not in said:
+            lines.append(self.hsts)
+        return lines
 
 
 _HSTS = "Strict-Transport-Security"
@@ -104,16 +112,11 @@ def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[by
         watch((*ours.named, _HSTS.lower().encode("ascii")))
         # This head was read before anybody asked about these names.
         said = {name_of(line) for line in head.fields}
-    elif head.special is None and not https:
-        return ours.lines
+    elif head.special is None:
+        return ours.over_tls if https else ours.lines
     else:
-        said = {name for _, (_, name, _) in head.special or ()}
-    lines = ours.lines
-    if not said.isdisjoint(ours.named):
-        lines = [line for name, line in ours.named.items() if name not in said]
-    if https and ours.hsts is not None and _HSTS.lower().encode("ascii") not in said:
-        return [*lines, ours.hsts]
-    return lines
+        said = {name for _, (_, name, _) in head.special}
+    return ours.unsaid(said, https=https)
 
 
 def limit_lines(limit: LimitState) -> bytes:

@@ -58,6 +58,7 @@ class Exchange(Relay):
         "request_id",
         "sent",
         "tried",
+        "upstream",
     )
 
     def __init__(
@@ -68,6 +69,7 @@ class Exchange(Relay):
         call: Call,
         decision: Decision,
         route: Route,
+        upstream: Upstream,
         request_id: str,
         extra: Mapping[str, str],
         decided_s: float,
@@ -80,6 +82,7 @@ class Exchange(Relay):
         self.call = call
         self.decision = decision
         self.route = route
+        self.upstream = upstream
         self.scheme = call.scheme
         self.principal = decision.principal
         self.rejudged = None
@@ -111,13 +114,6 @@ class Exchange(Relay):
         self.answered_at = 0.0
         self._upstream = None
         self._chunk = False
-
-    @property
-    def upstream(self) -> Upstream:
-        """Where it goes; a route that answers by itself makes no exchange."""
-        upstream = self.route.upstream
-        assert upstream is not None
-        return upstream
 
 
 class Forwarder:

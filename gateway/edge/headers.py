@@ -207,8 +207,7 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
             plain = False
             _keep(head, kind, field, value)
     if fresh is not None:
-        kept = {*head.lines, *fresh}
-        head.lines = [field for field in fields if field in kept]
+        head.lines = list(filter({*head.lines, *fresh}.__contains__, fields))
     if head.host is None and start.minor:
         # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
         raise Malformed("no host")

@@ -133,12 +133,13 @@ class Inbound(RequestHandler):
             data = self._backlog + data
             self._backlog = b""
         try:
-            if self._state == _HEAD and not (self._held or self._reading_paused):
-                end = data.find(b"\r\n\r\n")
-                if 0 < end == len(data) - 4:
-                    # Nearly always: one whole head, and nothing else.
-                    self._take_head(data[:end], alone=True)
-                    return
+            if (
+                self._state == _HEAD
+                and not (self._held or self._reading_paused)
+                and data.endswith(b"\r\n\r\n")
+                and self._take_whole(data[:-4])
+            ):
+                return
             self._take(data)
         except Malformed:
             self._refuse(Reason.REQUEST_MALFORMED)
@@ -199,26 +200,43 @@ class Inbound(RequestHandler):
                 if self._state == _HEAD and (self._close or self._force_close):
                     return
 
-    def _take_head(self, block: bytes, *, alone: bool = False) -> None:
-        """One whole head: its request is queued, and its body expected.
+    def _take_whole(self, block: bytes) -> bool:
+        """Nearly always: one whole head, and nothing else.  False where it is not that.
 
-        With `alone` nothing came behind it: it is begun at once if nothing stands before it.
+        An empty line within it is no field, so what holds more than a head is not taken here.
         """
+        limits = self._door.limits
+        if len(block) > limits.line_bytes:
+            return False
+        try:
+            head = read_request(block, max_fields=limits.fields)
+        except Malformed:
+            return False
+        if not isinstance(head, RequestHead):
+            return False
+        self._head_since = 0.0
+        if head.has_body or head.upgrade or self._busy or self._queue:
+            self._expect(head)
+        else:
+            self._serve(head, EMPTY_PAYLOAD)
+        return True
+
+    def _take_head(self, block: bytes) -> None:
+        """One whole head."""
         self._head_since = 0.0
         limits = self._door.limits
-        if block[:1] == b"\r":
-            # RFC 9112 section 2.2: one empty line before the request line is ignored.
-            block = block.removeprefix(b"\r\n")
+        # RFC 9112 section 2.2: one empty line before the request line is ignored.
+        block = block.removeprefix(b"\r\n")
         if len(block) > limits.line_bytes:
             if block.find(b"\r\n", 0, limits.line_bytes + 2) < 0:
                 return self._refuse(Reason.TARGET_TOO_LONG)
             if len(block) > limits.head_bytes - 4:
                 return self._refuse(Reason.HEADER_TOO_LARGE)
         head = read_request(block, max_fields=limits.fields)
-        if not isinstance(head, RequestHead):
-            return self._refuse(head)
-        if alone and not (head.has_body or head.upgrade or self._busy or self._queue):
-            return self._serve(head, EMPTY_PAYLOAD)
+        return self._expect(head) if isinstance(head, RequestHead) else self._refuse(head)
+
+    def _expect(self, head: RequestHead) -> None:
+        """A request is queued, and its body expected."""
         body = self._begin_body(head) if head.has_body else EMPTY_PAYLOAD
         self._queue.append((head, body))
         if (head.upgrade is not None and not head.has_body) or len(self._queue) >= MAX_QUEUED:
@@ -228,7 +246,6 @@ class Inbound(RequestHandler):
             self._held = True
         if not self._busy:
             self._serve_next()
-        return None
 
     def _begin_body(self, head: RequestHead) -> StreamReader:
         if head.chunked:

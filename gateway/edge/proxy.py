@@ -100,6 +100,7 @@ class Proxy:
         self._own = own
         self._meters = meters or NoMeters()
         self._journal = journal
+        self._journals_all = journal is not None and journal.takes_allowed
         self._draining = draining
         self._cross_origin = cross_origin or CrossOrigin()
         self._asserter = asserter
@@ -237,12 +238,12 @@ class Proxy:
                     client, head, body, call, decision, route, extra, request_id, decided_s
                 )
             refusal = self._unsendable(head, call, decision, route)
-            if refusal is not None:
+            if refusal is not None or upstream is None:
                 limit = _with_limit(extra, decision)
                 return self._refuse(
                     client,
                     head,
-                    refusal,
+                    refusal or Reason.ROUTE_UNKNOWN,
                     request_id,
                     close=not body.is_eof(),
                     route_id=route.id,
@@ -255,6 +256,7 @@ class Proxy:
             call,
             decision,
             route,
+            upstream,
             request_id,
             extra,
             decided_s,
@@ -361,8 +363,7 @@ class Proxy:
         client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
         route_id = decision.route.id if decision.route is not None else ""
         self._meters.route(route_id).record(decision.reason, row.status, decided_s)
-        if self._journal is not None:
-            self._journal.decided(call, decision, row.status, request_id)
+        self._told(call, decision, row.status, request_id)
         return keep
 
     def _refuse(
@@ -422,8 +423,7 @@ class Proxy:
         fields = route_answer(route, call, request_id, _with_limit(extra, decision))
         client.write(answer_bytes(status, fields, route.answer.body, head, keep_alive=keep))
         self._meters.route(route.id).record(decision.reason, status, decided_s)
-        if self._journal is not None:
-            self._journal.decided(call, decision, status, request_id)
+        self._told(call, decision, status, request_id)
         return keep
 
     def _asserted(self, call: Call, decision: Decision, audience: str) -> bool:
@@ -497,9 +497,13 @@ class Proxy:
         self._meters.route(exchange.route.id).record(
             decision.reason, status, exchange.decided_s, upstream_s
         )
-        if self._journal is not None:
-            self._journal.decided(exchange.call, decision, status, exchange.request_id)
+        if self._journals_all or decision.shadowed:
+            self._told(exchange.call, decision, status, exchange.request_id)
         return exchange.keep_alive
+
+    def _told(self, call: Call, decision: Decision, status: int, request_id: str) -> None:
+        if self._journal is not None:
+            self._journal.decided(call, decision, status, request_id)
 
     def _keeps(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()

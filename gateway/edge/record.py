@@ -32,6 +32,11 @@ class Journal(Protocol):
     by name.
     """
 
+    @property
+    def takes_allowed(self) -> bool:
+        """Whether it wants to hear of calls that were allowed as they should be.  Of those that
+        a rule in shadow would have decided otherwise it is always told."""
+
     def decided(
         self, call: Call | None, decision: Decision | None, status: int, request_id: str
     ) -> None: ...
@@ -54,6 +59,8 @@ class NoMeters:
 
 class DenialJournal:
     """Counts denials in the audit log: by reason, route and subject, a minute at a time."""
+
+    takes_allowed = False
 
     def __init__(self, denials: Denials) -> None:
         self._denied = denials.denied

@@ -22,7 +22,6 @@ from gateway.edge.wire import (
     Malformed,
     body_length,
     read_head,
-    stays_open,
 )
 from gateway.model import Reason
 
@@ -253,7 +252,7 @@ class UpstreamConnection(asyncio.Protocol):
             # What failed there may be about to hang up: uvicorn does, after the 500 of an
             # exception that Starlette answered, and says nothing of it.  A POST sent meanwhile
             # would be lost.
-            self._keep = head.status != 500 and stays_open(head)
+            self._keep = head.keeps_open and head.status != 500
             self._begin_body(relay, head, data, at)
 
     def _read_interim(self, relay: Relay, head: Head, rest: bytes) -> None:

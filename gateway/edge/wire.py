@@ -52,7 +52,7 @@ class Malformed(Exception):
 
 
 # What a field of a response is to this gateway.  PASS is 0: it only passes.
-PASS, LENGTH, CODING, CONNECTION, REMOVED, DATE, COOKIE, VIA, CORS, LIMITS, WATCHED = range(11)
+PASS, LENGTH, CODING, CONNECTION, REMOVED, COOKIE, VIA, CORS, LIMITS, WATCHED = range(10)
 
 _KINDS = {
     b"content-length": LENGTH,
@@ -67,7 +67,6 @@ _KINDS = {
     b"upgrade": REMOVED,
     # Ours is sent instead.
     b"x-request-id": REMOVED,
-    b"date": DATE,
     b"set-cookie": COOKIE,
     b"via": VIA,
     b"access-control-allow-origin": CORS,
@@ -79,7 +78,7 @@ _KINDS = {
     b"ratelimit": LIMITS,
     b"ratelimit-policy": LIMITS,
 }
-SPECIAL = frozenset(name for name, kind in _KINDS.items() if kind != DATE)
+SPECIAL = frozenset(_KINDS)
 
 
 Special = tuple[int, bytes, bytes]
@@ -98,6 +97,7 @@ class Head:
         "connection",
         "dated",
         "fields",
+        "keeps_open",
         "length",
         "minor",
         "removed",
@@ -114,7 +114,10 @@ class Head:
         self.fields = fields
         self.length: int | None = None
         self.chunked = False
+        self.keeps_open = minor == 1
+        """RFC 9112 section 9.3: 1.1 persists unless it says `close`; 1.0 is not asked to."""
         self.dated = False
+        """Whether a `Date` came."""
         self.connection: list[bytes] | None = None
         """The members of `Connection`, unless it says `keep-alive` alone."""
         self.removed: list[bytes] = []
@@ -184,6 +187,7 @@ def read_head(block: bytes) -> Head:
     line = fields.pop(0)
     start, status, minor = _statuses.get(line) or _learn_status(line)
     head = Head(start, status, minor, fields)
+    head.dated = b"\r\nDate:" in block or any(name_of(line) == b"date" for line in fields)
     known = _lines
     for line in filterfalse(_is_plain, fields):
         special = known.get(line) or _learn(line)
@@ -192,12 +196,11 @@ def read_head(block: bytes) -> Head:
             if head.length is not None:
                 raise Malformed("two lengths")
             head.length = int(special[2])
-        elif kind == DATE:
-            head.dated = True
         elif kind == CONNECTION:
             head.removed.append(line)
             if special[2] != b"keep-alive":
                 head.connection = tokens(special[2]) + (head.connection or [])
+                head.keeps_open = head.keeps_open and b"close" not in head.connection
         elif kind == CODING:
             if head.chunked:
                 raise Malformed("two codings")
@@ -278,11 +281,6 @@ def body_length(head: Head, *, to_head: bool) -> int:
     if length is not None:
         return length
     return CHUNKED if head.chunked else UNTIL_CLOSE
-
-
-def stays_open(head: Head) -> bool:
-    """RFC 9112 section 9.3: 1.1 persists unless it says `close`; 1.0 is not asked to."""
-    return head.minor == 1 and (head.connection is None or b"close" not in head.connection)
 
 
 def tokens(value: bytes) -> list[bytes]:

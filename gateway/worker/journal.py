@@ -53,6 +53,8 @@ class _Entry:
 class DecisionLog:
     """`edge.record.Journal` of one worker.  Each worker writes files of its own."""
 
+    takes_allowed = True
+
     def __init__(
         self,
         options: JournalOptions,
@@ -156,6 +158,10 @@ class Journals:
     def __init__(self, *journals: _Journal) -> None:
         self._journals = journals
 
+    @property
+    def takes_allowed(self) -> bool:
+        return any(journal.takes_allowed for journal in self._journals)
+
     def decided(
         self, call: Call | None, decision: Decision | None, status: int, request_id: str
     ) -> None:
@@ -169,6 +175,9 @@ class Journals:
 
 class _Journal(Protocol):
     """As `edge.record.Journal`, which this room does not know of."""
+
+    @property
+    def takes_allowed(self) -> bool: ...
 
     def decided(
         self, call: Call | None, decision: Decision | None, status: int, request_id: str

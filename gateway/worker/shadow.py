@@ -74,6 +74,10 @@ class Shadow:
         self._minute = 0
         self._logged = 0
 
+    @property
+    def takes_allowed(self) -> bool:
+        return self._configuration is not None
+
     def decided(
         self, call: Call | None, decision: Decision | None, status: int, request_id: str
     ) -> None:

@@ -17,7 +17,6 @@ from gateway.edge.wire import (
     Malformed,
     body_length,
     read_head,
-    stays_open,
 )
 
 
@@ -150,7 +149,7 @@ def test_an_answer_to_head_has_no_body() -> None:
     ],
 )
 def test_a_connection_persists_as_the_answer_says(block: bytes, open_: bool) -> None:
-    assert stays_open(read_head(block)) is open_
+    assert read_head(block).keeps_open is open_
 
 
 # --- chunks ---
