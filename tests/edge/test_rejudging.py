@@ -257,6 +257,7 @@ async def test_a_token_without_a_session_has_nothing_to_be_read_again() -> None:
 async def test_the_account_is_read_once_for_all_sockets_of_a_session() -> None:
     async with signed_in() as (rig, worker):
         rig.spec(timeout_connect_s=30.0)
+        rig.publish(rig.gate.route)
         clients = [await opened(rig) for _ in range(150)]
         worker.outdate()
         await read(worker)
