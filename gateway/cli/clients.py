@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,17 @@ import typer
 
 from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
-from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, say, table, when
+from gateway.cli.output import (
+    AsJson,
+    ExitCode,
+    Stop,
+    confirm_erasing,
+    record,
+    remark,
+    say,
+    table,
+    when,
+)
 from gateway.identity.api_keys import ApiKey, ApiKeys, NewKey
 from gateway.identity.clients import Client, Clients, NewSecret
 from gateway.identity.jwk import KeyRefused, VerifyingKey, read_pem, verifying
@@ -211,8 +220,7 @@ def end_key(
 
 def delete(name: Name, yes: Yes = False) -> None:
     """Erase a client: its secrets, keys and tokens end."""
-    if not yes and sys.stdin.isatty() and not typer.confirm(f"Erase {name} for good?", err=True):
-        raise Stop("nothing was erased")
+    confirm_erasing(name, yes=yes)
 
     async def work(house: House) -> None:
         client = await client_of(house, name)

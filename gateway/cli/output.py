@@ -135,3 +135,13 @@ def _cell(value: Any) -> str:
 
 def _title(column: str) -> str:
     return column.replace("_", " ")
+
+
+def confirm_erasing(name: str, *, yes: bool) -> None:
+    """Asks; raises Stop where the answer is no, or where nobody is there to be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Stop("no terminal to ask at: --yes erases without asking", ExitCode.USAGE)
+    if not typer.confirm(f"Erase {name} for good?", err=True):
+        raise Stop("nothing was erased")

@@ -12,7 +12,18 @@ import typer
 
 from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
-from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
+from gateway.cli.output import (
+    AsJson,
+    ExitCode,
+    Stop,
+    confirm_erasing,
+    data,
+    record,
+    remark,
+    say,
+    table,
+    when,
+)
 from gateway.identity.accounts import Account, Accounts, check_roles, shown_address
 from gateway.identity.passwords import PasswordOptions, Passwords, Weak, settled_rounds
 from gateway.identity.people_import import BadLine, BadLines, bring_people_in, read_people
@@ -165,8 +176,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase an account and all that belongs to it."""
-    if not yes and sys.stdin.isatty() and not typer.confirm(f"Erase {email} for good?", err=True):
-        raise Stop("nothing was erased")
+    confirm_erasing(email, yes=yes)
 
     async def work(house: House) -> Sequence[Change]:
         account = await account_of(house, email)

@@ -287,11 +287,20 @@ def _usable(row: KeyRow, now: int) -> bool:
     return row.usable_at is not None and row.usable_at <= now
 
 
+_OTHERWISE = {
+    KeyState.NEXT: "is here already and will sign: it cannot be imported to verify only",
+    KeyState.ACTIVE: "is here already and signs: it cannot be imported to verify only",
+    KeyState.RETIRING: "is here already and being retired: it does not sign again",
+    KeyState.VERIFYING: "is here already to verify only, and cannot become a signing key: "
+    "import another one to sign with",
+}
+
+
 def _same(known: KeyRow, state: KeyState) -> KeyState:
     """The state of a key that is brought in again as what it is.  Raises KeyRefused."""
     if known.state is KeyState.GONE:
         raise KeyRefused(f"the key {known.kid} was here and is gone; it does not come back")
     signs = known.state in (KeyState.NEXT, KeyState.ACTIVE)
     if signs is not (state is KeyState.NEXT):
-        raise KeyRefused(f"the key {known.kid} is here already: it is {known.state}")
+        raise KeyRefused(f"the key {known.kid} {_OTHERWISE[known.state]}")
     return known.state

@@ -167,7 +167,7 @@ def test_accounts_are_listed_in_plain_columns(gateway: Gateway) -> None:
         ["users", "disable"],
         ["users", "enable"],
         ["users", "unlock"],
-        ["users", "delete"],
+        ["users", "delete", "--yes"],
         ["sessions", "list"],
         ["revoke", "user"],
         ["roles", "list"],
@@ -193,6 +193,16 @@ def test_deleting_leaves_only_the_refusal(gateway: Gateway, folder: Path) -> Non
     assert gateway("users", "delete", EMAIL, "--yes")[0] == GOOD
     assert gateway("users", "show", EMAIL)[0] == NO
     assert changes(folder) == [("subject", fields["user_id"], "token_revoked")]
+
+
+@pytest.mark.parametrize("kind", ["users", "clients"])
+def test_nothing_is_erased_unasked_where_nobody_can_be_asked(gateway: Gateway, kind: str) -> None:
+    """A script that lost its terminal must not erase what a person would have kept."""
+    made(gateway)
+    gateway("clients", "create", EMAIL)
+    code, _ = gateway(kind, "delete", EMAIL)
+    assert code == USAGE
+    assert EMAIL in gateway(kind, "list")[1]
 
 
 def test_unlocking_needs_the_counters_that_rest_with_the_gateway(gateway: Gateway) -> None:

@@ -320,7 +320,7 @@ async def test_a_revoked_key_cannot_be_imported_back(gate: Gate) -> None:
 async def test_a_key_that_verifies_only_does_not_become_a_signing_one(gate: Gate) -> None:
     pem = private_pem(generate(Alg.ES256))
     await gate.keeper.bring_in(pem, verify_only=True)
-    with pytest.raises(KeyRefused, match="is here already"):
+    with pytest.raises(KeyRefused, match="to verify only, and cannot become a signing key"):
         await gate.keeper.bring_in(pem)
 
 
