@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp.streams import StreamReader
 
+from gateway.edge.begun import rest_of
 from gateway.edge.cors import CrossOrigin
 from gateway.edge.dates import date_line
 from gateway.edge.headers import RequestHead, field_line, foreign_cookies, identity_headers
 from gateway.edge.originals import Dialect, Unreadable, dialect_of
-from gateway.edge.proxy import _rest_of
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.refusals import denial
 from gateway.edge.responses import (
@@ -88,7 +88,7 @@ class DecisionApi:
         except StopIteration as answered:
             client.write(answered.value)
             return keep
-        return _answered_later(client, _rest_of(answering, waited_for), keep=keep)
+        return _answered_later(client, rest_of(answering, waited_for), keep=keep)
 
     async def _answer(
         self, head: RequestHead, peer_ip: str, request_id: str, *, keep: bool

@@ -5,37 +5,24 @@ Law: nothing of a request reaches an upstream before the decision.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from time import monotonic
-from types import coroutine
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aiohttp import web
 from aiohttp.streams import StreamReader
 
 from gateway.access.origin import CsrfCheck
 from gateway.access.routes import Match, is_own
-from gateway.edge.cookies import parting
+from gateway.edge.begun import rest_of
 from gateway.edge.cors import CrossOrigin, is_preflight, requested_method
-from gateway.edge.endpoints import REQUEST_ID
-from gateway.edge.explained import POLICY as PAGE_POLICY
-from gateway.edge.explained import explains, page
 from gateway.edge.forward import Exchange, Forwarder, kept_up
 from gateway.edge.headers import RequestHead
 from gateway.edge.judged_body import take_json
+from gateway.edge.own_answers import OwnAnswers, OwnEndpoints, with_limit
 from gateway.edge.pools import Upstreams
 from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.rejudging import Judge, Rejudged
 from gateway.edge.relay import GONE, Failure
-from gateway.edge.responses import (
-    HSTS,
-    OWN_HEADERS,
-    answer_bytes,
-    problem_parts,
-    route_answer,
-    step_up_challenge,
-    where_to_sign_in,
-)
 from gateway.edge.server import Connection, Outcome, Refused
 from gateway.edge.websocket import Handshake, handshake_key
 from gateway.model import Call, Principal, Reason
@@ -50,13 +37,6 @@ if TYPE_CHECKING:
 _OWN_FIRST = frozenset(("auth", ".well-known"))
 _NOTHING: Mapping[str, str] = {}
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
-_ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-
-
-class OwnEndpoints(Protocol):
-    """The gateway's own addresses; met by `auth_api.AuthApi`."""
-
-    async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse: ...
 
 
 class Decider(Judge, Protocol):
@@ -97,34 +77,43 @@ class Proxy:
         self._reader = reader
         self._forwarder = Forwarder(reader, upstreams, csrf)
         self._open_calls = upstreams.open_calls
-        self._own = own
         self._meters = meters or NoMeters()
-        self._journal = journal
         self._journals_all = journal is not None and journal.takes_allowed
         self._draining = draining
-        self._cross_origin = cross_origin or CrossOrigin()
+        self._answers = OwnAnswers(
+            own,
+            snapshot,
+            self._meters,
+            journal,
+            draining,
+            cross_origin or CrossOrigin(),
+            public_url,
+        )
         self._asserter = asserter
-        self._public_url = public_url
         self._on_end = self._ended
 
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
         """Meets `server.Handler`: what can be done at once is done without a task."""
         request_id = self._reader.request_id(head)
         if head.method in _REFUSED_METHODS:
-            return self._refuse(client, head, Reason.METHOD_NOT_ALLOWED, request_id, close=True)
+            return self._answers.refuse(
+                client, head, Reason.METHOD_NOT_ALLOWED, request_id, close=True
+            )
         if head.upgrade is not None and b"h2c" in head.upgrade.lower():
-            return self._refuse(client, head, Reason.REQUEST_MALFORMED, request_id, close=True)
+            return self._answers.refuse(
+                client, head, Reason.REQUEST_MALFORMED, request_id, close=True
+            )
         call = self._reader.read(head, client.peer)
         if isinstance(call, Reason):
-            return self._refuse(client, head, call, request_id, close=True)
+            return self._answers.refuse(client, head, call, request_id, close=True)
         snapshot = self._snapshot()
         if call.segments[0] in _OWN_FIRST and is_own(call.segments):
             cors = snapshot.auth_cors if call.segments[0] == "auth" else None
-            return self._answer_own(client, head, body, call, cors, request_id)
+            return self._answers.endpoint(client, head, body, call, cors, request_id)
         if head.method == "OPTIONS" and is_preflight(call):
             cors, methods = _cors_of(call, snapshot)
             if cors is not None:
-                return self._preflight(client, head, body, call, cors, methods, request_id)
+                return self._answers.preflight(client, head, body, call, cors, methods, request_id)
         if snapshot.reads_bodies and head.has_body and _reads_body(call, snapshot):
             return self._judged_with_body(client, head, body, call, snapshot, request_id)
         began_at = monotonic()
@@ -139,7 +128,7 @@ class Proxy:
                 )
             rest: Awaitable[Decision] = _at_hand(decision)
         else:
-            rest = _rest_of(deciding, waited_for)
+            rest = rest_of(deciding, waited_for)
         return self._decided_later(client, head, body, call, rest, request_id, began_at)
 
     async def _judged_with_body(
@@ -157,7 +146,7 @@ class Proxy:
             head.expect = None
         taken = await take_json(body, head, call)
         if isinstance(taken, Reason):
-            return self._refuse(client, head, taken, request_id, close=True)
+            return self._answers.refuse(client, head, taken, request_id, close=True)
         began_at = monotonic()
         deciding = self._gate.decide(call, snapshot)
         return await self._decided_later(client, head, taken, call, deciding, request_id, began_at)
@@ -175,40 +164,13 @@ class Proxy:
         decision = await deciding
         extra: Mapping[str, str] = _NOTHING
         if decision.route is not None and decision.route.cors is not None:
-            extra = await self._cross_origin.fields(call, decision.route.cors)
+            extra = await self._answers.cors_fields(call, decision.route.cors)
         outcome = self._act(
             client, head, body, call, decision, extra, request_id, began_at, at_once=False
         )
+        assert outcome is not None
         return outcome if isinstance(outcome, bool) else await outcome
 
-    @overload
-    def _act(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        decision: Decision,
-        extra: Mapping[str, str],
-        request_id: str,
-        began_at: float,
-        *,
-        at_once: Literal[False],
-    ) -> bool | Coroutine[Any, Any, bool]: ...
-    @overload
-    def _act(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        decision: Decision,
-        extra: Mapping[str, str],
-        request_id: str,
-        began_at: float,
-        *,
-        at_once: Literal[True],
-    ) -> Outcome: ...
     def _act(
         self,
         client: Connection,
@@ -226,7 +188,9 @@ class Proxy:
         decided_s = decided_at - began_at
         route = decision.route
         if not decision.allowed or route is None:
-            return self._deny(client, head, body, call, decision, extra, request_id, decided_s)
+            return self._answers.deny(
+                client, head, body, call, decision, extra, request_id, decided_s
+            )
         upstream = route.upstream
         if (
             upstream is None
@@ -234,13 +198,13 @@ class Proxy:
             or (head.length is not None and head.length > route.max_body_bytes)
         ):
             if route.answer is not None:
-                return self._answer_for(
+                return self._answers.for_route(
                     client, head, body, call, decision, route, extra, request_id, decided_s
                 )
             refusal = self._unsendable(head, call, decision, route)
             if refusal is not None or upstream is None:
-                limit = _with_limit(extra, decision)
-                return self._refuse(
+                limit = with_limit(extra, decision)
+                return self._answers.refuse(
                     client,
                     head,
                     refusal or Reason.ROUTE_UNKNOWN,
@@ -273,123 +237,6 @@ class Proxy:
             return None
         return self._forward(exchange)
 
-    async def _preflight(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        cors: Cors,
-        methods: tuple[str, ...],
-        request_id: str,
-    ) -> bool:
-        """Answered before limits and identity: a browser sends no credential with it."""
-        fields = await self._cross_origin.preflight(call, cors, methods)
-        close = not body.is_eof()
-        if fields is None:
-            vary = {"Vary": "Origin"}
-            return self._refuse(
-                client, head, Reason.CROSS_ORIGIN, request_id, close=close, extra=vary
-            )
-        keep = self._keeps(head) and not close
-        headers = {**OWN_HEADERS, "X-Request-Id": request_id, **fields}
-        client.write(answer_bytes(204, headers, b"", head, keep_alive=keep))
-        self._meters.route("").record("preflight", 204, 0.0)
-        return keep
-
-    async def _answer_own(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        cors: Cors | None,
-        request_id: str,
-    ) -> bool:
-        if cors is not None and is_preflight(call):
-            return await self._preflight(client, head, body, call, cors, (), request_id)
-
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            request[REQUEST_ID] = request_id
-            answer = await self._own.answer(request, call)
-            if answer.prepared:
-                return answer
-            for name, value in OWN_HEADERS.items():
-                answer.headers.setdefault(name, value)
-            answer.headers.setdefault("X-Request-Id", request_id)
-            if cors is not None:
-                answer.headers.update(await self._cross_origin.fields(call, cors))
-            if call.scheme == "https":
-                answer.headers.setdefault("Strict-Transport-Security", HSTS)
-            if not body.is_eof() or self._draining():
-                answer.force_close()
-            return answer
-
-        if head.expects_continue:
-            client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await client.answer(head, body, handle)
-
-    def _deny(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        decision: Decision,
-        extra: Mapping[str, str],
-        request_id: str,
-        decided_s: float,
-    ) -> bool:
-        row, headers, document = problem_parts(
-            decision.reason,
-            decision.refusal,
-            request_id,
-            retry_after_s=decision.retry_after_s,
-            allow=decision.allow,
-            conceal=decision.conceal,
-            https=call.scheme == "https",
-            extra={**_with_limit(extra, decision), **_without_cookie(call, decision)},
-        )
-        if decision.max_age_s is not None or decision.amr:
-            headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
-        if row.status == 401:
-            challenge = headers["WWW-Authenticate"]
-            headers["WWW-Authenticate"] = where_to_sign_in(challenge, self._public_url)
-        if explains(call, decision):
-            document = page(call, decision, self._snapshot(), request_id)
-            headers |= {"Content-Type": "text/html; charset=utf-8"}
-            headers["Content-Security-Policy"] = PAGE_POLICY
-        keep = self._keeps(head) and body.is_eof()
-        client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
-        route_id = decision.route.id if decision.route is not None else ""
-        self._meters.route(route_id).record(decision.reason, row.status, decided_s)
-        self._told(call, decision, row.status, request_id)
-        return keep
-
-    def _refuse(
-        self,
-        client: Connection,
-        head: RequestHead,
-        reason: Reason,
-        request_id: str,
-        *,
-        close: bool,
-        route_id: str = "",
-        extra: Mapping[str, str] | None = None,
-    ) -> bool:
-        """Answer what never came to a decision, or what failed after it."""
-        allow = _ANY_METHOD if reason is Reason.METHOD_NOT_ALLOWED else ()
-        row, headers, document = problem_parts(
-            reason, None, request_id, allow=allow, https=client.peer.https, extra=extra
-        )
-        # What was too much to read is not read as the next request either.
-        keep = not close and self._keeps(head) and reason is not Reason.BODY_TOO_LARGE
-        client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
-        self._meters.route(route_id).record(reason, row.status, 0.0)
-        if self._journal is not None:
-            self._journal.refused(reason, route_id, request_id)
-        return keep
-
     def _unsendable(
         self, head: RequestHead, call: Call, decision: Decision, route: Route
     ) -> Reason | None:
@@ -403,28 +250,6 @@ class Proxy:
         if audience is not None and not self._asserted(call, decision, audience):
             return Reason.STORE_UNAVAILABLE
         return None
-
-    def _answer_for(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        decision: Decision,
-        route: Route,
-        extra: Mapping[str, str],
-        request_id: str,
-        decided_s: float,
-    ) -> bool:
-        """The route answers by itself.  The body is not read: what is left of it closes."""
-        assert route.answer is not None
-        status = route.answer.status
-        keep = self._keeps(head) and body.is_eof()
-        fields = route_answer(route, call, request_id, _with_limit(extra, decision))
-        client.write(answer_bytes(status, fields, route.answer.body, head, keep_alive=keep))
-        self._meters.route(route.id).record(decision.reason, status, decided_s)
-        self._told(call, decision, status, request_id)
-        return keep
 
     def _asserted(self, call: Call, decision: Decision, audience: str) -> bool:
         """Adds `X-Auth-Assertion` to what the upstream is sent; False where it cannot be made."""
@@ -481,14 +306,14 @@ class Proxy:
         if exchange.started:
             exchange.cut_off()
             raise ConnectionError("cut off")
-        return self._refuse(
+        return self._answers.refuse(
             exchange.client,
             exchange.head,
             failure.reason,
             exchange.request_id,
             close=not exchange.body.is_eof(),
             route_id=exchange.route.id,
-            extra=_with_limit(exchange.extra, exchange.decision),
+            extra=with_limit(exchange.extra, exchange.decision),
         )
 
     def _answered(self, exchange: Exchange) -> bool:
@@ -498,29 +323,8 @@ class Proxy:
             decision.reason, status, exchange.decided_s, upstream_s
         )
         if self._journals_all or decision.shadowed:
-            self._told(exchange.call, decision, status, exchange.request_id)
+            self._answers.told(exchange.call, decision, status, exchange.request_id)
         return exchange.keep_alive
-
-    def _told(self, call: Call, decision: Decision, status: int, request_id: str) -> None:
-        if self._journal is not None:
-            self._journal.decided(call, decision, status, request_id)
-
-    def _keeps(self, head: RequestHead) -> bool:
-        return head.keeps_open and not self._draining()
-
-
-def _without_cookie(call: Call, decision: Decision) -> dict[str, str]:
-    """Takes the cookie of a session that is over away."""
-    gone = parting(call, decision.reason)
-    return {"Set-Cookie": gone[0]} if gone else {}
-
-
-def _with_limit(extra: Mapping[str, str], decision: Decision) -> Mapping[str, str]:
-    """What a refusal of ours carries besides, where limits or CORS speak on its route."""
-    if decision.limit is None:
-        return extra
-    limit = decision.limit
-    return {"RateLimit-Policy": limit.policy, "RateLimit": limit.standing(), **extra}
 
 
 async def _at_hand(decision: Decision) -> Decision:
@@ -545,22 +349,3 @@ def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ..
         if route.cors is not None:
             return route.cors, route.methods
     return None, ()
-
-
-T = TypeVar("T")
-
-
-@coroutine
-def _rest_of(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """A coroutine that was begun outside a task and now waits, for a task to go on with."""
-    while True:
-        thrown: BaseException | None = None
-        try:
-            yield waits_for
-        except BaseException as error:  # noqa: BLE001 (a cancellation is handed on like any other)
-            thrown = error
-        try:
-            waits_for = begun.send(None) if thrown is None else begun.throw(thrown)
-        except StopIteration as done:
-            result: T = done.value
-            return result
