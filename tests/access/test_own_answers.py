@@ -10,7 +10,7 @@ from gateway.access.routes import Route
 from gateway.access.upstreams import OwnAnswer
 from gateway.model import Reason
 from gateway.review.telling import as_data, as_text, status_of
-from tests.access.worlds import problems, snapshot
+from tests.access.worlds import decide, problems, snapshot, who
 
 ROUTE = """
 - id: a
@@ -131,6 +131,12 @@ def test_what_cannot_be_meant_is_a_problem_with_its_place(lines: list[str], says
 def test_a_body_has_its_bound() -> None:
     assert len((route(f"respond: {{body: {'a' * 65_536}}}").answer or OwnAnswer(0)).body) == 65_536
     assert any("64 KiB" in one for one in wrong(f"respond: {{body: {'ä' * 32_769}}}"))
+
+
+def test_nobody_is_answered_whom_the_policy_does_not_let_pass() -> None:
+    world = snapshot("- {id: a, match: {path: /a}, policy: signed-in, respond: {body: hello}}")
+    assert decide(world, "GET /a").reason == Reason.NO_CREDENTIAL
+    assert decide(world, "GET /a", who("u1")).allowed
 
 
 def test_explain_shows_what_the_route_answers() -> None:

@@ -154,8 +154,10 @@ async def test_a_mounted_secret_that_is_swapped_by_its_link_is_followed(
         authority.issue("client", mount / version)
     # Written within one tick of a coarse clock, and of one size: only the file itself differs.
     for name in ("client.pem", "client.key"):
-        os.utime(mount / "..1" / name, ns=(0, 1))
-        os.utime(mount / "..2" / name, ns=(0, 1))
+        for version in ("..1", "..2"):
+            held = mount / version / name
+            held.write_bytes(held.read_bytes().ljust(2_048, b"\n"))
+            os.utime(held, ns=(0, 1))
         (mount / name).symlink_to(f"..data/{name}")
     (mount / "..data").symlink_to("..1")
     tls = Tls(None, str(mount / "client.pem"), str(mount / "client.key"))
