@@ -20,6 +20,7 @@ from gateway.access.decision import Gate
 from gateway.access.routes import Route
 from gateway.access.snapshot import Problem, Snapshot
 from gateway.audit import AuditEvent, AuditKind, AuditLog
+from gateway.audit_pruning import prune, pruner_name
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
@@ -51,6 +52,7 @@ from gateway.metrics import Metrics
 from gateway.model import CredentialKind, Reason, SystemClock
 from gateway.settings import Settings
 from gateway.stores.counters import RedisCounters
+from gateway.stores.once import RedisOneTime
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import StoreUnavailable
 from gateway.stores.redis import open_redis
@@ -69,6 +71,7 @@ log = structlog.get_logger(__name__)
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 2.0
 SWEEP_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
+PRUNE_EVERY_S = 23 * 3600
 DEMO_EMAIL = "demo@example.com"
 DEMO_ROLE = "manager"
 
@@ -247,6 +250,8 @@ class App:
         self.tasks.start("limits", self.limits.run)
         self.tasks.start("mail", self._once_open(self.postman.run))
         self.tasks.start("audit", self._once_open(self.audit.run))
+        if self.plan.settings.audit_keep_days:
+            self.tasks.start("audit-pruning", self._once_open(self._prune_audit))
         if self.decision_log is not None:
             self.tasks.start("decision-log", self.decision_log.run)
         if self.plan.shadow is not None:
@@ -342,6 +347,20 @@ class App:
             )
             await self.ring.refresh()
             self.ring.publish(self.assertions.verifying_keys())
+
+    async def _prune_audit(self) -> None:
+        """Once a day, on whichever worker is first."""
+        keep_s = self.plan.settings.audit_keep_days * 86_400
+        once = RedisOneTime(self.redis)
+        while True:
+            try:
+                if await once.first("audit-prune", PRUNE_EVERY_S):
+                    key = derived_key(self.plan.key_secret(), KeyPurpose.AUDIT_ADDRESS)
+                    pruner = AuditLog(self.database, self.clock, key, writer=pruner_name())
+                    await prune(self.database, pruner, self.clock.now() - keep_s)
+            except StoreUnavailable as error:
+                log.warning("audit-not-pruned", store=error.store)
+            await asyncio.sleep(PURGE_EVERY_S)
 
     def _refused(self, problems: list[Problem]) -> None:
         detail = {"problems": len(problems), "first": str(problems[0]) if problems else ""}

@@ -43,6 +43,8 @@ _DENIALS = 1_000
 _HEADS_KEPT = 32
 _LONGEST_TEXT = 256
 OTHERS = "(others)"
+PRUNER = "prune-"
+"""How the name of a writer begins that notes what is pruned; see `audit_pruning`."""
 
 
 class AuditKind(StrEnum):
@@ -70,6 +72,8 @@ class AuditKind(StrEnum):
     KEY_CHANGED = "key_changed"
     REVOKED = "revoked"
     CONFIGURATION = "configuration"
+    PRUNED = "pruned"
+    """Rows that were too old went; `cuts` says up to where, chain by chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +292,45 @@ class Verification:
     writers: int
     events: int
     problems: tuple[str, ...]
+    pruned_before: str | None = None
+    """Before when rows were taken away as too old; None where none were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The last row of a chain that was pruned."""
+
+    position: int
+    hash: str
+
+
+async def cuts(tx: Transaction) -> dict[str, Cut]:
+    """By writer, how far its chain was pruned, as the chains of the pruners say."""
+    found: dict[str, Cut] = {}
+    for line in await _pruned(tx):
+        for text in line.get("cuts", ()):
+            writer, position, digest = str(text).split(":")
+            if writer not in found or found[writer].position < int(position):
+                found[writer] = Cut(int(position), digest)
+    return found
+
+
+async def _pruned(tx: Transaction) -> list[dict[str, Any]]:
+    """The details of every `pruned` event."""
+    writers = await tx.all(
+        "SELECT writer FROM audit_events WHERE position = 1 AND writer LIKE :named",
+        named=PRUNER + "%",
+    )
+    found = []
+    for row in writers:
+        for told in await tx.all(
+            "SELECT line FROM audit_events WHERE writer = :writer ORDER BY position",
+            writer=row["writer"],
+        ):
+            event = json.loads(told["line"])
+            if event["event"] == AuditKind.PRUNED:
+                found.append(event["detail"])
+    return found
 
 
 async def verify(database: Database, expected_heads: tuple[str, ...] = ()) -> Verification:
@@ -298,6 +341,8 @@ async def verify(database: Database, expected_heads: tuple[str, ...] = ()) -> Ve
     found: set[str] = set()
     writers = events = 0
     writer, position, digest = "", 0, GENESIS
+    async with database.reading() as tx:
+        pruned, known = await _pruned(tx), await cuts(tx)
     while True:
         async with database.reading() as tx:
             rows = await tx.all(
@@ -312,20 +357,39 @@ async def verify(database: Database, expected_heads: tuple[str, ...] = ()) -> Ve
                 writer, position, digest = str(row["writer"]), 0, GENESIS
                 writers += 1
             events += 1
+            cut = known.get(writer)
+            if cut is not None and position < cut.position and row["position"] != 1:
+                if row["position"] < cut.position:
+                    continue  # it is on its way out: the row before it may be gone
+                if row["position"] == cut.position:
+                    if row["hash"] != cut.hash:
+                        problems.append(f"{writer}:{cut.position}: the row was changed")
+                    continue
+                position, digest = cut.position, cut.hash
             problems += _problems_of(row, position, digest)
             # From here on as the row says: one edit is one problem, not one for each row.
             position, digest = int(row["position"]), str(row["hash"])
             found.add(f"{writer}:{position}:{digest}")
             if position == 1:
-                wanted += [(head, writer) for head in _heads_in(row)]
+                wanted += [(head, writer) for head in heads_in(row["line"])]
         if not rows:
             break
     problems += [
         f"{head.rpartition(':')[0]}: missing or changed, known from {source}"
         for head, source in wanted
-        if head not in found
+        if head not in found and not _is_pruned(head, known)
     ]
-    return Verification(writers, events, tuple(problems))
+    latest = max((str(one.get("before", "")) for one in pruned), default=None)
+    return Verification(writers, events, tuple(problems), latest)
+
+
+def _is_pruned(head: str, known: Mapping[str, Cut]) -> bool:
+    """Whether the row went with those that were too old; its hash is known of the last alone."""
+    writer, position, digest = head.rsplit(":", 2)
+    cut = known.get(writer)
+    if cut is None or int(position) > cut.position:
+        return False
+    return int(position) < cut.position or digest == cut.hash
 
 
 def _problems_of(row: Row, position: int, digest: str) -> list[str]:
@@ -347,9 +411,10 @@ def _ms(when: str) -> int:
     return round(datetime.fromisoformat(when).timestamp() * 1000)
 
 
-def _heads_in(row: Row) -> list[str]:
+def heads_in(line: str) -> list[str]:
+    """The heads that the first row of a chain tells of."""
     try:
-        found = json.loads(row["line"])["detail"]["heads"]
+        found = json.loads(line)["detail"]["heads"]
     except (ValueError, KeyError, TypeError):
         return []
     return [head for head in found if isinstance(head, str)]

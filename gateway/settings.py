@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, values.seconds(0, 600)] = 5
     decision_log: Annotated[float | None, BeforeValidator(values.share)] = None
     """The share of allowed calls that the decision log keeps (denials all); None writes none."""
+    audit_keep_days: Annotated[int, values.whole(0, 36_500, "number of days")] = 400
     max_header_bytes: Annotated[int, values.whole(1024, 1_048_576, "number of bytes")] = 16_384
     max_header_fields: Annotated[int, values.whole(10, 1000, "number")] = 100
     max_request_line_bytes: Annotated[int, values.whole(512, 65_536, "number of bytes")] = 8_192

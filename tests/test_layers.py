@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "setting_values": set(),
     "logs": set(),
     "audit": {"model", "metrics", "stores.protocols"},
+    "audit_pruning": {"audit", "stores.protocols"},
     "access": {"model"},
     "review": {"model", "access"},
     "stores": {"model"},

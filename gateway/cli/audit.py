@@ -83,11 +83,20 @@ def verify(
 
     found = run(work)
     if as_json:
-        data({"writers": found.writers, "events": found.events, "problems": list(found.problems)})
+        data(
+            {
+                "writers": found.writers,
+                "events": found.events,
+                "pruned_before": found.pruned_before,
+                "problems": list(found.problems),
+            }
+        )
     else:
         for problem in found.problems:
             say(problem)
         say(f"{found.events} events of {found.writers} writers")
+        if found.pruned_before is not None:
+            say(f"rows before {found.pruned_before} were pruned")
     if found.problems:
         raise Stop(f"the audit log was changed: {len(found.problems)} problems")
 

@@ -1,0 +1,149 @@
+"""What is too old in the audit log goes, and what stays can still be verified.
+
+Law: before a row goes it is written down, in a chain, up to where each chain was cut: its
+writer, the last position that goes, and that row's hash.  So `verify` knows what the first row
+that stays hangs on, and a row that vanished in any other way is still missed.  A chain's first
+row stays as long as the chain has younger ones: it tells of the chains before it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from gateway.audit import PRUNER, AuditEvent, AuditKind, AuditLog, Cut, cuts, heads_in
+from gateway.stores.protocols import Database, StoreUnavailable, Transaction
+
+log = structlog.get_logger()
+
+_CUTS_AN_EVENT = 200
+_ROWS_A_STATEMENT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """What of one chain goes: up to `cut`, and its first row too where nothing is left."""
+
+    writer: str
+    first: int
+    """Of those behind the chain's first row; what went before is gone already."""
+    cut: Cut
+    whole: bool
+
+
+def pruner_name() -> str:
+    """The writer of one pruning: a chain of its own, found by its name."""
+    return PRUNER + secrets.token_hex(8)
+
+
+async def prune(database: Database, pruner: AuditLog, before_s: float) -> int:
+    """Takes away what is older than `before_s`; how many rows.  `pruner` is a writer named by
+    `pruner_name`.  Raises StoreUnavailable; what was noted and not yet taken goes next time.
+    """
+    before_ms = int(before_s * 1000)
+    async with database.reading() as tx:
+        known = await cuts(tx)
+        old = await _old(tx, known, before_ms)
+        fresh = [one for one in old if known.get(one.writer) != one.cut]
+        noted = {one.writer: one.cut for one in old}
+        noted |= {w: c for w, c in (await _needed(tx, known)).items() if w not in noted}
+    if fresh:
+        await _note(pruner, noted, before_s)
+    gone = 0
+    for one in old:
+        gone += await _take(database, one)
+    if gone:
+        log.info("audit-pruned", rows=gone, before=_when(before_s))
+    return gone
+
+
+async def _old(tx: Transaction, known: Mapping[str, Cut], before_ms: int) -> list[_Old]:
+    begun = await tx.all(
+        "SELECT writer FROM audit_events WHERE position = 1 AND at_ms < :before", before=before_ms
+    )
+    found = []
+    for writer in sorted({str(row["writer"]) for row in begun} | set(known)):
+        ends = await tx.one(
+            "SELECT MIN(CASE WHEN at_ms >= :before THEN position END) AS young,"
+            " MIN(CASE WHEN position > 1 THEN position END) AS first,"
+            " MAX(position) AS last FROM audit_events WHERE writer = :writer",
+            before=before_ms,
+            writer=writer,
+        )
+        if ends is None or ends["last"] is None:
+            continue  # it is gone already, and only known from its cut
+        whole = ends["young"] is None
+        end = int(ends["last"]) if whole else int(ends["young"]) - 1
+        if end < 2 and not whole:
+            continue
+        row = await tx.one(
+            "SELECT hash FROM audit_events WHERE writer = :writer AND position = :end",
+            writer=writer,
+            end=end,
+        )
+        before = known.get(writer)
+        first = int(ends["first"] or end + 1)
+        if row is not None:
+            found.append(_Old(writer, first, Cut(end, str(row["hash"])), whole))
+        elif before is not None and before.position == end and first <= end:
+            found.append(_Old(writer, first, before, whole))
+    return found
+
+
+async def _needed(tx: Transaction, known: Mapping[str, Cut]) -> dict[str, Cut]:
+    """The cuts of before that something which stays hangs on, or may name."""
+    if not known:
+        return {}
+    named: set[str] = set()
+    for row in await tx.all("SELECT line FROM audit_events WHERE position = 1"):
+        named |= {head.partition(":")[0] for head in heads_in(str(row["line"]))}
+    for writer in set(known) - named:
+        if await tx.one("SELECT 1 FROM audit_events WHERE writer = :w LIMIT 1", w=writer):
+            named.add(writer)
+    return {writer: cut for writer, cut in known.items() if writer in named}
+
+
+async def _note(pruner: AuditLog, noted: Mapping[str, Cut], before_s: float) -> None:
+    """Raises StoreUnavailable where it could not be written: then nothing may go."""
+    lines = [f"{writer}:{cut.position}:{cut.hash}" for writer, cut in noted.items()]
+    for some in _pieces(lines):
+        detail = {"before": _when(before_s), "cuts": some}
+        pruner.record(AuditEvent(AuditKind.PRUNED, detail=detail))
+    await pruner.flush()
+    if pruner.dropped.n:
+        raise StoreUnavailable("sql", "no room to note what is pruned")
+    pruner.log_head()
+
+
+async def _take(database: Database, one: _Old) -> int:
+    """In steps, so that no statement takes long; the first row last."""
+    gone = 0
+    for low in range(one.first, one.cut.position + 1, _ROWS_A_STATEMENT):
+        gone += await _delete(
+            database, one.writer, low, min(low + _ROWS_A_STATEMENT - 1, one.cut.position)
+        )
+    if one.whole:
+        gone += await _delete(database, one.writer, 1, 1)
+    return gone
+
+
+async def _delete(database: Database, writer: str, low: int, high: int) -> int:
+    async with database.transaction() as tx:
+        return await tx.run(
+            "DELETE FROM audit_events WHERE writer = :writer AND position BETWEEN :low AND :high",
+            writer=writer,
+            low=low,
+            high=high,
+        )
+
+
+def _pieces(lines: list[str]) -> Iterable[list[str]]:
+    return (lines[at : at + _CUTS_AN_EVENT] for at in range(0, len(lines), _CUTS_AN_EVENT))
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

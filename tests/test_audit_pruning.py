@@ -1,0 +1,179 @@
+"""What is too old goes, and an edit of what stays is found as before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.audit import AuditEvent, AuditKind, AuditLog, heads, newest, verify
+from gateway.audit_pruning import prune, pruner_name
+from gateway.stores.protocols import Database, StoreUnavailable
+from tests.databases import Hands, fresh_database
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
+    async with fresh_database(tmp_path, clock) as opened:
+        yield opened
+
+
+def writer(database: Database, clock: Hands, name: str, **more: int) -> AuditLog:
+    return AuditLog(database, clock, b"a" * 32, writer=name, **more)
+
+
+async def tell(audit: AuditLog, count: int) -> AuditLog:
+    for number in range(count):
+        audit.record(AuditEvent(AuditKind.SIGNED_IN, subject=f"s{number}"))
+    await audit.flush()
+    return audit
+
+
+async def pruned(database: Database, clock: Hands, days: float) -> int:
+    name = pruner_name()
+    return await prune(database, writer(database, clock, name), clock.now() - days * DAY_S)
+
+
+async def positions(database: Database, name: str) -> list[int]:
+    async with database.reading() as tx:
+        rows = await tx.all(
+            "SELECT position FROM audit_events WHERE writer = :w ORDER BY position", w=name
+        )
+    return [int(row["position"]) for row in rows]
+
+
+async def change(database: Database, sql: str) -> None:
+    async with database.transaction() as tx:
+        await tx.run(sql)
+
+
+@pytest.fixture
+async def aged(database: Database, clock: Hands) -> AuditLog:
+    """`gone` is over, `long` has gone on since, `young` began lately."""
+    await tell(writer(database, clock, "gone"), 3)
+    clock.move(5)
+    long = await tell(writer(database, clock, "long"), 3)
+    clock.move(10 * DAY_S)
+    await tell(long, 2)
+    await tell(writer(database, clock, "young"), 2)
+    return long
+
+
+async def test_what_is_too_old_goes_and_the_rest_verifies(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    assert await pruned(database, clock, 5) == 4 + 3
+    assert await positions(database, "gone") == []
+    # The first row tells of the chains before it, and stays as long as younger ones do.
+    assert await positions(database, "long") == [1, 5, 6]
+    assert await positions(database, "young") == [1, 2, 3]
+    found = await verify(database)
+    assert found.problems == ()
+    assert found.pruned_before is not None
+
+
+async def test_nothing_young_is_touched_and_nothing_noted_where_nothing_is_old(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    assert await pruned(database, clock, 400) == 0
+    assert (await verify(database)).pruned_before is None
+    async with database.reading() as tx:
+        assert all(event["event"] != "pruned" for event in await newest(tx, 100))
+
+
+async def test_a_chain_goes_on_behind_its_cut_and_is_cut_again(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    await pruned(database, clock, 5)
+    for _ in range(3):
+        clock.move(4 * DAY_S)
+        await tell(aged, 2)
+        await pruned(database, clock, 5)
+        assert (await verify(database)).problems == ()
+    assert (await positions(database, "long"))[0] == 1
+    assert len(await positions(database, "long")) < 8
+
+
+async def test_heads_that_were_known_before_are_no_false_alarm(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    async with database.reading() as tx:
+        known = tuple(await heads(tx, 32))
+    for days in (5, 5, 1):
+        await pruned(database, clock, days)
+        clock.move(DAY_S)
+        await tell(aged, 1)
+    assert (await verify(database, known)).problems == ()
+
+
+async def test_the_notes_of_a_pruning_are_pruned_too_and_what_is_needed_is_carried_on(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    for _ in range(8):
+        await pruned(database, clock, 5)
+        clock.move(3 * DAY_S)
+        await tell(aged, 1)
+        assert (await verify(database)).problems == ()
+    async with database.reading() as tx:
+        pruners = await tx.all(
+            "SELECT DISTINCT writer FROM audit_events WHERE writer LIKE :p", p="prune-%"
+        )
+    assert len(pruners) < 5
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("DELETE FROM audit_events WHERE writer = 'long' AND position = 5", "after 4 are missing"),
+        ("DELETE FROM audit_events WHERE writer = 'young' AND position = 2", "after 1 are missing"),
+        ("DELETE FROM audit_events WHERE writer = 'young'", "young:3: missing"),
+        ("UPDATE audit_events SET line = REPLACE(line, 's1', 's9')"
+         " WHERE writer = 'long' AND position = 6", "long:6: the row was changed"),
+    ],
+)  # fmt: skip
+async def test_a_hand_that_helps_itself_besides_is_found(
+    aged: AuditLog, database: Database, clock: Hands, sql: str, problem: str
+) -> None:
+    await pruned(database, clock, 5)
+    clock.move(60)
+    await tell(writer(database, clock, "later"), 1)
+    await change(database, sql)
+    assert any(problem in found for found in (await verify(database)).problems)
+
+
+async def test_a_pruning_that_was_cut_short_is_no_false_alarm_and_is_finished(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    async with database.reading() as tx:
+        rows = await tx.all("SELECT * FROM audit_events WHERE writer IN ('long', 'gone')")
+    await pruned(database, clock, 5)
+    # As when the process died between its note and the last of its deletions.
+    back = [dict(row) for row in rows if row["position"] in (3, 4)]
+    async with database.transaction() as tx:
+        await tx.many(
+            "INSERT INTO audit_events (writer, position, at_ms, line, hash)"
+            " VALUES (:writer, :position, :at_ms, :line, :hash)",
+            back,
+        )
+    assert (await verify(database)).problems == ()
+    await pruned(database, clock, 5)
+    assert await positions(database, "long") == [1, 5, 6]
+    assert await positions(database, "gone") == []
+    assert (await verify(database)).problems == ()
+
+
+async def test_nothing_goes_that_could_not_be_noted(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    full = writer(database, clock, pruner_name(), queue=0)
+    with pytest.raises(StoreUnavailable):
+        await prune(database, full, clock.now() - 5 * DAY_S)
+    assert await positions(database, "long") == [1, 2, 3, 4, 5, 6]
