@@ -40,6 +40,7 @@ def authority(tmp_path: Path) -> Authority:
 def configuration(tmp_path: Path, authority: Authority) -> Configuration:
     certificate, key = authority.issue("client")
     files = Files(tmp_path / "routes.yaml", tmp_path / "policies")
+    files.policies.mkdir()
     text = ROUTES.format(ca=authority.file, certificate=certificate, key=key)
     files.routes.write_text(text)
     return Configuration(files, LastGood(tmp_path / "last-good"))
