@@ -67,7 +67,7 @@ _is_quiet = _quiet.__contains__
 _met: dict[bytes, tuple[int, bytes]] = {}
 _MET_MAX = 4_096
 _MET_LINE_MAX = 2_048
-_MET_AGAIN = frozenset((HOST, AUTHORIZATION, CONNECTION))
+_MET_AGAIN = frozenset((PASS, DROP, HOST, AUTHORIZATION, CONNECTION))
 
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
 
@@ -256,7 +256,7 @@ def _first_sight(line: bytes) -> tuple[int, bytes]:
     if not colon:
         raise Malformed("no colon")
     read = kind, value.strip(b" \t")
-    if len(line) <= _MET_LINE_MAX:
+    if kind in _MET_AGAIN and len(line) <= _MET_LINE_MAX:
         _remember(line, read)
     return read
 
@@ -270,7 +270,7 @@ def _remember(line: bytes, read: tuple[int, bytes]) -> None:
         _quiet.add(line)
         if kind == PASS:
             _plain.add(line)
-    if kind in _MET_AGAIN:
+    if kind not in (PASS, DROP):
         if len(_met) >= _MET_MAX:
             _met.clear()
         _met[line] = read

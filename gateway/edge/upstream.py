@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from gateway.edge.open_calls import LASTING_S, OpenCalls
 from gateway.edge.wire import (
+    BODILESS,
     CHUNKED,
     MAX_HEAD_BYTES,
     NO_BODY,
@@ -271,7 +272,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _begin_body(self, relay: Relay, head: Head, data: bytes, at: int) -> None:
         self._state = _BODY
-        self._left = length = body_length(head, to_head=relay.to_head)
+        length = head.length
+        if length is None or relay.to_head or head.status in BODILESS:
+            length = body_length(head, to_head=relay.to_head)
+        self._left = length
         came = len(data) - at
         if 0 <= length <= came:
             relay.begin(head, length, data[at : at + length], True)

@@ -24,6 +24,9 @@ NO_BODY = -1
 UNTIL_CLOSE = -2
 CHUNKED = -3
 
+# RFC 9110 sections 15.3.5 and 15.4.5: these never have a body.
+BODILESS = frozenset((204, 304))
+
 _TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
 _TOKEN = re.compile(rb"[" + _TCHAR + rb"]{1,256}")
 
@@ -276,7 +279,7 @@ def body_length(head: Head, *, to_head: bool) -> int:
     coding it ends with the connection.
     """
     status, length = head.status, head.length
-    if to_head or status < 200 or status == 204 or status == 304:
+    if to_head or status < 200 or status in BODILESS:
         return NO_BODY
     if length is not None:
         return length
