@@ -26,7 +26,7 @@ _STYLE = (
     "white-space:pre-wrap;border:1px solid #8884;border-radius:6px;padding:1rem}"
     "h1{font-size:1.3rem}small{opacity:.7}"
 )
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
 def explains(call: Call, decision: Decision) -> bool:

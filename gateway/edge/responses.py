@@ -28,7 +28,7 @@ OWN_HEADERS: dict[str, str] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
     # No page of another origin embeds it; a fetch with CORS is not asked about this.
     "Cross-Origin-Resource-Policy": "same-origin",
 }

@@ -87,7 +87,7 @@ async def test_every_answer_is_kept_by_nobody_and_says_what_a_browser_must_not_d
         assert answer.values("referrer-policy") == [b"no-referrer"]
         assert answer.values("cross-origin-resource-policy") == [b"same-origin"]
         assert answer.values("content-security-policy") == [
-            b"default-src 'none'; frame-ancestors 'none'"
+            b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
         ]
         assert answer.values("strict-transport-security")
         assert answer.values("server") == [b"authgate"]
