@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test lint bench docs audit clean
+.PHONY: help setup setup-dev run test lint bench soak docs audit clean
 
 PY := .venv/bin/python
 UV := ./bootstrap.sh uv
@@ -30,6 +30,10 @@ lint: setup-dev  ## ruff and mypy --strict
 
 bench: setup-dev  ## the gateway beside its peers, with ratios
 	@$(PY) -m bench $(ARGS)
+
+soak: setup-dev  ## kills, races, outages, sign-outs, limits and many sessions, half an hour
+	@for bench in kills races outages logout limits revocations sessions; do \
+	  $(PY) -m bench.$$bench || exit 1; done
 
 docs: setup-dev  ## write the generated pages anew and check every link
 	@$(PY) -m docs.build

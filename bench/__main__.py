@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.load import check, load
 from bench.peers import PEERS, Peer
-from bench.processes import Started
+from bench.processes import Started, run_bench
 from bench.results import US, Results, machine, show
 from bench.rig import HERE, Rig, found
 
@@ -118,4 +118,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

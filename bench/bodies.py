@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.peers import PEERS, Peer
-from bench.processes import Started, family
+from bench.processes import Started, family, run_bench
 from bench.results import machine
 from bench.rig import BASE_PORT, HERE, LOAD_CPU, Rig
 from bench.streams import Task, run
@@ -186,4 +186,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

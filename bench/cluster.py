@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.processes import Started, await_port, await_ready, family
+from bench.processes import (
+    Started,
+    await_port,
+    await_ready,
+    children,
+    family,
+    resident_bytes,
+)
 from bench.rig import BASE_PORT, HERE, Rig
+from gateway.identity.people_import import Person, bring_people_in
+from gateway.stores.opening import open_database
 from tests.servers import PostgresServer, ValkeyServer
 
 PASSWORD = "a-benchmark-has-no-secrets-9-but-this"
@@ -42,6 +52,10 @@ class Node:
                 if line.startswith("Pss:")
             )
         return total
+
+    def workers_rss_bytes(self) -> list[int]:
+        """Resident memory of each worker, shared pages included."""
+        return [resident_bytes(pid) for pid in children(self.process.pid)]
 
 
 @dataclass
@@ -121,10 +135,34 @@ class Cluster:
             cwd=self.rig.folder,
         )
 
+    def add_users(self, emails: Sequence[str]) -> None:
+        """Verified users of the role `user` with the same password, hashed once: the first is
+        made as an operator would, the others are brought in with its hash."""
+        self.add_user(emails[0])
+        asyncio.run(_bring_in(self.database_url, emails))
+
     def stop(self) -> None:
         self.rig.stop()
         for server in self.servers:
             server.kill()
+
+
+async def _bring_in(database_url: str, emails: Sequence[str]) -> None:
+    database = open_database(database_url)
+    try:
+        async with database.reading() as tx:
+            first = await tx.one(
+                "SELECT password_hash FROM accounts WHERE email_key = :key", key=emails[0]
+            )
+        assert first is not None
+        people = [
+            Person(line, email, email, True, ("user",), str(first["password_hash"]))
+            for line, email in enumerate(emails[1:], 2)
+        ]
+        if problems := await bring_people_in(database, people):
+            raise RuntimeError(f"{emails[problems[0].line - 1]}: {problems[0].problem}")
+    finally:
+        await database.close()
 
 
 def program() -> str:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from bench.load import PATH, Round, load
 from bench.peers import Peer, gateway_environment
-from bench.processes import Started
+from bench.processes import Started, run_bench
 from bench.rig import HERE, LOAD_CPU, PROXY_CPU, Rig, found
 
 console = Console()
@@ -232,4 +232,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from bench.client import Caller, Times
 from bench.cluster import PASSWORD, Cluster, percentile
+from bench.processes import run_bench
 from bench.rig import BASE_PORT, HERE
 from bench.sockets import await_edit, versions
 
@@ -151,4 +152,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

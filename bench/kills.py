@@ -27,7 +27,7 @@ from rich.console import Console
 
 from bench.client import Caller, Times, UnexpectedAnswer
 from bench.cluster import PASSWORD, program
-from bench.processes import Started, await_port, family
+from bench.processes import Started, await_port, family, run_bench
 from bench.rig import BASE_PORT, HERE, Rig
 from gateway.stores.opening import open_database
 
@@ -262,4 +262,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

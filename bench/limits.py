@@ -17,6 +17,7 @@ from rich.table import Table
 
 from bench.client import Caller, Times
 from bench.cluster import PASSWORD, Cluster
+from bench.processes import run_bench
 from bench.rig import HERE
 
 console = Console()
@@ -85,4 +86,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

@@ -31,6 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench.cluster import PASSWORD, Cluster, percentile
+from bench.processes import run_bench
 from bench.rig import HERE
 
 console = Console()
@@ -289,4 +290,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

@@ -1,4 +1,9 @@
-"""The processes of a rig: started on one CPU, ended with it, their CPU time read."""
+"""The processes of a rig: started on one CPU, ended with it, their CPU time read.
+
+A bench that ends in any way leaves nobody behind: `run_bench` turns the signals that end a program
+into an exit that stops what was started, and where that cannot run (kill -9) the kernel tells
+the children.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,32 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import typer
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""As `timeout`, a terminal that closes and a CI job that is cancelled end a program."""
+
+
+def run_bench(main: Callable[..., object]) -> None:
+    """The command line of a bench: `main` unwinds when it is told to end, as after Ctrl-C."""
+    for number in _ENDING:
+        signal.signal(number, _leave)
+    typer.run(main)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    # Whoever sends it twice must not cut off the stopping of the servers.
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 class Started:
@@ -33,6 +59,9 @@ class Started:
 
         def settle() -> None:
             os.sched_setaffinity(0, cpus)
+            # A signal that the bench ignores while it stops would be ignored by it, too.
+            for number in _ENDING:
+                signal.signal(number, signal.SIG_DFL)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
         with log.open("ab") as sink:
@@ -68,6 +97,19 @@ class Started:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """What the main thread of a process has started and not yet buried."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that is in RAM (VmRSS)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def family(root: int) -> list[int]:

@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.processes import run_bench
 from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
 from gateway.identity.sessions import Origin
 from gateway.stores.migrations import upgrade
@@ -115,4 +116,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

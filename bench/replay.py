@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cluster import program
+from bench.processes import run_bench
 from bench.rig import HERE
 from gateway.access.asking import Known, Question, call_of, person, settled
 from gateway.access.decision import Gate
@@ -196,4 +197,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

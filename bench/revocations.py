@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import secrets
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.processes import resident_bytes
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Principal, Reason, SystemClock
 from gateway.stores.migrations import upgrade
@@ -30,17 +32,10 @@ MOST_ASK_S = 1e-6
 KEEP_S = 172_800.0
 
 
-def resident_bytes() -> int:
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
 def in_memory(count: int, kind: ChangeKind) -> dict[str, Any]:
     """As they come in: one by one, each with strings of its own."""
     gc.collect()
-    before = resident_bytes()
+    before = resident_bytes(os.getpid())
     revoked = Revoked()
     began_at = time.perf_counter()
     for number in range(count):
@@ -58,7 +53,7 @@ def in_memory(count: int, kind: ChangeKind) -> dict[str, Any]:
     return {
         "kind": kind.value,
         "held": len(revoked),
-        "bytes": resident_bytes() - before,
+        "bytes": resident_bytes(os.getpid()) - before,
         "apply_us": took_s / count * 1e6,
         "ask_ns": _ask_s(revoked) * 1e9,
         "ask_empty_ns": _ask_s(Revoked()) * 1e9,

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from bench.load import Round, check, load
 from bench.peers import PEERS, Peer, start_gateway
-from bench.processes import Started
+from bench.processes import Started, run_bench
 from bench.rig import HERE, Rig
 
 # Wide enough for the table where there is no terminal to ask.
@@ -134,4 +134,4 @@ def _show(found: dict[str, list[Round]], outcomes: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

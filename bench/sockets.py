@@ -31,6 +31,7 @@ from rich.table import Table
 
 from bench.client import Caller, Times
 from bench.cluster import PASSWORD, Cluster, Node, percentile
+from bench.processes import run_bench
 from bench.rig import BASE_PORT, HERE
 
 console = Console()
@@ -312,4 +313,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_bench(main)

@@ -127,7 +127,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "server.log").open("ab"),
             stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent if user is None else None,
+            preexec_fn=end_with_parent,  # called as that user, who must keep the wish
             user=user,
             group=pwd.getpwnam(user).pw_gid if user else None,
             extra_groups=[] if user else None,
