@@ -68,6 +68,8 @@ def test_a_bench_that_is_ended_leaves_no_server_running(how: signal.Signals) -> 
 def test_every_bench_with_a_command_line_is_run_so() -> None:
     for path in sorted((REPOSITORY / "bench").glob("*.py")):
         text = path.read_text("utf-8")
-        if re.search(r"\b(Started|started|Cluster\.build|Rig\.build|PostgresServer|ValkeyServer)\(", text):
+        if re.search(
+            r"\b(Started|started|Cluster\.build|Rig\.build|PostgresServer|ValkeyServer)\(", text
+        ):
             main = text.partition('if __name__ == "__main__":')[2]
             assert re.fullmatch(r"\s*(run_bench\(main\)\s*)?", main), path.name
