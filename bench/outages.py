@@ -231,7 +231,7 @@ def outages() -> list[Outage]:
         town.postgres.kill()
 
     async def start_sql(town: Town) -> None:
-        await asyncio.to_thread(_start_again, town.postgres)
+        await asyncio.to_thread(town.postgres.start_again)
 
     async def freeze_sql(town: Town) -> None:
         town.postgres.freeze()
@@ -264,16 +264,6 @@ def _of_the_network(store: str, fault: Fault, *, one: bool = False) -> Outage:
             await way.set(Fault.NONE)
 
     return Outage(f"{store} {fault.value}" + (" (one node)" if one else ""), begin, end)
-
-
-def _start_again(server: PostgresServer) -> None:
-    """Its old backends may hold the cluster's shared memory for a moment."""
-    for _ in range(20):
-        try:
-            server.start()
-        except TimeoutError:
-            continue
-        return
 
 
 async def suffer(town: Town, outage: Outage) -> Seen:

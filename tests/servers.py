@@ -233,8 +233,22 @@ class PostgresServer(Server):
         self._spawn(
             [str(binaries / "postgres"), "-D", str(cluster), "-p", str(self.port), *words], user
         )
-        wait_until(self._answers, START_WITHIN_S, "PostgreSQL")
+        wait_until(lambda: self._answers() or self.ended, START_WITHIN_S, "PostgreSQL")
+        if self.ended:
+            raise ServerEnded((self.folder / "server.log").read_text(errors="replace")[-1000:])
         return self
+
+    def start_again(self) -> None:
+        """After `kill`: its backends may hold the cluster's shared memory for a moment."""
+
+        def started() -> bool:
+            try:
+                self.start()
+            except ServerEnded:
+                return False
+            return True
+
+        wait_until(started, START_WITHIN_S, "PostgreSQL's return")
 
     def kill(self) -> None:
         """kill -9 of the whole cluster: its backends see that the postmaster is gone."""

@@ -15,7 +15,7 @@ import pytest
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
 from tests.faults import EVERY, Fault, FaultProxy, proxied
-from tests.servers import PostgresServer, wait_until
+from tests.servers import PostgresServer
 
 WITHIN_S = 2.3
 
@@ -247,8 +247,7 @@ async def test_kill_9_of_the_server_is_an_outage_and_its_return_heals(
     assert await ask(database) == 1
     own_postgres.kill()
     await fails_in_time(database)
-    # Its backends may live for a moment, and hold the cluster's shared memory.
-    await asyncio.to_thread(start_again, own_postgres)
+    await asyncio.to_thread(own_postgres.start_again)
     await heals(database)
     await database.close()
 
@@ -263,14 +262,3 @@ async def test_a_frozen_server_is_an_outage_in_time_and_heals_when_it_goes_on(
     own_postgres.thaw()
     await heals(database)
     await database.close()
-
-
-def start_again(server: PostgresServer) -> None:
-    def started() -> bool:
-        try:
-            server.start()
-        except TimeoutError:
-            return False
-        return True
-
-    wait_until(started, 60, "PostgreSQL's return")
