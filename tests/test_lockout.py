@@ -26,7 +26,8 @@ def test_nobody_shuts_the_owners_browser_out(days: list[Day]) -> None:
 
 
 def test_a_botnet_gets_no_further_on_one_account_than_one_attacker(days: list[Day]) -> None:
-    assert max(found.most_on_one_account for found in days) <= 5 * 24 * 4
+    # Five in each quarter of an hour, and one after each of the ten waits shorter than that.
+    assert max(found.most_on_one_account for found in days) <= 5 * 24 * 4 + 10
 
 
 async def test_without_an_attack_everybody_gets_in() -> None:

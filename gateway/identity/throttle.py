@@ -155,11 +155,18 @@ def address_counter(client_ip: str) -> str:
 class _Counter:
     charged_at: list[float] = field(default_factory=list)
     refusals: int = 0
-    last_refused_at: float = 0.0
+    open_at: float = 0.0
+    """When one more attempt is let in past the limit; 0 where it was, or none was refused."""
+    forget_at: float = 0.0
+    """When the refusals no longer count."""
 
 
 class OwnAttempts:
-    """Counters in this worker's memory: bounded, and gone when it ends."""
+    """Counters in this worker's memory: bounded, and gone when it ends.
+
+    They judge as the shared ones do: past its limit a counter lets one attempt in after each
+    wait, and the next wait is longer.
+    """
 
     def __init__(self, clock: Clock, *, most: int = 50_000) -> None:
         self._clock = clock
@@ -174,13 +181,20 @@ class OwnAttempts:
             for attempt, counter in zip(attempts, counters, strict=True)
             if len(counter.charged_at) >= attempt.limit
         ]
-        if full:
-            for counter in full:
+        wait_s = 0.0
+        for counter in full:
+            if not counter.open_at or now < counter.open_at:
+                pause_s = min(LONGEST_WAIT_S, 2.0 ** min(10, counter.refusals))
                 counter.refusals += 1
-                counter.last_refused_at = now
-            return float(min(LONGEST_WAIT_S, 2 ** min(10, max(c.refusals for c in full) - 1)))
+                counter.open_at = now + pause_s
+                counter.forget_at = counter.open_at + WINDOW_S
+                wait_s = max(wait_s, pause_s)
+        if wait_s:
+            return wait_s
         for counter in counters:
             counter.charged_at.append(now)
+        for counter in full:
+            counter.open_at = 0.0
         return 0.0
 
     async def give_back(self, attempts: Sequence[Attempt]) -> None:
@@ -207,6 +221,6 @@ class OwnAttempts:
             self._counters.popitem(last=False)
         oldest = now - attempt.window_s
         counter.charged_at = [at for at in counter.charged_at if at > oldest]
-        if counter.last_refused_at <= oldest:
-            counter.refusals = 0
+        if counter.forget_at <= now:
+            counter.refusals, counter.open_at = 0, 0.0
         return counter
