@@ -138,13 +138,21 @@ def compared(title: str, reports: dict[str, Any], table: Table) -> list[str]:
         closed = sum(closes[kind] for kind in FINE)
         table.add_row(title, agent, *row, str(sum(kinds.values())), str(closed))
     direct, through = (reports[agent] for agent in AGENTS)
-    told = ("behavior", "behaviorClose", "remoteCloseCode")
+    for case in direct:
+        if direct[case]["behavior"] not in FINE:
+            console.print(f"{title} {case}: {direct[case]['behavior']}, without the gateway too")
     return [
-        f"{title} {case}: {[direct[case][name] for name in told]}, "
-        f"through the gateway {[through.get(case, {}).get(name) for name in told]}"
+        f"{title} {case}: {outcome(direct[case])}, through the gateway {outcome(through[case])}"
         for case in direct
-        if any(direct[case][name] != through.get(case, {}).get(name) for name in told)
+        if outcome(direct[case]) != outcome(through[case])
     ]
+
+
+def outcome(case: dict[str, Any]) -> tuple[str, str, int | None]:
+    """What must be the same.  Whether a peer still answers what came before a forbidden frame is
+    a race that it may lose either way, which the testsuite calls non-strict."""
+    behavior = "OK" if case["behavior"] == "NON-STRICT" else case["behavior"]
+    return behavior, case["behaviorClose"], case["remoteCloseCode"]
 
 
 def main(

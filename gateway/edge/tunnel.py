@@ -96,8 +96,8 @@ class Side(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.paused_at = 0.0
-        # It was not read meanwhile, so its silence was ours.
-        self.other.heard_at = self.tunnel.loop.time()
+        # To take is a sign of life; and the other was not read meanwhile: its silence was ours.
+        self.heard_at = self.other.heard_at = self.tunnel.loop.time()
         if self.other.transport is not None and not self.other.transport.is_closing():
             self.other.transport.resume_reading()
 

@@ -182,6 +182,10 @@ async def test_a_change_of_roles_is_judged_with_the_roles_of_that_moment(kid: st
 
 async def test_a_change_that_came_while_the_account_was_read_is_read_as_well() -> None:
     async with signed_in() as (rig, worker):
+        mine = rig.gate.principal
+        rig.gate.principal = principal(subject="u-2", session_id="s-2", token_id="t-2")
+        await opened(rig)  # the one by which a sweep finds a worker that is fenced
+        rig.gate.principal = mine
         client = await opened(rig)
         worker.session.go.clear()
         worker.outdate()

@@ -218,6 +218,33 @@ async def test_a_peer_that_gives_no_sign_of_life_is_closed_and_the_other_is_told
         await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
+async def test_a_peer_that_is_not_read_is_not_taken_for_silent() -> None:
+    go = asyncio.Event()
+
+    async def then(exchange: Exchange) -> None:
+        ping = await exchange.reader.readexactly(14)
+        await go.wait()
+        payload = bytes(byte ^ ping[2 + i % 4] for i, byte in enumerate(ping[6:]))
+        exchange.send(frame(payload, first=PONG) + frame(b"late"))
+
+    async with running(granting(then=then)) as rig:
+        rig.route(sockets=Sockets(ping_s=0.4))
+        client = await opened(rig)
+        tunnel = next(iter(rig.upstreams.open_calls.tunnels))
+        async with asyncio.timeout(5):
+            while not tunnel.upstream.asked_at:
+                await asyncio.sleep(0.01)
+        slow = tunnel.upstream.other
+        slow.pause_writing()  # as its transport does while the client takes nothing
+        await asyncio.sleep(0.9)
+        slow.resume_writing()
+        await asyncio.sleep(0.3)  # a sweep looks at both meanwhile
+        go.set()
+        while (head := await exactly(client, 2)) == bytes((PING, 8)):
+            await exactly(client, 8)
+        assert head + await exactly(client, 4) == frame(b"late")
+
+
 async def test_any_byte_is_a_sign_of_life() -> None:
     async with running(echo) as rig:
         rig.route(sockets=Sockets(ping_s=0.4))
