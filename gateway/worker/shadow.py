@@ -8,6 +8,8 @@ a bounded number a second, from a bounded queue, so that its cost is bounded wha
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +28,8 @@ log = structlog.get_logger(__name__)
 MAX_WAITING = 2_000
 BATCH = 25
 PAUSE_S = 0.01
-"""25 judgements of 20 µs in every 10 ms: at most 5 % of a core."""
+MOST_S = 0.0005
+"""Of processor time in every 10 ms, and the judgement that was begun: about 5 % of a core."""
 LOGGED_A_MINUTE = 60
 
 
@@ -71,6 +74,7 @@ class Shadow:
         self._caller = Known(Reason.NO_CREDENTIAL)
         self._gate = Gate(self._caller, Unlimited(), clock=clock)
         self._waiting: deque[_Seen] = deque()
+        self._outcomes: dict[str, Tally] = {}
         self._minute = 0
         self._logged = 0
 
@@ -99,13 +103,17 @@ class Shadow:
         """Judges what waits, a few at a time."""
         while True:
             await asyncio.sleep(PAUSE_S)
-            self.judge_some()
+            self.judge_some(MOST_S)
 
-    def judge_some(self) -> None:
+    def judge_some(self, most_s: float = math.inf) -> None:
+        """Up to a batch of what waits; begins none once `most_s` of processor time is over."""
         if self._configuration is None:
             return
         snapshot = self._configuration.snapshot
+        until = time.thread_time() + most_s
         for _ in range(min(BATCH, len(self._waiting))):
+            if time.thread_time() >= until:
+                return
             self._judge(self._waiting.popleft(), snapshot)
 
     def _judge(self, seen: _Seen, snapshot: Snapshot) -> None:
@@ -153,11 +161,14 @@ class Shadow:
             )
 
     def _outcome(self, outcome: str) -> None:
-        self._tallies.tally(
-            "shadow_configuration",
-            "Decisions judged by the configuration in shadow, by what it would have changed.",
-            outcome=outcome.replace(" ", "_"),
-        ).n += 1
+        tally = self._outcomes.get(outcome)
+        if tally is None:
+            tally = self._outcomes[outcome] = self._tallies.tally(
+                "shadow_configuration",
+                "Decisions judged by the configuration in shadow, by what it would have changed.",
+                outcome=outcome.replace(" ", "_"),
+            )
+        tally.n += 1
 
     def _tell(self, event: str, **fields: str | None) -> None:
         minute = int(self._clock.steady() // 60)

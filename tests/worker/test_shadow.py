@@ -71,6 +71,15 @@ def test_the_log_names_the_line_and_no_secret() -> None:
     }  # fmt: skip
 
 
+def test_what_there_is_no_time_for_waits_and_is_judged_later() -> None:
+    """Judging in shadow is bounded by the processor time that it may take of the traffic."""
+    made = told(LIVE, STRICTER, ("/orders/u1", who("u1")), ("/orders/u1", who("u1")))
+    made.judge_some(0.0)
+    assert outcome(made, "would_deny") == 0
+    made.judge_some()
+    assert outcome(made, "would_deny") == 2
+
+
 def test_nothing_is_judged_where_there_is_no_shadow() -> None:
     made = told(LIVE, None, ("/orders/u1", who("u1")))
     made.judge_some()
