@@ -117,6 +117,8 @@ class Route:
     rejudges: bool = False
     """A call that lasts is judged again where it would end because the caller's roles, the
     token or the configuration has changed (`on_change: rejudge`)."""
+    plain: bool = field(init=False)
+    """Requests go to the upstream without a change of their line or fields that it asks for."""
     plan: Plan | None = field(init=False)
     """The rules of the policy that cover the action."""
     param_names: tuple[str, ...] = field(init=False)
@@ -127,6 +129,11 @@ class Route:
     def __post_init__(self) -> None:
         names = tuple(s.text for s in self.segments if s.kind is not Kind.LITERAL)
         object.__setattr__(self, "param_names", names)
+        changed = self.rewrite or self.claimed_headers or self.request_lines
+        upstream = self.upstream
+        plain = upstream is not None and upstream.host is None and not upstream.assertion_audience
+        plain = plain and not (changed or self.forward_authorization or self.rejudges)
+        object.__setattr__(self, "plain", plain)
         plan = None if self.policy is None else self.policy.plan(self.action)
         object.__setattr__(self, "plan", plan)
         for source, held in (("query", "query_names"), ("headers", "header_names")):

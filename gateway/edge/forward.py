@@ -243,25 +243,41 @@ class Forwarder:
 
     def _head(self, exchange: Exchange) -> bytes:
         """Everything up to the empty line.  Ours come last: nothing can take them away."""
-        call, head, decision, route = (
-            exchange.call,
-            exchange.head,
-            exchange.decision,
-            exchange.route,
-        )
-        peer, upstream = exchange.client.peer, exchange.upstream
+        call, head, peer = exchange.call, exchange.head, exchange.client.peer
         host = head.host or call.host.encode("ascii")
-        if route.rewrite is None and head.minor and head.target[0] == "/":
-            # The very bytes that came: an empty query keeps its mark.
-            lines = [head.start.text]
+        if head.plain and exchange.route.plain and host:
+            lines = [head.start.text, b"Host: " + host, *head.lines]
         else:
-            target = head.target if route.rewrite is None and head.target[0] == "/" else ""
-            target = target or decision.target or _target(call)
-            lines = [f"{call.method} {target} HTTP/1.1".encode("latin-1")]
-        if upstream.host is not None:
-            lines.append(b"Host: " + upstream.host.encode("ascii"))
+            lines = self._changed(exchange, host)
+        if peer.trusted and head.forwarded is not None:
+            lines.append(appended_headers(peer.ip, call.scheme, host, head.forwarded))
         else:
-            lines.append(b"Host: " + (host or authority(upstream.targets[0])))
+            if peer.named != host:
+                peer.named, peer.forwarded = host, forwarded_headers(peer.ip, peer.scheme, host)
+            lines.append(peer.forwarded)
+        lines.append(exchange.id_line)
+        lines.append(b"traceparent: " + self._reader.traceparent(head))
+        for name, value in exchange.decision.headers:
+            lines.append(field_line(name, value))
+        principal = exchange.decision.principal
+        if principal is not None:
+            lines.append(principal.identity_headers or identity_headers(principal))
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
+
+    def _changed(self, exchange: Exchange, host: bytes) -> list[bytes]:
+        """The request line, `Host` and the client's fields, as the route and their framing
+        want them."""
+        call, head, route = exchange.call, exchange.head, exchange.route
+        upstream = exchange.upstream
+        # Without a rewrite, the very bytes that came: an empty query keeps its mark.
+        target = head.target if route.rewrite is None and head.target[0] == "/" else ""
+        target = target or exchange.decision.target or _target(call)
+        named = host if upstream.host is None else upstream.host.encode("ascii")
+        lines = [
+            f"{call.method} {target} HTTP/1.1".encode("latin-1"),
+            b"Host: " + (named or authority(upstream.targets[0])),
+        ]
         claimed = route.claimed_headers
         if head.cookie is not None and self._csrf is not None and self._csrf.csrf_valid(call):
             # It goes with our cookie, as a credential does.  A backend's own token passes.
@@ -277,21 +293,7 @@ class Forwarder:
             lines += _framing(head)
         if exchange.handshake is not None:
             lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        if peer.trusted and head.forwarded is not None:
-            lines.append(appended_headers(peer.ip, call.scheme, host, head.forwarded))
-        else:
-            if peer.named != host:
-                peer.named, peer.forwarded = host, forwarded_headers(peer.ip, peer.scheme, host)
-            lines.append(peer.forwarded)
-        lines.append(exchange.id_line)
-        lines.append(b"traceparent: " + self._reader.traceparent(head))
-        for name, value in decision.headers:
-            lines.append(field_line(name, value))
-        principal = decision.principal
-        if principal is not None:
-            lines.append(principal.identity_headers or identity_headers(principal))
-        lines.append(b"\r\n")
-        return b"\r\n".join(lines)
+        return lines
 
 
 def kept_up(failure: Failure | None) -> bool | None:

@@ -75,13 +75,15 @@ _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"
 class RequestLine:
     """A request line that was read: shared by all requests that have it."""
 
-    __slots__ = ("method", "minor", "target", "text")
+    __slots__ = ("method", "minor", "plain", "target", "text")
 
     def __init__(self, text: bytes, method: str, target: str, minor: int) -> None:
         self.text = text
         self.method = method
         self.target = target
         self.minor = minor
+        self.plain = method == "GET" and minor == 1 and target[0] == "/"
+        """Nearly always: it can be sent on as it is, and promises no body."""
 
 
 class RequestHead:
@@ -106,6 +108,7 @@ class RequestHead:
         "lines",
         "method",
         "minor",
+        "plain",
         "request_id",
         "start",
         "target",
@@ -118,6 +121,9 @@ class RequestHead:
         self.method = start.method
         self.target = start.target
         self.minor = start.minor
+        self.plain = start.plain
+        """A plain request line, no body, and of the fields that the gateway reads only `Host`,
+        `Authorization` and `X-Request-Id`: what else may come need not be asked for."""
         self.fields = fields
         self.lines = fields
         self.length: int | None = None
@@ -191,7 +197,7 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
     head = RequestHead(start, fields)
     head.lines = list(filter(_is_plain, fields))
     fresh: list[bytes] | None = None
-    plain, met = True, _met
+    asked, met = False, _met
     # To 1.0 a `Connection: keep-alive` says something.
     for field in filterfalse(_is_quiet if start.minor else _is_plain, fields):
         kind, value = met.get(field) or _first_sight(field)
@@ -204,20 +210,21 @@ def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
         elif kind == PASS:
             fresh = [field] if fresh is None else [*fresh, field]
         elif kind != DROP:
-            plain = False
+            asked = True
             _keep(head, kind, field, value)
     if fresh is not None:
         head.lines = list(filter({*head.lines, *fresh}.__contains__, fields))
     if head.host is None and start.minor:
         # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
         raise Malformed("no host")
-    if not plain:
+    if asked:
         _settle(head)
     return head
 
 
 def _settle(head: RequestHead) -> None:
     """What the fields say together."""
+    head.plain = False
     if head.chunked and (head.length is not None or not head.minor):
         # Section 6.1: a length beside a coding, and a coding in 1.0, are attacks or errors.
         raise Malformed("framing")

@@ -215,10 +215,10 @@ class Inbound(RequestHandler):
         if not isinstance(head, RequestHead):
             return False
         self._head_since = 0.0
-        if head.has_body or head.upgrade or self._busy or self._queue:
-            self._expect(head)
-        else:
+        if head.plain and not (self._busy or self._queue):
             self._serve(head, EMPTY_PAYLOAD)
+        else:
+            self._expect(head)
         return True
 
     def _take_head(self, block: bytes) -> None:

@@ -95,14 +95,10 @@ class Proxy:
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
         """Meets `server.Handler`: what can be done at once is done without a task."""
         request_id = self._reader.request_id(head)
-        if head.method in _REFUSED_METHODS:
-            return self._answers.refuse(
-                client, head, Reason.METHOD_NOT_ALLOWED, request_id, close=True
-            )
-        if head.upgrade is not None and b"h2c" in head.upgrade.lower():
-            return self._answers.refuse(
-                client, head, Reason.REQUEST_MALFORMED, request_id, close=True
-            )
+        if not head.plain:
+            refusal = _unserved(head)
+            if refusal is not None:
+                return self._answers.refuse(client, head, refusal, request_id, close=True)
         call = self._reader.read(head, client.peer)
         if isinstance(call, Reason):
             return self._answers.refuse(client, head, call, request_id, close=True)
@@ -110,12 +106,15 @@ class Proxy:
         if call.segments[0] in _OWN_FIRST and is_own(call.segments):
             cors = snapshot.auth_cors if call.segments[0] == "auth" else None
             return self._answers.endpoint(client, head, body, call, cors, request_id)
-        if head.method == "OPTIONS" and is_preflight(call):
-            cors, methods = _cors_of(call, snapshot)
-            if cors is not None:
-                return self._answers.preflight(client, head, body, call, cors, methods, request_id)
-        if snapshot.reads_bodies and head.has_body and _reads_body(call, snapshot):
-            return self._judged_with_body(client, head, body, call, snapshot, request_id)
+        if not head.plain:
+            if head.method == "OPTIONS" and is_preflight(call):
+                cors, methods = _cors_of(call, snapshot)
+                if cors is not None:
+                    return self._answers.preflight(
+                        client, head, body, call, cors, methods, request_id
+                    )
+            if snapshot.reads_bodies and head.has_body and _reads_body(call, snapshot):
+                return self._judged_with_body(client, head, body, call, snapshot, request_id)
         began_at = monotonic()
         deciding = self._gate.decide(call, snapshot)
         try:
@@ -192,11 +191,7 @@ class Proxy:
                 client, head, body, call, decision, extra, request_id, decided_s
             )
         upstream = route.upstream
-        if (
-            upstream is None
-            or upstream.assertion_audience is not None
-            or (head.length is not None and head.length > route.max_body_bytes)
-        ):
+        if upstream is None or not (head.plain and route.plain):
             if route.answer is not None:
                 return self._answers.for_route(
                     client, head, body, call, decision, route, extra, request_id, decided_s
@@ -225,14 +220,15 @@ class Proxy:
             extra,
             decided_s,
             decided_at,
-            head.keeps_open and not self._draining(),
+            (head.plain or head.keeps_open) and not self._draining(),
         )
-        if route.rejudges:
-            exchange.rejudged = Rejudged(call, route, self._gate, self._snapshot)
-        if head.upgrade is not None and (key := handshake_key(head)) is not None:
-            handshake = Handshake(key, call, decision, exchange.rejudged, self._open_calls)
-            exchange.handshake = handshake
-            return self._open_socket(exchange, handshake)
+        if not (head.plain and route.plain):
+            if route.rejudges:
+                exchange.rejudged = Rejudged(call, route, self._gate, self._snapshot)
+            if head.upgrade is not None and (key := handshake_key(head)) is not None:
+                handshake = Handshake(key, call, decision, exchange.rejudged, self._open_calls)
+                exchange.handshake = handshake
+                return self._open_socket(exchange, handshake)
         if at_once and self._forwarder.begin(exchange, self._on_end):
             return None
         return self._forward(exchange)
@@ -325,6 +321,15 @@ class Proxy:
         if self._journals_all or decision.shadowed:
             self._answers.told(exchange.call, decision, status, exchange.request_id)
         return exchange.keep_alive
+
+
+def _unserved(head: RequestHead) -> Reason | None:
+    """Why a request is not for this gateway at all."""
+    if head.method in _REFUSED_METHODS:
+        return Reason.METHOD_NOT_ALLOWED
+    if head.upgrade is not None and b"h2c" in head.upgrade.lower():
+        return Reason.REQUEST_MALFORMED
+    return None
 
 
 async def _at_hand(decision: Decision) -> Decision:
