@@ -74,7 +74,7 @@ class Writer(Protocol):
 class Connection(Inbound):
     """One client.  `peer` is known from the first byte on."""
 
-    __slots__ = ("_last", "_serving", "_work", "_write_mark", "peer", "relay")
+    __slots__ = ("_serving", "_work", "_write_mark", "peer", "relay")
 
     def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
         super().__init__(manager, loop=loop, **options)
@@ -83,8 +83,6 @@ class Connection(Inbound):
         self._serving = False
         self._work: tuple[Coroutine[Any, Any, bool], RequestHead, StreamReader] | None = None
         """What the task of this connection is to run."""
-        self._last = False
-        """Nothing more is served here."""
         self._write_mark = (0.0, 0)
 
     # --- what the transport calls ---
@@ -121,6 +119,8 @@ class Connection(Inbound):
         super().resume_writing()
         if self.relay is not None:
             self.relay.resume()
+        if self._queue and not self._close:
+            self._serve_next()
 
     # --- answers ---
 
@@ -151,12 +151,17 @@ class Connection(Inbound):
             waiter.set_result(None)
 
     def _serve_next(self) -> None:
-        """Begin the requests that wait, one after the other is answered."""
+        """Begin the requests that wait, one after the other is answered.
+
+        None while the client does not read: the answers would wait in memory, without end.
+        """
         if self._serving:
             return
         self._serving = True
         try:
-            while self._queue and not (self._busy or self._last or self._force_close):
+            while self._queue and not (
+                self._busy or self._paused or self._last or self._force_close
+            ):
                 self._serve(*self._queue.popleft())
         finally:
             self._serving = False

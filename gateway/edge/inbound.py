@@ -74,6 +74,7 @@ class Inbound(RequestHandler):
         "_door",
         "_head_since",
         "_held",
+        "_last",
         "_left",
         "_linger_left",
         "_lingering",
@@ -93,6 +94,8 @@ class Inbound(RequestHandler):
         """What was received and may not be read yet, or is part of a head."""
         self._held = False
         """Nothing is read until a request is answered."""
+        self._last = False
+        """Nothing more is served here."""
         self._left = 0
         self._chunks: ChunkReader | None = None
         self._body: StreamReader = EMPTY_PAYLOAD
@@ -215,7 +218,8 @@ class Inbound(RequestHandler):
         if not isinstance(head, RequestHead):
             return False
         self._head_since = 0.0
-        if head.plain and not (self._busy or self._queue):
+        waits = self._busy or self._queue or self._paused or self._last
+        if head.plain and not waits:
             self._serve(head, EMPTY_PAYLOAD)
         else:
             self._expect(head)
