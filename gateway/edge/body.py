@@ -39,8 +39,6 @@ class BodyPump:
         self._relay = relay
         self._chunked = chunked
         self._max_bytes = max_bytes
-        self.began = False
-        """A byte of the body was taken: the request cannot be sent again."""
 
     async def run(self) -> None:
         """Returns at the body's end, or once the exchange is over without needing it.
@@ -76,7 +74,7 @@ class BodyPump:
                 if self._chunked:
                     upstream.write(b"0\r\n\r\n")
                 return
-            self.began = True
+            relay.body_read = True
             total += len(data)
             if total > self._max_bytes:
                 raise BodyTooLarge

@@ -49,7 +49,6 @@ class Exchange(Relay):
 
     __slots__ = (
         "body",
-        "body_read",
         "call",
         "chosen",
         "decided_at",
@@ -100,7 +99,6 @@ class Exchange(Relay):
         self.sent = b""
         """The head for the upstream."""
         self.body_read = False
-        """A byte of the body was taken: the request cannot be sent again."""
         self.done = NOBODY_WAITS
         self.on_end = None
         self.handshake = None
@@ -188,7 +186,8 @@ class Forwarder:
                         failure = await self._send_with_body(exchange, connection)
                 except BaseException:
                     # The client went away, or its body broke: the upstream must notice too.
-                    connection.abort()
+                    if connection.carries(exchange):
+                        connection.abort()
                     raise
                 met = kept_up(failure)
             finally:
@@ -237,8 +236,6 @@ class Forwarder:
         except BodyTooLarge:
             connection.abort()
             return Failure(Reason.BODY_TOO_LARGE, replayable=False)
-        finally:
-            exchange.body_read = pump.began
         return await exchange.done
 
     def _head(self, exchange: Exchange) -> bytes:

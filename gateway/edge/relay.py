@@ -67,6 +67,7 @@ class Relay:
         "_upstream",
         "answered_at",
         "awaits_continue",
+        "body_read",
         "client",
         "decision",
         "done",
@@ -112,6 +113,8 @@ class Relay:
     open_calls: OpenCalls | None
     """Where it is entered, once it lasts."""
     request_sent: bool
+    body_read: bool
+    """A byte of the body was taken: the request cannot be sent again."""
     retry_statuses: frozenset[int]
     """Only where there are some, the two below are set."""
     retry_budget: RetryBudget
@@ -172,7 +175,7 @@ class Relay:
 
     def tries_again(self) -> bool:
         """One of `retry_statuses` came: whether the upstream may be sent one more try."""
-        self.retry_granted = self.retry_budget.take()
+        self.retry_granted = not self.body_read and self.retry_budget.take()
         return self.retry_granted
 
     def begin(self, head: Head, length: int, first: bytes, complete: bool) -> None:
@@ -291,6 +294,8 @@ class Relay:
         if told is not None:
             told(self, failure)
         elif not self.done.done():
+            # Before whoever waits goes on, it may carry the exchange of another client.
+            self._upstream = None
             self.done.set_result(failure)
 
     def cut_off(self) -> None:

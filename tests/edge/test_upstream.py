@@ -10,6 +10,7 @@ import pytest
 
 from gateway.access.upstreams import Balance, Retry
 from gateway.edge.pools import Upstreams
+from gateway.edge.server import Connection
 from tests.edge.rig import OK, Client, Exchange, RawUpstream, Rig, answering, running, target
 
 BOTH_LOOPS = True
@@ -325,6 +326,44 @@ async def test_a_status_is_passed_on_when_no_try_is_left() -> None:
         answer = await rig.ask(GET)
         assert answer.line == b"HTTP/1.1 503 Busy"
         assert len(rig.upstream.requests) == 3
+
+
+async def test_a_status_passes_as_it_came_where_the_body_was_read() -> None:
+    async with running(answering(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")) as rig:
+        rig.spec(retry=Retry(attempts=2, statuses=frozenset((503,))))
+        answer = await rig.ask(POST.replace(b"POST", b"PUT"))
+        assert answer.line == b"HTTP/1.1 503 Busy"
+        assert len(rig.upstream.requests) == 1
+
+
+async def test_a_client_that_leaves_cuts_no_connection_that_another_has_taken_up() -> None:
+    whole = asyncio.Event()
+
+    async def all_but_the_first(exchange: Exchange) -> None:
+        await exchange.body()
+        if whole.is_set():
+            exchange.send(OK)
+        whole.set()
+
+    async with running(all_but_the_first) as rig:
+        assert rig.door.server is not None
+        assert rig.gate.route.upstream is not None
+        staying, leaving = await rig.client(), await rig.client()
+        await staying.send(GET[:5])
+        await leaving.send(POST)
+        await whole.wait()
+        known = [c for c in rig.door.server.connections if isinstance(c, Connection)]
+        found = {c.relay is None: c for c in known}
+        pool = rig.upstreams.pool(rig.gate.route.upstream).targets[0]
+        (connection,) = pool.connections
+        # In one turn of the loop, as one poll may report them: a client resets, its answer
+        # comes, another client asks.
+        found[False].abort()
+        connection.data_received(OK)
+        found[True].data_received(GET[5:])
+        assert (await staying.answer()).status == 200
+        assert pool.in_flight == 0
+        assert rig.upstream.connections == 1
 
 
 async def test_targets_take_turns() -> None:
