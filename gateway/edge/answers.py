@@ -47,7 +47,9 @@ def response_lines(
     named = head.connection
     if named is not None and not _ORDINARY_CONNECTION.issuperset(named):
         # RFC 9110 section 7.6.1.  A length that is named stays: it frames what follows.
-        _drop(lines, {*named} - {b"content-length"})
+        gone = {*named} - {b"content-length"}
+        _drop(lines, gone)
+        _forget(head, gone)
     lines.append(via)
     return lines
 
@@ -56,16 +58,22 @@ def _drop(lines: list[bytes], names: Collection[bytes]) -> None:
     lines[:] = [line for line in lines if name_of(line) not in names]
 
 
-def changed(lines: list[bytes], head: Head, changes: HeaderChanges) -> list[bytes]:
-    """The lines as the route's `response` wants them; `head` forgets what they lost."""
-    names = changes.names
-    lines = [line for line in lines if name_of(line) not in names]
-    if changes.lines:
-        lines.append(changes.lines)
-    # What was taken away was not set: the route's security headers may stand for it.
+def _forget(head: Head, names: Collection[bytes]) -> None:
+    """What was taken away was not set: the route's security headers may stand for it."""
     if head.special is not None:
         head.special = [read for read in head.special if read[1][1] not in names] or None
-    head.fields = lines
+
+
+def changed(lines: list[bytes], head: Head, changes: HeaderChanges) -> list[bytes]:
+    """The lines as the route's `response` wants them; `head` forgets what they lost, and knows
+    what they got."""
+    _drop(lines, changes.names)
+    _forget(head, changes.names)
+    if changes.lines:
+        written = changes.lines.split(b"\r\n")
+        lines += written
+        said = [(line, (WATCHED, name_of(line), b"")) for line in written]
+        head.special = [*(head.special or ()), *said]
     return lines
 
 

@@ -87,3 +87,18 @@ async def test_what_the_gateway_answers_itself_is_not_changed() -> None:
         answer = await rig.ask(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab")
         assert answer.status == 413
         assert answer.values("x-served-by") == []
+
+
+async def test_a_set_field_is_not_set_again_by_the_security_headers() -> None:
+    async with running() as rig:
+        rig.route(
+            response=HeaderChanges((("X-Content-Type-Options", "a"), ("Referrer-Policy", "b"))),
+            security_headers=STANDARD_SECURITY_HEADERS,
+        )
+        client = await rig.client()
+        # The first answer is looked through in another way than those behind it.
+        for _ in range(2):
+            await client.send(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = await client.answer()
+            assert answer.values("x-content-type-options") == [b"a"]
+            assert answer.values("referrer-policy") == [b"b"]

@@ -140,6 +140,20 @@ async def test_security_headers_are_added_where_the_upstream_set_none() -> None:
         assert not answer.values("strict-transport-security")
 
 
+async def test_a_security_header_that_spoke_of_the_connection_was_not_set() -> None:
+    data = (
+        b"HTTP/1.1 200 OK\r\nConnection: Referrer-Policy\r\nReferrer-Policy: origin\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    )
+    async with running(answering(data)) as rig:
+        rig.route(security_headers=STANDARD_SECURITY_HEADERS)
+        client = await rig.client()
+        for _ in range(2):
+            await client.send(GET)
+            ours = (await client.answer()).values("referrer-policy")
+            assert ours == [b"strict-origin-when-cross-origin"]
+
+
 @pytest.mark.parametrize("status", [b"200 OK", b"304 Not Modified"])
 async def test_an_answer_without_a_date_gets_the_time_at_which_it_came(status: bytes) -> None:
     async with running(answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")) as rig:
