@@ -285,7 +285,9 @@ class Inbound(RequestHandler):
         start = data.removeprefix(b"\r\n")
         limits = self._door.limits
         line_end = start.find(b"\r\n")
-        if (line_end if line_end >= 0 else len(start)) > limits.line_bytes:
+        # A CR may be the first half of the line's end.
+        line_bytes = line_end if line_end >= 0 else len(start) - start.endswith(b"\r")
+        if line_bytes > limits.line_bytes:
             self._refuse(Reason.TARGET_TOO_LONG)
         elif len(start) > limits.head_bytes:
             self._refuse(Reason.HEADER_TOO_LARGE)

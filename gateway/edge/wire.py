@@ -340,7 +340,8 @@ class ChunkReader:
             self._DATA_END: 1,
             self._TRAILER: MAX_TRAILER_BYTES - self._trailer_bytes,
         }[self._state]
-        if len(self._line) > limit:
+        # Its last byte may be the CR of the line's end.
+        if len(self._line) > limit + 1:
             raise Malformed("chunk line")
         if self._state == self._DATA_END and self._line not in (b"", b"\r"):
             raise Malformed("chunk end")

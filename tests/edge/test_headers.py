@@ -10,6 +10,7 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.edge import headers
 from gateway.edge.headers import (
     RequestHead,
     appended_headers,
@@ -257,3 +258,97 @@ async def test_whatever_is_taken_here_llhttp_takes_too_and_frames_alike(parts: l
     assert message.headers.get("Content-Length", "0") == str(ours.length or 0)
     assert tuple(ours) == message.raw_headers
     assert message.should_close is not ours.keeps_open
+
+
+# --- the memory of lines ---
+
+MEMORIES = (headers._plain, headers._quiet, headers._met, headers._spellings, headers._starts)
+
+request_lines = st.sampled_from(
+    [b"GET /a HTTP/1.1", b"GET /a HTTP/1.0", b"POST /b HTTP/1.1", b"get /a HTTP/1.1", b"Host: x"]
+)
+field_lines = st.sampled_from(
+    [
+        b"Host: x", b"Host: y", b"host:x", b"H-ost: x", b"HOST : x", b"",
+        b"X: 1", b"x: 1", b"X-B: 2", b"X_B: 2", b"X-C: \xff", b"X: " + b"l" * 2_045, b"X: " + b"l" * 2_046,
+        b"X-Auth-User-Id: root", b"X_Auth_User_Id: root", b"x.auth.roles: admin",
+        b"Connection: close", b"Connection: keep-alive", b"connection: Keep-Alive", b"Connection: X, x_b",
+        b"Connection: Host, X-Request-Id", b"Keep-Alive: 5", b"TE: trailers", b"Upgrade: websocket", b"Upgrade: h2c",
+        b"Content-Length: 5", b"Content-Length: 0", b"Content_Length: 5", b"Content-Length: +5",
+        b"Transfer-Encoding: chunked", b"Transfer.Encoding: chunked", b"Transfer-Encoding: x", b"Expect: 100-continue",
+        b"Authorization: Bearer a", b"Authorization: Bearer b", b"Cookie: a=b", b"Cookie: c=d",
+        b"X-Request-Id: one", b"X-Request-Id: two", b"traceparent: 0", b"Via: 1.1 x", b"X-Forwarded-For: ::1",
+        b" folded", b"no colon", b": y", b"X: a\x00", b"X: a\nHost: z", b"X: a\rHost: z",
+    ]
+)  # fmt: skip
+heads = st.tuples(request_lines, st.lists(field_lines, max_size=10)).map(
+    lambda parts: b"\r\n".join((parts[0], *parts[1]))
+)
+
+
+def meaning(block: bytes) -> object:
+    """All that a head says, or how it is refused."""
+    try:
+        read = read_request(block, max_fields=9)
+    except Malformed:
+        return Malformed
+    if isinstance(read, Reason):
+        return read
+    unlike = ("start", "connection", "plain")
+    slots = [getattr(read, name) for name in RequestHead.__slots__ if name not in unlike]
+    if read.plain:
+        # What the rest of the common path takes its word for.
+        assert (read.method, read.minor, read.target[0], read.keeps_open) == ("GET", 1, "/", True)
+        assert not (read.has_body or read.chunked)
+        asked = (read.length, read.expect, read.upgrade, read.cookie, read.forwarded)
+        assert (*asked, read.traceparent) == (None,) * 6
+    # To 1.1 a `keep-alive` says nothing, and may be told or not.
+    named = set(read.connection or ()) - {b"keep-alive"}
+    return read.start.text, slots, named, read.keeps_open
+
+
+def forget_all() -> None:
+    for memory in MEMORIES:
+        memory.clear()
+
+
+@given(st.lists(heads, max_size=12), heads, st.integers(1, 8))
+@example(
+    [b"GET /a HTTP/1.1\r\nX: 1\r\nX-B: 2\r\nHost: x"],
+    b"GET /a HTTP/1.1\r\nX: 1\r\nX-C: 1\r\nX-B: 2\r\nHost: x\r\nX: 1",
+    3,
+)
+@example(
+    [b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: keep-alive"],
+    b"GET /a HTTP/1.0\r\nConnection: keep-alive",
+    8,
+)
+def test_what_was_met_before_never_changes_what_a_head_means(
+    before: list[bytes], block: bytes, room: int
+) -> None:
+    forget_all()
+    fresh = meaning(block)
+    assert meaning(block) == fresh
+    with pytest.MonkeyPatch.context() as patch:
+        # So small that they are emptied in the midst of a head.
+        for limit in ("_MET_MAX", "_SPELLINGS_MAX", "_STARTS_MAX"):
+            patch.setattr(headers, limit, room)
+        forget_all()
+        for earlier in before:
+            meaning(earlier)
+        assert meaning(block) == fresh
+        assert max(map(len, MEMORIES)) <= room
+    forget_all()
+
+
+def test_a_head_in_whose_midst_the_memory_is_emptied_keeps_its_lines_in_order() -> None:
+    forget_all()
+    count = headers._MET_MAX
+    old = [b"X-Old-%d: 1" % number for number in range(40)]
+    for at in range(0, count - 5, 40):
+        head(*(b"X-%d: 1" % number for number in range(at, at + 40)))
+    head(*old)
+    mixed = [line for number in range(40) for line in (old[number], b"X-New-%d: 1" % number)]
+    assert head(*mixed, *old[:10]).lines == [*mixed, *old[:10]]
+    assert len(headers._quiet) <= count
+    forget_all()

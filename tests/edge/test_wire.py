@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.edge import wire
 from gateway.edge.wire import (
     CHUNKED,
+    MAX_CHUNK_LINE_BYTES,
+    MAX_TRAILER_BYTES,
     NO_BODY,
     UNTIL_CLOSE,
     ChunkReader,
+    Head,
     Malformed,
     body_length,
     read_head,
@@ -197,6 +201,20 @@ def test_any_bytes_are_judged_alike_however_they_are_cut(line: str, cuts: list[i
     assert fed(data, cuts) == fed(data, [])
 
 
+@pytest.mark.parametrize("past", [0, 1])
+def test_a_chunk_line_at_its_limit_is_judged_alike_wherever_it_is_cut(past: int) -> None:
+    data = b"1;" + b"x" * (MAX_CHUNK_LINE_BYTES - 2 + past) + b"\r\na\r\n0\r\n\r\n"
+    for cut in range(MAX_CHUNK_LINE_BYTES - 2, MAX_CHUNK_LINE_BYTES + 5):
+        assert (fed(data, [cut]) is None) is bool(past)
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_trailers_at_their_limit_are_judged_alike_wherever_they_are_cut(past: int) -> None:
+    data = b"0\r\nX:" + b"x" * (MAX_TRAILER_BYTES - 4 + past) + b"\r\n\r\n"
+    for cut in range(len(data) - 6, len(data)):
+        assert (fed(data, [cut]) is None) is bool(past)
+
+
 @given(st.text('0123456789abcdefx;=" \t+-_g', max_size=6))
 def test_a_chunk_size_is_plain_hexadecimal(line: str) -> None:
     plain = re.fullmatch(r"0*3(;[^; =\"]+(=([^; =\"]+|\"[^\"]*\"))?)*", line)
@@ -231,3 +249,68 @@ def test_a_chunk_size_is_plain_hexadecimal(line: str) -> None:
 def test_a_broken_chunk_is_refused(data: bytes) -> None:
     assert fed(data, []) is None
     assert fed(data, list(range(len(data)))) is None
+
+
+# --- the memory of lines ---
+
+MEMORIES = (wire._plain, wire._lines, wire._statuses)
+
+status_lines = st.sampled_from(
+    [b"HTTP/1.1 200 OK", b"HTTP/1.1 204 No", b"HTTP/1.0 200 OK", b"HTTP/1.1 200", b"HTTP/2 200 OK"]
+)
+answer_lines = st.sampled_from(
+    [
+        b"X: 1", b"x: 1", b"X: " + b"l" * 253, b"X: " + b"l" * 254, b"X-Watched: 1", b"x-watched:1",
+        b"Content-Length: 5", b"content-length:5", b"Content-Length: 6", b"Content-Length: +5", b"Content_Length: 5",
+        b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Connection: close", b"Connection: keep-alive",
+        b"Connection: Keep-Alive, X", b"Keep-Alive: 5", b"Date: now", b"date: now", b"X-Request-Id: 1", b"Via: 1.1 x",
+        b"Set-Cookie: __Host-session=1", b"Set-Cookie: a=b", b"RateLimit: 1", b"Access-Control-Allow-Origin: *",
+        b"", b" folded", b"no colon", b"X : 1", b"X: a\x00", b"X: a\nY: b", b"X: a\rY: b",
+    ]
+)  # fmt: skip
+answers = st.tuples(status_lines, st.lists(answer_lines, max_size=8)).map(
+    lambda parts: b"\r\n".join((parts[0], *parts[1]))
+)
+
+
+def meaning(block: bytes) -> object:
+    """All that a head says; None for one that is refused."""
+    try:
+        head = read_head(block)
+    except Malformed:
+        return None
+    return [getattr(head, name) for name in Head.__slots__]
+
+
+def forget_all() -> None:
+    for memory in MEMORIES:
+        memory.clear()
+
+
+@given(st.lists(answers, max_size=12), answers, st.integers(1, 8))
+def test_what_was_met_before_never_changes_what_an_answer_means(
+    before: list[bytes], block: bytes, room: int
+) -> None:
+    wire.watch([b"x-watched"])
+    forget_all()
+    fresh = meaning(block)
+    assert meaning(block) == fresh
+    with pytest.MonkeyPatch.context() as patch:
+        # So small that they are emptied in the midst of a head.
+        for limit in ("_PLAIN_MAX", "_LINES_MAX", "_STATUSES_MAX"):
+            patch.setattr(wire, limit, room)
+        forget_all()
+        for earlier in before:
+            meaning(earlier)
+        assert meaning(block) == fresh
+        assert max(map(len, MEMORIES)) <= room
+    forget_all()
+
+
+def test_a_name_that_is_watched_later_is_found_in_lines_that_were_met_before() -> None:
+    block = b"HTTP/1.1 200 OK\r\nX-Watched-Late: 1"
+    assert read_head(block).special is None
+    wire.watch([b"x-watched-late"])
+    special = read_head(block).special
+    assert special is not None
+    assert [line for line, _ in special] == [b"X-Watched-Late: 1"]
