@@ -299,7 +299,8 @@ def meaning(block: bytes) -> object:
     if read.plain:
         # What the rest of the common path takes its word for.
         assert (read.method, read.minor, read.target[0], read.keeps_open) == ("GET", 1, "/", True)
-        assert not (read.has_body or read.chunked)
+        assert not read.has_body
+        assert not read.chunked
         asked = (read.length, read.expect, read.upgrade, read.cookie, read.forwarded)
         assert (*asked, read.traceparent) == (None,) * 6
     # To 1.1 a `keep-alive` says nothing, and may be told or not.
