@@ -80,7 +80,8 @@ def changed(lines: list[bytes], head: Head, changes: HeaderChanges) -> list[byte
 def sets_own_cookie(line: bytes) -> bool:
     """Whether a `Set-Cookie` line would overwrite one of the gateway's cookies."""
     pair = line[line.find(b":") + 1 :].split(b";", 1)[0]
-    return pair.split(b"=", 1)[0].strip(b" \t").lower() in OWN_COOKIES
+    # One without a name comes back as its value alone, which may look like one of ours.
+    return pair.lstrip(b" \t=").split(b"=", 1)[0].strip(b" \t").lower() in OWN_COOKIES
 
 
 class _Security:

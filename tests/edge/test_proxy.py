@@ -92,6 +92,17 @@ async def test_hop_by_hop_fields_of_an_answer_stay_behind() -> None:
         assert answer.values("set-cookie") == [b"mine=1"]
 
 
+async def test_no_cookie_without_a_name_stands_for_one_of_ours() -> None:
+    # Some browsers send such a cookie back as its value alone: `Cookie: __Host-session=evil`.
+    data = (
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: =__Host-session=evil; Path=/\r\n"
+        b"Set-Cookie: = __host-DEVICE=evil\r\nSet-Cookie: __Host-session\r\n"
+        b"Set-Cookie: =mine\r\nContent-Length: 0\r\n\r\n"
+    )
+    async with running(answering(data)) as rig:
+        assert (await rig.ask(GET)).values("set-cookie") == [b"=mine"]
+
+
 @pytest.mark.parametrize(
     ("given_id", "kept"),
     [
