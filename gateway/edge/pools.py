@@ -138,6 +138,8 @@ class Upstreams:
         # An empty registry is false.
         self.open_calls = OpenCalls() if open_calls is None else open_calls
         self._random = random or Random()  # noqa: S311 (it spreads load)
+        self._adopted: dict[str, Upstream] | None = None
+        """Those of the running configuration; None before there is one."""
         self._pools: dict[str, UpstreamPool] = {}
         self._retired: list[TargetPool] = []
         """Targets that a reload removed, until their last exchange has ended."""
@@ -146,7 +148,7 @@ class Upstreams:
 
     def adopt(self, specs: Iterable[Upstream]) -> None:
         """The upstreams of a new configuration: probes begin, and what is gone is let go."""
-        named = {spec.name: spec for spec in specs}
+        named = self._adopted = {spec.name: spec for spec in specs}
         for name in [name for name in self._pools if name not in named]:
             self._retire(self._pools.pop(name).targets)
         for spec in named.values():
@@ -156,7 +158,25 @@ class Upstreams:
         known = self._pools.get(spec.name)
         if known is not None and known.spec is spec:
             return known
+        if self._adopted is not None and self._adopted.get(spec.name) is not spec:
+            return self._former(spec, known)
         return self._renew(spec, known)
+
+    def _former(self, spec: Upstream, known: UpstreamPool | None) -> UpstreamPool:
+        """For a call that an earlier configuration admitted: its targets, those that are gone
+        too, and nothing of the running configuration is changed for it."""
+        there = {pool.target: pool for pool in self._retired}
+        waiting: Waiting = deque()
+        budget: RetryBudget | None = None
+        if known is not None:
+            there |= {pool.target: pool for pool in known.targets}
+            waiting, budget = known.waiting, known.budget
+        for target in spec.targets:
+            if target not in there:
+                there[target] = TargetPool(target, spec, self._loop, self._resolver)
+                self._retire([there[target]])
+        targets = [there[target] for target in spec.targets]
+        return UpstreamPool(spec, targets, waiting, self._loop, self._random, budget)
 
     def _renew(self, spec: Upstream, known: UpstreamPool | None) -> UpstreamPool:
         """A reload made a new specification: connections to the same targets are kept."""
@@ -191,7 +211,7 @@ class Upstreams:
     def _sweep(self) -> None:
         self._timer = self._loop.call_later(SWEEP_S, self._sweep)
         now = self._loop.time()
-        self._retired = [target for target in self._retired if target.connections]
+        self._retired = [t for t in self._retired if t.connections or t.in_flight]
         for target in self._targets():
             target.sweep(now, self.open_calls)
         self.open_calls.sweep(now)

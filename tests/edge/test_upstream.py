@@ -421,6 +421,36 @@ async def test_a_target_that_a_reload_removed_is_let_go() -> None:
         await second.stop()
 
 
+@pytest.mark.parametrize("changed", [True, False], ids=["changed", "removed"])
+async def test_a_call_that_is_replayed_after_a_reload_brings_nothing_back(changed: bool) -> None:
+    asked, reloaded = asyncio.Event(), asyncio.Event()
+
+    async def hangs_up_on_the_second(exchange: Exchange) -> None:
+        if len(rig.upstream.requests) == 2:
+            asked.set()
+            await reloaded.wait()
+            exchange.abort()
+        else:
+            exchange.send(OK)
+
+    async with running(hangs_up_on_the_second) as rig:
+        assert rig.gate.route.upstream is not None
+        rig.upstreams.adopt([rig.gate.route.upstream])
+        client = await rig.client()
+        assert await ask(client) == 200
+        await client.send(GET)
+        await asked.wait()
+        rig.spec(targets=(target(9),))
+        fresh = rig.gate.route.upstream
+        rig.upstreams.adopt([fresh] if changed else [])
+        pools = dict(rig.upstreams._pools)
+        reloaded.set()
+        assert (await client.answer()).status == 200
+        assert rig.upstreams._pools == pools
+        # Its connection is not kept, though it ended well.
+        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=2)
+
+
 async def test_closing_cuts_every_connection() -> None:
     async with running() as rig:
         assert (await rig.ask(GET)).status == 200
