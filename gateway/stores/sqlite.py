@@ -25,6 +25,7 @@ ANSWER_WITHIN_S = 1.8
 BUSY_WAIT_S = 1.2
 """How long SQLite itself waits for another process's write lock."""
 READERS = 2
+_AGAIN_S = 0.02
 
 _CONFLICTS = {
     sqlite3.SQLITE_CONSTRAINT_UNIQUE,
@@ -176,15 +177,35 @@ class _Line:
         with translated():
             connection = await opening
             connection.row_factory = _as_dict  # type: ignore[assignment]
-            for pragma in (
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "foreign_keys = ON",
-                *(["query_only = ON"] if self._reading else []),
-            ):
-                await connection.execute_fetchall(f"PRAGMA {pragma}")
+        try:
+            await _write_ahead(connection)
+            with translated():
+                for pragma in (
+                    "synchronous = FULL",
+                    "foreign_keys = ON",
+                    *(["query_only = ON"] if self._reading else []),
+                ):
+                    await connection.execute_fetchall(f"PRAGMA {pragma}")
+        except BaseException:
+            await connection.close()
+            raise
         self._opened.append(connection)
         return connection
+
+
+async def _write_ahead(connection: aiosqlite.Connection) -> None:
+    """A file becomes one with a write-ahead log once, for good, and while nobody else opens it:
+    several that start at once must not fail for that.  SQLite waits for no lock here."""
+    deadline = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
+    while True:
+        try:
+            with translated():
+                await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+            return
+        except StoreUnavailable:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(_AGAIN_S)
 
 
 async def _begin(connection: aiosqlite.Connection, begin: str, wait_s: float) -> None:
