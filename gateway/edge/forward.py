@@ -282,9 +282,15 @@ class Forwarder:
         lines += without(head.lines, claimed) if claimed else head.lines
         if route.request_lines:
             lines.append(route.request_lines)
-        if head.cookie is not None and b"cookie" not in claimed:
+        # RFC 9110 section 7.6.1: what `Connection` names was for this hop alone.
+        named_here = head.connection or ()
+        if head.cookie is not None and b"cookie" not in claimed and b"cookie" not in named_here:
             lines += foreign_cookies(head.cookie)
-        if head.authorization is not None and route.forward_authorization:
+        if (
+            head.authorization is not None
+            and route.forward_authorization
+            and b"authorization" not in named_here
+        ):
             lines.append(b"Authorization: " + head.authorization[0])
         if head.has_body or head.method != "GET":
             lines += _framing(head)

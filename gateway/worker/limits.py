@@ -208,8 +208,9 @@ class Limits:
         asking = self._office.ask(wanted)
         try:
             answer = await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            # The client left; what is granted to it is of use to the next one.
+        except (asyncio.CancelledError, GeneratorExit):
+            # The client left, perhaps before a task took this over; what is granted to it is of
+            # use to the next one.
             asking.add_done_callback(lambda done: _keep(done, asked, wanted, keys, now))
             self._give_back(plan, taken, keys, now)
             raise

@@ -182,6 +182,20 @@ async def test_the_authorization_stays_here_unless_the_route_forwards_it() -> No
         assert second.values("authorization") == [b"Bearer t"]
 
 
+@pytest.mark.parametrize("name", ["authorization", "cookie"])
+async def test_a_credential_that_connection_names_was_for_this_hop_alone(name: str) -> None:
+    request = (
+        b"GET /a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nCookie: a=1\r\n"
+        b"Connection: keep-alive, %b\r\n\r\n" % name.encode()
+    )
+    async with running() as rig:
+        rig.route(forward_authorization=True)
+        await rig.ask(request)
+        (sent,) = rig.upstream.requests
+        other = "cookie" if name == "authorization" else "authorization"
+        assert (len(sent.values(name)), len(sent.values(other))) == (0, 1)
+
+
 def test_forwarded_fields_are_rebuilt_for_strangers() -> None:
     assert forwarded_headers("2001:db8::1", "https", b"x:8443").split(b"\r\n") == [
         b"X-Forwarded-For: 2001:db8::1",

@@ -231,6 +231,17 @@ async def test_the_unit_of_a_client_that_left_while_it_was_asked_for_is_not_lost
     assert sum([await passes(one, asked) for _ in range(40)]) == 20
 
 
+async def test_the_unit_of_a_client_that_left_before_a_task_went_on_is_not_lost(
+    redis: RedisStore,
+) -> None:
+    asked = (limit(per_s=0.001, burst=20),)
+    one, *_ = workers(redis, 2)
+    begun = one.take(asked, CALL, caller("ada"))
+    begun.send(None)
+    begun.close()
+    assert sum([await passes(one, asked) for _ in range(40)]) == 20
+
+
 class Slow:
     """A server that hangs until it is told to answer, or to fail; meets `protocols.Counters`."""
 
