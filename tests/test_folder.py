@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,13 +68,28 @@ def test_a_damaged_key_secret_is_refused_and_never_replaced(
     assert (folder.path / "key-secret").read_bytes() == content
 
 
-def admin_token_of(path: Path) -> str:
-    return DataFolder(path).admin_token()
+ASK = """
+import sys
+from pathlib import Path
+from gateway.folder import DataFolder
+sys.stdin.read(1)
+print(DataFolder(Path(sys.argv[1])).admin_token())
+"""
 
 
 def test_two_that_start_at_once_agree_on_a_secret(folder: DataFolder) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        assert len(set(pool.map(admin_token_of, [folder.path] * 8))) == 1
+    ready, go = os.pipe()
+    asking = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASK, str(folder.path)],
+            stdin=ready, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    os.close(ready)
+    os.close(go)
+    said = {one.communicate(timeout=60)[0].strip() for one in asking}
+    assert said == {folder.admin_token()}
 
 
 def test_one_gateway_at_a_time_owns_it(folder: DataFolder) -> None:
