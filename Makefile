@@ -25,8 +25,10 @@ setup-dev:
 run: setup  ## the gateway on http://127.0.0.1:8080 with a demo backend, and lines to try
 	@exec .venv/bin/gateway dev $(ARGS)
 
+# The suite waits for processes about as long as it computes.
+JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 test: setup-dev  ## the whole suite, against a real PostgreSQL and a real Valkey
-	@$(PY) -m pytest -n 3 --cov --cov-report=term $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
 
 lint: setup-dev  ## ruff and mypy --strict
 	@.venv/bin/ruff check .

@@ -215,7 +215,7 @@ class Master(Arbiter):  # type: ignore[misc]
             self.app.house.child.check()
         if self.app.house.certificates is not None:
             # A worker that is forked from now on begins with what is good.
-            self.app.house.certificates.look(tell=False)
+            self.app.house.certificates.look()
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         try:

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -251,8 +252,12 @@ class PostgresServer(Server):
         wait_until(started, START_WITHIN_S, "PostgreSQL's return")
 
     def kill(self) -> None:
-        """kill -9 of the whole cluster: its backends see that the postmaster is gone."""
+        """kill -9 of the whole cluster: a backend alone would answer until it misses its parent."""
+        backends = _children(self.pid) if self.process and self.process.poll() is None else []
         super().kill()
+        for pid in backends:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """At once, but told: backends are ended (SIGQUIT is "immediate shutdown")."""

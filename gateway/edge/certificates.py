@@ -46,7 +46,7 @@ class Certificates:
         """The files are not what is shown."""
         return self._seen != self._loaded
 
-    def look(self, *, tell: bool = True) -> None:
+    def look(self) -> None:
         """Takes files that have changed, once they were the same for two looks."""
         now = seen(self._files)
         settled, self._seen = now == self._seen, now
@@ -56,17 +56,13 @@ class Certificates:
             current, expires_at = _read(*self._files)
         except CertificateWrong as wrong:
             self._refused = now
-            if tell:
-                log.error("certificate-rejected", why=str(wrong))
+            log.error("certificate-rejected", why=str(wrong))
             return
         if seen(self._files) != now:
             return
         self._current, self.expires_at = current, expires_at
         self._loaded, self._refused = now, None
-        if tell:
-            log.info(
-                "certificate-loaded", until=datetime.fromtimestamp(expires_at, UTC).isoformat()
-            )
+        log.info("certificate-loaded", until=datetime.fromtimestamp(expires_at, UTC).isoformat())
 
     def _choose(
         self, handshake: ssl.SSLSocket | ssl.SSLObject, name: str | None, outer: ssl.SSLContext
