@@ -59,7 +59,9 @@ def _drop(lines: list[bytes], names: Collection[bytes]) -> None:
 
 
 def _forget(head: Head, names: Collection[bytes]) -> None:
-    """What was taken away was not set: the route's security headers may stand for it."""
+    """What was taken away was not set: the route's security headers, or a `Date` of ours, may
+    stand for it."""
+    head.dated = head.dated and b"date" not in names
     if head.special is not None:
         head.special = [read for read in head.special if read[1][1] not in names] or None
 
@@ -72,6 +74,7 @@ def changed(lines: list[bytes], head: Head, changes: HeaderChanges) -> list[byte
     if changes.lines:
         written = changes.lines.split(b"\r\n")
         lines += written
+        head.dated = head.dated or any(name_of(line) == b"date" for line in written)
         said = [(line, (WATCHED, name_of(line), b"")) for line in written]
         head.special = [*(head.special or ()), *said]
     return lines

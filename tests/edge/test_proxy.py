@@ -184,6 +184,15 @@ async def test_an_upstreams_own_date_stays_as_it_is(name: bytes) -> None:
             assert answer.values("date") == [b"Tue, 01 Jan 2019 00:00:00 GMT"]
 
 
+async def test_a_date_that_connection_names_was_for_the_gateway_alone() -> None:
+    named = b"Date: Tue, 01 Jan 2019 00:00:00 GMT\r\nConnection: keep-alive, date\r\n"
+    async with running(
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + named + b"\r\n")
+    ) as rig:
+        (said,) = (await rig.ask(GET)).values("date")
+        assert b"2019" not in said
+
+
 async def test_rate_limit_fields_are_ours_where_a_limit_applied() -> None:
     data = b'HTTP/1.1 200 OK\r\nRateLimit: "theirs";r=1\r\nContent-Length: 0\r\n\r\n'
     async with running(answering(data)) as rig:
