@@ -225,7 +225,8 @@ class AuditLog:
             async with self._database.reading() as tx:
                 before = await heads(tx, _HEADS_KEPT)
             started = AuditEvent(AuditKind.WRITER_STARTED, detail={"heads": before})
-            events.append((now, started))
+            # It is the first of its chain, and of what is shown by time, too.
+            events.append((min([now, *(at for at, _ in self._queue)]), started))
             self._begun = True
         if self._dropped_untold:
             lost = AuditEvent(AuditKind.DROPPED, detail={"count": self._dropped_untold})

@@ -90,6 +90,16 @@ async def change(database: Database, sql: str) -> None:
         assert await tx.run(sql) > 0
 
 
+async def test_the_start_of_a_writer_is_shown_before_what_it_was_told_first(
+    database: Database, clock: Hands
+) -> None:
+    audit = writer(database, clock)
+    audit.record(AuditEvent(AuditKind.SIGNED_IN, subject="u1"))
+    clock.move(3)
+    await audit.flush()
+    assert [event["event"] for event in await events(database)] == ["writer_started", "signed_in"]
+
+
 async def test_an_event_says_when_who_what_from_where_and_how_it_ended(
     database: Database, clock: Hands
 ) -> None:

@@ -54,6 +54,8 @@ def test_a_bench_that_is_ended_leaves_no_server_running(how: signal.Signals) -> 
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            # What a shell starts in the background is deaf to Ctrl-C, and so is its family.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as bench:
             assert bench.stdout is not None
             servers = [int(pid) for pid in bench.stdout.readline().split()]
