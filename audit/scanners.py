@@ -82,7 +82,8 @@ def _uv() -> list[str]:
 
 def _tool(package: str, program: str) -> list[str]:
     """A scanner of PyPI; uv is that of `./bootstrap.sh`."""
-    return [*_uv(), "tool", "run", "--quiet", "--from", package, program]
+    overrides = str(Path(__file__).with_name("overrides.txt"))
+    return [*_uv(), "tool", "run", "--quiet", "--overrides", overrides, "--from", package, program]
 
 
 def _installed(program: str) -> str:

@@ -66,7 +66,8 @@ class Reader:
         self._problems = problems
         # The node of the name under which a value stands, by the value's identity.
         self._names: dict[int, Node] = {}
-        self._left = 0
+        self._left = _MAX_DATA_NODES
+        """Values that may yet be read as data, of the whole file."""
 
     def document(self, text: str) -> Node | None:
         try:
@@ -277,7 +278,6 @@ class Reader:
 
     def plain(self, node: Node) -> Any:
         """The value as data: text, number, true, false, null, list, map."""
-        self._left = _MAX_DATA_NODES
         return self._plain(node, 0)
 
     def _plain(self, node: Node, depth: int) -> Any:
