@@ -27,10 +27,12 @@ Name = Annotated[str, typer.Argument(metavar="ID", help="As the claim in the tok
 def register(app: typer.Typer) -> None:
     revoke = typer.Typer(no_args_is_help=True, help="Refuse what has been given out, at once.")
     revoke.command("user")(user)
-    revoke.command("session")(session)
-    revoke.command("token")(token)
-    revoke.command("client")(client)
-    revoke.command("key")(key)
+    # An id may begin with a dash: one thumbprint in 64 does (RFC 7638, base64url).
+    dashed = {"ignore_unknown_options": True}
+    revoke.command("session", context_settings=dashed)(session)
+    revoke.command("token", context_settings=dashed)(token)
+    revoke.command("client", context_settings=dashed)(client)
+    revoke.command("key", context_settings=dashed)(key)
     app.add_typer(revoke, name="revoke")
 
 

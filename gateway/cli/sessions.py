@@ -17,7 +17,7 @@ from gateway.identity.sessions import Sessions
 def register(app: typer.Typer) -> None:
     sessions = typer.Typer(no_args_is_help=True, help="Sessions: one for each sign-in.")
     sessions.command("list")(show)
-    sessions.command("end")(end)
+    sessions.command("end", context_settings={"ignore_unknown_options": True})(end)
     app.add_typer(sessions, name="sessions")
 
 

@@ -151,9 +151,11 @@ def test_revoking_the_active_key_promotes_the_next(gateway: Gateway) -> None:
     assert in_state(gateway, "active") == following
 
 
-def test_revoking_a_key_that_was_never_here_is_a_no(gateway: Gateway) -> None:
+@pytest.mark.parametrize("kid", ["nobody", "-0EyrNL28aySXkMLiAoOpzLEKBI3DDSIPRkl8YlFunA", "--x"])
+def test_revoking_a_key_that_was_never_here_is_a_no(gateway: Gateway, kid: str) -> None:
+    """A thumbprint may begin with a dash, and is no option for that."""
     gateway("keys", "rotate")
-    code, _, err = gateway("revoke", "key", "nobody")
+    code, _, err = gateway("revoke", "key", kid)
     assert code == NO
     assert "keys list" in err
 

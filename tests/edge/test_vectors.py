@@ -22,11 +22,11 @@ from tests.edge.rig import OK, Exchange, running
 FOLDER = Path(__file__).parent.parent / "corpus" / "others"
 REQUESTS = sorted(FOLDER.glob("*-requests.yaml"))
 RESPONSES = sorted(FOLDER.glob("*-responses.yaml"))
-AT_ONCE = 16
+AT_ONCE = 32
 
 # What is not whole is ended soon: nobody is waited for.
 LIMITS = DoorLimits(
-    head_s=0.2, keepalive_s=0.2, body_idle_s=0.2, linger_s=0.1, stall_s=1, sweep_s=0.02
+    head_s=1.0, keepalive_s=0.5, body_idle_s=1.0, linger_s=0.1, stall_s=2, sweep_s=0.02
 )
 Vector = dict[str, Any]
 
