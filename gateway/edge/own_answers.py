@@ -44,6 +44,8 @@ class OwnEndpoints(Protocol):
 
 
 class OwnAnswers:
+    """Writes each of them to the client, counts it, and tells the journal of what was decided."""
+
     def __init__(
         self,
         own: OwnEndpoints,
