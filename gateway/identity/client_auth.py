@@ -99,7 +99,8 @@ class ClientAuthenticator:
 
     def _for_here(self, audience: object) -> bool:
         found = audience if isinstance(audience, list) else [audience]
-        # One audience: an assertion that another server may take too could come from there.
+        # RFC 7523 section 3 leaves a list open.  One audience: an assertion that another server
+        # may take too could come from there.
         return len(found) == 1 and isinstance(found[0], str) and found[0] in self._audiences
 
     async def _first_use(self, client: Client, jti: str, expires_at: float) -> bool:

@@ -154,12 +154,16 @@ class TokenVerifier:
         return _principal(claims, key.kid)
 
     def _for_here(self, typ: str, claims: dict[str, Any]) -> bool:
-        """Type, issuer and audience exactly (a list that holds ours is not ours), and times
-        that a token of ours can have."""
+        """Type and issuer exactly, our audience among its own, and times that a token of ours
+        can have."""
         if not _is_access_token(typ):
             return False
         # CVE-2024-53861: compared whole, and never with a list or a number.
-        if claims["iss"] != self._issuer or claims["aud"] != self._audience:
+        if claims["iss"] != self._issuer:
+            return False
+        # RFC 7519 section 4.1.3: one audience, or a list of which any one is enough.
+        audience = claims["aud"]
+        if audience != self._audience and not (_texts(audience) and self._audience in audience):
             return False
         if claims.get("user_id", claims["sub"]) != claims["sub"]:
             return False

@@ -281,8 +281,12 @@ async def test_a_claim_of_another_type_is_refused(judged: Judge, name: str, valu
         lambda right: right + ".evil.example",
         lambda right: right.upper(),
         lambda right: " " + right,
-        lambda right: [right],
-        lambda right: [right, "https://other.example"],
+        lambda right: [],
+        lambda right: ["https://other.example"],
+        lambda right: [right + "/", right[:-1], right.upper()],
+        lambda right: [[right]],
+        lambda right: [right, 7],
+        lambda right: [right, None],
         lambda right: {right: True},
         lambda right: "",
         lambda right: None,
@@ -295,6 +299,21 @@ async def test_issuer_and_audience_are_compared_whole(
 ) -> None:
     # CVE-2024-53861
     assert judged(**{name: changed(CLAIMS[name])}) is Reason.TOKEN_CLAIMS_INVALID
+
+
+@pytest.mark.parametrize("more", [[], ["https://other.example"], ["a", "b", "c"]])
+async def test_a_list_of_audiences_that_holds_ours_is_for_here(
+    judged: Judge, more: list[str]
+) -> None:
+    # RFC 7519 section 4.1.3
+    assert isinstance(judged(aud=[*more, CLAIMS["aud"]]), Principal)
+    assert isinstance(judged(aud=[CLAIMS["aud"], *more]), Principal)
+
+
+@pytest.mark.parametrize("listed", [[CLAIMS["iss"]], [CLAIMS["iss"], "https://other.example"]])
+async def test_a_list_that_holds_our_issuer_is_none(judged: Judge, listed: list[str]) -> None:
+    # CVE-2024-53861; section 4.1.1 has one issuer
+    assert judged(iss=listed) is Reason.TOKEN_CLAIMS_INVALID
 
 
 @pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt"])
