@@ -201,7 +201,6 @@ class App:
             journal=self.journal,
             draining=lambda: self.draining,
             asserter=self.assertions,
-            public_url=self.plan.settings.public_url,
             csrf=self.csrf,
         )
         self._public = Door(
@@ -228,7 +227,6 @@ class App:
             asserter=self.assertions,
             meters=self.metrics,
             journal=DenialJournal(self.audit),
-            public_url=settings.public_url,
         )
         listener = AdminListener(options, self.peers, self.identification, self, decisions)
         self._admin = Door(listener, reader, shutdown_timeout=1.0)

@@ -242,7 +242,6 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         unbroken,
         https=https,
         intents=intents,
-        public_url=settings.public_url,
         meter=parts.meter,
     )
     return api, passwords

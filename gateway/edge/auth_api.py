@@ -25,7 +25,7 @@ from gateway.edge.endpoints import (
 )
 from gateway.edge.intent import Intents
 from gateway.edge.own_account import Identifier, OwnAccount, OwnAccountParts
-from gateway.edge.responses import HSTS, OWN_HEADERS, SERVER, problem, where_to_sign_in
+from gateway.edge.responses import HSTS, OWN_HEADERS, SERVER, problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.wellknown import WellKnown
@@ -73,7 +73,6 @@ class AuthApi:
         *,
         https: bool,
         intents: Intents | None = None,
-        public_url: str = "",
         meter: Callable[[str, str, int, float], None] | None = None,
     ) -> None:
         """`https`: clients reach the public URL over TLS, so answers carry HSTS.  Without
@@ -86,7 +85,6 @@ class AuthApi:
         self._well_known = well_known
         self._unbroken = unbroken
         self._https = https
-        self._public_url = public_url
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Never raises for what a client or a store does."""
@@ -181,9 +179,6 @@ class AuthApi:
             https=self._https,
         )
         answer[_OUTCOME] = str(refused.reason)
-        if answer.status == 401:
-            challenge = answer.headers["WWW-Authenticate"]
-            answer.headers["WWW-Authenticate"] = where_to_sign_in(challenge, self._public_url)
         return _with_cookies(answer, refused.cookies)
 
 

@@ -65,9 +65,7 @@ class DecisionApi:
         asserter: Asserter,
         meters: Meters | None = None,
         journal: Journal | None = None,
-        public_url: str = "",
     ) -> None:
-        self._public_url = public_url
         self._gate = gate
         self._snapshot = snapshot
         self._reader = reader
@@ -173,9 +171,7 @@ class DecisionApi:
         cors: Mapping[str, str] = {}
         if decision.route is not None and decision.route.cors is not None:
             cors = await self._cross_origin.fields(call, decision.route.cors)
-        row, headers, document = denial(
-            call, decision, answering.request_id, cors, self._public_url
-        )
+        row, headers, document = denial(call, decision, answering.request_id, cors)
         return row.status, answering.refusal(row.status, headers, document)
 
     def _refusal(

@@ -54,7 +54,6 @@ class OwnAnswers:
         journal: Journal | None,
         draining: Callable[[], bool],
         cross_origin: CrossOrigin,
-        public_url: str,
     ) -> None:
         self._own = own
         self._snapshot = snapshot
@@ -63,7 +62,6 @@ class OwnAnswers:
         self._draining = draining
         self._cross_origin = cross_origin
         self.cors_fields = cross_origin.fields
-        self._public_url = public_url
 
     async def preflight(
         self,
@@ -133,7 +131,7 @@ class OwnAnswers:
         decided_s: float,
     ) -> bool:
         """A decision that allows nothing; `extra` are the CORS fields of its route."""
-        row, headers, document = denial(call, decision, request_id, extra, self._public_url)
+        row, headers, document = denial(call, decision, request_id, extra)
         if explains(call, decision):
             document = page(call, decision, self._snapshot(), request_id)
             headers |= {"Content-Type": "text/html; charset=utf-8"}

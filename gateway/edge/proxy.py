@@ -69,7 +69,6 @@ class Proxy:
         draining: Callable[[], bool] = lambda: False,
         cross_origin: CrossOrigin | None = None,
         asserter: Asserter | None = None,
-        public_url: str = "",
         csrf: CsrfCheck | None = None,
     ) -> None:
         self._gate = gate
@@ -87,7 +86,6 @@ class Proxy:
             journal,
             draining,
             cross_origin or CrossOrigin(),
-            public_url,
         )
         self._asserter = asserter
         self._on_end = self._ended

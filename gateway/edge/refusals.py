@@ -10,18 +10,17 @@ from gateway.edge.responses import (
     Refusal,
     problem_parts,
     step_up_challenge,
-    where_to_sign_in,
 )
 from gateway.model import Call
 
 
 def denial(
-    call: Call, decision: Decision, request_id: str, cors: Mapping[str, str], public_url: str
+    call: Call, decision: Decision, request_id: str, cors: Mapping[str, str]
 ) -> tuple[Refusal, dict[str, str], bytes]:
     """Row, fields and body for a decision that allows nothing; `cors` are the route's fields.
 
     It tells of limits where one was asked, takes the cookie of a session that is over away,
-    and says where and how to sign in.
+    and says how to sign in.
     """
     extra = dict(cors)
     if decision.limit is not None:
@@ -41,7 +40,4 @@ def denial(
     )
     if decision.max_age_s is not None or decision.amr:
         headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
-    if row.status == 401:
-        challenge = headers["WWW-Authenticate"]
-        headers["WWW-Authenticate"] = where_to_sign_in(challenge, public_url)
     return row, headers, document

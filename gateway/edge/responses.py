@@ -359,13 +359,6 @@ def route_answer(
     return fields
 
 
-def where_to_sign_in(challenge: str, public_url: str) -> str:
-    """RFC 9728 section 5.1: names the metadata by which a client finds who gives tokens."""
-    if not public_url:
-        return challenge
-    return f'{challenge}, resource_metadata="{public_url}/.well-known/oauth-protected-resource"'
-
-
 def step_up_challenge(max_age_s: int | None, amr: Sequence[str]) -> str:
     """RFC 9470 section 3: how the caller must sign in.  `amr` are names of the configuration."""
     parts = [f'Bearer realm="{REALM}"', 'error="insufficient_user_authentication"']

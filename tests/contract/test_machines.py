@@ -118,11 +118,13 @@ def test_the_audit_log_of_a_running_gateway_verifies(
 
 
 @pytest.mark.parametrize("path", ["/me", "/auth/me"])
-def test_who_needs_a_token_is_told_where_the_metadata_is(gateway: Running, path: str) -> None:
-    """RFC 9728 section 5.1; the URL is ours, whatever `Host` says."""
-    challenge = gateway.call("GET", path).get("www-authenticate") or ""
-    base = f"http://127.0.0.1:{gateway.port}"
-    assert challenge.startswith('Bearer realm="')
-    assert f'resource_metadata="{base}/.well-known/oauth-protected-resource"' in challenge
+def test_a_401_names_no_metadata_that_is_about_another_resource(
+    gateway: Running, path: str
+) -> None:
+    """RFC 9728 section 3.3: a client refuses a document whose `resource` is not what it asked."""
+    assert gateway.call("GET", path).get("www-authenticate") == 'Bearer realm="authgate"'
+
+
+def test_the_metadata_is_about_the_public_url_whatever_host_says(gateway: Running) -> None:
     document = gateway.call("GET", "/.well-known/oauth-protected-resource").json
-    assert document["resource"] == base
+    assert document["resource"] == f"http://127.0.0.1:{gateway.port}"

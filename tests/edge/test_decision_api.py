@@ -226,7 +226,6 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
         reader,
         live=lambda: house.live,
         asserter=asserter,
-        public_url="https://gate.example",
     )
     options = AdminOptions(frozenset(), "local", page=False)
     listener = AdminListener(options, _Nobody(), someone, None, decisions)  # type: ignore[arg-type]
@@ -281,10 +280,7 @@ async def test_an_allowed_call_is_answered_with_the_identity_headers(
 async def test_a_call_without_credential_is_challenged(house: House, dialect: str) -> None:
     answer = await house.ask(dialect)
     assert seen(answer, dialect) == (401, "no_credential")
-    assert answer.values("www-authenticate") == [
-        b'Bearer realm="authgate", resource_metadata='
-        b'"https://gate.example/.well-known/oauth-protected-resource"'
-    ]
+    assert answer.values("www-authenticate") == [b'Bearer realm="authgate"']
     assert answer.values("proxy-status")
 
 
