@@ -9,6 +9,9 @@ from typing import Any
 from gateway.access.roles import admits
 from gateway.model import Principal
 
+# What is read once is remembered, and a caller may write it: an IPv6 address, its zone, a length.
+_LONGEST_ADDRESS = 128
+
 
 def in_cidr(address: Any, block: Any) -> bool | None:
     """Whether `address` lies in `block`; None, which fails the condition, if either is none.
@@ -17,7 +20,7 @@ def in_cidr(address: Any, block: Any) -> bool | None:
     """
     if not isinstance(address, str) or not isinstance(block, str):
         return None
-    network = _network(block)
+    network = _network(block) if len(block) <= _LONGEST_ADDRESS else None
     found = address_of(address)
     if network is None or found is None:
         return None
@@ -32,8 +35,13 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
         return None
 
 
-@lru_cache(maxsize=4096)
 def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address; None for what is none, and for more text than one can have."""
+    return _address(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

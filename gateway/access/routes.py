@@ -198,7 +198,7 @@ class Miss:
 
 _UNKNOWN = Miss(Reason.ROUTE_UNKNOWN)
 
-# Bounds of what a table remembers of its answers: in number, and in characters of a path.
+# Bounds of what a table remembers of its answers: in number, and in characters of what was asked.
 _FOUND_MAX = 4_096
 _FOUND_LENGTH_MAX = 256
 
@@ -304,7 +304,8 @@ class RouteTable:
         found: Match | Miss | None = self._found.get(asked)
         if found is None:
             found = self._search(host, method, segments)
-            if isinstance(found, Match) and sum(map(len, segments)) <= _FOUND_LENGTH_MAX:
+            length = sum(map(len, (host, method, *segments)))
+            if isinstance(found, Match) and length <= _FOUND_LENGTH_MAX:
                 if len(self._found) >= _FOUND_MAX:
                     self._found.clear()
                 self._found[asked] = found

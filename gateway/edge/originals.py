@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from gateway.edge.call import Peer, canonical_host, plain_ip
+from gateway.edge.call import MAX_HOST_BYTES, Peer, canonical_host, plain_ip
 from gateway.edge.headers import RequestHead, RequestLine
 
 _METHOD = re.compile(rb"[A-Z]+(?:-[A-Z]+)*")
@@ -24,6 +24,9 @@ _HTTPS = {b"http": False, b"https": True, b"ws": False, b"wss": True}
 
 TARGET_BYTES_MAX = 8_192 - len("OPTIONS  HTTP/1.1")
 """The request line that held it was at most 8 KiB at our own door."""
+
+# What is read once is remembered, and a client may have written it.
+_LONGEST_ADDRESS = 128
 
 
 Trusts = Callable[[str], bool]
@@ -186,7 +189,7 @@ def _built(head: RequestHead, told: _Told, prefix: str) -> Original | Unreadable
         return Unreadable(f"{prefix}Method must come exactly once and hold a method.")
     if target is None or len(target) > TARGET_BYTES_MAX or not _TARGET.fullmatch(target):
         return Unreadable(f"{prefix}URI must come exactly once and hold the target as it came.")
-    if host is None or not _is_host(host):
+    if host is None or len(host) > MAX_HOST_BYTES or not _is_host(host):
         return Unreadable(f"{prefix}Host must come exactly once and hold a host.")
     https = _HTTPS.get(told.proto or b"")
     if https is None:
@@ -225,9 +228,13 @@ def _client_of(values: list[bytes], trusts: Trusts) -> str | None:
     return found
 
 
+def _address(text: bytes) -> str | None:
+    return _read_address(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
 # The same clients and hosts come again and again, and to read an address takes 3 µs.
 @lru_cache(maxsize=4_096)
-def _address(text: bytes) -> str | None:
+def _read_address(text: bytes) -> str | None:
     return plain_ip(text.decode("latin-1").strip(" \t"))
 
 

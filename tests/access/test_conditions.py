@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -226,6 +227,19 @@ def test_judging_leaves_the_data_as_it_was() -> None:
 )
 def test_in_cidr(address: Any, block: Any, inside: bool | None) -> None:
     assert in_cidr(address, block) is inside
+
+
+def test_a_text_that_is_too_long_for_an_address_is_not_remembered() -> None:
+    assert in_cidr("10.1.2.3" * 1_000, "10.0.0.0/8") is None
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(300):
+            assert in_cidr("1" * 4_096 + str(number), "1" * 4_096 + str(number)) is None
+        grown_by = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown_by < 300 * 4_096 // 4
 
 
 def test_a_mapped_address_is_shown_as_ipv4() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -23,6 +25,17 @@ def route(pattern: str, *methods: str, host: str | None = None, id: str = "") ->
 def found(table: RouteTable, path: str, method: str = "GET", host: str = "h") -> str | Miss:
     match = table.match(host, method, tuple(path[1:].split("/")))
     return match.route.pattern if isinstance(match, Match) else match
+
+
+def grown(work: Callable[[], object]) -> int:
+    """The bytes that `work` leaves behind."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        work()
+        return tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
 
 
 PATTERNS = ["/a/b", "/a/{x:int}", "/a/{x:uuid}", "/a/{x}", "/a/{x:path}", "/{x}/b"]
@@ -122,6 +135,19 @@ def test_get_admits_head_and_a_route_for_head_goes_first() -> None:
     match = table.match("h", "HEAD", ("a",))
     assert isinstance(match, Match)
     assert match.route.id == "head"
+
+
+@pytest.mark.parametrize("part", ["method", "path", "host"])
+def test_what_a_stranger_makes_up_is_not_remembered_at_length(part: str) -> None:
+    table = RouteTable([route("/{x:path}")])
+
+    def ask(number: int) -> None:
+        made_up = "A" * 4_096 + str(number)
+        method, path, host = (made_up if part == one else "x" for one in ("method", "path", "host"))
+        assert found(table, f"/{path}", method, host) == "/{x:path}"
+
+    ask(0)
+    assert grown(lambda: list(map(ask, range(300)))) < 300 * 4_096 // 4
 
 
 def test_methods_are_told_apart_by_case() -> None:
