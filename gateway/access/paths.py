@@ -8,6 +8,7 @@ came are the bytes that go to the upstream.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
@@ -20,6 +21,8 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # C0, DEL and C1: U+0085 is a line end to some readers.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+# What parts a path, or begins an escape or a parameter.
+_SIGNS = "/\\%;"
 _NEVER_IN_TARGET = re.compile("[\x00-\x20\x7f#\\\\]")
 
 
@@ -50,7 +53,8 @@ def canonical(path: str) -> CanonicalPath | Reason:
 
     AMBIGUOUS_PATH for `.` and `..` segments in any spelling, `//`, `%5c`, backslash, `;`,
     `#`, control characters, broken or overlong UTF-8, broken escapes, and a segment that
-    still holds an escape once decoded.  REQUEST_MALFORMED when it does not begin with `/`.
+    still holds an escape once decoded or becomes one of these by NFKC.  REQUEST_MALFORMED when
+    it does not begin with `/`.
     """
     if _PLAIN.match(path):
         return CanonicalPath(tuple(path[1:].split("/")))
@@ -116,4 +120,17 @@ def _decoded(raw: str) -> str | None:
         return None
     if _CONTROL.search(decoded) or _ESCAPE.search(decoded):
         return None
+    if not decoded.isascii() and _folds_into_another(decoded):
+        return None
     return decoded
+
+
+def _folds_into_another(decoded: str) -> bool:
+    """Whether a backend that folds names (NFKC, Unicode Standard Annex 15) reads another path:
+    a full-width slash is a slash to it, a two dot leader is `..`."""
+    folded = unicodedata.normalize("NFKC", decoded)
+    if any(folded.count(sign) > decoded.count(sign) for sign in _SIGNS):
+        return True
+    if _ESCAPE.search(folded):
+        return True
+    return any(part in (".", "..") for part in folded.split("/"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from urllib.parse import quote, unquote
 
 import pytest
@@ -27,6 +29,11 @@ AMBIGUOUS = [
     "/%252e%252e/admin", "/%252fadmin", "/a%2541", "/%25%32%65", "/a%255c",
     # An encoded slash that hides any of the above.
     "/a%2f..", "/..%2fa", "/a%2f.%2fb", "/a%2f%2fb", "/%2f", "/a%2f", "/%2fa",
+    # Full-width and other forms of the same, which a backend that folds with NFKC reads so.
+    "/%ef%bc%8e%ef%bc%8e/admin", "/%ef%bc%8e", "/.%ef%bc%8e", "/%ef%b9%92.", "/%e2%80%a4", "/%e2%80%a5",
+    "/a%ef%bc%8fb", "/..%ef%bc%8fa", "/a%ef%bc%bcb", "/a%ef%b9%a8b", "/a%ef%bc%9bb", "/a%cd%beb",
+    "/a%ef%bc%85", "/%ef%bc%852e", "/%ef%b9%aa41", "/100%25%ef%bc%92%ef%bc%85", "/a%25%ef%bc%92e",
+    "/%e2%84%80", "/%e2%84%85", "/\xef\xbc\x8f", "/a%2f%ef%bc%8e%ef%bc%8e", "/a%2fb%ef%bc%8fc",
 ]  # fmt: skip
 
 
@@ -55,6 +62,13 @@ def test_a_path_that_can_be_read_in_two_ways_is_refused(path: str) -> None:
         # CVE-2026-41059: an encoded `#` is one plain character.
         ("/foo/secret%23/bar", ("foo", "secret#", "bar")),
         ("/a%3Fb", ("a?b",)),
+        # Folding these makes no other path of them.
+        ("/%ef%bc%a1%ef%bc%8eb", ("\uff21\uff0eb",)),
+        ("/100%25/cafe%cc%81", ("100%", "cafe\u0301")),
+        ("/100%25-cafe%cc%81", ("100%-cafe\u0301",)),
+        ("/%e2%80%a6", ("\u2026",)),
+        ("/%c2%bd", ("\u00bd",)),
+        ("/%ef%bc%9f%ef%bc%83", ("\uff1f\uff03",)),
     ],
 )
 def test_a_plain_path_is_split_and_decoded_once(path: str, segments: tuple[str, ...]) -> None:
@@ -119,13 +133,18 @@ def _reference(path: str) -> tuple[str, ...] | None:
             return None
         if text in (".", "..") or ("/" in text and {"", ".", ".."} & set(text.split("/"))):
             return None
+        folded = unicodedata.normalize("NFKC", text)
+        if {".", ".."} & set(folded.split("/")) or re.search("%[0-9A-Fa-f]{2}", folded):
+            return None
+        if any(folded.count(char) > text.count(char) for char in "/\\%;"):
+            return None
         found.append(text)
     return tuple(found)
 
 
 PIECES = st.sampled_from(
     ["a", "b", ".", "..", "/", "//", "%", "%2e", "%2E", "%2f", "%5c", "%25", "2e", "%00", ";", "#",
-     "\\", "%c3%a9", "%c0%af", "é", "\xff", "~", "%41", "%3b", " ", "%20", "%7f", "\x80"]
+     "\\", "\uff0e", "\uff0f", "\uff3c", "\uff05", "\uff12", "\u2025", "\uff1b", "%ef%bc%8e", "%c3%a9", "%c0%af", "é", "\xff", "~", "%41", "%3b", " ", "%20", "%7f", "\x80"]
 )  # fmt: skip
 
 
@@ -139,6 +158,24 @@ def test_the_fast_path_and_the_rules_agree(path: str) -> None:
     else:
         assert isinstance(found, CanonicalPath)
         assert found.segments == wanted
+
+
+FOLDABLE = [
+    chr(code)
+    for code in range(0x80, 0x110000)
+    if set(unicodedata.normalize("NFKC", chr(code))) & set("./\\%")
+]
+
+
+@given(st.text(st.sampled_from([*FOLDABLE, *"./%2ef"]), min_size=1, max_size=6))
+def test_no_segment_becomes_another_path_by_folding(segment: str) -> None:
+    found = canonical("/" + encoded(segment))
+    if isinstance(found, CanonicalPath):
+        folded = unicodedata.normalize("NFKC", segment)
+        assert not {".", ".."} & set(folded.split("/"))
+        assert not re.search("%[0-9A-Fa-f]{2}", folded)
+        assert folded.count("/") == segment.count("/")
+        assert "\\" not in folded
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=0, max_codepoint=255), max_size=40))

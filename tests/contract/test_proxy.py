@@ -131,7 +131,8 @@ def test_a_concealed_denial_is_the_unknown_route(gateway: Running, alice: dict[s
         "/public/../me", "/public/./x", "/public/%2e%2e/me", "/public/%2E./me", "//me", "/public//x",
         "/public/%2fx", "/public/a%5cb", "/public/a\\b", "/public/a;b", "/public/x#y", "/public/%00",
         "/public/%0a", "/public/%zz", "/public/%c0%af", "/public/%ff", "/public/%2541", "/public/%252e",
-        "/public/%", "/public/%7f",
+        "/public/%", "/public/%7f", "/public/%ef%bc%8e%ef%bc%8e/me", "/public/%ef%bc%8fx",
+        "/public/%ef%bc%bcx", "/public/%ef%bc%852e", "/public/%e2%80%a5/me",
     ],
 )  # fmt: skip
 def test_an_ambiguous_path_is_400_and_never_reaches_the_upstream(
