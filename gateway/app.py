@@ -96,6 +96,7 @@ class App:
             ReplicaOptions(
                 max_staleness_s=settings.max_staleness_s,
                 max_token_life_s=settings.max_token_life_s,
+                workers=settings.workers,
             ),
             keys_changed=self._keys_changed,
         )
@@ -131,6 +132,8 @@ class App:
             self.clock,
             RedisCounters(self.redis),
             live=lambda: self.replica.live_workers,
+            # Nobody else opens the embedded server, and its folder is one gateway's.
+            alone=settings.embedded_redis and settings.workers == 1,
         )
         self.assertions = Assertions(
             self.database, plan.key_secret(), self.clock, issuer=settings.token_issuer

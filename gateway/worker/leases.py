@@ -7,8 +7,10 @@ a second.  How many units are taken ahead follows the key's own pace, and is nev
 burst / N, nor more than an Nth of what is left: the last units of a bucket are not locked up
 by workers that do not need them.
 
-While Redis is away, and while this worker is the only one, nothing is asked: it spends its
-share, rate / N and burst / N, and reports that when there is somebody to report it to.
+While Redis is away nothing is asked: a worker spends its share, rate / N and burst / N, and
+reports that when there is somebody to report it to.  A worker that merely sees nobody else asks
+all the same: another may have started a moment ago, and would not hear of what was spent here.
+Only who is the installation's one worker by its settings (`Office.alone`) never asks.
 
 A call waits for the shared bucket for `PATIENCE_S` and no longer: a server that hangs must not
 hold up routes that need nothing of it but a count.
@@ -91,6 +93,8 @@ class Office:
         self._counters = counters
         self._waiting: list[_Question] = []
         self._under_way: set[asyncio.Task[None]] = set()
+        self.alone = False
+        """Whether no other worker can ever count in these buckets."""
         self.workers = 1
         """Live workers of all nodes, this one included; the last known while Redis is away."""
         self.away = counters is None
@@ -157,7 +161,8 @@ class SharedCounts:
     """The keys of one `leased` or `shared` limit."""
 
     def __init__(self, limit: Limit, office: Office, clock: Clock, *, capacity: int) -> None:
-        self._name = limit.name
+        # Buckets of the same name are one in Redis, but for limits that count each route alone.
+        self._prefix = f"{limit.name}/{limit.route_id}:" if limit.route_id else f"{limit.name}:"
         self._interval_s = 1 / limit.per_s
         self._burst = limit.burst
         self._leased = limit.scope is Scope.LEASED
@@ -175,7 +180,7 @@ class SharedCounts:
             lease.units -= 1
             lease.pace += 1
             return lease.units + lease.left
-        if self._office.away or (self._leased and self._office.workers <= 1):
+        if self._office.away or (self._leased and self._office.alone):
             return self._take_share(lease, now)
         if self._leased and now < lease.refused_until:
             return now - lease.refused_until
@@ -237,7 +242,7 @@ class SharedCounts:
         lease.full_at = now + backlog_s + interval_s
         lease.sharers = workers
         lease.unasked += 1
-        if workers > 1:
+        if not self._office.alone:
             self._hold(lease)
         return int((slack_s - backlog_s) / interval_s + 1e-6)
 
@@ -254,7 +259,7 @@ class SharedCounts:
         owed = min(lease.unasked, unpaid)
         lease.unasked = 0
         return Spend(
-            f"{self._name}:{lease.key}", self._interval_s, self._burst, least, most, owed - back
+            f"{self._prefix}{lease.key}", self._interval_s, self._burst, least, most, owed - back
         )
 
     def _lease(self, key: str, now: float) -> Lease:
@@ -268,12 +273,6 @@ class SharedCounts:
         if not lease.held:
             lease.held = True
             self._held.append(lease)
-
-    def report_all(self) -> None:
-        """This worker is no longer alone: the next sync reports what it spent unasked."""
-        for lease in self._keys.values():
-            if lease.unasked:
-                self._hold(lease)
 
     async def sync(self) -> None:
         """Tops up the leases that are used, gives back the others, reports what is owed."""

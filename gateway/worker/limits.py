@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from gateway.access.upstreams import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
@@ -103,13 +104,18 @@ class Limits:
         counters: Counters | None = None,
         *,
         live: Callable[[], int] | None = None,
+        alone: bool = False,
         capacity: int = CAPACITY,
     ) -> None:
-        """`live` says how many workers of all nodes hold a lease (law 3), this one included."""
+        """`live` says how many workers of all nodes hold a lease (law 3), this one included.
+        `alone`: there is no other worker, ever, and `live` is not asked."""
         self._clock = clock
         self._steady = clock.steady
         self._office = Office(counters)
-        self._live = live
+        self._office.alone = alone
+        self._live = live if not alone else None
+        if self._live is not None:
+            self.workers = self._live()
         self._capacity = capacity
         self._plans: dict[int, _Plan] = {}
         self._counts: dict[tuple[object, ...], LocalCounts | SharedCounts] = {}
@@ -121,11 +127,7 @@ class Limits:
 
     @workers.setter
     def workers(self, count: int) -> None:
-        was_alone = self._office.workers <= 1
         self._office.workers = max(count, 1)
-        if was_alone and count > 1:
-            for counts in self._shared():
-                counts.report_all()
 
     @property
     def away(self) -> bool:
@@ -231,6 +233,9 @@ class Limits:
 
     async def run(self) -> None:
         """Keeps the leases in step with the shared buckets, until it is cancelled."""
+        with suppress(StoreUnavailable):
+            # The first caller does not wait for a connection to be made.
+            await self._office.spend([])
         while True:
             await asyncio.sleep(SYNC_S)
             if self._live is not None:

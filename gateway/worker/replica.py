@@ -47,6 +47,8 @@ class ReplicaOptions:
     max_staleness_s: float = 5.0
     max_token_life_s: float = 86_400.0
     confirm_within_s: float = CONFIRM_WITHIN_S
+    workers: int = 1
+    """That this node is to have: so many share what is shared before anybody has been seen."""
 
     @property
     def keep_s(self) -> float:
@@ -107,8 +109,9 @@ class Replica:
         self._keys_asked = 0
         self._keys_behind: int | None = None
         """The entry up to which the signing keys are surely read; None when all are."""
-        self.live_workers = 1
-        """Of all nodes, this one included; the last known while Redis is away."""
+        self.live_workers = options.workers
+        """Of all nodes, this one included, and never fewer than this node is to have; the last
+        known while Redis is away."""
 
     def refusal(self, principal: Principal) -> Reason | None:
         """Why a token whose signature was good must not pass; asked on every request."""
@@ -233,7 +236,8 @@ class Replica:
             return
         self._confirmed_at = sent_at
         self._live_until = sent_at + good_for_s(self._options.max_staleness_s)
-        self.live_workers = max(1, sum(held.position >= 0 for held in view.leases.values()))
+        live = sum(held.position >= 0 for held in view.leases.values())
+        self.live_workers = max(self._options.workers, live)
         with suppress(StoreUnavailable):
             await self._announcements.see(view)
             while self._given_up:

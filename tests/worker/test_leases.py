@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -172,12 +173,19 @@ async def test_a_shared_bucket_fills_at_its_rate(redis: RedisStore) -> None:
     assert 3590 < refused[0] <= 3600
 
 
-async def test_what_is_owed_is_charged_even_where_there_is_no_room(redis: RedisStore) -> None:
+async def test_what_is_owed_is_paid_back_even_where_there_is_no_room(redis: RedisStore) -> None:
     counters = RedisCounters(redis)
     await counters.spend([[Spend("k", 100.0, 10, 8, 8)]], 1)
-    refused = await counters.spend([[Spend("k", 100.0, 10, 1, 1, owed=50)]], 1)
+    refused = await counters.spend([[Spend("k", 100.0, 10, 1, 1, owed=5)]], 1)
     assert isinstance(refused[0], float)
-    assert refused[0] <= 100
+    assert 390 < refused[0] <= 400
+
+
+async def test_no_more_than_a_burst_is_ever_owed(redis: RedisStore) -> None:
+    counters = RedisCounters(redis)
+    refused = await counters.spend([[Spend("k", 100.0, 10, 1, 1, owed=5000)]], 1)
+    assert isinstance(refused[0], float)
+    assert 1090 < refused[0] <= 1100
 
 
 async def test_without_redis_each_worker_spends_its_share_and_no_more(tmp_path: Path) -> None:
@@ -208,15 +216,41 @@ async def test_what_was_spent_without_redis_is_reported_when_it_is_back(tmp_path
         server.kill()
 
 
-async def test_a_worker_that_was_alone_reports_when_another_joins(redis: RedisStore) -> None:
-    (one,) = workers(redis, 1)
+@pytest.mark.parametrize("burst", [3, 100])
+async def test_workers_that_do_not_know_of_each_other_yet_pass_no_more_than_the_burst(
+    redis: RedisStore, burst: int
+) -> None:
+    two = [*workers(redis, 1), *workers(redis, 1)]
+    asked = (limit(per_s=0.001, burst=burst),)
+    assert sum([await passes(two[turn % 2], asked) for turn in range(3 * burst)]) == burst
+
+
+async def test_the_one_worker_there_can_ever_be_asks_nobody(redis: RedisStore) -> None:
+    alone = Limits(SystemClock(), RedisCounters(redis), live=lambda: 2, alone=True)
     asked = (limit(per_s=0.001, burst=100),)
-    for _ in range(40):
-        await passes(one, asked)
-    one.workers = 2
-    await one.sync()
-    (other,) = workers(redis, 2)[1:]
-    assert sum([await passes(other, asked) for _ in range(200)]) == 60
+    before = await commands(redis)
+    assert sum([await passes(alone, asked) for _ in range(150)]) == 100
+    assert await commands(redis) - before <= 1
+
+
+async def test_workers_that_start_without_redis_share_by_how_many_there_are_to_be(
+    tmp_path: Path,
+) -> None:
+    asked = (limit(per_s=0.001, burst=100),)
+    for _ in range(2):
+        nobody = RedisCounters(open_redis(f"unix://{tmp_path}/nobody"))
+        worker = Limits(SystemClock(), nobody, live=lambda: 2)
+        assert sum([await passes(worker, asked) for _ in range(150)]) == 50
+
+
+async def test_a_route_limit_counts_each_route_for_itself(redis: RedisStore) -> None:
+    two = workers(redis, 2)
+    read, write = (
+        (dataclasses.replace(limit(per_s=0.001), key=LimitKey.ROUTE, route_id=route),)
+        for route in ("orders.read", "orders.write")
+    )
+    assert sum([await passes(two[turn % 2], read) for turn in range(150)]) == 100
+    assert sum([await passes(two[turn % 2], write) for turn in range(150)]) == 100
 
 
 async def test_the_unit_of_a_client_that_left_while_it_was_asked_for_is_not_lost(

@@ -18,7 +18,9 @@ for g, group in ipairs(cjson.decode(ARGV[2])) do
   for i, ask in ipairs(group) do
     local key, interval, burst, least, most, owed = unpack(ask)
     local at = math.max(tonumber(redis.call('GET', key) or now), now)
-    at = math.min(at + owed * interval, now + burst * interval)
+    -- What was spent unasked is paid back also where the bucket is empty; all shares of all
+    -- workers are one burst, so nothing honest owes more.
+    at = math.min(at + owed * interval, now + 2 * burst * interval)
     if owed ~= 0 then keep(key, at) end
     local room = math.floor(burst - math.max(at - now, 0) / interval + 0.000001)
     if room < least then
