@@ -48,6 +48,17 @@ class DataFolder:
                 f"GATEWAY_DATA_DIR: {self.path} cannot be used: {error.strerror}"
             ) from error
 
+    def check(self) -> None:
+        """Raises FolderError where something else than a folder is in its place."""
+        try:
+            usable = self.path.is_dir() or not self.path.exists()
+        except OSError as error:
+            raise FolderError(
+                f"GATEWAY_DATA_DIR: {self.path} cannot be used: {error.strerror}"
+            ) from error
+        if not usable:
+            raise FolderError(f"GATEWAY_DATA_DIR: {self.path} is not a folder")
+
     def lock(self) -> bool:
         """Whether this process now owns the folder; the lock ends with the process and with
         every child that was forked from it."""
@@ -74,8 +85,13 @@ class DataFolder:
             os.close(descriptor)
         return False
 
-    def key_secret(self) -> bytes:
-        """32 random bytes, made at the first call.  Raises FolderError."""
+    def key_secret(self, *, make: bool = True) -> bytes:
+        """32 random bytes, made at the first call unless `make` is False.  Raises FolderError."""
+        if not make and not (self.path / "key-secret").is_file():
+            raise FolderError(
+                f"the secret of this installation is neither in GATEWAY_KEY_SECRET nor in"
+                f" {self.path / 'key-secret'}: name its settings with --env-file"
+            )
         kept = self._kept("key-secret", lambda: base64.b64encode(os.urandom(32)))
         try:
             secret = base64.b64decode(kept, validate=True)

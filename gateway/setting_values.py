@@ -158,6 +158,19 @@ def redis_url(value: Any) -> str:
     )
 
 
+def without_secrets(url: str) -> str:
+    """The URL of a store as it may be shown: who asks, where and what, without a password (which
+    the options behind `?` may hold too)."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        return str(Path(rest.removeprefix("/")).absolute())
+    rest = re.split("[?#]", rest, maxsplit=1)[0]
+    places, slash, name = rest.partition("/")
+    login, at, places = places.rpartition("@")
+    user = login.partition(":")[0]
+    return f"{scheme}://{user}{at if user else ''}{places}{slash}{name}"
+
+
 def _check_places(rest: str) -> None:
     """Whether each `host:port` behind `scheme://` can be connected to at all: a store that is
     waited for is told from one that no waiting brings.  The text may hold a password, so the

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -59,11 +59,11 @@ class Settings(BaseSettings):
     admin_listen: values.ListenAt = Address("127.0.0.1", 9901)
     admin_hosts: values.Words = ()
     workers: Annotated[int, BeforeValidator(values.workers_wanted)] = 1
-    database_url: Annotated[str, BeforeValidator(values.database_url), Field(repr=False)] = (
-        "sqlite:///.gateway/gateway.db"
+    data_dir: Path = Path(".gateway/")
+    database_url: Annotated[str, BeforeValidator(values.database_url), Field(repr=False)] = Field(
+        default_factory=lambda chosen: sqlite_url(chosen.get("data_dir", Path(".gateway")))
     )
     redis_url: Annotated[str, BeforeValidator(values.redis_url), Field(repr=False)] = EMBEDDED
-    data_dir: Path = Path(".gateway/")
     key_secret: Annotated[SecretStr, BeforeValidator(values.key_secret)] | None = None
     password_pepper: Annotated[SecretStr, BeforeValidator(values.filled)] | None = None
     issuer: Annotated[str, BeforeValidator(values.name_of_tokens)] = ""
@@ -133,8 +133,18 @@ class Settings(BaseSettings):
         return values.secret_bytes(self.key_secret.get_secret_value()) if self.key_secret else None
 
 
+def sqlite_url(data_dir: Path) -> str:
+    """The database of an installation that names none: a file of its data folder."""
+    return f"sqlite:///{data_dir / 'gateway.db'}"
+
+
 def names() -> list[str]:
     return [PREFIX + field.upper() for field in Settings.model_fields]
+
+
+def named_in(file: Path) -> list[str]:
+    """The settings that a file gives a value; none where there is no file."""
+    return list(_read(file)[0]) if _is_there(file) else []
 
 
 def load(
@@ -150,11 +160,12 @@ def load(
     A setting that is there but empty counts as not given, as `GATEWAY_X=` in a unit file means.
     """
     given: dict[str, Any] = {}
-    if env_file is not None and env_file.is_file():
-        given |= {k: v for k, v in dotenv_values(env_file, interpolate=False).items() if v}
+    problems: list[Wrong] = []
+    if env_file is not None and _is_there(env_file):
+        given, problems = _read(env_file)
     given |= {k: v for k, v in (os.environ if environ is None else environ).items() if v}
     given = {name: value for name, value in given.items() if name.startswith(PREFIX)}
-    problems = [_unknown(name) for name in sorted(given) if name not in names()]
+    problems += [_unknown(name) for name in sorted(given) if name not in names()]
     chosen = {
         name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name in names()
     }
@@ -172,6 +183,28 @@ def load(
     return settings
 
 
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except PermissionError:
+        # The folder in which a service's user was told to work may be somebody else's.
+        return False
+
+
+def _read(file: Path) -> tuple[dict[str, Any], list[Wrong]]:
+    """What a file of `NAME=value` lines gives, as it stands (`$` included), and its lines that
+    are something else: dropped, they would be silent defaults."""
+    given: dict[str, Any] = {}
+    problems = []
+    with file.open(encoding="utf-8") as stream:
+        for line in parse_stream(stream):
+            if line.error and PREFIX in line.original.string:
+                problems.append(Wrong(f"{file}:{line.original.line}", "is no NAME=value"))
+            elif not line.error and line.key and line.value:
+                given[line.key] = line.value
+    return given, problems
+
+
 def _validated(chosen: dict[str, Any]) -> tuple[Settings, list[Wrong]]:
     """The settings with the default for each value that is wrong, and what is wrong."""
     try:
@@ -179,6 +212,8 @@ def _validated(chosen: dict[str, Any]) -> tuple[Settings, list[Wrong]]:
     except ValidationError as error:
         problems: dict[str, Wrong] = {}
         for detail in error.errors(include_url=False, include_input=False, include_context=True):
+            if detail["type"] == "default_factory_not_called":
+                continue  # what it would follow from is wrong itself
             field = str(detail["loc"][0])
             problems.setdefault(field, Wrong(PREFIX + field.upper(), _said(detail)))
         good = {name: value for name, value in chosen.items() if name not in problems}

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from gateway.cli import environment
 
 pytest_plugins = ["tests.fixtures_stores"]
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_of_the_developer() -> None:
-    """A `GATEWAY_*` of whoever runs the tests must not steer them."""
+    """A `GATEWAY_*` of whoever runs the tests must not steer them, nor the settings of a service
+    that is installed on their machine."""
+    environment.SERVICE_FILE = Path("/nonexistent/authgate/env")
     for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
         del os.environ[name]
 

@@ -52,6 +52,15 @@ def test_an_empty_environment_serves_loopback_with_embedded_stores() -> None:
     assert not settings.off_loopback
 
 
+def test_the_database_of_an_installation_that_names_none_lies_in_its_data_folder() -> None:
+    assert read(data_dir="/var/lib/authgate").database_url == (
+        "sqlite:////var/lib/authgate/gateway.db"
+    )
+    assert read(data_dir="kept").database_url == "sqlite:///kept/gateway.db"
+    elsewhere = read(data_dir="/var/lib/authgate", database_url="sqlite:///other.db")
+    assert elsewhere.database_url == "sqlite:///other.db"
+
+
 def test_every_problem_is_listed_at_once() -> None:
     found = problems(
         listen="8080", workers="many", access_ttl_s="soon", signing_alg="none", drain_s="-1"
@@ -346,6 +355,8 @@ def test_the_documentation_lists_exactly_the_settings_there_are() -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_the_documented_default_is_the_default(name: str) -> None:
-    default: Any = Settings.model_fields[name.removeprefix(PREFIX).lower()].default
+    field = Settings.model_fields[name.removeprefix(PREFIX).lower()]
+    # The database's follows the data folder's.
+    default: Any = read().database_url if name == "GATEWAY_DATABASE_URL" else field.default
     shown = {None: "none", (): "empty", "": "the public URL"}.get(default, f"`{default}`")
     assert documented()[name] == shown

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
+from gateway.cli.environment import forget_env_file, give_env_file
 from gateway.cli.output import ExitCode, Stop, error
 from gateway.stores.protocols import StoreUnavailable
 
@@ -56,12 +57,14 @@ def build(command: str | None = None) -> typer.Typer:
     names = [MODULES[command]] if command in MODULES else list(dict.fromkeys(MODULES.values()))
     for name in names:
         importlib.import_module(f"gateway.cli.{name}").register(app)
+    give_env_file(app)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; its exit code (contract 2).  Never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    forget_env_file()
     command = next((word for word in words if not word.startswith("-")), None)
     try:
         result = build(command)(words, prog_name="gateway", standalone_mode=False)

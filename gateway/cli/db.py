@@ -9,13 +9,18 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from gateway.cli.opening import House, run, settings
+from gateway.cli.environment import settings
+from gateway.cli.opening import House, existing_database, run, unreachable
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark
+from gateway.folder import DataFolder, FolderError
 from gateway.identity import restored
+from gateway.model import SystemClock
+from gateway.setting_values import without_secrets
+from gateway.settings import Settings
 from gateway.stores import backup
 from gateway.stores.migrations import SchemaProblem, status, upgrade
 from gateway.stores.opening import open_database
-from gateway.stores.protocols import Database
+from gateway.stores.protocols import Database, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -35,7 +40,7 @@ def bring_up(as_json: AsJson = False) -> None:
     async def work(database: Database) -> tuple[str, ...]:
         return await upgrade(database)
 
-    record({"applied": list(_with_database(work))}, as_json=as_json)
+    record({"applied": list(_with_database(work, make=True))}, as_json=as_json)
 
 
 def show(as_json: AsJson = False) -> None:
@@ -90,17 +95,35 @@ def restore(
     remark("every session has ended: everybody signs in again")
 
 
-def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    """The SQL store as it is: its schema is not brought up to date first."""
+def _with_database(work: Callable[[Database], Awaitable[T]], *, make: bool = False) -> T:
+    """The SQL store as it is: its schema is not brought up to date first.  With `make` the
+    installation need not be there yet, and its data folder is made too."""
+    chosen = settings()
 
     async def whole() -> T:
-        database = open_database(settings().database_url)
+        if make:
+            _make_installation(chosen)
+            database = open_database(chosen.database_url)
+        else:
+            database = existing_database(chosen, SystemClock())
         try:
             return await work(database)
         finally:
             await database.close()
 
-    return _refusals(lambda: asyncio.run(whole()))
+    try:
+        return _refusals(lambda: asyncio.run(whole()))
+    except StoreUnavailable as error:
+        raise unreachable(error, chosen) from error
+
+
+def _make_installation(chosen: Settings) -> None:
+    """What other commands look for: the data folder and, where it keeps one, the secret."""
+    if chosen.key_secret is None:
+        folder = DataFolder(chosen.data_dir)
+        folder.make()
+        folder.key_secret()
+    remark(f"database: {without_secrets(chosen.database_url)}")
 
 
 def _refusals(work: Callable[[], T]) -> T:
@@ -108,6 +131,8 @@ def _refusals(work: Callable[[], T]) -> T:
         return work()
     except (backup.BackupRefused, SchemaProblem) as error:
         raise Stop(str(error), ExitCode.NO) from error
+    except FolderError as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
     except OSError as error:
         raise Stop(f"{error.filename}: {error.strerror}", ExitCode.USAGE) from error
     except ValueError as error:

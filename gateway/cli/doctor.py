@@ -8,13 +8,13 @@ from dataclasses import asdict
 import typer
 
 from gateway.cli.doctor_upstreams import upstreams
-from gateway.cli.opening import redis_url, settings
+from gateway.cli.environment import settings
+from gateway.cli.opening import existing_database, redis_url
 from gateway.cli.output import AsJson, ExitCode, Stop, table
 from gateway.folder import DataFolder
 from gateway.model import SystemClock
 from gateway.settings import Settings
 from gateway.stores.health import Finding, State, redis_findings, sql_findings, worst
-from gateway.stores.opening import open_database
 from gateway.stores.redis import open_redis
 
 
@@ -42,11 +42,15 @@ def examine(context: typer.Context, as_json: AsJson = False) -> None:
 
 async def _stores(chosen: Settings) -> list[Finding]:
     clock = SystemClock()
-    database = open_database(chosen.database_url, clock=clock)
     try:
-        findings = await sql_findings(database, clock)
-    finally:
-        await database.close()
+        database = existing_database(chosen, clock)
+    except Stop as missing:
+        findings = [Finding("sql", State.AWAY, missing.text)]
+    else:
+        try:
+            findings = await sql_findings(database, clock)
+        finally:
+            await database.close()
     url = redis_url(chosen, DataFolder(chosen.data_dir))
     if url is None:
         return [*findings, Finding("redis", State.GOOD, "embedded, at rest: no gateway runs")]

@@ -137,6 +137,7 @@ def reseal_all(
         new = _secret_of(aside.read_text()) if aside else given
         assert new is not None
         count = await reseal(house.database, Sealer(house.key_secret), Sealer(new))
+        house.tell(AuditKind.KEY_CHANGED, None, "resealed", keys=str(count))
         if aside is not None:
             os.replace(aside, house.folder.path / "key-secret")
             remark("the data folder keeps the new secret")

@@ -5,7 +5,9 @@
         table(run(work), ["email", "roles"], as_json=as_json)
 
 `run` translates what can go wrong into one line and an exit code: 2 for wrong settings, 3 for
-a store that cannot be reached.
+a store that cannot be reached or is not there.  No command makes a database or a data folder but
+`gateway db upgrade`: in the wrong folder, or without the settings of the service, it would work
+on an installation that nobody serves.  One that changes something says where.
 """
 
 from __future__ import annotations
@@ -21,17 +23,18 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from gateway import settings as settings_of
 from gateway.audit import AuditEvent, AuditKind, AuditLog
+from gateway.cli.environment import service_not_read, settings
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.folder import DataFolder, FolderError
 from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.model import Change, Clock, SystemClock
-from gateway.settings import Settings, SettingsError
+from gateway.setting_values import without_secrets
+from gateway.settings import Settings
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.embedded import embedded_url
-from gateway.stores.migrations import SchemaProblem, upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.migrations import SchemaProblem, status
+from gateway.stores.opening import open_database, sqlite_path
 from gateway.stores.protocols import Announcer, Attempts, Database, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
@@ -54,7 +57,7 @@ class NobodyListens:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class House:
     """An installation, open for one command."""
 
@@ -69,9 +72,12 @@ class House:
     key_secret: bytes
     clock: Clock
     audit: AuditLog
+    changed: bool = False
+    """Whether this command changed anything."""
 
     def tell(self, kind: AuditKind, subject: str | None, change: str, **detail: str) -> None:
         """Records what this command did; it is written when the command ends."""
+        self.changed = True
         self.audit.record(
             AuditEvent(
                 kind,
@@ -89,6 +95,7 @@ class House:
     async def publish(self, changes: Sequence[Change]) -> None:
         """Brings committed changes to every live worker; Stop(3) when that could not be
         confirmed."""
+        self.changed = True
         if not await self.announcer.announce(changes):
             raise Stop(
                 "kept, but not yet confirmed by every worker; it goes on by itself",
@@ -96,29 +103,22 @@ class House:
             )
 
 
-def settings() -> Settings:
-    """The settings; Stop(2) with every problem."""
-    try:
-        return settings_of.load()
-    except SettingsError as error:
-        raise Stop(
-            "wrong settings\n  " + str(error).replace("\n", "\n  "), ExitCode.USAGE
-        ) from error
-
-
 def run(work: Callable[[House], Awaitable[T]]) -> T:
     """Opens the installation, does the work, closes it."""
+    chosen = settings()
 
     async def whole() -> T:
-        async with opened(settings()) as house:
-            return await work(house)
+        async with opened(chosen) as house:
+            try:
+                return await work(house)
+            finally:
+                if house.changed:
+                    remark(_where(house))
 
     try:
         return asyncio.run(whole())
     except StoreUnavailable as error:
-        raise Stop(
-            f"{error.store} could not be reached: {error.detail}", ExitCode.UNREACHABLE
-        ) from error
+        raise unreachable(error, chosen) from error
     except (FolderError, ValueError) as error:
         raise Stop(str(error), ExitCode.USAGE) from error
     except SchemaProblem as error:
@@ -127,12 +127,12 @@ def run(work: Callable[[House], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def opened(chosen: Settings) -> AsyncIterator[House]:
-    """The installation, its schema brought up to date; what a gateway that runs must know of
-    is announced to its workers, and where none runs SQL alone is the truth."""
+    """The installation that is there; what a gateway that runs must know of is announced to its
+    workers, and where none runs SQL alone is the truth.  Stop(3) where there is none."""
     folder = DataFolder(chosen.data_dir)
-    folder.make()
+    folder.check()
     clock = SystemClock()
-    database = open_database(chosen.database_url, clock=clock)
+    database = existing_database(chosen, clock)
     redis: RedisStore | None = None
     try:
         url = redis_url(chosen, folder)
@@ -149,8 +149,8 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
                 # Whoever has watched nobody's lease before needs to see them out.
                 confirm_within_s=2 * chosen.max_staleness_s + 2,
             )
-        await upgrade(database)
-        secret = chosen.key_secret_bytes() or folder.key_secret()
+        await _check_schema(database, chosen)
+        secret = chosen.key_secret_bytes() or folder.key_secret(make=False)
         audit = AuditLog(database, clock, derived_key(secret, KeyPurpose.AUDIT_ADDRESS))
         house = House(
             settings=chosen,
@@ -172,6 +172,63 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
         if redis is not None:
             await redis.close()
         await database.close()
+
+
+def existing_database(chosen: Settings, clock: Clock) -> Database:
+    """The SQL store; Stop(3) where it is a file that is not there, which is never made here."""
+    if chosen.database_url.startswith("sqlite:"):
+        path = sqlite_path(chosen.database_url).absolute()
+        try:
+            there = path.is_file()
+        except PermissionError as error:
+            raise Stop(
+                f"{path} cannot be read by you: run this as root or as the service's user",
+                ExitCode.USAGE,
+            ) from error
+        if not there:
+            raise Stop(_no_database(f"there is no database {path}"), ExitCode.UNREACHABLE)
+    return open_database(chosen.database_url, clock=clock)
+
+
+def unreachable(error: StoreUnavailable, chosen: Settings) -> Stop:
+    """What ends a command that a store did not answer: it names the store."""
+    named = {"sql": chosen.database_url, "redis": chosen.redis_url}
+    place = without_secrets(named[error.store]) if error.store in named else error.store
+    return Stop(f"{place} could not be reached: {error.detail}", ExitCode.UNREACHABLE)
+
+
+async def _check_schema(database: Database, chosen: Settings) -> None:
+    found = await status(database)
+    place = without_secrets(chosen.database_url)
+    if found.pending and not found.applied:
+        raise Stop(_no_database(f"{place} holds no authgate database"), ExitCode.UNREACHABLE)
+    if found.pending:
+        raise Stop(
+            f"{place} lacks {', '.join(found.pending)}: `gateway db upgrade`, or the start of a"
+            " gateway of this version, brings it up to date",
+            ExitCode.UNREACHABLE,
+        )
+
+
+def _no_database(found: str) -> str:
+    asked = (
+        f"{found}, and only `gateway serve`, `dev` and `db upgrade` make one.  If you mean an"
+        " installation that exists, name its settings with --env-file F, or set"
+        " GATEWAY_DATABASE_URL or GATEWAY_DATA_DIR"
+    )
+    reason = service_not_read()
+    return f"{asked} ({reason})" if reason else asked
+
+
+def _where(house: House) -> str:
+    """Which installation was changed: a command that ran without the settings of the service
+    has changed another one than was meant."""
+    place = f"changed in {without_secrets(house.settings.database_url)}"
+    if not house.running:
+        return f"{place}; no gateway of {house.folder.path} is running"
+    if house.settings.embedded_redis:
+        return f"{place}, told to the gateway of {house.folder.path}"
+    return f"{place}, told over {without_secrets(house.settings.redis_url)}"
 
 
 def _user_name() -> str:

@@ -18,7 +18,8 @@ from gateway.access.records import read_record
 from gateway.access.snapshot import Snapshot
 from gateway.cli import policy_diff, policy_replay, policy_test, policy_validate
 from gateway.cli.configurations import compiled, status_for
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, House, PoliciesPath, run, settings
+from gateway.cli.environment import settings
+from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, House, PoliciesPath, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say, when
 from gateway.cli.policy_replay import lines_of
 from gateway.identity.accounts import ROLE, Accounts

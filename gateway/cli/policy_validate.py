@@ -14,7 +14,8 @@ import watchfiles
 
 from gateway.access.snapshot import Problem, Snapshot
 from gateway.cli.configurations import read, read_for_here
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath, settings
+from gateway.cli.environment import settings
+from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, data, remark, say
 
 _ASK_WITHIN_S = 3.0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gateway import serve as processes
-from gateway import settings as settings_of
 from gateway import welcome
 from gateway.app import App
+from gateway.cli.environment import serving_settings
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.edge.certificates import CertificateWrong
@@ -21,9 +21,10 @@ from gateway.identity.letters import BadLetter
 from gateway.installation import Plan
 from gateway.logs import configure
 from gateway.setting_values import Address, parse_address
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Settings, sqlite_url
 from gateway.stores.embedded import ServerMissing
 from gateway.stores.migrations import SchemaProblem
+from gateway.stores.opening import sqlite_path
 from gateway.stores.protocols import StoreUnavailable
 from gateway.worker.reload import Configuration, ConfigurationWrong, Files, LastGood
 
@@ -90,13 +91,24 @@ def serve(
 
 
 def _settings(*, dev: bool, **overrides: str | None) -> Settings:
-    given: dict[str, Any] = dict(overrides)
-    try:
-        return settings_of.load(dev=dev, **given)
-    except SettingsError as wrong:
-        raise Stop(
-            "wrong settings\n  " + str(wrong).replace("\n", "\n  "), ExitCode.USAGE
-        ) from wrong
+    chosen = serving_settings(dev=dev, **overrides)
+    _refuse_forgotten_database(chosen)
+    return chosen
+
+
+def _refuse_forgotten_database(chosen: Settings) -> None:
+    """The file of an installation that names no database was once `.gateway/gateway.db` of the
+    folder of the start, wherever GATEWAY_DATA_DIR was: it must not be lost sight of."""
+    before = Path(".gateway/gateway.db")
+    at = sqlite_url(chosen.data_dir)
+    if chosen.database_url != at or sqlite_path(at).exists() or not before.is_file():
+        return
+    raise Stop(
+        f"GATEWAY_DATABASE_URL is not set, and {sqlite_path(at)} does not exist, but"
+        f" {before.absolute()} does: move it there (with its -wal, while no gateway runs), or"
+        f" set GATEWAY_DATABASE_URL=sqlite:///{before.absolute()}",
+        ExitCode.USAGE,
+    )
 
 
 def _run(

@@ -37,6 +37,14 @@ def gateway(
     return run
 
 
+@pytest.fixture
+def _an_empty_database(database_url: str, tmp_path: Path) -> None:
+    """As an administrator makes it: a file or a schema without a table."""
+    if database_url.startswith("sqlite:"):
+        (tmp_path / "gateway.db").touch()
+
+
+@pytest.mark.usefixtures("_an_empty_database")
 def test_a_fresh_database_is_behind_until_it_is_upgraded(gateway: Gateway) -> None:
     code, out, _ = gateway("db", "status", "--json")
     assert (code, json.loads(out)["applied"]) == (NO, [])
@@ -55,6 +63,7 @@ def test_a_backup_is_restored_and_every_session_has_ended(gateway: Gateway) -> N
     assert "signs in again" in err
 
 
+@pytest.mark.usefixtures("_an_empty_database")
 def test_a_backup_of_a_database_that_was_never_upgraded_says_what_to_do(gateway: Gateway) -> None:
     code, _, err = gateway("db", "backup", "kept")
     assert code == NO

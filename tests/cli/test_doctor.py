@@ -21,6 +21,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_fresh_installation_lacks_its_schema_and_then_is_sound(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["doctor", "--json"]) == 3
+    assert f"no database {folder}/gateway.db" in capsys.readouterr().out
+    (folder / "gateway.db").touch()
     assert main(["doctor", "--json"]) == 1
     assert "gateway db upgrade" in capsys.readouterr().out
     assert main(["db", "upgrade"]) == 0

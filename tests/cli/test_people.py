@@ -29,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("GATEWAY_DATABASE_URL", f"sqlite:///{tmp_path}/gateway.db")
     monkeypatch.setenv("GATEWAY_BCRYPT_ROUNDS", "10")
+    assert main(["db", "upgrade"]) == GOOD
     return tmp_path
 
 

@@ -73,6 +73,13 @@ def gateway(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, 
     return code, out, err
 
 
+@pytest.fixture
+def installation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the commands look for that ask of accounts and keys."""
+    assert main(["db", "upgrade"]) == 0
+    capsys.readouterr()
+
+
 def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
     code, out, _ = gateway(capsys, *words, "--json")
     return code, json.loads(out)
@@ -231,6 +238,7 @@ def test_a_typo_in_a_test_is_a_problem_with_its_place(
     assert said in err
 
 
+@pytest.mark.usefixtures("installation")
 def test_an_account_of_the_installation_is_explained(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,12 +252,14 @@ def test_an_account_of_the_installation_is_explained(
     assert "anna@example.com" in found["caller"]
 
 
+@pytest.mark.usefixtures("installation")
 def test_an_unknown_account_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = gateway(capsys, "explain", "GET", "/a", "--as", "nobody@example.com")
     assert code == 1
     assert "no account" in err
 
 
+@pytest.mark.usefixtures("installation")
 def test_a_token_is_verified_for_real(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "token").write_text("Bearer not.a.token\n")
     code, found = as_json(capsys, "explain", "GET", "/orders/u1", "--token-file", "token")

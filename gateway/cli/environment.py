@@ -1,0 +1,146 @@
+"""Where a command takes its settings from.
+
+The environment comes first, and then one file: that of `--env-file`; else `.env` of this
+folder; else, where neither the environment nor `.env` names any setting, the file of the
+service that is installed on this machine.  Two installations are never mixed: the service's
+file is not read beside settings that come from elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import typing
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway import settings as settings_of
+from gateway.cli.output import ExitCode, Stop, remark
+from gateway.settings import PREFIX, Settings, SettingsError
+
+INSTALLED = "/etc/authgate/env"
+"""As `deploy/authgate.service` names it."""
+SERVICE_FILE = Path(INSTALLED)
+
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--env-file",
+        metavar="F",
+        help="Settings of this file (the environment wins); else .env, else the service's.",
+        show_default=False,
+    ),
+]
+_chosen: ContextVar[Path | None] = ContextVar("env_file", default=None)
+
+
+def give_env_file(app: typer.Typer) -> None:
+    """Adds `--env-file` to every command of `app` and of its groups."""
+    for command in app.registered_commands:
+        if command.callback is not None:
+            command.callback = _taking_env_file(command.callback)
+    for group in app.registered_groups:
+        inner = group.typer_instance
+        if inner is None:
+            continue
+        alone = inner.registered_callback
+        if alone is not None and alone.callback is not None:
+            alone.callback = _taking_env_file(alone.callback)
+        give_env_file(inner)
+
+
+def forget_env_file() -> None:
+    """Another command begins in this process."""
+    _chosen.set(None)
+
+
+def settings(**overrides: Any) -> Settings:
+    """The settings of a command; Stop(2) with every problem."""
+    return _loaded(_file(service=True), **overrides)
+
+
+def serving_settings(*, dev: bool, **overrides: Any) -> Settings:
+    """The settings of a gateway that is started.  Systemd hands the service's in; whoever
+    starts another by hand does not mean that one."""
+    return _loaded(_file(service=False), dev=dev, **overrides)
+
+
+def service_not_read() -> str:
+    """Why the settings of the installed service were not taken; empty where they were, or where
+    there is none."""
+    if _chosen.get() is not None or not _is_there(SERVICE_FILE):
+        return ""
+    named = _names_here()
+    return f"{SERVICE_FILE} was not read, as {named[0]} is set here" if named else ""
+
+
+def _loaded(file: Path | None, **overrides: Any) -> Settings:
+    try:
+        return settings_of.load(env_file=file, **overrides)
+    except SettingsError as error:
+        raise Stop(
+            "wrong settings\n  " + str(error).replace("\n", "\n  "), ExitCode.USAGE
+        ) from error
+
+
+def _file(*, service: bool) -> Path | None:
+    chosen = _chosen.get()
+    if chosen is not None:
+        if not _is_there(chosen) or not _may_read(chosen):
+            raise Stop(f"--env-file: {chosen} is not a file that can be read", ExitCode.USAGE)
+        return chosen
+    if not service or _names_here() or not _is_there(SERVICE_FILE):
+        return Path(".env")
+    if not _may_read(SERVICE_FILE):
+        raise Stop(
+            f"{SERVICE_FILE}, the settings of the installed service, cannot be read by you: run"
+            " this as root or as the service's user, or name other settings with --env-file",
+            ExitCode.USAGE,
+        )
+    remark(f"settings: {SERVICE_FILE} (the installed service)")
+    return SERVICE_FILE
+
+
+def _names_here() -> list[str]:
+    """The settings that the environment or `.env` names."""
+    named = [*os.environ, *settings_of.named_in(Path(".env"))]
+    return [name for name in named if name.startswith(PREFIX)]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+
+
+def _may_read(path: Path) -> bool:
+    return os.access(path, os.R_OK, effective_ids=True)
+
+
+def _taking_env_file(command: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def taking(*args: Any, env_file: Path | None = None, **kwargs: Any) -> Any:
+        if env_file is not None:
+            _chosen.set(env_file)
+        return command(*args, **kwargs)
+
+    signature = inspect.signature(command)
+    option = inspect.Parameter(
+        "env_file", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=EnvFile
+    )
+    hints = typing.get_type_hints(command, include_extras=True)
+    known = [
+        one.replace(annotation=hints.get(name, one.annotation))
+        for name, one in signature.parameters.items()
+    ]
+    taking.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*known, option], return_annotation=None
+    )
+    taking.__annotations__ = {**hints, "env_file": EnvFile}
+    return taking
