@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from gateway.identity.accounts import address_key, locked, shown_address
 from gateway.identity.letters import Template
-from gateway.identity.mail import Postman, shown_time
+from gateway.identity.mail import Postman
 from gateway.identity.mail_tokens import Purpose, forget, take
+from gateway.identity.messages import shown_time
 from gateway.identity.sessions import outdate
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database

@@ -14,19 +14,16 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
 from enum import StrEnum
 from typing import Protocol
 
 import structlog
-from email_validator import EmailNotValidError, validate_email
 
 from gateway.identity.accounts import address_key
 from gateway.identity.letters import BadLetter, Letter, Letters, Template
 from gateway.identity.mail_tokens import MailToken, Purpose, keep, purge, token_text
+from gateway.identity.messages import bare, message_of, one_address, shown_time
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
@@ -38,6 +35,7 @@ _POLL_S = 2.0
 _GIVE_UP_S = 3 * 86_400
 _KEPT_S = 86_400
 _LONGEST_WAIT_S = 3600
+_PURGE_EVERY_S = 600
 _PER_HOUR = 5
 """Letters with a link that one address gets in an hour: nobody's mailbox is filled by a form."""
 
@@ -99,6 +97,8 @@ class Postman:
         self._options = options
         self._carrier = carrier
         self._woken = asyncio.Event()
+        self._purge_due = 0.0
+        self._seen: set[str] = set()
 
     # What callers ask, in their own transaction.
 
@@ -147,16 +147,17 @@ class Postman:
 
     async def run(self) -> None:
         """Drains until it is cancelled."""
-        purge_due, away = 0.0, False
+        away = False
         loop = asyncio.get_running_loop()
         while True:
             self._woken.clear()
             drained = 0
             try:
-                drained = await self.drain()
-                if loop.time() >= purge_due:
+                # First, and remembered: what keeps letters from being sent erases old ones.
+                if loop.time() >= self._purge_due:
                     await self.purge()
-                    purge_due = loop.time() + 600
+                    self._purge_due = loop.time() + _PURGE_EVERY_S
+                drained = await self.drain()
                 away = False
             except StoreUnavailable as error:
                 if not away:  # told once, and not every two seconds until it is back
@@ -262,7 +263,8 @@ class Postman:
             # The condition stands twice: a worker that waited for another's claim must judge
             # the row anew, and the inner list is not made again.
             rows = await tx.all(
-                f"UPDATE outbox SET claimed_until = :until WHERE {due} AND id IN"  # noqa: S608
+                "UPDATE outbox SET claimed_until = :until, attempts = attempts + 1"  # noqa: S608
+                f" WHERE {due} AND id IN"
                 f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT {_BATCH})"
                 " RETURNING id",
                 now=now,
@@ -271,20 +273,32 @@ class Postman:
         return [str(row["id"]) for row in rows]
 
     async def _bring(self, mail_id: str) -> None:
+        """One letter.  What is wrong with it is its own: the others go on, and it is tried
+        again as if the mail server had been away."""
+        try:
+            delivered = await self._carried(mail_id)
+        except StoreUnavailable:
+            raise
+        except BadLetter:
+            delivered = Delivered(Delivery.REFUSED, "not a letter")
+        except Exception as error:
+            kind = type(error).__name__
+            # A defect is told whole once: a thousand letters may have it.
+            log.error("mail-failed", mail=mail_id[:8], why=kind, exc_info=kind not in self._seen)
+            self._seen.add(kind)
+            delivered = Delivered(Delivery.LATER, kind)
+        if delivered is not None:
+            await self._finish(mail_id, delivered)
+
+    async def _carried(self, mail_id: str) -> Delivered | None:
+        """None where there is nothing to send, or nobody to carry it."""
         async with self._database.transaction() as tx:
             written = await self._prepare(tx, mail_id)
         if written is None or self._carrier is None:
-            return
-        try:
-            message = message_of(
-                written.letter, written.id, self._options.sender, written.recipient
-            )
-            delivered = await self._carrier.carry(
-                message, _bare(self._options.sender), written.recipient
-            )
-        except BadLetter:
-            delivered = Delivered(Delivery.REFUSED, "not a recipient")
-        await self._finish(written, delivered)
+            return None
+        sender = self._options.sender
+        message = message_of(written.letter, written.id, sender, written.recipient)
+        return await self._carrier.carry(message, bare(sender), one_address(written.recipient))
 
     async def _prepare(self, tx: Transaction, mail_id: str) -> Waiting | None:
         """The letter, its link made good; None where there is nothing to send.
@@ -292,8 +306,7 @@ class Postman:
         In a transaction of its own: what is sent must be good before it can be read.
         """
         row = await tx.one(
-            "UPDATE outbox SET attempts = attempts + 1 WHERE id = :id AND state = 'waiting'"
-            " RETURNING *",
+            "UPDATE outbox SET id = id WHERE id = :id AND state = 'waiting' RETURNING *",
             id=mail_id,
         )
         if row is None:
@@ -377,20 +390,26 @@ class Postman:
             values["expires"] = shown_time(expires_at)
         return self._letters.write(Template(str(row["template"])), values)
 
-    async def _finish(self, written: Waiting, delivered: Delivered) -> None:
+    async def _finish(self, mail_id: str, delivered: Delivered) -> None:
         async with self._database.transaction() as tx:
             now = int(await tx.now())
+            row = await tx.one(
+                "SELECT created_at, attempts FROM outbox WHERE id = :id AND state = 'waiting'",
+                id=mail_id,
+            )
+            if row is None:
+                return
             state = {Delivery.DONE: "sent", Delivery.REFUSED: "failed"}.get(delivered.outcome)
-            if state is None and now - written.created_at > _GIVE_UP_S:
+            if state is None and now - int(row["created_at"]) > _GIVE_UP_S:
                 state = "failed"
             if state is None:
-                wait_s = min(_LONGEST_WAIT_S, 15 * 4 ** min(written.attempts - 1, 5))
+                wait_s = min(_LONGEST_WAIT_S, 15 * 4 ** min(int(row["attempts"]) - 1, 5))
                 await tx.run(
                     "UPDATE outbox SET due_at = :due, claimed_until = 0, failure = :why"
                     " WHERE id = :id AND state = 'waiting'",
                     due=now + wait_s,
                     why=delivered.why,
-                    id=written.id,
+                    id=mail_id,
                 )
             else:
                 await tx.run(
@@ -399,53 +418,15 @@ class Postman:
                     state=state,
                     now=now,
                     why=delivered.why or None,
-                    id=written.id,
+                    id=mail_id,
                 )
         if state == "failed":
-            log.warning("mail-refused", mail=written.id[:8], why=delivered.why)
+            log.warning("mail-refused", mail=mail_id[:8], why=delivered.why)
         elif state is None:
-            log.info("mail-delayed", mail=written.id[:8], why=delivered.why, wait_s=wait_s)
+            log.info("mail-delayed", mail=mail_id[:8], why=delivered.why, wait_s=wait_s)
 
 
 async def _taken(tx: Transaction, email: str) -> bool:
     """Whether the address has an account: then it gets no letter that somebody else wished."""
     found = await tx.one("SELECT id FROM accounts WHERE email_key = :key", key=address_key(email))
     return found is not None
-
-
-def one_address(text: str) -> str:
-    """The address as it goes to a mail server, its host in ASCII.  Raises BadLetter for
-    anything but exactly one address."""
-    try:
-        found = validate_email(text, check_deliverability=False, test_environment=True)
-    except EmailNotValidError as error:
-        raise BadLetter("not one address") from error
-    return found.ascii_email or f"{found.local_part}@{found.ascii_domain}"
-
-
-def message_of(letter: Letter, mail_id: str, sender: str, recipient: str) -> EmailMessage:
-    """RFC 5322 and 2046: the text, then the HTML.  Raises BadLetter."""
-    message = EmailMessage(policy=SMTP)
-    host = _bare(sender).rpartition("@")[2]
-    message["From"] = sender
-    # An address object: text would be parsed, and could come out as two recipients.
-    message["To"] = (Address(addr_spec=one_address(recipient)),)
-    message["Subject"] = letter.subject
-    message["Date"] = datetime.now(UTC)
-    # The same for each try, so that a second copy is known for one.
-    message["Message-ID"] = f"<{mail_id}@{host}>"
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday answers
-    message.set_content(letter.text)
-    if letter.html is not None:
-        message.add_alternative(letter.html, subtype="html")
-    return message
-
-
-def shown_time(seconds: float) -> str:
-    """A time for people in every country."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _bare(sender: str) -> str:
-    """`name@host` of `Name <name@host>`."""
-    return sender.rpartition("<")[2].rstrip(">").strip()

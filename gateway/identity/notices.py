@@ -9,7 +9,8 @@ from __future__ import annotations
 import unicodedata
 
 from gateway.identity.letters import Template
-from gateway.identity.mail import Postman, shown_time
+from gateway.identity.mail import Postman
+from gateway.identity.messages import shown_time
 from gateway.stores.protocols import Database, Transaction
 
 _PER_HOUR = 5

@@ -78,14 +78,18 @@ class SmtpCarrier:
             # The name of this machine is nobody's business (and looking it up may hang).
             local_hostname="authgate.invalid",
         )
+        connected = False
         try:
             # Longer than each step may take: a server that answers a byte at a time ends too.
             async with asyncio.timeout(2 * _TIMEOUT_S), client:
+                connected = True
                 await client.send_message(message, sender=sender, recipients=[recipient])
         except aiosmtplib.SMTPRecipientsRefused as refused:
             return _judged(refused.recipients[0].code)
         except aiosmtplib.SMTPNotSupported:
-            # No STARTTLS, or an address that this server cannot take.
+            if connected and not recipient.isascii():  # nor will it take the name next time
+                return Delivered(Delivery.REFUSED, "no SMTPUTF8")
+            # No STARTTLS.
             return Delivered(Delivery.LATER, "not supported")
         except aiosmtplib.SMTPSenderRefused as refused:
             # Our own sender is the operator's to mend; the letter waits for it.

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.letters import Letter
-from gateway.identity.mail import Delivered, Delivery, message_of
+from gateway.identity.mail import Delivered, Delivery
+from gateway.identity.messages import message_of
 from gateway.identity.smtp import SmtpCarrier, SmtpServer
 from tests.mailbox import mail_server, own_certificate
 
