@@ -223,6 +223,9 @@ class Connection(Inbound):
             self._go_on()
         if self._queue:
             self._serve_next()
+        elif self._reading_paused:
+            # By the body of the request that is answered: nobody reads it any more.
+            self.resume_reading()
 
     def say_close(self) -> None:
         """An answer that is under way and has not begun is the last one of its connection."""

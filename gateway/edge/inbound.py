@@ -154,8 +154,10 @@ class Inbound(RequestHandler):
         self._pause_transport_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        self._reading_paused = False
+        """A body is read, or answered.  Its end alone (`resume_parser` is False then) frees no
+        memory: who sends one request behind the other is held back by bodies nobody reads."""
         if resume_parser:
+            self._reading_paused = False
             self._go_on()
 
     def _go_on(self) -> None:

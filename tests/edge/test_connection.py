@@ -13,6 +13,7 @@ from tests.edge.rig import Rig, running
 BOTH_LOOPS = True
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class Served:
@@ -64,3 +65,24 @@ async def test_a_client_that_reads_no_answer_is_not_answered_into_memory() -> No
         for _ in range(101):
             assert len((await client.answer()).body) == size
         assert len(served.heads) == 101
+
+
+async def test_a_kept_connection_hears_the_request_behind_a_body_that_nobody_read() -> None:
+    """The body is whole in memory, and more than the reader holds before it stops the client."""
+    size = 200_000
+    async with running() as rig:
+        served = Served(rig)
+        client = await rig.client()
+        await client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+        connection = await served.begun
+        connection.data_received(b"x" * size + GET)
+        connection.write(EMPTY)
+        connection.ended(True)
+        assert (await client.answer()).status == 200
+        assert len(served.heads) == 2
+        connection.write(EMPTY)
+        connection.ended(True)
+        assert (await client.answer()).status == 200
+        rig.door.handler = Served(rig, EMPTY)
+        await client.send(GET)
+        assert (await client.answer()).status == 200
