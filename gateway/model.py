@@ -67,9 +67,10 @@ class Reason(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     TARGET_TOO_LONG = "target_too_long"
     MEDIA_TYPE_UNSUPPORTED = "media_type_unsupported"
-    # 422, 429, 431
+    # 422, 426, 429, 431
     BODY_INVALID = "body_invalid"
     WEAK_PASSWORD = "weak_password"
+    UPGRADE_REQUIRED = "upgrade_required"
     RATE_LIMITED = "rate_limited"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     HEADER_TOO_LARGE = "header_too_large"

@@ -24,6 +24,8 @@ SESSION_COOKIE = b"__Host-session"
 MAX_TOKEN_BYTES = 8_192
 _API_KEY = API_KEY_PREFIX.encode()
 MAX_HOST_BYTES = 254
+MOST_HOPS = 32
+"""Proxies that may stand between the client and this gateway."""
 
 _HOST = re.compile(
     rb"(?:(?P<name>[A-Za-z0-9._~-]+)|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[0-9]{0,5}))?"
@@ -96,7 +98,10 @@ class CallReader:
             return _AMBIGUOUS
         client_ip, scheme = peer.ip, peer.scheme
         if peer.trusted and fields.forwarded is not None:
-            client_ip, scheme = self._forwarded(fields.forwarded, peer)
+            told = self._forwarded(fields.forwarded, peer)
+            if told is None:
+                return _AMBIGUOUS
+            client_ip, scheme = told
         return Call(
             fields.method,
             host,
@@ -171,30 +176,45 @@ class CallReader:
         address = ipaddress.ip_address(ip)
         return any(address in network for network in self._trusted)
 
-    def _forwarded(self, forwarded: Sequence[tuple[bytes, bytes]], peer: Peer) -> tuple[str, str]:
+    def _forwarded(
+        self, forwarded: Sequence[tuple[bytes, bytes]], peer: Peer
+    ) -> tuple[str, str] | None:
         """Address and scheme of the client, as the trusted proxies in front tell them.
 
         `X-Forwarded-For` is read from the right: the first address that is no trusted proxy
-        is the client.  What stands left of it was written by the client itself.
+        is the client.  What stands left of it was written by the client itself.  None where
+        more than MOST_HOPS would have to be read to find it.
         """
-        hops: list[str] = []
-        protos: list[str] = []
+        told_hops: list[bytes] = []
+        scheme = peer.scheme
         for name, value in forwarded:
             lower = name.lower()
             if lower == b"x-forwarded-for":
-                hops += value.decode("latin-1").split(",")
+                told_hops.append(value)
             elif lower == b"x-forwarded-proto":
-                protos += value.decode("latin-1").lower().split(",")
+                scheme = value.rpartition(b",")[2].decode("latin-1").strip().lower()
+        if scheme not in _DEFAULT_PORTS:
+            scheme = peer.scheme
         client_ip = peer.ip
-        for hop in reversed(hops):
-            ip = plain_ip(_without_port(hop.strip()))
+        hops, more = last_hops(told_hops)
+        for hop in hops:
+            ip = plain_ip(_without_port(hop.decode("latin-1").strip()))
             if ip is None:
-                break
+                return client_ip, scheme
             client_ip = ip
             if not self._is_trusted(ip):
-                break
-        scheme = protos[-1].strip() if protos else peer.scheme
-        return client_ip, scheme if scheme in _DEFAULT_PORTS else peer.scheme
+                return client_ip, scheme
+        return None if more else (client_ip, scheme)
+
+
+def last_hops(values: Sequence[bytes]) -> tuple[list[bytes], bool]:
+    """The last MOST_HOPS hops of `X-Forwarded-For`, the nearest first, and whether there are
+    more.  To read one takes some µs, and a head has room for thousands."""
+    if not values:
+        return [], False
+    hops = b",".join(values).rsplit(b",", MOST_HOPS)
+    more = len(hops) > MOST_HOPS
+    return hops[more:][::-1], more
 
 
 def _new_traces() -> list[bytes]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from gateway.edge.call import MAX_HOST_BYTES, Peer, canonical_host, plain_ip
+from gateway.edge.call import MAX_HOST_BYTES, MOST_HOPS, Peer, canonical_host, last_hops, plain_ip
 from gateway.edge.headers import RequestHead, RequestLine
 
 _METHOD = re.compile(rb"[A-Z]+(?:-[A-Z]+)*")
@@ -28,6 +28,10 @@ TARGET_BYTES_MAX = 8_192 - len("OPTIONS  HTTP/1.1")
 # What is read once is remembered, and a client may have written it.
 _LONGEST_ADDRESS = 128
 
+
+_NO_CLIENT = (
+    f"X-Forwarded-For must come, end in an address, and name the client in {MOST_HOPS} hops."
+)
 
 Trusts = Callable[[str], bool]
 """Whether an address is a trusted peer's: a hop that is not the client."""
@@ -93,7 +97,7 @@ def _from_x_forwarded(head: RequestHead, trusts: Trusts) -> Original | Unreadabl
     said = _forwarded(head)
     client_ip = _client_of(said.get(b"x-forwarded-for", []), trusts)
     if client_ip is None:
-        return Unreadable("X-Forwarded-For must come, and end in an address.")
+        return Unreadable(_NO_CLIENT)
     return _built(
         head,
         _Told(
@@ -115,7 +119,7 @@ def _from_request_line(head: RequestHead, trusts: Trusts) -> Original | Unreadab
     said = _forwarded(head)
     client_ip = _client_of(said.get(b"x-forwarded-for", []), trusts)
     if client_ip is None:
-        return Unreadable("X-Forwarded-For must come, and end in an address.")
+        return Unreadable(_NO_CLIENT)
     return _built(
         head,
         _Told(
@@ -215,17 +219,15 @@ def _client_of(values: list[bytes], trusts: Trusts) -> str | None:
     """The address of the client, read from the right: the first hop that is no trusted peer.
 
     What stands left of it was written by the client.  Where every hop is trusted, the
-    leftmost is the client.
+    leftmost is the client.  None for what is no address, and where it is too far away.
     """
     found: str | None = None
-    for hop in reversed(b",".join(values).split(b",")):
-        ip = _address(hop)
-        if ip is None:
-            return None
-        found = ip
-        if not trusts(ip):
-            break
-    return found
+    hops, more = last_hops(values)
+    for hop in hops:
+        found = _address(hop)
+        if found is None or not trusts(found):
+            return found
+    return None if more else found
 
 
 def _address(text: bytes) -> str | None:

@@ -24,7 +24,7 @@ from gateway.edge.record import Journal, Meters, NoMeters
 from gateway.edge.rejudging import Judge, Rejudged
 from gateway.edge.relay import GONE, Failure
 from gateway.edge.server import Connection, Outcome, Refused
-from gateway.edge.websocket import Handshake, handshake_key
+from gateway.edge.websocket import Handshake, handshake_key, of_another_version
 from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
@@ -238,6 +238,8 @@ class Proxy:
         upstream = route.upstream
         if upstream is None:
             return Reason.ROUTE_UNKNOWN
+        if head.upgrade is not None and of_another_version(head):
+            return Reason.UPGRADE_REQUIRED
         if head.length is not None and head.length > route.max_body_bytes:
             return Reason.BODY_TOO_LARGE
         audience = upstream.assertion_audience

@@ -47,6 +47,9 @@ class Refusal(NamedTuple):
     retry_after_s: int = 0
 
 
+_SPOKEN = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+"""RFC 6455 section 4.2.2 has a 426 name the version, RFC 9110 section 15.5.22 the protocol."""
+
 _DENIED = "http_request_denied"
 _ERROR = "http_request_error"
 _OWN = "proxy_internal_response"
@@ -156,6 +159,9 @@ REFUSALS: dict[Reason, Refusal] = {
     ),
     Reason.WEAK_PASSWORD: Refusal(
         422, "Weak password", "The password is too easy to guess.", _ERROR
+    ),
+    Reason.UPGRADE_REQUIRED: Refusal(
+        426, "Upgrade required", "Only version 13 of the WebSocket protocol is spoken.", _ERROR
     ),
     Reason.RATE_LIMITED: Refusal(
         429, "Too many requests", "The limit of this address is used up for now.", _DENIED, 1
@@ -335,6 +341,8 @@ def problem_parts(
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s or row.retry_after_s)))
     if row.status == 405:
         headers["Allow"] = ", ".join(allow)
+    if row.status == 426:
+        headers.update(_SPOKEN)
     if extra:
         headers.update(extra)
     return row, headers, json.dumps(document).encode("ascii")

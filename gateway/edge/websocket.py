@@ -1,7 +1,7 @@
 """WebSocket handshakes: who may open a tunnel, and whether the upstream granted it.
 
-Law: a tunnel opens only for a handshake (RFC 6455 section 4.1) that was allowed like any other
-call, and only when the upstream granted it with a 101 that answers the very key that was sent.
+Law: a tunnel opens only for a handshake (RFC 6455 section 4.1) of version 13 that was allowed
+like any other call, and only when the upstream granted it with a 101 that answers the very key that was sent.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.model import Call
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_VERSION = b"sec-websocket-version:"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
@@ -42,10 +43,19 @@ def handshake_key(head: RequestHead) -> bytes | None:
         return None
     if head.connection is None or b"upgrade" not in head.connection:
         return None
-    keys = [
-        line[18:].strip(b" \t") for line in head.lines if line[:18].lower() == b"sec-websocket-key:"
-    ]
+    keys = _values(head, b"sec-websocket-key:")
     return keys[0] if len(keys) == 1 and _KEY.fullmatch(keys[0]) else None
+
+
+def of_another_version(head: RequestHead) -> bool:
+    """A handshake that asks for anything but version 13, once (RFC 6455 section 4.2.1)."""
+    return handshake_key(head) is not None and _values(head, _VERSION) != [b"13"]
+
+
+def _values(head: RequestHead, field: bytes) -> list[bytes]:
+    """The values of a field, whose name is given in lower case and with its colon."""
+    size = len(field)
+    return [line[size:].strip(b" \t") for line in head.lines if line[:size].lower() == field]
 
 
 def grants(head: Head, key: bytes) -> bool:

@@ -137,6 +137,26 @@ def test_behind_a_trusted_proxy_the_first_stranger_from_the_right_is_the_client(
     assert read(*lines, peer="10.0.0.1").client_ip == ip
 
 
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([b"10.0.0.2, " * 31 + b"10.0.0.9"], "10.0.0.2"),
+        ([b"1.2.3.4", *[b"10.0.0.2"] * 31], "1.2.3.4"),
+        ([b"6.6.6.6, " * 1_500 + b"1.2.3.4, 10.0.0.2"], "1.2.3.4"),
+        ([b"10.0.0.2, " * 32 + b"10.0.0.2"], Reason.AMBIGUOUS_HEADER),
+        ([b"1.2.3.4", *[b"10.0.0.2"] * 32], Reason.AMBIGUOUS_HEADER),
+        ([b"10.0.0.2," * 1_500], Reason.AMBIGUOUS_HEADER),
+    ],
+)
+def test_the_client_is_looked_for_among_32_hops_and_no_more(
+    lines: list[bytes], found: str | Reason
+) -> None:
+    fields = [b"X-Forwarded-For: " + line.strip(b", ") for line in lines]
+    reader = CallReader([ipaddress.ip_network("10.0.0.0/8")])
+    call = reader.read(head(*fields), reader.peer("10.0.0.1", https=False))
+    assert (call.client_ip if isinstance(call, Call) else call) == found
+
+
 def test_a_mapped_address_is_the_address() -> None:
     assert plain_ip("::ffff:10.0.0.1") == "10.0.0.1"
     assert read(peer="::ffff:192.0.2.9").client_ip == "192.0.2.9"

@@ -461,6 +461,16 @@ async def test_the_client_is_the_first_hop_from_the_right_that_is_no_peer(
     assert house.someone.calls[-1].client_ip == client
 
 
+@pytest.mark.parametrize("dialect", ["envoy", "traefik", "caddy"])
+async def test_a_client_behind_more_than_32_hops_is_not_looked_for(
+    house: House, dialect: str
+) -> None:
+    near = await house.ask(dialect, "/public/a", ip="203.0.113.7" + ", 10.9.1.1" * 31)
+    assert near.status == 200
+    far = await house.ask(dialect, "/public/a", ip="203.0.113.7" + ", 10.9.1.1" * 32)
+    assert seen(far, dialect) == (400, "request_malformed")
+
+
 @each_dialect
 async def test_a_policy_reads_the_original_host_and_the_clients_address(
     house: House, dialect: str

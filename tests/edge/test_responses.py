@@ -25,6 +25,7 @@ CONTRACT = {
     414: "target_too_long",
     415: "media_type_unsupported",
     422: "body_invalid weak_password",
+    426: "upgrade_required",
     429: "rate_limited too_many_attempts",
     431: "header_too_large",
     500: "internal_error",
@@ -59,6 +60,7 @@ def test_a_refusal_is_the_contracts(status: int, reason: Reason) -> None:
     assert ("WWW-Authenticate" in answer.headers) is (status == 401)
     assert ("Retry-After" in answer.headers) is (status in (429, 503))
     assert ("Allow" in answer.headers) is (status == 405)
+    assert ("Sec-WebSocket-Version" in answer.headers) is (status == 426)
 
 
 @pytest.mark.parametrize(

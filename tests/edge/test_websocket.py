@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -184,6 +185,40 @@ async def test_what_is_no_whole_handshake_is_passed_on_without_its_upgrade(data:
     async with running(script) as rig:
         assert (await rig.ask(data)).status == 502
         assert not rig.upstream.requests[0].values("upgrade")
+
+
+OTHER_VERSIONS = {
+    "none": b"",
+    "8": b"Sec-WebSocket-Version: 8\r\n",
+    "13 twice": b"Sec-WebSocket-Version: 13\r\n" * 2,
+    "a list": b"Sec-WebSocket-Version: 13, 8\r\n",
+    "013": b"Sec-WebSocket-Version: 013\r\n",
+}
+
+
+@pytest.mark.parametrize("line", OTHER_VERSIONS.values(), ids=OTHER_VERSIONS.keys())
+async def test_a_handshake_of_another_version_is_426_and_names_13(line: bytes) -> None:
+    async with running(echo) as rig:
+        client = await rig.client()
+        await client.send(handshake().replace(b"Sec-WebSocket-Version: 13\r\n", line))
+        answer = await client.answer()
+        assert answer.status == 426
+        assert json.loads(answer.body)["reason"] == "upgrade_required"
+        assert answer.values("sec-websocket-version") == [b"13"]
+        assert answer.values("upgrade") == [b"websocket"]
+        assert answer.values("connection") == [b"Upgrade"]
+        assert not rig.upstream.requests
+        # RFC 6455 section 4.4: the client may try again, on this connection too.
+        await client.send(handshake())
+        assert (await client.head()).status == 101
+
+
+async def test_who_may_not_connect_is_told_nothing_of_versions() -> None:
+    async with running(echo) as rig:
+        refused = Reason.CROSS_ORIGIN
+        rig.gate.decision = Decision(False, refused, refused, route=rig.gate.route)
+        data = handshake().replace(b"Version: 13", b"Version: 8")
+        assert (await rig.ask(data)).status == 403
 
 
 async def test_h2c_hides_behind_no_second_upgrade() -> None:
