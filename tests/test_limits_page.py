@@ -68,6 +68,7 @@ def test_the_other_bounds_are_those_of_the_code() -> None:
     assert written("requests sent ahead of their answers") == str(MAX_QUEUED)
     assert written("depth of JSON") == str(DEEPEST)
     assert written("a body for `/auth`") == f"{MOST_BYTES // 1024} KiB"
+    assert written("time for a body for `/auth`") == f"{DoorLimits().own_body_s:.0f} s"
     default: Any = Route.__dataclass_fields__["max_body_bytes"].default
     assert written("a body, by route") == f"{default // 1024**2} MiB"
     door = DoorLimits()

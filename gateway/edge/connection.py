@@ -8,7 +8,6 @@ answer by itself, with its name and an echo, is answered here.
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
@@ -18,16 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion10, HttpVersion11, StreamWriter
+from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
 from gateway.edge.call import Peer
 from gateway.edge.headers import RequestHead
 from gateway.edge.inbound import MAX_QUEUED, Inbound, Refused
 from gateway.edge.responses import problem_bytes
+from gateway.edge.web_request import WRITTEN, message_of
 from gateway.model import Reason
 
 if TYPE_CHECKING:
@@ -278,8 +275,10 @@ class Connection(Inbound):
         """Let `handle` answer as any aiohttp handler does; whether to go on after it."""
         assert self._task_handler is not None
         assert self._request_factory is not None
+        if self.receiving and body is self._body:
+            self._body_due_at = self._loop.time() + self._door.limits.own_body_s
         writer = StreamWriter(self, self._loop)
-        message = _message(head)
+        message = message_of(head)
         request = self._request_factory(message, body, self, writer, self._task_handler)
         answer, reset = await self._handle_request(request, None, handle)
         if reset:
@@ -317,7 +316,7 @@ class Connection(Inbound):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun")
         self._write_problem(exc, to_head=request.method == "HEAD")
-        return _WRITTEN
+        return WRITTEN
 
     def _write_problem(self, error: BaseException | None, *, to_head: bool) -> None:
         if isinstance(error, Refused):
@@ -406,46 +405,4 @@ class Connection(Inbound):
         return bool(receiving or pending or self._head_since or self._paused)
 
 
-_AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-
-
-def _message(head: RequestHead) -> RawRequestMessage:
-    """The request as aiohttp's handlers know it, its target in origin-form."""
-    target = _AUTHORITY.sub("", head.target, count=1) if head.target[0] != "/" else head.target
-    path, mark, query = target.partition("?")
-    raw = tuple(head)
-    named = CIMultiDict((n.decode("latin-1"), v.decode("latin-1")) for n, v in raw)
-    try:
-        url = URL.build(path=path or "/", query_string=query, encoded=True)
-    except ValueError as error:
-        raise Refused(Reason.REQUEST_MALFORMED) from error
-    return RawRequestMessage(
-        head.method,
-        (path or "/") + mark + query,
-        HttpVersion11 if head.minor else HttpVersion10,
-        CIMultiDictProxy(named),
-        raw,
-        not head.keeps_open,
-        None,
-        False,
-        head.chunked,
-        url,
-    )
-
-
-class _Written(web.StreamResponse):
-    """What aiohttp is given where the answer is on the wire already."""
-
-    def __init__(self) -> None:
-        self._keep_alive = False
-        self._eof_sent = True
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
-
-
-_WRITTEN = _Written()
 _UNKNOWN = Peer("0.0.0.0", https=False, trusted=False)  # noqa: S104 (an address of nobody)

@@ -41,6 +41,8 @@ class DoorLimits:
     body_idle_s: float = 30.0
     body_bytes_per_s: float = 500.0
     body_rate_window_s: float = 30.0
+    own_body_s: float = 10.0
+    """For the whole body of a call to an endpoint of ours, which holds 64 KiB at most."""
     stall_s: float = 60.0
     linger_bytes: int = 65_536
     linger_s: float = 2.0
@@ -67,6 +69,7 @@ class Inbound(RequestHandler):
         "_backlog",
         "_body",
         "_body_bytes",
+        "_body_due_at",
         "_body_mark",
         "_broken",
         "_busy",
@@ -101,6 +104,8 @@ class Inbound(RequestHandler):
         self._body: StreamReader = EMPTY_PAYLOAD
         self._body_bytes = 0
         self._body_mark = (0.0, 0, 0.0, 0)
+        self._body_due_at = 0.0
+        """When the body must be here, by the loop's clock; 0.0 where only its pace counts."""
         self._head_since = 0.0
         self._broken = False
         self._linger_left = 0
@@ -262,6 +267,7 @@ class Inbound(RequestHandler):
         self._body_bytes = 0
         now = self._loop.time()
         self._body_mark = (now, 0, now, 0)
+        self._body_due_at = 0.0
         self._watch()
         return self._body
 
@@ -333,7 +339,8 @@ class Inbound(RequestHandler):
             slow = received - window < limits.body_bytes_per_s * limits.body_rate_window_s
             window_at, window = now, received
         self._body_mark = (last_at, last, window_at, window)
-        if slow or now - last_at > limits.body_idle_s:
+        late = 0.0 < self._body_due_at < now
+        if slow or late or now - last_at > limits.body_idle_s:
             self._refuse(Reason.REQUEST_TIMEOUT)
 
 

@@ -291,6 +291,25 @@ async def test_a_body_that_trickles_is_408() -> None:
         task.cancel()
 
 
+async def test_a_body_for_an_endpoint_of_ours_that_trickles_is_408_in_time() -> None:
+    """However steadily it comes: nothing of ours takes long to send."""
+    limits = DoorLimits(own_body_s=0.3, body_bytes_per_s=0, sweep_s=0.05)
+    async with running(limits=limits) as rig:
+        client = await rig.client()
+        await client.send(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+
+        async def trickle() -> None:
+            with suppress(ConnectionError):
+                while True:
+                    await client.send(b"a")
+                    await asyncio.sleep(0.02)
+
+        task = asyncio.create_task(trickle())
+        answer = await client.answer()
+        assert (answer.status, json.loads(answer.body)["reason"]) == (408, "request_timeout")
+        task.cancel()
+
+
 async def test_a_client_that_reads_nothing_is_cut() -> None:
     async def script(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
