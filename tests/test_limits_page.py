@@ -10,6 +10,7 @@ import pytest
 
 from gateway.access.routes import Route
 from gateway.edge.bodies import DEEPEST, MOST_BYTES
+from gateway.edge.call import MOST_HOPS
 from gateway.edge.inbound import MAX_QUEUED, DoorLimits
 from gateway.edge.upstream import MAX_INTERIM
 from gateway.edge.wire import MAX_FIELDS, MAX_HEAD_BYTES
@@ -69,6 +70,9 @@ def test_the_other_bounds_are_those_of_the_code() -> None:
     assert written("depth of JSON") == str(DEEPEST)
     assert written("a body for `/auth`") == f"{MOST_BYTES // 1024} KiB"
     assert written("time for a body for `/auth`") == f"{DoorLimits().own_body_s:.0f} s"
+    half_closed = "a client that has half-closed, while nothing of its answer comes"
+    assert written(half_closed) == f"{DoorLimits().half_closed_s:.0f} s"
+    assert written("hops of `X-Forwarded-For` that are read") == str(MOST_HOPS)
     default: Any = Route.__dataclass_fields__["max_body_bytes"].default
     assert written("a body, by route") == f"{default // 1024**2} MiB"
     door = DoorLimits()

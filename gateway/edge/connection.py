@@ -8,8 +8,6 @@ answer by itself, with its name and an echo, is answered here.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,8 +20,9 @@ from aiohttp.streams import StreamReader
 
 from gateway.edge.call import Peer
 from gateway.edge.headers import RequestHead
-from gateway.edge.inbound import MAX_QUEUED, Inbound, Refused
+from gateway.edge.inbound import MAX_QUEUED, DoorLimits, Inbound, Refused
 from gateway.edge.responses import problem_bytes
+from gateway.edge.tcp import reset_on_close, sent_ago_s
 from gateway.edge.web_request import WRITTEN, message_of
 from gateway.model import Reason
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from gateway.edge.server import Connections
 
 log = structlog.get_logger(__name__)
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Outcome = bool | None | Coroutine[Any, Any, bool]
 
@@ -71,13 +68,15 @@ class Writer(Protocol):
 class Connection(Inbound):
     """One client.  `peer` is known from the first byte on."""
 
-    __slots__ = ("_serving", "_work", "_write_mark", "peer", "relay")
+    __slots__ = ("_half_closed_at", "_serving", "_work", "_write_mark", "peer", "relay")
 
     def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
         super().__init__(manager, loop=loop, **options)
         self.peer = _UNKNOWN
         self.relay: Writer | None = None
         self._serving = False
+        self._half_closed_at = 0.0
+        """When the client sent its last byte, by the loop's clock; 0.0 while it may send more."""
         self._work: tuple[Coroutine[Any, Any, bool], RequestHead, StreamReader] | None = None
         """What the task of this connection is to run."""
         self._write_mark = (0.0, 0)
@@ -103,8 +102,21 @@ class Connection(Inbound):
             self._work[0].close()
         super().connection_lost(exc)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends no more.  Requests that are whole are answered all the same; True
+        leaves that direction open (RFC 9112 section 9.6).
+
+        Over TLS it is the end: the loops cannot close one direction alone.
+        """
+        if self._half_closed_at:
+            return True  # told again: reading had been stopped, and went on
         self._end_linger()
+        cut_short = self.receiving and not self._held
+        if cut_short or self._last or self.peer.https or not (self._busy or self._queue):
+            return None
+        self._half_closed_at = self._loop.time()
+        self._watch()
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -223,6 +235,9 @@ class Connection(Inbound):
         elif self._reading_paused:
             # By the body of the request that is answered: nobody reads it any more.
             self.resume_reading()
+        if self._half_closed_at and not (self._busy or self._queue):
+            self._last = True
+            self._wake()
 
     def say_close(self) -> None:
         """An answer that is under way and has not begun is the last one of its connection."""
@@ -293,6 +308,8 @@ class Connection(Inbound):
         transport = self.transport
         assert transport is not None
         held, self._backlog = self._backlog, b""
+        if self._half_closed_at:
+            transport.abort()  # it cannot speak any more
         self.relay = None
         transport.set_protocol(protocol)
         if not transport.is_closing():
@@ -346,13 +363,13 @@ class Connection(Inbound):
             return
         sock = transport.get_extra_info("socket")
         if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            reset_on_close(sock)
         transport.abort()
 
     async def _end(self) -> None:
         if self._force_close:
             return
-        if self._broken or self.receiving:
+        if (self._broken or self.receiving) and not self._half_closed_at:
             await self._linger()
         self._task_handler = None
         if self.transport is not None:
@@ -402,7 +419,20 @@ class Connection(Inbound):
         elif now - since > limits.stall_s:
             transport.abort()
             return False
-        return bool(receiving or pending or self._head_since or self._paused)
+        if self._half_closed_at and not pending and self._looks_gone(transport, now, limits):
+            self.abort()
+            return False
+        return bool(
+            receiving or pending or self._head_since or self._paused or self._half_closed_at
+        )
+
+    def _looks_gone(self, transport: asyncio.Transport, now: float, limits: DoorLimits) -> bool:
+        """Who has sent its last byte may have gone: only what is written to it would tell."""
+        silent_s = now - self._half_closed_at
+        ago_s = sent_ago_s(transport.get_extra_info("socket"))
+        if ago_s is not None:
+            silent_s = min(silent_s, ago_s)
+        return silent_s > limits.half_closed_s - limits.sweep_s
 
 
 _UNKNOWN = Peer("0.0.0.0", https=False, trusted=False)  # noqa: S104 (an address of nobody)

@@ -44,6 +44,8 @@ class DoorLimits:
     own_body_s: float = 10.0
     """For the whole body of a call to an endpoint of ours, which holds 64 KiB at most."""
     stall_s: float = 60.0
+    half_closed_s: float = 2.0
+    """For a client that sends no more: until its answer begins, and while nothing of it comes."""
     linger_bytes: int = 65_536
     linger_s: float = 2.0
     connections: int = 10_000

@@ -1,7 +1,8 @@
 """WebSocket handshakes: who may open a tunnel, and whether the upstream granted it.
 
 Law: a tunnel opens only for a handshake (RFC 6455 section 4.1) of version 13 that was allowed
-like any other call, and only when the upstream granted it with a 101 that answers the very key that was sent.
+like any other call, and only when the upstream granted it with a 101 that answers the very key
+that was sent.
 """
 
 from __future__ import annotations

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+import pytest
 from aiohttp.streams import StreamReader
 
 from gateway.edge.connection import Connection, Outcome
 from gateway.edge.headers import RequestHead
-from tests.edge.rig import Rig, running
+from gateway.edge.inbound import DoorLimits
+from tests.edge.rig import Exchange, Rig, answering, running
 
 BOTH_LOOPS = True
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+HASTY = DoorLimits(half_closed_s=0.3, sweep_s=0.05)
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -46,6 +51,69 @@ async def test_nothing_is_begun_behind_the_last_answer_though_it_is_here_already
         connection.data_received(GET)
         assert await client.rest() == b""
         assert len(served.heads) == 1
+
+
+async def test_who_half_closes_behind_its_requests_is_answered_and_closed() -> None:
+    """RFC 9112 section 9.6: to send no more is no wish to hear nothing."""
+    async with running() as rig:
+        client = await rig.client()
+        client.writer.write(GET * 3)
+        client.writer.write_eof()
+        for _ in range(3):
+            assert (await client.answer()).body == b"ok"
+        assert await client.rest() == b""
+        assert len(rig.upstream.requests) == 3
+
+
+async def test_who_half_closes_is_given_a_long_answer_to_its_end() -> None:
+    size = 5_000_000
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+    async with running(answering(head + b"x" * size), limits=HASTY) as rig:
+        client = await rig.client()
+        client.writer.write(GET)
+        client.writer.write_eof()
+        assert len((await client.answer()).body) == size
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
+async def test_who_half_closes_does_not_hold_its_upstream_request_for_ever(begun: bytes) -> None:
+    """It may as well have gone: the two look alike until something is written."""
+
+    async def script(exchange: Exchange) -> None:
+        exchange.send(begun)
+        await exchange.reader.read()
+        exchange.abort()
+
+    async with running(script, limits=HASTY) as rig:
+        client = await rig.client()
+        client.writer.write(GET)
+        client.writer.write_eof()
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
+        with suppress(ConnectionResetError):
+            assert b"ok" not in await client.rest()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", GET[:-2], POST + b"abc"], ids=["nothing", "a head", "a body"]
+)
+async def test_who_half_closes_before_its_request_is_whole_is_cut(sent: bytes) -> None:
+    async with running() as rig:
+        client = await rig.client()
+        client.writer.write(sent)
+        client.writer.write_eof()
+        with suppress(ConnectionResetError):
+            assert await client.rest(2.0) == b""
+
+
+async def test_a_whole_request_before_a_part_of_one_is_answered_at_the_half_close() -> None:
+    async with running() as rig:
+        client = await rig.client()
+        client.writer.write(GET + GET[:-2])
+        client.writer.write_eof()
+        assert (await client.answer()).body == b"ok"
+        assert await client.rest(2.0) == b""
 
 
 async def test_a_client_that_reads_no_answer_is_not_answered_into_memory() -> None:
