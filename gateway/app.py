@@ -127,6 +127,7 @@ class App:
             self.database,
             self.clock,
             derived_key(plan.key_secret(), KeyPurpose.AUDIT_ADDRESS),
+            derived_key(plan.key_secret(), KeyPurpose.AUDIT_CHAIN),
         )
         self.limits = Limits(
             self.clock,
@@ -356,8 +357,14 @@ class App:
         while True:
             try:
                 if await once.first("audit-prune", PRUNE_EVERY_S):
-                    key = derived_key(self.plan.key_secret(), KeyPurpose.AUDIT_ADDRESS)
-                    pruner = AuditLog(self.database, self.clock, key, writer=pruner_name())
+                    secret = self.plan.key_secret()
+                    pruner = AuditLog(
+                        self.database,
+                        self.clock,
+                        derived_key(secret, KeyPurpose.AUDIT_ADDRESS),
+                        derived_key(secret, KeyPurpose.AUDIT_CHAIN),
+                        writer=pruner_name(),
+                    )
                     await prune(self.database, pruner, self.clock.now() - keep_s)
             except StoreUnavailable as error:
                 log.warning("audit-not-pruned", store=error.store)

@@ -2,9 +2,9 @@
 
 Law: recording never waits and never fails a call: an event joins a bounded queue, and what
 finds no room is counted, in the log itself too.  Each writer (one worker, one command) has a
-chain of its own: a row's hash covers the row before it.  A chain's first row holds the heads
-of the chains before it, and heads go to the ordinary log each hour, so that neither an edit
-nor a cut nor the loss of a whole chain stays unseen by who kept those lines.
+chain of its own (see `audit_chain`).  A chain's first row holds the heads of the chains before
+it, and heads go to the ordinary log each hour, so that neither an edit nor a cut nor the loss
+of a whole chain stays unseen by who kept those lines.
 
 No event holds a token, a password, a cookie, a link, or an address that no account has: of
 such an address only a keyed hash is written.
@@ -28,13 +28,14 @@ from typing import Any
 
 import structlog
 
+from gateway import audit_chain
+from gateway.audit_chain import GENESIS, ChainKey, heads, milliseconds
 from gateway.metrics import Tally
 from gateway.model import Clock
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
 
-GENESIS = "0" * 64
 _QUEUE = 10_000
 _BATCH = 500
 _EVERY_S = 1.0
@@ -43,8 +44,6 @@ _DENIALS = 1_000
 _HEADS_KEPT = 32
 _LONGEST_TEXT = 256
 OTHERS = "(others)"
-PRUNER = "prune-"
-"""How the name of a writer begins that notes what is pruned; see `audit_pruning`."""
 
 
 class AuditKind(StrEnum):
@@ -72,7 +71,9 @@ class AuditKind(StrEnum):
     KEY_CHANGED = "key_changed"
     REVOKED = "revoked"
     CONFIGURATION = "configuration"
-    PRUNED = "pruned"
+    RESTORED = audit_chain.RESTORED
+    """A backup took the place of the data: of when it was, and whether rows were lost."""
+    PRUNED = audit_chain.PRUNED
     """Rows that were too old went; `cuts` says up to where, chain by chain."""
 
 
@@ -107,12 +108,15 @@ class AuditLog:
         database: Database,
         clock: Clock,
         address_key: bytes,
+        chain_key: bytes,
         *,
         writer: str | None = None,
         queue: int = _QUEUE,
     ) -> None:
-        """`address_key`: `derived_key(secret, KeyPurpose.AUDIT_ADDRESS)`."""
-        self.writer = writer or secrets.token_hex(8)
+        """`address_key`, `chain_key`: `derived_key` of KeyPurpose.AUDIT_ADDRESS, AUDIT_CHAIN.
+        `writer` names the chain, which bears the key's name besides."""
+        self._chain = ChainKey(chain_key)
+        self.writer = self._chain.writer(writer or secrets.token_hex(8))
         self.dropped = Tally()
         self.written = Tally()
         self._database = database
@@ -239,8 +243,8 @@ class AuditLog:
         for at, event in events:
             position += 1
             line = _line(at, event)
-            digest = chained(digest, self.writer, position, line)
-            links.append(_Link(position, _at_ms_of(line), line, digest))
+            digest = self._chain.chained(digest, self.writer, position, line)
+            links.append(_Link(position, milliseconds(json.loads(line)["at"]), line, digest))
         return links
 
     def _tell_denials(self) -> None:
@@ -254,171 +258,6 @@ class AuditLog:
                     detail={"route": route or None, "count": count},
                 )
             )
-
-
-def chained(before: str, writer: str, position: int, line: str) -> str:
-    """SHA-256 in hex.  Each part is preceded by its length: no two rows read the same."""
-    digest = hashlib.sha256()
-    for part in (before, writer, str(position), line):
-        raw = part.encode()
-        digest.update(len(raw).to_bytes(8, "big"))
-        digest.update(raw)
-    return digest.hexdigest()
-
-
-async def heads(tx: Transaction, limit: int) -> list[str]:
-    """`writer:position:hash` of the chains that began last; two look-ups in an index for each,
-    however long the log is."""
-    begun = await tx.all(
-        "SELECT writer FROM audit_events WHERE position = 1"
-        " ORDER BY at_ms DESC, writer LIMIT :limit",
-        limit=limit,
-    )
-    found = []
-    for row in begun:
-        head = await tx.one(
-            "SELECT position, hash FROM audit_events WHERE writer = :writer"
-            " ORDER BY position DESC LIMIT 1",
-            writer=row["writer"],
-        )
-        if head is not None:
-            found.append(f"{row['writer']}:{head['position']}:{head['hash']}")
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What `gateway audit verify` says."""
-
-    writers: int
-    events: int
-    problems: tuple[str, ...]
-    pruned_before: str | None = None
-    """Before when rows were taken away as too old; None where none were."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The last row of a chain that was pruned."""
-
-    position: int
-    hash: str
-
-
-async def cuts(tx: Transaction) -> dict[str, Cut]:
-    """By writer, how far its chain was pruned, as the chains of the pruners say."""
-    found: dict[str, Cut] = {}
-    for line in await _pruned(tx):
-        for text in line.get("cuts", ()):
-            writer, position, digest = str(text).split(":")
-            if writer not in found or found[writer].position < int(position):
-                found[writer] = Cut(int(position), digest)
-    return found
-
-
-async def _pruned(tx: Transaction) -> list[dict[str, Any]]:
-    """The details of every `pruned` event."""
-    writers = await tx.all(
-        "SELECT writer FROM audit_events WHERE position = 1 AND writer LIKE :named",
-        named=PRUNER + "%",
-    )
-    found = []
-    for row in writers:
-        for told in await tx.all(
-            "SELECT line FROM audit_events WHERE writer = :writer ORDER BY position",
-            writer=row["writer"],
-        ):
-            event = json.loads(told["line"])
-            if event["event"] == AuditKind.PRUNED:
-                found.append(event["detail"])
-    return found
-
-
-async def verify(database: Database, expected_heads: tuple[str, ...] = ()) -> Verification:
-    """Reads the whole log and checks every chain, every head that a chain names, and
-    `expected_heads` (`writer:position:hash`, as the ordinary log has them)."""
-    problems: list[str] = []
-    wanted: list[tuple[str, str]] = [(head, "the given heads") for head in expected_heads]
-    found: set[str] = set()
-    writers = events = 0
-    writer, position, digest = "", 0, GENESIS
-    async with database.reading() as tx:
-        pruned, known = await _pruned(tx), await cuts(tx)
-    while True:
-        async with database.reading() as tx:
-            rows = await tx.all(
-                "SELECT writer, position, at_ms, line, hash FROM audit_events"
-                " WHERE writer > :writer OR (writer = :writer AND position > :position)"
-                " ORDER BY writer, position LIMIT 1000",
-                writer=writer,
-                position=position,
-            )
-        for row in rows:
-            if row["writer"] != writer:
-                writer, position, digest = str(row["writer"]), 0, GENESIS
-                writers += 1
-            events += 1
-            cut = known.get(writer)
-            if cut is not None and position < cut.position and row["position"] != 1:
-                if row["position"] < cut.position:
-                    continue  # it is on its way out: the row before it may be gone
-                if row["position"] == cut.position:
-                    if row["hash"] != cut.hash:
-                        problems.append(f"{writer}:{cut.position}: the row was changed")
-                    continue
-                position, digest = cut.position, cut.hash
-            problems += _problems_of(row, position, digest)
-            # From here on as the row says: one edit is one problem, not one for each row.
-            position, digest = int(row["position"]), str(row["hash"])
-            found.add(f"{writer}:{position}:{digest}")
-            if position == 1:
-                wanted += [(head, writer) for head in heads_in(row["line"])]
-        if not rows:
-            break
-    problems += [
-        f"{head.rpartition(':')[0]}: missing or changed, known from {source}"
-        for head, source in wanted
-        if head not in found and not _is_pruned(head, known)
-    ]
-    latest = max((str(one.get("before", "")) for one in pruned), default=None)
-    return Verification(writers, events, tuple(problems), latest)
-
-
-def _is_pruned(head: str, known: Mapping[str, Cut]) -> bool:
-    """Whether the row went with those that were too old; its hash is known of the last alone."""
-    writer, position, digest = head.rsplit(":", 2)
-    cut = known.get(writer)
-    if cut is None or int(position) > cut.position:
-        return False
-    return int(position) < cut.position or digest == cut.hash
-
-
-def _problems_of(row: Row, position: int, digest: str) -> list[str]:
-    place = f"{row['writer']}:{row['position']}"
-    if row["position"] != position + 1:
-        return [f"{place}: the rows after {position} are missing"]
-    if chained(digest, row["writer"], row["position"], row["line"]) != row["hash"]:
-        return [f"{place}: the row was changed"]
-    if _at_ms_of(row["line"]) != row["at_ms"]:
-        return [f"{place}: the time of the row was changed"]
-    return []
-
-
-def _at_ms_of(line: str) -> int:
-    return _ms(json.loads(line)["at"])
-
-
-def _ms(when: str) -> int:
-    return round(datetime.fromisoformat(when).timestamp() * 1000)
-
-
-def heads_in(line: str) -> list[str]:
-    """The heads that the first row of a chain tells of."""
-    try:
-        found = json.loads(line)["detail"]["heads"]
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [head for head in found if isinstance(head, str)]
 
 
 async def newest(tx: Transaction, limit: int) -> list[dict[str, Any]]:
@@ -442,7 +281,7 @@ class Place:
 
 def place_of(event: Mapping[str, Any]) -> Place:
     """`event` as `event_of` gave it."""
-    return Place(_ms(event["at"]), event["writer"], event["position"])
+    return Place(milliseconds(event["at"]), event["writer"], event["position"])
 
 
 async def after(database: Database, place: Place) -> AsyncIterator[dict[str, Any]]:

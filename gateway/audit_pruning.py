@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from gateway.audit import PRUNER, AuditEvent, AuditKind, AuditLog, Cut, cuts, heads_in
+from gateway.audit import AuditEvent, AuditKind, AuditLog
+from gateway.audit_chain import PRUNER, Cut, cuts, heads_in
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 
 log = structlog.get_logger()

@@ -8,20 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.audit import (
-    OTHERS,
-    AuditEvent,
-    AuditKind,
-    AuditLog,
-    Verification,
-    chained,
-    heads,
-    newest,
-    verify,
-)
+from gateway.audit import OTHERS, AuditEvent, AuditKind, AuditLog, newest
+from gateway.audit_chain import ChainKey, Verification, heads, verify
 from gateway.model import Reason
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from tests.databases import Hands, fresh_database
+
+ADDRESS_KEY, CHAIN_KEY = b"a" * 32, b"c" * 32
+KEY = ChainKey(CHAIN_KEY)
+W0, W1, W2 = (KEY.writer(name) for name in ("w0", "w1", "w2"))
 
 
 @pytest.fixture
@@ -69,7 +64,7 @@ class Failing:
 
 
 def writer(database: Database, clock: Hands, name: str = "w1", **more: int) -> AuditLog:
-    return AuditLog(database, clock, b"a" * 32, writer=name, **more)
+    return AuditLog(database, clock, ADDRESS_KEY, CHAIN_KEY, writer=name, **more)
 
 
 async def written(database: Database, clock: Hands, name: str, count: int) -> AuditLog:
@@ -127,7 +122,7 @@ async def test_an_event_says_when_who_what_from_where_and_how_it_ended(
         "address": "192.0.2.1",
         "request_id": "r1",
         "detail": {"amr": ["pwd"]},
-        "writer": "w1",
+        "writer": W1,
         "position": 2,
     }
 
@@ -135,11 +130,11 @@ async def test_an_event_says_when_who_what_from_where_and_how_it_ended(
 async def test_the_chains_of_several_writers_verify(database: Database, clock: Hands) -> None:
     for name in ("w1", "w2", "w3"):
         await written(database, clock, name, 3)
-    assert await verify(database) == Verification(3, 12, ())
+    assert await verify(database, [KEY]) == Verification(3, 12, ())
 
 
 async def test_an_empty_log_verifies(database: Database) -> None:
-    assert await verify(database) == Verification(0, 0, ())
+    assert await verify(database, [KEY]) == Verification(0, 0, ())
 
 
 @pytest.mark.parametrize(
@@ -147,19 +142,22 @@ async def test_an_empty_log_verifies(database: Database) -> None:
     [
         (
             "UPDATE audit_events SET line = replace(line, 's1', 's9') WHERE position = 3",
-            "w1:3: the row was changed",
+            f"{W1}:3: the row was changed",
         ),
         (
             "UPDATE audit_events SET at_ms = at_ms + 1 WHERE position = 3",
-            "w1:3: the time of the row",
+            f"{W1}:3: the time of the row",
         ),
-        ("DELETE FROM audit_events WHERE position = 3", "w1:4: the rows after 2 are missing"),
-        ("DELETE FROM audit_events WHERE position = 1", "w1:2: the rows after 0 are missing"),
+        ("DELETE FROM audit_events WHERE position = 3", f"{W1}:4: the rows after 2 are missing"),
+        ("DELETE FROM audit_events WHERE position = 1", f"{W1}:2: the rows after 0 are missing"),
         (
             "UPDATE audit_events SET hash = '00' WHERE position = 2",
-            "w1:2: the row was changed",
+            f"{W1}:2: the row was changed",
         ),
-        ("UPDATE audit_events SET writer = 'w0' WHERE writer = 'w1'", "w0:1: the row was changed"),
+        (
+            f"UPDATE audit_events SET writer = '{W0}' WHERE writer = '{W1}'",
+            f"{W0}:1: the row was changed",
+        ),
     ],
 )
 async def test_an_edit_or_a_gap_is_found_where_it_is(
@@ -167,7 +165,7 @@ async def test_an_edit_or_a_gap_is_found_where_it_is(
 ) -> None:
     await written(database, clock, "w1", 5)
     await change(database, sql)
-    assert any(problem in found for found in (await verify(database)).problems)
+    assert any(problem in found for found in (await verify(database, [KEY])).problems)
 
 
 async def test_a_tail_that_was_cut_is_found_by_a_head_of_the_ordinary_log(
@@ -176,11 +174,11 @@ async def test_a_tail_that_was_cut_is_found_by_a_head_of_the_ordinary_log(
     await written(database, clock, "w1", 5)
     async with database.reading() as tx:
         known = tuple(await heads(tx, 10))
-    assert (await verify(database, known)).problems == ()
+    assert (await verify(database, [KEY], known)).problems == ()
     await change(database, "DELETE FROM audit_events WHERE position > 4")
-    assert (await verify(database)).problems == ()
-    (problem,) = (await verify(database, known)).problems
-    assert problem == "w1:6: missing or changed, known from the given heads"
+    assert (await verify(database, [KEY])).problems == ()
+    (problem,) = (await verify(database, [KEY], known)).problems
+    assert problem == f"{W1}:6: missing or changed, known from the given heads"
 
 
 async def test_a_whole_chain_that_vanished_is_found_by_the_one_that_began_after_it(
@@ -189,8 +187,10 @@ async def test_a_whole_chain_that_vanished_is_found_by_the_one_that_began_after_
     await written(database, clock, "w1", 3)
     clock.move(5)
     await written(database, clock, "w2", 3)
-    await change(database, "DELETE FROM audit_events WHERE writer = 'w1'")
-    assert (await verify(database)).problems == ("w1:4: missing or changed, known from w2",)
+    await change(database, f"DELETE FROM audit_events WHERE writer = '{W1}'")
+    assert (await verify(database, [KEY])).problems == (
+        f"{W1}:4: missing or changed, known from {W2}",
+    )
 
 
 async def test_a_chain_rewritten_whole_is_found_by_the_one_that_began_after_it(
@@ -199,9 +199,11 @@ async def test_a_chain_rewritten_whole_is_found_by_the_one_that_began_after_it(
     await written(database, clock, "w1", 3)
     clock.move(5)
     await written(database, clock, "w2", 3)
-    await change(database, "DELETE FROM audit_events WHERE writer = 'w1'")
+    await change(database, f"DELETE FROM audit_events WHERE writer = '{W1}'")
     await written(database, clock, "w1", 3)
-    assert any("known from w2" in problem for problem in (await verify(database)).problems)
+    assert any(
+        f"known from {W2}" in problem for problem in (await verify(database, [KEY])).problems
+    )
 
 
 async def test_recording_never_waits_and_what_finds_no_room_is_told_in_the_log(
@@ -216,7 +218,7 @@ async def test_recording_never_waits_and_what_finds_no_room_is_told_in_the_log(
     assert [e["event"] for e in found].count("signed_in") == 10
     (told,) = [e for e in found if e["event"] == "dropped"]
     assert told["detail"] == {"count": 15}
-    assert (await verify(database)).problems == ()
+    assert (await verify(database, [KEY])).problems == ()
 
 
 async def test_a_store_that_is_away_delays_the_log_and_loses_nothing(
@@ -231,7 +233,7 @@ async def test_a_store_that_is_away_delays_the_log_and_loses_nothing(
     failing.away = False
     await audit.flush()
     assert len(await events(database)) == 2
-    assert (await verify(database)).problems == ()
+    assert (await verify(database, [KEY])).problems == ()
 
 
 async def test_a_commit_whose_answer_was_lost_is_not_written_twice(
@@ -246,7 +248,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_written_twice(
     audit.record(AuditEvent(AuditKind.SIGNED_IN, subject="s2"))
     await audit.flush()
     assert [e.get("subject") for e in await events(database)] == [None, "s1", "s2"]
-    assert (await verify(database)).problems == ()
+    assert (await verify(database, [KEY])).problems == ()
 
 
 async def test_closing_without_the_store_counts_what_is_lost(
@@ -321,8 +323,8 @@ async def test_text_of_a_stranger_cannot_end_a_line_and_is_cut(
 
 def test_an_unknown_address_is_written_as_a_keyed_hash(tmp_path: Path) -> None:
     clock = Hands()
-    one = AuditLog(None, clock, b"a" * 32)  # type: ignore[arg-type]
-    other = AuditLog(None, clock, b"b" * 32)  # type: ignore[arg-type]
+    one = AuditLog(None, clock, ADDRESS_KEY, CHAIN_KEY)  # type: ignore[arg-type]
+    other = AuditLog(None, clock, b"b" * 32, CHAIN_KEY)  # type: ignore[arg-type]
     assert one.pseudonym("x@y.example") == one.pseudonym("x@y.example")
     assert one.pseudonym("x@y.example") != other.pseudonym("x@y.example")
     assert "x@" not in one.pseudonym("x@y.example")
@@ -331,11 +333,11 @@ def test_an_unknown_address_is_written_as_a_keyed_hash(tmp_path: Path) -> None:
 async def test_a_time_just_before_a_second_is_no_edit(database: Database, clock: Hands) -> None:
     clock.move(0.9999999)
     await written(database, clock, "w1", 1)
-    assert (await verify(database)).problems == ()
+    assert (await verify(database, [KEY])).problems == ()
 
 
 def test_no_two_rows_read_the_same_to_the_hash() -> None:
-    one = chained("0", "w", 1, "1line")
-    assert one != chained("0", "w1", 1, "line")
-    assert one != chained("0", "w", 11, "line")
-    assert one != chained("0w", "", 1, "1line")
+    one = KEY.chained("0", "w", 1, "1line")
+    assert one != KEY.chained("0", "w1", 1, "line")
+    assert one != KEY.chained("0", "w", 11, "line")
+    assert one != KEY.chained("0w", "", 1, "1line")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from gateway.audit import AuditEvent, AuditKind, AuditLog, heads, newest, verify
+from gateway.audit import AuditEvent, AuditKind, AuditLog, newest
+from gateway.audit_chain import ChainKey, heads, milliseconds, verify
 from gateway.audit_pruning import prune, pruner_name
 from gateway.stores.protocols import Database, StoreUnavailable
 from tests.databases import Hands, fresh_database
 
 DAY_S = 86_400
+ADDRESS_KEY, CHAIN_KEY = b"a" * 32, b"c" * 32
+KEY = ChainKey(CHAIN_KEY)
+LONG, YOUNG = KEY.writer("long"), KEY.writer("young")
 
 
 @pytest.fixture
@@ -27,7 +33,7 @@ async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
 
 
 def writer(database: Database, clock: Hands, name: str, **more: int) -> AuditLog:
-    return AuditLog(database, clock, b"a" * 32, writer=name, **more)
+    return AuditLog(database, clock, ADDRESS_KEY, CHAIN_KEY, writer=name, **more)
 
 
 async def tell(audit: AuditLog, count: int) -> AuditLog:
@@ -45,7 +51,8 @@ async def pruned(database: Database, clock: Hands, days: float) -> int:
 async def positions(database: Database, name: str) -> list[int]:
     async with database.reading() as tx:
         rows = await tx.all(
-            "SELECT position FROM audit_events WHERE writer = :w ORDER BY position", w=name
+            "SELECT position FROM audit_events WHERE writer = :w ORDER BY position",
+            w=KEY.writer(name),
         )
     return [int(row["position"]) for row in rows]
 
@@ -75,7 +82,7 @@ async def test_what_is_too_old_goes_and_the_rest_verifies(
     # The first row tells of the chains before it, and stays as long as younger ones do.
     assert await positions(database, "long") == [1, 5, 6]
     assert await positions(database, "young") == [1, 2, 3]
-    found = await verify(database)
+    found = await verify(database, [KEY])
     assert found.problems == ()
     assert found.pruned_before is not None
 
@@ -84,7 +91,7 @@ async def test_nothing_young_is_touched_and_nothing_noted_where_nothing_is_old(
     aged: AuditLog, database: Database, clock: Hands
 ) -> None:
     assert await pruned(database, clock, 400) == 0
-    assert (await verify(database)).pruned_before is None
+    assert (await verify(database, [KEY])).pruned_before is None
     async with database.reading() as tx:
         assert all(event["event"] != "pruned" for event in await newest(tx, 100))
 
@@ -97,7 +104,7 @@ async def test_a_chain_goes_on_behind_its_cut_and_is_cut_again(
         clock.move(4 * DAY_S)
         await tell(aged, 2)
         await pruned(database, clock, 5)
-        assert (await verify(database)).problems == ()
+        assert (await verify(database, [KEY])).problems == ()
     assert (await positions(database, "long"))[0] == 1
     assert len(await positions(database, "long")) < 8
 
@@ -111,7 +118,7 @@ async def test_heads_that_were_known_before_are_no_false_alarm(
         await pruned(database, clock, days)
         clock.move(DAY_S)
         await tell(aged, 1)
-    assert (await verify(database, known)).problems == ()
+    assert (await verify(database, [KEY], known)).problems == ()
 
 
 async def test_the_notes_of_a_pruning_are_pruned_too_and_what_is_needed_is_carried_on(
@@ -121,7 +128,7 @@ async def test_the_notes_of_a_pruning_are_pruned_too_and_what_is_needed_is_carri
         await pruned(database, clock, 5)
         clock.move(3 * DAY_S)
         await tell(aged, 1)
-        assert (await verify(database)).problems == ()
+        assert (await verify(database, [KEY])).problems == ()
     async with database.reading() as tx:
         pruners = await tx.all(
             "SELECT DISTINCT writer FROM audit_events WHERE writer LIKE :p", p="prune-%"
@@ -132,11 +139,11 @@ async def test_the_notes_of_a_pruning_are_pruned_too_and_what_is_needed_is_carri
 @pytest.mark.parametrize(
     ("sql", "problem"),
     [
-        ("DELETE FROM audit_events WHERE writer = 'long' AND position = 5", "after 4 are missing"),
-        ("DELETE FROM audit_events WHERE writer = 'young' AND position = 2", "after 1 are missing"),
-        ("DELETE FROM audit_events WHERE writer = 'young'", "young:3: missing"),
+        (f"DELETE FROM audit_events WHERE writer = '{LONG}' AND position = 5", "after 4 are missing"),
+        (f"DELETE FROM audit_events WHERE writer = '{YOUNG}' AND position = 2", "after 1 are missing"),
+        (f"DELETE FROM audit_events WHERE writer = '{YOUNG}'", f"{YOUNG}:3: missing"),
         ("UPDATE audit_events SET line = REPLACE(line, 's1', 's9')"
-         " WHERE writer = 'long' AND position = 6", "long:6: the row was changed"),
+         f" WHERE writer = '{LONG}' AND position = 6", f"{LONG}:6: the row was changed"),
     ],
 )  # fmt: skip
 async def test_a_hand_that_helps_itself_besides_is_found(
@@ -146,28 +153,28 @@ async def test_a_hand_that_helps_itself_besides_is_found(
     clock.move(60)
     await tell(writer(database, clock, "later"), 1)
     await change(database, sql)
-    assert any(problem in found for found in (await verify(database)).problems)
+    assert any(problem in found for found in (await verify(database, [KEY])).problems)
 
 
 async def test_a_pruning_that_was_cut_short_is_no_false_alarm_and_is_finished(
     aged: AuditLog, database: Database, clock: Hands
 ) -> None:
     async with database.reading() as tx:
-        rows = await tx.all("SELECT * FROM audit_events WHERE writer IN ('long', 'gone')")
+        rows = await tx.all("SELECT * FROM audit_events")
     await pruned(database, clock, 5)
     # As when the process died between its note and the last of its deletions.
-    back = [dict(row) for row in rows if row["position"] in (3, 4)]
+    back = [dict(row) for row in rows if row["writer"] != YOUNG and row["position"] in (3, 4)]
     async with database.transaction() as tx:
         await tx.many(
             "INSERT INTO audit_events (writer, position, at_ms, line, hash)"
             " VALUES (:writer, :position, :at_ms, :line, :hash)",
             back,
         )
-    assert (await verify(database)).problems == ()
+    assert (await verify(database, [KEY])).problems == ()
     await pruned(database, clock, 5)
     assert await positions(database, "long") == [1, 5, 6]
     assert await positions(database, "gone") == []
-    assert (await verify(database)).problems == ()
+    assert (await verify(database, [KEY])).problems == ()
 
 
 async def test_nothing_goes_that_could_not_be_noted(
@@ -177,3 +184,77 @@ async def test_nothing_goes_that_could_not_be_noted(
     with pytest.raises(StoreUnavailable):
         await prune(database, full, clock.now() - 5 * DAY_S)
     assert await positions(database, "long") == [1, 2, 3, 4, 5, 6]
+
+
+def _forged(text_key: bytes | None, name: str, line: str) -> dict[str, object]:
+    """The first row of a chain, as somebody makes it who can write the database."""
+    if text_key is None:
+        joined = b"".join(
+            len(part).to_bytes(8, "big") + part
+            for part in (b"0" * 64, name.encode(), b"1", line.encode())
+        )
+        digest = hashlib.sha256(joined).hexdigest()
+    else:
+        name = name if "." in name else ChainKey(text_key).writer(name)
+        digest = ChainKey(text_key).chained("0" * 64, name, 1, line)
+    at_ms = milliseconds(json.loads(line)["at"])
+    return {"writer": name, "position": 1, "at_ms": at_ms, "line": line, "hash": digest}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (None, "prune-0123456789abcdef"),
+        (None, KEY.writer("prune-0123456789abcdef")),
+        (b"x" * 32, "prune-0123456789abcdef"),
+        (b"x" * 32, KEY.writer("prune-0123456789abcdef")),
+    ],
+    ids=["a plain hash", "a plain hash, our name", "a key of one's own", "and our name"],
+)
+@pytest.mark.parametrize("at", ["2027-01-15T08:00:00.000+00:00", "2001-01-15T08:00:00.000+00:00"])
+async def test_a_made_up_pruning_hides_no_row_that_somebody_took(
+    aged: AuditLog, database: Database, clock: Hands, key: bytes | None, name: str, at: str
+) -> None:
+    await tell(writer(database, clock, "later"), 1)
+    async with database.reading() as tx:
+        (taken,) = await tx.all(
+            "SELECT hash FROM audit_events WHERE writer = :w AND position = 3", w=LONG
+        )
+    cut = f"{LONG}:3:{taken['hash']}"
+    line = json.dumps(
+        {"at": at, "event": "pruned", "result": "ok", "detail": {"before": at, "cuts": [cut]}},
+        separators=(",", ":"),
+    )
+    async with database.transaction() as tx:
+        await tx.run("DELETE FROM audit_events WHERE writer = :w AND position IN (2, 3)", w=LONG)
+        await tx.many(
+            "INSERT INTO audit_events (writer, position, at_ms, line, hash)"
+            " VALUES (:writer, :position, :at_ms, :line, :hash)",
+            [_forged(key, name, line)],
+        )
+    assert (await verify(database, [KEY])).problems != ()
+
+
+async def test_a_chain_of_before_there_was_a_key_is_a_note_and_no_alarm(
+    database: Database, clock: Hands
+) -> None:
+    line = '{"at":"2001-01-15T08:00:00.000+00:00","event":"signed_in","result":"ok"}'
+    async with database.transaction() as tx:
+        await tx.many(
+            "INSERT INTO audit_events (writer, position, at_ms, line, hash)"
+            " VALUES (:writer, :position, :at_ms, :line, :hash)",
+            [_forged(None, "0123456789abcdef", line)],
+        )
+    await tell(writer(database, clock, "young"), 1)
+    found = await verify(database, [KEY])
+    assert found.problems == ()
+    assert "before there was a key" in found.notes[0]
+
+
+async def test_a_key_of_before_a_reseal_still_verifies_its_chains(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    await tell(AuditLog(database, clock, ADDRESS_KEY, b"n" * 32), 1)
+    now = ChainKey(b"n" * 32)
+    assert (await verify(database, [now, KEY])).problems == ()
+    assert any("unknown here" in problem for problem in (await verify(database, [now])).problems)

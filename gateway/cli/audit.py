@@ -11,9 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway import audit
+from gateway import audit, audit_chain
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, harmless, remark, say
+from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.key_rows import retained_chain_keys
+from gateway.identity.sealing import Sealer
 
 _HEAD = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9]{1,18}:[0-9a-f]{64}")
 _LOOK_EVERY_S = 1.0
@@ -78,8 +81,12 @@ def verify(
         if not _HEAD.fullmatch(text):
             raise Stop("a head is WRITER:POSITION:HASH, as the log tells it", ExitCode.USAGE)
 
-    async def work(house: House) -> audit.Verification:
-        return await audit.verify(house.database, tuple(head or ()))
+    async def work(house: House) -> audit_chain.Verification:
+        async with house.database.reading() as tx:
+            before = await retained_chain_keys(tx, Sealer(house.key_secret))
+        now = derived_key(house.key_secret, KeyPurpose.AUDIT_CHAIN)
+        keys = [audit_chain.ChainKey(key) for key in (now, *before)]
+        return await audit_chain.verify(house.database, keys, tuple(head or ()))
 
     found = run(work)
     if as_json:
@@ -89,11 +96,14 @@ def verify(
                 "events": found.events,
                 "pruned_before": found.pruned_before,
                 "problems": list(found.problems),
+                "notes": list(found.notes),
             }
         )
     else:
         for problem in found.problems:
             say(problem)
+        for note in found.notes:
+            remark(note)
         say(f"{found.events} events of {found.writers} writers")
         if found.pruned_before is not None:
             say(f"rows before {found.pruned_before} were pruned")

@@ -16,6 +16,7 @@ from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
 from gateway.folder import DataFolder
+from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.identity.jwk import KeyRefused
 from gateway.identity.key_rows import KeyRow, WrongSecret, reseal
 from gateway.identity.rotation import Imported, KeyKeeper, Revoked, Rotated, Scheduled
@@ -136,7 +137,8 @@ def reseal_all(
         aside = _set_aside(house.folder, given) if kept_here else None
         new = _secret_of(aside.read_text()) if aside else given
         assert new is not None
-        count = await reseal(house.database, Sealer(house.key_secret), Sealer(new))
+        chain_key = derived_key(house.key_secret, KeyPurpose.AUDIT_CHAIN)
+        count = await reseal(house.database, Sealer(house.key_secret), Sealer(new), chain_key)
         house.tell(AuditKind.KEY_CHANGED, None, "resealed", keys=str(count))
         if aside is not None:
             os.replace(aside, house.folder.path / "key-secret")

@@ -151,7 +151,12 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
             )
         await _check_schema(database, chosen)
         secret = chosen.key_secret_bytes() or folder.key_secret(make=False)
-        audit = AuditLog(database, clock, derived_key(secret, KeyPurpose.AUDIT_ADDRESS))
+        audit = AuditLog(
+            database,
+            clock,
+            derived_key(secret, KeyPurpose.AUDIT_ADDRESS),
+            derived_key(secret, KeyPurpose.AUDIT_CHAIN),
+        )
         house = House(
             settings=chosen,
             folder=folder,

@@ -18,6 +18,8 @@ class KeyPurpose(StrEnum):
     CAPTCHA = "captcha"
     CSRF = "csrf token"
     AUDIT_ADDRESS = "audit address"
+    AUDIT_CHAIN = "audit chain"
+    BACKUP = "backup"
     ASSERTION = "assertions"
     SEAL_SIGNING_KEYS = "signing keys: seal"
     FINGERPRINT = "signing keys: fingerprint"

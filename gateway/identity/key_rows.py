@@ -27,6 +27,8 @@ from gateway.stores.protocols import Database, Row, Transaction
 
 _FINGERPRINT = "signing_keys_fingerprint"
 _WISH = "signing_key_to_retire"
+_CHAIN_KEYS = "audit_chain_keys"
+_CHAIN_KEY = "audit chain"
 
 
 class WrongSecret(Exception):
@@ -168,12 +170,7 @@ async def moved(tx: Transaction, kid: str) -> Change:
 async def wish_to_retire(tx: Transaction, kid: str) -> None:
     """Kept until the next key may sign.  It names the key, so that a wish which a revocation
     has overtaken is void."""
-    await tx.run(
-        "INSERT INTO installation (name, value) VALUES (:name, :value)"
-        " ON CONFLICT (name) DO UPDATE SET value = :value",
-        name=_WISH,
-        value=kid,
-    )
+    await _put(tx, _WISH, kid)
 
 
 async def wished_to_retire(tx: Transaction) -> str | None:
@@ -181,8 +178,9 @@ async def wished_to_retire(tx: Transaction) -> str | None:
     return None if row is None else str(row["value"])
 
 
-async def reseal(database: Database, old: Sealer, new: Sealer) -> int:
-    """Every private key sealed anew, in one transaction; how many there were.
+async def reseal(database: Database, old: Sealer, new: Sealer, chain_key: bytes) -> int:
+    """Every private key sealed anew, in one transaction; how many there were.  `chain_key`,
+    which the old secret gave the audit log's chains, is kept to verify them.
 
     Running processes keep the keys they have opened, and cannot make or open others until
     they are started with the new secret.  Raises WrongSecret when `old` is not the secret
@@ -194,6 +192,11 @@ async def reseal(database: Database, old: Sealer, new: Sealer) -> int:
             if new.made(fingerprint):
                 return 0
             raise WrongSecret
+        try:
+            kept = [*await retained_chain_keys(tx, old), chain_key]
+        except SealBroken as error:
+            raise WrongSecret from error
+        await _put(tx, _CHAIN_KEYS, json.dumps([new.seal(_CHAIN_KEY, key) for key in kept]))
         rows = await tx.all(
             "SELECT kid, sealed_private FROM signing_keys WHERE sealed_private IS NOT NULL"
         )
@@ -208,12 +211,25 @@ async def reseal(database: Database, old: Sealer, new: Sealer) -> int:
                 kid=kid,
                 sealed=new.seal(kid, private),
             )
-        await tx.run(
-            "UPDATE installation SET value = :value WHERE name = :name",
-            name=_FINGERPRINT,
-            value=new.fingerprint,
-        )
+        await _put(tx, _FINGERPRINT, new.fingerprint)
         return len(rows)
+
+
+async def retained_chain_keys(tx: Transaction, sealer: Sealer) -> list[bytes]:
+    """What the secrets of before gave the chains of the audit log.  Raises SealBroken."""
+    row = await tx.one("SELECT value FROM installation WHERE name = :name", name=_CHAIN_KEYS)
+    return [
+        sealer.unseal(_CHAIN_KEY, sealed) for sealed in json.loads(row["value"] if row else "[]")
+    ]
+
+
+async def _put(tx: Transaction, name: str, value: str) -> None:
+    await tx.run(
+        "INSERT INTO installation (name, value) VALUES (:name, :value)"
+        " ON CONFLICT (name) DO UPDATE SET value = :value",
+        name=name,
+        value=value,
+    )
 
 
 async def _locked_fingerprint(tx: Transaction, sealer: Sealer) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 
-from gateway import audit
+from gateway import audit, audit_chain
 from gateway.audit import AuditEvent, AuditKind, AuditLog
 from gateway.identity.accounts import Account, Accounts
 from gateway.identity.address_change import AddressChanges
@@ -164,11 +164,11 @@ async def test_clients_keys_and_assertions(database: Database) -> None:
 
 
 async def test_the_audit_log_is_written_and_verifies(database: Database) -> None:
-    log = AuditLog(database, SystemClock(), b"a" * 32)
+    log = AuditLog(database, SystemClock(), b"a" * 32, b"c" * 32)
     for number in range(700):
         log.record(AuditEvent(AuditKind.SIGNED_IN, subject=f"s{number}"))
     await log.flush()
-    found = await audit.verify(database)
+    found = await audit_chain.verify(database, [audit_chain.ChainKey(b"c" * 32)])
     assert found.problems == ()
     assert found.events >= 701
     async with database.reading() as tx:

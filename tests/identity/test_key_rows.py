@@ -75,7 +75,7 @@ async def test_every_step_in_a_row_leaves_tokens_that_hold(gates: list[Gate]) ->
     tokens.append(gate.token())
     await gate.keeper.bring_in(private_pem(generate(Alg.ES256)))
     await gate.keeper.tend()
-    assert await reseal(gate.database, Sealer(SECRET), Sealer(bytes(range(1, 33)))) == 2
+    assert await reseal(gate.database, Sealer(SECRET), Sealer(bytes(range(1, 33))), b"c" * 32) == 2
     tokens.append(gate.token())
     assert all(isinstance(gate.verifier.verify(token), Principal) for token in tokens)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.jwk import Alg, KeyRefused, generate, private_der, thumbprint
-from gateway.identity.key_rows import KeyRow, WrongSecret, reseal
+from gateway.identity.key_rows import KeyRow, WrongSecret, reseal, retained_chain_keys
 from gateway.identity.keys import SIGNING_LEASE_S, KeyState
 from gateway.identity.rotation import NEXT_WAIT_S, RETIRING_EXTRA_S, Rotated, Scheduled
 from gateway.identity.sealing import Sealer
@@ -330,7 +330,7 @@ async def test_a_key_that_verifies_only_does_not_become_a_signing_one(gate: Gate
 async def test_resealing_lets_the_new_secret_open_every_key_and_the_old_none(
     gate: Gate, database: Database
 ) -> None:
-    assert await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET)) == 2
+    assert await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET), b"c" * 32) == 2
     for row in await raw_rows(database):
         assert Sealer(NEW_SECRET).unseal(row["kid"], row["sealed_private"])
 
@@ -338,7 +338,7 @@ async def test_resealing_lets_the_new_secret_open_every_key_and_the_old_none(
 async def test_a_running_gate_goes_on_signing_after_a_reseal(
     gate: Gate, database: Database
 ) -> None:
-    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET))
+    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET), b"c" * 32)
     await gate.ring.refresh()
     assert isinstance(gate.verifier.verify(gate.token()), Principal)
 
@@ -346,7 +346,7 @@ async def test_a_running_gate_goes_on_signing_after_a_reseal(
 async def test_after_a_reseal_the_old_secret_makes_no_more_keys(
     gate: Gate, database: Database
 ) -> None:
-    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET))
+    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET), b"c" * 32)
     before = await raw_rows(database)
     with pytest.raises(WrongSecret):
         await gate.keeper.rotate()
@@ -358,7 +358,7 @@ async def test_a_reseal_with_the_wrong_old_secret_changes_nothing(
 ) -> None:
     before = await raw_rows(database)
     with pytest.raises(WrongSecret):
-        await reseal(database, Sealer(bytes(range(2, 34))), Sealer(NEW_SECRET))
+        await reseal(database, Sealer(bytes(range(2, 34))), Sealer(NEW_SECRET), b"c" * 32)
     assert await raw_rows(database) == before
 
 
@@ -368,13 +368,13 @@ async def test_a_reseal_that_fails_half_way_changes_nothing(gate: Gate, database
         await tx.run("UPDATE signing_keys SET sealed_private = 'AAAA' WHERE kid = :k", k=broken)
     before = await raw_rows(database)
     with pytest.raises(WrongSecret):
-        await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET))
+        await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET), b"c" * 32)
     assert await raw_rows(database) == before
 
 
 async def test_a_reseal_may_be_repeated(gate: Gate, database: Database) -> None:
-    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET))
-    assert await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET)) == 0
+    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET), b"c" * 32)
+    assert await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET), b"c" * 32) == 0
 
 
 async def test_a_dump_of_the_table_holds_no_private_key(gate: Gate, database: Database) -> None:
@@ -390,3 +390,14 @@ async def test_announcements_reach_every_ring(database: Database, clock: HandClo
     two = await Gate(database, clock, announcements=announcements).start()
     await one.keeper.rotate()
     assert two.ring.signing_key().kid == one.ring.signing_key().kid
+
+
+async def test_the_chain_key_of_each_secret_outlives_it(database: Database) -> None:
+    """So that the audit log of before a reseal can still be verified."""
+    third = bytes(range(2, 34))
+    async with database.transaction() as tx:
+        assert await retained_chain_keys(tx, Sealer(SECRET)) == []
+    await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET), b"1" * 32)
+    await reseal(database, Sealer(NEW_SECRET), Sealer(third), b"2" * 32)
+    async with database.transaction() as tx:
+        assert await retained_chain_keys(tx, Sealer(third)) == [b"1" * 32, b"2" * 32]

@@ -1,0 +1,364 @@
+"""The chains of the audit log: what makes an edit seen, and what checks that there was none.
+
+Law: a row's hash is an HMAC over the row before it, its writer, its position and its line, under
+a key that is not in the database.  Whoever can write rows can neither change one unseen nor make
+up a chain: not one that tells of a pruning, either.  Rows of before there was a key (their writer
+bears no key's name) are checked as far as a plain hash can, and believed of nothing but
+themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.stores.protocols import Database, Row, Transaction
+
+GENESIS = "0" * 64
+PRUNER = "prune-"
+"""How the name of a writer begins that notes what is pruned; see `audit_pruning`."""
+PRUNED = "pruned"
+RESTORED = "restored"
+"""The names of the two events that explain why rows are missing."""
+
+
+class ChainKey:
+    """32 bytes, `derived_key(secret, KeyPurpose.AUDIT_CHAIN)`."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.id = hmac.digest(key, b"authgate audit chain key", hashlib.sha256).hex()[:8]
+        """Says which key it is, and nothing of it."""
+
+    def writer(self, name: str) -> str:
+        """The name of a chain under this key."""
+        return f"{name}.{self.id}"
+
+    def chained(self, before: str, writer: str, position: int, line: str) -> str:
+        """HMAC-SHA256 in hex (RFC 2104)."""
+        return hmac.digest(self._key, _joined(before, writer, position, line), "sha256").hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `gateway audit verify` says."""
+
+    writers: int
+    events: int
+    problems: tuple[str, ...]
+    pruned_before: str | None = None
+    """Before when rows were taken away as too old; None where none were."""
+    notes: tuple[str, ...] = ()
+    """What is missing and explained, or present and not proven: no reason for alarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The last row of a chain that was pruned."""
+
+    position: int
+    hash: str
+
+
+async def heads(tx: Transaction, limit: int) -> list[str]:
+    """`writer:position:hash` of the chains that began last; two look-ups in an index for each,
+    however long the log is."""
+    begun = await tx.all(
+        "SELECT writer FROM audit_events WHERE position = 1"
+        " ORDER BY at_ms DESC, writer LIMIT :limit",
+        limit=limit,
+    )
+    found = []
+    for row in begun:
+        head = await tx.one(
+            "SELECT position, hash FROM audit_events WHERE writer = :writer"
+            " ORDER BY position DESC LIMIT 1",
+            writer=row["writer"],
+        )
+        if head is not None:
+            found.append(f"{row['writer']}:{head['position']}:{head['hash']}")
+    return found
+
+
+async def cuts(tx: Transaction) -> dict[str, Cut]:
+    """By writer, how far its chain was pruned, as the chains of the pruners say."""
+    return _cuts(await _pruned(tx))
+
+
+def heads_in(line: str) -> list[str]:
+    """The heads that the first row of a chain tells of."""
+    try:
+        found = json.loads(line)["detail"]["heads"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [head for head in found if isinstance(head, str)]
+
+
+async def verify(
+    database: Database, keys: Iterable[ChainKey], expected_heads: tuple[str, ...] = ()
+) -> Verification:
+    """Reads the whole log and checks every chain, every head that a chain names, and
+    `expected_heads` (`writer:position:hash`, as the ordinary log has them).  `keys`: the key of
+    now, and those of secrets that were in use before."""
+    async with database.reading() as tx:
+        pruned, restored = await _pruned(tx), await _restored(tx)
+    check = _Check({key.id: key for key in keys}, pruned, restored)
+    check.wanted += [(head, "the given heads") for head in expected_heads]
+    writer, position = "", 0
+    while True:
+        async with database.reading() as tx:
+            rows = await tx.all(
+                "SELECT writer, position, at_ms, line, hash FROM audit_events"
+                " WHERE writer > :writer OR (writer = :writer AND position > :position)"
+                " ORDER BY writer, position LIMIT 1000",
+                writer=writer,
+                position=position,
+            )
+        if not rows:
+            return check.verdict()
+        for row in rows:
+            check.take(row)
+        writer, position = str(rows[-1]["writer"]), int(rows[-1]["position"])
+
+
+@dataclass(slots=True)
+class _Told:
+    """The detail of an event that explains missing rows, and who says so."""
+
+    writer: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Check:
+    """Takes every row, ordered by writer and position."""
+
+    keys: Mapping[str, ChainKey]
+    pruned: list[_Told]
+    restored: list[_Told]
+    wanted: list[tuple[str, str]] = field(default_factory=list)
+    """Heads that must be there, and who says so."""
+    known: Mapping[str, Cut] = field(init=False)
+    writers: int = 0
+    events: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unkeyed: dict[str, int] = field(default_factory=dict)
+    """The newest time of each chain without a key."""
+    first_keyed_ms: int | None = None
+    found: set[str] = field(default_factory=set)
+    last_ms: dict[str, int] = field(default_factory=dict)
+    """When the last row of each chain was written."""
+    writer: str = ""
+    position: int = 0
+    hash: str = GENESIS
+
+    def __post_init__(self) -> None:
+        self.known = _cuts(told for told in self.pruned if key_id(told.writer) in {"", *self.keys})
+
+    def take(self, row: Row) -> None:
+        if row["writer"] != self.writer:
+            self.writer, self.position, self.hash = str(row["writer"]), 0, GENESIS
+            self.writers += 1
+            self._begin()
+        self.events += 1
+        position = int(row["position"])
+        cut = self.known.get(self.writer)
+        if cut is not None and self.position < cut.position and position != 1:
+            if position < cut.position:
+                return  # it is on its way out: the row before it may be gone
+            if position == cut.position:
+                if row["hash"] != cut.hash:
+                    self.problems.append(f"{self.writer}:{cut.position}: the row was changed")
+                return
+            self.position, self.hash = cut.position, cut.hash
+        self._judge(row)
+        # From here on as the row says: one edit is one problem, not one for each row.
+        self.position, self.hash = position, str(row["hash"])
+        self.last_ms[self.writer] = int(row["at_ms"])
+        if key_id(self.writer):
+            if self.first_keyed_ms is None or row["at_ms"] < self.first_keyed_ms:
+                self.first_keyed_ms = int(row["at_ms"])
+        else:
+            newest_ms = max(self.unkeyed.get(self.writer, 0), int(row["at_ms"]))
+            self.unkeyed[self.writer] = newest_ms
+        self.found.add(f"{self.writer}:{position}:{self.hash}")
+        if position == 1:
+            self.wanted += [(head, self.writer) for head in heads_in(row["line"])]
+
+    def verdict(self) -> Verification:
+        for writer, newest_ms in self.unkeyed.items():
+            if self.first_keyed_ms is not None and newest_ms >= self.first_keyed_ms:
+                self.problems.append(
+                    f"{writer}: goes on without a key after {_shown(self.first_keyed_ms)}, when"
+                    " chains had one: it was made up, or written by an older version"
+                )
+        if self.unkeyed:
+            self.notes.append(
+                f"{len(self.unkeyed)} chains are of before there was a key: who could write the"
+                " database could have made them up"
+            )
+        for head, source in self.wanted:
+            if head in self.found or self._is_pruned(head):
+                continue
+            place = head.rpartition(":")[0]
+            lost = self._lost_by_restore(head)
+            if lost is None:
+                self.problems.append(f"{place}: missing or changed, known from {source}")
+            else:
+                self.notes.append(f"{place}: {lost}")
+        before = [str(told.detail.get("before", "")) for told in self.pruned]
+        return Verification(
+            self.writers,
+            self.events,
+            tuple(self.problems),
+            max(before, default=None),
+            tuple(dict.fromkeys(self.notes)),
+        )
+
+    def _begin(self) -> None:
+        named = key_id(self.writer)
+        if named and named not in self.keys:
+            self.problems.append(
+                f"{self.writer}: chained under a key that is unknown here: another"
+                " GATEWAY_KEY_SECRET, or it was made up"
+            )
+
+    def _judge(self, row: Row) -> None:
+        place = f"{row['writer']}:{row['position']}"
+        key = self.keys.get(key_id(self.writer))
+        if row["position"] != self.position + 1:
+            lost = self._gap_by_restore(int(row["at_ms"]))
+            if lost is None:
+                self.problems.append(f"{place}: the rows after {self.position} are missing")
+            else:
+                self.notes.append(f"{place}: the rows after {self.position}: {lost}")
+        elif key is None and key_id(self.writer):
+            pass  # told once, where the chain begins
+        elif _hash(key, self.hash, row) != row["hash"]:
+            self.problems.append(f"{place}: the row was changed")
+        elif _at_ms_of(row["line"]) != row["at_ms"]:
+            self.problems.append(f"{place}: the time of the row was changed")
+
+    def _is_pruned(self, head: str) -> bool:
+        """Whether the row went with those that were too old; its hash is known of the last
+        alone."""
+        writer, position, digest = head.rsplit(":", 2)
+        cut = self.known.get(writer)
+        if cut is None or int(position) > cut.position:
+            return False
+        return int(position) < cut.position or digest == cut.hash
+
+    def _lost_by_restore(self, head: str) -> str | None:
+        """Why the end of a chain may be missing: a backup of before it was restored into a
+        database that had lost it.  What was there up to the backup must be there."""
+        last_ms = self.last_ms.get(head.rsplit(":", 2)[0])
+        for told in self._restores():
+            if last_ms is None or last_ms <= told["backup_at_ms"]:
+                return _lost(told)
+        return None
+
+    def _gap_by_restore(self, at_ms: int) -> str | None:
+        """As `_lost_by_restore`, of a writer that ran on through the restore."""
+        before_ms = self.last_ms.get(self.writer, 0)
+        for told in self._restores():
+            if before_ms <= told["backup_at_ms"] and at_ms >= told["restored_at_ms"] - _AT_ONCE_MS:
+                return _lost(told)
+        return None
+
+    def _restores(self) -> list[Mapping[str, int]]:
+        """Of chains under a key of ours: nobody else can explain away what is missing."""
+        return [
+            {name: int(told.detail[name]) for name in ("backup_at_ms", "restored_at_ms")}
+            for told in self.restored
+            if key_id(told.writer) in self.keys and told.detail.get("lost_rows")
+        ]
+
+
+_AT_ONCE_MS = 60_000
+"""What a writer had queued while the restore ran bears an earlier time than the restore."""
+
+
+def key_id(writer: str) -> str:
+    """Which key a chain is under; empty for the chains of before there was one."""
+    name, dot, found = writer.rpartition(".")
+    return found if dot and name else ""
+
+
+def _joined(before: str, writer: str, position: int, line: str) -> bytes:
+    """Each part is preceded by its length: no two rows read the same."""
+    parts = [part.encode() for part in (before, writer, str(position), line)]
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+
+def _hash(key: ChainKey | None, before: str, row: Row) -> str:
+    writer, position, line = str(row["writer"]), int(row["position"]), str(row["line"])
+    if key is not None:
+        return key.chained(before, writer, position, line)
+    return hashlib.sha256(_joined(before, writer, position, line)).hexdigest()
+
+
+async def _pruned(tx: Transaction) -> list[_Told]:
+    """What the pruners said; their chains are found by name, in an index."""
+    begun = await tx.all(
+        "SELECT writer FROM audit_events WHERE position = 1 AND writer LIKE :named",
+        named=PRUNER + "%",
+    )
+    found = []
+    for chain in begun:
+        for row in await tx.all(
+            "SELECT writer, line FROM audit_events WHERE writer = :writer ORDER BY position",
+            writer=chain["writer"],
+        ):
+            found += _told(row, PRUNED)
+    return found
+
+
+async def _restored(tx: Transaction) -> list[_Told]:
+    rows = await tx.all(
+        "SELECT writer, line FROM audit_events WHERE line LIKE :event ORDER BY writer, position",
+        event=f'%"event":"{RESTORED}"%',
+    )
+    return [told for row in rows for told in _told(row, RESTORED)]
+
+
+def _told(row: Row, event: str) -> list[_Told]:
+    parsed = json.loads(row["line"])
+    return [_Told(str(row["writer"]), parsed.get("detail", {}))] if parsed["event"] == event else []
+
+
+def _cuts(told: Iterable[_Told]) -> dict[str, Cut]:
+    found: dict[str, Cut] = {}
+    for one in told:
+        for text in one.detail.get("cuts", ()):
+            writer, position, digest = str(text).split(":")
+            if key_id(writer) and not key_id(one.writer):
+                continue  # a chain without a key proves nothing of one with a key
+            if writer not in found or found[writer].position < int(position):
+                found[writer] = Cut(int(position), digest)
+    return found
+
+
+def _lost(told: Mapping[str, int]) -> str:
+    return (
+        f"lost with the database; the backup of {_shown(told['backup_at_ms'])} was restored"
+        f" at {_shown(told['restored_at_ms'])}"
+    )
+
+
+def _at_ms_of(line: str) -> int:
+    return milliseconds(json.loads(line)["at"])
+
+
+def milliseconds(when: str) -> int:
+    """Of a time as `line_of` writes it."""
+    return round(datetime.fromisoformat(when).timestamp() * 1000)
+
+
+def _shown(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,67 @@
+"""What was ended for good, kept where no backup can take it back.
+
+Law: whatever ends a thing that a backup may hold alive (an account, a password, a role, a key)
+writes its tombstone in the same transaction, and a restore lays every tombstone upon what it
+brought back.  Tombstones are few words each and are never pruned, as nobody knows how old a
+backup may be; they name ids and hashes, no person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+
+from gateway.stores.protocols import Transaction
+
+
+class Ended(StrEnum):
+    """What a tombstone stands for; in brackets what `target` names."""
+
+    ACCOUNT = "account"
+    """Deleted (its id)."""
+    DISABLED = "disabled"
+    """Disabled (the account's id)."""
+    PASSWORD = "password"  # noqa: S105 (the name of a kind)
+    """Every password before `epoch` (the account's id)."""
+    EMAIL = "email"
+    """An address that the account has left (see `email_target`)."""
+    ROLE = "role"
+    """Taken from an account (see `role_target`)."""
+    CLIENT = "client"
+    """Deleted (its id)."""
+    CLIENT_SECRET = "client_secret"  # noqa: S105
+    """Replaced or ended (its hash)."""
+    SIGNING_KEY = "signing_key"
+    """Revoked, or retired to its end (its `kid`)."""
+
+
+async def bury(tx: Transaction, kind: Ended, target: str, epoch: int = 0) -> None:
+    """Writes the tombstone; of two the higher epoch counts."""
+    await tx.run(
+        "INSERT INTO tombstones (kind, target, epoch, ended_at) VALUES (:kind, :target, :epoch,"
+        " :now) ON CONFLICT (kind, target) DO UPDATE SET epoch = CASE WHEN tombstones.epoch >"
+        " excluded.epoch THEN tombstones.epoch ELSE excluded.epoch END",
+        kind=kind.value,
+        target=target,
+        epoch=epoch,
+        now=int(await tx.now()),
+    )
+
+
+async def unearth(tx: Transaction, kind: Ended, target: str) -> None:
+    """The thing lives again, by an operator's or the owner's own act."""
+    await tx.run(
+        "DELETE FROM tombstones WHERE kind = :kind AND target = :target",
+        kind=kind.value,
+        target=target,
+    )
+
+
+def role_target(account_id: str, role: str) -> str:
+    """Roles hold no space, so no two pairs read the same."""
+    return f"{account_id} {role}"
+
+
+def email_target(account_id: str, email_key: str) -> str:
+    """A hash: the address itself would outlive the account."""
+    return hashlib.sha256(f"{account_id} {email_key}".encode()).hexdigest()
