@@ -28,7 +28,15 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?\Z"
 )
 # What speaks of the way to an upstream.
-_IDLE = ("upstream", "rewrite", "request", "response", "forward_authorization", "max_body")
+_IDLE = (
+    "upstream",
+    "rewrite",
+    "request",
+    "response",
+    "forward_authorization",
+    "max_body",
+    "keep_headers",
+)
 
 
 def read_answer(reader: Reader, fields: Mapping[str, Node]) -> OwnAnswer | None:

@@ -13,8 +13,10 @@ from functools import lru_cache
 
 import yaml
 
+from gateway.access.client_fields import KEEPABLE, NEVER_KEPT
 from gateway.access.policies import Policy
 from gateway.access.reading import Node, Reader
+from gateway.access.suggestions import suggestion
 from gateway.access.upstream_reading import TOKEN
 from gateway.access.upstreams import HeaderChanges, SecurityHeaders
 
@@ -55,6 +57,27 @@ def read_request_changes(reader: Reader, fields: Mapping[str, Node]) -> HeaderCh
 def read_response_changes(reader: Reader, fields: Mapping[str, Node]) -> HeaderChanges | None:
     """What an upstream's fields become on their way to the client."""
     return _changes(reader, fields.get("response"), "response", _RESPONSE, unset="set-cookie")
+
+
+def read_kept_headers(
+    reader: Reader, node: Node | None, request: HeaderChanges | None
+) -> frozenset[bytes]:
+    """What a route keeps of the fields that are taken from every client, in lower case;
+    `request` is what the route changes besides."""
+    found: set[str] = set()
+    changed = request.names if request is not None else frozenset()
+    for name, item in reader.texts(node, "`keep_headers`") or []:
+        lower = name.lower()
+        if lower in NEVER_KEPT:
+            reader.wrong(item, f"`{name}` is never passed: backends take it for a proxy of theirs")
+        elif lower not in KEEPABLE:
+            hint = suggestion(name, KEEPABLE.values())
+            reader.wrong(item, f"`{name}` is no field that is taken away{hint}")
+        elif lower.encode() in changed:
+            reader.wrong(item, f"`{name}` is kept and written or removed: leave it out of one")
+        else:
+            found.add(lower)
+    return frozenset(name.encode() for name in found)
 
 
 def read_answer_fields(reader: Reader, node: Node | None) -> tuple[tuple[str, str], ...]:

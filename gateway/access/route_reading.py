@@ -11,6 +11,7 @@ import yaml
 
 from gateway.access.answer_reading import read_answer
 from gateway.access.header_reading import (
+    read_kept_headers,
     read_request_changes,
     read_response_changes,
     without_written,
@@ -49,13 +50,13 @@ from gateway.model import CredentialKind
 MATCH_KEYS = ("host", "path", "methods", "except_own")
 DEFAULT_KEYS = (
     "auth", "accept", "policy", "upstream", "limits", "cors", "max_body", "security_headers",
-    "errors", "request", "response", "websocket", "on_change",
+    "errors", "request", "response", "websocket", "on_change", "keep_headers",
 )  # fmt: skip
 ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "policy", "action", "resource", "upstream",
     "rewrite", "max_body", "limits", "cors", "security_headers", "forward_authorization",
     "allow_encoded_slash", "errors", "request", "response", "respond", "redirect", "websocket",
-    "on_change",
+    "on_change", "keep_headers",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -89,6 +90,7 @@ class Defaults:
     response: HeaderChanges | None = None
     sockets: Sockets = STANDARD_SOCKETS
     rejudges: bool = False
+    kept_headers: frozenset[bytes] = frozenset()
 
 
 class RouteReader:
@@ -123,6 +125,9 @@ class RouteReader:
         base.response = read_response_changes(self._reader, fields)
         base.sockets = read_sockets(self._reader, fields.get("websocket"), base.sockets)
         base.rejudges = self._rejudges(fields)
+        base.kept_headers = read_kept_headers(
+            self._reader, fields.get("keep_headers"), base.request
+        )
 
     def routes(self, node: Node | None) -> RouteTable:
         table = RouteTable()
@@ -184,6 +189,9 @@ class RouteReader:
         )
         if request is not None and policy is not None:
             written_once(reader, fields.get("request", node), request, policy)
+        kept = base.kept_headers
+        if "keep_headers" in fields:
+            kept = read_kept_headers(reader, fields["keep_headers"], request)
         if answer is not None:
             request, response = None, HeaderChanges(answer.fields)
         if policy is not None:
@@ -218,6 +226,7 @@ class RouteReader:
             answer,
             read_sockets(reader, fields.get("websocket"), base.sockets),
             self._rejudges(fields) if "on_change" in fields else base.rejudges,
+            kept,
         )
 
     # Who may

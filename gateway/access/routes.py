@@ -117,6 +117,8 @@ class Route:
     rejudges: bool = False
     """A call that lasts is judged again where it would end because the caller's roles, the
     token or the configuration has changed (`on_change: rejudge`)."""
+    kept_headers: frozenset[bytes] = frozenset()
+    """Fields that are taken from every client and pass here all the same, in lower case."""
     plain: bool = field(init=False)
     """Requests go to the upstream without a change of their line or fields that it asks for."""
     plan: Plan | None = field(init=False)

@@ -22,6 +22,7 @@ from gateway.edge.headers import (
     foreign_cookies,
     forwarded_headers,
     identity_headers,
+    kept,
     without,
 )
 from gateway.edge.pools import TargetPool, UpstreamPool, Upstreams, authority
@@ -279,7 +280,10 @@ class Forwarder:
         if head.cookie is not None and self._csrf is not None and self._csrf.csrf_valid(call):
             # It goes with our cookie, as a credential does.  A backend's own token passes.
             claimed |= CSRF_NAMES
-        lines += without(head.lines, claimed) if claimed else head.lines
+        passing = head.lines
+        if head.taken is not None and route.kept_headers:
+            passing = [*passing, *kept(head, route.kept_headers)]
+        lines += without(passing, claimed) if claimed else passing
         if route.request_lines:
             lines.append(route.request_lines)
         # RFC 9110 section 7.6.1: what `Connection` names was for this hop alone.

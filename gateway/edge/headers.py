@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import filterfalse
 from urllib.parse import quote
 
+from gateway.access.client_fields import KEEPABLE, NEVER_KEPT
 from gateway.edge.wire import REQUEST_LINE, Malformed, check_line, check_name, name_of, tokens
 from gateway.model import Principal, Reason
 
@@ -23,7 +24,7 @@ VIA = b"1.1 authgate"
 
 # What a request field is to this gateway.
 PASS, DROP, HOST, AUTHORIZATION, COOKIE, REQUEST_ID, TRACEPARENT = range(7)
-FORWARDED, CONNECTION, EXPECT, UPGRADE, LENGTH, CODING = range(7, 13)
+FORWARDED, CONNECTION, EXPECT, UPGRADE, LENGTH, CODING, TAKEN = range(7, 14)
 
 _KINDS = {
     b"host": HOST,
@@ -38,7 +39,8 @@ _KINDS = {
     b"upgrade": UPGRADE,
     b"forwarded": FORWARDED,
     b"via": FORWARDED,
-    b"x-real-ip": FORWARDED,
+    b"x-forwarded": DROP,
+    b"forwarded-for": DROP,
     # RFC 9110 section 7.6.1: these speak of the connection, whether `Connection` names them
     # or not.  The framing that the upstream sees is written by the gateway.
     b"keep-alive": DROP,
@@ -48,6 +50,8 @@ _KINDS = {
     b"te": DROP,
     b"trailer": DROP,
     b"http2-settings": DROP,
+    **dict.fromkeys((name.encode() for name in NEVER_KEPT), DROP),
+    **dict.fromkeys((name.encode() for name in KEEPABLE), TAKEN),
 }
 _NOT_A_NAME = re.compile(rb"[^a-z0-9]")
 
@@ -111,6 +115,7 @@ class RequestHead:
         "plain",
         "request_id",
         "start",
+        "taken",
         "target",
         "traceparent",
         "upgrade",
@@ -138,6 +143,8 @@ class RequestHead:
         self.expect: bytes | None = None
         self.upgrade: bytes | None = None
         self.forwarded: list[tuple[bytes, bytes]] | None = None
+        self.taken: list[bytes] | None = None
+        """Lines that reach only an upstream whose route keeps them."""
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         for line in self.fields:
@@ -300,6 +307,8 @@ def _keep(head: RequestHead, kind: int, line: bytes, value: bytes) -> None:
         head.cookie = [*(head.cookie or ()), value]
     elif kind == FORWARDED:
         head.forwarded = [*(head.forwarded or ()), (line[: line.find(b":")], value)]
+    elif kind == TAKEN:
+        head.taken = [*(head.taken or ()), line]
     elif kind == TRACEPARENT:
         head.traceparent = value if head.traceparent is None else b""
     elif kind == LENGTH:
@@ -317,6 +326,13 @@ def _keep(head: RequestHead, kind: int, line: bytes, value: bytes) -> None:
     elif kind == UPGRADE:
         # Several make a list, of which nothing is granted; none of it may hide from who looks.
         head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
+
+
+def kept(head: RequestHead, names: frozenset[bytes]) -> list[bytes]:
+    """The lines that were taken away and that a route keeps, but for those of this hop alone."""
+    here = head.connection or ()
+    named = ((name_of(line), line) for line in head.taken or ())
+    return [line for name, line in named if name in names and name not in here]
 
 
 def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:

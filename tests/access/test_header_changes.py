@@ -52,6 +52,54 @@ def test_a_block_of_a_route_takes_the_place_of_the_defaults() -> None:
     assert lines == {"a": b"X-Tenant: acme", "b": b""}
 
 
+def test_a_route_keeps_what_it_names() -> None:
+    found = route("keep_headers: [X-HTTP-Method-Override, cf-connecting-ip]")
+    assert found.kept_headers == {b"x-http-method-override", b"cf-connecting-ip"}
+    assert route().kept_headers == frozenset()
+
+
+def test_keep_headers_of_a_route_take_the_place_of_the_defaults() -> None:
+    world = snapshot(
+        """
+        version: 1
+        upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+        defaults: {auth: public, upstream: api, keep_headers: [X-Real-IP]}
+        routes:
+          - {id: a, match: {path: /a}}
+          - {id: b, match: {path: /b}, keep_headers: [X-Original-URL]}
+          - {id: c, match: {path: /c}, keep_headers: []}
+        """
+    )
+    assert {one.id: one.kept_headers for one in world.routes} == {
+        "a": {b"x-real-ip"},
+        "b": {b"x-original-url"},
+        "c": frozenset(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("keep_headers: [Proxy]", "`Proxy` is never passed"),
+        ("keep_headers: [X-Forwarded-For]", "`X-Forwarded-For` is no field that is taken away"),
+        ("keep_headers: [X-HTTP-Method-Overide]", "did you mean `X-HTTP-Method-Override`?"),
+        ("keep_headers: [X_Real_IP]", "`X_Real_IP` is no field that is taken away"),
+        ("keep_headers: {X-Real-IP: true}", "list"),
+        (
+            "keep_headers: [X-Real-IP]\n  respond: {status: 204}",
+            "`keep_headers` says nothing beside `respond`",
+        ),
+        (
+            "keep_headers: [X-Original-URL]\n  request: {set_headers: {X-Original-URL: /a}}",
+            "`X-Original-URL` is kept and written or removed",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_a_problem(line: str, says: str) -> None:
+    said = wrong(line)
+    assert any(says in one for one in said), said
+
+
 @pytest.mark.parametrize(
     "name",
     [

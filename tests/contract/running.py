@@ -64,6 +64,11 @@ routes:
     auth: public
     upstream: echo
     max_body: 1KiB
+  - id: overriding
+    match: {{path: /overriding}}
+    auth: public
+    keep_headers: [X-HTTP-Method-Override]
+    upstream: echo
   - id: slashes
     match: {{path: "/files/{{name}}"}}
     auth: public

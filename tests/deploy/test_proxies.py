@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.access.client_fields import KEEPABLE
 from tests.contract.running import Answer, Running
 from tests.deploy.proxies import PROXIES, Site, missing, require, site
 from tests.servers import ValkeyServer, wait_until
@@ -169,6 +170,14 @@ LIES = [
     ("X-Envoy-Original-Path", "/catalogue/a"),
     ("Authgate-Status", "200"),
 ]
+
+
+def test_a_clients_own_word_on_its_address_path_or_method_does_not_arrive(
+    proxy: Running, token: str
+) -> None:
+    names = ("Proxy", *KEEPABLE.values())
+    fields = received(proxy.call("GET", "/me", *((name, "6.6.6.6") for name in names), token=token))
+    assert [name for name, values in fields.items() if "6.6.6.6" in values] == []
 
 
 def test_no_lie_about_the_call_makes_it_pass(proxy: Running, token: str) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
+import pytest
+
 from gateway.access.upstreams import STANDARD_SECURITY_HEADERS, HeaderChanges
 from tests.edge.rig import answering, running
 
@@ -38,6 +42,55 @@ async def test_cookies_that_the_route_removes_do_not_reach_the_upstream() -> Non
         rig.route(claimed_headers=HeaderChanges(removed=("Cookie",)).folded)
         await rig.ask(b"GET /a HTTP/1.1\r\nHost: x\r\nCookie: a=b\r\n\r\n")
         assert rig.upstream.requests[0].values("cookie") == []
+
+
+KEPT = frozenset((b"x-http-method-override", b"cf-connecting-ip"))
+
+
+@pytest.mark.parametrize("kept", [frozenset(), KEPT])
+async def test_only_what_a_route_keeps_of_the_overriding_fields_passes(
+    kept: frozenset[bytes],
+) -> None:
+    async with running() as rig:
+        rig.route(kept_headers=kept)
+        await rig.ask(
+            b"GET /a HTTP/1.1\r\nHost: x\r\nX-HTTP-Method-Override: DELETE\r\n"
+            b"x_http_method_override: PUT\r\nX-Original-URL: /b\r\nCF-Connecting-IP: 6.6.6.6\r\n"
+            b"Proxy: http://6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Else: 1\r\n\r\n"
+        )
+        received = rig.upstream.requests[0]
+        assert received.values("x-http-method-override") == ([b"DELETE"] if kept else [])
+        assert received.values("cf-connecting-ip") == ([b"6.6.6.6"] if kept else [])
+        for name in ("x_http_method_override", "x-original-url", "proxy", "x-real-ip"):
+            assert received.values(name) == []
+        assert received.values("x-else") == [b"1"]
+
+
+async def test_a_trusted_proxy_passes_no_address_field_of_its_client_either() -> None:
+    async with running(trusted=[ip_network("127.0.0.1/32")]) as rig:
+        await rig.ask(
+            b"GET /a HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 6.6.6.6\r\n\r\n"
+        )
+        received = rig.upstream.requests[0]
+        assert received.values("x-real-ip") == []
+        assert received.values("x-forwarded-for") == [b"192.0.2.1, 127.0.0.1"]
+
+
+async def test_what_connection_names_is_not_kept() -> None:
+    async with running() as rig:
+        rig.route(kept_headers=KEPT)
+        await rig.ask(
+            b"GET /a HTTP/1.1\r\nHost: x\r\nX-HTTP-Method-Override: PUT\r\n"
+            b"Connection: x-http-method-override\r\n\r\n"
+        )
+        assert rig.upstream.requests[0].values("x-http-method-override") == []
+
+
+async def test_a_field_that_the_route_writes_is_not_kept() -> None:
+    async with running() as rig:
+        rig.route(kept_headers=KEPT, claimed_headers=KEPT)
+        await rig.ask(b"GET /a HTTP/1.1\r\nHost: x\r\nCF-Connecting-IP: 6.6.6.6\r\n\r\n")
+        assert rig.upstream.requests[0].values("cf-connecting-ip") == []
 
 
 ANSWER = (

@@ -1,0 +1,26 @@
+"""Request fields by which a client could speak for somebody else, taken from every call.
+
+A backend that believes one of them acts on another address, path or method than the one that
+was judged.  A route whose backend needs one names it under `keep_headers`.
+"""
+
+from __future__ import annotations
+
+NEVER_KEPT = frozenset(("proxy",))
+"""CGI and what descends from it make `HTTP_PROXY` of it: the proxy of the backend's own calls."""
+
+_ADDRESSES = (
+    "X-Real-IP", "True-Client-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP",
+    "CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "Fly-Client-IP",
+)  # fmt: skip
+_OVERRIDING = (
+    "X-Original-URL", "X-Rewrite-URL",
+    "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
+)  # fmt: skip
+
+ADDRESS_FIELDS = frozenset(name.lower() for name in _ADDRESSES)
+"""The client's address, as it says itself; `X-Forwarded-For` has the one that was seen."""
+OVERRIDING_FIELDS = frozenset(name.lower() for name in _OVERRIDING)
+"""Another path or method than that of the request line."""
+KEEPABLE = {name.lower(): name for name in (*_ADDRESSES, *_OVERRIDING)}
+"""What a route may keep: the names in lower case, and as they are written."""
