@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.access.expressions import FUNCTIONS, Chain, Expression, FunctionCall
 from gateway.access.facts import KEYED, USER
+from gateway.access.field_names import ADDRESS_FIELDS, NEVER_KEPT, folded
 from gateway.access.suggestions import suggestion
 
 ROOTS = ("user", "resource", "request", "client", "now", "data")
@@ -18,9 +19,26 @@ _UNTRUSTED_HEADERS = {
     "authorization": "use `user`",
     "cookie": "use `user`",
     "forwarded": "use `client.ip`",
-    "x-real-ip": "use `client.ip`",
+    **dict.fromkeys(("x-forwarded", "forwarded-for", *ADDRESS_FIELDS), "use `client.ip`"),
     "user-agent": "a client writes it as it pleases",
     "host": "use `request.host`",
+    **dict.fromkeys(("via", "x-request-id", "traceparent"), "the gateway writes it"),
+    # RFC 9110 section 7.6.1: these speak of one connection.
+    **dict.fromkeys(
+        (
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authorization",
+            "proxy-authenticate",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "http2-settings",
+            *NEVER_KEPT,
+        ),
+        "it never reaches the backend",
+    ),
 }
 _ARITY = {"in_cidr": 2, "has_role": 1, "has_scope": 1, "has": 1}
 
@@ -99,11 +117,12 @@ def header_problem(name: str) -> str | None:
     """Why a header of this name is no ground for a decision; None where it may be one."""
     if name != name.lower():
         return f'names of headers are lower case here: `request.headers["{name.lower()}"]`'
-    if name.startswith(("x-auth-", "x-forwarded-")):
-        better = "use `user`" if name.startswith("x-auth-") else "use `client.ip`"
+    known = folded(name.encode("latin-1", "replace")).decode("ascii")
+    if known.startswith(("x-auth-", "x-forwarded-")):
+        better = "use `user`" if known.startswith("x-auth-") else "use `client.ip`"
         return f"`{name}` from a client is never believed; {better}"
-    if name in _UNTRUSTED_HEADERS:
-        return f"`{name}` is no ground for a decision; {_UNTRUSTED_HEADERS[name]}"
+    if known in _UNTRUSTED_HEADERS:
+        return f"`{name}` is no ground for a decision; {_UNTRUSTED_HEADERS[known]}"
     return None
 
 

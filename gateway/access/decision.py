@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from gateway.access.facts import Facts
 from gateway.access.functions import has_scope
-from gateway.access.inputs import read_headers, read_query
+from gateway.access.inputs import read_headers, read_query, reads_alike
 from gateway.access.origin import CsrfCheck, unmeant
 from gateway.access.paths import canonical
 from gateway.access.policies import Policy, Rule, Shadowed, Verdict
@@ -277,6 +277,8 @@ def facts_of(
         if headers is None:
             return Reason.AMBIGUOUS_HEADER
         facts.headers = headers
+    if route.body_names and not reads_alike(call.body, route.body_names):
+        return Reason.BODY_MALFORMED
     if route.resource:
         facts.resource = route.resource_of(
             {

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import yaml
 
-from gateway.access.client_fields import KEEPABLE, NEVER_KEPT
+from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.access.policies import Policy
 from gateway.access.reading import Node, Reader
 from gateway.access.suggestions import suggestion
@@ -164,17 +164,17 @@ def _takes(
     reader: Reader, node: Node, name: str, refused: Mapping[str, str], seen: dict[str, str]
 ) -> bool:
     """Whether the name may stand here, in any spelling, and stands here once."""
-    folded = re.sub(r"[^a-z0-9]", "-", name.lower())
-    why = refused.get(folded) or next(
-        (why for start, why in refused.items() if start[-1] == "-" and folded.startswith(start)),
+    known = folded(name.encode("latin-1", "replace")).decode("ascii")
+    why = refused.get(known) or next(
+        (why for start, why in refused.items() if start[-1] == "-" and known.startswith(start)),
         None,
     )
     if why is not None:
         reader.wrong(node, f"`{name}` cannot be changed: {why}")
         return False
-    if folded in seen:
-        same = "twice" if seen[folded] == name else f"as `{seen[folded]}` too"
+    if known in seen:
+        same = "twice" if seen[known] == name else f"as `{seen[known]}` too"
         reader.wrong(node, f"`{name}` stands here {same}: once is enough, in one spelling")
         return False
-    seen[folded] = name
+    seen[known] = name
     return True

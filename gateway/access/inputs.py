@@ -1,29 +1,36 @@
 """Query parameters and headers that a policy reads: once and decodable, or not at all.
 
 Two readers of one repeated or broken parameter may take two different values, so a policy
-would judge one and the backend act on the other (contract 8).
+would judge one and the backend act on the other.  Law: what was read reaches the backend, under
+that name alone, and nothing beside it that a backend may take for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
+from gateway.access.field_names import folded
 from gateway.model import RawHeaders
+
+# What `Connection` names in every handshake; the gateway says it to the backend itself.
+_HANDSHAKE = b"upgrade"
 
 
 def read_query(query: str, names: Collection[str]) -> dict[str, str] | None:
     """The parameters of `names` that are there; None when one is ambiguous.
 
-    `query` is as it came.  A name in another case counts as the same one, because some
-    backends take it so, and `;` is refused, because some take it for `&`.
+    `query` is as it came.  A name in another case, with `.`, ` ` or `[` for `_`, or with
+    `[…]` behind it counts as the same one, because some backends take it so, and `;` is
+    refused, because some take it for `&`.
     """
     found: dict[str, str] = {}
     if not query:
         return found
     if ";" in query:
         return None
-    wanted = {name.casefold(): name for name in names}
+    wanted = _known_queries(frozenset(names))
     for pair in query.split("&"):
         if not pair:
             continue
@@ -31,7 +38,9 @@ def read_query(query: str, names: Collection[str]) -> dict[str, str] | None:
         name = _form_decoded(raw_name)
         if name is None:
             return None
-        asked = wanted.get(name.casefold())
+        asked = wanted.get(_query_folded(name))
+        if asked is None and "[" in name:
+            asked = wanted.get(_query_folded(name.partition("[")[0]))
         if asked is None:
             continue
         value = _form_decoded(raw_value)
@@ -44,16 +53,19 @@ def read_query(query: str, names: Collection[str]) -> dict[str, str] | None:
 def read_headers(headers: RawHeaders, names: Collection[str]) -> dict[str, str] | None:
     """The header fields of `names` (lower case) that are there; None when one is ambiguous.
 
-    A name with `_` for `-` counts as the same one: CGI and WSGI backends read it so.
+    A name that is the same once folded counts as the same one, and one that `Connection`
+    names is refused: it would be taken away on its way (RFC 9110 section 7.6.1).
     """
     found: dict[str, str] = {}
+    wanted = _known_headers(frozenset(names))
     for raw_name, raw_value in headers:
-        name = raw_name.decode("latin-1").lower()
-        if name not in names:
-            if name.replace("_", "-") in names:
+        known = folded(raw_name)
+        name = wanted.get(known)
+        if name is None:
+            if known == b"connection" and _names_one(raw_value, wanted):
                 return None
             continue
-        if name in found:
+        if name in found or raw_name.lower() != name.encode("latin-1"):
             return None
         try:
             value = raw_value.decode("utf-8")
@@ -63,6 +75,48 @@ def read_headers(headers: RawHeaders, names: Collection[str]) -> dict[str, str] 
             return None
         found[name] = value
     return found
+
+
+def reads_alike(body: object, paths: Collection[str]) -> bool:
+    """Whether the fields at `paths` (`a.b`) of a JSON body are known by one name each.
+
+    Some backends take a field in any case, and of several the last: what the policy read, or
+    did not find, would be another's.
+    """
+    for path in paths:
+        held = body
+        for key in path.split("."):
+            if not isinstance(held, Mapping):
+                break
+            same = key.casefold()
+            if any(other.casefold() == same and other != key for other in held):
+                return False
+            held = held.get(key)
+    return True
+
+
+# The names are those of the configuration, so there are few.
+@lru_cache(maxsize=1_024)
+def _known_queries(names: frozenset[str]) -> dict[str, str]:
+    return {_query_folded(name): name for name in names}
+
+
+@lru_cache(maxsize=1_024)
+def _known_headers(names: frozenset[str]) -> dict[bytes, str]:
+    return {folded(name.encode("latin-1", "replace")): name for name in names}
+
+
+_QUERY_FOLDED = str.maketrans(". [", "___")
+
+
+def _query_folded(name: str) -> str:
+    return name.casefold().translate(_QUERY_FOLDED)
+
+
+def _names_one(options: bytes, wanted: Collection[bytes]) -> bool:
+    """Whether a `Connection` field names one of the fields."""
+    named = (folded(option.strip(b" \t")) for option in options.split(b","))
+    return any(name in wanted and name != _HANDSHAKE for name in named)
 
 
 def _form_decoded(raw: str) -> str | None:

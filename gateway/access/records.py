@@ -159,11 +159,10 @@ def _read_by(route: Route | None) -> _Read:
     if route is None or route.policy is None:
         return _Read()
     plan = route.policy.plan(route.action)
-    body = (name for one in route.resource for name in one.template.names("body"))
     return _Read(
         plan.query_names | route.query_names,
         plan.header_names | route.header_names,
-        frozenset(body) if route.reads_body else frozenset(),
+        route.body_names if route.reads_body else frozenset(),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from gateway.access.field_names import KEEPABLE, folded
 from gateway.access.policies import SIGNED_IN, Effect, Policy, ResourceField, Rule
 from gateway.access.policy_reading import ROLE_PERMISSIONS
 from gateway.access.reading import Node, Problem, Reader
@@ -75,6 +76,32 @@ class Needs:
                     node,
                     f"rule `{rule.id}` ({rule.place}) reads `{kind}.{name}`, which this route does "
                     f"not give: {how}{hint}",
+                )
+
+
+def check_kept(
+    reader: Reader,
+    node: Node,
+    rules: tuple[Rule, ...],
+    resource: tuple[ResourceField, ...],
+    kept: frozenset[bytes],
+) -> None:
+    """A header that is judged and then taken away is a problem: the backend would not see it."""
+    readers = [
+        (f"rule `{rule.id}` ({rule.place})", rule.condition.reads.headers)
+        for rule in rules
+        if rule.condition is not None
+    ]
+    named = (name for one in resource for name in one.template.names("headers"))
+    for who, names in (*readers, ("`resource`", frozenset(named))):
+        for name in sorted(names):
+            known = folded(name.encode("latin-1", "replace"))
+            spelled = KEEPABLE.get(known.decode("ascii"))
+            if spelled is not None and known not in kept:
+                reader.wrong(
+                    node,
+                    f"{who} reads `{name}`, which is taken away from every client: "
+                    f"add `keep_headers: [{spelled}]`",
                 )
 
 

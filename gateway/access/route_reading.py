@@ -27,7 +27,7 @@ from gateway.access.match_reading import (
 from gateway.access.policies import Policy
 from gateway.access.reading import Node, Problem, Reader
 from gateway.access.roles import is_action
-from gateway.access.route_checks import Needs
+from gateway.access.route_checks import Needs, check_kept
 from gateway.access.routes import (
     Auth,
     Route,
@@ -196,6 +196,7 @@ class RouteReader:
             request, response = None, HeaderChanges(answer.fields)
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
+            check_kept(reader, node, policy.plan(action).rules, resource, kept)
         if len(self._problems) > before or not segments or route_id is None:
             return None
         return Route(

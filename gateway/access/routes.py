@@ -125,8 +125,9 @@ class Route:
     """The rules of the policy that cover the action."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
-    """Parameters and headers that the resource is made of."""
+    """Parameters, headers and fields of the body that the resource is made of."""
     header_names: frozenset[str] = field(init=False)
+    body_names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         names = tuple(s.text for s in self.segments if s.kind is not Kind.LITERAL)
@@ -138,7 +139,9 @@ class Route:
         object.__setattr__(self, "plain", plain)
         plan = None if self.policy is None else self.policy.plan(self.action)
         object.__setattr__(self, "plan", plan)
-        for source, held in (("query", "query_names"), ("headers", "header_names")):
+        for source, held in (
+            ("query", "query_names"), ("headers", "header_names"), ("body", "body_names"),
+        ):  # fmt: skip
             read = (name for f in self.resource for name in f.template.names(source))
             object.__setattr__(self, held, frozenset(read))
 

@@ -6,12 +6,12 @@ the pools, counters and breakers that live by them stand in `edge` and `worker`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from gateway.access.field_names import folded
 from gateway.model import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class HeaderChanges:
     @property
     def folded(self) -> frozenset[bytes]:
         """The names as a backend may read them that cannot tell `_` or `.` from `-`."""
-        return frozenset(re.sub(rb"[^a-z0-9]", b"-", name) for name in self.names)
+        return frozenset(map(folded, self.names))
 
 
 @dataclass(frozen=True, slots=True)

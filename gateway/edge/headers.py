@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import filterfalse
 from urllib.parse import quote
 
-from gateway.access.client_fields import KEEPABLE, NEVER_KEPT
+from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.edge.wire import REQUEST_LINE, Malformed, check_line, check_name, name_of, tokens
 from gateway.model import Principal, Reason
 
@@ -53,7 +53,6 @@ _KINDS = {
     **dict.fromkeys((name.encode() for name in NEVER_KEPT), DROP),
     **dict.fromkeys((name.encode() for name in KEEPABLE), TAKEN),
 }
-_NOT_A_NAME = re.compile(rb"[^a-z0-9]")
 
 # The kind of each spelling met.  Bounded: a client can invent names without end.
 _spellings: dict[bytes, int] = {}
@@ -174,15 +173,14 @@ class RequestHead:
 def classify(name: bytes) -> int:
     """What a field of this name is; any but the plain spelling of a special one is dropped."""
     check_name(name)
-    lower = name.lower()
-    folded = _NOT_A_NAME.sub(b"-", lower)
-    if folded.startswith(b"x-auth-"):
+    known = folded(name)
+    if known.startswith(b"x-auth-"):
         kind = DROP
-    elif folded.startswith(b"x-forwarded-"):
+    elif known.startswith(b"x-forwarded-"):
         kind = FORWARDED
     else:
-        kind = _KINDS.get(folded, PASS)
-    if kind and folded != lower:
+        kind = _KINDS.get(known, PASS)
+    if kind and known != name.lower():
         kind = DROP
     if len(_spellings) >= _SPELLINGS_MAX:
         _spellings.clear()
@@ -337,11 +335,7 @@ def kept(head: RequestHead, names: frozenset[bytes]) -> list[bytes]:
 
 def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
     """The lines but for those of `names`, in any spelling that a backend may take for them."""
-    return [
-        line
-        for line in lines
-        if _NOT_A_NAME.sub(b"-", line[: line.find(b":")].lower()) not in names
-    ]
+    return [line for line in lines if folded(line[: line.find(b":")]) not in names]
 
 
 def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:

@@ -1,8 +1,8 @@
 """A JSON body that a policy reads: taken whole, up to 64 KiB, and sent on as it came.
 
 Only routes whose resource names a field of the body have theirs read before the decision.
-What two parsers could read in two ways is refused before any policy sees it; a body that is
-no JSON has no fields, and a condition that needs one then fails.
+There it is JSON exactly, or refused: taken for a body without fields, what the backend makes
+of it would pass a rule that asks `has(…)`.  A call without a body has no fields.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
+from gateway.access.field_names import folded
+from gateway.access.inputs import read_headers
 from gateway.edge.bodies import JSON_TYPE, MOST_BYTES, parse
 from gateway.edge.endpoints import Refused
 from gateway.edge.headers import RequestHead
 from gateway.edge.server import Refused as CutOff
 from gateway.model import Call, Reason
+
+_TYPE = frozenset(("content-type",))
 
 
 async def take_json(body: StreamReader, head: RequestHead, call: Call) -> StreamReader | Reason:
@@ -42,30 +46,29 @@ async def take_json(body: StreamReader, head: RequestHead, call: Call) -> Stream
     raw = b"".join(parts)
     if not raw:
         return _again(raw)
-    json = _is_json(call)
-    if isinstance(json, Reason):
-        return json
-    if json:
-        value: Any = parse(raw)
-        if isinstance(value, Refused):
-            return value.reason
-        call.body = value
+    refusal = not_json(call)
+    if refusal is not None:
+        return refusal
+    value: Any = parse(raw)
+    if isinstance(value, Refused):
+        return value.reason
+    call.body = value
     return _again(raw)
 
 
-def _is_json(call: Call) -> bool | Reason:
-    """Whether it is `application/json` in UTF-8.
+def not_json(call: Call) -> Reason | None:
+    """None where the body is said to be `application/json` in UTF-8 and nothing else.
 
-    Two types, or JSON in a coding, hide from the policy what the backend reads: to take such
-    a body for one without fields would let it past a rule that asks `has(…)`.
+    AMBIGUOUS_HEADER for two types, for another spelling of the field, and for one that
+    `Connection` takes away before the backend sees it.
     """
-    types = [value for name, value in call.headers if name.lower() == b"content-type"]
-    if len(types) > 1:
+    read = read_headers(call.headers, _TYPE)
+    if read is None:
         return Reason.AMBIGUOUS_HEADER
-    if not types or not JSON_TYPE.fullmatch(types[0].decode("latin-1")):
-        return False
-    coded = any(name.lower() == b"content-encoding" for name, _ in call.headers)
-    return Reason.MEDIA_TYPE_UNSUPPORTED if coded else True
+    if not JSON_TYPE.fullmatch(read.get("content-type", "")):
+        return Reason.MEDIA_TYPE_UNSUPPORTED
+    coded = any(folded(name) == b"content-encoding" for name, _ in call.headers)
+    return Reason.MEDIA_TYPE_UNSUPPORTED if coded else None
 
 
 def _again(raw: bytes) -> StreamReader:

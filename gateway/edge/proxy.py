@@ -17,7 +17,7 @@ from gateway.edge.begun import rest_of
 from gateway.edge.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.forward import Exchange, Forwarder, kept_up
 from gateway.edge.headers import RequestHead
-from gateway.edge.judged_body import take_json
+from gateway.edge.judged_body import not_json, take_json
 from gateway.edge.own_answers import OwnAnswers, OwnEndpoints, with_limit
 from gateway.edge.pools import Upstreams
 from gateway.edge.record import Journal, Meters, NoMeters
@@ -138,6 +138,8 @@ class Proxy:
         request_id: str,
     ) -> bool:
         """The route's policy reads the body: it is here whole before the decision."""
+        if head.length and (refusal := not_json(call)) is not None:
+            return self._answers.refuse(client, head, refusal, request_id, close=True)
         if head.expects_continue:
             client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             head.expect = None

@@ -77,6 +77,31 @@ def test_keep_headers_of_a_route_take_the_place_of_the_defaults() -> None:
     }
 
 
+READING = """
+- id: a
+  match: {path: /a}
+  policy: p
+  action: a:b
+  upstream: api
+"""
+OVERRIDING_RULE = """
+policy: p
+rules:
+  - {id: r, allow: ["a:b"], when: 'request.headers["x-http-method-override"] == "GET"'}
+"""
+
+
+def test_an_overriding_field_is_judged_only_where_it_is_kept() -> None:
+    said = problems(READING, OVERRIDING_RULE)
+    assert any("reads `x-http-method-override`, which is taken away" in one for one in said), said
+    said = problems(
+        READING + "  resource: {to: '{headers.x-original-url}'}\n  auth: optional\n",
+        'policy: p\nrules: [{id: r, allow: ["*"], when: "has(resource.to)"}]',
+    )
+    assert any("`resource` reads `x-original-url`, which is taken away" in one for one in said)
+    assert snapshot(READING + "  keep_headers: [X-HTTP-Method-Override]\n", OVERRIDING_RULE)
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

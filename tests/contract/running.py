@@ -64,6 +64,17 @@ routes:
     auth: public
     upstream: echo
     max_body: 1KiB
+  - id: tenant
+    match: {{path: /tenant, methods: [GET]}}
+    policy: tenants
+    action: tenants:read
+    upstream: echo
+  - id: tenant.write
+    match: {{path: /tenant, methods: [POST]}}
+    policy: tenants
+    action: tenants:write
+    resource: {{team: "{{body.team}}"}}
+    upstream: echo
   - id: overriding
     match: {{path: /overriding}}
     auth: public
@@ -115,6 +126,20 @@ rules:
     deny: ["*"]
     when: "'suspended' in user.roles"
     reason: account_suspended
+""",
+    "tenants.yaml": """\
+version: 1
+policy: tenants
+rules:
+  - id: same-tenant
+    allow: [tenants:read]
+    when: request.headers['x-tenant'] == 'a'
+  - id: write
+    allow: [tenants:write]
+  - id: other-team
+    deny: [tenants:write]
+    when: has(resource.team) && resource.team != 'a'
+    reason: other_team
 """,
     "hidden.yaml": """\
 version: 1

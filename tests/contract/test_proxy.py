@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -100,6 +101,49 @@ def test_forwarded_headers_of_a_stranger_are_dropped(gateway: Running) -> None:
     assert "6.6.6.6" not in [value for _, value in answer.json["fields"]]
     assert seen_fields(answer)["x-forwarded-for"] == ["127.0.0.1"]
     assert "evil.example" not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("X-Tenant", "a"), ("Connection", "x-tenant")],
+        [("X-Tenant", "a"), ("Connection", "close, X-TENANT")],
+        [("X-Tenant", "a"), ("X.Tenant", "b")],
+        [("X-Tenant", "a"), ("X_Tenant", "b")],
+        [("X-Tenant", "a"), ("x-tenant", "b")],
+    ],
+)
+def test_a_header_that_was_judged_reaches_the_upstream_alone(
+    gateway: Running, alice: dict[str, Any], fields: list[tuple[str, str]]
+) -> None:
+    token = str(alice["access_token"])
+    assert gateway.call("GET", "/tenant", fields[0], token=token).status == 200
+    before = len(gateway.echo.seen)
+    answer = gateway.call("GET", "/tenant", *fields, token=token)
+    assert (answer.status, answer.reason) == (400, "ambiguous_header")
+    assert len(gateway.echo.seen) == before
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json;", "application/json; charset=latin-1", "text/plain", "text/json", None],
+)
+def test_a_body_that_a_policy_reads_is_json_or_refused(
+    gateway: Running, alice: dict[str, Any], media_type: str | None
+) -> None:
+    token = str(alice["access_token"])
+
+    def post(kind: str | None, team: str) -> tuple[int, str]:
+        fields = [("Content-Type", kind)] if kind is not None else []
+        body = json.dumps({"team": team}).encode()
+        answer = gateway.call("POST", "/tenant", *fields, body=body, token=token)
+        return answer.status, "" if answer.status == 200 else str(answer.reason)
+
+    assert post("application/json", "a") == (200, "")
+    assert post("application/json; charset=UTF-8", "b") == (403, "other_team")
+    before = len(gateway.echo.seen)
+    assert post(media_type, "b") == (415, "media_type_unsupported")
+    assert len(gateway.echo.seen) == before
 
 
 TAKEN = [

@@ -1,10 +1,27 @@
-"""Request fields by which a client could speak for somebody else, taken from every call.
+"""The names of request fields: when two are one, and which are taken from every call.
 
-A backend that believes one of them acts on another address, path or method than the one that
-was judged.  A route whose backend needs one names it under `keep_headers`.
+Law: a field is known by its name with every letter lowered and every other sign but a digit
+read as `-`, because some backends cannot tell `X_Tenant` and `X.Tenant` from `X-Tenant`.
+
+Taken is what lets a client speak for somebody else: a backend that believes it acts on another
+address, path or method than the one that was judged.  A route whose backend needs one names it
+under `keep_headers`.
 """
 
 from __future__ import annotations
+
+import string
+
+_FOLDED = bytes(
+    ord(char.lower()) if char in string.ascii_letters + string.digits else ord("-")
+    for char in map(chr, range(256))
+)
+
+
+def folded(name: bytes) -> bytes:
+    """The name under which a field is known."""
+    return name.translate(_FOLDED)
+
 
 NEVER_KEPT = frozenset(("proxy",))
 """CGI and what descends from it make `HTTP_PROXY` of it: the proxy of the backend's own calls."""
