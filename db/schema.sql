@@ -11,7 +11,7 @@ CREATE TABLE accounts (
     not_before BIGINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
-);
+, password_epoch BIGINT NOT NULL DEFAULT 0);
 
 CREATE TABLE account_roles (
     account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,

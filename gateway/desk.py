@@ -149,6 +149,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             parts.clock,
         ),
         Devices(derived_key(parts.key_secret, KeyPurpose.DEVICE)),
+        accounts,
         parts.clock,
     )
     sign_in = SignIn(
@@ -196,6 +197,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             announcer=parts.replica,
             unbroken=unbroken,
             notices=notices,
+            guard=guard,
             address_changes=address_changes,
             audit=parts.audit,
         )

@@ -221,6 +221,12 @@ def networks(value: Any) -> Any:
             f"holds {', '.join(wrong)}: each must be an address or a network,"
             " such as 10.0.0.0/8 (the host part all zero)"
         )
+    everybody = [str(network) for network in found if network.prefixlen == 0]
+    if everybody:
+        raise ValueError(
+            f"holds {', '.join(everybody)}: that is everybody, so any client could say which"
+            " address it comes from; name the proxies in front, such as 10.0.0.0/8"
+        )
     return tuple(found)
 
 

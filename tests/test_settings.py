@@ -332,6 +332,11 @@ def test_networks_are_a_list_of_addresses_and_blocks() -> None:
     ]
 
 
+@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/0"])
+def test_everybody_is_no_trusted_proxy(everybody: str) -> None:
+    assert "that is everybody" in problems(trusted_proxies=everybody)["GATEWAY_TRUSTED_PROXIES"]
+
+
 @given(st.dictionaries(st.sampled_from(names()), st.text(max_size=40)))
 def test_any_values_give_settings_or_a_list_of_problems(environ: dict[str, str]) -> None:
     found: list[str] = []

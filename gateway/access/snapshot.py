@@ -113,7 +113,15 @@ def _trusted_peers(reader: Reader, node: Node | None) -> tuple[str, ...]:
     found: list[str] = []
     for text, item in reader.texts(fields.get("trusted_peers"), "`trusted_peers`") or []:
         try:
-            found.append(str(ipaddress.ip_network(text)))
+            network = ipaddress.ip_network(text)
         except ValueError as error:
             reader.wrong(item, f"`{text}` is no address block such as `127.0.0.1/32`: {error}")
+            continue
+        if network.prefixlen == 0:
+            reader.wrong(
+                item,
+                f"`{text}` is everybody, so anyone could say what is to be judged;"
+                " name the proxies, such as `127.0.0.1/32`",
+            )
+        found.append(str(network))
     return tuple(found)

@@ -160,7 +160,7 @@ def unlock(email: Email) -> None:
         account = await account_of(house, email)
         if house.attempts is None:
             return False
-        await house.attempts.clear(account_counters(account.email_key))
+        await house.attempts.clear(account_counters(account.email_key, account.password_epoch))
         house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
         return True
 

@@ -57,6 +57,7 @@ def assembled(
         announcer=parts.announcer,
         unbroken=parts.unbroken,
         notices=parts.notices,
+        guard=parts.guard,
         address_changes=address_changes,
         audit=parts.audit,
     )

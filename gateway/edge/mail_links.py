@@ -20,7 +20,7 @@ from gateway.identity.accounts import address_key
 from gateway.identity.address_change import AddressChanges
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.passwords import Passwords, Weak
-from gateway.identity.throttle import Throttle
+from gateway.identity.throttle import Ask, Throttle
 from gateway.model import Call, Reason
 from gateway.stores.protocols import Announcer, StoreUnavailable
 
@@ -53,10 +53,14 @@ class MailLinks:
         }
 
     async def resend(self, request: web.BaseRequest, call: Call) -> Answer:
-        return await self._asked(request, call, self._parts.enrolments.resend, "verification_sent")
+        return await self._asked(
+            request, call, self._parts.enrolments.resend, Ask.RESEND, "verification_sent"
+        )
 
     async def forgot(self, request: web.BaseRequest, call: Call) -> Answer:
-        return await self._asked(request, call, self._parts.enrolments.forgot, _RESET_SENT)
+        return await self._asked(
+            request, call, self._parts.enrolments.forgot, Ask.RESET, _RESET_SENT
+        )
 
     async def verify(self, request: web.BaseRequest, call: Call) -> Answer:
         fields = await read_fields(request, {"token": _TOKEN})
@@ -77,6 +81,7 @@ class MailLinks:
         request: web.BaseRequest,
         call: Call,
         ask: Callable[[str], Coroutine[Any, Any, None]],
+        purpose: Ask,
         status: str,
     ) -> Answer:
         """Always 202, whoever has the address; a stranger who asks too often waits."""
@@ -86,7 +91,7 @@ class MailLinks:
         key = address_key(fields["email"])
         if key is None:
             return invalid("email", "is not an address")
-        reservation = await self._parts.throttle.reserve_ask(call.client_ip)
+        reservation = await self._parts.throttle.reserve_ask(call.client_ip, purpose)
         if reservation.wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         await self._parts.unbroken(ask(fields["email"]))
@@ -99,13 +104,15 @@ class MailLinks:
         return Said(202, {"status": status})
 
     async def _tried(self, call: Call, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
-        """Does what a link allows; one that is not good counts against its sender."""
-        reservation = await self._parts.throttle.reserve_ask(call.client_ip)
-        if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        """Does what a link allows.  One that is not good counts against its sender; one that
+        is good is never refused for what others at its address have tried."""
         answer = await self._parts.unbroken(work())
         if not (isinstance(answer, Refused) and answer.reason is Reason.INVALID_TOKEN):
-            await self._parts.throttle.give_back(reservation)
+            return answer
+        reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.LINK)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._parts.throttle.spent(reservation)
         return answer
 
     async def _verified(self, token: str, call: Call) -> Answer:
@@ -143,5 +150,5 @@ class MailLinks:
         if isinstance(answer, Refused):
             return answer
         # Nor do those who go on guessing: the browser that brought the link is the owner's.
-        device = self._parts.guard.remembered(call, account.email_key)
+        device = self._parts.guard.remembered(call, account.email_key, account.password_epoch)
         return replace(answer, cookies=(*answer.cookies, device))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from aiohttp import web
@@ -12,13 +12,14 @@ from gateway.audit import AuditKind
 from gateway.edge.bodies import Text, read_fields
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, invalid
 from gateway.edge.evidence import Recorder, event_of
+from gateway.edge.login_guard import LoginGuard
 from gateway.edge.sign_in import EMAIL, PASSWORD_LONGEST, confirmed, weak
 from gateway.identity.accounts import Accounts, shown_address
 from gateway.identity.address_change import AddressChanges
 from gateway.identity.notices import Notices
 from gateway.identity.passwords import Passwords, Weak
 from gateway.identity.sessions import SESSION_ID, Sessions
-from gateway.identity.throttle import Throttle
+from gateway.identity.throttle import Ask, Throttle
 from gateway.model import Call, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Announcer
 
@@ -42,6 +43,7 @@ class OwnAccountParts:
     announcer: Announcer
     unbroken: Unbroken
     notices: Notices
+    guard: LoginGuard
     address_changes: AddressChanges
     audit: Recorder
 
@@ -128,7 +130,7 @@ class OwnAccount:
         fields = await read_fields(request, {"password": text, "new_password": text})
         if isinstance(fields, Refused):
             return fields
-        refused = await self._wrong_password(principal.subject, fields["password"], call.client_ip)
+        refused = await self._wrong_password(principal.subject, fields["password"], call)
         if refused is not None:
             return refused
         made = await self._parts.passwords.hash(
@@ -154,31 +156,35 @@ class OwnAccount:
         email = shown_address(fields["email"])
         if email is None:
             return invalid("email", "is not an address that mail can reach")
-        refused = await self._wrong_password(principal.subject, fields["password"], call.client_ip)
+        refused = await self._wrong_password(principal.subject, fields["password"], call)
         if refused is not None:
             return refused
-        reservation = await self._parts.throttle.reserve_ask(call.client_ip)
+        reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.ADDRESS)
         if reservation.wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         await self._parts.unbroken(self._parts.address_changes.ask(principal.subject, email))
         return Said(202, {"status": "verification_sent"})
 
-    async def _wrong_password(
-        self, account_id: str, password: str, client_ip: str
-    ) -> Refused | None:
+    async def _wrong_password(self, account_id: str, password: str, call: Call) -> Refused | None:
+        """Counted as a sign-in is: the device cookie keeps what strangers use up from the owner."""
         account = await self._parts.accounts.by_id(account_id)
         if account is None:  # the token is of an imported key; there is no password here
             return Refused(Reason.INVALID_CREDENTIALS)
-        reservation = await self._parts.throttle.reserve(account.email_key, client_ip)
-        if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        checked = await self._parts.passwords.check(password, account.password_hash)
+        admission = await self._parts.guard.admit_holder(call, account.email_key)
+        if isinstance(admission, Refused):
+            return admission
+        try:
+            checked = await self._parts.passwords.check(password, account.password_hash)
+        except BaseException:
+            await self._parts.guard.give_back(admission)
+            raise
         if isinstance(checked, Reason):
-            await self._parts.throttle.give_back(reservation)
+            await self._parts.guard.give_back(admission)
             return Refused(checked)
         if not checked.good:
+            await self._parts.guard.failed(admission)
             return Refused(Reason.INVALID_CREDENTIALS)
-        await self._parts.throttle.give_back(reservation)
+        await self._parts.guard.give_back(admission)
         return None
 
     async def _replace(self, principal: Principal, password_hash: str, call: Call) -> Answer:
@@ -192,7 +198,13 @@ class OwnAccount:
         self._parts.audit.record(
             event_of(AuditKind.PASSWORD_CHANGED, call, subject=principal.subject)
         )
-        return await confirmed(self._parts.announcer, changes)
+        answer = await confirmed(self._parts.announcer, changes)
+        # The device cookies of the password before are strangers' now, and this browser is none.
+        account = await self._parts.accounts.by_id(principal.subject)
+        if account is None:
+            return answer
+        device = self._parts.guard.remembered(call, account.email_key, account.password_epoch)
+        return replace(answer, cookies=(*answer.cookies, device))
 
     async def _end(self, session_id: str, owner: str, call: Call) -> Answer:
         changes = await self._parts.sessions.end(session_id, "ended by its owner", owner=owner)

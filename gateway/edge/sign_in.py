@@ -38,7 +38,7 @@ from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.refresh import Grant, RefreshTokens, Reused
 from gateway.identity.session_cookies import hash_of, new_cookie
 from gateway.identity.sessions import Origin, Sessions, shown_user_agent
-from gateway.identity.throttle import Throttle
+from gateway.identity.throttle import Ask, Throttle
 from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Announcer, StoreUnavailable
@@ -120,7 +120,7 @@ class SignIn:
         if email is None:
             return invalid("email", "is not an address that mail can reach")
         if self._parts.verification != "off":
-            reservation = await self._parts.throttle.reserve_ask(call.client_ip)
+            reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.REGISTER)
             if reservation.wait_s > 0:
                 return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         made = await self._parts.passwords.hash(fields["password"], words=(email,))
@@ -273,7 +273,8 @@ class SignIn:
         if isinstance(answer, Refused):
             return answer
         await self._welcome(guess, grant, origin)
-        device = self._parts.guard.remembered(guess.call, guess.email_key)
+        epoch = grant.account.password_epoch
+        device = self._parts.guard.remembered(guess.call, guess.email_key, epoch)
         return replace(answer, cookies=(*answer.cookies, device))
 
     async def _welcome(self, guess: Guess, grant: Grant, origin: Origin) -> None:

@@ -42,6 +42,8 @@ class Account:
     created_at: int
     roles: tuple[str, ...]
     password_hash: str | None = field(repr=False)
+    password_epoch: int = 0
+    """Raised with each change of the password; a hash that is made anew leaves it."""
 
 
 def address_key(text: str) -> str | None:
@@ -122,6 +124,14 @@ class Accounts:
         async with self._database.reading() as tx:
             row = await tx.one(f"{_SELECT} WHERE id = :id", id=account_id)
             return await _with_roles(tx, row)
+
+    async def password_epoch(self, email_key: str) -> int | None:
+        """None without an account.  See `Account.password_epoch`."""
+        async with self._database.reading() as tx:
+            row = await tx.one(
+                "SELECT password_epoch FROM accounts WHERE email_key = :key", key=email_key
+            )
+        return None if row is None else int(row["password_epoch"])
 
     async def held_of(self, account_id: str) -> dict[str, Any] | None:
         """As `own_data.own_data`."""
@@ -284,7 +294,12 @@ async def replace_password(
     tx: Transaction, account_id: str, password_hash: str | None, kept_session: str | None = None
 ) -> Sequence[Change]:
     """Ends every session but `kept_session`, and every mailed link that could undo this."""
-    await _update(tx, account_id, "password_hash = :hash", hash=password_hash)
+    await _update(
+        tx,
+        account_id,
+        "password_epoch = password_epoch + 1, password_hash = :hash",
+        hash=password_hash,
+    )
     await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY, Purpose.ADDRESS)
     if kept_session is None:
         return await end_every(tx, account_id, "password")
@@ -292,8 +307,8 @@ async def replace_password(
 
 
 _SELECT = (
-    "SELECT id, email, email_key, email_verified, password_hash, disabled, not_before,"
-    " created_at FROM accounts"
+    "SELECT id, email, email_key, email_verified, password_hash, password_epoch, disabled,"
+    " not_before, created_at FROM accounts"
 )
 
 
@@ -337,6 +352,7 @@ def _account(row: Row, roles: Sequence[str]) -> Account:
         created_at=int(row["created_at"]),
         roles=tuple(roles),
         password_hash=None if stored is None else str(stored),
+        password_epoch=int(row["password_epoch"]),
     )
 
 

@@ -5,7 +5,8 @@ stranger who uses up the account's attempts does not lock its owner out, and the
 the letter about new devices.
 
 Law: it is signed whole, by a key that signs nothing else, and names no account to whoever
-reads it: an account is the start of an HMAC.
+reads it: an account is the start of an HMAC.  Beside each account stands its epoch, which a
+changed password raises: whoever laid cookies up under the password of before holds nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ LIFE_S = 180 * 86_400
 _ACCOUNTS = 5
 """Accounts that one browser is known for; the one that signed in longest ago goes first."""
 
+_ACCOUNT = 16
+"""Characters of a tag that name the account; as many name its epoch."""
+
 _FORM = re.compile(
-    r"1\.(?P<id>[A-Za-z0-9_-]{22})\.(?P<at>[0-9]{1,12})\.(?P<tags>[A-Za-z0-9_-]{16}"
-    r"(?:~[A-Za-z0-9_-]{16}){0,4})\.(?P<signature>[A-Za-z0-9_-]{43})",
+    r"2\.(?P<id>[A-Za-z0-9_-]{22})\.(?P<at>[0-9]{1,12})\.(?P<tags>[A-Za-z0-9_-]{32}"
+    r"(?:~[A-Za-z0-9_-]{32}){0,4})\.(?P<signature>[A-Za-z0-9_-]{43})",
     re.ASCII,
 )
 
@@ -35,6 +39,14 @@ class Device:
 
     id: str
     tags: tuple[str, ...]
+    epoch: int = 0
+    """The account's own, once it was found to be that of the cookie."""
+
+    def epoch_of(self, account: str) -> str | None:
+        for tag in self.tags:
+            if tag[:_ACCOUNT] == account:
+                return tag[_ACCOUNT:]
+        return None
 
 
 class Devices:
@@ -44,21 +56,27 @@ class Devices:
         """`key` is `derived_key(secret, KeyPurpose.DEVICE)`."""
         self._key = key
 
-    def known(self, cookie: str | None, email_key: str, now: float) -> Device | None:
-        """The device, if this account has signed in with it within 180 days."""
+    def claimed(self, cookie: str | None, email_key: str, now: float) -> Device | None:
+        """The device, if this account has signed in with it within 180 days, whatever its
+        password was then."""
         device = self._read(cookie, now)
-        if device is None or self._tag(email_key) not in device.tags:
+        if device is None or device.epoch_of(self._account(email_key)) is None:
             return None
         return device
 
-    def remember(self, cookie: str | None, email_key: str, now: float) -> str:
+    def current(self, device: Device, email_key: str, epoch: int) -> bool:
+        """Whether the account still has the epoch in which the device signed in."""
+        found = device.epoch_of(self._account(email_key))
+        return found is not None and hmac.compare_digest(found, self._epoch(email_key, epoch))
+
+    def remember(self, cookie: str | None, email_key: str, epoch: int, now: float) -> str:
         """The cookie's next value, after this account has signed in."""
         device = self._read(cookie, now)
         device_id = device.id if device else secrets.token_urlsafe(16)
-        tag = self._tag(email_key)
-        before = [other for other in (device.tags if device else ()) if other != tag]
-        tags = "~".join([tag, *before][:_ACCOUNTS])
-        body = f"1.{device_id}.{int(now)}.{tags}"
+        account = self._account(email_key)
+        before = [tag for tag in (device.tags if device else ()) if tag[:_ACCOUNT] != account]
+        tags = "~".join([account + self._epoch(email_key, epoch), *before][:_ACCOUNTS])
+        body = f"2.{device_id}.{int(now)}.{tags}"
         return f"{body}.{self._signature(body)}"
 
     def _read(self, cookie: str | None, now: float) -> Device | None:
@@ -73,8 +91,11 @@ class Devices:
             return None
         return Device(found["id"], tuple(found["tags"].split("~")))
 
-    def _tag(self, email_key: str) -> str:
-        return self._mac(b"account\x00" + email_key.encode())[:16]
+    def _account(self, email_key: str) -> str:
+        return self._mac(b"account\x00" + email_key.encode())[:_ACCOUNT]
+
+    def _epoch(self, email_key: str, epoch: int) -> str:
+        return self._mac(b"epoch\x00%d\x00" % epoch + email_key.encode())[:_ACCOUNT]
 
     def _signature(self, body: str) -> str:
         return self._mac(b"cookie\x00" + body.encode())
@@ -87,7 +108,8 @@ class Devices:
 def device_counter(device: Device, email_key: str) -> str:
     """The counter of the login throttle for this account on this device: it stands in for the
     account's own.  See `throttle.account_counter`."""
-    digest = hashlib.sha256(f"{device.id}\x00{email_key}".encode()).hexdigest()
+    named = f"{device.id}\x00{device.epoch}\x00{email_key}"
+    digest = hashlib.sha256(named.encode()).hexdigest()
     return "login:device:" + digest[:32]
 
 

@@ -104,6 +104,7 @@ class Enrolments:
             await mark_verified(tx, account.id)
             changes = await replace_password(tx, account.id, password_hash)
             await self._notices.password_changed(tx, account.id)
+            account = await locked(tx, account.id) or account
         self._postman.wake()
         return account, changes
 

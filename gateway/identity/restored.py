@@ -37,6 +37,8 @@ async def disown(tx: Transaction, newest_at: int) -> Change:
             f"UPDATE {table} SET not_before = :at WHERE not_before < :at",  # noqa: S608
             at=newest_at,
         )
+    # Device cookies of passwords that were changed after the backup are strangers still.
+    await tx.run("UPDATE accounts SET password_epoch = password_epoch + :at", at=newest_at)
     await tx.run(
         "UPDATE signing_keys SET state = 'gone', gone_at = :now WHERE state <> 'gone'"
         " AND kid IN (SELECT target FROM changes WHERE kind = 'key')",

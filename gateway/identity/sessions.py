@@ -276,7 +276,7 @@ async def lock(tx: Transaction, account_id: str) -> Row | None:
     and whoever mints one, takes turns."""
     return await tx.one(
         "UPDATE accounts SET id = id WHERE id = :id RETURNING id, email, email_key,"
-        " email_verified, password_hash, disabled, not_before, created_at",
+        " email_verified, password_hash, password_epoch, disabled, not_before, created_at",
         id=account_id,
     )
 

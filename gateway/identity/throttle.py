@@ -1,31 +1,56 @@
-"""The login throttle: 5 failures in 15 minutes by account, 50 by address.
+"""The login throttle: how many guesses are evaluated, whoever makes them, from however many places.
 
 Law: an attempt is counted before the hash it pays for, atomically, and given back when it was
-no failure.  So of thirty guesses sent at once at most five are evaluated.  A wait is an answer
-(429 with Retry-After), never a held connection.
+no failure.  In any 15 minutes at most five failures of one account are evaluated, the first
+of them already makes the next one wait, and a day holds at most 480 from strangers and stolen
+device cookies together (`bench.lockout` lets attackers try).  A wait is an answer (429 with
+Retry-After), never a held connection.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-from collections import OrderedDict
+import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
+from gateway.counted_addresses import holder, neighbourhood
 from gateway.identity.devices import Device, device_counter
+from gateway.identity.own_attempts import OwnAttempts
 from gateway.model import Clock
 from gateway.stores.protocols import Attempt, Attempts, StoreUnavailable
 
 ACCOUNT_FAILURES = 5
+ACCOUNT_FAILURES_AN_HOUR = 15
+"""Who is patient gets fewer than five a quarter of an hour: what is left of 480 a day is kept
+for the account's own devices."""
 ADDRESS_FAILURES = 50
 NETWORK_FAILURES = 250
 """Of a neighbourhood of addresses: who tries one password on many accounts from many of them
 is slowed as well."""
+DEVICE_FAILURES = 5
+DEVICE_FAILURES_A_DAY = 10
+DEVICES_FAILURES_A_DAY = 90
+"""Of all devices of one account together: nine stolen cookies, not one, shut the others out."""
 UNPROVEN_FAILURES = 3
 """After so many an attempt needs a solved challenge."""
+ASKS = 50
+"""Of one address and one purpose."""
 WINDOW_S = 900
-LONGEST_WAIT_S = 900
+DAY_S = 86_400
+
+
+class Ask(StrEnum):
+    """What is asked for without a password.  Each has a budget of its own: who uses up one
+    (registers all day) stops nobody from another (a reset of the password)."""
+
+    REGISTER = "register"
+    RESEND = "resend"
+    RESET = "reset"
+    ADDRESS = "address"
+    LINK = "link"
+    """A mailed link that was not good."""
 
 
 @dataclass(slots=True)
@@ -34,7 +59,10 @@ class Reservation:
 
     wait_s: float
     """0.0 when the attempt may be made."""
+    failures: int
+    """Failures in the last 15 minutes of the account, or of its device."""
     attempts: Sequence[Attempt]
+    mark: str
     counter: Attempts
 
 
@@ -52,44 +80,34 @@ class Throttle:
     ) -> Reservation:
         """Counts one attempt at an account from an address, unless it has to wait.
 
-        A device that this account has signed in with counts by itself: what strangers use up,
-        of the account's attempts or of an office's, does not shut its owner out.
+        A device that this account has signed in with, with the password that it has now,
+        counts by itself: what strangers use up, of the account's attempts or of an office's,
+        does not shut its owner out.
         """
         if device is not None:
-            key = device_counter(device, email_key)
-            return await self._reserve([Attempt(key, ACCOUNT_FAILURES, WINDOW_S)])
-        return await self._reserve(
-            [
-                Attempt(account_counter(email_key), ACCOUNT_FAILURES, WINDOW_S),
-                Attempt(address_counter(client_ip), ADDRESS_FAILURES, WINDOW_S),
-                Attempt(network_counter(client_ip), NETWORK_FAILURES, WINDOW_S),
-            ]
-        )
+            return await self._reserve(_by_device(email_key, client_ip, device))
+        return await self._reserve(_by_stranger(email_key, client_ip))
 
-    async def needs_proof(self, email_key: str, device: Device | None = None) -> bool:
-        """Whether so many attempts have failed that the next needs a solved challenge."""
-        attempt = _unproven(email_key, device)
-        try:
-            return await self._shared.charged(attempt) >= UNPROVEN_FAILURES
-        except StoreUnavailable:
-            return await self._own.charged(attempt) >= UNPROVEN_FAILURES
-
-    async def failed(self, email_key: str, device: Device | None = None) -> None:
-        """The password was wrong.  Counted after the fact: what bounds attempts that come at
-        once is `reserve`."""
-        await self._reserve([_unproven(email_key, device)])
-
-    async def reserve_ask(self, client_ip: str) -> Reservation:
+    async def reserve_ask(self, client_ip: str, ask: Ask = Ask.RESEND) -> Reservation:
         """Counts one letter asked for, or one mailed link tried, from an address."""
-        key = address_counter(client_ip).replace("login:", "mail:", 1)
-        return await self._reserve([Attempt(key, ADDRESS_FAILURES, WINDOW_S)])
+        key = f"mail:{ask}:{holder(client_ip)}"
+        return await self._reserve([Attempt(key, ASKS, WINDOW_S)])
 
     async def give_back(self, reservation: Reservation) -> None:
         """The attempt was no failure: the password was right, or nothing was evaluated."""
         try:
-            await reservation.counter.give_back(reservation.attempts)
+            await reservation.counter.give_back(reservation.attempts, reservation.mark)
         except StoreUnavailable:
-            return  # one failure too many stays counted until its window ends
+            return  # what is not settled counts for two minutes and is then forgotten
+
+    async def failed(self, reservation: Reservation) -> None:
+        """The password was wrong: it counts from now on, after its evaluation, and the next
+        attempt waits."""
+        await self._settle(reservation, failed=True)
+
+    async def spent(self, reservation: Reservation) -> None:
+        """Nothing was evaluated, and the attempt is gone all the same."""
+        await self._settle(reservation, failed=False)
 
     async def forgive(self, email_key: str) -> None:
         """Forgets the account's failures; raises StoreUnavailable.  For operators, and for
@@ -98,13 +116,27 @@ class Throttle:
         await self._own.clear(counters)
         await self._shared.clear(counters)
 
-    async def _reserve(self, attempts: Sequence[Attempt]) -> Reservation:
+    async def _settle(self, reservation: Reservation, *, failed: bool) -> None:
+        counter, attempts, mark = reservation.counter, reservation.attempts, reservation.mark
         try:
-            return Reservation(await self._shared.reserve(attempts), attempts, self._shared)
+            await counter.settle(attempts, mark, failed=failed)
+        except StoreUnavailable:
+            # Counted in memory then: to forget a failure would be a gift.
+            await self._own.settle(attempts, mark, failed=failed)
+
+    async def _reserve(self, attempts: Sequence[Attempt]) -> Reservation:
+        mark = secrets.token_hex(5)
+        try:
+            counted = await self._shared.reserve(attempts, mark)
+            return Reservation(counted.wait_s, counted.failures, attempts, mark, self._shared)
         except StoreUnavailable:
             workers = max(1, self._live_workers())
-            share = [Attempt(a.key, max(1, a.limit // workers), a.window_s) for a in attempts]
-            return Reservation(await self._own.reserve(share), share, self._own)
+            share = [
+                replace(a, limit=max(1, a.limit // workers), an_hour=_share(a.an_hour, workers))
+                for a in attempts
+            ]
+            counted = await self._own.reserve(share, mark)
+            return Reservation(counted.wait_s, counted.failures, share, mark, self._own)
 
 
 def account_counter(email_key: str) -> str:
@@ -112,115 +144,41 @@ def account_counter(email_key: str) -> str:
     return "login:account:" + hashlib.sha256(email_key.encode()).hexdigest()[:32]
 
 
-def _unproven(email_key: str, device: Device | None) -> Attempt:
-    key = account_counter(email_key) if device is None else device_counter(device, email_key)
-    key = key.replace("login:", "unproven:", 1)
-    # The limit only ends the counting: whoever asks compares for themselves.
-    return Attempt(key, ACCOUNT_FAILURES, WINDOW_S)
-
-
-def account_counters(email_key: str) -> list[str]:
+def account_counters(email_key: str, epoch: int = 0) -> list[str]:
     """Every counter that is the account's own, for who forgives it."""
-    key = account_counter(email_key)
-    return [key, key.replace("login:", "unproven:", 1)]
+    return [account_counter(email_key), _devices_counter(email_key, epoch)]
 
 
-def network_counter(client_ip: str) -> str:
-    """The counter of the address's neighbourhood: /24, and /48 of IPv6."""
-    try:
-        address = ipaddress.ip_address(client_ip.partition("%")[0])
-    except ValueError:
-        return "login:network:unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            return f"login:network:{ipaddress.ip_network((address, 48), strict=False)}"
-        address = address.ipv4_mapped
-    return f"login:network:{ipaddress.ip_network((address, 24), strict=False)}"
+def _by_stranger(email_key: str, client_ip: str) -> list[Attempt]:
+    return [
+        Attempt(
+            account_counter(email_key),
+            ACCOUNT_FAILURES,
+            WINDOW_S,
+            paced=True,
+            an_hour=ACCOUNT_FAILURES_AN_HOUR,
+        ),
+        Attempt(f"login:address:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
+        Attempt(f"login:network:{neighbourhood(client_ip)}", NETWORK_FAILURES, WINDOW_S),
+    ]
 
 
-def address_counter(client_ip: str) -> str:
-    """The counter of an address.  IPv6 counts by /64: who has one address of it has all."""
-    try:
-        address = ipaddress.ip_address(client_ip.partition("%")[0])
-    except ValueError:
-        return "login:address:unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return f"login:address:{address.ipv4_mapped}"
-        return f"login:address:{ipaddress.ip_network((address, 64), strict=False)}"
-    return f"login:address:{address}"
+def _by_device(email_key: str, client_ip: str, device: Device) -> list[Attempt]:
+    key = device_counter(device, email_key)
+    return [
+        Attempt(key, DEVICE_FAILURES, WINDOW_S, paced=True),
+        Attempt(f"{key}:day", DEVICE_FAILURES_A_DAY, DAY_S),
+        Attempt(_devices_counter(email_key, device.epoch), DEVICES_FAILURES_A_DAY, DAY_S),
+        # Not the counter of an office: one of its people would shut out all its browsers.
+        Attempt(f"login:devices-at:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
+    ]
 
 
-@dataclass(slots=True)
-class _Counter:
-    charged_at: list[float] = field(default_factory=list)
-    refusals: int = 0
-    open_at: float = 0.0
-    """When one more attempt is let in past the limit; 0 where it was, or none was refused."""
-    forget_at: float = 0.0
-    """When the refusals no longer count."""
+def _devices_counter(email_key: str, epoch: int) -> str:
+    """A new password begins anew: the cookies that used this up are strangers from then on."""
+    digest = hashlib.sha256(f"{epoch}\x00{email_key}".encode()).hexdigest()
+    return "login:devices-of:" + digest[:32]
 
 
-class OwnAttempts:
-    """Counters in this worker's memory: bounded, and gone when it ends.
-
-    They judge as the shared ones do: past its limit a counter lets one attempt in after each
-    wait, and the next wait is longer.
-    """
-
-    def __init__(self, clock: Clock, *, most: int = 50_000) -> None:
-        self._clock = clock
-        self._most = most
-        self._counters: OrderedDict[str, _Counter] = OrderedDict()
-
-    async def reserve(self, attempts: Sequence[Attempt]) -> float:
-        now = self._clock.steady()
-        counters = [self._current(attempt, now) for attempt in attempts]
-        full = [
-            counter
-            for attempt, counter in zip(attempts, counters, strict=True)
-            if len(counter.charged_at) >= attempt.limit
-        ]
-        wait_s = 0.0
-        for counter in full:
-            if not counter.open_at or now < counter.open_at:
-                pause_s = min(LONGEST_WAIT_S, 2.0 ** min(10, counter.refusals))
-                counter.refusals += 1
-                counter.open_at = now + pause_s
-                counter.forget_at = counter.open_at + WINDOW_S
-                wait_s = max(wait_s, pause_s)
-        if wait_s:
-            return wait_s
-        for counter in counters:
-            counter.charged_at.append(now)
-        for counter in full:
-            counter.open_at = 0.0
-        return 0.0
-
-    async def give_back(self, attempts: Sequence[Attempt]) -> None:
-        for attempt in attempts:
-            counter = self._counters.get(attempt.key)
-            if counter is not None and counter.charged_at:
-                counter.charged_at.pop()
-
-    async def charged(self, attempt: Attempt) -> int:
-        return len(self._current(attempt, self._clock.steady()).charged_at)
-
-    async def clear(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            self._counters.pop(key, None)
-
-    def __len__(self) -> int:
-        return len(self._counters)
-
-    def _current(self, attempt: Attempt, now: float) -> _Counter:
-        """The counter without what is older than its window; the newest of all."""
-        counter = self._counters.pop(attempt.key, None) or _Counter()
-        self._counters[attempt.key] = counter
-        while len(self._counters) > self._most:
-            self._counters.popitem(last=False)
-        oldest = now - attempt.window_s
-        counter.charged_at = [at for at in counter.charged_at if at > oldest]
-        if counter.forget_at <= now:
-            counter.refusals, counter.open_at = 0, 0.0
-        return counter
+def _share(limit: int, workers: int) -> int:
+    return max(1, limit // workers) if limit else 0

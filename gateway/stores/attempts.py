@@ -5,11 +5,10 @@ While Redis is away `identity.throttle.Throttle` counts alone, to its share of t
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.stores.protocols import Attempt
+from gateway.stores.protocols import Attempt, Counted, StoreUnavailable
 from gateway.stores.redis import RedisStore, Script
 
 
@@ -19,26 +18,33 @@ class RedisAttempts:
     def __init__(self, redis: RedisStore) -> None:
         self._redis = redis
         self._reserve = Script.shipped("reserve")
+        self._settle = Script.shipped("settle")
         self._give_back = Script.shipped("give_back")
-        self._charged = Script.shipped("charged")
 
-    async def reserve(self, attempts: Sequence[Attempt]) -> float:
-        keys: list[str] = []
-        words: list[Any] = []
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Counted:
+        words: list[Any] = [mark]
         for attempt in attempts:
-            keys += (f"attempts:{attempt.key}", f"waits:{attempt.key}")
-            words += (attempt.limit, attempt.window_s)
-        return float(await self._redis.script(self._reserve, keys, [*words, secrets.token_hex(4)]))
+            words += (attempt.limit, attempt.window_s, int(attempt.paced), attempt.an_hour)
+        answer = await self._redis.script(self._reserve, _keys(attempts), words)
+        try:
+            wait_s, _, failures = str(answer).partition(":")
+            return Counted(float(wait_s), int(failures))
+        except ValueError as error:
+            raise StoreUnavailable("redis", "an answer that cannot be read") from error
 
-    async def give_back(self, attempts: Sequence[Attempt]) -> None:
-        keys = [f"attempts:{attempt.key}" for attempt in attempts]
-        await self._redis.script(self._give_back, keys, [])
+    async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
+        words: list[Any] = [mark, "f" if failed else "s"]
+        for attempt in attempts:
+            words += (attempt.limit, attempt.window_s, attempt.an_hour)
+        await self._redis.script(self._settle, _keys(attempts), words)
 
-    async def charged(self, attempt: Attempt) -> int:
-        keys = [f"attempts:{attempt.key}"]
-        return int(await self._redis.script(self._charged, keys, [attempt.window_s]))
+    async def give_back(self, attempts: Sequence[Attempt], mark: str) -> None:
+        await self._redis.script(self._give_back, _keys(attempts), [mark])
 
     async def clear(self, keys: Sequence[str]) -> None:
         if keys:
-            named = [f"{kind}:{key}" for key in keys for kind in ("attempts", "waits")]
-            await self._redis.call("DEL", *(self._redis.prefix + name for name in named))
+            await self._redis.call("DEL", *(f"{self._redis.prefix}attempts:{key}" for key in keys))
+
+
+def _keys(attempts: Sequence[Attempt]) -> list[str]:
+    return [f"attempts:{attempt.key}" for attempt in attempts]

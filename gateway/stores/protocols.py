@@ -80,28 +80,44 @@ class Announcer(Protocol):
         StoreUnavailable."""
 
 
+HOUR_S = 3600
+PENDING_S = 120
+"""How long an attempt counts that was reserved and never settled: its worker was killed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One counter of the login throttle: `limit` failures in `window_s`."""
+    """One counter of the login throttle: `limit` attempts in any `window_s`."""
 
     key: str
     limit: int
     window_s: int
+    paced: bool = False
+    """Whether the next attempt waits after a failure: 1, 2, 4, 8 s."""
+    an_hour: int = 0
+    """So many in any hour besides, once a window was full; 0 for no such bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    wait_s: float
+    """0.0 when every counter had room and was charged; else nothing was."""
+    failures: int
+    """What has failed within the window of the paced counter; the most where several are."""
 
 
 class Attempts(Protocol):
-    """Failed attempts, counted before the work they pay for (shared between workers)."""
+    """Attempts, counted before the work they pay for (shared between workers)."""
 
-    async def reserve(self, attempts: Sequence[Attempt]) -> float:
-        """0.0 when every counter had room: each is then charged by one, at once and
-        atomically.  Else nothing is charged and the answer is the seconds to wait.
-        A refused attempt makes the next wait longer: 1, 2, 4 … 900 s."""
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Counted:
+        """Charges every counter by one, at once and atomically, or none.  `mark` names the
+        attempt to the other methods."""
 
-    async def give_back(self, attempts: Sequence[Attempt]) -> None:
+    async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
+        """The attempt was evaluated and wrong, or is spent without: its window begins now."""
+
+    async def give_back(self, attempts: Sequence[Attempt], mark: str) -> None:
         """The attempt was no failure after all."""
-
-    async def charged(self, attempt: Attempt) -> int:
-        """How many failures the counter holds now; reading it charges nothing."""
 
     async def clear(self, keys: Sequence[str]) -> None: ...
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from types import MappingProxyType
 
 from gateway.access.conditions import Condition
@@ -13,6 +11,7 @@ from gateway.access.facts import Facts
 from gateway.access.inputs import read_headers, read_query
 from gateway.access.roles import RoleBook
 from gateway.access.upstreams import Limit, LimitKey
+from gateway.counted_addresses import holder
 from gateway.model import Call, Clock, Principal
 
 Key = Callable[[Call, Principal | None, Mapping[str, str]], str]
@@ -35,7 +34,7 @@ def by_user(call: Call, principal: Principal | None, params: Mapping[str, str]) 
 
 def _by_address(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
     address = call.client_ip
-    return _network(address) if ":" in address else address
+    return holder(address) if ":" in address else address
 
 
 def _by_client(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
@@ -84,16 +83,3 @@ def _by_expression(expression: Condition, clock: Clock) -> Key:
 def _anonymous(call: Call) -> str:
     """The address, marked by a space: no subject, client or role can hold one."""
     return "address " + _by_address(call, None, NO_PARAMS)
-
-
-@lru_cache(maxsize=8192)
-def _network(address: str) -> str:
-    """An IPv6 address by its /64, which one household or host has whole; an IPv4 address
-    that came as IPv6 is itself."""
-    try:
-        read = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
-    if read.ipv4_mapped is not None:
-        return str(read.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(read) >> 64 << 64))

@@ -529,6 +529,8 @@ def test_problems_are_sorted_and_told_once() -> None:
         ("cors: {a: {}}", "no `origins:`"),
         ("cors: {a: {origins: []}}", "no `origins:`"),
         ("decision_api: {trusted_peers: [localhost]}", "is no address block"),
+        ("decision_api: {trusted_peers: [0.0.0.0/0]}", "is everybody"),
+        ("decision_api: {trusted_peers: ['::/0']}", "is everybody"),
         ("auth: {cors: nope}", "unknown cors `nope`"),
     ],
 )

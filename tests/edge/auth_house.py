@@ -46,13 +46,14 @@ from gateway.identity.keys import KeyRing
 from gateway.identity.letters import Letters
 from gateway.identity.mail import MailOptions, Postman
 from gateway.identity.notices import Notices
+from gateway.identity.own_attempts import OwnAttempts
 from gateway.identity.passwords import PasswordOptions, Passwords
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.rotation import KeyKeeper
 from gateway.identity.sealing import Sealer
 from gateway.identity.session_cookies import Csrf
 from gateway.identity.sessions import Sessions
-from gateway.identity.throttle import OwnAttempts, Throttle
+from gateway.identity.throttle import Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
 from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
@@ -296,7 +297,7 @@ async def open_house(
             issuer=issuer,
             verifier=verifier,
             announcer=workers,
-            guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), clock),
+            guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), Accounts(database), clock),
             notices=Notices(database, post),
             audit=recorded,
             auth_cors=lambda: auth_cors,

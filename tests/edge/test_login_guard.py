@@ -11,7 +11,8 @@ from gateway.edge.endpoints import Refused
 from gateway.edge.login_guard import Admission, LoginGuard, device_cookie
 from gateway.identity.captcha import Captcha, CaptchaOptions
 from gateway.identity.devices import Devices
-from gateway.identity.throttle import OwnAttempts, Throttle
+from gateway.identity.own_attempts import OwnAttempts
+from gateway.identity.throttle import Throttle
 from gateway.model import Call, Reason
 from tests.databases import Hands
 
@@ -34,7 +35,12 @@ class House:
         self.clock = Hands()
         self.captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), self.clock)
         self.throttle = Throttle(OwnAttempts(self.clock), self.clock, lambda: 1)
-        self.guard = LoginGuard(self.throttle, self.captcha, Devices(b"d" * 32), self.clock)
+        self.epoch = 0
+        devices = Devices(b"d" * 32)
+        self.guard = LoginGuard(self.throttle, self.captcha, devices, self, self.clock)
+
+    async def password_epoch(self, email_key: str) -> int | None:
+        return self.epoch if email_key in (ANN, BOB) else None
 
     def solution(self) -> str:
         challenge = altcha.Challenge.from_dict(dict(self.captcha.challenge()))
@@ -66,15 +72,17 @@ def house() -> House:
 
 
 def known_device(house: House, email_key: str = ANN) -> str:
-    line = house.guard.remembered(call(), email_key)
+    line = house.guard.remembered(call(), email_key, house.epoch)
     return line.partition(";")[0].partition("=")[2]
 
 
 async def fail(house: House, times: int, **how: Any) -> None:
-    for _ in range(times):
-        admission = await house.attempt(**how)
+    """Failures, and the wait after each."""
+    for number in range(times):
+        admission = await house.attempt(solution=house.solution(), **how)
         assert isinstance(admission, Admission)
         await house.guard.failed(admission)
+        house.clock.move(2**number)
 
 
 async def test_after_three_failures_an_attempt_needs_a_solved_challenge(house: House) -> None:
@@ -91,10 +99,17 @@ async def test_a_solution_serves_one_attempt(house: House) -> None:
 
 
 async def test_solved_challenges_buy_no_more_than_five_attempts(house: House) -> None:
-    await fail(house, 3)
-    answers = [await house.attempt(solution=house.solution()) for _ in range(4)]
-    assert [isinstance(answer, Admission) for answer in answers] == [True] * 2 + [False] * 2
-    assert answers[-1] is Reason.TOO_MANY_ATTEMPTS
+    await fail(house, 5)
+    assert await house.attempt(solution=house.solution()) is Reason.TOO_MANY_ATTEMPTS
+
+
+async def test_the_first_failure_makes_the_next_attempt_wait(house: House) -> None:
+    admission = await house.attempt()
+    assert isinstance(admission, Admission)
+    await house.guard.failed(admission)
+    assert await house.attempt() is Reason.TOO_MANY_ATTEMPTS
+    house.clock.move(1)
+    assert isinstance(await house.attempt(), Admission)
 
 
 async def test_who_solves_nothing_is_locked_out_too(house: House) -> None:
@@ -123,9 +138,7 @@ async def test_a_stranger_who_uses_up_the_attempts_does_not_lock_the_owners_brow
     house: House,
 ) -> None:
     cookie = known_device(house)
-    await fail(house, 3, ip="203.0.113.9")
-    for _ in range(20):
-        await house.attempt(ip="203.0.113.9", solution=house.solution())
+    await fail(house, 5, ip="203.0.113.9")
     assert await house.attempt(solution=house.solution()) is Reason.TOO_MANY_ATTEMPTS
     admission = await house.attempt(cookie=cookie)
     assert isinstance(admission, Admission)
@@ -136,6 +149,35 @@ async def test_a_known_device_has_five_attempts_as_well(house: House) -> None:
     cookie = known_device(house)
     answers = [await house.attempt(cookie=cookie, solution=house.solution()) for _ in range(7)]
     assert [isinstance(answer, Admission) for answer in answers] == [True] * 5 + [False] * 2
+
+
+async def test_cookies_laid_up_before_the_password_changed_are_strangers(house: House) -> None:
+    stock = [known_device(house) for _ in range(20)]
+    house.epoch += 1
+    admitted = [await house.attempt(cookie=cookie) for cookie in stock]
+    assert sum(isinstance(answer, Admission) for answer in admitted) == 5
+    assert all(a.device is None for a in admitted if isinstance(a, Admission))
+
+
+async def test_all_devices_of_an_account_together_have_ninety_failures_a_day(house: House) -> None:
+    evaluated = 0
+    for cookie in [known_device(house) for _ in range(40)]:
+        for _ in range(5):
+            admission = await house.attempt(cookie=cookie, solution=house.solution())
+            if isinstance(admission, Admission):
+                evaluated += 1
+                await house.guard.failed(admission)
+                house.clock.move(20)
+    assert evaluated == 90
+
+
+async def test_devices_at_one_address_have_fifty_attempts(house: House) -> None:
+    """Cookies of many accounts, stolen from many browsers, used from one place."""
+    answers = []
+    for account in (ANN, BOB):
+        for cookie in [known_device(house, account) for _ in range(15)]:
+            answers += [await house.attempt(account, cookie=cookie) for _ in range(2)]
+    assert [isinstance(answer, Admission) for answer in answers].count(True) == 50
 
 
 async def test_a_device_of_one_account_is_a_stranger_to_another(house: House) -> None:

@@ -59,10 +59,18 @@ async def link_to(house: House, recipient: str) -> str:
 # --- the challenge ---
 
 
+async def patiently(house: House, body: dict[str, str], times: int) -> list[int]:
+    """Each as soon as the one before lets it in."""
+    statuses = []
+    for _ in range(times):
+        statuses.append((await login(house, body)).status)
+        house.clock.move(8)
+    return statuses
+
+
 async def test_three_failures_ask_for_a_challenge_and_its_solution_signs_in(house: House) -> None:
     await house.register()
-    for _ in range(3):
-        assert (await login(house, WRONG)).status == 401
+    assert await patiently(house, WRONG, 3) == [401] * 3
     refused = await login(house, CREDENTIALS)
     assert (refused.status, reason(refused)) == (403, "captcha_required")
     answer = await login(house, {**CREDENTIALS, "captcha": house.solution()})
@@ -71,10 +79,20 @@ async def test_three_failures_ask_for_a_challenge_and_its_solution_signs_in(hous
 
 async def test_an_address_without_an_account_is_asked_for_a_challenge_alike(house: House) -> None:
     nobody = {"email": "nobody@example.com", "password": PASSWORD}
-    statuses = [(await login(house, nobody)).status for _ in range(7)]
+    statuses = await patiently(house, nobody, 7)
     assert statuses == [401, 401, 401, 403, 403, 429, 429]
     await house.register()
-    assert [(await login(house, WRONG)).status for _ in range(7)] == statuses
+    assert await patiently(house, WRONG, 7) == statuses
+
+
+async def test_the_first_failure_already_makes_the_next_attempt_wait(house: House) -> None:
+    await house.register()
+    assert (await login(house, WRONG)).status == 401
+    early = await login(house, CREDENTIALS)
+    assert (early.status, reason(early)) == (429, "too_many_attempts")
+    assert early.values("retry-after") == [b"1"]
+    house.clock.move(1)
+    assert (await login(house, CREDENTIALS)).status == 200
 
 
 # --- the device ---
@@ -89,6 +107,48 @@ async def test_a_sign_in_makes_the_browser_a_device_that_strangers_cannot_lock_o
         await login(house, WRONG)
     assert (await login(house, CREDENTIALS)).status == 429
     assert (await login(house, CREDENTIALS, device)).status == 200
+
+
+async def changed(house: House, token: str, device: str, old: str, new: str) -> Answer:
+    return await house.ask(
+        "POST",
+        "/auth/password/change",
+        {"password": old, "new_password": new},
+        token=token,
+        headers=[f"Cookie: __Host-device={device}"],
+    )
+
+
+async def test_a_changed_password_makes_every_device_but_the_one_that_changed_it_a_stranger(
+    house: House,
+) -> None:
+    await house.register()
+    laid_up = [device_of(await login(house, CREDENTIALS)) for _ in range(3)]
+    session = await house.sign_in()
+    answer = await changed(house, session["access_token"], laid_up[0], PASSWORD, OTHER)
+    assert answer.status == 204
+    await patiently(house, WRONG, 5)
+    again = {"email": EMAIL, "password": OTHER}
+    assert [(await login(house, again, device)).status for device in laid_up] == [429] * 3
+    assert (await login(house, again, device_of(answer))).status == 200
+
+
+async def test_strangers_keep_the_owner_from_changing_neither_password_nor_address(
+    house: House,
+) -> None:
+    await house.register()
+    signed_in = await login(house, CREDENTIALS)
+    token, device = str(told(signed_in)["access_token"]), device_of(signed_in)
+    await patiently(house, WRONG, 9)
+    moved = await house.ask(
+        "POST",
+        "/auth/email/change",
+        {"password": PASSWORD, "email": "anna@y.example"},
+        token=token,
+        headers=[f"Cookie: __Host-device={device}"],
+    )
+    assert moved.status == 202
+    assert (await changed(house, token, device, PASSWORD, OTHER)).status == 204
 
 
 async def test_a_failed_sign_in_makes_no_device(house: House) -> None:
@@ -178,10 +238,12 @@ async def test_an_account_moves_to_an_address_that_confirms_it(mail: House) -> N
 async def test_moving_needs_the_password_and_counts_as_an_attempt(house: House) -> None:
     await house.register()
     session = await house.sign_in()
-    answers = [
-        await asked_to_move(house, session["access_token"], "anna@y.example", f"guess {number}")
-        for number in range(7)
-    ]
+    answers = []
+    for number in range(7):
+        answers.append(
+            await asked_to_move(house, session["access_token"], "anna@y.example", f"guess {number}")
+        )
+        house.clock.move(8)
     assert [answer.status for answer in answers] == [401] * 5 + [429] * 2
     assert await letters(house) == []
 
@@ -239,6 +301,7 @@ async def test_a_resent_link_confirms_no_password_that_two_strangers_chose(mail:
     link = await link_to(mail, "new@y.example")
     assert (await mail.ask("POST", "/auth/email/verify", {"token": link})).status == 204
     assert (await login(mail, stranger)).status == 401
+    mail.clock.move(1)
     assert (await login(mail, owner)).status == 401
 
 
@@ -252,8 +315,8 @@ async def test_sign_ins_good_and_bad_are_recorded_and_throttled_ones_counted(
     await login(house, CREDENTIALS)
     await login(house, WRONG)
     await login(house, {"email": "nobody@example.com", "password": PASSWORD})
-    for _ in range(5):
-        await login(house, WRONG)
+    house.clock.move(1)
+    await patiently(house, WRONG, 5)
     assert events(house) == [
         ("signed_in", "ok", account.id),
         ("sign_in_failed", "invalid_credentials", account.id),

@@ -132,9 +132,8 @@ async def test_of_thirty_guesses_at_once_five_are_evaluated(house: House) -> Non
     refused = [a for a in answers if a.status == 429]
     assert len(refused) == 25  # at once: none had failed yet, so none needed a challenge
     assert {reason(a) for a in refused} == {"too_many_attempts"}
-    waits = sorted(int(a.values("retry-after")[0]) for a in refused)
-    assert waits[:5] == [1, 2, 4, 8, 16]
-    assert waits[-1] == 900
+    # Each waits for the five that are under way.
+    assert {int(a.values("retry-after")[0]) for a in refused} == {1}
 
 
 async def test_a_right_password_is_no_failure(house: House) -> None:

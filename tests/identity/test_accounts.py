@@ -150,6 +150,19 @@ async def test_a_renewed_hash_never_undoes_a_changed_password(database: Database
     assert after.password_hash == "changed"
 
 
+async def test_a_changed_password_raises_the_epoch_and_a_renewed_hash_does_not(
+    database: Database,
+) -> None:
+    accounts = Accounts(database)
+    account = await made(accounts)
+    assert await accounts.password_epoch(account.email_key) == account.password_epoch == 0
+    await accounts.renew_hash(account.id, "v1$2b$10$hash", "renewed")
+    assert await accounts.password_epoch(account.email_key) == 0
+    await accounts.set_password(account.id, "changed")
+    assert await accounts.password_epoch(account.email_key) == 1
+    assert await accounts.password_epoch("nobody@example.com") is None
+
+
 @pytest.mark.parametrize("role", ["", "a b", "a,b", "a\r\nX-Auth-Roles: admin", "ä", "x" * 129])
 async def test_a_role_that_no_token_may_carry_is_never_granted(
     sqlite_database: Database, role: str

@@ -13,65 +13,80 @@ DEVICES = Devices(derived_key(b"s" * 32, KeyPurpose.DEVICE))
 
 
 def test_a_browser_that_signed_in_is_known_for_that_account_and_no_other() -> None:
-    cookie = DEVICES.remember(None, ANN, NOON)
-    assert DEVICES.known(cookie, ANN, NOON) is not None
-    assert DEVICES.known(cookie, BOB, NOON) is None
+    cookie = DEVICES.remember(None, ANN, 0, NOON)
+    assert DEVICES.claimed(cookie, ANN, NOON) is not None
+    assert DEVICES.claimed(cookie, BOB, NOON) is None
 
 
 def test_a_browser_stays_one_device_for_each_of_its_accounts() -> None:
-    first = DEVICES.remember(None, ANN, NOON)
-    both = DEVICES.remember(first, BOB, NOON)
-    one, other = DEVICES.known(first, ANN, NOON), DEVICES.known(both, ANN, NOON)
+    first = DEVICES.remember(None, ANN, 0, NOON)
+    both = DEVICES.remember(first, BOB, 0, NOON)
+    one, other = DEVICES.claimed(first, ANN, NOON), DEVICES.claimed(both, ANN, NOON)
     assert one is not None
     assert other is not None
     assert one.id == other.id
-    assert DEVICES.known(both, BOB, NOON) is not None
+    assert DEVICES.claimed(both, BOB, NOON) is not None
 
 
 def test_the_account_that_signed_in_longest_ago_is_forgotten_first() -> None:
     cookie = None
     for number in range(6):
-        cookie = DEVICES.remember(cookie, f"{number}@x.example", NOON)
-    assert DEVICES.known(cookie, "0@x.example", NOON) is None
-    assert DEVICES.known(cookie, "1@x.example", NOON) is not None
+        cookie = DEVICES.remember(cookie, f"{number}@x.example", 0, NOON)
+    assert DEVICES.claimed(cookie, "0@x.example", NOON) is None
+    assert DEVICES.claimed(cookie, "1@x.example", NOON) is not None
 
 
 def test_a_device_is_forgotten_after_180_days() -> None:
-    cookie = DEVICES.remember(None, ANN, NOON)
-    assert DEVICES.known(cookie, ANN, NOON + LIFE_S - 60) is not None
-    assert DEVICES.known(cookie, ANN, NOON + LIFE_S) is None
+    cookie = DEVICES.remember(None, ANN, 0, NOON)
+    assert DEVICES.claimed(cookie, ANN, NOON + LIFE_S - 60) is not None
+    assert DEVICES.claimed(cookie, ANN, NOON + LIFE_S) is None
 
 
 def test_a_cookie_of_the_future_is_refused() -> None:
-    assert DEVICES.known(DEVICES.remember(None, ANN, NOON + 3600), ANN, NOON) is None
+    assert DEVICES.claimed(DEVICES.remember(None, ANN, 0, NOON + 3600), ANN, NOON) is None
+
+
+def test_a_changed_password_makes_every_cookie_of_before_a_strangers() -> None:
+    device = DEVICES.claimed(DEVICES.remember(None, ANN, 3, NOON), ANN, NOON)
+    assert device is not None
+    assert DEVICES.current(device, ANN, 3)
+    assert not DEVICES.current(device, ANN, 4)
+
+
+def test_the_epoch_of_one_account_says_nothing_of_another() -> None:
+    cookie = DEVICES.remember(DEVICES.remember(None, ANN, 3, NOON), BOB, 4, NOON)
+    device = DEVICES.claimed(cookie, BOB, NOON)
+    assert device is not None
+    assert DEVICES.current(device, ANN, 3)
+    assert not DEVICES.current(device, BOB, 3)
 
 
 @given(st.data())
 def test_a_cookie_with_one_other_letter_is_worth_nothing(data: st.DataObject) -> None:
-    cookie = DEVICES.remember(None, ANN, NOON)
+    cookie = DEVICES.remember(None, ANN, 0, NOON)
     place = data.draw(st.integers(0, len(cookie) - 1))
     letter = data.draw(st.characters(codec="ascii").filter(lambda c: c != cookie[place]))
-    assert DEVICES.known(cookie[:place] + letter + cookie[place + 1 :], ANN, NOON) is None
+    assert DEVICES.claimed(cookie[:place] + letter + cookie[place + 1 :], ANN, NOON) is None
 
 
 @given(st.text())
 def test_any_other_text_is_no_device(text: str) -> None:
-    assert DEVICES.known(text, ANN, NOON) is None
+    assert DEVICES.claimed(text, ANN, NOON) is None
 
 
 def test_a_forged_cookie_does_not_live_on_in_the_next_one() -> None:
-    forged = Devices(b"x" * 32).remember(None, BOB, NOON)
-    cookie = DEVICES.remember(forged, ANN, NOON)
-    assert DEVICES.known(cookie, BOB, NOON) is None
+    forged = Devices(b"x" * 32).remember(None, BOB, 0, NOON)
+    cookie = DEVICES.remember(forged, ANN, 0, NOON)
+    assert DEVICES.claimed(cookie, BOB, NOON) is None
 
 
 def test_the_cookie_names_no_account_to_whoever_reads_it() -> None:
-    assert "ann" not in DEVICES.remember(None, ANN, NOON)
+    assert "ann" not in DEVICES.remember(None, ANN, 0, NOON)
 
 
 def test_each_account_on_a_device_has_its_own_count() -> None:
-    cookie = DEVICES.remember(DEVICES.remember(None, ANN, NOON), BOB, NOON)
-    ann, bob = DEVICES.known(cookie, ANN, NOON), DEVICES.known(cookie, BOB, NOON)
+    cookie = DEVICES.remember(DEVICES.remember(None, ANN, 0, NOON), BOB, 0, NOON)
+    ann, bob = DEVICES.claimed(cookie, ANN, NOON), DEVICES.claimed(cookie, BOB, NOON)
     assert ann is not None
     assert bob is not None
     assert device_counter(ann, ANN) != device_counter(bob, BOB)

@@ -29,6 +29,19 @@ async def test_every_family_ends_and_every_token_given_is_refused(database: Data
     assert account == {"not_before": ahead}
 
 
+async def test_no_device_cookie_of_before_a_restore_is_known_again(database: Database) -> None:
+    """The backup has the epoch of an older password, and cookies of it were laid up."""
+    async with database.transaction() as tx:
+        await tx.run(
+            "INSERT INTO accounts (id, email, email_key, password_epoch, created_at, updated_at)"
+            " VALUES ('u', 'a@b', 'a@b', 3, 1, 1)"
+        )
+        await restored.disown(tx, 0)
+        account = await tx.one("SELECT password_epoch FROM accounts")
+    assert account is not None
+    assert account["password_epoch"] > 1_000_000
+
+
 async def test_the_newest_token_counts_where_the_clock_was_set_back(database: Database) -> None:
     async with database.transaction() as tx:
         ahead = int(await tx.now()) + 3600

@@ -8,40 +8,57 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.identity.accounts import address_key
+from gateway.identity.own_attempts import OwnAttempts
 from gateway.identity.throttle import (
     ACCOUNT_FAILURES,
     ADDRESS_FAILURES,
+    ASKS,
     WINDOW_S,
-    OwnAttempts,
+    Ask,
     Throttle,
     account_counter,
-    address_counter,
 )
-from gateway.stores.protocols import Attempt, StoreUnavailable
+from gateway.stores.protocols import Attempt, Counted, StoreUnavailable
 from tests.databases import Hands
 
-ATTEMPT = [Attempt("k", 5, 900)]
+ATTEMPT = [Attempt("k", 5, 900, paced=True)]
+ANN, HERE = "a@example.com", "192.0.2.7"
 
 
 class Away:
     """Counters that cannot be reached; meets `protocols.Attempts`."""
 
-    async def reserve(self, attempts: Sequence[Attempt]) -> float:
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Counted:
         raise StoreUnavailable("redis")
 
-    async def give_back(self, attempts: Sequence[Attempt]) -> None:
+    async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
         raise StoreUnavailable("redis")
 
-    async def charged(self, attempt: Attempt) -> int:
+    async def give_back(self, attempts: Sequence[Attempt], mark: str) -> None:
         raise StoreUnavailable("redis")
 
     async def clear(self, keys: Sequence[str]) -> None:
         raise StoreUnavailable("redis")
 
 
-def throttle(shared: OwnAttempts | Away | None = None, workers: int = 1) -> Throttle:
-    clock = Hands()
+def throttle(
+    shared: OwnAttempts | Away | None = None, workers: int = 1, clock: Hands | None = None
+) -> Throttle:
+    clock = clock or Hands()
     return Throttle(shared or OwnAttempts(clock), clock, lambda: workers)
+
+
+async def fail(limiter: Throttle, clock: Hands, times: int) -> list[float]:
+    """So many failures, each as soon as it is let in; how long each had to wait."""
+    waits = []
+    for _ in range(times):
+        waited = 0.0
+        while (attempt := await limiter.reserve(ANN, HERE)).wait_s > 0:
+            waited += attempt.wait_s
+            clock.move(attempt.wait_s)
+        await limiter.failed(attempt)
+        waits.append(waited)
+    return waits
 
 
 async def admitted(limiter: Throttle, key: str, address: str, times: int) -> int:
@@ -69,39 +86,69 @@ async def test_an_attempt_that_was_no_failure_is_given_back() -> None:
         await limiter.give_back(reservation)
 
 
-async def test_waits_grow_from_one_second_to_fifteen_minutes() -> None:
-    attempts = OwnAttempts(Hands())
-    for _ in range(5):
-        assert await attempts.reserve(ATTEMPT) == 0
-    waits = [await attempts.reserve(ATTEMPT) for _ in range(12)]
-    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
-
-
-async def test_failures_are_forgotten_after_the_window() -> None:
+async def test_the_first_failure_already_makes_the_next_attempt_wait() -> None:
     clock = Hands()
-    attempts = OwnAttempts(clock)
-    for _ in range(5):
-        await attempts.reserve(ATTEMPT)
-    clock.move(WINDOW_S - 1)
-    assert await attempts.reserve(ATTEMPT) > 0
+    assert await fail(throttle(clock=clock), clock, 5) == [0, 1, 2, 4, 8]
+
+
+async def test_the_sixth_waits_until_the_first_is_a_quarter_of_an_hour_old() -> None:
+    clock = Hands()
+    limiter = throttle(clock=clock)
+    await fail(limiter, clock, 5)
+    assert (await limiter.reserve(ANN, HERE)).wait_s == WINDOW_S - 15
+
+
+async def test_who_is_patient_gets_fifteen_an_hour() -> None:
+    clock = Hands()
+    limiter = throttle(clock=clock)
+    began = clock.at
+    await fail(limiter, clock, 15)
+    assert (await limiter.reserve(ANN, HERE)).wait_s == began + 3600 - clock.at
+
+
+async def test_an_attempt_counts_from_its_evaluation_on_not_from_its_reservation() -> None:
+    clock = Hands()
+    limiter = throttle(clock=clock)
+    slow = await limiter.reserve(ANN, HERE)
+    clock.move(60)
+    await limiter.failed(slow)
+    await fail(limiter, clock, 4)
+    clock.move(WINDOW_S - 74)  # 15 s of waits: the first is 899 s old
+    assert (await limiter.reserve(ANN, HERE)).wait_s > 0
+
+
+async def test_what_a_killed_worker_had_reserved_is_forgotten_after_two_minutes() -> None:
+    clock = Hands()
+    limiter = throttle(clock=clock)
+    assert await admitted(limiter, ANN, HERE, 9) == 5
+    clock.move(119)
+    assert await admitted(limiter, ANN, HERE, 9) == 0
     clock.move(2)
-    assert await attempts.reserve(ATTEMPT) == 0
+    assert await admitted(limiter, ANN, HERE, 9) == 5
 
 
 async def test_a_refused_attempt_charges_no_counter() -> None:
     attempts = OwnAttempts(Hands())
     full, other = Attempt("full", 1, 900), Attempt("other", 2, 900)
-    await attempts.reserve([full])
-    for _ in range(5):
-        assert await attempts.reserve([full, other]) > 0
-    assert await attempts.reserve([other]) == 0
-    assert await attempts.reserve([other]) == 0
+    await attempts.reserve([full], "a")
+    for number in range(5):
+        assert (await attempts.reserve([full, other], f"b{number}")).wait_s > 0
+    assert (await attempts.reserve([other], "c")).wait_s == 0
+    assert (await attempts.reserve([other], "d")).wait_s == 0
+
+
+async def test_a_refused_attempt_makes_no_wait_longer() -> None:
+    clock = Hands()
+    limiter = throttle(clock=clock)
+    await fail(limiter, clock, 5)
+    waits = {(await limiter.reserve(ANN, HERE)).wait_s for _ in range(20)}
+    assert waits == {WINDOW_S - 15}
 
 
 async def test_counters_in_memory_are_bounded() -> None:
     attempts = OwnAttempts(Hands(), most=10)
     for n in range(100):
-        await attempts.reserve([Attempt(f"k{n}", 5, 900)])
+        await attempts.reserve([Attempt(f"k{n}", 5, 900)], "mark")
     assert len(attempts) == 10
 
 
@@ -126,10 +173,10 @@ class Forgetful(OwnAttempts):
 
     away = False
 
-    async def give_back(self, attempts: Sequence[Attempt]) -> None:
+    async def give_back(self, attempts: Sequence[Attempt], mark: str) -> None:
         if self.away:
             raise StoreUnavailable("redis")
-        await super().give_back(attempts)
+        await super().give_back(attempts, mark)
 
 
 async def test_a_sign_in_does_not_fail_because_its_attempt_cannot_be_given_back() -> None:
@@ -168,38 +215,26 @@ def test_a_counter_holds_no_address() -> None:
     assert "alice" not in account_counter("alice@example.com")
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("2001:db8:1:2:3::4", "2001:db8:1:2:ffff::1"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("fe80::1%eth0", "fe80::2"),
-        ("", "not an address"),
-    ],
-)
-def test_addresses_of_one_holder_count_together(one: str, other: str) -> None:
-    assert address_counter(one) == address_counter(other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [("2001:db8:1:2::1", "2001:db8:1:3::1"), ("192.0.2.7", "192.0.2.8")]
-)
-def test_addresses_of_two_holders_count_apart(one: str, other: str) -> None:
-    assert address_counter(one) != address_counter(other)
-
-
-async def test_failures_ask_for_proof_while_redis_is_away_too() -> None:
-    limiter = throttle(Away())
-    for _ in range(3):
-        assert not await limiter.needs_proof("a@x.example")
-        await limiter.failed("a@x.example")
-    assert await limiter.needs_proof("a@x.example")
-    assert not await limiter.needs_proof("b@x.example")
+async def test_failures_are_told_while_redis_is_away_too() -> None:
+    clock = Hands()
+    limiter = throttle(Away(), clock=clock)
+    await fail(limiter, clock, 3)
+    clock.move(4)
+    assert (await limiter.reserve(ANN, HERE)).failures == 3
+    assert (await limiter.reserve("b@x.example", HERE)).failures == 0
 
 
 async def test_forgiving_forgets_that_proof_was_needed() -> None:
+    clock = Hands()
+    limiter = throttle(clock=clock)
+    await fail(limiter, clock, 3)
+    await limiter.forgive(ANN)
+    assert (await limiter.reserve(ANN, HERE)).failures == 0
+
+
+async def test_who_registers_all_day_stops_nobody_from_a_reset() -> None:
     limiter = throttle()
-    for _ in range(3):
-        await limiter.failed("a@x.example")
-    await limiter.forgive("a@x.example")
-    assert not await limiter.needs_proof("a@x.example")
+    for _ in range(ASKS):
+        assert (await limiter.reserve_ask(HERE, Ask.REGISTER)).wait_s == 0
+    assert (await limiter.reserve_ask(HERE, Ask.REGISTER)).wait_s > 0
+    assert (await limiter.reserve_ask(HERE, Ask.RESET)).wait_s == 0

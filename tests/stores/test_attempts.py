@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.identity.throttle import OwnAttempts
+from gateway.identity.own_attempts import OwnAttempts
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.protocols import Attempt
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import Hands
 
-ACCOUNT = Attempt("account:a", 5, 900)
+ACCOUNT = Attempt("account:a", 5, 900, paced=True, an_hour=15)
 ADDRESS = Attempt("address:b", 50, 900)
 
 
@@ -31,72 +31,73 @@ def attempts(redis: RedisStore) -> RedisAttempts:
 
 
 async def test_of_thirty_attempts_at_once_five_are_let_in(attempts: RedisAttempts) -> None:
-    waits = await asyncio.gather(*(attempts.reserve([ACCOUNT, ADDRESS]) for _ in range(30)))
-    assert waits.count(0.0) == 5
+    told = await asyncio.gather(
+        *(attempts.reserve([ACCOUNT, ADDRESS], f"m{number}") for number in range(30))
+    )
+    assert [counted.wait_s for counted in told].count(0.0) == 5
 
 
-async def test_each_refusal_doubles_the_wait_up_to_a_quarter_of_an_hour(
-    attempts: RedisAttempts,
+async def test_each_failure_doubles_the_wait_for_the_next(
+    attempts: RedisAttempts, redis: RedisStore
 ) -> None:
-    for _ in range(5):
-        assert await attempts.reserve([ACCOUNT]) == 0
-    waits = [await attempts.reserve([ACCOUNT]) for _ in range(12)]
-    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
+    waits = []
+    for number in range(5):
+        assert (await attempts.reserve([ACCOUNT], f"m{number}")).wait_s == 0
+        await attempts.settle([ACCOUNT], f"m{number}", failed=True)
+        counted = await attempts.reserve([ACCOUNT], "too early")
+        waits.append(counted.wait_s)
+        assert counted.failures == number + 1
+        await pass_by(redis, counted.wait_s)
+    assert waits == pytest.approx([1, 2, 4, 8, 885], abs=0.5)
 
 
 async def test_a_refused_attempt_charges_no_counter(attempts: RedisAttempts) -> None:
     full, empty = Attempt("full", 1, 900), Attempt("empty", 1, 900)
-    await attempts.reserve([full])
-    assert await attempts.reserve([full, empty]) > 0
-    assert await attempts.reserve([empty]) == 0
+    await attempts.reserve([full], "a")
+    assert (await attempts.reserve([full, empty], "b")).wait_s > 0
+    assert (await attempts.reserve([empty], "c")).wait_s == 0
 
 
-async def test_what_is_given_back_makes_room(attempts: RedisAttempts) -> None:
-    for _ in range(5):
-        await attempts.reserve([ACCOUNT])
-    await attempts.give_back([ACCOUNT])
-    assert await attempts.reserve([ACCOUNT]) == 0
-    assert await attempts.reserve([ACCOUNT]) > 0
+async def test_what_is_given_back_makes_room_for_one(attempts: RedisAttempts) -> None:
+    for number in range(5):
+        await attempts.reserve([ACCOUNT], f"m{number}")
+    await attempts.give_back([ACCOUNT], "m2")
+    assert (await attempts.reserve([ACCOUNT], "x")).wait_s == 0
+    assert (await attempts.reserve([ACCOUNT], "y")).wait_s > 0
 
 
 async def test_a_cleared_counter_begins_again(attempts: RedisAttempts) -> None:
-    for _ in range(9):
-        await attempts.reserve([ACCOUNT])
+    for number in range(9):
+        await attempts.reserve([ACCOUNT], f"m{number}")
     await attempts.clear([ACCOUNT.key])
-    assert await attempts.reserve([ACCOUNT]) == 0
+    assert (await attempts.reserve([ACCOUNT], "x")).wait_s == 0
 
 
-async def test_who_waits_as_told_gets_one_more_attempt(
+async def test_a_window_that_has_passed_is_forgotten(
     attempts: RedisAttempts, redis: RedisStore
 ) -> None:
-    for _ in range(5):
-        await attempts.reserve([ACCOUNT])
-    assert await attempts.reserve([ACCOUNT]) == 1
-    await redis.call("HSET", f"{redis.prefix}waits:{ACCOUNT.key}", "open_at", "1")
-    assert await attempts.reserve([ACCOUNT]) == 0
-    assert await attempts.reserve([ACCOUNT]) == 2
-
-
-async def test_a_window_that_has_passed_is_forgotten(attempts: RedisAttempts) -> None:
-    brief = Attempt("brief", 1, 0)
-    assert await attempts.reserve([brief]) == 0
-    assert await attempts.reserve([brief]) == 0
+    brief = Attempt("brief", 1, 60)
+    assert (await attempts.reserve([brief], "a")).wait_s == 0
+    await pass_by(redis, 61)
+    assert (await attempts.reserve([brief], "b")).wait_s == 0
 
 
 async def test_nothing_stays_in_redis_for_ever(attempts: RedisAttempts, redis: RedisStore) -> None:
-    for _ in range(6):
-        await attempts.reserve([ACCOUNT, ADDRESS])
+    for number in range(6):
+        await attempts.reserve([ACCOUNT, ADDRESS], f"m{number}")
+        await attempts.settle([ACCOUNT, ADDRESS], f"m{number}", failed=True)
     for key in await redis.call("KEYS", f"{redis.prefix}*"):
-        assert 0 < int(await redis.call("PTTL", key)) <= 1_802_000
+        assert 0 < int(await redis.call("PTTL", key)) <= 3_600_001
 
 
-async def test_reading_a_counter_charges_nothing(attempts: RedisAttempts) -> None:
-    assert [await attempts.charged(ACCOUNT) for _ in range(9)] == [0] * 9
-    await attempts.reserve([ACCOUNT, ADDRESS])
-    await attempts.reserve([ACCOUNT])
-    assert (await attempts.charged(ACCOUNT), await attempts.charged(ADDRESS)) == (2, 1)
-    await attempts.give_back([ACCOUNT])
-    assert await attempts.charged(ACCOUNT) == 1
+async def test_one_failure_is_kept_for_a_quarter_of_an_hour_and_no_longer(
+    attempts: RedisAttempts, redis: RedisStore
+) -> None:
+    """Who tries each of a million accounts once fills Redis for 15 minutes, not for an hour."""
+    await attempts.reserve([ACCOUNT], "a")
+    await attempts.settle([ACCOUNT], "a", failed=True)
+    (key,) = await redis.call("KEYS", f"{redis.prefix}*")
+    assert int(await redis.call("PTTL", key)) <= 900_001
 
 
 async def pass_by(redis: RedisStore, seconds: float) -> None:
@@ -106,12 +107,8 @@ async def pass_by(redis: RedisStore, seconds: float) -> None:
         if left_ms <= 0:
             await redis.call("DEL", key)
             continue
-        if await redis.call("TYPE", key) == "zset":
-            members = await redis.call("ZRANGE", key, 0, -1)
-            for member in members:
-                await redis.call("ZINCRBY", key, -seconds, member)
-        elif float(await redis.call("HGET", key, "open_at")):
-            await redis.call("HINCRBYFLOAT", key, "open_at", -seconds)
+        for member in await redis.call("ZRANGE", key, 0, -1):
+            await redis.call("ZINCRBY", key, -seconds, member)
         await redis.call("PEXPIRE", key, left_ms)
 
 
@@ -120,25 +117,42 @@ async def test_counters_in_memory_judge_as_the_shared_ones_do(
     attempts: RedisAttempts, redis: RedisStore, seed: int
 ) -> None:
     """Whoever is away, the same caller is told the same."""
-    chance, clock = random.Random(seed), Hands()
+    chance, clock, passed_s = random.Random(seed), Hands(), 0.0
     own = OwnAttempts(clock)
-    some = [Attempt("a", 2, 900), Attempt("b", 3, 900), Attempt("c", 5, 900)]
-    told = []
-    for _ in range(120):
-        asked = chance.sample(some, chance.randint(1, 3))
-        match chance.choices(["reserve", "give back", "clear", "wait"], [12, 2, 0.3, 3])[0]:
+    some = [
+        Attempt("a", 2, 900),
+        Attempt("b", 3, 900, paced=True),
+        Attempt("c", 5, 900, paced=True, an_hour=9),
+    ]
+    told, under_way = [], []
+    for number in range(150):
+        asked, mark = chance.sample(some, chance.randint(1, 3)), f"m{number}"
+        at_s, at_us = await redis.call("TIME")
+        clock.at = int(at_s) + int(at_us) / 1e6 + passed_s
+        match chance.choices(["reserve", "settle", "clear", "wait"], [12, 9, 0.3, 5])[0]:
             case "reserve":
-                told.append((await attempts.reserve(asked), await own.reserve(asked)))
-            case "give back":
-                await attempts.give_back(asked[:1])
-                await own.give_back(asked[:1])
+                here, there = await own.reserve(asked, mark), await attempts.reserve(asked, mark)
+                told.append((there, here))
+                if not here.wait_s:
+                    under_way.append((asked, mark))
+            case "settle" if under_way:
+                asked, mark = under_way.pop(chance.randrange(len(under_way)))
+                if chance.random() < 0.3:
+                    await attempts.give_back(asked, mark)
+                    await own.give_back(asked, mark)
+                else:
+                    failed = chance.random() < 0.8
+                    await attempts.settle(asked, mark, failed=failed)
+                    await own.settle(asked, mark, failed=failed)
             case "clear":
                 await attempts.clear([asked[0].key])
                 await own.clear([asked[0].key])
             case "wait":
-                seconds = chance.choice([0.4, 1.5, 5.0, 40.0, 300.0, 901.0])
+                seconds = chance.choice([0.6, 1.7, 5.3, 40.2, 300.9, 901.5])
                 await pass_by(redis, seconds)
-                clock.move(seconds)
-        told += [(await attempts.charged(one), await own.charged(one)) for one in some]
-    assert [shared for shared, _ in told] == [alone for _, alone in told]
-    assert {1.0, 2.0, 4.0} <= {shared for shared, _ in told}
+                passed_s += seconds
+    assert [there.failures for there, _ in told] == [here.failures for _, here in told]
+    assert [there.wait_s for there, _ in told] == pytest.approx(
+        [here.wait_s for _, here in told], abs=0.4
+    )
+    assert len({round(here.wait_s) for _, here in told}) > 4

@@ -1,41 +1,60 @@
--- The login throttle.  KEYS: two for each counter, its failures and its waits.  ARGV: for each
--- counter its limit and its window in seconds.  Answers 0 once every counter is charged by
--- one, else the seconds to wait, and charges none.
-local LONGEST = 900
+-- The login throttle.  KEYS: one for each counter.  ARGV: a mark, then for each counter its limit,
+-- its window in seconds, 1 where the next attempt waits after a failure, and its limit an hour
+-- (0: none).  Answers `wait:failures`: once every counter has room each is charged by one
+-- attempt and the wait is 0; else none is.
+--
+-- A counter is a sorted set: a member is `p` (not settled yet), `s` (spent) or `f` (failed) and
+-- the mark of its attempt, its score the moment from which it counts.  What is never settled
+-- (a worker was killed) has a score so far back that it leaves the window after PENDING seconds.
+local PENDING, HOUR = 120, 3600
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local counters, wait = {}, 0
+local wait, failures = 0, 0
 
-for i = 1, #KEYS / 2 do
-  local counter = {
-    failures = KEYS[2 * i - 1], waits = KEYS[2 * i],
-    limit = tonumber(ARGV[2 * i - 1]), window = tonumber(ARGV[2 * i]),
-  }
-  redis.call('ZREMRANGEBYSCORE', counter.failures, '-inf', string.format('(%.6f', now - counter.window))
-  if redis.call('ZCARD', counter.failures) >= counter.limit then
-    counter.full = true
-    -- Past its limit one attempt is let in after each wait, and the next wait is longer.
-    local open_at = tonumber(redis.call('HGET', counter.waits, 'open_at') or '0')
-    if open_at == 0 or now < open_at then
-      local refused = tonumber(redis.call('HGET', counter.waits, 'refused') or '0')
-      local pause = math.min(2 ^ refused, LONGEST)
-      redis.call('HSET', counter.waits, 'refused', math.min(refused + 1, 16),
-        'open_at', string.format('%.6f', now + pause))
-      redis.call('PEXPIRE', counter.waits, math.ceil((pause + counter.window) * 1000))
-      wait = math.max(wait, pause)
-    end
+local function held_up(key, limit, window)
+  local found = redis.call('ZRANGE', key, -limit, -limit, 'WITHSCORES')
+  if limit == 0 or #found == 0 then return end
+  local left = tonumber(found[2]) + window - now
+  if left > 0 then
+    -- What is under way is done in a moment, and may have been right.
+    wait = math.max(wait, string.sub(found[1], 1, 1) == 'p' and 1 or left)
   end
-  counters[i] = counter
+end
+
+local function asked(i)
+  local at = 4 * i - 2
+  return KEYS[i], tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2] == '1', tonumber(ARGV[at + 3])
+end
+
+for i = 1, #KEYS do
+  local key, limit, window, paced, an_hour = asked(i)
+  local longest = an_hour > 0 and HOUR or window
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.6f', now - longest))
+  held_up(key, limit, window)
+  held_up(key, an_hour, HOUR)
+  if paced then
+    local entries = redis.call('ZRANGEBYSCORE', key,
+      string.format('(%.6f', now - window), '+inf', 'WITHSCORES')
+    local failed, last = 0, 0
+    for n = 1, #entries, 2 do
+      if string.sub(entries[n], 1, 1) == 'f' then
+        failed, last = failed + 1, tonumber(entries[n + 1])
+      end
+    end
+    failures = math.max(failures, failed)
+    if failed > 0 then wait = math.max(wait, last + 2 ^ (failed - 1) - now) end
+  end
 end
 if wait > 0 then
-  return string.format('%.3f', wait)
+  return string.format('%.6f:%d', wait, failures)
 end
-for _, counter in ipairs(counters) do
-  redis.call('ZADD', counter.failures, string.format('%.6f', now), time[1] .. '.' .. time[2] .. '.' ..
-    redis.call('ZCARD', counter.failures) .. '.' .. ARGV[#ARGV])
-  redis.call('PEXPIRE', counter.failures, math.ceil(counter.window * 1000) + 1000)
-  if counter.full then
-    redis.call('HSET', counter.waits, 'open_at', 0)
-  end
+for i = 1, #KEYS do
+  local key, limit, window, _, an_hour = asked(i)
+  redis.call('ZADD', key, string.format('%.6f', now - window + math.min(PENDING, window)),
+    'p' .. ARGV[1])
+  -- An hour is remembered only of who has used up a window: a stranger who tries each of a
+  -- million accounts once is kept for a quarter of one.
+  local long = an_hour > 0 and redis.call('ZCARD', key) >= limit
+  redis.call('PEXPIRE', key, (long and HOUR or window) * 1000 + 1)
 end
-return '0'
+return string.format('0:%d', failures)
