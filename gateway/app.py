@@ -367,7 +367,7 @@ class App:
                     )
                     await prune(self.database, pruner, self.clock.now() - keep_s)
             except StoreUnavailable as error:
-                log.warning("audit-not-pruned", store=error.store)
+                log.warning("audit-not-pruned", store=error.store, why=error.detail)
             await asyncio.sleep(PURGE_EVERY_S)
 
     def _refused(self, problems: list[Problem]) -> None:
@@ -532,7 +532,13 @@ async def _until_done(what: str, work: Callable[[], Awaitable[object]]) -> None:
             await work()
         except StoreUnavailable as error:
             if not failed:
-                log.warning("waiting-for-store", what=what, store=error.store, why=error.detail)
+                log.warning(
+                    "waiting-for-store",
+                    what=what,
+                    store=error.store,
+                    why=error.detail,
+                    effect="sign-in and calls with a credential are answered 503 meanwhile",
+                )
             failed = True
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, AGAIN_MOST_S)

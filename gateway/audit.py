@@ -173,7 +173,12 @@ class AuditLog:
                 away = False
             except StoreUnavailable as error:
                 if not away:  # told once, and not each second until it is back
-                    log.warning("audit-unreachable", store=error.store, queued=len(self._queue))
+                    log.warning(
+                        "audit-unreachable",
+                        store=error.store,
+                        why=error.detail,
+                        queued=len(self._queue),
+                    )
                 away = True
             if self._clock.steady() >= next_hour:
                 next_hour = self._clock.steady() + 3600

@@ -1,22 +1,41 @@
 """How log lines look: JSON for machines, short lines with colour on a terminal.
 
-Everything goes to standard error, the remarks of libraries too, from WARNING on.
+Everything goes to standard error, the remarks of libraries too, from WARNING on.  Each line
+names the process that wrote it, as `/readyz`, the metrics and the lines about dead workers do.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 
-def configure(*, dev: bool = False, level: int = logging.INFO) -> None:
-    """For one process and its children; `dev` leaves out what a newcomer need not see."""
+def configure(level: str = "info") -> None:
+    """For this process and its children, its workers."""
+    master = os.getpid()
+
+    def with_process(_: Any, __: str, line: EventDict) -> EventDict:
+        pid = os.getpid()
+        line.setdefault("worker", "master" if pid == master else pid)
+        return line
+
     terminal = sys.stderr.isatty()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
+        with_process,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
     ]
     last: structlog.typing.Processor = (
@@ -24,17 +43,27 @@ def configure(*, dev: bool = False, level: int = logging.INFO) -> None:
     )
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if dev else level),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            foreign_pre_chain=[*shared, _of_a_library, structlog.processors.format_exc_info],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(max(logging.WARNING, LEVELS[level]))
+
+
+def _of_a_library(_: Any, __: str, line: EventDict) -> EventDict:
+    """Its remark is no event of ours: it is the text of one."""
+    line["text"] = line.get("event")
+    line["event"] = "library-remark"
+    record = line.get("_record")
+    if record is not None:
+        line["library"] = record.name
+    return line

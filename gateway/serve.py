@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from types import FrameType
 from typing import Any, Protocol
 
@@ -31,8 +33,9 @@ from gateway.app import App
 from gateway.edge.certificates import Certificates
 from gateway.edge.server import Site
 from gateway.installation import Plan, first_start
-from gateway.setting_values import Address
+from gateway.setting_values import Address, without_secrets
 from gateway.stores.embedded import EmbeddedValkey
+from gateway.supervising import Readiness, Systemd, how_it_ended
 from gateway.welcome import Guest
 
 log = structlog.get_logger(__name__)
@@ -99,6 +102,8 @@ class House:
     child: Child | None = None
     welcome: Callable[[App, Guest], None] | None = None
     """Told once, when the first worker can decide: what `gateway dev` prints."""
+    readiness: Readiness = field(default_factory=Readiness)
+    systemd: Systemd = field(default_factory=lambda: Systemd(None))
 
     def open_stores(self) -> None:
         """Starts the embedded Valkey, and makes what a fresh installation lacks.
@@ -154,15 +159,34 @@ def find_ports_free(listeners: Listeners) -> None:
 
 def run(house: House) -> None:
     """Serves until a signal ends it; leaves by SystemExit with the exit code."""
+    # gunicorn would tell systemd as soon as it has forked.
+    house.systemd = Systemd(os.environ.pop("NOTIFY_SOCKET", None))
     for name in [n for n in os.environ if n.startswith(("GUNICORN_", "LISTEN_FD"))]:
         # Nothing but our own settings steers the processes.
         del os.environ[name]
+    _tell_start(house)
     gc.collect()
     gc.freeze()
     # Requests leave no cycles behind; to look for some after each 700 objects costs 3 µs of
     # the 30 that a request takes in Python.
     gc.set_threshold(20_000, 20, 50)
     Master(_Gateway(house)).run()
+
+
+def _tell_start(house: House) -> None:
+    settings = house.plan.settings
+    redis = "embedded" if settings.embedded_redis else without_secrets(settings.redis_url)
+    log.info(
+        "starting",
+        version=version("authgate"),
+        **{setting: str(address) for setting, address in house.listeners.named()},
+        public_url=settings.public_url,
+        workers=settings.workers,
+        database=without_secrets(settings.database_url),
+        redis=redis,
+        data_dir=str(house.plan.folder.path),
+        configuration=house.plan.configuration.snapshot.version,
+    )
 
 
 class _Log(Logger):  # type: ignore[misc]
@@ -172,6 +196,12 @@ class _Log(Logger):  # type: ignore[misc]
         self.error_log.handlers.clear()
         self.error_log.propagate = True
         self.error_log.setLevel("WARNING")
+        self.error_log.addFilter(_untold)
+
+
+def _untold(record: logging.LogRecord) -> bool:
+    """What `Master` tells with an event of its own is not told twice."""
+    return not str(record.msg).startswith(("Worker (pid:%s)", "WORKER TIMEOUT"))
 
 
 class _Gateway(BaseApplication):  # type: ignore[misc]
@@ -190,6 +220,8 @@ class _Gateway(BaseApplication):  # type: ignore[misc]
             "timeout": HANG_S,
             "graceful_timeout": int(settings.drain_s + IN_FLIGHT_S + 5),
             "control_socket_disable": True,
+            # Nothing else need be writable; each worker has one empty file without a name.
+            "worker_tmp_dir": str(self.house.plan.folder.path),
             "logger_class": _Log,
             "proc_name": "authgate",
         }
@@ -201,6 +233,61 @@ class _Gateway(BaseApplication):  # type: ignore[misc]
 
 
 class Master(Arbiter):  # type: ignore[misc]
+    """Tells, beside what gunicorn does, what becomes of the workers."""
+
+    _was_ready = False
+
+    def handle_term(self) -> None:
+        self._tell_stop("SIGTERM", self.app.house.plan.settings.drain_s)
+        super().handle_term()
+
+    def handle_int(self) -> None:
+        self._tell_stop("SIGINT", 0)
+        super().handle_int()
+
+    def handle_quit(self) -> None:
+        self._tell_stop("SIGQUIT", 0)
+        super().handle_quit()
+
+    def _tell_stop(self, name: str, drain_s: float) -> None:
+        log.info("stopping", signal=name, drain_s=drain_s, workers=len(self.WORKERS))
+        self.app.house.systemd.stopping()
+
+    def spawn_worker(self) -> int:
+        try:
+            return int(super().spawn_worker())
+        except OSError as error:
+            # No process, descriptor or inode: those that live go on, and it is tried again.
+            log.error("worker-not-started", why=error.strerror)
+            return 0
+
+    def reap_workers(self) -> None:
+        """A worker that ended by itself is told of by the name that its own lines bear."""
+        before = dict(self.WORKERS)
+        ends = {pid: how_it_ended(pid) for pid in before}
+        super().reap_workers()
+        for pid in before.keys() - self.WORKERS.keys():
+            ended = ends[pid] or "unknown"
+            if ended not in ("exit code 0", "SIGTERM"):
+                log.error(
+                    "worker-died",
+                    worker=pid,
+                    ended=ended,
+                    effect="what it had in hand is lost; another takes its place",
+                )
+
+    def _tell_readiness(self) -> None:
+        house, workers = self.app.house, self.num_workers
+        ready = house.readiness.among(self.WORKERS)
+        if self._was_ready:
+            return
+        if ready < workers:
+            house.systemd.starting(ready, workers)
+            return
+        self._was_ready = True
+        log.info("ready", workers=workers)
+        house.systemd.ready(workers)
+
     def handle_hup(self) -> None:
         """Each worker reloads in place; gunicorn would replace them all."""
         self.kill_workers(signal.SIGHUP)
@@ -210,7 +297,12 @@ class Master(Arbiter):  # type: ignore[misc]
         log.warning("signal-ignored", signal="SIGUSR2")
 
     def murder_workers(self) -> None:
+        well = [worker for worker in self.WORKERS.values() if not worker.aborted]
         super().murder_workers()
+        for worker in well:
+            if worker.aborted:
+                log.error("worker-hung", worker=worker.pid, silent_s=HANG_S)
+        self._tell_readiness()
         if self.app.house.child is not None:
             self.app.house.child.check()
         if self.app.house.certificates is not None:
@@ -223,6 +315,7 @@ class Master(Arbiter):  # type: ignore[misc]
         finally:
             # After the workers: they write to it until they end.
             self.app.house.stop_child()
+            log.info("stopped")
 
 
 class Worker(GunicornUVLoopWebWorker):
@@ -258,13 +351,16 @@ class Worker(GunicornUVLoopWebWorker):
         try:
             await app.start()
             self.booted = True
+            log.info("worker-started")
             await app.wait_until_ready(CATCH_UP_S)
             runners = await self._open(app, house)
             if self.age == 1 and house.welcome is not None:
                 tell = house.welcome
                 app.tasks.start("welcome", lambda: _welcome(app, tell))
+            app.tasks.start("ready", lambda: _tell_ready(app, house.readiness))
             await self._until_told(app)
             await self._close(app, runners)
+            log.info("worker-stopped")
         finally:
             beating.cancel()
             await app.stop()
@@ -291,6 +387,7 @@ class Worker(GunicornUVLoopWebWorker):
         while self.alive and self.ppid == os.getppid():
             await self._wait_next_notify()
         if self.graceful:
+            log.info("worker-draining", drain_s=app.plan.settings.drain_s)
             await app.drain()
 
     async def _close(self, app: App, runners: list[web.BaseRunner]) -> None:
@@ -309,6 +406,13 @@ class Worker(GunicornUVLoopWebWorker):
 async def _welcome(app: App, tell: Callable[[App, Guest], None]) -> None:
     if await app.wait_until_ready(60):
         tell(app, await app.demo_user())
+
+
+async def _tell_ready(app: App, readiness: Readiness) -> None:
+    while not app.ready:  # noqa: ASYNC110 (the clock fences it, and no event does)
+        await asyncio.sleep(0.05)
+    log.info("worker-ready")
+    readiness.tell()
 
 
 def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -22,6 +22,13 @@ from gateway import setting_values as values
 from gateway.setting_values import EMBEDDED, Address, is_loopback, parse_address
 
 PREFIX = "GATEWAY_"
+DEV_DEFAULTS = {
+    "email_verification": "off",
+    "drain_s": 0,
+    "decision_log": 1,
+    # A newcomer is shown lines to try, and what is wrong.
+    "log_level": "warning",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, values.seconds(0, 600)] = 5
     decision_log: Annotated[float | None, BeforeValidator(values.share)] = None
     """The share of allowed calls that the decision log keeps (denials all); None writes none."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     audit_keep_days: Annotated[int, values.whole(0, 36_500, "number of days")] = 400
     max_header_bytes: Annotated[int, values.whole(1024, 1_048_576, "number of bytes")] = 16_384
     max_header_fields: Annotated[int, values.whole(10, 1000, "number")] = 100
@@ -172,7 +180,7 @@ def load(
     chosen |= {name: value for name, value in overrides.items() if value is not None}
     if dev:
         problems += _dev_conflicts(chosen)
-        chosen = {"email_verification": "off", "drain_s": 0, "decision_log": 1, **chosen}
+        chosen = {**DEV_DEFAULTS, **chosen}
     if "public_url" not in chosen and "listen" in chosen:
         chosen["public_url"] = _url_of(chosen)
     settings, wrong = _validated(chosen)

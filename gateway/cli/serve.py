@@ -115,7 +115,7 @@ def _run(
     settings: Settings, files: Files, demo: Address | None, shadow: Files | None = None
 ) -> None:
     dev = demo is not None
-    configure(dev=dev)
+    configure(settings.log_level)
     folder = DataFolder(settings.data_dir)
     plan = Plan(
         settings=settings,
@@ -148,6 +148,13 @@ def _run(
         raise Stop(str(refused)) from refused
     except StoreUnavailable as away:
         raise Stop(f"{away.store}: {away.detail}", ExitCode.UNREACHABLE) from away
+    except OSError as error:
+        # A disk that is full, or a folder that may not be written to: whoever starts us again
+        # finds it mended, or is told the same.
+        what = f"{error.filename}: " if error.filename else ""
+        raise Stop(
+            f"{what}{error.strerror} (the data folder is {folder.path})", ExitCode.UNREACHABLE
+        ) from error
     except ConfigurationWrong as wrong:
         for problem in wrong.problems:
             sys.stderr.write(f"{problem}\n")

@@ -27,6 +27,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
+from gateway.stores import causes
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
 ANSWER_WITHIN_S = 1.5
@@ -290,16 +291,21 @@ class _Pool:
 async def _connected(url: str) -> aiopg.Connection:
     """A session with the first of the URL's servers that takes one."""
     try:
-        places = await _places(psycopg2.extensions.parse_dsn(url))
+        parameters = psycopg2.extensions.parse_dsn(url)
+    except psycopg2.Error as error:
+        # Its text has the URL, and that the password.
+        raise StoreUnavailable("sql", "GATEWAY_DATABASE_URL cannot be read") from error
+    try:
+        places = await _places(parameters)
     except (psycopg2.Error, OSError) as error:
-        raise StoreUnavailable("sql", "cannot connect") from error
-    failure: Exception | None = None
+        raise StoreUnavailable("sql", causes.of_postgres(error, parameters)) from error
+    failure, failed = None, ""
     for number, place in enumerate(places):
         try:
             return await _Session(place, ANSWER_WITHIN_S / (len(places) - number))
         except (psycopg2.Error, OSError) as error:
-            failure = error
-    raise StoreUnavailable("sql", "cannot connect") from failure
+            failure, failed = error, causes.of_postgres(error, place)
+    raise StoreUnavailable("sql", failed) from failure
 
 
 async def _places(parameters: dict[str, Any]) -> list[dict[str, Any]]:
@@ -339,7 +345,7 @@ async def _asked(
     except psycopg2.Error as error:
         if _is_defect(error):
             raise
-        raise StoreUnavailable("sql", type(error).__name__) from error
+        raise StoreUnavailable("sql", causes.of_postgres(error)) from error
     except TimeoutError as error:
         raise StoreUnavailable("sql", "no answer in time") from error
     except asyncio.CancelledError as error:
@@ -369,12 +375,20 @@ def _answer(cursor: Any) -> _Answer:
     return _Answer(tuple(column[0] for column in cursor.description), rows, cursor.rowcount)
 
 
+_STATE_OF_THE_DATABASE = (
+    psycopg2.errors.ReadOnlySqlTransaction,
+    psycopg2.errors.UndefinedTable,
+    psycopg2.errors.InsufficientPrivilege,
+)
+
+
 def _is_defect(error: psycopg2.Error) -> bool:
     """Whether the statement itself is wrong, rather than its surroundings.
 
-    Class 25006 is a server that became a standby: reconnecting finds the new primary.
+    Class 25006 is a server that became a standby: reconnecting finds the new primary.  A table or
+    a right that is missing is the database's state, as after a restore: nothing here mends it.
     """
-    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+    if isinstance(error, _STATE_OF_THE_DATABASE):
         return False
     return isinstance(
         error,

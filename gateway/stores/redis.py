@@ -26,6 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
+from gateway.stores import causes
 from gateway.stores.protocols import StoreUnavailable
 
 WITHIN_S = 1.0
@@ -74,6 +75,8 @@ class RedisStore:
         self._failures = 0
         self._look_at = 0.0
         self._looking = False
+        self._why = ""
+        """Why the last call failed: those that are refused at once are told the same."""
         self.prefix = prefix
         self.durable = durable
         self.replicas = replicas
@@ -124,6 +127,7 @@ class RedisStore:
             self._note(failed=False)
         except StoreUnavailable as error:
             self._note(failed=not isinstance(error, _NotReplicated))
+            self._why = error.detail
             if isinstance(error.__cause__, ReadOnlyError):
                 # It was demoted: the name may lead to its successor by now.
                 await self._client.connection_pool.disconnect(inuse_connections=False)
@@ -159,7 +163,7 @@ class RedisStore:
         if not self._failures or urgent:
             return False
         if self._looking or asyncio.get_running_loop().time() < self._look_at:
-            raise StoreUnavailable("redis", "away")
+            raise StoreUnavailable("redis", self._why)
         self._looking = True
         return True
 
@@ -183,7 +187,7 @@ def _translated() -> Iterator[None]:
     except TimeoutError as error:
         raise StoreUnavailable("redis", "no answer in time") from error
     except (RedisError, OSError) as error:
-        raise StoreUnavailable("redis", f"{type(error).__name__}: {error}"[:200]) from error
+        raise StoreUnavailable("redis", causes.of_redis(error)) from error
     except ValueError as error:
         # Bytes that no server of ours sends.
         raise StoreUnavailable("redis", "an answer that cannot be read") from error

@@ -19,6 +19,7 @@ from typing import Any
 import aiosqlite
 
 from gateway.model import Clock
+from gateway.stores import causes
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
 ANSWER_WITHIN_S = 1.8
@@ -128,9 +129,10 @@ def translated() -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        wrong = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+        if wrong and not causes.is_missing_table(error):
             raise
-        raise StoreUnavailable("sql", getattr(error, "sqlite_errorname", "")) from error
+        raise StoreUnavailable("sql", causes.of_sqlite(error)) from error
     except sqlite3.DatabaseError as error:
         raise StoreUnavailable("sql", "the database file is damaged") from error
     except ValueError as error:

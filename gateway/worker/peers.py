@@ -81,7 +81,8 @@ class Peers:
                 os.unlink(self._path(name))
             return None
         except (OSError, ValueError, TimeoutError) as error:
-            log.warning("worker-silent", worker=name, error=type(error).__name__)
+            peer = int(name.removesuffix(".sock")) if name[:1].isdigit() else name
+            log.warning("worker-silent", peer=peer, error=type(error).__name__)
             return None
         return answer if isinstance(answer, dict) else None
 

@@ -257,7 +257,11 @@ class Replica:
         if self._was_live:
             log.info("revocations-live", held=len(self))
         else:
-            log.error("revocations-stale", staleness_s=round(self.staleness_s, 1))
+            log.error(
+                "revocations-stale",
+                staleness_s=round(self.staleness_s, 1),
+                effect="calls with a credential are refused (503 replica_stale)",
+            )
 
     def _take(self, tenure: Tenure, entries: Sequence[tuple[int, Change | None]]) -> None:
         for number, change in tenure.news(entries):

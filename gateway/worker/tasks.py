@@ -76,6 +76,6 @@ async def _supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 def _tell(name: str, error: Exception) -> None:
     if isinstance(error, StoreUnavailable):
-        log.warning("task-waits-for-store", task=name, store=error.store, detail=error.detail)
+        log.warning("task-waits-for-store", task=name, store=error.store, why=error.detail)
     else:
         log.error("task-failed", task=name, exc_info=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Answer, Running, read_answer, started
+from tests.contract.running import GATEWAY, Answer, Running, read_answer, started
 from tests.e2e.processes import until, workers
 
 DISK = "size=24m"
@@ -106,6 +107,53 @@ def test_a_full_disk_is_a_clear_error_accepts_nobody_and_heals(on_a_small_disk: 
     assert one.call("GET", "/me", token=ended).reason == "token_revoked"
     assert one.call("GET", "/me", token=live).status == 200
     expect_no_trace(one)
+
+
+def test_a_first_start_on_a_full_disk_says_so_and_is_exit_3(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    full = (
+        f"mount -t tmpfs -o size=64k,mode=700 none '{data}'"
+        f" && (dd if=/dev/zero of='{data}/ballast' bs=1k 2>/dev/null || true)"
+        ' && exec "$@"'
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    done = subprocess.run(
+        [*namespace(), "sh", "-c", full, "sh", str(GATEWAY), "serve"],
+        env={**kept, "GATEWAY_DATA_DIR": str(data)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last == f"error: No space left on device (the data folder is {data})"
+
+
+def test_nothing_but_the_data_folder_need_be_writable(tmp_path: Path) -> None:
+    """As in a container with a read-only root, and no /tmp."""
+    data = tmp_path / "g" / "data"
+    data.mkdir(parents=True)
+    read_only = (
+        "mount --make-rprivate / && for at in / /tmp /var/tmp /dev/shm /run; do"
+        ' mount -o remount,ro,bind "$at" 2>/dev/null || true; done'
+        f" && mount -t tmpfs -o size=64m,mode=700 none '{data}' && exec \"$@\""
+    )
+    with started(
+        tmp_path / "g", "--workers", "2", within=[*namespace(), "sh", "-c", read_only, "sh"]
+    ) as one:
+        until(lambda: len(workers(one)) == 2, 20)
+        root = Path(f"/proc/{one.process.pid}/root")
+        for folder in ("/tmp", str(tmp_path)):
+            with pytest.raises(OSError, match="Read-only"):
+                (root / folder[1:] / "file").touch()
+        assert is_well(one, one.sign_in("live@example.com") and "live@example.com")
+        os.kill(workers(one)[0], signal.SIGKILL)
+        until(lambda: len(workers(one)) == 2, 20)
+        expect_no_trace(one)
 
 
 @contextmanager
