@@ -236,6 +236,7 @@ class Master(Arbiter):  # type: ignore[misc]
     """Tells, beside what gunicorn does, what becomes of the workers."""
 
     _was_ready = False
+    _spawn_failed = False
 
     def handle_term(self) -> None:
         self._tell_stop("SIGTERM", self.app.house.plan.settings.drain_s)
@@ -255,11 +256,15 @@ class Master(Arbiter):  # type: ignore[misc]
 
     def spawn_worker(self) -> int:
         try:
-            return int(super().spawn_worker())
+            pid = int(super().spawn_worker())
         except OSError as error:
             # No process, descriptor or inode: those that live go on, and it is tried again.
-            log.error("worker-not-started", why=error.strerror)
+            if not self._spawn_failed:
+                log.error("worker-not-started", why=error.strerror)
+            self._spawn_failed = True
             return 0
+        self._spawn_failed = False
+        return pid
 
     def reap_workers(self) -> None:
         """A worker that ended by itself is told of by the name that its own lines bear."""

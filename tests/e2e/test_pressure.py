@@ -150,7 +150,8 @@ def test_nothing_but_the_data_folder_need_be_writable(tmp_path: Path) -> None:
         for folder in ("/tmp", str(tmp_path)):
             with pytest.raises(OSError, match="Read-only"):
                 (root / folder[1:] / "file").touch()
-        assert is_well(one, one.sign_in("live@example.com") and "live@example.com")
+        one.sign_in("live@example.com")
+        assert is_well(one, "live@example.com")
         os.kill(workers(one)[0], signal.SIGKILL)
         until(lambda: len(workers(one)) == 2, 20)
         expect_no_trace(one)
