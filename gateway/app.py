@@ -17,6 +17,7 @@ from aiohttp import web
 
 from gateway import demo
 from gateway.access.decision import Gate
+from gateway.access.origin import OwnOrigins
 from gateway.access.routes import Route
 from gateway.access.snapshot import Problem, Snapshot
 from gateway.audit import AuditEvent, AuditKind, AuditLog
@@ -139,7 +140,9 @@ class App:
         self.assertions = Assertions(
             self.database, plan.key_secret(), self.clock, issuer=settings.token_issuer
         )
-        self.gate = Gate(self.identification, self.limits, self.csrf)
+        self.gate = Gate(
+            self.identification, self.limits, self.csrf, origins=OwnOrigins(settings.public_url)
+        )
         self.shadow = Shadow(self.metrics, self.clock, plan.shadow)
         self.decision_log: DecisionLog | None = None
         if settings.decision_log is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from gateway.access.origin import AllowedOrigins, OwnOrigins
 from gateway.audit import AuditLog
 from gateway.edge.auth_api import AuthApi
 from gateway.edge.cookie_sessions import CookieSessions
@@ -130,6 +131,11 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         database, parts.postman, waits=settings.email_verification == "required"
     )
     notices = Notices(database, parts.postman)
+    own = OwnOrigins(settings.public_url)
+
+    def origins(call: Call) -> AllowedOrigins:
+        return parts.configuration.snapshot.auth_origins(own, call.host)
+
     address_changes = AddressChanges(database, parts.postman)
 
     refresh_tokens = RefreshTokens(
@@ -165,16 +171,14 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             guard=guard,
             notices=notices,
             audit=parts.audit,
-            auth_cors=lambda: parts.configuration.snapshot.auth_cors,
+            origins=origins,
             unbroken=unbroken,
             verification=settings.email_verification,
             enrolment=enrolments,
             cookies=parts.cookies,
         )
     )
-    intents = Intents(
-        parts.csrf, lambda: parts.configuration.snapshot.auth_cors, parts.identification
-    )
+    intents = Intents(parts.csrf, origins, parts.identification)
     mail_links = MailLinks(
         MailLinkParts(
             enrolments=enrolments,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from gateway.access.facts import Facts
 from gateway.access.functions import has_scope
 from gateway.access.inputs import read_headers, read_query, reads_alike
-from gateway.access.origin import CsrfCheck, unmeant
+from gateway.access.origin import AllowedOrigins, CsrfCheck, OwnOrigins, unmeant
 from gateway.access.paths import canonical
 from gateway.access.policies import Policy, Rule, Shadowed, Verdict
 from gateway.access.routes import Auth, Match, Route
@@ -110,10 +110,12 @@ class Gate:
         limiter: Limiter,
         csrf: CsrfCheck | None = None,
         clock: Clock | None = None,
+        origins: OwnOrigins | None = None,
     ) -> None:
         self._identifier = identifier
         self._limiter = limiter
         self._csrf = csrf
+        self._origins = origins or OwnOrigins()
         self._now = (clock or SystemClock()).now
 
     async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
@@ -181,7 +183,7 @@ class Gate:
             refusal: Reason | None = Reason.NO_CREDENTIAL
             if credential.kind in route.accept:
                 by_cookie = credential.kind is CredentialKind.COOKIE
-                refusal = unmeant(call, route.cors, self._csrf) if by_cookie else None
+                refusal = self._unmeant(call, route) if by_cookie else None
             if refusal is not None:
                 return _refused(refusal, match, principal)
         return self._judge(call, match, principal, snapshot)
@@ -189,10 +191,13 @@ class Gate:
     async def _identify_cookie(self, call: Call, route: Route) -> Principal | Reason:
         if CredentialKind.COOKIE not in route.accept:
             return Reason.NO_CREDENTIAL
-        refusal = unmeant(call, route.cors, self._csrf)
+        refusal = self._unmeant(call, route)
         if refusal is not None:
             return refusal
         return await self._identifier.identify(call, route.accept)
+
+    def _unmeant(self, call: Call, route: Route) -> Reason | None:
+        return unmeant(call, AllowedOrigins(self._origins, route.host, route.cors), self._csrf)
 
     async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:
         # Whoever tries tokens pays for it, and nobody but the address is known to pay.

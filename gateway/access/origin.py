@@ -7,8 +7,11 @@ no browser adds that by itself.
 
 from __future__ import annotations
 
+import ipaddress
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from gateway.access.upstreams import Cors
 from gateway.model import Call, RawHeaders, Reason
@@ -29,12 +32,52 @@ class Intent(Enum):
     """Only the CSRF token can prove it."""
 
 
-def unmeant(call: Call, cors: Cors | None, csrf: CsrfCheck | None) -> Reason | None:
+class OwnOrigins:
+    """The origins (RFC 6454) at which this gateway is reached, by its own configuration: what
+    `Host` says is a stranger's word."""
+
+    def __init__(self, public_url: str = "") -> None:
+        """`public_url` is an origin in its shortest form; empty where nobody knows it."""
+        parts = urlsplit(public_url)
+        self._public = public_url
+        port = f":{parts.port}" if parts.port is not None else ""
+        schemes = ("https", "http") if _is_loopback(parts.hostname or "") else ("https",)
+        # A host of a route is served where the public URL is: at its port, or behind the default.
+        self._around = tuple((f"{scheme}://", tail) for scheme in schemes for tail in ("", port))
+
+    def hold(self, origin: str, host: str | None) -> bool:
+        """Whether it is that of the public URL, or one of `host`, which a route names."""
+        if origin == self._public:
+            return bool(origin)
+        return host is not None and any(
+            origin == f"{scheme}{host}{port}" for scheme, port in self._around
+        )
+
+
+@dataclass(slots=True)
+class AllowedOrigins:
+    """Whose pages may send the cookie along with a call."""
+
+    own: OwnOrigins
+    host: str | None = None
+    """The host that the matched route names."""
+    cors: Cors | None = None
+    """What the route (or `/auth`) allows to other origins."""
+
+    def hold(self, origin: str) -> bool:
+        return self.own.hold(origin, self.host) or self.listed(origin)
+
+    def listed(self, origin: str) -> bool:
+        cors = self.cors
+        return bool(origin) and cors is not None and cors.credentials and origin in cors.origins
+
+
+def unmeant(call: Call, allowed: AllowedOrigins, csrf: CsrfCheck | None) -> Reason | None:
     """None when the caller meant to send the cookie; it is not looked up yet.
 
     NO_CREDENTIAL where the call is to be judged as one without the cookie.
     """
-    meant = intent(call, cors)
+    meant = intent(call, allowed)
     if isinstance(meant, Reason):
         return meant
     if meant is Intent.NEEDS_TOKEN:
@@ -45,62 +88,74 @@ def unmeant(call: Call, cors: Cors | None, csrf: CsrfCheck | None) -> Reason | N
     return None if meant is Intent.PROVEN else Reason.NO_CREDENTIAL
 
 
-def intent(call: Call, cors: Cors | None) -> Intent | Reason:
-    """What the browser's own headers prove; CROSS_ORIGIN when they prove the contrary.
-
-    `cors` is what the route (or `/auth`) allows to other origins.
-    """
+def intent(call: Call, allowed: AllowedOrigins) -> Intent | Reason:
+    """What the browser's own headers prove; CROSS_ORIGIN when they prove the contrary."""
     site = _single(call.headers, b"sec-fetch-site")
     origin = _single(call.headers, b"origin")
     if site is None or origin is None:
         # A field that came twice: no browser sends that.
         return Reason.CROSS_ORIGIN
     if call.method in SAFE_METHODS and not _is_handshake(call.headers):
-        return _reading(call, cors, site, origin)
-    return _writing(call, cors, site, origin)
+        return _reading(call, allowed, site, origin)
+    return _writing(call, allowed, site, origin)
 
 
-def own_origin(call: Call) -> str:
-    """The origin of the request itself, as a browser would write it."""
-    authority = (_single(call.headers, b"host") or call.host).lower()
-    default = ":443" if call.scheme == "https" else ":80"
-    return f"{call.scheme}://{authority.removesuffix(default)}"
-
-
-def _writing(call: Call, cors: Cors | None, site: str, origin: str) -> Intent | Reason:
+def _writing(call: Call, allowed: AllowedOrigins, site: str, origin: str) -> Intent | Reason:
     if origin == "null":
         return Reason.CROSS_ORIGIN
     if site == "same-origin":
-        return Intent.PROVEN
+        agrees = not origin or _agrees(call, allowed, origin)
+        return Intent.PROVEN if agrees else Reason.CROSS_ORIGIN
     if site:
         # `none` cannot be had for an unsafe method from a browser: only a list helps.
-        return Intent.PROVEN if _listed(origin, cors) else Reason.CROSS_ORIGIN
+        return Intent.PROVEN if allowed.listed(origin) else Reason.CROSS_ORIGIN
     if origin:
-        meant = origin == own_origin(call) or _listed(origin, cors)
-        return Intent.PROVEN if meant else Reason.CROSS_ORIGIN
+        return Intent.PROVEN if allowed.hold(origin) else Reason.CROSS_ORIGIN
     return Intent.NEEDS_TOKEN
 
 
-def _reading(call: Call, cors: Cors | None, site: str, origin: str) -> Intent:
+def _reading(call: Call, allowed: AllowedOrigins, site: str, origin: str) -> Intent:
     """A read is not refused: what cannot be proven is answered as to a stranger."""
     if origin == "null":
         return Intent.WITHOUT_COOKIE
-    if _listed(origin, cors):
+    if allowed.listed(origin):
         return Intent.PROVEN
     if site in ("same-origin", "none"):
-        return Intent.PROVEN
+        agrees = not origin or _agrees(call, allowed, origin)
+        return Intent.PROVEN if agrees else Intent.WITHOUT_COOKIE
     if site:
         mode = _single(call.headers, b"sec-fetch-mode")
         destination = _single(call.headers, b"sec-fetch-dest")
         top = mode == "navigate" and destination == "document"
         return Intent.PROVEN if top else Intent.WITHOUT_COOKIE
     if origin:
-        return Intent.PROVEN if origin == own_origin(call) else Intent.WITHOUT_COOKIE
+        return Intent.PROVEN if allowed.hold(origin) else Intent.WITHOUT_COOKIE
     return Intent.NEEDS_TOKEN
 
 
-def _listed(origin: str, cors: Cors | None) -> bool:
-    return bool(origin) and cors is not None and cors.credentials and origin in cors.origins
+def _agrees(call: Call, allowed: AllowedOrigins, origin: str) -> bool:
+    """Whether an `Origin` says the same as `Sec-Fetch-Site: same-origin` beside it.
+
+    The browser compared it with what it asked for.  That is one of ours; or, on a host that
+    nothing names, the `Host` that came, by either scheme where TLS may have ended before us.
+    """
+    if allowed.hold(origin):
+        return True
+    authority = (_single(call.headers, b"host") or call.host).lower()
+    return any(
+        origin == f"{scheme}://{authority.removesuffix(default)}"
+        for scheme, default in (("https", ":443"), ("http", ":80"))
+        if scheme == "https" or call.scheme == "http"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_handshake(headers: RawHeaders) -> bool:

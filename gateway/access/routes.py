@@ -286,6 +286,10 @@ class RouteTable:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    def names_host(self, host: str) -> bool:
+        """Whether any route is for this host alone."""
+        return host in self._hosts
+
     def get(self, route_id: str) -> Route | None:
         return self._by_id.get(route_id)
 

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway.access.origin import AllowedOrigins, OwnOrigins
 from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
 from gateway.access.policy_reading import read_policies
 from gateway.access.reading import Node, Problem, Reader, check_version
@@ -69,6 +70,10 @@ class Snapshot:
     """Whether the policy of any route reads the JSON body."""
     notices: tuple[Problem, ...] = ()
     """No mistakes, but hardly meant: `gateway validate` shows them."""
+
+    def auth_origins(self, own: OwnOrigins, host: str) -> AllowedOrigins:
+        """Whose pages may send the cookie to `/auth/…`; `host` is that of the call."""
+        return AllowedOrigins(own, host if self.routes.names_host(host) else None, self.auth_cors)
 
 
 def compile_snapshot(sources: Sources) -> Snapshot | list[Problem]:

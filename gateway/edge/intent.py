@@ -1,7 +1,8 @@
 """Proof of intent at the gateway's own endpoints, and `GET /auth/csrf` (contract 4).
 
 Routes are judged by `access.decision.Gate`; these by the same function, before any endpoint
-sees the call.  What origins besides the gateway's own may do is the `auth: cors` block.
+sees the call.  Which origins are the gateway's own is its configuration's to say; what others
+may do, the `auth: cors` block's.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.access.origin import SAFE_METHODS, Intent, intent, unmeant
-from gateway.access.upstreams import Cors
+from gateway.access.origin import SAFE_METHODS, AllowedOrigins, Intent, intent, unmeant
 from gateway.edge.cookies import cookie_of
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said
 from gateway.edge.own_account import Identifier
@@ -23,10 +23,12 @@ _ACCEPT = frozenset({CredentialKind.COOKIE})
 
 
 class Intents:
-    def __init__(self, csrf: Csrf, cors: Callable[[], Cors | None], identifier: Identifier) -> None:
-        """`cors` is what the snapshot of now lets other origins do at `/auth`."""
+    def __init__(
+        self, csrf: Csrf, origins: Callable[[Call], AllowedOrigins], identifier: Identifier
+    ) -> None:
+        """`origins` are those that the snapshot of now lets call `/auth`."""
         self._csrf = csrf
-        self._cors = cors
+        self._origins = origins
         self._identifier = identifier
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
@@ -37,16 +39,16 @@ class Intents:
         as one without the cookie.  A call that does not carry it is not asked."""
         if cookie_of(call) is None:
             return None
-        cors = self._cors()
+        origins = self._origins(call)
         if (
             call.segments == _CSRF
             and call.method in SAFE_METHODS
-            and intent(call, cors) is Intent.NEEDS_TOKEN
+            and intent(call, origins) is Intent.NEEDS_TOKEN
         ):
             # A browser that sends neither field gets the token here: it asks with the cookie
             # alone, and no other page can read the answer.
             return None
-        refusal = unmeant(call, cors, self._csrf)
+        refusal = unmeant(call, origins, self._csrf)
         if refusal is Reason.NO_CREDENTIAL:
             call.credential = None
             return None

@@ -14,8 +14,7 @@ from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
-from gateway.access.origin import intent
-from gateway.access.upstreams import Cors
+from gateway.access.origin import AllowedOrigins, intent
 from gateway.audit import AuditEvent, AuditKind
 from gateway.edge.bodies import Flag, Text, read_fields
 from gateway.edge.cookie_sessions import CookieSessions
@@ -73,8 +72,8 @@ class SignInParts:
     guard: LoginGuard
     notices: Notices
     audit: Recorder
-    auth_cors: Callable[[], Cors | None]
-    """What other origins may call `/auth`, as the snapshot of now says."""
+    origins: Callable[[Call], AllowedOrigins]
+    """Whose pages may call `/auth`, as the snapshot of now says."""
     unbroken: Unbroken
     verification: Verification = "off"
     enrolment: Enrolment | None = None
@@ -195,7 +194,7 @@ class SignIn:
     def _of_another_origin(self, call: Call) -> bool:
         """Whether a page of another origin made the browser send this: it would sign its
         visitor in to an account of its own.  Who is no browser sends no `Origin`."""
-        return intent(call, self._parts.auth_cors()) is Reason.CROSS_ORIGIN
+        return intent(call, self._parts.origins(call)) is Reason.CROSS_ORIGIN
 
     async def _enrol(self, email: str, password_hash: str, call: Call) -> Answer:
         if self._parts.enrolment is not None and self._parts.verification != "off":

@@ -7,13 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.asking import Question, call_of
-from gateway.access.origin import Intent, intent, unmeant
+from gateway.access.origin import AllowedOrigins, Intent, OwnOrigins, intent, unmeant
 from gateway.access.upstreams import Cors
 from gateway.model import Call, Reason
 
 LISTED = "https://app.example.com"
 CORS = Cors("app", frozenset((LISTED,)), credentials=True)
 OPEN = Cors("open", frozenset((LISTED,)), credentials=False)
+
+
+PUBLIC = "http://gate.example:8080"
+
+
+def at(cors: Cors | None = None, host: str | None = None, url: str = PUBLIC) -> AllowedOrigins:
+    """What a route with this host and `cors` allows, of a gateway with this public URL."""
+    return AllowedOrigins(OwnOrigins(url), host, cors)
 
 
 def call(method: str, *headers: tuple[str, str], url: str = "http://gate.example:8080/a") -> Call:
@@ -35,6 +43,11 @@ def origin(value: str) -> tuple[str, str]:
     [
         ([site("same-origin")], Intent.PROVEN),
         ([site("same-origin"), origin("http://gate.example:8080")], Intent.PROVEN),
+        ([site("same-origin"), origin(LISTED)], Intent.PROVEN),
+        ([site("same-origin"), origin("https://evil.example")], Reason.CROSS_ORIGIN),
+        ([site("same-origin"), origin("http://gate.example:9999")], Reason.CROSS_ORIGIN),
+        ([site("same-origin"), origin("http://gate.example")], Reason.CROSS_ORIGIN),
+        ([site("same-origin"), origin("http://evil.example:8080")], Reason.CROSS_ORIGIN),
         # Two ports of one host are the same site.
         ([site("same-site"), origin("http://gate.example:9999")], Reason.CROSS_ORIGIN),
         ([site("same-site")], Reason.CROSS_ORIGIN),
@@ -60,7 +73,7 @@ def origin(value: str) -> tuple[str, str]:
 def test_an_unsafe_call_needs_proof(
     method: str, headers: list[tuple[str, str]], verdict: Intent | Reason
 ) -> None:
-    assert intent(call(method, *headers), CORS) is verdict
+    assert intent(call(method, *headers), at(CORS)) is verdict
 
 
 @pytest.mark.parametrize(
@@ -68,6 +81,10 @@ def test_an_unsafe_call_needs_proof(
     [
         ([site("same-origin")], Intent.PROVEN),
         ([site("none")], Intent.PROVEN),
+        ([site("same-origin"), origin("http://gate.example:8080")], Intent.PROVEN),
+        ([site("same-origin"), origin("https://evil.example")], Intent.WITHOUT_COOKIE),
+        ([site("none"), origin("https://evil.example")], Intent.WITHOUT_COOKIE),
+        ([origin("http://gate.example:8080")], Intent.PROVEN),
         ([site("cross-site"), origin(LISTED)], Intent.PROVEN),
         ([site("cross-site")], Intent.WITHOUT_COOKIE),
         ([site("same-site")], Intent.WITHOUT_COOKIE),
@@ -89,25 +106,83 @@ def test_an_unsafe_call_needs_proof(
 def test_a_read_without_proof_is_one_without_the_cookie(
     method: str, headers: list[tuple[str, str]], verdict: Intent
 ) -> None:
-    assert intent(call(method, *headers), CORS) is verdict
+    assert intent(call(method, *headers), at(CORS)) is verdict
 
 
 def test_a_websocket_handshake_is_no_read() -> None:
     # CVE-2024-23898: no check of Origin in the handshake.
     upgrade = ("Upgrade", "websocket")
-    assert intent(call("GET", upgrade, origin("https://evil.example")), CORS) is Reason.CROSS_ORIGIN
-    assert intent(call("GET", upgrade, site("none")), None) is Reason.CROSS_ORIGIN
-    assert intent(call("GET", upgrade), None) is Intent.NEEDS_TOKEN
+    assert (
+        intent(call("GET", upgrade, origin("https://evil.example")), at(CORS))
+        is Reason.CROSS_ORIGIN
+    )
+    assert intent(call("GET", upgrade, site("none")), at()) is Reason.CROSS_ORIGIN
+    assert intent(call("GET", upgrade), at()) is Intent.NEEDS_TOKEN
 
 
 def test_an_origin_counts_only_where_credentials_are_allowed_to_it() -> None:
     for cors in (None, OPEN, Cors("any", frozenset("*"))):
-        assert intent(call("POST", site("cross-site"), origin(LISTED)), cors) is Reason.CROSS_ORIGIN
+        assert (
+            intent(call("POST", site("cross-site"), origin(LISTED)), at(cors))
+            is Reason.CROSS_ORIGIN
+        )
 
 
-def test_the_default_port_is_no_part_of_an_origin() -> None:
-    https = call("POST", origin("https://gate.example"), url="https://gate.example:443/a")
-    assert intent(https, None) is Intent.PROVEN
+@pytest.mark.parametrize(
+    ("said", "url", "host", "meant"),
+    [
+        # `Host` is whatever the client says, so alone it makes no origin our own.
+        ("https://evil.example", "https://gate.example", None, False),
+        ("http://evil.example", "https://gate.example", None, False),
+        ("https://gate.example", "https://gate.example", None, True),
+        ("http://gate.example", "https://gate.example", None, False),
+        ("https://gate.example:8443", "https://gate.example", None, False),
+        ("https://shop.example", "https://gate.example", "shop.example", True),
+        ("http://shop.example", "https://gate.example", "shop.example", False),
+        ("https://shop.example:9999", "https://gate.example", "shop.example", False),
+        ("https://shop.example.evil.example", "https://gate.example", "shop.example", False),
+        ("https://shop.example", "https://gate.example", "other.example", False),
+        ("https://shop.example", "https://gate.example:8443", "shop.example", True),
+        ("https://shop.example:8443", "https://gate.example:8443", "shop.example", True),
+        ("http://shop.example", "http://127.0.0.1:8080", "shop.example", True),
+        ("http://shop.localhost:8080", "http://localhost:8080", "shop.localhost", True),
+        ("http://shop.localhost:9999", "http://localhost:8080", "shop.localhost", False),
+        ("http://[::1]:8080", "http://[::1]:8080", None, True),
+        ("", "", None, False),
+        ("https://shop.example", "", "shop.example", True),
+    ],
+)
+def test_own_origins_are_the_public_url_and_the_hosts_that_routes_name(
+    said: str, url: str, host: str | None, meant: bool
+) -> None:
+    allowed = at(host=host, url=url)
+    named = host or said.partition("://")[2] or "x"
+    unsafe = call("POST", origin(said), url=f"http://{named}/a")
+    if said:
+        assert intent(unsafe, allowed) is (Intent.PROVEN if meant else Reason.CROSS_ORIGIN)
+    else:
+        assert not allowed.hold(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "url", "meant"),
+    [
+        # Where TLS ends before the gateway, only the browser knows the scheme.
+        ("https://shop.example", "http://shop.example/a", True),
+        ("http://shop.example", "http://shop.example/a", True),
+        ("https://shop.example", "https://shop.example:443/a", True),
+        ("http://shop.example", "https://shop.example/a", False),
+        ("https://shop.example:8443", "https://shop.example/a", False),
+        ("https://evil.example", "http://shop.example/a", False),
+        ("shop.example", "http://shop.example/a", False),
+    ],
+)
+def test_an_origin_beside_fetch_metadata_agrees_with_the_host_that_was_asked(
+    said: str, url: str, meant: bool
+) -> None:
+    unsafe = call("POST", site("same-origin"), origin(said), url=url)
+    wanted = Intent.PROVEN if meant else Reason.CROSS_ORIGIN
+    assert intent(unsafe, at(url="https://gate.example")) is wanted
 
 
 class AnyToken:
@@ -131,7 +206,7 @@ _ADDED = st.lists(
 
 @given(
     method=st.sampled_from(["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "ANY"]),
-    of=st.sampled_from(["same-site", "cross-site"]),
+    of=st.sampled_from(["same-origin", "same-site", "cross-site", "none"]),
     said=_FOREIGN,
     added=_ADDED,
     fetch_metadata=st.booleans(),
@@ -145,12 +220,14 @@ def test_nothing_that_a_foreign_page_can_send_proves_an_unsafe_call(
     fetch_metadata: bool,
     cors: Cors | None,
 ) -> None:
+    if of == "same-origin" and said == "https://gate.example:8080":
+        return  # TLS that ended before the gateway: only the browser knows
     headers = [origin(said), *([site(of)] if fetch_metadata else []), *added]
-    assert unmeant(call(method, *headers), cors, AnyToken()) is Reason.CROSS_ORIGIN
+    assert unmeant(call(method, *headers), at(cors), AnyToken()) is Reason.CROSS_ORIGIN
 
 
 def test_a_handshake_without_proof_is_refused_and_a_read_is_a_strangers() -> None:
-    assert unmeant(call("GET"), None, None) is Reason.NO_CREDENTIAL
-    assert unmeant(call("GET", ("Upgrade", "websocket")), None, None) is Reason.CSRF_INVALID
-    assert unmeant(call("POST"), None, None) is Reason.CSRF_INVALID
-    assert unmeant(call("POST"), None, AnyToken()) is None
+    assert unmeant(call("GET"), at(), None) is Reason.NO_CREDENTIAL
+    assert unmeant(call("GET", ("Upgrade", "websocket")), at(), None) is Reason.CSRF_INVALID
+    assert unmeant(call("POST"), at(), None) is Reason.CSRF_INVALID
+    assert unmeant(call("POST"), at(), AnyToken()) is None

@@ -103,6 +103,10 @@ routes:
     policy: signed-in
     cors: app
     upstream: echo
+  - id: named
+    match: {{host: app.example.net, path: /me}}
+    policy: signed-in
+    upstream: echo
   - id: elsewhere
     match: {{host: other.example.com, path: /me}}
     auth: public

@@ -103,6 +103,8 @@ def test_the_upstream_learns_who_calls_and_nothing_of_the_cookie(alice: Browser)
         ([("Sec-Fetch-Site", "none")], "cross_origin"),
         ([SAME, SAME_SITE], "cross_origin"),
         ([SAME, ("Origin", "null")], "cross_origin"),
+        ([SAME, ("Origin", "https://evil.example")], "cross_origin"),
+        ([SAME, ("Origin", "http://127.0.0.1:1")], "cross_origin"),
         ([("Origin", "https://evil.example")], "cross_origin"),
         ([], "csrf_invalid"),
         ([("X-CSRF-Token", "x")], "csrf_invalid"),
@@ -132,6 +134,28 @@ def test_what_was_meant_passes(alice: Browser) -> None:
     own = ("Origin", f"http://127.0.0.1:{alice.gateway.port}")
     for fields in ([SAME], [own], [SAME, own], [("X-CSRF-Token", alice.csrf_token)]):
         assert "X-Auth-User-Id" in received(alice.call("POST", "/me", *fields))
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "meant"),
+    [
+        # On a host that no route names, `Host` makes no origin our own.
+        ("evil.example", "https://evil.example", False),
+        ("evil.example", "http://evil.example", False),
+        ("app.example.net", "https://app.example.net", True),
+        ("app.example.net", "http://app.example.net", True),  # the public URL is loopback
+        ("app.example.net", "https://app.example.net:9999", False),
+        ("app.example.net", "https://evil.example", False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/me", "/auth/password/change"])
+def test_an_old_browsers_origin_is_one_that_the_configuration_names(
+    alice: Browser, path: str, host: str, origin: str, meant: bool
+) -> None:
+    answer = alice.call("POST", path, ("Origin", origin), host=host)
+    assert (answer.reason if answer.status == 403 else "passed") == (
+        "passed" if meant else "cross_origin"
+    )
 
 
 def test_the_csrf_token_stays_here_and_a_backends_own_passes(alice: Browser) -> None:
@@ -170,6 +194,7 @@ TOP = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
         ([SAME_SITE, ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image")], False),
         ([SAME_SITE, ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")], False),
         ([("Origin", "https://evil.example")], False),
+        ([SAME, ("Origin", "https://evil.example")], False),
         ([], False),
     ],
 )
@@ -253,6 +278,23 @@ def test_a_page_of_a_listed_origin_signs_in_by_cors(site: Running) -> None:
     assert refused.status == 403
     assert refused.get("access-control-allow-origin") is None
     assert "origin" in (refused.get("vary") or "").lower()
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/register"])
+@pytest.mark.parametrize(
+    ("fields", "host"),
+    [
+        ([SAME, ("Origin", "https://evil.example")], None),
+        # A name that was pointed at the gateway: its `Host` and `Origin` agree.
+        ([("Origin", "http://evil.example")], "evil.example"),
+    ],
+)
+def test_no_page_of_another_origin_signs_its_visitor_in(
+    site: Running, path: str, fields: list[tuple[str, str]], host: str | None
+) -> None:
+    body = {"email": "mallory@evil.example", "password": PASSWORD}
+    answer = site.call("POST", path, *fields, json_body=body, host=host)
+    assert (answer.status, answer.reason) == (403, "cross_origin")
 
 
 # --- the last two break what the others stand on ---

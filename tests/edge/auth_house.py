@@ -19,6 +19,7 @@ from typing import Any
 import altcha
 from aiohttp import web
 
+from gateway.access.origin import AllowedOrigins, OwnOrigins
 from gateway.access.upstreams import Cors
 from gateway.audit import AuditEvent
 from gateway.edge.auth_api import AuthApi, assembled
@@ -300,7 +301,7 @@ async def open_house(
             guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), Accounts(database), clock),
             notices=Notices(database, post),
             audit=recorded,
-            auth_cors=lambda: auth_cors,
+            origins=lambda _call: AllowedOrigins(OwnOrigins(URL), cors=auth_cors),
             unbroken=unbroken,
             verification=verification,
             enrolment=enrolments,
@@ -314,7 +315,7 @@ async def open_house(
         identification = Identification(verifier, ring, workers, clock, others=others)
         intents = None
         if cookies is not None:
-            intents = Intents(csrf, lambda: auth_cors, identification)
+            intents = Intents(csrf, parts.origins, identification)
         well_known = WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL))
         more: dict[tuple[str, ...], dict[str, Endpoint]] = {}
         if enrolments is not None:

@@ -422,7 +422,7 @@ async def test_what_was_not_meant_is_refused_before_the_cookie_is_looked_up(
 
 @pytest.mark.parametrize(
     "headers",
-    [[SAME], ["Origin: http://gate.example"], ["Sec-Fetch-Site: cross-site", f"Origin: {APP}"]],
+    [[SAME], ["Origin: https://gate.example"], ["Sec-Fetch-Site: cross-site", f"Origin: {APP}"]],
 )
 async def test_a_meant_call_passes_without_a_csrf_token(house: House, headers: list[str]) -> None:
     cookie, _ = await signed_in(house)
