@@ -185,3 +185,11 @@ CREATE INDEX audit_events_by_time ON audit_events (at_ms);
 CREATE INDEX audit_events_first ON audit_events (at_ms) WHERE position = 1;
 
 CREATE INDEX changes_by_target ON changes (target);
+
+CREATE TABLE tombstones (
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    epoch BIGINT NOT NULL DEFAULT 0,
+    ended_at BIGINT NOT NULL,
+    PRIMARY KEY (kind, target)
+);

@@ -102,7 +102,7 @@ class App:
             keys_changed=self._keys_changed,
         )
         sealer = Sealer(plan.key_secret())
-        self.ring = KeyRing(self.database, sealer, self.clock)
+        self.ring = KeyRing(self.database, sealer, self.clock, refused=self.replica.refuses_key)
         self.keeper = keeper_of(plan, self.database, sealer, self.replica)
         self.verifier = TokenVerifier(
             self.ring,
@@ -439,8 +439,13 @@ class App:
             "sql": "open" if self.own.opened.is_set() else "not opened yet",
             "redis": "away" if self.redis.is_away else "open",
             "revocations": "confirmed" if self.replica.is_live() else "stale",
-            "keys": "known" if self.ring.kids() else "unknown",
+            "keys": self._keys_state(),
         }
+
+    def _keys_state(self) -> str:
+        if not self.ring.kids():
+            return "unknown"
+        return "known" if self.ring.can_sign() else "known, and none signs"
 
     def _gauges(self) -> None:
         gauge = self.metrics.gauge

@@ -9,16 +9,17 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from gateway.cli.db_restore import refusals, restore
 from gateway.cli.environment import settings
-from gateway.cli.opening import House, existing_database, run, unreachable
+from gateway.cli.opening import existing_database, unreachable
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark
-from gateway.folder import DataFolder, FolderError
-from gateway.identity import restored
+from gateway.folder import DataFolder
+from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.model import SystemClock
 from gateway.setting_values import without_secrets
 from gateway.settings import Settings
 from gateway.stores import backup
-from gateway.stores.migrations import SchemaProblem, status, upgrade
+from gateway.stores.migrations import status, upgrade
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
 
@@ -65,34 +66,14 @@ def keep(
     The file holds password hashes and sealed keys: keep it as safe as the database.
     """
 
+    chosen = settings()
+
     async def work(database: Database) -> int:
-        return await backup.write(database, file)
+        await backup.whole_schema(database)
+        secret = chosen.key_secret_bytes() or DataFolder(chosen.data_dir).key_secret(make=False)
+        return await backup.write(database, file, derived_key(secret, KeyPurpose.BACKUP))
 
     record({"file": str(file), "rows": _with_database(work)}, as_json=as_json)
-
-
-def restore(
-    file: Annotated[Path, typer.Argument(help="A file that `gateway db backup` wrote.")],
-    as_json: AsJson = False,
-) -> None:
-    """Put a backup in the place of all data, of either kind of SQL store.
-
-    Every session ends and every token given so far is refused: a backup must not bring back
-    what was signed out since.
-    """
-
-    async def work(house: House) -> int:
-        await backup.check(house.database, file)
-        async with house.database.migrating(backup.RESTORE_WITHIN_S) as tx:
-            newest_at = await restored.newest_token_at(tx)
-            rows = await backup.replace(tx, file)
-            change = await restored.disown(tx, newest_at)
-        await house.publish([change])
-        return rows
-
-    rows = _refusals(lambda: run(work))
-    record({"file": str(file), "rows": rows, "sessions": "ended"}, as_json=as_json)
-    remark("every session has ended: everybody signs in again")
 
 
 def _with_database(work: Callable[[Database], Awaitable[T]], *, make: bool = False) -> T:
@@ -112,7 +93,7 @@ def _with_database(work: Callable[[Database], Awaitable[T]], *, make: bool = Fal
             await database.close()
 
     try:
-        return _refusals(lambda: asyncio.run(whole()))
+        return refusals(lambda: asyncio.run(whole()))
     except StoreUnavailable as error:
         raise unreachable(error, chosen) from error
 
@@ -124,16 +105,3 @@ def _make_installation(chosen: Settings) -> None:
         folder.make()
         folder.key_secret()
     remark(f"database: {without_secrets(chosen.database_url)}")
-
-
-def _refusals(work: Callable[[], T]) -> T:
-    try:
-        return work()
-    except (backup.BackupRefused, SchemaProblem) as error:
-        raise Stop(str(error), ExitCode.NO) from error
-    except FolderError as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
-    except OSError as error:
-        raise Stop(f"{error.filename}: {error.strerror}", ExitCode.USAGE) from error
-    except ValueError as error:
-        raise Stop(str(error), ExitCode.USAGE) from error

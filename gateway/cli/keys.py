@@ -128,14 +128,14 @@ def reseal_all(
     Running gateways must be started anew with it: until then they verify and sign, but make
     no new key.
     """
-    given = None if new_secret_file is None else _secret_of(_content(new_secret_file).decode())
+    given = None if new_secret_file is None else secret_of(_content(new_secret_file).decode())
 
     async def work(house: House) -> int:
         kept_here = house.settings.key_secret is None
         if given is None and not kept_here:
             raise Stop("GATEWAY_KEY_SECRET is set: give --new-secret-file", ExitCode.USAGE)
         aside = _set_aside(house.folder, given) if kept_here else None
-        new = _secret_of(aside.read_text()) if aside else given
+        new = secret_of(aside.read_text()) if aside else given
         assert new is not None
         chain_key = derived_key(house.key_secret, KeyPurpose.AUDIT_CHAIN)
         count = await reseal(house.database, Sealer(house.key_secret), Sealer(new), chain_key)
@@ -199,14 +199,14 @@ def _content(path: Path) -> bytes:
         raise Stop(f"{path}: {error.strerror}", ExitCode.USAGE) from error
 
 
-def _secret_of(text: str) -> bytes:
+def secret_of(text: str) -> bytes:
     """Judged as the setting would be."""
     try:
         found = load({"GATEWAY_KEY_SECRET": text.strip()}, env_file=None).key_secret_bytes()
     except SettingsError as error:
         raise Stop(str(error), ExitCode.USAGE) from error
     if found is None:
-        raise Stop("the new secret is empty", ExitCode.USAGE)
+        raise Stop("the secret is empty", ExitCode.USAGE)
     return found
 
 

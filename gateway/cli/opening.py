@@ -82,7 +82,7 @@ class House:
             AuditEvent(
                 kind,
                 subject=subject,
-                actor=f"cli:{_user_name()}",
+                actor=f"cli:{user_name()}",
                 detail={"change": change, **detail},
             )
         )
@@ -236,7 +236,7 @@ def _where(house: House) -> str:
     return f"{place}, told over {without_secrets(house.settings.redis_url)}"
 
 
-def _user_name() -> str:
+def user_name() -> str:
     """Who runs the command, as the machine knows them."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

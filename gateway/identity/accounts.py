@@ -19,6 +19,7 @@ from email_validator import EmailNotValidError, validate_email
 from gateway.identity.mail_tokens import Purpose, forget
 from gateway.identity.own_data import own_data
 from gateway.identity.sessions import end_every, end_others, lock, outdate
+from gateway.identity.tombstones import Ended, bury, role_target, unearth
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
 
@@ -175,6 +176,7 @@ class Accounts:
                 return []
             check_roles([*account.roles, role])
             await _grant(tx, account_id, role)
+            await unearth(tx, Ended.ROLE, role_target(account_id, role))
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
     async def revoke(self, account_id: str, role: str) -> Sequence[Change]:
@@ -185,7 +187,10 @@ class Accounts:
                 id=account_id,
                 role=role,
             )
-            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)] if gone else []
+            if not gone:
+                return []
+            await bury(tx, Ended.ROLE, role_target(account_id, role))
+            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
     async def disable(self, account_id: str) -> Sequence[Change]:
         """Ends every session too.  May be repeated: each time refuses all tokens anew."""
@@ -193,11 +198,13 @@ class Accounts:
             if await lock(tx, account_id) is None:
                 return []
             await _update(tx, account_id, "disabled = 1")
+            await bury(tx, Ended.DISABLED, account_id)
             return await end_every(tx, account_id, "disabled")
 
     async def enable(self, account_id: str) -> None:
         async with self._database.transaction() as tx:
             await _update(tx, account_id, "disabled = 0")
+            await unearth(tx, Ended.DISABLED, account_id)
 
     async def delete(self, account_id: str) -> Sequence[Change]:
         """Erases the account and all that hangs on it; what it was given is refused."""
@@ -205,6 +212,7 @@ class Accounts:
             if await lock(tx, account_id) is None:
                 return []
             changes = await end_every(tx, account_id, "deleted")
+            await bury(tx, Ended.ACCOUNT, account_id)
             await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
             return changes
 
@@ -294,12 +302,15 @@ async def replace_password(
     tx: Transaction, account_id: str, password_hash: str | None, kept_session: str | None = None
 ) -> Sequence[Change]:
     """Ends every session but `kept_session`, and every mailed link that could undo this."""
-    await _update(
-        tx,
-        account_id,
-        "password_epoch = password_epoch + 1, password_hash = :hash",
+    row = await tx.one(
+        "UPDATE accounts SET password_hash = :hash, password_epoch = password_epoch + 1,"
+        " updated_at = :now WHERE id = :id RETURNING password_epoch",
         hash=password_hash,
+        now=int(await tx.now()),
+        id=account_id,
     )
+    if row is not None:
+        await bury(tx, Ended.PASSWORD, account_id, int(row["password_epoch"]))
     await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY, Purpose.ADDRESS)
     if kept_session is None:
         return await end_every(tx, account_id, "password")

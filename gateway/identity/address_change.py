@@ -14,6 +14,7 @@ from gateway.identity.mail import Postman
 from gateway.identity.mail_tokens import Purpose, forget, take
 from gateway.identity.messages import shown_time
 from gateway.identity.sessions import outdate
+from gateway.identity.tombstones import Ended, bury, email_target, unearth
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database
 
@@ -73,6 +74,8 @@ class AddressChanges:
                 now=int(now),
                 id=account.id,
             )
+            await bury(tx, Ended.EMAIL, email_target(account.id, account.email_key))
+            await unearth(tx, Ended.EMAIL, email_target(account.id, key))
             if account.email_verified:
                 await self._postman.enqueue(
                     tx, Template.ADDRESS_CHANGED, account.email, {"time": shown_time(now)}

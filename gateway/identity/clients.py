@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from gateway.identity.accounts import ROLE, check_roles
 from gateway.identity.jwk import VerifyingKey, public_from_jwk, public_jwk, verifying
 from gateway.identity.revocations import record
+from gateway.identity.tombstones import Ended, bury
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
 
@@ -104,6 +105,8 @@ class Clients:
                 return None
             changes: list[Change] = []
             if at_once:
+                for found in client.secret_hashes:
+                    await bury(tx, Ended.CLIENT_SECRET, found)
                 await tx.run("DELETE FROM client_secrets WHERE client_id = :id", id=client_id)
                 changes.append(await outdate(tx, client_id))
             return NewSecret(client_id, await _add_secret(tx, client_id)), changes
@@ -127,6 +130,7 @@ class Clients:
             if await locked(tx, client_id) is None:
                 return None
             changes = [await outdate(tx, client_id)]
+            await bury(tx, Ended.CLIENT, client_id)
             await tx.run("DELETE FROM clients WHERE id = :id", id=client_id)
             return changes
 
@@ -200,12 +204,13 @@ async def _insert(
 
 async def _add_secret(tx: Transaction, client_id: str) -> str:
     secret = secrets.token_urlsafe(32)
-    await tx.run(
-        "DELETE FROM client_secrets WHERE client_id = :id AND hash NOT IN (SELECT hash"
-        " FROM client_secrets WHERE client_id = :id ORDER BY created_at DESC, hash LIMIT :kept)",
+    live = await tx.all(
+        "SELECT hash FROM client_secrets WHERE client_id = :id ORDER BY created_at DESC, hash",
         id=client_id,
-        kept=LIVE_SECRETS - 1,
     )
+    for row in live[LIVE_SECRETS - 1 :]:
+        await bury(tx, Ended.CLIENT_SECRET, str(row["hash"]))
+        await tx.run("DELETE FROM client_secrets WHERE hash = :hash", hash=row["hash"])
     newest = await tx.one(
         "SELECT MAX(created_at) AS at FROM client_secrets WHERE client_id = :id", id=client_id
     )

@@ -15,6 +15,7 @@ from gateway.identity.jwk import (
     PrivateKey,
     PublicKey,
     algorithm,
+    generate,
     private_der,
     public_jwk,
     thumbprint,
@@ -22,6 +23,7 @@ from gateway.identity.jwk import (
 from gateway.identity.keys import KeyState
 from gateway.identity.revocations import record
 from gateway.identity.sealing import SealBroken, Sealer
+from gateway.identity.tombstones import Ended, bury
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -68,6 +70,12 @@ class NewKey:
     @property
     def kid(self) -> str:
         return thumbprint(self.public)
+
+
+def made_key(alg: Alg) -> NewKey:
+    """A fresh key; an RSA one takes a moment of a core: not on the loop."""
+    private = generate(alg)
+    return NewKey(private.public_key(), private)
 
 
 async def lock(tx: Transaction, sealer: Sealer) -> None:
@@ -149,11 +157,15 @@ async def retire(tx: Transaction, kid: str, now: int, gone_at: int) -> None:
 async def let_go(tx: Transaction, kid: str) -> bool:
     """The end of a retiring key; whether it is this call that ended it."""
     sql = "UPDATE signing_keys SET state = 'gone' WHERE kid = :kid AND state = 'retiring'"
-    return await tx.run(sql, kid=kid) == 1
+    ended = await tx.run(sql, kid=kid) == 1
+    if ended:
+        await bury(tx, Ended.SIGNING_KEY, kid)
+    return ended
 
 
 async def drop(tx: Transaction, kid: str, now: int) -> None:
-    """The end of any key, at once."""
+    """The end of any key, at once; also of one that a restore took away."""
+    await bury(tx, Ended.SIGNING_KEY, kid)
     await tx.run(
         "UPDATE signing_keys SET state = 'gone', sealed_private = NULL, gone_at = :now"
         " WHERE kid = :kid AND state <> 'gone'",
@@ -196,7 +208,7 @@ async def reseal(database: Database, old: Sealer, new: Sealer, chain_key: bytes)
             kept = [*await retained_chain_keys(tx, old), chain_key]
         except SealBroken as error:
             raise WrongSecret from error
-        await _put(tx, _CHAIN_KEYS, json.dumps([new.seal(_CHAIN_KEY, key) for key in kept]))
+        await retain_chain_keys(tx, new, kept)
         rows = await tx.all(
             "SELECT kid, sealed_private FROM signing_keys WHERE sealed_private IS NOT NULL"
         )
@@ -221,6 +233,16 @@ async def retained_chain_keys(tx: Transaction, sealer: Sealer) -> list[bytes]:
     return [
         sealer.unseal(_CHAIN_KEY, sealed) for sealed in json.loads(row["value"] if row else "[]")
     ]
+
+
+async def retain_chain_keys(tx: Transaction, sealer: Sealer, keys: Sequence[bytes]) -> None:
+    """In the place of those that were retained before."""
+    await _put(tx, _CHAIN_KEYS, json.dumps([sealer.seal(_CHAIN_KEY, key) for key in keys]))
+
+
+async def seal_under(tx: Transaction, sealer: Sealer) -> None:
+    """After a restore, where no key of before is kept: the secret of now seals the next ones."""
+    await _put(tx, _FINGERPRINT, sealer.fingerprint)
 
 
 async def _put(tx: Transaction, name: str, value: str) -> None:

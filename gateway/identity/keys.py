@@ -78,9 +78,12 @@ class KeyRing:
         sealer: Sealer,
         clock: Clock,
         *,
+        refused: Callable[[str], bool] = lambda _: False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`refused`: whether this process refuses what the key of a `kid` has signed."""
         self._database = database
+        self._refused = refused
         self._sealer = sealer
         self._clock = clock
         self._sleep = sleep
@@ -107,7 +110,18 @@ class KeyRing:
             raise StoreUnavailable("sql", "no signing key could be read")
         if self._read_at is None or self._clock.steady() - self._read_at > SIGNING_LEASE_S:
             raise StoreUnavailable("sql", "the signing key has not been confirmed for too long")
+        # As after a restore that brought the key back: nobody would believe what it signs.
+        if self._refused(self._signing.kid):
+            raise StoreUnavailable("sql", "the signing key is revoked")
         return self._signing
+
+    def can_sign(self) -> bool:
+        """Whether `signing_key` gives one now."""
+        try:
+            self.signing_key()
+        except StoreUnavailable:
+            return False
+        return True
 
     def publish(self, keys: Iterable[VerifyingKey]) -> None:
         """Shows these in the JWKS besides; no access token is verified with them."""

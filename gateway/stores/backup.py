@@ -1,31 +1,34 @@
 """All rows of a database in one file, and back, whichever SQL store they came from.
 
-A line of JSON each: a head with the schema, then `[table, row]`, then a foot with the number
-of rows and the digest of all lines before it, so that a file which was cut short or edited
-is refused before anything is touched.
+A line of JSON each: a head with the schema and the time, then `[table, row]`, then a foot with
+the number of rows and an HMAC of all lines before it, under a key that is derived from the
+installation's secret: a file that was cut short or edited, by whoever kept it, is refused before
+anything is touched.  It is read twice, and must be the same file both times.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import hmac
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gateway.stores.migrations import SchemaStatus, shipped, status
 from gateway.stores.protocols import Database, Transaction
 
 PAGE_ROWS = 1000
 RESTORE_WITHIN_S = 3600.0
-FORMAT = 1
+FORMAT = 2
 
-ONLY_GROWS = ("audit_events", "changes")
-"""Tables that a restore adds to and never takes from: what was seen and what was revoked
-since the backup stays true."""
+ONLY_GROWS = ("audit_events", "changes", "tombstones")
+"""Tables that a restore adds to and never takes from: what was seen, what was revoked and what
+ended since the backup stays true."""
 
 
 class BackupRefused(Exception):
@@ -48,12 +51,26 @@ def tables() -> list[Table]:
     ]
 
 
-async def write(database: Database, path: Path) -> int:
-    """Writes what one moment's database holds to an owner-only file; how many rows."""
-    schema = await _whole(database)
-    new = path.with_name(path.name + ".part")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    digest, rows = hashlib.sha256(), 0
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a checked backup holds."""
+
+    at_ms: int
+    """When it was written, by the store's clock."""
+    rows: int
+    newest_audit: tuple[str, int] | None
+    """Writer and position of the last event of the audit log in it."""
+
+
+async def write(database: Database, path: Path, key: bytes) -> int:
+    """Writes what one moment's database holds to an owner-only file; how many rows.
+
+    `key`: `derived_key(secret, KeyPurpose.BACKUP)`.  What stood at `path` is replaced once the
+    new file is whole.
+    """
+    schema = await whole_schema(database)
+    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    digest, rows = hmac.new(key, digestmod="sha256"), 0
     try:
         with os.fdopen(descriptor, "wb") as file:
 
@@ -62,8 +79,15 @@ async def write(database: Database, path: Path) -> int:
                 digest.update(line)
                 file.write(line)
 
-            put({"authgate": FORMAT, "schema": schema.applied, "dialect": database.dialect})
             async with database.reading() as tx:
+                put(
+                    {
+                        "authgate": FORMAT,
+                        "schema": schema.applied,
+                        "dialect": database.dialect,
+                        "at_ms": int(await tx.now() * 1000),
+                    }
+                )
                 for table in tables():
                     after: Mapping[str, Any] | None = None
                     while page := await _page(tx, table, after):
@@ -71,51 +95,49 @@ async def write(database: Database, path: Path) -> int:
                             put([table.name, dict(row)])
                         rows += len(page)
                         after = page[-1]
-            foot = {"rows": rows, "sha256": digest.hexdigest()}
+            foot = {"rows": rows, "hmac-sha256": digest.hexdigest()}
             file.write(json.dumps(foot).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        raise
     return rows
 
 
-async def check(database: Database, path: Path) -> None:
-    """Reads the file through; BackupRefused unless it is whole and fits the database."""
-    schema = await _whole(database)
-    digest, rows = hashlib.sha256(), 0
-    foot: Any = None
+async def check(database: Database, file: BinaryIO, key: bytes) -> Contents:
+    """Reads the file through; BackupRefused unless it is whole, of this installation, and fits
+    the database."""
+    schema = await whole_schema(database)
     known = {table.name for table in tables()}
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
-            value = _parsed(line, number)
-            if foot is not None:
-                raise BackupRefused("something follows the end of the backup")
-            if number == 0:
-                _check_head(value, schema)
-            elif isinstance(value, dict):
-                foot = value
-                continue
-            elif value[0] not in known:
-                raise BackupRefused(f"line {number + 1}: an unknown table")
-            else:
-                rows += 1
-            digest.update(line)
-    if foot is None:
-        raise BackupRefused("the backup was cut short")
-    if foot.get("rows") != rows or foot.get("sha256") != digest.hexdigest():
-        raise BackupRefused("the backup was changed after it was written")
+    at_ms, rows = 0, 0
+    newest: tuple[int, str, int] | None = None
+    for number, value in _values(file, key):
+        if number == 0:
+            _check_head(value, schema)
+            at_ms = int(value["at_ms"])
+            continue
+        table, row = value
+        if table not in known:
+            raise BackupRefused(f"line {number + 1}: an unknown table")
+        rows += 1
+        if table == "audit_events":
+            event = (int(row["at_ms"]), str(row["writer"]), int(row["position"]))
+            newest = event if newest is None else max(newest, event)
+    return Contents(at_ms, rows, newest and newest[1:])
 
 
-async def replace(tx: Transaction, path: Path) -> int:
-    """Puts the rows of a checked file in the place of what there is; how many rows."""
+async def replace(tx: Transaction, file: BinaryIO, key: bytes) -> int:
+    """Puts the rows of a checked file in the place of what there is; how many rows.  Raises
+    BackupRefused where the file is not what was checked: roll back then."""
     order = tables()
     for table in reversed(order):
         if table.name not in ONLY_GROWS:
             await tx.run(f"DELETE FROM {table.name}")  # noqa: S608 (a name of our own)
     rows = 0
-    for name, batch in _batches(path):
+    for name, batch in _batches(file, key):
         columns = list(batch[0])
         spread = ", ".join(f":{column}" for column in columns)
         known = " ON CONFLICT DO NOTHING" if name in ONLY_GROWS else ""
@@ -127,7 +149,8 @@ async def replace(tx: Transaction, path: Path) -> int:
     return rows
 
 
-async def _whole(database: Database) -> SchemaStatus:
+async def whole_schema(database: Database) -> SchemaStatus:
+    """Raises BackupRefused where the database is not of this version's shape."""
     schema = await status(database)
     if schema.pending:
         raise BackupRefused("the database lacks migrations: run `gateway db upgrade` first")
@@ -147,24 +170,46 @@ async def _page(
     return await tx.all(sql, **values)
 
 
-def _batches(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _batches(file: BinaryIO, key: bytes) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Rows of one table and of the same columns, up to a page of them."""
     name, batch = "", list[dict[str, Any]]()
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
-            value = _parsed(line, number)
-            if not isinstance(value, list):
-                continue
-            table, row = value
-            if batch and (
-                table != name or len(batch) >= PAGE_ROWS or row.keys() != batch[0].keys()
-            ):
-                yield name, batch
-                batch = []
-            name = table
-            batch.append(row)
+    for number, value in _values(file, key):
+        if number == 0:
+            continue
+        table, row = value
+        if batch and (table != name or len(batch) >= PAGE_ROWS or row.keys() != batch[0].keys()):
+            yield name, batch
+            batch = []
+        name = table
+        batch.append(row)
     if batch:
         yield name, batch
+
+
+def _values(file: BinaryIO, key: bytes) -> Iterator[tuple[int, Any]]:
+    """The head, then every `[table, row]`, with the line's number from 0.  Raises BackupRefused;
+    whether the file is whole is known at the end alone."""
+    file.seek(0)
+    digest, rows = hmac.new(key, digestmod="sha256"), 0
+    foot: Any = None
+    for number, line in enumerate(file):
+        value = _parsed(line, number)
+        if foot is not None:
+            raise BackupRefused("something follows the end of the backup")
+        if number > 0 and isinstance(value, dict):
+            foot = value
+            continue
+        rows += number > 0
+        digest.update(line)
+        yield number, value
+    if foot is None:
+        raise BackupRefused("the backup was cut short")
+    told = str(foot.get("hmac-sha256", ""))
+    if foot.get("rows") != rows or not hmac.compare_digest(told, digest.hexdigest()):
+        raise BackupRefused(
+            "the backup was changed after it was written, or it was written under another"
+            " GATEWAY_KEY_SECRET: --secret-file names the one of that time"
+        )
 
 
 def _parsed(line: bytes, number: int) -> Any:
@@ -185,8 +230,13 @@ def _parsed(line: bytes, number: int) -> Any:
 
 
 def _check_head(head: Any, schema: SchemaStatus) -> None:
-    if not isinstance(head, dict) or head.get("authgate") != FORMAT:
+    if not isinstance(head, dict) or "authgate" not in head:
         raise BackupRefused("this is no backup of authgate")
+    if head["authgate"] != FORMAT or not isinstance(head.get("at_ms"), int):
+        raise BackupRefused(
+            "this backup is of another version of authgate: that version restores it, and"
+            " `gateway db upgrade` brings the database on"
+        )
     unknown = [name for name in head.get("schema", []) if name not in schema.applied]
     if unknown:
         raise BackupRefused(f"the backup is of a newer version: it has {unknown[0]}")

@@ -119,6 +119,10 @@ class Replica:
             return Reason.REPLICA_STALE
         return self._revoked.refusal(principal)
 
+    def refuses_key(self, kid: str) -> bool:
+        """Whether this worker refuses what the key has signed."""
+        return self._revoked.refuses_key(kid)
+
     def is_live(self) -> bool:
         """Whether calls with a credential may be judged now."""
         return self._steady() < self._live_until

@@ -53,6 +53,9 @@ class Revoked:
             return Reason.TOKEN_OUTDATED
         return None
 
+    def refuses_key(self, kid: str) -> bool:
+        return kid in self._keys
+
     def apply(self, change: Change, ends_at: float) -> None:
         """Takes it in until `ends_at`, by the steady clock.  Order and repeats do not matter."""
         match change.kind:

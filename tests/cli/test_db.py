@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
+from gateway.stores.backup import tables
+from gateway.stores.opening import open_database
 
 GOOD, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
 
@@ -86,3 +89,114 @@ def test_a_store_that_cannot_be_reached_is_exit_code_3(
     code, _, err = gateway("db", "status")
     assert code == UNREACHABLE
     assert "geheim" not in err
+
+
+def change(database_url: str, *statements: str) -> None:
+    """By somebody who has the database and not the gateway."""
+
+    async def work() -> None:
+        database = open_database(database_url)
+        try:
+            async with database.transaction() as tx:
+                for statement in statements:
+                    await tx.run(statement)
+        finally:
+            await database.close()
+
+    asyncio.run(work())
+
+
+def wipe(database_url: str) -> None:
+    """Every table but that of the migrations is empty, as a new database's are."""
+    change(database_url, *[f"DELETE FROM {table.name}" for table in reversed(tables())])
+
+
+def test_what_was_ended_since_a_backup_stays_ended_however_old_it_is(
+    gateway: Gateway, database_url: str
+) -> None:
+    assert gateway("db", "upgrade")[0] == GOOD
+    for email in ("gone@example.com", "shut@example.com", "role@example.com"):
+        assert gateway("users", "create", email, "--verified", "--role", "admin")[0] == GOOD
+    assert gateway("clients", "create", "dropped")[0] == GOOD
+    assert gateway("clients", "create", "stays")[0] == GOOD
+    assert gateway("db", "backup", "kept")[0] == GOOD
+
+    assert gateway("users", "delete", "gone@example.com", "--yes")[0] == GOOD
+    assert gateway("users", "disable", "shut@example.com")[0] == GOOD
+    assert gateway("roles", "revoke", "role@example.com", "admin")[0] == GOOD
+    assert gateway("clients", "delete", "dropped", "--yes")[0] == GOOD
+    # The backup is older than what the gateway keeps of revocations.
+    change(database_url, "DELETE FROM changes")
+    code, out, _ = gateway("db", "restore", "kept", "--json")
+    assert code == GOOD
+    assert json.loads(out)["ended again"] == {
+        "deleted_accounts": 1, "disabled_accounts": 1, "roles": 1, "clients": 1,
+    }  # fmt: skip
+    listed = {row["email"]: row for row in json.loads(gateway("users", "list", "--json")[1])}
+    assert set(listed) == {"shut@example.com", "role@example.com"}
+    assert listed["shut@example.com"]["disabled"]
+    assert listed["role@example.com"]["roles"] == []
+    clients = json.loads(gateway("clients", "list", "--json")[1])
+    assert [row["name"] for row in clients] == ["stays"]
+
+
+def test_a_backup_that_was_kept_by_somebody_else_is_restored_as_it_was_or_not_at_all(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    gateway("db", "upgrade")
+    gateway("users", "create", "a@example.com", "--verified")
+    gateway("db", "backup", "kept")
+    edited = (tmp_path / "kept").read_bytes().replace(b"a@example.com", b"b@example.com")
+    (tmp_path / "edited").write_bytes(edited)
+    code, _, err = gateway("db", "restore", "edited")
+    assert code == NO
+    assert "changed after it was written" in err
+    assert "a@example.com" in gateway("users", "list")[1]
+
+
+def test_a_backup_of_an_older_secret_is_restored_with_that_secret(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    gateway("db", "upgrade")
+    gateway("users", "create", "a@example.com", "--verified")
+    gateway("db", "backup", "kept")
+    (tmp_path / "then").write_bytes((tmp_path / "data" / "key-secret").read_bytes())
+    assert gateway("keys", "reseal")[0] == GOOD
+    code, _, err = gateway("db", "restore", "kept")
+    assert (code, "--secret-file" in err) == (NO, True)
+    assert gateway("db", "restore", "kept", "--secret-file", "then")[0] == GOOD
+    code, out, err = gateway("audit", "verify")
+    assert code == GOOD, out + err
+
+
+def test_the_audit_log_tells_of_a_restore_into_a_database_that_was_lost(
+    gateway: Gateway, database_url: str, tmp_path: Path
+) -> None:
+    """The rows since the backup are gone, and a head of the ordinary log names one of them."""
+    gateway("db", "upgrade")
+    gateway("users", "create", "a@example.com")
+    gateway("db", "backup", "kept")
+    gateway("users", "create", "b@example.com")
+    head = json.loads(gateway("audit", "tail", "-n", "1", "--json")[1])
+    wipe(database_url)
+    gateway("db", "upgrade")
+    assert gateway("db", "restore", "kept")[0] == GOOD
+    named = f"{head['writer']}:{head['position']}:{head['hash']}"
+    code, out, err = gateway("audit", "verify", "--head", named)
+    assert (code, "was restored" in err) == (GOOD, True), out + err
+    code, out, _ = gateway("audit", "tail", "--json")
+    assert '"event":"restored"' in out
+
+
+def test_a_restore_into_a_database_that_was_not_lost_explains_no_row_away(
+    gateway: Gateway, database_url: str
+) -> None:
+    gateway("db", "upgrade")
+    gateway("users", "create", "a@example.com")
+    gateway("db", "backup", "kept")
+    gateway("users", "create", "b@example.com")
+    head = json.loads(gateway("audit", "tail", "-n", "1", "--json")[1])
+    assert gateway("db", "restore", "kept")[0] == GOOD
+    change(database_url, f"DELETE FROM audit_events WHERE writer = '{head['writer']}'")
+    named = f"{head['writer']}:{head['position']}:{head['hash']}"
+    assert gateway("audit", "verify", "--head", named)[0] == NO

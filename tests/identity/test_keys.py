@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.jwk import Alg
-from gateway.identity.keys import LOOK_EVERY_S, SIGNING_LEASE_S, KeyState
+from gateway.identity.keys import LOOK_EVERY_S, SIGNING_LEASE_S, KeyRing, KeyState
 from gateway.identity.sealing import Sealer
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from tests.identity.keyring import Gate, HandClock, opened
@@ -220,3 +220,18 @@ async def test_the_jwks_never_holds_a_private_member(
         assert key["use"] == "sig"
         assert key["alg"] == alg
         assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & key.keys()
+
+
+async def test_a_ring_signs_with_no_key_that_its_process_refuses(
+    database: Counted, clock: HandClock
+) -> None:
+    """Nobody would believe it, and sign-ins would answer tokens that are worth nothing."""
+    gate = await Gate(database, clock).start()
+    refused: set[str] = set()
+    ring = KeyRing(database, gate.sealer, clock, refused=refused.__contains__)
+    await ring.refresh()
+    assert ring.can_sign()
+    refused.add(ring.signing_key().kid)
+    assert not ring.can_sign()
+    with pytest.raises(StoreUnavailable, match="revoked"):
+        ring.signing_key()

@@ -14,6 +14,8 @@ from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Database
 
+KEY = b"k" * 32
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def other(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
@@ -59,16 +61,17 @@ async def fill(database: Database, accounts: int = 3) -> None:
 
 
 async def restore(database: Database, file: Path) -> int:
-    await backup.check(database, file)
-    async with database.migrating(60) as tx:
-        return await backup.replace(tx, file)
+    with file.open("rb") as opened:
+        await backup.check(database, opened, KEY)
+        async with database.migrating(60) as tx:
+            return await backup.replace(tx, opened, KEY)
 
 
 async def test_everything_arrives_in_the_other_store_as_it_was(
     database: Database, other: Database, tmp_path: Path
 ) -> None:
     await fill(database)
-    rows = await backup.write(database, tmp_path / "backup")
+    rows = await backup.write(database, tmp_path / "backup", KEY)
     assert await restore(other, tmp_path / "backup") == rows
     assert await contents(other) == await contents(database)
 
@@ -77,7 +80,7 @@ async def test_more_rows_than_a_page_arrive_too(
     sqlite_database: Database, other: Database, tmp_path: Path
 ) -> None:
     await fill(sqlite_database, 2 * backup.PAGE_ROWS + 1)
-    await backup.write(sqlite_database, tmp_path / "backup")
+    await backup.write(sqlite_database, tmp_path / "backup", KEY)
     await restore(other, tmp_path / "backup")
     assert await contents(other) == await contents(sqlite_database)
 
@@ -85,7 +88,7 @@ async def test_more_rows_than_a_page_arrive_too(
 async def test_what_was_there_before_is_gone_but_what_was_revoked_stays(
     database: Database, tmp_path: Path
 ) -> None:
-    await backup.write(database, tmp_path / "empty")
+    await backup.write(database, tmp_path / "empty", KEY)
     await fill(database)
     async with database.transaction() as tx:
         await tx.run("INSERT INTO changes VALUES ('c', 'key', 'k', 1, 'token_revoked', 1, 1)")
@@ -95,7 +98,7 @@ async def test_what_was_there_before_is_gone_but_what_was_revoked_stays(
 
 
 async def test_the_file_is_its_owners_alone(sqlite_database: Database, tmp_path: Path) -> None:
-    await backup.write(sqlite_database, tmp_path / "backup")
+    await backup.write(sqlite_database, tmp_path / "backup", KEY)
     assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []
 
@@ -120,7 +123,45 @@ async def test_a_file_that_is_not_whole_is_refused_before_anything_is_touched(
 ) -> None:
     await fill(sqlite_database)
     file = tmp_path / "backup"
-    await backup.write(sqlite_database, file)
+    await backup.write(sqlite_database, file, KEY)
     file.write_bytes(b"".join(spoil(file.read_bytes().splitlines(keepends=True))))
-    with pytest.raises(backup.BackupRefused, match=told):
-        await backup.check(sqlite_database, file)
+    with file.open("rb") as opened, pytest.raises(backup.BackupRefused, match=told):
+        await backup.check(sqlite_database, opened, KEY)
+
+
+async def test_a_file_that_is_edited_and_summed_anew_is_refused(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    """Whoever keeps the backup has no key: a plain sum could be made by anybody."""
+    await fill(sqlite_database)
+    file = tmp_path / "backup"
+    await backup.write(sqlite_database, file, b"somebody else's key, of 32 bytes")
+    with file.open("rb") as opened, pytest.raises(backup.BackupRefused, match="another"):
+        await backup.check(sqlite_database, opened, KEY)
+
+
+async def test_a_file_that_is_exchanged_after_it_was_checked_changes_nothing(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    await fill(sqlite_database)
+    file = tmp_path / "backup"
+    await backup.write(sqlite_database, file, KEY)
+    before = await contents(sqlite_database)
+    with file.open("rb") as opened:
+        await backup.check(sqlite_database, opened, KEY)
+        file.write_bytes(file.read_bytes().replace(b"u00001", b"u66666"))
+        with pytest.raises(backup.BackupRefused, match="changed"):
+            async with sqlite_database.migrating(60) as tx:
+                await backup.replace(tx, opened, KEY)
+    assert await contents(sqlite_database) == before
+
+
+async def test_a_link_that_somebody_laid_is_neither_followed_nor_written_through(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    target, file = tmp_path / "target", tmp_path / "backup"
+    target.write_text("precious")
+    file.symlink_to(target)
+    await backup.write(sqlite_database, file, KEY)
+    assert target.read_text() == "precious"
+    assert not file.is_symlink()

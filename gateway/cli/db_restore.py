@@ -1,0 +1,133 @@
+"""`gateway db restore`: a backup in the place of all data, and what has ended since stays ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, TypeVar
+
+import typer
+
+from gateway.audit import AuditEvent, AuditKind
+from gateway.cli.keys import secret_of
+from gateway.cli.opening import House, run, user_name
+from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, when
+from gateway.folder import FolderError
+from gateway.identity import restored
+from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.jwk import Alg
+from gateway.identity.key_rows import made_key
+from gateway.identity.sealing import Sealer
+from gateway.stores import backup
+from gateway.stores.migrations import SchemaProblem
+from gateway.stores.protocols import Transaction
+
+T = TypeVar("T")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `gateway db backup` wrote.")],
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--secret-file",
+            help="Holds the GATEWAY_KEY_SECRET of when the backup was written, where it is"
+            " another now.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of all data, of either kind of SQL store.
+
+    Every session and API key ends, every token given so far is refused, the signing keys are
+    replaced, and what was ended since the backup stays ended: a backup brings nothing back that
+    was signed out, revoked, disabled, deleted or replaced.
+    """
+    given = (
+        None if secret_file is None else secret_of(refusals(lambda: secret_file.read_text("utf-8")))
+    )
+
+    async def work(house: House) -> dict[str, Any]:
+        with _opened(file) as opened_file:
+            return await _restored(house, opened_file, given or house.key_secret)
+
+    fields = refusals(lambda: run(work))
+    record({"file": str(file), **fields, "sessions": "ended"}, as_json=as_json)
+    remark("every session has ended: everybody signs in again")
+
+
+async def _restored(house: House, file: BinaryIO, secret_then: bytes) -> dict[str, Any]:
+    key = derived_key(secret_then, KeyPurpose.BACKUP)
+    contents = await backup.check(house.database, file, key)
+    alg = Alg(house.settings.signing_alg)
+    keys = (await asyncio.to_thread(made_key, alg), await asyncio.to_thread(made_key, alg))
+    secrets = restored.Secrets(
+        now=Sealer(house.key_secret),
+        then=Sealer(secret_then),
+        chain_key_then=derived_key(secret_then, KeyPurpose.AUDIT_CHAIN),
+    )
+    async with house.database.migrating(backup.RESTORE_WITHIN_S) as tx:
+        before = await restored.present(tx, secrets.now)
+        kept = await _has_event(tx, contents.newest_audit)
+        rows = await backup.replace(tx, file, key)
+        carried, changes = await restored.disown(tx, before, secrets, keys)
+        restored_at_ms = int(await tx.now() * 1000)
+    house.audit.record(
+        AuditEvent(
+            AuditKind.RESTORED,
+            actor=f"cli:{user_name()}",
+            detail={
+                "backup_at_ms": contents.at_ms,
+                "restored_at_ms": restored_at_ms,
+                "lost_rows": not kept,
+            },
+        )
+    )
+    await house.publish(changes)
+    return {
+        "rows": rows,
+        "written": when(contents.at_ms / 1000),
+        "ended again": {name: count for name, count in asdict(carried).items() if count},
+    }
+
+
+async def _has_event(tx: Transaction, event: tuple[str, int] | None) -> bool:
+    """Whether the database still has what the backup has of the audit log; else it was lost,
+    and all that was written after the backup with it."""
+    if event is None:
+        return True
+    row = await tx.one(
+        "SELECT 1 FROM audit_events WHERE writer = :writer AND position = :position",
+        writer=event[0],
+        position=event[1],
+    )
+    return row is not None
+
+
+def _opened(file: Path) -> BinaryIO:
+    """Read twice, and so no pipe; a link is not followed, as whoever may write to the folder
+    could lead it elsewhere between the two."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    found = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(found.fileno()).st_mode):
+        found.close()
+        raise ValueError(f"{file} is no file")
+    return found
+
+
+def refusals(work: Callable[[], T]) -> T:
+    """What cannot be done is one line, with the exit code of its kind."""
+    try:
+        return work()
+    except (backup.BackupRefused, SchemaProblem) as error:
+        raise Stop(str(error), ExitCode.NO) from error
+    except FolderError as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
+    except OSError as error:
+        raise Stop(f"{error.filename}: {error.strerror}", ExitCode.USAGE) from error
+    except ValueError as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
