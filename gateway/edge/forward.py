@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.access.origin import CsrfCheck
-from gateway.edge.body import BodyPump, BodyTooLarge
+from gateway.edge.body import BodyPump, BodyTooLarge, RequestBody
 from gateway.edge.headers import (
     CSRF_NAMES,
     RequestHead,
@@ -220,12 +220,15 @@ class Forwarder:
     async def _send_with_body(
         self, exchange: Exchange, connection: UpstreamConnection
     ) -> Failure | None:
+        body = exchange.body
+        assert isinstance(body, RequestBody)
         exchange.request_sent = False
         if exchange.head.expects_continue:
-            exchange.awaits_continue = True
+            # The client is told once; each try waits for its own upstream.
+            exchange.awaits_continue |= exchange.may_go_on is None
             exchange.may_go_on = self._loop.create_future()
         pump = BodyPump(
-            exchange.body,
+            body,
             connection,
             exchange,
             chunked=exchange.head.chunked,

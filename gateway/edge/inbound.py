@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.edge.body import RequestBody
 from gateway.edge.headers import RequestHead, read_request
 from gateway.edge.wire import REQUEST_LINE, ChunkReader, Malformed
 from gateway.model import Reason
@@ -265,7 +266,7 @@ class Inbound(RequestHandler):
             self._state, self._chunks = _CHUNKED, ChunkReader()
         else:
             self._state, self._left = _SIZED, head.length or 0
-        self._body = StreamReader(self, BUFFER_BYTES, loop=self._loop)
+        self._body = RequestBody(self, BUFFER_BYTES, loop=self._loop)
         self._body_bytes = 0
         now = self._loop.time()
         self._body_mark = (now, 0, now, 0)

@@ -18,6 +18,7 @@ from aiohttp.streams import StreamReader
 from gateway.access.field_names import folded
 from gateway.access.inputs import read_headers
 from gateway.edge.bodies import JSON_TYPE, MOST_BYTES, parse
+from gateway.edge.body import RequestBody
 from gateway.edge.endpoints import Refused
 from gateway.edge.headers import RequestHead
 from gateway.edge.server import Refused as CutOff
@@ -74,7 +75,7 @@ def not_json(call: Call) -> Reason | None:
 def _again(raw: bytes) -> StreamReader:
     """The same bytes once more, with their end."""
     loop = asyncio.get_running_loop()
-    body = StreamReader(BaseProtocol(loop), 2 * MOST_BYTES, loop=loop)
+    body = RequestBody(BaseProtocol(loop), 2 * MOST_BYTES, loop=loop)
     if raw:
         body.feed_data(raw)
     body.feed_eof()
