@@ -30,6 +30,7 @@ UPSTREAM_KEYS = (
     "targets", "balance", "timeout", "health", "retry", "breaker", "assertion", "host",
     "pool_idle", "max_connections", "queue", "tls",
 )  # fmt: skip
+TIMEOUT_KEYS = ("connect", "response", "idle", "request", "stream")
 RETRY_KEYS = ("attempts", "on", "budget")
 # What frames an answer, or means one answer only, is no business of a whole route.
 _NOT_FOR_SECURITY = frozenset(
@@ -108,7 +109,7 @@ def _upstream(reader: Reader, name: str, node: Node) -> Upstream:
     targets = [_target(reader, text, item) for text, item in listed]
     if "targets" not in fields or (not targets and not getattr(fields["targets"], "value", 1)):
         reader.wrong(node, f"upstream `{name}` has no `targets: [http://HOST:PORT]`")
-    timeout = reader.block(fields.get("timeout"), "`timeout`", ("connect", "response", "idle"))
+    timeout = reader.block(fields.get("timeout"), "`timeout`", TIMEOUT_KEYS)
     balance = reader.choice(fields.get("balance"), "`balance`", tuple(Balance))
     assertion = reader.block(fields.get("assertion"), "`assertion`", ("audience",))
     if "assertion" in fields and not assertion:
@@ -123,6 +124,8 @@ def _upstream(reader: Reader, name: str, node: Node) -> Upstream:
         timeout_connect_s=reader.duration_s(timeout.get("connect"), "`connect`") or 1.0,
         timeout_response_s=reader.duration_s(timeout.get("response"), "`response`") or 30.0,
         timeout_idle_s=reader.duration_s(timeout.get("idle"), "`idle`") or 60.0,
+        timeout_request_s=reader.duration_s(timeout.get("request"), "`request`") or 3_600.0,
+        timeout_stream_s=reader.duration_s(timeout.get("stream"), "`stream`") or 86_400.0,
         health=_health(reader, fields.get("health")),
         retry=_retry(reader, fields.get("retry")),
         breaker=_breaker(reader, fields.get("breaker")),

@@ -127,6 +127,10 @@ class Upstream:
     timeout_connect_s: float = 1.0
     timeout_response_s: float = 30.0
     timeout_idle_s: float = 60.0
+    timeout_request_s: float = 3_600.0
+    """From the decision to the head of the answer: waits, tries and the body included."""
+    timeout_stream_s: float = 86_400.0
+    """From that head, or the 101 of a socket, to the end."""
     health: Health | None = None
     retry: Retry = Retry()
     breaker: Breaker | None = None

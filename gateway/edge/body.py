@@ -108,17 +108,26 @@ class BodyPump:
                 total += len(data)
                 if total > self._max_bytes:
                     raise BodyTooLarge
-                upstream.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+                self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
                 if upstream.paused:
                     await upstream.drain()
             elif payload.is_eof():
                 relay.request_sent = True
                 if self._chunked:
-                    upstream.write(b"0\r\n\r\n")
+                    self._write(b"0\r\n\r\n")
                 return
             else:
                 self._more = asyncio.get_running_loop().create_future()
                 await self._more
+
+    def _write(self, data: bytes) -> None:
+        """Every byte of a body goes out from here, and each has waited: so the call is judged
+        again."""
+        ended = self._relay.refusal()
+        if ended is None:
+            self._upstream.write(data)
+        else:
+            self._upstream.end(ended)
 
     def _wake(self, *_: object) -> None:
         if self._more is not None and not self._more.done():

@@ -7,7 +7,7 @@ written here.  The common path waits once, for the end of the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -42,6 +42,9 @@ _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 _FAULTS = frozenset(
     (Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_MALFORMED, Reason.UPSTREAM_TIMEOUT)
 )
+# RFC 9110 sections 9.3.1, 9.3.2, 9.3.5, 9.3.7: content has no defined meaning here.  A backend
+# that ignores it would read it as the next request, of whoever is served next.
+_NO_CONTENT_EXPECTED = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 _LENGTH_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
 
 
@@ -52,7 +55,6 @@ class Exchange(Relay):
         "body",
         "call",
         "chosen",
-        "decided_at",
         "decided_s",
         "replayed",
         "request_id",
@@ -103,7 +105,7 @@ class Exchange(Relay):
         self.done = NOBODY_WAITS
         self.on_end = None
         self.handshake = None
-        self.open_calls = None
+        self.entered = False
         self.request_sent = True
         self.retry_statuses = NO_STATUSES
         self.may_go_on = None
@@ -122,6 +124,7 @@ class Forwarder:
         self._reader = reader
         self._csrf = csrf
         self._upstreams = upstreams
+        self._open_calls = upstreams.open_calls
         self._loop = asyncio.get_running_loop()
 
     def begin(self, exchange: Exchange, on_end: Callable[[Exchange, Failure | None], None]) -> bool:
@@ -145,6 +148,7 @@ class Forwarder:
         if pool.spec.retry.statuses:
             self._set_retry_statuses(exchange, pool)
         target.enter()
+        exchange.open_calls = self._open_calls
         exchange.on_end = on_end
         exchange.attach(connection)
         connection.send(exchange, exchange.sent)
@@ -157,6 +161,7 @@ class Forwarder:
         is raised; whatever is raised, the upstream's connection was cut first.
         """
         exchange.sent = exchange.sent or self._head(exchange)
+        exchange.open_calls = self._open_calls
         pool = self._upstreams.pool(exchange.upstream)
         retry, tried = pool.spec.retry, exchange.tried
         while True:
@@ -181,10 +186,10 @@ class Forwarder:
                 exchange.attach(connection)
                 try:
                     if exchange.body is EMPTY_PAYLOAD:
-                        connection.send(exchange, exchange.sent)
+                        self._send(exchange, connection)
                         failure = await exchange.done
                     else:
-                        failure = await self._send_with_body(exchange, connection)
+                        failure = await self._send_with_body(exchange, target, connection)
                 except BaseException:
                     # The client went away, or its body broke: the upstream must notice too.
                     if connection.carries(exchange):
@@ -217,8 +222,20 @@ class Forwarder:
         if again and pool.budget is not None:
             exchange.retry_statuses, exchange.retry_budget = retry.statuses, pool.budget
 
+    def _send(self, exchange: Exchange, connection: UpstreamConnection) -> None:
+        """Every call that has waited, for whatever it was, is sent from here and nowhere else.
+
+        What let it in may have ended meanwhile.
+        """
+        refused = self._open_calls.refusal(exchange.principal)
+        if refused is None:
+            connection.send(exchange, exchange.sent)
+        else:
+            connection.abort()
+            exchange.failed(refused, replayable=False)
+
     async def _send_with_body(
-        self, exchange: Exchange, connection: UpstreamConnection
+        self, exchange: Exchange, target: TargetPool, connection: UpstreamConnection
     ) -> Failure | None:
         body = exchange.body
         assert isinstance(body, RequestBody)
@@ -234,7 +251,9 @@ class Forwarder:
             chunked=exchange.head.chunked,
             max_bytes=exchange.route.max_body_bytes,
         )
-        connection.send(exchange, exchange.sent)
+        if exchange.call.method in _NO_CONTENT_EXPECTED:
+            target.part_with(connection)
+        self._send(exchange, connection)
         try:
             await pump.run()
         except BodyTooLarge:
@@ -315,23 +334,31 @@ def kept_up(failure: Failure | None) -> bool | None:
     return False
 
 
-def _framing(head: RequestHead) -> tuple[bytes, ...]:
+def _framing(head: RequestHead) -> Sequence[bytes]:
     if not head.has_body:
         # RFC 9110 section 8.6: a method that expects content says that there is none.
         return (b"Content-Length: 0",) if head.method in _LENGTH_EXPECTED else ()
     framing = b"Transfer-Encoding: chunked"
     if not head.chunked:
         framing = b"Content-Length: %d" % (head.length or 0)
-    return (framing, b"Expect: 100-continue") if head.expects_continue else (framing,)
+    lines = [framing]
+    if head.method in _NO_CONTENT_EXPECTED:
+        # So that it does not even read on.
+        lines.append(b"Connection: close")
+    if head.expects_continue:
+        lines.append(b"Expect: 100-continue")
+    return lines
 
 
 async def _connect(target: TargetPool) -> UpstreamConnection | Reason:
     try:
-        return await target.connect()
+        connection = await target.connect()
     except TimeoutError:
         return Reason.UPSTREAM_TIMEOUT
     except OSError:
         return Reason.UPSTREAM_UNREACHABLE
+    # Nothing was sent to one that has left already: any method may be tried again.
+    return connection if connection.ready else Reason.UPSTREAM_UNREACHABLE
 
 
 def _repeatable(exchange: Exchange) -> bool:

@@ -1,11 +1,13 @@
 """Calls that last: sockets and long answers, ended when what let them in no longer holds.
 
-Law: a call is judged when it begins, and a short one is over before that could change.  One
-that lasts is entered here, and from then on a revocation that names its session, token,
-subject, client or key ends it in the same turn of the loop in which this worker learns of it;
-so it has ended before the revocation is acknowledged, or a moment after.  Its expiry, and a
-worker that can no longer know what is revoked, end it at the next sweep.  What `rejudging`
-says of those that may go on is done here, within the same second.
+Law: a call is judged when it begins, again where it waited before its first byte went out
+(`refusal`), and a short one is over before that could change.  One that lasts is entered here,
+and from then on a revocation that names its session, token, subject, client or key ends it in
+the same turn of the loop in which this worker learns of it; so it has ended before the
+revocation is acknowledged, or a moment after.  Its expiry, and a worker that can no longer know
+what is revoked, end it at the next sweep; and because a worker that stood still hears its sockets
+before it sweeps, whatever lasts is asked for (`ends`) before any more of it passes.  What
+`rejudging` says of those that may go on is done here, within the same second.
 """
 
 from __future__ import annotations
@@ -91,6 +93,28 @@ class OpenCalls:
         self._check((call,))
         if call.rejudged is not None and call.rejudged.is_due:
             self._judge(call)
+
+    def refusal(self, principal: Principal | None) -> Reason | None:
+        """Why a call that waited may not be sent any more.
+
+        What was read for a session cookie is no older for having waited: its session is asked.
+        """
+        if principal is None:
+            return None
+        reason = self._refusal(principal)
+        if reason is None and principal.expires_at <= self._now() and not is_of_cookie(principal):
+            return Reason.TOKEN_EXPIRED
+        return reason
+
+    def ends(self, call: OpenCall) -> Reason | None:
+        """Why no more bytes of a call may pass; None too where it is looked at again instead."""
+        principal = call.principal
+        reason = self.refusal(principal)
+        if reason is None or principal is None:
+            return None
+        if self._renewals is not None and _goes_on(call, principal, reason):
+            return None
+        return reason
 
     def discard(self, call: OpenCall) -> None:
         """It is over."""

@@ -213,7 +213,7 @@ class Upstreams:
         now = self._loop.time()
         self._retired = [t for t in self._retired if t.connections or t.in_flight]
         for target in self._targets():
-            target.sweep(now, self.open_calls)
+            target.sweep(now)
         self.open_calls.sweep(now)
         for pool in self._pools.values():
             if pool.budget is not None:

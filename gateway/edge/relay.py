@@ -69,8 +69,10 @@ class Relay:
         "awaits_continue",
         "body_read",
         "client",
+        "decided_at",
         "decision",
         "done",
+        "entered",
         "extra",
         "handshake",
         "head",
@@ -110,8 +112,9 @@ class Relay:
     """Told at once how it ended, instead of whoever waits for `done`."""
     handshake: Handshake | None
     """Set where the upstream may answer with a tunnel."""
-    open_calls: OpenCalls | None
-    """Where it is entered, once it lasts."""
+    open_calls: OpenCalls
+    """Whom it asks, and where it is entered once it lasts."""
+    entered: bool
     request_sent: bool
     body_read: bool
     """A byte of the body was taken: the request cannot be sent again."""
@@ -124,8 +127,9 @@ class Relay:
     awaits_continue: bool
     started: bool
     status: int
+    decided_at: float
     answered_at: float
-    """When the upstream's head was there, by the monotonic clock."""
+    """When the decision and the upstream's head were there, by the monotonic clock."""
 
     principal: Principal | None
     """Whose call it is, and ends with."""
@@ -272,11 +276,13 @@ class Relay:
 
     # --- what the registry of lasting calls calls ---
 
-    def lasts(self, open_calls: OpenCalls) -> None:
-        judged = self.principal is not None or self.rejudged is not None
-        if judged and self.open_calls is None:
-            self.open_calls = open_calls
-            open_calls.add(self)
+    def lasts(self) -> None:
+        if not self.entered and (self.principal is not None or self.rejudged is not None):
+            self.entered = True
+            self.open_calls.add(self)
+
+    def refusal(self) -> Reason | None:
+        return None if self.principal is None else self.open_calls.ends(self)
 
     @property
     def over(self) -> bool:
@@ -288,7 +294,7 @@ class Relay:
             self._upstream.end(reason)
 
     def _end(self, failure: Failure | None) -> None:
-        if self.open_calls is not None:
+        if self.entered:
             self.open_calls.discard(self)
         told, self.on_end = self.on_end, None
         if told is not None:

@@ -16,7 +16,6 @@ import structlog
 
 from gateway.access.upstreams import Tls, Upstream, UpstreamTarget
 from gateway.edge.addresses import Resolver, has_name
-from gateway.edge.open_calls import OpenCalls
 from gateway.edge.standing import Standing
 from gateway.edge.upstream import UpstreamConnection
 from gateway.worker import client_tls
@@ -49,7 +48,8 @@ class TargetPool:
         self._keeps_all = True
         self._closed = False
         self._leaving: set[UpstreamConnection] = set()
-        """Those to addresses that the name no longer has."""
+        """Those that carry no further call: the name no longer leads there, or what they carry
+        may be read in two ways."""
         self._loop = loop
         self._waiting: Waiting = deque()
         self.adopt(spec, self._waiting)
@@ -151,6 +151,11 @@ class TargetPool:
         self._leaving.discard(connection)
         self._keeps_all = not (self._closed or self._leaving)
 
+    def part_with(self, connection: UpstreamConnection) -> None:
+        """It is not used again after what it carries now."""
+        self._leaving.add(connection)
+        self._keeps_all = False
+
     def moved(self, addresses: Collection[str]) -> None:
         """The name leads there now: connections elsewhere end with what they carry."""
         gone = [c for c in self.connections if not c.leads_to(addresses)]
@@ -164,9 +169,9 @@ class TargetPool:
                 self._idle.remove(connection)
                 connection.abort()
 
-    def sweep(self, now: float, open_calls: OpenCalls) -> None:
+    def sweep(self, now: float) -> None:
         for connection in list(self.connections):
-            connection.sweep(now, self.spec, open_calls)
+            connection.sweep(now, self.spec)
         self._idle = [c for c in self._idle if c in self.connections]
 
     def close(self) -> None:

@@ -74,6 +74,11 @@ class Side(asyncio.Protocol):
         if tunnel.closing:
             tunnel.hear_out(self, data)
             return
+        ended = tunnel.refusal()
+        if ended is not None:
+            # Before any of it: to a worker that stood still the sweep comes too late.
+            tunnel.end_for(ended)
+            return
         passed = self.frames.feed(data)
         if passed is None:
             tunnel.end(MESSAGE_TOO_BIG, "frame_too_large")
@@ -122,16 +127,17 @@ class Tunnel:
     """Both ends.  Meets `open_calls.OpenCall`; `ended` is set once both transports are gone."""
 
     __slots__ = (
-        "_client",
         "_connection",
         "_cut_at",
         "_goodbye",
         "_half_closes",
         "_idle_s",
         "_open_calls",
+        "_over_at",
         "_ping_s",
         "_target",
         "active_at",
+        "client",
         "closing",
         "due_at",
         "ended",
@@ -167,14 +173,15 @@ class Tunnel:
         self._cut_at = 0.0
         own = sockets.idle_s
         self._idle_s = target.spec.timeout_idle_s if own is None else own
+        self._over_at = self.active_at + target.spec.timeout_stream_s
         self._ping_s = sockets.ping_s
         self._connection = connection
         self._target = target
         self._open_calls = open_calls
         client = cast(asyncio.Transport, connection.transport)
-        self._client = Side(self, client, sockets.max_frame_bytes)
+        self.client = Side(self, client, sockets.max_frame_bytes)
         self.upstream = Side(self, upstream, 0)
-        self._client.other, self.upstream.other = self.upstream, self._client
+        self.client.other, self.upstream.other = self.upstream, self.client
 
     def open(self, from_upstream: bytes) -> None:
         """Join them: first what came behind the 101, then what came behind the handshake."""
@@ -184,19 +191,26 @@ class Tunnel:
         assert upstream is not None
         upstream.set_protocol(self.upstream)
         if self._connection.writing_paused:
-            self._client.pause_writing()
-        held = self._connection.hand_over(self._client)
+            self.client.pause_writing()
+        held = self._connection.hand_over(self.client)
+        # First: its session may have ended while the upstream granted it.
+        self._open_calls.add(self)
         if from_upstream:
             self.upstream.data_received(from_upstream)
         if held:
-            self._client.data_received(held)
-        self._open_calls.add(self)
+            self.client.data_received(held)
 
     # --- ends ---
+
+    def refusal(self) -> Reason | None:
+        return None if self.principal is None else self._open_calls.ends(self)
 
     def end_for(self, reason: Reason, said: str = "") -> None:
         later = reason in (Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE)
         self.end(TRY_AGAIN_LATER if later else POLICY_VIOLATION, said or reason)
+        if reason is Reason.REPLICA_STALE and self._goodbye:
+            # Not even the rest of a frame: nobody knows whether its session holds.
+            self.abort()
 
     def end(self, code: int, reason: str) -> None:
         """Close both sides with a Close frame where a frame may stand, and cut them soon."""
@@ -206,7 +220,7 @@ class Tunnel:
         self.due_at = 0.0
         self._cut_at = self.loop.time() + GOODBYE_S
         self._goodbye = close_frame(code, reason)
-        if self._client.frames.between and not self._client.frames.closed:
+        if self.client.frames.between and not self.client.frames.closed:
             self.upstream.write(close_frame(code, reason, masked=True))
         if self.upstream.frames.between:
             self._say_goodbye()
@@ -215,16 +229,16 @@ class Tunnel:
         """While closing: the upstream may end its frame, and the client must not be reset."""
         if side is self.upstream and self._goodbye:
             at = side.frames.step(data, 0)
-            self._client.write(data[:at])
+            self.client.write(data[:at])
             if side.frames.between:
                 self._say_goodbye()
-        elif side is self._client and not self._goodbye and not self._half_closes:
+        elif side is self.client and not self._goodbye and not self._half_closes:
             # It has answered, or talks on: TLS cannot say that we listen no longer.
             side.close()
 
     def _say_goodbye(self) -> None:
         goodbye, self._goodbye = self._goodbye, b""
-        client = self._client.transport
+        client = self.client.transport
         if client is not None:
             if not self.upstream.frames.closed:
                 client.write(goodbye)
@@ -243,7 +257,7 @@ class Tunnel:
         """It sends no more: the other is given what came, and then the end."""
         self._cut_at = self._cut_at or self.loop.time() + FLUSH_S
         self.due_at = 0.0
-        if not self.closing or side is self._client:
+        if not self.closing or side is self.client:
             side.other.close()
 
     def lost(self, side: Side, exc: Exception | None) -> None:
@@ -258,9 +272,9 @@ class Tunnel:
             other.abort()
         else:
             other.close()
-        if side is self._client:
+        if side is self.client:
             self._connection.connection_lost(exc)
-        if self._client.transport is None and self.upstream.transport is None:
+        if self.client.transport is None and self.upstream.transport is None:
             self._over()
 
     def _over(self) -> None:
@@ -273,7 +287,7 @@ class Tunnel:
             self._open_calls.discard(self)
 
     def abort(self) -> None:
-        self._client.abort()
+        self.client.abort()
         self.upstream.abort()
 
     def sweep(self, now: float) -> None:
@@ -284,8 +298,11 @@ class Tunnel:
         if now - self.active_at > self._idle_s:
             self.end(GOING_AWAY, "idle_timeout")
             return
-        self.due_at = self.active_at + self._idle_s
-        for side in (self._client, self.upstream):
+        if now > self._over_at:
+            self.end(GOING_AWAY, "stream_timeout")
+            return
+        self.due_at = min(self.active_at + self._idle_s, self._over_at)
+        for side in (self.client, self.upstream):
             if side.paused_at:
                 self.due_at = 0.0
                 if now - side.paused_at > STALL_S:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
-from gateway.edge.open_calls import LASTING_S, OpenCalls
+from gateway.edge.open_calls import LASTING_S
 from gateway.edge.wire import (
     BODILESS,
     CHUNKED,
@@ -42,10 +42,16 @@ class Relay(Protocol):
     """The request was HEAD: its response has no body, whatever its fields say."""
     request_sent: bool
     """The request's last byte was written."""
+    decided_at: float
+    answered_at: float
+    """When it was let in, and when its answer began; by the monotonic clock."""
     retry_statuses: frozenset[int]
     """Answers that are thrown away where `tries_again`: the request is sent once more."""
 
     def tries_again(self) -> bool: ...
+
+    def refusal(self) -> Reason | None:
+        """Why no more of it may pass; None while what let it in holds."""
 
     def interim(self, head: Head) -> None: ...
 
@@ -65,7 +71,7 @@ class Relay(Protocol):
         True when it was asked for: the transport is then the relay's.
         """
 
-    def lasts(self, open_calls: OpenCalls) -> None:
+    def lasts(self) -> None:
         """The exchange goes on for longer than a judgement may hold unasked."""
 
     def failed(self, reason: Reason, *, replayable: bool) -> None:
@@ -90,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_left",
         "_loop",
+        "_pending",
         "_pool",
         "_relay",
         "_state",
@@ -115,8 +122,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self.reused = False
         self.paused = False
-        self.began_at = 0.0
-        """When it last fell idle, was written to or read from, by the loop's clock."""
+        self._pending = 0
+        """Bytes that the upstream had not taken when they were last looked at."""
+        self.began_at = monotonic()
+        """When it was made, last fell idle, was written to or read from, by the loop's clock."""
         self.sent_at = 0.0
         self.transport: asyncio.Transport | None = None
 
@@ -165,6 +174,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._relay, self._state = None, _CLOSED
         self._pool.forget(self)
         return transport, self._pool
+
+    @property
+    def ready(self) -> bool:
+        """Whether an exchange can begin: its other end has not left yet."""
+        transport = self.transport
+        return self._state == _IDLE and transport is not None and not transport.is_closing()
 
     def leads_to(self, addresses: Collection[str]) -> bool:
         """Whether its other end is one of these; so is what has no address."""
@@ -224,14 +239,26 @@ class UpstreamConnection(asyncio.Protocol):
             return
         try:
             if self._state == _HEAD:
+                if monotonic() - self.sent_at > LASTING_S and self._ended(relay):
+                    return
                 self._read_head(relay, data)
             else:
                 self.began_at = monotonic()
-                self._read_body(relay, data)
+                if not self._ended(relay):
+                    self._read_body(relay, data)
         except Malformed:
             self._fail(Reason.UPSTREAM_MALFORMED)
 
     # --- private ---
+
+    def _ended(self, relay: Relay) -> bool:
+        """Asked before bytes of what lasts pass: a worker that stood still reads first, and
+        sweeps afterwards."""
+        reason = relay.refusal()
+        if reason is None:
+            return False
+        self._fail(reason)
+        return True
 
     def _read_head(self, relay: Relay, data: bytes) -> None:
         if self._held:
@@ -348,19 +375,43 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def sweep(self, now: float, spec: Upstream, open_calls: OpenCalls) -> None:
-        """Cut what has taken too long, and enter what lasts."""
-        if self._relay is not None and now - self.sent_at > LASTING_S:
-            self._relay.lasts(open_calls)
-        silent_s = now - self.began_at
-        if self._state == _IDLE:
-            if silent_s > spec.pool_idle_s - SWEEP_S:
+    def sweep(self, now: float, spec: Upstream) -> None:
+        """Cut what has taken too long (`docs/edge.md`, Time limits), and enter what lasts."""
+        relay = self._relay
+        if relay is None:
+            # One that was just made is idle too, and about to be sent its first exchange.
+            waits = self._state == _IDLE and self.reused
+            if waits and now - self.began_at > spec.pool_idle_s - SWEEP_S:
                 self._drop()
-        elif self._relay is None:
             return
-        elif self._state == _HEAD:
-            if silent_s > spec.timeout_response_s and self._relay.request_sent:
-                self._fail(Reason.UPSTREAM_TIMEOUT)
-        elif silent_s > spec.timeout_idle_s and not self._held_back:
+        if now - self.sent_at > LASTING_S:
+            relay.lasts()
+        if self._relay is not relay:
+            return  # it was not let go on
+        if self._state == _HEAD:
+            self._sweep_request(relay, now, spec)
+        elif now - relay.answered_at > spec.timeout_stream_s:
+            self._fail(Reason.UPSTREAM_TIMEOUT)
+        elif now - self.began_at > spec.timeout_idle_s and not self._held_back:
             # It is the upstream that is silent, and not the client that does not read.
             self._fail(Reason.UPSTREAM_TIMEOUT)
+
+    def _sweep_request(self, relay: Relay, now: float, spec: Upstream) -> None:
+        """No answer has begun."""
+        slow_client = False
+        if relay.request_sent:
+            over = now - self.began_at > spec.timeout_response_s
+        elif self.paused:
+            over = now - self._last_taken(now) > spec.timeout_idle_s
+        else:
+            # The client's limits count: it is its body that does not come.
+            over, slow_client = False, True
+        if over or now - relay.decided_at > spec.timeout_request_s:
+            self._fail(Reason.REQUEST_TIMEOUT if slow_client else Reason.UPSTREAM_TIMEOUT)
+
+    def _last_taken(self, now: float) -> float:
+        """When the upstream last took some of what waits for it, as far as sweeps have seen."""
+        pending = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        if pending != self._pending:
+            self._pending, self.began_at = pending, now
+        return self.began_at

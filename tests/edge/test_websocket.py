@@ -341,7 +341,7 @@ async def test_neither_side_is_read_faster_than_the_other_takes() -> None:
             await asyncio.sleep(0.1)
         assert written < 16_000_000
         held = next(iter(rig.upstreams.open_calls.tunnels))
-        transport = held._client.transport
+        transport = held.client.transport
         assert transport is not None
         assert transport.get_write_buffer_size() < 1_000_000
         reader = FrameReader()
