@@ -83,6 +83,7 @@ class Reason(StrEnum):
     # 503
     REPLICA_STALE = "replica_stale"
     STORE_UNAVAILABLE = "store_unavailable"
+    STORE_BUSY = "store_busy"
     REVOCATION_PENDING = "revocation_pending"
     HASHING_BUSY = "hashing_busy"
     UPSTREAM_BUSY = "upstream_busy"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
@@ -60,6 +62,10 @@ class FaultProxy:
             # whose other end has given up.
             self._reset_all()
 
+    def reset_idle(self) -> None:
+        """What is open is reset; new connections work."""
+        self._reset_all()
+
     def drop_silently(self) -> None:
         """What is open is swallowed from now on; new connections work."""
         self._dropped |= self._writers
@@ -75,7 +81,7 @@ class FaultProxy:
 
     def _reset_all(self) -> None:
         for writer in list(self._writers):
-            writer.transport.abort()
+            _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -119,7 +125,7 @@ class FaultProxy:
                         break
                 sink.write(piece)
                 await sink.drain()
-        sink.transport.abort()
+        _reset(sink) if self._fault is Fault.RESET else sink.transport.abort()
 
     def _garbled(self, piece: bytes) -> bytes:
         spoiled = bytearray(piece)
@@ -127,6 +133,15 @@ class FaultProxy:
             spoiled[at] ^= 0x11
         self._answered += 1
         return bytes(spoiled)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """The other end reads ECONNRESET, also while it waits for nothing: not an end of file."""
+    place = writer.get_extra_info("socket")
+    if place is not None:
+        with suppress(OSError):
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 @asynccontextmanager

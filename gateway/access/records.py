@@ -22,8 +22,8 @@ from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 # were a cookie's that proved no intent, and what its browser said of it is not written down.
 UNJUDGED = frozenset(
     (
-        Reason.RATE_LIMITED, Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.DRAINING,
-        Reason.CROSS_ORIGIN, Reason.CSRF_INVALID,
+        Reason.RATE_LIMITED, Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY,
+        Reason.DRAINING, Reason.CROSS_ORIGIN, Reason.CSRF_INVALID,
     )
 )  # fmt: skip
 

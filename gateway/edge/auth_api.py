@@ -135,8 +135,8 @@ class AuthApi:
             return self._refused(request, Refused(refusal))
         try:
             answer = await endpoint(request, call)
-        except StoreUnavailable:
-            answer = Refused(Reason.STORE_UNAVAILABLE)
+        except StoreUnavailable as error:
+            answer = Refused(error.reason)
         if isinstance(answer, Refused):
             gone = parting(call, answer.reason)
             return self._refused(request, replace(answer, cookies=answer.cookies + gone))

@@ -61,8 +61,8 @@ class CookieSessions:
         cookie = credential.text
         try:
             session = await self._parts.storage.load(cookie)
-        except StoreUnavailable:
-            return await self._without_redis(cookie)
+        except StoreUnavailable as error:
+            return await self._without_redis(cookie, error)
         principal = None if session.new else principal_of(session)
         if principal is None:
             self._remembered.pop(cookie, None)
@@ -132,11 +132,11 @@ class CookieSessions:
             await parts.storage.end(cookie)
         return changes
 
-    async def _without_redis(self, cookie: str) -> Principal | Reason:
+    async def _without_redis(self, cookie: str, error: StoreUnavailable) -> Principal | Reason:
         """A session that was seen here goes on, until the replica is stale."""
         principal = self._remembered.get(cookie)
         if principal is None:
-            return Reason.STORE_UNAVAILABLE
+            return error.reason
         return await self._renewed(cookie, principal) if self._over(principal) else principal
 
     def _over(self, principal: Principal) -> bool:
@@ -161,8 +161,8 @@ class CookieSessions:
     ) -> Principal | Reason:
         try:
             grant = await self._read_again(cookie, principal.session_id or "", session)
-        except StoreUnavailable:
-            return Reason.STORE_UNAVAILABLE
+        except StoreUnavailable as error:
+            return error.reason
         if grant is None:
             self._remembered.pop(cookie, None)
             return Reason.SESSION_UNKNOWN

@@ -44,7 +44,9 @@ _FORM_TYPE = re.compile(
 )
 _FIELDS_MAX = 50
 _ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.API_KEY})
-_NOT_THE_TOKENS_FAULT = frozenset({Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE})
+_NOT_THE_TOKENS_FAULT = frozenset(
+    {Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,8 @@ class SessionReading:
         transport: Transport = "cookie" if is_of_cookie(principal) else "bearer"
         try:
             grant = await self._refresh_tokens.renew(principal.session_id or "", transport)
-        except StoreUnavailable:
-            return Reason.STORE_UNAVAILABLE
+        except StoreUnavailable as error:
+            return error.reason
         if grant is None or grant.account.id != principal.subject:
             return Reason.SESSION_UNKNOWN
         return lambda old: as_of_now(old, grant, self._ttl_s)

@@ -193,6 +193,9 @@ REFUSALS: dict[Reason, Refusal] = {
     Reason.STORE_UNAVAILABLE: Refusal(
         503, "Store unavailable", "A store that this call needs is away.", _OWN, 5
     ),
+    Reason.STORE_BUSY: Refusal(
+        503, "Store busy", "Too many calls wait for a store; try again.", _OWN, 1
+    ),
     Reason.REVOCATION_PENDING: Refusal(
         503,
         "Revocation pending",

@@ -206,7 +206,7 @@ class Tunnel:
         return None if self.principal is None else self._open_calls.ends(self)
 
     def end_for(self, reason: Reason, said: str = "") -> None:
-        later = reason in (Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE)
+        later = reason in (Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY)
         self.end(TRY_AGAIN_LATER if later else POLICY_VIOLATION, said or reason)
         if reason is Reason.REPLICA_STALE and self._goodbye:
             # Not even the rest of a frame: nobody knows whether its session holds.

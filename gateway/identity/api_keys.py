@@ -233,12 +233,12 @@ class ApiKeyIdentifier:
             async with asyncio.timeout(_LOOK_WITHIN_S):
                 await self._looks.acquire()
         except TimeoutError:
-            return Reason.STORE_UNAVAILABLE
+            return Reason.STORE_BUSY
         try:
             async with self._database.reading() as tx:
                 found = await _principal(tx, secret_hash(text))
-        except StoreUnavailable:
-            return Reason.STORE_UNAVAILABLE
+        except StoreUnavailable as error:
+            return error.reason
         finally:
             self._looks.release()
         if isinstance(found, Principal):

@@ -19,7 +19,7 @@ from gateway.counted_addresses import holder, neighbourhood
 from gateway.identity.devices import Device, device_counter
 from gateway.identity.own_attempts import OwnAttempts
 from gateway.model import Clock
-from gateway.stores.protocols import Attempt, Attempts, StoreUnavailable
+from gateway.stores.protocols import Attempt, Attempts, StoreBusy, StoreUnavailable
 
 ACCOUNT_FAILURES = 5
 ACCOUNT_FAILURES_AN_HOUR = 15
@@ -129,6 +129,9 @@ class Throttle:
         try:
             counted = await self._shared.reserve(attempts, mark)
             return Reservation(counted.wait_s, counted.failures, attempts, mark, self._shared)
+        except StoreBusy:
+            # Whoever can fill our queue must not gain counters that know of no failures yet.
+            raise
         except StoreUnavailable:
             workers = max(1, self._live_workers())
             share = [

@@ -5,11 +5,14 @@ While Redis is away `identity.throttle.Throttle` counts alone, to its share of t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from gateway.stores.protocols import Attempt, Counted, StoreUnavailable
 from gateway.stores.redis import RedisStore, Script
+
+_ANSWER = re.compile(r"(\d{1,8}(?:\.\d{1,9})?):(\d{1,8})", re.ASCII)
 
 
 class RedisAttempts:
@@ -26,11 +29,10 @@ class RedisAttempts:
         for attempt in attempts:
             words += (attempt.limit, attempt.window_s, int(attempt.paced), attempt.an_hour)
         answer = await self._redis.script(self._reserve, _keys(attempts), words)
-        try:
-            wait_s, _, failures = str(answer).partition(":")
-            return Counted(float(wait_s), int(failures))
-        except ValueError as error:
-            raise StoreUnavailable("redis", "an answer that cannot be read") from error
+        found = _ANSWER.fullmatch(str(answer))
+        if found is None:
+            raise StoreUnavailable("redis", "an answer that cannot be read")
+        return Counted(float(found[1]), int(found[2]))
 
     async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
         words: list[Any] = [mark, "f" if failed else "s"]

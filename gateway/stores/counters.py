@@ -35,7 +35,9 @@ class RedisCounters:
                 for group in groups
             ]
         )
-        answer = await self._redis.script(self._script, (), (str(max(sharers, 1)), asked))
+        answer = await self._redis.script(
+            self._script, (), (str(max(sharers, 1)), asked), again=False
+        )
         try:
             parts = str(answer).split(";") if groups else []
             return [_read(part, group) for part, group in zip(parts, groups, strict=True)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.stores.redis import RedisStore
+import secrets
+
+from gateway.stores.redis import RedisStore, Script
 
 
 class RedisOneTime:
@@ -10,10 +12,10 @@ class RedisOneTime:
 
     def __init__(self, redis: RedisStore) -> None:
         self._redis = redis
+        self._script = Script.shipped("once")
 
     async def first(self, key: str, ttl_s: int) -> bool:
-        """SET NX: one step on the server, so of two at once one is first."""
-        answer = await self._redis.call(
-            "SET", f"{self._redis.prefix}once:{key}", 1, "NX", "EX", max(1, ttl_s)
-        )
-        return answer is not None
+        """One step on the server, so of two at once one is first."""
+        words = (secrets.token_hex(8), max(1, ttl_s))
+        answer = await self._redis.script(self._script, [f"once:{key}"], words)
+        return str(answer) == "1"

@@ -28,9 +28,12 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from gateway.stores import causes
+from gateway.stores.places import Places
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
 ANSWER_WITHIN_S = 1.5
+PLACE_WITHIN_S = 1.0
+"""Of those, for one of our own sessions."""
 STATEMENT_WITHIN_MS = 1200
 ROWS_A_MESSAGE = 500
 _DEFAULTS = {
@@ -41,6 +44,7 @@ _DEFAULTS = {
     "keepalives_count": "3",
 }
 """Of libpq; the URL's own options win over them."""
+_UNREADABLE = "an answer that cannot be read"
 _MIGRATING_LOCK = 0x6175746867617465  # "authgate"
 
 
@@ -132,7 +136,9 @@ class PostgresTransaction:
 
     async def now(self) -> float:
         row = await self.one("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
-        return float(row["now"]) if row else 0.0
+        if row is None or not isinstance(row.get("now"), float):
+            raise StoreUnavailable("sql", _UNREADABLE)
+        return float(row["now"])
 
     async def command(self, sql: str | bytes) -> None:
         await _asked(self._session, sql, None, self._within_s)
@@ -185,7 +191,7 @@ class _Session(aiopg.Connection):
                 waiter.set_result(None)
             self._watch()
             self._write(state == psycopg2.extensions.POLL_WRITE)
-        except (psycopg2.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (whoever waits has it: the loop has no use for it)
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
             if waiter is None or self._conn.closed:
@@ -235,28 +241,30 @@ class _Pool:
 
     def __init__(self, options: PostgresOptions) -> None:
         self._options = options
-        self._room = asyncio.Semaphore(options.pool_size)
+        self._places = Places("sql", options.pool_size)
         self._free: list[aiopg.Connection] = []
         self._closed = False
 
     async def take(self, opening: str) -> aiopg.Connection:
+        """A session in a transaction, within `ANSWER_WITHIN_S`."""
+        deadline = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
+        await self._places.take(PLACE_WITHIN_S)
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                await self._room.acquire()
-                try:
-                    return await self._begun(opening)
-                except BaseException:
-                    self._room.release()
-                    raise
+            async with asyncio.timeout_at(deadline):
+                return await self._begun(opening)
         except TimeoutError as error:
+            self._places.give()
             raise StoreUnavailable("sql", "no answer in time") from error
+        except BaseException:
+            self._places.give()
+            raise
 
     def give(self, session: aiopg.Connection, *, clean: bool) -> None:
         if clean and not self._closed and not session.closed:
             self._free.append(session)
         else:
             session.close()
-        self._room.release()
+        self._places.give()
 
     def close(self) -> None:
         self._closed = True
@@ -297,13 +305,14 @@ async def _connected(url: str) -> aiopg.Connection:
         raise StoreUnavailable("sql", "GATEWAY_DATABASE_URL cannot be read") from error
     try:
         places = await _places(parameters)
-    except (psycopg2.Error, OSError) as error:
+    except (psycopg2.Error, OSError, ValueError) as error:
         raise StoreUnavailable("sql", causes.of_postgres(error, parameters)) from error
-    failure, failed = None, ""
+    failure: Exception | None = None
+    failed = ""
     for number, place in enumerate(places):
         try:
             return await _Session(place, ANSWER_WITHIN_S / (len(places) - number))
-        except (psycopg2.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (bytes that no server of ours sends, among others)
             failure, failed = error, causes.of_postgres(error, place)
     raise StoreUnavailable("sql", failed) from failure
 
@@ -336,10 +345,11 @@ async def _asked(
     parameters: Mapping[str, Any] | None,
     within_s: float,
 ) -> _Answer:
+    statement = _statement(session, sql, parameters)
     try:
         async with session.cursor(timeout=within_s) as cursor:
-            await cursor.execute(sql, parameters)  # type: ignore[arg-type]
-            return _answer(cursor.raw)
+            await cursor.execute(statement)  # type: ignore[arg-type]
+            return _answer(cursor.raw, _verb(sql))
     except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
         raise Conflict(error.diag.constraint_name or "") from error
     except psycopg2.Error as error:
@@ -354,6 +364,24 @@ async def _asked(
             raise
         # Nobody cancelled us: it was the query (an aiopg that has its own way again).
         raise StoreUnavailable("sql", "the query was cancelled") from error
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        # Bytes that no server of ours sends, and whatever the libraries make of them.
+        raise StoreUnavailable("sql", _UNREADABLE) from error
+
+
+def _statement(
+    session: aiopg.Connection, sql: str | bytes, parameters: Mapping[str, Any] | None
+) -> str | bytes:
+    """With its parameters: what is wrong with those is a defect of ours, not an answer."""
+    if parameters is None:
+        return sql
+    try:
+        with session.raw.cursor() as cursor:
+            return bytes(cursor.mogrify(sql, parameters))
+    except psycopg2.InterfaceError as error:
+        raise StoreUnavailable("sql", causes.of_postgres(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,14 +393,33 @@ class _Answer:
     rowcount: int
 
 
-def _answer(cursor: Any) -> _Answer:
+_TAG = re.compile(r"[A-Z]+(?: [A-Z]+)*(?: \d+){0,2}", re.ASCII)
+
+
+def _answer(cursor: Any, verb: str) -> _Answer:
+    """What the server says it did is held against what it was asked: a COMMIT may be answered
+    ROLLBACK, and bytes that were changed on their way rarely spell both."""
+    tag = cursor.statusmessage or ""
+    if not _TAG.fullmatch(tag) or (verb and tag.partition(" ")[0] != verb):
+        raise StoreUnavailable("sql", _UNREADABLE)
     if cursor.description is None:
         return _Answer((), [], cursor.rowcount)
-    try:
-        rows = cursor.fetchall()
-    except ValueError as error:
-        raise StoreUnavailable("sql", "an answer that cannot be read") from error
+    rows = cursor.fetchall()
+    if verb == "SELECT" and tag != f"SELECT {len(rows)}":
+        raise StoreUnavailable("sql", _UNREADABLE)
     return _Answer(tuple(column[0] for column in cursor.description), rows, cursor.rowcount)
+
+
+_VERBS = {word: word for word in ("SELECT", "INSERT", "UPDATE", "DELETE", "COMMIT", "ROLLBACK")} | {
+    "BEGIN": "SET"
+}
+"""A statement's first word → that of the last answer to it (`_begun` sets after it begins)."""
+
+
+def _verb(sql: str | bytes) -> str:
+    first = sql[:16].split(None, 1)[0] if sql else ""
+    word = first.decode("latin-1") if isinstance(first, bytes) else first
+    return _VERBS.get(word.rstrip(";").upper(), "")
 
 
 _STATE_OF_THE_DATABASE = (

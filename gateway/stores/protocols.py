@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.model import Change
+from gateway.model import Change, Reason
 
 Row = Mapping[str, Any]
 
@@ -19,10 +19,19 @@ class StoreUnavailable(Exception):
     not known, unless the caller can tell by asking again.
     """
 
+    reason = Reason.STORE_UNAVAILABLE
+    """What the caller who needs the store is answered."""
+
     def __init__(self, store: str, detail: str = "") -> None:
         super().__init__(f"{store}: {detail}" if detail else store)
         self.store = store
         self.detail = detail
+
+
+class StoreBusy(StoreUnavailable):
+    """There was no place in our own queue: nothing was asked, and the store may be well."""
+
+    reason = Reason.STORE_BUSY
 
 
 class Conflict(Exception):

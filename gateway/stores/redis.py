@@ -1,7 +1,12 @@
 """Redis or Valkey through redis-py: one client, one reconnect policy, every call bounded.
 
-- A call answers within a second or is StoreUnavailable; a broken connection is replaced
-  and the call tried once more, a time-out is not.
+- A call answers within a second or is StoreUnavailable.  Whatever the library stumbles over
+  is that: no exception of another kind leaves this file.
+- A connection that turns out to be dead before anything was sent is thrown away, and the call
+  is tried on another.  One that dies later is tried once more where a repeat changes nothing
+  (`again`), and a time-out never.
+- Who waits for one of our own connections, not for the server, is StoreBusy.  What the worker
+  itself lives by (its lease, announcements) has connections of its own.
 - While the server is away, one call at a time goes and looks (after 50 ms, then 100 …
   1,000 ms); the others are refused at once, so that nobody queues behind a dead server.
 - A connection whose call was cancelled is closed, never used again: its answer may still
@@ -12,8 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -27,10 +32,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from gateway.stores import causes
-from gateway.stores.protocols import StoreUnavailable
+from gateway.stores.places import Places
+from gateway.stores.protocols import StoreBusy, StoreUnavailable
 
 WITHIN_S = 1.0
 CONNECTIONS = 16
+URGENT_CONNECTIONS = 8
+"""Beside those, for `replicated`."""
+_MOST_CONNECTIONS = CONNECTIONS + URGENT_CONNECTIONS + 8
 REPLICATED_WITHIN_MS = 300
 PREFIX = "{authgate}:"
 
@@ -71,7 +80,8 @@ class RedisStore:
     ) -> None:
         self._client = client
         self._within_s = within_s
-        self._room = asyncio.Semaphore(CONNECTIONS)
+        self._places = Places("redis", CONNECTIONS)
+        self._urgent_places = Places("redis", URGENT_CONNECTIONS)
         self._failures = 0
         self._look_at = 0.0
         self._looking = False
@@ -82,27 +92,26 @@ class RedisStore:
         self.replicas = replicas
 
     async def call(self, *words: str | int | float) -> Any:
-        """One command."""
-        async with self._asking():
-            return await self._execute(*words)
+        """One command, of a kind that changes nothing when it is repeated."""
+        return await self._asked(lambda: self._execute(*words))
 
-    async def script(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
-        """Keys are given without the prefix."""
-        async with self._asking():
-            return await self._run(script, keys, words)
+    async def script(
+        self, script: Script, keys: Sequence[str], words: Sequence[Any], *, again: bool = True
+    ) -> Any:
+        """Keys are given without the prefix.  `again`: it may run twice for one call."""
+        return await self._asked(lambda: self._run(script, keys, words), again=again)
 
     async def replicated(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
         """As `script`; the answer counts only once enough replicas have what was written."""
-        async with self._asking(urgent=True):
-            if not self.replicas:
-                return await self._run(script, keys, words)
-            return await self._run_and_wait(script, keys, words)
+        if not self.replicas:
+            return await self._asked(lambda: self._run(script, keys, words), urgent=True)
+        return await self._asked(lambda: self._run_and_wait(script, keys, words), urgent=True)
 
     async def wait(self, *words: str | int | float, wait_s: float) -> Any:
         """A command that blocks on the server for up to `wait_s`."""
         with _translated():
             async with asyncio.timeout(wait_s + self._within_s):
-                return await self._execute(*words)
+                return await _tried(lambda: self._execute(*words), again=True)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -117,24 +126,36 @@ class RedisStore:
         """Whether the last call failed for want of the server."""
         return self._failures > 0
 
-    @asynccontextmanager
-    async def _asking(self, *, urgent: bool = False) -> AsyncIterator[None]:
+    async def _asked(
+        self, work: Callable[[], Awaitable[Any]], *, again: bool = True, urgent: bool = False
+    ) -> Any:
         looks = self._enter(urgent)
         try:
-            with _translated():
-                async with asyncio.timeout(self._within_s), self._room:
-                    yield
-            self._note(failed=False)
+            async with (self._urgent_places if urgent else self._places).held():
+                if not looks and not urgent and self._failures:
+                    # It went away while we waited for our place.
+                    raise _Away("redis", self._why)
+                with _translated():
+                    async with asyncio.timeout(self._within_s):
+                        answer = await _tried(work, again=again)
+        except (_Away, StoreBusy):
+            raise
         except StoreUnavailable as error:
             self._note(failed=not isinstance(error, _NotReplicated))
             self._why = error.detail
             if isinstance(error.__cause__, ReadOnlyError):
-                # It was demoted: the name may lead to its successor by now.
-                await self._client.connection_pool.disconnect(inuse_connections=False)
+                await self._leave()
             raise
         finally:
             if looks:
                 self._looking = False
+        self._note(failed=False)
+        return answer
+
+    async def _leave(self) -> None:
+        """The server was demoted: the name may lead to its successor by now."""
+        with suppress(Exception):  # a connection that cannot be closed well is closed all the same
+            await self._client.connection_pool.disconnect(inuse_connections=False)
 
     async def _execute(self, *words: Any) -> Any:
         return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
@@ -153,7 +174,7 @@ class RedisStore:
         pipeline.execute_command("EVAL", script.text, len(named), *named, *words)
         pipeline.execute_command("WAIT", self.replicas, REPLICATED_WITHIN_MS)
         answer, reached = await pipeline.execute()
-        if int(reached) < self.replicas:
+        if not isinstance(reached, int) or reached < self.replicas:
             raise _NotReplicated("redis", "written, but not by enough replicas")
         return answer
 
@@ -163,7 +184,7 @@ class RedisStore:
         if not self._failures or urgent:
             return False
         if self._looking or asyncio.get_running_loop().time() < self._look_at:
-            raise StoreUnavailable("redis", self._why)
+            raise _Away("redis", self._why)
         self._looking = True
         return True
 
@@ -176,21 +197,43 @@ class RedisStore:
         self._look_at = asyncio.get_running_loop().time() + pause_s
 
 
+class _Away(StoreUnavailable):
+    """It was known to be away, and was not asked."""
+
+
 class _NotReplicated(StoreUnavailable):
     """The server is there; its replicas are not."""
+
+
+async def _tried(work: Callable[[], Awaitable[Any]], *, again: bool) -> Any:
+    for _ in range(_MOST_CONNECTIONS):
+        try:
+            return await work()
+        except RuntimeError:
+            # uvloop: the connection was reset while it rested, and nothing was sent.  It is
+            # closed now; each further try meets another one, or makes one.
+            continue
+        except RedisConnectionError:
+            if not again:
+                raise
+            again = False
+    return await work()
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
+    except StoreUnavailable:
+        raise
     except TimeoutError as error:
         raise StoreUnavailable("redis", "no answer in time") from error
     except (RedisError, OSError) as error:
         raise StoreUnavailable("redis", causes.of_redis(error)) from error
-    except ValueError as error:
-        # Bytes that no server of ours sends.
-        raise StoreUnavailable("redis", "an answer that cannot be read") from error
+    except Exception as error:
+        # Bytes that no server of ours sends, and whatever the library makes of them.
+        detail = f"an answer that cannot be read ({type(error).__name__})"
+        raise StoreUnavailable("redis", detail) from error
 
 
 def open_redis(url: str, *, durable: bool = False, prefix: str = PREFIX) -> RedisStore:
@@ -256,8 +299,9 @@ def _bounds() -> dict[str, Any]:
         "socket_keepalive": True,
         "decode_responses": True,
         "protocol": 2,
-        "max_connections": CONNECTIONS * 2,
-        "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
+        "max_connections": _MOST_CONNECTIONS,
+        # Whether a call may be tried again is known here, not there.
+        "retry": Retry(NoBackoff(), 0, ()),
         "retry_on_error": [],
         "driver_info": None,
     }

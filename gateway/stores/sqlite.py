@@ -20,6 +20,7 @@ import aiosqlite
 
 from gateway.model import Clock
 from gateway.stores import causes
+from gateway.stores.places import Places
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
 ANSWER_WITHIN_S = 1.8
@@ -146,25 +147,21 @@ class _Line:
     def __init__(self, path: Path, size: int, *, reading: bool) -> None:
         self._path = path
         self._reading = reading
-        self._room = asyncio.Semaphore(size)
+        self._places = Places("sql", size)
         self._free: list[aiosqlite.Connection] = []
         self._opened: list[aiosqlite.Connection] = []
 
     async def take(self, wait_s: float) -> aiosqlite.Connection:
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._room.acquire()
-        except TimeoutError as error:
-            raise StoreUnavailable("sql", "busy") from error
+        await self._places.take(wait_s)
         try:
             return self._free.pop() if self._free else await self._open()
         except BaseException:
-            self._room.release()
+            self._places.give()
             raise
 
     def give(self, connection: aiosqlite.Connection) -> None:
         self._free.append(connection)
-        self._room.release()
+        self._places.give()
 
     async def close(self) -> None:
         opened, self._opened, self._free = self._opened, [], []

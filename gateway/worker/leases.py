@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from gateway.access.upstreams import Limit, Scope
 from gateway.model import Clock
-from gateway.stores.protocols import Counters, Grant, Spend, StoreUnavailable
+from gateway.stores.protocols import Counters, Grant, Spend, StoreBusy, StoreUnavailable
 from gateway.worker.recent import RecentKeys
 
 Answer = asyncio.Future[list[Grant] | float]
@@ -150,6 +150,8 @@ class Office:
             raise StoreUnavailable("redis", "no shared limits")
         try:
             answers = await self._counters.spend(groups, self.workers)
+        except StoreBusy:
+            raise  # it was not asked: it may well be there
         except StoreUnavailable:
             self.away = True
             raise

@@ -98,9 +98,9 @@ class Identification:
             await asyncio.sleep(0)  # decisions are begun outside a task; a store needs one
             try:
                 found = await self._ring.find(unknown_kid(text) or "")
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 # Not 401: a good token must not be called bad because nobody could look.
-                return Reason.STORE_UNAVAILABLE
+                return error.reason
             if found is not None:
                 verdict = self._verifier.verify(text)
         if isinstance(verdict, Principal):

@@ -7,13 +7,14 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
 
 from gateway.stores.opening import open_database
-from gateway.stores.protocols import Database, StoreUnavailable
+from gateway.stores.protocols import Database, StoreBusy, StoreUnavailable
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import PostgresServer
 
@@ -100,6 +101,54 @@ async def test_connections_that_died_while_they_rested_are_not_noticed(
     assert await asyncio.gather(*(ask(behind) for _ in range(3))) == [1, 1, 1]
 
 
+async def test_sessions_that_were_reset_while_they_rested_are_not_noticed(
+    proxy: FaultProxy, behind: Database
+) -> None:
+    for pause_s in (0.0, 0.05):
+        await asyncio.gather(*(ask(behind) for _ in range(3)))
+        proxy.reset_idle()
+        await asyncio.sleep(pause_s)  # the loop hears of it while we ask, or before
+        assert await asyncio.gather(*(ask(behind) for _ in range(3))) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
+async def test_a_fault_in_the_middle_of_a_transaction_is_an_outage_and_no_other_exception(
+    proxy: FaultProxy, behind: Database, fault: Fault
+) -> None:
+    async def work(number: int) -> None:
+        async with behind.transaction() as tx:
+            await tx.run("INSERT INTO seen (n, text) VALUES (:n, :text)", n=number, text="né" * 99)
+            await tx.many(
+                "UPDATE seen SET text = :text WHERE n = :n", [{"n": number, "text": "b"}] * 3
+            )
+            if number >= 0 and fault is not Fault.NONE:
+                await proxy.set(fault)
+            for _ in range(3):
+                await tx.now()
+                rows = await tx.all("SELECT n, text, n = 1 AS truth FROM seen ORDER BY n")
+                assert {"n", "text", "truth"} == set(rows[0])
+
+    async with behind.transaction() as tx:
+        await tx.all("CREATE TABLE seen (n INTEGER, text TEXT)")
+    await work(-1)
+    for number in range(4):
+        await proxy.set(Fault.NONE)
+        with pytest.raises(StoreUnavailable):
+            await work(number)
+
+
+async def test_a_commit_that_the_server_answers_with_a_rollback_is_no_commit(
+    postgres: Database,
+) -> None:
+    """As it does where a statement failed and somebody went on."""
+    with pytest.raises(StoreUnavailable):  # noqa: PT012
+        async with postgres.transaction() as tx:
+            await tx.all("SELECT 1 AS n")
+            with suppress(psycopg2.Error):
+                await tx.all("SELECT nothing")
+    assert await ask(postgres) == 1
+
+
 async def test_sessions_that_were_silently_dropped_while_they_rested_are_replaced(
     proxy: FaultProxy, behind: Database
 ) -> None:
@@ -150,9 +199,10 @@ async def test_the_second_host_of_the_url_is_tried_when_the_first_refuses(
     await database.close()
 
 
-async def test_an_exhausted_pool_is_an_outage_in_time(postgres: Database) -> None:
+async def test_an_exhausted_pool_is_busy_in_time(postgres: Database) -> None:
     async with postgres.reading(), postgres.reading(), postgres.reading():
-        await fails_in_time(postgres)
+        with pytest.raises(StoreBusy):
+            await ask(postgres)
     assert await ask(postgres) == 1
 
 

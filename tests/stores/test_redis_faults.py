@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from gateway.stores.protocols import StoreUnavailable
-from gateway.stores.redis import RedisStore, open_redis
+from gateway.model import Change, ChangeKind, Reason
+from gateway.stores.attempts import RedisAttempts
+from gateway.stores.counters import RedisCounters
+from gateway.stores.health import redis_findings
+from gateway.stores.once import RedisOneTime
+from gateway.stores.places import WAITING_MAX
+from gateway.stores.protocols import Attempt, Spend, StoreBusy, StoreUnavailable
+from gateway.stores.redis import CONNECTIONS, RedisStore, Script, open_redis
 from gateway.stores.stream import RedisChangeStream
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import SentinelServer, ValkeyServer, wait_until
@@ -99,6 +105,101 @@ async def test_an_answer_never_goes_to_another_caller_than_the_one_who_asked(
 async def test_more_callers_than_connections_are_all_served(redis: RedisStore) -> None:
     answers = await asyncio.gather(*(redis.call("ECHO", str(i)) for i in range(200)))
     assert answers == [str(i) for i in range(200)]
+
+
+@pytest.mark.parametrize("turn", range(3))
+async def test_connections_that_were_reset_while_they_rested_are_not_noticed(
+    proxy: FaultProxy, redis: RedisStore, turn: int
+) -> None:
+    """uvloop refuses to write to each with a RuntimeError of its own."""
+    counters, once = RedisCounters(redis), RedisOneTime(redis)
+    for number in range(4):
+        await asyncio.gather(*(redis.call("PING") for _ in range(200)))
+        proxy.reset_idle()
+        await asyncio.sleep(0.05 * turn)  # the loop hears of it before, while or after we ask
+        async with asyncio.TaskGroup() as together:
+            for n in range(60):
+                together.create_task(redis.call("PING"))
+                together.create_task(counters.spend([[Spend("k", 0.001, 10)]], 1))
+                together.create_task(once.first(f"{turn}.{number}.{n}", 60))
+                together.create_task(RedisChangeStream(redis).view())
+    assert not redis.is_away
+
+
+@pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
+async def test_whatever_is_asked_during_a_fault_no_other_exception_comes_out(
+    proxy: FaultProxy, redis: RedisStore, fault: Fault
+) -> None:
+    stream, attempts = RedisChangeStream(redis), RedisAttempts(redis)
+    counters, once = RedisCounters(redis), RedisOneTime(redis)
+    attempt = Attempt("a", 5, 900)
+    change = Change("id", ChangeKind.SESSION, "s", 5, Reason.TOKEN_REVOKED, 7)
+    questions: list[Callable[[], Awaitable[object]]] = [
+        lambda: redis.call("GET", "a"),
+        lambda: redis.call("INFO"),
+        lambda: redis.call("CONFIG", "GET", "maxmemory-policy"),
+        lambda: attempts.reserve([attempt], "x"),
+        lambda: attempts.settle([attempt], "x", failed=True),
+        lambda: attempts.give_back([attempt], "x"),
+        lambda: attempts.clear(["a"]),
+        lambda: counters.spend([[Spend("k", 1.0, 10, 1, 5)]], 1),
+        lambda: once.first("k", 60),
+        lambda: stream.register("w"),
+        lambda: stream.renew("w", 1, 0, 0),
+        lambda: stream.append([change]),
+        lambda: stream.view(),
+        lambda: stream.news(0, 0.05),
+        lambda: stream.trim(60),
+        lambda: redis_findings(redis),
+    ]
+    for ask in questions:
+        await ask()
+    await proxy.set(fault)
+    for _ in range(2):
+        answers = await asyncio.gather(*(ask() for ask in questions), return_exceptions=True)
+        strange = [a for a in answers if isinstance(a, BaseException)]
+        assert [a for a in strange if not isinstance(a, StoreUnavailable)] == []
+
+
+async def test_who_finds_no_place_in_our_own_queue_is_told_so_and_redis_is_not_away(
+    proxy: FaultProxy, redis: RedisStore
+) -> None:
+    await redis.call("PING")
+    await proxy.set(Fault.DELAY)
+    answers = await asyncio.gather(
+        *(redis.call("PING") for _ in range(CONNECTIONS + WAITING_MAX + 10)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(answer, StoreBusy) for answer in answers) >= 10
+    assert not [a for a in answers if isinstance(a, BaseException) and not isinstance(a, StoreBusy)]
+    assert not redis.is_away
+
+
+async def test_the_lease_does_not_stand_in_the_queue_of_the_callers(
+    proxy: FaultProxy, redis: RedisStore
+) -> None:
+    stream = RedisChangeStream(redis)
+    await stream.register("w")
+    await proxy.set(Fault.DELAY)
+    callers = [asyncio.ensure_future(redis.call("PING")) for _ in range(400)]
+    await asyncio.sleep(0)
+    assert await stream.renew("w", 1, 0, 0) is not None
+    assert not all(caller.done() for caller in callers)
+    await asyncio.gather(*callers, return_exceptions=True)
+
+
+async def test_an_attempt_that_is_asked_for_twice_is_charged_once(redis: RedisStore) -> None:
+    attempts, one = RedisAttempts(redis), [Attempt("a", 2, 900)]
+    waits = [(await attempts.reserve(one, mark)).wait_s for mark in ("x", "x", "x", "y", "y", "z")]
+    assert waits[:5] == [0.0] * 5
+    assert waits[5] > 0
+
+
+async def test_who_was_first_is_first_still_when_the_call_is_tried_again(
+    redis: RedisStore,
+) -> None:
+    script = Script.shipped("once")
+    assert [await redis.script(script, ["once:a"], [mark, 60]) for mark in "xxy"] == [1, 1, 0]
 
 
 async def test_an_answer_of_another_kind_is_an_outage(redis: RedisStore) -> None:
