@@ -18,7 +18,7 @@ from gateway.identity.throttle import (
     Throttle,
     account_counter,
 )
-from gateway.stores.protocols import Attempt, Counted, StoreUnavailable
+from gateway.stores.protocols import Attempt, Counted, StoreBusy, StoreUnavailable
 from tests.databases import Hands
 
 ATTEMPT = [Attempt("k", 5, 900, paced=True)]
@@ -158,6 +158,20 @@ async def test_with_redis_away_each_worker_admits_its_share_and_never_none(
 ) -> None:
     limiter = throttle(Away(), workers)
     assert await admitted(limiter, "a@example.com", "192.0.2.7", 30) == expected
+
+
+class Crowded(Away):
+    """There is no place in the queue of those who ask."""
+
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Counted:
+        raise StoreBusy("redis")
+
+
+async def test_who_fills_the_queue_before_redis_gains_no_counters_that_know_of_no_failures() -> (
+    None
+):
+    with pytest.raises(StoreBusy):
+        await throttle(Crowded()).reserve("a@example.com", "192.0.2.7")
 
 
 async def test_what_was_reserved_in_memory_is_given_back_there() -> None:
