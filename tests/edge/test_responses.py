@@ -30,7 +30,8 @@ CONTRACT = {
     431: "header_too_large",
     500: "internal_error",
     502: "upstream_unreachable upstream_malformed",
-    503: "replica_stale store_unavailable revocation_pending hashing_busy upstream_busy draining",
+    503: "replica_stale store_unavailable store_busy revocation_pending hashing_busy upstream_busy"
+    " draining",
     504: "upstream_timeout",
 }
 ROWS = [(status, Reason(name)) for status, names in CONTRACT.items() for name in names.split()]
