@@ -58,6 +58,7 @@ from gateway.stores.opening import open_database
 from gateway.stores.protocols import StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
+from gateway.stores.watch import StoreWatch
 from gateway.welcome import Guest
 from gateway.worker.journal import DecisionLog, JournalOptions, Journals
 from gateway.worker.limits import Limits
@@ -89,6 +90,9 @@ class App:
         self.tasks = Tasks()
         self.draining = False
         self.database = open_database(settings.database_url, clock=self.clock)
+        self.sql_watch = StoreWatch(
+            open_database(settings.database_url, clock=self.clock, pool_size=1), told=_told_sql
+        )
         self.redis = open_redis(plan.redis_url, durable=settings.embedded_redis)
         self.replica = Replica(
             self.database,
@@ -251,6 +255,7 @@ class App:
         self.replica.start()
         self.tasks.start("configuration", configuration.watch)
         self.tasks.start("open", self._open)
+        self.tasks.start("sql-watch", self.sql_watch.run)
         self.tasks.start("keys", self._tend_keys)
         self.tasks.start("limits", self.limits.run)
         self.tasks.start("mail", self._once_open(self.postman.run))
@@ -300,6 +305,7 @@ class App:
         self.upstreams.close()
         await self.audit.close()
         await self.redis.close()
+        await self.sql_watch.close()
         await self.database.close()
 
     # --- what runs beside the doors ---
@@ -436,11 +442,16 @@ class App:
 
     def _dependencies(self) -> Mapping[str, str]:
         return {
-            "sql": "open" if self.own.opened.is_set() else "not opened yet",
+            "sql": self._sql_state(),
             "redis": "away" if self.redis.is_away else "open",
             "revocations": "confirmed" if self.replica.is_live() else "stale",
             "keys": self._keys_state(),
         }
+
+    def _sql_state(self) -> str:
+        if self.sql_watch.away:
+            return "away"
+        return "open" if self.own.opened.is_set() else "not opened yet"
 
     def _keys_state(self) -> str:
         if not self.ring.kids():
@@ -554,6 +565,13 @@ async def _until_done(what: str, work: Callable[[], Awaitable[object]]) -> None:
         if failed:
             log.info("store-is-back", what=what)
         return
+
+
+def _told_sql(away: bool, why: str) -> None:
+    if away:
+        log.warning("sql-away", why=why)
+    else:
+        log.info("sql-back")
 
 
 def _door_limits(settings: Settings) -> DoorLimits:

@@ -9,24 +9,29 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from tests.contract.running import ROUTES, Answer, Running, started
-from tests.e2e.processes import until, workers
+from tests.e2e.processes import ready, until, workers
 from tests.faults import EVERY, Fault, FaultProxy
-from tests.servers import ValkeyServer
+from tests.servers import PostgresServer, ValkeyServer
 
 PASSWORD = "correct horse 7 battery"
 FAULT_S = 2.5
+A_BUSY_MACHINE_S = 2.0
+"""What a promise of a time may take longer where everything is slow."""
 JSON = ("Content-Type", "application/json")
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
@@ -266,6 +271,46 @@ def test_during_a_fault_nothing_is_answered_500_and_it_heals(
     until(town.signs_in, 15)
     assert "task-failed" not in town.log()
     assert "Traceback" not in town.log()
+
+
+@pytest.mark.parametrize("fault", [fault for fault in EVERY if fault is not Fault.DELAY])
+def test_readyz_tells_within_two_seconds_that_sql_is_away_though_nobody_needs_it(
+    town: Town, fault: Fault
+) -> None:
+    def told() -> set[str]:
+        return {worker["dependencies"]["sql"] for worker in ready(town.gateway)["workers"]}
+
+    until(lambda: told() == {"open"}, 10)
+    town.ways.set("sql", fault)
+    try:
+        until(lambda: told() == {"away"}, 2 + A_BUSY_MACHINE_S)
+        assert town.gateway.admin("/readyz").status == 200
+    finally:
+        town.ways.set("sql", Fault.NONE)
+    until(lambda: told() == {"open"}, 5)
+
+
+def test_the_admin_page_tells_that_sql_is_away_when_its_server_is_killed(tmp_path: Path) -> None:
+    # Its server runs as another user, who may not enter pytest's own folder.
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    server = PostgresServer(place / "server").start()
+    try:
+        with started(tmp_path / "g", GATEWAY_DATABASE_URL=server.url) as one:
+            until(lambda: _state_of_sql(one) == "open", 10)
+            server.kill()
+            until(lambda: _state_of_sql(one) == "away", 2 + A_BUSY_MACHINE_S)
+            server.start_again()
+            until(lambda: _state_of_sql(one) == "open", 10)
+    finally:
+        server.kill()
+        shutil.rmtree(place)
+
+
+def _state_of_sql(running: Running) -> Any:
+    token = (running.folder / "data" / "admin-token").read_text().strip()
+    told = running.admin("/admin/api/state", ("Authorization", f"Bearer {token}")).json
+    return told["workers"][0]["dependencies"]["sql"]
 
 
 @pytest.mark.parametrize("store", ["redis", "sql"])
