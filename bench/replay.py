@@ -28,6 +28,7 @@ from bench.processes import run_bench
 from bench.rig import HERE
 from gateway.access.asking import Known, Question, call_of, person, settled
 from gateway.access.decision import Gate
+from gateway.access.facts import NO_ABOUT, About
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.access.upstreams import Limit
 from gateway.model import Call, LimitState, Principal, Reason
@@ -62,7 +63,11 @@ class Narrow:
         self._choose = choose
 
     async def take(
-        self, limits: Sequence[Limit], call: Call, principal: Principal | None
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        about: About = NO_ABOUT,
     ) -> LimitState:
         wait_s = 1.0 if self._choose.random() < 0.01 else 0.0
         return LimitState(wait_s, "", tuple((one.name, 1.0) for one in limits), (1,) * len(limits))

@@ -228,6 +228,15 @@ class LimitState:
     fields: bytes | None = None
     """The lines of both fields, rendered once by the edge: a standing may be many callers'."""
 
+    def joined(self, later: LimitState) -> LimitState:
+        """Of limits that were asked one after another: what `later` says behind this."""
+        return LimitState(
+            max(self.wait_s, later.wait_s),
+            f"{self.policy}, {later.policy}",
+            self.limits + later.limits,
+            self.left + later.left,
+        )
+
     def standing(self) -> str:
         """`t` is the time in which `r` units come back: a client that spreads what it has
         left over `t` keeps to the rate (section 8.5), and at `r=0` it is `Retry-After`."""

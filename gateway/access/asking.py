@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.access.decision import Decision, Gate
+from gateway.access.facts import NO_ABOUT, About
 from gateway.access.paths import split_target
 from gateway.access.records import Recorded
 from gateway.access.snapshot import Snapshot
@@ -61,7 +62,11 @@ class Unlimited:
     """Admits every call: counters are no matter of a policy."""
 
     async def take(
-        self, limits: Sequence[Limit], call: Call, principal: Principal | None
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        about: About = NO_ABOUT,
     ) -> LimitState:
         return _ADMITTED
 

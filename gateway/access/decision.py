@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from gateway.access.facts import Facts
+from gateway.access.facts import NO_ABOUT, About, Facts
 from gateway.access.functions import has_scope
 from gateway.access.inputs import read_headers, read_query, reads_alike
 from gateway.access.origin import AllowedOrigins, CsrfCheck, OwnOrigins, unmeant
@@ -53,6 +53,7 @@ class Limiter(Protocol):
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
+        about: About = NO_ABOUT,
     ) -> LimitState:
         """Where the caller stands; `wait_s` is 0.0 once every limit was charged by one.
 
@@ -94,8 +95,8 @@ class Decision:
     """What rules in shadow would have decided otherwise."""
     max_age_s: int | None = None
     """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
-    rule_limits: tuple[Limit, ...] = ()
-    """Limits that the deciding rule asks for besides the route's."""
+    last_limits: tuple[Limit, ...] = ()
+    """Limits that are asked once the call is allowed: of the route, and of the deciding rule."""
     amr: tuple[str, ...] = ()
     """With INSUFFICIENT_USER_AUTHENTICATION: the methods that are asked for."""
 
@@ -141,8 +142,9 @@ class Gate:
             elif route.auth is Auth.REQUIRED or found is not Reason.NO_CREDENTIAL:
                 return await self._unidentified(found, call, match)
         standing: LimitState | None = None
-        if route.limits:
-            standing = await self._limiter.take(route.limits, call, principal)
+        if route.first_limits:
+            about = _about(call, match) if route.first_about else NO_ABOUT
+            standing = await self._limiter.take(route.first_limits, call, principal, about)
             if standing.wait_s > 0.0:
                 return _limited(match, principal, standing)
         decision = self._judge(call, match, principal, snapshot)
@@ -156,11 +158,12 @@ class Gate:
                 if isinstance(sent, Reason) or _trespasses(sent, call, route, snapshot):
                     return _refused(Reason.AMBIGUOUS_PATH, match, principal)
                 decision.target = sent
-            if decision.rule_limits:
-                standing = await self._limiter.take(decision.rule_limits, call, principal)
-                decision.limit = standing
-                if standing.wait_s > 0.0:
-                    return _limited(match, principal, standing, decision)
+            if decision.last_limits:
+                about = _about(call, match)
+                last = await self._limiter.take(decision.last_limits, call, principal, about)
+                decision.limit = last if standing is None else standing.joined(last)
+                if last.wait_s > 0.0:
+                    return _limited(match, principal, decision.limit, decision)
         return decision
 
     def judge_again(self, call: Call, snapshot: Snapshot, principal: Principal | None) -> Decision:
@@ -202,8 +205,8 @@ class Gate:
     async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:
         # Whoever tries tokens pays for it, and nobody but the address is known to pay.
         standing: LimitState | None = None
-        if match.route.limits:
-            standing = await self._limiter.take(match.route.limits, call, None)
+        if match.route.first_limits:
+            standing = await self._limiter.take(match.route.first_limits, call, None)
             if standing.wait_s > 0.0:
                 return _limited(match, None, standing)
         refused = _refused(reason, match)
@@ -252,9 +255,11 @@ class Gate:
             judged=True,
             shadowed=verdict.shadowed,
         )
-        if facts is not None and rule and verdict.allowed and (rule.headers or rule.limits):
-            decision.rule_limits = rule.limits
-            decision.headers = _rule_headers(rule, facts)
+        if verdict.allowed:
+            if route.asks_last:
+                decision.last_limits = route.limits_after(rule)
+            if facts is not None and rule is not None and rule.headers:
+                decision.headers = _rule_headers(rule, facts)
         if verdict.step_up is not None:
             decision.max_age_s = verdict.step_up.max_age_s
             decision.amr = verdict.step_up.amr
@@ -285,15 +290,26 @@ def facts_of(
     if route.body_names and not reads_alike(call.body, route.body_names):
         return Reason.BODY_MALFORMED
     if route.resource:
-        facts.resource = route.resource_of(
-            {
-                "params": params,
-                "query": facts.query,
-                "headers": facts.headers,
-                "body": call.body if isinstance(call.body, Mapping) else {},
-            }
-        )
+        facts.resource = _resource(call, match, facts.query, facts.headers)
     return facts
+
+
+def _about(call: Call, match: Match) -> About:
+    """For the keys of limits.  A value that could be read in two ways is none."""
+    route, params = match.route, match.params
+    if not route.resource:
+        return About(params, NO_ABOUT.resource)
+    query = read_query(call.query, route.query_names) if route.query_names else {}
+    headers = read_headers(call.headers, route.header_names) if route.header_names else {}
+    return About(params, _resource(call, match, query or {}, headers or {}))
+
+
+def _resource(
+    call: Call, match: Match, query: Mapping[str, str], headers: Mapping[str, str]
+) -> dict[str, Any]:
+    body = call.body if isinstance(call.body, Mapping) else {}
+    values = {"params": match.params, "query": query, "headers": headers, "body": body}
+    return match.route.resource_of(values)
 
 
 def _in_scope(principal: Principal, action: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from gateway.access.expressions import Chain, Expression
@@ -33,6 +34,17 @@ class Facts:
     headers: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
+
+@dataclass(slots=True)
+class About:
+    """What a call is about, for the keys of limits: the values of its path, and the resource
+    that its route makes of it."""
+
+    params: Mapping[str, str]
+    resource: Mapping[str, Any]
+
+
+NO_ABOUT = About(MappingProxyType({}), MappingProxyType({}))
 
 Binder = Callable[[Facts], Any]
 

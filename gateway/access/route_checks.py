@@ -11,6 +11,7 @@ from gateway.access.policy_reading import ROLE_PERMISSIONS
 from gateway.access.reading import Node, Problem, Reader
 from gateway.access.routes import Kind, PatternSegment, RouteTable
 from gateway.access.suggestions import suggestion
+from gateway.access.upstreams import Limit
 
 
 @dataclass(slots=True)
@@ -76,6 +77,33 @@ class Needs:
                     node,
                     f"rule `{rule.id}` ({rule.place}) reads `{kind}.{name}`, which this route does "
                     f"not give: {how}{hint}",
+                )
+
+
+def check_limits(
+    reader: Reader,
+    node: Node,
+    limits: tuple[Limit, ...],
+    resource: tuple[ResourceField, ...],
+    segments: tuple[PatternSegment, ...],
+) -> None:
+    """What the key of a limit reads of the path or the resource, its routes give."""
+    params = {s.text for s in segments if s.kind is not Kind.LITERAL}
+    fields = {one.name for one in resource}
+    for limit in limits:
+        reads = limit.expression.reads if limit.expression is not None else None
+        if reads is None:
+            continue
+        for kind, names, have, how in (
+            ("request.params", reads.must_params, params, "the path has no `{%s}`"),
+            ("resource", reads.must_resource, fields, "add `resource: {%s: …}`"),
+        ):
+            for name in sorted(names - have):
+                hint = suggestion(name, sorted(have)) if have else ""
+                reader.wrong(
+                    node,
+                    f"limit `{limit.name}` ({limit.place}) counts by `{kind}.{name}`, which this "
+                    f"route does not give: {how % name}{hint}",
                 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from gateway.access.match_reading import (
 from gateway.access.policies import Policy
 from gateway.access.reading import Node, Problem, Reader
 from gateway.access.roles import is_action
-from gateway.access.route_checks import Needs, check_kept
+from gateway.access.route_checks import Needs, check_kept, check_limits
 from gateway.access.routes import (
     Auth,
     Route,
@@ -41,7 +40,6 @@ from gateway.access.upstreams import (
     Cors,
     HeaderChanges,
     Limit,
-    LimitKey,
     SecurityHeaders,
     Upstream,
 )
@@ -197,6 +195,10 @@ class RouteReader:
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
             check_kept(reader, node, policy.plan(action).rules, resource, kept)
+        of_rules = (
+            [limit for rule in policy.plan(action).rules for limit in rule.limits] if policy else []
+        )
+        check_limits(reader, node, (*limits, *of_rules), resource, segments)
         if len(self._problems) > before or not segments or route_id is None:
             return None
         return Route(
@@ -213,7 +215,7 @@ class RouteReader:
             upstream,
             rewrite,
             self._max_body(fields) if "max_body" in fields else base.max_body_bytes,
-            tuple(_for_route(limit, route_id) for limit in limits),
+            tuple(limit.for_route(route_id) for limit in limits),
             self._cors(fields) if "cors" in fields else base.cors,
             without_written(security, response),
             reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False),
@@ -354,9 +356,3 @@ def cors_named(
     if name not in known:
         reader.wrong(node, f"unknown cors `{name}`{suggestion(name, known)}")
     return known.get(name)
-
-
-def _for_route(limit: Limit, route_id: str) -> Limit:
-    if limit.key is not LimitKey.ROUTE:
-        return limit
-    return dataclasses.replace(limit, route_id=route_id)

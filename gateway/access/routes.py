@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.access.paths import canonical, encoded
-from gateway.access.policies import Plan, Policy, ResourceField
+from gateway.access.policies import Plan, Policy, ResourceField, Rule
 from gateway.access.sockets import STANDARD_SOCKETS, Sockets
 from gateway.access.upstreams import (
     Cors,
@@ -121,6 +121,17 @@ class Route:
     """Fields that are taken from every client and pass here all the same, in lower case."""
     plain: bool = field(init=False)
     """Requests go to the upstream without a change of their line or fields that it asks for."""
+    first_limits: tuple[Limit, ...] = field(init=False)
+    """Limits that are asked before the policy is: all, but for those whose key is what the call
+    is about.  Else who may not see a tenant could use up what its people may spend."""
+    last_limits: tuple[Limit, ...] = field(init=False)
+    """Those that are asked once the policy has allowed the call."""
+    limits_of_rules: Mapping[Rule | None, tuple[Limit, ...]] = field(init=False)
+    """The same with those that an allowing rule asks for besides."""
+    asks_last: bool = field(init=False)
+    """Whether there is any of these."""
+    first_about: bool = field(init=False)
+    """Whether the key of one of the first limits is what the call is about."""
     plan: Plan | None = field(init=False)
     """The rules of the policy that cover the action."""
     param_names: tuple[str, ...] = field(init=False)
@@ -139,11 +150,28 @@ class Route:
         object.__setattr__(self, "plain", plain)
         plan = None if self.policy is None else self.policy.plan(self.action)
         object.__setattr__(self, "plan", plan)
+        last = tuple(one for one in self.limits if plan is not None and one.of_what_is_asked)
+        object.__setattr__(self, "last_limits", last)
+        object.__setattr__(self, "first_limits", tuple(o for o in self.limits if o not in last))
+        of_rules = {
+            rule: last + tuple(limit.for_route(self.id) for limit in rule.limits)
+            for rule in (plan.allows if plan is not None else ())
+            if rule.limits
+        }
+        object.__setattr__(self, "limits_of_rules", of_rules)
+        object.__setattr__(self, "asks_last", bool(last or of_rules))
+        about = any(one.of_what_is_asked for one in self.first_limits)
+        object.__setattr__(self, "first_about", about)
         for source, held in (
             ("query", "query_names"), ("headers", "header_names"), ("body", "body_names"),
         ):  # fmt: skip
             read = (name for f in self.resource for name in f.template.names(source))
             object.__setattr__(self, held, frozenset(read))
+
+    def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:
+        """What is asked once `rule` has allowed a call: always the very same object, by which
+        whoever counts knows it again."""
+        return self.limits_of_rules.get(rule, self.last_limits)
 
     def resource_of(self, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The resource that the call names; a field without a value is left out."""

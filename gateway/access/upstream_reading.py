@@ -272,10 +272,11 @@ def _limit_key(reader: Reader, node: Node | None) -> tuple[LimitKey, Condition |
             reader.wrong(node, said, at=at)
         return LimitKey.ADDRESS, None
     reads = made.reads
-    if reads.roots - {"user", "client", "request"} or reads.params or reads.query:
+    if reads.roots - {"user", "client", "request", "resource"} or reads.query:
         reader.wrong(
             node,
-            "a key reads `user`, `client`, and the method, path, host and headers of `request`",
+            "a key reads `user`, `client`, `resource`, and the method, path, host, params and "
+            "headers of `request`",
         )
     return LimitKey.EXPRESSION, made
 

@@ -7,7 +7,7 @@ the pools, counters and breakers that live by them stand in `edge` and `worker`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,16 @@ class Limit:
     """The route it counts for, where `key` is ROUTE; else empty."""
     expression: Condition | None = None
     """What gives the key, where `key` is EXPRESSION."""
+
+    def for_route(self, route_id: str) -> Limit:
+        """The limit as it counts for one route: `key: route` is a bucket of each."""
+        return replace(self, route_id=route_id) if self.key is LimitKey.ROUTE else self
+
+    @property
+    def of_what_is_asked(self) -> bool:
+        """Whether its key is what the call is about: a value of the path, or the resource."""
+        reads = self.expression.reads if self.expression is not None else None
+        return reads is not None and bool(reads.params or "resource" in reads.roots)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from base64 import b64encode
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
+from gateway.access.facts import NO_ABOUT
 from gateway.edge.tunnel import Tunnel
 from gateway.edge.wire import tokens
-from gateway.worker.limit_keys import NO_PARAMS, by_user
+from gateway.worker.limit_keys import by_user
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
@@ -100,7 +101,7 @@ class Handshake:
         as many are open as the route lets one caller have."""
         route, principal = self._decision.route, self._decision.principal
         assert route is not None
-        caller = (route.id, by_user(self._call, principal, NO_PARAMS))
+        caller = (route.id, by_user(self._call, principal, NO_ABOUT))
         return self._open_calls.seats.take(caller, route.sockets.max_per_user)
 
     def granted_by(self, head: Head) -> bool:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 from gateway.access.conditions import Condition
-from gateway.access.facts import Facts
+from gateway.access.facts import NO_ABOUT, About, Facts
 from gateway.access.inputs import read_headers, read_query
 from gateway.access.roles import RoleBook
 from gateway.access.upstreams import Limit, LimitKey
 from gateway.counted_addresses import holder
 from gateway.model import Call, Clock, Principal
 
-Key = Callable[[Call, Principal | None, Mapping[str, str]], str]
+Key = Callable[[Call, Principal | None, About], str]
 
-NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 LONGEST = 128
 """A key that an expression gives and that is longer counts under its hash."""
 
@@ -27,27 +25,27 @@ def key_of(limit: Limit, clock: Clock) -> Key:
     return _KEYS.get(limit.key, _all_together)
 
 
-def by_user(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+def by_user(call: Call, principal: Principal | None, about: About) -> str:
     """The subject; the address where nobody is signed in."""
     return principal.subject if principal is not None else _anonymous(call)
 
 
-def _by_address(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+def _by_address(call: Call, principal: Principal | None, about: About) -> str:
     address = call.client_ip
     return holder(address) if ":" in address else address
 
 
-def _by_client(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+def _by_client(call: Call, principal: Principal | None, about: About) -> str:
     if principal is None or principal.client_id is None:
         return _anonymous(call)
     return principal.client_id
 
 
-def _by_roles(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+def _by_roles(call: Call, principal: Principal | None, about: About) -> str:
     return ",".join(sorted(principal.role_set)) if principal is not None else _anonymous(call)
 
 
-def _all_together(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
+def _all_together(call: Call, principal: Principal | None, about: About) -> str:
     return ""
 
 
@@ -63,8 +61,8 @@ def _by_expression(expression: Condition, clock: Clock) -> Key:
     """What the expression gives; where it gives nothing to count by, the address."""
     reads, roles = expression.reads, RoleBook()
 
-    def key(call: Call, principal: Principal | None, params: Mapping[str, str]) -> str:
-        facts = Facts(call, principal, roles, clock.now, params)
+    def key(call: Call, principal: Principal | None, about: About) -> str:
+        facts = Facts(call, principal, roles, clock.now, about.params, about.resource)
         if reads.query:
             facts.query = read_query(call.query, reads.query) or {}
         if reads.headers:
@@ -82,4 +80,4 @@ def _by_expression(expression: Condition, clock: Clock) -> Key:
 
 def _anonymous(call: Call) -> str:
     """The address, marked by a space: no subject, client or role can hold one."""
-    return "address " + _by_address(call, None, NO_PARAMS)
+    return "address " + _by_address(call, None, NO_ABOUT)

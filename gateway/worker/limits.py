@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
+from gateway.access.facts import NO_ABOUT, About
 from gateway.access.upstreams import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
 from gateway.stores.protocols import Counters, Spend, StoreUnavailable
 from gateway.worker.leases import SYNC_S, Answer, Office, SharedCounts, StillAsked
-from gateway.worker.limit_keys import NO_PARAMS, key_of
+from gateway.worker.limit_keys import key_of
 from gateway.worker.recent import RecentKeys
 
 CAPACITY = 100_000
@@ -139,11 +140,11 @@ class Limits:
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
-        params: Mapping[str, str] = NO_PARAMS,
+        about: About = NO_ABOUT,
     ) -> LimitState:
         """Charges one unit of each, or none at all and says how long to wait.
 
-        `params` are those of the path, for keys that are expressions.
+        `about` is for keys that are expressions.
         """
         # By identity: to hash a Limit costs more than the whole decision.  The plan holds
         # the sequence, so nothing else can come to live at its address.
@@ -151,9 +152,9 @@ class Limits:
         now = self._steady()
         counts = plan.first
         if counts is None:
-            keys = [key_of(call, principal, params) for key_of in plan.keys]
+            keys = [key_of(call, principal, about) for key_of in plan.keys]
             return await self._take_all(plan, keys, now)
-        key = plan.first_key(call, principal, params)
+        key = plan.first_key(call, principal, about)
         left = counts.take(key, now)
         if left is None:
             return await self._ask(plan, [None], [key], now)

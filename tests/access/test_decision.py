@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.access.asking import FixedClock, Known, Question, call_of, settled
 from gateway.access.decision import Decision, Gate
+from gateway.access.facts import NO_ABOUT, About
 from gateway.access.upstreams import Limit
 from gateway.model import Call, Credential, CredentialKind, LimitState, Principal, Reason
-from tests.access.worlds import NOW, decide, rule_world, snapshot, who
+from tests.access.worlds import NOW, decide, problems, rule_world, snapshot, who
 
 WORLD = snapshot(
     """
@@ -39,16 +40,24 @@ REFUSED = [Reason.TOKEN_EXPIRED, Reason.TOKEN_REVOKED, Reason.KEY_UNKNOWN, Reaso
 class Counting:
     """Admits, or lets wait; and remembers who was to be charged."""
 
-    def __init__(self, wait_s: float = 0.0) -> None:
-        self.wait_s = wait_s
+    def __init__(self, *waits_s: float) -> None:
+        """`waits_s` are of one asking after another; the last one stays."""
+        self.waits_s = list(waits_s) or [0.0]
         self.asked: list[tuple[tuple[str, ...], str | None]] = []
+        self.about: list[About] = []
 
     async def take(
-        self, limits: Sequence[Limit], call: Call, principal: Principal | None
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        about: About = NO_ABOUT,
     ) -> LimitState:
         names = tuple(limit.name for limit in limits)
         self.asked.append((names, principal.subject if principal else None))
-        return LimitState(self.wait_s, "", (), ())
+        self.about.append(about)
+        wait_s = self.waits_s[0] if len(self.waits_s) == 1 else self.waits_s.pop(0)
+        return LimitState(wait_s, "", (), ())
 
 
 def limited(url: str, caller: Principal | Reason, limiter: Counting) -> Decision:
@@ -142,6 +151,82 @@ def test_a_rule_may_ask_for_limits_of_its_own() -> None:
         gate = Gate(Known(who()), Counting(wait_s), clock=FixedClock(NOW))
         decision = settled(gate, call, world)
         assert (decision.allowed, decision.rule) == (allowed, "a")
+
+
+TENANTS = """
+version: 1
+upstreams: {{api: {{targets: [http://127.0.0.1:9001]}}}}
+limits:
+  per-user: {{key: user, rate: 600/1m}}
+  per-tenant: {{key: {key}, rate: 600/1m}}
+  per-route: {{key: route, rate: 600/1m}}
+routes:
+  - id: own
+    match: {{path: "/tenants/{{tenant}}"}}
+    policy: p
+    action: a:b
+    resource: {{tenant: "{{tenant}}"}}
+    limits: [per-user, per-tenant]
+    upstream: api
+  - id: open
+    match: {{path: "/open/{{tenant}}"}}
+    auth: public
+    resource: {{tenant: "{{tenant}}"}}
+    limits: [per-user, per-tenant]
+    upstream: api
+"""
+OWN_TENANT = """
+policy: p
+rules: [{id: own, allow: ["a:b"], when: resource.tenant == user.id, limits: [per-route]}]
+"""
+
+
+@pytest.mark.parametrize("key", ["resource.tenant", "request.params.tenant"])
+def test_a_limit_by_what_is_asked_is_charged_to_those_who_may_ask(key: str) -> None:
+    world = snapshot(TENANTS.format(key=key), OWN_TENANT)
+
+    def asked(url: str, *waits: float) -> tuple[Decision, list[tuple[str, ...]], list[About]]:
+        limiter = Counting(*waits)
+        found = call_of(Question("GET", url, who("u1")))
+        assert not isinstance(found, Reason)
+        decision = settled(Gate(Known(who("u1")), limiter, clock=FixedClock(NOW)), found, world)
+        return decision, [names for names, _ in limiter.asked], limiter.about
+
+    allowed, names, about = asked("/tenants/u1")
+    assert allowed.allowed
+    assert names == [("per-user",), ("per-tenant", "per-route")]
+    assert about[1] == About({"tenant": "u1"}, {"tenant": "u1"})
+    # A stranger to the tenant spends nothing of what its people may spend.
+    denied, names, _ = asked("/tenants/u2")
+    assert (denied.refusal, names) == (Reason.NO_RULE, [("per-user",)])
+    waits, _, _ = asked("/tenants/u1", 0.0, 3.0)
+    assert (waits.refusal, waits.retry_after_s, waits.rule) == (Reason.RATE_LIMITED, 3.0, "own")
+    # Where nobody judges, all are asked at once.
+    _, names, about = asked("/open/u1")
+    assert (names, about[0].params) == ([("per-user", "per-tenant")], {"tenant": "u1"})
+
+
+def test_the_limits_that_a_rule_asks_for_are_the_same_object_each_time() -> None:
+    world = snapshot(TENANTS.format(key="resource.tenant"), OWN_TENANT)
+    (route,) = (one for one in world.routes if one.id == "own")
+    (rule,) = world.policies["p"].rules
+    assert route.limits_after(rule) is route.limits_after(rule)
+    assert [one.route_id for one in route.limits_after(rule)] == ["", "own"]
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("resource.team", "add `resource: {team: …}`"),
+        ("request.params.tenan", "the path has no `{tenan}`; did you mean `tenant`?"),
+    ],
+)
+def test_what_a_limit_counts_by_is_given_by_its_routes(key: str, says: str) -> None:
+    said = problems(TENANTS.format(key=key), OWN_TENANT)
+    assert len(said) == 2
+    assert all(
+        "limit `per-tenant` (routes.yaml:6) counts by" in one and says in one for one in said
+    )
 
 
 # What a policy reads must be there once

@@ -33,7 +33,7 @@ def judged(
     asked = Question("GET", url, caller or Reason.NO_CREDENTIAL, kind=kind, **more)  # type: ignore[arg-type]
     call = call_of(asked)
     assert not isinstance(call, Reason)
-    limiter = Counting(wait_s=60.0)
+    limiter = Counting(60.0)
     # Nobody is identified anew: whoever calls is known.
     gate = Gate(Known(Reason.KEY_UNKNOWN), limiter, clock=FixedClock(NOW))
     return gate.judge_again(call, snapshot, caller), limiter

@@ -522,7 +522,7 @@ def test_problems_are_sorted_and_told_once() -> None:
         (f"limits: {{a: {{key: user, rate: {'9' * 5000}/1s}}}}", "such as `600/1m`"),
         ("limits: {a: {key: user, rate: 1/1s, burst: 9999999999}}", "1,000,000,000 at most"),
         ("upstreams: {a: {targets: ['http://h'], pool_idle: 9999d}}", "is 366d at most"),
-        ("limits: {a: {key: 'resource.x', rate: 1/1s}}", "a key reads"),
+        ("limits: {a: {key: 'request.query.x', rate: 1/1s}}", "a key reads"),
         ("limits: {a: {key: user, rate: 1/1s, scope: lesed}}", "`leased`"),
         ("cors: {a: {origins: ['https://x/']}}", "is no origin"),
         ("cors: {a: {origins: ['*'], credentials: true}}", "never with `credentials"),

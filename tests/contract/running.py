@@ -31,6 +31,7 @@ upstreams:
     targets: ["http://127.0.0.1:{dead}"]
 limits:
   few: {{key: address, rate: 3/1h, burst: 3}}
+  few-of-tenant: {{key: resource.tenant, rate: 3/1h, burst: 3}}
 cors:
   app: {{origins: ["https://app.example.com"], credentials: true, methods: [GET, POST], headers: [content-type], max_age: 600s}}
 routes:
@@ -74,6 +75,13 @@ routes:
     policy: tenants
     action: tenants:write
     resource: {{team: "{{body.team}}"}}
+    upstream: echo
+  - id: tenant.limited
+    match: {{path: "/tenants/{{tenant}}/limited"}}
+    policy: tenants
+    action: tenants:list
+    resource: {{tenant: "{{tenant}}"}}
+    limits: [few-of-tenant]
     upstream: echo
   - id: overriding
     match: {{path: /overriding}}
@@ -140,6 +148,9 @@ rules:
     when: request.headers['x-tenant'] == 'a'
   - id: write
     allow: [tenants:write]
+  - id: own-tenant
+    allow: [tenants:list]
+    when: resource.tenant == user.id
   - id: other-team
     deny: [tenants:write]
     when: has(resource.team) && resource.team != 'a'

@@ -146,6 +146,20 @@ def test_a_body_that_a_policy_reads_is_json_or_refused(
     assert len(gateway.echo.seen) == before
 
 
+def test_a_stranger_spends_nothing_of_what_the_people_of_a_tenant_may(
+    gateway: Running, alice: dict[str, Any]
+) -> None:
+    eve, token = gateway.sign_in("eve@example.com"), str(alice["access_token"])
+    target = f"/tenants/{alice['user']['user_id']}/limited"
+    for _ in range(5):
+        answer = gateway.call("GET", target, token=str(eve["access_token"]))
+        assert (answer.status, answer.reason) == (403, "no_rule")
+    assert [gateway.call("GET", target, token=token).status for _ in range(4)] == [200] * 3 + [429]
+    # Nor does one tenant of another's.
+    other = f"/tenants/{eve['user']['user_id']}/limited"
+    assert gateway.call("GET", other, token=str(eve["access_token"])).status == 200
+
+
 TAKEN = [
     "Proxy", "X-Real-IP", "True-Client-IP", "X-Client-IP", "CF-Connecting-IP", "X-Original-URL",
     "X-Rewrite-URL", "X-HTTP-Method-Override",

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.access.decision import Gate
+from gateway.access.facts import NO_ABOUT, About
 from gateway.access.snapshot import Snapshot
 from gateway.access.upstreams import Limit
 from gateway.edge.admin.listener import AdminListener, AdminOptions
@@ -111,7 +112,11 @@ class OneOfFour:
     left = 3
 
     async def take(
-        self, limits: Sequence[Limit], call: Call, principal: Principal | None
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        about: About = NO_ABOUT,
     ) -> LimitState:
         self.left -= 1
         wait_s = 0.0 if self.left >= 0 else 30.0

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.conditions import Condition, compile_condition
+from gateway.access.facts import About
 from gateway.access.upstreams import Limit, LimitKey, Scope
 from gateway.model import Call, Principal
 from gateway.worker.limits import Limits, LocalCounts
@@ -291,7 +292,14 @@ async def test_an_expression_says_whose_calls_are_counted_together() -> None:
 async def test_an_expression_reads_the_parameters_of_the_path() -> None:
     limits = Limits(HandClock())
     asked = (by_expression("request.params.shop"),)
-    states = [await limits.take(asked, call(), None, {"shop": shop}) for shop in "aab"]
+    states = [await limits.take(asked, call(), None, About({"shop": shop}, {})) for shop in "aab"]
+    assert [state.wait_s == 0.0 for state in states] == [True, False, True]
+
+
+async def test_an_expression_reads_the_resource() -> None:
+    limits = Limits(HandClock())
+    asked = (by_expression("resource.tenant"),)
+    states = [await limits.take(asked, call(), None, About({}, {"tenant": t})) for t in "aab"]
     assert [state.wait_s == 0.0 for state in states] == [True, False, True]
 
 
