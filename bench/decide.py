@@ -116,13 +116,17 @@ def start_gateway(rig: Rig, port: int, admin: int, backend: int) -> Started:
     environment = gateway_environment(rig, port)
     environment["GATEWAY_ADMIN_LISTEN"] = f"127.0.0.1:{admin}"
     program = str(Path(sys.executable).with_name("gateway"))
-    subprocess.run(
-        [program, "keys", "import", str(rig.credentials.public_pem), "--verify-only"],
-        env=os.environ | environment,
-        cwd=rig.folder,
-        check=True,
-        capture_output=True,
-    )
+    for command in (
+        ["db", "upgrade"],
+        ["keys", "import", str(rig.credentials.public_pem), "--verify-only"],
+    ):
+        subprocess.run(
+            [program, *command],
+            env=os.environ | environment,
+            cwd=rig.folder,
+            check=True,
+            capture_output=True,
+        )
     words = ["serve", "--config", str(routes), "--policies", str(policies)]
     return rig.start("gateway", [program, *words], admin, env=environment)
 

@@ -92,6 +92,7 @@ def start_gateway(rig: Rig, peer: Peer, *options: str) -> Started:
     program = _gateway_program()
     everything = os.environ | environment
     for command in (
+        [program, "db", "upgrade"],
         [program, "keys", "import", str(rig.credentials.public_pem), "--verify-only"],
         [program, "revoke", "token", rig.credentials.revoked_id],
     ):
