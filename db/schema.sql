@@ -116,7 +116,7 @@ CREATE TABLE outbox (
     created_at BIGINT NOT NULL,
     finished_at BIGINT,
     failure TEXT
-);
+, recipient_key TEXT NOT NULL DEFAULT '', requester TEXT NOT NULL DEFAULT '', asked_ms BIGINT NOT NULL DEFAULT 0);
 
 CREATE INDEX outbox_waiting ON outbox (due_at) WHERE state = 'waiting';
 
@@ -193,3 +193,20 @@ CREATE TABLE tombstones (
     ended_at BIGINT NOT NULL,
     PRIMARY KEY (kind, target)
 );
+
+CREATE TABLE registrations (
+    hash TEXT PRIMARY KEY,
+    mail_id TEXT NOT NULL,
+    email TEXT NOT NULL,
+    email_key TEXT NOT NULL,
+    password_hash TEXT NOT NULL,
+    requester TEXT NOT NULL,
+    asked_ms BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+CREATE INDEX registrations_by_address ON registrations (email_key);
+
+CREATE INDEX registrations_by_expiry ON registrations (expires_at);
+
+CREATE INDEX outbox_by_recipient ON outbox (recipient_key, created_at);

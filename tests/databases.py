@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gateway.identity.accounts import replace_password
+from gateway.model import Change
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Database
@@ -54,3 +56,11 @@ async def add_account(
             disabled=int(disabled),
         )
     return f"id-of-{email}"
+
+
+async def reset_password(
+    database: Database, account_id: str, password_hash: str
+) -> Sequence[Change]:
+    """As a link in a mail does."""
+    async with database.transaction() as tx:
+        return await replace_password(tx, account_id, password_hash)

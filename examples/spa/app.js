@@ -30,7 +30,7 @@ function tell(text) {
 
 function show(account) {
   at("status").textContent = account ? "Signed in as " + account.email : "Signed out";
-  at("signing-in").hidden = Boolean(account) || !at("resetting").hidden;
+  at("signing-in").hidden = Boolean(account) || !at("resetting").hidden || !at("confirming").hidden;
   at("signed-in").hidden = !account;
   if (!account) {
     at("answer").textContent = "";
@@ -92,9 +92,13 @@ async function callTheApi() {
   return look();
 }
 
-async function verify(token) {
-  const { status, said } = await call("POST", "/auth/email/verify", { token });
-  tell(status === 204 ? "Your address is confirmed. Sign in." : said.detail);
+// A link that moves an account to another address counts alone.  The link of a registration
+// counts together with the password that was chosen then, and 422 says that it is missing.
+async function verify(body) {
+  const { status, said } = await call("POST", "/auth/email/verify", body);
+  at("confirming").hidden = status !== 422 && !(status === 401 && body.password);
+  if (status !== 422) tell(status === 204 ? "Your address is confirmed. Sign in." : said.detail);
+  return look();
 }
 
 async function reset(token, password) {
@@ -110,7 +114,13 @@ async function open() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   const page = location.pathname;
   history.replaceState(null, "", "/");
-  if (token && page === "/verify-email") await verify(token);
+  if (token && page === "/verify-email") {
+    at("confirming").onsubmit = (event) => {
+      event.preventDefault();
+      verify({ token, password: at("named-password").value });
+    };
+    await verify({ token });
+  }
   if (token && page === "/reset-password") {
     at("resetting").hidden = false;
     at("resetting").onsubmit = (event) => {

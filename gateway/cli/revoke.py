@@ -16,6 +16,7 @@ from gateway.cli.keys import revoke_key
 from gateway.cli.opening import House, run
 from gateway.cli.output import ExitCode, Stop, say
 from gateway.cli.users import Email, account_of
+from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.clients import Clients
 from gateway.identity.sessions import SESSION_ID, Sessions, refuse
@@ -37,11 +38,11 @@ def register(app: typer.Typer) -> None:
 
 
 def user(email: Email) -> None:
-    """End every session of an account and refuse every token it was given."""
+    """End every session and mailed link of an account and refuse every token it was given."""
 
     async def changes(house: House) -> Sequence[Change]:
         account = await account_of(house, email)
-        return await Sessions(house.database).end_all(account.id, "operator")
+        return await Accounts(house.database).end_all(account.id, "operator")
 
     _published(changes)
 

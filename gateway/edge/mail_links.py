@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,16 +15,18 @@ from gateway.edge.bodies import Text, read_fields
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, invalid
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import LoginGuard
-from gateway.edge.sign_in import EMAIL, PASSWORD, confirmed, weak
+from gateway.edge.sign_in import EMAIL, PASSWORD, PASSWORD_LONGEST, confirmed, weak
 from gateway.identity.accounts import address_key
 from gateway.identity.address_change import AddressChanges
-from gateway.identity.enrolment import Enrolments
-from gateway.identity.passwords import Passwords, Weak
+from gateway.identity.addressing import requester_of
+from gateway.identity.enrolment import Confirmation, Enrolments
+from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.throttle import Ask, Throttle
-from gateway.model import Call, Reason
+from gateway.model import Call, Change, Reason
 from gateway.stores.protocols import Announcer, StoreUnavailable
 
 _TOKEN = Text(longest=256)
+_NAMED = Text(longest=PASSWORD_LONGEST, required=False)
 _RESET_SENT = "reset_sent"
 
 
@@ -63,24 +65,41 @@ class MailLinks:
         )
 
     async def verify(self, request: web.BaseRequest, call: Call) -> Answer:
-        fields = await read_fields(request, {"token": _TOKEN})
+        """A link of a registration, with the password that this registration named; or one
+        that moves an account to another address, alone."""
+        fields = await read_fields(request, {"token": _TOKEN, "password": _NAMED})
         if isinstance(fields, Refused):
             return fields
-        return await self._tried(call, lambda: self._verified(fields["token"], call))
+        token, password = fields["token"], fields.get("password")
+        confirmation = await self._parts.enrolments.confirmation(token)
+        if confirmation is None:
+            return await self._parts.unbroken(self._moved(token, call))
+        if password is None:
+            return invalid("password", "is missing")
+        # By the link: who has it reads the mailbox, and nobody else's failures count.
+        reservation = await self._parts.throttle.reserve_link(token)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        checked = await self._parts.passwords.check(password, confirmation.password_hash)
+        if isinstance(checked, Checked) and not checked.good:
+            await self._parts.throttle.failed(reservation)
+            return Refused(Reason.INVALID_CREDENTIALS)
+        await self._parts.throttle.give_back(reservation)
+        if isinstance(checked, Reason):
+            return Refused(checked)
+        return await self._parts.unbroken(self._verified(token, confirmation, call))
 
     async def reset(self, request: web.BaseRequest, call: Call) -> Answer:
         fields = await read_fields(request, {"token": _TOKEN, "password": PASSWORD})
         if isinstance(fields, Refused):
             return fields
-        return await self._tried(
-            call, lambda: self._reset(fields["token"], fields["password"], call)
-        )
+        return await self._parts.unbroken(self._reset(fields["token"], fields["password"], call))
 
     async def _asked(
         self,
         request: web.BaseRequest,
         call: Call,
-        ask: Callable[[str], Coroutine[Any, Any, None]],
+        ask: Callable[[str, str], Coroutine[Any, Any, None]],
         purpose: Ask,
         status: str,
     ) -> Answer:
@@ -94,7 +113,8 @@ class MailLinks:
         reservation = await self._parts.throttle.reserve_ask(call.client_ip, purpose)
         if reservation.wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._parts.unbroken(ask(fields["email"]))
+        await self._parts.throttle.spent(reservation)
+        await self._parts.unbroken(ask(fields["email"], requester_of(call.client_ip)))
         # Whether there is an account is not looked up here: the address stands as a pseudonym.
         if status == _RESET_SENT:
             about = self._parts.audit.pseudonym(key)
@@ -103,36 +123,39 @@ class MailLinks:
             )
         return Said(202, {"status": status})
 
-    async def _tried(self, call: Call, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
-        """Does what a link allows.  One that is not good counts against its sender; one that
-        is good is never refused for what others at its address have tried."""
-        answer = await self._parts.unbroken(work())
-        if not (isinstance(answer, Refused) and answer.reason is Reason.INVALID_TOKEN):
-            return answer
-        reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.LINK)
-        if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._parts.throttle.spent(reservation)
-        return answer
+    async def _verified(self, token: str, checked: Confirmation, call: Call) -> Answer:
+        confirmed_to = await self._parts.enrolments.verify(token, checked)
+        if isinstance(confirmed_to, Reason):
+            return Refused(confirmed_to)
+        return await self._told(AuditKind.ADDRESS_VERIFIED, confirmed_to, call)
 
-    async def _verified(self, token: str, call: Call) -> Answer:
-        """A link of a registration, or one that moves the account to another address."""
-        confirmed_to = await self._parts.enrolments.verify(token)
-        kind = AuditKind.ADDRESS_VERIFIED
-        if confirmed_to is None:
-            confirmed_to = await self._parts.address_changes.confirm(token)
-            kind = AuditKind.ADDRESS_CHANGED
-        if confirmed_to is None:
-            return Refused(Reason.INVALID_TOKEN)
-        account_id, changes = confirmed_to
+    async def _moved(self, token: str, call: Call) -> Answer:
+        moved_to = await self._parts.address_changes.confirm(token)
+        if moved_to is None:
+            return await self._not_good(call)
+        return await self._told(AuditKind.ADDRESS_CHANGED, moved_to, call)
+
+    async def _told(
+        self, kind: AuditKind, done: tuple[str, Sequence[Change]], call: Call
+    ) -> Answer:
+        account_id, changes = done
         self._parts.audit.record(event_of(kind, call, subject=account_id))
         # The address is confirmed whether or not a worker still takes an older token.
         await self._parts.announcer.announce(changes)
         return Said(204)
 
+    async def _not_good(self, call: Call) -> Refused:
+        """What is no link, or none any more, counts against its sender; a good one is looked
+        for first, so that it is refused for nobody else's."""
+        reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.LINK)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._parts.throttle.spent(reservation)
+        return Refused(Reason.INVALID_TOKEN)
+
     async def _reset(self, token: str, password: str, call: Call) -> Answer:
         if not await self._parts.enrolments.resettable(token):
-            return Refused(Reason.INVALID_TOKEN)
+            return await self._not_good(call)
         made = await self._parts.passwords.hash(password)
         if isinstance(made, Reason):
             return Refused(made)

@@ -14,10 +14,10 @@ from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, in
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import LoginGuard
 from gateway.edge.sign_in import EMAIL, PASSWORD_LONGEST, confirmed, weak
-from gateway.identity.accounts import Accounts, shown_address
+from gateway.identity.accounts import Accounts, Proof, shown_address
 from gateway.identity.address_change import AddressChanges
 from gateway.identity.notices import Notices
-from gateway.identity.passwords import Passwords, Weak
+from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.sessions import SESSION_ID, Sessions
 from gateway.identity.throttle import Ask, Throttle
 from gateway.model import Call, CredentialKind, Principal, Reason
@@ -130,17 +130,20 @@ class OwnAccount:
         fields = await read_fields(request, {"password": text, "new_password": text})
         if isinstance(fields, Refused):
             return fields
-        refused = await self._wrong_password(principal.subject, fields["password"], call)
-        if refused is not None:
-            return refused
+        proof = await self._proven(principal, fields["password"], call)
+        if isinstance(proof, Refused):
+            return proof
+        reservation = await self._parts.throttle.reserve_change(principal.subject)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         made = await self._parts.passwords.hash(
             fields["new_password"], words=(principal.email or "",)
         )
-        if isinstance(made, Reason):
-            return Refused(made)
-        if isinstance(made, Weak):
-            return weak(made, "new_password")
-        return await self._parts.unbroken(self._replace(principal, made, call))
+        if isinstance(made, str):
+            await self._parts.throttle.spent(reservation)
+            return await self._parts.unbroken(self._replace(principal, made, proof, call))
+        await self._parts.throttle.give_back(reservation)
+        return weak(made, "new_password") if isinstance(made, Weak) else Refused(made)
 
     async def change_address(self, request: web.BaseRequest, call: Call) -> Answer:
         """Always 202 after a right password, whoever has the new address; the account moves
@@ -156,19 +159,23 @@ class OwnAccount:
         email = shown_address(fields["email"])
         if email is None:
             return invalid("email", "is not an address that mail can reach")
-        refused = await self._wrong_password(principal.subject, fields["password"], call)
-        if refused is not None:
-            return refused
+        proof = await self._proven(principal, fields["password"], call)
+        if isinstance(proof, Refused):
+            return proof
         reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.ADDRESS)
         if reservation.wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._parts.unbroken(self._parts.address_changes.ask(principal.subject, email))
-        return Said(202, {"status": "verification_sent"})
+        await self._parts.throttle.spent(reservation)
+        asked = self._parts.address_changes.ask(principal.subject, email, proof)
+        refused = await self._parts.unbroken(asked)
+        return Said(202, {"status": "verification_sent"}) if refused is None else Refused(refused)
 
-    async def _wrong_password(self, account_id: str, password: str, call: Call) -> Refused | None:
-        """Counted as a sign-in is: the device cookie keeps what strangers use up from the owner."""
-        account = await self._parts.accounts.by_id(account_id)
-        if account is None:  # the token is of an imported key; there is no password here
+    async def _proven(self, principal: Principal, password: str, call: Call) -> Proof | Refused:
+        """The caller's session and password, for a change that is compared with both again.
+        Counted as a sign-in is: the device cookie keeps what strangers use up from the owner."""
+        account = await self._parts.accounts.by_id(principal.subject)
+        if account is None or principal.session_id is None:
+            # The token is of an imported key; there is no password here.
             return Refused(Reason.INVALID_CREDENTIALS)
         admission = await self._parts.guard.admit_holder(call, account.email_key)
         if isinstance(admission, Refused):
@@ -178,22 +185,22 @@ class OwnAccount:
         except BaseException:
             await self._parts.guard.give_back(admission)
             raise
-        if isinstance(checked, Reason):
-            await self._parts.guard.give_back(admission)
-            return Refused(checked)
-        if not checked.good:
+        if isinstance(checked, Checked) and not checked.good:
             await self._parts.guard.failed(admission)
             return Refused(Reason.INVALID_CREDENTIALS)
         await self._parts.guard.give_back(admission)
-        return None
+        if isinstance(checked, Reason):
+            return Refused(checked)
+        return Proof(principal.session_id, account.password_hash)
 
-    async def _replace(self, principal: Principal, password_hash: str, call: Call) -> Answer:
-        changes = await self._parts.accounts.set_password(
-            principal.subject,
-            password_hash,
-            kept_session=principal.session_id,
-            notices=self._parts.notices,
+    async def _replace(
+        self, principal: Principal, password_hash: str, proof: Proof, call: Call
+    ) -> Answer:
+        changes = await self._parts.accounts.change_password(
+            principal.subject, password_hash, proof, notices=self._parts.notices
         )
+        if isinstance(changes, Reason):
+            return Refused(changes)
         self._parts.notices.wake()
         self._parts.audit.record(
             event_of(AuditKind.PASSWORD_CHANGED, call, subject=principal.subject)

@@ -32,6 +32,7 @@ from gateway.edge.endpoints import (
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import Admission, LoginGuard
 from gateway.identity.accounts import Account, Accounts, address_key, shown_address
+from gateway.identity.addressing import requester_of
 from gateway.identity.notices import Notices
 from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.refresh import Grant, RefreshTokens, Reused
@@ -54,7 +55,7 @@ PASSWORD = Text(longest=PASSWORD_LONGEST)
 class Enrolment(Protocol):
     """Registers by mail: takes the same time and says the same, whoever has the address."""
 
-    async def enrol(self, email: str, password_hash: str) -> None: ...
+    async def enrol(self, email: str, password_hash: str, requester: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class SignIn:
             reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.REGISTER)
             if reservation.wait_s > 0:
                 return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+            await self._parts.throttle.spent(reservation)
         made = await self._parts.passwords.hash(fields["password"], words=(email,))
         if isinstance(made, Reason):
             return Refused(made)
@@ -198,7 +200,8 @@ class SignIn:
 
     async def _enrol(self, email: str, password_hash: str, call: Call) -> Answer:
         if self._parts.enrolment is not None and self._parts.verification != "off":
-            await self._parts.enrolment.enrol(email, password_hash)
+            requester = requester_of(call.client_ip)
+            await self._parts.enrolment.enrol(email, password_hash, requester)
             # Whether it has an account is not asked, so that nothing tells it.
             about = self._parts.audit.pseudonym(address_key(email) or "")
             self._parts.audit.record(event_of(AuditKind.REGISTERED, call, asked_for=about))

@@ -18,7 +18,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from gateway.identity.mail_tokens import Purpose, forget
 from gateway.identity.own_data import own_data
-from gateway.identity.sessions import end_every, end_others, lock, outdate
+from gateway.identity.sessions import end_every, end_others, find, lock, outdate
 from gateway.identity.tombstones import Ended, bury, role_target, unearth
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
@@ -85,6 +85,15 @@ def check_roles(roles: Sequence[str]) -> None:
         raise ValueError("a role is 1 to 128 of A-Z a-z 0-9 . _ : @ -")
     if sum(len(role) + 3 for role in roles) > _ROLES_LENGTH:
         raise ValueError(f"the roles of one account hold at most {_ROLES_LENGTH} characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a change of one's own account stands on: a session, and the right password."""
+
+    session_id: str
+    checked_hash: str | None = field(repr=False)
+    """What the password was checked against."""
 
 
 class PasswordNotices(Protocol):
@@ -193,12 +202,14 @@ class Accounts:
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
     async def disable(self, account_id: str) -> Sequence[Change]:
-        """Ends every session too.  May be repeated: each time refuses all tokens anew."""
+        """Ends every session and every mailed link too.  May be repeated: each time refuses all
+        tokens anew."""
         async with self._database.transaction() as tx:
             if await lock(tx, account_id) is None:
                 return []
             await _update(tx, account_id, "disabled = 1")
             await bury(tx, Ended.DISABLED, account_id)
+            await forget(tx, account_id)
             return await end_every(tx, account_id, "disabled")
 
     async def enable(self, account_id: str) -> None:
@@ -206,31 +217,57 @@ class Accounts:
             await _update(tx, account_id, "disabled = 0")
             await unearth(tx, Ended.DISABLED, account_id)
 
-    async def delete(self, account_id: str) -> Sequence[Change]:
-        """Erases the account and all that hangs on it; what it was given is refused."""
+    async def end_all(self, account_id: str, why: str) -> Sequence[Change]:
+        """Ends every session and every mailed link, and refuses every token given so far."""
         async with self._database.transaction() as tx:
             if await lock(tx, account_id) is None:
+                return []
+            await forget(tx, account_id)
+            return await end_every(tx, account_id, why)
+
+    async def delete(self, account_id: str) -> Sequence[Change]:
+        """Erases the account and all that hangs on it, letters to it and from it included;
+        what it was given is refused."""
+        async with self._database.transaction() as tx:
+            row = await lock(tx, account_id)
+            if row is None:
                 return []
             changes = await end_every(tx, account_id, "deleted")
             await bury(tx, Ended.ACCOUNT, account_id)
+            await tx.run(
+                "DELETE FROM outbox WHERE email_key = :key OR recipient_key = :key"
+                " OR recipient = :email",
+                key=row["email_key"],
+                email=row["email"],
+            )
+            await tx.run("DELETE FROM registrations WHERE email_key = :key", key=row["email_key"])
             await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
             return changes
 
-    async def set_password(
+    async def change_password(
         self,
         account_id: str,
         password_hash: str,
+        proof: Proof,
         *,
-        kept_session: str | None = None,
         notices: PasswordNotices | None = None,
-    ) -> Sequence[Change]:
-        """Ends every session but `kept_session`; `notices` tells the owner, if it commits."""
+    ) -> Sequence[Change] | Reason:
+        """Ends every session but the one that asks, and a move to another address that is
+        under way; as `outdated` where the proof is not good any more.  `notices` tells the
+        owner, if it commits.
+
+        A link that resets the password stays good: who has stolen a session and the password
+        must not be able to take it from the owner.
+        """
         async with self._database.transaction() as tx:
-            if await lock(tx, account_id) is None:
-                return []
+            refused = await outdated(tx, await locked(tx, account_id), proof)
+            if refused is not None:
+                return refused
             if notices is not None:
                 await notices.password_changed(tx, account_id)
-            return await replace_password(tx, account_id, password_hash, kept_session)
+            await _put_password(tx, account_id, password_hash)
+            await forget(tx, account_id, Purpose.ADDRESS)
+            return await end_others(tx, account_id, proof.session_id, "password")
 
     async def renew_hash(self, account_id: str, checked: str, renewed: str) -> None:
         """Stores the same password under this installation's cost; a password that was
@@ -299,9 +336,32 @@ async def mark_verified(tx: Transaction, account_id: str) -> None:
 
 
 async def replace_password(
-    tx: Transaction, account_id: str, password_hash: str | None, kept_session: str | None = None
+    tx: Transaction, account_id: str, password_hash: str
 ) -> Sequence[Change]:
-    """Ends every session but `kept_session`, and every mailed link that could undo this."""
+    """By whoever reads the mail.  Ends every session, and every mailed link that could undo
+    this."""
+    await _put_password(tx, account_id, password_hash)
+    await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY)
+    return await end_every(tx, account_id, "password")
+
+
+async def outdated(tx: Transaction, account: Account | None, proof: Proof) -> Reason | None:
+    """Why a proof that was good when it was given is so no more; None where it is good.
+
+    `account` is held by the transaction.  Checking a password takes its time: the password,
+    the session and the account may have been ended meanwhile, by the owner or an operator.
+    """
+    if account is None or account.disabled:
+        return Reason.TOKEN_REVOKED
+    session = await find(tx, proof.session_id)
+    if session is None or session.account_id != account.id or session.ended_at is not None:
+        return Reason.TOKEN_REVOKED
+    if account.password_hash != proof.checked_hash:
+        return Reason.INVALID_CREDENTIALS
+    return None
+
+
+async def _put_password(tx: Transaction, account_id: str, password_hash: str) -> None:
     row = await tx.one(
         "UPDATE accounts SET password_hash = :hash, password_epoch = password_epoch + 1,"
         " updated_at = :now WHERE id = :id RETURNING password_epoch",
@@ -311,10 +371,6 @@ async def replace_password(
     )
     if row is not None:
         await bury(tx, Ended.PASSWORD, account_id, int(row["password_epoch"]))
-    await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY, Purpose.ADDRESS)
-    if kept_session is None:
-        return await end_every(tx, account_id, "password")
-    return await end_others(tx, account_id, kept_session, "password")
 
 
 _SELECT = (

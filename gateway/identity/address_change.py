@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.identity.accounts import address_key, locked, shown_address
+from gateway.identity.accounts import Proof, address_key, locked, outdated, shown_address
 from gateway.identity.letters import Template
-from gateway.identity.mail import Postman
+from gateway.identity.mail import Asked, Postman
 from gateway.identity.mail_tokens import Purpose, forget, take
-from gateway.identity.messages import shown_time
+from gateway.identity.notices import Notices
 from gateway.identity.sessions import outdate
 from gateway.identity.tombstones import Ended, bury, email_target, unearth
 from gateway.model import Change, Reason
@@ -23,25 +23,23 @@ class AddressChanges:
     def __init__(self, database: Database, postman: Postman) -> None:
         self._database = database
         self._postman = postman
+        self._notices = Notices(database, postman)
 
-    async def ask(self, account_id: str, new_email: str) -> bool:
-        """`new_email` is as `shown_address` gave it.  False where there is no such account."""
+    async def ask(self, account_id: str, new_email: str, proof: Proof) -> Reason | None:
+        """`new_email` is as `shown_address` gave it; as `outdated` where the proof is not good
+        any more."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
-            if account is None or account.disabled:
-                return False
+            refused = await outdated(tx, account, proof)
+            if account is None or refused is not None:
+                return refused
             # An earlier wish is void: one link at a time can move the account.
             await forget(tx, account_id, Purpose.ADDRESS)
-            await self._postman.ask(tx, Purpose.ADDRESS, account.email_key, new_email=new_email)
-            if account.email_verified:
-                await self._postman.enqueue(
-                    tx,
-                    Template.ADDRESS_ASKED,
-                    account.email,
-                    {"time": shown_time(await tx.now())},
-                )
+            asked = Asked(f"account:{account_id}", new_email)
+            await self._postman.ask(tx, Purpose.ADDRESS, account.email_key, asked)
+            await self._notices.tell(tx, account_id, Template.ADDRESS_ASKED)
         self._postman.wake()
-        return True
+        return None
 
     async def confirm(self, token: str) -> tuple[str, Sequence[Change]] | None:
         """The account's id and its changes; None for a link that is not good.
@@ -63,7 +61,8 @@ class AddressChanges:
             key = address_key(email) if email is not None else None
             if email is None or key is None:
                 return None
-            now = await tx.now()
+            # Before it moves: the owner of the old address is told.
+            await self._notices.tell(tx, account.id, Template.ADDRESS_CHANGED)
             # Links to the old address could take the account back.
             await forget(tx, account.id, Purpose.RESET, Purpose.VERIFY)
             await tx.run(
@@ -71,15 +70,11 @@ class AddressChanges:
                 " updated_at = :now WHERE id = :id",
                 email=email,
                 key=key,
-                now=int(now),
+                now=int(await tx.now()),
                 id=account.id,
             )
             await bury(tx, Ended.EMAIL, email_target(account.id, account.email_key))
             await unearth(tx, Ended.EMAIL, email_target(account.id, key))
-            if account.email_verified:
-                await self._postman.enqueue(
-                    tx, Template.ADDRESS_CHANGED, account.email, {"time": shown_time(now)}
-                )
             changes = [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
         self._postman.wake()
         return account.id, changes

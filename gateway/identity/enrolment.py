@@ -1,89 +1,120 @@
 """What mail proves: that whoever registered, or forgot a password, reads an address.
 
 Law: asking costs the same and says the same for every address; only the letter, which its
-owner alone reads, knows whether there is an account.  A link is used in the transaction that
-does what it allows.
+owner alone reads, knows whether there is an account.  A registration touches no account that
+there is.  A link is used in the transaction that does what it allows.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from gateway.identity import registrations
 from gateway.identity.accounts import (
     Account,
+    add,
     address_key,
+    find_by_key,
     locked,
     mark_verified,
     replace_password,
 )
-from gateway.identity.mail import Postman
-from gateway.identity.mail_tokens import MailToken, Purpose, look, take
+from gateway.identity.mail import Asked, Postman
+from gateway.identity.mail_tokens import Purpose, forget, look, take
 from gateway.identity.notices import Notices
 from gateway.identity.sessions import outdate
 from gateway.model import Change, Reason
-from gateway.stores.protocols import Database, Transaction
+from gateway.stores.protocols import Conflict, Database
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What a link confirms, to whoever knows the password of `password_hash` too."""
+
+    account_id: str | None
+    """None: the account is made by this."""
+    password_hash: str | None = field(repr=False)
 
 
 class Enrolments:
     """Accounts that begin, or begin again, with a letter."""
 
     def __init__(self, database: Database, postman: Postman, *, waits: bool = True) -> None:
-        """`waits`: nobody signs in to an account whose address is not confirmed."""
+        """`waits`: there is no account before its address is confirmed."""
         self._database = database
         self._postman = postman
         self._notices = Notices(database, postman)
         self._waits = waits
 
-    async def enrol(self, email: str, password_hash: str) -> None:
-        """An account that waits for its address to be confirmed, or a letter to its owner.
+    async def enrol(self, email: str, password_hash: str, requester: str) -> None:
+        """A letter to the address: with a link, where the address has no account, and else one
+        that says so.  The account, if there is one, stays as it is.
 
-        The link carries this registration's password: whoever registered the address before
-        its owner did has chosen a password for nobody.  Once two have registered it, a link
-        that carries none (of `resend`) must not confirm the password of the first: there is
-        none, until a link of a registration or of a reset brings one.
+        Where sign-in does not wait for the address, the account is made at once.
         """
         key = _key(email)
         async with self._database.transaction() as tx:
-            # The same statement, whether or not the address has an account.
-            await tx.run(
-                "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
-                " created_at, updated_at) VALUES (:id, :email, :key, 0, :hash, :now, :now)"
-                " ON CONFLICT (email_key) DO UPDATE SET password_hash ="
-                " CASE WHEN accounts.email_verified = 0 AND :waits = 1 THEN NULL"
-                " ELSE accounts.password_hash END",
-                id=str(uuid.uuid4()),
-                email=email,
-                key=key,
-                hash=password_hash,
-                now=int(await tx.now()),
-                waits=int(self._waits),
-            )
-            await self._postman.ask(
-                tx, Purpose.VERIFY, key, registered=True, password_hash=password_hash
-            )
+            if not self._waits:
+                # The same statement, whether or not the address has an account.
+                await tx.run(
+                    "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
+                    " created_at, updated_at) VALUES (:id, :email, :key, 0, :hash, :now, :now)"
+                    " ON CONFLICT (email_key) DO NOTHING",
+                    id=str(uuid.uuid4()),
+                    email=email,
+                    key=key,
+                    hash=password_hash,
+                    now=int(await tx.now()),
+                )
+            await self._postman.ask(tx, Purpose.VERIFY, key, Asked(requester, email, password_hash))
         self._postman.wake()
 
-    async def resend(self, email: str) -> None:
-        await self._ask(Purpose.VERIFY, email)
+    async def resend(self, email: str, requester: str) -> None:
+        await self._ask(Purpose.VERIFY, email, requester)
 
-    async def forgot(self, email: str) -> None:
-        await self._ask(Purpose.RESET, email)
+    async def forgot(self, email: str, requester: str) -> None:
+        await self._ask(Purpose.RESET, email, requester)
 
-    async def verify(self, token: str) -> tuple[str, Sequence[Change]] | None:
-        """Confirms the address, and gives the account's id; None for a link that is not good.
-
-        Tokens given before say that it is not confirmed: they are outdated.
-        """
-        async with self._database.transaction() as tx:
-            used, account = await _used(tx, token, Purpose.VERIFY)
-            # A confirmed account's password is replaced by a reset alone.
-            if used is None or account is None or account.email_verified:
+    async def confirmation(self, token: str) -> Confirmation | None:
+        """What the link would confirm now; looking uses nothing up."""
+        async with self._database.reading() as tx:
+            waiting = await registrations.look(tx, token)
+            if waiting is not None:
+                return Confirmation(None, waiting.password_hash)
+            found = await look(tx, token, Purpose.VERIFY)
+            if found is None:
                 return None
+            row = await tx.one(
+                "SELECT password_hash FROM accounts WHERE id = :id", id=found.account_id
+            )
+            return Confirmation(found.account_id, row["password_hash"] if row else None)
+
+    async def verify(
+        self, token: str, checked: Confirmation
+    ) -> tuple[str, Sequence[Change]] | Reason:
+        """Confirms the address, and gives the account's id; `checked` is the confirmation
+        whose password was right.  INVALID_TOKEN for a link that is not good any more, and
+        INVALID_CREDENTIALS where the password was changed meanwhile: the link stays good.
+
+        Tokens given before say that the address is not confirmed: they are outdated.
+        """
+        if checked.account_id is None:
+            try:
+                return await self._made(token)
+            except (Conflict, _NotGood):
+                return Reason.INVALID_TOKEN
+        async with self._database.transaction() as tx:
+            account = await locked(tx, checked.account_id)
+            if account is None or account.disabled:
+                return Reason.INVALID_TOKEN
+            if account.password_hash != checked.password_hash:
+                return Reason.INVALID_CREDENTIALS
+            if await take(tx, token, Purpose.VERIFY) is None or account.email_verified:
+                return Reason.INVALID_TOKEN
             await mark_verified(tx, account.id)
-            if used.password_hash in (None, account.password_hash):
-                return account.id, [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
-            return account.id, await replace_password(tx, account.id, used.password_hash)
+            return account.id, [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
 
     async def resettable(self, token: str) -> bool:
         """Whether the link is good now: nothing is hashed for one that is not."""
@@ -98,8 +129,9 @@ class Enrolments:
         The link came by mail, so it confirms the address too.
         """
         async with self._database.transaction() as tx:
-            used, account = await _used(tx, token, Purpose.RESET)
-            if used is None or account is None:
+            used = await take(tx, token, Purpose.RESET)
+            account = await locked(tx, used.account_id) if used is not None else None
+            if account is None or account.disabled:
                 return None
             await mark_verified(tx, account.id)
             changes = await replace_password(tx, account.id, password_hash)
@@ -108,19 +140,29 @@ class Enrolments:
         self._postman.wake()
         return account, changes
 
-    async def _ask(self, purpose: Purpose, email: str) -> None:
+    async def _made(self, token: str) -> tuple[str, Sequence[Change]]:
+        """The account of a registration.  Raises Conflict where the address has one by now."""
         async with self._database.transaction() as tx:
-            await self._postman.ask(tx, purpose, _key(email))
+            waiting = await registrations.look(tx, token)
+            if waiting is None or await find_by_key(tx, waiting.email_key) is not None:
+                raise _NotGood
+            # The account first, then letters, then registrations, as the postman does: of two
+            # that confirm one address at once the second waits here, and finds it taken.
+            account = await add(tx, waiting.email, waiting.password_hash, verified=True)
+            await forget(tx, account.id, Purpose.VERIFY)
+            if not await registrations.use(tx, token):
+                raise _NotGood
+            await registrations.forget(tx, waiting.email_key)
+            return account.id, []
+
+    async def _ask(self, purpose: Purpose, email: str, requester: str) -> None:
+        async with self._database.transaction() as tx:
+            await self._postman.ask(tx, purpose, _key(email), Asked(requester))
         self._postman.wake()
 
 
-async def _used(
-    tx: Transaction, token: str, purpose: Purpose
-) -> tuple[MailToken | None, Account | None]:
-    """The link, used up, and its account; a disabled account's links do nothing."""
-    used = await take(tx, token, purpose)
-    account = await locked(tx, used.account_id) if used is not None else None
-    return used, None if account is None or account.disabled else account
+class _NotGood(Exception):
+    """Rolls back what a link that is not good must not do."""
 
 
 def _key(email: str) -> str:

@@ -13,16 +13,18 @@ import contextlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
 from typing import Protocol
 
 import structlog
 
+from gateway.identity import registrations
 from gateway.identity.accounts import address_key
+from gateway.identity.addressing import Links, addressed
 from gateway.identity.letters import BadLetter, Letter, Letters, Template
-from gateway.identity.mail_tokens import MailToken, Purpose, keep, purge, token_text
+from gateway.identity.mail_tokens import Purpose, purge, token_text
 from gateway.identity.messages import bare, message_of, one_address, shown_time
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
@@ -36,8 +38,6 @@ _GIVE_UP_S = 3 * 86_400
 _KEPT_S = 86_400
 _LONGEST_WAIT_S = 3600
 _PURGE_EVERY_S = 600
-_PER_HOUR = 5
-"""Letters with a link that one address gets in an hour: nobody's mailbox is filled by a form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,18 @@ class MailOptions:
     """Where the application takes a link to; the token follows as `#token=…`, which no server
     log and no `Referer` ever holds."""
     reset_path: str = "/reset-password"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known of who asks for a letter with a link."""
+
+    requester: str
+    """As `requester_of` gives it; letters are counted by it."""
+    email: str | None = None
+    """The address as it was typed: of a registration, or the one to move to."""
+    password_hash: str | None = field(default=None, repr=False)
+    """Of a registration."""
 
 
 class Delivery(StrEnum):
@@ -96,6 +108,7 @@ class Postman:
         self._letters = letters
         self._options = options
         self._carrier = carrier
+        self._links = Links(options.token_key, options.verify_ttl_s, options.reset_ttl_s)
         self._woken = asyncio.Event()
         self._purge_due = 0.0
         self._seen: set[str] = set()
@@ -108,35 +121,34 @@ class Postman:
         """A letter without a link; its id.  Raises BadLetter at once, not when it is sent."""
         one_address(to)
         self._letters.write(template, values)
-        return await self._insert(tx, template, None, "", to, values)
+        return await self._insert(
+            tx,
+            template=template.value,
+            recipient=to,
+            recipient_key=address_key(to) or "",
+            fields=json.dumps(dict(values)),
+        )
 
-    async def ask(
-        self,
-        tx: Transaction,
-        purpose: Purpose,
-        email_key: str,
-        *,
-        registered: bool = False,
-        password_hash: str | None = None,
-        new_email: str | None = None,
-    ) -> str:
-        """A letter with a link, for whoever has the address then; nothing where nobody has it.
-
-        `registered`: the link was asked for by registering: an account that has confirmed its
-        address already is told so.  `password_hash` becomes the account's when the link is
-        used, so that whoever registered the address first, but does not read its mail, has
-        chosen nobody's password.
-        """
+    async def ask(self, tx: Transaction, purpose: Purpose, email_key: str, asked: Asked) -> str:
+        """A letter with a link, for whoever has the address then; nothing where nobody has it
+        (`addressing.addressed`)."""
         template = {
             Purpose.VERIFY: Template.VERIFY,
             Purpose.RESET: Template.RESET,
             Purpose.ADDRESS: Template.ADDRESS_CONFIRM,
         }[purpose]
-        if new_email is not None:
-            one_address(new_email)
-        fields = {"registered": "1"} if registered else {}
+        if asked.email is not None:
+            one_address(asked.email)
+        to_key = email_key if purpose is not Purpose.ADDRESS else address_key(asked.email or "")
         return await self._insert(
-            tx, template, purpose, email_key, new_email, fields, password_hash
+            tx,
+            template=template.value,
+            purpose=purpose.value,
+            email_key=email_key,
+            recipient=asked.email,
+            recipient_key=to_key,
+            requester=asked.requester,
+            password_hash=asked.password_hash,
         )
 
     def wake(self) -> None:
@@ -200,14 +212,17 @@ class Postman:
                 before=now - _GIVE_UP_S,
             )
             await purge(tx)
+            await registrations.purge(tx)
 
     async def outbox(self, limit: int = 50) -> list[Waiting]:
         """The newest letters that wait and have been written, links included: for the admin
         page of `gateway dev`."""
         async with self._database.reading() as tx:
             rows = await tx.all(
-                "SELECT o.*, t.expires_at FROM outbox o LEFT JOIN mail_tokens t"
-                " ON t.mail_id = o.id WHERE o.state = 'waiting' AND o.prepared_at IS NOT NULL"
+                "SELECT o.*, COALESCE(t.expires_at, r.expires_at, 0) AS expires_at FROM outbox o"
+                " LEFT JOIN mail_tokens t ON t.mail_id = o.id"
+                " LEFT JOIN registrations r ON r.mail_id = o.id"
+                " WHERE o.state = 'waiting' AND o.prepared_at IS NOT NULL"
                 " ORDER BY o.created_at DESC, o.id LIMIT :limit",
                 limit=limit,
             )
@@ -215,36 +230,32 @@ class Postman:
             Waiting(
                 id=str(row["id"]),
                 recipient=str(row["recipient"]),
-                letter=self._written(row, int(row["expires_at"] or 0)),
+                letter=self._written(row, int(row["expires_at"])),
                 created_at=int(row["created_at"]),
                 attempts=int(row["attempts"]),
             )
             for row in rows
         ]
 
-    async def _insert(
-        self,
-        tx: Transaction,
-        template: Template,
-        purpose: Purpose | None,
-        email_key: str,
-        recipient: str | None,
-        fields: Mapping[str, str],
-        password_hash: str | None = None,
-    ) -> str:
-        mail_id = secrets.token_urlsafe(32)
+    async def _insert(self, tx: Transaction, **values: str | None) -> str:
+        mail_id, now = secrets.token_urlsafe(32), await tx.now()
+        row = {
+            "purpose": None,
+            "email_key": "",
+            "fields": "{}",
+            "requester": "",
+            "password_hash": None,
+            **values,
+        }
         await tx.run(
-            "INSERT INTO outbox (id, template, purpose, email_key, recipient, fields,"
-            " password_hash, due_at, created_at) VALUES (:id, :template, :purpose, :email_key,"
-            " :recipient, :fields, :password_hash, :now, :now)",
+            "INSERT INTO outbox (id, template, purpose, email_key, recipient, recipient_key,"
+            " requester, fields, password_hash, due_at, created_at, asked_ms) VALUES (:id,"
+            " :template, :purpose, :email_key, :recipient, :recipient_key, :requester, :fields,"
+            " :password_hash, :now, :now, :asked_ms)",
             id=mail_id,
-            template=template.value,
-            purpose=purpose.value if purpose else None,
-            email_key=email_key,
-            recipient=recipient,
-            fields=json.dumps(dict(fields)),
-            password_hash=password_hash,
-            now=int(await tx.now()),
+            now=int(now),
+            asked_ms=int(now * 1000),
+            **row,
         )
         return mail_id
 
@@ -305,6 +316,18 @@ class Postman:
 
         In a transaction of its own: what is sent must be good before it can be read.
         """
+        asked = await tx.one("SELECT email_key, purpose FROM outbox WHERE id = :id", id=mail_id)
+        if asked is None:
+            return None
+        account = None
+        if asked["purpose"] is not None:
+            # The account before its letters, as whoever ends its links does: what was ended
+            # while this waited is not made good again.
+            account = await tx.one(
+                "UPDATE accounts SET id = id WHERE email_key = :key RETURNING id, email,"
+                " email_verified, disabled, password_hash",
+                key=asked["email_key"],
+            )
         row = await tx.one(
             "UPDATE outbox SET id = id WHERE id = :id AND state = 'waiting' RETURNING *",
             id=mail_id,
@@ -313,12 +336,18 @@ class Postman:
             return None
         expires_at = 0
         if row["purpose"] is not None:
-            addressed = await self._addressed(tx, row)
-            if addressed is None:
+            found = await addressed(tx, row, account, self._links)
+            if found is None:
                 # Nothing of a stranger's address is kept.
                 await tx.run("DELETE FROM outbox WHERE id = :id", id=mail_id)
                 return None
-            row, expires_at = addressed
+            expires_at = found.expires_at
+            row = {
+                **row,
+                "recipient": found.recipient,
+                "template": found.template.value,
+                "purpose": found.purpose,
+            }
         await tx.run(
             "UPDATE outbox SET prepared_at = :now, recipient = :recipient, template = :template,"
             " purpose = :purpose WHERE id = :id",
@@ -336,51 +365,8 @@ class Postman:
             attempts=int(row["attempts"]),
         )
 
-    async def _addressed(self, tx: Transaction, row: Row) -> tuple[Row, int] | None:
-        """The row with its recipient, and the time its link ends, as the account is now."""
-        account = await tx.one(
-            "SELECT id, email, email_verified, disabled FROM accounts WHERE email_key = :key",
-            key=row["email_key"],
-        )
-        if account is None or account["disabled"]:
-            return None
-        if row["prepared_at"] is None and await self._flooded(tx, row):
-            return None
-        purpose = Purpose(row["purpose"])
-        if purpose is Purpose.ADDRESS and await _taken(tx, str(row["recipient"])):
-            return None
-        filled = {**row, "recipient": row["recipient"] or account["email"]}
-        if purpose is Purpose.VERIFY and account["email_verified"]:
-            if "registered" not in json.loads(row["fields"]):
-                return None
-            return {**filled, "template": Template.REGISTERED_ALREADY, "purpose": None}, 0
-        ttl_s = self._options.verify_ttl_s
-        if purpose is Purpose.RESET:
-            ttl_s = self._options.reset_ttl_s
-        token = MailToken(
-            account_id=str(account["id"]),
-            purpose=purpose,
-            email_key=str(row["email_key"]),
-            password_hash=row["password_hash"],
-            new_email=row["recipient"] if purpose is Purpose.ADDRESS else None,
-            expires_at=int(await tx.now()) + ttl_s,
-        )
-        await keep(tx, token_text(self._options.token_key, str(row["id"])), str(row["id"]), token)
-        return filled, token.expires_at
-
-    async def _flooded(self, tx: Transaction, row: Row) -> bool:
-        found = await tx.one(
-            "SELECT COUNT(*) AS sent FROM outbox WHERE email_key = :key AND id <> :id"
-            " AND prepared_at > :since AND created_at > :since",
-            key=row["email_key"],
-            id=row["id"],
-            since=int(await tx.now()) - 3600,
-        )
-        return found is not None and int(found["sent"]) >= _PER_HOUR
-
     def _written(self, row: Row, expires_at: int) -> Letter:
         values: dict[str, str] = json.loads(str(row["fields"]))
-        values.pop("registered", None)
         if row["purpose"] is not None:
             token = token_text(self._options.token_key, str(row["id"]))
             reset = row["purpose"] == Purpose.RESET
@@ -424,9 +410,3 @@ class Postman:
             log.warning("mail-refused", mail=mail_id[:8], why=delivered.why)
         elif state is None:
             log.info("mail-delayed", mail=mail_id[:8], why=delivered.why, wait_s=wait_s)
-
-
-async def _taken(tx: Transaction, email: str) -> bool:
-    """Whether the address has an account: then it gets no letter that somebody else wished."""
-    found = await tx.one("SELECT id FROM accounts WHERE email_key = :key", key=address_key(email))
-    return found is not None

@@ -35,8 +35,6 @@ class MailToken:
     purpose: Purpose
     email_key: str
     """The account's address when the link was sent; it is worth nothing under another."""
-    password_hash: str | None
-    """The password of the registration that the link confirms; None leaves the account's."""
     new_email: str | None
     expires_at: int
 
@@ -47,21 +45,30 @@ def token_text(key: bytes, mail_id: str) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
+def well_formed(text: str) -> bool:
+    """Whether the text can be the token of a link; SQL is asked about nothing else."""
+    return bool(_FORM.fullmatch(text))
+
+
+def hash_of(text: str) -> str:
+    """SHA-256 is enough for what has 256 bits of its own (ASVS 6.5.2)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
 async def keep(tx: Transaction, text: str, mail_id: str, token: MailToken) -> None:
     """Makes the link good, or good for longer."""
     await tx.run(
         "INSERT INTO mail_tokens (hash, account_id, purpose, email_key, created_at, expires_at,"
-        " mail_id, password_hash, new_email) VALUES (:hash, :account_id, :purpose, :email_key,"
-        " :now, :expires_at, :mail_id, :password_hash, :new_email)"
+        " mail_id, new_email) VALUES (:hash, :account_id, :purpose, :email_key, :now,"
+        " :expires_at, :mail_id, :new_email)"
         " ON CONFLICT (hash) DO UPDATE SET expires_at = :expires_at",
-        hash=_hash(text),
+        hash=hash_of(text),
         account_id=token.account_id,
         purpose=token.purpose.value,
         email_key=token.email_key,
         now=int(await tx.now()),
         expires_at=token.expires_at,
         mail_id=mail_id,
-        password_hash=token.password_hash,
         new_email=token.new_email,
     )
 
@@ -69,9 +76,9 @@ async def keep(tx: Transaction, text: str, mail_id: str, token: MailToken) -> No
 async def look(tx: Transaction, text: str, *purposes: Purpose) -> MailToken | None:
     """The token, if it is good now; it stays so.  For what must not be done for a stranger
     (hashing a password), before `take`."""
-    if not _FORM.fullmatch(text):
+    if not well_formed(text):
         return None
-    row = await tx.one(f"{_SELECT} WHERE hash = :hash", hash=_hash(text))
+    row = await tx.one(f"{_SELECT} WHERE hash = :hash", hash=hash_of(text))
     return await _good(tx, row, purposes)
 
 
@@ -81,27 +88,34 @@ async def take(tx: Transaction, text: str, *purposes: Purpose) -> MailToken | No
     token = await look(tx, text, *purposes)
     if token is None:
         return None
+    # The account before its links, as whoever ends them does: else the two could wait for
+    # each other.  What was good before the wait must be good after it.
+    await tx.run("UPDATE accounts SET id = id WHERE id = :id", id=token.account_id)
+    token = await look(tx, text, *purposes)
+    if token is None:
+        return None
     # Of two that come at once, one deletes the row and the other finds none to delete.
-    if not await tx.run("DELETE FROM mail_tokens WHERE hash = :hash", hash=_hash(text)):
+    if not await tx.run("DELETE FROM mail_tokens WHERE hash = :hash", hash=hash_of(text)):
         return None
     await forget(tx, token.account_id, token.purpose)
     return token
 
 
 async def forget(tx: Transaction, account_id: str, *purposes: Purpose) -> None:
-    """Ends every link of the account for these purposes.
+    """Ends every link of the account for these purposes; without any, for every purpose.
 
     Letters that wait, or that nobody knows to have arrived, are not sent (again) either:
     that would make their links good again.
     """
-    for purpose in purposes:
+    for purpose in purposes or tuple(Purpose):
         await tx.run(
             "DELETE FROM mail_tokens WHERE account_id = :account_id AND purpose = :purpose",
             account_id=account_id,
             purpose=purpose.value,
         )
         await tx.run(
-            "UPDATE outbox SET state = 'dropped', finished_at = :now, password_hash = NULL"
+            "UPDATE outbox SET state = 'dropped', finished_at = :now, fields = '{}',"
+            " password_hash = NULL"
             " WHERE state = 'waiting' AND purpose = :purpose"
             " AND email_key = (SELECT email_key FROM accounts WHERE id = :account_id)",
             now=int(await tx.now()),
@@ -116,7 +130,7 @@ async def purge(tx: Transaction) -> int:
 
 
 _SELECT = (
-    "SELECT t.account_id, t.purpose, t.email_key, t.password_hash, t.new_email, t.expires_at,"
+    "SELECT t.account_id, t.purpose, t.email_key, t.new_email, t.expires_at,"
     " a.email_key AS current_key FROM mail_tokens t JOIN accounts a ON a.id = t.account_id"
 )
 
@@ -132,12 +146,6 @@ async def _good(
         account_id=str(row["account_id"]),
         purpose=Purpose(row["purpose"]),
         email_key=str(row["email_key"]),
-        password_hash=row["password_hash"],
         new_email=row["new_email"],
         expires_at=int(row["expires_at"]),
     )
-
-
-def _hash(text: str) -> str:
-    """SHA-256 is enough for what has 256 bits of its own (ASVS 6.5.2)."""
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()

@@ -48,8 +48,12 @@ class Notices:
 
     async def password_changed(self, tx: Transaction, account_id: str) -> None:
         """In the transaction that changes it; `wake` the postman after its commit."""
+        await self.tell(tx, account_id, Template.PASSWORD_CHANGED)
+
+    async def tell(self, tx: Transaction, account_id: str, template: Template) -> None:
+        """A letter that says when it happened; in the transaction in which it does."""
         values = {"time": shown_time(await tx.now())}
-        await self._tell(tx, account_id, Template.PASSWORD_CHANGED, values)
+        await self._tell(tx, account_id, template, values)
 
     def wake(self) -> None:
         self._postman.wake()

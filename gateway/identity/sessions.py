@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.identity.mail_tokens import Purpose, forget
 from gateway.identity.revocations import change_of, record
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
@@ -85,11 +86,6 @@ class Sessions:
             if family is None or (owner is not None and family.account_id != owner):
                 return None
             return await end_one(tx, family.id, why)
-
-    async def end_all(self, account_id: str, why: str) -> Sequence[Change]:
-        """Ends every family of the account and refuses every token it has been given."""
-        async with self._database.transaction() as tx:
-            return await end_every(tx, account_id, why)
 
     async def sign_out(self, principal: Principal, *, everywhere: bool) -> Sequence[Change]:
         """Ends the session of a verified access token, be the token expired or revoked.
@@ -236,8 +232,12 @@ async def end_others(tx: Transaction, account_id: str, kept: str, why: str) -> S
 
 
 async def end_every(tx: Transaction, account_id: str, why: str) -> Sequence[Change]:
-    """Ends every family of the account and refuses every token it has been given."""
+    """Ends every family of the account and refuses every token it has been given.
+
+    A move to another address that one of them asked for ends with them.
+    """
     change = await outdate(tx, account_id, Reason.TOKEN_REVOKED)
+    await forget(tx, account_id, Purpose.ADDRESS)
     await tx.run(
         "UPDATE families SET ended_at = :now, end_reason = :why"
         " WHERE account_id = :account AND ended_at IS NULL",

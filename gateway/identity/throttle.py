@@ -39,6 +39,9 @@ ASKS = 50
 """Of one address and one purpose."""
 WINDOW_S = 900
 DAY_S = 86_400
+CHANGES = 10
+CHANGES_WINDOW_S = 3600
+"""New passwords of one account: each costs two hashes and a letter."""
 
 
 class Ask(StrEnum):
@@ -92,6 +95,16 @@ class Throttle:
         """Counts one letter asked for, or one mailed link tried, from an address."""
         key = f"mail:{ask}:{holder(client_ip)}"
         return await self._reserve([Attempt(key, ASKS, WINDOW_S)])
+
+    async def reserve_link(self, token: str) -> Reservation:
+        """Counts one password that was tried with a mailed link, by that link alone."""
+        key = "link:" + hashlib.sha256(token.encode()).hexdigest()[:32]
+        return await self._reserve([Attempt(key, ACCOUNT_FAILURES, WINDOW_S)])
+
+    async def reserve_change(self, account_id: str) -> Reservation:
+        """Counts one new password of an account, whose owner knew the old one."""
+        key = "change:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
+        return await self._reserve([Attempt(key, CHANGES, CHANGES_WINDOW_S)])
 
     async def give_back(self, reservation: Reservation) -> None:
         """The attempt was no failure: the password was right, or nothing was evaluated."""

@@ -65,11 +65,14 @@ def test_register_verify_sign_in_forget_and_reset_by_real_mail(
     registered = gateway.call("POST", "/auth/register", json_body=me)
     assert (registered.status, registered.json) == (202, {"status": "verification_sent"})
     early = gateway.call("POST", "/auth/login", json_body=me)
-    assert (early.status, early.reason) == (403, "email_unverified")
+    assert (early.status, early.reason) == (401, "invalid_credentials")
     token = link_for(box, "Ann@x.example", "Confirm")
-    verified = gateway.call("POST", "/auth/email/verify", json_body={"token": token})
-    assert verified.status == 204
-    again = gateway.call("POST", "/auth/email/verify", json_body={"token": token})
+    wrong = {"token": token, "password": OTHER}
+    refused = gateway.call("POST", "/auth/email/verify", json_body=wrong)
+    assert (refused.status, refused.reason) == (401, "invalid_credentials")
+    link = {"token": token, "password": PASSWORD}
+    assert gateway.call("POST", "/auth/email/verify", json_body=link).status == 204
+    again = gateway.call("POST", "/auth/email/verify", json_body=link)
     assert (again.status, again.reason) == (400, "invalid_token")
     session = gateway.call("POST", "/auth/login", json_body=me)
     assert session.status == 200
@@ -87,12 +90,27 @@ def test_register_verify_sign_in_forget_and_reset_by_real_mail(
     assert not any("n@x.example" in recipients for recipients in box.recipients)
 
 
+def test_an_address_in_any_script_registers_and_is_confirmed(
+    mailing: tuple[Running, Mailbox],
+) -> None:
+    gateway, box = mailing
+    me = {"email": "jürgen@bücher.example", "password": PASSWORD}
+    assert gateway.call("POST", "/auth/register", json_body=me).status == 202
+    recipient = "jürgen@xn--bcher-kva.example"
+    wait_for(lambda: [recipient] in box.recipients)
+    mail = box.mails[box.recipients.index([recipient])]
+    (token,) = re.findall(r"#token=(\S+)", body_of(mail))
+    link = {"token": token, "password": PASSWORD}
+    assert gateway.call("POST", "/auth/email/verify", json_body=link).status == 204
+    assert gateway.call("POST", "/auth/login", json_body=me).status == 200
+
+
 def test_no_link_password_or_token_is_in_the_log(mailing: tuple[Running, Mailbox]) -> None:
     gateway, box = mailing
     me = {"email": "log@x.example", "password": PASSWORD}
     gateway.call("POST", "/auth/register", json_body=me)
     token = link_for(box, "log@x.example", "Confirm")
-    gateway.call("POST", "/auth/email/verify", json_body={"token": token})
+    gateway.call("POST", "/auth/email/verify", json_body={"token": token, "password": PASSWORD})
     session = gateway.call("POST", "/auth/login", json_body=me).json
     log = gateway.log.read_text()
     for secret in (token, PASSWORD, session["access_token"], session["refresh_token"]):

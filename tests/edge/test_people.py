@@ -264,47 +264,6 @@ async def test_moving_to_what_is_no_address_is_refused(house: House, email: str)
     assert (await asked_to_move(house, session["access_token"], email)).status == 422
 
 
-async def test_who_registers_an_address_first_never_chooses_its_owners_password(
-    mail: House,
-) -> None:
-    """Two registered it; a link that carries no password confirms neither one's."""
-    stranger = {"email": "new@y.example", "password": "strangers horse 9 battery"}
-    owner = {"email": "new@y.example", "password": OTHER}
-    await mail.ask("POST", "/auth/register", stranger)
-    await mail.ask("POST", "/auth/register", owner)
-    await letters(mail)
-    await mail.ask("POST", "/auth/email/resend", {"email": "new@y.example"})
-    await mail.postman.drain()
-    newest = (await mail.postman.outbox())[0]
-    links = [
-        re.findall(r"#token=(\S+)", waiting.letter.text)[0]
-        for waiting in await mail.postman.outbox()
-    ]
-    assert len(links) == 3
-    assert newest.recipient == "new@y.example"
-    verified = [
-        (await mail.ask("POST", "/auth/email/verify", {"token": link})).status for link in links
-    ]
-    assert sorted(verified) == [204, 400, 400]
-    answers = {who["password"]: (await login(mail, who)).status for who in (stranger, owner)}
-    assert list(answers.values()).count(200) <= 1
-
-
-async def test_a_resent_link_confirms_no_password_that_two_strangers_chose(mail: House) -> None:
-    stranger = {"email": "new@y.example", "password": "strangers horse 9 battery"}
-    owner = {"email": "new@y.example", "password": OTHER}
-    await mail.ask("POST", "/auth/register", stranger)
-    await mail.ask("POST", "/auth/register", owner)
-    async with mail.database.transaction() as tx:
-        await tx.run("DELETE FROM outbox")
-    await mail.ask("POST", "/auth/email/resend", {"email": "new@y.example"})
-    link = await link_to(mail, "new@y.example")
-    assert (await mail.ask("POST", "/auth/email/verify", {"token": link})).status == 204
-    assert (await login(mail, stranger)).status == 401
-    mail.clock.move(1)
-    assert (await login(mail, owner)).status == 401
-
-
 # --- the audit log ---
 
 

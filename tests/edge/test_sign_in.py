@@ -10,6 +10,7 @@ import pytest
 
 from gateway.identity.throttle import Reservation
 from gateway.model import ChangeKind
+from tests.databases import reset_password
 from tests.edge.auth_house import (
     CREDENTIALS,
     EMAIL,
@@ -178,7 +179,7 @@ async def test_a_password_changed_while_it_was_checked_decides_by_the_new_one(
             checked.set()
             made = await house.parts.passwords.hash("seven quiet rivers carry boats")
             assert isinstance(made, str)
-            await house.parts.accounts.set_password(account.id, made)
+            await reset_password(house.database, account.id, made)
         await give_back(reservation)
 
     house.parts.throttle.give_back = change_before_the_session_begins  # type: ignore[method-assign]

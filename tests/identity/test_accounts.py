@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.identity.accounts import Account, Accounts, address_key, check_roles, shown_address
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
+from tests.databases import reset_password
 
 
 async def made(accounts: Accounts, email: str = "Alice@Example.com") -> Account:
@@ -143,7 +144,7 @@ async def test_a_deleted_account_leaves_its_refusal_and_nothing_else(database: D
 async def test_a_renewed_hash_never_undoes_a_changed_password(database: Database) -> None:
     accounts = Accounts(database)
     account = await made(accounts)
-    await accounts.set_password(account.id, "changed")
+    await reset_password(database, account.id, "changed")
     await accounts.renew_hash(account.id, "v1$2b$10$hash", "renewed")
     after = await accounts.by_id(account.id)
     assert after is not None
@@ -158,7 +159,7 @@ async def test_a_changed_password_raises_the_epoch_and_a_renewed_hash_does_not(
     assert await accounts.password_epoch(account.email_key) == account.password_epoch == 0
     await accounts.renew_hash(account.id, "v1$2b$10$hash", "renewed")
     assert await accounts.password_epoch(account.email_key) == 0
-    await accounts.set_password(account.id, "changed")
+    await reset_password(database, account.id, "changed")
     assert await accounts.password_epoch(account.email_key) == 1
     assert await accounts.password_epoch("nobody@example.com") is None
 

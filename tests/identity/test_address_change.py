@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.accounts import Accounts
+from gateway.identity.accounts import Accounts, Proof
 from gateway.identity.address_change import AddressChanges
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.letters import Letters
 from gateway.identity.mail import MailOptions, Postman, Waiting
+from gateway.identity.sessions import Origin, begin
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
-from tests.databases import Hands, add_account, fresh_database
+from tests.databases import NOON, Hands, add_account, fresh_database
 
 OLD, NEW = "ann@x.example", "Anna@y.example"
 
@@ -26,6 +27,16 @@ class House:
         self.postman = Postman(database, letters, options, None)
         self.changes = AddressChanges(database, self.postman)
         self.accounts = Accounts(database)
+
+    async def proof(self, account_id: str) -> Proof:
+        """Of an owner who is signed in and has given the password."""
+        async with self.database.transaction() as tx:
+            origin = Origin("a browser", "192.0.2.1")
+            sid = await begin(tx, account_id, origin, amr="pwd", at=NOON, expires_at=NOON + 600)
+        return Proof(sid, "old")
+
+    async def ask(self, account_id: str, new_email: str) -> Reason | None:
+        return await self.changes.ask(account_id, new_email, await self.proof(account_id))
 
     async def letters(self) -> list[Waiting]:
         """Oldest first."""
@@ -49,7 +60,7 @@ async def test_the_account_moves_when_the_new_address_confirms_and_both_are_told
     house: House,
 ) -> None:
     ann = await add_account(house.database, OLD, verified=True)
-    assert await house.changes.ask(ann, NEW)
+    assert await house.ask(ann, NEW) is None
     asked = await house.letters()
     assert [(letter.recipient, letter.letter.subject.split()[0]) for letter in asked] == [
         (NEW, "Confirm"),
@@ -72,7 +83,7 @@ async def test_the_account_moves_when_the_new_address_confirms_and_both_are_told
 
 async def test_a_link_moves_the_account_once(house: House) -> None:
     ann = await add_account(house.database, OLD)
-    await house.changes.ask(ann, NEW)
+    await house.ask(ann, NEW)
     link = await house.link_to(NEW)
     assert await house.changes.confirm(link) is not None
     assert await house.changes.confirm(link) is None
@@ -81,13 +92,13 @@ async def test_a_link_moves_the_account_once(house: House) -> None:
 async def test_an_address_that_has_an_account_gets_no_letter(house: House) -> None:
     ann = await add_account(house.database, OLD)
     await add_account(house.database, "anna@y.example")
-    assert await house.changes.ask(ann, NEW)
+    assert await house.ask(ann, NEW) is None
     assert await house.letters() == []
 
 
 async def test_an_address_that_is_taken_meanwhile_is_not_moved_to(house: House) -> None:
     ann = await add_account(house.database, OLD)
-    await house.changes.ask(ann, NEW)
+    await house.ask(ann, NEW)
     link = await house.link_to(NEW)
     await add_account(house.database, "anna@y.example")
     assert await house.changes.confirm(link) is None
@@ -96,9 +107,9 @@ async def test_an_address_that_is_taken_meanwhile_is_not_moved_to(house: House) 
 
 async def test_the_newest_wish_counts(house: House) -> None:
     ann = await add_account(house.database, OLD)
-    await house.changes.ask(ann, NEW)
+    await house.ask(ann, NEW)
     link = await house.link_to(NEW)
-    await house.changes.ask(ann, "third@z.example")
+    await house.ask(ann, "third@z.example")
     assert await house.changes.confirm(link) is None
     assert await house.changes.confirm(await house.link_to("third@z.example")) is not None
 
@@ -107,18 +118,18 @@ async def test_a_changed_password_stops_the_move_also_before_its_letter_is_writt
     house: House,
 ) -> None:
     ann = await add_account(house.database, OLD)
-    await house.changes.ask(ann, NEW)
-    await house.accounts.set_password(ann, "new")
+    await house.ask(ann, NEW)
+    await house.accounts.change_password(ann, "new", await house.proof(ann))
     assert await house.letters() == []
 
 
 async def test_a_reset_link_to_the_old_address_ends_with_the_move(house: House) -> None:
     ann = await add_account(house.database, OLD)
     enrolments = Enrolments(house.database, house.postman)
-    await enrolments.forgot(OLD)
+    await enrolments.forgot(OLD, "somebody")
     reset = await house.link_to(OLD)
     assert await enrolments.resettable(reset)
-    await house.changes.ask(ann, NEW)
+    await house.ask(ann, NEW)
     assert await house.changes.confirm(await house.link_to(NEW)) is not None
     assert not await enrolments.resettable(reset)
     async with house.database.transaction() as tx:
@@ -128,17 +139,18 @@ async def test_a_reset_link_to_the_old_address_ends_with_the_move(house: House) 
 
 async def test_a_disabled_account_does_not_move(house: House) -> None:
     ann = await add_account(house.database, OLD)
-    await house.changes.ask(ann, NEW)
+    await house.ask(ann, NEW)
     link = await house.link_to(NEW)
     await house.accounts.disable(ann)
     assert await house.changes.confirm(link) is None
-    assert not await house.changes.ask(ann, NEW)
-    assert not await house.changes.ask("nobody", NEW)
+    assert await house.ask(ann, NEW) is Reason.TOKEN_REVOKED
+    proof = await house.proof(ann)
+    assert await house.changes.ask("nobody", NEW, proof) is Reason.TOKEN_REVOKED
 
 
 async def test_the_old_address_is_not_told_unless_its_owner_had_confirmed_it(
     house: House,
 ) -> None:
     ann = await add_account(house.database, OLD, verified=False)
-    await house.changes.ask(ann, NEW)
+    await house.ask(ann, NEW)
     assert [letter.recipient for letter in await house.letters()] == [NEW]

@@ -8,19 +8,19 @@ import secrets
 
 from gateway import audit, audit_chain
 from gateway.audit import AuditEvent, AuditKind, AuditLog
-from gateway.identity.accounts import Account, Accounts
+from gateway.identity.accounts import Account, Accounts, Proof
 from gateway.identity.address_change import AddressChanges
 from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
 from gateway.identity.client_auth import ClientAuthenticator, purge_assertions
 from gateway.identity.clients import Clients, locked, next_issued_at
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.letters import Letters
-from gateway.identity.mail import MailOptions, Postman
+from gateway.identity.mail import Asked, MailOptions, Postman
 from gateway.identity.mail_tokens import Purpose
 from gateway.identity.notices import Notices
 from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
 from gateway.identity.sessions import Origin
-from gateway.model import Call, Credential, CredentialKind, Principal, SystemClock
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.stores.protocols import Database
 from gateway.worker.revoked import Revoked
 
@@ -35,6 +35,16 @@ def postman(database: Database) -> Postman:
 def unique(name: str) -> str:
     """No two alike."""
     return f"{name}-{secrets.token_hex(6)}"
+
+
+async def proof(database: Database, account: Account) -> Proof:
+    """Of an owner who is signed in and has given the password."""
+    tokens = RefreshTokens(database, RefreshOptions())
+    grant = await tokens.begin(
+        account.id, Origin("one", "192.0.2.1"), checked_hash=account.password_hash
+    )
+    assert isinstance(grant, Grant)
+    return Proof(grant.session_id, account.password_hash)
 
 
 async def links(post: Postman, recipient: str) -> list[str]:
@@ -53,14 +63,21 @@ async def test_a_registration_is_confirmed_and_a_password_reset_by_mail(
     post = postman(database)
     enrolments = Enrolments(database, post)
     email = unique("ann") + "@x.example"
-    await enrolments.enrol(email, "first")
-    await enrolments.enrol(email, "second")
+    await enrolments.enrol(email, "first", "a stranger")
+    await enrolments.enrol(email, "second", "the owner")
+    assert await Accounts(database).by_email(email) is None
+    mailed = {}
+    for link in await links(post, email):
+        confirmation = await enrolments.confirmation(link)
+        assert confirmation is not None
+        mailed[confirmation.password_hash] = (link, confirmation)
+    verified = await enrolments.verify(*mailed["second"])
+    assert not isinstance(verified, Reason)
     account = await Accounts(database).by_email(email)
     assert account is not None
-    assert account.password_hash is None
-    verified = await enrolments.verify((await links(post, email))[0])
-    assert verified is not None
-    await enrolments.forgot(email)
+    assert (account.id, account.password_hash) == (verified[0], "second")
+    assert await enrolments.verify(*mailed["first"]) is Reason.INVALID_TOKEN
+    await enrolments.forgot(email, "the owner")
     (token,) = await links(post, email)
     assert await enrolments.resettable(token)
     done = await asyncio.gather(*(enrolments.reset(token, "third") for _ in range(4)))
@@ -77,7 +94,7 @@ async def test_an_account_moves_to_another_address(database: Database) -> None:
     account = await accounts.register(old, "hash", verified=True)
     assert isinstance(account, Account)
     changes = AddressChanges(database, post)
-    assert await changes.ask(account.id, new)
+    assert await changes.ask(account.id, new, await proof(database, account)) is None
     (token,) = await links(post, new)
     assert await changes.confirm(token) is not None
     moved = await accounts.by_email(new)
@@ -91,7 +108,7 @@ async def test_a_taken_address_is_no_error(database: Database) -> None:
     account = await accounts.register(old, "hash", verified=True)
     assert isinstance(account, Account)
     changes = AddressChanges(database, post)
-    await changes.ask(account.id, new)
+    await changes.ask(account.id, new, await proof(database, account))
     (token,) = await links(post, new)
     await accounts.register(new, "hash")
     assert await changes.confirm(token) is None
@@ -124,7 +141,7 @@ async def test_two_postmen_share_the_work(database: Database) -> None:
         await Accounts(database).register(name, "hash")
     async with database.transaction() as tx:
         for name in names:
-            await posts[0].ask(tx, Purpose.RESET, name)
+            await posts[0].ask(tx, Purpose.RESET, name, Asked("somebody"))
     drained = await asyncio.gather(*(post.drain() for post in posts))
     assert sum(drained) == 12
 

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.identity.letters import BadLetter, Letters, Template
 from gateway.identity.mail import (
+    Asked,
     Carrier,
     Delivered,
     Delivery,
@@ -69,10 +70,15 @@ def to(box: Mailbox) -> SmtpCarrier:
 
 
 async def ask(
-    post: Postman, database: Database, purpose: Purpose, key: str, **more: object
+    post: Postman,
+    database: Database,
+    purpose: Purpose,
+    key: str,
+    requester: str = "somebody",
+    **more: str,
 ) -> None:
     async with database.transaction() as tx:
-        await post.ask(tx, purpose, key, **more)  # type: ignore[arg-type]
+        await post.ask(tx, purpose, key, Asked(requester, **more))
 
 
 async def count(database: Database, table: str = "outbox", where: str = "state = 'waiting'") -> int:
@@ -116,13 +122,13 @@ async def test_a_letter_of_a_transaction_that_rolled_back_is_never_sent(
 @pytest.mark.parametrize(
     ("purpose", "path", "more"),
     [
-        (Purpose.VERIFY, "/verify-email", {"registered": True}),
+        (Purpose.VERIFY, "/verify-email", {}),
         (Purpose.RESET, "/reset-password", {}),
-        (Purpose.ADDRESS, "/verify-email", {"new_email": "new@x.example"}),
+        (Purpose.ADDRESS, "/verify-email", {"email": "new@x.example"}),
     ],
 )
 async def test_a_link_is_of_the_public_url_and_its_token_is_good(
-    database: Database, mailbox: Mailbox, purpose: Purpose, path: str, more: dict[str, object]
+    database: Database, mailbox: Mailbox, purpose: Purpose, path: str, more: dict[str, str]
 ) -> None:
     ann = await add_account(database, "ann@x.example")
     post = postman(database, to(mailbox))
@@ -131,7 +137,7 @@ async def test_a_link_is_of_the_public_url_and_its_token_is_good(
     found = LINK.search(body_of(mailbox.mails[0]))
     assert found is not None
     assert found[1] == path
-    assert mailbox.recipients == [[more.get("new_email", "ann@x.example")]]
+    assert mailbox.recipients == [[more.get("email", "ann@x.example")]]
     async with database.transaction() as tx:
         token = await take(tx, found[2], purpose)
     assert token is not None
@@ -161,7 +167,8 @@ async def test_who_registers_again_is_told_by_mail_and_gets_no_link(
 ) -> None:
     await add_account(database, "ann@x.example", verified=True)
     post = postman(database, to(mailbox))
-    await ask(post, database, Purpose.VERIFY, "ann@x.example", registered=True, password_hash="h")
+    registered = {"email": "ANN@x.example", "password_hash": "h"}
+    await ask(post, database, Purpose.VERIFY, "ann@x.example", **registered)
     await ask(post, database, Purpose.VERIFY, "ann@x.example")
     await post.drain()
     (mail,) = mailbox.mails
@@ -360,7 +367,7 @@ async def test_without_a_mail_server_letters_rest_in_the_outbox_with_their_links
 ) -> None:
     await add_account(database, "ann@x.example")
     post = postman(database, None)
-    await ask(post, database, Purpose.VERIFY, "ann@x.example", registered=True)
+    await ask(post, database, Purpose.VERIFY, "ann@x.example")
     assert await post.drain() == 1
     assert await post.drain() == 0
     (waiting,) = await post.outbox()

@@ -28,7 +28,7 @@ async def kept(
 ) -> str:
     text = token_text(KEY, mail)
     async with database.transaction() as tx:
-        token = MailToken(account_id, purpose, "ann@x.example", None, None, NOON + 600)
+        token = MailToken(account_id, purpose, "ann@x.example", None, NOON + 600)
         await keep(tx, text, mail, token)
     return text
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.identity.accounts import Account, Accounts
+from gateway.identity.accounts import Account, Accounts, Proof
 from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens, Reused, hash_of
 from gateway.identity.sessions import Origin, Sessions
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
-from tests.databases import NOON, Hands, fresh_database
+from tests.databases import NOON, Hands, fresh_database, reset_password
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"
 ORIGIN = Origin(BROWSER, "192.0.2.7")
@@ -213,7 +213,7 @@ async def test_a_password_changed_while_it_was_checked_begins_no_session(
 ) -> None:
     account = await Accounts(database).register("a@example.com", "old hash")
     assert isinstance(account, Account)
-    await Accounts(database).set_password(account.id, "new hash")
+    await reset_password(database, account.id, "new hash")
     begun = await RefreshTokens(database, RefreshOptions()).begin(
         account.id, ORIGIN, checked_hash="old hash"
     )
@@ -333,7 +333,7 @@ async def test_whatever_happens_at_once_the_last_change_refuses_every_token(
         *(tokens.rotate(grant.refresh_token, BROWSER) for grant in grants for _ in range(2)),
         *(accounts.grant(account_id, f"role-{n}") for n in range(4)),
         *(sessions.end(grant.session_id, "x") for grant in grants[:2]),
-        accounts.set_password(account_id, "new", kept_session=grants[5].session_id),
+        accounts.change_password(account_id, "new", Proof(grants[5].session_id, "hash")),
         tokens.begin(account_id, ORIGIN, checked_hash="hash"),
     )
     given = [answer for answer in (*grants, *answers) if isinstance(answer, Grant)]

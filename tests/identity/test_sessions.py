@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.accounts import Accounts
+from gateway.identity.accounts import Accounts, Proof
 from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
 from gateway.identity.sessions import Origin, Sessions, refuse, shown_user_agent
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database
-from tests.databases import Hands, fresh_database
+from tests.databases import Hands, fresh_database, reset_password
 
 
 async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
@@ -165,16 +165,16 @@ async def test_only_the_owner_ends_a_session_by_its_id(database: Database) -> No
 
 async def test_a_changed_password_ends_every_other_session(database: Database) -> None:
     kept, lost = await signed_in(database), await signed_in(database)
-    changes = await Accounts(database).set_password(
-        kept.account.id, "new", kept_session=kept.session_id
-    )
+    proof = Proof(kept.session_id, kept.account.password_hash)
+    changes = await Accounts(database).change_password(kept.account.id, "new", proof)
+    assert not isinstance(changes, Reason)
     assert targets(changes) == [("session", lost.session_id)]
     assert [f.id for f in await Sessions(database).live(kept.account.id)] == [kept.session_id]
 
 
 async def test_a_replaced_password_ends_every_session(database: Database) -> None:
     grant = await signed_in(database)
-    changes = await Accounts(database).set_password(grant.account.id, "new")
+    changes = await reset_password(database, grant.account.id, "new")
     assert targets(changes) == [("subject", grant.account.id)]
     assert await Sessions(database).live(grant.account.id) == []
 
@@ -185,7 +185,7 @@ async def test_what_ends_and_the_change_that_tells_of_it_stand_or_fall_together(
     grant = await signed_in(database)
     async with database.transaction() as tx:
         await tx.run("ALTER TABLE changes RENAME TO changes_away")
-    with pytest.raises(Exception, match="changes"):
+    with pytest.raises(Exception, match="a table is missing"):
         await Sessions(database).sign_out(holder(grant), everywhere=False)
     assert len(await Sessions(database).live(grant.account.id)) == 1
 
