@@ -63,6 +63,7 @@ from gateway.welcome import Guest
 from gateway.worker.journal import DecisionLog, JournalOptions, Journals
 from gateway.worker.limits import Limits
 from gateway.worker.peers import Peers, Told
+from gateway.worker.refusals import RefusalLog
 from gateway.worker.replica import Replica, ReplicaOptions
 from gateway.worker.shadow import Shadow
 from gateway.worker.tasks import Tasks
@@ -155,7 +156,8 @@ class App:
                 self.clock,
                 lambda: plan.configuration.snapshot.version,
             )
-        journals: list[Journal] = [DenialJournal(self.audit), self.shadow]
+        self.refusals = RefusalLog()
+        journals: list[Journal] = [DenialJournal(self.audit), self.refusals, self.shadow]
         if self.decision_log is not None:
             journals.append(self.decision_log)
         self.journal = Journals(*journals)
@@ -219,6 +221,7 @@ class App:
             self.reader,
             _door_limits(self.plan.settings),
             on_shutdown=self.open_calls.close,
+            on_refusal=lambda reason, request_id: self.refusals.refused(reason, "", request_id),
         )
         return self._public
 
@@ -237,7 +240,7 @@ class App:
             live=self.replica.is_live,
             asserter=self.assertions,
             meters=self.metrics,
-            journal=DenialJournal(self.audit),
+            journal=Journals(DenialJournal(self.audit), self.refusals),
         )
         listener = AdminListener(options, self.peers, self.identification, self, decisions)
         self._admin = Door(listener, reader, shutdown_timeout=1.0)
@@ -262,6 +265,7 @@ class App:
         self.tasks.start("audit", self._once_open(self.audit.run))
         if self.plan.settings.audit_keep_days:
             self.tasks.start("audit-pruning", self._once_open(self._prune_audit))
+        self.tasks.start("refusals", self.refusals.run)
         if self.decision_log is not None:
             self.tasks.start("decision-log", self.decision_log.run)
         if self.plan.shadow is not None:

@@ -25,16 +25,13 @@ from gateway.edge.endpoints import (
 )
 from gateway.edge.intent import Intents
 from gateway.edge.own_account import Identifier, OwnAccount, OwnAccountParts
-from gateway.edge.responses import HSTS, OWN_HEADERS, SERVER, problem
+from gateway.edge.responses import HSTS, OUTCOME, OWN_HEADERS, SERVER, problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.wellknown import WellKnown
 from gateway.identity.address_change import AddressChanges
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
-
-_OUTCOME = web.ResponseKey("outcome", str)
-"""Why it was refused, for who counts; absent from a good answer."""
 
 
 def assembled(
@@ -92,7 +89,7 @@ class AuthApi:
         began = time.perf_counter()
         answer = await self._answered(request, call)
         if self._meter is not None:
-            outcome = answer.get(_OUTCOME, "ok")
+            outcome = answer.get(OUTCOME, "ok")
             took_s = time.perf_counter() - began
             self._meter(self._name(call), outcome, answer.status, took_s)
         return answer
@@ -179,7 +176,6 @@ class AuthApi:
             errors=errors or None,
             https=self._https,
         )
-        answer[_OUTCOME] = str(refused.reason)
         return _with_cookies(answer, refused.cookies)
 
 

@@ -345,6 +345,8 @@ class Connection(Inbound):
         request_id = self._door.reader.new_request_id()
         if reason is Reason.INTERNAL_ERROR:
             log.error("request-failed", request_id=request_id, exc_info=error)
+        elif self._door.on_refusal is not None:
+            self._door.on_refusal(reason, request_id)
         if self.relay is not None and self.relay.started:
             self.abort()
         else:

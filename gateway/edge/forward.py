@@ -354,8 +354,10 @@ async def _connect(target: TargetPool) -> UpstreamConnection | Reason:
     try:
         connection = await target.connect()
     except TimeoutError:
+        target.missed("no answer in time")
         return Reason.UPSTREAM_TIMEOUT
-    except OSError:
+    except OSError as error:
+        target.missed(error.strerror or type(error).__name__)
         return Reason.UPSTREAM_UNREACHABLE
     # Nothing was sent to one that has left already: any method may be tried again.
     return connection if connection.ready else Reason.UPSTREAM_UNREACHABLE

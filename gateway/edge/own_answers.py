@@ -20,6 +20,7 @@ from gateway.edge.record import Journal, Meters
 from gateway.edge.refusals import denial
 from gateway.edge.responses import (
     HSTS,
+    OUTCOME,
     OWN_HEADERS,
     answer_bytes,
     problem_parts,
@@ -104,6 +105,8 @@ class OwnAnswers:
             answer = await self._own.answer(request, call)
             if answer.prepared:
                 return answer
+            if self._journal is not None and (reason := answer.get(OUTCOME)) is not None:
+                self._journal.answered(reason, answer.status, call.method, request_id)
             for name, value in OWN_HEADERS.items():
                 answer.headers.setdefault(name, value)
             answer.headers.setdefault("X-Request-Id", request_id)

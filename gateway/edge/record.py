@@ -44,6 +44,9 @@ class Journal(Protocol):
     def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
         """What never came to a decision, or failed after it."""
 
+    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+        """What an endpoint of the gateway's own refused."""
+
 
 class NoMeters:
     """Counts nothing; for tests and tools."""
@@ -79,6 +82,9 @@ class DenialJournal:
         # What an upstream or a store does is no denial (ASVS 16.3.3 speaks of attempts).
         if reason in _ATTEMPTS:
             self._denied(reason, route_id or None, None)
+
+    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+        """The endpoints record what they refuse themselves, with what they know of it."""
 
 
 class Denials(Protocol):

@@ -20,6 +20,9 @@ from gateway.edge.dates import date_line
 from gateway.edge.headers import RequestHead
 from gateway.model import Call, Reason
 
+OUTCOME = web.ResponseKey("outcome", str)
+"""Why it was refused, for who counts and logs; absent from a good answer."""
+
 SERVER = "authgate"
 REALM = "authgate"
 
@@ -252,7 +255,9 @@ def problem(
         https=https,
         extra=extra,
     )
-    return web.Response(status=row.status, headers=headers, body=body)
+    answer = web.Response(status=row.status, headers=headers, body=body)
+    answer[OUTCOME] = str(reason)
+    return answer
 
 
 def problem_bytes(

@@ -16,6 +16,7 @@ from aiohttp.web_server import Server
 from gateway.edge.call import CallReader
 from gateway.edge.connection import Connection, Handler, Outcome, Writer
 from gateway.edge.inbound import DoorLimits, Refused
+from gateway.model import Reason
 
 __all__ = ["Connection", "Door", "DoorLimits", "Handler", "Outcome", "Refused", "Site", "Writer"]
 
@@ -64,6 +65,7 @@ class Door(web.BaseRunner):
         *,
         shutdown_timeout: float = 30.0,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
+        on_refusal: Callable[[Reason, str], None] | None = None,
     ) -> None:
         super().__init__(shutdown_timeout=shutdown_timeout)
         self.handler = handler
@@ -71,6 +73,8 @@ class Door(web.BaseRunner):
         self.limits = limits or DoorLimits()
         self.on_shutdown = on_shutdown
         """Ends what would not end by itself, once nothing is accepted any more."""
+        self.on_refusal = on_refusal
+        """Told of what was refused before it was a request, and of the id that it was given."""
         self.draining = False
         self.open = 0
         self._watched: set[Connection] = set()

@@ -22,6 +22,8 @@ from gateway.worker import client_tls
 
 log = structlog.get_logger(__name__)
 
+TELL_EVERY_S = 60.0
+
 Waiting = deque["asyncio.Future[TargetPool]"]
 
 
@@ -50,6 +52,8 @@ class TargetPool:
         self._leaving: set[UpstreamConnection] = set()
         """Those that carry no further call: the name no longer leads there, or what they carry
         may be read in two ways."""
+        self._missed = 0
+        self._tell_at = 0.0
         self._loop = loop
         self._waiting: Waiting = deque()
         self.adopt(spec, self._waiting)
@@ -127,6 +131,14 @@ class TargetPool:
                 except OSError as error:
                     missed = error
             raise missed or OSError("the name has no address")
+
+    def missed(self, why: str) -> None:
+        """A call found nobody here.  Told at the first, then once a minute with their number."""
+        self._missed += 1
+        now = self._loop.time()
+        if now >= self._tell_at:
+            log.warning("upstream-unreachable", target=self.target.url, why=why, calls=self._missed)
+            self._missed, self._tell_at = 0, now + TELL_EVERY_S
 
     async def _dial(self, address: str, context: ssl.SSLContext | None) -> UpstreamConnection:
         _, connection = await self._loop.create_connection(

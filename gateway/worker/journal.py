@@ -90,6 +90,9 @@ class DecisionLog:
     def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
         """What never became a call has nothing that a policy could judge."""
 
+    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+        """No policy judges the gateway's own endpoints."""
+
     async def run(self) -> None:
         """Writes what waits, again and again; the rest when it is cancelled."""
         try:
@@ -172,6 +175,10 @@ class Journals:
         for journal in self._journals:
             journal.refused(reason, route_id, request_id)
 
+    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+        for journal in self._journals:
+            journal.answered(reason, status, method, request_id)
+
 
 class _Journal(Protocol):
     """As `edge.record.Journal`, which this room does not know of."""
@@ -184,3 +191,5 @@ class _Journal(Protocol):
     ) -> None: ...
 
     def refused(self, reason: Reason, route_id: str, request_id: str) -> None: ...
+
+    def answered(self, reason: str, status: int, method: str, request_id: str) -> None: ...

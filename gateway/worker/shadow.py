@@ -99,6 +99,9 @@ class Shadow:
     def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
         """What never became a call is judged by no configuration."""
 
+    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+        """No configuration judges the gateway's own endpoints."""
+
     async def run(self) -> None:
         """Judges what waits, a few at a time."""
         while True:
