@@ -76,7 +76,13 @@ def first_start(plan: Plan) -> None:
                 # Raises WrongSecret: with another secret nothing here could be signed.
                 await key_rows.lock(tx, sealer)
         except StoreUnavailable as error:
-            log.warning("waiting-for-store", what="start", store=error.store, why=error.detail)
+            log.warning(
+                "waiting-for-store",
+                what="start",
+                store=error.store,
+                why=error.detail,
+                effect="sign-in and calls with a credential are answered 503 meanwhile",
+            )
         finally:
             await database.close()
 

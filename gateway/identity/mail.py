@@ -173,7 +173,7 @@ class Postman:
                 away = False
             except StoreUnavailable as error:
                 if not away:  # told once, and not every two seconds until it is back
-                    log.warning("outbox-unreachable", store=error.store)
+                    log.warning("outbox-unreachable", store=error.store, why=error.detail)
                 away = True
             if drained < _BATCH:
                 # Not wait_for: Python 3.11's loses a cancellation that comes with the event.

@@ -154,7 +154,7 @@ class LastGood:
                 json.dump(held, file)
             os.replace(aside, self.folder / "configuration.json")
         except OSError as error:
-            log.warning("last-good-not-kept", error=error.strerror)
+            log.warning("last-good-not-kept", why=error.strerror)
             if aside is not None and os.path.exists(aside):
                 os.unlink(aside)
 

@@ -1,0 +1,67 @@
+"""The page of events tells of every line that the gateway can log, at its level."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
+
+
+def logged() -> dict[str, set[str]]:
+    """Event -> its levels, from every call of a `log`, and of what wraps one in `shadow.py`."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "gateway").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            level = _level(call, told=path.name == "shadow.py")
+            if level is None:
+                continue
+            assert isinstance(call, ast.Call)
+            first = call.args[0]
+            if isinstance(first, ast.Name) and path.name == "shadow.py":
+                continue  # inside `_tell`
+            place = f"{path.relative_to(ROOT)}:{call.lineno}"
+            assert isinstance(first, ast.Constant), f"{place}: an event is a constant"
+            found.setdefault(str(first.value), set()).add(level)
+    # `logs.py` gives the remarks of libraries, at their own levels, this name.
+    found["library-remark"] = {"warning", "error", "critical"}
+    return found
+
+
+def _level(call: ast.AST, *, told: bool = False) -> str | None:
+    """The level of a call that logs; with `told`, of one that tells through `_tell` too."""
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args):
+        return None
+    of = call.func.value
+    if isinstance(of, ast.Name) and of.id == "log" and call.func.attr in LEVELS:
+        return call.func.attr.replace("exception", "error")
+    return "info" if told and call.func.attr == "_tell" else None
+
+
+def described() -> dict[str, set[str]]:
+    page = (ROOT / "docs" / "operations" / "events.md").read_text("utf-8")
+    found: dict[str, set[str]] = {}
+    for names, levels in re.findall(r"^\| ((?:`[a-z-]+` ?)+) \| ([a-z, ]+) \|", page, re.M):
+        for name in re.findall(r"`([a-z-]+)`", names):
+            assert name not in found, f"{name} stands twice"
+            found[name] = set(levels.split(", "))
+    return found
+
+
+def test_each_event_is_described_at_its_level_and_no_other_is() -> None:
+    assert described() == logged()
+
+
+def test_an_event_is_a_phrase_of_lower_case_words() -> None:
+    assert [name for name in logged() if not re.fullmatch(r"[a-z]+(-[a-z]+)*", name)] == []
+
+
+def test_whoever_may_wait_for_a_store_says_why_it_is_away() -> None:
+    for path in sorted((ROOT / "gateway").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if _level(call) is not None:
+                assert isinstance(call, ast.Call)
+                fields = {keyword.arg for keyword in call.keywords}
+                assert "store" not in fields or "why" in fields, f"{path}:{call.lineno}"
