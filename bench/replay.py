@@ -115,7 +115,10 @@ async def write_log(folder: Path, decisions: int, snapshot: Snapshot) -> float:
     known = Known(Reason.NO_CREDENTIAL)
     gate = Gate(known, Narrow(choose), clock=clock)
     log = DecisionLog(
-        JournalOptions(folder, 1.0, files=100), clock, lambda: snapshot.version, name="bench"
+        JournalOptions(folder, 1.0, total_bytes=8 << 30, total_files=100),
+        clock,
+        lambda: snapshot.version,
+        name="bench",
     )
     writing_s = 0.0
     for number in range(decisions):

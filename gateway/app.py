@@ -134,6 +134,9 @@ class App:
             self.clock,
             derived_key(plan.key_secret(), KeyPurpose.AUDIT_ADDRESS),
             derived_key(plan.key_secret(), KeyPurpose.AUDIT_CHAIN),
+            dropped=self.metrics.tally(
+                "audit_events_dropped", "Events that found no room in the queue of the audit log."
+            ),
         )
         self.limits = Limits(
             self.clock,
@@ -152,9 +155,17 @@ class App:
         self.decision_log: DecisionLog | None = None
         if settings.decision_log is not None:
             self.decision_log = DecisionLog(
-                JournalOptions(plan.folder.path / "decisions", settings.decision_log),
+                JournalOptions(
+                    plan.folder.path / "decisions",
+                    settings.decision_log,
+                    workers=settings.workers,
+                ),
                 self.clock,
                 lambda: plan.configuration.snapshot.version,
+                dropped=self.metrics.tally(
+                    "decision_log_dropped",
+                    "Decisions that the log lost: its queue or its disk was full.",
+                ),
             )
         self.refusals = RefusalLog()
         journals: list[Journal] = [DenialJournal(self.audit), self.refusals, self.shadow]
@@ -499,11 +510,6 @@ class App:
             "hashing_queue",
             "Password hashes under way or waiting for a thread.",
             lambda: float(self.own.hashing()),
-        )
-        gauge(
-            "audit_dropped_events",
-            "Events that found no room in the queue of the audit log.",
-            lambda: float(self.audit.dropped.n),
         )
         if (shown := self.certificates) is not None:
             gauge(

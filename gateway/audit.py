@@ -112,12 +112,13 @@ class AuditLog:
         *,
         writer: str | None = None,
         queue: int = _QUEUE,
+        dropped: Tally | None = None,
     ) -> None:
         """`address_key`, `chain_key`: `derived_key` of KeyPurpose.AUDIT_ADDRESS, AUDIT_CHAIN.
         `writer` names the chain, which bears the key's name besides."""
         self._chain = ChainKey(chain_key)
         self.writer = self._chain.writer(writer or secrets.token_hex(8))
-        self.dropped = Tally()
+        self.dropped = Tally() if dropped is None else dropped
         self.written = Tally()
         self._database = database
         self._clock = clock

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ class Failing:
         await self._database.close()
 
 
-def writer(database: Database, clock: Hands, name: str = "w1", **more: int) -> AuditLog:
+def writer(database: Database, clock: Hands, name: str = "w1", **more: Any) -> AuditLog:
     return AuditLog(database, clock, ADDRESS_KEY, CHAIN_KEY, writer=name, **more)
 
 

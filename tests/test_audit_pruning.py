@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
         yield opened
 
 
-def writer(database: Database, clock: Hands, name: str, **more: int) -> AuditLog:
+def writer(database: Database, clock: Hands, name: str, **more: Any) -> AuditLog:
     return AuditLog(database, clock, ADDRESS_KEY, CHAIN_KEY, writer=name, **more)
 
 

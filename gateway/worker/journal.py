@@ -13,6 +13,7 @@ import os
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ import structlog
 
 from gateway.access.decision import Decision
 from gateway.access.records import record_of
+from gateway.metrics import Tally
 from gateway.model import Call, Clock, Reason
 
 log = structlog.get_logger(__name__)
@@ -35,9 +37,21 @@ class JournalOptions:
 
     folder: Path
     sample: float = 1.0
-    file_bytes: int = 32 * 1024 * 1024
-    files: int = 4
-    """How many files a worker keeps, the one it writes included."""
+    workers: int = 1
+    """How many write into the folder at once, each a file of its own."""
+    total_bytes: int = 512 * 1024 * 1024
+    """Of all files of the folder, those that they write included."""
+    total_files: int = 16
+
+    @property
+    def file_bytes(self) -> int:
+        """When a file has so many the next is begun: what is written takes half of the room."""
+        return min(32 * 1024 * 1024, self.total_bytes // (2 * self.workers))
+
+    @property
+    def kept_files(self) -> int:
+        """Files that nobody writes any more: of a living worker's, and of those that ended."""
+        return max(self.total_files - self.workers, self.workers)
 
 
 @dataclass(slots=True)
@@ -63,15 +77,24 @@ class DecisionLog:
         *,
         name: str | None = None,
         chance: Callable[[], float] = random.random,
+        dropped: Tally | None = None,
     ) -> None:
         self._options = options
         self._clock = clock
         self._version = version
         self._chance = chance
         self._waiting: deque[_Entry] = deque()
-        self._path = options.folder / f"decisions-{name or os.getpid()}.jsonl"
-        self.dropped = 0
+        self._name = name or str(os.getpid())
+        self._path = options.folder / f"decisions-{self._name}.jsonl"
+        self._dropped = Tally() if dropped is None else dropped
+        self._begun = False
+        self._failed = False
         self.written = 0
+
+    @property
+    def dropped(self) -> int:
+        """Records that were not written: the queue was full, or the disk."""
+        return self._dropped.n
 
     def decided(
         self, call: Call | None, decision: Decision | None, status: int, request_id: str
@@ -82,7 +105,7 @@ class DecisionLog:
         if decision.allowed and not decision.shadowed and not sampled:
             return
         if len(self._waiting) >= MAX_WAITING:
-            self.dropped += 1
+            self._dropped.n += 1
             return
         at, version = self._clock.now(), self._version()
         self._waiting.append(_Entry(at, call, decision, status, request_id, version))
@@ -136,23 +159,47 @@ class DecisionLog:
             with os.fdopen(descriptor, "a", encoding="utf-8") as file:
                 file.write("\n".join(lines) + "\n")
             self.written += len(lines)
+            self._failed = False
         except OSError as error:
             # A full disk loses records, never requests.
-            if self.dropped == 0:
-                log.warning("decision-log-not-written", error=error.strerror)
-            self.dropped += len(lines)
+            if not self._failed:
+                log.warning("decision-log-not-written", why=error.strerror)
+            self._failed = True
+            self._dropped.n += len(lines)
 
     def _rotate(self) -> None:
         try:
-            if self._path.stat().st_size < self._options.file_bytes:
-                return
+            full = self._path.stat().st_size >= self._options.file_bytes
         except FileNotFoundError:
-            return
-        for number in range(self._options.files - 1, 0, -1):
-            older = self._path.with_suffix(f".{number}.jsonl")
-            newer = self._path.with_suffix(f".{number - 1}.jsonl") if number > 1 else self._path
-            if newer.exists():
-                os.replace(newer, older)
+            full = False
+        if full:
+            at_ms = int(self._clock.now() * 1000)
+            self._path.rename(self._path.with_name(f"decisions-{self._name}-{at_ms}.jsonl"))
+        if full or not self._begun:
+            self._begun = True
+            _prune(self._options, self._path)
+
+
+def _prune(options: JournalOptions, own: Path) -> None:
+    """Takes the oldest files away: as many workers as have lived, the folder holds so much."""
+    at_rest = []
+    for path in options.folder.glob("decisions-*.jsonl"):
+        with suppress(FileNotFoundError):
+            if path != own and not _is_written(path):
+                state = path.stat()
+                at_rest.append((state.st_mtime, state.st_size, path))
+    room = options.total_bytes // 2
+    for number, (_, size, path) in enumerate(sorted(at_rest, reverse=True)):
+        room -= size
+        if number >= options.kept_files or room < 0:
+            with suppress(FileNotFoundError):  # another worker was faster
+                path.unlink()
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a worker that lives writes it."""
+    name = path.stem.removeprefix("decisions-")
+    return name.isdigit() and Path(f"/proc/{name}").exists()
 
 
 class Journals:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from gateway.access.asking import FixedClock, Question, ask
 from gateway.access.records import read_record
+from gateway.metrics import Metrics, exposition
 from gateway.model import Reason
 from gateway.worker import journal
 from gateway.worker.journal import DecisionLog, JournalOptions, Journals
@@ -62,14 +66,68 @@ async def test_allowed_calls_are_sampled_and_denials_are_not(
     assert len(lines(tmp_path)) == written
 
 
+@dataclass
+class HandClock:
+    at: float
+
+    def now(self) -> float:
+        return self.at
+
+    def steady(self) -> float:
+        return self.at
+
+
+def ended_worker() -> int:
+    """The id of a process that has ended."""
+    done = subprocess.Popen(["true"])
+    done.wait()
+    return done.pid
+
+
 async def test_files_are_rotated_and_the_oldest_goes(tmp_path: Path) -> None:
-    log = log_of(tmp_path, file_bytes=1, files=3)
-    for number in range(6):
+    clock = HandClock(NOW)
+    options = JournalOptions(tmp_path, total_bytes=2_000, total_files=4)
+    log = DecisionLog(options, clock, lambda: "v1", name=str(os.getpid()))
+    for number in range(12):
+        clock.at = NOW + number
         tell(log, request_id=f"r{number}")
         await log.flush()
-    names = sorted(file.name for file in tmp_path.iterdir())
-    assert names == ["decisions-1.1.jsonl", "decisions-1.2.jsonl", "decisions-1.jsonl"]
-    assert sorted(record["id"] for record in lines(tmp_path)) == ["r3", "r4", "r5"]
+        (tmp_path / f"decisions-{os.getpid()}.jsonl").touch()
+    held = [record["id"] for record in lines(tmp_path)]
+    assert len(list(tmp_path.iterdir())) <= 4
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 2_000 + 500
+    assert "r11" in held
+    assert "r0" not in held
+
+
+async def test_files_of_workers_that_ended_are_bounded_and_those_of_living_ones_stay(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    for number in range(40):
+        file = folder / f"decisions-{ended_worker()}-{number}.jsonl"
+        file.write_text("{}\n")
+        os.utime(file, (number, number))
+    alive = folder / f"decisions-{os.getppid()}.jsonl"
+    alive.write_text("{}\n")
+    os.utime(alive, (0, 0))
+    log = log_of(folder, workers=2)
+    tell(log)
+    await log.flush()
+    left = sorted(int(file.stat().st_mtime) for file in folder.iterdir() if file != alive)[:-1]
+    assert alive.exists()
+    assert left == list(range(26, 40))
+
+
+async def test_what_was_not_written_is_counted_in_a_metric(tmp_path: Path) -> None:
+    (tmp_path / "d").write_text("a file, where a folder should be")
+    metrics = Metrics()
+    tally = metrics.tally("decision_log_dropped", "About.")
+    log = DecisionLog(JournalOptions(tmp_path / "d"), FixedClock(NOW), lambda: "v1", dropped=tally)
+    tell(log)
+    await log.flush()
+    assert b"authgate_decision_log_dropped_total 1.0" in exposition([metrics.state()])
 
 
 async def test_a_full_queue_drops_and_counts(
