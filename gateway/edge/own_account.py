@@ -191,26 +191,24 @@ class OwnAccount:
         await self._parts.guard.give_back(admission)
         if isinstance(checked, Reason):
             return Refused(checked)
-        return Proof(principal.session_id, account.password_hash)
+        return Proof(principal.session_id, account.password_hash, account.email_key)
 
     async def _replace(
         self, principal: Principal, password_hash: str, proof: Proof, call: Call
     ) -> Answer:
-        changes = await self._parts.accounts.change_password(
+        replaced = await self._parts.accounts.change_password(
             principal.subject, password_hash, proof, notices=self._parts.notices
         )
-        if isinstance(changes, Reason):
-            return Refused(changes)
+        if isinstance(replaced, Reason):
+            return Refused(replaced)
         self._parts.notices.wake()
         self._parts.audit.record(
             event_of(AuditKind.PASSWORD_CHANGED, call, subject=principal.subject)
         )
-        answer = await confirmed(self._parts.announcer, changes)
-        # The device cookies of the password before are strangers' now, and this browser is none.
-        account = await self._parts.accounts.by_id(principal.subject)
-        if account is None:
-            return answer
-        device = self._parts.guard.remembered(call, account.email_key, account.password_epoch)
+        answer = await confirmed(self._parts.announcer, replaced.changes)
+        # The device cookies of the password before are strangers' now, and this browser is
+        # none.  By the epoch of this change: what the owner has reset since is not its own.
+        device = self._parts.guard.remembered(call, proof.email_key, replaced.password_epoch)
         return replace(answer, cookies=(*answer.cookies, device))
 
     async def _end(self, session_id: str, owner: str, call: Call) -> Answer:

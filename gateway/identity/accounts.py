@@ -94,6 +94,17 @@ class Proof:
     session_id: str
     checked_hash: str | None = field(repr=False)
     """What the password was checked against."""
+    email_key: str = ""
+    """Of the account that it was checked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A password that its owner changed."""
+
+    changes: Sequence[Change]
+    password_epoch: int
+    """Of the new one: what was changed since has another."""
 
 
 class PasswordNotices(Protocol):
@@ -251,7 +262,7 @@ class Accounts:
         proof: Proof,
         *,
         notices: PasswordNotices | None = None,
-    ) -> Sequence[Change] | Reason:
+    ) -> Replaced | Reason:
         """Ends every session but the one that asks, and a move to another address that is
         under way; as `outdated` where the proof is not good any more.  `notices` tells the
         owner, if it commits.
@@ -265,9 +276,10 @@ class Accounts:
                 return refused
             if notices is not None:
                 await notices.password_changed(tx, account_id)
-            await _put_password(tx, account_id, password_hash)
+            epoch = await _put_password(tx, account_id, password_hash)
             await forget(tx, account_id, Purpose.ADDRESS)
-            return await end_others(tx, account_id, proof.session_id, "password")
+            changes = await end_others(tx, account_id, proof.session_id, "password")
+            return Replaced(changes, epoch)
 
     async def renew_hash(self, account_id: str, checked: str, renewed: str) -> None:
         """Stores the same password under this installation's cost; a password that was
@@ -361,7 +373,8 @@ async def outdated(tx: Transaction, account: Account | None, proof: Proof) -> Re
     return None
 
 
-async def _put_password(tx: Transaction, account_id: str, password_hash: str) -> None:
+async def _put_password(tx: Transaction, account_id: str, password_hash: str) -> int:
+    """The epoch of the account from now on."""
     row = await tx.one(
         "UPDATE accounts SET password_hash = :hash, password_epoch = password_epoch + 1,"
         " updated_at = :now WHERE id = :id RETURNING password_epoch",
@@ -369,8 +382,10 @@ async def _put_password(tx: Transaction, account_id: str, password_hash: str) ->
         now=int(await tx.now()),
         id=account_id,
     )
+    epoch = int(row["password_epoch"]) if row else 0
     if row is not None:
-        await bury(tx, Ended.PASSWORD, account_id, int(row["password_epoch"]))
+        await bury(tx, Ended.PASSWORD, account_id, epoch)
+    return epoch
 
 
 _SELECT = (

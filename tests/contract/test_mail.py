@@ -135,3 +135,33 @@ def test_three_failures_ask_for_a_challenge(mailing: tuple[Running, Mailbox]) ->
     assert challenge.status == 200
     assert challenge.get("cache-control") == "no-store"
     assert set(challenge.json) == {"parameters", "signature"}
+
+
+def test_an_owners_reset_outlasts_the_changes_that_a_thief_has_under_way(
+    mailing: tuple[Running, Mailbox],
+) -> None:
+    gateway, box = mailing
+    email, owners = "eve@x.example", "the owner's 4 rivers again"
+    made = gateway.cli("users", "create", email, "--verified", "--password-stdin", stdin=PASSWORD)
+    assert made.returncode == 0, made.stderr
+    thief = gateway.call("POST", "/auth/login", json_body={"email": email, "password": PASSWORD})
+    gateway.call("POST", "/auth/password/forgot", json_body={"email": email})
+    reset = {"token": link_for(box, email, "new password"), "password": owners}
+    answers = []
+
+    def change(number: int) -> None:
+        body = {"password": PASSWORD, "new_password": f"the thief's {number} quiet words"}
+        token = thief.json["access_token"]
+        answers.append(gateway.call("POST", "/auth/password/change", token=token, json_body=body))
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    done = gateway.call("POST", "/auth/password/reset", json_body=reset)
+    for thread in threads:
+        thread.join()
+    assert done.status == 204
+    assert [answer.status for answer in answers].count(204) <= 1
+    owner = gateway.call("POST", "/auth/login", json_body={"email": email, "password": owners})
+    assert owner.status == 200
+    assert gateway.call("GET", "/me", token=thief.json["access_token"]).status == 401

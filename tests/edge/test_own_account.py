@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from gateway.identity.passwords import Weak
 from gateway.identity.tokens import TokenSubject
+from gateway.model import Reason
+from tests.databases import reset_password
 from tests.edge.auth_house import (
     CREDENTIALS,
     EMAIL,
@@ -217,3 +221,82 @@ async def test_a_role_change_outdates_the_token_and_a_refresh_brings_the_role(
     assert fresh["user"]["roles"] == ["manager"]
     me = await house.ask("GET", "/auth/me", token=fresh["access_token"])
     assert told(me)["roles"] == ["manager"]
+
+
+async def test_a_change_begun_before_the_owners_reset_is_undone_by_no_moment(house: House) -> None:
+    """A thief of the session and the password sends a change, and the owner resets it while
+    the thief's new password is being hashed."""
+    account = await house.register()
+    thief = await house.sign_in()
+    hashing, go_on = asyncio.Event(), asyncio.Event()
+    hash_as_before = house.parts.passwords.hash
+
+    async def held(password: str, words: Sequence[str] = ()) -> str | Weak | Reason:
+        hashing.set()
+        await go_on.wait()
+        return await hash_as_before(password, words)
+
+    house.parts.passwords.hash = held  # type: ignore[method-assign]
+    body = {"password": PASSWORD, "new_password": "the thief's 9 quiet words"}
+    change = asyncio.create_task(
+        house.ask("POST", "/auth/password/change", body, token=thief["access_token"])
+    )
+    await hashing.wait()
+    made = await hash_as_before("seven quiet rivers carry boats")
+    assert isinstance(made, str)
+    changes = await reset_password(house.database, account.id, made)
+    await house.workers.announce(changes)
+    go_on.set()
+    answer = await change
+    assert (answer.status, reason(answer)) == (401, "token_revoked")
+    owner = {"email": EMAIL, "password": "seven quiet rivers carry boats"}
+    assert (await house.ask("POST", "/auth/login", owner)).status == 200
+
+
+async def test_of_parallel_changes_one_wins_and_its_password_signs_in(house: House) -> None:
+    await house.register()
+    token = (await house.sign_in())["access_token"]
+    wanted = [f"number {n} of ten quiet rivers" for n in range(10)]
+    answers = await asyncio.gather(
+        *(
+            house.ask(
+                "POST",
+                "/auth/password/change",
+                {"password": PASSWORD, "new_password": password},
+                token=token,
+            )
+            for password in wanted
+        )
+    )
+    assert {answer.status for answer in answers} <= {204, 401, 429}
+    (won,) = [n for n, answer in enumerate(answers) if answer.status == 204]
+    login = await house.ask("POST", "/auth/login", {"email": EMAIL, "password": wanted[won]})
+    assert login.status == 200
+    assert (await house.ask("GET", "/auth/me", token=token)).status == 200
+
+
+async def test_ten_new_passwords_an_hour_are_enough(house: House) -> None:
+    await house.register()
+    token = (await house.sign_in())["access_token"]
+    now = PASSWORD
+    statuses = []
+    for number in range(11):
+        body = {"password": now, "new_password": f"number {number} of ten quiet rivers"}
+        answer = await house.ask("POST", "/auth/password/change", body, token=token)
+        statuses.append(answer.status)
+        now = body["new_password"] if answer.status == 204 else now
+    assert statuses == [204] * 10 + [429]
+
+
+async def test_the_session_that_changed_the_password_goes_on_and_is_renewed(
+    house: House,
+) -> None:
+    await house.register()
+    session = await house.sign_in()
+    body = {"password": PASSWORD, "new_password": "seven quiet rivers carry boats"}
+    answer = await house.ask("POST", "/auth/password/change", body, token=session["access_token"])
+    assert answer.status == 204
+    refresh = {"refresh_token": session["refresh_token"]}
+    again = told(await house.ask("POST", "/auth/refresh", refresh))
+    me = await house.ask("GET", "/auth/me", token=again["access_token"])
+    assert me.status == 200

@@ -166,9 +166,9 @@ async def test_only_the_owner_ends_a_session_by_its_id(database: Database) -> No
 async def test_a_changed_password_ends_every_other_session(database: Database) -> None:
     kept, lost = await signed_in(database), await signed_in(database)
     proof = Proof(kept.session_id, kept.account.password_hash)
-    changes = await Accounts(database).change_password(kept.account.id, "new", proof)
-    assert not isinstance(changes, Reason)
-    assert targets(changes) == [("session", lost.session_id)]
+    replaced = await Accounts(database).change_password(kept.account.id, "new", proof)
+    assert not isinstance(replaced, Reason)
+    assert targets(replaced.changes) == [("session", lost.session_id)]
     assert [f.id for f in await Sessions(database).live(kept.account.id)] == [kept.session_id]
 
 

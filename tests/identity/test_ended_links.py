@@ -1,0 +1,245 @@
+"""What an owner or an operator has ended is not brought back by what was begun before."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gateway.identity.accounts import Account, Accounts, Proof
+from gateway.identity.address_change import AddressChanges
+from gateway.identity.enrolment import Confirmation, Enrolments
+from gateway.identity.mail import Asked
+from gateway.identity.mail_tokens import Purpose
+from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sessions import Origin, Sessions
+from gateway.model import Reason
+from gateway.stores.protocols import Database
+from tests.databases import reset_password
+from tests.identity.test_both_stores import links, postman, unique
+
+ORIGIN = Origin("a browser", "192.0.2.1")
+
+
+class House:
+    """One account, and whoever is signed in to it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.post = postman(database)
+        self.accounts = Accounts(database)
+        self.tokens = RefreshTokens(database, RefreshOptions())
+        self.enrolments = Enrolments(database, self.post)
+        self.moves = AddressChanges(database, self.post)
+        self.email = unique("ann") + "@x.example"
+        self.id = ""
+
+    async def open(self, *, verified: bool = True) -> House:
+        account = await self.accounts.register(self.email, "first", verified=verified)
+        assert isinstance(account, Account)
+        self.id = account.id
+        return self
+
+    async def sign_in(self, checked: str = "first") -> Grant:
+        grant = await self.tokens.begin(self.id, ORIGIN, checked_hash=checked)
+        assert isinstance(grant, Grant)
+        return grant
+
+    async def proof(self, checked: str = "first") -> Proof:
+        return Proof((await self.sign_in(checked)).session_id, checked)
+
+    async def hash(self) -> str | None:
+        account = await self.accounts.by_id(self.id)
+        return account.password_hash if account else None
+
+    async def link(self, purpose: Purpose) -> str:
+        """A link of the account that is good now."""
+        recipient = self.email
+        if purpose is Purpose.ADDRESS:
+            recipient = unique("new") + "@x.example"
+            assert await self.moves.ask(self.id, recipient, await self.proof()) is None
+        elif purpose is Purpose.RESET:
+            await self.enrolments.forgot(self.email, "the owner")
+        else:
+            await self.enrolments.resend(self.email, "the owner")
+        return (await links(self.post, recipient))[0]
+
+    async def good(self, purpose: Purpose, link: str) -> bool:
+        """Whether the link still does what it allows."""
+        if purpose is Purpose.ADDRESS:
+            return await self.moves.confirm(link) is not None
+        if purpose is Purpose.RESET:
+            return await self.enrolments.reset(link, "by the link") is not None
+        checked = Confirmation(self.id, await self.hash())
+        return not isinstance(await self.enrolments.verify(link, checked), Reason)
+
+
+@pytest.fixture
+async def house(database: Database) -> House:
+    return await House(database).open()
+
+
+async def reset(house: House, proof: Proof) -> None:
+    del proof
+    await reset_password(house.database, house.id, "the owner's")
+
+
+async def sign_out(house: House, proof: Proof) -> None:
+    await Sessions(house.database).end(proof.session_id, "logout")
+
+
+async def disable(house: House, proof: Proof) -> None:
+    del proof
+    await house.accounts.disable(house.id)
+
+
+async def delete(house: House, proof: Proof) -> None:
+    del proof
+    await house.accounts.delete(house.id)
+
+
+async def end_all(house: House, proof: Proof) -> None:
+    del proof
+    await house.accounts.end_all(house.id, "operator")
+
+
+async def change(house: House, proof: Proof) -> None:
+    del proof
+    done = await house.accounts.change_password(house.id, "the owner's", await house.proof())
+    assert not isinstance(done, Reason)
+
+
+@pytest.mark.parametrize("ending", [reset, sign_out, disable, delete, end_all, change])
+async def test_a_change_that_was_begun_before_its_end_writes_nothing(
+    house: House, ending: Callable[[House, Proof], Awaitable[None]]
+) -> None:
+    proof = await house.proof()
+    await ending(house, proof)
+    before = await house.accounts.by_id(house.id)
+    new = unique("thief") + "@x.example"
+    for done in (
+        await house.accounts.change_password(house.id, "the thief's", proof),
+        await house.moves.ask(house.id, new, proof),
+    ):
+        assert done in (Reason.TOKEN_REVOKED, Reason.INVALID_CREDENTIALS)
+    assert await house.accounts.by_id(house.id) == before
+    assert await links(house.post, new) == []
+
+
+async def test_of_ten_changes_at_once_one_wins_and_its_password_is_the_one(house: House) -> None:
+    proofs = [await house.proof() for _ in range(5)] + [await house.proof()] * 5
+    done = await asyncio.gather(
+        *(
+            house.accounts.change_password(house.id, f"new {number}", proof)
+            for number, proof in enumerate(proofs)
+        )
+    )
+    won = [number for number, answer in enumerate(done) if not isinstance(answer, Reason)]
+    assert len(won) == 1
+    assert await house.hash() == f"new {won[0]}"
+    live = await Sessions(house.database).live(house.id)
+    assert [family.id for family in live] == [proofs[won[0]].session_id]
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+@pytest.mark.parametrize("ending", [disable, end_all])
+async def test_what_an_operator_ends_takes_every_mailed_link_with_it(
+    database: Database, purpose: Purpose, ending: Callable[[House, Proof], Awaitable[None]]
+) -> None:
+    house = await House(database).open(verified=purpose is not Purpose.VERIFY)
+    link = await house.link(purpose)
+    await ending(house, Proof("", None))
+    await house.accounts.enable(house.id)
+    assert not await house.good(purpose, link)
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+async def test_a_letter_that_waits_for_its_try_brings_no_ended_link_back(
+    database: Database, purpose: Purpose
+) -> None:
+    house = await House(database).open(verified=purpose is not Purpose.VERIFY)
+    link = await house.link(purpose)
+    await house.accounts.end_all(house.id, "operator")
+    async with database.transaction() as tx:  # as if nobody knew whether it had arrived
+        await tx.run("UPDATE outbox SET prepared_at = NULL, claimed_until = 0, due_at = 0")
+    while await house.post.drain():
+        pass
+    assert not await house.good(purpose, link)
+
+
+async def test_a_link_that_is_written_while_it_is_ended_is_ended(house: House) -> None:
+    """The postman and an operator at the same moment, in whichever order."""
+    for _ in range(10):
+        async with house.database.transaction() as tx:
+            await house.post.ask(tx, Purpose.RESET, house.email, Asked(secrets.token_hex(4)))
+        await asyncio.gather(house.post.drain(), house.accounts.end_all(house.id, "operator"))
+        async with house.database.reading() as tx:
+            rows = await tx.all("SELECT * FROM mail_tokens WHERE account_id = :id", id=house.id)
+        assert rows == []
+
+
+async def test_a_signing_out_everywhere_stops_a_move_to_another_address(house: House) -> None:
+    link = await house.link(Purpose.ADDRESS)
+    family = await Sessions(house.database).get((await house.sign_in()).session_id)
+    assert family is not None
+    await Sessions(house.database).sign_out_family(family, everywhere=True)
+    assert await house.moves.confirm(link) is None
+
+
+async def test_a_deleted_account_leaves_nothing_in_the_outbox(house: House) -> None:
+    await house.link(Purpose.RESET)
+    await house.link(Purpose.ADDRESS)
+    await house.accounts.delete(house.id)
+    async with house.database.reading() as tx:
+        for table in ("outbox", "mail_tokens", "registrations"):
+            assert await tx.all(f"SELECT * FROM {table}") == []
+
+
+async def test_two_confirmations_of_one_address_at_once_make_one_account(
+    database: Database,
+) -> None:
+    """Each of them may be tried twice, and the postman writes letters meanwhile."""
+    post, email = postman(database), unique("ann") + "@x.example"
+    enrolments = Enrolments(database, post)
+    for number in range(4):
+        await enrolments.enrol(email, f"hash {number}", f"requester {number}")
+    tokens = await links(post, email)
+    for number in range(3):
+        await enrolments.enrol(email, f"later {number}", f"requester {number}")
+    confirmations = [await enrolments.confirmation(token) for token in tokens]
+    assert None not in confirmations
+    done = await asyncio.gather(
+        *(
+            enrolments.verify(token, confirmation)
+            for token, confirmation in zip(tokens, confirmations, strict=True)
+            if confirmation is not None
+            for _ in range(2)
+        ),
+        post.drain(),
+    )
+    assert sum(isinstance(answer, tuple) for answer in done) == 1
+    assert await Accounts(database).by_email(email) is not None
+
+
+async def test_a_mailbox_is_filled_by_no_number_of_accounts_that_wish_to_move_there(
+    database: Database,
+) -> None:
+    """Counted by the mailbox, whoever asks."""
+    victim = unique("victim") + "@x.example"
+    for _ in range(8):
+        house = await House(database).open()
+        assert await house.moves.ask(house.id, victim, await house.proof()) is None
+        while await house.post.drain():
+            pass
+    assert len(await links(postman(database), victim)) == 5
+
+
+async def test_one_account_wears_its_old_mailbox_out_with_no_letters(house: House) -> None:
+    for _ in range(9):
+        await house.moves.ask(house.id, unique("new") + "@x.example", await house.proof())
+    while await house.post.drain():
+        pass
+    told = [w for w in await house.post.outbox(1000) if w.recipient == house.email]
+    assert len(told) == 5
