@@ -207,6 +207,8 @@ class Change:
     """Seconds since the epoch, by the SQL store's clock."""
     cause: Reason
     created_at: int
+    confirmed: bool = field(default=False, compare=False)
+    """Whether SQL knows that every live worker has had it: nobody is told of it again."""
 
 
 @dataclass(slots=True)

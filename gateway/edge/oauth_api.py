@@ -208,7 +208,7 @@ class OAuthApi:
         changes = await self._refused_from_now_on(client, token)
         if isinstance(changes, Said):
             return changes
-        if changes:
+        if changes and not all(change.confirmed for change in changes):
             self._tell(AuditKind.REVOKED, call, client.id, "ok", changes[0].target)
             if not await self._parts.announcer.announce(changes):
                 return Refused(Reason.REVOCATION_PENDING)

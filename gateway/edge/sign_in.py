@@ -31,6 +31,7 @@ from gateway.edge.endpoints import (
 )
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import Admission, LoginGuard
+from gateway.edge.repeats import Repeats
 from gateway.identity.accounts import Account, Accounts, address_key, shown_address
 from gateway.identity.addressing import requester_of
 from gateway.identity.notices import Notices
@@ -40,7 +41,7 @@ from gateway.identity.session_cookies import hash_of, new_cookie
 from gateway.identity.sessions import Origin, Sessions, shown_user_agent
 from gateway.identity.throttle import Ask, Throttle
 from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
-from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
+from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.stores.protocols import Announcer, StoreUnavailable
 
 Verification = Literal["off", "optional", "required"]
@@ -76,6 +77,7 @@ class SignInParts:
     origins: Callable[[Call], AllowedOrigins]
     """Whose pages may call `/auth`, as the snapshot of now says."""
     unbroken: Unbroken
+    repeats: Repeats = field(default_factory=lambda: Repeats(SystemClock()))
     verification: Verification = "off"
     enrolment: Enrolment | None = None
     """Needed where `verification` is not off."""
@@ -182,6 +184,9 @@ class SignIn:
         )
         if isinstance(fields, Refused):
             return fields
+        wait_s = self._parts.repeats.wait_s(_presented(call, fields))
+        if wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         cookie = cookie_of(call)
         if self._parts.cookies is None or cookie is None or "refresh_token" in fields:
             return await self._parts.unbroken(self._signed_out(call, fields))
@@ -333,14 +338,15 @@ class SignIn:
             return Refused(rotated)
         if isinstance(rotated, Reused):
             # The answer is the same when a worker has not confirmed: the relay goes on.
-            self._parts.audit.record(
-                AuditEvent(
-                    AuditKind.REFRESH_REUSED,
-                    result=Reason.REFRESH_TOKEN_REUSED,
-                    subject=rotated.account_id,
-                    detail={"sid": rotated.session_id},
+            if not all(change.confirmed for change in rotated.changes):
+                self._parts.audit.record(
+                    AuditEvent(
+                        AuditKind.REFRESH_REUSED,
+                        result=Reason.REFRESH_TOKEN_REUSED,
+                        subject=rotated.account_id,
+                        detail={"sid": rotated.session_id},
+                    )
                 )
-            )
             await self._parts.announcer.announce(rotated.changes)
             return Refused(Reason.REFRESH_TOKEN_REUSED)
         return self._granted(rotated)
@@ -354,7 +360,9 @@ class SignIn:
 
     def _tell_sign_out(self, call: Call, changes: Sequence[Change]) -> None:
         """By what has ended: the `sid`, whose sign-in names the account; the account itself
-        where all its sessions have."""
+        where all its sessions have.  A repeat of what is over ends nothing."""
+        if all(change.confirmed for change in changes):
+            return
         ended = {str(change.kind): change.target for change in changes}
         self._parts.audit.record(
             event_of(
@@ -415,6 +423,13 @@ class SignIn:
                 },
             },
         )
+
+
+def _presented(call: Call, fields: dict[str, Any]) -> str:
+    """The text by which a sign-out is asked for; "" where there is none."""
+    if isinstance(call.credential, Credential):
+        return call.credential.text
+    return str(fields.get("refresh_token", ""))
 
 
 async def confirmed(announcer: Announcer, changes: Sequence[Change]) -> Answer:

@@ -7,16 +7,19 @@ the two; who committed it then announces it, and what is not announced is relaye
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
 PAGE_ROWS = 1000
 RELAY_ROWS = 200
+PUBLISHED, CONFIRMED = 1, 2
+"""Of a row: the stream has it; and every worker that was live then had it.  The latter holds
+for good, since a worker that goes live later has read SQL."""
 PRUNE_ROWS = 2000
 
-_OVER = "WHERE published = 1 AND created_at <= :until"
+_OVER = "WHERE published > 0 AND created_at <= :until"
 _COLUMNS = "id, kind, target, not_before, cause, created_at"
 
 
@@ -63,6 +66,7 @@ def change_of(row: Row) -> Change:
         not_before=int(row["not_before"]),
         cause=Reason(row["cause"]),
         created_at=int(row["created_at"]),
+        confirmed=row.get("published") == CONFIRMED,
     )
 
 
@@ -102,12 +106,12 @@ async def unpublished(database: Database, older_than_s: int) -> list[Change]:
     return [change_of(row) for row in rows]
 
 
-async def mark_published(database: Database, ids: Sequence[str]) -> None:
-    """The stream has them."""
+async def mark_published(database: Database, marks: Mapping[str, int]) -> None:
+    """PUBLISHED or CONFIRMED, by the ids of the changes; what a row says already is not undone."""
     async with database.transaction() as tx:
         await tx.many(
-            "UPDATE changes SET published = 1 WHERE id = :id AND published = 0",
-            [{"id": id_} for id_ in ids],
+            "UPDATE changes SET published = :mark WHERE id = :id AND published < :mark",
+            [{"id": id_, "mark": mark} for id_, mark in marks.items()],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
 from gateway.identity import revocations
@@ -16,6 +17,7 @@ _PAUSE_S = 0.001
 _LONG_PAUSE_S = 0.01
 _LONG_AFTER_S = 0.05
 _ROW = "stream.incarnation"
+_CONFIRMED_MAX = 10_000
 
 
 class Announcements:
@@ -42,12 +44,17 @@ class Announcements:
         self._marks_at_once = marks_at_once
         self._own_leases = own_leases
         self._watch = Watch(clock.steady, max_staleness_s, is_surely_dead)
-        self._unmarked: list[str] = []
+        self._unmarked: dict[str, int] = {}
+        self._confirmed: OrderedDict[str, None] = OrderedDict()
+        """The ids of what every live worker had, as this process has seen."""
         self._next_view: asyncio.Task[View] | None = None
         self._known = ""
         """The incarnation which no lease of an older one can outlive."""
 
     async def announce(self, changes: Sequence[Change]) -> bool:
+        # Who asks for the same again and again must not fill the stream.  What every live
+        # worker once had it still has, and a later one has read it in SQL.
+        changes = [c for c in changes if not c.confirmed and c.id not in self._confirmed]
         if not changes:
             return True
         try:
@@ -55,22 +62,50 @@ class Announcements:
                 view = await self.append(changes)
                 if self._marks_at_once:
                     await self.mark()
-                return await self._confirmed(view, Confirmation(view, changes, self._own_leases()))
+                confirmation = Confirmation(view, changes, self._own_leases())
+                if not await self._holds_everywhere(view, confirmation):
+                    return False
+                self._note(changes)
+                if self._marks_at_once:
+                    await self.mark()
         except (StoreUnavailable, TimeoutError):
             return False
+        return True
 
     async def append(self, changes: Sequence[Change]) -> View:
         """Puts them on the stream, without waiting for anybody; `mark` then tells SQL."""
         view = await self._stream.append(changes)
-        self._unmarked += [change.id for change in changes]
+        for change in changes:
+            self._unmarked.setdefault(change.id, revocations.PUBLISHED)
         return view
 
+    def _note(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._unmarked[change.id] = revocations.CONFIRMED
+            self._confirmed[change.id] = None
+        while len(self._confirmed) > _CONFIRMED_MAX:
+            self._confirmed.popitem(last=False)
+
     async def mark(self) -> None:
-        """Marks the rows of what was appended.  What is lost on the way to SQL is appended once
-        more by the relay, which changes nothing."""
-        ids, self._unmarked = self._unmarked, []
-        if ids:
-            await revocations.mark_published(self._database, ids)
+        """Marks the rows of what was appended or confirmed.  What a process takes along when it
+        ends is appended once more by the relay of another, which changes nothing."""
+        marks, self._unmarked = self._unmarked, {}
+        if not marks:
+            return
+        try:
+            await revocations.mark_published(self._database, marks)
+        except BaseException:
+            self._unmarked = {**marks, **self._unmarked}
+            raise
+
+    async def relay(self, older_than_s: int) -> int:
+        """Appends what whoever committed it has not; how many changes that were."""
+        await self.mark()
+        left = await revocations.unpublished(self._database, older_than_s)
+        if left:
+            await self.append(left)
+            await self.mark()
+        return len(left)
 
     async def see(self, view: View) -> None:
         """Takes in a view of the stream; leases that are surely over are taken away."""
@@ -80,7 +115,7 @@ class Announcements:
         for name, beat in over:
             await self._stream.forget(name, beat)
 
-    async def _confirmed(self, view: View, confirmation: Confirmation) -> bool:
+    async def _holds_everywhere(self, view: View, confirmation: Confirmation) -> bool:
         loop = asyncio.get_running_loop()
         began_at = loop.time()
         while True:

@@ -48,8 +48,10 @@ class Tenure:
         self.beat += 1
         return self.beat
 
-    def follows(self, view: View | None) -> bool:
-        """Whether the view is of the stream that this lease began with, and not behind it.
+    def follows(self, reported: int, view: View | None) -> bool:
+        """Whether the view is of the stream that this lease began with, and not behind what the
+        renewal reported.  It may be behind `position`: news come on another connection, and
+        may overtake the answer.
 
         False: what was applied may be of another history, or entries were lost; the worker
         is unconfirmed until it has registered again and reloaded from SQL.
@@ -57,7 +59,7 @@ class Tenure:
         return (
             view is not None
             and view.incarnation == self.incarnation
-            and view.end >= self.position
+            and view.end >= reported
             and self.continues(view.entries)
         )
 

@@ -224,7 +224,7 @@ class Replica:
                 self._tell_standing()
                 await asyncio.sleep(RETRY_EVERY_S)
                 continue
-            if view is None or not tenure.follows(view):
+            if view is None or not tenure.follows(position, view):
                 return
             self._take(tenure, view.entries)
             self._renewed.set()
@@ -313,11 +313,9 @@ class Replica:
                 self._wake.set()
 
     async def _relay(self) -> None:
-        left = await revocations.unpublished(self._database, RELAY_AFTER_S)
-        if left:
-            await self._announcements.append(left)
-            await self._announcements.mark()
-            log.info("revocations-relayed", changes=len(left))
+        relayed = await self._announcements.relay(RELAY_AFTER_S)
+        if relayed:
+            log.info("revocations-relayed", changes=relayed)
 
     async def _tidy(self) -> None:
         self._revoked.expire(self._steady())

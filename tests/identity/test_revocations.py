@@ -49,7 +49,7 @@ async def test_a_jump_of_the_clock_forgets_no_change_that_a_token_may_outlive(
     store: Database, clock: Hands, jump_s: float
 ) -> None:
     await revoked(store)
-    await revocations.mark_published(store, [(await revoked(store)).id])
+    await revocations.mark_published(store, {(await revoked(store)).id: revocations.PUBLISHED})
     clock.move(jump_s + LIFE_S)
     assert await revocations.prune(store, KEEP_S) == 0
     # A token given just before lives as much longer as the clock was set back.
@@ -71,6 +71,6 @@ async def test_what_no_token_can_be_touched_by_goes_once_it_is_published(
     change = await revoked(store)
     clock.move(KEEP_S + 1)
     assert await revocations.prune(store, KEEP_S) == 0
-    await revocations.mark_published(store, [change.id])
+    await revocations.mark_published(store, {change.id: revocations.PUBLISHED})
     assert await revocations.prune(store, KEEP_S) == 1
     assert await kept(store) == []

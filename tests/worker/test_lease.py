@@ -36,20 +36,27 @@ def test_a_renewal_counts_only_when_it_reported_the_end_of_its_own_round_trip() 
 
 def test_another_incarnation_is_not_followed_even_where_its_numbers_fit() -> None:
     tenure = Tenure("w", view(5))
-    assert tenure.follows(view(6, {6: SESSION}))
-    assert not tenure.follows(view(6, {6: SESSION}, incarnation="j"))
-    assert not tenure.follows(None)
+    assert tenure.follows(5, view(6, {6: SESSION}))
+    assert not tenure.follows(5, view(6, {6: SESSION}, incarnation="j"))
+    assert not tenure.follows(5, None)
 
 
-def test_an_end_behind_what_was_applied_is_not_followed() -> None:
-    assert not Tenure("w", view(5)).follows(view(4))
+def test_an_end_behind_what_the_renewal_reported_is_not_followed() -> None:
+    assert not Tenure("w", view(5)).follows(5, view(4))
+
+
+def test_news_that_overtook_the_answer_to_a_renewal_do_not_cost_the_lease() -> None:
+    tenure = Tenure("w", view(5))
+    tenure.position = 7
+    assert tenure.follows(5, view(5))
+    assert tenure.follows(5, view(6, {6: SESSION}))
 
 
 def test_a_gap_or_an_entry_that_cannot_be_read_is_not_followed() -> None:
     tenure = Tenure("w", view(5))
-    assert not tenure.follows(view(8, {7: SESSION, 8: SESSION}))
-    assert not tenure.follows(view(7, {6: SESSION, 7: None}))
-    assert tenure.follows(view(7, {5: None, 6: SESSION, 7: SESSION}))
+    assert not tenure.follows(5, view(8, {7: SESSION, 8: SESSION}))
+    assert not tenure.follows(5, view(7, {6: SESSION, 7: None}))
+    assert tenure.follows(5, view(7, {5: None, 6: SESSION, 7: SESSION}))
 
 
 def test_only_what_is_new_is_news() -> None:

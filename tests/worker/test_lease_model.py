@@ -187,7 +187,7 @@ class LeaseModel(RuleBasedStateMachine):
         if not renewal.arrived or renewal.tenure is not worker.tenure or not worker.loaded:
             return
         view, tenure = renewal.answer, renewal.tenure
-        if view is None or not tenure.follows(view):
+        if view is None or not tenure.follows(renewal.position, view):
             worker.old.append(tenure.name)
             worker.tenure = None
             return

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.identity import revocations
-from gateway.model import ChangeKind, Reason, SystemClock
-from gateway.stores.protocols import Database, StoreUnavailable
+from gateway.model import Change, ChangeKind, Reason, SystemClock
+from gateway.stores.protocols import Database, StoreUnavailable, View
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.worker.announce import Announcements
@@ -70,6 +70,80 @@ async def test_a_row_is_marked_once_the_stream_has_it(site: Site) -> None:
     async with asyncio.timeout(3):
         while await revocations.unpublished(site.database, -5):
             await asyncio.sleep(0.02)
+
+
+async def test_what_every_worker_has_is_not_appended_again(site: Site) -> None:
+    first, second = await site.worker(), await site.worker()
+    change = await site.commit()
+    assert await first.announce([change])
+    for _ in range(50):
+        assert await first.announce([change])
+    assert (await site.stream.view()).end == 1
+    async with asyncio.timeout(3):
+        while not (known := await row_of(site, change)).confirmed:
+            await asyncio.sleep(0.02)
+    # Read from SQL, as who repeats a sign-out at another worker does.
+    for _ in range(50):
+        assert await second.announce([known])
+    assert (await site.stream.view()).end == 1
+
+
+async def test_what_could_not_be_confirmed_is_told_again_when_it_is_asked_for_again(
+    site: Site,
+) -> None:
+    replica = await site.worker()
+    await site.stream.register("elsewhere.1.1.ff")
+    await site.stream.renew("elsewhere.1.1.ff", 1, 0, 0)
+    change = await site.commit()
+    assert not await replica.announce([change])
+    assert not (await row_of(site, change)).confirmed
+    await site.stream.withdraw("elsewhere.1.1.ff")
+    assert await replica.announce([await row_of(site, change)])
+
+
+async def row_of(site: Site, change: Change) -> Change:
+    async with site.database.reading() as tx:
+        row = await tx.one("SELECT * FROM changes WHERE id = :id", id=change.id)
+    assert row is not None
+    return revocations.change_of(row)
+
+
+class Overtaken(RedisChangeStream):
+    """Its renewals are answered late: news on another connection overtake them."""
+
+    def __init__(self, redis: RedisStore) -> None:
+        super().__init__(redis)
+        self.registered = 0
+        self.late = False
+        self.under_way = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def register(self, worker: str) -> View:
+        self.registered += 1
+        return await super().register(worker)
+
+    async def renew(self, worker: str, beat: int, position: int, keys_position: int) -> View | None:
+        view = await super().renew(worker, beat, position, keys_position)
+        if self.late:
+            self.under_way.set()
+            await self.go.wait()
+        return view
+
+
+async def test_news_that_overtake_the_answer_to_a_renewal_do_not_cost_the_lease(
+    site: Site, redis: RedisStore
+) -> None:
+    way = Overtaken(redis)
+    replica = await site.worker(stream=way)
+    way.late = True
+    await way.under_way.wait()
+    await site.stream.append([await site.commit()])
+    await eventually(lambda: replica.refusal(principal()) is Reason.TOKEN_REVOKED)
+    way.late = False
+    way.go.set()
+    assert await replica.announce([await site.commit(target="s2")])
+    assert replica.is_live()
+    assert way.registered == 1
 
 
 async def test_a_worker_that_stops_is_waited_for_by_nobody(site: Site) -> None:
