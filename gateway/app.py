@@ -1,6 +1,6 @@
 """One worker, put together: the only place that turns settings into the rooms' own options.
 
-Law 7: nothing here raises because a store is away.  A worker serves public routes from its
+Nothing here raises because a store is away.  A worker serves public routes from its
 first moment, answers 503 to the rest until it has what it needs, and goes on trying.
 """
 

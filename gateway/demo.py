@@ -56,7 +56,9 @@ async def _echo(request: web.Request) -> web.Response:
 def _headers(request: web.Request) -> dict[str, str | list[str]]:
     """Names in the spelling that arrived; a repeated one keeps all of its values."""
     found: dict[str, str | list[str]] = {}
-    for name, value in request.headers.items():
+    # `request.headers` has aiohttp's spelling of the names that it knows.
+    for raw_name, raw_value in request.raw_headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         held = found.get(name)
         if held is None:
             found[name] = value

@@ -1,4 +1,4 @@
-"""The data folder: what the installation keeps between starts (contract 3, mode 0700).
+"""The data folder: what the installation keeps between starts (mode 0700).
 
 key-secret        encrypts private keys, where GATEWAY_KEY_SECRET is not given (loopback)
 admin-token       the local token of the admin page

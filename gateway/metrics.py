@@ -3,7 +3,7 @@
 prometheus-client's own counters take a lock for each step and its multiprocess mode a file;
 here a child is resolved when the configuration loads, a step is `n += 1` on the one thread of
 the loop, and the text of Prometheus is made when somebody asks.  A worker gives its `state()`
-as plain data, so that whichever worker is asked can answer for all of them (contract 6).
+as plain data, so that whichever worker is asked can answer for all of them.
 
     meter = metrics.route("orders.read")        # once, at load
     meter.record("rule_allowed", 200, 0.00004, 0.0031)

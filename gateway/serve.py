@@ -324,7 +324,7 @@ class Master(Arbiter):  # type: ignore[misc]
 
 
 class Worker(GunicornUVLoopWebWorker):
-    """One process that serves.  Booting never ends the master (law 7): gunicorn halts when a
+    """One process that serves.  Booting never ends the master: gunicorn halts when a
     worker leaves with its boot error, so what fails here leaves with 1 and is tried again."""
 
     graceful = False

@@ -1,4 +1,4 @@
-"""`GATEWAY_*` in the environment (or in `.env`) becomes one frozen `Settings` (contract 3).
+"""`GATEWAY_*` in the environment (or in `.env`) becomes one frozen `Settings`.
 
 Every problem is listed at once.  A problem names the setting, what is wrong with it and what
 would be right; it shows the value only where the value is no secret.

@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import environment
+from tests import servers
 
 pytest_plugins = ["tests.fixtures_stores"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nothing of the suite outlives it."""
+    if not hasattr(session.config, "workerinput"):
+        servers.end_shared()
 
 
 @pytest.fixture(autouse=True, scope="session")

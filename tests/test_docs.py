@@ -72,6 +72,47 @@ def test_no_page_names_a_path_of_somebodys_machine() -> None:
     assert wrong == []
 
 
+def tracked(*ends: str) -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    return [name for name in listed.stdout.split("\0") if name.endswith(ends)]
+
+
+def test_a_field_of_ours_is_spelled_in_one_way() -> None:
+    wrong = [
+        (name, found)
+        for name in tracked(".md", ".py", ".yaml", ".conf", ".cfg", ".js")
+        for found in re.findall("x-request-id", (REPOSITORY / name).read_text("utf-8"), re.I)
+        if found not in ("X-Request-Id", "x-request-id")
+    ]
+    assert wrong == []
+
+
+def test_a_page_that_a_file_names_is_there() -> None:
+    wrong = [
+        (name, page)
+        for name in tracked(".py", ".yaml", ".service", ".example", ".cfg", ".conf", "Makefile")
+        for page in re.findall(
+            r"(?<![\w/.])docs/[\w/-]+\.md", (REPOSITORY / name).read_text("utf-8")
+        )
+        if not (REPOSITORY / page).exists()
+    ]
+    assert wrong == []
+
+
+def test_no_file_cites_a_law_or_a_contract_that_nobody_can_look_up() -> None:
+    """They were numbered somewhere else: a number says nothing here."""
+    cited = re.compile(r"\b(?:contract|laws?)\s+\d", re.I)
+    wrong = [
+        f"{name}: {found}"
+        for name in tracked(".md", ".py", ".yaml", ".lua", ".sql", ".sh", "Makefile")
+        for found in cited.findall((REPOSITORY / name).read_text("utf-8"))
+        if name != "tests/test_docs.py"
+    ]
+    assert wrong == []
+
+
 def test_the_page_of_commands_is_current() -> None:
     """`make docs` writes it anew."""
     done = subprocess.run(

@@ -1,7 +1,7 @@
 """CEL conditions: checked at load, judged with only what they name.
 
 A condition holds when it gives `true` itself.  Anything else it may give, and every way in
-which it can fail, is a failure, which never allows (contract 8).
+which it can fail, is a failure, which never allows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Proof of intent: whether a call that carries the cookie is one that its user meant.
 
 The browser adds the cookie by itself, so a page of another origin can make it travel.
-This is judged before the cookie is looked up (contract 4).  A bearer token needs none of it:
+This is judged before the cookie is looked up.  A bearer token needs none of it:
 no browser adds that by itself.
 """
 

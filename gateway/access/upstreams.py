@@ -24,7 +24,7 @@ class Balance(StrEnum):
 
 
 class Scope(StrEnum):
-    """Who counts (DESIGN, law 8): each worker alone, each within its share, or all as one."""
+    """Who counts (decision 0005): each worker alone, each within its share, or all as one."""
 
     LOCAL = "local"
     LEASED = "leased"

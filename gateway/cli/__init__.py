@@ -62,7 +62,7 @@ def build(command: str | None = None) -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; its exit code (contract 2).  Never a traceback."""
+    """Runs the command; its exit code (docs/commands.md).  Never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_env_file()
     command = next((word for word in words if not word.startswith("-")), None)

@@ -45,6 +45,11 @@ def end(
 
     async def work(house: House) -> None:
         changes = await Sessions(house.database).end(session_id, "operator")
+        if changes is None and "@" in session_id:
+            raise Stop(
+                "an id of a session is asked for; `gateway revoke user EMAIL` ends every session"
+                " of an account, `gateway sessions list EMAIL` shows them"
+            )
         if changes is None:
             raise Stop("there is no session with this id; `gateway sessions list` shows them")
         house.tell(AuditKind.SESSION_ENDED, None, "ended", sid=session_id)

@@ -1,4 +1,4 @@
-"""The header contract (contract 5), back: what of an upstream's answer reaches the client."""
+"""The header contract, back: what of an upstream's answer reaches the client."""
 
 from __future__ import annotations
 

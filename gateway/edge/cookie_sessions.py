@@ -1,4 +1,4 @@
-"""Sign-ins that a browser holds by its cookie (contract 4, Session cookie).
+"""Sign-ins that a browser holds by its cookie (docs/browsers.md).
 
 Law: the cookie holds a family like any other, and no token.  Redis is asked whether the
 session is there on every call, the revocation replica on every call after it, and SQL when

@@ -1,4 +1,4 @@
-"""The decision API (contract 6): whether a call that another proxy holds may pass.
+"""The decision API: whether a call that another proxy holds may pass.
 
 /decide/nginx     auth_request     told by X-Original-*; the status travels in Authgate-Status
 /decide/envoy     ext_authz        told by the request line and Host

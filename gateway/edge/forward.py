@@ -155,7 +155,7 @@ class Forwarder:
         return True
 
     async def forward(self, exchange: Exchange) -> Failure | None:
-        """Send until an answer comes, or no try is left (contract 5, Retries).
+        """Send until an answer comes, or no try is left (docs/edge.md, Trying again).
 
         None once the answer was relayed.  What the connection set on the body when it broke
         is raised; whatever is raised, the upstream's connection was cut first.

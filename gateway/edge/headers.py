@@ -1,4 +1,4 @@
-"""The header contract (contract 5), forward: what of a call reaches the upstream.
+"""The header contract, forward: what of a call reaches the upstream.
 
 Law: a field is known by its name with every letter lowered and every other sign but a digit
 read as `-`.  So `X_Auth_User_Id`, `x-auth-user-id` and `X.Auth.User.Id`, which some backends
@@ -360,7 +360,7 @@ def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:
 def identity_headers(principal: Principal) -> bytes:
     """The `X-Auth-*` lines of a caller, rendered once and kept in the principal.
 
-    Subject, session and roles are of `[A-Za-z0-9._:@-]` (contract 4).  In an address what is
+    Subject, session and roles are of `[A-Za-z0-9._:@-]`.  In an address what is
     not printable ASCII is percent-encoded, and `%` with it: two addresses never render alike.
     """
     rendered = principal.identity_headers

@@ -1,4 +1,4 @@
-"""Proof of intent at the gateway's own endpoints, and `GET /auth/csrf` (contract 4).
+"""Proof of intent at the gateway's own endpoints, and `GET /auth/csrf` (docs/browsers.md).
 
 Routes are judged by `access.decision.Gate`; these by the same function, before any endpoint
 sees the call.  Which origins are the gateway's own is its configuration's to say; what others

@@ -1,5 +1,5 @@
 """`/auth/email/verify`, `/auth/email/resend`, `/auth/password/forgot` and `/auth/password/reset`
-(contract 4): what begins or ends with a mailed link."""
+(docs/mail.md): what begins or ends with a mailed link."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What a signed-in caller sees and does about their own account: `/auth/me`, `/auth/me/export`,
-`/auth/sessions`, `/auth/password/change` and `/auth/email/change` (contract 4)."""
+`/auth/sessions`, `/auth/password/change` and `/auth/email/change`."""
 
 from __future__ import annotations
 

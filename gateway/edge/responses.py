@@ -215,7 +215,7 @@ REFUSALS: dict[Reason, Refusal] = {
     Reason.DRAINING: Refusal(503, "Draining", "This instance is shutting down.", _OWN, 1),
 }
 
-# A reason that a rule gives is the operator's word; its status is always 403 (contract 4).
+# A reason that a rule gives is the operator's word; its status is always 403.
 RULE_REFUSAL = Refusal(403, "Forbidden", "A rule of the policy refuses this call.", _DENIED)
 
 

@@ -1,4 +1,4 @@
-"""`/auth/register`, `/auth/login`, `/auth/refresh` and `/auth/logout` (contract 4).
+"""`/auth/register`, `/auth/login`, `/auth/refresh` and `/auth/logout` (docs/accounts.md).
 
 Law: a stranger cannot tell a known address from an unknown one.  Whatever is asked of an
 address costs the same work in the same order, and what is special about an account is said

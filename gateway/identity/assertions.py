@@ -1,4 +1,4 @@
-"""`X-Auth-Assertion`: who calls, proven to an upstream (contract 5).
+"""`X-Auth-Assertion`: who calls, proven to an upstream.
 
 An EdDSA JWT of 60 s, bound to one audience, method and path, so that a backend need not
 believe a header because of where it came from.  Its keys are their own: the key ring does not

@@ -1,6 +1,6 @@
 """The rows of `changes`: what every worker must know, and whether the stream has it yet.
 
-A row is written in the transaction that makes it true (law 3), so that no crash can part
+A row is written in the transaction that makes it true, so that no crash can part
 the two; who committed it then announces it, and what is not announced is relayed.
 """
 

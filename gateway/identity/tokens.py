@@ -1,7 +1,7 @@
 """Access tokens: made here, and judged here from nothing but their text and the key ring.
 
 Law: the algorithm is the key's, never the token's; nothing inside a token is followed; what
-is not exactly as contract 4 says is refused before it can be believed.
+is not exactly as docs/security/tokens-and-keys.md says is refused before it can be believed.
 """
 
 from __future__ import annotations

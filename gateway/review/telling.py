@@ -28,7 +28,7 @@ def as_data(
     explanation: Explanation | None,
     turns: Sequence[Flip] = (),
 ) -> dict[str, Any]:
-    """What `gateway explain --json` prints (contract 2), and more."""
+    """What `gateway explain --json` prints, and more."""
     place = decision.place if decision.place is not None and decision.place.line else None
     found: dict[str, Any] = {
         "decision": "allow" if decision.allowed else "deny",

@@ -1,6 +1,6 @@
 """From a URL to a store.  Nothing is connected here: a store opens at its first use.
 
-A worker that is replaced while a store is away must boot all the same (law 7), so a wrong
+A worker that is replaced while a store is away must boot all the same, so a wrong
 URL is the only thing that fails at once.
 """
 

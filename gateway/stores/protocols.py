@@ -81,7 +81,7 @@ class Database(Protocol):
 
 
 class Announcer(Protocol):
-    """Carries changes that SQL has already committed to every live worker (law 3)."""
+    """Carries changes that SQL has already committed to every live worker."""
 
     async def announce(self, changes: Sequence[Change]) -> bool:
         """True when every live worker has applied them; False when that could not be
@@ -156,7 +156,7 @@ class Grant:
 
 
 class Counters(Protocol):
-    """GCRA buckets that all workers share, by the store's own clock (law 8)."""
+    """GCRA buckets that all workers share, by the store's own clock."""
 
     async def spend(
         self, groups: Sequence[Sequence[Spend]], sharers: int
@@ -196,7 +196,10 @@ class View:
 
 
 class ChangeStream(Protocol):
-    """Law 3's stream and leases.  Every method may raise StoreUnavailable."""
+    """Revocations in their order, and leases (decision 0004).
+
+    Every method may raise StoreUnavailable.
+    """
 
     async def register(self, worker: str) -> View:
         """Gives `worker` a lease, loading."""

@@ -1,4 +1,4 @@
-"""The revocation stream and the leases of law 3, in Redis.
+"""The stream of revocations and the leases of workers, in Redis (decision 0004).
 
 Three keys: a state (`epoch`, and `seq`, the number of the last entry), the stream, and a
 hash of leases.  Each operation is one script, so that what it answers is one moment's truth.

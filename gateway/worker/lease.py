@@ -1,5 +1,5 @@
-"""Law 3 without I/O: what counts as a renewal, what an announcement waits for, and when the
-lease of somebody who is silent is over.
+"""Leases without I/O (decision 0004): what counts as a renewal, what an announcement waits for,
+and when the lease of somebody who is silent is over.
 
 Everything here is judged by views of the stream (`stores.protocols.View`) and by one steady
 clock of this process; no clock is compared with another's.  `docs/decisions/` argues why no

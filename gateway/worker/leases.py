@@ -1,4 +1,4 @@
-"""Buckets that all workers share, spent from leases (law 8).
+"""Buckets that all workers share, spent from leases (decision 0005).
 
 A lease is units that this worker has already taken from the shared bucket: spending them
 asks nobody, and since they were paid for in advance, all workers together never pass the

@@ -4,7 +4,7 @@ GCRA keeps one number for each key, the moment at which its bucket is full again
 takes one unit, which moves that moment one interval (1 / rate) on; it may pass while the
 moment is no further away than `burst` intervals.
 
-The scopes are those of law 8.  `local`: this worker counts alone.  `leased` and `shared`:
+The scopes (decision 0005): `local`: this worker counts alone.  `leased` and `shared`:
 see `leases.py`.  Counters outlive a reload as long as the limit's own numbers stay.
 """
 
@@ -108,7 +108,7 @@ class Limits:
         alone: bool = False,
         capacity: int = CAPACITY,
     ) -> None:
-        """`live` says how many workers of all nodes hold a lease (law 3), this one included.
+        """`live` says how many workers of all nodes hold a lease, this one included.
         `alone`: there is no other worker, ever, and `live` is not asked."""
         self._clock = clock
         self._steady = clock.steady

@@ -1,4 +1,4 @@
-"""The running configuration: watched, compiled whole, swapped in one assignment (law 5).
+"""The running configuration: watched, compiled whole, swapped in one assignment.
 
 A file that is wrong changes nothing: what runs goes on, each problem is logged with its file
 and line, and `stale` is true until the files are good again.  The last good texts rest in the

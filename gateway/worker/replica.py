@@ -1,4 +1,4 @@
-"""What this worker knows of revocations, and whether it may still believe it (law 3).
+"""What this worker knows of revocations, and whether it may still believe it (decision 0004).
 
 The order is the law: lease, then the stream's end, then load SQL, then follow from that
 end.  A renewal counts only if everything up to the end read in its round trip is applied;
@@ -146,7 +146,7 @@ class Replica:
         return await self._announcements.announce(changes)
 
     def start(self) -> None:
-        """Begins to follow; never raises for want of a store (law 7)."""
+        """Begins to follow; never raises for want of a store."""
         self._tasks.start("revocations-lease", self._keep_lease)
         self._tasks.start("revocations-news", self._listen)
         self._tasks.start("revocations-keys", self._keep_keys)

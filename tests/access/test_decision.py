@@ -113,7 +113,7 @@ def test_an_encoded_slash_needs_a_route_that_allows_it() -> None:
 
 
 def test_an_encoded_slash_does_not_tell_which_paths_have_a_route() -> None:
-    """No route allows it, so it is ambiguous (contract 5), and hidden routes stay hidden."""
+    """No route allows it, so it is ambiguous, and hidden routes stay hidden."""
     unknown = decide(WORLD, "GET /nowhere/a%2Fb")
     known = decide(WORLD, "GET /public/a%2Fb")
     assert unknown.refusal is known.refusal is Reason.AMBIGUOUS_PATH

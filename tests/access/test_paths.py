@@ -104,7 +104,7 @@ def test_a_second_question_mark_belongs_to_the_query() -> None:
 
 
 def _reference(path: str) -> tuple[str, ...] | None:
-    """The rules of contract 5, one after another, without a fast path; None is a refusal."""
+    """The rules of docs/reasons.md, one after another, without a fast path; None is a refusal."""
     if any(ord(char) <= 0x20 or char in "\x7f#\\;" for char in path):
         return None
     pieces = path[1:].split("/")

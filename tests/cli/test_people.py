@@ -239,6 +239,15 @@ def test_a_session_is_listed_and_ended_by_its_id(gateway: Gateway, folder: Path)
     assert gateway("sessions", "end", "never-was")[0] == NO
 
 
+def test_whoever_would_end_the_sessions_of_an_address_is_shown_the_command(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway("users", "create", EMAIL)
+    capsys.readouterr()
+    assert main(["sessions", "end", EMAIL]) == NO
+    assert "gateway revoke user EMAIL" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["session", "token", "client"])
 def test_what_is_named_is_revoked_also_where_nothing_here_has_it(
     gateway: Gateway, folder: Path, kind: str

@@ -1,4 +1,4 @@
-"""Contract 4: `/auth/*`, in its own words, over plain sockets."""
+"""`/auth/*`, in the words of docs/accounts.md, over plain sockets."""
 
 from __future__ import annotations
 

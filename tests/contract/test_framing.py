@@ -1,4 +1,4 @@
-"""Contract 4 and the framing rules: broken bytes get a clear refusal and nothing else."""
+"""The framing rules: broken bytes get a clear refusal and nothing else."""
 
 from __future__ import annotations
 

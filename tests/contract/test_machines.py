@@ -1,4 +1,4 @@
-"""Machine clients, API keys and the audit log of a started gateway (contract 2 and 4)."""
+"""Machine clients, API keys and the audit log of a started gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract 2, 3, 6: what an operator relies on."""
+"""What an operator relies on: commands, settings, the admin listener."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract 5: what the upstream and the client see of a proxied call."""
+"""What the upstream and the client see of a proxied call."""
 
 from __future__ import annotations
 

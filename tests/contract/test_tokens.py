@@ -1,4 +1,4 @@
-"""Contract 4, access tokens: what is minted with an imported key, judged over plain sockets."""
+"""Access tokens: what is minted with an imported key, judged over plain sockets."""
 
 from __future__ import annotations
 

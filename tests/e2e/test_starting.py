@@ -71,7 +71,7 @@ def test_a_start_without_sql_serves_public_routes_and_heals_by_itself(tmp_path: 
 
 
 def test_a_worker_replaced_while_the_stores_are_away_serves_public_routes(tmp_path: Path) -> None:
-    """Law 7: it must not take the master down with it, and it answers 503 to the rest."""
+    """It must not take the master down with it, and it answers 503 to the rest."""
     valkey = ValkeyServer(tmp_path / "valkey").start()
     with started(tmp_path / "g", "--workers", "2", GATEWAY_REDIS_URL=valkey.url) as one:
         until(lambda: len(workers(one)) == 2, 10)

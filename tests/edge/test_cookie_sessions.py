@@ -1,4 +1,4 @@
-"""`transport: cookie` through real sockets, a real SQL store and a real Valkey (contract 4)."""
+"""`transport: cookie` through real sockets, a real SQL store and a real Valkey."""
 
 from __future__ import annotations
 

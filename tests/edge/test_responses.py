@@ -1,4 +1,4 @@
-"""The table of refusals is contract 4, and an answer holds nothing but constants."""
+"""The table of refusals is docs/reasons.md, and an answer holds nothing but constants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Register, login, refresh and logout through real sockets: contract 4 to the letter."""
+"""Register, login, refresh and logout through real sockets, to the letter of docs/accounts.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An installation for the tests of law 3: real stores, and as many workers as are asked for."""
+"""An installation for the tests of revocation: real stores, and as many workers as are asked for."""
 
 from __future__ import annotations
 

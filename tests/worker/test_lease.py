@@ -1,4 +1,4 @@
-"""The judgements of law 3, one by one."""
+"""The judgements of a lease, one by one."""
 
 from __future__ import annotations
 

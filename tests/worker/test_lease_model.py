@@ -1,4 +1,4 @@
-"""Law 3 against every interleaving that hypothesis can think of.
+"""Acknowledged revocation (decision 0004) against every interleaving that hypothesis can think of.
 
 The real judges (`Tenure`, `Confirmation`, `Watch`) run on a model of the rest: a server that
 may be emptied, rewound and restarted, or be replaced by its replica while some workers still

@@ -1,4 +1,4 @@
-"""Law 3 on real stores: what a worker may believe, and what an announcement promises."""
+"""Acknowledged revocation on real stores: what a worker may believe, and what an announcement promises."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The admin listener: health, readiness, metrics and the page for the operator (contract 6)."""
+"""The admin listener: health, readiness, metrics and the page for the operator."""

@@ -218,6 +218,12 @@ class AdminListener:
         )
 
 
+_UNKNOWN_HOST = (
+    "The admin listener is not called by this Host: GATEWAY_ADMIN_HOSTS names those that it is"
+    " called by, beside localhost and the loopback addresses."
+)
+
+
 def _foreign(request: web.BaseRequest) -> bool:
     """Whether a page of another origin sends this."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
@@ -236,8 +242,9 @@ def _json(document: Mapping[str, Any], status: int = 200) -> web.Response:
 
 
 def _refused(reason: Reason, request_id: str, status: int) -> web.Response:
-    """The table's answer with another status: contract 6 gives 403 to a foreign `Host`."""
-    answer = problem(reason, request_id=request_id)
+    """The table's answer with another status: here a foreign `Host` is 403, as it is no defect
+    of the request but may be a page's attempt (DNS rebinding)."""
+    answer = problem(reason, request_id=request_id, detail=_UNKNOWN_HOST)
     document = json.loads(bytes(answer.body or b"{}"))  # type: ignore[arg-type]
     document["status"] = status
     answer.set_status(status)

@@ -135,6 +135,8 @@ async def test_a_page_that_points_its_own_name_at_us_reads_nothing(admin: Admin,
         status, _, text = await admin.get(path, Host=host)
         assert (status, json.loads(text)["reason"]) == (403, "host_mismatch")
         assert json.loads(text)["status"] == 403
+        # A probe by address is told how to be let in.
+        assert "GATEWAY_ADMIN_HOSTS" in json.loads(text)["detail"]
         assert host not in text
 
 
