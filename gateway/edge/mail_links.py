@@ -127,6 +127,9 @@ class MailLinks:
         confirmed_to = await self._parts.enrolments.verify(token, checked)
         if isinstance(confirmed_to, Reason):
             return Refused(confirmed_to)
+        with contextlib.suppress(StoreUnavailable):
+            # Who tried to sign in before the address was confirmed has failed, and is the owner.
+            await self._parts.throttle.forgive(checked.email_key)
         return await self._told(AuditKind.ADDRESS_VERIFIED, confirmed_to, call)
 
     async def _moved(self, token: str, call: Call) -> Answer:

@@ -35,6 +35,7 @@ class Confirmation:
 
     account_id: str | None
     """None: the account is made by this."""
+    email_key: str
     password_hash: str | None = field(repr=False)
 
 
@@ -82,14 +83,15 @@ class Enrolments:
         async with self._database.reading() as tx:
             waiting = await registrations.look(tx, token)
             if waiting is not None:
-                return Confirmation(None, waiting.password_hash)
+                return Confirmation(None, waiting.email_key, waiting.password_hash)
             found = await look(tx, token, Purpose.VERIFY)
             if found is None:
                 return None
             row = await tx.one(
                 "SELECT password_hash FROM accounts WHERE id = :id", id=found.account_id
             )
-            return Confirmation(found.account_id, row["password_hash"] if row else None)
+            stored = row["password_hash"] if row else None
+            return Confirmation(found.account_id, found.email_key, stored)
 
     async def verify(
         self, token: str, checked: Confirmation

@@ -120,6 +120,18 @@ async def test_the_link_and_the_password_of_the_registration_make_the_account(
     assert (me["email"], me["email_verified"]) == ("Alice@Example.com", True)
 
 
+async def test_who_tried_to_sign_in_too_early_signs_in_right_after_confirming(
+    mail: MailHouse,
+) -> None:
+    await mail.post("/auth/register", **CREDENTIALS)
+    (token,) = await mail.links()
+    for _ in range(3):
+        assert (await mail.post("/auth/login", **CREDENTIALS)).status in (401, 429)
+    body = {"token": token, "password": PASSWORD}
+    assert (await mail.post("/auth/email/verify", **body)).status == 204
+    assert (await mail.post("/auth/login", **CREDENTIALS)).status == 200
+
+
 async def test_a_wrong_password_leaves_the_link_good(mail: MailHouse) -> None:
     await mail.post("/auth/register", **CREDENTIALS)
     (token,) = await mail.links()

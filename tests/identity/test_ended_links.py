@@ -72,7 +72,7 @@ class House:
             return await self.moves.confirm(link) is not None
         if purpose is Purpose.RESET:
             return await self.enrolments.reset(link, "by the link") is not None
-        checked = Confirmation(self.id, await self.hash())
+        checked = Confirmation(self.id, self.email, await self.hash())
         return not isinstance(await self.enrolments.verify(link, checked), Reason)
 
 
