@@ -20,6 +20,7 @@ from gateway.identity.accounts import address_key
 from gateway.identity.address_change import AddressChanges
 from gateway.identity.addressing import requester_of
 from gateway.identity.enrolment import Confirmation, Enrolments
+from gateway.identity.hashing import Lane
 from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.throttle import Ask, Throttle
 from gateway.model import Call, Change, Reason
@@ -159,7 +160,7 @@ class MailLinks:
     async def _reset(self, token: str, password: str, call: Call) -> Answer:
         if not await self._parts.enrolments.resettable(token):
             return await self._not_good(call)
-        made = await self._parts.passwords.hash(password)
+        made = await self._parts.passwords.hash(password, lane=Lane.KNOWN)
         if isinstance(made, Reason):
             return Refused(made)
         if isinstance(made, Weak):

@@ -16,6 +16,7 @@ from gateway.edge.login_guard import LoginGuard
 from gateway.edge.sign_in import EMAIL, PASSWORD_LONGEST, confirmed, weak
 from gateway.identity.accounts import Accounts, Proof, shown_address
 from gateway.identity.address_change import AddressChanges
+from gateway.identity.hashing import Lane
 from gateway.identity.notices import Notices
 from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.sessions import SESSION_ID, Sessions
@@ -137,7 +138,7 @@ class OwnAccount:
         if reservation.wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         made = await self._parts.passwords.hash(
-            fields["new_password"], words=(principal.email or "",)
+            fields["new_password"], words=(principal.email or "",), lane=Lane.KNOWN
         )
         if isinstance(made, str):
             await self._parts.throttle.spent(reservation)
@@ -181,7 +182,7 @@ class OwnAccount:
         if isinstance(admission, Refused):
             return admission
         try:
-            checked = await self._parts.passwords.check(password, account.password_hash)
+            checked = await self._parts.passwords.check(password, account.password_hash, Lane.KNOWN)
         except BaseException:
             await self._parts.guard.give_back(admission)
             raise

@@ -34,6 +34,7 @@ from gateway.edge.login_guard import Admission, LoginGuard
 from gateway.edge.repeats import Repeats
 from gateway.identity.accounts import Account, Accounts, address_key, shown_address
 from gateway.identity.addressing import requester_of
+from gateway.identity.hashing import Lane
 from gateway.identity.notices import Notices
 from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.refresh import Grant, RefreshTokens, Reused
@@ -95,6 +96,10 @@ class Guess:
     password: str = field(repr=False)
     admission: Admission
     cookie: str | None = field(repr=False)
+
+    @property
+    def lane(self) -> Lane:
+        return Lane.SIGN_IN if self.admission.device is None else Lane.KNOWN
 
 
 class SignIn:
@@ -231,7 +236,7 @@ class SignIn:
             account = await self._parts.accounts.by_email(guess.email_key)
             # Without an account a dummy is checked, at the same cost.
             checked = await self._parts.passwords.check(
-                guess.password, account.password_hash if account else None
+                guess.password, account.password_hash if account else None, guess.lane
             )
         except StoreUnavailable:
             await self._parts.guard.give_back(guess.admission)
@@ -245,11 +250,11 @@ class SignIn:
             return Refused(Reason.INVALID_CREDENTIALS)
         return account
 
-    async def _renewed(self, account: Account, password: str) -> Account:
+    async def _renewed(self, account: Account, guess: Guess) -> Account:
         """The account with its hash at this installation's cost, when there is time for it."""
         if account.password_hash is None or self._parts.passwords.current(account.password_hash):
             return account
-        renewed = await self._parts.passwords.rehash(password)
+        renewed = await self._parts.passwords.rehash(guess.password, guess.lane)
         if isinstance(renewed, Reason):
             return account
         await self._parts.accounts.renew_hash(account.id, account.password_hash, renewed)
@@ -259,14 +264,14 @@ class SignIn:
         """A session for whoever knew the password; the cookie that it replaces ends."""
         await self._parts.guard.give_back(guess.admission)
         origin = Origin(user_agent_of(guess.call), guess.call.client_ip)
-        account = await self._renewed(account, guess.password)
+        account = await self._renewed(account, guess)
         grant = await self._begin(account, origin, guess.cookie)
         if grant is Reason.INVALID_CREDENTIALS:
             # The hash was replaced between the check and the lock: by a change of the
             # password, or by another sign-in that renewed it.  The new one decides.
             again = await self._parts.accounts.by_id(account.id)
             checked = await self._parts.passwords.check(
-                guess.password, again.password_hash if again else None
+                guess.password, again.password_hash if again else None, guess.lane
             )
             if again is not None and isinstance(checked, Checked) and checked.good:
                 grant = await self._begin(again, origin, guess.cookie)

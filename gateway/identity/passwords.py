@@ -1,8 +1,8 @@
 """Passwords: how they are hashed, checked and refused.
 
 Law: every path that hashes, hashes at the installation's one cost, whether or not there is an
-account, so that the clock tells a stranger nothing.  Hashing has its own few threads and a
-bounded queue: past it the caller is told to come back, and the event loop never waits.
+account, so that the clock tells a stranger nothing.  Hashing has its own few threads and bounded
+queues (`hashing`): past them the caller is told to come back, and the event loop never waits.
 
 bcrypt reads 72 bytes and no more, so what it is given is the 64 characters of
 base64(HMAC-SHA384(key, password)): every byte of a long password counts.
@@ -21,17 +21,15 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import bcrypt
 from zxcvbn import zxcvbn
 
+from gateway.identity.hashing import HashingThreads, Lane
 from gateway.model import Reason
 from gateway.stores.protocols import Database
-
-T = TypeVar("T")
 
 MAX_LENGTH = 256
 LEAST_ROUNDS, MOST_ROUNDS = 10, 14
@@ -59,7 +57,7 @@ class PasswordOptions:
     """Words that a guesser of this installation would try first."""
     threads: int = max(1, len(os.sched_getaffinity(0)) // 2)
     queue: int = 64
-    """Jobs that may wait for a thread; past them HASHING_BUSY."""
+    """Jobs of one lane that may wait for a thread; past them HASHING_BUSY."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class Passwords:
         self.rounds = rounds
         self._options = options
         self._scheme = _PEPPERED if options.pepper else _PLAIN
-        self._pool = _Pool(options.threads, options.queue)
+        self._pool = HashingThreads(options.threads, options.queue)
         self._dummy = ""
 
     @classmethod
@@ -99,25 +97,29 @@ class Passwords:
     def close(self) -> None:
         self._pool.close()
 
-    async def hash(self, password: str, words: Sequence[str] = ()) -> str | Weak | Reason:
+    async def hash(
+        self, password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW
+    ) -> str | Weak | Reason:
         """The text to store; Weak, or HASHING_BUSY.  `words` are the owner's address and name."""
 
         def work() -> str | Weak:
             return self.weakness(password, words) or self._hash(password)
 
-        return await self._pool.run(work)
+        return await self._pool.run(work, lane)
 
-    async def rehash(self, password: str) -> str | Reason:
+    async def rehash(self, password: str, lane: Lane = Lane.SIGN_IN) -> str | Reason:
         """The text to store for a password that was accepted before, by the rules of then."""
-        return await self._pool.run(lambda: self._hash(password))
+        return await self._pool.run(lambda: self._hash(password), lane)
 
-    async def check(self, password: str, stored: str | None) -> Checked | Reason:
+    async def check(
+        self, password: str, stored: str | None, lane: Lane = Lane.SIGN_IN
+    ) -> Checked | Reason:
         """Whether `password` is the one of `stored`, or HASHING_BUSY.
 
         Without a stored hash, or with one that cannot be read, a dummy is checked: to answer
         early would tell a stranger, by the clock, which addresses have an account.
         """
-        return await self._pool.run(lambda: self._check(password, stored))
+        return await self._pool.run(lambda: self._check(password, stored), lane)
 
     def current(self, stored: str) -> bool:
         """Whether the hash has this installation's cost and scheme; else hash again."""
@@ -196,35 +198,6 @@ async def settled_rounds(
             # Two first starts at once measure twice and must agree on one.
             row = await tx.one(select, name=_COST_SETTING)
     return min(MOST_ROUNDS, max(LEAST_ROUNDS, int(row["value"]))) if row else LEAST_ROUNDS
-
-
-class _Pool:
-    def __init__(self, threads: int, queue: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hashing")
-        self._room = threads + queue
-        self._held = 0
-        self._lock = threading.Lock()
-
-    async def run(self, work: Callable[[], T]) -> T | Reason:
-        with self._lock:
-            if self._held >= self._room:
-                return Reason.HASHING_BUSY
-            self._held += 1
-        job = self._threads.submit(work)
-        # Called in the thread that ends the job, or here when a caller who left cancels it.
-        job.add_done_callback(self._leave)
-        return await asyncio.wrap_future(job)
-
-    @property
-    def held(self) -> int:
-        return self._held
-
-    def _leave(self, _job: object) -> None:
-        with self._lock:
-            self._held -= 1
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 # zxcvbn writes the words of the owner into a dictionary of its module: one at a time.

@@ -1,0 +1,113 @@
+"""The few threads that hash passwords, and who is served by them first.
+
+Law: what strangers ask for never keeps a browser that has signed in before waiting for long.
+Each lane has a queue of its own; while several have work, of eight jobs the devices that are
+known get five, sign-ins two and new passwords one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from enum import IntEnum
+from typing import Any, TypeVar
+
+from gateway.model import Reason
+
+T = TypeVar("T")
+_Job = tuple[Callable[[], Any], Future[Any]]
+
+
+class Lane(IntEnum):
+    """In the order in which they are served where the turn does not decide."""
+
+    KNOWN = 0
+    """A device that the account has signed in with, or the holder of a session of it."""
+    SIGN_IN = 1
+    NEW = 2
+    """A password that is registered, set or reset."""
+
+
+_TURNS = (
+    Lane.KNOWN,
+    Lane.SIGN_IN,
+    Lane.KNOWN,
+    Lane.KNOWN,
+    Lane.NEW,
+    Lane.KNOWN,
+    Lane.SIGN_IN,
+    Lane.KNOWN,
+)
+
+
+class HashingThreads:
+    def __init__(self, threads: int, queue: int) -> None:
+        """`queue` jobs of each lane may wait; with none waiting `threads` of any lane run."""
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hashing")
+        self._free = threads
+        self._queue = queue
+        self._waiting: dict[Lane, deque[_Job]] = {lane: deque() for lane in Lane}
+        self._turns = itertools.cycle(_TURNS)
+        self._held = 0
+        self._lock = threading.Lock()
+
+    async def run(self, work: Callable[[], T], lane: Lane) -> T | Reason:
+        """What `work` gives, or HASHING_BUSY."""
+        job: Future[T] = Future()
+        with self._lock:
+            starts = self._free > 0
+            if not starts and len(self._waiting[lane]) >= self._queue:
+                return Reason.HASHING_BUSY
+            self._held += 1
+            self._free -= starts
+            if not starts:
+                self._waiting[lane].append((work, job))
+        # Called in the thread that ends the job, or here when a caller who left cancels it.
+        job.add_done_callback(lambda _: self._leave(lane, work, job))
+        if starts:
+            self._threads.submit(self._serve, (work, job))
+        return await asyncio.wrap_future(job)
+
+    @property
+    def held(self) -> int:
+        """Jobs that are in a thread or wait for one."""
+        return self._held
+
+    def close(self) -> None:
+        with self._lock:
+            left = [job for waiting in self._waiting.values() for _, job in waiting]
+        for job in left:
+            job.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _serve(self, found: _Job | None) -> None:
+        """In a thread: one job after the other, until there is none."""
+        while found is not None:
+            work, job = found
+            if job.set_running_or_notify_cancel():
+                try:
+                    job.set_result(work())
+                except BaseException as error:  # noqa: BLE001 (the caller's to handle)
+                    job.set_exception(error)
+            found = self._next()
+
+    def _next(self) -> _Job | None:
+        with self._lock:
+            turn = next(self._turns)
+            for lane in (turn, *Lane):
+                if self._waiting[lane]:
+                    return self._waiting[lane].popleft()
+            self._free += 1
+            return None
+
+    def _leave(self, lane: Lane, work: Callable[[], Any], job: Future[Any]) -> None:
+        with self._lock:
+            self._held -= 1
+            if job.cancelled():
+                with suppress(ValueError):  # a thread has just taken it
+                    self._waiting[lane].remove((work, job))
