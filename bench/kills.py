@@ -158,6 +158,8 @@ async def refresh_until(goal: int, outcome: Outcome, clients: int) -> None:
                 await asyncio.sleep(0.05)
                 continue
             except UnexpectedAnswer as error:
+                if str(error).startswith("429"):
+                    token = ""  # this session was renewed too often: go on with another
                 if str(error).startswith(("429", "503")):
                     await asyncio.sleep(0.05)
                     continue

@@ -31,6 +31,7 @@ from gateway.edge.cookies import SessionStorage
 from gateway.edge.decision_api import DecisionApi
 from gateway.edge.inbound import DoorLimits
 from gateway.edge.open_calls import OpenCalls
+from gateway.edge.own_limits import OwnLimits
 from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal, Journal
@@ -75,6 +76,8 @@ AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 2.0
 SWEEP_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
 PRUNE_EVERY_S = 23 * 3600
+AUTH_CALLERS = 20_000
+"""Addresses, or sessions, that each limit of `/auth` remembers in one worker: 5 MB."""
 DEMO_EMAIL = "demo@example.com"
 DEMO_ROLE = "manager"
 
@@ -144,6 +147,12 @@ class App:
             live=lambda: self.replica.live_workers,
             # Nobody else opens the embedded server, and its folder is one gateway's.
             alone=settings.embedded_redis and settings.workers == 1,
+        )
+        self.auth_limits = Limits(
+            self.clock,
+            RedisCounters(self.redis),
+            live=lambda: self.replica.live_workers,
+            capacity=AUTH_CALLERS,
         )
         self.assertions = Assertions(
             self.database, plan.key_secret(), self.clock, issuer=settings.token_issuer
@@ -272,6 +281,7 @@ class App:
         self.tasks.start("sql-watch", self.sql_watch.run)
         self.tasks.start("keys", self._tend_keys)
         self.tasks.start("limits", self.limits.run)
+        self.tasks.start("auth-limits", self.auth_limits.run)
         self.tasks.start("mail", self._once_open(self.postman.run))
         self.tasks.start("audit", self._once_open(self.audit.run))
         if self.plan.settings.audit_keep_days:
@@ -358,6 +368,7 @@ class App:
             audit=self.audit,
             configuration=self.plan.configuration,
             meter=self.metrics.own,
+            limits=OwnLimits(self.auth_limits),
             key_secret=self.plan.key_secret(),
         )
         self.own.open(await open_desk(parts))

@@ -17,11 +17,13 @@ from gateway.audit import AuditLog
 from gateway.edge.auth_api import AuthApi
 from gateway.edge.cookie_sessions import CookieSessions
 from gateway.edge.endpoints import REQUEST_ID, Unbroken
+from gateway.edge.evidence import Bounded
 from gateway.edge.intent import Intents
 from gateway.edge.login_guard import LoginGuard
 from gateway.edge.mail_links import MailLinkParts, MailLinks
 from gateway.edge.oauth_api import OAuthApi, OAuthParts
 from gateway.edge.own_account import OwnAccount, OwnAccountParts
+from gateway.edge.own_limits import OwnLimits
 from gateway.edge.responses import problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
@@ -30,6 +32,7 @@ from gateway.identity.address_change import AddressChanges
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.captcha import Captcha, CaptchaOptions, UsedOnce
 from gateway.identity.client_auth import ClientAuthenticator
+from gateway.identity.client_failures import ClientFailures
 from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.identity.devices import Devices
 from gateway.identity.enrolment import Enrolments
@@ -72,6 +75,7 @@ class Parts:
     configuration: Configuration
     meter: Callable[[str, str, int, float], None]
     """`metrics.Metrics.own`."""
+    limits: OwnLimits
     key_secret: bytes = field(repr=False)
 
 
@@ -127,6 +131,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
     sessions = Sessions(database, idle_s=settings.refresh_idle_s)
     throttle = Throttle(RedisAttempts(parts.redis), parts.clock, lambda: parts.replica.live_workers)
     unbroken = Unbroken()
+    audit = Bounded(parts.audit, parts.clock)
     enrolments = Enrolments(
         database, parts.postman, waits=settings.email_verification == "required"
     )
@@ -170,12 +175,13 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             announcer=parts.replica,
             guard=guard,
             notices=notices,
-            audit=parts.audit,
+            audit=audit,
             origins=origins,
             unbroken=unbroken,
             verification=settings.email_verification,
             enrolment=enrolments,
             cookies=parts.cookies,
+            session_wait_s=parts.limits.session_wait_s,
         )
     )
     intents = Intents(parts.csrf, origins, parts.identification)
@@ -188,7 +194,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             guard=guard,
             announcer=parts.replica,
             unbroken=unbroken,
-            audit=parts.audit,
+            audit=audit,
         )
     )
     own_account = OwnAccount(
@@ -203,7 +209,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             notices=notices,
             guard=guard,
             address_changes=address_changes,
-            audit=parts.audit,
+            audit=audit,
         )
     )
     oauth = OAuthApi(
@@ -217,6 +223,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
                     *(f"{settings.public_url}/auth/{e}" for e in ("token", "introspect", "revoke")),
                 ],
             ),
+            failures=ClientFailures(throttle, parts.clock),
             api_keys=ApiKeys(database),
             refresh_tokens=refresh_tokens,
             issuer=issuer,
@@ -224,7 +231,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
             identifier=parts.identification,
             announcer=parts.replica,
             unbroken=unbroken,
-            audit=parts.audit,
+            audit=audit,
             issuer_name=settings.token_issuer,
             audience=settings.token_audience,
         )
@@ -249,5 +256,6 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         https=https,
         intents=intents,
         meter=parts.meter,
+        limits=parts.limits,
     )
     return api, passwords

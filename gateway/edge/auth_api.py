@@ -25,6 +25,7 @@ from gateway.edge.endpoints import (
 )
 from gateway.edge.intent import Intents
 from gateway.edge.own_account import Identifier, OwnAccount, OwnAccountParts
+from gateway.edge.own_limits import OwnLimits
 from gateway.edge.responses import HSTS, OUTCOME, OWN_HEADERS, SERVER, problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import METHODS as WELL_KNOWN_METHODS
@@ -43,6 +44,7 @@ def assembled(
     address_changes: AddressChanges,
     more: Endpoints | None = None,
     intents: Intents | None = None,
+    limits: OwnLimits | None = None,
 ) -> AuthApi:
     """The endpoints of signing in and of one's own account, and `more`."""
     own = OwnAccountParts(
@@ -59,7 +61,9 @@ def assembled(
         audit=parts.audit,
     )
     endpoints = {**SignIn(parts).endpoints(), **OwnAccount(own).endpoints(), **(more or {})}
-    return AuthApi(endpoints, well_known, parts.unbroken, https=https, intents=intents)
+    return AuthApi(
+        endpoints, well_known, parts.unbroken, https=https, intents=intents, limits=limits
+    )
 
 
 class AuthApi:
@@ -72,10 +76,13 @@ class AuthApi:
         https: bool,
         intents: Intents | None = None,
         meter: Callable[[str, str, int, float], None] | None = None,
+        limits: OwnLimits | None = None,
     ) -> None:
         """`https`: clients reach the public URL over TLS, so answers carry HSTS.  Without
-        `intents` no cookie counts.  `meter` is `metrics.Metrics.own`."""
+        `intents` no cookie counts.  `meter` is `metrics.Metrics.own`.  Without `limits`
+        everybody may ask as often as they like, as tests do."""
         self._meter = meter
+        self._limits = limits
         self._intents = intents
         if intents is not None:
             endpoints = {**endpoints, **intents.endpoints()}
@@ -98,11 +105,15 @@ class AuthApi:
         """The endpoint for who counts: a name of ours, never what a client made up."""
         if call.segments[0] != "auth":
             return "/" + "/".join(call.segments)
-        segments = call.segments[1:]
+        endpoint = self._endpoint(call.segments[1:])
+        return "/".join(("/auth", *endpoint)) if endpoint else ""
+
+    def _endpoint(self, segments: tuple[str, ...]) -> tuple[str, ...]:
+        """The endpoint's own name; empty for what is none."""
         if segments in self._endpoints:
-            return "/".join(("/auth", *segments))
+            return segments
         wild = (*segments[:-1], "*")
-        return "/".join(("/auth", *wild)) if segments and wild in self._endpoints else ""
+        return wild if segments and wild in self._endpoints else ()
 
     async def _answered(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if call.segments[0] == "auth":
@@ -127,6 +138,10 @@ class AuthApi:
         if endpoint is None:
             allow = [*methods, "HEAD"] if "GET" in methods else list(methods)
             return self._refused(request, Refused(Reason.METHOD_NOT_ALLOWED), allow)
+        if self._limits is not None:
+            wait_s = await self._limits.wait_s(self._endpoint(call.segments[1:]), call.client_ip)
+            if wait_s > 0:
+                return self._refused(request, Refused(Reason.RATE_LIMITED, retry_after_s=wait_s))
         refusal = self._unmeant(call)
         if refusal is not None:
             return self._refused(request, Refused(refusal))

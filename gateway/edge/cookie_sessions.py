@@ -18,7 +18,7 @@ from aiohttp_session import Session
 
 from gateway.edge.cookies import ENDS_AT, SessionStorage
 from gateway.edge.endpoints import Answer, Refused, Said
-from gateway.identity.refresh import Grant, RefreshTokens
+from gateway.identity.refresh import Grant, RefreshTokens, SessionWait
 from gateway.identity.session_cookies import EXPIRED, Csrf, hash_of, set_cookie
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import FIRST_PARTY_CLIENT
@@ -93,12 +93,14 @@ class CookieSessions:
             200, self._told(grant, cookie), cookies=(set_cookie(cookie, grant.expires_in_s),)
         )
 
-    async def refresh(self, cookie: str) -> Answer:
+    async def refresh(self, cookie: str, wait_s: SessionWait | None = None) -> Answer:
         """Reads the account again, whether or not that was due.  The cookie stays."""
         session = await self._parts.storage.load(cookie)
         principal = None if session.new else principal_of(session)
         if principal is None or principal.session_id is None:
             return Refused(Reason.SESSION_UNKNOWN)
+        if wait_s is not None and (seconds := await wait_s(principal.session_id)) > 0:
+            return Refused(Reason.RATE_LIMITED, retry_after_s=seconds)
         grant = await self._read_again(cookie, principal.session_id, session)
         if grant is None:
             return Refused(Reason.SESSION_UNKNOWN)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.audit import AuditEvent, AuditKind
 from gateway.edge.endpoints import REQUEST_ID
-from gateway.model import Call
+from gateway.model import Call, Clock
 
 
 class Recorder(Protocol):
@@ -21,6 +21,39 @@ class Recorder(Protocol):
 
     def pseudonym(self, email_key: str) -> str:
         """Stands for an address that no account has."""
+
+
+_OF_STRANGERS = frozenset(
+    {AuditKind.SIGN_IN_FAILED, AuditKind.PASSWORD_RESET_ASKED, AuditKind.REGISTERED}
+)
+EVENTS_AT_ONCE = 1_000
+EVENTS_A_SECOND = 1.0
+
+
+class Bounded:
+    """Meets `Recorder`.  Of what a stranger can bring about it writes, of each kind, a thousand
+    rows at once and one a second from then on; the rest it counts, a minute at a time."""
+
+    def __init__(self, recorder: Recorder, clock: Clock) -> None:
+        self._recorder = recorder
+        self._clock = clock
+        self._full_at: dict[AuditKind, float] = {}
+        self.denied = recorder.denied
+        self.pseudonym = recorder.pseudonym
+
+    def record(self, event: AuditEvent) -> None:
+        if event.kind in _OF_STRANGERS and not self._room(event.kind):
+            self._recorder.denied(event.kind, None, None)
+        else:
+            self._recorder.record(event)
+
+    def _room(self, kind: AuditKind) -> bool:
+        now = self._clock.steady()
+        full_at = max(self._full_at.get(kind, 0.0), now)
+        if full_at - now > (EVENTS_AT_ONCE - 1) / EVENTS_A_SECOND:
+            return False
+        self._full_at[kind] = full_at + 1 / EVENTS_A_SECOND
+        return True
 
 
 def event_of(

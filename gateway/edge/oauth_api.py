@@ -28,7 +28,10 @@ from gateway.identity.client_auth import (
     Assertion,
     BasicSecret,
     ClientAuthenticator,
+    Unbelieved,
+    claimed_client,
 )
+from gateway.identity.client_failures import ClientFailures
 from gateway.identity.clients import Client, locked, next_issued_at
 from gateway.identity.refresh import RefreshTokens
 from gateway.identity.sessions import refuse
@@ -53,6 +56,7 @@ _NOT_THE_TOKENS_FAULT = frozenset(
 class OAuthParts:
     database: Database
     authenticator: ClientAuthenticator
+    failures: ClientFailures
     api_keys: ApiKeys
     refresh_tokens: RefreshTokens
     issuer: TokenIssuer
@@ -126,13 +130,20 @@ class OAuthApi:
             return _error("invalid_request", "token is missing")
         return client, form["token"]
 
-    async def _client(self, call: Call, form: Mapping[str, str]) -> Client | Said:
+    async def _client(self, call: Call, form: Mapping[str, str]) -> Client | Answer:
         presented = _presented(call, form)
         if isinstance(presented, Said):
             return presented
+        claimed = claimed_client(presented)
+        wait_s = self._parts.failures.wait_s(call.client_ip, claimed)
+        if wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         client = await self._parts.authenticator.authenticate(presented)
-        if client is None:
-            self._tell(AuditKind.CLIENT_TOKEN, call, None, "invalid_client")
+        if isinstance(client, Unbelieved):
+            await self._parts.failures.failed(call.client_ip, claimed)
+            # Counted and not written: a stranger must not fill the log.
+            endpoint = "/" + "/".join(call.segments)
+            self._parts.audit.denied("invalid_client", endpoint, client.client_id)
             return _invalid_client()
         return client
 

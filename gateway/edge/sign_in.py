@@ -37,7 +37,7 @@ from gateway.identity.addressing import requester_of
 from gateway.identity.hashing import Lane
 from gateway.identity.notices import Notices
 from gateway.identity.passwords import Checked, Passwords, Weak
-from gateway.identity.refresh import Grant, RefreshTokens, Reused
+from gateway.identity.refresh import Grant, RefreshTokens, Reused, SessionWait, TooSoon
 from gateway.identity.session_cookies import hash_of, new_cookie
 from gateway.identity.sessions import Origin, Sessions, shown_user_agent
 from gateway.identity.throttle import Ask, Throttle
@@ -84,6 +84,8 @@ class SignInParts:
     """Needed where `verification` is not off."""
     cookies: CookieSessions | None = None
     """None: there is no `transport: cookie`."""
+    session_wait_s: SessionWait | None = None
+    """As `own_limits.OwnLimits`; None: a session may be renewed as often as it likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,9 @@ class SignIn:
             return await self._parts.unbroken(
                 self._refreshed(fields["refresh_token"], user_agent_of(call))
             )
-        return await self._parts.unbroken(self._parts.cookies.refresh(cookie))
+        return await self._parts.unbroken(
+            self._parts.cookies.refresh(cookie, self._parts.session_wait_s)
+        )
 
     async def logout(self, request: web.BaseRequest, call: Call) -> Answer:
         fields = await read_fields(
@@ -338,7 +342,11 @@ class SignIn:
         )
 
     async def _refreshed(self, token: str, user_agent: str) -> Answer:
-        rotated = await self._parts.refresh_tokens.rotate(token, user_agent)
+        rotated = await self._parts.refresh_tokens.rotate(
+            token, user_agent, self._parts.session_wait_s
+        )
+        if isinstance(rotated, TooSoon):
+            return Refused(Reason.RATE_LIMITED, retry_after_s=rotated.wait_s)
         if isinstance(rotated, Reason):
             return Refused(rotated)
         if isinstance(rotated, Reused):

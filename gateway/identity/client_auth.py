@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LONGEST_LIFE_S = 3_660
 _CLOCK_AHEAD_S = 5
 _LONGEST_TEXT = 4096
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}", re.ASCII)
 _DUMMY = secret_hash("nobody's secret")
 
 
@@ -41,6 +43,22 @@ class Assertion:
     """The `client_id` parameter, which may come beside it and must then agree."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unbelieved:
+    """What was presented proves nothing; `client_id` is whom it named, where there is such a
+    client."""
+
+    client_id: str | None
+
+
+def claimed_client(presented: BasicSecret | Assertion) -> str:
+    """Whom it names, before anything of it is believed; empty where it names nobody."""
+    if isinstance(presented, BasicSecret):
+        return presented.client_id
+    named = (_unverified(presented.text) or {}).get("sub")
+    return named if isinstance(named, str) else ""
+
+
 class ClientAuthenticator:
     """Believes a client, or does not; says nothing of why."""
 
@@ -50,31 +68,31 @@ class ClientAuthenticator:
         self._clock = clock
         self._audiences = frozenset(audiences)
 
-    async def authenticate(self, presented: BasicSecret | Assertion) -> Client | None:
+    async def authenticate(self, presented: BasicSecret | Assertion) -> Client | Unbelieved:
         """Raises StoreUnavailable."""
+        found = await self._find(claimed_client(presented))
         if isinstance(presented, BasicSecret):
-            return await self._by_secret(presented)
-        return await self._by_assertion(presented)
+            believed = self._by_secret(presented, found)
+        else:
+            believed = await self._by_assertion(presented, found)
+        return believed or Unbelieved(found.id if found is not None else None)
 
-    async def _by_secret(self, presented: BasicSecret) -> Client | None:
-        client = await self._find(presented.client_id)
+    def _by_secret(self, presented: BasicSecret, client: Client | None) -> Client | None:
         given = secret_hash(presented.client_secret)
         hashes = client.secret_hashes if client else (_DUMMY,)
         # Each is compared: how many there are, and which one it was, takes the same time.
         same = [hmac.compare_digest(given, known) for known in hashes]
         return client if client is not None and any(same) else None
 
-    async def _by_assertion(self, presented: Assertion) -> Client | None:
+    async def _by_assertion(self, presented: Assertion, client: Client | None) -> Client | None:
         claims = _unverified(presented.text)
         if claims is None:
             return None
-        client_id = claims.get("sub")
-        if not isinstance(client_id, str) or claims.get("iss") != client_id:
+        if client is None or claims.get("sub") != client.id or claims.get("iss") != client.id:
             return None
-        if presented.client_id not in (None, client_id):
+        if presented.client_id not in (None, client.id):
             return None
-        client = await self._find(client_id)
-        if client is None or not _signed(presented.text, client):
+        if not _signed(presented.text, client):
             return None
         if not self._in_time(claims) or not self._for_here(claims.get("aud")):
             return None
@@ -118,6 +136,8 @@ class ClientAuthenticator:
         return True
 
     async def _find(self, client_id: str) -> Client | None:
+        if not _CLIENT_ID.fullmatch(client_id):
+            return None  # no name of ours, and perhaps no text that SQL can hold
         async with self._database.reading() as tx:
             return await find_client(tx, client_id)
 

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -54,6 +54,17 @@ class Reused:
     account_id: str
     session_id: str
     changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class TooSoon:
+    """The session was renewed too often; the token is as good as before."""
+
+    wait_s: float
+
+
+SessionWait = Callable[[str], Awaitable[float]]
+"""Seconds that a session has to wait for its next renewal; 0.0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +135,19 @@ class RefreshTokens:
                 refresh_token=token,
             )
 
-    async def rotate(self, token: str, user_agent: str) -> Grant | Reused | Reason:
-        """The successor of `token`; INVALID_REFRESH_TOKEN where there is none to give."""
+    async def rotate(
+        self, token: str, user_agent: str, wait_s: SessionWait | None = None
+    ) -> Grant | Reused | TooSoon | Reason:
+        """The successor of `token`; INVALID_REFRESH_TOKEN where there is none to give.
+
+        `wait_s` says how long a session has to wait for it; a token that waits is not used.
+        """
         token_hash = hash_of(token)
         family = await self._family_of(token_hash)  # takes no write lock for what is no token
         if family is None:
             return Reason.INVALID_REFRESH_TOKEN
+        if wait_s is not None and (seconds := await wait_s(str(family["family_id"]))) > 0:
+            return TooSoon(seconds)
         async with self._database.transaction() as tx:
             account = await locked(tx, str(family["account_id"]))
             row = await tx.one(_WITH_FAMILY, hash=token_hash)

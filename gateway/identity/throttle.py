@@ -106,6 +106,14 @@ class Throttle:
         key = "change:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, CHANGES, CHANGES_WINDOW_S)])
 
+    async def count(self, attempt: Attempt) -> float:
+        """Counts what has happened, up to its limit: 0.0, and once it is reached the seconds
+        until there is room again."""
+        reserved = await self._reserve([attempt])
+        if reserved.wait_s == 0:
+            await self.spent(reserved)
+        return reserved.wait_s
+
     async def give_back(self, reservation: Reservation) -> None:
         """The attempt was no failure: the password was right, or nothing was evaluated."""
         try:

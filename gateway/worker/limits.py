@@ -162,6 +162,11 @@ class Limits:
             return plan.admitted.get(left) or plan.admit(int(left))
         return LimitState(-left, plan.policy, plan.named, (0,))
 
+    async def take_for(self, limits: Sequence[Limit], key: str) -> LimitState:
+        """As `take`, for who knows whose call it is, whatever the limits count by."""
+        plan = self._plans.get(id(limits)) or self._plan(limits)
+        return await self._take_all(plan, [key] * len(plan.counts), self._steady())
+
     def adopt(self, limits: Iterable[Limit]) -> None:
         """After a reload, with every limit that is now in force, for whatever route: forgets
         the others."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from gateway.edge.intent import Intents
 from gateway.edge.login_guard import LoginGuard
 from gateway.edge.mail_links import MailLinkParts, MailLinks
 from gateway.edge.oauth_api import OAuthApi, OAuthParts
+from gateway.edge.own_limits import OwnLimits
 from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Proxy
 from gateway.edge.server import Door
@@ -41,6 +42,7 @@ from gateway.identity.address_change import AddressChanges
 from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
 from gateway.identity.captcha import Captcha, CaptchaOptions
 from gateway.identity.client_auth import ClientAuthenticator
+from gateway.identity.client_failures import ClientFailures
 from gateway.identity.devices import Devices
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.keys import KeyRing
@@ -59,6 +61,7 @@ from gateway.identity.tokens import TokenIssuer, TokenVerifier
 from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from gateway.stores.redis import RedisStore
+from gateway.worker.limits import Limits
 from gateway.worker.verified import Identification, KindIdentifier
 from tests.databases import Hands, fresh_database
 from tests.edge.rig import Answer, Client
@@ -263,8 +266,9 @@ async def open_house(
     machines: bool = False,
     redis: RedisStore | None = None,
     auth_cors: Cors | None = None,
+    limited: bool = False,
 ) -> AsyncIterator[House]:
-    """With `redis` there are session cookies too."""
+    """With `redis` there are session cookies too; `limited` as it is served."""
     clock, workers, unbroken = Hands(), Workers(), Unbroken()
     async with fresh_database(folder, clock) as real:
         database = Fragile(real)
@@ -285,6 +289,7 @@ async def open_house(
             cookies = CookieSessions(
                 CookieParts(storage, refresh_tokens, sessions, workers, workers, csrf, clock, 900)
             )
+        limits = OwnLimits(Limits(clock)) if limited else None
         recorded, throttle = Recorded(), Throttle(OwnAttempts(clock), clock, lambda: 1)
         captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), clock)
         post = postman or _postman(database)
@@ -306,6 +311,7 @@ async def open_house(
             verification=verification,
             enrolment=enrolments,
             cookies=cookies,
+            session_wait_s=limits.session_wait_s if limits else None,
         )
         others: dict[CredentialKind, KindIdentifier] = {
             CredentialKind.API_KEY: ApiKeyIdentifier(database, workers, clock)
@@ -317,7 +323,7 @@ async def open_house(
         if cookies is not None:
             intents = Intents(csrf, parts.origins, identification)
         well_known = WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL))
-        more: dict[tuple[str, ...], dict[str, Endpoint]] = {}
+        more: dict[tuple[str, ...], Mapping[str, Endpoint]] = {**parts.guard.endpoints()}
         if enrolments is not None:
             more |= MailLinks(
                 MailLinkParts(
@@ -341,6 +347,7 @@ async def open_house(
             address_changes=address_changes,
             more=more,
             intents=intents,
+            limits=limits,
         )
         async with _behind_a_door(api, auth_cors) as port:
             house = House(
@@ -370,6 +377,7 @@ def _machines(
         OAuthParts(
             database=database,
             authenticator=ClientAuthenticator(database, clock, [URL, f"{URL}/auth/token"]),
+            failures=ClientFailures(parts.throttle, clock),
             api_keys=ApiKeys(database),
             refresh_tokens=parts.refresh_tokens,
             issuer=parts.issuer,

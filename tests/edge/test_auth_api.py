@@ -51,7 +51,6 @@ async def test_a_method_that_is_not_there_is_405_with_allow(
         "/auth/login/",
         "/auth/login/x",
         "/auth/csrf",
-        "/auth/captcha",
         "/auth/token",
         "/auth/introspect",
         "/auth/revoke",

@@ -233,15 +233,47 @@ async def test_without_sql_no_client_is_called_unknown(house: House) -> None:
     assert (answer.status, reason(answer)) == (503, "store_unavailable")
 
 
-async def test_tokens_given_and_refused_are_recorded(house: House) -> None:
+async def test_a_token_given_is_recorded_and_one_refused_is_counted(house: House) -> None:
+    """Each failure a row: whoever asked a thousand times a second filled the audit log."""
     made = await created(house)
     await token_of(house, made)
     await post(house, "/auth/token", GRANT, basic(made.client_id, "x"))
+    await post(house, "/auth/introspect", {"token": "t"}, basic("nobody", "x"))
     told_of = [(e.kind.value, e.result, e.subject) for e in house.recorded.events]
-    assert told_of == [
-        ("client_token", "ok", made.client_id),
-        ("client_token", "invalid_client", None),
+    assert told_of == [("client_token", "ok", made.client_id)]
+    assert house.recorded.denials == [
+        ("invalid_client", "/auth/token", made.client_id),
+        ("invalid_client", "/auth/introspect", None),
     ]
+
+
+async def test_after_twenty_failures_nothing_is_looked_at_for_a_minute(house: House) -> None:
+    made, other = await created(house), await created(house, "other")
+    wrong = basic(made.client_id, "x")
+    for _ in range(21):
+        assert (await post(house, "/auth/token", GRANT, wrong)).status == 401
+    house.database.away = True
+    refused = await post(house, "/auth/token", GRANT, wrong)
+    assert (refused.status, reason(refused)) == (429, "too_many_attempts")
+    assert refused.values("retry-after") == [b"60"]
+    house.database.away = False
+    await token_of(house, other)  # a wrong program stops none beside it
+    house.clock.move(60)
+    await token_of(house, made)
+
+
+async def test_who_makes_clients_up_is_counted_by_address(house: House) -> None:
+    statuses = [
+        (await post(house, "/auth/token", GRANT, basic(f"client-{n}", "x"))).status
+        for n in range(303)
+    ]
+    assert statuses == [401] * 301 + [429] * 2
+
+
+@pytest.mark.parametrize("client_id", ["a%00b", "%ED%A0%80", "x" * 129, "a b"])
+async def test_what_no_client_can_be_called_is_no_client(house: House, client_id: str) -> None:
+    answer = await post(house, "/auth/token", GRANT, basic(client_id, "x"))
+    assert answer.status == 401
 
 
 # --- private_key_jwt ---

@@ -1,0 +1,79 @@
+"""How often one address may ask each of the gateway's own endpoints, and one session be renewed.
+
+Law: whatever a stranger can ask for has a limit by address (an IPv6 /64 is one), shared by all
+workers as the limits of routes are.  They are wide: an office behind one address, or a proxy that
+nobody named in GATEWAY_TRUSTED_PROXIES, must not meet them.  What a guess or a letter costs has
+narrower bounds of its own (`identity.throttle`, `identity.hashing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gateway.access.upstreams import Limit, LimitKey
+from gateway.counted_addresses import holder
+from gateway.worker.limits import Limits
+
+
+def _limit(name: str, per_s: float, burst: int) -> tuple[Limit, ...]:
+    # A slash: no limit of `routes.yaml` can have the name.
+    return (Limit(f"auth/{name}", LimitKey.ADDRESS, per_s, burst),)
+
+
+SIGN_IN = _limit("sign-in", 50, 600)
+REGISTER = _limit("register", 10, 300)
+LETTER = _limit("letter", 10, 300)
+REFRESH = _limit("refresh", 500, 5_000)
+CAPTCHA = _limit("captcha", 20, 300)
+CLIENT = _limit("client", 500, 5_000)
+ACCOUNT = _limit("account", 200, 2_000)
+"""What has a credential, and answers a stranger without a store."""
+SESSION = (
+    Limit("auth/session", LimitKey.ADDRESS, 1, 100),
+    Limit("auth/session-day", LimitKey.ADDRESS, 1_000 / 86_400, 1_000),
+)
+"""Renewals of one session: each leaves a row until the session is over."""
+
+BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyType(
+    {
+        ("register",): REGISTER,
+        ("login",): SIGN_IN,
+        ("refresh",): REFRESH,
+        ("logout",): ACCOUNT,
+        ("me",): ACCOUNT,
+        ("me", "export"): ACCOUNT,
+        ("sessions",): ACCOUNT,
+        ("sessions", "*"): ACCOUNT,
+        ("password", "change"): SIGN_IN,
+        ("email", "change"): SIGN_IN,
+        ("email", "resend"): LETTER,
+        ("password", "forgot"): LETTER,
+        # A good link is refused for nobody's tries: what is not good is counted by the throttle.
+        ("email", "verify"): None,
+        ("password", "reset"): None,
+        ("csrf",): ACCOUNT,
+        ("captcha",): CAPTCHA,
+        ("token",): CLIENT,
+        ("introspect",): CLIENT,
+        ("revoke",): CLIENT,
+    }
+)
+"""As the endpoints of `/auth` are named; one that is not here is limited like ACCOUNT."""
+
+
+class OwnLimits:
+    def __init__(self, limits: Limits) -> None:
+        """`limits` is for these alone: a reload of the routes leaves them."""
+        self._limits = limits
+
+    async def wait_s(self, endpoint: tuple[str, ...], client_ip: str) -> float:
+        """0.0 when the call may go on; else the seconds until it might."""
+        limits = BY_ENDPOINT.get(endpoint, ACCOUNT)
+        if limits is None:
+            return 0.0
+        return (await self._limits.take_for(limits, holder(client_ip))).wait_s
+
+    async def session_wait_s(self, session_id: str) -> float:
+        """The same for one more renewal of a session."""
+        return (await self._limits.take_for(SESSION, session_id)).wait_s
