@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from gateway.identity.accounts import Proof, address_key, locked, outdated, shown_address
 from gateway.identity.letters import Template
 from gateway.identity.mail import Asked, Postman
-from gateway.identity.mail_tokens import Purpose, forget, take
+from gateway.identity.mail_tokens import Purpose, forget, look, take
 from gateway.identity.notices import Notices
 from gateway.identity.sessions import outdate
 from gateway.identity.tombstones import Ended, bury, email_target, unearth
@@ -46,6 +46,10 @@ class AddressChanges:
 
         Its tokens say the address of before: they are outdated, and a refresh brings the new.
         """
+        async with self._database.reading() as tx:
+            # Takes no write lock for what is no link: a stranger can try as many as they like.
+            if await look(tx, token, Purpose.ADDRESS) is None:
+                return None
         try:
             return await self._confirm(token)
         except Conflict:  # the address was taken meanwhile; the link is as good as before

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.identity.hashing import Lane
 from gateway.identity.passwords import Weak
 from gateway.identity.tokens import TokenSubject
 from gateway.model import Reason
@@ -231,10 +232,12 @@ async def test_a_change_begun_before_the_owners_reset_is_undone_by_no_moment(hou
     hashing, go_on = asyncio.Event(), asyncio.Event()
     hash_as_before = house.parts.passwords.hash
 
-    async def held(password: str, words: Sequence[str] = ()) -> str | Weak | Reason:
+    async def held(
+        password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW
+    ) -> str | Weak | Reason:
         hashing.set()
         await go_on.wait()
-        return await hash_as_before(password, words)
+        return await hash_as_before(password, words, lane)
 
     house.parts.passwords.hash = held  # type: ignore[method-assign]
     body = {"password": PASSWORD, "new_password": "the thief's 9 quiet words"}
