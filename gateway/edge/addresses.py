@@ -1,16 +1,35 @@
-"""Where the name of an upstream leads now."""
+"""Where the name of an upstream leads now.
+
+Law: one name that resolves slowly is the trouble of that name alone.  Lookups run in threads of
+their own, one at a time for a name, and never in the few that the event loop shares among all;
+what a name was last known to lead to is kept, and asked for anew beside the traffic.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
+import threading
+from collections.abc import Iterable
+from time import monotonic
 from typing import Protocol
+
+import structlog
 
 from gateway.access.upstreams import UpstreamTarget
 
+log = structlog.get_logger(__name__)
+
 RESOLVE_EVERY_S = 5.0
-"""How soon a busy upstream is left whose name leads elsewhere; idle ones are dialled anew."""
+"""How soon a busy upstream is left whose name leads elsewhere; and how long an answer is taken
+for granted."""
+PATIENCE_S = 0.5
+"""How long a call waits for a newer answer than the last good one."""
+LOOKUPS_AT_ONCE = 64
+
+Name = tuple[str, int]
 
 
 class Resolver(Protocol):
@@ -19,12 +38,111 @@ class Resolver(Protocol):
 
 
 class SystemResolver:
-    """As the machine resolves: `/etc/hosts`, DNS and whatever else it was told to ask."""
+    """As the machine resolves: `/etc/hosts`, DNS and whatever else it was told to ask.
+
+    Each lookup has a thread of its own, at most LOOKUPS_AT_ONCE.  It cannot be stopped: whoever
+    gives up waits no longer, and it ends when the machine's resolver gives up.
+    """
+
+    def __init__(self) -> None:
+        self._under_way = 0
 
     async def addresses(self, host: str, port: int) -> list[str]:
+        if self._under_way >= LOOKUPS_AT_ONCE:
+            raise OSError("too many names are being resolved")
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        answer: asyncio.Future[list[str]] = loop.create_future()
+
+        def told(found: list[str] | OSError) -> None:
+            self._under_way -= 1
+            if answer.done():
+                return
+            if isinstance(found, OSError):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        def look_up() -> None:
+            found: list[str] | OSError
+            try:
+                rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = list(dict.fromkeys(str(address[0]) for *_, address in rows))
+            except (OSError, UnicodeError) as error:
+                found = error if isinstance(error, OSError) else OSError(str(error))
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(told, found)
+
+        self._under_way += 1
+        # A daemon: a name server that says nothing must not hold up the end of the process.
+        threading.Thread(target=look_up, name="resolve", daemon=True).start()
+        return await answer
+
+
+class Endpoints:
+    """The addresses of names, for every target of a worker: the last good ones, kept fresh."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        *,
+        fresh_s: float = RESOLVE_EVERY_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._resolver = resolver
+        self._fresh_s = fresh_s
+        self._patience_s = patience_s
+        self._known: dict[Name, tuple[list[str], float]] = {}
+        """With when they were known, by the steady clock."""
+        self._lookups: dict[Name, asyncio.Task[list[str]]] = {}
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """In the order in which they are tried: those that are known, or those of a lookup that
+        answers within PATIENCE_S, or within whatever time the caller has where none are known.
+
+        OSError when nothing is known of the name.
+        """
+        known = self._known.get((host, port))
+        if known is None:
+            return await self.looked_up(host, port)
+        found, at = known
+        if monotonic() - at < self._fresh_s:
+            return found
+        await asyncio.wait((self._lookup((host, port)),), timeout=self._patience_s)
+        return self._known.get((host, port), known)[0]
+
+    async def looked_up(self, host: str, port: int) -> list[str]:
+        """As they are now.  OSError when the name is not known."""
+        # Shielded: whoever gives up must not take the answer away from the others.
+        return await asyncio.shield(self._lookup((host, port)))
+
+    def keep(self, names: Iterable[Name]) -> None:
+        """Forgets what is known of others."""
+        kept = set(names)
+        self._known = {name: known for name, known in self._known.items() if name in kept}
+
+    def close(self) -> None:
+        for lookup in self._lookups.values():
+            lookup.cancel()
+
+    def _lookup(self, name: Name) -> asyncio.Task[list[str]]:
+        lookup = self._lookups.get(name)
+        if lookup is None:
+            lookup = asyncio.create_task(self._resolve(name), name=f"resolve {name[0]}")
+            self._lookups[name] = lookup
+            lookup.add_done_callback(lambda done: self._ended(name, done))
+        return lookup
+
+    async def _resolve(self, name: Name) -> list[str]:
+        found = await self._resolver.addresses(*name)
+        if not found:
+            raise OSError("the name has no address")
+        self._known[name] = found, monotonic()
+        return found
+
+    def _ended(self, name: Name, lookup: asyncio.Task[list[str]]) -> None:
+        del self._lookups[name]
+        if not lookup.cancelled() and (error := lookup.exception()) is not None:
+            log.debug("upstream-not-resolved", host=name[0], error=str(error))
 
 
 def has_name(target: UpstreamTarget) -> bool:

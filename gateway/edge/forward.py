@@ -141,6 +141,7 @@ class Forwarder:
             return False
         connection = target.take()
         if connection is None:
+            target.promise()
             exchange.chosen = target
             return False
         exchange.sent = self._head(exchange)
@@ -180,7 +181,9 @@ class Forwarder:
                 connection = target.take() or await _connect(target)
                 if isinstance(connection, Reason):
                     met = False
-                    if retry.connect and len(tried) < retry.attempts and pool.tries_again():
+                    # Nothing was sent: where another target lives, this costs it one call.
+                    more = retry.connect and len(tried) < retry.attempts
+                    if more and (pool.another_is_alive(tried) or pool.tries_again()):
                         continue
                     return Failure(connection, replayable=False)
                 exchange.attach(connection)

@@ -13,10 +13,8 @@ from collections.abc import Collection, Iterable
 from functools import partial
 from random import Random
 
-import structlog
-
 from gateway.access.upstreams import Balance, Health, Upstream
-from gateway.edge.addresses import RESOLVE_EVERY_S, Resolver, SystemResolver
+from gateway.edge.addresses import RESOLVE_EVERY_S, Endpoints, Resolver, SystemResolver, has_name
 from gateway.edge.open_calls import OpenCalls
 from gateway.edge.retrying import RetryBudget
 from gateway.edge.standing import probe
@@ -25,8 +23,6 @@ from gateway.edge.upstream import SWEEP_S
 from gateway.metrics import Metrics
 
 __all__ = ["TargetPool", "UpstreamPool", "Upstreams", "Waiting", "authority", "context_for"]
-
-log = structlog.get_logger(__name__)
 
 
 class UpstreamPool:
@@ -81,7 +77,7 @@ class UpstreamPool:
             first = int(self._random() * count)
             second = int(self._random() * (count - 1))
             a, b = targets[first], targets[second + (second >= first)]
-            return a if a.in_flight <= b.in_flight else b
+            return a if a.in_flight + a.promised <= b.in_flight + b.promised else b
         self._turn += 1
         return targets[self._turn % count]
 
@@ -91,6 +87,10 @@ class UpstreamPool:
         if usable:
             return usable
         return [t for t, standing in standings if standing is None or not standing.is_open(now)]
+
+    def another_is_alive(self, tried: Collection[TargetPool]) -> bool:
+        """Whether a target that was not tried yet is not known to be unreachable."""
+        return any(target.reachable and target not in tried for target in self.targets)
 
     def tries_again(self) -> bool:
         """Whether one more try of a call may be sent; it is counted."""
@@ -131,7 +131,7 @@ class Upstreams:
         resolve_every_s: float = RESOLVE_EVERY_S,
     ) -> None:
         self._metrics = metrics or Metrics()
-        self._resolver = resolver or SystemResolver()
+        self._endpoints = Endpoints(resolver or SystemResolver())
         self._resolve_every_s = resolve_every_s
         self._lookups: dict[TargetPool, asyncio.Task[None]] = {}
         self._loop = loop or asyncio.get_running_loop()
@@ -153,6 +153,11 @@ class Upstreams:
             self._retire(self._pools.pop(name).targets)
         for spec in named.values():
             self.pool(spec)
+        self._endpoints.keep(
+            (pool.target.host, pool.target.port)
+            for pool in self._targets()
+            if has_name(pool.target)
+        )
 
     def pool(self, spec: Upstream) -> UpstreamPool:
         known = self._pools.get(spec.name)
@@ -173,7 +178,7 @@ class Upstreams:
             waiting, budget = known.waiting, known.budget
         for target in spec.targets:
             if target not in there:
-                there[target] = TargetPool(target, spec, self._loop, self._resolver)
+                there[target] = TargetPool(target, spec, self._loop, self._endpoints)
                 self._retire([there[target]])
         targets = [there[target] for target in spec.targets]
         return UpstreamPool(spec, targets, waiting, self._loop, self._random, budget)
@@ -184,7 +189,7 @@ class Upstreams:
         waiting: Waiting = known.waiting if known is not None else deque()
         targets = []
         for target in spec.targets:
-            pool = kept.pop(target, None) or TargetPool(target, spec, self._loop, self._resolver)
+            pool = kept.pop(target, None) or TargetPool(target, spec, self._loop, self._endpoints)
             pool.adopt(spec, waiting)
             targets.append(pool)
         self._retire(kept.values())
@@ -235,11 +240,9 @@ class Upstreams:
         try:
             async with asyncio.timeout(RESOLVE_EVERY_S):
                 where = target.target
-                found = await self._resolver.addresses(where.host, where.port)
-            if found:
-                target.moved(found)
-        except (OSError, TimeoutError) as error:
-            log.debug("upstream-not-resolved", target=target.target.url, error=str(error))
+                target.moved(await self._endpoints.looked_up(where.host, where.port))
+        except (OSError, TimeoutError):
+            pass  # told by `Endpoints`
         finally:
             self._lookups.pop(target, None)
 
@@ -259,7 +262,7 @@ class Upstreams:
             context = context_for(target.target, target.spec.tls)
         except OSError:
             return False
-        return await probe(target.target, health, host, context)
+        return await probe(target.target, health, host, context, self._endpoints)
 
     def _targets(self) -> list[TargetPool]:
         current = [target for pool in self._pools.values() for target in pool.targets]
@@ -269,6 +272,7 @@ class Upstreams:
         self._timer.cancel()
         for task in (*self._probes.values(), *self._lookups.values()):
             task.cancel()
+        self._endpoints.close()
         for tunnel in tuple(self.open_calls.tunnels):
             tunnel.abort()
         for target in self._targets():

@@ -2,8 +2,10 @@
 
 Law: only what the connection shows counts as a failure (refused, silent, not HTTP); a status is
 the backend's answer and its own affair.  With `health`, `fall` failures in a row take a target
-out and only `rise` good probes bring it back.  With `breaker`, that many failures within the
-window close it for `open`; then one call tries it, and decides.  Each worker judges for itself.
+out and only `rise` good probes bring it back.  Probes and calls are counted apart: a backend
+whose health path says no is out, however well it answers calls.  With `breaker`, that many
+failures within the window close it for `open`; then one call tries it, and decides.  Each worker
+judges for itself.
 """
 
 from __future__ import annotations
@@ -15,19 +17,30 @@ from collections import deque
 import structlog
 
 from gateway.access.upstreams import Health, Upstream, UpstreamTarget
+from gateway.edge.addresses import Endpoints, has_name
 from gateway.edge.wire import MAX_HEAD_BYTES, Malformed, read_head
 
 log = structlog.get_logger(__name__)
 
 
 class Standing:
-    __slots__ = ("_failed", "_failures", "_open_until", "_risen", "_spec", "_url", "healthy")
+    __slots__ = (
+        "_failed_calls",
+        "_failed_probes",
+        "_failures",
+        "_open_until",
+        "_risen",
+        "_spec",
+        "_url",
+        "healthy",
+    )
 
     def __init__(self, spec: Upstream, url: str) -> None:
         self._spec = spec
         self._url = url
         self.healthy = True
-        self._failed = 0
+        self._failed_calls = 0
+        self._failed_probes = 0
         self._risen = 0
         self._open_until = 0.0
         breaker = spec.breaker
@@ -50,11 +63,11 @@ class Standing:
         """How a call ended."""
         if ok:
             self._open_until = 0.0
-            if self.healthy:
-                self._failed = 0
+            self._failed_calls = 0
             return
         if self._spec.health is not None:
-            self._fall(self._spec.health)
+            self._failed_calls += 1
+            self._fall(self._spec.health, self._failed_calls)
         breaker = self._spec.breaker
         if breaker is None:
             return
@@ -72,37 +85,36 @@ class Standing:
         if health is None:
             return
         if not ok:
-            self._fall(health)
+            self._failed_probes += 1
+            self._fall(health, self._failed_probes)
             return
-        self._failed = 0
+        self._failed_probes = 0
         if not self.healthy:
             self._risen += 1
             if self._risen >= health.rise:
                 self.healthy = True
+                self._failed_calls = 0
                 log.info("upstream-target-up", target=self._url)
 
-    def _fall(self, health: Health) -> None:
-        self._failed += 1
+    def _fall(self, health: Health, failures: int) -> None:
+        """`failures` in a row, of calls or of probes."""
         self._risen = 0
-        if self.healthy and self._failed >= health.fall:
+        if self.healthy and failures >= health.fall:
             self.healthy = False
-            log.warning("upstream-target-down", target=self._url, failures=self._failed)
+            log.warning("upstream-target-down", target=self._url, failures=failures)
 
 
 async def probe(
-    target: UpstreamTarget, health: Health, host: bytes, context: ssl.SSLContext | None
+    target: UpstreamTarget,
+    health: Health,
+    host: bytes,
+    context: ssl.SSLContext | None,
+    endpoints: Endpoints,
 ) -> bool:
     """Whether one `GET` of the health path is answered 2xx in time, on a connection of its own."""
     try:
         async with asyncio.timeout(health.timeout_s):
-            if target.socket_path is not None:
-                reader, writer = await asyncio.open_unix_connection(
-                    target.socket_path, limit=MAX_HEAD_BYTES
-                )
-            else:
-                reader, writer = await asyncio.open_connection(
-                    target.host, target.port, ssl=context, limit=MAX_HEAD_BYTES
-                )
+            reader, writer = await _opened(target, context, endpoints)
             try:
                 writer.write(
                     b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: authgate-health\r\n"
@@ -116,3 +128,26 @@ async def probe(
         return False
     except Malformed:
         return False
+
+
+async def _opened(
+    target: UpstreamTarget, context: ssl.SSLContext | None, endpoints: Endpoints
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if target.socket_path is not None:
+        return await asyncio.open_unix_connection(target.socket_path, limit=MAX_HEAD_BYTES)
+    addresses = [target.host]
+    if has_name(target):
+        addresses = await endpoints.addresses(target.host, target.port)
+    missed: OSError | None = None
+    for address in addresses:
+        try:
+            return await asyncio.open_connection(
+                address,
+                target.port,
+                ssl=context,
+                server_hostname=None if context is None else target.host,
+                limit=MAX_HEAD_BYTES,
+            )
+        except OSError as error:
+            missed = error
+    raise missed or OSError("the name has no address")

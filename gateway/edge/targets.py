@@ -15,7 +15,7 @@ from time import monotonic
 import structlog
 
 from gateway.access.upstreams import Tls, Upstream, UpstreamTarget
-from gateway.edge.addresses import Resolver, has_name
+from gateway.edge.addresses import Endpoints, has_name
 from gateway.edge.standing import Standing
 from gateway.edge.upstream import UpstreamConnection
 from gateway.worker import client_tls
@@ -35,15 +35,19 @@ class TargetPool:
         target: UpstreamTarget,
         spec: Upstream,
         loop: asyncio.AbstractEventLoop,
-        resolver: Resolver,
+        endpoints: Endpoints,
     ) -> None:
         self.target = target
         self.resolve_at = 0.0
         self.named = has_name(target)
-        self._resolver = resolver
+        self._endpoints = endpoints
         self.spec = spec
         self.connections: set[UpstreamConnection] = set()
         self.in_flight = 0
+        self.promised = 0
+        """Calls that were given to it in this turn of the loop, and hold no place yet."""
+        self.reachable = True
+        """Whether the last attempt to connect succeeded."""
         self.standing: Standing | None = None
         self.probe_at = 0.0
         self._idle: list[UpstreamConnection] = []
@@ -73,6 +77,15 @@ class TargetPool:
     @property
     def has_room(self) -> bool:
         return not self.spec.max_connections or self.in_flight < self.spec.max_connections
+
+    def promise(self) -> None:
+        """A call will be sent here once its task runs: until then it counts as if it had."""
+        if not self.promised:
+            self._loop.call_soon(self._forget_promises)
+        self.promised += 1
+
+    def _forget_promises(self) -> None:
+        self.promised = 0
 
     def enter(self) -> None:
         """A call is about to be sent here."""
@@ -110,27 +123,42 @@ class TargetPool:
         return None
 
     async def connect(self) -> UpstreamConnection:
-        """A new connection, its name resolved anew.
+        """A new connection, to whatever its name leads to.
 
         OSError when it is refused, TimeoutError when nobody answers.
         """
-        target, spec = self.target, self.spec
-        async with asyncio.timeout(spec.timeout_connect_s):
-            if target.socket_path is not None:
-                _, connection = await self._loop.create_unix_connection(
-                    lambda: UpstreamConnection(self, self._loop), target.socket_path
-                )
-                return connection
-            context = context_for(target, spec.tls)
-            if not self.named:
-                return await self._dial(target.host, context)
-            missed: OSError | None = None
-            for address in await self._resolver.addresses(target.host, target.port):
+        try:
+            async with asyncio.timeout(self.spec.timeout_connect_s):
+                connection = await self._connect()
+        except OSError:  # TimeoutError is one
+            self.reachable = False
+            raise
+        self.reachable = True
+        return connection
+
+    async def _connect(self) -> UpstreamConnection:
+        target = self.target
+        if target.socket_path is not None:
+            _, connection = await self._loop.create_unix_connection(
+                lambda: UpstreamConnection(self, self._loop), target.socket_path
+            )
+            return connection
+        context = context_for(target, self.spec.tls)
+        if not self.named:
+            return await self._dial(target.host, context)
+        missed: OSError | None = None
+        tried: list[str] = []
+        # Where it is known to be, and, if it is not there any more, where it is now.
+        for where in (self._endpoints.addresses, self._endpoints.looked_up):
+            for address in await where(target.host, target.port):
+                if address in tried:
+                    continue
+                tried.append(address)
                 try:
                     return await self._dial(address, context)
                 except OSError as error:
                     missed = error
-            raise missed or OSError("the name has no address")
+        raise missed or OSError("the name has no address")
 
     def missed(self, why: str) -> None:
         """A call found nobody here.  Told at the first, then once a minute with their number."""

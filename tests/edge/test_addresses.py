@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
+
 from gateway.access.upstreams import UpstreamTarget
-from gateway.edge.addresses import SystemResolver, has_name
-from tests.edge.rig import OK, Answer, Client, Exchange, RawUpstream, Rig, running, target
+from gateway.edge.addresses import LOOKUPS_AT_ONCE, Endpoints, SystemResolver, has_name
+from tests.edge.rig import (
+    OK,
+    Answer,
+    Client,
+    Exchange,
+    RawUpstream,
+    Rig,
+    answering,
+    running,
+    target,
+)
 
 BOTH_LOOPS = True
 
@@ -132,6 +146,87 @@ async def test_a_name_that_nobody_knows_is_502() -> None:
         m.names.known = None
         answer = await m.one(await m.rig.client())
         assert (answer.status, json.loads(answer.body)["reason"]) == (502, "upstream_unreachable")
+
+
+@dataclass
+class Slow(Names):
+    """A name server that has an answer for some names only.  Meets `addresses.Resolver`."""
+
+    silent: set[str] = field(default_factory=set)
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        found = await super().addresses(host, port)
+        if host in self.silent:
+            await asyncio.Event().wait()
+        return found
+
+
+async def test_calls_to_a_name_that_does_not_resolve_ask_once_and_hold_up_no_other() -> None:
+    names = Slow(["127.0.0.1"], silent={"slow"})
+    endpoints = Endpoints(names)
+    waiting = [asyncio.create_task(endpoints.addresses("slow", 1)) for _ in range(100)]
+    async with asyncio.timeout(10):
+        assert await endpoints.addresses("quick", 2) == ["127.0.0.1"]
+    assert sorted(names.asked) == [("quick", 2), ("slow", 1)]
+    assert not any(task.done() for task in waiting)
+    endpoints.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_one_caller_that_gives_up_takes_the_answer_from_nobody() -> None:
+    names = Slow(["127.0.0.1"])
+    endpoints = Endpoints(names)
+    first = asyncio.create_task(endpoints.addresses("a", 1))
+    second = asyncio.create_task(endpoints.addresses("a", 1))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == ["127.0.0.1"]
+
+
+async def test_new_connections_go_to_the_last_good_address_while_the_name_server_is_silent() -> (
+    None
+):
+    names = Slow(["127.0.0.1"])
+    endpoints = Endpoints(names, fresh_s=0.0, patience_s=0.01)
+    assert await endpoints.addresses("a", 1) == ["127.0.0.1"]
+    names.silent = {"a"}
+    async with asyncio.timeout(10):
+        assert await endpoints.addresses("a", 1) == ["127.0.0.1"]
+    names.silent, names.known = set(), None
+    endpoints.close()
+    assert await endpoints.addresses("a", 1) == ["127.0.0.1"]
+
+
+async def test_a_last_good_address_that_nobody_answers_at_is_looked_up_at_once() -> None:
+    async with moving() as m:
+        m.old.script = answering(OK, close=True)
+        await m.one(await m.rig.client())
+        await m.old.stop()
+        m.names.known = ["127.0.0.3"]
+        assert (await m.one(await m.rig.client())).status == 200
+        assert len(m.new.requests) == 1
+
+
+async def test_more_lookups_than_the_machine_has_threads_are_refused_and_not_queued() -> None:
+    resolver = SystemResolver()
+    held = threading.Lock()
+    held.acquire()
+
+    def silent(*_: object, **__: object) -> list[object]:
+        with held:
+            return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", silent)
+        waiting = [
+            asyncio.create_task(resolver.addresses(f"name{n}", 1)) for n in range(LOOKUPS_AT_ONCE)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(OSError, match="too many"):
+            await resolver.addresses("one-more", 1)
+        held.release()
+        assert await asyncio.gather(*waiting) == [[]] * LOOKUPS_AT_ONCE
+    assert "127.0.0.1" in await resolver.addresses("localhost", 80)
 
 
 async def test_an_address_is_no_name() -> None:

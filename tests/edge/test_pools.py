@@ -214,6 +214,44 @@ async def test_calls_that_fail_take_a_target_out_before_its_next_probe() -> None
         ]
 
 
+async def test_calls_that_are_answered_do_not_speak_for_a_target_whose_probes_fail() -> None:
+    """Its health path says no: it is being taken out of service, and answers until then."""
+    async with pair(health=HEALTH) as (rig, second):
+        assert rig.gate.route.upstream is not None
+        rig.upstreams.adopt([rig.gate.route.upstream])
+        standing = rig.upstreams.pool(rig.gate.route.upstream).targets[1].standing
+        assert standing is not None
+
+        async def leaving(exchange: Exchange) -> None:
+            probed = b"/healthz" in exchange.received.line
+            exchange.send(BAD if probed else OK)
+
+        second.script = leaving
+        client = await rig.client()
+        async with asyncio.timeout(10):
+            while standing.healthy:
+                await client.send(GET)
+                assert (await client.answer()).status == 200
+
+
+async def test_ten_calls_at_once_are_shared_by_two_targets_without_a_connection() -> None:
+    go_on = asyncio.Event()
+
+    async def waiting(exchange: Exchange) -> None:
+        await go_on.wait()
+        exchange.send(OK)
+
+    async with pair(balance=Balance.LEAST_REQUESTS) as (rig, second):
+        rig.upstream.script = second.script = waiting
+        clients = [await rig.client() for _ in range(10)]
+        await asyncio.gather(*(client.send(GET) for client in clients))
+        both = (rig.upstream, second)
+        await rig.upstream.until(lambda: sum(len(one.requests) for one in both) == 10)
+        assert [len(one.requests) for one in both] == [5, 5]
+        go_on.set()
+        assert [(await client.answer()).status for client in clients] == [200] * 10
+
+
 async def test_where_every_target_is_called_bad_the_calls_go_out_all_the_same() -> None:
     async with running() as rig:
         rig.spec(health=Health("/healthz", every_s=60.0, fall=1))
