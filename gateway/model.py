@@ -53,6 +53,7 @@ class Reason(StrEnum):
     INSUFFICIENT_USER_AUTHENTICATION = "insufficient_user_authentication"
     # 403
     NO_RULE = "no_rule"
+    CONDITION_FAILED = "condition_failed"
     CROSS_ORIGIN = "cross_origin"
     CSRF_INVALID = "csrf_invalid"
     EMAIL_UNVERIFIED = "email_unverified"

@@ -241,16 +241,20 @@ def _judged(
                 continue
             if outcome is True and facts.principal is not None:
                 return _step_up(rule)
-        return _denied(rule, _conceals(denies, rule, action, facts))
+        return _denied(rule, outcome, _conceals(denies, rule, action, facts))
     waiting: Rule | None = None
+    nearest: tuple[Rule, bool | str] | None = None
     for rule in allows:
-        if rule.holds(action, facts) is True:
+        outcome = rule.holds(action, facts)
+        if outcome is True:
             if rule.step_up is None or rule.step_up.met(facts.principal, facts.now()):
                 return Verdict(True, Reason.RULE_ALLOWED, None, rule, rule.place)
             waiting = waiting or rule
+        if nearest is None and (rule.reason or outcome is not False):
+            nearest = rule, outcome
     if waiting is not None and facts.principal is not None:
         return _step_up(waiting)
-    return _not_allowed(allows)
+    return _not_allowed(allows, nearest)
 
 
 def _conceals(denies: tuple[Rule, ...], first: Rule, action: str, facts: Facts) -> bool:
@@ -263,7 +267,12 @@ def _conceals(denies: tuple[Rule, ...], first: Rule, action: str, facts: Facts) 
     )
 
 
-def _denied(rule: Rule, conceal: bool) -> Verdict:
+def _denied(rule: Rule, outcome: bool | str, conceal: bool) -> Verdict:
+    """The rule's own reason; not where its condition could not be evaluated, which says nothing
+    of what the rule is about."""
+    if isinstance(outcome, str):
+        reason = Reason.CONDITION_FAILED
+        return Verdict(False, reason, reason, rule, rule.place, conceal=conceal)
     refusal = None if rule.reason else Reason.NO_RULE
     return Verdict(False, rule.reason or Reason.NO_RULE, refusal, rule, rule.place, conceal=conceal)
 
@@ -273,10 +282,10 @@ def _step_up(rule: Rule) -> Verdict:
     return Verdict(False, reason, reason, rule, rule.place, step_up=rule.step_up)
 
 
-def _not_allowed(allows: tuple[Rule, ...]) -> Verdict:
-    """No rule allows: the first that could have, and gives a reason, is named."""
+def _not_allowed(allows: tuple[Rule, ...], nearest: tuple[Rule, bool | str] | None) -> Verdict:
+    """No rule allows: the first is named that could have, and that gives a reason or could not
+    be evaluated."""
     conceal = any(rule.conceal for rule in allows)
-    for rule in allows:
-        if rule.reason:
-            return Verdict(False, rule.reason, None, rule, rule.place, conceal=conceal)
-    return Verdict(False, Reason.NO_RULE, Reason.NO_RULE, conceal=conceal)
+    if nearest is None:
+        return Verdict(False, Reason.NO_RULE, Reason.NO_RULE, conceal=conceal)
+    return _denied(*nearest, conceal)

@@ -123,6 +123,12 @@ REFUSALS: dict[Reason, Refusal] = {
         401, "Stronger sign-in required", "This call needs a fresher or stronger sign-in.", _DENIED
     ),
     Reason.NO_RULE: Refusal(403, "Forbidden", "No rule of the policy allows this call.", _DENIED),
+    Reason.CONDITION_FAILED: Refusal(
+        403,
+        "Condition failed",
+        "A condition of the policy could not be evaluated for this call.",
+        _DENIED,
+    ),
     Reason.CROSS_ORIGIN: Refusal(
         403, "Cross-origin call", "The cookie does not count for a call of this origin.", _DENIED
     ),

@@ -78,6 +78,38 @@ def test_a_deny_that_fails_denies() -> None:
     assert decide(world, OWN, who(claims={"level": 5})).allowed
 
 
+def test_what_could_not_be_evaluated_has_a_reason_apart_from_the_rules_own() -> None:
+    deny = """
+        - {id: all, allow: ["*"]}
+        - {id: no, deny: ["*"], when: user.claims.level < 3, reason: too_low}
+        """
+    decision = decide(rule_world(deny), OWN, who())
+    assert (decision.reason, decision.rule) == ("condition_failed", "no")
+    assert decision.refusal is Reason.CONDITION_FAILED
+    decision = decide(rule_world(deny), OWN, who(claims={"level": 1}))
+    assert (decision.reason, decision.refusal) == ("too_low", None)
+    allow = "- {id: high, allow: ['*'], when: user.claims.level > 3, reason: too_low}"
+    decision = decide(rule_world(allow), OWN, who())
+    assert (decision.reason, decision.refusal) == ("condition_failed", Reason.CONDITION_FAILED)
+    assert (decision.rule, decision.allowed) == ("high", False)
+    assert decide(rule_world(allow), OWN, who(claims={"level": 1})).reason == "too_low"
+
+
+def test_of_allows_that_fail_and_that_say_no_the_first_in_the_file_is_named() -> None:
+    fails = "- {id: fails, allow: ['*'], when: user.claims.level > 3, reason: too_low}\n"
+    says = "- {id: says, allow: ['*'], when: user.id == 'x', reason: not_x}\n"
+    silent = "- {id: silent, allow: ['*'], when: user.id == 'x'}\n"
+    assert decide(rule_world(fails + says), OWN, who()).reason == "condition_failed"
+    assert decide(rule_world(says + fails), OWN, who()).reason == "not_x"
+    assert decide(rule_world(silent + fails), OWN, who()).reason == "condition_failed"
+
+
+def test_a_concealed_rule_conceals_that_its_condition_failed() -> None:
+    world = rule_world("- {id: a, allow: ['*'], when: user.claims.level > 3, conceal: true}")
+    decision = decide(world, OWN, who())
+    assert (decision.reason, decision.conceal) == ("condition_failed", True)
+
+
 @pytest.mark.parametrize("given", ["yes", 1, None, ["a"]])
 def test_a_condition_that_is_no_truth_value_never_allows(given: object) -> None:
     caller, when = who(claims={"is": given}), "when: user.claims.is"

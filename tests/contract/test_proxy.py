@@ -124,6 +124,18 @@ def test_a_header_that_was_judged_reaches_the_upstream_alone(
     assert len(gateway.echo.seen) == before
 
 
+def test_a_condition_that_could_not_be_evaluated_is_told_and_counted_apart(
+    gateway: Running, alice: dict[str, Any]
+) -> None:
+    answer = gateway.call("GET", "/tenant", token=str(alice["access_token"]))
+    assert (answer.status, answer.reason) == (403, "condition_failed")
+    answer = gateway.call("GET", "/tenant", ("X-Tenant", "b"), token=str(alice["access_token"]))
+    assert (answer.status, answer.reason) == (403, "no_rule")
+    counted = gateway.admin("/metrics").body.decode()
+    name = 'authgate_requests_total{outcome="condition_failed",route="tenant",status="403"}'
+    assert f"\n{name} " in counted
+
+
 @pytest.mark.parametrize(
     "media_type",
     ["application/json;", "application/json; charset=latin-1", "text/plain", "text/json", None],

@@ -138,8 +138,8 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
         (MINE, (JSON, JSON), 400, "ambiguous_header"),
         (MINE, (JSON, "Content-Type: text/plain"), 400, "ambiguous_header"),
         (MINE, (JSON, "Content-Encoding: gzip"), 415, "media_type_unsupported"),
-        (b"[]", (JSON,), 403, "not_yours"),
-        (b"", (JSON,), 403, "not_yours"),
+        (b"[]", (JSON,), 403, "condition_failed"),
+        (b"", (JSON,), 403, "condition_failed"),
         (b'{"x": "' + b"a" * 70_000 + b'"}', (JSON,), 413, "body_too_large"),
     ],
 )
