@@ -6,6 +6,7 @@ the decision; that this walk and the verdict never disagree is a property that i
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from gateway.access.facts import Facts, Nothing
 from gateway.access.policies import Effect, Rule
 from gateway.access.routes import Kind, Match, Route, is_own
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Place, Principal
+from gateway.model import Call, Place, Principal, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,45 @@ def _sentence(decision: Decision) -> str:
         if decision.rule is not None:
             return f"allowed by rule {decision.rule}{where}"
         return f"allowed: {decision.reason}{where}"
-    if decision.rule is not None:
-        return f"denied with {decision.reason} by rule {decision.rule}{where}"
-    return f"denied: {decision.reason}{where}"
+    route = decision.route
+    policy = route.policy if route is not None and decision.judged else None
+    if route is None or policy is None:
+        scoped = decision.principal is not None and decision.principal.scopes is not None
+        if route is not None and scoped and decision.reason == Reason.NO_RULE:
+            asked = route.action or "a route without an action"
+            return (
+                f"denied with {decision.reason}: the scopes of the credential do not hold {asked}"
+            )
+        return f"denied: {decision.reason}{where}"
+    rules = {rule.id: rule for rule in policy.rules}
+    named = rules.get(decision.rule or "")
+    why = f"denied with {decision.reason}"
+    if decision.reason == Reason.INSUFFICIENT_USER_AUTHENTICATION:
+        return f"{why} by rule {decision.rule}{where}"
+    failed = decision.reason == Reason.CONDITION_FAILED
+    if named is not None and failed:
+        nothing = "nothing allowed it; " if named.effect is Effect.ALLOW else ""
+        return f"{why}: {nothing}the condition of rule {named.id}{where} could not be evaluated"
+    if named is not None and named.effect is Effect.DENY:
+        return f"{why} by rule {named.id}{where}"
+    return f"{why}: {_nearest(policy.rules, named, route.action)}"
+
+
+def _nearest(rules: tuple[Rule, ...], named: Rule | None, action: str) -> str:
+    """What came nearest to allowing `action`; `named` is the rule whose reason was given."""
+    allows = [rule for rule in rules if rule.effect is Effect.ALLOW and not rule.shadow]
+    about = [rule for rule in allows if rule.covers(action)]
+    nearest = named or next(iter(about), None)
+    if nearest is not None:
+        where = str(nearest.place) if nearest.place.line else "(built in)"
+        return f"nothing allowed it; nearest was rule {nearest.id} at {where}"
+    asked = action or "a route without an action"
+    patterns = {pattern: rule for rule in reversed(allows) for pattern in rule.actions}
+    close = difflib.get_close_matches(action, patterns, n=1, cutoff=0.6)
+    if not close:
+        return f"no rule allows {asked}"
+    rule = patterns[close[0]]
+    return f"no rule is about {asked}; nearest is rule {rule.id} ({close[0]}) at {rule.place}"
 
 
 def describe(principal: Principal | None, call: Call) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.access.decision import Decision
 from gateway.access.explanation import Explanation, Step
+from gateway.access.policies import Effect
 from gateway.access.upstreams import OwnAnswer
 from gateway.model import Place, Reason
 from gateway.review.flips import Flip
@@ -20,6 +21,16 @@ def status_of(decision: Decision, refusal_status: Callable[[str, Reason | None],
     if decision.conceal:
         return 404
     return refusal_status(decision.reason, decision.refusal)
+
+
+def nothing_allowed(decision: Decision) -> bool:
+    """Whether it was denied because no rule allowed it; `rule` is then the nearest one."""
+    route = decision.route
+    if decision.allowed or not decision.judged or route is None or route.policy is None:
+        return False
+    return not any(
+        rule.id == decision.rule and rule.effect is Effect.DENY for rule in route.policy.rules
+    )
 
 
 def as_data(
@@ -39,6 +50,7 @@ def as_data(
         "rule": decision.rule,
         "file": place.file if place is not None else None,
         "line": place.line if place is not None else None,
+        "nothing_allowed": nothing_allowed(decision),
         "concealed": decision.conceal,
         "params": dict(decision.params),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,64 @@ def test_each_rule_is_told_with_its_values_and_the_deciding_one_is_marked() -> N
     assert found.steps[3].values == (("user.roles", '["viewer"]'),)
     assert found.sentence == "allowed by rule role at policies/p0.yaml:8"
     assert found.caller == "u1, roles: viewer, from 127.0.0.1"
+
+
+ORDERS = """
+- {id: own, allow: [orders:read], when: resource.owner == user.id, reason: not_yours}
+- {id: level, allow: [orders:list], when: user.claims.level > 3}
+- {id: no, deny: ["*"], when: "'bad' in user.roles", reason: suspended}
+- {id: broken, deny: [orders:cancel], when: user.claims.level < 3}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "caller", "sentence"),
+    [
+        (
+            ORDERS,
+            who("u2"),
+            "denied with not_yours: nothing allowed it; nearest was rule own at policies/p0.yaml:4",
+        ),
+        (ORDERS, who("u1", "bad"), "denied with suspended by rule no at policies/p0.yaml:6"),
+        (
+            ORDERS.replace(", reason: not_yours", ""),
+            who("u2"),
+            "denied with no_rule: nothing allowed it; nearest was rule own at policies/p0.yaml:4",
+        ),
+        (
+            ORDERS.replace("orders:read", "orders:raed"),
+            who("u1"),
+            "denied with no_rule: no rule is about orders:read; nearest is rule own "
+            "(orders:raed) at policies/p0.yaml:4",
+        ),
+        (
+            ORDERS.replace("orders:list", "orders:read"),
+            who("u1"),
+            "allowed by rule own at policies/p0.yaml:4",
+        ),
+        (
+            '- {id: level, allow: ["*"], when: user.claims.level > 3, reason: too_low}',
+            who("u1"),
+            "denied with condition_failed: nothing allowed it; the condition of rule level at "
+            "policies/p0.yaml:4 could not be evaluated",
+        ),
+        (
+            '- {id: all, allow: ["*"]}\n- {id: no, deny: ["*"], when: user.claims.level < 3}',
+            who("u1"),
+            "denied with condition_failed: the condition of rule no at policies/p0.yaml:5 could "
+            "not be evaluated",
+        ),
+        (
+            '- {id: no, deny: ["*"], when: user.id == "x"}',
+            who("u1"),
+            "denied with no_rule: no rule allows orders:read",
+        ),
+    ],
+)
+def test_a_denial_says_whether_a_rule_denied_or_nothing_allowed(
+    rules: str, caller: Principal, sentence: str
+) -> None:
+    assert told(rule_world(rules), "GET /orders/u1", caller).sentence == sentence
 
 
 def test_a_condition_that_fails_says_why() -> None:

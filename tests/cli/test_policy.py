@@ -123,7 +123,8 @@ def test_explain_answers_with_the_line_that_decided(capsys: pytest.CaptureFixtur
     code, out, _ = gateway(capsys, "explain", "GET", "/orders/u2", "--user-id", "u1")
     assert code == 1
     assert out.startswith(
-        "DENIED  403  denied with not_yours by rule own at policies/orders.yaml:5"
+        "DENIED  403  denied with not_yours: nothing allowed it; nearest was rule own at "
+        "policies/orders.yaml:5\n"
     )
     assert 'resource.owner = "u2"' in out
 
