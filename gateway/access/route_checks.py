@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gateway.access.field_names import KEEPABLE, folded
-from gateway.access.policies import SIGNED_IN, Effect, Policy, ResourceField, Rule
-from gateway.access.policy_reading import ROLE_PERMISSIONS
+from gateway.access.policies import Policy, ResourceField, Rule
 from gateway.access.reading import Node, Problem, Reader
-from gateway.access.routes import Kind, PatternSegment, RouteTable
+from gateway.access.routes import Kind, PatternSegment
 from gateway.access.suggestions import suggestion
 from gateway.access.upstreams import Limit
 
@@ -142,52 +141,3 @@ def _wanted(rule: Rule) -> Iterator[tuple[str, str, bool]]:
     for _, template in rule.headers:
         yield from (("resource", name, False) for name in template.names("resource"))
         yield from (("request.params", name, False) for name in template.names("params"))
-
-
-def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
-    """What is no mistake, but hardly meant: routes that nobody can ever pass, and policies
-    that judge nothing."""
-    used = {route.policy.name for route in table if route.policy is not None}
-    found = [
-        Problem(p.place.file, p.place.line, p.place.column, f"no route names policy `{p.name}`")
-        for p in policies.values()
-        if p.name not in used and p.name != SIGNED_IN
-    ]
-    told: set[str] = set()
-    for route in table:
-        policy = route.policy
-        if policy is None or policy.name == SIGNED_IN or policy.shadow:
-            continue
-        if any(rule.effect is Effect.ALLOW for rule in policy.plan(route.action).rules):
-            continue
-        patterns = {p for rule in policy.rules for p in rule.actions if "*" not in p}
-        told.add(policy.name)
-        said = f"`{route.action}`" if route.action else "a route without `action`"
-        found.append(
-            Problem(
-                route.place.file, route.place.line, route.place.column,
-                f"route `{route.id}`: no rule of policy `{policy.name}` allows {said}, so nobody "
-                f"can pass{suggestion(route.action, sorted(patterns))}",
-            )
-        )  # fmt: skip
-    return found + _idle_rules(table, told)
-
-
-def _idle_rules(table: RouteTable, told: Collection[str]) -> list[Problem]:
-    """Rules that cover no action of any route, such as `allow: role-permission`, but for
-    those of policies that were `told` of already."""
-    asked: dict[str, tuple[Policy, set[str]]] = {}
-    for route in table:
-        if route.policy is not None and route.policy.name not in told:
-            asked.setdefault(route.policy.name, (route.policy, set()))[1].add(route.action)
-    found = []
-    for policy, actions in asked.values():
-        for rule in policy.rules:
-            if "*" in rule.actions or any(rule.covers(action) for action in actions):
-                continue
-            known = sorted({ROLE_PERMISSIONS, *actions} - {""})
-            place = rule.place
-            text = f"rule `{rule.id}` covers the action of no route"
-            hint = suggestion(rule.actions[0], known) if rule.actions else ""
-            found.append(Problem(place.file, place.line, place.column, text + hint))
-    return found

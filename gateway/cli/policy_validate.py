@@ -41,7 +41,11 @@ def validate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check the configuration.  Every problem is shown as file:line:column."""
+    """Check the configuration.  Every problem is shown as file:line:column.
+
+    What is no mistake but hardly meant, such as an action that no route has, is a warning: it is
+    printed apart, to standard error, and the exit code stays 0.
+    """
     check = read if texts_only else read_for_here
     if watch:
         for _ in edits(config, policies):
@@ -89,14 +93,14 @@ def check_reload(
 
 
 def tell(found: Snapshot | list[Problem]) -> None:
-    """Each problem a line; or that all is well, and what is hardly meant."""
+    """Each problem a line; or, apart from that all is well, what is hardly meant."""
     if isinstance(found, list):
         for problem in found:
             say(str(problem))
         remark(f"{len(found)} problem{'s' if len(found) != 1 else ''}", style="bold red")
         return
     for notice in found.notices:
-        remark(f"note: {notice}")
+        remark(f"warning: {notice}")
     count = len(found.policies) - 1
     routes = counted(len(found.routes), "route", "routes")
     say(f"valid: {routes}, {counted(count, 'policy', 'policies')}, version {found.version}")

@@ -104,6 +104,21 @@ def test_every_problem_is_one_line_that_editors_click(
     assert (code, found["valid"], found["problems"][0]["line"]) == (1, False, 10)
 
 
+def test_an_action_that_no_route_has_is_a_warning_apart_and_no_failure(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = folder / "policies" / "orders.yaml"
+    policy.write_text(policy.read_text().replace("allow: [", "allow: [orders:raed, ", 1))
+    code, out, err = gateway(capsys, "validate")
+    assert code == 0
+    assert out.startswith("valid: ")
+    assert "warning: policies/orders.yaml:5:" in err
+    assert "no route has the action `orders:raed`; did you mean `orders:read`?" in err
+    code, found = as_json(capsys, "validate")
+    assert (code, found["valid"], found["problems"]) == (0, True, [])
+    assert found["notices"][0]["line"] == 5
+
+
 def test_a_file_that_is_not_read_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "policies" / "more.yml").write_text("version: 1")
     code, _, err = gateway(capsys, "validate")

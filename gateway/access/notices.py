@@ -1,0 +1,130 @@
+"""What is no mistake, but hardly meant: `gateway validate` warns of it, and loads it.
+
+Most of it is one word spelled in two ways: an action of a route that no rule and no role gives,
+or one of a rule or a role that no route asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
+from gateway.access.policy_reading import ROLE_PERMISSIONS
+from gateway.access.reading import Problem
+from gateway.access.roles import Role, admits
+from gateway.access.routes import Route, RouteTable
+from gateway.access.suggestions import suggestion
+from gateway.model import Place
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A policy, and the actions that its routes ask it about."""
+
+    policy: Policy
+    actions: set[str] = field(default_factory=set)
+
+    def asks(self, pattern: str) -> bool:
+        return any(admits(pattern, action) for action in self.actions)
+
+
+def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
+    """Routes that nobody can ever pass, policies that judge nothing, and actions in rules and
+    roles that no route has."""
+    asked: dict[str, _Asked] = {}
+    for route in table:
+        if route.policy is not None:
+            one = asked.setdefault(route.policy.name, _Asked(route.policy))
+            one.actions.add(route.action)
+    found = [
+        _noticed(policy.place, f"no route names policy `{policy.name}`")
+        for policy in policies.values()
+        if policy.name not in asked and policy.name != SIGNED_IN
+    ]
+    told: set[str] = set()
+    for route in table:
+        if route.policy is not None and not _passable(route, route.policy):
+            told.add(route.policy.name)
+            found.append(_impassable(route, route.policy))
+    # A misspelt action of a route is told there, not a second time by every rule.
+    rest = [one for name, one in asked.items() if name not in told and name != SIGNED_IN]
+    for one in rest:
+        for rule in one.policy.rules:
+            found += _idle_actions(rule, one)
+    return found + list(_idle_permissions(asked.values(), told))
+
+
+def _passable(route: Route, policy: Policy) -> bool:
+    if policy.name == SIGNED_IN or policy.shadow:
+        return True
+    return any(
+        rule.effect is Effect.ALLOW
+        and (not rule.role_permissions or _role_gives(policy, route.action))
+        for rule in policy.plan(route.action).rules
+    )
+
+
+def _role_gives(policy: Policy, action: str) -> bool:
+    return any(
+        admits(permission, action)
+        for role in policy.roles.roles.values()
+        for permission in role.permissions
+    )
+
+
+def _impassable(route: Route, policy: Policy) -> Problem:
+    patterns = {p for rule in policy.rules for p in rule.actions}
+    by_role = any(rule.role_permissions for rule in policy.rules)
+    if by_role:
+        patterns |= {p for role in policy.roles.roles.values() for p in role.permissions}
+    said = f"`{route.action}`" if route.action else "a route without `action`"
+    roles = " and no role of it" if by_role else ""
+    hint = suggestion(route.action, sorted(p for p in patterns if "*" not in p))
+    text = (
+        f"route `{route.id}`: no rule of policy `{policy.name}`{roles} allows {said}, so nobody "
+        f"can pass{hint}"
+    )
+    return _noticed(route.place, text)
+
+
+def _idle_actions(rule: Rule, asked: _Asked) -> Iterator[Problem]:
+    """What the rule is about and no route asks for, such as `allow: role-permission`."""
+    idle = [p for p in rule.actions if p != "*" and not asked.asks(p)]
+    if not idle:
+        return
+    known = sorted({ROLE_PERMISSIONS, *asked.actions} - {""})
+    if len(idle) == len(rule.actions):
+        hint = suggestion(idle[0], known)
+        text = f"rule `{rule.id}` covers the action of no route{hint}"
+        yield _noticed(rule.place, text)
+        return
+    for pattern in idle:
+        hint = suggestion(pattern, known)
+        yield _noticed(rule.place, f"rule `{rule.id}`: no route has the action `{pattern}`{hint}")
+
+
+def _idle_permissions(asked: Iterable[_Asked], told: set[str]) -> Iterator[Problem]:
+    """Permissions of roles that no route of a policy that goes by roles asks for.  A shared
+    role is known to many policies: one that uses the permission is enough."""
+    used: dict[tuple[Role, str], bool] = {}
+    known: set[str] = set()
+    for one in asked:
+        by_role = any(rule.role_permissions for rule in one.policy.rules)
+        if not by_role:
+            continue
+        known |= one.actions
+        for role in one.policy.roles.roles.values():
+            for permission in role.permissions:
+                key = role, permission
+                asks = permission == "*" or one.policy.name in told or one.asks(permission)
+                used[key] = used.get(key, False) or asks
+    for (role, permission), is_used in used.items():
+        if not is_used:
+            hint = suggestion(permission, sorted(known - {""}))
+            text = f"role `{role.name}`: no route has the action `{permission}`{hint}"
+            yield _noticed(role.place, text)
+
+
+def _noticed(place: Place, text: str) -> Problem:
+    return Problem(place.file, place.line, place.column, text)
