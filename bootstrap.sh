@@ -29,13 +29,32 @@ fi
 fits() {
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1
 }
+executable() { "$1" -c 'import sys; print(sys.executable)'; }
+# Which Python something stands on: a .venv and the Python that it was made of say the same.
+stands_on() { "$1" -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null; }
 find_python() {
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python; do
-        if fits "$candidate"; then
-            "$candidate" -c 'import sys; print(sys.executable)'
-            return 0
+    if [ -n "${PYTHON:-}" ]; then
+        if fits "$PYTHON"; then executable "$PYTHON"; return 0; fi
+        say "PYTHON=$PYTHON is no Python 3.11, 3.12 or 3.13 that runs."
+        return 1
+    fi
+    at_home=
+    for candidate in python3 python3.13 python3.12 python3.11 python \
+        /usr/local/bin/python3 /usr/bin/python3; do
+        fits "$candidate" || continue
+        if [ "$(id -u)" = 0 ]; then
+            # The user of a service may not enter root's home: another Python first.
+            case "$(stands_on "$candidate")" in
+            /root/* | "$HOME"/*)
+                at_home="${at_home:-$(executable "$candidate")}"
+                continue
+                ;;
+            esac
         fi
+        executable "$candidate"
+        return 0
     done
+    if [ -n "$at_home" ]; then printf '%s\n' "$at_home"; return 0; fi
     say "authgate needs Python 3.11, 3.12 or 3.13, and none was found."
     if command -v apt-get >/dev/null 2>&1; then say "On Debian: apt-get install python3 python3-venv"; fi
     say "Elsewhere: install it, or name it: make PYTHON=/path/to/python3.12 …"
@@ -72,13 +91,22 @@ sync)
     # Nothing to do when .venv was built from this very lock (the dev group holds the other).
     lock="$(cksum uv.lock pyproject.toml) $PWD"
     held="$(cat .venv/.built 2>/dev/null || true)"
+    python=
+    if [ -n "${PYTHON:-}" ]; then
+        python="$(find_python)"
+        # Another Python than the one that .venv stands on: built anew.
+        if [ "$(stands_on "$python")" != "$(stands_on .venv/bin/python)" ]; then held=; fi
+    elif fits .venv/bin/python; then
+        # What is there goes on with its own.
+        python="$(readlink -f .venv/bin/python)"
+    fi
     if { [ "$held" = "$lock $group" ] || [ "$held" = "$lock dev" ]; } &&
         .venv/bin/python -c '' 2>/dev/null; then
         exit 0
     fi
     say "building .venv (once)"
     uv="$(find_uv)"
-    python="$(find_python)"
+    python="${python:-$(find_python)}"
     if [ "$group" = dev ]; then groups=--group=dev; else groups=--no-dev; fi
     "$uv" sync --quiet --frozen --no-progress "$groups" --python "$python"
     printf '%s' "$lock $group" >.venv/.built

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg2
 import psycopg2.errors
 import pytest
+from redis.exceptions import ResponseError
 
 from gateway.model import SystemClock
 from gateway.stores import causes
@@ -166,6 +167,11 @@ def test_what_a_driver_tells_by_a_class_or_a_number_is_put_into_words(
 ) -> None:
     """A server's disk is not filled here: the class is what the driver makes of 53100."""
     assert causes.of_postgres(error).startswith(told)
+
+
+def test_a_full_disk_of_redis_is_told_in_the_words_of_the_server() -> None:
+    refused = ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
+    assert causes.of_redis(refused).endswith("No space left on device")
 
 
 def test_the_code_of_a_full_disk_is_the_class_that_is_looked_for() -> None:
