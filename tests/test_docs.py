@@ -12,6 +12,7 @@ import pytest
 
 from gateway import cli
 from gateway.welcome import Guest, steps
+from tests.log_events import described, logged, of_stores_without_why
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted(
@@ -111,6 +112,19 @@ def test_no_file_cites_a_law_or_a_contract_that_nobody_can_look_up() -> None:
         if name != "tests/test_docs.py"
     ]
     assert wrong == []
+
+
+def test_each_event_of_the_log_is_described_at_its_level_and_no_other_is() -> None:
+    """A new event is a row of docs/operations/events.md."""
+    assert described() == logged()
+
+
+def test_an_event_of_the_log_is_a_phrase_of_lower_case_words() -> None:
+    assert [name for name in logged() if not re.fullmatch(r"[a-z]+(-[a-z]+)*", name)] == []
+
+
+def test_a_line_that_tells_of_a_store_that_is_away_says_why() -> None:
+    assert of_stores_without_why() == []
 
 
 def test_the_page_of_commands_is_current() -> None:
