@@ -19,6 +19,7 @@ from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.identity.letters import Letters
 from gateway.identity.mail import MailOptions, Postman
 from gateway.identity.passwords import settled_rounds
+from gateway.identity.rekeying import rekey
 from gateway.identity.rotation import KeyKeeper
 from gateway.identity.sealing import Sealer
 from gateway.identity.smtp import SmtpCarrier, SmtpServer
@@ -93,6 +94,8 @@ async def prepare(plan: Plan, database: Database, keeper: KeyKeeper) -> None:
     """The schema, the first signing keys and the cost of a hash: each made once for the whole
     installation, whichever process comes first.  Raises StoreUnavailable."""
     await upgrade(database)
+    for left in await rekey(database):
+        log.warning("address-unreached", user_id=left.user_id, kept_by=left.kept_by)
     await keeper.ensure()
     await settled_rounds(database, plan.settings.bcrypt_rounds)
 

@@ -15,6 +15,7 @@ from gateway.cli.opening import existing_database, unreachable
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark
 from gateway.folder import DataFolder
 from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.rekeying import rekey
 from gateway.model import SystemClock
 from gateway.setting_values import without_secrets
 from gateway.settings import Settings
@@ -39,7 +40,10 @@ def bring_up(as_json: AsJson = False) -> None:
     """Bring the schema to what this version knows.  Several nodes may do so at once."""
 
     async def work(database: Database) -> tuple[str, ...]:
-        return await upgrade(database)
+        applied = await upgrade(database)
+        for left in await rekey(database):
+            remark(str(left))
+        return applied
 
     record({"applied": list(_with_database(work, make=True))}, as_json=as_json)
 

@@ -15,7 +15,7 @@ from gateway.audit import AuditKind
 from gateway.cli.keys import revoke_key
 from gateway.cli.opening import House, run
 from gateway.cli.output import ExitCode, Stop, say
-from gateway.cli.users import Email, account_of
+from gateway.cli.users import Email, account_of, named
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.clients import Clients
@@ -42,9 +42,11 @@ def user(email: Email) -> None:
 
     async def changes(house: House) -> Sequence[Change]:
         account = await account_of(house, email)
+        found.append(named(account))
         return await Accounts(house.database).end_all(account.id, "operator")
 
-    _published(changes)
+    found: list[str] = []
+    _published(changes, found)
 
 
 def session(name: Name) -> None:
@@ -97,7 +99,11 @@ def key(
     say("revoked")
 
 
-def _published(changes: Callable[[House], Awaitable[Sequence[Change]]]) -> None:
+def _published(
+    changes: Callable[[House], Awaitable[Sequence[Change]]], whose: Sequence[str] = ()
+) -> None:
+    """`whose` names, once they are known, whom the changes are about."""
+
     async def work(house: House) -> None:
         found = await changes(house)
         for change in found:
@@ -105,7 +111,7 @@ def _published(changes: Callable[[House], Awaitable[Sequence[Change]]]) -> None:
         await house.publish(found)
 
     run(work)
-    say("revoked")
+    say(": ".join(["revoked", *whose]))
 
 
 def _form(name: str) -> str:

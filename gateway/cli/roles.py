@@ -9,8 +9,8 @@ import typer
 from gateway.audit import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, remark, say, table
-from gateway.cli.users import Email, account_of
-from gateway.identity.accounts import Accounts, check_roles
+from gateway.cli.users import Email, account_of, named
+from gateway.identity.accounts import Account, Accounts, check_roles
 
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="1 to 128 of A-Z a-z 0-9 . _ : @ -")]
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def grant(email: Email, role: Role) -> None:
     """Give an account a role.  Tokens it holds are outdated; a refresh brings the new roles."""
 
-    async def work(house: House) -> bool:
+    async def work(house: House) -> Account | None:
         account = await account_of(house, email)
         try:
             check_roles([role])
@@ -36,28 +36,30 @@ def grant(email: Email, role: Role) -> None:
         if changes:
             house.tell(AuditKind.ROLE_CHANGED, account.id, "granted", role=role)
             await house.publish(changes)
-        return bool(changes)
+        return account if changes else None
 
-    if not run(work):
+    account = run(work)
+    if account is None:
         remark("the account has this role already")
         return
-    say("granted")
+    say(f"granted: {named(account)}")
 
 
 def revoke(email: Email, role: Role) -> None:
     """Take a role from an account; the tokens that carry it are refused at once."""
 
-    async def work(house: House) -> bool:
+    async def work(house: House) -> Account | None:
         account = await account_of(house, email)
         changes = await Accounts(house.database).revoke(account.id, role)
         if changes:
             house.tell(AuditKind.ROLE_CHANGED, account.id, "revoked", role=role)
             await house.publish(changes)
-        return bool(changes)
+        return account if changes else None
 
-    if not run(work):
+    account = run(work)
+    if account is None:
         raise Stop("the account does not have this role")
-    say("revoked")
+    say(f"revoked: {named(account)}")
 
 
 def show(

@@ -24,14 +24,18 @@ from gateway.cli.output import (
     table,
     when,
 )
-from gateway.identity.accounts import Account, Accounts, check_roles, shown_address
+from gateway.identity.accounts import Account, Accounts, check_roles
+from gateway.identity.addresses import address_key, shown_address
 from gateway.identity.passwords import PasswordOptions, Passwords, Weak, settled_rounds
 from gateway.identity.people_import import BadLine, BadLines, bring_people_in, read_people
 from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import account_counters
 from gateway.model import Change, Reason
 
-Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The address of the account.")]
+Email = Annotated[
+    str, typer.Argument(metavar="EMAIL", help="The address of the account, or its user_id.")
+]
+NewEmail = Annotated[str, typer.Argument(metavar="EMAIL", help="The address of the account.")]
 _MOST_LISTED = 1000
 
 
@@ -50,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
 
 def create(
-    email: Email,
+    email: NewEmail,
     role: Annotated[
         list[str] | None, typer.Option("--role", help="A role; may be repeated.")
     ] = None,
@@ -100,7 +104,7 @@ def show_all(
     """List the accounts by address."""
 
     async def work(house: House) -> list[Account]:
-        key = after.strip().casefold()
+        key = address_key(after) or after.strip()
         return await Accounts(house.database).page(after=key, limit=_MOST_LISTED)
 
     rows = [account_fields(account) for account in run(work)]
@@ -131,44 +135,45 @@ def show(email: Email, as_json: AsJson = False) -> None:
 def disable(email: Email) -> None:
     """Shut an account: its sessions end, its tokens are refused at once."""
 
-    async def work(house: House) -> None:
+    async def work(house: House) -> Account:
         account = await account_of(house, email)
         changes = await Accounts(house.database).disable(account.id)
         house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "disabled")
         await house.publish(changes)
+        return account
 
-    run(work)
-    say("disabled")
+    say(f"disabled: {named(run(work))}")
 
 
 def enable(email: Email) -> None:
     """Open a disabled account again; what was refused stays refused."""
 
-    async def work(house: House) -> None:
+    async def work(house: House) -> Account:
         account = await account_of(house, email)
         await Accounts(house.database).enable(account.id)
         house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "enabled")
+        return account
 
-    run(work)
-    say("enabled")
+    say(f"enabled: {named(run(work))}")
 
 
 def unlock(email: Email) -> None:
     """Forget the failed attempts to sign in to an account."""
 
-    async def work(house: House) -> bool:
+    async def work(house: House) -> Account | None:
         account = await account_of(house, email)
         if house.attempts is None:
-            return False
+            return None
         await house.attempts.clear(account_counters(account.email_key, account.password_epoch))
         house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
-        return True
+        return account
 
-    if not run(work):
+    account = run(work)
+    if account is None:
         raise Stop(
             "the counters rest with the gateway: start it, then unlock", ExitCode.UNREACHABLE
         )
-    say("unlocked")
+    say(f"unlocked: {named(account)}")
 
 
 def delete(
@@ -176,10 +181,14 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase an account and all that belongs to it."""
-    confirm_erasing(email, yes=yes)
+
+    async def look(house: House) -> Account:
+        return await account_of(house, email)
+
+    account = run(look)
+    confirm_erasing(named(account), yes=yes)
 
     async def work(house: House) -> Sequence[Change]:
-        account = await account_of(house, email)
         changes = await Accounts(house.database).delete(account.id)
         # By id alone: the address is erased with the account.
         house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "deleted")
@@ -187,7 +196,7 @@ def delete(
         return changes
 
     run(work)
-    say("deleted")
+    say(f"deleted: {named(account)}")
 
 
 def bring_in(
@@ -243,11 +252,17 @@ def export(email: Email) -> None:
 
 
 async def account_of(house: House, email: str) -> Account:
-    """The account; Stop(1) where there is none."""
-    account = await Accounts(house.database).by_email(email)
+    """The account of an address or a `user_id`; Stop(1) where there is none."""
+    accounts = Accounts(house.database)
+    account = await (accounts.by_email(email) if "@" in email else accounts.by_id(email))
     if account is None:
         raise Stop("there is no account with this address; `gateway users list` shows them")
     return account
+
+
+def named(account: Account) -> str:
+    """The account that was found: two spellings may be one account, or two that look alike."""
+    return f"{account.email} ({account.id})"
 
 
 async def add_account(

@@ -16,8 +16,8 @@ from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, in
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import LoginGuard
 from gateway.edge.sign_in import EMAIL, PASSWORD, PASSWORD_LONGEST, confirmed, weak
-from gateway.identity.accounts import address_key
 from gateway.identity.address_change import AddressChanges
+from gateway.identity.addresses import address_key
 from gateway.identity.addressing import requester_of
 from gateway.identity.enrolment import Confirmation, Enrolments
 from gateway.identity.hashing import Lane

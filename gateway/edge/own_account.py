@@ -14,8 +14,9 @@ from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, in
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import LoginGuard
 from gateway.edge.sign_in import EMAIL, PASSWORD_LONGEST, confirmed, weak
-from gateway.identity.accounts import Accounts, Proof, shown_address
+from gateway.identity.accounts import Accounts, Proof
 from gateway.identity.address_change import AddressChanges
+from gateway.identity.addresses import shown_address
 from gateway.identity.hashing import Lane
 from gateway.identity.notices import Notices
 from gateway.identity.passwords import Checked, Passwords, Weak

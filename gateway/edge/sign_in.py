@@ -32,7 +32,8 @@ from gateway.edge.endpoints import (
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import Admission, LoginGuard
 from gateway.edge.repeats import Repeats
-from gateway.identity.accounts import Account, Accounts, address_key, shown_address
+from gateway.identity.accounts import Account, Accounts
+from gateway.identity.addresses import address_key, shown_address
 from gateway.identity.addressing import requester_of
 from gateway.identity.hashing import Lane
 from gateway.identity.notices import Notices

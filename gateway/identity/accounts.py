@@ -8,14 +8,12 @@ to announce.
 from __future__ import annotations
 
 import re
-import unicodedata
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from email_validator import EmailNotValidError, validate_email
-
+from gateway.identity.addresses import address_key
 from gateway.identity.mail_tokens import Purpose, forget
 from gateway.identity.own_data import own_data
 from gateway.identity.sessions import end_every, end_others, find, lock, outdate
@@ -23,7 +21,6 @@ from gateway.identity.tombstones import Ended, bury, role_target, unearth
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
 
-MAX_ADDRESS_LENGTH = 254
 ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 # A token of more than 8 KiB is refused unread: its roles may take half of that.
@@ -45,38 +42,6 @@ class Account:
     password_hash: str | None = field(repr=False)
     password_epoch: int = 0
     """Raised with each change of the password; a hash that is made anew leaves it."""
-
-
-def address_key(text: str) -> str | None:
-    """What tells accounts apart: the address NFKC and case-folded; None for what is no address.
-
-    Sign-in, throttling and registration all ask this, so that no spelling of an address has
-    a counter or an account of its own.
-    """
-    text = text.strip()
-    if not 3 <= len(text) <= MAX_ADDRESS_LENGTH:
-        return None
-    # Folding can leave what NFKC would compose again: once more makes it stable.
-    key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    local, at, domain = key.partition("@")
-    # "a@evil@company" was an address of two houses once (CVE-2026-40574).
-    if not (local and at and domain) or "@" in domain or not _storable(key):
-        return None
-    return key
-
-
-def shown_address(text: str) -> str | None:
-    """The address as it was typed, without the spaces around it; None where it is not one
-    that mail could reach (RFC 5321, RFC 6531; the DNS is not asked)."""
-    text = text.strip()
-    # The cap comes first: what checks a domain takes quadratic time (CVE-2024-3651).
-    if len(text) > MAX_ADDRESS_LENGTH or address_key(text) is None:
-        return None
-    try:
-        validate_email(text, check_deliverability=False)
-    except EmailNotValidError:
-        return None
-    return text
 
 
 def check_roles(roles: Sequence[str]) -> None:
@@ -436,8 +401,3 @@ def _account(row: Row, roles: Sequence[str]) -> Account:
         password_hash=None if stored is None else str(stored),
         password_epoch=int(row["password_epoch"]),
     )
-
-
-def _storable(text: str) -> bool:
-    """Whether every character has a place in UTF-8 text and none is a control character."""
-    return not any(unicodedata.category(c) in ("Cs", "Cc") for c in text)

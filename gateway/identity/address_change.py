@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.identity.accounts import Proof, address_key, locked, outdated, shown_address
+from gateway.identity.accounts import Proof, locked, outdated
+from gateway.identity.addresses import address_key, shown_address
 from gateway.identity.letters import Template
 from gateway.identity.mail import Asked, Postman
 from gateway.identity.mail_tokens import Purpose, forget, look, take

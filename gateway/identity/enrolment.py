@@ -15,12 +15,12 @@ from gateway.identity import registrations
 from gateway.identity.accounts import (
     Account,
     add,
-    address_key,
     find_by_key,
     locked,
     mark_verified,
     replace_password,
 )
+from gateway.identity.addresses import address_key
 from gateway.identity.mail import Asked, Postman
 from gateway.identity.mail_tokens import Purpose, forget, look, take
 from gateway.identity.notices import Notices

@@ -21,7 +21,7 @@ from typing import Protocol
 import structlog
 
 from gateway.identity import registrations
-from gateway.identity.accounts import address_key
+from gateway.identity.addresses import address_key
 from gateway.identity.addressing import Links, addressed
 from gateway.identity.letters import BadLetter, Letter, Letters, Template
 from gateway.identity.mail_tokens import Purpose, purge, token_text

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.identity.accounts import address_key, check_roles, shown_address
+from gateway.identity.accounts import check_roles
+from gateway.identity.addresses import address_key, shown_address
 from gateway.identity.passwords import imported
 from gateway.stores.protocols import Conflict, Database, Transaction
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.accounts import Account, Accounts, address_key, check_roles, shown_address
+from gateway.identity.accounts import Account, Accounts, check_roles
+from gateway.identity.addresses import address_key, shown_address
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import reset_password
@@ -65,6 +66,49 @@ def test_an_address_that_mail_cannot_reach_is_not_registered(text: str) -> None:
 
 def test_an_address_is_shown_as_it_was_typed() -> None:
     assert shown_address(" Ünï@Bücher.example ") == "Ünï@Bücher.example"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("bob@straße.de", "bob@strasse.de"),  # two hosts since IDNA 2008
+        ("bob@σς.example", "bob@σσ.example"),
+        ("bob@a.example", "bob@b.example"),
+        ("b.ob@a.example", "bob@a.example"),
+    ],
+)
+def test_two_mailboxes_are_two_accounts(one: str, other: str) -> None:
+    assert address_key(one) != address_key(other)
+    assert address_key(one) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("bob@bücher.example", "bob@xn--bcher-kva.example"),
+        ("bob@BÜCHER.example", "bob@XN--BCHER-KVA.example"),
+        ("bob@bu\u0308cher.example", "bob@bücher.example"),
+        ("bob@bücher。example", "bob@bücher.example"),
+        ("BOB@bücher.example", "bob@bücher.example"),
+        ("straße@a.example", "STRASSE@a.example"),  # the name is folded, as ever
+    ],
+)
+def test_one_mailbox_is_one_account_in_every_spelling(one: str, other: str) -> None:
+    assert address_key(one) == address_key(other) is not None
+
+
+def test_the_host_of_a_key_is_in_ascii() -> None:
+    assert address_key("Jürgen@Bücher.example") == "jürgen@xn--bcher-kva.example"
+
+
+async def test_hosts_that_differ_have_accounts_of_their_own(database: Database) -> None:
+    accounts = Accounts(database)
+    for email in ("bob@straße.de", "bob@strasse.de"):
+        assert isinstance(await accounts.register(email, "h"), Account)
+    assert await accounts.register("bob@xn--strae-oqa.de", "h") is Reason.EMAIL_TAKEN
+    found = await accounts.by_email("BOB@STRAẞE.DE".replace("ẞ", "ß"))
+    assert found is not None
+    assert found.email == "bob@straße.de"
 
 
 @given(st.text(max_size=300))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.identity.accounts import address_key
+from gateway.identity.addresses import address_key
 from gateway.identity.own_attempts import OwnAttempts
 from gateway.identity.throttle import (
     ACCOUNT_FAILURES,

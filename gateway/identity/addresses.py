@@ -1,0 +1,64 @@
+"""What an e-mail address is, and which spellings of it are one account.
+
+Law: two spellings are one account only where mail to both comes to one mailbox, as far as that
+can be known without asking.  The host is compared as the DNS knows it (its ASCII form, RFC
+5891); the name before the `@` in NFKC and case-folded, as nobody tells `Ann` from `ann`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from email_validator import EmailNotValidError, validate_email
+
+MAX_ADDRESS_LENGTH = 254
+
+
+def address_key(text: str) -> str | None:
+    """What tells accounts apart; None for what is no address.
+
+    Sign-in, throttling and registration all ask this, so that no spelling of an address has
+    a counter or an account of its own.
+    """
+    text = text.strip()
+    # The cap comes first: what checks a host takes quadratic time (CVE-2024-3651).
+    if not 3 <= len(text) <= MAX_ADDRESS_LENGTH:
+        return None
+    name, at, host = unicodedata.normalize("NFKC", text).partition("@")
+    # "a@evil@company" was an address of two houses once (CVE-2026-40574).
+    if not (name and at and host) or "@" in host or not _storable(name + host):
+        return None
+    ascii_host = _ascii_host(host)
+    if ascii_host is None:
+        return None
+    # Folding can leave what NFKC would compose again: once more makes it stable.
+    return f"{unicodedata.normalize('NFKC', name.casefold())}@{ascii_host}"
+
+
+def shown_address(text: str) -> str | None:
+    """The address as it was typed, without the spaces around it; None where it is not one
+    that mail could reach (RFC 5321, RFC 6531; the DNS is not asked)."""
+    text = text.strip()
+    if address_key(text) is None:
+        return None
+    try:
+        validate_email(text, check_deliverability=False)
+    except EmailNotValidError:
+        return None
+    return text
+
+
+def _ascii_host(host: str) -> str | None:
+    """Never case-folded: `straße.de` and `strasse.de` are two hosts (RFC 5894 section 4.4)."""
+    if host.isascii():
+        return host.lower()
+    try:
+        found = validate_email(f"a@{host}", check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        return None
+    return found.ascii_domain
+
+
+def _storable(text: str) -> bool:
+    """Whether every character has a place in UTF-8 text and none is a control character."""
+    return not any(unicodedata.category(c) in ("Cs", "Cc") for c in text)

@@ -1,0 +1,107 @@
+"""Accounts of before, under the keys of today: none is merged, none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from gateway.identity.accounts import Account, Accounts
+from gateway.identity.rekeying import Unreached, rekey
+from gateway.stores.protocols import Database
+
+
+async def of_before(
+    database: Database, email: str, old_key: str, *, verified: bool = False, at: int = 0
+) -> str:
+    """An account as an older version wrote it; its id."""
+    taken = f"{secrets.token_hex(6)}@x.example"
+    made = await Accounts(database).register(taken, f"hash of {email}", roles=["reader"])
+    assert isinstance(made, Account)
+    async with database.transaction() as tx:
+        await tx.run(
+            "UPDATE accounts SET email = :email, email_key = :key, email_verified = :verified, created_at = :at"
+            " WHERE id = :id",
+            email=email,
+            key=old_key,
+            verified=int(verified),
+            at=at,
+            id=made.id,
+        )
+    return made.id
+
+
+async def everything(database: Database) -> list[dict[str, object]]:
+    async with database.reading() as tx:
+        return [dict(row) for row in await tx.all("SELECT * FROM accounts ORDER BY id")]
+
+
+async def test_an_account_is_found_by_its_address_after_the_upgrade(database: Database) -> None:
+    mine = await of_before(database, "Bob@Straße.de", "bob@strasse.de")
+    plain = await of_before(database, "ann@a.example", "ann@a.example")
+    accounts = Accounts(database)
+    assert await accounts.by_email("Bob@Straße.de") is None
+    assert await rekey(database) == []
+    found = await accounts.by_email("bob@straße.de")
+    assert found is not None
+    assert (found.id, found.roles) == (mine, ("reader",))
+    assert found.password_hash == "hash of Bob@Straße.de"
+    untouched = await accounts.by_email("ann@a.example")
+    assert untouched is not None
+    assert untouched.id == plain
+    assert await accounts.by_email("bob@strasse.de") is None
+
+
+async def test_its_mailed_links_stay_good(database: Database) -> None:
+    mine = await of_before(database, "bob@straße.de", "bob@strasse.de")
+    async with database.transaction() as tx:
+        await tx.run(
+            "INSERT INTO mail_tokens (hash, account_id, purpose, email_key, created_at,"
+            " expires_at) VALUES ('h', :id, 'reset', 'bob@strasse.de', 0, 0)",
+            id=mine,
+        )
+    await rekey(database)
+    async with database.reading() as tx:
+        (row,) = await tx.all("SELECT email_key FROM mail_tokens")
+    assert row["email_key"] == "bob@xn--strae-oqa.de"
+
+
+async def test_two_accounts_of_one_address_are_told_and_neither_is_touched(
+    database: Database,
+) -> None:
+    ascii_one = await of_before(database, "bob@xn--bcher-kva.example", "bob@xn--bcher-kva.example")
+    other = await of_before(database, "bob@bücher.example", "bob@bücher.example", verified=True)
+    before = await everything(database)
+    told = await rekey(database)
+    assert told == [Unreached(other, "bob@bücher.example", ascii_one)]
+    assert await everything(database) == before
+    assert "bob@bücher.example" in str(told[0])
+    assert await rekey(database) == told  # at every start
+
+
+async def test_of_two_that_move_to_one_key_the_confirmed_one_has_it(database: Database) -> None:
+    late = await of_before(database, "bob@bücher。example", "bob@bücher。example", at=1)
+    owner = await of_before(
+        database, "bob@bücher.example", "bob@bücher.example", verified=True, at=2
+    )
+    told = await rekey(database)
+    assert [(left.user_id, left.kept_by) for left in told] == [(late, owner)]
+    found = await Accounts(database).by_email("bob@bücher.example")
+    assert found is not None
+    assert found.id == owner
+
+
+async def test_an_operators_decision_lets_the_other_have_its_address(database: Database) -> None:
+    ascii_one = await of_before(database, "bob@xn--bcher-kva.example", "bob@xn--bcher-kva.example")
+    other = await of_before(database, "bob@bücher.example", "bob@bücher.example")
+    await rekey(database)
+    await Accounts(database).delete(ascii_one)
+    assert await rekey(database) == []
+    found = await Accounts(database).by_email("bob@bücher.example")
+    assert found is not None
+    assert found.id == other
+
+
+async def test_many_nodes_may_start_at_once(database: Database) -> None:
+    await of_before(database, "bob@straße.de", "bob@strasse.de")
+    assert await asyncio.gather(*(rekey(database) for _ in range(4))) == [[]] * 4
+    assert await Accounts(database).by_email("bob@straße.de") is not None
