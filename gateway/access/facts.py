@@ -186,6 +186,17 @@ def _looked_up(chain: Chain, facts: Facts) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def resolved(chain: Chain, facts: Facts) -> tuple[str, ...] | None:
+    """The keys by which the chain goes in this call; None where one of them is no text."""
+    keys: list[str] = []
+    for step in chain.steps:
+        key = _looked_up(step, facts) if isinstance(step, Chain) else step
+        if not isinstance(key, str):
+            return None
+        keys.append(key)
+    return tuple(keys)
+
+
 def read(chain: Chain, facts: Facts) -> Any:
     """What the chain gives; Nothing where there is nothing."""
     value: Any = _BINDER[chain.root]([chain])(facts)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,7 +18,7 @@ from gateway.access.roles import Role, RoleBook, is_action_pattern
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import Template, read_template
 from gateway.access.upstreams import Limit
-from gateway.model import Reason
+from gateway.model import Place, Reason
 
 POLICY_KEYS = ("version", "policy", "description", "mode", "roles", "rules")
 RULE_KEYS = (
@@ -43,6 +44,22 @@ _HOP_BY_HOP = frozenset(
 class PolicyFiles:
     policies: dict[str, Policy] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    data_places: dict[str, TablePlace] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlace:
+    """Where a table of `data/` is written, and each of its entries."""
+
+    place: Place
+    lines: Sequence[int]
+    """Of the entries, in their order: a table may have very many."""
+
+    def of(self, table: Any, key: str) -> Place:
+        """The line of an entry; that of the table where there is none of this name."""
+        if isinstance(table, Mapping) and key in table:
+            return Place(self.place.file, self.lines[list(table).index(key)])
+        return self.place
 
 
 def read_policies(
@@ -59,7 +76,7 @@ def read_policies(
         kind, namespace = _kind(name, root)
         reader = Reader(name, problems)
         if kind == "data":
-            _read_data(reader, text, found.data)
+            _read_data(reader, text, found)
         elif kind == "roles":
             _read_shared_roles(reader, text, shared)
         elif kind == "policy":
@@ -99,7 +116,7 @@ def _kind(name: str, root: str) -> tuple[str, str]:
     return "policy", "/".join(folders)
 
 
-def _read_data(reader: Reader, text: str, data: dict[str, Any]) -> None:
+def _read_data(reader: Reader, text: str, found: PolicyFiles) -> None:
     root = reader.document(text)
     if root is None:
         return
@@ -108,14 +125,17 @@ def _read_data(reader: Reader, text: str, data: dict[str, Any]) -> None:
     for name, node in fields.items():
         if name == "version":
             continue
-        if name in data:
+        if name in found.data:
             reader.wrong(reader.name_of(node), f"another data file holds `{name}` already")
         elif not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", name):
             reader.wrong(
                 reader.name_of(node), f"`data.{name}` cannot be written: letters, digits and _"
             )
         else:
-            data[name] = reader.plain(node)
+            found.data[name] = reader.plain(node)
+            entries = node.value if isinstance(node, yaml.MappingNode) else ()
+            lines = array("I", (key.start_mark.line + 1 for key, _ in entries))
+            found.data_places[name] = TablePlace(reader.place(reader.name_of(node)), lines)
 
 
 def _read_shared_roles(reader: Reader, text: str, roles: dict[str, Role]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from gateway.access.notices import notices
 from gateway.access.origin import AllowedOrigins, OwnOrigins
 from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
-from gateway.access.policy_reading import read_policies
+from gateway.access.policy_reading import TablePlace, read_policies
 from gateway.access.reading import Node, Problem, Reader, check_version
 from gateway.access.route_reading import Names, RouteReader, cors_named
 from gateway.access.routes import RouteTable
@@ -70,6 +70,8 @@ class Snapshot:
     """Whether the policy of any route reads the JSON body."""
     notices: tuple[Problem, ...] = ()
     """No mistakes, but hardly meant: `gateway validate` shows them."""
+    data_places: Mapping[str, TablePlace] = field(default_factory=dict)
+    """Where each table of `data/` is written."""
 
     def auth_origins(self, own: OwnOrigins, host: str) -> AllowedOrigins:
         """Whose pages may send the cookie to `/auth/…`; `host` is that of the call."""
@@ -110,6 +112,7 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[Problem]:
         peers,
         any(route.reads_body for route in table),
         tuple(notices(table, policies)),
+        files.data_places,
     )
 
 

@@ -22,11 +22,21 @@ def with_policies(snapshot: Snapshot, exchanged: Mapping[str, Policy]) -> Snapsh
     return dataclasses.replace(snapshot, routes=routes)
 
 
+def with_route(snapshot: Snapshot, route: Route) -> Snapshot:
+    """`snapshot` in which `route` takes the place of the one with its id; it matches the same."""
+    table = _Exchanged(snapshot.routes, {})
+    table.exchange(route)
+    return dataclasses.replace(snapshot, routes=cast("RouteTable", table))
+
+
 class _Exchanged:
     def __init__(self, table: RouteTable, policies: Mapping[str, Policy]) -> None:
         self._table = table
         self._policies = policies
         self._routes: dict[str, Route] = {}
+
+    def exchange(self, route: Route) -> None:
+        self._routes[route.id] = route
 
     def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
         match = self._table.match(host, method, segments)
@@ -35,7 +45,7 @@ class _Exchanged:
         route = match.route
         other = self._policies.get(match.route.policy.name)
         if other is None:
-            return match
+            return Match(self._routes.get(route.id, route), match.params)
         if route.id not in self._routes:
             self._routes[route.id] = dataclasses.replace(route, policy=other)
         return Match(self._routes[route.id], match.params)

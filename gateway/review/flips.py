@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from gateway.access.asking import Answer, Question, ask, person
 from gateway.access.decision import Decision
@@ -16,9 +17,11 @@ from gateway.access.policies import Policy
 from gateway.access.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import Place, Principal, Reason
+from gateway.review.edits import Edit, chain_of, data_edits, role_edits, spellings
 
 _ROLE_LITERAL = re.compile(r"""(?:'([^']+)'|"([^"]+)")\s+in\s+user\.roles""")
 _MOST = 5
+_MOST_EDITS = 3
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -28,23 +31,68 @@ class Flip:
     """What would have to be different, to be read after "allowed if" or "denied if"."""
     rule: str | None
     place: Place | None
+    """Of the rule that would decide; of an edit, the line to edit."""
+    chain: tuple[str, ...] = ()
+    """How a role comes to what it is about, each step with its line."""
 
 
 def flips(question: Question, answer: Answer, snapshot: Snapshot) -> list[Flip]:
-    """Single changes that turn `answer` around, the most ordinary first, five at most."""
+    """Single changes that turn `answer` around: words that are misspelt, then of the call and
+    its caller the most ordinary first, five at most, then of roles and data, three at most."""
+    decision = answer.decision
+    found = _edits(spellings(decision, snapshot), question, decision)
+    asked = _trials(question, decision, snapshot)
+    found += _changes(asked, decision, snapshot)
+    data = data_edits(decision, answer.call, question.clock, snapshot)
+    found += _edits(chain(role_edits(decision, snapshot), data), question, decision)
+    return found
+
+
+def _changes(
+    trials: Iterable[tuple[str, Question]], decision: Decision, snapshot: Snapshot
+) -> list[Flip]:
     found: list[Flip] = []
     seen: set[str] = set()
-    for change, trial in _trials(question, answer.decision, snapshot):
+    for change, trial in trials:
         if change in seen:
             continue
         seen.add(change)
-        decision = ask(trial, snapshot).decision
-        if decision.allowed is not answer.decision.allowed:
-            place = decision.place if decision.place and decision.place.line else None
-            found.append(Flip(change, decision.rule, place))
+        other = ask(trial, snapshot).decision
+        if other.allowed is not decision.allowed:
+            place = other.place if other.place and other.place.line else None
+            found.append(Flip(change, other.rule, place, _chain(trial, other)))
             if len(found) == _MOST:
                 break
     return found
+
+
+def _edits(edits: Iterable[Edit], question: Question, decision: Decision) -> list[Flip]:
+    found: list[Flip] = []
+    seen: set[str] = set()
+    for edit in edits:
+        if edit.change in seen:
+            continue
+        seen.add(edit.change)
+        other = ask(question, edit.world).decision
+        if other.allowed is not decision.allowed:
+            found.append(Flip(edit.change, other.rule, edit.place, edit.chain))
+            if len(found) == _MOST_EDITS:
+                break
+    return found
+
+
+def _chain(trial: Question, decision: Decision) -> tuple[str, ...]:
+    """How the last role of the caller comes to the permission that allows, if it is by that."""
+    route, who = decision.route, trial.who
+    if not decision.allowed or not isinstance(who, Principal) or not who.roles:
+        return ()
+    if route is None or route.policy is None:
+        return ()
+    rules = {rule.id: rule for rule in route.policy.rules}
+    rule = rules.get(decision.rule or "")
+    if rule is None or not rule.role_permissions:
+        return ()
+    return chain_of(route.policy.roles, who.roles[-1], route.action)
 
 
 def mentioned_roles(policies: Iterable[Policy]) -> list[str]:

@@ -93,6 +93,7 @@ def as_data(
                 "rule": flip.rule,
                 "file": flip.place.file if flip.place else None,
                 "line": flip.place.line if flip.place else None,
+                "chain": list(flip.chain),
             }
             for flip in turns
         ]
@@ -146,6 +147,7 @@ def as_text(
         for flip in turns:
             by = f"  ({flip.rule or 'route'}, {flip.place})" if flip.place else ""
             lines.append((f"  {flip.change}{by}", ""))
+            lines += [(f"      {step}", "dim") for step in flip.chain]
     elif not decision.allowed:
         lines += [("", ""), ("no single change would turn this around", "dim")]
     if explanation.others:

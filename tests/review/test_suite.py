@@ -212,6 +212,123 @@ def test_each_kind_of_single_change_is_tried(rule: str, caller: Principal, chang
     assert change in turned("GET /orders/u9", caller, world)
 
 
+def edits(
+    world: Snapshot, request: str, caller: Principal
+) -> list[tuple[str, str, tuple[str, ...]]]:
+    method, _, url = request.partition(" ")
+    question = Question(method, url, caller, clock=FixedClock(NOW))
+    found = flips(question, ask(question, world), world)
+    return [(flip.change, str(flip.place), flip.chain) for flip in found]
+
+
+SPELLED = """
+- id: a
+  match: {{path: '/orders/{{owner}}'}}
+  policy: p
+  action: {action}
+  resource: {{owner: '{{owner}}'}}
+  upstream: api
+"""
+
+
+def test_an_action_that_is_misspelt_is_the_first_thing_told() -> None:
+    rules = "policy: p\nrules: [{id: own, allow: [orders:read], when: resource.owner == user.id}]"
+    world = snapshot(SPELLED.format(action="orders:raed"), rules)
+    found = edits(world, "GET /orders/u1", who("u1"))
+    assert found[0][:2] == (
+        "the route's action were orders:read, not orders:raed",
+        "routes.yaml:12",
+    )
+    assert found[1][:2] == (
+        "rule own were about orders:raed, not orders:read",
+        "policies/p0.yaml:3",
+    )
+    # Where the right spelling would not help, nothing is told.
+    assert edits(world, "GET /orders/u1", who("u2")) == []
+
+
+def test_a_permission_that_is_misspelt_is_told_with_its_role() -> None:
+    rules = (
+        "policy: p\nroles:\n  clerk: [orders:raed]\n  lead: {inherits: [clerk]}\n"
+        "rules: [{id: r, allow: role-permissions}]"
+    )
+    world = snapshot(SPELLED.format(action="orders:read"), rules)
+    found = edits(world, "GET /orders/u1", who("u1", "lead"))
+    assert found[0][0] == "the route's action were orders:raed, not orders:read"
+    assert found[1] == (
+        "the role clerk held orders:read, not orders:raed",
+        "policies/p0.yaml:4",
+        ("lead inherits clerk (policies/p0.yaml:5)",),
+    )
+
+
+BY_ROLE = """
+policy: p
+roles:
+  clerk: [orders:read]
+  lead: {inherits: [clerk], permissions: [orders:cancel]}
+  chief: {inherits: [lead]}
+  guest: [bills:read]
+rules: [{id: r, allow: role-permissions}]
+"""
+
+
+def test_a_role_is_told_with_the_chain_that_gives_the_permission() -> None:
+    world = snapshot(SPELLED.format(action="orders:read"), BY_ROLE)
+    told = {
+        change: (place, chain)
+        for change, place, chain in edits(world, "GET /orders/u1", who("u1", "guest"))
+    }
+    assert told["the caller had the role chief"] == (
+        "policies/p0.yaml:8",
+        (
+            "chief inherits lead (policies/p0.yaml:6)",
+            "lead inherits clerk (policies/p0.yaml:5)",
+            "clerk holds orders:read (policies/p0.yaml:4)",
+        ),
+    )
+    assert told["the role guest held orders:read"] == ("policies/p0.yaml:7", ())
+    told = {
+        change: (place, chain)
+        for change, place, chain in edits(world, "GET /orders/u1", who("u1", "chief"))
+    }
+    assert told["the role clerk did not hold orders:read"] == (
+        "policies/p0.yaml:4",
+        ("chief inherits lead (policies/p0.yaml:6)", "lead inherits clerk (policies/p0.yaml:5)"),
+    )
+
+
+def test_an_entry_of_the_data_is_told_with_its_line() -> None:
+    rules = """
+    policy: p
+    rules:
+      - {id: member, allow: ["*"], when: "user.id in data.teams[resource.owner].members"}
+      - {id: shut, deny: ["*"], when: "has(data.teams[resource.owner].shut) && data.teams[resource.owner].shut"}
+    """
+    data = (
+        "version: 1\nteams:\n  red: {members: [ann]}\n  blue: {members: [ann, bob], shut: true}\n"
+    )
+    world = snapshot(SPELLED.format(action="orders:read"), rules, data__teams=data)
+    found = edits(world, "GET /orders/red", who("bob"))
+    assert ('"bob" were in data.teams.red.members', "policies/data/teams.yaml:3", ()) in found
+    found = edits(world, "GET /orders/red", who("ann"))
+    assert ('"ann" were not in data.teams.red.members', "policies/data/teams.yaml:3", ()) in found
+    found = edits(world, "GET /orders/blue", who("ann"))
+    assert ("data.teams.blue.shut were false", "policies/data/teams.yaml:4", ()) in found
+    assert ("there were no data.teams.blue.shut", "policies/data/teams.yaml:4", ()) in found
+
+
+def test_a_text_of_the_data_is_told_as_the_condition_names_it() -> None:
+    rules = """
+    policy: p
+    rules: [{id: paid, allow: ["*"], when: "data.plans[resource.owner] == 'business'"}]
+    """
+    data = "version: 1\nplans:\n  red: free\n"
+    world = snapshot(SPELLED.format(action="orders:read"), rules, data__plans=data)
+    found = edits(world, "GET /orders/red", who("ann"))
+    assert ('data.plans.red were "business"', "policies/data/plans.yaml:3", ()) in found
+
+
 def test_nothing_is_told_where_no_single_change_is_enough() -> None:
     world = rule_world("- {id: a, allow: ['*'], when: user.email_verified && has_role('x')}")
     assert turned("GET /orders/u1", who(), world) == []
