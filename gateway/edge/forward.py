@@ -139,7 +139,8 @@ class Forwarder:
         if target is None or (pool.spec.max_connections and not target.has_room):
             exchange.chosen = target
             return False
-        connection = target.take()
+        repeatable = target.keeps or exchange.call.method in _REPEATABLE
+        connection = target.take() if repeatable else None
         if connection is None:
             target.promise()
             exchange.chosen = target
@@ -178,7 +179,10 @@ class Forwarder:
             if retry.statuses:
                 self._set_retry_statuses(exchange, pool)
             try:
-                connection = target.take() or await _connect(target)
+                # What is sent once only goes where nobody is about to hang up.
+                repeatable = exchange.call.method in _REPEATABLE
+                kept = target.take() if target.keeps or repeatable else None
+                connection = kept or await _connect(target)
                 if isinstance(connection, Reason):
                     met = False
                     # Nothing was sent: where another target lives, this costs it one call.

@@ -17,12 +17,15 @@ import structlog
 from gateway.access.upstreams import Tls, Upstream, UpstreamTarget
 from gateway.edge.addresses import Endpoints, has_name
 from gateway.edge.standing import Standing
-from gateway.edge.upstream import UpstreamConnection
+from gateway.edge.upstream import SWEEP_S, UpstreamConnection
 from gateway.worker import client_tls
 
 log = structlog.get_logger(__name__)
 
 TELL_EVERY_S = 60.0
+
+UNPROVEN_MOST = 64
+"""Idle connections to a target that was not seen to keep one: enough to see it."""
 
 Waiting = deque["asyncio.Future[TargetPool]"]
 
@@ -51,7 +54,12 @@ class TargetPool:
         self.standing: Standing | None = None
         self.probe_at = 0.0
         self._idle: list[UpstreamConnection] = []
-        self._keeps_all = True
+        self.keeps = False
+        """Whether it was seen to leave an idle connection open.  Who closes after each answer
+        and does not say so would lose a call that is sent meanwhile: what cannot be sent again
+        has a connection of its own until then."""
+        self._keeps_all = False
+        """None of the reasons not to pool what was released: a look at one is enough."""
         self._closed = False
         self._leaving: set[UpstreamConnection] = set()
         """Those that carry no further call: the name no longer leads there, or what they carry
@@ -183,13 +191,24 @@ class TargetPool:
             self._idle.append(connection)
         elif self._closed or connection in self._leaving:
             connection.abort()
-        else:
+        elif self.keeps or len(self._idle) < UNPROVEN_MOST:
             self._idle.append(connection)
+        else:
+            connection.abort()
 
     def forget(self, connection: UpstreamConnection) -> None:
         self.connections.discard(connection)
         self._leaving.discard(connection)
+        self._keeps_all = self.keeps and not (self._closed or self._leaving)
+
+    def kept(self) -> None:
+        """It left an idle connection open for a while, or answered on one again."""
+        self.keeps = True
         self._keeps_all = not (self._closed or self._leaving)
+
+    def left_early(self) -> None:
+        """It closed an idle connection as soon as it was one, and had not said so."""
+        self.keeps = self._keeps_all = False
 
     def part_with(self, connection: UpstreamConnection) -> None:
         """It is not used again after what it carries now."""
@@ -213,6 +232,8 @@ class TargetPool:
         for connection in list(self.connections):
             connection.sweep(now, self.spec)
         self._idle = [c for c in self._idle if c in self.connections]
+        if not self.keeps and any(now - c.began_at >= SWEEP_S for c in self._idle):
+            self.kept()
 
     def close(self) -> None:
         """Cut what is idle; what is in flight goes on and is not pooled again."""

@@ -211,6 +211,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.forget(self)
         self.resume_writing()
         if relay is None:
+            if state == _IDLE and self.reused and monotonic() - self.began_at < SWEEP_S:
+                self._pool.left_early()
             return
         if state == _BODY and self._left == UNTIL_CLOSE and self._eof and exc is None:
             relay.finished()
@@ -354,8 +356,11 @@ class UpstreamConnection(asyncio.Protocol):
             # Whoever was too slow for this answer must not hold back the next one.
             self.resume_reading()
             self._state = _IDLE
-            self.reused = True
             self.began_at = monotonic()
+            if not self.reused:
+                self.reused = True
+            elif not self._pool.keeps:
+                self._pool.kept()
             self._pool.release(self)
         else:
             self._pool.forget(self)

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from gateway.edge.targets import UNPROVEN_MOST
 from tests.edge.rig import OK, Exchange, Rig, answer_ok, running
 
 BOTH_LOOPS = True
@@ -127,9 +128,93 @@ async def test_a_connection_is_not_used_again_after_a_body_without_meaning(metho
 async def test_a_connection_is_used_again_after_a_body_that_was_asked_for(method: str) -> None:
     async with running(answer_ok) as rig:
         client = await rig.client()
+        for _ in range(2):  # two GETs show that connections are kept
+            await client.send(GET)
+            assert (await client.answer()).status == 200
         for _ in range(2):
             await client.send(
                 f"{method} /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc".encode()
             )
             assert (await client.answer()).status == 200
-        assert [received.connection for received in rig.upstream.requests] == [1, 1]
+        assert [received.connection for received in rig.upstream.requests] == [1, 1, 1, 1]
+
+
+# --- an upstream that closes, and does not say so ---
+
+
+async def closes_unsaid(exchange: Exchange) -> None:
+    await exchange.body()
+    exchange.send(OK)
+    exchange.close()
+
+
+async def test_two_thousand_posts_to_an_upstream_that_closes_unsaid_are_all_answered() -> None:
+    """None is sent into a connection that is about to end: each has one of its own."""
+
+    async def one() -> list[int]:
+        client, statuses = await rig.client(), []
+        for _ in range(100):
+            await client.send(POST)
+            statuses.append((await client.answer()).status)
+        return statuses
+
+    async with running(closes_unsaid) as rig:
+        rig.spec(timeout_connect_s=30.0)
+        found = await asyncio.gather(*(one() for _ in range(20)))
+        assert {status for each in found for status in each} == {200}
+        assert rig.upstream.connections == 2_000
+
+
+async def test_a_target_is_trusted_with_a_post_once_it_left_a_connection_open() -> None:
+    async with running(answer_ok) as rig:
+        client = await rig.client()
+        target = rig.upstreams.pool(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        await client.send(POST)
+        assert (await client.answer()).status == 200
+        async with asyncio.timeout(5):
+            while not target.keeps:
+                await asyncio.sleep(0.01)
+        for _ in range(2):
+            await client.send(POST)
+            assert (await client.answer()).status == 200
+        assert [received.connection for received in rig.upstream.requests] == [1, 1, 1]
+
+
+async def test_a_target_that_begins_to_close_is_trusted_no_longer() -> None:
+    async with running(answer_ok) as rig:
+        client = await rig.client()
+        target = rig.upstreams.pool(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        for _ in range(2):
+            await client.send(GET)
+            await client.answer()
+        before = target.keeps
+        rig.upstream.script = closes_unsaid
+        await client.send(GET)
+        await client.answer()
+        async with asyncio.timeout(5):
+            while target.keeps:
+                await asyncio.sleep(0.001)
+        assert (before, target.keeps) == (True, False)
+
+
+async def test_what_an_unproven_target_leaves_open_is_bounded() -> None:
+    async with running(answer_ok) as rig:
+        rig.spec(timeout_connect_s=30.0)
+        target = rig.upstreams.pool(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        gate = asyncio.Event()
+
+        async def held(exchange: Exchange) -> None:
+            await exchange.body()
+            await gate.wait()
+            exchange.send(OK)
+
+        rig.upstream.script = held
+        clients = [await rig.client() for _ in range(100)]
+        for client in clients:
+            await client.send(POST)
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 100)
+        gate.set()
+        for client in clients:
+            assert (await client.answer()).status == 200
+        await rig.upstream.until(lambda: rig.upstream.open <= UNPROVEN_MOST)
+        assert len(target.connections) <= UNPROVEN_MOST
