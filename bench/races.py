@@ -49,7 +49,7 @@ async def race(nodes: Sequence[Database], token: str, parallel: int) -> set[str]
     """The successors that were given; empty when somebody was refused."""
     tokens = [RefreshTokens(node, RefreshOptions()) for node in nodes]
     answers = await asyncio.gather(
-        *(tokens[i % len(tokens)].rotate(token, ORIGIN.user_agent) for i in range(parallel))
+        *(tokens[i % len(tokens)].rotate(token, ORIGIN) for i in range(parallel))
     )
     granted = {answer.refresh_token for answer in answers if isinstance(answer, Grant)}
     return granted if all(isinstance(answer, Grant) for answer in answers) else set()

@@ -46,7 +46,7 @@ CREATE TABLE refresh_tokens (
     used_at BIGINT,
     used_by TEXT,
     successor_sealed TEXT
-);
+, used_ms BIGINT);
 
 CREATE INDEX refresh_tokens_by_family ON refresh_tokens (family_id);
 

@@ -47,6 +47,7 @@ from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.rotation import Rotated
 from gateway.identity.sealing import Sealer
 from gateway.identity.session_cookies import Csrf
+from gateway.identity.session_sealing import SessionSealer
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import TokenVerifier
 from gateway.installation import Plan, keeper_of, postman_of, prepare
@@ -210,7 +211,11 @@ class App:
         settings = self.plan.settings
         return CookieSessions(
             CookieParts(
-                storage=SessionStorage(self.redis, self.clock),
+                storage=SessionStorage(
+                    self.redis,
+                    self.clock,
+                    SessionSealer(derived_key(self.plan.key_secret(), KeyPurpose.SESSION)),
+                ),
                 refresh_tokens=self._refresh_tokens(),
                 sessions=Sessions(self.database, idle_s=settings.refresh_idle_s),
                 revocations=self.replica,

@@ -36,6 +36,15 @@ def holder(client_ip: str) -> str:
 
 
 @lru_cache(maxsize=8192)
+def nearby(client_ip: str) -> str:
+    """The IPv4 /24 or the IPv6 /64: where one client's calls come from within some seconds."""
+    address = _read(client_ip)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(ipaddress.ip_network((address, 24), strict=False))
+    return holder(client_ip)
+
+
+@lru_cache(maxsize=8192)
 def neighbourhood(client_ip: str) -> str:
     """The IPv4 /24 or the IPv6 /48."""
     address = _read(client_ip)

@@ -142,8 +142,12 @@ class CookieSessions:
         return await self._renewed(cookie, principal) if self._over(principal) else principal
 
     def _over(self, principal: Principal) -> bool:
-        """Whether the account must be read again: a change of roles takes effect at once."""
-        if principal.expires_at <= self._parts.clock.now():
+        """Whether the account must be read again: a change of roles takes effect at once.
+
+        Nothing that was read is believed for longer than it may be, whatever is written of it.
+        """
+        ends_at = min(principal.expires_at, principal.issued_at + self._parts.ttl_s)
+        if ends_at <= self._parts.clock.now():
             return True
         return self._parts.revocations.refusal(principal) is Reason.TOKEN_OUTDATED
 

@@ -6,6 +6,7 @@ As shipped (2.12) its logout deletes the cookie without `Secure`, so that a brow
 middleware forgets what a streamed answer changed.  Here:
 
 - the key is the cookie's hash, and a session that ends or is replaced is deleted;
+- what is written under it is sealed, and opens with that cookie alone;
 - `ends_at` is written once, and no session outlives it, whatever Redis or the browser keeps;
 - an id that nobody gave out is never taken up;
 - a session is sealed before its answer is prepared: no middleware, nothing to forget.
@@ -28,6 +29,7 @@ from gateway.identity.session_cookies import (
     set_cookie,
     well_formed,
 )
+from gateway.identity.session_sealing import SessionSealer
 from gateway.model import Call, Clock, Credential, CredentialKind, Reason
 
 ENDS_AT = "ends_at"
@@ -50,9 +52,10 @@ class RedisCalls(Protocol):
 class SessionStorage(RedisStorage):
     """Every method that asks Redis may raise StoreUnavailable."""
 
-    def __init__(self, store: RedisCalls, clock: Clock) -> None:
+    def __init__(self, store: RedisCalls, clock: Clock, sealer: SessionSealer) -> None:
         super().__init__(store.client, cookie_name=COOKIE, secure=True, samesite="Lax")
         self._store = store
+        self._sealer = sealer
         self._now = clock.now
 
     async def load_session(self, request: web.BaseRequest) -> Session:
@@ -63,7 +66,7 @@ class SessionStorage(RedisStorage):
         if not well_formed(cookie):
             return await self.new_session()
         raw = await self._store.call("GET", self._key(cookie))
-        data = self._read(raw)
+        data = self._read(cookie, raw)
         if data is None:
             return await self.new_session()
         return Session(cookie, data=data, new=False)
@@ -82,13 +85,13 @@ class SessionStorage(RedisStorage):
 
     async def seal(self, session: Session) -> str:
         """Writes the session, and gives its cookie.  One that has ended meanwhile stays so."""
-        text = self._encoder(self._get_session_data(session))
-        cookie = session.identity or new_cookie()
+        cookie = str(session.identity or new_cookie())
+        text = self._sealer.seal(cookie, self._encoder(self._get_session_data(session)))
         if session.new:
             await self._store.call("SET", self._key(cookie), text, "EX", self._left_s(session))
         else:
             await self._store.call("SET", self._key(cookie), text, "XX", "KEEPTTL")
-        return str(cookie)
+        return cookie
 
     async def end(self, cookie: str) -> None:
         if well_formed(cookie):
@@ -106,12 +109,13 @@ class SessionStorage(RedisStorage):
     def _left_s(self, session: Session) -> int:
         return max(int(session.get(ENDS_AT, 0) - self._now()), 1)
 
-    def _read(self, raw: object) -> Any:
+    def _read(self, cookie: str, raw: object) -> Any:
         """What was written, unless it has ended or is not of ours."""
-        if not isinstance(raw, str):
+        text = self._sealer.unseal(cookie, raw) if isinstance(raw, str) else None
+        if text is None:
             return None
         try:
-            data = self._decoder(raw)
+            data = self._decoder(text)
             ends_at = data["session"][ENDS_AT]
             return data if isinstance(ends_at, int) and ends_at > self._now() else None
         except (ValueError, TypeError, KeyError):

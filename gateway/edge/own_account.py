@@ -102,7 +102,7 @@ class OwnAccount:
                     {
                         "session_id": family.id,
                         "created_at": family.created_at,
-                        "last_used_at": family.last_used_at,
+                        "last_used_at": family.seen_at,
                         "expires_at": family.expires_at,
                         "address": family.address,
                         "user_agent": family.user_agent,

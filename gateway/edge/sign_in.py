@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from aiohttp import web
 
 from gateway.access.origin import AllowedOrigins, intent
-from gateway.audit import AuditEvent, AuditKind
+from gateway.audit import AuditKind
 from gateway.edge.bodies import Flag, Text, read_fields
 from gateway.edge.cookie_sessions import CookieSessions
 from gateway.edge.cookies import cookie_of
@@ -179,9 +179,7 @@ class SignIn:
         if isinstance(fields, Refused):
             return fields
         if self._parts.cookies is None or cookie is None or "refresh_token" in fields:
-            return await self._parts.unbroken(
-                self._refreshed(fields["refresh_token"], user_agent_of(call))
-            )
+            return await self._parts.unbroken(self._refreshed(fields["refresh_token"], call))
         return await self._parts.unbroken(
             self._parts.cookies.refresh(cookie, self._parts.session_wait_s)
         )
@@ -342,10 +340,9 @@ class SignIn:
             cookie_hash=None if cookie is None else hash_of(cookie),
         )
 
-    async def _refreshed(self, token: str, user_agent: str) -> Answer:
-        rotated = await self._parts.refresh_tokens.rotate(
-            token, user_agent, self._parts.session_wait_s
-        )
+    async def _refreshed(self, token: str, call: Call) -> Answer:
+        origin = Origin(user_agent_of(call), call.client_ip)
+        rotated = await self._parts.refresh_tokens.rotate(token, origin, self._parts.session_wait_s)
         if isinstance(rotated, TooSoon):
             return Refused(Reason.RATE_LIMITED, retry_after_s=rotated.wait_s)
         if isinstance(rotated, Reason):
@@ -354,15 +351,25 @@ class SignIn:
             # The answer is the same when a worker has not confirmed: the relay goes on.
             if not all(change.confirmed for change in rotated.changes):
                 self._parts.audit.record(
-                    AuditEvent(
+                    event_of(
                         AuditKind.REFRESH_REUSED,
+                        call,
                         result=Reason.REFRESH_TOKEN_REUSED,
                         subject=rotated.account_id,
-                        detail={"sid": rotated.session_id},
+                        sid=rotated.session_id,
                     )
                 )
             await self._parts.announcer.announce(rotated.changes)
             return Refused(Reason.REFRESH_TOKEN_REUSED)
+        if rotated.repeated:
+            self._parts.audit.record(
+                event_of(
+                    AuditKind.REFRESH_REPEATED,
+                    call,
+                    subject=rotated.account.id,
+                    sid=rotated.session_id,
+                )
+            )
         return self._granted(rotated)
 
     async def _signed_out(self, call: Call, fields: dict[str, Any]) -> Answer:

@@ -17,6 +17,7 @@ class KeyPurpose(StrEnum):
     DEVICE = "device cookie"
     CAPTCHA = "captcha"
     CSRF = "csrf token"
+    SESSION = "cookie session"
     AUDIT_ADDRESS = "audit address"
     AUDIT_CHAIN = "audit chain"
     BACKUP = "backup"

@@ -1,9 +1,10 @@
 """Refresh tokens: opaque, single use, in families with an absolute life.
 
-Law: one token has one successor.  Rotation is a compare-and-set; a second use within 10 s by
-the same client (the same User-Agent) is given that successor again, any other reuse is theft
-and ends the family.  Only hashes rest in SQL: the successor rests sealed under a key that only
-the holder of the token presented can derive, and is erased after the grace.
+Law: one token has one successor.  Rotation is a compare-and-set; a second use within 10,000 ms by
+the same client (the same User-Agent, from the same /24 or /64) is given that successor again, as
+long as it was not used itself.  Any other reuse is theft and ends the family.  Only hashes rest
+in SQL: the successor rests sealed under a key that only the holder of the token presented can
+derive, and is erased after the grace.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from gateway.counted_addresses import nearby
 from gateway.identity import sessions
 from gateway.identity.accounts import Account, locked
-from gateway.identity.sessions import GRACE_S, Origin, Transport
+from gateway.identity.sessions import GRACE_MS, Origin, Transport
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -45,6 +47,8 @@ class Grant:
     expires_in_s: int
     """What is left of the family's life."""
     refresh_token: str = field(repr=False)
+    repeated: bool = False
+    """The token had been used: the successor was given once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class RefreshTokens:
             )
 
     async def rotate(
-        self, token: str, user_agent: str, wait_s: SessionWait | None = None
+        self, token: str, origin: Origin, wait_s: SessionWait | None = None
     ) -> Grant | Reused | TooSoon | Reason:
         """The successor of `token`; INVALID_REFRESH_TOKEN where there is none to give.
 
@@ -151,14 +155,16 @@ class RefreshTokens:
         async with self._database.transaction() as tx:
             account = await locked(tx, str(family["account_id"]))
             row = await tx.one(_WITH_FAMILY, hash=token_hash)
-            now = int(await tx.now())
+            now_ms = int(await tx.now() * 1000)
+            now = now_ms // 1000
             if account is None or row is None or not self._lives(row, account, now):
                 return Reason.INVALID_REFRESH_TOKEN
             session_id = str(row["family_id"])
-            if row["used_at"] is None:
-                successor = await _rotate(tx, token, row, user_agent, now)
+            repeated = row["used_at"] is not None
+            if not repeated:
+                successor = await _rotate(tx, token, row, origin, now_ms)
             else:
-                again = _successor_in_grace(token, row, user_agent, now)
+                again = await _successor_in_grace(tx, token, row, origin, now_ms)
                 if again is None:
                     changes = await sessions.end_one(tx, session_id, "reused")
                     return Reused(account.id, session_id, changes)
@@ -173,6 +179,7 @@ class RefreshTokens:
                 amr=tuple(str(row["amr"]).split()),
                 expires_in_s=int(row["expires_at"]) - now,
                 refresh_token=successor,
+                repeated=repeated,
             )
 
     async def renew(self, session_id: str, transport: Transport = "cookie") -> Grant | None:
@@ -247,7 +254,7 @@ def hash_of(token: str) -> str:
 
 
 _WITH_FAMILY = (
-    "SELECT t.hash, t.family_id, t.used_at, t.used_by, t.successor_sealed, f.account_id,"
+    "SELECT t.hash, t.family_id, t.used_at, t.used_ms, t.used_by, t.successor_sealed, f.account_id,"
     " f.amr, f.auth_time, f.last_used_at, f.expires_at, f.ended_at"
     " FROM refresh_tokens t JOIN families f ON f.id = t.family_id WHERE t.hash = :hash"
 )
@@ -274,19 +281,21 @@ async def _add_hash(tx: Transaction, token_hash: str, session_id: str, now: int)
     )
 
 
-async def _rotate(tx: Transaction, token: str, row: Row, user_agent: str, now: int) -> str:
+async def _rotate(tx: Transaction, token: str, row: Row, origin: Origin, now_ms: int) -> str:
     """Marks the token used and adds its one successor.
 
     The caller holds the account's row and read the token under it; the condition makes the
     law hold even for one that does not.
     """
+    now = now_ms // 1000
     successor = await _add_token(tx, str(row["family_id"]), now)
     used = await tx.run(
-        "UPDATE refresh_tokens SET used_at = :now, used_by = :used_by, successor_sealed = :sealed"
-        " WHERE hash = :hash AND used_at IS NULL",
+        "UPDATE refresh_tokens SET used_at = :now, used_ms = :now_ms, used_by = :used_by,"
+        " successor_sealed = :sealed WHERE hash = :hash AND used_at IS NULL",
         hash=row["hash"],
         now=now,
-        used_by=_client_of(user_agent),
+        now_ms=now_ms,
+        used_by=_client_of(origin),
         sealed=_seal(token, successor, str(row["family_id"])),
     )
     if used != 1:
@@ -294,13 +303,25 @@ async def _rotate(tx: Transaction, token: str, row: Row, user_agent: str, now: i
     return successor
 
 
-def _successor_in_grace(token: str, row: Row, user_agent: str, now: int) -> str | None:
+async def _successor_in_grace(
+    tx: Transaction, token: str, row: Row, origin: Origin, now_ms: int
+) -> str | None:
     # A clock that was set back makes the age negative: the grace is as wide on that side,
     # and no wider.
-    if abs(now - int(row["used_at"])) > GRACE_S or row["used_by"] != _client_of(user_agent):
+    used_ms, sealed = row["used_ms"], row["successor_sealed"]
+    if used_ms is None or abs(now_ms - int(used_ms)) > GRACE_MS or sealed is None:
         return None
-    sealed = row["successor_sealed"]
-    return _unseal(token, str(sealed), str(row["family_id"])) if sealed is not None else None
+    if row["used_by"] != _client_of(origin):
+        return None
+    successor = _unseal(token, str(sealed), str(row["family_id"]))
+    if successor is None:
+        return None
+    # Whoever used the successor has it: to ask for it again is to be somebody else.
+    unused = await tx.one(
+        "SELECT 1 FROM refresh_tokens WHERE hash = :hash AND used_at IS NULL",
+        hash=hash_of(successor),
+    )
+    return None if unused is None else successor
 
 
 async def _mark_used(tx: Transaction, session_id: str, issued_at: int) -> None:
@@ -317,8 +338,13 @@ def _issued_at(now: int, account: Account) -> int:
     return max(now, account.not_before + 1)
 
 
-def _client_of(user_agent: str) -> str:
-    return _text(hashlib.sha256(user_agent.encode("utf-8", "surrogatepass")).digest())
+def _client_of(origin: Origin) -> str:
+    """Stands for a User-Agent at a network; each part is preceded by its length."""
+    digest = hashlib.sha256()
+    for part in (origin.user_agent, nearby(origin.address)):
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return _text(digest.digest())
 
 
 def _seal(token: str, successor: str, session_id: str) -> str:

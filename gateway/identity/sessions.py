@@ -20,8 +20,11 @@ from gateway.stores.protocols import Database, Row, Transaction
 Transport = Literal["bearer", "cookie"]
 SESSION_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
-GRACE_S = 10
-"""Within so many seconds a second use of a refresh token by the same client is no theft."""
+GRACE_MS = 10_000
+"""Within so long a second use of a refresh token by the same client is no theft."""
+
+COARSE_S = 900
+"""When a session was last used is told to its owner to the quarter of an hour."""
 
 # How long an ended family is still shown to the tools, and its tokens still known as its own.
 _KEPT_AFTER_END_S = 86_400
@@ -41,10 +44,16 @@ class Family:
     expires_at: int
     ended_at: int | None
 
+    @property
+    def seen_at(self) -> int:
+        """`last_used_at` as the owner is told it: whoever has one of their tokens must not
+        learn the moment of a refresh, and with it when an old token may be repeated."""
+        return max(self.last_used_at - self.last_used_at % COARSE_S, self.created_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a sign-in comes from."""
+    """Where a sign-in or a refresh comes from."""
 
     user_agent: str
     address: str
@@ -125,7 +134,7 @@ class Sessions:
         Reads first, as `purge` does: where there is nothing to do no write lock is taken.
         """
         async with self._database.reading() as tx:
-            before = int(await tx.now()) - GRACE_S
+            before = int(await tx.now()) - GRACE_MS // 1000
             due = await tx.one(
                 "SELECT hash FROM refresh_tokens"
                 " WHERE successor_sealed IS NOT NULL AND used_at < :before LIMIT 1",

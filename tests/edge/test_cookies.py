@@ -12,9 +12,12 @@ from aiohttp_session import Session
 
 from gateway.edge.cookies import ENDS_AT, SessionStorage, cookie_of, parting
 from gateway.identity.session_cookies import COOKIE, EXPIRED, hash_of, new_cookie
+from gateway.identity.session_sealing import SessionSealer
 from gateway.model import Call, Credential, CredentialKind, Reason
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import NOON, Hands
+
+SEALER = SessionSealer(b"s" * 32)
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
 
 @pytest.fixture
 def storage(redis: RedisStore, clock: Hands) -> SessionStorage:
-    return SessionStorage(redis, clock)
+    return SessionStorage(redis, clock, SEALER)
 
 
 async def begun(storage: SessionStorage, life_s: int = 600) -> tuple[Session, str]:
@@ -166,7 +169,7 @@ async def test_what_is_no_cookie_of_ours_is_not_looked_up(
 ) -> None:
     await redis.close()
     away = open_redis("redis://127.0.0.1:1")
-    assert (await SessionStorage(away, clock).load(cookie)).new
+    assert (await SessionStorage(away, clock, SEALER).load(cookie)).new
     await away.close()
 
 
@@ -185,3 +188,31 @@ def test_a_refusal_takes_only_a_dead_sessions_cookie_away() -> None:
     assert parting(cookie, Reason.NO_RULE) == ()
     bearer = call(Credential(CredentialKind.BEARER, "t"))
     assert parting(bearer, Reason.TOKEN_REVOKED) == ()
+
+
+async def test_who_can_write_redis_cannot_be_anybody(
+    storage: SessionStorage, redis: RedisStore, clock: Hands
+) -> None:
+    _, cookie = await begun(storage)
+    key = f"{redis.prefix}session:{hash_of(cookie)}"
+    made_up = json.dumps({"created": NOON, "session": {ENDS_AT: NOON + 600, "sub": "root"}})
+    stranger = SessionSealer(b"x" * 32)
+    for text in (made_up, stranger.seal(cookie, made_up), "", "AAAA", "\u2603", "A" * 100_000):
+        await redis.call("SET", key, text)
+        assert (await storage.load(cookie)).new
+
+
+async def test_a_session_moved_to_another_cookie_does_not_open(
+    storage: SessionStorage, redis: RedisStore
+) -> None:
+    """Somebody signs in, and puts what the administrator has under their own cookie."""
+    _, own = await begun(storage)
+    _, others = await begun(storage)
+    written = await redis.call("GET", f"{redis.prefix}session:{hash_of(others)}")
+    await redis.call("SET", f"{redis.prefix}session:{hash_of(own)}", written)
+    assert (await storage.load(own)).new
+
+
+async def test_a_dump_of_redis_names_nobody(storage: SessionStorage, redis: RedisStore) -> None:
+    _, cookie = await begun(storage)
+    assert "alice" not in await redis.call("GET", f"{redis.prefix}session:{hash_of(cookie)}")

@@ -312,6 +312,17 @@ async def test_a_reused_refresh_token_is_recorded(house: House) -> None:
     assert ("refresh_reused", "refresh_token_reused", account.id) in events(house)
 
 
+async def test_a_refresh_token_that_is_used_twice_by_one_client_is_recorded(house: House) -> None:
+    account = await house.register()
+    session = await house.sign_in()
+    for _ in range(2):
+        answer = await house.ask(
+            "POST", "/auth/refresh", {"refresh_token": session["refresh_token"]}
+        )
+        assert answer.status == 200
+    assert ("refresh_repeated", "ok", account.id) in events(house)
+
+
 async def test_what_mail_does_to_an_account_is_recorded(mail: House) -> None:
     account = await mail.register()
     await mail.ask("POST", "/auth/password/forgot", {"email": EMAIL})

@@ -45,8 +45,8 @@ async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
     return grant
 
 
-async def rotated(tokens: RefreshTokens, token: str, user_agent: str = BROWSER) -> Grant:
-    grant = await tokens.rotate(token, user_agent)
+async def rotated(tokens: RefreshTokens, token: str, origin: Origin = ORIGIN) -> Grant:
+    grant = await tokens.rotate(token, origin)
     assert isinstance(grant, Grant)
     return grant
 
@@ -86,21 +86,76 @@ async def test_a_second_use_after_ten_seconds_ends_the_family(
     tokens = RefreshTokens(timed, RefreshOptions())
     second = await rotated(tokens, first.refresh_token)
     clock.move(11)
-    reused = await tokens.rotate(first.refresh_token, BROWSER)
+    reused = await tokens.rotate(first.refresh_token, ORIGIN)
     assert isinstance(reused, Reused)
     (change,) = reused.changes
     assert (change.kind, change.target) == (ChangeKind.SESSION, first.session_id)
     assert change.cause is Reason.TOKEN_REVOKED
-    assert await tokens.rotate(second.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
-    assert await tokens.rotate(first.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
+    assert await tokens.rotate(second.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
+    assert await tokens.rotate(first.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 
 async def test_a_second_use_by_another_client_ends_the_family_at_once(database: Database) -> None:
     first = await signed_in(database)
     tokens = RefreshTokens(database, RefreshOptions())
     second = await rotated(tokens, first.refresh_token)
-    assert isinstance(await tokens.rotate(first.refresh_token, "curl/8"), Reused)
-    assert await tokens.rotate(second.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
+    assert isinstance(
+        await tokens.rotate(first.refresh_token, Origin("curl/8", ORIGIN.address)), Reused
+    )
+    assert await tokens.rotate(second.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
+
+
+async def test_the_grace_is_exact_to_the_millisecond(timed: Database, clock: Hands) -> None:
+    tokens = RefreshTokens(timed, RefreshOptions())
+    clock.move(0.9)
+    first, other = await signed_in(timed), await signed_in(timed, "b@example.com")
+    await rotated(tokens, first.refresh_token)
+    await rotated(tokens, other.refresh_token)
+    clock.move(9.999)
+    await rotated(tokens, first.refresh_token)
+    clock.move(0.002)
+    assert isinstance(await tokens.rotate(other.refresh_token, ORIGIN), Reused)
+
+
+@pytest.mark.parametrize(
+    ("owner", "thief"),
+    [("192.0.2.7", "198.51.100.7"), ("2001:db8:0:1::7", "2001:db8:0:2::7"),
+     ("192.0.2.7", "192.0.3.7")],
+)  # fmt: skip
+async def test_a_thief_on_another_network_does_not_follow_the_session(
+    timed: Database, owner: str, thief: str
+) -> None:
+    """They know the User-Agent, and come within the grace."""
+    first = await signed_in(timed)
+    tokens = RefreshTokens(timed, RefreshOptions())
+    second = await rotated(tokens, first.refresh_token, Origin(BROWSER, owner))
+    assert isinstance(await tokens.rotate(first.refresh_token, Origin(BROWSER, thief)), Reused)
+    assert await tokens.rotate(second.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("192.0.2.7", "192.0.2.200"), ("2001:db8::7", "2001:db8::ffff:1"),
+     ("192.0.2.7", "::ffff:192.0.2.9")],
+)  # fmt: skip
+async def test_a_client_whose_address_moves_within_its_network_is_the_same(
+    timed: Database, one: str, other: str
+) -> None:
+    first = await signed_in(timed)
+    tokens = RefreshTokens(timed, RefreshOptions())
+    second = await rotated(tokens, first.refresh_token, Origin(BROWSER, one))
+    again = await rotated(tokens, first.refresh_token, Origin(BROWSER, other))
+    assert (again.refresh_token, again.repeated) == (second.refresh_token, True)
+
+
+async def test_the_grace_ends_when_the_successor_is_used(timed: Database, clock: Hands) -> None:
+    first = await signed_in(timed)
+    tokens = RefreshTokens(timed, RefreshOptions())
+    second = await rotated(tokens, first.refresh_token)
+    third = await rotated(tokens, second.refresh_token)
+    clock.move(1)
+    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), Reused)
+    assert await tokens.rotate(third.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 
 async def test_a_clock_set_back_an_hour_does_not_stretch_the_grace(
@@ -110,13 +165,13 @@ async def test_a_clock_set_back_an_hour_does_not_stretch_the_grace(
     tokens = RefreshTokens(timed, RefreshOptions())
     await rotated(tokens, first.refresh_token)
     clock.move(-3600)
-    assert isinstance(await tokens.rotate(first.refresh_token, BROWSER), Reused)
+    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), Reused)
 
 
 @pytest.mark.parametrize("token", ["", "x", "x" * 43, "\ud800", "'; DROP TABLE families; --"])
 async def test_what_was_never_given_is_invalid(sqlite_database: Database, token: str) -> None:
     tokens = RefreshTokens(sqlite_database, RefreshOptions())
-    assert await tokens.rotate(token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
+    assert await tokens.rotate(token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 
 async def test_a_family_ends_seven_days_after_the_sign_in(timed: Database, clock: Hands) -> None:
@@ -127,7 +182,7 @@ async def test_a_family_ends_seven_days_after_the_sign_in(timed: Database, clock
         grant = await rotated(tokens, grant.refresh_token)
         assert grant.expires_in_s == (7 - day) * 86_400
     clock.move(86_400)
-    assert await tokens.rotate(grant.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
+    assert await tokens.rotate(grant.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 
 async def test_a_family_that_is_not_used_ends_when_an_idle_time_is_set(
@@ -138,7 +193,7 @@ async def test_a_family_that_is_not_used_ends_when_an_idle_time_is_set(
     clock.move(3599)
     grant = await rotated(tokens, grant.refresh_token)
     clock.move(3600)
-    assert await tokens.rotate(grant.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
+    assert await tokens.rotate(grant.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
     assert await Sessions(timed, idle_s=3600).live(grant.account.id) == []
 
 
@@ -198,14 +253,14 @@ async def test_a_disabled_account_gets_no_refresh(database: Database) -> None:
     await Accounts(database).disable(grant.account.id)
     await Accounts(database).enable(grant.account.id)
     tokens = RefreshTokens(database, RefreshOptions())
-    assert await tokens.rotate(grant.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
+    assert await tokens.rotate(grant.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 
 async def test_a_deleted_accounts_token_is_invalid(database: Database) -> None:
     grant = await signed_in(database)
     await Accounts(database).delete(grant.account.id)
     tokens = RefreshTokens(database, RefreshOptions())
-    assert await tokens.rotate(grant.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
+    assert await tokens.rotate(grant.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 
 async def test_a_password_changed_while_it_was_checked_begins_no_session(
@@ -239,7 +294,7 @@ async def test_a_dump_of_the_store_opens_no_session(database: Database) -> None:
         assert token not in dump
         assert hash_of(token) in dump
         assert (
-            await RefreshTokens(database, RefreshOptions()).rotate(hash_of(token), BROWSER)
+            await RefreshTokens(database, RefreshOptions()).rotate(hash_of(token), ORIGIN)
             is Reason.INVALID_REFRESH_TOKEN
         )
 
@@ -266,7 +321,7 @@ async def test_a_damaged_successor_ends_the_session_and_opens_none(database: Dat
     await rotated(tokens, first.refresh_token)
     async with database.transaction() as tx:
         await tx.run("UPDATE refresh_tokens SET successor_sealed = :s", s="A" * 90)
-    assert isinstance(await tokens.rotate(first.refresh_token, BROWSER), Reused)
+    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), Reused)
 
 
 async def test_a_successor_sealed_for_another_family_does_not_open(database: Database) -> None:
@@ -280,11 +335,16 @@ async def test_a_successor_sealed_for_another_family_does_not_open(database: Dat
             other=two.session_id,
             hash=hash_of(one.refresh_token),
         )
-    assert isinstance(await tokens.rotate(one.refresh_token, BROWSER), Reused)
+    assert isinstance(await tokens.rotate(one.refresh_token, ORIGIN), Reused)
 
 
+HERE, AGENT, NETWORK = Origin("a", "192.0.2.7"), Origin("b", "192.0.2.7"), Origin("a", "192.0.3.7")
 STEPS = st.lists(
-    st.tuples(st.integers(0, 5), st.sampled_from(["a", "a", "a", "b"]), st.integers(0, 12)),
+    st.tuples(
+        st.integers(0, 5),
+        st.sampled_from([HERE, HERE, HERE, AGENT, NETWORK]),
+        st.sampled_from([0, 1, 4, 9.999, 10, 10.001, 12]),
+    ),
     max_size=12,
 )
 
@@ -292,15 +352,15 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 async def test_in_any_order_of_uses_there_is_one_line_of_successors(
-    steps: list[tuple[int, str, int]],
+    steps: list[tuple[int, Origin, float]],
 ) -> None:
-    """Each step waits, then presents the nth token that was ever given, as client a or b."""
+    """Each step waits, then presents the nth token that was ever given, from one of three places."""
     clock = Hands()
     with TemporaryDirectory() as folder:
         async with fresh_database(Path(folder), clock) as database:
             tokens = RefreshTokens(database, RefreshOptions())
             line = [(await signed_in(database)).refresh_token]
-            used_at: dict[str, tuple[float, str]] = {}
+            used_at: dict[str, tuple[float, Origin]] = {}
             over = False
             for nth, client, wait_s in steps:
                 clock.move(wait_s)
@@ -313,8 +373,13 @@ async def test_in_any_order_of_uses_there_is_one_line_of_successors(
                     assert answer.refresh_token not in line
                     used_at[token] = (clock.at, client)
                     line.append(answer.refresh_token)
-                elif clock.at - used_at[token][0] <= 10 and client == used_at[token][1]:
+                elif (
+                    (clock.at - used_at[token][0]) * 1000 <= 10_000.5
+                    and client == used_at[token][1]
+                    and line[line.index(token) + 1] not in used_at
+                ):
                     assert isinstance(answer, Grant)
+                    assert answer.repeated
                     assert answer.refresh_token == line[line.index(token) + 1]
                 else:
                     assert isinstance(answer, Reused)
@@ -330,7 +395,7 @@ async def test_whatever_happens_at_once_the_last_change_refuses_every_token(
     grants = [await signed_in(database) for _ in range(6)]
     account_id = grants[0].account.id
     answers = await asyncio.gather(
-        *(tokens.rotate(grant.refresh_token, BROWSER) for grant in grants for _ in range(2)),
+        *(tokens.rotate(grant.refresh_token, ORIGIN) for grant in grants for _ in range(2)),
         *(accounts.grant(account_id, f"role-{n}") for n in range(4)),
         *(sessions.end(grant.session_id, "x") for grant in grants[:2]),
         accounts.change_password(account_id, "new", Proof(grants[5].session_id, "hash")),
@@ -340,4 +405,4 @@ async def test_whatever_happens_at_once_the_last_change_refuses_every_token(
     (change,) = await accounts.disable(account_id)
     assert all(grant.issued_at <= change.not_before for grant in given)
     for grant in given:
-        assert await tokens.rotate(grant.refresh_token, BROWSER) is Reason.INVALID_REFRESH_TOKEN
+        assert await tokens.rotate(grant.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN

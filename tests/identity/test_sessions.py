@@ -9,7 +9,7 @@ import pytest
 
 from gateway.identity.accounts import Accounts, Proof
 from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.sessions import Origin, Sessions, refuse, shown_user_agent
+from gateway.identity.sessions import Family, Origin, Sessions, refuse, shown_user_agent
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database
 from tests.databases import Hands, fresh_database, reset_password
@@ -230,3 +230,14 @@ async def test_families_that_are_long_over_are_purged_with_their_tokens(tmp_path
 )
 def test_a_user_agent_is_kept_printable_and_short(sent: str, shown: str) -> None:
     assert shown_user_agent(sent) == shown
+
+
+@pytest.mark.parametrize(
+    ("created_at", "last_used_at", "told"),
+    [(1_800, 1_800, 1_800), (1_900, 1_950, 1_900), (1_900, 2_700, 2_700), (1_900, 3_599, 2_700)],
+)
+def test_no_owner_learns_the_moment_of_a_refresh(
+    created_at: int, last_used_at: int, told: int
+) -> None:
+    family = Family("f", "u", "a", "192.0.2.7", created_at, last_used_at, 10_000, None)
+    assert family.seen_at == told
