@@ -269,6 +269,7 @@ def main(
     sockets = min(sockets, workers * (descriptors() - SPARE_DESCRIPTORS) // 2)
     mine = min(mine, sockets)
     os.environ["GATEWAY_MAX_CONNECTIONS"] = str(2 * sockets + 1_000)
+    os.environ["GATEWAY_MAX_CONNECTIONS_PER_ADDRESS"] = "0"  # they are all of this machine
     os.environ["GATEWAY_KEEPALIVE_S"] = "600"
     listening = multiprocessing.get_context("spawn").Event()
     echo = multiprocessing.get_context("spawn").Process(

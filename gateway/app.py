@@ -29,6 +29,7 @@ from gateway.edge.certificates import LOOK_EVERY_S, Certificates
 from gateway.edge.cookie_sessions import CookieParts, CookieSessions, life_of_what_was_read
 from gateway.edge.cookies import SessionStorage
 from gateway.edge.decision_api import DecisionApi
+from gateway.edge.descriptors import ADMIN_CONNECTIONS, room_for_clients
 from gateway.edge.inbound import DoorLimits
 from gateway.edge.open_calls import OpenCalls
 from gateway.edge.own_limits import OwnLimits
@@ -247,6 +248,7 @@ class App:
             _door_limits(self.plan.settings),
             on_shutdown=self.open_calls.close,
             on_refusal=lambda reason, request_id: self.refusals.refused(reason, "", request_id),
+            metrics=self.metrics,
         )
         return self._public
 
@@ -268,7 +270,8 @@ class App:
             journal=Journals(DenialJournal(self.audit), self.refusals),
         )
         listener = AdminListener(options, self.peers, self.identification, self, decisions)
-        self._admin = Door(listener, reader, shutdown_timeout=1.0)
+        limits = DoorLimits(connections=ADMIN_CONNECTIONS)
+        self._admin = Door(listener, reader, limits, shutdown_timeout=1.0)
         return self._admin
 
     def demo_door(self) -> web.AppRunner:
@@ -326,6 +329,11 @@ class App:
         if self._public is not None:
             self._public.drain()
         await asyncio.sleep(self.plan.settings.drain_s)
+
+    async def last_calls(self) -> None:
+        """Closes the public listener; whoever has come is heard."""
+        if self._public is not None:
+            await self._public.last_calls()
 
     async def stop(self) -> None:
         await self.own.close()
@@ -601,6 +609,10 @@ def _told_sql(away: bool, why: str) -> None:
 
 
 def _door_limits(settings: Settings) -> DoorLimits:
+    wanted = settings.max_connections
+    connections = room_for_clients(wanted)
+    if connections < wanted:
+        log.warning("descriptors-are-few", connections=connections, wanted=wanted)
     return DoorLimits(
         head_bytes=settings.max_header_bytes,
         fields=settings.max_header_fields,
@@ -610,7 +622,8 @@ def _door_limits(settings: Settings) -> DoorLimits:
         body_idle_s=settings.body_idle_s,
         body_bytes_per_s=settings.min_body_bytes_per_s,
         stall_s=settings.client_stall_s,
-        connections=settings.max_connections,
+        connections=connections,
+        connections_of_one=settings.max_connections_per_address,
     )
 
 

@@ -31,6 +31,7 @@ from gunicorn.glogging import Logger
 
 from gateway.app import App
 from gateway.edge.certificates import Certificates
+from gateway.edge.descriptors import raise_limit
 from gateway.edge.server import Site
 from gateway.installation import Plan, first_start
 from gateway.setting_values import Address, without_secrets
@@ -165,6 +166,7 @@ def run(house: House) -> None:
         # Nothing but our own settings steers the processes.
         del os.environ[name]
     _tell_start(house)
+    raise_limit()
     gc.collect()
     gc.freeze()
     # Requests leave no cycles behind; to look for some after each 700 objects costs 3 µs of
@@ -397,6 +399,8 @@ class Worker(GunicornUVLoopWebWorker):
 
     async def _close(self, app: App, runners: list[web.BaseRunner]) -> None:
         """Listeners first, then what is in flight, then what they lived on."""
+        if self.graceful:
+            await app.last_calls()
         for runner in runners:
             runner._shutdown_timeout = IN_FLIGHT_S if self.graceful else 0.5
         await asyncio.gather(*(runner.cleanup() for runner in runners))

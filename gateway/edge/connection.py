@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
@@ -19,8 +19,9 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
 
 from gateway.edge.call import Peer
+from gateway.edge.handler import Outcome, Writer
 from gateway.edge.headers import RequestHead
-from gateway.edge.inbound import MAX_QUEUED, DoorLimits, Inbound, Refused
+from gateway.edge.inbound import MAX_QUEUED, Inbound, Refused
 from gateway.edge.responses import problem_bytes
 from gateway.edge.tcp import reset_on_close, sent_ago_s
 from gateway.edge.web_request import WRITTEN, message_of
@@ -31,44 +32,21 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-Outcome = bool | None | Coroutine[Any, Any, bool]
-
-
-class Handler(Protocol):
-    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
-        """Answer one request.
-
-        A bool when it was answered at once: whether the connection may go on after it.  None
-        when the answer is under way: `client.ended` follows.  A coroutine (`async def serve`
-        gives one) where there is more to wait for: it runs in the connection's task, and
-        returns that bool.  `client.answer` writes an answer of aiohttp's kind.  Anything
-        raised but a ConnectionError is a defect: 500 where nothing was written yet, a cut
-        where it was.
-        """
-
-
-class Writer(Protocol):
-    """What the proxy gives a connection to call, while it relays an answer."""
-
-    started: bool
-    """The answer has begun: it can only be finished or cut off."""
-    keep_alive: bool
-    """What it says, or will say, of the connection."""
-
-    def pause(self) -> None:
-        """The client reads more slowly than the upstream sends."""
-
-    def resume(self) -> None:
-        """The client has caught up."""
-
-    def abandon(self) -> None:
-        """The client has gone: whoever is asked for its answer must notice."""
-
 
 class Connection(Inbound):
     """One client.  `peer` is known from the first byte on."""
 
-    __slots__ = ("_half_closed_at", "_serving", "_work", "_write_mark", "peer", "relay")
+    __slots__ = (
+        "_gone",
+        "_half_closed_at",
+        "_serving",
+        "_work",
+        "_write_mark",
+        "let_in",
+        "network",
+        "peer",
+        "relay",
+    )
 
     def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
         super().__init__(manager, loop=loop, **options)
@@ -77,6 +55,11 @@ class Connection(Inbound):
         self._serving = False
         self._half_closed_at = 0.0
         """When the client sent its last byte, by the loop's clock; 0.0 while it may send more."""
+        self._gone: asyncio.Future[None] | None = None
+        """Ends with the connection, where somebody waits for that."""
+        self.network: str | None = None
+        self.let_in = False
+        """It counts at its door, and so does its network."""
         self._work: tuple[Coroutine[Any, Any, bool], RequestHead, StreamReader] | None = None
         """What the task of this connection is to run."""
         self._write_mark = (0.0, 0)
@@ -84,15 +67,16 @@ class Connection(Inbound):
     # --- what the transport calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peername = transport.get_extra_info("peername")
-        address = peername[0] if isinstance(peername, tuple) else ""
-        https = transport.get_extra_info("sslcontext") is not None
-        self.peer = self._door.reader.peer(address, https=https)
+        if self.peer is _UNKNOWN:
+            peername = transport.get_extra_info("peername")
+            address = peername[0] if isinstance(peername, tuple) else ""
+            https = transport.get_extra_info("sslcontext") is not None
+            self.peer = self._door.reader.peer(address, https=https)
         super().connection_made(transport)
-        self._door.opened(self)
+        self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._door.closed(self)
+        self.left()
         self._backlog = b""
         self._last = True
         self._queue.clear()
@@ -101,6 +85,14 @@ class Connection(Inbound):
         if self._work is not None:
             self._work[0].close()
         super().connection_lost(exc)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def left(self) -> None:
+        """It takes no room any more; whoever is told first, once."""
+        if self.let_in:
+            self.let_in = False
+            self._door.left(self)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends no more.  Requests that are whole are answered all the same; True
@@ -128,8 +120,11 @@ class Connection(Inbound):
         super().resume_writing()
         if self.relay is not None:
             self.relay.resume()
-        if self._queue and not self._close:
-            self._serve_next()
+        if self._queue and not self._busy:
+            if self._close:
+                self.ended(True)
+            else:
+                self._serve_next()
 
     # --- answers ---
 
@@ -209,8 +204,6 @@ class Connection(Inbound):
         """The request that was begun is answered; whether the connection may go on."""
         self._busy = self._request_in_progress = False
         self.relay = None
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
         self._keepalive = keep
         if not keep or self._close or self._force_close:
             if keep and self._queue:
@@ -245,8 +238,51 @@ class Connection(Inbound):
             self.relay.keep_alive = False
 
     def close(self) -> None:
+        """The listeners are closed: what has begun is answered, and nothing follows it."""
         self.say_close()
-        super().close()
+        self._close = True
+        if self.idle_since() is not None:
+            self.evict()
+        elif not (self._busy or self._queue):
+            self._last = True
+            self._wake()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Until its end, or so long; then what is still under way is cut.
+
+        aiohttp's own lets a request that waits for its turn, or is tried again, wait for ever.
+        """
+        self.close()
+        if self.transport is None:
+            return
+        self._gone = self._loop.create_future()
+        await asyncio.wait((self._gone,), timeout=timeout)
+        if not self._gone.done():
+            self.abort()
+
+    # --- room for others ---
+
+    @property
+    def expected(self) -> bool:
+        """A head is on its way, or the first one is to come."""
+        return self._head_since != 0.0 and not self._busy and self.transport is not None
+
+    def idle_since(self) -> float | None:
+        """Since when nothing was asked of it, by the loop's clock; None where something is, or
+        an answer is not read yet."""
+        transport = self.transport
+        if transport is None or self._busy or self._queue or self.receiving or self._last:
+            return None
+        if transport.get_write_buffer_size():
+            return None
+        return self._head_since or self._next_keepalive_close_time - self._keepalive_timeout
+
+    def evict(self) -> None:
+        """It is idle: nothing is lost, and over TLS nobody's farewell is waited for."""
+        self._last = True
+        self.left()
+        if self.transport is not None:
+            self.transport.abort()
 
     def _refuse_queued(self) -> None:
         """The listeners are closed, and the answer before had told that the connection goes on:
@@ -421,20 +457,16 @@ class Connection(Inbound):
         elif now - since > limits.stall_s:
             transport.abort()
             return False
-        if self._half_closed_at and not pending and self._looks_gone(transport, now, limits):
-            self.abort()
-            return False
+        if self._half_closed_at and not pending:
+            # It may have gone: only what is written to it would tell.
+            silent_s = now - self._half_closed_at
+            silent_s = min(silent_s, sent_ago_s(transport.get_extra_info("socket"), silent_s))
+            if silent_s > limits.half_closed_s - limits.sweep_s:
+                self.abort()
+                return False
         return bool(
             receiving or pending or self._head_since or self._paused or self._half_closed_at
         )
-
-    def _looks_gone(self, transport: asyncio.Transport, now: float, limits: DoorLimits) -> bool:
-        """Who has sent its last byte may have gone: only what is written to it would tell."""
-        silent_s = now - self._half_closed_at
-        ago_s = sent_ago_s(transport.get_extra_info("socket"))
-        if ago_s is not None:
-            silent_s = min(silent_s, ago_s)
-        return silent_s > limits.half_closed_s - limits.sweep_s
 
 
 _UNKNOWN = Peer("0.0.0.0", https=False, trusted=False)  # noqa: S104 (an address of nobody)

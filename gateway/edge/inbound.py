@@ -50,6 +50,11 @@ class DoorLimits:
     linger_bytes: int = 65_536
     linger_s: float = 2.0
     connections: int = 10_000
+    connections_of_one: int = 1_000
+    """Of one IPv4 address or IPv6 /64, trusted proxies aside; 0 is no cap."""
+    evict_after_s: float = 1.0
+    """Who has just come, or was just answered, has so long to speak before another may take
+    its place."""
     sweep_s: float = 1.0
 
 
@@ -307,8 +312,13 @@ class Inbound(RequestHandler):
         else:
             self._backlog = data
             if not self._head_since:
-                self._head_since = self._loop.time()
-                self._watch()
+                self._expect_head()
+
+    def _expect_head(self) -> None:
+        """From now on a head has its time: from its first byte, or on a new connection from
+        the beginning."""
+        self._head_since = self._loop.time()
+        self._watch()
 
     def _refuse(self, reason: Reason) -> None:
         """Nothing more of this connection is a request."""

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from heapq import nsmallest
+from time import monotonic
 from typing import Any
 
 import structlog
 from aiohttp import web
 from aiohttp.web_server import Server
 
-from gateway.edge.call import CallReader
-from gateway.edge.connection import Connection, Handler, Outcome, Writer
+from gateway.edge.accepting import Acceptor
+from gateway.edge.admission import Admission
+from gateway.edge.call import CallReader, Peer
+from gateway.edge.connection import Connection
+from gateway.edge.handler import Handler, Outcome, Writer
 from gateway.edge.inbound import DoorLimits, Refused
+from gateway.metrics import Metrics
 from gateway.model import Reason
 
 __all__ = ["Connection", "Door", "DoorLimits", "Handler", "Outcome", "Refused", "Site", "Writer"]
 
 log = structlog.get_logger(__name__)
 
-ACCEPTED_AT_ONCE = 256
-"""How many connections one turn of the loop may accept past the limit, before it has stopped."""
+EVICTED_AT_ONCE = 64
+"""How many of the longest idle are looked for at a time: to look goes through all."""
+LOOK_AGAIN_S = 0.1
+SAID_AGAIN_S = 10.0
+LAST_HANDSHAKES_S = 0.3
+"""For connections that the kernel was completing when it was told to make no new ones."""
+LAST_HEADS_S = 1.0
+"""For the request of who has come just before the listeners close."""
 
 
 async def _unused(request: web.BaseRequest) -> web.StreamResponse:
@@ -53,8 +65,8 @@ class Door(web.BaseRunner):
     """One public listener.  BaseRunner, not AppRunner: CONNECT and Expect must reach us.
 
     A `Site` accepts for it.  While `draining`, answers carry `Connection: close`.  At
-    `limits.connections` it stops accepting, and goes on when one in fifty has gone: those who
-    wait meanwhile wait in the listening socket, and another worker may take them.
+    `limits.connections` the longest idle connection makes room for a new one; where none is
+    idle, those who come wait in the listening socket until one in fifty has gone.
     """
 
     def __init__(
@@ -66,6 +78,7 @@ class Door(web.BaseRunner):
         shutdown_timeout: float = 30.0,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
         on_refusal: Callable[[Reason, str], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         super().__init__(shutdown_timeout=shutdown_timeout)
         self.handler = handler
@@ -76,54 +89,90 @@ class Door(web.BaseRunner):
         self.on_refusal = on_refusal
         """Told of what was refused before it was a request, and of the id that it was given."""
         self.draining = False
-        self.open = 0
+        tally = (metrics or Metrics()).tally
+        self._evicted = tally("connections_evicted", "Idle connections closed for new ones.")
+        self.admission = Admission(
+            self.limits.connections,
+            self.limits.connections_of_one,
+            tally("connections_refused", "Connections closed, as their address had its share."),
+        )
+        self._acceptors: list[Acceptor] = []
+        self._accepting = True
         self._watched: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: list[tuple[Any, socket.socket]] = []
-        """Sites that do not accept now, and their listening sockets."""
-        self._resuming: asyncio.Task[None] | None = None
+        self._idle: list[tuple[float, Connection]] = []
+        """Some of the longest idle, the longest last, as they were when it was looked."""
+        self._looked_at = self._said_at = -SAID_AGAIN_S
 
-    def opened(self, connection: Connection) -> None:
-        self.open += 1
-        if self.open >= self.limits.connections and not self._waiting:
-            self._stop_accepting()
-        if self.open > self.limits.connections + ACCEPTED_AT_ONCE:
-            connection.abort()
+    @property
+    def open(self) -> int:
+        """Connections that are open, and handshakes under way."""
+        return self.admission.open
 
-    def closed(self, connection: Connection) -> None:
-        self.open -= 1
+    # --- who is let in ---
+
+    def accept_on(self, listening: socket.socket, context: ssl.SSLContext | None) -> Acceptor:
+        acceptor = Acceptor(self, listening, context)
+        self._acceptors.append(acceptor)
+        if self._accepting:
+            acceptor.start()
+        return acceptor
+
+    def new_connection(self, peer: Peer, network: str | None) -> Connection:
+        """For somebody who was let in; it tells by `left` when that is over."""
+        assert isinstance(self._server, Connections)
+        connection = self._server()
+        connection.peer = peer
+        connection.network = network
+        connection.let_in = True
+        return connection
+
+    def left(self, connection: Connection) -> None:
+        self.admission.leave(connection.network)
         self._watched.discard(connection)
-        if self._waiting and self._resuming is None and self.open <= self.limits.connections * 0.98:
-            self._resuming = asyncio.get_running_loop().create_task(self._accept_again())
+        if not self._accepting and self.open <= self.admission.most * 0.98:
+            self._accept_again()
 
-    def _stop_accepting(self) -> None:
-        log.warning("connection-limit-reached", connections=self.open)
-        for site in self._sites:
-            server: Any = site._server
-            for listening in server.sockets if server is not None else ():
-                # A second descriptor keeps the socket listening while nobody accepts.
-                self._waiting.append((site, socket.socket(fileno=os.dup(listening.fileno()))))
-            if server is not None:
-                server.close()
+    def make_room(self) -> bool:
+        """Close the connection that was idle for longest; False where none was for a moment."""
+        now = monotonic()
+        while True:
+            while self._idle:
+                since, connection = self._idle.pop()
+                if connection.idle_since() == since:
+                    self._evicted.n += 1
+                    connection.evict()
+                    return True
+            if now - self._looked_at < LOOK_AGAIN_S or self._server is None:
+                return False
+            self._looked_at = now
+            ours = (one for one in self._server.connections if isinstance(one, Connection))
+            found = ((one.idle_since() or now, one) for one in ours)
+            idle = (pair for pair in found if now - pair[0] >= self.limits.evict_after_s)
+            self._idle = nsmallest(EVICTED_AT_ONCE, idle, key=lambda pair: pair[0])[::-1]
+            if not self._idle:
+                return False
 
-    async def _accept_again(self) -> None:
-        waiting, self._waiting, self._resuming = self._waiting, [], None
-        for site, listening in waiting:
-            site._server = await self.accept_on(listening, site._ssl_context, site._backlog)
+    def stop_accepting(self, error: int = 0) -> None:
+        """There is no room, or (`error` then says which) no means to take anybody up."""
+        self._accepting = False
+        for acceptor in self._acceptors:
+            acceptor.pause()
+        now = monotonic()
+        if now - self._said_at >= SAID_AGAIN_S:
+            self._said_at = now
+            if error:
+                name = errno.errorcode.get(error, str(error))
+                log.error("connections-wait", why=name, connections=self.open)
+            else:
+                log.warning("connection-limit-reached", connections=self.open)
 
-    async def accept_on(
-        self, listening: socket.socket, context: ssl.SSLContext | None, backlog: int
-    ) -> asyncio.AbstractServer:
-        """Who dials and does not come to its first byte is cut: a handshake has the time that
-        a head has, and until it ends it is no connection that anything here could count."""
-        assert self._server is not None
-        return await asyncio.get_running_loop().create_server(
-            self._server,
-            sock=listening,
-            ssl=context,
-            backlog=backlog,
-            ssl_handshake_timeout=None if context is None else self.limits.head_s,
-        )
+    def _accept_again(self) -> None:
+        self._accepting = True
+        for acceptor in self._acceptors:
+            acceptor.start()
+
+    # --- the end ---
 
     def drain(self) -> None:
         """From now on answers say `close`, those too that are awaited already."""
@@ -132,11 +181,26 @@ class Door(web.BaseRunner):
             if isinstance(connection, Connection):
                 connection.say_close()
 
-    def watch(self, connection: Connection) -> None:
-        """Look at it in every sweep until it says that there is nothing to see."""
-        self._watched.add(connection)
+    async def last_calls(self) -> None:
+        """Closes the listeners without losing anybody: the kernel makes no new connections,
+        those that it has made are taken up, and who has come is heard."""
+        filtered = [acceptor.refuse_new() for acceptor in self._acceptors]
+        if any(filtered):
+            await asyncio.sleep(LAST_HANDSHAKES_S)
+        for acceptor in self._acceptors:
+            acceptor.close()
+        until = monotonic() + LAST_HEADS_S
+        while self._somebody_comes() and monotonic() < until:  # noqa: ASYNC110 (twice in a life)
+            await asyncio.sleep(0.02)
+
+    def _somebody_comes(self) -> bool:
+        return any(acceptor.handshaking for acceptor in self._acceptors) or any(
+            connection.expected for connection in self._watched
+        )
 
     async def shutdown(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.abandon()
         if self.on_shutdown is not None:
             await self.on_shutdown()
 
@@ -147,11 +211,14 @@ class Door(web.BaseRunner):
     async def _cleanup_server(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._resuming is not None:
-            self._resuming.cancel()
-        for _, listening in self._waiting:
-            listening.close()
-        self._waiting.clear()
+        self._acceptors.clear()
+        self._idle.clear()
+
+    # --- time ---
+
+    def watch(self, connection: Connection) -> None:
+        """Look at it in every sweep until it says that there is nothing to see."""
+        self._watched.add(connection)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -160,6 +227,9 @@ class Door(web.BaseRunner):
         for connection in list(self._watched):
             if not connection.sweep(now):
                 self._watched.discard(connection)
+        if not self._accepting:
+            # Some may be idle for long enough by now, or descriptors be free again.
+            self._accept_again()
 
 
 class Site(web.SockSite):
@@ -173,4 +243,6 @@ class Site(web.SockSite):
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
-        self._server = await self._door.accept_on(self._sock, self._ssl_context, self._backlog)
+        self._sock.listen(self._backlog)
+        acceptor: Any = self._door.accept_on(self._sock, self._ssl_context)
+        self._server = acceptor

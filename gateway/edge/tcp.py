@@ -5,8 +5,10 @@ The sockets of an event loop's transports are meant too: they have `getsockopt` 
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import struct
+import sys
 from typing import Protocol
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -29,11 +31,43 @@ def reset_on_close(sock: Options) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
-def sent_ago_s(sock: Options) -> float | None:
-    """Seconds since it was last sent a byte of data; None where nobody can say."""
+# BPF, on a TCP segment that came for a listening socket: load the byte of its flags; where SYN is
+# set drop it, else let it pass.
+_NO_SYN = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),
+        (0x45, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 0xFFFFFFFF),
+    )
+)
+_SO_ATTACH_FILTER = 26
+
+
+def refuse_new(listening: Options) -> bool:
+    """From now on nobody begins to connect; who has begun is connected all the same.
+
+    To close a listening socket resets whoever is in its queue.  Until then SYNs are dropped
+    (socket(7), SO_ATTACH_FILTER): who dials tries again after a second, and finds another
+    worker, or nobody.  False where the machine cannot do that.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+    told = struct.pack("HL", len(_NO_SYN) // 8, ctypes.addressof(program))
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
+    except OSError:
+        return False
+    return True
+
+
+def sent_ago_s(sock: Options, unknown_s: float) -> float:
+    """Seconds since it was last sent a byte of data; `unknown_s` where nobody can say."""
     try:
         told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_SENT.size)
         (milliseconds,) = _LAST_DATA_SENT.unpack(told)
     except (AttributeError, OSError, struct.error):
-        return None
+        return unknown_s
     return float(milliseconds) / 1000

@@ -17,7 +17,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import altcha
-from aiohttp import web
 
 from gateway.access.origin import AllowedOrigins, OwnOrigins
 from gateway.access.upstreams import Cors
@@ -65,7 +64,7 @@ from gateway.stores.redis import RedisStore
 from gateway.worker.limits import Limits
 from gateway.worker.verified import Identification, KindIdentifier
 from tests.databases import Hands, fresh_database
-from tests.edge.rig import Answer, Client
+from tests.edge.rig import Answer, Client, listen
 
 URL = "https://gate.example"
 EMAIL = "alice@example.com"
@@ -401,8 +400,8 @@ async def _behind_a_door(api: AuthApi, auth_cors: Cors | None) -> AsyncIterator[
     proxy = Proxy(nowhere, lambda: snapshot, reader, Upstreams(), api)
     door = Door(proxy, reader, shutdown_timeout=0.1)
     await door.setup()
-    await web.TCPSite(door, "127.0.0.1", 0).start()
+    port = await listen(door)
     try:
-        yield door.addresses[0][1]
+        yield port
     finally:
         await door.cleanup()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +21,7 @@ from gateway.edge.call import CallReader, Network
 from gateway.edge.open_calls import OpenCalls
 from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Asserter, Proxy
-from gateway.edge.server import Door, DoorLimits
+from gateway.edge.server import Door, DoorLimits, Site
 from gateway.model import Call, Principal, Reason
 
 Script = Callable[["Exchange"], Awaitable[None]]
@@ -298,6 +300,13 @@ def target(port: int) -> UpstreamTarget:
     return UpstreamTarget(f"http://127.0.0.1:{port}", "http", "127.0.0.1", port)
 
 
+async def listen(door: Door, context: ssl.SSLContext | None = None) -> int:
+    """The port at which the door takes calls from now on."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    await Site(door, sock, context, backlog=128).start()
+    return int(sock.getsockname()[1])
+
+
 @asynccontextmanager
 async def running(
     script: Script = answer_ok,
@@ -335,9 +344,8 @@ async def running(
         on_shutdown=upstreams.open_calls.close,
     )
     await door.setup()
-    site = web.TCPSite(door, "127.0.0.1", 0)
-    await site.start()
-    rig = Rig(door, gate, upstream, upstreams, door.addresses[0][1], Snapshot("v", RouteTable()))
+    port = await listen(door)
+    rig = Rig(door, gate, upstream, upstreams, port, Snapshot("v", RouteTable()))
     try:
         yield rig
     finally:

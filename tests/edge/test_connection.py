@@ -8,7 +8,8 @@ from contextlib import suppress
 import pytest
 from aiohttp.streams import StreamReader
 
-from gateway.edge.connection import Connection, Outcome
+from gateway.edge.connection import Connection
+from gateway.edge.handler import Outcome
 from gateway.edge.headers import RequestHead
 from gateway.edge.inbound import DoorLimits
 from tests.edge.rig import Exchange, Rig, answering, running

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ from gateway.edge.decision_api import DecisionApi
 from gateway.edge.server import Door
 from gateway.model import Call, CredentialKind, LimitState, Principal, Reason
 from tests.access.worlds import snapshot
-from tests.edge.rig import Answer, Client, principal
+from tests.edge.rig import Answer, Client, listen, principal
 
 ROUTES = """
 version: 1
@@ -236,8 +235,7 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
     listener = AdminListener(options, _Nobody(), someone, None, decisions)  # type: ignore[arg-type]
     door = Door(listener, reader, shutdown_timeout=0.1)
     await door.setup()
-    await web.TCPSite(door, "127.0.0.1", 0).start()
-    house.port = door.addresses[0][1]
+    house.port = await listen(door)
     try:
         yield house
     finally:

@@ -9,13 +9,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
 from gateway.edge.server import Door
 from gateway.metrics import Metrics
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from tests.edge.rig import listen
 
 TOKEN = "local-token"
 
@@ -77,9 +77,7 @@ async def serve(*, page: bool) -> AsyncIterator[Admin]:
     listener = AdminListener(options, workers, Somebody(), Outbox())
     door = Door(listener, CallReader())
     await door.setup()
-    site = web.TCPSite(door, "127.0.0.1", 0)
-    await site.start()
-    port = door.addresses[0][1]
+    port = await listen(door)
     async with aiohttp.ClientSession() as session:
         yield Admin(f"http://127.0.0.1:{port}", session, workers)
     await door.cleanup()
