@@ -21,10 +21,10 @@ def _limit(name: str, per_s: float, burst: int) -> tuple[Limit, ...]:
     return (Limit(f"auth/{name}", LimitKey.ADDRESS, per_s, burst),)
 
 
-SIGN_IN = _limit("sign-in", 50, 600)
+SIGN_IN = _limit("sign-in", 200, 2_000)
 REGISTER = _limit("register", 10, 300)
 LETTER = _limit("letter", 10, 300)
-REFRESH = _limit("refresh", 500, 5_000)
+REFRESH = _limit("refresh", 1_000, 5_000)
 CAPTCHA = _limit("captcha", 20, 300)
 CLIENT = _limit("client", 500, 5_000)
 ACCOUNT = _limit("account", 200, 2_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -330,3 +331,17 @@ def test_problem_documents_have_every_member(gateway: Running) -> None:
     assert "error=" not in challenge
     assert answer.json["request_id"] == answer.get("x-request-id")
     assert json.loads(answer.body)
+
+
+def test_a_session_that_is_renewed_all_the_time_waits_and_goes_on(gateway: Running) -> None:
+    token = gateway.sign_in("renewed@example.com")["refresh_token"]
+    for _ in range(400):
+        answer = gateway.call("POST", "/auth/refresh", json_body={"refresh_token": token})
+        if answer.status == 429:
+            break
+        assert answer.status == 200
+        token = answer.json["refresh_token"]
+    assert answer.reason == "rate_limited"
+    time.sleep(float(answer.get("retry-after") or 0))
+    again = gateway.call("POST", "/auth/refresh", json_body={"refresh_token": token})
+    assert again.status == 200

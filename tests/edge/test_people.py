@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.identity.passwords import PasswordOptions
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
 from tests.edge.rig import Answer
 from tests.edge.test_mail_links import with_mail
@@ -149,6 +151,27 @@ async def test_strangers_keep_the_owner_from_changing_neither_password_nor_addre
     )
     assert moved.status == 202
     assert (await changed(house, token, device, PASSWORD, OTHER)).status == 204
+
+
+async def test_a_crowd_that_registers_keeps_no_known_device_waiting(tmp_path: Path) -> None:
+    async with open_house(tmp_path, passwords=PasswordOptions(threads=1)) as house:
+        await house.register()
+        device = device_of(await login(house, CREDENTIALS))
+        crowd = [
+            asyncio.create_task(
+                house.ask(
+                    "POST",
+                    "/auth/register",
+                    {"email": f"u{n}@y.example", "password": f"{n} quiet rivers carry boats"},
+                )
+            )
+            for n in range(50)
+        ]
+        while house.parts.passwords.under_way < 40:
+            await asyncio.sleep(0)
+        assert (await login(house, CREDENTIALS, device)).status == 200
+        assert sum(task.done() for task in crowd) < 25
+        assert {answer.status for answer in await asyncio.gather(*crowd)} == {201}
 
 
 async def test_a_failed_sign_in_makes_no_device(house: House) -> None:

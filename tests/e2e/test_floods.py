@@ -1,0 +1,95 @@
+"""What a stranger asks for again and again grows up to its bound, and then no further.
+
+The floods are those of `bench.floods`, sent to a started gateway over real sockets; what there is
+afterwards is read from SQL, Redis, the processes and the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.floods import (
+    AUDIT_ROWS,
+    KEYS_BESIDE,
+    OWN,
+    PROXIED,
+    Flood,
+    Standing,
+    at,
+    hammer,
+    standing,
+)
+from gateway.edge.own_limits import BY_ENDPOINT
+from tests.contract.running import Running, started
+from tests.e2e.processes import workers
+from tests.servers import ValkeyServer
+
+CALLS = 600
+FLOODS = OWN + at("/me", PROXIED)
+LOG_BYTES_A_SECOND = 20 * 500
+"""Lines of refusals that a worker writes in a second, and how long one is."""
+
+
+@dataclass
+class Flooded:
+    gateway: Running
+    redis_url: str
+
+    def standing(self) -> Standing:
+        gateway = self.gateway
+        return asyncio.run(
+            standing(
+                gateway.environment["GATEWAY_DATABASE_URL"],
+                self.redis_url,
+                workers(gateway),
+                gateway.log,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
+    folder: Path = tmp_path_factory.mktemp("floods")
+    server = ValkeyServer(folder / "valkey", maxmemory_policy="noeviction").start()
+    try:
+        with started(
+            folder / "g",
+            GATEWAY_REDIS_URL=server.url,
+            GATEWAY_EMAIL_VERIFICATION="required",
+        ) as running:
+            yield Flooded(running, server.url)
+    finally:
+        server.kill()
+
+
+def test_every_endpoint_is_flooded() -> None:
+    named = {flood.name.partition(",")[0].partition(" /auth/")[2] for flood in OWN}
+    assert {"/".join(endpoint) for endpoint in BY_ENDPOINT} <= named
+
+
+@pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.name)
+def test_a_flood_grows_nothing_past_its_bound(flooded: Flooded, flood: Flood) -> None:
+    async def send() -> set[int]:
+        return set(await hammer(flooded.gateway.port, flood, stop=asyncio.Event(), most=CALLS))
+
+    before, began = flooded.standing(), time.monotonic()
+    statuses = asyncio.run(send())
+    grown = flooded.standing().since(before)
+    took_s = time.monotonic() - began
+    assert not statuses & {0, 500}
+    assert grown.rows <= flood.rows + AUDIT_ROWS
+    assert grown.keys <= flood.keys + KEYS_BESIDE
+    assert grown.redis_bytes <= 4_000_000
+    assert grown.worker_bytes <= 40_000_000
+    assert grown.log_bytes <= LOG_BYTES_A_SECOND * (took_s + 3)
+
+
+def test_everybody_else_is_served_after_all_of_them(flooded: Flooded) -> None:
+    assert flooded.gateway.call("GET", "/public/x").status == 200
+    assert "Traceback" not in flooded.gateway.log.read_text()
