@@ -24,6 +24,7 @@ from gateway.cli.output import (
     table,
     when,
 )
+from gateway.edge.cookies import erase_sessions
 from gateway.identity.accounts import Account, Accounts, check_roles
 from gateway.identity.addresses import address_key, shown_address
 from gateway.identity.passwords import PasswordOptions, Passwords, Weak, settled_rounds
@@ -189,10 +190,18 @@ def delete(
     confirm_erasing(named(account), yes=yes)
 
     async def work(house: House) -> Sequence[Change]:
-        changes = await Accounts(house.database).delete(account.id)
+        accounts = Accounts(house.database)
+        cookies = await accounts.cookie_hashes(account.id)
+        changes = await accounts.delete(account.id)
         # By id alone: the address is erased with the account.
         house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "deleted")
-        await house.publish(changes)
+        try:
+            await house.publish(changes)
+        finally:
+            if house.redis is not None and house.attempts is not None:
+                counters = account_counters(account.email_key, account.password_epoch)
+                await erase_sessions(house.redis, cookies)
+                await house.attempts.clear(counters)
         return changes
 
     run(work)

@@ -52,6 +52,9 @@ class Text:
         # JSON can spell half of a surrogate pair, which no UTF-8 can hold.
         if any("\ud800" <= c <= "\udfff" for c in value):
             return "must be text that UTF-8 can hold"
+        # Nor can PostgreSQL hold this one.
+        if "\x00" in value:
+            return "must not hold the character NUL"
         return None
 
 

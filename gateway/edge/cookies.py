@@ -14,6 +14,7 @@ middleware forgets what a streamed answer changed.  Here:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import redis.asyncio as aioredis
@@ -104,7 +105,7 @@ class SessionStorage(RedisStorage):
         response.headers.add("Set-Cookie", line)
 
     def _key(self, cookie: str) -> str:
-        return f"{self._store.prefix}session:{hash_of(cookie)}"
+        return _key_of(self._store, hash_of(cookie))
 
     def _left_s(self, session: Session) -> int:
         return max(int(session.get(ENDS_AT, 0) - self._now()), 1)
@@ -122,6 +123,14 @@ class SessionStorage(RedisStorage):
             return None
 
 
+async def erase_sessions(store: RedisCalls, hashes: Sequence[str]) -> None:
+    """Deletes the sessions of these cookies' hashes, for who has no cookie to show.  Raises
+    StoreUnavailable."""
+    for start in range(0, len(hashes), 500):
+        keys = [_key_of(store, found) for found in hashes[start : start + 500]]
+        await store.call("DEL", *keys)
+
+
 def cookie_of(call: Call) -> str | None:
     """The session cookie that the call is to be judged by; None where there is none."""
     credential = call.credential
@@ -133,3 +142,7 @@ def cookie_of(call: Call) -> str | None:
 def parting(call: Call, reason: str) -> tuple[str, ...]:
     """The `Set-Cookie` of a refusal: takes the cookie of a dead session away."""
     return (EXPIRED,) if reason in _DEAD and cookie_of(call) is not None else ()
+
+
+def _key_of(store: RedisCalls, cookie_hash: str) -> str:
+    return f"{store.prefix}session:{cookie_hash}"

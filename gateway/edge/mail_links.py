@@ -81,7 +81,9 @@ class MailLinks:
         reservation = await self._parts.throttle.reserve_link(token)
         if reservation.wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        checked = await self._parts.passwords.check(password, confirmation.password_hash)
+        checked = await self._parts.passwords.check(
+            password, confirmation.password_hash, Lane.KNOWN
+        )
         if isinstance(checked, Checked) and not checked.good:
             await self._parts.throttle.failed(reservation)
             return Refused(Reason.INVALID_CREDENTIALS)

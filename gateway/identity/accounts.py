@@ -193,6 +193,16 @@ class Accounts:
             await _update(tx, account_id, "disabled = 0")
             await unearth(tx, Ended.DISABLED, account_id)
 
+    async def cookie_hashes(self, account_id: str) -> list[str]:
+        """Of the session cookies that the account was given: what Redis holds stands there."""
+        async with self._database.reading() as tx:
+            rows = await tx.all(
+                "SELECT t.hash FROM refresh_tokens t JOIN families f ON f.id = t.family_id"
+                " WHERE f.account_id = :id AND f.transport = 'cookie'",
+                id=account_id,
+            )
+        return [str(row["hash"]) for row in rows]
+
     async def end_all(self, account_id: str, why: str) -> Sequence[Change]:
         """Ends every session and every mailed link, and refuses every token given so far."""
         async with self._database.transaction() as tx:

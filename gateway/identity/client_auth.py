@@ -18,6 +18,7 @@ from typing import Any
 import jwt
 
 from gateway.identity.clients import Client, find_client, secret_hash
+from gateway.identity.sessions import SESSION_ID
 from gateway.model import Clock
 from gateway.stores.protocols import Conflict, Database
 
@@ -53,10 +54,13 @@ class Unbelieved:
 
 def claimed_client(presented: BasicSecret | Assertion) -> str:
     """Whom it names, before anything of it is believed; empty where it names nobody."""
+    named: object
     if isinstance(presented, BasicSecret):
-        return presented.client_id
-    named = (_unverified(presented.text) or {}).get("sub")
-    return named if isinstance(named, str) else ""
+        named = presented.client_id
+    else:
+        named = (_unverified(presented.text) or {}).get("sub")
+    # Whatever else it holds (NUL, half of a surrogate pair) no store can be asked about.
+    return named if isinstance(named, str) and SESSION_ID.fullmatch(named) else ""
 
 
 class ClientAuthenticator:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 
+from gateway.counted_addresses import neighbourhood
 from gateway.identity.letters import Template
 from gateway.identity.mail import Postman
 from gateway.identity.messages import shown_time
 from gateway.stores.protocols import Database, Transaction
 
 _PER_HOUR = 5
+_NEW_S = 86_400
 _LONGEST_DEVICE = 100
 
 
@@ -25,17 +27,29 @@ class Notices:
     async def signed_in(
         self, account_id: str, session_id: str, *, user_agent: str, address: str
     ) -> None:
-        """Tells the owner of a device that the account has not seen.  Nothing is told of the
-        first sign-in, nor of a program that has a session already."""
+        """Tells the owner of a device that the account has not seen.
+
+        Nothing is told of the first sign-in to a new account, nor of a program that has been
+        seen in the same network: a User-Agent alone says nothing, a thief's is the owner's.
+        """
         async with self._database.reading() as tx:
-            known = await tx.one(
-                "SELECT COUNT(*) AS families, SUM(CASE WHEN user_agent = :agent THEN 1 ELSE 0"
-                " END) AS alike FROM families WHERE account_id = :account AND id <> :session",
+            seen = await tx.all(
+                "SELECT user_agent, address FROM families WHERE account_id = :account"
+                " AND id <> :session ORDER BY created_at DESC LIMIT 1000",
                 account=account_id,
                 session=session_id,
-                agent=user_agent,
             )
-        if known is None or not known["families"] or known["alike"]:
+            account = await tx.one("SELECT created_at FROM accounts WHERE id = :id", id=account_id)
+            now = await tx.now()
+        # Sessions are forgotten a day after their end: without any this is the first sign-in
+        # of an account that was made today, and of an older one nobody knows.
+        if account is None or (not seen and now - int(account["created_at"]) < _NEW_S):
+            return
+        here = neighbourhood(address)
+        if any(
+            row["user_agent"] == user_agent and neighbourhood(str(row["address"])) == here
+            for row in seen
+        ):
             return
         async with self._database.transaction() as tx:
             values = {

@@ -115,6 +115,7 @@ def test_no_body_of_64_kib_takes_long(piece: bytes) -> None:
         ({"email": ""}, [("email", "must not be empty")]),
         ({"email": "x" * 11}, [("email", "must hold at most 10 characters")]),
         ({"email": "\ud800"}, [("email", "must be text that UTF-8 can hold")]),
+        ({"email": "a\x00b"}, [("email", "must not hold the character NUL")]),
         ({"email": "x", "all": 1}, [("all", "must be true or false")]),
         ({"email": "x", "all": "true"}, [("all", "must be true or false")]),
         ({"email": "x", "transport": "cookie"}, [("transport", "must be bearer")]),

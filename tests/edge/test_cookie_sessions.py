@@ -10,6 +10,7 @@ import pytest
 
 from gateway.access.upstreams import Cors
 from gateway.edge import cookie_sessions
+from gateway.edge.cookies import erase_sessions
 from gateway.identity.session_cookies import EXPIRED, hash_of, new_cookie
 from gateway.model import ChangeKind
 from gateway.stores.redis import RedisStore, open_redis
@@ -552,3 +553,30 @@ async def test_what_is_remembered_for_an_outage_is_bounded(
         answers = [await ask(house, "GET", "/auth/me", cookie) for cookie in held]
         assert [answer.status for answer in answers] == [503, 503, 200, 200]
     await redis.close()
+
+
+async def test_the_cookie_that_changed_the_password_goes_on_and_every_other_ends(
+    house: House,
+) -> None:
+    this, _ = await signed_in(house)
+    other, _ = await signed_in(house)
+    body = {"password": CREDENTIALS["password"], "new_password": "seven quiet rivers carry boats"}
+    changed = await ask(house, "POST", "/auth/password/change", this, body=body)
+    assert changed.status == 204
+    assert (await ask(house, "GET", "/auth/me", this)).status == 200
+    assert (await ask(house, "POST", "/auth/refresh", this)).status == 200
+    dead = await ask(house, "GET", "/auth/me", other)
+    assert dead.status == 401
+
+
+async def test_what_redis_holds_of_an_account_can_be_erased(
+    house: House, redis: RedisStore
+) -> None:
+    await signed_in(house)
+    await signed_in(house)
+    account = await house.parts.accounts.by_email(EMAIL)
+    assert account is not None
+    cookies = await house.parts.accounts.cookie_hashes(account.id)
+    assert len(cookies) == 2
+    await erase_sessions(redis, cookies)
+    assert await redis.call("KEYS", f"{redis.prefix}session:*") == []

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import re
 import secrets
+
+import pytest
 
 from gateway import audit, audit_chain
 from gateway.audit import AuditEvent, AuditKind, AuditLog
 from gateway.identity.accounts import Account, Accounts, Proof
 from gateway.identity.address_change import AddressChanges
 from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
-from gateway.identity.client_auth import ClientAuthenticator, purge_assertions
+from gateway.identity.client_auth import (
+    Assertion,
+    BasicSecret,
+    ClientAuthenticator,
+    Unbelieved,
+    purge_assertions,
+)
 from gateway.identity.clients import Clients, locked, next_issued_at
 from gateway.identity.enrolment import Enrolments
 from gateway.identity.letters import Letters
@@ -193,3 +203,18 @@ async def test_the_audit_log_is_written_and_verifies(database: Database) -> None
     assert len(newest) == 3
     seen = [event async for event in audit.after(database, audit.Place(0, "", 0))]
     assert len(seen) == found.events
+
+
+@pytest.mark.parametrize("client_id", ["a\x00b", "\x00", "\ud800", "a\udfffb", "x" * 129, "'; --"])
+async def test_what_is_no_id_of_a_client_is_asked_of_no_store(
+    database: Database, client_id: str
+) -> None:
+    authenticator = ClientAuthenticator(database, SystemClock(), ["https://x.example"])
+    claims = {"sub": client_id, "iss": client_id}
+    forged = ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+        for part in ({"alg": "ES256"}, claims, {})
+    )
+    for presented in (BasicSecret(client_id, "s"), Assertion(forged)):
+        believed = await authenticator.authenticate(presented)
+        assert believed == Unbelieved(None)

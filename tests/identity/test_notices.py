@@ -23,11 +23,11 @@ class House:
         self.postman = Postman(database, letters, options, None)
         self.notices = Notices(database, self.postman)
 
-    async def sign_in(self, account_id: str, user_agent: str) -> None:
+    async def sign_in(self, account_id: str, user_agent: str, address: str = "192.0.2.1") -> None:
         async with self.database.transaction() as tx:
-            origin = Origin(user_agent, "192.0.2.1")
+            origin = Origin(user_agent, address)
             sid = await begin(tx, account_id, origin, amr="pwd", at=NOON, expires_at=NOON + 600)
-        await self.notices.signed_in(account_id, sid, user_agent=user_agent, address="192.0.2.1")
+        await self.notices.signed_in(account_id, sid, user_agent=user_agent, address=address)
 
     async def texts(self) -> list[str]:
         await self.postman.drain()
@@ -40,8 +40,34 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         yield House(opened)
 
 
-async def test_a_new_device_is_told_and_the_first_and_the_known_are_not(house: House) -> None:
+async def new_account(house: House) -> str:
+    """One that was made today."""
     ann = await add_account(house.database, "ann@x.example", verified=True)
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE accounts SET created_at = :now", now=NOON)
+    return ann
+
+
+async def test_the_owners_user_agent_from_another_network_is_told(house: House) -> None:
+    """A thief's browser says of itself what the owner's says."""
+    ann = await new_account(house)
+    await house.sign_in(ann, "Firefox", "192.0.2.1")
+    await house.sign_in(ann, "Firefox", "192.0.2.99")  # the same network
+    assert await house.texts() == []
+    await house.sign_in(ann, "Firefox", "203.0.113.5")
+    (text,) = await house.texts()
+    assert "203.0.113.5" in text
+
+
+async def test_a_sign_in_after_every_session_was_forgotten_is_told(house: House) -> None:
+    ann = await add_account(house.database, "ann@x.example", verified=True)
+    await house.sign_in(ann, "Firefox")
+    (text,) = await house.texts()
+    assert "Firefox" in text
+
+
+async def test_a_new_device_is_told_and_the_first_and_the_known_are_not(house: House) -> None:
+    ann = await new_account(house)
     await house.sign_in(ann, "Firefox")
     await house.sign_in(ann, "Firefox")
     assert await house.texts() == []
