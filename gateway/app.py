@@ -63,6 +63,7 @@ from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.stores.watch import StoreWatch
 from gateway.welcome import Guest
+from gateway.worker.clock_watch import ClockWatch
 from gateway.worker.journal import DecisionLog, JournalOptions, Journals
 from gateway.worker.limits import Limits
 from gateway.worker.peers import Peers, Told
@@ -100,6 +101,7 @@ class App:
             open_database(settings.database_url, clock=self.clock, pool_size=1), told=_told_sql
         )
         self.redis = open_redis(plan.redis_url, durable=settings.embedded_redis)
+        self.clock_watch = ClockWatch(self.clock, {"SQL": self._sql_time, "Redis": self.redis.time})
         self.replica = Replica(
             self.database,
             RedisChangeStream(self.redis),
@@ -287,6 +289,7 @@ class App:
         self.tasks.start("configuration", configuration.watch)
         self.tasks.start("open", self._open)
         self.tasks.start("sql-watch", self.sql_watch.run)
+        self.tasks.start("clock-watch", self.clock_watch.run)
         self.tasks.start("keys", self._tend_keys)
         self.tasks.start("limits", self.limits.run)
         self.tasks.start("auth-limits", self.auth_limits.run)
@@ -485,7 +488,12 @@ class App:
             "redis": "away" if self.redis.is_away else "open",
             "revocations": "confirmed" if self.replica.is_live() else "stale",
             "keys": self._keys_state(),
+            "clock": self.clock_watch.state(),
         }
+
+    async def _sql_time(self) -> float:
+        async with self.database.reading() as tx:
+            return await tx.now()
 
     def _sql_state(self) -> str:
         if self.sql_watch.away:
@@ -546,6 +554,11 @@ class App:
                 "When the certificate that is shown ends, in seconds since the epoch.",
                 lambda: shown.expires_at,
             )
+        gauge(
+            "clock_offset_seconds",
+            "How far the clock of the store that is furthest off is ahead of this machine's.",
+            lambda: self.clock_watch.offset_s,
+        )
         gauge("ready", "1 while this worker can decide.", lambda: float(self.ready))
 
     async def mails(self) -> Sequence[Mapping[str, Any]]:

@@ -25,10 +25,12 @@ from gateway.identity.sealing import Sealer
 from gateway.identity.smtp import SmtpCarrier, SmtpServer
 from gateway.model import Change
 from gateway.settings import Settings
+from gateway.shared_settings import agree, shared
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Announcer, Database, StoreUnavailable
 from gateway.stores.redis import open_redis
+from gateway.stores.stream import RedisChangeStream
 from gateway.worker.reload import Configuration
 
 log = structlog.get_logger(__name__)
@@ -59,7 +61,7 @@ def first_start(plan: Plan) -> None:
     """Everything that can be wrong for good, and what a fresh installation lacks; once, in the
     master, before it forks.  A store that is away is left to the workers.
 
-    Raises ValueError, BadLetter, FolderError, SchemaProblem, WrongSecret.
+    Raises ValueError (SettingsDiffer too), BadLetter, FolderError, SchemaProblem, WrongSecret.
     """
     settings = plan.settings
     site = settings.public_url.partition("://")[2]
@@ -76,6 +78,7 @@ def first_start(plan: Plan) -> None:
             async with database.transaction() as tx:
                 # Raises WrongSecret: with another secret nothing here could be signed.
                 await key_rows.lock(tx, sealer)
+            await _agree(plan, database)
         except StoreUnavailable as error:
             log.warning(
                 "waiting-for-store",
@@ -88,6 +91,19 @@ def first_start(plan: Plan) -> None:
             await database.close()
 
     asyncio.run(whole())
+
+
+async def _agree(plan: Plan, database: Database) -> None:
+    settings = plan.settings
+    own = shared(settings, plan.key_secret())
+    if settings.embedded_redis:  # no other gateway has this data folder
+        await agree(database, own, None, settings.max_staleness_s)
+        return
+    redis = open_redis(plan.redis_url)
+    try:
+        await agree(database, own, RedisChangeStream(redis), settings.max_staleness_s)
+    finally:
+        await redis.close()
 
 
 async def prepare(plan: Plan, database: Database, keeper: KeyKeeper) -> None:

@@ -47,7 +47,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "audit",
     },
 }
-ANYTHING = {"app", "desk", "installation", "serve", "cli", "__main__", "welcome", "supervising"}
+ANYTHING = {
+    "app",
+    "desk",
+    "installation",
+    "serve",
+    "shared_settings",
+    "cli",
+    "__main__",
+    "welcome",
+    "supervising",
+}
 """Where it is put together: these may import everything, and nobody imports them."""
 
 PURE = {"aiohttp", "asyncio", "redis", "aiopg", "aiosqlite", "psycopg2"}

@@ -11,10 +11,12 @@ from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.environment import settings
 from gateway.cli.opening import existing_database, redis_url
 from gateway.cli.output import AsJson, ExitCode, Stop, table
-from gateway.folder import DataFolder
+from gateway.folder import DataFolder, FolderError
 from gateway.model import SystemClock
 from gateway.settings import Settings
+from gateway.shared_settings import differences, shared
 from gateway.stores.health import Finding, State, redis_findings, sql_findings, worst
+from gateway.stores.protocols import Database
 from gateway.stores.redis import open_redis
 
 
@@ -49,6 +51,8 @@ async def _stores(chosen: Settings) -> list[Finding]:
     else:
         try:
             findings = await sql_findings(database, clock)
+            if worst(findings) is not State.AWAY:
+                findings.append(await _settings_finding(chosen, database))
         finally:
             await database.close()
     url = redis_url(chosen, DataFolder(chosen.data_dir))
@@ -59,3 +63,16 @@ async def _stores(chosen: Settings) -> list[Finding]:
         return findings + await redis_findings(redis)
     finally:
         await redis.close()
+
+
+async def _settings_finding(chosen: Settings, database: Database) -> Finding:
+    """Whether what every node must have in common is what the nodes run with."""
+    try:
+        secret = chosen.key_secret_bytes() or DataFolder(chosen.data_dir).key_secret(make=False)
+    except FolderError as error:
+        return Finding("settings", State.WARNING, str(error))
+    found = await differences(database, shared(chosen, secret))
+    if found:
+        detail = "not those that the nodes run with: " + "; ".join(found)
+        return Finding("settings", State.BAD, detail)
+    return Finding("settings", State.GOOD, "those that the nodes run with")

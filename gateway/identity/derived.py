@@ -22,6 +22,7 @@ class KeyPurpose(StrEnum):
     AUDIT_CHAIN = "audit chain"
     BACKUP = "backup"
     ASSERTION = "assertions"
+    SETTINGS = "shared settings"
     SEAL_SIGNING_KEYS = "signing keys: seal"
     FINGERPRINT = "signing keys: fingerprint"
 

@@ -95,6 +95,15 @@ class RedisStore:
         """One command, of a kind that changes nothing when it is repeated."""
         return await self._asked(lambda: self._execute(*words))
 
+    async def time(self) -> float:
+        """Seconds since the epoch by the server's clock, read when it is asked."""
+        answer = await self.call("TIME")
+        try:
+            seconds, microseconds = answer
+            return int(seconds) + int(microseconds) / 1e6
+        except (TypeError, ValueError) as error:
+            raise StoreUnavailable("redis", "an answer that cannot be read") from error
+
     async def script(
         self, script: Script, keys: Sequence[str], words: Sequence[Any], *, again: bool = True
     ) -> Any:
