@@ -53,7 +53,7 @@ class Flood:
     keys: int = 0
 
 
-def _request(method: str, path: str, *fields: str, body: bytes = b"", kind: str = "json") -> bytes:
+def request(method: str, path: str, *fields: str, body: bytes = b"", kind: str = "json") -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *fields]
     if body:
         types = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
@@ -66,14 +66,14 @@ def _request(method: str, path: str, *fields: str, body: bytes = b"", kind: str 
 def _json(
     path: str, make: Callable[[int], Mapping[str, str]], *fields: str
 ) -> Callable[..., bytes]:
-    return lambda n: _request("POST", path, *fields, body=json.dumps(make(n)).encode())
+    return lambda n: request("POST", path, *fields, body=json.dumps(make(n)).encode())
 
 
 def _client(path: str) -> Callable[[int], bytes]:
     def make(n: int) -> bytes:
         word = base64.b64encode(f"client-{n}:secret".encode()).decode()
         form = urlencode({"grant_type": "client_credentials", "token": "t"}).encode()
-        return _request("POST", path, f"Authorization: Basic {word}", body=form, kind="form")
+        return request("POST", path, f"Authorization: Basic {word}", body=form, kind="form")
 
     return make
 
@@ -87,11 +87,11 @@ def _signed_by_nobody(n: int) -> str:
 
 
 def _bearer(method: str, path: str) -> Callable[[int], bytes]:
-    return lambda n: _request(method, path, f"Authorization: Bearer {_signed_by_nobody(n)}")
+    return lambda n: request(method, path, f"Authorization: Bearer {_signed_by_nobody(n)}")
 
 
 def _cookie(path: str) -> Callable[[int], bytes]:
-    return lambda n: _request(
+    return lambda n: request(
         "GET", path, f"Cookie: __Host-session={secrets.token_urlsafe(32)}",
         "Sec-Fetch-Site: same-origin",
     )  # fmt: skip
@@ -162,25 +162,25 @@ OWN = (
         keys=2,
     ),
     Flood("GET /auth/csrf", _cookie("/auth/csrf"), keys=1),
-    Flood("GET /auth/captcha", lambda n: _request("GET", "/auth/captcha"), keys=1),
+    Flood("GET /auth/captcha", lambda n: request("GET", "/auth/captcha"), keys=1),
     Flood("POST /auth/token", _client("/auth/token"), keys=FAILED_CLIENTS),
     Flood("POST /auth/introspect", _client("/auth/introspect"), keys=FAILED_CLIENTS),
     Flood("POST /auth/revoke", _client("/auth/revoke"), keys=FAILED_CLIENTS),
-    Flood("an unknown endpoint", lambda n: _request("GET", f"/auth/x{n}")),
-    Flood("a document", lambda n: _request("GET", "/.well-known/jwks.json")),
+    Flood("an unknown endpoint", lambda n: request("GET", f"/auth/x{n}")),
+    Flood("a document", lambda n: request("GET", "/.well-known/jwks.json")),
 )
 
 _GUARDED = "/api/whoami"
 PROXIED = (
-    Flood("proxied: no route", lambda n: _request("GET", f"/nowhere/{n}")),
-    Flood("proxied: no credential", lambda n: _request("GET", _GUARDED)),
+    Flood("proxied: no route", lambda n: request("GET", f"/nowhere/{n}")),
+    Flood("proxied: no credential", lambda n: request("GET", _GUARDED)),
     Flood("proxied: a made-up token", _bearer("GET", _GUARDED)),
     Flood("proxied: a made-up cookie", _cookie(_GUARDED)),
     Flood(
         "proxied: a made-up API key",
-        lambda n: _request("GET", _GUARDED, f"Authorization: Bearer {new_key()}"),
+        lambda n: request("GET", _GUARDED, f"Authorization: Bearer {new_key()}"),
     ),
-    Flood("proxied: an ambiguous path", lambda n: _request("GET", f"/a/%2e%2e/{n}")),
+    Flood("proxied: an ambiguous path", lambda n: request("GET", f"/a/%2e%2e/{n}")),
 )
 FLOODS = OWN + PROXIED
 KEYS_BESIDE = 5
@@ -343,7 +343,7 @@ class Bench:
     async def _signed_in(self) -> str:
         body = json.dumps({"email": CALLER, "password": PASSWORD}).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.node.port)
-        writer.write(_request("POST", "/auth/login", "Connection: close", body=body))
+        writer.write(request("POST", "/auth/login", "Connection: close", body=body))
         text = (await reader.read()).partition(b"\r\n\r\n")[2]
         writer.close()
         return str(json.loads(text)["access_token"])
@@ -351,13 +351,13 @@ class Bench:
     async def _calls(self, seconds: float) -> list[float]:
         took: list[float] = []
         until = time.monotonic() + seconds
-        request = _request("GET", _GUARDED, f"Authorization: Bearer {self.token}")
+        asked = request("GET", _GUARDED, f"Authorization: Bearer {self.token}")
 
         async def caller() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.node.port)
             while time.monotonic() < until:
                 began = time.monotonic()
-                writer.write(request)
+                writer.write(asked)
                 status, _ = await _answer(reader)
                 took.append(time.monotonic() - began)
                 if status != 200:

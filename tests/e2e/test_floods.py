@@ -25,12 +25,14 @@ from bench.floods import (
     hammer,
     standing,
 )
+from bench.floods import request as asked
 from gateway.edge.own_limits import BY_ENDPOINT
 from tests.contract.running import Running, started
 from tests.e2e.processes import workers
 from tests.servers import ValkeyServer
 
 CALLS = 600
+PASSWORD = "correct horse 7 battery\n"
 FLOODS = OWN + at("/me", PROXIED)
 LOG_BYTES_A_SECOND = 20 * 500
 """Lines of refusals that a worker writes in a second, and how long one is."""
@@ -40,6 +42,8 @@ LOG_BYTES_A_SECOND = 20 * 500
 class Flooded:
     gateway: Running
     redis_url: str
+    owner: dict[str, str]
+    """A session from before the floods, after which nobody signs in from this address."""
 
     def standing(self) -> Standing:
         gateway = self.gateway
@@ -53,6 +57,16 @@ class Flooded:
         )
 
 
+def signed_in(gateway: Running, email: str) -> dict[str, str]:
+    made = gateway.cli("users", "create", email, "--verified", "--password-stdin", stdin=PASSWORD)
+    assert made.returncode == 0, made.stderr
+    answer = gateway.call(
+        "POST", "/auth/login", json_body={"email": email, "password": PASSWORD.strip()}
+    )
+    assert answer.status == 200, answer
+    return dict(answer.json)
+
+
 @pytest.fixture(scope="module")
 def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
     folder: Path = tmp_path_factory.mktemp("floods")
@@ -63,7 +77,7 @@ def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
             GATEWAY_REDIS_URL=server.url,
             GATEWAY_EMAIL_VERIFICATION="required",
         ) as running:
-            yield Flooded(running, server.url)
+            yield Flooded(running, server.url, signed_in(running, "owner@example.com"))
     finally:
         server.kill()
 
@@ -88,6 +102,24 @@ def test_a_flood_grows_nothing_past_its_bound(flooded: Flooded, flood: Flood) ->
     assert grown.redis_bytes <= 4_000_000
     assert grown.worker_bytes <= 40_000_000
     assert grown.log_bytes <= LOG_BYTES_A_SECOND * (took_s + 3)
+
+
+def test_a_session_that_is_renewed_all_the_time_leaves_a_row_a_second(flooded: Flooded) -> None:
+    token = flooded.owner["refresh_token"]
+    before, statuses = flooded.standing(), set()
+    for _ in range(300):
+        answer = flooded.gateway.call("POST", "/auth/refresh", json_body={"refresh_token": token})
+        statuses.add(answer.status)
+        token = answer.json.get("refresh_token", token)
+    assert statuses == {200, 429}
+    assert flooded.standing().since(before).rows < 200
+
+
+def test_an_ended_token_that_is_sent_again_and_again_grows_nothing(flooded: Flooded) -> None:
+    token = flooded.owner["access_token"]
+    assert flooded.gateway.call("POST", "/auth/logout", token=token).status == 204
+    again = asked("POST", "/auth/logout", f"Authorization: Bearer {token}")
+    test_a_flood_grows_nothing_past_its_bound(flooded, Flood("ended", lambda n: again, rows=5))
 
 
 def test_everybody_else_is_served_after_all_of_them(flooded: Flooded) -> None:
