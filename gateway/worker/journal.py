@@ -49,9 +49,8 @@ class JournalOptions:
         return min(32 * 1024 * 1024, self.total_bytes // (2 * self.workers))
 
     @property
-    def kept_files(self) -> int:
-        """Files that nobody writes any more: of a living worker's, and of those that ended."""
-        return max(self.total_files - self.workers, self.workers)
+    def most_files(self) -> int:
+        return max(self.total_files, 2 * self.workers)
 
 
 @dataclass(slots=True)
@@ -181,25 +180,22 @@ class DecisionLog:
 
 
 def _prune(options: JournalOptions, own: Path) -> None:
-    """Takes the oldest files away: as many workers as have lived, the folder holds so much."""
-    at_rest = []
+    """Takes the oldest files away: as many workers as have lived, the folder holds so much.
+
+    The files that others write now grow by as much again before they are begun anew; one that
+    was taken away for its age is made again at the next line.
+    """
+    others = []
     for path in options.folder.glob("decisions-*.jsonl"):
         with suppress(FileNotFoundError):
-            if path != own and not _is_written(path):
+            if path != own:
                 state = path.stat()
-                at_rest.append((state.st_mtime, state.st_size, path))
+                others.append((state.st_mtime, state.st_size, path))
     room = options.total_bytes // 2
-    for number, (_, size, path) in enumerate(sorted(at_rest, reverse=True)):
+    for number, (_, size, path) in enumerate(sorted(others, reverse=True), start=1):
         room -= size
-        if number >= options.kept_files or room < 0:
-            with suppress(FileNotFoundError):  # another worker was faster
-                path.unlink()
-
-
-def _is_written(path: Path) -> bool:
-    """Whether a worker that lives writes it."""
-    name = path.stem.removeprefix("decisions-")
-    return name.isdigit() and Path(f"/proc/{name}").exists()
+        if number >= options.most_files or room < 0:
+            path.unlink(missing_ok=True)  # another worker may have been faster
 
 
 class Journals:
