@@ -196,7 +196,13 @@ def test_the_export_is_the_whole_log_and_the_tail_its_end(gateway: Gateway) -> N
 
 def test_an_audit_log_that_was_changed_is_no(gateway: Gateway, folder: Path) -> None:
     asked(gateway, "clients", "create", "ci")
-    good: Any = {"writers": 1, "events": 2, "pruned_before": None, "problems": []}
+    good: Any = {
+        "writers": 1,
+        "events": 2,
+        "pruned_before": None,
+        "problems": [],
+        "notes": [],
+    }
     assert asked(gateway, "audit", "verify") == good
     alter(folder, "UPDATE audit_events SET line = replace(line, 'created', 'nothing')")
     code, out = gateway("audit", "verify")
