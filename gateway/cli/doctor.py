@@ -12,12 +12,20 @@ from gateway.cli.environment import settings
 from gateway.cli.opening import existing_database, redis_url
 from gateway.cli.output import AsJson, ExitCode, Stop, table
 from gateway.folder import DataFolder, FolderError
-from gateway.model import SystemClock
+from gateway.model import Clock, SystemClock
 from gateway.settings import Settings
 from gateway.shared_settings import differences, shared
-from gateway.stores.health import Finding, State, redis_findings, sql_findings, worst
+from gateway.stores.health import (
+    Finding,
+    State,
+    redis_findings,
+    sql_findings,
+    stream_finding,
+    worst,
+)
 from gateway.stores.protocols import Database
-from gateway.stores.redis import open_redis
+from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.stream import RedisChangeStream
 
 
 def register(app: typer.Typer) -> None:
@@ -44,25 +52,34 @@ def examine(context: typer.Context, as_json: AsJson = False) -> None:
 
 async def _stores(chosen: Settings) -> list[Finding]:
     clock = SystemClock()
+    url = redis_url(chosen, DataFolder(chosen.data_dir))
+    redis = None if url is None else open_redis(url, durable=chosen.embedded_redis)
+    try:
+        return await _findings(chosen, clock, redis)
+    finally:
+        if redis is not None:
+            await redis.close()
+
+
+async def _findings(chosen: Settings, clock: Clock, redis: RedisStore | None) -> list[Finding]:
+    if redis is None:
+        found = [Finding("redis", State.GOOD, "embedded, at rest: no gateway runs")]
+    else:
+        found = await redis_findings(redis)
     try:
         database = existing_database(chosen, clock)
     except Stop as missing:
-        findings = [Finding("sql", State.AWAY, missing.text)]
-    else:
-        try:
-            findings = await sql_findings(database, clock)
-            if worst(findings) is not State.AWAY:
-                findings.append(await _settings_finding(chosen, database))
-        finally:
-            await database.close()
-    url = redis_url(chosen, DataFolder(chosen.data_dir))
-    if url is None:
-        return [*findings, Finding("redis", State.GOOD, "embedded, at rest: no gateway runs")]
-    redis = open_redis(url, durable=chosen.embedded_redis)
+        return [Finding("sql", State.AWAY, missing.text), *found]
     try:
-        return findings + await redis_findings(redis)
+        of_sql = await sql_findings(database, clock)
+        if redis is not None and worst(of_sql) in (State.GOOD, State.WARNING):
+            stream = RedisChangeStream(redis, begins=False)
+            found.append(await stream_finding(database, stream))
+        if worst(of_sql) is not State.AWAY:
+            of_sql.append(await _settings_finding(chosen, database))
+        return [*of_sql, *found]
     finally:
-        await redis.close()
+        await database.close()
 
 
 async def _settings_finding(chosen: Settings, database: Database) -> Finding:

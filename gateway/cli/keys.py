@@ -25,8 +25,6 @@ from gateway.settings import SettingsError, load
 
 T = TypeVar("T")
 
-_PENDING = "kept, but not yet confirmed by every worker; it goes on by itself"
-
 
 def register(app: typer.Typer) -> None:
     keys = typer.Typer(no_args_is_help=True, help="Signing keys: what signs and verifies tokens.")
@@ -61,17 +59,18 @@ def rotate(as_json: AsJson = False) -> None:
     every worker knew it; before that the running gateway rotates by itself when it may.
     """
 
-    async def work(house: House) -> Rotated | Scheduled:
+    async def work(house: House) -> tuple[Rotated | Scheduled, Stop]:
         outcome = await _keeper(house).rotate()
         if isinstance(outcome, Rotated):
             house.tell(AuditKind.KEY_CHANGED, None, "rotated", kid=outcome.active)
-        return outcome
+        return outcome, house.unconfirmed()
 
-    outcome = _run(work)
+    outcome, unconfirmed = _run(work)
     if isinstance(outcome, Rotated):
         fields = {"state": "rotated", "active": outcome.active, "retiring": outcome.retiring}
         record(fields, as_json=as_json)
-        _confirmed(outcome.confirmed)
+        if not outcome.confirmed:
+            raise unconfirmed
         return
     record({"state": "scheduled", "in_s": outcome.wait_s}, as_json=as_json)
     if outcome.wait_s is None:
@@ -93,15 +92,15 @@ def bring_in(
     """
     content = _content(pem)
 
-    async def work(house: House) -> Imported:
+    async def work(house: House) -> tuple[Imported, Stop]:
         keeper = _keeper(house)
         await keeper.ensure()
         imported = await keeper.bring_in(content, verify_only=verify_only)
         house.tell(AuditKind.KEY_CHANGED, None, f"imported as {imported.state}", kid=imported.kid)
-        return imported
+        return imported, house.unconfirmed()
 
     try:
-        outcome = _run(work)
+        outcome, unconfirmed = _run(work)
     except KeyRefused as refused:
         raise Stop(str(refused)) from refused
     if outcome.warning:
@@ -110,7 +109,8 @@ def bring_in(
         data({"kid": outcome.kid, "state": outcome.state, "warning": outcome.warning})
     else:
         say(outcome.kid)
-    _confirmed(outcome.confirmed)
+    if not outcome.confirmed:
+        raise unconfirmed
 
 
 def reseal_all(
@@ -185,11 +185,6 @@ def _run(work: Callable[[House], Awaitable[T]]) -> T:
         return run(work)
     except WrongSecret as error:
         raise Stop(str(error), ExitCode.USAGE) from error
-
-
-def _confirmed(confirmed: bool) -> None:
-    if not confirmed:
-        raise Stop(_PENDING, ExitCode.UNREACHABLE)
 
 
 def _content(path: Path) -> bytes:

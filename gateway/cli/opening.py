@@ -38,12 +38,18 @@ from gateway.stores.opening import open_database, sqlite_path
 from gateway.stores.protocols import Announcer, Attempts, Database, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
-from gateway.worker.announce import Announcements
+from gateway.worker.command_announcements import CommandAnnouncements
 
 ConfigPath = Annotated[Path, typer.Option("--config", help="The routes file.", show_default=True)]
 PoliciesPath = Annotated[Path, typer.Option("--policies", help="The folder of policies.")]
 CONFIG = Path("routes.yaml")
 POLICIES = Path("policies")
+
+PENDING = "kept, but not yet confirmed by every worker; it goes on by itself"
+KEPT = (
+    "kept in SQL, and told to nobody from here.  Correct GATEWAY_REDIS_URL; a gateway that runs"
+    " tells all others within seconds, and one that starts reads it in SQL"
+)
 
 T = TypeVar("T")
 
@@ -97,10 +103,26 @@ class House:
         confirmed."""
         self.changed = True
         if not await self.announcer.announce(changes):
-            raise Stop(
-                "kept, but not yet confirmed by every worker; it goes on by itself",
-                ExitCode.UNREACHABLE,
-            )
+            raise self.unconfirmed()
+
+    def unconfirmed(self) -> Stop:
+        """What ends a command whose change is kept and may not be known to every worker."""
+        text = f"{self.told_nobody}: {KEPT}" if self.told_nobody else PENDING
+        return Stop(text, ExitCode.UNREACHABLE)
+
+    @property
+    def told_nobody(self) -> str:
+        """Why nobody was told; empty where somebody was, or there is nobody."""
+        announcer = self.announcer
+        return announcer.why if isinstance(announcer, CommandAnnouncements) else ""
+
+    async def throttle_counters(self) -> Attempts | None:
+        """The counters of the login throttle; None while the embedded Redis is at rest.  Stop(3)
+        where this is not the Redis that the gateways count in."""
+        announcer = self.announcer
+        if isinstance(announcer, CommandAnnouncements) and not await announcer.is_theirs():
+            raise Stop(f"{announcer.why}: nothing was forgotten there", ExitCode.UNREACHABLE)
+        return self.attempts
 
 
 def run(work: Callable[[House], Awaitable[T]]) -> T:
@@ -141,13 +163,11 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
             remark("no gateway is running: working on SQL alone")
         else:
             redis = open_redis(url, durable=chosen.embedded_redis)
-            announcer = Announcements(
+            announcer = CommandAnnouncements(
                 database,
-                RedisChangeStream(redis),
+                RedisChangeStream(redis, begins=False),
                 clock,
                 max_staleness_s=chosen.max_staleness_s,
-                # Whoever has watched nobody's lease before needs to see them out.
-                confirm_within_s=2 * chosen.max_staleness_s + 2,
             )
         await _check_schema(database, chosen)
         secret = chosen.key_secret_bytes() or folder.key_secret(make=False)
@@ -229,6 +249,8 @@ def _where(house: House) -> str:
     """Which installation was changed: a command that ran without the settings of the service
     has changed another one than was meant."""
     place = f"changed in {without_secrets(house.settings.database_url)}"
+    if house.told_nobody:
+        return f"{place}, told to nobody"
     if not house.running:
         return f"{place}; no gateway of {house.folder.path} is running"
     if house.settings.embedded_redis:

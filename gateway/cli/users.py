@@ -163,9 +163,10 @@ def unlock(email: Email) -> None:
 
     async def work(house: House) -> Account | None:
         account = await account_of(house, email)
-        if house.attempts is None:
+        attempts = await house.throttle_counters()
+        if attempts is None:
             return None
-        await house.attempts.clear(account_counters(account.email_key, account.password_epoch))
+        await attempts.clear(account_counters(account.email_key, account.password_epoch))
         house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
         return account
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.model import Clock
 from gateway.stores.migrations import SchemaProblem, status
-from gateway.stores.protocols import Database, StoreUnavailable
+from gateway.stores.protocols import INCARNATION, ChangeStream, Database, StoreUnavailable
 from gateway.stores.redis import RedisStore
 
 SLOW_S = 0.05
@@ -68,6 +68,39 @@ async def redis_findings(redis: RedisStore) -> list[Finding]:
     if redis.replicas:
         found += await _replication(redis, info)
     return found
+
+
+async def stream_finding(database: Database, stream: ChangeStream) -> Finding:
+    """Whether this Redis is the one whose stream the workers follow, as far as SQL knows."""
+    try:
+        async with database.reading() as tx:
+            row = await tx.one(
+                "SELECT value FROM installation WHERE name = :name", name=INCARNATION
+            )
+        if row is None:
+            return Finding("stream", State.GOOD, "no gateway has started yet")
+        view = await stream.peek()
+    except StoreUnavailable as error:
+        return Finding("stream", State.AWAY, error.detail or "no answer")
+    known = str(row["value"])
+    if view is not None and view.incarnation == known:
+        return Finding("stream", State.GOOD, "the one that SQL knows")
+    if view is not None and view.incarnation.partition(".")[0] == known.partition(".")[0]:
+        detail = (
+            "this Redis was restarted or replaced, and no gateway has followed it since for five"
+            " seconds: until then commands that revoke end with 3"
+        )
+        return Finding("stream", State.WARNING, detail)
+    detail = (
+        "this Redis holds no revocations"
+        if view is None
+        else "this Redis is another installation's"
+    )
+    detail += (
+        ", or was emptied in the last seconds: GATEWAY_REDIS_URL is not that of the running"
+        " gateways; commands that revoke tell nobody and end with 3"
+    )
+    return Finding("stream", State.BAD, detail)
 
 
 def worst(findings: Sequence[Finding]) -> State:

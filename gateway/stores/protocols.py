@@ -195,6 +195,10 @@ class View:
     """Those after the caller's position, the oldest first; None where one cannot be read."""
 
 
+INCARNATION = "stream.incarnation"
+"""The row of `installation` with the incarnation of the stream that its workers follow."""
+
+
 class ChangeStream(Protocol):
     """Revocations in their order, and leases (decision 0004).
 
@@ -218,6 +222,9 @@ class ChangeStream(Protocol):
         """The view after it; its end is the number of the last of `changes`."""
 
     async def view(self) -> View: ...
+
+    async def peek(self) -> View | None:
+        """As `view`; None where the server holds no stream, which then is not begun."""
 
     async def news(self, position: int, wait_s: float) -> Sequence[tuple[int, Change | None]]:
         """The entries after `position`, as soon as there is one; none after `wait_s`."""

@@ -25,10 +25,15 @@ _KEYS = ("state", "changes", "leases")
 
 
 class RedisChangeStream:
-    """Meets `protocols.ChangeStream`."""
+    """Meets `protocols.ChangeStream`.
 
-    def __init__(self, redis: RedisStore) -> None:
+    `begins`: where the server holds no stream, a new one is begun.  For workers alone: whoever
+    else finds none has come to another server than they.
+    """
+
+    def __init__(self, redis: RedisStore, *, begins: bool = True) -> None:
         self._redis = redis
+        self._begins = begins
         self._register = Script.shipped("stream", "register")
         self._renew = Script.shipped("stream", "renew")
         self._append = Script.shipped("stream", "append")
@@ -57,6 +62,10 @@ class RedisChangeStream:
     async def view(self) -> View:
         return self._read(await self._ask(self._view))
 
+    async def peek(self) -> View | None:
+        answer = await self._ask(self._view, begins=False)
+        return None if answer == "none" else self._read(answer)
+
     async def news(self, position: int, wait_s: float) -> Sequence[tuple[int, Change | None]]:
         answer = await self._redis.wait(
             *("XREAD", "COUNT", ENTRIES_AT_ONCE, "BLOCK", round(wait_s * 1000), "STREAMS"),
@@ -72,12 +81,14 @@ class RedisChangeStream:
     async def trim(self, older_than_s: float) -> None:
         await self._ask(self._trim, str(round(older_than_s)))
 
-    async def _ask(self, script: Script, *words: str) -> str:
-        asked = [secrets.token_hex(8), *words]
+    async def _ask(self, script: Script, *words: str, begins: bool = True) -> str:
+        asked = [secrets.token_hex(8) if begins and self._begins else "", *words]
         asked.append(_digest("\n".join(asked)))
         return str(await self._redis.replicated(script, _KEYS, asked))
 
     def _read(self, answer: str) -> View:
+        if answer == "none":
+            raise StoreUnavailable("redis", "it holds no stream of revocations")
         text, _, digest = answer.rpartition("\n")
         if _digest(text) != digest:
             raise StoreUnavailable("redis", "an answer that cannot be read")

@@ -8,7 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 
 from gateway.identity import revocations
 from gateway.model import Change, Clock
-from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable, View
+from gateway.stores.protocols import (
+    INCARNATION,
+    ChangeStream,
+    Database,
+    StoreUnavailable,
+    View,
+)
 from gateway.worker.lease import Confirmation, Watch
 from gateway.worker.process import is_surely_dead
 
@@ -16,7 +22,6 @@ CONFIRM_WITHIN_S = 1.5
 _PAUSE_S = 0.001
 _LONG_PAUSE_S = 0.01
 _LONG_AFTER_S = 0.05
-_ROW = "stream.incarnation"
 _CONFIRMED_MAX = 10_000
 
 
@@ -50,6 +55,8 @@ class Announcements:
         self._next_view: asyncio.Task[View] | None = None
         self._known = ""
         """The incarnation which no lease of an older one can outlive."""
+        self._settled = ""
+        """The incarnation that this process has seen to it that SQL keeps."""
 
     async def announce(self, changes: Sequence[Change]) -> bool:
         # Who asks for the same again and again must not fill the stream.  What every live
@@ -159,17 +166,37 @@ class Announcements:
             self._known = incarnation
         return incarnation == self._known
 
+    async def settle(self) -> None:
+        """Has SQL keep the incarnation that is followed here, once none of an older one can be
+        good: by it a command of the shell tells whether it has come to the same server."""
+        incarnation = self._watch.incarnation
+        kept = await self.known_to_sql()
+        if kept == incarnation:
+            self._settled = incarnation
+        elif self._watch.outlasted(incarnation) and (not kept or incarnation != self._settled):
+            # Not again for the same one: a node on another server would write its own each time.
+            await self._keep(incarnation)
+            self._settled = incarnation
+
+    async def known_to_sql(self) -> str | None:
+        """The incarnation that SQL keeps; None before any worker was live, and empty after a
+        restore."""
+        async with self._database.reading() as tx:
+            row = await tx.one(
+                "SELECT value FROM installation WHERE name = :name", name=INCARNATION
+            )
+        return None if row is None else str(row["value"])
+
     async def kept(self, incarnation: str) -> str:
         """The incarnation that SQL keeps: this one, where it kept none."""
-        async with self._database.reading() as tx:
-            row = await tx.one("SELECT value FROM installation WHERE name = :name", name=_ROW)
-        if row is not None:
-            return str(row["value"])
+        known = await self.known_to_sql()
+        if known is not None:
+            return known
         async with self._database.transaction() as tx:
             await tx.run(
                 "INSERT INTO installation (name, value) VALUES (:name, :value)"
                 " ON CONFLICT (name) DO NOTHING",
-                name=_ROW,
+                name=INCARNATION,
                 value=incarnation,
             )
         return await self.kept(incarnation)
@@ -179,7 +206,7 @@ class Announcements:
             await tx.run(
                 "INSERT INTO installation (name, value) VALUES (:name, :value)"
                 " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                name=_ROW,
+                name=INCARNATION,
                 value=incarnation,
             )
 

@@ -137,7 +137,8 @@ class Watch:
         self._over_after_s = over_after_s(max_staleness_s)
         self._is_surely_dead = is_surely_dead
         self._seen: dict[str, tuple[int, float]] = {}
-        self._incarnation = ""
+        self.incarnation = ""
+        """That of the last view; empty before the first."""
         self._since = 0.0
         self.saw_one_end = False
         """Whether an incarnation ended under our eyes: what anybody else has noted of one is
@@ -146,9 +147,9 @@ class Watch:
     def see(self, view: View) -> list[tuple[str, int]]:
         """Takes the view in; the leases, with their beats, whose holders are surely fenced."""
         now = self._steady()
-        if view.incarnation != self._incarnation:
-            self.saw_one_end = self._incarnation != ""
-            self._incarnation = view.incarnation
+        if view.incarnation != self.incarnation:
+            self.saw_one_end = self.incarnation != ""
+            self.incarnation = view.incarnation
             self._since = now
             self._seen.clear()
         over: list[tuple[str, int]] = []
@@ -165,4 +166,8 @@ class Watch:
         """Whether this incarnation was watched for so long that no lease of an older one, which
         nobody can see any more, is good."""
         watched_s = self._steady() - self._since
-        return incarnation == self._incarnation and watched_s >= self._over_after_s
+        return (
+            incarnation != ""
+            and incarnation == self.incarnation
+            and watched_s >= self._over_after_s
+        )

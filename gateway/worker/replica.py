@@ -313,6 +313,8 @@ class Replica:
                 self._wake.set()
 
     async def _relay(self) -> None:
+        if self.is_live():
+            await self._announcements.settle()
         relayed = await self._announcements.relay(RELAY_AFTER_S)
         if relayed:
             log.info("revocations-relayed", changes=relayed)

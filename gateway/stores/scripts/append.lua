@@ -5,6 +5,9 @@ for i = 2, #ARGV do
   local id = string.format('%d-0', seq + 1)
   local added = redis.pcall('XADD', stream_key, id, 'change', ARGV[i], 'at', time[1])
   if type(added) == 'table' and added.err then
+    if ARGV[1] == '' then
+      return 'none'
+    end
     -- The stream is ahead of its count: not the one this count belongs to.
     begin()
     redis.call('XADD', stream_key, '1-0', 'change', ARGV[i], 'at', time[1])

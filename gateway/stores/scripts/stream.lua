@@ -1,5 +1,5 @@
 -- Every script on the stream begins so.  ARGV[1] is the epoch to begin with where there is
--- none; the last of ARGV is the digest of the others: a request that was garbled on its way
+-- none, empty for who may not begin one (the answer is then `none`); the last of ARGV is the digest of the others: a request that was garbled on its way
 -- must not be believed, since a wrong position would be a false promise.
 local state_key, stream_key, leases_key = KEYS[1], KEYS[2], KEYS[3]
 local sum = table.remove(ARGV)
@@ -18,6 +18,9 @@ end
 epoch = redis.call('HGET', state_key, 'epoch')
 seq = tonumber(redis.call('HGET', state_key, 'seq') or '')
 if not epoch or not seq then
+  if ARGV[1] == '' then
+    return 'none'
+  end
   begin()
 end
 
