@@ -101,7 +101,7 @@ def compile_condition(
     expression = read_expression(source)
     problems = list(expression.problems)
     if not problems:
-        problems += vocabulary_problems(expression, data or {})
+        problems += vocabulary_problems(expression, {} if data is None else data)
     if not problems:
         try:
             made = Condition(source, expression)

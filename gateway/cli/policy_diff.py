@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +11,9 @@ import typer
 from gateway.cli.configurations import FailOn, compiled_from
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, data, remark, say
-from gateway.review.diff import Change, compare
+from gateway.review.calls import Roles
+from gateway.review.changes import Change
+from gateway.review.diff import compare
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +38,9 @@ def show_diff(
     if as_json:
         data(
             {
-                "changes": [_data(change) for change in report.changes],
+                "changes": [change_data(change) for change in report.changes],
                 "widened": report.widened,
+                "may_widen": report.may_widen,
                 "asked": report.asked,
                 "inexact": report.inexact,
             }
@@ -44,30 +49,56 @@ def show_diff(
         for change in report.changes:
             say(str(change), style="green" if not change.gains else "bold yellow")
         for text in report.inexact:
-            remark(f"note: not every combination was tried: {text}")
+            remark(f"note: not every kind of call could be tried, access may widen: {text}")
         gained = sum(change.gains for change in report.changes)
         say(f"{gained} gained, {len(report.changes) - gained} lost")
-    failed = report.widened if fail_on is FailOn.WIDEN else bool(report.changes)
+    widens = report.widened or report.may_widen
+    failed = widens if fail_on is FailOn.WIDEN else bool(report.changes) or widens
     if fail_on is not None and failed:
         raise typer.Exit(ExitCode.NO)
 
 
-def _data(change: Change) -> dict[str, Any]:
-    caller, place = change.caller, change.place
+def change_data(change: Change) -> dict[str, Any]:
+    """One change as data; what it does not restrict is null or empty."""
+    place = change.place if change.place is not None and change.place.line else None
     return {
         "change": "gains" if change.gains else "loses",
+        "certain": change.certain,
         "who": change.who(),
-        "roles": sorted(caller.roles),
-        "signed_in": caller.signed_in,
-        "owner_of": sorted(caller.is_),
-        "fresh_sign_in": not caller.stale,
-        "method": change.request.method,
-        "host": change.request.host,
-        "path": change.request.pattern,
-        "conditions": [{"when": source, "is": value} for source, value in change.conditions],
+        "signed_in": change.signed,
+        "roles": _role_sets(change.roles),
+        "unless_roles": _role_sets(change.unless),
+        "owner_of": list(change.owner_of),
+        "sign_in": [{"asked": asked, "met": met} for asked, met in change.sign_in],
+        "with": [str(kind) for kind in change.with_],
+        "scopes": [list(one) for one in change.scopes],
+        "method": change.method(),
+        "methods": list(change.methods),
+        "host": change.host,
+        "path": change.pattern,
+        "such_as": change.such_as or None,
+        "from": [str(block) for block in change.blocks],
+        "conditions": [
+            {"when": one.source}
+            | ({} if one.outcome is None else {"is": _outcome(one.outcome)})
+            | ({} if one.before is None else {"was": _outcome(one.before)})
+            for one in change.where
+        ],
+        "values": []
+        if change.values is None
+        else [dict(zip(change.values.names, row, strict=True)) for row in change.values.rows],
         "before": change.before,
         "after": change.after,
         "rule": change.rule,
-        "file": place.file if place is not None and place.line else None,
-        "line": place.line if place is not None and place.line else None,
+        "file": place.file if place is not None else None,
+        "line": place.line if place is not None else None,
     }
+
+
+def _role_sets(sets: Sequence[Roles]) -> list[list[str]]:
+    """Every set of roles by itself: of roles that do the same, each."""
+    return [sorted(one) for roles in sets for one in product(*roles)]
+
+
+def _outcome(word: str) -> bool | str:
+    return {"true": True, "not true": False}.get(word, word)

@@ -1,0 +1,201 @@
+"""One class of calls that gains or loses access, told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.model import CredentialKind, Place
+from gateway.review.calls import ABSENT, Roles
+from gateway.review.networks import Network
+from gateway.review.shapes import OTHER_METHOD
+
+MOST_SHOWN = 4
+"""Values that are listed in a line; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A part of a condition, and what it gives where the change happens."""
+
+    source: str
+    outcome: str | None
+    """`true`, `not true`, `not false`, `false`, `failed` or `judged`; None: whatever it gives."""
+    before: str | None = None
+    """What it gave before, where that matters."""
+
+    def __str__(self) -> str:
+        words = []
+        if self.before is not None:
+            was = _SAID[self.before].replace("is ", "was ", 1).replace("can ", "could ", 1)
+            words.append(f"{was} before")
+        if self.outcome is not None:
+            words.append(_SAID[self.outcome])
+        return f"`{self.source}` {' and '.join(words)}"
+
+
+_SAID = {
+    "true": "is true",
+    "not true": "is not true",
+    "not false": "is not false",
+    "false": "is false",
+    "failed": "can not be judged",
+    "judged": "can be judged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Valued:
+    """Values that the configuration itself names: those of a table that was changed."""
+
+    names: tuple[str, ...]
+    """`user.id`, `{tenant}`, `request.query["page"]`."""
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __str__(self) -> str:
+        columns = [sorted({row[at] for row in self.rows}, key=str) for at in range(len(self.names))]
+        whole = 1
+        for column in columns:
+            whole *= len(column)
+        if whole == len(self.rows):
+            # Each value of one with each of the other: told one by one.
+            pairs = zip(self.names, columns, strict=True)
+            return " and ".join(
+                f"{name} is {_listed(map(_shown, column))}" for name, column in pairs
+            )
+        rows = ("(" + ", ".join(map(_shown, row)) + ")" for row in self.rows)
+        return f"({', '.join(self.names)}) is {_listed(rows)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`who()` gains or loses the methods of a path; `str` tells all of it."""
+
+    methods: tuple[str, ...]
+    any_method: bool
+    host: str | None
+    pattern: str
+    gains: bool
+    certain: bool
+    """Whether it is so; else it may be, as some part of a condition cannot be judged here."""
+    signed: bool | None
+    """Signed in, not, or either."""
+    roles: tuple[Roles, ...] = ()
+    """The smallest sets of roles that it happens to; empty where roles do not matter."""
+    unless: tuple[Roles, ...] = ()
+    """Of who loses: the roles that keep it."""
+    owner_of: tuple[str, ...] = ()
+    """The parameters that hold the caller's id."""
+    sign_in: tuple[tuple[str, bool], ...] = ()
+    """Which sign-ins were asked for, and whether the caller's is such a one."""
+    with_: tuple[CredentialKind, ...] = ()
+    scopes: tuple[tuple[str, ...], ...] = ()
+    blocks: tuple[Network, ...] = ()
+    """Where the call comes from; empty: from anywhere."""
+    addresses: str = ""
+    """The same in words."""
+    where: tuple[Where, ...] = ()
+    values: Valued | None = None
+    such_as: str = ""
+    """A path, where only some paths of the pattern are meant."""
+    before: str = ""
+    after: str = ""
+    rule: str | None = None
+    place: Place | None = None
+
+    def who(self) -> str:
+        if self.signed is False:
+            return "anonymous"
+        everyone = "everyone" if self.signed is None else "everyone signed in"
+        if self.signed is None and (self.with_ or self.scopes):
+            # Who is not signed in has no credential that could be of a kind.
+            everyone = "anonymous or everyone signed in"
+        words = [_roles_told(self.roles) or everyone]
+        if self.owner_of:
+            words.append("as {" + "}, {".join(self.owner_of) + "}")
+        if self.sign_in:
+            signed = (_sign_in_told(*one, alone=len(self.sign_in) == 1) for one in self.sign_in)
+            words.append(" and ".join(signed))
+        if self.with_:
+            words.append("with " + " or ".join(self.with_))
+        if self.scopes:
+            told = ("+".join(one) or "nothing that is asked for" for one in self.scopes)
+            words.append(f"limited to {' or '.join(told)}")
+        return " ".join(words)
+
+    def method(self) -> str:
+        """`GET,POST`, `any method`."""
+        if self.any_method:
+            return "any method"
+        named = [m for m in self.methods if m != OTHER_METHOD]
+        if "GET" in named:
+            named = [method for method in named if method != "HEAD"]
+        other = ["any other method"] if OTHER_METHOD in self.methods else []
+        return ",".join(named + other)
+
+    def __str__(self) -> str:
+        verb = ("GAINS" if self.gains else "LOSES") if self.certain else (
+            "MAY GAIN" if self.gains else "MAY LOSE"
+        )  # fmt: skip
+        text = f"{self.who()} {verb} {self.method()} {self.host or ''}{self.pattern}"
+        if self.place is not None and self.place.line:
+            text += f" ({self.place})"
+        if self.addresses:
+            text += f" from {self.addresses}"
+        told = [] if self.values is None else [str(self.values)]
+        told += [str(one) for one in self.where if self._is_told(one)]
+        if told:
+            text += " where " + " and ".join(told)
+        if self.unless:
+            text += f" unless {_roles_told(self.unless)}"
+        return text + (f" on paths such as {self.such_as}" if self.such_as else "")
+
+    def _is_told(self, one: Where) -> bool:
+        """That the owner had it already goes without saying."""
+        return not (self.gains and one.outcome == "not true" and _compares_id(one.source))
+
+
+def _compares_id(source: str) -> bool:
+    left, equals, right = (part.strip() for part in source.partition("=="))
+    return bool(equals) and "user.id" in (left, right) and "'" not in source and '"' not in source
+
+
+def _roles_told(sets: Iterable[Roles]) -> str:
+    """`viewer`, `lead or viewer`, `frozen+viewer`."""
+    told: list[str] = []
+    for roles in sets:
+        if len(roles) == 1:
+            (alike,) = roles
+            told += sorted(alike)
+        elif roles:
+            groups = [sorted(alike) for alike in roles]
+            words = [one[0] if len(one) == 1 else f"({' or '.join(one)})" for one in groups]
+            told.append("+".join(sorted(words)))
+    return " or ".join(sorted(told))
+
+
+def _sign_in_told(asked: str, met: bool, *, alone: bool) -> str:
+    if alone:
+        return "with a fresh sign-in" if met else "without a fresh sign-in"
+    age, *methods = asked.split()
+    words = [] if age == "None" else [f"of the last {age} s"]
+    words += [f"by {'+'.join(methods)}"] if methods else []
+    return f"{'with' if met else 'without'} a sign-in {' '.join(words)}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    all_ = list(words)
+    shown = all_[:MOST_SHOWN] if len(all_) > MOST_SHOWN + 1 else all_
+    rest = len(all_) - len(shown)
+    if rest:
+        return ", ".join(shown) + f" or one of {rest} more"
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " or " + shown[-1]
+
+
+def _shown(value: Any) -> str:
+    if value is ABSENT:
+        return "absent"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,271 @@
+"""Every kind of call that two routes can tell apart, each by one call that stands for it.
+
+What is asked of a call (the parts of conditions, permissions, sign-ins) falls into groups
+that share no input.  Each group is tried with every value its inputs need; calls that give
+the same answers to it are one kind.  The kinds of all groups are then combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+from typing import Any
+
+from gateway.review import values as choosing
+from gateway.review.atoms import Step, Survey
+from gateway.review.calls import ABSENT, Roles, Source, Values
+from gateway.review.networks import Cells
+from gateway.review.values import Choice, Known, Wanted
+
+MAX_TRIED = 40_000
+"""Calls that are made up for one group of questions."""
+MAX_POINTS = 20_000
+"""Kinds of calls that are asked of both sides."""
+ANOTHER_ROLE = "another-role"
+MAX_KEPT = 200
+"""Calls of one kind that are kept to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question to a call, and the inputs that settle it."""
+
+    key: str
+    inputs: frozenset[str]
+    answer: Callable[[Values], Hashable]
+    survey: Survey | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    side: int = 0
+    sources: Mapping[Step, Source | None] = field(default_factory=dict)
+    wrapped: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Kind:
+    """Calls that a group cannot tell apart."""
+
+    answers: tuple[Hashable, ...]
+    samples: list[dict[str, Choice]]
+    roles: set[Roles] = field(default_factory=set)
+    """The sets of roles in them, where roles are asked for."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return {name: choice.value for name, choice in self.samples[0].items()}
+
+
+@dataclass(slots=True)
+class Group:
+    asked: list[Asked]
+    inputs: list[str]
+    kinds: list[Kind] = field(default_factory=list)
+    cells: Cells | None = None
+    """Where addresses are compared: the parts into which the networks cut them."""
+    whole: bool = True
+    """Whether every combination was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is the same for all groups of one pair of routes."""
+
+    ordinary: Mapping[str, Any]
+    """The values of inputs that nobody compares."""
+    made_up: Callable[[str], Sequence[Choice]]
+    """Values of an input that no configuration names, the ordinary one first."""
+    is_good: Callable[[str, str], bool]
+    """Whether an input may have a text."""
+    roles: Collection[str]
+    """Every role that a policy defines."""
+    does: Callable[[str, Collection[str]], frozenset[Hashable]]
+    """What a role does, where conditions ask for some roles by name."""
+    extra: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Texts that an input is to be tried with besides."""
+    actions: frozenset[str] = frozenset()
+
+
+def groups_of(asked: Iterable[Asked]) -> list[Group]:
+    """The questions by the inputs that they share."""
+    found: list[Group] = []
+    for one in asked:
+        shared = [group for group in found if one.inputs & set(group.inputs)]
+        merged = Group([one], sorted(one.inputs))
+        for group in shared:
+            found.remove(group)
+            merged.asked = group.asked + merged.asked
+            merged.inputs = sorted({*merged.inputs, *group.inputs})
+        found.append(merged)
+    return found
+
+
+class Solver:
+    """Finds the kinds of one group."""
+
+    def __init__(self, group: Group, world: World) -> None:
+        self._group = group
+        self._world = world
+        self._tried = 0
+        self._found: dict[tuple[Hashable, ...], Kind] = {}
+        self._surveyed = [one for one in group.asked if one.survey is not None]
+        self._wanted = {name: self._wants(name) for name in group.inputs}
+
+    def solve(self) -> None:
+        group = self._group
+        self._fill({}, self._order())
+        group.kinds = list(self._found.values())
+        if self._tried >= MAX_TRIED:
+            group.whole = False
+
+    def _order(self) -> list[str]:
+        """Keys of tables first: what else is compared depends on the entry that they name."""
+        keys: list[str] = []
+        for one in self._surveyed:
+            assert one.survey is not None
+            for steps in one.survey.tables:
+                sources = [one.sources.get(step) for step in steps if isinstance(step, tuple)]
+                keys += [s.name for s in sources if s is not None and s.name in self._group.inputs]
+        last = {"now": 1, "age": 2, "client.ip": 3, "roles": 4}
+        rest = [name for name in self._group.inputs if name not in keys]
+        return [*dict.fromkeys(keys), *sorted(rest, key=lambda name: last.get(name, 0))]
+
+    def _wants(self, name: str) -> Wanted:
+        wanted = Wanted()
+        for one in self._surveyed:
+            assert one.survey is not None
+            wanted.wrapped |= one.wrapped.get(name, frozenset())
+            for path, asked in one.survey.affixes.items():
+                source = one.sources.get(path)
+                if source is not None and source.name == name:
+                    wanted.affixes |= asked
+            listed = (one.sources.get(path) for path in one.survey.lists)
+            wanted.listed |= any(s is not None and s.name == name for s in listed)
+        return wanted
+
+    def _fill(self, chosen: dict[str, Choice], left: list[str]) -> None:
+        if self._tried >= MAX_TRIED:
+            return
+        if not left:
+            self._keep(chosen)
+            return
+        name, *rest = left
+        fixed = {one: choice.value for one, choice in chosen.items()}
+        for choice in self._choices(name, fixed):
+            self._fill({**chosen, name: choice}, rest)
+
+    def _keep(self, chosen: dict[str, Choice]) -> None:
+        self._tried += 1
+        filled = {**self._world.ordinary, **{name: one.value for name, one in chosen.items()}}
+        answers = tuple(one.answer(filled) for one in self._group.asked)
+        kind = self._found.setdefault(answers, Kind(answers, []))
+        if "roles" in chosen:
+            kind.roles.add(chosen["roles"].value)
+        if len(kind.samples) < MAX_KEPT or len(chosen) == 1:
+            kind.samples.append(chosen)
+
+    def _choices(self, name: str, fixed: Values) -> list[Choice]:
+        surveys = [one.survey for one in self._surveyed if one.survey is not None]
+        held = self._known(self._surveyed, fixed)
+        for text in self._world.extra.get(name, ()):
+            held.add(text, "extra", text)
+        if name == "user.email_verified":
+            return [Choice(True), Choice(False)]
+        if name == "client.ip":
+            found, cells = choosing.addresses(held)
+            self._group.cells = self._group.cells or cells
+            return found
+        if name == "now":
+            return choosing.times(held, surveys)
+        if name == "age":
+            compared = {age for survey in surveys for age in survey.ages_s}
+            return choosing.ages({*compared, *self._ages()})
+        if name == "roles":
+            return [Choice(roles) for roles in self._role_sets(fixed)]
+        if name in ("kind", "scopes", "amr", "slash"):
+            return self._plain(name)
+        made_up = list(self._world.made_up(name))
+        texts = choosing.texts(name, held, self._wanted[name], self._world.is_good)
+        if name.startswith(("claim:", "body:")):
+            return choosing.spread(name, held, self._wanted[name], [*made_up, *texts])
+        absent = name.startswith(("query:", "header:")) or name in (
+            "user.email", "user.session_id",
+        )  # fmt: skip
+        return [*made_up, *texts, *([Choice(ABSENT)] if absent else [])]
+
+    def _known(self, asked: Sequence[Asked], fixed: Values) -> Known:
+        read = ((o.side, o.survey, o.data, o.sources) for o in asked if o.survey is not None)
+        return choosing.known(read, fixed)
+
+    def _ages(self) -> Iterator[float]:
+        for one in self._group.asked:
+            if one.key.startswith("step-up ") and one.key.split()[1] != "None":
+                yield float(one.key.split()[1])
+
+    def _plain(self, name: str) -> list[Choice]:
+        if name == "kind":
+            return choosing.kinds()
+        if name == "scopes":
+            return choosing.scopes(self._world.actions)
+        if name == "slash":
+            return [Choice(False), Choice(True)]
+        methods = sorted(
+            {word for one in self._group.asked if one.key.startswith("step-up ")
+             for word in one.key.split()[2:]}
+        )  # fmt: skip
+        subsets = product(*(((), (method,)) for method in methods))
+        return [Choice(sum(chosen, ())) for chosen in subsets]
+
+    def _role_sets(self, fixed: Values) -> list[Roles]:
+        """Sets of roles, one for everything that roles can do together.
+
+        What a set does is all that its roles do: so the sets are built role by role, and of
+        those that do the same the smallest is kept.
+        """
+        asked = [one for one in self._surveyed if one.survey is not None and one.survey.roles]
+        named = {text for one in asked if one.survey is not None for text in one.survey.texts}
+        if any(one.survey is not None and one.survey.any_role for one in asked):
+            read = frozenset[str]().union(*(one.inputs for one in asked))
+            held = self._known(asked, {n: value for n, value in fixed.items() if n in read})
+            # Of roles that stand in the same places and do the same, one is enough.
+            alike_ = {
+                (frozenset(places), self._world.does(text, ())): text
+                for text, places in sorted(held.places.items(), reverse=True)
+                if choosing.is_role(text)
+            }
+            named |= {*alike_.values(), ANOTHER_ROLE}
+        alike: dict[frozenset[Hashable], set[str]] = {}
+        for role in {*named, *self._world.roles}:
+            does = self._world.does(role, named)
+            if does and choosing.is_role(role):
+                alike.setdefault(does, set()).add(role)
+        states: dict[frozenset[Hashable], Roles] = {frozenset(): frozenset()}
+        for does, roles in sorted(alike.items(), key=lambda one: sorted(one[1])):
+            for done, others in list(states.items()):
+                both = done | does
+                made = others | {frozenset(roles)}
+                if both not in states or len(states[both]) > len(made):
+                    states[both] = made
+            if len(states) > MAX_TRIED:
+                self._group.whole = False
+                break
+        return sorted(states.values(), key=lambda one: (len(one), sorted(map(sorted, one))))
+
+
+def combined(groups: Sequence[Group]) -> Iterator[tuple[Kind, ...]]:
+    """Every combination of the kinds of all groups; not more than MAX_POINTS."""
+    if prod(len(group.kinds) for group in groups) <= MAX_POINTS:
+        yield from product(*(group.kinds for group in groups))
+        return
+    # Too many: each kind with the first of the others, and any two.
+    first = tuple(group.kinds[0] for group in groups)
+    count = 0
+    for one, group in enumerate(groups):
+        for other in range(one + 1, len(groups)):
+            for left, right in product(group.kinds, groups[other].kinds):
+                point = list(first)
+                point[one], point[other] = left, right
+                yield tuple(point)
+                count += 1
+                if count >= MAX_POINTS:
+                    return

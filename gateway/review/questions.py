@@ -1,0 +1,284 @@
+"""What two routes ask of a call, each with the inputs that settle it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway.access.decision import facts_of
+from gateway.access.facts import Facts
+from gateway.access.paths import canonical
+from gateway.access.policies import Policy, StepUp
+from gateway.access.routes import Kind, Match, Route
+from gateway.model import Principal, Reason
+from gateway.review.atoms import Atom, Step
+from gateway.review.calls import MOMENT, CallMaker, Source, Values, source_of
+from gateway.review.opaque import Outcome
+from gateway.review.points import Asked, World
+from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
+from gateway.review.sides import Side
+from gateway.review.values import Choice, is_good
+
+TRUE, FALSE, FAILED = "true", "false", "failed"
+_CALLER_INPUTS = ("user.", "claim:", "age", "amr", "roles", "scopes", "kind")
+_OF_CALLERS = ("permits", "step-up", "kind", "scopes")
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What was asked gave this before, and gives that now."""
+
+    before: Hashable
+    after: Hashable
+
+
+class Questions:
+    """Everything that the two routes of a pair ask, and what calls of it are made of."""
+
+    def __init__(
+        self, sides: Sequence[Side], shapes: Shapes, shape: Shape, method: str, pair: Pair
+    ) -> None:
+        self._sides = sides
+        self._shapes = shapes
+        self._shape = shape
+        self._method = method
+        self._pair = pair
+        self._good: dict[tuple[str, str], bool] = {}
+        self.maker = CallMaker(shape, method, shapes.host_of(shape), dict(pair.values))
+        self._all = list(self._questions())
+
+    def asked(self, *, signed: bool) -> list[Asked]:
+        """What is asked of who is signed in, or of nobody."""
+        if signed:
+            return self._all
+        return [
+            dataclasses.replace(one, inputs=_without_caller(one.inputs))
+            for one in self._all
+            if not one.key.startswith(_OF_CALLERS)
+        ]
+
+    def world(self, *, signed: bool) -> World:
+        return World(
+            {"signed": signed},
+            self._made_up,
+            self._is_good,
+            self._role_names(),
+            self._does,
+            self._rewritten_texts(),
+            frozenset({*self._scopes(), *(s.route.action for s in self._sides if s.route)}),
+        )
+
+    def _questions(self) -> Iterator[Asked]:
+        for side in self._sides:
+            if side.route is not None and side.policy is not None:
+                yield from self._parts(side, side.route, side.policy)
+                yield from self._guards(side, side.policy)
+        routes = [side.route for side in self._sides if side.route is not None]
+        if len({route.accept for route in routes}) > 1:
+            yield Asked("kind", frozenset(("kind",)), lambda values: values.get("kind"))
+        if len({route.action for route in routes}) > 1 or self._scopes():
+            yield Asked("scopes", frozenset(("scopes",)), lambda values: values.get("scopes"))
+        plain = any(s.kind is Kind.PLAIN for s in self._shape.segments)
+        if plain and len({route.allow_encoded_slash for route in routes}) > 1:
+            yield Asked("slash", frozenset(("slash",)), lambda values: values.get("slash"))
+        if any(route.rewrite is not None for route in routes):
+            inputs = frozenset(f"seg:{at}" for at in self._shape.open)
+            yield Asked("target", inputs, self._targets)
+
+    def _scopes(self) -> set[str]:
+        """The actions that conditions ask a credential's scopes for."""
+        surveys = [atom.survey for side in self._sides for atom in side.atoms if atom.survey]
+        return {scope for survey in surveys for scope in survey.scopes}
+
+    def _parts(self, side: Side, route: Route, policy: Policy) -> Iterator[Asked]:
+        seen: set[str] = set()
+        for atom in side.atoms:
+            if atom.survey is None or atom.source in seen:
+                continue
+            seen.add(atom.source)
+            inputs, sources, wrapped = self._reads(atom, route)
+            yield Asked(
+                f"text {side.number} {atom.source}",
+                inputs,
+                _judging(self._facts, side, atom),
+                atom.survey,
+                policy.data,
+                side.number,
+                sources,
+                wrapped,
+            )
+
+    def _reads(
+        self, atom: Atom, route: Route
+    ) -> tuple[frozenset[str], dict[Step, Source | None], dict[str, frozenset[tuple[str, str]]]]:
+        assert atom.survey is not None
+        inputs: set[str] = set()
+        sources: dict[Step, Source | None] = {}
+        wrapped: dict[str, frozenset[tuple[str, str]]] = {}
+        for path in atom.survey.paths:
+            source = source_of(path, route, self._shape)
+            assert not isinstance(source, bool), "such a part is assumed"
+            sources[path] = source
+            if source is not None and source.name:
+                inputs.add(source.name)
+                around = frozenset(((source.before, source.after),))
+                wrapped[source.name] = wrapped.get(source.name, frozenset()) | around
+        if atom.survey.roles:
+            inputs.add("roles")
+        if atom.survey.scopes:
+            inputs.add("scopes")
+        return frozenset(inputs - {"signed"}), sources, wrapped
+
+    def _guards(self, side: Side, policy: Policy) -> Iterator[Asked]:
+        """What rules ask besides their conditions."""
+        assert side.route is not None
+        action, book = side.route.action, policy.roles
+        rules = policy.plan(action).rules
+        if any(rule.role_permissions for rule in rules):
+            yield Asked(
+                f"permits {side.number}",
+                frozenset(("roles",)),
+                lambda values: book.permits(_names(values), action),
+            )
+        for step_up in {rule.step_up for rule in rules if rule.step_up is not None}:
+            inputs = {"age"} if step_up.max_age_s is not None else set()
+            inputs |= {"amr"} if step_up.amr else set()
+            yield Asked(step_up_key(step_up), frozenset(inputs), _meeting(self.maker, step_up))
+
+    def _targets(self, values: Values) -> Hashable:
+        """Whether what each side would send to its upstream is another's path."""
+        call, _ = self.maker.make({**values, "signed": False})
+        found: list[bool] = []
+        for side in self._sides:
+            match = side.snapshot.routes.match(call.host, call.method, call.segments)
+            if not isinstance(match, Match) or match.route.rewrite is None:
+                found.append(True)
+                continue
+            sent = match.route.upstream_target(call, match.params)
+            read = sent if isinstance(sent, Reason) else canonical(sent.partition("?")[0])
+            found.append(
+                not isinstance(read, Reason)
+                and not side.snapshot.routes.trespasses(match.route, call.method, read.segments)
+            )
+        return found[0] if found[0] == found[1] else Changed(found[0], found[1])
+
+    def _facts(self, side: Side, values: Values) -> Facts | None:
+        call, who = self.maker.make(values)
+        match = side.snapshot.routes.match(call.host, call.method, call.segments)
+        if not isinstance(match, Match) or match.route.policy is None:
+            return None
+        principal = who if isinstance(who, Principal) else None
+        now = float(values.get("now", MOMENT))
+        facts = facts_of(call, match, principal, match.route.policy, lambda: now)
+        return facts if isinstance(facts, Facts) else None
+
+    # What calls are made of
+
+    def _made_up(self, name: str) -> Sequence[Choice]:
+        kind, _, at = name.partition(":")
+        if kind == "seg":
+            first = dict(self._pair.values)[int(at)]
+            segment = self._shape.segments[int(at)]
+            more = [fresh(segment, number) for number in range(20, 20 + len(self._shape.open))]
+            found = [first, *(one for one in more if self._is_good(name, one))]
+            return [Choice(text) for text in found]
+        if name == "host":
+            return [Choice("localhost")]
+        if name == "user.email":
+            return [Choice("someone@example.com")]
+        return [Choice(f"any-{name.replace('.', '-').replace(':', '-')}")]
+
+    def _is_good(self, name: str, text: str) -> bool:
+        kind, _, at = name.partition(":")
+        if kind not in ("seg", "host"):
+            return is_good(name, text)
+        key = (name, text)
+        if key not in self._good:
+            self._good[key] = self._finds_the_pair(kind, at, text)
+        return self._good[key]
+
+    def _finds_the_pair(self, kind: str, at: str, text: str) -> bool:
+        if kind == "seg":
+            segment = self._shape.segments[int(at)]
+            parts = text.split("/") if segment.kind is Kind.REST else [text]
+            if not all(good_segment(part) for part in parts[:-1] or parts):
+                return False
+            if parts[-1] and not good_segment(parts[-1]):
+                return False
+            if not all(segment.takes(part) for part in parts[:1]):
+                return False
+            segments, host = self.maker.segments({f"seg:{at}": text}), None
+        else:
+            if not is_good("host", text):
+                return False
+            segments, host = self.maker.segments({}), text
+        host = host or self._shapes.host_of(self._shape)
+        found = self._shapes.find(self._shape, host, self._method, segments)
+        return found is not None and found == (self._pair.old, self._pair.new)
+
+    def _role_names(self) -> set[str]:
+        books = [side.policy.roles for side in self._sides if side.policy is not None]
+        return {name for book in books for name in book.roles}
+
+    def _does(self, role: str, named: Collection[str]) -> frozenset[Hashable]:
+        found: set[Hashable] = {("is", role)} if role in named else set()
+        for side in self._sides:
+            if side.policy is None or side.route is None:
+                continue
+            book = side.policy.roles
+            if book.permits((role,), side.route.action):
+                found.add(("permits", side.number))
+            found |= {("holds", side.number, one) for one in book.held((role,)) & set(named)}
+        return frozenset(found)
+
+    def _rewritten_texts(self) -> dict[str, frozenset[str]]:
+        """Where a rewrite leads may be another's path: parts of all paths are tried."""
+        if not any(s.route is not None and s.route.rewrite is not None for s in self._sides):
+            return {}
+        found: set[str] = set()
+        for side in self._sides:
+            for route in side.snapshot.routes if side.route is not None else ():
+                parts = [s.text if s.kind is Kind.LITERAL else fresh(s) for s in route.segments]
+                for start in range(len(parts)):
+                    found |= {
+                        "/".join(parts[start:end]) for end in range(start + 1, len(parts) + 1)
+                    }
+        return {f"seg:{at}": frozenset(found) for at in self._shape.open}
+
+
+def step_up_key(step_up: StepUp) -> str:
+    return " ".join(("step-up", str(step_up.max_age_s), *step_up.amr))
+
+
+def _without_caller(inputs: frozenset[str]) -> frozenset[str]:
+    return frozenset(name for name in inputs if not name.startswith(_CALLER_INPUTS))
+
+
+def _names(values: Values) -> tuple[str, ...]:
+    return tuple(sorted(min(alike) for alike in values.get("roles", ())))
+
+
+def _judging(
+    facts: Callable[[Side, Values], Facts | None], side: Side, atom: Atom
+) -> Callable[[Values], Hashable]:
+    def judge(values: Values) -> Hashable:
+        made = facts(side, values)
+        return FAILED if made is None else outcome_of(atom.condition.judge(made))
+
+    return judge
+
+
+def _meeting(maker: CallMaker, step_up: StepUp) -> Callable[[Values], Hashable]:
+    def met(values: Values) -> bool:
+        _, who = maker.make(values)
+        now = float(values.get("now", MOMENT))
+        return step_up.met(who if isinstance(who, Principal) else None, now)
+
+    return met
+
+
+def outcome_of(outcome: Outcome) -> str:
+    if isinstance(outcome, str):
+        return FAILED
+    return TRUE if outcome else FALSE

@@ -1,0 +1,220 @@
+"""The paths of two configurations, and the routes that a call of each finds on either side.
+
+Patterns that match the same paths are one shape, whatever their parameters are called.  A
+path belongs to the most specific shape of both sides, so that nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from gateway.access.paths import canonical, encoded
+from gateway.access.routes import Kind, Match, PatternSegment, Route, RouteTable, is_own
+from gateway.access.snapshot import Snapshot
+from gateway.model import Reason
+
+ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")
+OTHER_METHOD = "OTHER"
+"""Stands for every method that no configuration names."""
+OTHER_HOST = "localhost"
+MAX_SAMPLES = 5_000
+_INT = "1000001"
+_UUID = "11111111-1111-4111-8111-111111111111"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    host: str | None
+    pattern: str
+    """As the newer side writes it."""
+    segments: tuple[PatternSegment, ...]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        literal = Kind.LITERAL
+        parts = tuple((s.kind, s.text if s.kind is literal else "") for s in self.segments)
+        return (self.host, parts)
+
+    @property
+    def open(self) -> tuple[int, ...]:
+        """The positions that a caller fills."""
+        return tuple(i for i, s in enumerate(self.segments) if s.kind is not Kind.LITERAL)
+
+    def filled(self, values: dict[int, str]) -> tuple[str, ...]:
+        """The segments of a path of this shape."""
+        found: list[str] = []
+        for at, segment in enumerate(self.segments):
+            if segment.kind is Kind.LITERAL:
+                found.append(segment.text)
+            elif segment.kind is Kind.REST:
+                found += values[at].split("/")
+            else:
+                found.append(values[at])
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a call of one shape and method finds on either side."""
+
+    old: Route | None
+    new: Route | None
+    values: tuple[tuple[int, str], ...]
+    """A path that finds it, by the positions that a caller fills."""
+
+
+class Shapes:
+    """Every shape of two configurations."""
+
+    def __init__(self, old: Snapshot, new: Snapshot) -> None:
+        self._sides = (old, new)
+        found: dict[tuple[object, ...], Shape] = {}
+        self._known: Counter[tuple[object, ...]] = Counter()
+        self._takes_any: set[tuple[object, ...]] = set()
+        self._named: dict[str, None] = {}
+        for snapshot in (new, old):
+            here = set()
+            for route in snapshot.routes:
+                shape = Shape(route.host, route.pattern, route.segments)
+                found.setdefault(shape.key, shape)
+                here.add(shape.key)
+                self._named.update(dict.fromkeys(route.methods))
+                if not route.methods:
+                    self._takes_any.add(shape.key)
+            self._known.update(here)
+        self.all = list(found.values())
+        self.routes_differ = _routed(old) != _routed(new)
+        """Whether a path that a rewrite made could be another's on one side alone."""
+        # Which shape a path belongs to: that of the table that knows every one.
+        self._union = RouteTable(
+            Route(str(n), shape.host, shape.pattern, shape.segments)
+            for n, shape in enumerate(self.all)
+        )
+
+    def methods(self, shape: Shape) -> tuple[str, ...]:
+        """The methods that may make a difference: those that a route anywhere names, and the
+        ordinary ones where a route takes any."""
+        takes_any = shape.key in self._takes_any
+        if self._known[shape.key] < 2:
+            # Where a side has not the shape, another may take its paths.
+            takes_any |= bool(self._takes_any)
+        ordinary = dict.fromkeys((*ANY_METHOD, OTHER_METHOD)) if takes_any else {}
+        # GET admits HEAD, which a condition may tell from it.
+        return tuple({**ordinary, **self._named, "HEAD": None})
+
+    def host_of(self, shape: Shape) -> str:
+        return shape.host or OTHER_HOST
+
+    def find(
+        self, shape: Shape, host: str, method: str, segments: tuple[str, ...]
+    ) -> tuple[Route | None, Route | None] | None:
+        """The routes of both sides; None for a path of another shape, or of none."""
+        if is_own(segments):
+            return None
+        match = self._union.match(host, method, segments)
+        if not isinstance(match, Match) or self.all[int(match.route.id)] is not shape:
+            return None
+        old, new = (snapshot.routes.match(host, method, segments) for snapshot in self._sides)
+        return (
+            old.route if isinstance(old, Match) else None,
+            new.route if isinstance(new, Match) else None,
+        )
+
+    def pairs(self, shape: Shape, method: str) -> list[Pair]:
+        """Every pair of routes that a path of the shape can find, each once."""
+        found: dict[tuple[int, int], Pair] = {}
+        for values in self._samples(shape):
+            segments = shape.filled(dict(values))
+            routes = self.find(shape, self.host_of(shape), method, segments)
+            if routes is None:
+                continue
+            old, new = routes
+            found.setdefault((id(old), id(new)), Pair(old, new, values))
+            if self._known[shape.key] == 2:
+                # Where both sides have the shape, each of its paths finds the same.
+                break
+        return list(found.values())
+
+    def _samples(self, shape: Shape) -> Iterator[tuple[tuple[int, str], ...]]:
+        plain = tuple((at, fresh(shape.segments[at])) for at in shape.open)
+        yield plain
+        others = [
+            one.segments for one in self.all if one is not shape and _overlap(one, shape)
+        ]  # fmt: skip
+        choices = [list(dict.fromkeys(self._choices(shape, at, others))) for at in shape.open]
+        if prod(map(len, choices)) <= MAX_SAMPLES:
+            for chosen in product(*choices):
+                yield tuple(zip(shape.open, chosen, strict=True))
+            return
+        for index, values in enumerate(choices):
+            for value in values:
+                yield (*plain[:index], (plain[index][0], value), *plain[index + 1 :])
+
+    def _choices(
+        self, shape: Shape, at: int, others: list[tuple[PatternSegment, ...]]
+    ) -> Iterator[str]:
+        """Values that some pattern takes in another way than the others."""
+        segment = shape.segments[at]
+        yield fresh(segment)
+        if segment.kind is Kind.REST:
+            # As long as any other pattern: a longer one could take it over.
+            longest = max((len(one) for one in others), default=0)
+            for count in range(2, longest - at + 2):
+                yield "/".join(f"{fresh(segment)}-{n}" for n in range(count))
+            for one in others:
+                if len(one) > at:
+                    yield "/".join(_sample(part) for part in one[at:])
+            return
+        for one in others:
+            if len(one) > at:
+                part = one[at]
+                sample = part.text if part.kind is Kind.LITERAL else fresh(part)
+                if segment.takes(sample) and part.kind is not Kind.REST:
+                    yield sample
+
+
+def fresh(segment: PatternSegment, number: int = 0) -> str:
+    """A value that no configuration speaks of."""
+    if segment.kind is Kind.INT:
+        return str(int(_INT) + number)
+    if segment.kind is Kind.UUID:
+        return _UUID[:-4] + f"{0x1111 + number:04x}"
+    return f"other-{segment.text}" + (f"-{number}" if number else "")
+
+
+def good_segment(text: str) -> bool:
+    """Whether a call may have it as one segment of its path."""
+    read = canonical("/" + encoded(text))
+    return bool(text) and not isinstance(read, Reason) and read.segments == (text,)
+
+
+def _sample(part: PatternSegment) -> str:
+    return part.text if part.kind is Kind.LITERAL else fresh(part)
+
+
+def _overlap(one: Shape, other: Shape) -> bool:
+    """Whether some path could be of both, as far as one segment at a time tells."""
+    if None not in (one.host, other.host) and one.host != other.host:
+        return False
+    for left, right in zip(one.segments, other.segments, strict=False):
+        if Kind.REST in (left.kind, right.kind):
+            return True
+        if left.kind is Kind.LITERAL is right.kind and left.text != right.text:
+            return False
+        if left.kind is Kind.LITERAL and not right.takes(left.text):
+            return False
+        if right.kind is Kind.LITERAL and not left.takes(right.text):
+            return False
+    return len(one.segments) == len(other.segments)
+
+
+def _routed(snapshot: Snapshot) -> set[tuple[object, ...]]:
+    return {
+        (r.host, r.pattern, r.methods, r.auth, r.action, r.rewrite,
+         r.upstream and r.upstream.name, r.policy and r.policy.name)
+        for r in snapshot.routes
+    }  # fmt: skip

@@ -1,0 +1,393 @@
+"""What a comparison found, in the fewest changes that tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import chain, product
+from typing import Any
+
+from gateway.access.decision import Decision
+from gateway.model import CredentialKind, Place, Reason
+from gateway.review.boxes import Box, Vector, cover
+from gateway.review.calls import Roles
+from gateway.review.changes import Change, Valued, Where
+from gateway.review.comparison import NEW, OLD, Axis, Comparison, Point
+from gateway.review.networks import Network
+from gateway.review.points import Group, Kind
+from gateway.review.questions import FAILED, FALSE, TRUE, Changed
+from gateway.review.values import Choice
+
+MAX_ROWS = 1_000
+"""Named values that one change keeps."""
+_COSTS = {"signed": 0.4, "roles": 0.5, "step-up": 0.7, "address": 0.8, "condition": 1.5}
+"""What it costs a reader to be told this: who it is, less than a part of a condition."""
+_NEVER_VALUES = ("roles", "now", "age")
+_TRUTHS = frozenset((TRUE, FALSE, FAILED))
+
+
+def changes_of(done: Comparison, *, alone: bool) -> list[Change]:
+    """`alone`: every path of the shape is meant."""
+    found: list[Change] = []
+    for gains in (False, True):
+        inside = [p for p in done.points if p.after.allowed is gains is not p.before.allowed]
+        inside.sort(key=lambda point: min(map(len, _roles(done, point))))
+        if inside:
+            summaries = _fewest(done, inside, gains, alone=alone)
+            found += [one.change() for one in summaries]
+    return list(dict.fromkeys(found))
+
+
+def _fewest(
+    done: Comparison, inside: Sequence[Point], gains: bool, *, alone: bool
+) -> list[_Summary]:
+    """By the parts of conditions; by whole conditions where that takes fewer lines."""
+    found: list[list[_Summary]] = []
+    for whole in (False, True):
+        conditions = [at for at, axis in enumerate(done.axes) if axis.kind == "condition"]
+        if whole:
+            # What gives another thing on each side is told by its parts.
+            silent = [at for at in conditions if any(p.vector[at] is None for p in done.points)]
+        else:
+            silent = conditions
+        if whole and len(silent) == len(conditions):
+            break
+
+        def seen(point: Point, besides: Sequence[int] = tuple(silent)) -> Vector:
+            return tuple(None if at in besides else v for at, v in enumerate(point.vector))
+
+        told = {seen(point): None for point in inside}
+        outside = {seen(point): None for point in done.points}
+        costs = [0.5 if axis.owner else _COSTS.get(axis.kind, 1.0) for axis in done.axes]
+        boxes = cover(list(told), [one for one in outside if one not in told], costs)
+        seen_on = [{point.vector[at] for point in done.points} for at in range(len(done.axes))]
+        boxes = [part for box in boxes for part in _parted(box, seen_on, gains)]
+        summaries = [_Summary(done, box, inside, gains, alone=alone) for box in boxes]
+        found.append(_unsaid([one for one in summaries if one.held]))
+    return min(found, key=len)
+
+
+def _unsaid(summaries: Sequence[_Summary]) -> list[_Summary]:
+    """Without those that another, of a broader class of callers, says already."""
+    kept: list[_Summary] = []
+    for one in sorted(summaries, key=lambda s: sum(a is not None for a in s.box.allowed)):
+        if not any(_says(other, one) for other in kept):
+            kept.append(one)
+    return [one for one in summaries if one in kept]
+
+
+def _roles(done: Comparison, point: Point) -> set[Roles]:
+    """The sets of roles with which a call is of this kind."""
+    for axis, value in zip(done.axes, point.vector, strict=True):
+        if axis.kind == "roles" and isinstance(value, tuple):
+            return done.role_sets.get(value, {frozenset()})
+    return {frozenset()}
+
+
+def _parted(box: Box, seen: Sequence[set[Hashable]], gains: bool) -> Iterator[Box]:
+    """A box in which a part of a condition has changed for some calls and not for others is
+    told as two, where one word about what it gives does not tell both."""
+    for at, allowed in enumerate(box.allowed):
+        changed = frozenset(v for v in allowed or () if isinstance(v, Changed))
+        if allowed is None or not changed or changed == allowed:
+            continue
+        if _one_sided(allowed, seen[at], gains) is not None:
+            continue
+        for values in (changed, allowed - changed):
+            inner = (*box.allowed[:at], values, *box.allowed[at + 1 :])
+            yield from _parted(Box(inner, box.seed), seen, gains)
+        return
+    yield box
+
+
+def _one_sided(allowed: frozenset[Hashable], seen: set[Hashable], gains: bool) -> str | None:
+    """The word for what a part gives now (of a loss: gave before) in just the allowed cases."""
+
+    def given(value: Hashable) -> Hashable:
+        return (value.after if gains else value.before) if isinstance(value, Changed) else value
+
+    for word, outcomes in _WORDS.items():
+        if {value for value in seen if given(value) in outcomes} == allowed & seen:
+            return word
+    return None
+
+
+class _Summary:
+    def __init__(
+        self, done: Comparison, box: Box, inside: Sequence[Point], gains: bool, *, alone: bool
+    ) -> None:
+        self.done = done
+        self.box = box
+        self.gains = gains
+        self.alone = alone
+        self.held = [point for point in inside if box.holds(point.vector)]
+        self.roles = self._smallest()
+
+    def _axes(self, kind: str) -> Iterator[tuple[int, Axis, frozenset[Hashable]]]:
+        """The axes of a kind (empty: of any) on which the box says something."""
+        for at, (axis, allowed) in enumerate(zip(self.done.axes, self.box.allowed, strict=True)):
+            if kind in ("", axis.kind) and allowed is not None:
+                yield at, axis, allowed
+
+    def _smallest(self) -> tuple[Roles, ...]:
+        for _ in self._axes("roles"):
+            return _minimal(chain.from_iterable(_roles(self.done, p) for p in self.held))
+        return ()
+
+    def change(self) -> Change:
+        before, after = self.held[0].before, self.held[0].after
+        rule, place = _blamed(before, after)
+        cells, blocks, addresses = self._addresses()
+        del cells
+        where, owner_of, values = self._where()
+        shape = self.done.shape
+        return Change(
+            methods=(),
+            any_method=False,
+            host=shape.host,
+            pattern=shape.pattern,
+            gains=self.gains,
+            certain=not any(axis.assumed for _, axis, _ in self._axes("")),
+            signed=self._signed(),
+            roles=self.roles if any(self.roles) else (),
+            unless=self._unless(),
+            owner_of=owner_of,
+            sign_in=tuple(
+                sorted(
+                    ((axis.text, True in allowed) for _, axis, allowed in self._axes("step-up")),
+                    key=lambda one: not one[1],
+                )
+            ),
+            with_=tuple(
+                kind
+                for kind in CredentialKind
+                if any(
+                    kind in allowed and not allowed >= set(CredentialKind)
+                    for _, _, allowed in self._axes("kind")
+                )
+            ),
+            scopes=self._scopes(),
+            blocks=blocks,
+            addresses=addresses,
+            where=where,
+            values=values,
+            such_as="" if self.alone else self._path(),
+            before=str(before.reason),
+            after=str(after.reason),
+            rule=rule,
+            place=place,
+        )
+
+    def _signed(self) -> bool | None:
+        for _, _, allowed in self._axes("signed"):
+            return next(iter(allowed)) is True
+        signed = {point.vector[0] for point in self.held}
+        return None if len(signed) == 2 else next(iter(signed)) is True
+
+    def _unless(self) -> tuple[Roles, ...]:
+        """Of who loses: the roles with which they keep it."""
+        if self.gains:
+            return ()
+        for at, _, _ in self._axes("roles"):
+            allowed = (*self.box.allowed[:at], None, *self.box.allowed[at + 1 :])
+            wider = Box(allowed, self.box.seed)
+            keep = [
+                roles
+                for point in self.done.points
+                for roles in _roles(self.done, point)
+                if point.before.allowed and point.after.allowed and wider.holds(point.vector)
+            ]
+            mine = self._smallest()
+            return _minimal(r for r in keep if r and not any(r <= one for one in mine))
+        return ()
+
+    def _scopes(self) -> tuple[tuple[str, ...], ...]:
+        for _, _, allowed in self._axes("scopes"):
+            if None in allowed:
+                return ()
+            named: list[tuple[str, ...]] = sorted(one for one in allowed if isinstance(one, tuple))
+            return tuple(
+                one for one in named
+                if not any(set(other) < set(one) for other in named)
+                and (one != ("*",) or len(named) == 1)
+            )  # fmt: skip
+        return ()
+
+    def _addresses(self) -> tuple[set[Network], tuple[Network, ...], str]:
+        for at, axis, allowed in self._axes("address"):
+            cells: set[Network] = set()
+            parts = None
+            for groups in (self.done.signed_groups, self.done.anonymous_groups):
+                for group in groups:
+                    if group.inputs != ["client.ip"] or group.cells is None:
+                        continue
+                    parts = group.cells
+                    for kind in group.kinds:
+                        if kind.values["client.ip"] in allowed:
+                            texts = [sample["client.ip"].value for sample in kind.samples]
+                            cells |= {parts.cell(text) for text in texts}
+            del at, axis
+            if parts is not None:
+                return cells, tuple(parts.blocks(cells)), parts.told(cells)
+        return set(), (), ""
+
+    def _where(self) -> tuple[tuple[Where, ...], tuple[str, ...], Valued | None]:
+        where: list[Where] = []
+        owner_of: list[str] = []
+        changed: list[tuple[int, Axis, frozenset[Hashable]]] = []
+        for at, axis, allowed in self._axes("text"):
+            moved = [value for value in allowed if isinstance(value, Changed)]
+            if moved and len(moved) < len(allowed):
+                seen = {point.vector[at] for point in self.done.points}
+                word = _one_sided(allowed, seen, self.gains)
+                now, before = (word, None) if self.gains else (None, word)
+                where.append(Where(axis.text, now, before))
+                continue
+            if moved:
+                changed.append((at, axis, allowed))
+                continue
+            said = self._said(at, allowed)
+            others = {point.vector[at] for point in self.done.points} - allowed
+            # Of whom it has changed for is said elsewhere: here it was and is the same.
+            still = any(isinstance(v, Changed) and v.after in _WORDS[said] for v in others)
+            if axis.owner is not None and said == "true" and not still:
+                owner_of.append(axis.owner)
+            else:
+                where.append(Where(axis.text, said, said if still else None))
+        for kind in ("condition", "assumed"):
+            for at, axis, allowed in self._axes(kind):
+                where.append(Where(axis.text, self._said(at, allowed)))
+        for _, _, allowed in self._axes("slash"):
+            where.append(
+                Where("the path holds an encoded slash", "true" if True in allowed else "not true")
+            )
+        values, untold = self._values(changed)
+        for _, axis, allowed in untold:
+            one = next(iter(allowed))
+            assert isinstance(one, Changed)
+            outcomes = {(str(v.before), str(v.after)) for v in allowed if isinstance(v, Changed)}
+            befores, afters = ({pair[n] for pair in outcomes} for n in (OLD, NEW))
+            where.append(
+                Where(
+                    axis.text,
+                    _said_of(afters, afters, _TRUTHS),
+                    _said_of(befores, befores, _TRUTHS),
+                )
+            )
+        return tuple(where), tuple(dict.fromkeys(owner_of)), values
+
+    def _said(self, at: int, allowed: frozenset[Hashable]) -> str:
+        held = {point.vector[at] for point in self.held}
+        return _said_of(held, allowed, {point.vector[at] for point in self.done.points})
+
+    def _values(
+        self, changed: Sequence[tuple[int, Axis, frozenset[Hashable]]]
+    ) -> tuple[Valued | None, list[tuple[int, Axis, frozenset[Hashable]]]]:
+        """The named values with which those parts have changed; and the parts that these do
+        not tell."""
+        by_group: dict[int, list[tuple[int, Axis, frozenset[Hashable]]]] = {}
+        for one in changed:
+            by_group.setdefault(one[1].group, []).append(one)
+        untold: list[tuple[int, Axis, frozenset[Hashable]]] = []
+        found: Valued | None = None
+        for index, axes in by_group.items():
+            names = self._inputs(index, [axis.text for _, axis, _ in axes])
+            rows, whole = self._rows(index, names)
+            named = [
+                at for at, name in enumerate(names)
+                if name not in _NEVER_VALUES and all(row[at].named for row in rows)
+            ]  # fmt: skip
+            if found is not None or not named:
+                untold += axes
+                continue
+            if len(named) < len(names) or not whole:
+                untold += axes
+            cut = dict.fromkeys(
+                values for row in rows for values in product(*(_alike(row[at]) for at in named))
+            )
+            kept = tuple(sorted(cut, key=repr))[:MAX_ROWS]
+            found = Valued(tuple(self._named(names[at]) for at in named), kept)
+        return found, untold
+
+    def _inputs(self, index: int, texts: Sequence[str]) -> list[str]:
+        group = self.done.signed_groups[index]
+        found = {
+            name
+            for one in group.asked
+            if one.key.partition(" ")[2].partition(" ")[2] in texts
+            for name in one.inputs
+        }
+        return sorted(found, key=lambda name: (name != "user.id", name))
+
+    def _rows(self, index: int, names: Sequence[str]) -> tuple[list[tuple[Choice, ...]], bool]:
+        """The choices of those inputs in every call that the box holds."""
+        rows: dict[tuple[str, ...], tuple[Choice, ...]] = {}
+        kinds: dict[int, Kind] = {}
+        groups: list[Group] = self.done.signed_groups
+        for point in self.held:
+            if point.vector[0] is True:
+                kinds[id(point.kinds[index])] = point.kinds[index]
+        whole = True
+        for kind in kinds.values():
+            whole &= len(kind.samples) < 200
+            for sample in kind.samples:
+                row = tuple(sample.get(name, Choice(None)) for name in names)
+                rows[tuple(repr(choice.value) for choice in row)] = row
+        del groups
+        return list(rows.values()), whole
+
+    def _named(self, name: str) -> str:
+        kind, _, key = name.partition(":")
+        if kind == "seg":
+            return "{" + self.done.shape.segments[int(key)].text + "}"
+        words = {"query": 'request.query["{}"]', "header": 'request.headers["{}"]',
+                 "claim": "user.claims.{}", "body": "body.{}", "host": "request.host"}  # fmt: skip
+        return words.get(kind, name).format(key)
+
+    def _path(self) -> str:
+        return "/" + "/".join(self.done.shape.filled(dict(self.done.pair.values)))
+
+
+def _says(broad: _Summary, narrow: _Summary) -> bool:
+    """Whether whoever has more roles than `broad` names is all that `narrow` tells."""
+    for at, axis in enumerate(broad.done.axes):
+        left, right = broad.box.allowed[at], narrow.box.allowed[at]
+        if axis.kind != "roles" and left is not None and (right is None or not right <= left):
+            return False
+    anybody: tuple[Roles, ...] = (frozenset(),)
+    return all(any(a <= b for a in broad.roles or anybody) for b in narrow.roles or anybody)
+
+
+def _minimal(sets: Iterable[Roles]) -> tuple[Roles, ...]:
+    every = set(sets)
+    smallest = [one for one in every if not any(other < one for other in every)]
+    return tuple(sorted(smallest, key=lambda roles: sorted(map(sorted, roles))))
+
+
+def _blamed(before: Decision, after: Decision) -> tuple[str | None, Place | None]:
+    # Who loses because no rule allows any more is told which one did.
+    silent = after.reason == Reason.NO_RULE and after.rule is None
+    told = before if silent or after.place is None else after
+    return told.rule, told.place
+
+
+_WORDS: dict[str, frozenset[Hashable]] = {
+    "true": frozenset((TRUE,)),
+    "not true": frozenset((FALSE, FAILED)),
+    "false": frozenset((FALSE,)),
+    "failed": frozenset((FAILED,)),
+    "judged": frozenset((TRUE, FALSE)),
+    "not false": frozenset((TRUE, FAILED)),
+}
+
+
+def _said_of(
+    held: Iterable[Hashable], allowed: Iterable[Hashable], seen: Iterable[Hashable]
+) -> str:
+    """The plainest words that tell every outcome of `held`, and of those that a part gives
+    anywhere none but the allowed."""
+    wanted, good = set(held), set(allowed) | (_TRUTHS - set(seen))
+    return next((word for word, outcomes in _WORDS.items() if wanted <= outcomes <= good), "judged")
+
+
+def _alike(choice: Choice) -> tuple[Any, ...]:
+    return choice.alike or (choice.value,)

@@ -1,0 +1,176 @@
+"""A condition as a tree: what is joined, compared and called, by CEL's grammar.
+
+The engine shows no tree of its own.  Only what it has compiled already is read here, so what
+is not CEL needs no sentence: it gives None, and whoever asks takes the text as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.access.expressions import Token, literal, tokens_of
+
+_RELATIONS = ("==", "!=", "<", "<=", ">", ">=", "in")
+_LEVELS = (_RELATIONS, ("+", "-"), ("*", "/", "%"))
+_DEEPEST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`kind` is `or`, `and`, `not`, `if`, `minus`, an operator such as `==` or `in`, `call`,
+    `method`, `field`, `index`, `name`, `text`, `number` or `list`."""
+
+    kind: str
+    start: int
+    """Characters from the start of the expression."""
+    end: int
+    parts: tuple[Node, ...] = ()
+    """What it is made of; of a method or a field, what it is asked of comes first."""
+    word: str | None = None
+    """A name, the digits of a number, or the text of a string; None for one with escapes."""
+
+
+class _Unknown(Exception):
+    """The text is built in a way that is not followed here."""
+
+
+def tree_of(source: str) -> Node | None:
+    """The tree of a condition that the engine takes; None where it is not followed."""
+    reader = _Reader(tokens_of(source))
+    try:
+        return reader.whole()
+    except (_Unknown, IndexError):
+        return None
+
+
+class _Reader:
+    def __init__(self, tokens: list[Token]) -> None:
+        self._tokens = tokens
+        self._next = 0
+        self._depth = 0
+
+    def whole(self) -> Node:
+        found = self._expression()
+        if self._next != len(self._tokens):
+            raise _Unknown
+        return found
+
+    def _expression(self) -> Node:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _Unknown
+        start = self._start()
+        found = self._joined("||", "or")
+        if self._took("?"):
+            first = self._expression()
+            self._must(":")
+            found = self._node("if", start, found, first, self._expression())
+        self._depth -= 1
+        return found
+
+    def _joined(self, sign: str, kind: str) -> Node:
+        start = self._start()
+        parts = [self._operand(kind)]
+        while self._took(sign):
+            parts.append(self._operand(kind))
+        return parts[0] if len(parts) == 1 else self._node(kind, start, *parts)
+
+    def _operand(self, kind: str) -> Node:
+        return self._joined("&&", "and") if kind == "or" else self._binary(0)
+
+    def _binary(self, level: int) -> Node:
+        if level == len(_LEVELS):
+            return self._unary()
+        start = self._start()
+        found = self._binary(level + 1)
+        while (sign := self._seen()) in _LEVELS[level]:
+            self._next += 1
+            found = self._node(sign, start, found, self._binary(level + 1))
+        return found
+
+    def _unary(self) -> Node:
+        sign = self._seen()
+        if sign not in ("!", "-"):
+            return self._member()
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _Unknown
+        start = self._start()
+        self._next += 1
+        inner = self._unary()
+        self._depth -= 1
+        return self._node("not" if sign == "!" else "minus", start, inner)
+
+    def _member(self) -> Node:
+        start = self._start()
+        found = self._primary()
+        while True:
+            if self._took("."):
+                token = self._tokens[self._next]
+                self._next += 1
+                if self._took("("):
+                    given = self._list(")")
+                    found = self._node("method", start, found, *given, word=token.text)
+                else:
+                    found = self._node("field", start, found, word=token.text)
+            elif self._took("["):
+                key = self._expression()
+                self._must("]")
+                found = self._node("index", start, found, key)
+            else:
+                return found
+
+    def _primary(self) -> Node:
+        token = self._tokens[self._next]
+        self._next += 1
+        if token.kind == "string":
+            return self._node("text", token.at, word=literal(token))
+        if token.kind == "number":
+            return self._node("number", token.at, word=token.text)
+        if token.kind == "name":
+            if self._took("("):
+                return self._node("call", token.at, *self._list(")"), word=token.text)
+            return self._node("name", token.at, word=token.text)
+        if token.text == "(":
+            found = self._expression()
+            self._must(")")
+            # Its own brackets are no part of it: `(a)` and `a` are one condition.
+            return found
+        if token.text == "[":
+            return self._node("list", token.at, *self._list("]"))
+        raise _Unknown
+
+    def _list(self, closing: str) -> tuple[Node, ...]:
+        found: list[Node] = []
+        while not self._took(closing):
+            found.append(self._expression())
+            if not self._took(","):
+                self._must(closing)
+                break
+        return tuple(found)
+
+    def _start(self) -> int:
+        return self._tokens[self._next].at
+
+    def _node(self, kind: str, start: int, *parts: Node, word: str | None = None) -> Node:
+        """From `start` to the end of the word that was read last."""
+        token = self._tokens[self._next - 1]
+        return Node(kind, start, token.at + len(token.text), parts, word)
+
+    def _seen(self) -> str:
+        """The sign or name that comes next; empty for a literal and at the end."""
+        if self._next < len(self._tokens):
+            token = self._tokens[self._next]
+            if token.kind in ("sign", "name"):
+                return token.text
+        return ""
+
+    def _took(self, sign: str) -> bool:
+        if self._seen() != sign:
+            return False
+        self._next += 1
+        return True
+
+    def _must(self, sign: str) -> None:
+        if not self._took(sign):
+            raise _Unknown

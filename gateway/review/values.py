@@ -1,0 +1,250 @@
+"""For each input of a call, values that bring about everything an understood atom can give.
+
+Where values are only compared, it is enough to try each one that is compared with, and one
+that nobody names.  Texts of a table that stand in the same places of it are alike: one of
+them is tried, and the others are told with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations, product
+from typing import Any
+
+from gateway.model import CredentialKind
+from gateway.review.atoms import Step, Survey, moment_of
+from gateway.review.calls import ABSENT, Source, Values
+from gateway.review.networks import Cells, network_of
+from gateway.review.times import moments
+
+_NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
+"""What an id, a session and a role are made of; `identity/tokens.py` refuses any other."""
+_HOST = re.compile(r"[a-z0-9._-]+\Z")
+_MARKS = "zqjxkvw7935QZXJKVW"
+MAX_LISTED = 5
+"""Texts of which a claim may hold every set; of more, each alone and all together."""
+_YEARS_S = 10 * 366 * 86_400
+
+Profile = frozenset[tuple[object, ...]]
+
+
+@dataclass(slots=True)
+class Known:
+    """What the atoms of one group compare with, while some inputs have their values."""
+
+    places: dict[str, set[tuple[object, ...]]] = field(default_factory=dict)
+    """Each text, and where it stands."""
+    numbers: set[float] = field(default_factory=set)
+
+    def add(self, text: str, *place: object) -> None:
+        self.places.setdefault(text, set()).add(place)
+
+
+@dataclass(slots=True)
+class Choice:
+    """A value to be tried, and the others that do the same."""
+
+    value: Any
+    alike: tuple[Any, ...] = ()
+    named: bool = False
+    """Whether the configuration speaks of it."""
+
+
+def known(
+    surveys: Iterable[tuple[int, Survey, Mapping[str, Any], Mapping[Step, Source | None]]],
+    values: Values,
+) -> Known:
+    """The texts and numbers of the atoms' own text and of the tables they read.
+
+    Each atom comes with the number of its side, its side's data, and where the keys of its
+    tables come from.
+    """
+    found = Known()
+    for side, survey, data, sources in surveys:
+        for text in survey.texts:
+            found.add(text, "text", text)
+        for source in sources.values():
+            if source is not None and not source.name:
+                found.add(source.before, "text", source.before)
+        found.numbers |= survey.numbers
+        for index, steps in enumerate(survey.tables):
+            name = (side, tuple(map(str, steps)), index)
+            for place, held in _resolved(data, steps, sources, values, (name,), found):
+                _walk(held, place, found)
+    for input_, value in values.items():
+        if isinstance(value, str):
+            found.add(value, "value", input_)
+    return found
+
+
+def _resolved(
+    held: Any,
+    steps: tuple[Step, ...],
+    sources: Mapping[Step, Source | None],
+    values: Values,
+    place: tuple[object, ...],
+    found: Known,
+) -> Iterator[tuple[tuple[object, ...], Any]]:
+    """What a read of data gives, as far as its keys have their values."""
+    if not steps:
+        yield place, held
+        return
+    step, rest = steps[0], steps[1:]
+    keys: list[str | int]
+    if isinstance(step, tuple):
+        source = sources.get(step)
+        if source is None:
+            keys = []
+        elif (text := source.text(values)) is not None:
+            found.add(text, *place, "key", text)
+            keys = [text]
+        else:
+            keys = list(held) if isinstance(held, Mapping) and source.name not in values else []
+    else:
+        keys = [step]
+    for key in keys:
+        if isinstance(step, tuple) and isinstance(key, str):
+            found.add(key, *place, "key", key)
+        inner: Any = None
+        if isinstance(held, Mapping):
+            inner = held.get(key)
+        elif isinstance(held, list) and isinstance(key, int) and key < len(held):
+            inner = held[key]
+        if inner is not None:
+            yield from _resolved(inner, rest, sources, values, (*place, key), found)
+
+
+def _walk(held: Any, place: tuple[object, ...], found: Known) -> None:
+    if isinstance(held, str):
+        found.add(held, *place)
+    elif isinstance(held, bool) or held is None:
+        return
+    elif isinstance(held, int | float):
+        found.numbers.add(held)
+    elif isinstance(held, Mapping):
+        for key, value in held.items():
+            if isinstance(key, str):
+                found.add(key, *place, "keys")
+            _walk(value, (*place, key), found)
+    elif isinstance(held, list | tuple):
+        for index, item in enumerate(held):
+            # Plain texts of a list are alike; where there is more, each has its own place.
+            _walk(item, (*place, "item" if isinstance(item, str) else index), found)
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What the atoms that read an input need of its values."""
+
+    affixes: set[tuple[str, str]] = field(default_factory=set)
+    wrapped: set[tuple[str, str]] = field(default_factory=set)
+    """Texts around the value, where it is read as a part of a longer one."""
+    listed: bool = False
+
+
+def texts(name: str, held: Known, wanted: Wanted, good: Any) -> list[Choice]:
+    """Choices of a text: those that are compared with, alike ones as one, and made-up ones."""
+    alike: dict[Profile, list[str]] = {}
+    for text, places in held.places.items():
+        for before, after in {("", ""), *wanted.wrapped}:
+            if not (text.startswith(before) and text.endswith(after)):
+                continue
+            inner = text[len(before) : len(text) - len(after)]
+            if inner and good(name, inner):
+                alike.setdefault(
+                    frozenset((*place, before) for place in places), []
+                ).append(inner)  # fmt: skip
+    found = [Choice(group[0], tuple(group), named=True) for group in alike.values()]
+    return found + [Choice(text) for text in affixed(wanted.affixes) if good(name, text)]
+
+
+def affixed(asked: set[tuple[str, str]]) -> Iterator[str]:
+    """Texts with every beginning, end and filling that is asked for, in every combination.
+
+    Whatever begins a text is told by the longest beginning, as is what ends it; a letter that
+    nobody names keeps the parts apart.
+    """
+    if not asked:
+        return
+    begins = ["", *(text for how, text in asked if how == "startsWith")]
+    ends = ["", *(text for how, text in asked if how == "endsWith")]
+    fillings = [text for how, text in asked if how == "contains"]
+    used = {char for _, text in asked for char in text}
+    mark = next((char for char in _MARKS if char not in used), "~")
+    for begin, end in product(begins, ends):
+        for count in range(len(fillings) + 1):
+            for chosen in combinations(fillings, count):
+                yield begin + mark + "".join(one + mark for one in chosen) + end
+
+
+def spread(name: str, held: Known, wanted: Wanted, texts_: list[Choice]) -> list[Choice]:
+    """Choices of a value that may be anything JSON has: a claim, or a field of the body."""
+    found = [Choice(ABSENT), *texts_]
+    found += [Choice(True), Choice(False)]
+    numbers = {n + d for n in held.numbers for d in (-1, -0.5, 0, 0.5, 1)}
+    found += [Choice(n, named=n in held.numbers) for n in sorted(numbers)]
+    named = [choice.value for choice in texts_ if choice.named]
+    if wanted.listed:
+        counts = range(len(named) + 1) if len(named) <= MAX_LISTED else (0, 1, len(named))
+        for count in counts:
+            found += [Choice(list(chosen)) for chosen in combinations(named, count)]
+        found += [Choice(dict.fromkeys(chosen, True)) for chosen in ((), tuple(named))]
+    if name.startswith("claim:"):
+        found.append(Choice(None))
+    return found
+
+
+def is_good(name: str, text: str) -> bool:
+    """Whether a caller can have this text there."""
+    kind, _, _ = name.partition(":")
+    if kind in ("user.id", "user.session_id"):
+        return _NAME.match(text) is not None
+    if kind == "header":
+        return text.isprintable() and text == text.strip()
+    if kind == "host":
+        return _HOST.match(text) is not None and not text.endswith(".")
+    if kind == "query":
+        return "\x00" not in text
+    return True
+
+
+def is_role(text: str) -> bool:
+    return _NAME.match(text) is not None
+
+
+def addresses(held: Known) -> tuple[list[Choice], Cells]:
+    networks = [n for text in held.places if (n := network_of(text)) is not None]
+    cells = Cells(networks)
+    return [Choice(text) for text in cells.addresses()], cells
+
+
+def times(held: Known, surveys: Iterable[Survey]) -> list[Choice]:
+    asked: set[tuple[str, int]] = set()
+    compared: set[float] = set()
+    for survey in surveys:
+        asked |= survey.clock
+        compared |= survey.moments
+    compared |= {moment for text in held.places if (moment := moment_of(text)) is not None}
+    return [Choice(moment) for moment in moments(asked, compared)]
+
+
+def ages(compared_s: Iterable[float]) -> list[Choice]:
+    near = {0.0, *(age + d for age in compared_s for d in (-1, 0, 1))}
+    found = sorted(age for age in near if age >= 0)
+    # One from the future proves nothing of its age; one that nobody knows neither.
+    return [Choice(age) for age in (*found, _YEARS_S, -60.0)] + [Choice(ABSENT)]
+
+
+def kinds() -> list[Choice]:
+    return [Choice(kind) for kind in CredentialKind]
+
+
+def scopes(actions: Iterable[str]) -> list[Choice]:
+    """No limit, and every set of the actions that are asked for; `*` admits also no action."""
+    named = sorted(action for action in set(actions) if action)
+    found = [Choice(None)]
+    for count in range(len(named) + 1):
+        found += [Choice(chosen) for chosen in combinations(named, count)]
+    return [*found, Choice(("*",))]
