@@ -220,10 +220,13 @@ COMMANDS: dict[str, Command] = {"nginx": _nginx, "caddy": _caddy, "envoy": _envo
 
 
 def _with_tls(file: str, start: Callable[[Path], tuple[list[str], Mapping[str, str]]]) -> Command:
-    """An example of deploy/tls; the certificates stand beside `folder`."""
+    """An example that speaks TLS; the certificates stand beside `folder`."""
 
     def command(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
-        text = ports.filled((DEPLOY / "tls" / file).read_text())
+        shipped = DEPLOY / ("haproxy" if file == "haproxy.cfg" else "tls") / file
+        text = ports.filled(shipped.read_text())
+        # The nodes of HAProxy: one gateway stands for both.
+        text = re.sub(r"\b808[12] port 991[12]\b", f"{ports.public} port {ports.admin}", text)
         text = text.replace("/etc/authgate/tls", str(folder.parent)).replace("0.0.0.0", "127.0.0.1")
         if file == "nginx.conf":
             text = _for_nginx(text, folder)

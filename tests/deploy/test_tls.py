@@ -1,4 +1,4 @@
-"""The examples of deploy/tls: real proxies that speak TLS, HTTP/2 and HTTP/3, authgate behind."""
+"""The examples of deploy/tls and deploy/haproxy: real proxies that speak TLS, HTTP/2 and HTTP/3, authgate behind."""
 
 from __future__ import annotations
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,7 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.running import Running, free_port, started
-from tests.e2e.processes import edit, listening, until, versions, workers
+from tests.deploy.certificates import pair
+from tests.e2e.processes import edit, listening, ready, until, versions, workers
+from tests.servers import ValkeyServer
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -31,9 +36,11 @@ pytestmark = pytest.mark.skipif(
 def balanced(folder: Path, one: Running, two: Running) -> Iterator[int]:
     """HAProxy with the shipped configuration on a free port, until the block ends."""
     port = free_port()
+    pair(folder)
     text = CONFIGURATION.read_text()
     for shipped, ours in (
-        ("bind 127.0.0.1:8080", f"bind 127.0.0.1:{port}"),
+        ("0.0.0.0:8443", f"127.0.0.1:{port}"),
+        ("/etc/authgate/tls", str(folder)),
         ("127.0.0.1:8081 port 9911", f"127.0.0.1:{one.port} port {one.admin_port}"),
         ("127.0.0.1:8082 port 9912", f"127.0.0.1:{two.port} port {two.admin_port}"),
     ):
@@ -52,6 +59,24 @@ def balanced(folder: Path, one: Running, two: Running) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def connected(port: int) -> socket.socket:
+    """Over TLS; whose certificate it is the tests of `deploy` look at."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    plain = socket.create_connection(("127.0.0.1", port), timeout=15)
+    return context.wrap_socket(plain)
+
+
+def status_of(port: int, path: str, token: str = "") -> int:
+    """What HAProxy answers to one call on a connection of its own."""
+    with connected(port) as sock:
+        credential = f"Authorization: Bearer {token}\r\n" if token else ""
+        sock.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n{credential}\r\n".encode()
+        )
+        return int(sock.makefile("rb").readline().split()[1])
 
 
 @dataclass
@@ -90,7 +115,7 @@ class Load:
                 self._note(type(error).__name__)
 
     def _calls_on_one_connection(self) -> None:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as sock:
+        with connected(self.port) as sock:
             reader = sock.makefile("rb")
             for _ in range(20):
                 if self._stop.is_set():
@@ -159,3 +184,46 @@ def test_a_killed_worker_takes_only_its_own_requests_along(
         load.more(200)
     # At most one request of each caller was in its hands or in its accept queue.
     assert len(load.failed) <= load.callers
+
+
+def test_public_routes_go_on_behind_the_balancer_while_redis_is_away(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """No node is ready then; HAProxy must not take that for nobody being there."""
+    valkey = ValkeyServer(tmp_path / "valkey").start()
+    shared = {
+        "GATEWAY_REDIS_URL": valkey.url,
+        "GATEWAY_DATABASE_URL": postgres_url,
+        "GATEWAY_KEY_SECRET": base64.b64encode(os.urandom(32)).decode(),
+        "GATEWAY_PUBLIC_URL": "http://127.0.0.1:8080",
+        "GATEWAY_MAX_STALENESS_S": "2",
+    }
+    with (
+        started(tmp_path / "one", **shared) as one,
+        started(tmp_path / "two", **shared) as two,
+        balanced(tmp_path, one, two) as port,
+    ):
+        token = one.sign_in("ada@example.com")["access_token"]
+        assert status_of(port, "/me", token) == 200
+        valkey.freeze()
+        until(lambda: not ready(one)["ready"] and not ready(two)["ready"], 20)
+        until(lambda: status_of(port, "/me", token) == 503, 20)
+        assert [status_of(port, "/public/x") for _ in range(20)] == [200] * 20
+        valkey.thaw()
+        until(lambda: status_of(port, "/me", token) == 200, 20)
+    valkey.kill()
+
+
+def test_no_word_of_a_client_on_how_it_came_passes_the_balancer(
+    tmp_path: Path, nodes: tuple[Running, Running]
+) -> None:
+    one, two = nodes
+    with balanced(tmp_path, one, two) as port, connected(port) as sock:
+        sock.sendall(
+            b"GET /public/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n"
+            b"Forwarded: for=203.0.113.9;host=evil.example\r\nX-Forwarded-Host: evil.example\r\n"
+            b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: http\r\n\r\n"
+        )
+        answer = sock.makefile("rb").read()
+    assert b"203.0.113.9" not in answer
+    assert b"evil" not in answer
