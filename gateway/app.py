@@ -267,6 +267,7 @@ class App:
             lambda: self.plan.configuration.snapshot,
             reader,
             live=self.replica.is_live,
+            refusal=self.open_calls.refusal,
             asserter=self.assertions,
             meters=self.metrics,
             journal=Journals(DenialJournal(self.audit), self.refusals),

@@ -35,7 +35,7 @@ from gateway.edge.responses import (
     problem_parts,
 )
 from gateway.edge.server import Connection, Outcome
-from gateway.model import Call, Reason
+from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision
@@ -62,6 +62,7 @@ class DecisionApi:
         reader: CallReader,
         *,
         live: Callable[[], bool],
+        refusal: Callable[[Principal], Reason | None] = lambda principal: None,
         asserter: Asserter,
         meters: Meters | None = None,
         journal: Journal | None = None,
@@ -70,6 +71,7 @@ class DecisionApi:
         self._snapshot = snapshot
         self._reader = reader
         self._live = live
+        self._refusal_of = refusal
         self._asserter = asserter
         self._meters = meters or NoMeters()
         self._journal = journal
@@ -112,6 +114,11 @@ class DecisionApi:
         began_at = self._loop.time()
         decision = await self._gate.decide(call, snapshot)
         decided_s = self._loop.time() - began_at
+        if decision.allowed and decision.principal is not None:
+            # It may have waited for a limit since it was known who calls.
+            ended = self._refusal_of(decision.principal)
+            if ended is not None:
+                return self._refusal(answering, ended)
         if decision.allowed and decision.route is not None and decision.route.reads_body:
             # `!has(request.body.x)` is true of a body that is not here.
             return self._refusal(answering, Reason.NO_RULE, detail=_UNSEEN_BODY)

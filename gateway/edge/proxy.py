@@ -6,6 +6,7 @@ Law: nothing of a request reaches an upstream before the decision.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -164,6 +165,11 @@ class Proxy:
         extra: Mapping[str, str] = _NOTHING
         if decision.route is not None and decision.route.cors is not None:
             extra = await self._answers.cors_fields(call, decision.route.cors)
+        if decision.allowed:
+            # It may have waited for a limit since it was known who calls.
+            ended = self._open_calls.refusal(decision.principal)
+            if ended is not None:
+                decision = replace(decision, allowed=False, reason=ended, refusal=ended)
         outcome = self._act(
             client, head, body, call, decision, extra, request_id, began_at, at_once=False
         )

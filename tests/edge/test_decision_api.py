@@ -135,6 +135,8 @@ class House:
     someone: Someone
     asserter: Asserter
     live: bool = True
+    ended: Reason | None = None
+    """Why the session of the caller has ended since it was looked up."""
     peers: tuple[str, ...] | None = None
     clients: list[Client] = field(default_factory=list)
 
@@ -229,6 +231,7 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
         lambda: world,
         reader,
         live=lambda: house.live,
+        refusal=lambda who: house.ended,
         asserter=asserter,
     )
     options = AdminOptions(frozenset(), "local", page=False)
@@ -512,6 +515,16 @@ async def test_a_fenced_worker_judges_nothing(house: House, dialect: str) -> Non
     answer = await house.ask(dialect, "/public/a")
     assert seen(answer, dialect) == (503, "replica_stale")
     assert answer.values("retry-after")
+
+
+@each_dialect
+async def test_a_session_that_ended_while_its_call_was_decided_is_refused(
+    house: House, dialect: str
+) -> None:
+    house.ended = Reason.TOKEN_REVOKED
+    answer = await house.ask(dialect, token="good")
+    assert seen(answer, dialect) == (401, "token_revoked")
+    assert not answer.values("x-auth-user-id")
 
 
 @each_dialect

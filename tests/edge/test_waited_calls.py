@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import gateway.edge
-from gateway.access.upstreams import Retry, Tls, UpstreamTarget
+from gateway.access.upstreams import OwnAnswer, Retry, Tls, UpstreamTarget
 from gateway.model import ChangeKind
 from tests.certificates import Authority
 from tests.edge.rig import OK, Client, Exchange, Rig, principal, running, target
@@ -207,6 +207,15 @@ async def test_nothing_is_sent_by_a_worker_that_became_stale_while_the_call_wait
         assert (answer.status, json.loads(answer.body)["reason"]) == (503, "replica_stale")
         assert answer.values("retry-after")
         assert w.rig.upstream.requests == []
+
+
+async def test_not_even_an_answer_of_the_routes_own_is_given_once_the_session_has_ended() -> None:
+    async with world() as w:
+        w.rig.route(upstream=None, answer=OwnAnswer(200, (), b"for members"))
+        client = await for_a_decision(w, GET)
+        w.sign_out()
+        w.let.set()
+        await refused(client)
 
 
 async def test_what_was_read_for_a_cookie_is_no_older_for_having_waited() -> None:
