@@ -47,7 +47,7 @@ from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.rotation import Rotated
 from gateway.identity.sealing import Sealer
-from gateway.identity.session_cookies import Csrf
+from gateway.identity.session_cookies import CookieMint, Csrf
 from gateway.identity.session_sealing import SessionSealer
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import TokenVerifier
@@ -218,6 +218,7 @@ class App:
                     self.redis,
                     self.clock,
                     SessionSealer(derived_key(self.plan.key_secret(), KeyPurpose.SESSION)),
+                    CookieMint(derived_key(self.plan.key_secret(), KeyPurpose.SESSION_COOKIE)),
                 ),
                 refresh_tokens=self._refresh_tokens(),
                 sessions=Sessions(self.database, idle_s=settings.refresh_idle_s),

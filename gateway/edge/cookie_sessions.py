@@ -119,12 +119,17 @@ class CookieSessions:
             return Refused(Reason.REVOCATION_PENDING)
         return Said(204, headers=_CLEARED, cookies=(EXPIRED,))
 
+    def new_cookie(self) -> str:
+        return self._parts.storage.mint.new()
+
     def csrf_token(self, cookie: str) -> str:
         return self._parts.csrf.token(cookie)
 
     async def _ended(self, cookie: str, *, everywhere: bool) -> Sequence[Change] | None:
         """Ends the family that the cookie holds; SQL knows it although Redis may not."""
         parts = self._parts
+        if not parts.storage.mint.gave(cookie):
+            return None
         family = await parts.refresh_tokens.family_of_cookie(hash_of(cookie))
         if family is None:
             return None

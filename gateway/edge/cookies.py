@@ -25,10 +25,9 @@ from aiohttp_session.redis_storage import RedisStorage
 from gateway.identity.session_cookies import (
     COOKIE,
     EXPIRED,
+    CookieMint,
     hash_of,
-    new_cookie,
     set_cookie,
-    well_formed,
 )
 from gateway.identity.session_sealing import SessionSealer
 from gateway.model import Call, Clock, Credential, CredentialKind, Reason
@@ -53,10 +52,13 @@ class RedisCalls(Protocol):
 class SessionStorage(RedisStorage):
     """Every method that asks Redis may raise StoreUnavailable."""
 
-    def __init__(self, store: RedisCalls, clock: Clock, sealer: SessionSealer) -> None:
+    def __init__(
+        self, store: RedisCalls, clock: Clock, sealer: SessionSealer, mint: CookieMint
+    ) -> None:
         super().__init__(store.client, cookie_name=COOKIE, secure=True, samesite="Lax")
         self._store = store
         self._sealer = sealer
+        self.mint = mint
         self._now = clock.now
 
     async def load_session(self, request: web.BaseRequest) -> Session:
@@ -64,7 +66,7 @@ class SessionStorage(RedisStorage):
 
     async def load(self, cookie: str) -> Session:
         """The session that the cookie names; a new one, without its id, where there is none."""
-        if not well_formed(cookie):
+        if not self.mint.gave(cookie):
             return await self.new_session()
         raw = await self._store.call("GET", self._key(cookie))
         data = self._read(cookie, raw)
@@ -86,7 +88,7 @@ class SessionStorage(RedisStorage):
 
     async def seal(self, session: Session) -> str:
         """Writes the session, and gives its cookie.  One that has ended meanwhile stays so."""
-        cookie = str(session.identity or new_cookie())
+        cookie = str(session.identity or self.mint.new())
         text = self._sealer.seal(cookie, self._encoder(self._get_session_data(session)))
         if session.new:
             await self._store.call("SET", self._key(cookie), text, "EX", self._left_s(session))
@@ -95,7 +97,7 @@ class SessionStorage(RedisStorage):
         return cookie
 
     async def end(self, cookie: str) -> None:
-        if well_formed(cookie):
+        if self.mint.gave(cookie):
             await self._store.call("DEL", self._key(cookie))
 
     def save_cookie(

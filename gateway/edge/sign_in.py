@@ -39,7 +39,7 @@ from gateway.identity.hashing import Lane
 from gateway.identity.notices import Notices
 from gateway.identity.passwords import Checked, Passwords, Weak
 from gateway.identity.refresh import Grant, RefreshTokens, Reused, SessionWait, TooSoon
-from gateway.identity.session_cookies import hash_of, new_cookie
+from gateway.identity.session_cookies import hash_of
 from gateway.identity.sessions import Origin, Sessions, shown_user_agent
 from gateway.identity.throttle import Ask, Throttle
 from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
@@ -162,7 +162,8 @@ class SignIn:
         if isinstance(admission, Refused):
             self._parts.audit.denied(admission.reason, "/auth/login", None)
             return admission
-        cookie = new_cookie() if fields.get("transport") == "cookie" else None
+        cookies = self._parts.cookies if fields.get("transport") == "cookie" else None
+        cookie = None if cookies is None else cookies.new_cookie()
         guess = Guess(call, request, key, fields["password"], admission, cookie)
         account = await self._checked(guess)
         if isinstance(account, Refused):

@@ -18,6 +18,7 @@ class KeyPurpose(StrEnum):
     CAPTCHA = "captcha"
     CSRF = "csrf token"
     SESSION = "cookie session"
+    SESSION_COOKIE = "session cookie"
     AUDIT_ADDRESS = "audit address"
     AUDIT_CHAIN = "audit chain"
     BACKUP = "backup"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,9 @@ class TooSoon:
 
 SessionWait = Callable[[str], Awaitable[float]]
 """Seconds that a session has to wait for its next renewal; 0.0 for none."""
+
+
+_FORM = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # 32 bytes in base64url
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,8 @@ class RefreshTokens:
 
         `wait_s` says how long a session has to wait for it; a token that waits is not used.
         """
+        if not well_formed(token):
+            return Reason.INVALID_REFRESH_TOKEN
         token_hash = hash_of(token)
         family = await self._family_of(token_hash)  # takes no write lock for what is no token
         if family is None:
@@ -217,12 +223,16 @@ class RefreshTokens:
 
     async def family_of(self, token: str) -> sessions.Family | None:
         """The family of a token, used or not, ended or not."""
+        if not well_formed(token):
+            return None
         async with self._database.reading() as tx:
             row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
             return await sessions.find(tx, str(row["family_id"])) if row else None
 
     async def live(self, token: str) -> sessions.Family | None:
         """The family of a token that a refresh would be given for; looking uses nothing up."""
+        if not well_formed(token):
+            return None
         async with self._database.reading() as tx:
             row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
             if row is None or row["used_at"] is not None:
@@ -246,6 +256,11 @@ class RefreshTokens:
             and not (idle_s and int(row["last_used_at"]) + idle_s <= now)
             and not account.disabled
         )
+
+
+def well_formed(token: str) -> bool:
+    """Whether it can be a refresh token at all; no store is asked about others."""
+    return _FORM.fullmatch(token) is not None
 
 
 def hash_of(token: str) -> str:

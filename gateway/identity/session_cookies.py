@@ -18,7 +18,8 @@ from gateway.model import Call, Credential, CredentialKind, Principal
 COOKIE = "__Host-session"
 CSRF_FIELD = b"x-csrf-token"
 
-_FORM = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+_DRAWN = 43
+_FORM = re.compile(r"[A-Za-z0-9_-]{54}", re.ASCII)
 # `__Host-` asks for Secure and Path=/ and no Domain (RFC 6265bis section 4.1.3.2): no other
 # host and no page without TLS can set it or take it away.
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
@@ -28,14 +29,28 @@ EXPIRED = f"{COOKIE}=; Max-Age=0; {_ATTRIBUTES}"
 browser would keep a `__Host-` cookie (CVE-2026-34454)."""
 
 
-def new_cookie() -> str:
-    """256 random bits."""
-    return secrets.token_urlsafe(32)
+class CookieMint:
+    """Gives session cookies, and knows its own: no store is asked about others, so that who
+    makes cookies up fills no queue."""
 
+    def __init__(self, key: bytes) -> None:
+        """`key` is `derived_key(secret, KeyPurpose.SESSION_COOKIE)`."""
+        self._key = key
 
-def well_formed(cookie: str) -> bool:
-    """Whether it can be a cookie of ours at all; no store is asked about others."""
-    return _FORM.fullmatch(cookie) is not None
+    def new(self) -> str:
+        """256 random bits, and 64 that only we can add to them."""
+        drawn = secrets.token_urlsafe(32)
+        return drawn + self._mark(drawn)
+
+    def gave(self, cookie: str) -> bool:
+        """Whether it was given here, at any time."""
+        if _FORM.fullmatch(cookie) is None:
+            return False
+        drawn, mark = cookie[:_DRAWN], cookie[_DRAWN:]
+        return hmac.compare_digest(mark, self._mark(drawn))
+
+    def _mark(self, drawn: str) -> str:
+        return _text(hmac.digest(self._key, drawn.encode(), hashlib.sha256)[:8])
 
 
 def set_cookie(cookie: str, life_s: int) -> str:

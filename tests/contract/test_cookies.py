@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.identity.session_cookies import EXPIRED, new_cookie
+from gateway.identity.session_cookies import EXPIRED, CookieMint
 from tests.contract.running import ROUTES, Answer, Running, started
 from tests.servers import ValkeyServer, wait_until
 
@@ -19,6 +19,7 @@ SAME = ("Sec-Fetch-Site", "same-origin")
 SAME_SITE = ("Sec-Fetch-Site", "same-site")
 CROSS_SITE = ("Sec-Fetch-Site", "cross-site")
 STALENESS_S = 4
+MINT = CookieMint(b"of another installation")
 
 MORE = """\
   - id: tokens-only
@@ -120,7 +121,7 @@ def test_an_unsafe_call_that_was_not_meant_reaches_nobody(
 
 
 def test_intent_is_judged_before_the_cookie_is_looked_up(site: Running) -> None:
-    for cookie in (new_cookie(), "nonsense", "\xe9", ""):
+    for cookie in (MINT.new(), "nonsense", "\xe9", ""):
         nobody = Browser(site, cookie, "")
         answer = nobody.call("POST", "/me", CROSS_SITE)
         assert (answer.status, answer.reason) == (403, "cross_origin")
@@ -227,7 +228,7 @@ def test_a_route_that_takes_tokens_only_does_not_see_the_cookie(alice: Browser) 
 
 
 def test_a_public_route_asks_nothing_of_a_cookie(site: Running) -> None:
-    answer = Browser(site, new_cookie(), "").call("POST", "/public/x", CROSS_SITE)
+    answer = Browser(site, MINT.new(), "").call("POST", "/public/x", CROSS_SITE)
     assert answer.status == 200
     assert answer.all("set-cookie") == ["theirs=1"]  # the upstream's; ours it may not set
 

@@ -53,7 +53,7 @@ from gateway.identity.passwords import PasswordOptions, Passwords
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.rotation import KeyKeeper
 from gateway.identity.sealing import Sealer
-from gateway.identity.session_cookies import Csrf
+from gateway.identity.session_cookies import CookieMint, Csrf
 from gateway.identity.session_sealing import SessionSealer
 from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import Throttle
@@ -285,7 +285,7 @@ async def open_house(
         csrf = Csrf(b"c" * 32)
         cookies = None
         if redis is not None:
-            storage = SessionStorage(redis, clock, SessionSealer(b"s" * 32))
+            storage = SessionStorage(redis, clock, SessionSealer(b"s" * 32), CookieMint(b"m" * 32))
             cookies = CookieSessions(
                 CookieParts(storage, refresh_tokens, sessions, workers, workers, csrf, clock, 900)
             )

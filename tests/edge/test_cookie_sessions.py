@@ -11,7 +11,7 @@ import pytest
 from gateway.access.upstreams import Cors
 from gateway.edge import cookie_sessions
 from gateway.edge.cookies import erase_sessions
-from gateway.identity.session_cookies import EXPIRED, hash_of, new_cookie
+from gateway.identity.session_cookies import EXPIRED, CookieMint, hash_of
 from gateway.model import ChangeKind
 from gateway.stores.redis import RedisStore, open_redis
 from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, told
@@ -19,6 +19,8 @@ from tests.edge.rig import Answer
 from tests.servers import ValkeyServer
 
 SAME = "Sec-Fetch-Site: same-origin"
+MINT = CookieMint(b"m" * 32)
+"""As the house's own: a cookie that was given, and holds nothing."""
 APP = "https://app.example"
 CORS = Cors("app", frozenset({APP}), True, ("GET", "POST"))
 
@@ -120,7 +122,7 @@ async def test_what_rests_in_the_stores_signs_nobody_in(house: House, redis: Red
 
 async def test_a_sign_in_replaces_a_chosen_cookie(house: House) -> None:
     """CVE-2018-1000519: what an attacker planted before the sign-in is worth nothing after."""
-    chosen = new_cookie()
+    chosen = MINT.new()
     cookie, _ = await signed_in(house, f"Cookie: __Host-session={chosen}", SAME)
     assert cookie != chosen
     assert (await ask(house, "GET", "/auth/me", chosen)).status == 401
@@ -365,7 +367,7 @@ async def test_a_dead_session_is_signed_out_and_its_cookie_expires(
     assert answer.status == 204
     assert expires(answer)
     assert [c.kind for c in house.workers.told] == [ChangeKind.SESSION]
-    answer = await ask(house, "POST", "/auth/logout", new_cookie())
+    answer = await ask(house, "POST", "/auth/logout", MINT.new())
     assert (answer.status, reason(answer)) == (401, "session_unknown")
     assert expires(answer)
 
@@ -416,7 +418,7 @@ async def test_what_was_not_meant_is_refused_before_the_cookie_is_looked_up(
         ("POST", "/auth/password/change"),
         ("DELETE", "/auth/sessions/x"),
     ):
-        answer = await ask(house, method, path, new_cookie(), *headers)
+        answer = await ask(house, method, path, MINT.new(), *headers)
         assert (path, answer.status, reason(answer)) == (path, 403, expected)
         assert not answer.values("set-cookie")
 

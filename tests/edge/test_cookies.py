@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -11,13 +12,14 @@ from aiohttp.test_utils import make_mocked_request
 from aiohttp_session import Session
 
 from gateway.edge.cookies import ENDS_AT, SessionStorage, cookie_of, parting
-from gateway.identity.session_cookies import COOKIE, EXPIRED, hash_of, new_cookie
+from gateway.identity.session_cookies import COOKIE, EXPIRED, CookieMint, hash_of
 from gateway.identity.session_sealing import SessionSealer
 from gateway.model import Call, Credential, CredentialKind, Reason
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import NOON, Hands
 
 SEALER = SessionSealer(b"s" * 32)
+MINT = CookieMint(b"m" * 32)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
 
 @pytest.fixture
 def storage(redis: RedisStore, clock: Hands) -> SessionStorage:
-    return SessionStorage(redis, clock, SEALER)
+    return SessionStorage(redis, clock, SEALER, MINT)
 
 
 async def begun(storage: SessionStorage, life_s: int = 600) -> tuple[Session, str]:
@@ -64,9 +66,26 @@ async def test_a_dump_of_redis_holds_no_cookie(storage: SessionStorage, redis: R
     assert cookie not in json.dumps([keys, values])
 
 
+class Unasked:
+    """A Redis that nobody may ask; meets `edge.cookies.RedisCalls`."""
+
+    prefix = "unasked:"
+    client = open_redis("redis://127.0.0.1:1").client
+
+    async def call(self, *words: str | int | float) -> Any:
+        raise AssertionError(words)
+
+
+@pytest.mark.parametrize("cookie", ["", "A" * 43, "A" * 54, CookieMint(b"n" * 32).new()])
+async def test_a_cookie_that_we_cannot_have_given_asks_nobody(clock: Hands, cookie: str) -> None:
+    storage = SessionStorage(Unasked(), clock, SEALER, MINT)
+    assert (await storage.load(cookie)).new
+    await storage.end(cookie)
+
+
 async def test_an_id_that_an_attacker_chose_becomes_no_session(storage: SessionStorage) -> None:
     """CVE-2018-1000519."""
-    chosen = new_cookie()
+    chosen = MINT.new()
     session = await storage.load_session(asked(chosen))
     assert session.new
     session[ENDS_AT] = NOON + 600
@@ -169,7 +188,7 @@ async def test_what_is_no_cookie_of_ours_is_not_looked_up(
 ) -> None:
     await redis.close()
     away = open_redis("redis://127.0.0.1:1")
-    assert (await SessionStorage(away, clock, SEALER).load(cookie)).new
+    assert (await SessionStorage(away, clock, SEALER, MINT).load(cookie)).new
     await away.close()
 
 
@@ -177,7 +196,7 @@ def test_a_refusal_takes_only_a_dead_sessions_cookie_away() -> None:
     def call(credential: Credential | Reason | None) -> Call:
         return Call("GET", "a", "/", ("",), "", (), "127.0.0.1", "http", credential)
 
-    cookie = call(Credential(CredentialKind.COOKIE, new_cookie()))
+    cookie = call(Credential(CredentialKind.COOKIE, MINT.new()))
     assert cookie_of(cookie) is not None
     assert parting(cookie, Reason.SESSION_UNKNOWN) == (EXPIRED,)
     assert parting(cookie, Reason.TOKEN_REVOKED) == (EXPIRED,)

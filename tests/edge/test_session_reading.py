@@ -7,13 +7,14 @@ import pytest
 from gateway.edge.rejudging import SessionReading
 from gateway.identity.accounts import Account, Accounts
 from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.session_cookies import hash_of, new_cookie
+from gateway.identity.session_cookies import CookieMint, hash_of
 from gateway.identity.sessions import Origin, Sessions
 from gateway.model import Principal, Reason
 from gateway.stores.protocols import Database
 from tests.edge.rig import principal
 
 TTL_S = 900
+MINT = CookieMint(b"m" * 32)
 
 
 async def grant_of(database: Database, *, cookie: bool = False) -> Grant:
@@ -24,7 +25,7 @@ async def grant_of(database: Database, *, cookie: bool = False) -> Grant:
         account.id,
         Origin("Browser/1", "192.0.2.7"),
         checked_hash="hash",
-        cookie_hash=hash_of(new_cookie()) if cookie else None,
+        cookie_hash=hash_of(MINT.new()) if cookie else None,
     )
     assert isinstance(grant, Grant)
     return grant

@@ -6,16 +6,16 @@ from gateway.identity import refresh
 from gateway.identity.session_cookies import (
     COOKIE,
     EXPIRED,
+    CookieMint,
     Csrf,
     hash_of,
-    new_cookie,
     set_cookie,
-    well_formed,
 )
 from gateway.model import Call, Credential, CredentialKind
 
 CSRF = Csrf(b"k" * 32)
-MINE, THEIRS = new_cookie(), new_cookie()
+MINT = CookieMint(b"m" * 32)
+MINE, THEIRS = MINT.new(), MINT.new()
 
 
 def call(*fields: tuple[bytes, bytes], kind: CredentialKind = CredentialKind.COOKIE) -> Call:
@@ -23,16 +23,23 @@ def call(*fields: tuple[bytes, bytes], kind: CredentialKind = CredentialKind.COO
     return Call("POST", "a", "/x", ("x",), "", fields, "127.0.0.1", "http", credential)
 
 
-def test_a_cookie_is_256_random_bits() -> None:
-    assert len({new_cookie() for _ in range(100)}) == 100
-    assert all(well_formed(new_cookie()) for _ in range(100))
+def test_a_cookie_is_256_random_bits_and_a_mark_that_only_we_can_make() -> None:
+    assert len({MINT.new() for _ in range(100)}) == 100
+    assert len(MINE) == 43 + 11
+    assert all(MINT.gave(MINT.new()) for _ in range(100))
+    assert not MINT.gave(CookieMint(b"n" * 32).new())
 
 
 @pytest.mark.parametrize(
-    "text", ["", "A" * 42, "A" * 44, "A" * 42 + "=", "A" * 42 + "\n", "é" * 43]
+    "text",
+    [
+        *("", "A" * 43, "A" * 53, "A" * 54, "A" * 55, MINE[:-1], MINE + "A", MINE[:-1] + "="),
+        *(MINE + "\n", "é" * 54, MINE[:43] + THEIRS[43:], MINE.swapcase()),
+        MINE[:-1] + chr(ord(MINE[-1]) ^ 1),
+    ],
 )
-def test_what_was_never_given_out_is_told_by_its_form(text: str) -> None:
-    assert not well_formed(text)
+def test_what_was_never_given_out_is_told_without_asking_anybody(text: str) -> None:
+    assert not MINT.gave(text)
 
 
 def test_the_cookie_goes_with_the_attributes_it_came_with() -> None:
