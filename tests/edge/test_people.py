@@ -165,12 +165,13 @@ async def test_a_crowd_that_registers_keeps_no_known_device_waiting(tmp_path: Pa
                     {"email": f"u{n}@y.example", "password": f"{n} quiet rivers carry boats"},
                 )
             )
-            for n in range(50)
+            for n in range(20)
         ]
-        while house.parts.passwords.under_way < 40:
+        while house.parts.passwords.under_way < 15:
             await asyncio.sleep(0)
         assert (await login(house, CREDENTIALS, device)).status == 200
-        assert sum(task.done() for task in crowd) < 25
+        # One that was under way, one or two whose turn it was: not the whole row.
+        assert sum(task.done() for task in crowd) < 12
         assert {answer.status for answer in await asyncio.gather(*crowd)} == {201}
 
 
