@@ -241,6 +241,8 @@ def outages() -> list[Outage]:
 
     return [
         *found,
+        _at_rest("redis"),
+        _at_rest("sql"),
         Outage("redis emptied", flush, nothing),
         Outage("redis killed, back", kill_redis, start_redis),
         Outage("redis killed, back empty", kill_redis, start_redis_empty),
@@ -264,6 +266,25 @@ def _of_the_network(store: str, fault: Fault, *, one: bool = False) -> Outage:
             await way.set(Fault.NONE)
 
     return Outage(f"{store} {fault.value}" + (" (one node)" if one else ""), begin, end)
+
+
+def _at_rest(store: str) -> Outage:
+    """Connections are reset again and again; new ones work."""
+    resetting: list[asyncio.Task[None]] = []
+
+    async def reset(town: Town) -> None:
+        while True:
+            for way in town.redis_ways if store == "redis" else town.sql_ways:
+                way.reset_idle()
+            await asyncio.sleep(0.5)
+
+    async def begin(town: Town) -> None:
+        resetting.append(asyncio.create_task(reset(town)))
+
+    async def end(_: Town) -> None:
+        resetting.pop().cancel()
+
+    return Outage(f"{store} connections reset", begin, end)
 
 
 async def suffer(town: Town, outage: Outage) -> Seen:
