@@ -526,6 +526,11 @@ class App:
             lambda: float(self._public.open if self._public else 0),
         )
         gauge(
+            "buffered_bytes",
+            "Held for clients, and of bodies for upstreams, that are slow to take them.",
+            lambda: float(self._public.buffers.total_bytes if self._public else 0),
+        )
+        gauge(
             "sockets",
             "Open WebSockets of the public listener.",
             lambda: float(len(self.open_calls.tunnels)),
@@ -638,6 +643,7 @@ def _door_limits(settings: Settings) -> DoorLimits:
         body_bytes_per_s=settings.min_body_bytes_per_s,
         stall_s=settings.client_stall_s,
         connections=connections,
+        buffered_bytes=settings.max_buffered_bytes,
         connections_of_one=settings.max_connections_per_address,
     )
 

@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     client_stall_s: Annotated[float, values.seconds(1, 3600)] = 60
     keepalive_s: Annotated[float, values.seconds(1, 3600)] = 75
     max_connections: Annotated[int, values.whole(10, 1_000_000, "number")] = 10_000
+    max_buffered_bytes: Annotated[int, values.whole(1_048_576, 1 << 40, "number of bytes")] = (
+        268_435_456
+    )
     max_connections_per_address: Annotated[int, values.whole(0, 1_000_000, "number")] = 1_000
     tls_cert: Annotated[Path, BeforeValidator(values.readable_file)] | None = None
     tls_key: Annotated[Path, BeforeValidator(values.readable_file)] | None = None

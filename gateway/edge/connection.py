@@ -19,11 +19,11 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
 
 from gateway.edge.call import Peer
-from gateway.edge.handler import Outcome, Writer
+from gateway.edge.handler import Outcome
 from gateway.edge.headers import RequestHead
-from gateway.edge.inbound import MAX_QUEUED, Inbound, Refused
+from gateway.edge.inbound import MAX_QUEUED, Refused
+from gateway.edge.outbound import Outbound
 from gateway.edge.responses import problem_bytes
-from gateway.edge.tcp import reset_on_close, sent_ago_s
 from gateway.edge.web_request import WRITTEN, message_of
 from gateway.model import Reason
 
@@ -33,28 +33,22 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class Connection(Inbound):
+class Connection(Outbound):
     """One client.  `peer` is known from the first byte on."""
 
     __slots__ = (
         "_gone",
-        "_half_closed_at",
         "_serving",
         "_work",
-        "_write_mark",
         "let_in",
         "network",
         "peer",
-        "relay",
     )
 
     def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
         super().__init__(manager, loop=loop, **options)
         self.peer = _UNKNOWN
-        self.relay: Writer | None = None
         self._serving = False
-        self._half_closed_at = 0.0
-        """When the client sent its last byte, by the loop's clock; 0.0 while it may send more."""
         self._gone: asyncio.Future[None] | None = None
         """Ends with the connection, where somebody waits for that."""
         self.network: str | None = None
@@ -62,7 +56,6 @@ class Connection(Inbound):
         """It counts at its door, and so does its network."""
         self._work: tuple[Coroutine[Any, Any, bool], RequestHead, StreamReader] | None = None
         """What the task of this connection is to run."""
-        self._write_mark = (0.0, 0)
 
     # --- what the transport calls ---
 
@@ -110,16 +103,8 @@ class Connection(Inbound):
         self._watch()
         return True
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch()
-        if self.relay is not None:
-            self.relay.pause()
-
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.relay is not None:
-            self.relay.resume()
         if self._queue and not self._busy:
             if self._close:
                 self.ended(True)
@@ -344,6 +329,7 @@ class Connection(Inbound):
         transport = self.transport
         assert transport is not None
         held, self._backlog = self._backlog, b""
+        self._door.buffers.release(self)
         if self._half_closed_at:
             transport.abort()  # it cannot speak any more
         self.relay = None
@@ -351,12 +337,6 @@ class Connection(Inbound):
         if not transport.is_closing():
             transport.resume_reading()
         return held
-
-    def write(self, data: bytes) -> None:
-        """Straight to the client; nothing when it has gone."""
-        transport = self.transport
-        if transport is not None:
-            transport.write(data)
 
     def handle_error(
         self,
@@ -389,20 +369,6 @@ class Connection(Inbound):
             self.write(
                 problem_bytes(reason, request_id=request_id, https=self.peer.https, to_head=to_head)
             )
-
-    def abort(self) -> None:
-        """End what was begun in a way that no client takes for its end: by a reset.
-
-        A FIN would do for a body that has a length, but to a 1.0 client it is the very end
-        of the body.
-        """
-        transport = self.transport
-        if transport is None:
-            return
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            reset_on_close(sock)
-        transport.abort()
 
     async def _end(self) -> None:
         if self._force_close:
@@ -451,19 +417,12 @@ class Connection(Inbound):
         if receiving:
             self.sweep_body(now, limits)
         pending = transport.get_write_buffer_size()
-        since, before = self._write_mark
-        if not pending or pending != before:
-            self._write_mark = (now, pending)
-        elif now - since > limits.stall_s:
+        if self.takes_nothing(now, pending, limits):
             transport.abort()
             return False
-        if self._half_closed_at and not pending:
-            # It may have gone: only what is written to it would tell.
-            silent_s = now - self._half_closed_at
-            silent_s = min(silent_s, sent_ago_s(transport.get_extra_info("socket"), silent_s))
-            if silent_s > limits.half_closed_s - limits.sweep_s:
-                self.abort()
-                return False
+        if self.looks_gone(now, pending, limits):
+            self.abort()
+            return False
         return bool(
             receiving or pending or self._head_since or self._paused or self._half_closed_at
         )

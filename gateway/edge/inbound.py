@@ -52,6 +52,10 @@ class DoorLimits:
     connections: int = 10_000
     connections_of_one: int = 1_000
     """Of one IPv4 address or IPv6 /64, trusted proxies aside; 0 is no cap."""
+    buffered_bytes: int = 268_435_456
+    """Of all its connections together that are slow to take what is there for them."""
+    slow_after_s: float = 1.0
+    """Who has been slow for less is not cut, however full the buffers are."""
     evict_after_s: float = 1.0
     """Who has just come, or was just answered, has so long to speak before another may take
     its place."""

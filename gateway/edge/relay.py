@@ -209,7 +209,7 @@ class Relay:
         transport = client.transport
         if transport is not None:
             transport.write(_block(head, lines, first))
-        if client.writing_paused and not complete:
+        if not complete and client.must_wait:
             # It was slow before this answer began, and will not say so again.
             self.pause()
 

@@ -17,6 +17,7 @@ from aiohttp.web_server import Server
 
 from gateway.edge.accepting import Acceptor
 from gateway.edge.admission import Admission
+from gateway.edge.buffers import Buffers
 from gateway.edge.call import CallReader, Peer
 from gateway.edge.connection import Connection
 from gateway.edge.handler import Handler, Outcome, Writer
@@ -96,13 +97,23 @@ class Door(web.BaseRunner):
             self.limits.connections_of_one,
             tally("connections_refused", "Connections closed, as their address had its share."),
         )
+        self.slow_cut = tally(
+            "slow_clients_cut", "Connections cut, as the buffers were full and they slow."
+        )
+        self.buffers = Buffers(
+            self.limits.buffered_bytes,
+            self.limits.slow_after_s,
+            self.slow_cut,
+            self._stop_reading,
+            self._read_on,
+        )
         self._acceptors: list[Acceptor] = []
         self._accepting = True
         self._watched: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._idle: list[tuple[float, Connection]] = []
         """Some of the longest idle, the longest last, as they were when it was looked."""
-        self._looked_at = self._said_at = -SAID_AGAIN_S
+        self._looked_at = self._said_at = self._full_said_at = -SAID_AGAIN_S
 
     @property
     def open(self) -> int:
@@ -214,6 +225,26 @@ class Door(web.BaseRunner):
         self._acceptors.clear()
         self._idle.clear()
 
+    # --- buffers ---
+
+    def _relaying(self) -> list[Connection]:
+        connections = [] if self._server is None else self._server.connections
+        return [c for c in connections if isinstance(c, Connection) and c.relay is not None]
+
+    def _stop_reading(self) -> None:
+        now = monotonic()
+        if now - self._full_said_at >= SAID_AGAIN_S:
+            self._full_said_at = now
+            log.warning("buffers-are-full", bytes=self.buffers.total_bytes)
+        for connection in self._relaying():
+            if connection.relay is not None:
+                connection.relay.pause()
+
+    def _read_on(self) -> None:
+        for connection in self._relaying():
+            if connection.relay is not None and not connection.writing_paused:
+                connection.relay.resume()
+
     # --- time ---
 
     def watch(self, connection: Connection) -> None:
@@ -227,6 +258,7 @@ class Door(web.BaseRunner):
         for connection in list(self._watched):
             if not connection.sweep(now):
                 self._watched.discard(connection)
+        self.buffers.sweep()
         if not self._accepting:
             # Some may be idle for long enough by now, or descriptors be free again.
             self._accept_again()

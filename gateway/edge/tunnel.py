@@ -91,20 +91,30 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.tunnel.buffers.release(self)
         self.tunnel.lost(self, exc)
 
     def pause_writing(self) -> None:
         self.paused_at = self.tunnel.loop.time()
         self.tunnel.due_at = 0.0
+        self.tunnel.buffers.hold(self)
         if self.other.transport is not None:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self.paused_at = 0.0
+        self.tunnel.buffers.release(self)
         # To take is a sign of life; and the other was not read meanwhile: its silence was ours.
         self.heard_at = self.other.heard_at = self.tunnel.loop.time()
         if self.other.transport is not None and not self.other.transport.is_closing():
             self.other.transport.resume_reading()
+
+    def buffered(self) -> int:
+        """Meets `buffers.Holder`."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def cut_off(self) -> None:
+        self.tunnel.abort()
 
     # --- signs of life ---
 
@@ -137,6 +147,7 @@ class Tunnel:
         "_ping_s",
         "_target",
         "active_at",
+        "buffers",
         "client",
         "closing",
         "due_at",
@@ -158,6 +169,7 @@ class Tunnel:
         open_calls: OpenCalls,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.buffers = connection.buffers
         self.principal = principal
         self.rejudged: Rejudged | None = None
         self.ended: asyncio.Future[None] = self.loop.create_future()

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bench.streams import Block, Stream
-from tests.contract.running import Running
-from tests.e2e.processes import workers
+from tests.contract.running import Running, started
+from tests.e2e.processes import metric, until, workers
 from tests.upstreams.started import Upstreams
 
 SIZE = 300_000_000
@@ -29,7 +29,11 @@ BOMB = gzip.compress(bytes(1_000_000)) * 300
 def grown_kb(front: Running, upstreams: Upstreams) -> Callable[[], int]:
     """By how much the worker's resident memory has been above what it is now (proc(5))."""
     upstreams.start("sink")
-    (pid,) = workers(front)
+    return growth(front)
+
+
+def growth(running: Running) -> Callable[[], int]:
+    (pid,) = workers(running)
     status = Path(f"/proc/{pid}/status")
 
     def read(name: str) -> int:
@@ -110,3 +114,26 @@ def test_an_idle_connection_takes_less_than_60_kb(
             assert stream.head().startswith(b"HTTP/1.1 200 ")
             stream.discard(100)
         assert grown_kb() / count < 60
+
+
+def test_slow_readers_take_no_more_than_the_budget(tmp_path: Path, upstreams: Upstreams) -> None:
+    """400 of them; without one each took 270 KB, over 100 MB together."""
+    upstreams.start("sink")
+    budget = 8_388_608
+    settings = {"GATEWAY_MAX_BUFFERED_BYTES": str(budget)}
+    with (
+        started(tmp_path / "g", routes=upstreams.routes, **settings) as one,
+        ExitStack() as held,
+    ):
+        token = str(one.sign_in("ada@example.com")["access_token"])
+        grown_kb = growth(one)
+        request = head_for(one, "GET", f"/sink/{SIZE}", token)
+        for _ in range(400):
+            sock = held.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            sock.connect(("127.0.0.1", one.port))
+            sock.sendall(request)
+        until(lambda: metric(one, "authgate_slow_clients_cut_total")[0] >= 100, 60)
+        assert metric(one, "authgate_buffered_bytes")[0] <= budget
+        # A piece that is taken in part is held whole, and each connection has its 60 KB.
+        assert grown_kb() < 2 * (budget >> 10) + 400 * 60
