@@ -1,0 +1,235 @@
+"""`gateway explain`: how a call would be decided, and by which line."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.access.asking import FixedClock, Question, ask, question_of
+from gateway.access.explanation import Explanation, describe, explain
+from gateway.access.records import read_record
+from gateway.access.snapshot import Snapshot
+from gateway.cli.configurations import compiled, status_for
+from gateway.cli.environment import settings
+from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say, when
+from gateway.cli.policy_callers import Said, account_of, bearer_of, moment, read_token
+from gateway.cli.policy_replay import lines_of
+from gateway.model import CredentialKind, Principal, Reason, SystemClock
+from gateway.review.flips import flips
+from gateway.review.telling import as_data, as_text, status_of
+
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("explain")(explain_call)
+
+
+def explain_call(
+    method: Annotated[
+        str | None, typer.Argument(metavar="METHOD", help="GET, POST, …", show_default=False)
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL", help="A path, or a whole URL, with its query.", show_default=False
+        ),
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option("--as", metavar="EMAIL", help="The caller is this account.")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", metavar="F", help="The caller's access token; `-` reads stdin."
+        ),
+    ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option("--roles", metavar="A,B", help="A made-up caller has these roles."),
+    ] = None,
+    user_id: Annotated[
+        str | None, typer.Option("--user-id", metavar="ID", help="The made-up caller's id.")
+    ] = None,
+    email: Annotated[
+        str | None, typer.Option("--email", metavar="EMAIL", help="The made-up caller's address.")
+    ] = None,
+    verified: Annotated[
+        bool | None,
+        typer.Option(
+            "--verified/--unverified", help="Whether the address is verified.", show_default=False
+        ),
+    ] = None,
+    auth_age: Annotated[
+        str | None,
+        typer.Option("--auth-age", metavar="AGE", help="Signed in so long ago: 90s, 20m, 8h."),
+    ] = None,
+    auth_time: Annotated[
+        str | None,
+        typer.Option("--auth-time", metavar="TIME", help="Signed in at 2026-01-05T09:00:00Z."),
+    ] = None,
+    amr: Annotated[
+        str | None, typer.Option("--amr", metavar="A,B", help="How: pwd,totp; pwd by default.")
+    ] = None,
+    scopes: Annotated[
+        str | None,
+        typer.Option("--scopes", metavar="A,B", help="The credential is limited to these actions."),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option("--claim", metavar="K=V", help="A claim, as JSON or text; may be repeated."),
+    ] = None,
+    session_id: Annotated[
+        str | None, typer.Option("--session-id", metavar="ID", help="The session's id.")
+    ] = None,
+    kind: Annotated[
+        CredentialKind | None,
+        typer.Option("--with", help="What the caller shows; a bearer token by default."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", metavar="K:V", help="A header; may be repeated.")
+    ] = None,
+    client_ip: Annotated[
+        str, typer.Option("--client-ip", metavar="IP", help="Where the call comes from.")
+    ] = "127.0.0.1",
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="When: 2026-01-05T09:00:00Z; now by default."),
+    ] = None,
+    body: Annotated[
+        Path | None,
+        typer.Option("--body", metavar="F", help="A JSON body for the policy; `-` reads stdin."),
+    ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option("--request-id", metavar="ID", help="Explain a call of the decision log."),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log", metavar="PATH", help="The decision log; decisions/ in the data folder."
+        ),
+    ] = None,
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how a call would be decided, and which line decides.  Exit 0 allowed, 1 denied."""
+    said = Said(
+        user_id, roles, email, verified, session_id, auth_age, auth_time, amr, scopes, claim, kind
+    )
+    if request_id is not None:
+        if not (said.nothing and at is None and account is None and token_file is None):
+            raise Stop("who called and when, a recorded call says by itself", ExitCode.USAGE)
+        _tell(_recorded(request_id, log), compiled(config, policies), as_json)
+        return
+    if method is None or url is None:
+        raise Stop("METHOD and URL, or --request-id", ExitCode.USAGE)
+    if token_file is not None and not said.nothing:
+        raise Stop(
+            "who its bearer is and how they signed in, a token says by itself", ExitCode.USAGE
+        )
+    if sum((account is not None, token_file is not None, said.who_is_made_up)) > 1:
+        raise Stop("one of --as, --token-file, or --roles with --user-id", ExitCode.USAGE)
+    _check_words(method, url)
+    said.check()
+    now = time.time() if at is None else moment("--at", at)
+    snapshot = compiled(config, policies)
+    who: Principal | Reason = Reason.NO_CREDENTIAL
+    if token_file is not None:
+        who = bearer_of(read_token(token_file))
+    elif account is not None:
+        who = said.person(now, account_of(account))
+    elif not said.nothing:
+        who = said.person(now)
+    question = Question(
+        method,
+        url,
+        who,
+        [_header(text) for text in header or []],
+        _address(client_ip),
+        _body(body),
+        SystemClock() if at is None else FixedClock(now),
+        kind or CredentialKind.BEARER,
+    )
+    _tell(question, snapshot, as_json)
+
+
+def _check_words(method: str, url: str) -> None:
+    """What could be in no request is a slip of whoever types."""
+    if not _METHOD.fullmatch(method):
+        raise Stop(f"{method!r} is no method such as GET", ExitCode.USAGE)
+    if not (url.startswith("/") or _ABSOLUTE.match(url)):
+        raise Stop(f"{url!r} is no URL: a path begins with /", ExitCode.USAGE)
+
+
+def _tell(question: Question, snapshot: Snapshot, as_json: bool) -> None:
+    answer = ask(question, snapshot)
+    decision = answer.decision
+    status = status_of(decision, status_for)
+    if answer.call is not None:
+        told = explain(decision, answer.call, snapshot, question.clock.now)
+        if decision.route is None and isinstance(question.who, Principal):
+            told.caller = f"{describe(question.who, answer.call)} (not looked at: no route)"
+    else:
+        told = Explanation(f"denied: {decision.reason}, before any route is looked for", "anybody")
+    turns = flips(question, answer, snapshot)
+    if as_json:
+        data(as_data(decision, status, told, turns))
+    else:
+        for text, style in as_text(decision, status, told, turns):
+            say(text, style=style)
+    if not decision.allowed:
+        raise typer.Exit(ExitCode.NO)
+
+
+def _recorded(request_id: str, log: Path | None) -> Question:
+    """The call of the decision log with that id, to be judged by the configuration of now."""
+    folder = log if log is not None else settings().data_dir / "decisions"
+    if not folder.exists():
+        hint = "" if log is not None else "; GATEWAY_DECISION_LOG writes it, --log names another"
+        raise Stop(f"there is no decision log {folder}{hint}", ExitCode.USAGE)
+    wanted = request_id.encode()
+    for line in lines_of(folder):
+        if wanted not in line:
+            continue
+        recorded = read_record(json.loads(line))
+        if recorded is None or recorded.request_id != request_id:
+            continue
+        answered = "allowed" if recorded.allowed else f"denied with {recorded.reason}"
+        remark(f"at {when(recorded.at)}, by version {recorded.version}, it was {answered}")
+        return question_of(recorded)
+    raise Stop(f"{folder} holds no decision with the id {request_id}")
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise Stop(f"--header takes NAME:VALUE, not {text!r}", ExitCode.USAGE)
+    return name.strip(), value.strip()
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise Stop(f"--client-ip: {error}", ExitCode.USAGE) from error
+
+
+def _body(path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        text = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise Stop(f"--body: {error}", ExitCode.USAGE) from error
