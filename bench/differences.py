@@ -324,7 +324,8 @@ class Reader:
         if line["signed_in"] is not None and line["signed_in"] is not isinstance(who, Principal):
             return False
         if not isinstance(who, Principal):
-            return not line["roles"] and not line["owner_of"]
+            # Roles are those of who is signed in.
+            return not line["owner_of"]
         if line["with"] and asked.kind not in line["with"]:
             return False
         if line["roles"] and not any(set(one) <= who.role_set for one in line["roles"]):

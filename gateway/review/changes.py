@@ -108,10 +108,10 @@ class Change:
         if self.signed is False:
             return "anonymous"
         everyone = "everyone" if self.signed is None else "everyone signed in"
-        if self.signed is None and (self.with_ or self.scopes):
-            # Who is not signed in has no credential that could be of a kind.
-            everyone = "anonymous or everyone signed in"
-        words = [_roles_told(self.roles) or everyone]
+        if self.signed is None and (self.roles or self.with_ or self.scopes):
+            # Who is not signed in has neither roles nor a credential that could be of a kind.
+            everyone = f"anonymous or {_roles_told(self.roles) or 'everyone signed in'}"
+        words = [everyone if self.signed is None else _roles_told(self.roles) or everyone]
         if self.owner_of:
             words.append("as {" + "}, {".join(self.owner_of) + "}")
         if self.sign_in:

@@ -59,7 +59,8 @@ def _of_shape(
     asked: list[str] = []
     known: dict[tuple[int, int], list[Change]] = {}
     for method in shapes.methods(shape):
-        pairs = [p for p in shapes.pairs(shape, method) if p.old is not None or p.new is not None]
+        found = shapes.pairs(shape, method)
+        pairs = [pair for pair in found if pair.old is not None or pair.new is not None]
         asked += [method] if pairs else []
         for pair in pairs:
             key = (id(pair.old), id(pair.new))
@@ -72,7 +73,7 @@ def _of_shape(
                 report.asked += done.asked
                 if not done.whole:
                     report.inexact.append(f"{method} {shape.host or ''}{shape.pattern}")
-                changes = changes_of(done, alone=len(pairs) == 1)
+                changes = changes_of(done, alone=len(found) == 1)
                 if not _reads_method(pair):
                     known[key] = changes
             for change in changes:

@@ -130,7 +130,9 @@ class _Summary:
 
     def _smallest(self) -> tuple[Roles, ...]:
         for _ in self._axes("roles"):
-            return _minimal(chain.from_iterable(_roles(self.done, p) for p in self.held))
+            # Who is not signed in has no roles, which says nothing of who is.
+            signed = [point for point in self.held if point.vector[0] is True]
+            return _minimal(chain.from_iterable(_roles(self.done, p) for p in signed))
         return ()
 
     def change(self) -> Change:

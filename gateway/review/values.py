@@ -156,7 +156,11 @@ def texts(name: str, held: Known, wanted: Wanted, good: Any) -> list[Choice]:
                 alike.setdefault(
                     frozenset((*place, before) for place in places), []
                 ).append(inner)  # fmt: skip
-    found = [Choice(group[0], tuple(group), named=True) for group in alike.values()]
+    found = [
+        # What another input was given is not named by anybody, unless it stands elsewhere too.
+        Choice(group[0], tuple(group), named=any(place[0] != "value" for place in places))
+        for places, group in alike.items()
+    ]
     return found + [Choice(text) for text in affixed(wanted.affixes) if good(name, text)]
 
 
