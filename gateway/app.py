@@ -164,7 +164,7 @@ class App:
         self.gate = Gate(
             self.identification, self.limits, self.csrf, origins=OwnOrigins(settings.public_url)
         )
-        self.shadow = Shadow(self.metrics, self.clock, plan.shadow)
+        self.shadow = Shadow(self.metrics, self.clock, plan.shadow, self.identification)
         self.decision_log: DecisionLog | None = None
         if settings.decision_log is not None:
             self.decision_log = DecisionLog(

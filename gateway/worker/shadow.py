@@ -19,9 +19,9 @@ import structlog
 from gateway.access.asking import Known, Unlimited, settled
 from gateway.access.decision import Decision, Gate
 from gateway.access.records import CREDENTIAL_REFUSALS, UNJUDGED
-from gateway.access.routes import Auth
+from gateway.access.routes import Auth, Match
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Clock, Principal, Reason
+from gateway.model import Call, Clock, CredentialKind, Principal, Reason
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,14 @@ class Running(Protocol):
 
     @property
     def snapshot(self) -> Snapshot: ...
+
+
+class Callers(Protocol):
+    """As `worker.verified.Identification`."""
+
+    def at_hand(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason | None: ...
 
 
 class Tally(Protocol):
@@ -67,10 +75,12 @@ class Shadow:
         tallies: Tallies,
         clock: Clock,
         configuration: Running | None = None,
+        callers: Callers | None = None,
     ) -> None:
         self._tallies = tallies
         self._clock = clock
         self._configuration = configuration
+        self._callers = callers
         self._caller = Known(Reason.NO_CREDENTIAL)
         self._gate = Gate(self._caller, Unlimited(), clock=clock)
         self._waiting: deque[_Seen] = deque()
@@ -122,11 +132,14 @@ class Shadow:
     def _judge(self, seen: _Seen, snapshot: Snapshot) -> None:
         decision = seen.decision
         unknown = decision.route is None or decision.route.auth is Auth.PUBLIC
+        who: Principal | Reason | None = _who(decision)
         if unknown and seen.call.credential is not None:
-            # Nobody looked at the credential, so who called is not known.
+            # Nobody looked at the credential: a method that is open here alone may need it.
+            who = self._at_hand(seen.call, snapshot)
+        if who is None:
             self._outcome("not judged")
             return
-        self._caller.who = _who(decision)
+        self._caller.who = who
         would = settled(self._gate, seen.call, snapshot)
         if would.allowed == decision.allowed:
             self._outcome("the same")
@@ -142,6 +155,13 @@ class Shadow:
             place=str(would.place) if would.place is not None else None,
             version=snapshot.version,
         )
+
+    def _at_hand(self, call: Call, snapshot: Snapshot) -> Principal | Reason | None:
+        """Who calls, where the configuration in shadow asks; None where a store would have to."""
+        match = snapshot.routes.match(call.host, call.method, call.segments)
+        if not isinstance(match, Match) or match.route.auth is Auth.PUBLIC:
+            return Reason.NO_CREDENTIAL
+        return self._callers.at_hand(call, match.route.accept) if self._callers else None
 
     def _count_rules(self, decision: Decision, request_id: str) -> None:
         for one in decision.shadowed:

@@ -81,6 +81,26 @@ class Identification:
             return Reason.TOKEN_EXPIRED
         return self._refusal(found) or found
 
+    def at_hand(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason | None:
+        """As `identify`, of what is here already; None where a store would have to be asked."""
+        credential = call.credential
+        if not isinstance(credential, Credential):
+            return credential or Reason.NO_CREDENTIAL
+        if credential.kind not in accept:
+            return Reason.NO_CREDENTIAL
+        if credential.kind is not _BEARER:
+            return None
+        found: Principal | Reason | None = self._known(credential.text)
+        if found is None:
+            found = self._verifier.verify(credential.text)
+        if found is Reason.KEY_UNKNOWN:
+            return None
+        if not isinstance(found, Principal):
+            return found
+        if found.expires_at <= self._now():
+            return Reason.TOKEN_EXPIRED
+        return self._refusal(found) or found
+
     def clear(self) -> None:
         """Forgets every token; each is verified again when it is next seen."""
         self._verified.clear()

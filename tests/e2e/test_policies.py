@@ -13,13 +13,21 @@ import pytest
 from tests.contract.running import GATEWAY, POLICIES, ROUTES, Running, started
 from tests.e2e.processes import metric, until
 
+PUT = """\
+  - id: orders.put
+    match: {path: "/v1/users/{user_id}/orders/{order_id}", methods: [PUT]}
+    policy: signed-in
+    upstream: echo
+"""
+
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Running]:
     """Every decision is written down, and a stricter configuration judges beside it."""
     beside = tmp_path / "beside"
     (beside / "policies").mkdir(parents=True)
-    (beside / "routes.yaml").write_text(ROUTES.format(port=1, dead=2))
+    wider = ROUTES.format(port=1, dead=2).replace("  - id: me\n", f"{PUT}  - id: me\n")
+    (beside / "routes.yaml").write_text(wider)
     for name, text in POLICIES.items():
         stricter = text.replace("resource.owner == user.id", "user.email_verified")
         (beside / "policies" / name).write_text(stricter)
@@ -63,6 +71,17 @@ def test_a_decision_is_written_judged_beside_replayed_and_explained(watched: Run
     assert (code, found["loses"]) == (1, 1)
     code, found = gateway(watched, "explain", "--request-id", record["id"])
     assert (code, found["decision"], found["rule"]) == (0, "allow", "own-orders")
+
+
+def test_a_method_that_would_be_open_is_counted(watched: Running) -> None:
+    session = watched.sign_in("anna@example.com")
+    path = f"/v1/users/{session['user']['user_id']}/orders/7"
+    token = session["access_token"]
+    # The key of the first token that a worker sees is looked for in the store.
+    assert watched.call("GET", path, token=token).status == 200
+    assert watched.call("PUT", path, token=token).status == 405
+    would = 'authgate_shadow_configuration_total{outcome="would_allow"}'
+    until(lambda: would in watched.admin("/metrics").body.decode(), 10)
 
 
 def test_a_token_is_explained_as_the_gateway_takes_it(watched: Running) -> None:

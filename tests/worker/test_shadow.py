@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from gateway.access.asking import FixedClock, Question, ask
 from gateway.access.snapshot import Snapshot
 from gateway.metrics import Metrics
-from gateway.model import Credential, CredentialKind, Principal, Reason
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.worker import shadow
 from gateway.worker.shadow import Shadow
 from tests.access.worlds import NOW, rule_world, snapshot, who
@@ -95,6 +95,55 @@ def test_a_caller_that_nobody_looked_at_is_not_judged() -> None:
     made.decided(answer.call, answer.decision, 200, "r1")
     made.judge_some()
     assert outcome(made, "not_judged") == 1
+
+
+@dataclass
+class AtHand:
+    """Knows one caller without asking anybody."""
+
+    who: Principal | Reason | None
+
+    def at_hand(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason | None:
+        return self.who
+
+
+def opened(caller: Principal | Reason | None, *, auth: str) -> Shadow:
+    """A POST with a credential that the live configuration has no method for, beside one in
+    which it has."""
+    route = "- {id: orders, match: {path: '/orders/{id}', methods: [GETS]}, upstream: api, AUTH}"
+    live, beside = (
+        snapshot(route.replace("GETS", methods).replace("AUTH", auth))
+        for methods in ("GET", "GET, POST")
+    )
+    made = Shadow(Metrics(), FixedClock(NOW), Running(beside), AtHand(caller))
+    answer = ask(Question("POST", "/orders/u1", who("u1"), clock=FixedClock(NOW)), live)
+    assert answer.decision.reason is Reason.METHOD_NOT_ALLOWED
+    made.decided(answer.call, answer.decision, 405, "r1")
+    made.judge_some()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("caller", "auth", "text"),
+    [
+        (who("u1"), "policy: signed-in", "would_allow"),
+        (Reason.TOKEN_EXPIRED, "policy: signed-in", "the_same"),
+        (None, "policy: signed-in", "not_judged"),
+        (None, "auth: public", "would_allow"),
+    ],
+)
+def test_a_method_that_became_open_is_counted(
+    caller: Principal | Reason | None, auth: str, text: str
+) -> None:
+    assert outcome(opened(caller, auth=auth), text) == 1
+
+
+def test_a_path_that_neither_configuration_has_is_the_same_whoever_calls() -> None:
+    made = Shadow(Metrics(), FixedClock(NOW), Running(WIDER), AtHand(None))
+    answer = ask(Question("GET", "/nowhere", who("u1"), clock=FixedClock(NOW)), LIVE)
+    made.decided(answer.call, answer.decision, 404, "r1")
+    made.judge_some()
+    assert outcome(made, "the_same") == 1
 
 
 def test_a_refused_credential_stays_refused() -> None:

@@ -302,3 +302,22 @@ def test_a_swept_memory_holds_what_has_not_expired() -> None:
     memory.sweep(10)
     assert memory.get("old") is None
     assert memory.get("new")
+
+
+async def test_who_is_at_hand_is_told_without_a_wait(
+    gate: Gate, identification: Identification, replica: Replica
+) -> None:
+    call = call_with(gate.token())
+    found = identification.at_hand(call, BEARER)
+    assert isinstance(found, Principal)
+    replica.refused[found.token_id] = Reason.TOKEN_REVOKED
+    assert identification.at_hand(call, BEARER) is Reason.TOKEN_REVOKED
+    assert identification.at_hand(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED
+    assert identification.at_hand(call, frozenset()) is Reason.NO_CREDENTIAL
+
+
+async def test_for_whom_a_store_would_be_asked_is_not_at_hand(
+    identification: Identification,
+) -> None:
+    cookie = Credential(CredentialKind.COOKIE, "x")
+    assert identification.at_hand(call_with(cookie), ALL) is None
