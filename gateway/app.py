@@ -66,6 +66,7 @@ from gateway.welcome import Guest
 from gateway.worker.clock_watch import ClockWatch
 from gateway.worker.journal import DecisionLog, JournalOptions, Journals
 from gateway.worker.limits import Limits
+from gateway.worker.one_stream import BEAT_S, OneStream
 from gateway.worker.peers import Peers, Told
 from gateway.worker.refusals import RefusalLog
 from gateway.worker.replica import Replica, ReplicaOptions
@@ -113,6 +114,8 @@ class App:
             ),
             keys_changed=self._keys_changed,
         )
+        self.one_stream = OneStream(self.database, lambda: self.replica.incarnation)
+        self.replica.confirms_nothing = lambda: self.one_stream.differs
         sealer = Sealer(plan.key_secret())
         self.ring = KeyRing(self.database, sealer, self.clock, refused=self.replica.refuses_key)
         self.keeper = keeper_of(plan, self.database, sealer, self.replica)
@@ -292,6 +295,8 @@ class App:
         self.tasks.start("open", self._open)
         self.tasks.start("sql-watch", self.sql_watch.run)
         self.tasks.start("clock-watch", self.clock_watch.run)
+        if not (self.plan.settings.embedded_redis and self.database.dialect == "sqlite"):
+            self.tasks.every("one-stream", BEAT_S, self.one_stream.beat)
         self.tasks.start("keys", self._tend_keys)
         self.tasks.start("limits", self.limits.run)
         self.tasks.start("auth-limits", self.auth_limits.run)
@@ -487,7 +492,7 @@ class App:
     def _dependencies(self) -> Mapping[str, str]:
         return {
             "sql": self._sql_state(),
-            "redis": "away" if self.redis.is_away else "open",
+            "redis": self._redis_state(),
             "revocations": "confirmed" if self.replica.is_live() else "stale",
             "keys": self._keys_state(),
             "clock": self.clock_watch.state(),
@@ -501,6 +506,11 @@ class App:
         if self.sql_watch.away:
             return "away"
         return "open" if self.own.opened.is_set() else "not opened yet"
+
+    def _redis_state(self) -> str:
+        if self.redis.is_away:
+            return "away"
+        return "open, and not the one of another node" if self.one_stream.differs else "open"
 
     def _keys_state(self) -> str:
         if not self.ring.kids():

@@ -25,12 +25,13 @@ from gateway.identity.sealing import Sealer
 from gateway.identity.smtp import SmtpCarrier, SmtpServer
 from gateway.model import Change
 from gateway.settings import Settings
-from gateway.shared_settings import agree, shared
+from gateway.shared_settings import SettingsDiffer, agree, shared
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Announcer, Database, StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
+from gateway.worker.one_stream import another_stream_is_followed
 from gateway.worker.reload import Configuration
 
 log = structlog.get_logger(__name__)
@@ -94,14 +95,25 @@ def first_start(plan: Plan) -> None:
 
 
 async def _agree(plan: Plan, database: Database) -> None:
+    """With whoever serves the same database already.  Raises SettingsDiffer."""
     settings = plan.settings
     own = shared(settings, plan.key_secret())
-    if settings.embedded_redis:  # no other gateway has this data folder
+    if settings.embedded_redis and database.dialect == "sqlite":
         await agree(database, own, None, settings.max_staleness_s)
         return
-    redis = open_redis(plan.redis_url)
+    redis = open_redis(plan.redis_url, durable=settings.embedded_redis)
+    stream = RedisChangeStream(redis)
+
+    async def incarnation() -> str:
+        return (await stream.view()).incarnation
+
     try:
-        await agree(database, own, RedisChangeStream(redis), settings.max_staleness_s)
+        if await another_stream_is_followed(database, incarnation):
+            raise SettingsDiffer(
+                "another node of this database runs with another Redis, and would hear of no"
+                " sign-out here: give every node the same GATEWAY_REDIS_URL"
+            )
+        await agree(database, own, stream, settings.max_staleness_s)
     finally:
         await redis.close()
 

@@ -109,6 +109,8 @@ class Replica:
         self._keys_asked = 0
         self._keys_behind: int | None = None
         """The entry up to which the signing keys are surely read; None when all are."""
+        self.confirms_nothing: Callable[[], bool] = lambda: False
+        """Whether nobody can say now that every node has a change (see `one_stream`)."""
         self.live_workers = options.workers
         """Of all nodes, this one included, and never fewer than this node is to have; the last
         known while Redis is away."""
@@ -143,7 +145,17 @@ class Replica:
             if change.kind in _KEY_KINDS:
                 self._keys_asked += 1
                 self._keys_due.set()
+        if self.confirms_nothing():
+            # Not marked in SQL: whoever follows the other stream relays it there.
+            with suppress(StoreUnavailable):
+                await self._stream.append(changes)
+            return False
         return await self._announcements.announce(changes)
+
+    @property
+    def incarnation(self) -> str:
+        """Of the stream that this worker follows; empty while it follows none."""
+        return self._tenure.incarnation if self._tenure else ""
 
     def start(self) -> None:
         """Begins to follow; never raises for want of a store."""

@@ -83,3 +83,18 @@ def test_a_node_that_differs_from_the_one_that_runs_does_not_start(
     )
     assert doctor.returncode == 1
     assert name in doctor.stdout
+
+
+@pytest.mark.parametrize("redis", ["another", "embedded"])
+def test_a_node_with_another_redis_does_not_start(
+    node: Running, tmp_path: Path, redis: str
+) -> None:
+    """It would never hear of the other's sign-outs, which are answered 204."""
+    other = ValkeyServer(tmp_path / "other").start()
+    try:
+        url = other.url if redis == "another" else "embedded:"
+        refused = second(node, tmp_path, GATEWAY_REDIS_URL=url)
+    finally:
+        other.kill()
+    assert refused.returncode == 2, refused.stderr
+    assert "GATEWAY_REDIS_URL" in refused.stderr

@@ -1,0 +1,118 @@
+"""Two nodes of one database follow one stream, or confirm nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.stores.protocols import Database
+from gateway.worker.one_stream import (
+    BEAT_S,
+    OVER_MS,
+    OneStream,
+    another_stream_is_followed,
+)
+from tests.databases import Hands, fresh_database
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
+    async with fresh_database(tmp_path, clock) as opened:
+        yield opened
+
+
+async def beats(clock: Hands, *nodes: OneStream, times: int = 3) -> None:
+    for _ in range(times):
+        for node in nodes:
+            await node.beat()
+        clock.move(BEAT_S)
+
+
+async def test_nodes_that_follow_one_stream_confirm(database: Database, clock: Hands) -> None:
+    one, two = OneStream(database, lambda: "a"), OneStream(database, lambda: "a")
+    await beats(clock, one, two)
+    assert not one.differs
+    assert not two.differs
+
+
+async def test_nodes_that_follow_two_streams_confirm_nothing_and_say_so_once(
+    database: Database, clock: Hands
+) -> None:
+    one, two = OneStream(database, lambda: "a"), OneStream(database, lambda: "b")
+    with capture_logs() as logs:
+        await beats(clock, one, two, times=5)
+    assert one.differs
+    assert two.differs
+    assert [entry["event"] for entry in logs] == ["redis-differs", "redis-differs"]
+
+
+async def test_once_the_other_has_gone_it_confirms_again(database: Database, clock: Hands) -> None:
+    one, two = OneStream(database, lambda: "a"), OneStream(database, lambda: "b")
+    await beats(clock, one, two)
+    assert one.differs
+    clock.move(OVER_MS / 1000)
+    await beats(clock, one)
+    assert not one.differs
+
+
+async def test_a_fail_over_that_one_node_sees_a_moment_later_is_no_difference(
+    database: Database, clock: Hands
+) -> None:
+    follows = {"one": "a", "two": "a"}
+    one, two = (OneStream(database, lambda name=name: follows[name]) for name in follows)  # type: ignore[misc]
+    await beats(clock, one, two)
+    follows["one"] = "b"
+    await one.beat()
+    await two.beat()
+    follows["two"] = "b"
+    await beats(clock, one, two)
+    assert not one.differs
+    assert not two.differs
+
+
+async def test_who_follows_nothing_yet_says_nothing(database: Database, clock: Hands) -> None:
+    one, two = OneStream(database, lambda: ""), OneStream(database, lambda: "b")
+    await beats(clock, one, two)
+    assert not two.differs
+
+
+async def test_a_start_beside_a_node_that_follows_another_stream_is_seen(
+    database: Database, clock: Hands
+) -> None:
+    there = OneStream(database, lambda: "a")
+
+    async def goes_on() -> None:
+        while True:
+            await there.beat()
+            clock.move(0.5)
+            await asyncio.sleep(0.1)
+
+    async def own() -> str:
+        return "b"
+
+    other = asyncio.create_task(goes_on())
+    try:
+        assert await another_stream_is_followed(database, own)
+    finally:
+        other.cancel()
+
+
+async def test_what_a_node_said_that_is_gone_holds_nobody_up(
+    database: Database, clock: Hands
+) -> None:
+    await OneStream(database, lambda: "a").beat()
+    clock.move(OVER_MS / 1000)
+
+    async def own() -> str:
+        return "b"
+
+    assert not await another_stream_is_followed(database, own)
