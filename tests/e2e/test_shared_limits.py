@@ -9,10 +9,14 @@ from pathlib import Path
 from tests.contract.running import ROUTES, Running, started
 
 BURST, RATE_A_S, SECONDS, CALLERS = 50, 10, 4, 12
-ROUTES_WITH_A_LIMIT = ROUTES.replace(
-    "limits:\n  few:",
-    f"limits:\n  many: {{{{key: address, rate: {RATE_A_S}/1s, burst: {BURST}}}}}\n  few:",
-).replace("limits: [few]", "limits: [many]")
+ROUTES_WITH_A_LIMIT = (
+    ROUTES.replace(
+        "limits:\n  few:",
+        f"limits:\n  many: {{{{key: address, rate: {RATE_A_S}/1s, burst: {BURST}}}}}\n  few:",
+    )
+    .replace("limits: [few]", "limits: [many]")
+    .replace("connect: 1s, response: 2s", "connect: 20s, response: 20s")
+)
 
 
 def passed(running: Running) -> float:
