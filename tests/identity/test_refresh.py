@@ -360,23 +360,24 @@ async def test_in_any_order_of_uses_there_is_one_line_of_successors(
         async with fresh_database(Path(folder), clock) as database:
             tokens = RefreshTokens(database, RefreshOptions())
             line = [(await signed_in(database)).refresh_token]
-            used_at: dict[str, tuple[float, Origin]] = {}
+            used_ms: dict[str, tuple[int, Origin]] = {}
             over = False
             for nth, client, wait_s in steps:
                 clock.move(wait_s)
+                now_ms = int(clock.at * 1000)
                 token = line[nth % len(line)]
                 answer = await tokens.rotate(token, client)
                 if over:
                     assert answer is Reason.INVALID_REFRESH_TOKEN
-                elif token not in used_at:
+                elif token not in used_ms:
                     assert isinstance(answer, Grant)
                     assert answer.refresh_token not in line
-                    used_at[token] = (clock.at, client)
+                    used_ms[token] = (now_ms, client)
                     line.append(answer.refresh_token)
                 elif (
-                    (clock.at - used_at[token][0]) * 1000 <= 10_000.5
-                    and client == used_at[token][1]
-                    and line[line.index(token) + 1] not in used_at
+                    now_ms - used_ms[token][0] <= 10_000
+                    and client == used_ms[token][1]
+                    and line[line.index(token) + 1] not in used_ms
                 ):
                     assert isinstance(answer, Grant)
                     assert answer.repeated
