@@ -21,7 +21,7 @@ from aiohttp.streams import StreamReader
 from gateway.edge.call import Peer
 from gateway.edge.handler import Outcome
 from gateway.edge.headers import RequestHead
-from gateway.edge.inbound import MAX_QUEUED, Refused
+from gateway.edge.inbound import Refused
 from gateway.edge.outbound import Outbound
 from gateway.edge.responses import problem_bytes
 from gateway.edge.web_request import WRITTEN, message_of
@@ -205,7 +205,9 @@ class Connection(Outbound):
             self._keepalive_handle = self._loop.call_at(
                 self._next_keepalive_close_time, self._process_keepalive
             )
-        if self._held and len(self._queue) <= MAX_QUEUED // 2:
+        waiting = len(self._queue)
+        if self._held and (not waiting or (waiting == 1 and self.receiving)):
+            # Nothing waits any more, or only what cannot be served without the rest of it.
             self._held = False
             self._go_on()
         if self._queue:

@@ -95,6 +95,7 @@ class Inbound(RequestHandler):
         "_lingering",
         "_queue",
         "_state",
+        "_waiting_bytes",
     )
 
     def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
@@ -118,6 +119,8 @@ class Inbound(RequestHandler):
         self._body_mark = (0.0, 0, 0.0, 0)
         self._body_due_at = 0.0
         """When the body must be here, by the loop's clock; 0.0 where only its pace counts."""
+        self._waiting_bytes = 0
+        """Of heads, since the queue was last empty."""
         self._head_since = 0.0
         self._broken = False
         self._linger_left = 0
@@ -241,7 +244,7 @@ class Inbound(RequestHandler):
         if head.plain and not waits:
             self._serve(head, EMPTY_PAYLOAD)
         else:
-            self._expect(head)
+            self._expect(head, len(block))
         return True
 
     def _take_head(self, block: bytes) -> None:
@@ -256,13 +259,18 @@ class Inbound(RequestHandler):
             if len(block) > limits.head_bytes - 4:
                 return self._refuse(Reason.HEADER_TOO_LARGE)
         head = read_request(block, max_fields=limits.fields)
-        return self._expect(head) if isinstance(head, RequestHead) else self._refuse(head)
+        if not isinstance(head, RequestHead):
+            return self._refuse(head)
+        return self._expect(head, len(block))
 
-    def _expect(self, head: RequestHead) -> None:
+    def _expect(self, head: RequestHead, size: int) -> None:
         """A request is queued, and its body expected."""
         body = self._begin_body(head) if head.has_body else EMPTY_PAYLOAD
-        self._queue.append((head, body))
-        if (head.upgrade is not None and not head.has_body) or len(self._queue) >= MAX_QUEUED:
+        queue = self._queue
+        queue.append((head, body))
+        self._waiting_bytes = size if len(queue) == 1 else self._waiting_bytes + size
+        full = len(queue) >= MAX_QUEUED or self._waiting_bytes >= BUFFER_BYTES
+        if full or (head.upgrade is not None and not head.has_body):
             # What follows an upgrade is no HTTP if it is granted; with a body it never is.  And
             # a queue has an end.  The transport is read on, up to BUFFER_BYTES: else nobody
             # would see the client go.
@@ -299,6 +307,9 @@ class Inbound(RequestHandler):
     def _end_body(self) -> None:
         self._state = _HEAD
         self._body.feed_eof()
+        if self._queue:
+            # Its request waits for another one: one body at a time does, whole as it may be.
+            self._held = True
 
     def _take_part_of_head(self, data: bytes) -> None:
         """A head that is not whole yet: refuse at once what cannot become one."""

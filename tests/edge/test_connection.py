@@ -12,7 +12,7 @@ from gateway.edge.connection import Connection
 from gateway.edge.handler import Outcome
 from gateway.edge.headers import RequestHead
 from gateway.edge.inbound import DoorLimits
-from tests.edge.rig import Exchange, Rig, answering, running
+from tests.edge.rig import Exchange, Rig, answer_ok, answering, running
 
 BOTH_LOOPS = True
 
@@ -155,3 +155,37 @@ async def test_a_kept_connection_hears_the_request_behind_a_body_that_nobody_rea
         rig.door.handler = Served(rig, EMPTY)
         await client.send(GET)
         assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        (b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000) * 5,
+        (
+            b"POST /a HTTP/1.1\r\nHost: x\r\nX: "
+            + b"y" * 15_000
+            + b"\r\nContent-Length: 5\r\n\r\nhello"
+        )
+        * 40,
+        GET * 31
+        + b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n"
+        + b"x" * 300_000,
+    ],
+)
+async def test_whatever_waits_behind_a_request_is_answered_after_it(behind: bytes) -> None:
+    go = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await go.wait()
+        await answer_ok(exchange)
+
+    count = behind.count(b"HTTP/1.1")
+    async with running(script) as rig:
+        client = await rig.client()
+        sending = asyncio.create_task(client.send(GET + behind))
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        go.set()
+        for _ in range(count + 1):
+            assert (await client.answer()).status == 200
+        await sending
+        assert len(rig.upstream.requests) == count + 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.edge.call import CallReader
 from gateway.edge.headers import RequestHead
-from gateway.edge.inbound import MAX_QUEUED, Inbound, Refused
+from gateway.edge.inbound import BUFFER_BYTES, MAX_QUEUED, Inbound, Refused
 from gateway.edge.server import Connections, Door
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -182,3 +182,28 @@ async def test_what_follows_an_upgrade_is_not_read_before_the_upgrade_is_answere
     assert not reader._queue
     reader.catch_up()
     assert len(reader.served) == 2
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "most"),
+    [
+        (POST + b"Content-Length: 60000\r\n\r\n" + b"x" * 60_000, 60_000),
+        (
+            POST + b"Transfer-Encoding: chunked\r\n\r\nea60\r\n" + b"x" * 60_000 + b"\r\n0\r\n\r\n",
+            60_000,
+        ),
+        (head_of(30, 16_000), BUFFER_BYTES + 16_000),
+    ],
+)
+async def test_what_waits_behind_a_request_is_little(request_bytes: bytes, most: int) -> None:
+    """Nobody is known yet who sent it: 32 bodies of 128 KB a connection would be a flood."""
+    reader = reading(answers=False)
+    reader.data_received(GET)
+    for _ in range(100):
+        reader.data_received(request_bytes)
+    waiting = sum(
+        sum(map(len, head.fields)) + (0 if body is EMPTY_PAYLOAD else sum(map(len, body._buffer)))
+        for head, body in reader._queue
+        if isinstance(head, RequestHead)
+    )
+    assert 0 < waiting <= most + 100
