@@ -355,6 +355,9 @@ def _says(broad: _Summary, narrow: _Summary) -> bool:
         left, right = broad.box.allowed[at], narrow.box.allowed[at]
         if axis.kind != "roles" and left is not None and (right is None or not right <= left):
             return False
+    if not {p.vector[0] for p in narrow.held} <= {p.vector[0] for p in broad.held}:
+        # The roles of a box may leave out who is not signed in.
+        return False
     anybody: tuple[Roles, ...] = (frozenset(),)
     return all(any(a <= b for a in broad.roles or anybody) for b in narrow.roles or anybody)
 
