@@ -37,7 +37,9 @@ def run_tests(
     ] = None,
     mutate: Annotated[
         bool,
-        typer.Option("--mutate", help="Change each rule, and list the changes no test notices."),
+        typer.Option(
+            "--mutate", help="Change rules, roles, data and routes; list what no test notices."
+        ),
     ] = False,
     junit_file: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")
@@ -163,10 +165,11 @@ def _suite_data(
             "tried": report.tried,
             "survived": [
                 {
-                    "rule": m.rule.id,
+                    "of": m.of,
+                    "name": m.name,
                     "change": m.how,
-                    "file": m.rule.place.file,
-                    "line": m.rule.place.line,
+                    "file": m.place.file,
+                    "line": m.place.line,
                 }
                 for m in report.survivors
             ],

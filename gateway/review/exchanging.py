@@ -1,13 +1,13 @@
-"""The same configuration with some of its policies exchanged for others."""
+"""The same configuration with some of its policies or routes exchanged for others."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from gateway.access.policies import Policy
-from gateway.access.routes import Match, Miss, Route, RouteTable
+from gateway.access.routes import Kind, Match, Miss, PatternSegment, Route, RouteTable
 from gateway.access.snapshot import Snapshot
 
 
@@ -27,6 +27,46 @@ def with_route(snapshot: Snapshot, route: Route) -> Snapshot:
     table = _Exchanged(snapshot.routes, {})
     table.exchange(route)
     return dataclasses.replace(snapshot, routes=cast("RouteTable", table))
+
+
+def rerouted(snapshot: Snapshot, route: Route, changed: Route | None) -> Snapshot:
+    """`snapshot` in which `changed`, which may match other calls, takes the place of `route`."""
+    table = _Rerouted(snapshot.routes, route, changed)
+    return dataclasses.replace(snapshot, routes=cast("RouteTable", table))
+
+
+class _Rerouted:
+    """Of the paths of one route, what another table says: one of the routes that they could
+    find besides, so that the whole is not built again."""
+
+    def __init__(self, table: RouteTable, route: Route, changed: Route | None) -> None:
+        self._table = table
+        self._route = route
+        self._changed = changed
+        others = [
+            one for one in table if one is not route and could_meet(one.segments, route.segments)
+        ]
+        self._near = RouteTable([*others, *([changed] if changed is not None else [])])
+
+    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
+        meant = self._route in self._table.candidates(host, segments)
+        if not meant and self._changed is not None:
+            meant = self._changed in self._near.candidates(host, segments)
+        return (self._near if meant else self._table).match(host, method, segments)
+
+    def trespasses(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
+        return self._table.trespasses(self._table.get(route.id) or route, method, segments)
+
+
+def could_meet(one: Sequence[PatternSegment], other: Sequence[PatternSegment]) -> bool:
+    """Whether some path could be of both, as far as one segment at a time tells."""
+    for left, right in zip(one, other, strict=False):
+        if Kind.REST in (left.kind, right.kind):
+            return True
+        literals = [s for s in (left, right) if s.kind is Kind.LITERAL]
+        if not all(left.takes(s.text) and right.takes(s.text) for s in literals):
+            return False
+    return len(one) == len(other)
 
 
 class _Exchanged:

@@ -1,4 +1,5 @@
-"""Tests tested: each rule removed, negated and widened, and whether any case notices."""
+"""Tests tested: rules, roles, tables and routes changed one by one, and whether any case
+notices."""
 
 from __future__ import annotations
 
@@ -8,22 +9,32 @@ from dataclasses import dataclass
 
 from gateway.access.facts import Facts
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
-from gateway.access.routes import Route
+from gateway.access.roles import Role, RoleBook
+from gateway.access.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
-from gateway.review.exchanging import with_policies
+from gateway.model import CredentialKind, Place
+from gateway.review.exchanging import rerouted, with_policies
+from gateway.review.flips import mentioned_in_conditions
 from gateway.review.suite import Result, Statuses, run_case
+from gateway.review.table_mutants import changed_tables
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    policy: Policy
-    rule: Rule
+    of: str
+    """`rule`, `role`, `table` or `route`."""
+    name: str
     how: str
-    """`removed`, `negated`, `without its condition`, `for every action`, `for every role`."""
-    mutated: Policy
+    """`removed`, `negated`, `for every role`, `without orders:read`, `for every method`, …"""
+    place: Place
+    world: Snapshot
+    policies: frozenset[str] | None = None
+    """Those that are changed; None where a route is, and any call may notice."""
 
     def __str__(self) -> str:
-        return f"{self.rule.place}: rule {self.rule.id} {self.how}"
+        return f"{self.place}: {self.of} {self.name} {self.how}"
 
 
 @dataclass(slots=True)
@@ -35,7 +46,7 @@ class MutationReport:
 def mutation_report(
     results: Sequence[Result], snapshot: Snapshot, statuses: Statuses
 ) -> MutationReport:
-    """Tries every mutant with the cases that reach its policy.  `results` all passed."""
+    """Tries every mutant with the cases that could notice it.  `results` all passed."""
     by_policy: dict[str, list[Result]] = {}
     for result in results:
         route = result.answer.decision.route
@@ -44,9 +55,10 @@ def mutation_report(
     report = MutationReport()
     for mutant in mutants(snapshot):
         report.tried += 1
-        world = with_policies(snapshot, {mutant.policy.name: mutant.mutated})
-        cases = by_policy.get(mutant.policy.name, ())
-        if all(run_case(result.case, world, statuses).passed for result in cases):
+        cases = results
+        if mutant.policies is not None:
+            cases = [one for name in sorted(mutant.policies) for one in by_policy.get(name, ())]
+        if all(run_case(one.case, mutant.world, statuses).passed for one in cases):
             report.survivors.append(mutant)
     return report
 
@@ -55,20 +67,34 @@ def mutants(snapshot: Snapshot) -> Iterator[Mutant]:
     """Every mutant that could change an answer on some route."""
     routes: dict[str, list[Route]] = {}
     for route in snapshot.routes:
-        if route.policy is not None:
+        if route.policy is not None and route.policy.name != SIGNED_IN:
             routes.setdefault(route.policy.name, []).append(route)
     for policy in snapshot.policies.values():
-        if policy.name == SIGNED_IN:
-            continue
-        for rule in policy.rules:
-            for how, other in _changes(rule, routes.get(policy.name, [])):
-                rules = tuple(
-                    kept
-                    for kept in (other if one is rule else one for one in policy.rules)
-                    if kept is not None
-                )
-                mutated = dataclasses.replace(policy, rules=rules, _plans={})
-                yield Mutant(policy, rule, how, mutated)
+        if policy.name != SIGNED_IN:
+            yield from _of_rules(policy, routes.get(policy.name, []), snapshot)
+    judging = [policy for policy in snapshot.policies.values() if policy.name in routes]
+    yield from _of_roles(judging, routes, snapshot)
+    for table in changed_tables(judging, routes, snapshot):
+        world = with_policies(snapshot, table.policies)
+        yield Mutant("table", table.name, table.how, table.place, world, frozenset(table.policies))
+    for route in snapshot.routes:
+        yield from _of_route(route, snapshot)
+
+
+# Rules
+
+
+def _of_rules(policy: Policy, routes: list[Route], snapshot: Snapshot) -> Iterator[Mutant]:
+    for rule in policy.rules:
+        for how, other in _changes(rule, routes):
+            rules = tuple(
+                kept
+                for kept in (other if one is rule else one for one in policy.rules)
+                if kept is not None
+            )
+            mutated = dataclasses.replace(policy, rules=rules, _plans={})
+            world = with_policies(snapshot, {policy.name: mutated})
+            yield Mutant("rule", rule.id, how, rule.place, world, frozenset((policy.name,)))
 
 
 def _changes(rule: Rule, routes: list[Route]) -> Iterator[tuple[str, Rule | None]]:
@@ -108,3 +134,104 @@ class _Negated(Rule):
 def _negated(rule: Rule) -> Rule:
     values = {one.name: getattr(rule, one.name) for one in dataclasses.fields(rule)}
     return _Negated(**values)
+
+
+# Roles
+
+
+def _of_roles(
+    policies: Sequence[Policy], routes: dict[str, list[Route]], snapshot: Snapshot
+) -> Iterator[Mutant]:
+    """Each role with a permission or a role that it inherits less, and with every permission.
+    A role that several policies know is changed in all of them."""
+    roles = {
+        (role.name, role.place): role
+        for policy in policies
+        for role in policy.roles.roles.values()
+    }  # fmt: skip
+    for role in roles.values():
+        holding = [one for one in policies if one.roles.roles.get(role.name) is role]
+        holding = holding or [
+            one for one in policies
+            if (held := one.roles.roles.get(role.name)) is not None and held.place == role.place
+        ]  # fmt: skip
+        for how, other in _other_roles(role):
+            changed = {}
+            for policy in holding:
+                book = RoleBook({**policy.roles.roles, role.name: other}.values())
+                if _differs(policy, book, routes[policy.name]):
+                    changed[policy.name] = dataclasses.replace(policy, roles=book, _plans={})
+            if changed:
+                world = with_policies(snapshot, changed)
+                yield Mutant("role", role.name, how, role.place, world, frozenset(changed))
+
+
+def _other_roles(role: Role) -> Iterator[tuple[str, Role]]:
+    for permission in role.permissions:
+        left = tuple(one for one in role.permissions if one != permission)
+        yield f"without {permission}", dataclasses.replace(role, permissions=left)
+    for inherited in role.inherits:
+        left = tuple(one for one in role.inherits if one != inherited)
+        yield f"without inheriting {inherited}", dataclasses.replace(role, inherits=left)
+    if "*" not in role.permissions:
+        yield "with every permission", dataclasses.replace(role, permissions=("*",))
+
+
+def _differs(policy: Policy, book: RoleBook, routes: Sequence[Route]) -> bool:
+    """Whether any rule of the policy could tell the two books apart on one of its routes."""
+    named = set(mentioned_in_conditions(policy))
+    by_role = [route for route in routes if any(r.role_permissions for r in _rules(policy, route))]
+    for name in book.roles:
+        if policy.roles.held((name,)) & named != book.held((name,)) & named:
+            return True
+        for route in by_role:
+            before, after = (one.permits((name,), route.action) for one in (policy.roles, book))
+            if before is not after:
+                return True
+    return False
+
+
+def _rules(policy: Policy, route: Route) -> tuple[Rule, ...]:
+    return policy.plan(route.action).rules
+
+
+# Routes
+
+
+def _of_route(route: Route, snapshot: Snapshot) -> Iterator[Mutant]:
+    for how, other in _other_routes(route, snapshot):
+        yield Mutant("route", route.id, how, route.place, rerouted(snapshot, route, other))
+
+
+def _other_routes(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route | None]]:
+    def changed(**changes: object) -> Route:
+        return dataclasses.replace(route, **changes)  # type: ignore[arg-type]
+
+    yield "removed", None
+    if route.auth is Auth.REQUIRED or route.policy is not None:
+        yield "open to everybody", changed(auth=Auth.PUBLIC, policy=None)
+    if route.auth is not Auth.REQUIRED:
+        yield "for the signed-in alone", changed(auth=Auth.REQUIRED)
+    if len(route.methods) > 1:
+        for method in route.methods:
+            left = tuple(one for one in route.methods if one != method)
+            yield f"without {method}", changed(methods=left)
+    taken = {
+        method for one in snapshot.routes
+        if one is not route and one.host == route.host and one.segments == route.segments
+        for method in one.methods
+    }  # fmt: skip
+    every = tuple(method for method in METHODS if method not in taken)
+    if route.methods and set(every) - set(route.methods) - {"HEAD"}:
+        yield "for every method", changed(methods=tuple(dict.fromkeys((*route.methods, *every))))
+    if route.host is not None:
+        yield "for every host", changed(host=None)
+    if route.auth is not Auth.PUBLIC and route.accept != frozenset(CredentialKind):
+        yield "for every kind of credential", changed(accept=frozenset(CredentialKind))
+    for field in route.resource:
+        if route.plan is not None and any(
+            rule.condition is not None and field.name in rule.condition.reads.resource
+            for rule in route.plan.rules
+        ):
+            left_ = tuple(one for one in route.resource if one is not field)
+            yield f"without resource.{field.name}", changed(resource=left_)

@@ -16,6 +16,7 @@ from gateway.access.paths import canonical, encoded
 from gateway.access.routes import Kind, Match, PatternSegment, Route, RouteTable, is_own
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
+from gateway.review.exchanging import could_meet
 
 ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")
 OTHER_METHOD = "OTHER"
@@ -197,19 +198,9 @@ def _sample(part: PatternSegment) -> str:
 
 
 def _overlap(one: Shape, other: Shape) -> bool:
-    """Whether some path could be of both, as far as one segment at a time tells."""
     if None not in (one.host, other.host) and one.host != other.host:
         return False
-    for left, right in zip(one.segments, other.segments, strict=False):
-        if Kind.REST in (left.kind, right.kind):
-            return True
-        if left.kind is Kind.LITERAL is right.kind and left.text != right.text:
-            return False
-        if left.kind is Kind.LITERAL and not right.takes(left.text):
-            return False
-        if right.kind is Kind.LITERAL and not left.takes(right.text):
-            return False
-    return len(one.segments) == len(other.segments)
+    return could_meet(one.segments, other.segments)
 
 
 def _routed(snapshot: Snapshot) -> set[tuple[object, ...]]:

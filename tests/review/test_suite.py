@@ -14,7 +14,7 @@ from gateway.review.cases import Case, read_cases
 from gateway.review.coverage import coverage
 from gateway.review.flips import flips
 from gateway.review.junit import junit
-from gateway.review.mutants import mutation_report
+from gateway.review.mutants import mutants, mutation_report
 from gateway.review.suite import Result, run_cases
 from tests.access.worlds import NOW, rule_world, snapshot, who
 
@@ -37,6 +37,7 @@ cases:
 FULL = (
     HEAD
     + """
+  - {request: GET /orders/u1, expect: 401}
   - {as: anna, request: GET /orders/u1, expect: allow}
   - {as: anna, request: GET /orders/u2, expect: not_yours}
   - {as: lead, request: GET /orders/u1, expect: allow}
@@ -65,7 +66,7 @@ def test_a_full_set_of_tests_covers_every_rule_and_kills_every_mutant() -> None:
     covered = coverage(done, WORLD)
     assert (covered.rules_percent, covered.routes_percent) == (100.0, 100.0)
     report = mutation_report(done, WORLD, status)
-    assert (report.tried, report.survivors) == (9, [])
+    assert (report.tried, report.survivors) == (13, [])
 
 
 def test_a_rule_that_never_decided_is_told() -> None:
@@ -88,6 +89,110 @@ def test_a_mutant_that_no_test_notices_is_told(left_out: str, survivor: str) -> 
     text = "\n".join(line for line in FULL.splitlines() if left_out not in line)
     report = mutation_report(results(text), WORLD, status)
     assert any(survivor in str(mutant) for mutant in report.survivors)
+
+
+TEAMS = snapshot(
+    """
+    - id: teams
+      match: {host: a.example, path: "/teams/{team}", methods: [GET, PUT]}
+      accept: [bearer]
+      policy: p
+      action: teams:read
+      resource: {team: "{team}"}
+      upstream: api
+    - {id: cart, match: {path: /cart}, auth: optional, upstream: api}
+    """,
+    """
+    policy: p
+    roles:
+      lead: {inherits: [boss], permissions: [teams:read, other:write]}
+      boss: [teams:*]
+    rules:
+      - id: members
+        allow: [teams:read]
+        when: >-
+          user.id in data.teams[resource.team].members && data.teams[resource.team].open &&
+          has(data.teams[resource.team].plan)
+      - {id: by-role, allow: role-permissions}
+    """,
+    data__teams="""
+    version: 1
+    teams:
+      acme: {members: [ann], open: true, plan: gold, unread: 1}
+      tiny: {members: [tim], open: true, plan: free}
+    """,
+)
+TEAM_TESTS = """
+version: 1
+people:
+  ann: {id: ann}
+  lead: {id: lea, roles: [lead]}
+  boss: {id: bob, roles: [boss]}
+cases:
+  - {as: ann, request: {url: /teams/acme, host: a.example}, expect: allow}
+  - {as: ann, request: {url: /teams/tiny, host: a.example}, expect: deny}
+  - {as: {id: zoe}, request: {url: /teams/acme, host: a.example}, expect: deny}
+  - {as: lead, request: {url: /teams/acme, host: a.example}, expect: allow}
+  - {as: boss, request: {method: PUT, url: /teams/acme, host: a.example}, expect: allow}
+  - {request: {url: /teams/acme, host: a.example}, expect: 401}
+  - {as: {id: ann, with: api_key}, request: {url: /teams/acme, host: a.example}, expect: 401}
+  - {as: ann, request: {method: POST, url: /teams/acme, host: a.example}, expect: 405}
+  - {as: ann, request: {url: /teams/acme, host: b.example}, expect: 404}
+  - {request: POST /cart, expect: allow}
+"""
+
+
+def test_mutants_cover_roles_tables_and_routes() -> None:
+    tried = {(one.of, one.name, one.how) for one in mutants(TEAMS)}
+    assert {one for one in tried if one[0] != "rule"} == {
+        # `other:write` is an action of no route, and either way to `teams:read` is enough.
+        ("role", "boss", "without teams:*"),
+        ("table", "data.teams.*.members", "empty"),
+        ("table", "data.teams.*.members", "the same everywhere"),
+        ("table", "data.teams.*.open", "the other way round"),
+        ("table", "data.teams.*.open", "gone"),
+        ("table", "data.teams.*.plan", "gone"),
+        ("route", "teams", "removed"),
+        ("route", "teams", "open to everybody"),
+        ("route", "teams", "without GET"),
+        ("route", "teams", "without PUT"),
+        ("route", "teams", "for every method"),
+        ("route", "teams", "for every host"),
+        ("route", "teams", "for every kind of credential"),
+        ("route", "teams", "without resource.team"),
+        ("route", "cart", "removed"),
+        ("route", "cart", "for the signed-in alone"),
+    }
+    done = results(TEAM_TESTS, TEAMS)
+    assert [result.differences for result in done if not result.passed] == []
+    assert list(map(str, mutation_report(done, TEAMS, status).survivors)) == []
+
+
+@pytest.mark.parametrize(
+    ("left_out", "survivor"),
+    [
+        ("method: POST", "route teams for every method"),
+        ("host: b.example", "route teams for every host"),
+        ("with: api_key", "route teams for every kind of credential"),
+        ("url: /teams/tiny", "table data.teams.*.members the same everywhere"),
+        ("as: boss", "role boss without teams:*"),
+        ("POST /cart", "route cart for the signed-in alone"),
+    ],
+)
+def test_what_no_test_asks_of_roles_tables_and_routes_is_told(left_out: str, survivor: str) -> None:
+    text = "\n".join(line for line in TEAM_TESTS.splitlines() if left_out not in line)
+    report = mutation_report(results(text, TEAMS), TEAMS, status)
+    assert any(survivor in str(mutant) for mutant in report.survivors)
+
+
+def test_a_removed_route_leaves_its_calls_to_another() -> None:
+    world = snapshot(
+        "- {id: all, match: {path: '/a/{rest:path}'}, auth: public, upstream: api}\n"
+        "- {id: one, match: {path: /a/b}, auth: public, upstream: api}"
+    )
+    done = results("version: 1\ncases: [{request: GET /a/b, expect: allow}]", world)
+    survivors = map(str, mutation_report(done, world, status).survivors)
+    assert any("route one removed" in text for text in survivors)
 
 
 def test_a_route_without_a_test_is_told() -> None:
@@ -154,7 +259,7 @@ def test_junit_tells_each_case_and_each_failure() -> None:
     done = results(FULL.replace("expect: allow", "expect: deny", 1))
     root = fromstring(junit(done))
     (suite,) = root
-    assert (suite.get("tests"), suite.get("failures")) == ("4", "1")
+    assert (suite.get("tests"), suite.get("failures")) == ("5", "1")
     (failure,) = root.iter("failure")
     assert failure.get("message") == "decision: expected deny, got allow"
 
