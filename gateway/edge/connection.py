@@ -210,6 +210,7 @@ class Connection(Outbound):
             # Nothing waits any more, or only what cannot be served without the rest of it.
             self._held = False
             self._go_on()
+            self._weigh()
         if self._queue:
             self._serve_next()
         elif self._reading_paused:

@@ -74,8 +74,8 @@ _HEAD, _SIZED, _CHUNKED = range(3)
 
 
 class Inbound(RequestHandler):
-    """The reading half of a client's connection.  `_serve`, `_serve_next` and
-    `_watch` are the other half's."""
+    """The reading half of a client's connection.  `_serve`, `_serve_next`,
+    `_watch` and `_weigh` are the other half's."""
 
     __slots__ = (
         "_backlog",
@@ -143,6 +143,10 @@ class Inbound(RequestHandler):
         """Something has begun that must not take too long."""
         raise NotImplementedError
 
+    def _weigh(self) -> None:
+        """What waits in memory has become more, or less."""
+        raise NotImplementedError
+
     def data_received(self, data: bytes) -> None:
         if self._lingering is not None:
             self._linger_left -= len(data)
@@ -194,6 +198,7 @@ class Inbound(RequestHandler):
         self._backlog = rest
         if len(rest) >= BUFFER_BYTES:
             self._pause_transport_reading()
+            self._weigh()
 
     # --- the parser ---
 
@@ -310,6 +315,7 @@ class Inbound(RequestHandler):
         if self._queue:
             # Its request waits for another one: one body at a time does, whole as it may be.
             self._held = True
+            self._weigh()
 
     def _take_part_of_head(self, data: bytes) -> None:
         """A head that is not whole yet: refuse at once what cannot become one."""

@@ -68,7 +68,8 @@ class Outbound(Inbound):
 
     def _weigh(self) -> None:
         buffers = self._door.buffers
-        if self._paused or self._reading_paused:
+        ahead = self._held and self.buffered() >= BUFFER_BYTES
+        if ahead or self._paused or self._reading_paused:
             buffers.hold(self)
         else:
             buffers.release(self)
@@ -86,7 +87,11 @@ class Outbound(Inbound):
     def buffered(self) -> int:
         """Meets `buffers.Holder`."""
         waiting = 0 if self.transport is None else self.transport.get_write_buffer_size()
-        return waiting + BODY_BYTES if self._reading_paused else waiting
+        if self._reading_paused:
+            waiting += BODY_BYTES
+        elif self._held:
+            waiting += self._body_bytes
+        return waiting + len(self._backlog)
 
     def cut_off(self) -> None:
         self.abort()

@@ -222,3 +222,21 @@ async def test_sockets_whose_client_does_not_read_are_cut_too() -> None:
                 slow_reader(stack, rig, handshake())
             await until(lambda: cut(rig) >= 5)
             assert rig.door.buffers.total_bytes <= MOST
+
+
+async def test_what_was_sent_behind_a_request_that_is_not_answered_counts_too() -> None:
+    over = asyncio.Event()
+
+    async def silent(exchange: Exchange) -> None:
+        await over.wait()
+        exchange.abort()
+
+    head = b"POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 130000\r\n\r\n"
+    async with running(silent, limits=TIGHT) as rig:
+        for _ in range(30):
+            client = await rig.client()
+            client.writer.write(GET + (head + b"x" * 130_000) * 4)
+        await until(lambda: cut(rig) >= 5)
+        assert rig.door.buffers.total_bytes <= MOST
+        over.set()
+        await until(lambda: rig.door.buffers.total_bytes == 0)

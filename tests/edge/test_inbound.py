@@ -46,6 +46,9 @@ class Reader(Inbound):
     def _watch(self) -> None:
         """No clock runs here."""
 
+    def _weigh(self) -> None:
+        """Nor is there anybody else whose bytes count."""
+
     def catch_up(self) -> None:
         self.answers, self._busy = True, False
         self._serve_next()
