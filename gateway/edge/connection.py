@@ -32,12 +32,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+CLOCK_STEP_S = 0.01
+"""More than a loop's timer may be early, and than the kernel rounds."""
+
 
 class Connection(Outbound):
     """One client.  `peer` is known from the first byte on."""
 
     __slots__ = (
         "_gone",
+        "_look_again",
         "_serving",
         "_work",
         "let_in",
@@ -49,6 +53,7 @@ class Connection(Outbound):
         super().__init__(manager, loop=loop, **options)
         self.peer = _UNKNOWN
         self._serving = False
+        self._look_again: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] | None = None
         """Ends with the connection, where somebody waits for that."""
         self.network: str | None = None
@@ -77,6 +82,8 @@ class Connection(Outbound):
             self.relay.abandon()
         if self._work is not None:
             self._work[0].close()
+        if self._look_again is not None:
+            self._look_again.cancel()
         super().connection_lost(exc)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
@@ -100,6 +107,10 @@ class Connection(Outbound):
         if cut_short or self._last or self.peer.https or not (self._busy or self._queue):
             return None
         self._half_closed_at = self._loop.time()
+        # The sweep alone would look up to a second too late for who has gone altogether.
+        self._look_again = self._loop.call_later(
+            self._door.limits.half_closed_s + CLOCK_STEP_S, self._cut_if_gone
+        )
         self._watch()
         return True
 
@@ -407,6 +418,10 @@ class Connection(Outbound):
 
     # --- time ---
 
+    def _cut_if_gone(self) -> None:
+        if self.looks_gone(self._loop.time()):
+            self.abort()
+
     def sweep(self, now: float) -> bool:
         """Cut what takes too long; False when there is nothing to watch any more."""
         transport = self.transport
@@ -423,7 +438,7 @@ class Connection(Outbound):
         if self.takes_nothing(now, pending, limits):
             transport.abort()
             return False
-        if self.looks_gone(now, pending, limits):
+        if self.looks_gone(now):
             self.abort()
             return False
         return bool(

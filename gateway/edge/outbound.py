@@ -126,10 +126,11 @@ class Outbound(Inbound):
             return False
         return now - since > limits.stall_s
 
-    def looks_gone(self, now: float, pending: int, limits: DoorLimits) -> bool:
+    def looks_gone(self, now: float) -> bool:
         """Who has sent its last byte may have gone: only what is written to it would tell."""
-        if not self._half_closed_at or pending or self.transport is None:
+        transport = self.transport
+        if not self._half_closed_at or transport is None or transport.get_write_buffer_size():
             return False
         silent_s = now - self._half_closed_at
-        silent_s = min(silent_s, sent_ago_s(self.transport.get_extra_info("socket"), silent_s))
-        return silent_s > limits.half_closed_s - limits.sweep_s
+        silent_s = min(silent_s, sent_ago_s(transport.get_extra_info("socket"), silent_s))
+        return silent_s >= self._door.limits.half_closed_s

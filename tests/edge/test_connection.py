@@ -12,6 +12,7 @@ from gateway.edge.connection import Connection
 from gateway.edge.handler import Outcome
 from gateway.edge.headers import RequestHead
 from gateway.edge.inbound import DoorLimits
+from gateway.edge.tcp import sent_ago_s
 from tests.edge.rig import Exchange, Rig, answer_ok, answering, running
 
 BOTH_LOOPS = True
@@ -94,6 +95,29 @@ async def test_who_half_closes_does_not_hold_its_upstream_request_for_ever(begun
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         with suppress(ConnectionResetError):
             assert b"ok" not in await client.rest()
+
+
+async def test_who_half_closes_has_its_whole_time_for_an_answer_to_begin() -> None:
+    """However often it is looked meanwhile."""
+    go = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await go.wait()
+        await answer_ok(exchange)
+
+    async with running(script, limits=DoorLimits(half_closed_s=30.0, sweep_s=29.9)) as rig:
+        client = await rig.client()
+        client.writer.write(GET)
+        client.writer.write_eof()
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        (connection,) = rig.door._watched
+        assert connection.transport is not None
+        sock = connection.transport.get_extra_info("socket")
+        while sent_ago_s(sock, 1.0) < 0.2:
+            await asyncio.sleep(0.01)
+        connection.sweep(asyncio.get_running_loop().time())
+        go.set()
+        assert (await client.answer()).status == 200
 
 
 @pytest.mark.parametrize(
