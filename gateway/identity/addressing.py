@@ -111,14 +111,14 @@ async def _registering(tx: Transaction, row: Row, links: Links) -> Addressed | N
         found = await registrations.newest(tx, key, str(row["requester"]))
         if found is None:
             return None
-        email, password_hash, requester = found.email, found.password_hash, found.requester
+        email, password_hash = found.email, found.password_hash
     else:
         email, password_hash = str(row["recipient"]), str(row["password_hash"])
-        requester = str(row["requester"])
     registration = Registration(
         email=email,
         email_key=key,
-        requester=requester,
+        # Who asks for the letter of somebody else's registration ends no link of theirs.
+        requester=str(row["requester"]),
         asked_ms=int(row["asked_ms"]),
         expires_at=expires_at,
         password_hash=password_hash,

@@ -27,8 +27,8 @@ class Registration:
 
 
 async def keep(tx: Transaction, token: str, mail_id: str, registration: Registration) -> None:
-    """Makes the link good, or good for longer; older links of the same requester to the same
-    address end."""
+    """Makes the link good, or good for longer.  Older ones of the same requester to the same
+    address end, and their letters that wait for another try are not sent again."""
     await tx.run(
         "INSERT INTO registrations (hash, mail_id, email, email_key, password_hash, requester,"
         " asked_ms, expires_at) VALUES (:hash, :mail_id, :email, :key, :password_hash,"
@@ -45,8 +45,16 @@ async def keep(tx: Transaction, token: str, mail_id: str, registration: Registra
     )
     await tx.run(
         "DELETE FROM registrations WHERE email_key = :key AND requester = :requester"
-        " AND hash <> :hash AND asked_ms <= :asked_ms",
-        hash=hash_of(token),
+        " AND asked_ms < :asked_ms",
+        key=registration.email_key,
+        requester=registration.requester,
+        asked_ms=registration.asked_ms,
+    )
+    await tx.run(
+        "UPDATE outbox SET state = 'dropped', finished_at = :now, fields = '{}',"
+        " password_hash = NULL WHERE state = 'waiting' AND purpose = 'verify'"
+        " AND email_key = :key AND requester = :requester AND asked_ms < :asked_ms",
+        now=int(await tx.now()),
         key=registration.email_key,
         requester=registration.requester,
         asked_ms=registration.asked_ms,

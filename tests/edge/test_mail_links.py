@@ -291,6 +291,20 @@ async def test_a_letter_that_is_asked_for_again_confirms_the_same_registration(
     assert answer.status == 204
 
 
+async def test_a_stranger_who_asks_for_the_letter_again_ends_no_link_of_the_owner(
+    mail: MailHouse,
+) -> None:
+    await mail.post("/auth/register", **CREDENTIALS)
+    (mine,) = await mail.links()
+    mail.house.clock.move(1)
+    enrolment = mail.house.parts.enrolment
+    assert isinstance(enrolment, Enrolments)
+    await enrolment.resend(EMAIL, requester_of("198.51.100.7"))
+    assert len(await mail.links()) == 2
+    answer = await mail.post("/auth/email/verify", token=mine, password=PASSWORD)
+    assert answer.status == 204
+
+
 async def test_nothing_is_sent_again_to_an_address_that_nobody_registered(
     mail: MailHouse,
 ) -> None:

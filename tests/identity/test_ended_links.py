@@ -243,3 +243,34 @@ async def test_one_account_wears_its_old_mailbox_out_with_no_letters(house: Hous
         pass
     told = [w for w in await house.post.outbox(1000) if w.recipient == house.email]
     assert len(told) == 5
+
+
+async def test_a_password_that_was_changed_since_it_was_checked_confirms_nothing(
+    database: Database,
+) -> None:
+    house = await House(database).open(verified=False)
+    link = await house.link(Purpose.VERIFY)
+    checked = await house.enrolments.confirmation(link)
+    assert checked is not None
+    await change(house, Proof("", None))
+    assert await house.enrolments.verify(link, checked) is Reason.INVALID_CREDENTIALS
+    assert await house.good(Purpose.VERIFY, link)
+
+
+async def test_a_replaced_letter_that_is_tried_again_brings_no_link_back(
+    database: Database,
+) -> None:
+    post, email = postman(database), unique("ann") + "@x.example"
+    enrolments = Enrolments(database, post)
+    await enrolments.enrol(email, "older", "the owner")
+    (older,) = await links(post, email)
+    async with database.transaction() as tx:
+        await tx.run("UPDATE outbox SET asked_ms = asked_ms - 1")
+        await tx.run("UPDATE registrations SET asked_ms = asked_ms - 1")
+    await enrolments.enrol(email, "newer", "the owner")
+    await links(post, email)
+    async with database.transaction() as tx:  # as if nobody knew whether they had arrived
+        await tx.run("UPDATE outbox SET prepared_at = NULL, claimed_until = 0, due_at = 0")
+    while await post.drain():
+        pass
+    assert await enrolments.confirmation(older) is None
