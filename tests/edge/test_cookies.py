@@ -76,7 +76,11 @@ class Unasked:
         raise AssertionError(words)
 
 
-@pytest.mark.parametrize("cookie", ["", "A" * 43, "A" * 54, CookieMint(b"n" * 32).new()])
+@pytest.mark.parametrize(
+    "cookie",
+    ["", "A" * 43, "A" * 54, CookieMint(b"n" * 32).new()],
+    ids=["none", "short", "unmarked", "marked elsewhere"],
+)
 async def test_a_cookie_that_we_cannot_have_given_asks_nobody(clock: Hands, cookie: str) -> None:
     storage = SessionStorage(Unasked(), clock, SEALER, MINT)
     assert (await storage.load(cookie)).new

@@ -37,6 +37,7 @@ def test_a_cookie_is_256_random_bits_and_a_mark_that_only_we_can_make() -> None:
         *(MINE + "\n", "é" * 54, MINE[:43] + THEIRS[43:], MINE.swapcase()),
         MINE[:-1] + chr(ord(MINE[-1]) ^ 1),
     ],
+    ids=str.__len__,  # what is drawn anew for each run is no name
 )
 def test_what_was_never_given_out_is_told_without_asking_anybody(text: str) -> None:
     assert not MINT.gave(text)
