@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from gateway.edge.targets import UNPROVEN_MOST
-from tests.edge.rig import OK, Exchange, Rig, answer_ok, running
+from tests.edge.rig import OK, Exchange, Rig, answer_ok, answering, running
 
 BOTH_LOOPS = True
 
@@ -218,3 +218,27 @@ async def test_what_an_unproven_target_leaves_open_is_bounded() -> None:
             assert (await client.answer()).status == 200
         await rig.upstream.until(lambda: rig.upstream.open <= UNPROVEN_MOST)
         assert len(target.connections) <= UNPROVEN_MOST
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 38", b"Transfer-Encoding: chunked"])
+async def test_no_body_of_a_204_becomes_the_answer_to_the_next_call(framing: bytes) -> None:
+    """Its backend writes the head and the body apart, as many do."""
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.received.connection > 1:
+            await answer_ok(exchange)
+            return
+        exchange.send(b"HTTP/1.1 204 No Content\r\n" + framing + b"\r\n\r\n")
+        if await exchange.reader.read(1):
+            exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+
+    async with running(script) as rig:
+        assert (await rig.ask(GET)).status == 204
+        assert (await rig.ask(GET)).body == b"ok"
+
+
+async def test_a_connection_is_used_again_after_a_204_without_a_body() -> None:
+    async with running(answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")) as rig:
+        for _ in range(2):
+            assert (await rig.ask(GET)).status == 204
+        assert rig.upstream.connections == 1
