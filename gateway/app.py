@@ -38,6 +38,7 @@ from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal, Journal
 from gateway.edge.rejudging import SessionReading
 from gateway.edge.server import Door
+from gateway.gauges import add_gauges
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeyIdentifier
 from gateway.identity.assertions import Assertions
@@ -89,13 +90,20 @@ DEMO_ROLE = "manager"
 class App:
     """Everything that one worker process holds."""
 
-    def __init__(self, plan: Plan, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        certificates: Certificates | None = None,
+        *,
+        deaths: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`deaths`: how many workers have died since the gateway was started."""
         settings = plan.settings
         self.plan = plan
         self.certificates = certificates
         self.clock = SystemClock()
         self.metrics = Metrics()
-        self.tasks = Tasks()
+        self.tasks = Tasks(self.metrics.defects("task"))
         self.draining = False
         self.database = open_database(settings.database_url, clock=self.clock)
         self.sql_watch = StoreWatch(
@@ -192,7 +200,7 @@ class App:
         self.open_calls = OpenCalls(self.replica.refusal, self.clock.now, self._session_reading())
         self.replica.on_change.append(self.open_calls.changed)
         self.upstreams = Upstreams(open_calls=self.open_calls, metrics=self.metrics)
-        self.own = Desk()
+        self.own = Desk(self.metrics.own)
         self.postman = postman_of(plan, self.database)
         self.peers = Peers(plan.folder.workers, self.tell)
         self._public: Door | None = None
@@ -201,7 +209,10 @@ class App:
         plan.configuration.on_change.append(self._adopt)
         plan.configuration.on_refusal.append(self._refused)
         self._adopt(plan.configuration.snapshot)
-        self._gauges()
+        self.metrics.node(
+            "worker_restarts", "Workers that died and were replaced, since the start.", deaths
+        )
+        add_gauges(self)
 
     def _refresh_tokens(self) -> RefreshTokens:
         settings = self.plan.settings
@@ -235,6 +246,16 @@ class App:
 
     # --- doors ---
 
+    @property
+    def connections(self) -> int:
+        """Open ones of the public listener."""
+        return self._public.open if self._public is not None else 0
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Held by the public listener for who is slow."""
+        return self._public.buffers.total_bytes if self._public is not None else 0
+
     def public_door(self) -> Door:
         handler = Proxy(
             self.gate,
@@ -255,6 +276,8 @@ class App:
             on_shutdown=self.open_calls.close,
             on_refusal=lambda reason, request_id: self.refusals.refused(reason, "", request_id),
             metrics=self.metrics,
+            meter=self.metrics.route(""),
+            defects=self.metrics.defects("answer"),
         )
         return self._public
 
@@ -276,9 +299,25 @@ class App:
             meters=self.metrics,
             journal=Journals(DenialJournal(self.audit), self.refusals),
         )
-        listener = AdminListener(options, self.peers, self.identification, self, decisions)
+        defects = self.metrics.defects("answer")
+        listener = AdminListener(
+            options,
+            self.peers,
+            self.identification,
+            self,
+            decisions,
+            meter=self.metrics.own,
+            defects=defects,
+        )
         limits = DoorLimits(connections=ADMIN_CONNECTIONS)
-        self._admin = Door(listener, reader, limits, shutdown_timeout=1.0)
+        self._admin = Door(
+            listener,
+            reader,
+            limits,
+            shutdown_timeout=1.0,
+            meter=self.metrics.route(""),
+            defects=defects,
+        )
         return self._admin
 
     def demo_door(self) -> web.AppRunner:
@@ -391,6 +430,7 @@ class App:
             audit=self.audit,
             configuration=self.plan.configuration,
             meter=self.metrics.own,
+            defects=self.metrics.defects("answer"),
             limits=OwnLimits(self.auth_limits),
             key_secret=self.plan.key_secret(),
         )
@@ -516,67 +556,6 @@ class App:
         if not self.ring.kids():
             return "unknown"
         return "known" if self.ring.can_sign() else "known, and none signs"
-
-    def _gauges(self) -> None:
-        gauge = self.metrics.gauge
-        configuration = self.plan.configuration
-        gauge(
-            "config_stale",
-            "1 while the files are wrong and the last good configuration runs.",
-            lambda: float(configuration.stale),
-        )
-        gauge(
-            "replica_staleness_seconds",
-            "Since this worker last confirmed what has been revoked.",
-            lambda: self.replica.staleness_s,
-        )
-        gauge(
-            "connections",
-            "Open connections of the public listener.",
-            lambda: float(self._public.open if self._public else 0),
-        )
-        gauge(
-            "buffered_bytes",
-            "Held for clients, and of bodies for upstreams, that are slow to take them.",
-            lambda: float(self._public.buffers.total_bytes if self._public else 0),
-        )
-        gauge(
-            "sockets",
-            "Open WebSockets of the public listener.",
-            lambda: float(len(self.open_calls.tunnels)),
-        )
-        gauge(
-            "lasting_calls",
-            "Sockets and long answers that end with the session of their caller.",
-            lambda: float(len(self.open_calls)),
-        )
-        gauge(
-            "verified_tokens",
-            "Tokens whose signature is remembered as good.",
-            lambda: float(len(self.identification)),
-        )
-        gauge(
-            "hashing_queue",
-            "Password hashes under way or waiting for a thread.",
-            lambda: float(self.own.hashing()),
-        )
-        if (shown := self.certificates) is not None:
-            gauge(
-                "certificate_stale",
-                "1 while the files of the listener's certificate are not what it shows.",
-                lambda: float(shown.stale),
-            )
-            gauge(
-                "certificate_expires_at_seconds",
-                "When the certificate that is shown ends, in seconds since the epoch.",
-                lambda: shown.expires_at,
-            )
-        gauge(
-            "clock_offset_seconds",
-            "How far the clock of the store that is furthest off is ahead of this machine's.",
-            lambda: self.clock_watch.offset_s,
-        )
-        gauge("ready", "1 while this worker can decide.", lambda: float(self.ready))
 
     async def mails(self) -> Sequence[Mapping[str, Any]]:
         """Meets `edge.admin.listener.Outbox`: what nobody sends, as there is no mail server."""

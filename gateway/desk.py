@@ -45,6 +45,7 @@ from gateway.identity.session_cookies import Csrf
 from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
+from gateway.metrics import Tally
 from gateway.model import Call, Clock, Reason
 from gateway.settings import Settings
 from gateway.stores.attempts import RedisAttempts
@@ -75,6 +76,7 @@ class Parts:
     configuration: Configuration
     meter: Callable[[str, str, int, float], None]
     """`metrics.Metrics.own`."""
+    defects: Tally
     limits: OwnLimits
     key_secret: bytes = field(repr=False)
 
@@ -82,7 +84,9 @@ class Parts:
 class Desk:
     """`/auth` while the installation is not open yet, and then the endpoints themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Callable[[str, str, int, float], None]) -> None:
+        """`meter` is `metrics.Metrics.own`: it counts what is refused before."""
+        self._meter = meter
         self.opened = asyncio.Event()
         self._api: AuthApi | None = None
         self._passwords: Passwords | None = None
@@ -93,12 +97,14 @@ class Desk:
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._api is None:
-            return problem(
+            refused = problem(
                 Reason.STORE_UNAVAILABLE,
                 request_id=request.get(REQUEST_ID) or "",
                 retry_after_s=1,
                 https=call.scheme == "https",
             )
+            self._meter("", Reason.STORE_UNAVAILABLE, refused.status, 0.0)
+            return refused
         return await self._api.answer(request, call)
 
     def passwords(self) -> Passwords:
@@ -256,6 +262,7 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
         https=https,
         intents=intents,
         meter=parts.meter,
+        defects=parts.defects,
         limits=parts.limits,
     )
     return api, passwords

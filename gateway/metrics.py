@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -92,6 +92,10 @@ class Metrics:
         self._tallies: dict[str, tuple[str, tuple[str, ...], dict[tuple[str, ...], Tally]]] = {}
         self._spreads: dict[str, tuple[str, tuple[str, ...], dict[tuple[str, ...], Spread]]] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._node: dict[str, tuple[str, Callable[[], int]]] = {}
+        self._infos: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {}
+        self._own: dict[tuple[str, str, int], tuple[Tally, Spread]] = {}
+        self._process = ProcessCollector(registry=None)
 
     def route(self, route_id: str) -> RouteMeter:
         """The meter of a route; what no route answered is counted under the empty id."""
@@ -102,19 +106,36 @@ class Metrics:
 
     def own(self, endpoint: str, outcome: str, status: int, seconds: float) -> None:
         """One answer of the gateway's own endpoints; the empty endpoint is what is none."""
-        self.tally(
+        key = (endpoint, outcome, status)
+        found = self._own.get(key)
+        if found is None:
+            found = self._own[key] = self._own_children(endpoint, outcome, str(status))
+        found[0].n += 1
+        found[1].observe(seconds)
+
+    def _own_children(self, endpoint: str, outcome: str, status: str) -> tuple[Tally, Spread]:
+        counted = self.tally(
             "own_requests",
             "Answers of the gateway's own endpoints by outcome and status.",
             endpoint=endpoint,
             outcome=outcome,
-            status=str(status),
-        ).n += 1
-        self.spread(
+            status=status,
+        )
+        timed = self.spread(
             "own_seconds",
             "Time until the gateway's own endpoints had their answer.",
             UPSTREAM_BOUNDS_S,
             endpoint=endpoint,
-        ).observe(seconds)
+        )
+        return counted, timed
+
+    def defects(self, where: str) -> Tally:
+        """Of the gateway itself: there from the start, so that the first one is seen to come."""
+        return self.tally(
+            "defects",
+            "Answers 500 of the gateway's own making, and failures of background tasks.",
+            where=where,
+        )
 
     def tally(self, name: str, about: str, **labels: str) -> Tally:
         """`authgate_<name>_total` with these labels; the same one at every call."""
@@ -129,6 +150,14 @@ class Metrics:
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
         """`authgate_<name>`, read when somebody asks; every worker shows its own."""
         self._gauges[name] = (about, read)
+
+    def node(self, name: str, about: str, read: Callable[[], int]) -> None:
+        """`authgate_<name>_total`: one number that all workers of the node read, counted once."""
+        self._node[name] = (about, read)
+
+    def info(self, name: str, about: str, read: Callable[[], Mapping[str, str]]) -> None:
+        """`authgate_<name>_info`: always 1, its labels tell; once for all workers that agree."""
+        self._infos[name] = (about, read)
 
     def state(self) -> State:
         return {
@@ -146,6 +175,13 @@ class Metrics:
                 for name, (about, labels, children) in self._spreads.items()
             ],
             "gauges": [[name, about, read()] for name, (about, read) in self._gauges.items()],
+            "node": [[name, about, read()] for name, (about, read) in self._node.items()],
+            "infos": [[name, about, dict(read())] for name, (about, read) in self._infos.items()],
+            "process": [
+                [family.name, family.documentation, family.type, sample.value]
+                for family in self._process.collect()
+                for sample in family.samples
+            ],
         }
 
 
@@ -170,6 +206,9 @@ class _Gathered(Collector):
         yield from self._tallied()
         yield from self._spread()
         yield from self._read()
+        yield from self._of_the_node()
+        yield from self._told()
+        yield from self._of_processes()
 
     def _requests(self) -> Iterator[Metric]:
         answers: dict[tuple[str, str, str], int] = {}
@@ -230,6 +269,36 @@ class _Gathered(Collector):
                 family = families.setdefault(
                     name, GaugeMetricFamily(f"authgate_{name}", about, labels=("worker",))
                 )
+                family.add_metric((state["worker"],), value)
+        yield from families.values()
+
+    def _of_the_node(self) -> Iterator[Metric]:
+        found: dict[str, tuple[str, int]] = {}
+        for state in self._states:
+            for name, about, n in state["node"]:
+                found[name] = about, max(n, found.get(name, ("", 0))[1])
+        for name, (about, n) in found.items():
+            yield CounterMetricFamily(f"authgate_{name}", about, value=n)
+
+    def _told(self) -> Iterator[Metric]:
+        found: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], None]]] = {}
+        for state in self._states:
+            for name, about, labels in state["infos"]:
+                found.setdefault(name, (about, {}))[1][tuple(labels.items())] = None
+        for name, (about, each) in found.items():
+            names = [label for label, _ in next(iter(each))]
+            family = GaugeMetricFamily(f"authgate_{name}_info", about, labels=names)
+            for pairs in each:
+                family.add_metric([value for _, value in pairs], 1.0)
+            yield family
+
+    def _of_processes(self) -> Iterator[Metric]:
+        """By the names that every exporter gives them."""
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for state in self._states:
+            for name, about, kind, value in state["process"]:
+                made = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+                family = families.setdefault(name, made(name, about, labels=("worker",)))
                 family.add_metric((state["worker"],), value)
         yield from families.values()
 

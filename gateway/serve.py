@@ -36,7 +36,7 @@ from gateway.edge.server import Site
 from gateway.installation import Plan, first_start
 from gateway.setting_values import Address, without_secrets
 from gateway.stores.embedded import EmbeddedValkey
-from gateway.supervising import Readiness, Systemd, how_it_ended
+from gateway.supervising import Deaths, Readiness, Systemd, how_it_ended
 from gateway.welcome import Guest
 
 log = structlog.get_logger(__name__)
@@ -104,6 +104,7 @@ class House:
     welcome: Callable[[App, Guest], None] | None = None
     """Told once, when the first worker can decide: what `gateway dev` prints."""
     readiness: Readiness = field(default_factory=Readiness)
+    deaths: Deaths = field(default_factory=Deaths)
     systemd: Systemd = field(default_factory=lambda: Systemd(None))
 
     def open_stores(self) -> None:
@@ -276,6 +277,7 @@ class Master(Arbiter):  # type: ignore[misc]
         for pid in before.keys() - self.WORKERS.keys():
             ended = ends[pid] or "unknown"
             if ended not in ("exit code 0", "SIGTERM"):
+                self.app.house.deaths.add()
                 log.error(
                     "worker-died",
                     worker=pid,
@@ -351,7 +353,7 @@ class Worker(GunicornUVLoopWebWorker):
 
     async def _run(self) -> None:
         house: House = self.app.house
-        app = App(house.plan, house.certificates)
+        app = App(house.plan, house.certificates, deaths=lambda: house.deaths.count)
         self.loop.set_exception_handler(_loop_failed)
         self.loop.add_signal_handler(signal.SIGHUP, house.plan.configuration.ask)
         beating = self.loop.create_task(self._beat())

@@ -6,6 +6,7 @@ can says so through a pipe that all of them inherit.
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import socket
@@ -66,6 +67,22 @@ class Readiness:
             self._ready |= {int(pid) for pid in os.read(self._read, 65_536).split()}
         self._ready &= set(workers)
         return len(self._ready)
+
+
+class Deaths:
+    """How many workers have died since the start: one number, which the master steps and every
+    worker reads, so that it does not end with the worker that told it.  Made before any fork."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 8)
+
+    def add(self) -> None:
+        """In the master alone."""
+        self._shared[:8] = (self.count + 1).to_bytes(8, "little")
+
+    @property
+    def count(self) -> int:
+        return int.from_bytes(self._shared[:8], "little")
 
 
 def how_it_ended(pid: int) -> str | None:

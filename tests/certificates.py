@@ -28,12 +28,15 @@ class Authority:
             path.write_bytes(self._signed("the authority", self.key.public_key(), ca=True))
         return path
 
-    def issue(self, name: str, into: Path | None = None) -> tuple[str, str]:
-        """The files of a new certificate for a host or an address, and of its key."""
+    def issue(
+        self, name: str, into: Path | None = None, *, until: datetime | None = None
+    ) -> tuple[str, str]:
+        """The files of a new certificate for a host or an address, and of its key; good for a
+        day where `until` does not say otherwise."""
         key = ec.generate_private_key(ec.SECP256R1())
         folder = into or self.folder
         certificate, private = folder / f"{name}.pem", folder / f"{name}.key"
-        certificate.write_bytes(self._signed(name, key.public_key(), ca=False))
+        certificate.write_bytes(self._signed(name, key.public_key(), ca=False, until=until))
         private.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
@@ -43,7 +46,14 @@ class Authority:
         )
         return str(certificate), str(private)
 
-    def _signed(self, name: str, key: ec.EllipticCurvePublicKey, *, ca: bool) -> bytes:
+    def _signed(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        ca: bool,
+        until: datetime | None = None,
+    ) -> bytes:
         now = datetime.now(UTC)
         issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "the authority")])
         made = (
@@ -53,7 +63,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_after(until or now + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([_named(name)]), False)
             .add_extension(

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ANYTHING = {
     "app",
     "desk",
+    "gauges",
     "installation",
     "serve",
     "shared_settings",

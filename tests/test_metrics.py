@@ -91,3 +91,35 @@ def test_to_record_an_answer_costs_a_microsecond_at_most() -> None:
     finally:
         sys.settrace(tracer)
     assert best_s / 5000 < 1e-6
+
+
+def test_a_number_of_the_node_is_told_once_and_by_the_worker_that_knows_best() -> None:
+    one, other = Metrics(), Metrics()
+    for metrics, n in ((one, 3), (other, 2)):
+        metrics.node("worker_restarts", "Workers that died.", lambda n=n: n)  # type: ignore[misc]
+    assert samples(one, other)["authgate_worker_restarts_total", ()] == 3
+
+
+def test_workers_that_agree_are_told_of_once_and_others_each() -> None:
+    one, other, third = Metrics(), Metrics(), Metrics()
+    for metrics, version in ((one, "a"), (other, "a"), (third, "b")):
+        metrics.info("config", "What runs.", lambda v=version: {"version": v})  # type: ignore[misc]
+    found = [labels for name, labels in samples(one, other, third) if "config_info" in name]
+    assert found == [(("version", "a"),), (("version", "b"),)]
+
+
+def test_each_worker_is_told_of_as_a_process() -> None:
+    found = samples(Metrics(), Metrics())
+    for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"):
+        assert found[name, (("worker", "0"),)] > 0
+        assert found[name, (("worker", "1"),)] > 0
+
+
+def test_an_own_answer_is_counted_under_the_same_child_each_time() -> None:
+    metrics = Metrics()
+    for _ in range(2):
+        metrics.own("/auth/login", "ok", 200, 0.1)
+    labels = (("endpoint", "/auth/login"), ("outcome", "ok"), ("status", "200"))
+    found = samples(metrics)
+    assert found["authgate_own_requests_total", labels] == 2
+    assert found["authgate_own_seconds_count", (("endpoint", "/auth/login"),)] == 2

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.edge.cookies import cookie_of, parting
 from gateway.edge.endpoints import (
@@ -31,8 +33,11 @@ from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.wellknown import WellKnown
 from gateway.identity.address_change import AddressChanges
+from gateway.metrics import Tally
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
+
+log = structlog.get_logger(__name__)
 
 
 def assembled(
@@ -76,12 +81,14 @@ class AuthApi:
         https: bool,
         intents: Intents | None = None,
         meter: Callable[[str, str, int, float], None] | None = None,
+        defects: Tally | None = None,
         limits: OwnLimits | None = None,
     ) -> None:
         """`https`: clients reach the public URL over TLS, so answers carry HSTS.  Without
         `intents` no cookie counts.  `meter` is `metrics.Metrics.own`.  Without `limits`
         everybody may ask as often as they like, as tests do."""
         self._meter = meter
+        self._defects = defects or Tally()
         self._limits = limits
         self._intents = intents
         if intents is not None:
@@ -92,9 +99,16 @@ class AuthApi:
         self._https = https
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        """Never raises for what a client or a store does."""
+        """Never raises for what a client or a store does, but where the client's body broke."""
         began = time.perf_counter()
-        answer = await self._answered(request, call)
+        try:
+            answer = await self._answered(request, call)
+        except (ConnectionError, HttpProcessingError, web.HTTPException):
+            raise  # whose answer, if any is left to give, is its connection's
+        except Exception as error:
+            log.error("request-failed", request_id=_id_of(request), exc_info=error)
+            self._defects.n += 1
+            answer = self._refused(request, Refused(Reason.INTERNAL_ERROR))
         if self._meter is not None:
             outcome = answer.get(OUTCOME, "ok")
             took_s = time.perf_counter() - began

@@ -23,7 +23,7 @@ from gateway.edge.handler import Outcome
 from gateway.edge.headers import RequestHead
 from gateway.edge.inbound import Refused
 from gateway.edge.outbound import Outbound
-from gateway.edge.responses import problem_bytes
+from gateway.edge.responses import problem_bytes, refusal_of
 from gateway.edge.web_request import WRITTEN, message_of
 from gateway.model import Reason
 
@@ -373,7 +373,9 @@ class Connection(Outbound):
         else:
             reason = Reason.INTERNAL_ERROR
         request_id = self._door.reader.new_request_id()
+        self._door.meter.record(reason, refusal_of(reason).status, 0.0)
         if reason is Reason.INTERNAL_ERROR:
+            self._door.defects.n += 1
             log.error("request-failed", request_id=request_id, exc_info=error)
         elif self._door.on_refusal is not None:
             self._door.on_refusal(reason, request_id)

@@ -102,6 +102,7 @@ class Exchange(Relay):
         self.sent = b""
         """The head for the upstream."""
         self.body_read = False
+        self.cut_for = None
         self.done = NOBODY_WAITS
         self.on_end = None
         self.handshake = None

@@ -5,6 +5,7 @@ Law: nothing of a request reaches an upstream before the decision.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from time import monotonic
@@ -275,6 +276,11 @@ class Proxy:
             failure = await self._forwarder.forward(exchange)
         except Refused as refused:
             failure = Failure(refused.reason, replayable=False)
+        except (CancelledError, ConnectionError):
+            if exchange.started:
+                # The end of the client's connection cancels this task.
+                self._record(exchange, exchange.cut_for or exchange.decision.reason)
+            raise
         if failure is not None:
             return self._failed(exchange, failure)
         return self._answered(exchange)
@@ -298,7 +304,9 @@ class Proxy:
         client = exchange.client
         if failure is None:
             client.ended(self._answered(exchange))
-        elif failure is not GONE and not exchange.started:
+        elif exchange.started:
+            self._record(exchange, exchange.cut_for or exchange.decision.reason)
+        elif failure is not GONE:
             again = self._forwarder.again(exchange, failure)
             rest = self._forward(exchange) if again else self._fail_later(exchange, failure)
             client.run(rest, exchange.head, exchange.body)
@@ -309,6 +317,7 @@ class Proxy:
     def _failed(self, exchange: Exchange, failure: Failure) -> bool:
         if exchange.started:
             exchange.cut_off()
+            self._record(exchange, failure.reason)
             raise ConnectionError("cut off")
         return self._answers.refuse(
             exchange.client,
@@ -321,14 +330,20 @@ class Proxy:
         )
 
     def _answered(self, exchange: Exchange) -> bool:
-        decision, status = exchange.decision, exchange.status
-        upstream_s = exchange.answered_at - exchange.decided_at
-        self._meters.route(exchange.route.id).record(
-            decision.reason, status, exchange.decided_s, upstream_s
-        )
+        decision = exchange.decision
+        self._record(exchange, decision.reason)
         if self._journals_all or decision.shadowed:
-            self._answers.told(exchange.call, decision, status, exchange.request_id)
+            self._answers.told(exchange.call, decision, exchange.status, exchange.request_id)
         return exchange.keep_alive
+
+    def _record(self, exchange: Exchange, reason: str) -> None:
+        """Count an answer of an upstream, one that was cut off by the reason for that."""
+        self._meters.route(exchange.route.id).record(
+            reason,
+            exchange.status,
+            exchange.decided_s,
+            exchange.answered_at - exchange.decided_at,
+        )
 
 
 def _unserved(head: RequestHead) -> Reason | None:

@@ -69,6 +69,7 @@ class Relay:
         "awaits_continue",
         "body_read",
         "client",
+        "cut_for",
         "decided_at",
         "decision",
         "done",
@@ -126,6 +127,8 @@ class Relay:
     """Set while the client waits for `100 Continue`."""
     awaits_continue: bool
     started: bool
+    cut_for: Reason | None
+    """Why the answer that had begun was cut off; None where it was not, or the client left."""
     status: int
     decided_at: float
     answered_at: float
@@ -255,6 +258,7 @@ class Relay:
 
     def failed(self, reason: Reason, *, replayable: bool) -> None:
         if self.started:
+            self.cut_for = reason
             self.cut_off()
         self._end(Failure(reason, replayable))
 

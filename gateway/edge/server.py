@@ -22,7 +22,8 @@ from gateway.edge.call import CallReader, Peer
 from gateway.edge.connection import Connection
 from gateway.edge.handler import Handler, Outcome, Writer
 from gateway.edge.inbound import DoorLimits, Refused
-from gateway.metrics import Metrics
+from gateway.edge.record import Meter, NoMeters
+from gateway.metrics import Metrics, Tally
 from gateway.model import Reason
 
 __all__ = ["Connection", "Door", "DoorLimits", "Handler", "Outcome", "Refused", "Site", "Writer"]
@@ -80,6 +81,8 @@ class Door(web.BaseRunner):
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
         on_refusal: Callable[[Reason, str], None] | None = None,
         metrics: Metrics | None = None,
+        meter: Meter | None = None,
+        defects: Tally | None = None,
     ) -> None:
         super().__init__(shutdown_timeout=shutdown_timeout)
         self.handler = handler
@@ -89,6 +92,9 @@ class Door(web.BaseRunner):
         """Ends what would not end by itself, once nothing is accepted any more."""
         self.on_refusal = on_refusal
         """Told of what was refused before it was a request, and of the id that it was given."""
+        self.meter = meter or NoMeters()
+        """Counts what its connections answer by themselves."""
+        self.defects = defects or Tally()
         self.draining = False
         tally = (metrics or Metrics()).tally
         self._evicted = tally("connections_evicted", "Idle connections closed for new ones.")

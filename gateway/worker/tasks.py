@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from gateway.metrics import Tally
 from gateway.stores.protocols import StoreUnavailable
 
 log = structlog.get_logger()
@@ -21,7 +22,9 @@ WELL_AFTER_S = 10.0
 class Tasks:
     """The background tasks of one worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Tally | None = None) -> None:
+        """`failed` counts failures that no store is to blame for."""
+        self._failed = failed or Tally()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -32,7 +35,7 @@ class Tasks:
         """
         if name in self._tasks:
             raise ValueError(f"a task {name!r} runs already")
-        self._tasks[name] = asyncio.create_task(_supervised(name, work), name=name)
+        self._tasks[name] = asyncio.create_task(_supervised(name, work, self._failed), name=name)
 
     def every(self, name: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         """Runs `work` again and again, with so many seconds between two runs."""
@@ -56,7 +59,7 @@ class Tasks:
             _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_AFTER_S)
 
 
-async def _supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _supervised(name: str, work: Callable[[], Awaitable[None]], failed: Tally) -> None:
     loop = asyncio.get_running_loop()
     failures = 0
     while True:
@@ -67,6 +70,7 @@ async def _supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
         except Exception as error:  # noqa: BLE001 (whatever it was, the task must go on)
             if loop.time() - began_at > WELL_AFTER_S:
                 failures = 0
+            failed.n += not isinstance(error, StoreUnavailable)
             if failures == 0:
                 _tell(name, error)
             pause_s = min(FIRST_PAUSE_S * 2 ** min(failures, 10), LONGEST_PAUSE_S)

@@ -14,13 +14,14 @@ from tests.contract.running import Running, started
 
 WITH_TLS = {"authgate_certificate_stale", "authgate_certificate_expires_at_seconds"}
 """Told by a listener with a certificate: `tests/e2e/test_certificates.py` reads them."""
-_METRIC = re.compile(r"authgate_[a-z_]+")
+_METRIC = re.compile(r"(?:authgate|process)_[a-z_]+")
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The metrics of a gateway that has answered."""
-    with started(tmp_path_factory.mktemp("export") / "g") as running:
+    folder = tmp_path_factory.mktemp("export") / "g"
+    with started(folder, GATEWAY_DECISION_LOG="1") as running:
         assert _answered(running) == 200
         return running.admin("/metrics").body.decode()
 

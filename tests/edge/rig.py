@@ -22,6 +22,7 @@ from gateway.edge.open_calls import OpenCalls
 from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Asserter, Proxy
 from gateway.edge.server import Door, DoorLimits, Site
+from gateway.metrics import Metrics
 from gateway.model import Call, Principal, Reason
 
 Script = Callable[["Exchange"], Awaitable[None]]
@@ -316,6 +317,7 @@ async def running(
     asserter: Asserter | None = None,
     open_calls: OpenCalls | None = None,
     resolver: Resolver | None = None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Rig]:
     upstream = RawUpstream(script)
     await upstream.start()
@@ -334,6 +336,7 @@ async def running(
         upstreams,
         FakeOwn(),
         draining=lambda: door.draining,
+        meters=metrics,
         asserter=asserter,
     )
     door = Door(
@@ -342,6 +345,8 @@ async def running(
         limits,
         shutdown_timeout=0.1,
         on_shutdown=upstreams.open_calls.close,
+        meter=None if metrics is None else metrics.route(""),
+        defects=None if metrics is None else metrics.defects("answer"),
     )
     await door.setup()
     port = await listen(door)

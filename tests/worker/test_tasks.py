@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.metrics import Tally
 from gateway.stores.protocols import StoreUnavailable
 from gateway.worker.tasks import Tasks
 
@@ -96,3 +97,24 @@ async def test_two_tasks_of_one_name_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="runs already"):
         tasks.start("work", work)
     await tasks.stop()
+
+
+async def test_a_failure_that_no_store_is_to_blame_for_is_counted() -> None:
+    failed = Tally()
+    tries: list[int] = []
+    done = asyncio.Event()
+
+    async def work() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise StoreUnavailable("redis", "away")
+        if len(tries) == 2:
+            raise LookupError("a defect")
+        done.set()
+
+    tasks = Tasks(failed)
+    tasks.start("work", work)
+    async with asyncio.timeout(5):
+        await done.wait()
+    await tasks.stop()
+    assert failed.n == 1

@@ -13,22 +13,26 @@ import hmac
 import ipaddress
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Protocol
 
+import structlog
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
 from gateway.edge.decision_api import PREFIX as DECISIONS
 from gateway.edge.decision_api import DecisionApi
 from gateway.edge.headers import RequestHead
-from gateway.edge.responses import OWN_HEADERS, problem, refusal_of
+from gateway.edge.responses import OUTCOME, OWN_HEADERS, problem, refusal_of
 from gateway.edge.server import Connection, Outcome
-from gateway.metrics import CONTENT_TYPE, exposition
+from gateway.metrics import CONTENT_TYPE, Tally, exposition
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.worker.peers import Told
+
+log = structlog.get_logger(__name__)
 
 ADMIN_ROLE = "admin"
 
@@ -65,8 +69,14 @@ class AdminListener:
         who: Who,
         outbox: Outbox | None = None,
         decisions: DecisionApi | None = None,
+        *,
+        meter: Callable[[str, str, int, float], None] | None = None,
+        defects: Tally | None = None,
     ) -> None:
+        """`meter` is `metrics.Metrics.own`."""
         self._options = options
+        self._meter = meter
+        self._defects = defects or Tally()
         self._decisions = decisions
         self._workers = workers
         self._who = who
@@ -84,6 +94,9 @@ class AdminListener:
             "/admin/api/outbox": self._mails,
         }
 
+        page = {*self._guarded, "/admin", "/admin/"} if options.page else set[str]()
+        self._known = self._open.keys() | page
+
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
         """Meets `edge.server.Handler`.
 
@@ -94,14 +107,28 @@ class AdminListener:
         return client.answer(head, body, self.answer)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Counted by the address that was asked, where it is one of ours."""
+        began = time.perf_counter()
         path = request.raw_path.partition("?")[0]
         request_id = secrets.token_hex(16)
+        try:
+            answer: web.StreamResponse = await self._answered(request, path, request_id)
+        except ConnectionError:
+            raise  # whoever asked has gone
+        except Exception as error:
+            log.error("request-failed", request_id=request_id, exc_info=error)
+            self._defects.n += 1
+            answer = problem(Reason.INTERNAL_ERROR, request_id=request_id)
+        if self._meter is not None:
+            outcome = answer.get(OUTCOME, "ok")
+            endpoint = path if path in self._known else ""
+            self._meter(endpoint, outcome, answer.status, time.perf_counter() - began)
+        return answer
+
+    async def _answered(self, request: web.BaseRequest, path: str, request_id: str) -> web.Response:
         if not self._host_admitted(request):
             return _refused(Reason.HOST_MISMATCH, request_id, 403)
-        known = path in self._open or (
-            self._options.page and (path in ("/admin", "/admin/") or path in self._guarded)
-        )
-        if not known:
+        if path not in self._known:
             return problem(Reason.ROUTE_UNKNOWN, request_id=request_id)
         if request.method not in ("GET", "HEAD"):
             return problem(Reason.METHOD_NOT_ALLOWED, request_id=request_id, allow=("GET", "HEAD"))

@@ -1,0 +1,86 @@
+"""What a worker shows of its state, read when somebody asks for `/metrics`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.app import App
+
+
+def add_gauges(app: App) -> None:
+    gauge = app.metrics.gauge
+    configuration = app.plan.configuration
+    gauge(
+        "config_stale",
+        "1 while the files are wrong and the last good configuration runs.",
+        lambda: float(configuration.stale),
+    )
+    gauge(
+        "replica_staleness_seconds",
+        "Since this worker last confirmed what has been revoked.",
+        lambda: app.replica.staleness_s,
+    )
+    gauge(
+        "connections",
+        "Open connections of the public listener.",
+        lambda: float(app.connections),
+    )
+    gauge(
+        "buffered_bytes",
+        "Held for clients, and of bodies for upstreams, that are slow to take them.",
+        lambda: float(app.buffered_bytes),
+    )
+    gauge(
+        "sockets",
+        "Open WebSockets of the public listener.",
+        lambda: float(len(app.open_calls.tunnels)),
+    )
+    gauge(
+        "lasting_calls",
+        "Sockets and long answers that end with the session of their caller.",
+        lambda: float(len(app.open_calls)),
+    )
+    gauge(
+        "verified_tokens",
+        "Tokens whose signature is remembered as good.",
+        lambda: float(len(app.identification)),
+    )
+    gauge(
+        "hashing_queue",
+        "Password hashes under way or waiting for a thread.",
+        lambda: float(app.own.hashing()),
+    )
+    if (shown := app.certificates) is not None:
+        gauge(
+            "certificate_stale",
+            "1 while the files of the listener's certificate are not what it shows.",
+            lambda: float(shown.stale),
+        )
+        gauge(
+            "certificate_expires_at_seconds",
+            "When the certificate that is shown ends, in seconds since the epoch.",
+            lambda: shown.expires_at,
+        )
+    gauge(
+        "clock_offset_seconds",
+        "How far the clock of the store that is furthest off is ahead of this machine's.",
+        lambda: app.clock_watch.offset_s,
+    )
+    gauge("ready", "1 while this worker can decide.", lambda: float(app.ready))
+    gauge("sql_up", "1 while the SQL store answers.", lambda: float(not app.sql_watch.away))
+    gauge(
+        "redis_up",
+        "0 while the last call to Redis failed for want of it.",
+        lambda: float(not app.redis.is_away),
+    )
+    runs = {"version": version("authgate"), "python": platform.python_version()}
+    configuration = app.plan.configuration
+    app.metrics.info("build", "The version that runs, and its Python.", lambda: runs)
+    app.metrics.info(
+        "config",
+        "The configuration that runs: nodes with the same files show the same.",
+        lambda: {"version": configuration.snapshot.version},
+    )
