@@ -430,9 +430,13 @@ class Connection(Outbound):
         if transport is None:
             return False
         limits = self._door.limits
-        if self._head_since and now - self._head_since > limits.head_s:
-            transport.abort()
-            return False
+        if self._head_since:
+            if self._busy or self._queue:
+                # It has come early: its time begins once it is expected.
+                self._head_since = now
+            elif now - self._head_since > limits.head_s:
+                transport.abort()
+                return False
         receiving = self.receiving and not self._broken
         if receiving:
             self.sweep_body(now, limits)

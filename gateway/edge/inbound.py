@@ -332,7 +332,7 @@ class Inbound(RequestHandler):
             self._refuse(Reason.REQUEST_MALFORMED)
         else:
             self._backlog = data
-            if not self._head_since:
+            if start and not self._head_since:
                 self._expect_head()
 
     def _expect_head(self) -> None:

@@ -120,6 +120,42 @@ async def test_who_half_closes_has_its_whole_time_for_an_answer_to_begin() -> No
         assert (await client.answer()).status == 200
 
 
+@pytest.mark.parametrize("behind", [b"\r\n", GET[:-2]], ids=["an empty line", "part of a head"])
+async def test_what_came_early_of_the_next_head_ends_no_call(behind: bytes) -> None:
+    """RFC 9112 section 2.2: some clients send an empty line behind a body."""
+    go = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await go.wait()
+        await answer_ok(exchange)
+
+    async with running(script) as rig:
+        client = await rig.client()
+        await client.send(POST + b"0123456789" + behind)
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        assert rig.door.server is not None
+        (connection,) = rig.door.server.connections
+        assert isinstance(connection, Connection)
+        connection.sweep(asyncio.get_running_loop().time() + 3_600)
+        go.set()
+        assert (await client.answer()).status == 200
+        await client.send(GET[len(behind) :] if GET.startswith(behind) else GET)
+        assert (await client.answer()).status == 200
+
+
+async def test_an_empty_line_leaves_a_connection_idle() -> None:
+    async with running() as rig:
+        client = await rig.client()
+        await client.send(POST + b"0123456789\r\n")
+        assert (await client.answer()).status == 200
+        assert rig.door.server is not None
+        (connection,) = rig.door.server.connections
+        assert isinstance(connection, Connection)
+        connection.sweep(asyncio.get_running_loop().time() + 3_600)
+        await client.send(GET)
+        assert (await client.answer()).status == 200
+
+
 @pytest.mark.parametrize(
     "sent", [b"", GET[:-2], POST + b"abc"], ids=["nothing", "a head", "a body"]
 )
