@@ -66,6 +66,7 @@ from gateway.stores.watch import StoreWatch
 from gateway.welcome import Guest
 from gateway.worker.clock_watch import ClockWatch
 from gateway.worker.journal import DecisionLog, JournalOptions, Journals
+from gateway.worker.kept_counts import KeptCounts
 from gateway.worker.limits import Limits
 from gateway.worker.one_stream import BEAT_S, OneStream
 from gateway.worker.peers import Peers, Told
@@ -308,6 +309,7 @@ class App:
             decisions,
             meter=self.metrics.own,
             defects=defects,
+            complete=KeptCounts(self.plan.folder.workers).completed,
         )
         limits = DoorLimits(connections=ADMIN_CONNECTIONS)
         self._admin = Door(

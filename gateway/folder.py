@@ -4,7 +4,8 @@ key-secret        encrypts private keys, where GATEWAY_KEY_SECRET is not given (
 admin-token       the local token of the admin page
 lock              held by the gateway that runs here: a second one is refused
 last-good/        the configuration that was last compiled without a problem
-workers/          a socket for each worker, by which one answers for all
+workers/          a socket for each worker, by which one answers for all, and what those
+                  that died had counted
 """
 
 from __future__ import annotations

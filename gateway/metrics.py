@@ -12,6 +12,7 @@ as plain data, so that whichever worker is asked can answer for all of them.
 from __future__ import annotations
 
 import os
+import secrets
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,8 @@ class Metrics:
     """Everything that one worker counts."""
 
     def __init__(self) -> None:
+        self._life = secrets.token_hex(8)
+        """Names these counts among those of all workers that ever were."""
         self._routes: dict[str, RouteMeter] = {}
         self._tallies: dict[str, tuple[str, tuple[str, ...], dict[tuple[str, ...], Tally]]] = {}
         self._spreads: dict[str, tuple[str, tuple[str, ...], dict[tuple[str, ...], Spread]]] = {}
@@ -162,6 +165,7 @@ class Metrics:
     def state(self) -> State:
         return {
             "worker": str(os.getpid()),
+            "life": self._life,
             "routes": [
                 [route, list(meter.answers.items()), _plain(meter.decision), _plain(meter.upstream)]
                 for route, meter in self._routes.items()

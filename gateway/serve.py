@@ -38,6 +38,7 @@ from gateway.setting_values import Address, without_secrets
 from gateway.stores.embedded import EmbeddedValkey
 from gateway.supervising import Deaths, Readiness, Systemd, how_it_ended
 from gateway.welcome import Guest
+from gateway.worker.kept_counts import KeptCounts
 
 log = structlog.get_logger(__name__)
 
@@ -167,6 +168,7 @@ def run(house: House) -> None:
         # Nothing but our own settings steers the processes.
         del os.environ[name]
     _tell_start(house)
+    KeptCounts(house.plan.folder.workers).begin_anew()
     raise_limit()
     gc.collect()
     gc.freeze()

@@ -72,6 +72,22 @@ def test_a_killed_worker_is_replaced_and_the_other_goes_on(pair: Running) -> Non
     assert pair.process.poll() is None
 
 
+def test_what_a_killed_worker_had_counted_stays_counted(pair: Running) -> None:
+    for _ in range(40):
+        assert pair.call("GET", "/public/x").status == 200
+    name = 'authgate_requests_total{outcome="route_public",route="public",status="200"}'
+
+    def counted() -> float:
+        text = pair.admin("/metrics").body.decode()
+        return float(text.partition(name + " ")[2].split("\n")[0])
+
+    before = counted()
+    victim = workers(pair)[0]
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(workers(pair)) == 2 and victim not in workers(pair), 20)
+    assert counted() == before
+
+
 def test_a_worker_replaced_while_the_files_are_wrong_takes_the_last_good_ones(
     pair: Running,
 ) -> None:
