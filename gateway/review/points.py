@@ -33,12 +33,15 @@ class Asked:
     """One question to a call, and the inputs that settle it."""
 
     key: str
+    """`text 0 user.id == 'ann'` (of the side 0), `permits 1`, `step-up 900 totp`, `kind`, …"""
     inputs: frozenset[str]
     answer: Callable[[Values], Hashable]
     survey: Survey | None = None
+    """Of a part of a condition: what it compares."""
     data: Mapping[str, Any] = field(default_factory=dict)
     side: int = 0
     sources: Mapping[Step, Source | None] = field(default_factory=dict)
+    """Where each path that it reads comes from."""
     wrapped: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
 
 
@@ -160,7 +163,7 @@ class Solver:
         answers = tuple(one.answer(filled) for one in self._group.asked)
         kind = self._found.setdefault(answers, Kind(answers, []))
         if "roles" in chosen:
-            kind.roles.add(chosen["roles"].value)
+            kind.roles.update(chosen["roles"].alike)
         if len(kind.samples) < MAX_KEPT or len(chosen) == 1:
             kind.samples.append(chosen)
 
@@ -181,7 +184,7 @@ class Solver:
             compared = {age for survey in surveys for age in survey.ages_s}
             return choosing.ages({*compared, *self._ages()})
         if name == "roles":
-            return [Choice(roles) for roles in self._role_sets(fixed)]
+            return [Choice(sets[0], sets) for sets in self._role_sets(fixed)]
         if name in ("kind", "scopes", "amr", "slash"):
             return self._plain(name)
         made_up = list(self._world.made_up(name))
@@ -216,40 +219,56 @@ class Solver:
         subsets = product(*(((), (method,)) for method in methods))
         return [Choice(sum(chosen, ())) for chosen in subsets]
 
-    def _role_sets(self, fixed: Values) -> list[Roles]:
-        """Sets of roles, one for everything that roles can do together.
+    def _role_sets(self, fixed: Values) -> list[tuple[Roles, ...]]:
+        """For everything that roles can do together, the smallest sets that do it.
 
-        What a set does is all that its roles do: so the sets are built role by role, and of
-        those that do the same the smallest is kept.
+        What a set does is all that its roles do: so the sets are built role by role.
         """
+        named = self._named_roles(fixed)
+        alike: dict[frozenset[Hashable], set[str]] = {}
+        for role in {*named, *self._world.roles}:
+            does = self._world.does(role, named)
+            if does and choosing.is_role(role):
+                alike.setdefault(does, set()).add(role)
+        states: dict[frozenset[Hashable], set[Roles]] = {frozenset(): {frozenset()}}
+        for does, roles in sorted(alike.items(), key=lambda one: sorted(one[1])):
+            for done, others in list(states.items()):
+                sets = states.setdefault(done | does, set())
+                made = {one | {frozenset(roles)} for one in others}
+                sets |= {one for one in made if not any(other <= one for other in sets)}
+                if len(states) > MAX_TRIED or len(sets) > MAX_KEPT:
+                    self._group.whole = False
+                    return _smallest(states.values())
+        return _smallest(states.values())
+
+    def _named_roles(self, fixed: Values) -> set[str]:
+        """The roles that conditions ask for, by name or by what they are compared with."""
         asked = [one for one in self._surveyed if one.survey is not None and one.survey.roles]
         named = {text for one in asked if one.survey is not None for text in one.survey.texts}
         if any(one.survey is not None and one.survey.any_role for one in asked):
             read = frozenset[str]().union(*(one.inputs for one in asked))
             held = self._known(asked, {n: value for n, value in fixed.items() if n in read})
             # Of roles that stand in the same places and do the same, one is enough.
-            alike_ = {
+            alike = {
                 (frozenset(places), self._world.does(text, ())): text
                 for text, places in sorted(held.places.items(), reverse=True)
                 if choosing.is_role(text)
             }
-            named |= {*alike_.values(), ANOTHER_ROLE}
-        alike: dict[frozenset[Hashable], set[str]] = {}
-        for role in {*named, *self._world.roles}:
-            does = self._world.does(role, named)
-            if does and choosing.is_role(role):
-                alike.setdefault(does, set()).add(role)
-        states: dict[frozenset[Hashable], Roles] = {frozenset(): frozenset()}
-        for does, roles in sorted(alike.items(), key=lambda one: sorted(one[1])):
-            for done, others in list(states.items()):
-                both = done | does
-                made = others | {frozenset(roles)}
-                if both not in states or len(states[both]) > len(made):
-                    states[both] = made
-            if len(states) > MAX_TRIED:
-                self._group.whole = False
-                break
-        return sorted(states.values(), key=lambda one: (len(one), sorted(map(sorted, one))))
+            named |= {*alike.values(), ANOTHER_ROLE}
+        return named
+
+
+def _smallest(states: Iterable[set[Roles]]) -> list[tuple[Roles, ...]]:
+    """Of each state the sets that hold none of its others."""
+    found = []
+    for sets in states:
+        least = [one for one in sets if not any(other < one for other in sets)]
+        found.append(tuple(sorted(least, key=_told)))
+    return sorted(found, key=lambda sets: _told(sets[0]))
+
+
+def _told(roles: Roles) -> tuple[int, list[list[str]]]:
+    return len(roles), sorted(map(sorted, roles))
 
 
 def combined(groups: Sequence[Group]) -> Iterator[tuple[Kind, ...]]:

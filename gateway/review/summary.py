@@ -11,14 +11,16 @@ from gateway.model import CredentialKind, Place, Reason
 from gateway.review.boxes import Box, Vector, cover
 from gateway.review.calls import Roles
 from gateway.review.changes import Change, Valued, Where
-from gateway.review.comparison import NEW, OLD, Axis, Comparison, Point
+from gateway.review.comparison import Axis, Comparison, Point
 from gateway.review.networks import Network
-from gateway.review.points import Group, Kind
+from gateway.review.points import MAX_KEPT, Kind
 from gateway.review.questions import FAILED, FALSE, TRUE, Changed
 from gateway.review.values import Choice
 
 MAX_ROWS = 1_000
 """Named values that one change keeps."""
+MAX_SHOWN = 3
+"""Paths that stand for those that are meant."""
 _COSTS = {"signed": 0.4, "roles": 0.5, "step-up": 0.7, "address": 0.8, "condition": 1.5}
 """What it costs a reader to be told this: who it is, less than a part of a condition."""
 _NEVER_VALUES = ("roles", "now", "age")
@@ -138,8 +140,7 @@ class _Summary:
     def change(self) -> Change:
         before, after = self.held[0].before, self.held[0].after
         rule, place = _blamed(before, after)
-        cells, blocks, addresses = self._addresses()
-        del cells
+        blocks, addresses = self._addresses()
         where, owner_of, values = self._where()
         shape = self.done.shape
         return Change(
@@ -148,7 +149,7 @@ class _Summary:
             host=shape.host,
             pattern=shape.pattern,
             gains=self.gains,
-            certain=not any(axis.assumed for _, axis, _ in self._axes("")),
+            certain=self.done.whole and not any(axis.assumed for _, axis, _ in self._axes("")),
             signed=self._signed(),
             roles=self.roles if any(self.roles) else (),
             unless=self._unless(),
@@ -172,7 +173,7 @@ class _Summary:
             addresses=addresses,
             where=where,
             values=values,
-            such_as="" if self.alone else self._path(),
+            such_as=self._such_as(),
             before=str(before.reason),
             after=str(after.reason),
             rule=rule,
@@ -214,23 +215,21 @@ class _Summary:
             )  # fmt: skip
         return ()
 
-    def _addresses(self) -> tuple[set[Network], tuple[Network, ...], str]:
-        for at, axis, allowed in self._axes("address"):
-            cells: set[Network] = set()
-            parts = None
-            for groups in (self.done.signed_groups, self.done.anonymous_groups):
-                for group in groups:
-                    if group.inputs != ["client.ip"] or group.cells is None:
-                        continue
-                    parts = group.cells
-                    for kind in group.kinds:
-                        if kind.values["client.ip"] in allowed:
-                            texts = [sample["client.ip"].value for sample in kind.samples]
-                            cells |= {parts.cell(text) for text in texts}
-            del at, axis
-            if parts is not None:
-                return cells, tuple(parts.blocks(cells)), parts.told(cells)
-        return set(), (), ""
+    def _addresses(self) -> tuple[tuple[Network, ...], str]:
+        """Where the call comes from, as blocks and in words; empty: from anywhere."""
+        groups = (*self.done.signed_groups, *self.done.anonymous_groups)
+        for _, _, allowed in self._axes("address"):
+            found: set[Network] = set()
+            for group in groups:
+                if group.cells is None or group.inputs != ["client.ip"]:
+                    continue
+                for kind in group.kinds:
+                    if kind.values["client.ip"] in allowed:
+                        texts = (sample["client.ip"].value for sample in kind.samples)
+                        found |= {group.cells.cell(text) for text in texts}
+                cells = group.cells
+            return tuple(cells.blocks(found)), cells.told(found)
+        return (), ""
 
     def _where(self) -> tuple[tuple[Where, ...], tuple[str, ...], Valued | None]:
         where: list[Where] = []
@@ -264,10 +263,8 @@ class _Summary:
             )
         values, untold = self._values(changed)
         for _, axis, allowed in untold:
-            one = next(iter(allowed))
-            assert isinstance(one, Changed)
-            outcomes = {(str(v.before), str(v.after)) for v in allowed if isinstance(v, Changed)}
-            befores, afters = ({pair[n] for pair in outcomes} for n in (OLD, NEW))
+            moved = [value for value in allowed if isinstance(value, Changed)]
+            befores, afters = {one.before for one in moved}, {one.after for one in moved}
             where.append(
                 Where(
                     axis.text,
@@ -324,17 +321,15 @@ class _Summary:
         """The choices of those inputs in every call that the box holds."""
         rows: dict[tuple[str, ...], tuple[Choice, ...]] = {}
         kinds: dict[int, Kind] = {}
-        groups: list[Group] = self.done.signed_groups
         for point in self.held:
             if point.vector[0] is True:
                 kinds[id(point.kinds[index])] = point.kinds[index]
         whole = True
         for kind in kinds.values():
-            whole &= len(kind.samples) < 200
+            whole &= len(kind.samples) < MAX_KEPT
             for sample in kind.samples:
                 row = tuple(sample.get(name, Choice(None)) for name in names)
                 rows[tuple(repr(choice.value) for choice in row)] = row
-        del groups
         return list(rows.values()), whole
 
     def _named(self, name: str) -> str:
@@ -345,8 +340,17 @@ class _Summary:
                  "claim": "user.claims.{}", "body": "body.{}", "host": "request.host"}  # fmt: skip
         return words.get(kind, name).format(key)
 
-    def _path(self) -> str:
-        return "/" + "/".join(self.done.shape.filled(dict(self.done.pair.values)))
+    def _such_as(self) -> str:
+        """Paths that are meant, where not all of the pattern are."""
+        paths = [] if self.alone else [dict(self.done.pair.values)]
+        for _, axis, _ in self._axes("target"):
+            # Of what a rewrite makes, some is another route's.
+            names = [f"seg:{at}" for at in self.done.shape.open]
+            rows, _ = self._rows(axis.group, names)
+            at = self.done.shape.open
+            paths = [dict(zip(at, (one.value for one in row), strict=True)) for row in rows]
+        segments = [self.done.shape.filled(path) for path in paths[:MAX_SHOWN]]
+        return ", ".join("/" + "/".join(one) for one in segments)
 
 
 def _says(broad: _Summary, narrow: _Summary) -> bool:
