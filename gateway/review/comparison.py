@@ -82,10 +82,8 @@ class Comparison:
 
     def _solve(self) -> None:
         for signed in (True, False):
-            asked, world = (
-                self._questions.asked(signed=signed),
-                self._questions.world(signed=signed),
-            )
+            asked = self._questions.asked(signed=signed)
+            world = self._questions.world(signed=signed)
             groups = groups_of(asked)
             for group in groups:
                 Solver(group, world).solve()
@@ -104,6 +102,7 @@ class Comparison:
         group = Group(self._of_roles, ["roles"])
         if self._of_roles:
             Solver(group, world).solve()
+        self.whole &= group.whole
         self.role_sets = {kind.answers: kind.roles for kind in group.kinds}
 
     def _all_axes(self, groups: Sequence[Group]) -> list[Axis]:
