@@ -68,7 +68,7 @@ from gateway.worker.clock_watch import ClockWatch
 from gateway.worker.journal import DecisionLog, JournalOptions, Journals
 from gateway.worker.kept_counts import KeptCounts
 from gateway.worker.limits import Limits
-from gateway.worker.one_stream import BEAT_S, OneStream
+from gateway.worker.one_stream import OneStream
 from gateway.worker.peers import Peers, Told
 from gateway.worker.refusals import RefusalLog
 from gateway.worker.replica import Replica, ReplicaOptions
@@ -337,7 +337,7 @@ class App:
         self.tasks.start("sql-watch", self.sql_watch.run)
         self.tasks.start("clock-watch", self.clock_watch.run)
         if not (self.plan.settings.embedded_redis and self.database.dialect == "sqlite"):
-            self.tasks.every("one-stream", BEAT_S, self.one_stream.beat)
+            self.tasks.start("one-stream", self.one_stream.run)
         self.tasks.start("keys", self._tend_keys)
         self.tasks.start("limits", self.limits.run)
         self.tasks.start("auth-limits", self.auth_limits.run)

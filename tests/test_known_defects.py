@@ -93,7 +93,7 @@ def test_no_shipped_file_serves_the_admin_listener_to_others() -> None:
     for path in (REPOSITORY / "deploy").rglob("*"):
         if path.is_file():
             for line in path.read_text("utf-8").splitlines():
-                found = re.search(r"GATEWAY_ADMIN_LISTEN=(\S+)", line)
+                found = re.search(r"GATEWAY_ADMIN_LISTEN=['\"]?([^\s'\"]+)", line)
                 if found and not found[1].startswith(("127.0.0.1:", "[::1]:")):
                     wrong.append((path.name, line))
     assert wrong == []

@@ -120,7 +120,7 @@ class RedisStore:
         """A command that blocks on the server for up to `wait_s`."""
         with _translated():
             async with asyncio.timeout(wait_s + self._within_s):
-                return await _tried(lambda: self._execute(*words), again=True)
+                return await self._tried(lambda: self._execute(*words), again=True)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -146,7 +146,7 @@ class RedisStore:
                     raise _Away("redis", self._why)
                 with _translated():
                     async with asyncio.timeout(self._within_s):
-                        answer = await _tried(work, again=again)
+                        answer = await self._tried(work, again=again)
         except (_Away, StoreBusy):
             raise
         except StoreUnavailable as error:
@@ -161,8 +161,25 @@ class RedisStore:
         self._note(failed=False)
         return answer
 
+    async def _tried(self, work: Callable[[], Awaitable[Any]], *, again: bool) -> Any:
+        for _ in range(_MOST_CONNECTIONS):
+            try:
+                return await work()
+            except RuntimeError:
+                # uvloop: the connection was reset while it rested, and nothing was sent.  It is
+                # closed now; each further try meets another one, or makes one.
+                continue
+            except RedisConnectionError:
+                if not again:
+                    raise
+                again = False
+                # Those that rest beside it were reset with it: the second try needs a new one.
+                await self._leave()
+        return await work()
+
     async def _leave(self) -> None:
-        """The server was demoted: the name may lead to its successor by now."""
+        """Closes what rests: it is dead, or the server was demoted and the name may lead to its
+        successor by now."""
         with suppress(Exception):  # a connection that cannot be closed well is closed all the same
             await self._client.connection_pool.disconnect(inuse_connections=False)
 
@@ -212,21 +229,6 @@ class _Away(StoreUnavailable):
 
 class _NotReplicated(StoreUnavailable):
     """The server is there; its replicas are not."""
-
-
-async def _tried(work: Callable[[], Awaitable[Any]], *, again: bool) -> Any:
-    for _ in range(_MOST_CONNECTIONS):
-        try:
-            return await work()
-        except RuntimeError:
-            # uvloop: the connection was reset while it rested, and nothing was sent.  It is
-            # closed now; each further try meets another one, or makes one.
-            continue
-        except RedisConnectionError:
-            if not again:
-                raise
-            again = False
-    return await work()
 
 
 @contextmanager

@@ -46,8 +46,15 @@ class OneStream:
         self.differs = False
         """Whether another node follows another stream now."""
 
+    async def run(self) -> None:
+        """Until it is cancelled.  Raises StoreUnavailable."""
+        while True:
+            await self.beat()
+            # Whoever starts beside a node that is ready must find it said.
+            await asyncio.sleep(BEAT_S if self._incarnation() else _LOOK_EVERY_S)
+
     async def beat(self) -> None:
-        """To be called every BEAT_S.  Raises StoreUnavailable."""
+        """Says what is followed, and looks at what another says.  Raises StoreUnavailable."""
         own = self._incarnation()
         if not own:
             return

@@ -99,6 +99,7 @@ async def test_a_start_beside_a_node_that_follows_another_stream_is_seen(
     async def own() -> str:
         return "b"
 
+    await there.beat()
     other = asyncio.create_task(goes_on())
     try:
         assert await another_stream_is_followed(database, own)
