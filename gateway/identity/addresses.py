@@ -24,11 +24,14 @@ def address_key(text: str) -> str | None:
     # The cap comes first: what checks a host takes quadratic time (CVE-2024-3651).
     if not 3 <= len(text) <= MAX_ADDRESS_LENGTH:
         return None
-    name, at, host = unicodedata.normalize("NFKC", text).partition("@")
+    # Stripped again: `´` is a space and an accent by then, and the key of a key is itself.
+    name, at, host = unicodedata.normalize("NFKC", text).strip().partition("@")
     # "a@evil@company" was an address of two houses once (CVE-2026-40574).
     if not (name and at and host) or "@" in host or not _storable(name + host):
         return None
-    ascii_host = _ascii_host(host)
+    # As it was typed, where that can be told: IDNA maps `ϲ` to `σ`, as mail does, NFKC to `ς`.
+    typed_name, typed_at, typed_host = text.partition("@")
+    ascii_host = _ascii_host(typed_host if typed_name and typed_at else host)
     if ascii_host is None:
         return None
     # Folding can leave what NFKC would compose again: once more makes it stable.

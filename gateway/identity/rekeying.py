@@ -15,8 +15,9 @@ from gateway.stores.protocols import Database, Row, Transaction
 
 _WAIT_S = 60.0
 _SETTING = "address_keys"
-_FORM = "idna"
-"""The host in its ASCII form; before, it was case-folded like the name."""
+_FORM = "idna-typed"
+"""The host in its ASCII form, made of what was typed; before ("idna"), of its NFKC, and before
+that it was case-folded like the name."""
 
 
 @dataclass(frozen=True, slots=True)

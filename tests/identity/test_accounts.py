@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.identity.accounts import Account, Accounts, check_roles
@@ -90,6 +90,7 @@ def test_two_mailboxes_are_two_accounts(one: str, other: str) -> None:
         ("bob@bu\u0308cher.example", "bob@bücher.example"),
         ("bob@bücher。example", "bob@bücher.example"),
         ("BOB@bücher.example", "bob@bücher.example"),
+        ("bob@e\u03f2a.example", "bob@e\u03c3a.example"),  # where mail to it goes
         ("straße@a.example", "STRASSE@a.example"),  # the name is folded, as ever
     ],
 )
@@ -111,7 +112,25 @@ async def test_hosts_that_differ_have_accounts_of_their_own(database: Database) 
     assert found.email == "bob@straße.de"
 
 
+def test_nobody_takes_an_address_whose_mail_goes_to_another_host() -> None:
+    """`ϲ` is `σ` to the DNS, and was `ς` to us: another owner's host."""
+    lunate, final = "bob@e\u03f2a.example", "bob@e\u03c2a.example"
+    assert shown_address(lunate) == lunate
+    assert address_key(lunate) != address_key(final)
+
+
+async def test_an_account_is_found_by_its_key_where_the_name_begins_with_an_accent(
+    database: Database,
+) -> None:
+    """NFKC makes a space and an accent of it: spaces around an address are none of it."""
+    accounts = Accounts(database)
+    made_of_it = await accounts.register("\u00b4bob@example.com", "h")
+    assert isinstance(made_of_it, Account)
+    assert await accounts.by_email(made_of_it.email_key) == made_of_it
+
+
 @given(st.text(max_size=300))
+@example("\u00b4bob@example.com")
 def test_the_key_of_a_key_is_itself(text: str) -> None:
     key = address_key(text)
     if key is not None and len(key) <= 254:

@@ -51,6 +51,22 @@ async def test_an_account_is_found_by_its_address_after_the_upgrade(database: Da
     assert await accounts.by_email("bob@strasse.de") is None
 
 
+async def test_what_was_brought_to_an_older_form_is_brought_to_todays(
+    database: Database,
+) -> None:
+    """Keys were once made of the host's NFKC, and of a name that could begin with a space."""
+    host = await of_before(database, "bob@e\u03f2a.example", "bob@xn--ea-9lc.example")
+    name = await of_before(database, "\u00b4bob@a.example", " \u0301bob@a.example")
+    async with database.transaction() as tx:
+        await tx.run("INSERT INTO installation (name, value) VALUES ('address_keys', 'idna')")
+    assert await rekey(database) == []
+    accounts = Accounts(database)
+    for email, mine in (("bob@e\u03c3a.example", host), ("\u00b4bob@a.example", name)):
+        found = await accounts.by_email(email)
+        assert found is not None
+        assert found.id == mine
+
+
 async def test_its_mailed_links_stay_good(database: Database) -> None:
     mine = await of_before(database, "bob@straße.de", "bob@strasse.de")
     async with database.transaction() as tx:
