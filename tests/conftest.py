@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import environment
+from gateway.cli import environment, serve
 from tests import servers
 
 pytest_plugins = ["tests.fixtures_stores"]
@@ -20,6 +20,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Nothing of the suite outlives it."""
     if not hasattr(session.config, "workerinput"):
         servers.end_shared()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _logs_of_the_suite() -> None:
+    """A start within a test would set the logs up for a standard error that ends with the test,
+    and every logger that speaks meanwhile keeps it."""
+
+    def left_alone(level: str = "info") -> None:
+        del level
+
+    serve.__dict__["configure"] = left_alone
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import stat
@@ -12,7 +11,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 import typer
 
 from docs.build import paths
@@ -171,18 +169,6 @@ def test_the_settings_of_the_service_are_not_mixed_with_others(
     assert f"{file} was not read, as GATEWAY_REDIS_URL is set here" in err
 
 
-@pytest.fixture
-def _logs_as_they_were() -> Iterator[None]:
-    """A start in this process sets the logs up, for a standard error that ends with the test."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-@pytest.mark.usefixtures("_logs_as_they_were")
 def test_a_gateway_that_is_started_by_hand_is_not_the_service(
     gateway: Gateway, tmp_path: Path
 ) -> None:

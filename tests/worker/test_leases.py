@@ -113,6 +113,19 @@ async def test_a_shared_limit_asks_on_every_call(redis: RedisStore) -> None:
     assert answer[0][0].left == 980
 
 
+async def test_a_clock_of_redis_that_is_set_back_shuts_nobody_out(redis: RedisStore) -> None:
+    """What was counted by a time that is yet to come would be waited for, an hour or a day."""
+    counters = RedisCounters(redis)
+    asked = Spend("calls:ada", 1.0, 15)
+    await counters.spend([[asked]], 1)
+    (key,) = await redis.call("KEYS", f"{redis.prefix}*calls:ada*")
+    in_an_hour = float(await redis.call("GET", key)) + 3_600_000_000
+    await redis.call("SET", key, str(in_an_hour))
+    (answer,) = await counters.spend([[asked]], 1)
+    assert isinstance(answer, list)
+    assert answer[0].left == 14
+
+
 async def test_a_burst_under_four_a_worker_is_shared_of_itself(redis: RedisStore) -> None:
     asked = (limit(per_s=0.001, burst=15),)
     one, *_ = workers(redis, 4)

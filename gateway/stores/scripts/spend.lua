@@ -18,6 +18,9 @@ for g, group in ipairs(cjson.decode(ARGV[2])) do
   for i, ask in ipairs(group) do
     local key, interval, burst, least, most, owed = unpack(ask)
     local at = math.max(tonumber(redis.call('GET', key) or now), now)
+    -- Nothing honest is owed for so long: the clock was set back, and what was counted by the
+    -- other time says nothing of this one.
+    if at > now + 3 * burst * interval then at = now end
     -- What was spent unasked is paid back also where the bucket is empty; all shares of all
     -- workers are one burst, so nothing honest owes more.
     at = math.min(at + owed * interval, now + 2 * burst * interval)
