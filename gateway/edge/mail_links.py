@@ -162,6 +162,11 @@ class MailLinks:
     async def _reset(self, token: str, password: str, call: Call) -> Answer:
         if not await self._parts.enrolments.resettable(token):
             return await self._not_good(call)
+        # By the link: anybody can have one of their own, and hold the threads with it.
+        reservation = await self._parts.throttle.reserve_reset(token)
+        if reservation.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._parts.throttle.spent(reservation)
         made = await self._parts.passwords.hash(password, lane=Lane.KNOWN)
         if isinstance(made, Reason):
             return Refused(made)

@@ -42,6 +42,8 @@ DAY_S = 86_400
 CHANGES = 10
 CHANGES_WINDOW_S = 3600
 """New passwords of one account: each costs two hashes and a letter."""
+RESETS = 20
+"""New passwords that are tried with one mailed link: each may be weak, and costs a hash."""
 
 
 class Ask(StrEnum):
@@ -100,6 +102,11 @@ class Throttle:
         """Counts one password that was tried with a mailed link, by that link alone."""
         key = "link:" + hashlib.sha256(token.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, ACCOUNT_FAILURES, WINDOW_S)])
+
+    async def reserve_reset(self, token: str) -> Reservation:
+        """Counts one new password that a good link was sent with, by that link alone."""
+        key = "reset:" + hashlib.sha256(token.encode()).hexdigest()[:32]
+        return await self._reserve([Attempt(key, RESETS, WINDOW_S)])
 
     async def reserve_change(self, account_id: str) -> Reservation:
         """Counts one new password of an account, whose owner knew the old one."""

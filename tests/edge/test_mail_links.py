@@ -392,6 +392,22 @@ async def test_a_reset_sets_the_password_ends_every_session_and_lifts_the_lockou
     assert (again.status, reason(again)) == (400, "invalid_token")
 
 
+async def test_one_link_hashes_a_bounded_number_of_new_passwords(mail: MailHouse) -> None:
+    """Whoever has an account has a link: it is no way to keep the hashing threads busy."""
+    await mail.house.register()
+    await mail.post("/auth/password/forgot", email=EMAIL)
+    (token,) = await mail.links()
+    for _ in range(20):
+        weak = await mail.post("/auth/password/reset", token=token, password="password1")
+        assert weak.status == 422
+    refused = await mail.post("/auth/password/reset", token=token, password=OTHER)
+    assert (refused.status, reason(refused)) == (429, "too_many_attempts")
+    await mail.post("/auth/password/forgot", email=EMAIL)
+    another = next(found for found in await mail.links() if found != token)
+    answer = await mail.post("/auth/password/reset", token=another, password=OTHER)
+    assert answer.status == 204
+
+
 async def test_a_reset_that_no_worker_confirms_says_so(mail: MailHouse) -> None:
     await mail.house.register()
     await mail.post("/auth/password/forgot", email=EMAIL)
