@@ -21,6 +21,7 @@ from gateway.access.origin import OwnOrigins
 from gateway.access.routes import Route
 from gateway.access.snapshot import Problem, Snapshot
 from gateway.audit import AuditEvent, AuditKind, AuditLog
+from gateway.audit_chain import ChainKey
 from gateway.audit_pruning import prune, pruner_name
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
@@ -44,6 +45,7 @@ from gateway.identity.api_keys import ApiKeyIdentifier
 from gateway.identity.assertions import Assertions
 from gateway.identity.client_auth import purge_assertions
 from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.key_rows import readable_chain_keys
 from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
 from gateway.identity.refresh import RefreshOptions, RefreshTokens
 from gateway.identity.rotation import Rotated
@@ -465,7 +467,10 @@ class App:
                         derived_key(secret, KeyPurpose.AUDIT_CHAIN),
                         writer=pruner_name(),
                     )
-                    await prune(self.database, pruner, self.clock.now() - keep_s)
+                    async with self.database.reading() as tx:
+                        older = await readable_chain_keys(tx, Sealer(secret))
+                    before_s = self.clock.now() - keep_s
+                    await prune(self.database, pruner, before_s, map(ChainKey, older))
             except StoreUnavailable as error:
                 log.warning("audit-not-pruned", store=error.store, why=error.detail)
             await asyncio.sleep(PURGE_EVERY_S)

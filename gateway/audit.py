@@ -118,8 +118,8 @@ class AuditLog:
     ) -> None:
         """`address_key`, `chain_key`: `derived_key` of KeyPurpose.AUDIT_ADDRESS, AUDIT_CHAIN.
         `writer` names the chain, which bears the key's name besides."""
-        self._chain = ChainKey(chain_key)
-        self.writer = self._chain.writer(writer or secrets.token_hex(8))
+        self.chain = ChainKey(chain_key)
+        self.writer = self.chain.writer(writer or secrets.token_hex(8))
         self.dropped = Tally() if dropped is None else dropped
         self.written = Tally()
         self._database = database
@@ -251,7 +251,7 @@ class AuditLog:
         for at, event in events:
             position += 1
             line = _line(at, event)
-            digest = self._chain.chained(digest, self.writer, position, line)
+            digest = self.chain.chained(digest, self.writer, position, line)
             links.append(_Link(position, milliseconds(json.loads(line)["at"]), line, digest))
         return links
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,9 +86,35 @@ async def heads(tx: Transaction, limit: int) -> list[str]:
     return found
 
 
-async def cuts(tx: Transaction) -> dict[str, Cut]:
-    """By writer, how far its chain was pruned, as the chains of the pruners say."""
-    return _cuts(await _pruned(tx))
+async def cuts(tx: Transaction, keys: Mapping[str, ChainKey]) -> dict[str, Cut]:
+    """By writer, how far its chain was pruned, as those rows of the pruners say that are ours:
+    what is written down anew must not make true what somebody else has put there."""
+    rows = await _pruners(tx)
+    known: dict[str, Cut] = {}
+    for _ in range(2):  # the second time with the cuts of the pruners' own chains
+        told, before = [], Cut(0, GENESIS)
+        writer = ""
+        for row in rows:
+            if row["writer"] != writer:
+                writer, before = str(row["writer"]), Cut(0, GENESIS)
+            if row["position"] != before.position + 1:
+                before = known.get(writer, before)
+            if row["position"] == before.position + 1 and is_ours(keys, before.hash, row):
+                told += _told(row, PRUNED)
+            before = Cut(int(row["position"]), str(row["hash"]))
+        known = _cuts(told)
+    return known
+
+
+def is_ours(keys: Mapping[str, ChainKey], before: str, row: Row) -> bool:
+    """Whether the row is as its writer wrote it, its time too; `before` is the hash of the row
+    before it.  `keys` by their id."""
+    named = key_id(str(row["writer"]))
+    if named and named not in keys:
+        return False
+    return bool(_hash(keys.get(named), before, row) == row["hash"]) and (
+        _at_ms_of(str(row["line"])) == row["at_ms"]
+    )
 
 
 def heads_in(line: str) -> list[str]:
@@ -274,12 +301,16 @@ class _Check:
     def _restores(self) -> list[Mapping[str, int]]:
         """Of chains under a key of ours: nobody else can explain away what is missing."""
         return [
-            {name: int(told.detail[name]) for name in ("backup_at_ms", "restored_at_ms")}
+            {name: int(told.detail[name]) for name in _RESTORE_TIMES}
             for told in self.restored
-            if key_id(told.writer) in self.keys and told.detail.get("lost_rows")
+            if key_id(told.writer) in self.keys
+            and told.detail.get("lost_rows")
+            and all(isinstance(told.detail.get(name), int) for name in _RESTORE_TIMES)
         ]
 
 
+_CUT = re.compile(r"([^:]+):([0-9]{1,18}):([0-9a-f]{64})")
+_RESTORE_TIMES = ("backup_at_ms", "restored_at_ms")
 _AT_ONCE_MS = 60_000
 """What a writer had queued while the restore ran bears an earlier time than the restore."""
 
@@ -304,18 +335,23 @@ def _hash(key: ChainKey | None, before: str, row: Row) -> str:
 
 
 async def _pruned(tx: Transaction) -> list[_Told]:
-    """What the pruners said; their chains are found by name, in an index."""
+    """What the pruners said, whoever they were."""
+    return [told for row in await _pruners(tx) for told in _told(row, PRUNED)]
+
+
+async def _pruners(tx: Transaction) -> list[Row]:
+    """The rows of their chains, which are found by name, in an index."""
     begun = await tx.all(
         "SELECT writer FROM audit_events WHERE position = 1 AND writer LIKE :named",
         named=PRUNER + "%",
     )
-    found = []
+    found: list[Row] = []
     for chain in begun:
-        for row in await tx.all(
-            "SELECT writer, line FROM audit_events WHERE writer = :writer ORDER BY position",
+        found += await tx.all(
+            "SELECT writer, position, at_ms, line, hash FROM audit_events"
+            " WHERE writer = :writer ORDER BY position",
             writer=chain["writer"],
-        ):
-            found += _told(row, PRUNED)
+        )
     return found
 
 
@@ -328,15 +364,30 @@ async def _restored(tx: Transaction) -> list[_Told]:
 
 
 def _told(row: Row, event: str) -> list[_Told]:
-    parsed = json.loads(row["line"])
-    return [_Told(str(row["writer"]), parsed.get("detail", {}))] if parsed["event"] == event else []
+    parsed = _parsed(str(row["line"]))
+    detail = parsed.get("detail", {})
+    if parsed.get("event") != event or not isinstance(detail, dict):
+        return []
+    return [_Told(str(row["writer"]), detail)]
+
+
+def _parsed(line: str) -> Mapping[str, Any]:
+    """Empty where it is no line of ours: anything can stand in a row that somebody else wrote."""
+    try:
+        parsed = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _cuts(told: Iterable[_Told]) -> dict[str, Cut]:
     found: dict[str, Cut] = {}
     for one in told:
-        for text in one.detail.get("cuts", ()):
-            writer, position, digest = str(text).split(":")
+        cuts = one.detail.get("cuts", ())
+        for text in cuts if isinstance(cuts, list) else ():
+            if not (told_cut := _CUT.fullmatch(str(text))):
+                continue
+            writer, position, digest = told_cut.groups()
             if key_id(writer) and not key_id(one.writer):
                 continue  # a chain without a key proves nothing of one with a key
             if writer not in found or found[writer].position < int(position):
@@ -351,8 +402,12 @@ def _lost(told: Mapping[str, int]) -> str:
     )
 
 
-def _at_ms_of(line: str) -> int:
-    return milliseconds(json.loads(line)["at"])
+def _at_ms_of(line: str) -> int | None:
+    """None where the line tells no time."""
+    try:
+        return milliseconds(_parsed(line)["at"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def milliseconds(when: str) -> int:

@@ -3,7 +3,9 @@
 Law: before a row goes it is written down, in a chain, up to where each chain was cut: its
 writer, the last position that goes, and that row's hash.  So `verify` knows what the first row
 that stays hangs on, and a row that vanished in any other way is still missed.  A chain's first
-row stays as long as the chain has younger ones: it tells of the chains before it.
+row stays as long as the chain has younger ones: it tells of the chains before it.  The row that a
+cut is made at is verified first, with its time, and so is what older prunings said: else this
+would put its name to whatever somebody who can write rows has made up.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from datetime import UTC, datetime
 import structlog
 
 from gateway.audit import AuditEvent, AuditKind, AuditLog
-from gateway.audit_chain import PRUNER, Cut, cuts, heads_in
-from gateway.stores.protocols import Database, StoreUnavailable, Transaction
+from gateway.audit_chain import GENESIS, PRUNER, ChainKey, Cut, cuts, heads_in, is_ours
+from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
 
@@ -41,14 +43,20 @@ def pruner_name() -> str:
     return PRUNER + secrets.token_hex(8)
 
 
-async def prune(database: Database, pruner: AuditLog, before_s: float) -> int:
+async def prune(
+    database: Database, pruner: AuditLog, before_s: float, older_keys: Iterable[ChainKey] = ()
+) -> int:
     """Takes away what is older than `before_s`; how many rows.  `pruner` is a writer named by
-    `pruner_name`.  Raises StoreUnavailable; what was noted and not yet taken goes next time.
+    `pruner_name`; `older_keys` are of secrets that were in use before its own.  A chain whose
+    row at the cut is not ours stays as it is, for `audit verify` to tell of.
+
+    Raises StoreUnavailable; what was noted and not yet taken goes next time.
     """
     before_ms = int(before_s * 1000)
     async with database.reading() as tx:
-        known = await cuts(tx)
-        old = await _old(tx, known, before_ms)
+        keys = {key.id: key for key in (pruner.chain, *older_keys)}
+        known = await cuts(tx, keys)
+        old = await _old(tx, known, before_ms, keys)
         fresh = [one for one in old if known.get(one.writer) != one.cut]
         noted = {one.writer: one.cut for one in old}
         noted |= {w: c for w, c in (await _needed(tx, known)).items() if w not in noted}
@@ -62,7 +70,9 @@ async def prune(database: Database, pruner: AuditLog, before_s: float) -> int:
     return gone
 
 
-async def _old(tx: Transaction, known: Mapping[str, Cut], before_ms: int) -> list[_Old]:
+async def _old(
+    tx: Transaction, known: Mapping[str, Cut], before_ms: int, keys: Mapping[str, ChainKey]
+) -> list[_Old]:
     begun = await tx.all(
         "SELECT writer FROM audit_events WHERE position = 1 AND at_ms < :before", before=before_ms
     )
@@ -82,17 +92,43 @@ async def _old(tx: Transaction, known: Mapping[str, Cut], before_ms: int) -> lis
         if end < 2 and not whole:
             continue
         row = await tx.one(
-            "SELECT hash FROM audit_events WHERE writer = :writer AND position = :end",
+            "SELECT writer, position, at_ms, line, hash FROM audit_events"
+            " WHERE writer = :writer AND position = :end",
             writer=writer,
             end=end,
         )
         before = known.get(writer)
         first = int(ends["first"] or end + 1)
-        if row is not None:
+        if row is not None and not await _is_ours(tx, row, before, keys):
+            log.warning(
+                "audit-chain-not-pruned",
+                writer=writer,
+                position=end,
+                effect="the chain stays: this row was changed, or what it hangs on is missing;"
+                " `gateway audit verify` tells more",
+            )
+        elif row is not None:
             found.append(_Old(writer, first, Cut(end, str(row["hash"])), whole))
         elif before is not None and before.position == end and first <= end:
             found.append(_Old(writer, first, before, whole))
     return found
+
+
+async def _is_ours(
+    tx: Transaction, row: Row, cut: Cut | None, keys: Mapping[str, ChainKey]
+) -> bool:
+    """All that stands before such a row in its chain is no younger than it."""
+    before = int(row["position"]) - 1
+    if before == 0:
+        return is_ours(keys, GENESIS, row)
+    if cut is not None and cut.position == before:
+        return is_ours(keys, cut.hash, row)
+    found = await tx.one(
+        "SELECT hash FROM audit_events WHERE writer = :writer AND position = :before",
+        writer=row["writer"],
+        before=before,
+    )
+    return found is not None and is_ours(keys, str(found["hash"]), row)
 
 
 async def _needed(tx: Transaction, known: Mapping[str, Cut]) -> dict[str, Cut]:

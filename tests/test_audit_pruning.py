@@ -259,3 +259,59 @@ async def test_a_key_of_before_a_reseal_still_verifies_its_chains(
     now = ChainKey(b"n" * 32)
     assert (await verify(database, [now, KEY])).problems == ()
     assert any("unknown here" in problem for problem in (await verify(database, [now])).problems)
+
+
+async def test_a_pruning_puts_its_name_to_no_cut_that_somebody_made_up(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    async with database.reading() as tx:
+        (taken,) = await tx.all(
+            "SELECT hash FROM audit_events WHERE writer = :w AND position = 2", w=YOUNG
+        )
+    at, name = "2001-01-15T08:00:00.000+00:00", KEY.writer("prune-0123456789abcdef")
+    told = {"before": at, "cuts": [f"{YOUNG}:2:{taken['hash']}"]}
+    line = json.dumps({"at": at, "event": "pruned", "result": "ok", "detail": told})
+    async with database.transaction() as tx:
+        await tx.run("DELETE FROM audit_events WHERE writer = :w AND position = 2", w=YOUNG)
+        await tx.many(
+            "INSERT INTO audit_events (writer, position, at_ms, line, hash)"
+            " VALUES (:writer, :position, :at_ms, :line, :hash)",
+            [_forged(b"x" * 32, name, line)],
+        )
+    assert await pruned(database, clock, 5) > 0
+    await change(database, f"DELETE FROM audit_events WHERE writer = '{name}'")
+    assert (await verify(database, [KEY])).problems != ()
+
+
+async def test_a_row_whose_time_was_moved_back_is_not_pruned_for_it(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    await change(
+        database, f"UPDATE audit_events SET at_ms = 1 WHERE writer = '{YOUNG}' AND position < 3"
+    )
+    await pruned(database, clock, 5)
+    assert await positions(database, "young") == [1, 2, 3]
+    assert (await verify(database, [KEY])).problems != ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["no JSON", "[]", "{}", '{"event":"pruned","detail":[]}', '{"event":"pruned","detail":{"cuts":["a"]}}',
+     '{"event":"restored","detail":{"lost_rows":true}}'],
+)  # fmt: skip
+async def test_whatever_somebody_puts_into_a_row_is_a_problem_and_no_failure(
+    aged: AuditLog, database: Database, clock: Hands, line: str
+) -> None:
+    names = ("prune-0123456789abcdef", KEY.writer("prune-0123456789abcdef"), "0123456789abcdef")
+    forged = []
+    for name in names:
+        digest = _forged(None, name, '{"at":"2001-01-15T08:00:00.000+00:00"}')
+        forged.append({**digest, "line": line})
+    async with database.transaction() as tx:
+        await tx.many(
+            "INSERT INTO audit_events (writer, position, at_ms, line, hash)"
+            " VALUES (:writer, :position, :at_ms, :line, :hash)",
+            forged,
+        )
+    assert len((await verify(database, [KEY])).problems) >= len(names)
+    await pruned(database, clock, 5)

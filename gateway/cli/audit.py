@@ -15,7 +15,7 @@ from gateway import audit, audit_chain
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, harmless, remark, say
 from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.key_rows import retained_chain_keys
+from gateway.identity.key_rows import readable_chain_keys
 from gateway.identity.sealing import Sealer
 
 _HEAD = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9]{1,18}:[0-9a-f]{64}")
@@ -83,7 +83,7 @@ def verify(
 
     async def work(house: House) -> audit_chain.Verification:
         async with house.database.reading() as tx:
-            before = await retained_chain_keys(tx, Sealer(house.key_secret))
+            before = await readable_chain_keys(tx, Sealer(house.key_secret))
         now = derived_key(house.key_secret, KeyPurpose.AUDIT_CHAIN)
         keys = [audit_chain.ChainKey(key) for key in (now, *before)]
         return await audit_chain.verify(house.database, keys, tuple(head or ()))

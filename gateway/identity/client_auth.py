@@ -28,6 +28,7 @@ _LONGEST_LIFE_S = 3_660
 _CLOCK_AHEAD_S = 5
 _LONGEST_TEXT = 4096
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}", re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DUMMY = secret_hash("nobody's secret")
 
 
@@ -101,8 +102,8 @@ class ClientAuthenticator:
         if not self._in_time(claims) or not self._for_here(claims.get("aud")):
             return None
         jti = claims.get("jti")
-        if not isinstance(jti, str) or not 0 < len(jti) <= 256:
-            return None
+        if not isinstance(jti, str) or not 0 < len(jti) <= 256 or _SURROGATE.search(jti):
+            return None  # half of a surrogate pair has no UTF-8
         return client if await self._first_use(client, jti, claims["exp"]) else None
 
     def _in_time(self, claims: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from gateway.identity import key_rows
 from gateway.identity.key_rows import KeyRow, NewKey
 from gateway.identity.keys import KeyState
 from gateway.identity.revocations import record
-from gateway.identity.sealing import SealBroken, Sealer
+from gateway.identity.sealing import Sealer
 from gateway.identity.tombstones import Ended, email_target, role_target
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Row, Transaction
@@ -69,7 +69,7 @@ async def present(tx: Transaction, sealer: Sealer) -> Present:
         newest_token_at=await newest_token_at(tx),
         accounts={str(row["id"]): row for row in rows},
         signing_kids=tuple(row.kid for row in await key_rows.all_keys(tx) if _signs(row)),
-        chain_keys=await _chain_keys(tx, sealer),
+        chain_keys=await key_rows.readable_chain_keys(tx, sealer),
     )
 
 
@@ -91,7 +91,11 @@ async def disown(
     now = int(await tx.now())
     newest_at = max(before.newest_token_at, await newest_token_at(tx))
     await _end_sessions(tx, now, newest_at)
-    kept = (*before.chain_keys, *await _chain_keys(tx, secrets.then), secrets.chain_key_then)
+    kept = (
+        *before.chain_keys,
+        *await key_rows.readable_chain_keys(tx, secrets.then),
+        secrets.chain_key_then,
+    )
     await key_rows.retain_chain_keys(tx, secrets.now, tuple(dict.fromkeys(kept)))
     retired, changes = await _replace_keys(tx, before, secrets.now, keys, now)
     carried = Carried(
@@ -161,15 +165,6 @@ async def _replace_keys(
 def _signs(row: KeyRow) -> bool:
     """Whether its tokens may be about, or are to come."""
     return row.state in (KeyState.NEXT, KeyState.ACTIVE, KeyState.RETIRING)
-
-
-async def _chain_keys(tx: Transaction, sealer: Sealer) -> tuple[bytes, ...]:
-    """None where they are sealed under yet another secret: their chains cannot be verified
-    then, and that is for `audit verify` to say."""
-    try:
-        return tuple(await key_rows.retained_chain_keys(tx, sealer))
-    except SealBroken:
-        return ()
 
 
 async def _targets(tx: Transaction, kind: Ended) -> frozenset[str]:

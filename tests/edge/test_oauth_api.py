@@ -322,6 +322,7 @@ async def test_two_clients_may_use_the_same_jti(house: House) -> None:
         {"jti": None},
         {"jti": ""},
         {"jti": "x" * 257},
+        {"jti": "\ud800"},
     ],
 )
 async def test_an_assertion_that_is_not_ours_now_is_refused(

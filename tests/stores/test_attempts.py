@@ -82,6 +82,21 @@ async def test_a_window_that_has_passed_is_forgotten(
     assert (await attempts.reserve([brief], "b")).wait_s == 0
 
 
+async def test_a_clock_that_was_set_back_makes_nobody_wait_longer(
+    attempts: RedisAttempts, redis: RedisStore
+) -> None:
+    for number in range(4):
+        await attempts.reserve([ACCOUNT, ADDRESS], f"m{number}")
+    for number in range(3):
+        await attempts.settle([ACCOUNT, ADDRESS], f"m{number}", failed=True)
+    await pass_by(redis, -86_400)
+    counted = await attempts.reserve([ACCOUNT, ADDRESS], "x")
+    assert counted.failures == 3
+    assert 0 < counted.wait_s <= 4
+    await pass_by(redis, 4)
+    assert (await attempts.reserve([ACCOUNT, ADDRESS], "x")).wait_s == 0
+
+
 async def test_nothing_stays_in_redis_for_ever(attempts: RedisAttempts, redis: RedisStore) -> None:
     for number in range(6):
         await attempts.reserve([ACCOUNT, ADDRESS], f"m{number}")

@@ -34,6 +34,13 @@ for i = 1, #KEYS do
   local key, limit, window, paced, an_hour = asked(i)
   local longest = an_hour > 0 and HOUR or window
   redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.6f', now - longest))
+  -- What is yet to come was written before this clock was set back: it counts from now on, and
+  -- nobody waits for the difference too.
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.6f', now), '+inf')) do
+    local pending = string.sub(member, 1, 1) == 'p'
+    local at = pending and now - window + math.min(PENDING, window) or now
+    redis.call('ZADD', key, string.format('%.6f', at), member)
+  end
   held_up(key, limit, window)
   held_up(key, an_hour, HOUR)
   if paced then
