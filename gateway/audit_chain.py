@@ -181,6 +181,8 @@ class _Check:
     found: set[str] = field(default_factory=set)
     last_ms: dict[str, int] = field(default_factory=dict)
     """When the last row of each chain was written."""
+    began_ms: dict[str, int] = field(default_factory=dict)
+    """When the first row of each chain was written."""
     writer: str = ""
     position: int = 0
     hash: str = GENESIS
@@ -216,6 +218,7 @@ class _Check:
             self.unkeyed[self.writer] = newest_ms
         self.found.add(f"{self.writer}:{position}:{self.hash}")
         if position == 1:
+            self.began_ms[self.writer] = int(row["at_ms"])
             self.wanted += [(head, self.writer) for head in heads_in(row["line"])]
 
     def verdict(self) -> Verification:
@@ -234,7 +237,7 @@ class _Check:
             if head in self.found or self._is_pruned(head):
                 continue
             place = head.rpartition(":")[0]
-            lost = self._lost_by_restore(head)
+            lost = self._lost_by_restore(head, source)
             if lost is None:
                 self.problems.append(f"{place}: missing or changed, known from {source}")
             else:
@@ -281,11 +284,14 @@ class _Check:
             return False
         return int(position) < cut.position or digest == cut.hash
 
-    def _lost_by_restore(self, head: str) -> str | None:
+    def _lost_by_restore(self, head: str, source: str) -> str | None:
         """Why the end of a chain may be missing: a backup of before it was restored into a
-        database that had lost it.  What was there up to the backup must be there."""
+        database that had lost it.  What was there up to the backup must be there, and so must
+        what a chain names that began after the restore: it has seen it."""
         last_ms = self.last_ms.get(head.rsplit(":", 2)[0])
         for told in self._restores():
+            if self.began_ms.get(source, 0) > told["restored_at_ms"]:
+                continue
             if last_ms is None or last_ms <= told["backup_at_ms"]:
                 return _lost(told)
         return None

@@ -342,3 +342,20 @@ def test_no_two_rows_read_the_same_to_the_hash() -> None:
     assert one != KEY.chained("0", "w1", 1, "line")
     assert one != KEY.chained("0", "w", 11, "line")
     assert one != KEY.chained("0w", "", 1, "1line")
+
+
+async def test_a_restore_explains_no_chain_away_that_one_has_seen_since(
+    database: Database, clock: Hands
+) -> None:
+    told = writer(database, clock, "restorer")
+    now_ms = int(clock.now() * 1000)
+    detail = {"backup_at_ms": now_ms - 9_000, "restored_at_ms": now_ms, "lost_rows": True}
+    told.record(AuditEvent(AuditKind.RESTORED, detail=detail))
+    await told.flush()
+    clock.move(60)
+    await written(database, clock, "w1", 3)
+    clock.move(60)
+    await written(database, clock, "w2", 3)
+    await change(database, f"DELETE FROM audit_events WHERE writer = '{W1}'")
+    found = await verify(database, [KEY])
+    assert found.problems == (f"{W1}:4: missing or changed, known from {W2}",)

@@ -17,7 +17,7 @@ from gateway.identity.key_rows import KeyRow, NewKey
 from gateway.identity.keys import KeyState
 from gateway.identity.revocations import record
 from gateway.identity.sealing import Sealer
-from gateway.identity.tombstones import Ended, email_target, role_target
+from gateway.identity.tombstones import Ended, email_target, role_target, unearth
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Row, Transaction
 
@@ -109,9 +109,15 @@ async def disown(
         signing_keys=retired,
     )
     # Device cookies of passwords that were changed after the backup are strangers still.
-    await tx.run("UPDATE accounts SET password_epoch = password_epoch + :at", at=newest_at)
-    # No lease that the backup's Redis knew of says anything about this database.
+    await tx.run(
+        "UPDATE accounts SET password_epoch ="
+        " CASE WHEN password_epoch < :at THEN :at ELSE password_epoch END + 1",
+        at=newest_at,
+    )
+    # No lease that the backup's Redis knew of says anything about this database, and what its
+    # nodes had in common binds nobody now.
     await tx.run("UPDATE installation SET value = '' WHERE name = 'stream.incarnation'")
+    await tx.run("DELETE FROM installation WHERE name IN ('shared_settings', 'stream.followed')")
     everyone = await record(
         tx, ChangeKind.EVERYONE, ANYBODY, Reason.TOKEN_REVOKED, not_before=newest_at
     )
@@ -243,6 +249,8 @@ async def _move_emails(tx: Transaction, before: Present, now: int) -> int:
             now=now,
             id=account_id,
         )
+        # The backup may know it as one that was left: it was returned to since.
+        await unearth(tx, Ended.EMAIL, email_target(account_id, str(known["email_key"])))
     return moved
 
 

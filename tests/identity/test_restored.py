@@ -260,3 +260,39 @@ async def test_whatever_ends_a_thing_leaves_its_tombstone(database: Database) ->
         "account", "client", "client_secret", "disabled", "password", "role",
     }  # fmt: skip
     assert sum(kind == "client_secret" for kind, _ in ended) == 3
+
+
+async def test_an_address_that_was_returned_to_since_the_backup_is_none_that_was_left(
+    database: Database,
+) -> None:
+    """The backup was made in between: a second restore must not shut its owner out."""
+    async with database.transaction() as tx:
+        await account(tx, email="home@b")
+        before = await restored.present(tx, SECRETS.now)
+        await bury(tx, Ended.EMAIL, email_target("u", "away@b"))
+        await tx.run("DELETE FROM accounts")
+        await account(tx, email="away@b")
+        await bury(tx, Ended.EMAIL, email_target("u", "home@b"))
+        await disowned(tx, before)
+        assert (await found(tx))["email"] == "home@b"
+        again = await restored.present(tx, SECRETS.now)
+        for key in await key_rows.all_keys(tx):
+            await key_rows.drop(tx, key.kid, 1)
+        await disowned(tx, again)
+        row = await found(tx)
+    assert (row["email"], row["disabled"]) == ("home@b", 0)
+
+
+async def test_what_the_nodes_of_the_backup_had_in_common_binds_nobody(
+    database: Database,
+) -> None:
+    async with database.transaction() as tx:
+        for name in ("shared_settings", "stream.followed"):
+            await tx.run("INSERT INTO installation VALUES (:name, '[]')", name=name)
+        await disowned(tx)
+        assert (
+            await tx.all(
+                "SELECT name FROM installation WHERE name IN ('shared_settings', 'stream.followed')"
+            )
+            == []
+        )
