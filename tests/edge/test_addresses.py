@@ -102,9 +102,10 @@ async def test_what_was_begun_is_finished_and_its_connection_ends_with_it() -> N
         slow = asyncio.create_task(m.one(await m.rig.client(), SLOW))
         await m.old.until(lambda: len(m.old.requests) == 1)
         m.names.known = ["127.0.0.3"]
+        client = await m.rig.client()
         async with asyncio.timeout(10):
             while not m.new.requests:
-                await m.one(await m.rig.client())
+                await m.one(client)
         assert m.old.open == 1
         m.go_on.set()
         assert (await slow).status == 200
