@@ -169,7 +169,9 @@ class RedisStore:
                 # uvloop: the connection was reset while it rested, and nothing was sent.  It is
                 # closed now; each further try meets another one, or makes one.
                 continue
-            except RedisConnectionError:
+            except RedisConnectionError as error:
+                if _never_sent(error):
+                    continue
                 if not again:
                     raise
                 again = False
@@ -221,6 +223,13 @@ class RedisStore:
         pause_s = min(_FIRST_PAUSE_S * 2 ** min(self._failures, 10), _LONGEST_PAUSE_S)
         self._failures += 1
         self._look_at = asyncio.get_running_loop().time() + pause_s
+
+
+def _never_sent(error: RedisConnectionError) -> bool:
+    """The event loop had closed the connection already and dropped what was written to it: its
+    stream says so with a ConnectionResetError that has no error number of the kernel's."""
+    cause = error.__cause__
+    return isinstance(cause, ConnectionResetError) and cause.errno is None
 
 
 class _Away(StoreUnavailable):
