@@ -32,7 +32,7 @@ from gateway.access.facts import NO_ABOUT, About
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.access.upstreams import Limit
 from gateway.model import Call, LimitState, Principal, Reason
-from gateway.worker.journal import DecisionLog, JournalOptions
+from gateway.telemetry.decision_log import DecisionLog, JournalOptions
 from gateway.worker.reload import read_sources
 
 console = Console(width=None if Console().is_terminal else 110)

@@ -55,7 +55,6 @@ from gateway.identity.session_sealing import SessionSealer
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import TokenVerifier
 from gateway.installation import Plan, keeper_of, postman_of, prepare
-from gateway.metrics import Metrics
 from gateway.model import CredentialKind, Reason, SystemClock
 from gateway.settings import Settings
 from gateway.stores.counters import RedisCounters
@@ -65,16 +64,17 @@ from gateway.stores.protocols import StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.stores.watch import StoreWatch
+from gateway.telemetry.clock_skew import ClockWatch
+from gateway.telemetry.decision_log import DecisionLog, JournalOptions, Journals
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.refusal_log import RefusalLog
+from gateway.telemetry.retained_counts import KeptCounts
+from gateway.telemetry.shadow import Shadow
 from gateway.welcome import Guest
-from gateway.worker.clock_watch import ClockWatch
-from gateway.worker.journal import DecisionLog, JournalOptions, Journals
-from gateway.worker.kept_counts import KeptCounts
 from gateway.worker.limits import Limits
 from gateway.worker.one_stream import OneStream
 from gateway.worker.peers import Peers, Told
-from gateway.worker.refusals import RefusalLog
 from gateway.worker.replica import Replica, ReplicaOptions
-from gateway.worker.shadow import Shadow
 from gateway.worker.tasks import Tasks
 from gateway.worker.verified import Identification
 

@@ -30,9 +30,9 @@ import structlog
 
 from gateway import audit_chain
 from gateway.audit_chain import GENESIS, ChainKey, heads, milliseconds
-from gateway.metrics import Tally
 from gateway.model import Clock
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
+from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger()
 

@@ -45,13 +45,13 @@ from gateway.identity.session_cookies import Csrf
 from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
-from gateway.metrics import Tally
 from gateway.model import Call, Clock, Reason
 from gateway.settings import Settings
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.once import RedisOneTime
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
+from gateway.telemetry.metrics import Tally
 from gateway.worker.reload import Configuration
 from gateway.worker.replica import Replica
 from gateway.worker.verified import Identification

@@ -37,8 +37,8 @@ from gateway.installation import Plan, first_start
 from gateway.setting_values import Address, without_secrets
 from gateway.stores.embedded import EmbeddedValkey
 from gateway.supervising import Deaths, Readiness, Systemd, how_it_ended
+from gateway.telemetry.retained_counts import KeptCounts
 from gateway.welcome import Guest
-from gateway.worker.kept_counts import KeptCounts
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 from gateway.counted_addresses import holder
 from gateway.edge.call import Peer
-from gateway.metrics import Tally
+from gateway.telemetry.metrics import Tally
 
 
 def network(peer: Peer) -> str | None:

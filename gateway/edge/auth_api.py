@@ -33,9 +33,9 @@ from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.wellknown import WellKnown
 from gateway.identity.address_change import AddressChanges
-from gateway.metrics import Tally
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
+from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger(__name__)
 

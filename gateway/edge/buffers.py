@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from gateway.metrics import Tally
+from gateway.telemetry.metrics import Tally
 
 GO_ON_AT = 0.5
 """Of the budget: upstreams are read again once no more than that is held."""

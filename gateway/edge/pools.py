@@ -20,7 +20,7 @@ from gateway.edge.retrying import RetryBudget
 from gateway.edge.standing import probe
 from gateway.edge.targets import TargetPool, Waiting, authority, context_for
 from gateway.edge.upstream import SWEEP_S
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
 
 __all__ = ["TargetPool", "UpstreamPool", "Upstreams", "Waiting", "authority", "context_for"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from gateway.metrics import Tally
+from gateway.telemetry.metrics import Tally
 
 WINDOW_S = 10
 LEAST_PER_S = 3

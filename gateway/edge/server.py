@@ -23,8 +23,8 @@ from gateway.edge.connection import Connection
 from gateway.edge.handler import Handler, Outcome, Writer
 from gateway.edge.inbound import DoorLimits, Refused
 from gateway.edge.record import Meter, NoMeters
-from gateway.metrics import Metrics, Tally
 from gateway.model import Reason
+from gateway.telemetry.metrics import Metrics, Tally
 
 __all__ = ["Connection", "Door", "DoorLimits", "Handler", "Outcome", "Refused", "Site", "Writer"]
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from gateway.metrics import Tally
 from gateway.stores.protocols import StoreUnavailable
+from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger()
 

@@ -22,8 +22,8 @@ from gateway.edge.open_calls import OpenCalls
 from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Asserter, Proxy
 from gateway.edge.server import Door, DoorLimits, Site
-from gateway.metrics import Metrics
 from gateway.model import Call, Principal, Reason
+from gateway.telemetry.metrics import Metrics
 
 Script = Callable[["Exchange"], Awaitable[None]]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.edge.buffers import Buffers
 from gateway.edge.server import DoorLimits
-from gateway.metrics import Tally
+from gateway.telemetry.metrics import Tally
 from tests.certificates import Authority
 from tests.edge.rig import Exchange, Rig, listen, running
 from tests.edge.test_websocket import GRANTED, handshake

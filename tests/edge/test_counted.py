@@ -16,8 +16,8 @@ from gateway.edge.call import CallReader
 from gateway.edge.pools import Upstreams
 from gateway.edge.proxy import Proxy
 from gateway.edge.server import Door, DoorLimits
-from gateway.metrics import Metrics
 from gateway.model import Call, Reason
+from gateway.telemetry.metrics import Metrics
 from tests.edge.rig import Client, answering, listen, running
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.access.upstreams import Retry
 from gateway.edge.pools import Upstreams
 from gateway.edge.retrying import LEAST_PER_S, WINDOW_S, RetryBudget
-from gateway.metrics import Metrics, Tally
+from gateway.telemetry.metrics import Metrics, Tally
 from tests.access.worlds import problems, snapshot
 from tests.edge.rig import OK, Exchange, RawUpstream, Rig, running, target
 from tests.edge.test_pools import dead_port

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.metrics import Tally
 from gateway.stores.protocols import StoreUnavailable
+from gateway.telemetry.metrics import Tally
 from gateway.worker.tasks import Tasks
 
 

@@ -29,8 +29,8 @@ from gateway.edge.decision_api import DecisionApi
 from gateway.edge.headers import RequestHead
 from gateway.edge.responses import OUTCOME, OWN_HEADERS, problem, refusal_of
 from gateway.edge.server import Connection, Outcome
-from gateway.metrics import CONTENT_TYPE, State, Tally, exposition
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
 from gateway.worker.peers import Told
 
 log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ import pytest
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
 from gateway.edge.server import Door
-from gateway.metrics import Metrics
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.telemetry.metrics import Metrics
 from tests.edge.rig import listen
 
 TOKEN = "local-token"

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.metrics import State
+from gateway.telemetry.metrics import State
 
 _LOCK_WITHIN_S = 0.25
 _FOLDED = 64

@@ -13,10 +13,10 @@ import pytest
 
 from gateway.access.asking import FixedClock, Question, ask
 from gateway.access.records import read_record
-from gateway.metrics import Metrics, exposition
 from gateway.model import Reason
-from gateway.worker import journal
-from gateway.worker.journal import DecisionLog, JournalOptions, Journals
+from gateway.telemetry import decision_log
+from gateway.telemetry.decision_log import DecisionLog, JournalOptions, Journals
+from gateway.telemetry.metrics import Metrics, exposition
 from tests.access.worlds import NOW, rule_world, who
 
 WORLD = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id}")

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from gateway.access.asking import FixedClock, Question, ask
 from gateway.model import Reason
-from gateway.worker import refusals
-from gateway.worker.refusals import OF_A_REASON, OF_ALL, RefusalLog
+from gateway.telemetry import refusal_log
+from gateway.telemetry.refusal_log import OF_A_REASON, OF_ALL, RefusalLog
 from tests.access.worlds import NOW, rule_world, who
 
 WORLD = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id}")
@@ -30,7 +30,7 @@ def _uncached(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(log: RefusalLog) -> list[Any]:
     with capture_logs() as lines:
-        refusals._write(*log._taken())
+        refusal_log._write(*log._taken())
     return list(lines)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.metrics import Metrics, State, exposition
-from gateway.worker.kept_counts import KeptCounts
+from gateway.telemetry.metrics import Metrics, State, exposition
+from gateway.telemetry.retained_counts import KeptCounts
 
 
 def gone() -> str:

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.stores.protocols import StoreUnavailable
-from gateway.worker.clock_watch import ClockWatch
+from gateway.telemetry.clock_skew import ClockWatch
 from tests.databases import Hands
 
 

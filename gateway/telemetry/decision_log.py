@@ -22,8 +22,8 @@ import structlog
 
 from gateway.access.decision import Decision
 from gateway.access.records import record_of
-from gateway.metrics import Tally
 from gateway.model import Call, Clock, Reason
+from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger(__name__)
 

@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 
 from gateway.access.asking import FixedClock, Question, ask
 from gateway.access.snapshot import Snapshot
-from gateway.metrics import Metrics
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
-from gateway.worker import shadow
-from gateway.worker.shadow import Shadow
+from gateway.telemetry import shadow
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.shadow import Shadow
 from tests.access.worlds import NOW, rule_world, snapshot, who
 
 LIVE = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id}")

@@ -8,7 +8,7 @@ import timeit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics import DECISION_BOUNDS_S, Metrics, Spread, exposition
+from gateway.telemetry.metrics import DECISION_BOUNDS_S, Metrics, Spread, exposition
 
 
 def samples(*metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
