@@ -20,9 +20,9 @@ from gateway.access.decision import Gate
 from gateway.access.origin import OwnOrigins
 from gateway.access.routes import Route
 from gateway.access.snapshot import Problem, Snapshot
-from gateway.audit import AuditEvent, AuditKind, AuditLog
-from gateway.audit_chain import ChainKey
-from gateway.audit_pruning import prune, pruner_name
+from gateway.audit.chain import ChainKey
+from gateway.audit.log import AuditEvent, AuditKind, AuditLog
+from gateway.audit.pruning import prune, pruner_name
 from gateway.desk import Desk, Parts, open_desk
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway.access.origin import AllowedOrigins, OwnOrigins
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.edge.auth_api import AuthApi
 from gateway.edge.cookie_sessions import CookieSessions
 from gateway.edge.endpoints import REQUEST_ID, Unbroken

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway import audit, audit_chain
+from gateway.audit import chain, log
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, harmless, remark, say
 from gateway.identity.derived import KeyPurpose, derived_key
@@ -49,17 +49,17 @@ def tail(
         newest_ms, shown = 0, set()
         async for event in _events(house, lines, every=every):
             _print(event, as_json=as_json)
-            newest_ms = audit.place_of(event).at_ms
+            newest_ms = log.place_of(event).at_ms
             shown.add((event["writer"], event["position"]))
         while follow:
             await asyncio.sleep(_LOOK_EVERY_S)
             # A writer writes what it queued a moment ago: older events may still come.
-            since = audit.Place(newest_ms - _LATE_MS, "", 0)
-            async for event in audit.after(house.database, since):
+            since = log.Place(newest_ms - _LATE_MS, "", 0)
+            async for event in log.after(house.database, since):
                 name = (event["writer"], event["position"])
                 if name not in shown:
                     _print(event, as_json=as_json)
-                    newest_ms = max(newest_ms, audit.place_of(event).at_ms)
+                    newest_ms = max(newest_ms, log.place_of(event).at_ms)
                     shown.add(name)
 
     run(work)
@@ -81,12 +81,12 @@ def verify(
         if not _HEAD.fullmatch(text):
             raise Stop("a head is WRITER:POSITION:HASH, as the log tells it", ExitCode.USAGE)
 
-    async def work(house: House) -> audit_chain.Verification:
+    async def work(house: House) -> chain.Verification:
         async with house.database.reading() as tx:
             before = await readable_chain_keys(tx, Sealer(house.key_secret))
         now = derived_key(house.key_secret, KeyPurpose.AUDIT_CHAIN)
-        keys = [audit_chain.ChainKey(key) for key in (now, *before)]
-        return await audit_chain.verify(house.database, keys, tuple(head or ()))
+        keys = [chain.ChainKey(key) for key in (now, *before)]
+        return await chain.verify(house.database, keys, tuple(head or ()))
 
     found = run(work)
     if as_json:
@@ -113,11 +113,11 @@ def verify(
 
 async def _events(house: House, lines: int, *, every: bool) -> AsyncIterator[dict[str, Any]]:
     if every:
-        async for event in audit.after(house.database, audit.Place(0, "", 0)):
+        async for event in log.after(house.database, log.Place(0, "", 0)):
             yield event
         return
     async with house.database.reading() as tx:
-        newest = await audit.newest(tx, lines)
+        newest = await log.newest(tx, lines)
     if not newest:
         remark("none")
     for event in newest:

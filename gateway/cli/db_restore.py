@@ -12,7 +12,7 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 
 import typer
 
-from gateway.audit import AuditEvent, AuditKind
+from gateway.audit.log import AuditEvent, AuditKind
 from gateway.cli.keys import secret_of
 from gateway.cli.opening import House, run, user_name
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, when

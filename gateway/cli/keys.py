@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from gateway.audit import AuditKind
+from gateway.audit.log import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
 from gateway.folder import DataFolder

@@ -23,7 +23,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from gateway.audit import AuditEvent, AuditKind, AuditLog
+from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.cli.environment import service_not_read, settings
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.folder import DataFolder, FolderError

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.audit import AuditKind
+from gateway.audit.log import AuditKind
 from gateway.cli.keys import revoke_key
 from gateway.cli.opening import House, run
 from gateway.cli.output import ExitCode, Stop, say

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.audit import AuditKind
+from gateway.audit.log import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, remark, say, table
 from gateway.cli.users import Email, account_of, named

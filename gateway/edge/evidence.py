@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from gateway.audit import AuditEvent, AuditKind
+from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.endpoints import REQUEST_ID
 from gateway.model import Call, Clock
 

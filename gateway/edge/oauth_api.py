@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from aiohttp import web
 
-from gateway.audit import AuditKind
+from gateway.audit.log import AuditKind
 from gateway.edge.bodies import read_whole
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken
 from gateway.edge.evidence import Recorder, event_of

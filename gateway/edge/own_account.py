@@ -8,7 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from gateway.audit import AuditKind
+from gateway.audit.log import AuditKind
 from gateway.edge.bodies import Text, read_fields
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, invalid
 from gateway.edge.evidence import Recorder, event_of

@@ -20,7 +20,7 @@ import altcha
 
 from gateway.access.origin import AllowedOrigins, OwnOrigins
 from gateway.access.upstreams import Cors
-from gateway.audit import AuditEvent
+from gateway.audit.log import AuditEvent
 from gateway.edge.auth_api import AuthApi, assembled
 from gateway.edge.call import CallReader
 from gateway.edge.cookie_sessions import CookieParts, CookieSessions

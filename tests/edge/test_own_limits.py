@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.audit import AuditEvent, AuditKind
+from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.evidence import EVENTS_AT_ONCE, Bounded
 from gateway.edge.own_limits import BY_ENDPOINT, CAPTCHA, SESSION, OwnLimits
 from gateway.stores.redis import RedisStore, open_redis

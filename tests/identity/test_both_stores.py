@@ -10,8 +10,8 @@ import secrets
 
 import pytest
 
-from gateway import audit, audit_chain
-from gateway.audit import AuditEvent, AuditKind, AuditLog
+from gateway.audit import chain, log
+from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.identity.accounts import Account, Accounts, Proof
 from gateway.identity.address_change import AddressChanges
 from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
@@ -195,13 +195,13 @@ async def test_the_audit_log_is_written_and_verifies(database: Database) -> None
     for number in range(700):
         log.record(AuditEvent(AuditKind.SIGNED_IN, subject=f"s{number}"))
     await log.flush()
-    found = await audit_chain.verify(database, [audit_chain.ChainKey(b"c" * 32)])
+    found = await chain.verify(database, [chain.ChainKey(b"c" * 32)])
     assert found.problems == ()
     assert found.events >= 701
     async with database.reading() as tx:
-        newest = await audit.newest(tx, 3)
+        newest = await log.newest(tx, 3)
     assert len(newest) == 3
-    seen = [event async for event in audit.after(database, audit.Place(0, "", 0))]
+    seen = [event async for event in log.after(database, log.Place(0, "", 0))]
     assert len(seen) == found.events
 
 

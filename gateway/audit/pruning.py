@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from gateway.audit import AuditEvent, AuditKind, AuditLog
-from gateway.audit_chain import GENESIS, PRUNER, ChainKey, Cut, cuts, heads_in, is_ours
+from gateway.audit.chain import GENESIS, PRUNER, ChainKey, Cut, cuts, heads_in, is_ours
+from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()

@@ -28,8 +28,8 @@ from typing import Any
 
 import structlog
 
-from gateway import audit_chain
-from gateway.audit_chain import GENESIS, ChainKey, heads, milliseconds
+from gateway.audit import chain
+from gateway.audit.chain import GENESIS, ChainKey, heads, milliseconds
 from gateway.model import Clock
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 from gateway.telemetry.metrics import Tally
@@ -73,9 +73,9 @@ class AuditKind(StrEnum):
     KEY_CHANGED = "key_changed"
     REVOKED = "revoked"
     CONFIGURATION = "configuration"
-    RESTORED = audit_chain.RESTORED
+    RESTORED = chain.RESTORED
     """A backup took the place of the data: of when it was, and whether rows were lost."""
-    PRUNED = audit_chain.PRUNED
+    PRUNED = chain.PRUNED
     """Rows that were too old went; `cuts` says up to where, chain by chain."""
 
 
