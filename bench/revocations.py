@@ -23,9 +23,9 @@ from typing import Any
 from bench.processes import resident_bytes
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Principal, Reason, SystemClock
+from gateway.revocation.revocation_list import Revoked
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
-from gateway.worker.revoked import Revoked
 
 MOST_BYTES = 200_000_000
 MOST_ASK_S = 1e-6

@@ -46,6 +46,7 @@ from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
 from gateway.model import Call, Clock, Reason
+from gateway.revocation.replica import Replica
 from gateway.settings import Settings
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.once import RedisOneTime
@@ -53,7 +54,6 @@ from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
 from gateway.telemetry.metrics import Tally
 from gateway.worker.reload import Configuration
-from gateway.worker.replica import Replica
 from gateway.worker.verified import Identification
 
 

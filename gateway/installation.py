@@ -24,6 +24,7 @@ from gateway.identity.rotation import KeyKeeper
 from gateway.identity.sealing import Sealer
 from gateway.identity.smtp import SmtpCarrier, SmtpServer
 from gateway.model import Change
+from gateway.revocation.stream_identity import another_stream_is_followed
 from gateway.settings import Settings
 from gateway.shared_settings import SettingsDiffer, agree, shared
 from gateway.stores.migrations import upgrade
@@ -31,7 +32,6 @@ from gateway.stores.opening import open_database
 from gateway.stores.protocols import Announcer, Database, StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
-from gateway.worker.one_stream import another_stream_is_followed
 from gateway.worker.reload import Configuration
 
 log = structlog.get_logger(__name__)

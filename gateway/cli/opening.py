@@ -29,6 +29,7 @@ from gateway.cli.output import ExitCode, Stop, remark
 from gateway.folder import DataFolder, FolderError
 from gateway.identity.derived import KeyPurpose, derived_key
 from gateway.model import Change, Clock, SystemClock
+from gateway.revocation.command_publisher import CommandAnnouncements
 from gateway.setting_values import without_secrets
 from gateway.settings import Settings
 from gateway.stores.attempts import RedisAttempts
@@ -38,7 +39,6 @@ from gateway.stores.opening import open_database, sqlite_path
 from gateway.stores.protocols import Announcer, Attempts, Database, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
-from gateway.worker.command_announcements import CommandAnnouncements
 
 ConfigPath = Annotated[Path, typer.Option("--config", help="The routes file.", show_default=True)]
 PoliciesPath = Annotated[Path, typer.Option("--policies", help="The folder of policies.")]

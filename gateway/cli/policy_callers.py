@@ -22,7 +22,7 @@ from gateway.identity.revocations import every
 from gateway.identity.sealing import Sealer
 from gateway.identity.tokens import TokenVerifier, is_name
 from gateway.model import CredentialKind, Principal, Reason
-from gateway.worker.revoked import Revoked
+from gateway.revocation.revocation_list import Revoked
 
 MAX_TOKEN_FILE_BYTES = 64 * 1024
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)\Z")

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.edge.open_calls import OpenCalls
 from gateway.model import Change, ChangeKind, Principal, Reason
-from gateway.worker.revoked import Revoked
+from gateway.revocation.revocation_list import Revoked
 from tests.certificates import Authority
 from tests.edge.rig import Client, Exchange, Rig, Script, listen, principal, running
 from tests.edge.test_frames import frame

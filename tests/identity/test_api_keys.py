@@ -19,8 +19,8 @@ from gateway.identity.api_keys import (
 )
 from gateway.identity.clients import Clients
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
+from gateway.revocation.revocation_list import Revoked
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
-from gateway.worker.revoked import Revoked
 from tests.databases import Hands, fresh_database
 
 CALL = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")

@@ -31,8 +31,8 @@ from gateway.identity.notices import Notices
 from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
 from gateway.identity.sessions import Origin
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason, SystemClock
+from gateway.revocation.revocation_list import Revoked
 from gateway.stores.protocols import Database
-from gateway.worker.revoked import Revoked
 
 
 def postman(database: Database) -> Postman:

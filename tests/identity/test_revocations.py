@@ -9,8 +9,8 @@ import pytest
 
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Reason
+from gateway.revocation.replica import ReplicaOptions
 from gateway.stores.protocols import Database
-from gateway.worker.replica import ReplicaOptions
 from tests.databases import Hands, fresh_database
 
 LIFE_S = 900.0

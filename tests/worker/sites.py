@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Principal, Reason, SystemClock
+from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.stores.protocols import ChangeStream, Database
-from gateway.worker.replica import Replica, ReplicaOptions
 
 
 def principal(**changed: object) -> Principal:

@@ -18,11 +18,11 @@ import structlog
 
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Clock, Principal, Reason
+from gateway.revocation.lease import Tenure, good_for_s
+from gateway.revocation.process_id import lease_name
+from gateway.revocation.publisher import CONFIRM_WITHIN_S, Announcements
+from gateway.revocation.revocation_list import Revoked
 from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable, View
-from gateway.worker.announce import CONFIRM_WITHIN_S, Announcements
-from gateway.worker.lease import Tenure, good_for_s
-from gateway.worker.process import lease_name
-from gateway.worker.revoked import Revoked
 from gateway.worker.tasks import Tasks
 
 log = structlog.get_logger()

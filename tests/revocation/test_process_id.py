@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from gateway.worker.process import is_surely_dead, lease_name
+from gateway.revocation.process_id import is_surely_dead, lease_name
 
 
 def test_a_process_that_lives_is_not_dead() -> None:
@@ -15,7 +15,7 @@ def test_a_process_that_lives_is_not_dead() -> None:
 
 
 def test_a_process_that_ended_is_dead() -> None:
-    program = "from gateway.worker.process import lease_name; print(lease_name())"
+    program = "from gateway.revocation.process_id import lease_name; print(lease_name())"
     name = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -24,7 +24,7 @@ def test_a_process_that_ended_is_dead() -> None:
 
 def test_a_killed_process_is_dead_before_its_parent_has_noticed() -> None:
     program = (
-        "import signal\nfrom gateway.worker.process import lease_name\n"
+        "import signal\nfrom gateway.revocation.process_id import lease_name\n"
         "print(lease_name(), flush=True)\nsignal.pause()"
     )
     with subprocess.Popen(
@@ -52,7 +52,7 @@ def test_of_another_machine_nothing_can_be_told() -> None:
 
 def test_without_a_descriptor_left_to_look_with_nobody_is_taken_for_dead() -> None:
     program = (
-        "import resource as r\nfrom gateway.worker.process import is_surely_dead, lease_name\n"
+        "import resource as r\nfrom gateway.revocation.process_id import is_surely_dead, lease_name\n"
         "name = lease_name()\nis_surely_dead(name)\n"
         "r.setrlimit(r.RLIMIT_NOFILE, (0, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
         "print(is_surely_dead(name))"

@@ -10,11 +10,11 @@ import pytest
 
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Reason, SystemClock
+from gateway.revocation.publisher import Announcements
+from gateway.revocation.replica import Replica
 from gateway.stores.protocols import Database, StoreUnavailable, View
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
-from gateway.worker.announce import Announcements
-from gateway.worker.replica import Replica
 from tests.worker.sites import Site, eventually, principal, sited
 
 
@@ -159,7 +159,7 @@ from gateway.model import SystemClock
 from gateway.stores.opening import open_database
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
-from gateway.worker.replica import Replica, ReplicaOptions
+from gateway.revocation.replica import Replica, ReplicaOptions
 
 async def serve(database_url, redis_url, prefix):
     stream = RedisChangeStream(open_redis(redis_url, prefix=prefix))

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.model import Change, ChangeKind, Reason
+from gateway.revocation.lease import Confirmation, Tenure, Watch, good_for_s
 from gateway.stores.protocols import Held, View
-from gateway.worker.lease import Confirmation, Tenure, Watch, good_for_s
 
 STALENESS_S = 5.0
 WORKERS = 2

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Sequence
 
 from gateway.model import Change, Clock
+from gateway.revocation.publisher import Announcements
 from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable
-from gateway.worker.announce import Announcements
 
 _LOOK_EVERY_S = 0.1
 

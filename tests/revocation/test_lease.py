@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.model import Change, ChangeKind, Reason
+from gateway.revocation.lease import Confirmation, Tenure, Watch, good_for_s, over_after_s
 from gateway.stores.protocols import Held, View
-from gateway.worker.lease import Confirmation, Tenure, Watch, good_for_s, over_after_s
 
 SESSION = Change("c", ChangeKind.SESSION, "s", 0, Reason.TOKEN_REVOKED, 0)
 KEYS = Change("k", ChangeKind.KEYS, "k", 0, Reason.TOKEN_REVOKED, 0)

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from gateway.model import Reason, SystemClock
+from gateway.revocation.lease import over_after_s
+from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import ChangeStream, Database, Transaction, View
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
-from gateway.worker.lease import over_after_s
-from gateway.worker.replica import Replica, ReplicaOptions
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import SentinelServer, ValkeyServer, wait_until
 from tests.worker.sites import Site, eventually, principal, sited

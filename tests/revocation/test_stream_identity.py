@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.stores.protocols import Database
-from gateway.worker.one_stream import (
+from gateway.revocation.stream_identity import (
     BEAT_S,
     OVER_MS,
     OneStream,
     another_stream_is_followed,
 )
+from gateway.stores.protocols import Database
 from tests.databases import Hands, fresh_database
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.model import Change, ChangeKind, Principal, Reason
-from gateway.worker.revoked import Revoked
+from gateway.revocation.revocation_list import Revoked
 
 
 def principal(issued_at: int = 100) -> Principal:

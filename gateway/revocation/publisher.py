@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from gateway.identity import revocations
 from gateway.model import Change, Clock
+from gateway.revocation.lease import Confirmation, Watch
+from gateway.revocation.process_id import is_surely_dead
 from gateway.stores.protocols import (
     INCARNATION,
     ChangeStream,
@@ -15,8 +17,6 @@ from gateway.stores.protocols import (
     StoreUnavailable,
     View,
 )
-from gateway.worker.lease import Confirmation, Watch
-from gateway.worker.process import is_surely_dead
 
 CONFIRM_WITHIN_S = 1.5
 _PAUSE_S = 0.001
