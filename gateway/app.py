@@ -56,6 +56,7 @@ from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import TokenVerifier
 from gateway.installation import Plan, keeper_of, postman_of, prepare
 from gateway.model import CredentialKind, Reason, SystemClock
+from gateway.rate_limit.limiter import Limits
 from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.revocation.stream_identity import OneStream
 from gateway.settings import Settings
@@ -73,7 +74,6 @@ from gateway.telemetry.refusal_log import RefusalLog
 from gateway.telemetry.retained_counts import KeptCounts
 from gateway.telemetry.shadow import Shadow
 from gateway.welcome import Guest
-from gateway.worker.limits import Limits
 from gateway.worker.peers import Peers, Told
 from gateway.worker.tasks import Tasks
 from gateway.worker.verified import Identification

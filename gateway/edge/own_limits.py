@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from gateway.access.upstreams import Limit, LimitKey
 from gateway.counted_addresses import holder
-from gateway.worker.limits import Limits
+from gateway.rate_limit.limiter import Limits
 
 
 def _limit(name: str, per_s: float, burst: int) -> tuple[Limit, ...]:

@@ -10,7 +10,7 @@ import hashlib
 
 from gateway.access.upstreams import Limit, LimitKey, Scope
 from gateway.model import Clock
-from gateway.worker.limits import LocalCounts
+from gateway.rate_limit.limiter import LocalCounts
 
 A_SECOND = 1.0
 AT_ONCE = 10

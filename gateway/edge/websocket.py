@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gateway.access.facts import NO_ABOUT
 from gateway.edge.tunnel import Tunnel
 from gateway.edge.wire import tokens
-from gateway.worker.limit_keys import by_user
+from gateway.rate_limit.keys import by_user
 
 if TYPE_CHECKING:
     from gateway.access.decision import Decision

@@ -59,9 +59,9 @@ from gateway.identity.sessions import Sessions
 from gateway.identity.throttle import Throttle
 from gateway.identity.tokens import TokenIssuer, TokenVerifier
 from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
+from gateway.rate_limit.limiter import Limits
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from gateway.stores.redis import RedisStore
-from gateway.worker.limits import Limits
 from gateway.worker.verified import Identification, KindIdentifier
 from tests.databases import Hands, fresh_database
 from tests.edge.rig import Answer, Client, listen

@@ -11,8 +11,8 @@ import yaml
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.evidence import EVENTS_AT_ONCE, Bounded
 from gateway.edge.own_limits import BY_ENDPOINT, CAPTCHA, SESSION, OwnLimits
+from gateway.rate_limit.limiter import Limits
 from gateway.stores.redis import RedisStore, open_redis
-from gateway.worker.limits import Limits
 from tests.databases import Hands
 from tests.edge.auth_house import (
     CREDENTIALS,

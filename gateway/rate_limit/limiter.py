@@ -18,10 +18,10 @@ from contextlib import suppress
 from gateway.access.facts import NO_ABOUT, About
 from gateway.access.upstreams import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
+from gateway.rate_limit.keys import key_of
+from gateway.rate_limit.recent_keys import RecentKeys
+from gateway.rate_limit.shared_buckets import SYNC_S, Answer, Office, SharedCounts, StillAsked
 from gateway.stores.protocols import Counters, Spend, StoreUnavailable
-from gateway.worker.leases import SYNC_S, Answer, Office, SharedCounts, StillAsked
-from gateway.worker.limit_keys import key_of
-from gateway.worker.recent import RecentKeys
 
 CAPACITY = 100_000
 """Keys that one limit remembers in one worker: about 20 MB.  When a stranger brings more

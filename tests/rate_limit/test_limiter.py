@@ -10,7 +10,7 @@ from gateway.access.conditions import Condition, compile_condition
 from gateway.access.facts import About
 from gateway.access.upstreams import Limit, LimitKey, Scope
 from gateway.model import Call, Principal
-from gateway.worker.limits import Limits, LocalCounts
+from gateway.rate_limit.limiter import Limits, LocalCounts
 
 
 class HandClock:

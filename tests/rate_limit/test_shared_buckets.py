@@ -11,10 +11,10 @@ import pytest
 
 from gateway.access.upstreams import Limit, LimitKey, Scope
 from gateway.model import Call, Principal, SystemClock
+from gateway.rate_limit.limiter import Limits
 from gateway.stores.counters import RedisCounters
 from gateway.stores.protocols import Grant, Spend, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
-from gateway.worker.limits import Limits
 from tests.faults import Fault, proxied
 from tests.servers import ValkeyServer, free_port
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 from gateway.access.upstreams import Limit, Scope
 from gateway.model import Clock
+from gateway.rate_limit.recent_keys import RecentKeys
 from gateway.stores.protocols import Counters, Grant, Spend, StoreBusy, StoreUnavailable
-from gateway.worker.recent import RecentKeys
 
 Answer = asyncio.Future[list[Grant] | float]
 
