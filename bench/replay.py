@@ -31,9 +31,9 @@ from gateway.access.decision import Gate
 from gateway.access.facts import NO_ABOUT, About
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.access.upstreams import Limit
+from gateway.config.watcher import read_sources
 from gateway.model import Call, LimitState, Principal, Reason
 from gateway.telemetry.decision_log import DecisionLog, JournalOptions
-from gateway.worker.reload import read_sources
 
 console = Console(width=None if Console().is_terminal else 110)
 SHOP = HERE.parent / "examples" / "shop"

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.access.origin import AllowedOrigins, OwnOrigins
 from gateway.audit.log import AuditLog
+from gateway.config.watcher import Configuration
 from gateway.edge.auth_api import AuthApi
 from gateway.edge.cookie_sessions import CookieSessions
 from gateway.edge.endpoints import REQUEST_ID, Unbroken
@@ -53,7 +54,6 @@ from gateway.stores.once import RedisOneTime
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
 from gateway.telemetry.metrics import Tally
-from gateway.worker.reload import Configuration
 from gateway.worker.verified import Identification
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from gateway.config.watcher import Configuration
 from gateway.folder import DataFolder
 from gateway.identity import key_rows
 from gateway.identity.derived import KeyPurpose, derived_key
@@ -32,7 +33,6 @@ from gateway.stores.opening import open_database
 from gateway.stores.protocols import Announcer, Database, StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
-from gateway.worker.reload import Configuration
 
 log = structlog.get_logger(__name__)
 

@@ -7,15 +7,15 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.access.notices import notices
 from gateway.access.origin import AllowedOrigins, OwnOrigins
 from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
-from gateway.access.policy_reading import TablePlace, read_policies
-from gateway.access.reading import Node, Problem, Reader, check_version
-from gateway.access.route_reading import Names, RouteReader, cors_named
 from gateway.access.routes import RouteTable
-from gateway.access.upstream_reading import read_cors, read_limits, read_upstreams
 from gateway.access.upstreams import Cors, Limit, Upstream
+from gateway.config.policies import TablePlace, read_policies
+from gateway.config.routes import Names, RouteReader, cors_named
+from gateway.config.upstreams import read_cors, read_limits, read_upstreams
+from gateway.config.warnings import notices
+from gateway.config.yaml_reader import Node, Problem, Reader, check_version
 
 __all__ = ["Problem", "Snapshot", "Sources", "compile_snapshot"]
 

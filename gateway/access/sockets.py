@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.access.reading import Node, Reader
+from gateway.config.yaml_reader import Node, Reader
 
 SOCKET_KEYS = ("max_per_user", "idle", "ping", "max_frame")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
 from gateway.cli.output import ExitCode, Stop, remark
+from gateway.config import upstream_tls
+from gateway.config.watcher import read_sources
 from gateway.edge.responses import refusal_of
 from gateway.model import Reason
-from gateway.worker import client_tls
-from gateway.worker.reload import read_sources
 
 
 class FailOn(StrEnum):
@@ -32,7 +32,7 @@ def read_for_here(config: Path, policies: Path) -> Snapshot | list[Problem]:
     found = read(config, policies)
     if isinstance(found, list):
         return found
-    return client_tls.problems(found.upstreams.values()) or found
+    return upstream_tls.problems(found.upstreams.values()) or found
 
 
 def compiled(config: Path, policies: Path) -> Snapshot:

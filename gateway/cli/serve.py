@@ -14,6 +14,7 @@ from gateway.app import App
 from gateway.cli.environment import serving_settings
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import ExitCode, Stop, remark
+from gateway.config.watcher import Configuration, ConfigurationWrong, Files, LastGood
 from gateway.edge.certificates import CertificateWrong
 from gateway.folder import DataFolder, FolderError
 from gateway.identity.key_rows import WrongSecret
@@ -26,7 +27,6 @@ from gateway.stores.embedded import ServerMissing
 from gateway.stores.migrations import SchemaProblem
 from gateway.stores.opening import sqlite_path
 from gateway.stores.protocols import StoreUnavailable
-from gateway.worker.reload import Configuration, ConfigurationWrong, Files, LastGood
 
 DEMO = "127.0.0.1:9000"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from cryptography import x509
 
-from gateway.worker.client_tls import Seen, seen
+from gateway.config.upstream_tls import Seen, seen
 
 log = structlog.get_logger(__name__)
 

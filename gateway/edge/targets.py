@@ -15,10 +15,10 @@ from time import monotonic
 import structlog
 
 from gateway.access.upstreams import Tls, Upstream, UpstreamTarget
+from gateway.config import upstream_tls
 from gateway.edge.addresses import Endpoints, has_name
 from gateway.edge.standing import Standing
 from gateway.edge.upstream import SWEEP_S, UpstreamConnection
-from gateway.worker import client_tls
 
 log = structlog.get_logger(__name__)
 
@@ -250,5 +250,5 @@ def authority(target: UpstreamTarget) -> bytes:
 
 
 def context_for(target: UpstreamTarget, tls: Tls | None) -> ssl.SSLContext | None:
-    """None for plain HTTP; else what `client_tls.context` gives and raises."""
-    return client_tls.context(tls) if target.scheme == "https" else None
+    """None for plain HTTP; else what `upstream_tls.context` gives and raises."""
+    return upstream_tls.context(tls) if target.scheme == "https" else None

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from gateway.access.asking import FixedClock, Question, person
-from gateway.access.reading import Node, Problem, Reader, check_version
 from gateway.access.snapshot import Snapshot
 from gateway.access.suggestions import suggestion
+from gateway.config.yaml_reader import Node, Problem, Reader, check_version
 from gateway.model import CredentialKind, Place, Principal, Reason, SystemClock
 
 FILE_KEYS = ("version", "description", "now", "people", "cases")

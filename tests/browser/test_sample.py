@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.access.routes import Auth, RouteTable
 from gateway.access.snapshot import Snapshot, compile_snapshot
-from gateway.worker.reload import read_sources
+from gateway.config.watcher import read_sources
 
 SPA = Path(__file__).parents[2] / "examples" / "spa"
 

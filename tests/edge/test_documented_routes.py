@@ -8,7 +8,7 @@ from textwrap import indent
 
 from gateway.access.routes import Match
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
-from gateway.worker.reload import read_sources
+from gateway.config.watcher import read_sources
 from tests.edge.rig import Answer, Rig, answering, running
 
 ROOT = Path(__file__).parents[2]

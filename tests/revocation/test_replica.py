@@ -15,7 +15,7 @@ from gateway.revocation.replica import Replica
 from gateway.stores.protocols import Database, StoreUnavailable, View
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
-from tests.worker.sites import Site, eventually, principal, sited
+from tests.config.sites import Site, eventually, principal, sited
 
 
 @pytest.fixture

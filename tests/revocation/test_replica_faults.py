@@ -25,9 +25,9 @@ from gateway.stores.opening import open_database
 from gateway.stores.protocols import ChangeStream, Database, Transaction, View
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
+from tests.config.sites import Site, eventually, principal, sited
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import SentinelServer, ValkeyServer, wait_until
-from tests.worker.sites import Site, eventually, principal, sited
 
 OPTIONS = ReplicaOptions(max_staleness_s=1.5, confirm_within_s=0.7)
 OVER_S = over_after_s(OPTIONS.max_staleness_s)

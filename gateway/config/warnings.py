@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
-from gateway.access.policy_reading import ROLE_PERMISSIONS
-from gateway.access.reading import Problem
 from gateway.access.roles import Role, admits
 from gateway.access.routes import Route, RouteTable
 from gateway.access.suggestions import suggestion
+from gateway.config.policies import ROLE_PERMISSIONS
+from gateway.config.yaml_reader import Problem
 from gateway.model import Place
 
 

@@ -15,10 +15,10 @@ import yaml
 
 from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.access.policies import Policy
-from gateway.access.reading import Node, Reader
 from gateway.access.suggestions import suggestion
-from gateway.access.upstream_reading import TOKEN
 from gateway.access.upstreams import HeaderChanges, SecurityHeaders
+from gateway.config.upstreams import TOKEN
+from gateway.config.yaml_reader import Node, Reader
 
 CHANGE_KEYS = ("set_headers", "remove_headers")
 

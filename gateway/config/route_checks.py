@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from gateway.access.field_names import KEEPABLE, folded
 from gateway.access.policies import Policy, ResourceField, Rule
-from gateway.access.reading import Node, Problem, Reader
 from gateway.access.routes import Kind, PatternSegment
 from gateway.access.suggestions import suggestion
 from gateway.access.upstreams import Limit
+from gateway.config.yaml_reader import Node, Problem, Reader
 
 
 @dataclass(slots=True)

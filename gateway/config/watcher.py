@@ -21,7 +21,7 @@ import structlog
 import watchfiles
 
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
-from gateway.worker import client_tls
+from gateway.config import upstream_tls
 
 log = structlog.get_logger(__name__)
 
@@ -175,7 +175,7 @@ class Configuration:
     _signature: Signature = ()
     _beside: tuple[str, ...] = ()
     """The files that upstreams name, and what was seen of them when they were last judged."""
-    _beside_seen: client_tls.Seen = ()
+    _beside_seen: upstream_tls.Seen = ()
     _asked: asyncio.Event | None = None
 
     @property
@@ -270,7 +270,7 @@ class Configuration:
     def _changed(self) -> bool:
         if self.files.signature() != self._signature:
             return True
-        return client_tls.seen(self._beside) != self._beside_seen
+        return upstream_tls.seen(self._beside) != self._beside_seen
 
     def _judged(self, sources: Sources) -> Snapshot | list[Problem]:
         """Compiled, and the files beside it looked at."""
@@ -278,9 +278,9 @@ class Configuration:
         if isinstance(built, list):
             return built
         upstreams = built.upstreams.values()
-        self._beside = tuple(path for one in upstreams for path in client_tls.paths(one.tls))
-        self._beside_seen = client_tls.seen(self._beside)
-        return client_tls.problems(upstreams) or built
+        self._beside = tuple(path for one in upstreams for path in upstream_tls.paths(one.tls))
+        self._beside_seen = upstream_tls.seen(self._beside)
+        return upstream_tls.problems(upstreams) or built
 
     async def _settled(self) -> Sources | list[Problem]:
         """The texts, read while nobody wrote to them."""

@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.access.header_reading import read_answer_fields
 from gateway.access.paths import canonical
-from gateway.access.reading import Node, Reader
 from gateway.access.upstreams import OwnAnswer
+from gateway.config.headers import read_answer_fields
+from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason
 
 RESPOND_KEYS = ("status", "headers", "body", "content_type")

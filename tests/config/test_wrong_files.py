@@ -12,8 +12,8 @@ from gateway.access.conditions import Condition, compile_condition
 from gateway.access.expressions import read_expression
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
 from gateway.review.cases import read_cases
-from tests.access.test_snapshot import CONTRACT, CONTRACT_POLICY
 from tests.access.worlds import snapshot
+from tests.config.test_compile import CONTRACT, CONTRACT_POLICY
 
 TESTS = """
 version: 1

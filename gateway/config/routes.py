@@ -8,25 +8,8 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from gateway.access.answer_reading import read_answer
-from gateway.access.header_reading import (
-    read_kept_headers,
-    read_request_changes,
-    read_response_changes,
-    without_written,
-    written_once,
-)
-from gateway.access.match_reading import (
-    read_host,
-    read_methods,
-    read_path,
-    read_resource,
-    read_rewrite,
-)
 from gateway.access.policies import Policy
-from gateway.access.reading import Node, Problem, Reader
 from gateway.access.roles import is_action
-from gateway.access.route_checks import Needs, check_kept, check_limits
 from gateway.access.routes import (
     Auth,
     Route,
@@ -34,7 +17,6 @@ from gateway.access.routes import (
 )
 from gateway.access.sockets import STANDARD_SOCKETS, Sockets, read_sockets
 from gateway.access.suggestions import suggestion
-from gateway.access.upstream_reading import NAME, read_security_headers
 from gateway.access.upstreams import (
     STANDARD_SECURITY_HEADERS,
     Cors,
@@ -43,6 +25,24 @@ from gateway.access.upstreams import (
     SecurityHeaders,
     Upstream,
 )
+from gateway.config.direct_responses import read_answer
+from gateway.config.headers import (
+    read_kept_headers,
+    read_request_changes,
+    read_response_changes,
+    without_written,
+    written_once,
+)
+from gateway.config.matching import (
+    read_host,
+    read_methods,
+    read_path,
+    read_resource,
+    read_rewrite,
+)
+from gateway.config.route_checks import Needs, check_kept, check_limits
+from gateway.config.upstreams import NAME, read_security_headers
+from gateway.config.yaml_reader import Node, Problem, Reader
 from gateway.model import CredentialKind
 
 MATCH_KEYS = ("host", "path", "methods", "except_own")

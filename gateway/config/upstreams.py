@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from gateway.access.conditions import Condition, compile_condition
 from gateway.access.paths import canonical
-from gateway.access.reading import Node, Reader
 from gateway.access.upstreams import (
     STANDARD_SECURITY_HEADERS,
     Balance,
@@ -24,6 +23,7 @@ from gateway.access.upstreams import (
     Upstream,
     UpstreamTarget,
 )
+from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason
 
 UPSTREAM_KEYS = (

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.access.snapshot import Problem, Snapshot
-from gateway.worker.reload import (
+from gateway.config.watcher import (
     Configuration,
     ConfigurationWrong,
     Files,

@@ -12,11 +12,11 @@ from gateway.access.condition_checks import header_problem
 from gateway.access.paths import canonical, encoded
 from gateway.access.patterns import own_path, read_pattern
 from gateway.access.policies import ResourceField
-from gateway.access.reading import Node, Reader
 from gateway.access.routes import Kind, PatternSegment, Rewrite
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import Template, read_template
-from gateway.access.upstream_reading import TOKEN
+from gateway.config.upstreams import TOKEN
+from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason
 
 RESOURCE_SOURCES = ("query", "headers", "body")

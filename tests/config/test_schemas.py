@@ -9,17 +9,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gateway.access import (
-    answer_reading,
-    header_reading,
-    policy_reading,
-    route_reading,
-    snapshot,
-    upstream_reading,
-)
-from gateway.access.reading import Problem, Reader
+from gateway.access import snapshot
+from gateway.config import direct_responses, headers, policies, routes, upstreams
+from gateway.config.yaml_reader import Problem, Reader
 from gateway.review import cases
-from tests.access.test_snapshot import CONTRACT, CONTRACT_POLICY
+from tests.config.test_compile import CONTRACT, CONTRACT_POLICY
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "gateway" / "schemas"
@@ -51,33 +45,33 @@ def keys(block: dict[str, Any]) -> set[str]:
     ("block", "read"),
     [
         (ROUTES, snapshot.TOP_KEYS),
-        (ROUTES["properties"]["defaults"], route_reading.DEFAULT_KEYS),
-        (ROUTES["properties"]["routes"]["items"], route_reading.ROUTE_KEYS),
+        (ROUTES["properties"]["defaults"], routes.DEFAULT_KEYS),
+        (ROUTES["properties"]["routes"]["items"], routes.ROUTE_KEYS),
         (
             ROUTES["properties"]["routes"]["items"]["properties"]["match"],
-            route_reading.MATCH_KEYS,
+            routes.MATCH_KEYS,
         ),
-        (ROUTES["properties"]["upstreams"]["additionalProperties"], upstream_reading.UPSTREAM_KEYS),
+        (ROUTES["properties"]["upstreams"]["additionalProperties"], upstreams.UPSTREAM_KEYS),
         (
             ROUTES["properties"]["upstreams"]["additionalProperties"]["properties"]["retry"],
-            upstream_reading.RETRY_KEYS,
+            upstreams.RETRY_KEYS,
         ),
-        (ROUTES["properties"]["limits"]["additionalProperties"], upstream_reading.LIMIT_KEYS),
-        (ROUTES["properties"]["cors"]["additionalProperties"], upstream_reading.CORS_KEYS),
+        (ROUTES["properties"]["limits"]["additionalProperties"], upstreams.LIMIT_KEYS),
+        (ROUTES["properties"]["cors"]["additionalProperties"], upstreams.CORS_KEYS),
         (
             ROUTES["properties"]["routes"]["items"]["properties"]["respond"],
-            answer_reading.RESPOND_KEYS,
+            direct_responses.RESPOND_KEYS,
         ),
         (
             ROUTES["properties"]["routes"]["items"]["properties"]["redirect"],
-            answer_reading.REDIRECT_KEYS,
+            direct_responses.REDIRECT_KEYS,
         ),
         (
             ROUTES["properties"]["routes"]["items"]["properties"]["request"],
-            header_reading.CHANGE_KEYS,
+            headers.CHANGE_KEYS,
         ),
-        (POLICY, policy_reading.POLICY_KEYS),
-        (POLICY["properties"]["rules"]["items"], policy_reading.RULE_KEYS),
+        (POLICY, policies.POLICY_KEYS),
+        (POLICY["properties"]["rules"]["items"], policies.RULE_KEYS),
         (TESTS, cases.FILE_KEYS),
         (TESTS["properties"]["cases"]["items"], cases.CASE_KEYS),
         (TESTS["properties"]["people"]["additionalProperties"], cases.PERSON_KEYS),
