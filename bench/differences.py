@@ -20,12 +20,12 @@ import typer
 import yaml
 from rich.console import Console
 
-from gateway.access.asking import Answer, FixedClock, Question, ask, person
-from gateway.access.conditions import Condition, compile_condition
-from gateway.access.decision import facts_of
-from gateway.access.facts import Facts
-from gateway.access.functions import has_scope
-from gateway.access.routes import Match
+from gateway.access.authorizer import facts_of
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.context import Facts
+from gateway.access.conditions.functions import has_scope
+from gateway.access.routing.routes import Match
+from gateway.access.simulation import Answer, FixedClock, Question, ask, person
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.cli.policy_diff import change_data
 from gateway.model import Call, CredentialKind, Principal, Reason

@@ -21,8 +21,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.access.asking import FixedClock, Known, Question, Unlimited, call_of, person, settled
-from gateway.access.decision import Gate
+from gateway.access.authorizer import Gate
+from gateway.access.simulation import (
+    FixedClock,
+    Known,
+    Question,
+    Unlimited,
+    call_of,
+    person,
+    settled,
+)
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.model import Call, Reason
 

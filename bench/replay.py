@@ -26,11 +26,11 @@ from rich.table import Table
 from bench.cluster import program
 from bench.processes import run_bench
 from bench.rig import HERE
-from gateway.access.asking import Known, Question, call_of, person, settled
-from gateway.access.decision import Gate
-from gateway.access.facts import NO_ABOUT, About
+from gateway.access.authorizer import Gate
+from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.definitions import Limit
+from gateway.access.simulation import Known, Question, call_of, person, settled
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
-from gateway.access.upstreams import Limit
 from gateway.config.watcher import read_sources
 from gateway.model import Call, LimitState, Principal, Reason
 from gateway.telemetry.decision_log import DecisionLog, JournalOptions

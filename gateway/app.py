@@ -16,9 +16,9 @@ import structlog
 from aiohttp import web
 
 from gateway import demo
-from gateway.access.decision import Gate
-from gateway.access.origin import OwnOrigins
-from gateway.access.routes import Route
+from gateway.access.authorizer import Gate
+from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Problem, Snapshot
 from gateway.audit.chain import ChainKey
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from gateway.access.origin import AllowedOrigins, OwnOrigins
+from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.audit.log import AuditLog
 from gateway.config.watcher import Configuration
 from gateway.edge.auth_api import AuthApi

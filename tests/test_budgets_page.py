@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.upstreams import Limit
+from gateway.access.definitions import Limit
 from gateway.edge.own_limits import BY_ENDPOINT
 
 PAGE = Path(__file__).parents[1] / "docs/security/budgets.md"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.routes import Route
+from gateway.access.routing.routes import Route
 from gateway.edge.bodies import DEEPEST, MOST_BYTES
 from gateway.edge.call import MOST_HOPS
 from gateway.edge.inbound import MAX_QUEUED, DoorLimits

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.access.decision import Decision, facts_of
-from gateway.access.facts import Facts, Nothing
+from gateway.access.authorizer import Decision, facts_of
+from gateway.access.conditions.context import Facts, Nothing
 from gateway.access.policies import Effect, Rule
-from gateway.access.routes import Kind, Match, Route, is_own
+from gateway.access.routing.routes import Kind, Match, Route, is_own
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Place, Principal, Reason
 

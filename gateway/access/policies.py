@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.access.conditions import Condition
-from gateway.access.facts import Facts
+from gateway.access.conditions.conditions import Condition
+from gateway.access.conditions.context import Facts
+from gateway.access.definitions import Limit
 from gateway.access.roles import RoleBook, admits
 from gateway.access.templates import Template
-from gateway.access.upstreams import Limit
 from gateway.model import NOWHERE, Place, Principal, Reason
 
 SIGNED_IN = "signed-in"

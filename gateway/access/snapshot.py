@@ -7,10 +7,10 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.access.origin import AllowedOrigins, OwnOrigins
+from gateway.access.definitions import Cors, Limit, Upstream
 from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
-from gateway.access.routes import RouteTable
-from gateway.access.upstreams import Cors, Limit, Upstream
+from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
+from gateway.access.routing.routes import RouteTable
 from gateway.config.policies import TablePlace, read_policies
 from gateway.config.routes import Names, RouteReader, cors_named
 from gateway.config.upstreams import read_cors, read_limits, read_upstreams

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.access.paths import canonical
-from gateway.access.routes import Auth, Kind, Route
+from gateway.access.definitions import Upstream, UpstreamTarget
+from gateway.access.routing.paths import canonical
+from gateway.access.routing.routes import Auth, Kind, Route
 from gateway.access.snapshot import Snapshot
-from gateway.access.upstreams import Upstream, UpstreamTarget
 from gateway.identity import jws
 from gateway.identity.assertions import LIFE_S, TYP
 from gateway.identity.jwk import Alg, SigningKey, verifying

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.access.asking import person
 from gateway.access.roles import is_action_pattern
+from gateway.access.simulation import person
 from gateway.cli.opening import House, run
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.identity.accounts import ROLE, Accounts

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.access.asking import FixedClock, Question, ask, question_of
+from gateway.access.decision_record import read_record
 from gateway.access.explanation import Explanation, describe, explain
-from gateway.access.records import read_record
+from gateway.access.simulation import FixedClock, Question, ask, question_of
 from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import compiled, status_for
 from gateway.cli.environment import settings

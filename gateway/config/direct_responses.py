@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.access.paths import canonical
-from gateway.access.upstreams import OwnAnswer
+from gateway.access.definitions import OwnAnswer
+from gateway.access.routing.paths import canonical
 from gateway.config.headers import read_answer_fields
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 import yaml
 
-from gateway.access.condition_checks import header_problem
-from gateway.access.paths import canonical, encoded
-from gateway.access.patterns import own_path, read_pattern
+from gateway.access.conditions.vocabulary import header_problem
 from gateway.access.policies import ResourceField
-from gateway.access.routes import Kind, PatternSegment, Rewrite
+from gateway.access.routing.paths import canonical, encoded
+from gateway.access.routing.patterns import own_path, read_pattern
+from gateway.access.routing.routes import Kind, PatternSegment, Rewrite
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import Template, read_template
 from gateway.config.upstreams import TOKEN

@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from gateway.access.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.definitions import Limit
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule, StepUp
 from gateway.access.roles import Role, RoleBook, is_action_pattern
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import Template, read_template
-from gateway.access.upstreams import Limit
 from gateway.config.yaml_reader import Node, Problem, Reader, check_version
 from gateway.model import Place, Reason
 

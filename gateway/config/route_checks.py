@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gateway.access.field_names import KEEPABLE, folded
+from gateway.access.definitions import Limit
 from gateway.access.policies import Policy, ResourceField, Rule
-from gateway.access.routes import Kind, PatternSegment
+from gateway.access.routing.field_names import KEEPABLE, folded
+from gateway.access.routing.routes import Kind, PatternSegment
 from gateway.access.suggestions import suggestion
-from gateway.access.upstreams import Limit
 from gateway.config.yaml_reader import Node, Problem, Reader
 
 

@@ -8,16 +8,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from gateway.access.policies import Policy
-from gateway.access.roles import is_action
-from gateway.access.routes import (
-    Auth,
-    Route,
-    RouteTable,
-)
-from gateway.access.sockets import STANDARD_SOCKETS, Sockets, read_sockets
-from gateway.access.suggestions import suggestion
-from gateway.access.upstreams import (
+from gateway.access.definitions import (
     STANDARD_SECURITY_HEADERS,
     Cors,
     HeaderChanges,
@@ -25,6 +16,15 @@ from gateway.access.upstreams import (
     SecurityHeaders,
     Upstream,
 )
+from gateway.access.policies import Policy
+from gateway.access.roles import is_action
+from gateway.access.routing.routes import (
+    Auth,
+    Route,
+    RouteTable,
+)
+from gateway.access.suggestions import suggestion
+from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets, read_sockets
 from gateway.config.direct_responses import read_answer
 from gateway.config.headers import (
     read_kept_headers,

@@ -12,8 +12,8 @@ import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 
+from gateway.access.definitions import Tls, Upstream
 from gateway.access.snapshot import Problem
-from gateway.access.upstreams import Tls, Upstream
 
 Seen = tuple[tuple[int, int, int], ...]
 """What differs once a file was written anew, replaced, or led elsewhere by a link."""

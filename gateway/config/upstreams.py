@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.access.conditions import Condition, compile_condition
-from gateway.access.paths import canonical
-from gateway.access.upstreams import (
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.definitions import (
     STANDARD_SECURITY_HEADERS,
     Balance,
     Breaker,
@@ -23,6 +22,7 @@ from gateway.access.upstreams import (
     Upstream,
     UpstreamTarget,
 )
+from gateway.access.routing.paths import canonical
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, admits
-from gateway.access.routes import Route, RouteTable
+from gateway.access.routing.routes import Route, RouteTable
 from gateway.access.suggestions import suggestion
 from gateway.config.policies import ROLE_PERMISSIONS
 from gateway.config.yaml_reader import Problem

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from gateway.access.upstreams import UpstreamTarget
+from gateway.access.definitions import UpstreamTarget
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from gateway.access.upstreams import HeaderChanges, SecurityHeaders
+from gateway.access.definitions import HeaderChanges, SecurityHeaders
 from gateway.edge.headers import OWN_COOKIES, VIA, field_line
 from gateway.edge.wire import COOKIE, CORS, LIMITS, SPECIAL, WATCHED, Head, name_of, watch
 from gateway.edge.wire import VIA as VIA_FIELD

@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
-from gateway.access.paths import Target, split_target
+from gateway.access.routing.paths import Target, split_target
 from gateway.edge.headers import RequestHead
 from gateway.identity.api_keys import PREFIX as API_KEY_PREFIX
 from gateway.model import Call, Credential, CredentialKind, Reason

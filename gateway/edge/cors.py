@@ -15,7 +15,7 @@ from aiohttp_cors import CorsConfig, ResourceOptions
 from aiohttp_cors.abc import AbstractRouterAdapter
 from multidict import CIMultiDict
 
-from gateway.access.upstreams import Cors
+from gateway.access.definitions import Cors
 from gateway.model import Call
 
 VARY = "Origin"

@@ -38,7 +38,7 @@ from gateway.edge.server import Connection, Outcome
 from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
-    from gateway.access.decision import Decision
+    from gateway.access.authorizer import Decision
     from gateway.access.snapshot import Snapshot
     from gateway.edge.call import CallReader
     from gateway.edge.proxy import Asserter, Decider

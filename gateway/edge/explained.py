@@ -9,15 +9,15 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from gateway.access.asking import Answer, Question
 from gateway.access.explanation import explain
+from gateway.access.simulation import Answer, Question
 from gateway.edge.responses import refusal_of
 from gateway.model import Call, Credential, CredentialKind, SystemClock
 from gateway.review.flips import flips
 from gateway.review.telling import as_text, status_of
 
 if TYPE_CHECKING:
-    from gateway.access.decision import Decision
+    from gateway.access.authorizer import Decision
     from gateway.access.snapshot import Snapshot
 
 _STYLE = (

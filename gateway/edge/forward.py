@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from gateway.access.origin import CsrfCheck
+from gateway.access.routing.csrf import CsrfCheck
 from gateway.edge.body import BodyPump, BodyTooLarge, RequestBody
 from gateway.edge.headers import (
     CSRF_NAMES,
@@ -31,9 +31,9 @@ from gateway.edge.upstream import UpstreamConnection
 from gateway.model import Call, Reason
 
 if TYPE_CHECKING:
-    from gateway.access.decision import Decision
-    from gateway.access.routes import Route
-    from gateway.access.upstreams import Upstream
+    from gateway.access.authorizer import Decision
+    from gateway.access.definitions import Upstream
+    from gateway.access.routing.routes import Route
     from gateway.edge.call import CallReader
     from gateway.edge.server import Connection
 

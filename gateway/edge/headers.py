@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import filterfalse
 from urllib.parse import quote
 
-from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
+from gateway.access.routing.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.edge.wire import REQUEST_LINE, Malformed, check_line, check_name, name_of, tokens
 from gateway.model import Principal, Reason
 

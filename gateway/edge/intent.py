@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.access.origin import SAFE_METHODS, AllowedOrigins, Intent, intent, unmeant
+from gateway.access.routing.csrf import SAFE_METHODS, AllowedOrigins, Intent, intent, unmeant
 from gateway.edge.cookies import cookie_of
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said
 from gateway.edge.own_account import Identifier

@@ -15,8 +15,8 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
-from gateway.access.field_names import folded
-from gateway.access.inputs import read_headers
+from gateway.access.routing.field_names import folded
+from gateway.access.routing.request_values import read_headers
 from gateway.edge.bodies import JSON_TYPE, MOST_BYTES, parse
 from gateway.edge.body import RequestBody
 from gateway.edge.endpoints import Refused

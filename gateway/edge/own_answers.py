@@ -30,10 +30,10 @@ from gateway.edge.server import Connection
 from gateway.model import Call, Reason
 
 if TYPE_CHECKING:
-    from gateway.access.decision import Decision
-    from gateway.access.routes import Route
+    from gateway.access.authorizer import Decision
+    from gateway.access.definitions import Cors
+    from gateway.access.routing.routes import Route
     from gateway.access.snapshot import Snapshot
-    from gateway.access.upstreams import Cors
 
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 

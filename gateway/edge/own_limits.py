@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from gateway.access.upstreams import Limit, LimitKey
+from gateway.access.definitions import Limit, LimitKey
 from gateway.counted_addresses import holder
 from gateway.rate_limit.limiter import Limits
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from functools import partial
 from random import Random
 
-from gateway.access.upstreams import Balance, Health, Upstream
+from gateway.access.definitions import Balance, Health, Upstream
 from gateway.edge.addresses import RESOLVE_EVERY_S, Endpoints, Resolver, SystemResolver, has_name
 from gateway.edge.open_calls import OpenCalls
 from gateway.edge.retrying import RetryBudget

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp.streams import StreamReader
 
-from gateway.access.origin import CsrfCheck
-from gateway.access.routes import Match, is_own
+from gateway.access.routing.csrf import CsrfCheck
+from gateway.access.routing.routes import Match, is_own
 from gateway.edge.begun import rest_of
 from gateway.edge.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.forward import Exchange, Forwarder, kept_up
@@ -30,10 +30,10 @@ from gateway.edge.websocket import Handshake, handshake_key, of_another_version
 from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
-    from gateway.access.decision import Decision
-    from gateway.access.routes import Route
+    from gateway.access.authorizer import Decision
+    from gateway.access.definitions import Cors
+    from gateway.access.routing.routes import Route
     from gateway.access.snapshot import Snapshot
-    from gateway.access.upstreams import Cors
     from gateway.edge.call import CallReader
 
 _OWN_FIRST = frozenset(("auth", ".well-known"))

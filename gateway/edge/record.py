@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.model import Call, Reason
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.edge.cookies import parting
 from gateway.edge.responses import (
     Refusal,

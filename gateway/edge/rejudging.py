@@ -17,8 +17,8 @@ from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
 
 if TYPE_CHECKING:
-    from gateway.access.decision import Decision
-    from gateway.access.routes import Route
+    from gateway.access.authorizer import Decision
+    from gateway.access.routing.routes import Route
     from gateway.access.snapshot import Snapshot
     from gateway.identity.refresh import Grant, RefreshTokens
     from gateway.identity.sessions import Transport

@@ -27,8 +27,8 @@ from gateway.edge.wire import NO_BODY, Head
 from gateway.model import Reason
 
 if TYPE_CHECKING:
-    from gateway.access.decision import Decision
-    from gateway.access.routes import Route
+    from gateway.access.authorizer import Decision
+    from gateway.access.routing.routes import Route
     from gateway.edge.headers import RequestHead
     from gateway.edge.open_calls import OpenCalls
     from gateway.edge.rejudging import Rejudged

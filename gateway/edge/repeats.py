@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from gateway.access.upstreams import Limit, LimitKey, Scope
+from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Clock
 from gateway.rate_limit.limiter import LocalCounts
 

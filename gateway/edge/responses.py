@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from gateway.access.routes import Route
+from gateway.access.routing.routes import Route
 from gateway.edge.dates import date_line
 from gateway.edge.headers import RequestHead
 from gateway.model import Call, Reason

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
-from gateway.access.origin import AllowedOrigins, intent
+from gateway.access.routing.csrf import AllowedOrigins, intent
 from gateway.audit.log import AuditKind
 from gateway.edge.bodies import Flag, Text, read_fields
 from gateway.edge.cookie_sessions import CookieSessions

@@ -16,7 +16,7 @@ from collections import deque
 
 import structlog
 
-from gateway.access.upstreams import Health, Upstream, UpstreamTarget
+from gateway.access.definitions import Health, Upstream, UpstreamTarget
 from gateway.edge.addresses import Endpoints, has_name
 from gateway.edge.wire import MAX_HEAD_BYTES, Malformed, read_head
 

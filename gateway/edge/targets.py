@@ -14,7 +14,7 @@ from time import monotonic
 
 import structlog
 
-from gateway.access.upstreams import Tls, Upstream, UpstreamTarget
+from gateway.access.definitions import Tls, Upstream, UpstreamTarget
 from gateway.config import upstream_tls
 from gateway.edge.addresses import Endpoints, has_name
 from gateway.edge.standing import Standing

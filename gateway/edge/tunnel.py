@@ -15,7 +15,7 @@ from gateway.edge.frames import FrameReader, close_frame, ping_frame
 from gateway.model import Principal, Reason
 
 if TYPE_CHECKING:
-    from gateway.access.sockets import Sockets
+    from gateway.access.websocket_options import Sockets
     from gateway.edge.connection import Connection
     from gateway.edge.open_calls import OpenCalls
     from gateway.edge.pools import TargetPool

@@ -27,7 +27,7 @@ from gateway.edge.wire import (
 from gateway.model import Reason
 
 if TYPE_CHECKING:
-    from gateway.access.upstreams import Upstream
+    from gateway.access.definitions import Upstream
     from gateway.edge.pools import TargetPool
 
 SWEEP_S = 0.25

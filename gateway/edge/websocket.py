@@ -12,13 +12,13 @@ from base64 import b64encode
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from gateway.access.facts import NO_ABOUT
+from gateway.access.conditions.context import NO_ABOUT
 from gateway.edge.tunnel import Tunnel
 from gateway.edge.wire import tokens
 from gateway.rate_limit.keys import by_user
 
 if TYPE_CHECKING:
-    from gateway.access.decision import Decision
+    from gateway.access.authorizer import Decision
     from gateway.edge.connection import Connection
     from gateway.edge.headers import RequestHead
     from gateway.edge.open_calls import OpenCalls

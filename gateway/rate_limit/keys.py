@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from gateway.access.conditions import Condition
-from gateway.access.facts import NO_ABOUT, About, Facts
-from gateway.access.inputs import read_headers, read_query
+from gateway.access.conditions.conditions import Condition
+from gateway.access.conditions.context import NO_ABOUT, About, Facts
+from gateway.access.definitions import Limit, LimitKey
 from gateway.access.roles import RoleBook
-from gateway.access.upstreams import Limit, LimitKey
+from gateway.access.routing.request_values import read_headers, read_query
 from gateway.counted_addresses import holder
 from gateway.model import Call, Clock, Principal
 

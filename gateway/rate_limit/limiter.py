@@ -15,8 +15,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from gateway.access.facts import NO_ABOUT, About
-from gateway.access.upstreams import Limit, Scope
+from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.definitions import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
 from gateway.rate_limit.keys import key_of
 from gateway.rate_limit.recent_keys import RecentKeys

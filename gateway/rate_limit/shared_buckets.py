@@ -23,7 +23,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.access.upstreams import Limit, Scope
+from gateway.access.definitions import Limit, Scope
 from gateway.model import Clock
 from gateway.rate_limit.recent_keys import RecentKeys
 from gateway.stores.protocols import Counters, Grant, Spend, StoreBusy, StoreUnavailable

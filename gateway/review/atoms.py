@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway.access.conditions import Condition
+from gateway.access.conditions.conditions import Condition
 from gateway.review.syntax import Node, tree_of
 
 Path = tuple[str, ...]

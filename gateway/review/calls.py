@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from gateway.access.asking import person
-from gateway.access.paths import encoded
-from gateway.access.routes import Kind, Route
+from gateway.access.routing.paths import encoded
+from gateway.access.routing.routes import Kind, Route
+from gateway.access.simulation import person
 from gateway.access.templates import Template
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.review.atoms import ADDRESS, NOW, SIGN_IN, Path

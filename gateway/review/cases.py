@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gateway.access.asking import FixedClock, Question, person
+from gateway.access.simulation import FixedClock, Question, person
 from gateway.access.snapshot import Snapshot
 from gateway.access.suggestions import suggestion
 from gateway.config.yaml_reader import Node, Problem, Reader, check_version

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from gateway.access.asking import FixedClock, Known, Unlimited, settled
-from gateway.access.conditions import Condition
-from gateway.access.decision import Decision, Gate
+from gateway.access.authorizer import Decision, Gate
+from gateway.access.conditions.conditions import Condition
+from gateway.access.simulation import FixedClock, Known, Unlimited, settled
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom
 from gateway.review.calls import MOMENT, Roles, Source, Values, source_of

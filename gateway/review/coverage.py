@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
-from gateway.access.routes import Route
+from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.review.suite import Result
 

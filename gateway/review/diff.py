@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.access.policies import Policy
-from gateway.access.routes import Route
+from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.review.changes import Change
 from gateway.review.comparison import Comparison

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from gateway.access.decision import Decision, facts_of
-from gateway.access.facts import Facts, Nothing, read, resolved
+from gateway.access.authorizer import Decision, facts_of
+from gateway.access.conditions.context import Facts, Nothing, read, resolved
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook, admits
-from gateway.access.routes import Match, Route
+from gateway.access.routing.routes import Match, Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Clock, Place
 from gateway.review.exchanging import with_policies, with_route

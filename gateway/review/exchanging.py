@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from gateway.access.policies import Policy
-from gateway.access.routes import Kind, Match, Miss, PatternSegment, Route, RouteTable
+from gateway.access.routing.routes import Kind, Match, Miss, PatternSegment, Route, RouteTable
 from gateway.access.snapshot import Snapshot
 
 

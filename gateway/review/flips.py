@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from gateway.access.asking import Answer, Question, ask, person
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.access.policies import Policy
-from gateway.access.routes import Route
+from gateway.access.routing.routes import Route
+from gateway.access.simulation import Answer, Question, ask, person
 from gateway.access.snapshot import Snapshot
 from gateway.model import Place, Principal, Reason
 from gateway.review.edits import Edit, chain_of, data_edits, role_edits, spellings

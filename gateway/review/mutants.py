@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.access.facts import Facts
+from gateway.access.conditions.context import Facts
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook
-from gateway.access.routes import Auth, Route
+from gateway.access.routing.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import CredentialKind, Place
 from gateway.review.exchanging import rerouted, with_policies

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.access.conditions import Condition, compile_condition
-from gateway.access.facts import Facts
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.context import Facts
 from gateway.review.syntax import Node, tree_of
 
 Outcome = bool | str

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.access.decision import facts_of
-from gateway.access.facts import Facts
-from gateway.access.paths import canonical
+from gateway.access.authorizer import facts_of
+from gateway.access.conditions.context import Facts
 from gateway.access.policies import Policy, StepUp
-from gateway.access.routes import Kind, Match, Route
+from gateway.access.routing.paths import canonical
+from gateway.access.routing.routes import Kind, Match, Route
 from gateway.model import Principal, Reason
 from gateway.review.atoms import Atom, Step
 from gateway.review.calls import MOMENT, CallMaker, Source, Values, source_of

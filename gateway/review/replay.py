@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gateway.access.asking import Known, Unlimited, settled
-from gateway.access.decision import Decision, Gate
-from gateway.access.records import UNJUDGED, Recorded, read_record, unknown_reads
+from gateway.access.authorizer import Decision, Gate
+from gateway.access.decision_record import UNJUDGED, Recorded, read_record, unknown_reads
+from gateway.access.simulation import Known, Unlimited, settled
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from gateway.access.paths import canonical, encoded
-from gateway.access.routes import Kind, Match, PatternSegment, Route, RouteTable, is_own
+from gateway.access.routing.paths import canonical, encoded
+from gateway.access.routing.routes import Kind, Match, PatternSegment, Route, RouteTable, is_own
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.exchanging import could_meet

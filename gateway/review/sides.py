@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from gateway.access.policies import Policy
-from gateway.access.routes import Kind, Route
+from gateway.access.routing.routes import Kind, Route
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom, atom_of
 from gateway.review.calls import source_of

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.access.asking import Answer, ask
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.access.explanation import Explanation, explain
+from gateway.access.simulation import Answer, ask
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.cases import Case

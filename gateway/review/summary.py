@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain, product
 from typing import Any
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.model import CredentialKind, Place, Reason
 from gateway.review.boxes import Box, Vector, cover
 from gateway.review.calls import Roles

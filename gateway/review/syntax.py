@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.access.expressions import Token, literal, tokens_of
+from gateway.access.conditions.expressions import Token, literal, tokens_of
 
 _RELATIONS = ("==", "!=", "<", "<=", ">", ">=", "in")
 _LEVELS = (_RELATIONS, ("+", "-"), ("*", "/", "%"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.policies import Policy
-from gateway.access.routes import Route
+from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import NOWHERE, Place
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
+from gateway.access.definitions import OwnAnswer
 from gateway.access.explanation import Explanation, Step
 from gateway.access.policies import Effect
-from gateway.access.upstreams import OwnAnswer
 from gateway.model import Place, Reason
 from gateway.review.flips import Flip
 

@@ -20,8 +20,8 @@ from typing import Protocol
 
 import structlog
 
-from gateway.access.decision import Decision
-from gateway.access.records import record_of
+from gateway.access.authorizer import Decision
+from gateway.access.decision_record import record_of
 from gateway.model import Call, Clock, Reason
 from gateway.telemetry.metrics import Tally
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.model import Call, Reason
 
 log = structlog.get_logger(__name__)

@@ -16,10 +16,10 @@ from typing import Protocol
 
 import structlog
 
-from gateway.access.asking import Known, Unlimited, settled
-from gateway.access.decision import Decision, Gate
-from gateway.access.records import CREDENTIAL_REFUSALS, UNJUDGED
-from gateway.access.routes import Auth, Match
+from gateway.access.authorizer import Decision, Gate
+from gateway.access.decision_record import CREDENTIAL_REFUSALS, UNJUDGED
+from gateway.access.routing.routes import Auth, Match
+from gateway.access.simulation import Known, Unlimited, settled
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Clock, CredentialKind, Principal, Reason
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.access.asking import Question, call_of
-from gateway.access.conditions import MAX_ITEMS, Condition, compile_condition
-from gateway.access.facts import Facts
-from gateway.access.functions import in_cidr
+from gateway.access.conditions.conditions import MAX_ITEMS, Condition, compile_condition
+from gateway.access.conditions.context import Facts
+from gateway.access.conditions.functions import in_cidr
 from gateway.access.roles import Role, RoleBook
+from gateway.access.simulation import Question, call_of
 from gateway.model import Principal
 from tests.access.worlds import NOW, who
 

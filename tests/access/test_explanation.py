@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.asking import FixedClock, Question, ask
 from gateway.access.explanation import Explanation, explain
+from gateway.access.simulation import FixedClock, Question, ask
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
 from tests.access.test_policies import PEOPLE, RULES, world_of

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.paths import CanonicalPath, canonical, encoded, split_target
+from gateway.access.routing.paths import CanonicalPath, canonical, encoded, split_target
 from gateway.model import Reason
 
 AMBIGUOUS = [

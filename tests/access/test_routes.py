@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.patterns import own_path, read_pattern
-from gateway.access.routes import Auth, Kind, Match, Miss, Route, RouteTable
+from gateway.access.routing.patterns import own_path, read_pattern
+from gateway.access.routing.routes import Auth, Kind, Match, Miss, Route, RouteTable
 from gateway.model import Reason
 from tests.access.worlds import decide, problems, snapshot, who
 

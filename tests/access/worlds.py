@@ -5,8 +5,8 @@ from __future__ import annotations
 from textwrap import dedent, indent
 from typing import Any
 
-from gateway.access.asking import FixedClock, Question, ask, person
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
+from gateway.access.simulation import FixedClock, Question, ask, person
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
 from gateway.model import Principal, Reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.access.routes import Auth, RouteTable
+from gateway.access.routing.routes import Auth, RouteTable
 from gateway.access.snapshot import Snapshot, compile_snapshot
 from gateway.config.watcher import read_sources
 

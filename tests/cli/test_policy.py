@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.access.asking import Question, ask, person
-from gateway.access.records import record_of
+from gateway.access.decision_record import record_of
+from gateway.access.simulation import Question, ask, person
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.cli import main
 from gateway.cli.policy_validate import edits

@@ -7,10 +7,10 @@ from textwrap import dedent
 
 import pytest
 
-from gateway.access.routes import Auth
+from gateway.access.definitions import Balance, LimitKey, Scope
+from gateway.access.routing.routes import Auth
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
-from gateway.access.sockets import Sockets
-from gateway.access.upstreams import Balance, LimitKey, Scope
+from gateway.access.websocket_options import Sockets
 from gateway.model import CredentialKind
 from tests.access.worlds import built, problems, snapshot
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.asking import Question, ask
+from gateway.access.definitions import OwnAnswer
 from gateway.access.explanation import explain
-from gateway.access.routes import Route
-from gateway.access.upstreams import OwnAnswer
+from gateway.access.routing.routes import Route
+from gateway.access.simulation import Question, ask
 from gateway.model import Reason
 from gateway.review.telling import as_data, as_text, status_of
 from tests.access.worlds import decide, problems, snapshot, who

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.routes import Route
+from gateway.access.routing.routes import Route
 from tests.access.worlds import problems, snapshot
 
 ROUTE = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from gateway.access.upstreams import Tls
+from gateway.access.definitions import Tls
 from gateway.config import upstream_tls
 from gateway.config.watcher import Configuration, ConfigurationWrong, Files, LastGood
 from tests.certificates import Authority

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.access.definitions import Tls
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
-from gateway.access.upstreams import Tls
 
 
 def compiled(tls: str, target: str = "https://orders:8443") -> Snapshot | list[str]:

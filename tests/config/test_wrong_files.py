@@ -8,8 +8,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.access.conditions import Condition, compile_condition
-from gateway.access.expressions import read_expression
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.expressions import read_expression
 from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
 from gateway.review.cases import read_cases
 from tests.access.worlds import snapshot

@@ -18,8 +18,8 @@ from typing import Any
 
 import altcha
 
-from gateway.access.origin import AllowedOrigins, OwnOrigins
-from gateway.access.upstreams import Cors
+from gateway.access.definitions import Cors
+from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.audit.log import AuditEvent
 from gateway.edge.auth_api import AuthApi, assembled
 from gateway.edge.call import CallReader

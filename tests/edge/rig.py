@@ -12,10 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.access.decision import Decision
-from gateway.access.routes import Auth, Route, RouteTable
+from gateway.access.authorizer import Decision
+from gateway.access.definitions import Cors, Upstream, UpstreamTarget
+from gateway.access.routing.routes import Auth, Route, RouteTable
 from gateway.access.snapshot import Snapshot
-from gateway.access.upstreams import Cors, Upstream, UpstreamTarget
 from gateway.edge.addresses import Resolver
 from gateway.edge.call import CallReader, Network
 from gateway.edge.open_calls import OpenCalls

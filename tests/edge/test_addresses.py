@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.access.upstreams import UpstreamTarget
+from gateway.access.definitions import UpstreamTarget
 from gateway.edge.addresses import LOOKUPS_AT_ONCE, Endpoints, SystemResolver, has_name
 from tests.edge.rig import (
     OK,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.model import Principal, Reason
 from tests.edge.rig import principal, running
 

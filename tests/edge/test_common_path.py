@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.model import Call, Reason
 from tests.edge.rig import OK, Exchange, FakeGate, Rig, running
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.upstreams import Cors
+from gateway.access.definitions import Cors
 from gateway.edge import cookie_sessions
 from gateway.edge.cookies import erase_sessions
 from gateway.identity.session_cookies import EXPIRED, CookieMint, hash_of

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.upstreams import Cors
+from gateway.access.definitions import Cors
 from gateway.edge.cors import CrossOrigin, is_preflight
 from gateway.model import Call
 

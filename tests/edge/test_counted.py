@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.auth_api import AuthApi
 from gateway.edge.call import CallReader

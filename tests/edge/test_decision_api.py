@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.access.decision import Gate
-from gateway.access.facts import NO_ABOUT, About
+from gateway.access.authorizer import Gate
+from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.definitions import Limit
 from gateway.access.snapshot import Snapshot
-from gateway.access.upstreams import Limit
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
 from gateway.edge.decision_api import DecisionApi

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from textwrap import indent
 
-from gateway.access.routes import Match
+from gateway.access.routing.routes import Match
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.config.watcher import read_sources
 from tests.edge.rig import Answer, Rig, answering, running

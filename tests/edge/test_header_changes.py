@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.access.upstreams import STANDARD_SECURITY_HEADERS, HeaderChanges
+from gateway.access.definitions import STANDARD_SECURITY_HEADERS, HeaderChanges
 from tests.edge.rig import answering, running
 
 BOTH_LOOPS = True

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.access.asking import Known, Unlimited
-from gateway.access.decision import Gate
+from gateway.access.authorizer import Gate
+from gateway.access.simulation import Known, Unlimited
 from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
 from gateway.model import Principal
 from tests.access.worlds import who

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from gateway.access.decision import Decision
-from gateway.access.upstreams import STANDARD_SECURITY_HEADERS, Cors, OwnAnswer
+from gateway.access.authorizer import Decision
+from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors, OwnAnswer
 from gateway.model import LimitState, Reason
 from tests.edge.rig import Rig, running
 

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from gateway.access.upstreams import Balance, Breaker, Health, Retry, Upstream
+from gateway.access.definitions import Balance, Breaker, Health, Retry, Upstream
 from gateway.edge.pools import Upstreams
 from gateway.edge.standing import Standing
 from tests.edge.rig import OK, Answer, Exchange, RawUpstream, Rig, answering, running, target

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.access.decision import Decision
-from gateway.access.routes import Kind, PatternSegment
-from gateway.access.upstreams import STANDARD_SECURITY_HEADERS, Cors
+from gateway.access.authorizer import Decision
+from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors
+from gateway.access.routing.routes import Kind, PatternSegment
 from gateway.edge.server import DoorLimits
 from gateway.model import LimitState, Reason
 from tests.edge.rig import OK, Exchange, answering, running, target

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.decision import Decision
+from gateway.access.authorizer import Decision
 from gateway.edge.open_calls import OpenCalls
 from gateway.edge.rejudging import Renewal
 from gateway.model import ChangeKind, Principal, Reason

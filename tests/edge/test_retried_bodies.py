@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gateway.access.upstreams import Retry
+from gateway.access.definitions import Retry
 from tests.edge.rig import OK, Client, Exchange, Rig, running
 
 BOTH_LOOPS = True

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.upstreams import Retry
+from gateway.access.definitions import Retry
 from gateway.edge.pools import Upstreams
 from gateway.edge.retrying import LEAST_PER_S, WINDOW_S, RetryBudget
 from gateway.telemetry.metrics import Metrics, Tally

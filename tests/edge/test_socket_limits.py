@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from gateway.access.sockets import Sockets
+from gateway.access.websocket_options import Sockets
 from tests.edge.rig import Exchange, Rig, principal, running
 from tests.edge.test_frames import frame
 from tests.edge.test_websocket import echo, exactly, granting, handshake, opened

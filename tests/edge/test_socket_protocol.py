@@ -28,7 +28,7 @@ from wsproto.events import (
 )
 from wsproto.extensions import PerMessageDeflate
 
-from gateway.access.sockets import Sockets
+from gateway.access.websocket_options import Sockets
 from tests.edge.rig import Client, Rig, running, target
 from tests.edge.test_frames import frame
 from tests.edge.test_websocket import handshake

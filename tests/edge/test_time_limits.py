@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.upstreams import Upstream, UpstreamTarget
+from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.edge.tunnel import FLUSH_S, STALL_S
 from tests.access.worlds import problems, snapshot
 from tests.edge.rig import OK, Client, Exchange, Rig, running

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from gateway.access.upstreams import Balance, Retry
+from gateway.access.definitions import Balance, Retry
 from gateway.edge.pools import Upstreams
 from gateway.edge.server import Connection
 from tests.edge.rig import OK, Client, Exchange, RawUpstream, Rig, answering, running, target

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.upstreams import Health, Tls, UpstreamTarget
+from gateway.access.definitions import Health, Tls, UpstreamTarget
 from gateway.edge.pools import context_for
 from tests.certificates import Authority
 from tests.edge.rig import OK, Rig, running, target

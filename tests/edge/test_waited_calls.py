@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import gateway.edge
-from gateway.access.upstreams import OwnAnswer, Retry, Tls, UpstreamTarget
+from gateway.access.definitions import OwnAnswer, Retry, Tls, UpstreamTarget
 from gateway.model import ChangeKind
 from tests.certificates import Authority
 from tests.edge.rig import OK, Client, Exchange, Rig, principal, running, target

@@ -17,8 +17,8 @@ from aiohttp import web
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from gateway.access.decision import Decision
-from gateway.access.sockets import STANDARD_SOCKETS
+from gateway.access.authorizer import Decision
+from gateway.access.websocket_options import STANDARD_SOCKETS
 from gateway.edge.frames import FrameReader
 from gateway.model import Reason
 from tests.edge.rig import OK, Client, Exchange, Rig, Script, principal, running, target

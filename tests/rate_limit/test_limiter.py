@@ -6,9 +6,9 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.conditions import Condition, compile_condition
-from gateway.access.facts import About
-from gateway.access.upstreams import Limit, LimitKey, Scope
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.context import About
+from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Call, Principal
 from gateway.rate_limit.limiter import Limits, LocalCounts
 

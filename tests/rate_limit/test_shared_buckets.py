@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.upstreams import Limit, LimitKey, Scope
+from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Call, Principal, SystemClock
 from gateway.rate_limit.limiter import Limits
 from gateway.stores.counters import RedisCounters

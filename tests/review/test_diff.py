@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.differences import Reader, Tally, check, disagreements
-from gateway.access.asking import FixedClock, Question
-from gateway.access.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.simulation import FixedClock, Question
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
 from gateway.review.diff import Report, compare

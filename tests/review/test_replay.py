@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.asking import FixedClock, Question, ask, question_of
-from gateway.access.records import read_record, record_of
+from gateway.access.decision_record import read_record, record_of
+from gateway.access.simulation import FixedClock, Question, ask, question_of
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
 from gateway.review.replay import replay

@@ -6,7 +6,7 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from gateway.access.asking import FixedClock, Question, ask
+from gateway.access.simulation import FixedClock, Question, ask
 from gateway.access.snapshot import Snapshot
 from gateway.edge.responses import refusal_of
 from gateway.model import Principal, Reason

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.access.asking import FixedClock, Question, ask
-from gateway.access.records import read_record
+from gateway.access.decision_record import read_record
+from gateway.access.simulation import FixedClock, Question, ask
 from gateway.model import Reason
 from gateway.telemetry import decision_log
 from gateway.telemetry.decision_log import DecisionLog, JournalOptions, Journals

@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from gateway.access.asking import FixedClock, Question, ask
+from gateway.access.simulation import FixedClock, Question, ask
 from gateway.model import Reason
 from gateway.telemetry import refusal_log
 from gateway.telemetry.refusal_log import OF_A_REASON, OF_ALL, RefusalLog

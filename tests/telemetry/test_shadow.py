@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.access.asking import FixedClock, Question, ask
+from gateway.access.simulation import FixedClock, Question, ask
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry import shadow

@@ -12,11 +12,11 @@ from typing import Any
 
 import cel
 
-from gateway.access.condition_checks import syntax_problem, vocabulary_problems
-from gateway.access.condition_types import type_problems
-from gateway.access.expressions import Expression, read_expression
-from gateway.access.facts import USER, Facts, binders, read, written
-from gateway.access.functions import has_scope, in_cidr
+from gateway.access.conditions.context import USER, Facts, binders, read, written
+from gateway.access.conditions.expressions import Expression, read_expression
+from gateway.access.conditions.functions import has_scope, in_cidr
+from gateway.access.conditions.type_check import type_problems
+from gateway.access.conditions.vocabulary import syntax_problem, vocabulary_problems
 
 MAX_ITEMS = 1_000
 """How many items a list or map may hold where a condition iterates."""

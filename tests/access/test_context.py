@@ -8,10 +8,10 @@ import cel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.asking import Question, call_of
-from gateway.access.conditions import Condition, compile_condition
-from gateway.access.facts import USER, Facts
-from gateway.access.functions import in_cidr
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.context import USER, Facts
+from gateway.access.conditions.functions import in_cidr
+from gateway.access.simulation import Question, call_of
 from gateway.model import Call, Principal
 from tests.access.test_conditions import BOOK
 from tests.access.worlds import NOW, who

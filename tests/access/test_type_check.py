@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from gateway.access.asking import Question, call_of, person
-from gateway.access.condition_checks import vocabulary_problems
-from gateway.access.condition_types import type_problems
-from gateway.access.conditions import Condition, compile_condition
-from gateway.access.expressions import read_expression
-from gateway.access.facts import Facts
+from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.context import Facts
+from gateway.access.conditions.expressions import read_expression
+from gateway.access.conditions.type_check import type_problems
+from gateway.access.conditions.vocabulary import vocabulary_problems
 from gateway.access.roles import RoleBook
+from gateway.access.simulation import Question, call_of, person
 from tests.access.worlds import NOW, problems
 
 ATOMS = (

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from gateway.access.decision import Decision
-from gateway.access.inputs import read_headers, read_query
-from gateway.access.paths import split_target
-from gateway.access.routes import Route
+from gateway.access.authorizer import Decision
+from gateway.access.routing.paths import split_target
+from gateway.access.routing.request_values import read_headers, read_query
+from gateway.access.routing.routes import Route
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 
 # Refusals that say nothing of the policy: they come and go with the load and the stores, or

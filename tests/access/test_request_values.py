@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.inputs import read_headers, read_query, reads_alike
+from gateway.access.routing.request_values import read_headers, read_query, reads_alike
 
 
 @pytest.mark.parametrize(

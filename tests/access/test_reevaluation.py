@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.access.asking import FixedClock, Known, Question, call_of
-from gateway.access.decision import Decision, Gate
+from gateway.access.authorizer import Decision, Gate
+from gateway.access.simulation import FixedClock, Known, Question, call_of
 from gateway.access.snapshot import Snapshot
 from gateway.model import CredentialKind, Principal, Reason
-from tests.access.test_decision import Counting
+from tests.access.test_authorizer import Counting
 from tests.access.worlds import NOW, snapshot, who
 
 POLICY = """

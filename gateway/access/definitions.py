@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from gateway.access.field_names import folded
+from gateway.access.routing.field_names import folded
 from gateway.model import NOWHERE, Place
 
 if TYPE_CHECKING:
-    from gateway.access.conditions import Condition
+    from gateway.access.conditions.conditions import Condition
 
 
 class Balance(StrEnum):

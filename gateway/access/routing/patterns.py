@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.access.paths import canonical, encoded
-from gateway.access.routes import OWN_DOCUMENTS, Kind, PatternSegment
+from gateway.access.routing.paths import canonical, encoded
+from gateway.access.routing.routes import OWN_DOCUMENTS, Kind, PatternSegment
 from gateway.model import Reason
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}\Z")

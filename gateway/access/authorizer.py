@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from gateway.access.facts import NO_ABOUT, About, Facts
-from gateway.access.functions import has_scope
-from gateway.access.inputs import read_headers, read_query, reads_alike
-from gateway.access.origin import AllowedOrigins, CsrfCheck, OwnOrigins, unmeant
-from gateway.access.paths import canonical
+from gateway.access.conditions.context import NO_ABOUT, About, Facts
+from gateway.access.conditions.functions import has_scope
+from gateway.access.definitions import Limit
 from gateway.access.policies import Policy, Rule, Shadowed, Verdict
-from gateway.access.routes import Auth, Match, Route
-from gateway.access.upstreams import Limit
+from gateway.access.routing.csrf import AllowedOrigins, CsrfCheck, OwnOrigins, unmeant
+from gateway.access.routing.paths import canonical
+from gateway.access.routing.request_values import read_headers, read_query, reads_alike
+from gateway.access.routing.routes import Auth, Match, Route
 from gateway.model import (
     NOWHERE,
     Call,

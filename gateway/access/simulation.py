@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.access.decision import Decision, Gate
-from gateway.access.facts import NO_ABOUT, About
-from gateway.access.paths import split_target
-from gateway.access.records import Recorded
+from gateway.access.authorizer import Decision, Gate
+from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.decision_record import Recorded
+from gateway.access.definitions import Limit
+from gateway.access.routing.paths import split_target
 from gateway.access.snapshot import Snapshot
-from gateway.access.upstreams import Limit
 from gateway.model import (
     Call,
     Clock,

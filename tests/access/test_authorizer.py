@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.asking import FixedClock, Known, Question, call_of, settled
-from gateway.access.decision import Decision, Gate
-from gateway.access.facts import NO_ABOUT, About
-from gateway.access.upstreams import Limit
+from gateway.access.authorizer import Decision, Gate
+from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.definitions import Limit
+from gateway.access.simulation import FixedClock, Known, Question, call_of, settled
 from gateway.model import Call, Credential, CredentialKind, LimitState, Principal, Reason
 from tests.access.worlds import NOW, decide, problems, rule_world, snapshot, who
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.asking import Question, call_of
-from gateway.access.origin import AllowedOrigins, Intent, OwnOrigins, intent, unmeant
-from gateway.access.upstreams import Cors
+from gateway.access.definitions import Cors
+from gateway.access.routing.csrf import AllowedOrigins, Intent, OwnOrigins, intent, unmeant
+from gateway.access.simulation import Question, call_of
 from gateway.model import Call, Reason
 
 LISTED = "https://app.example.com"

@@ -14,10 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.access.paths import canonical, encoded
-from gateway.access.policies import Plan, Policy, ResourceField, Rule
-from gateway.access.sockets import STANDARD_SOCKETS, Sockets
-from gateway.access.upstreams import (
+from gateway.access.definitions import (
     Cors,
     HeaderChanges,
     Limit,
@@ -25,6 +22,9 @@ from gateway.access.upstreams import (
     SecurityHeaders,
     Upstream,
 )
+from gateway.access.policies import Plan, Policy, ResourceField, Rule
+from gateway.access.routing.paths import canonical, encoded
+from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets
 from gateway.model import NOWHERE, Call, CredentialKind, Place, Reason
 
 OWN_DOCUMENTS = frozenset(("jwks.json", "oauth-authorization-server", "oauth-protected-resource"))

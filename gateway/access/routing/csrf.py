@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from gateway.access.upstreams import Cors
+from gateway.access.definitions import Cors
 from gateway.model import Call, RawHeaders, Reason
 
 SAFE_METHODS = frozenset(("GET", "HEAD"))

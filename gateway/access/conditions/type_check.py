@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import cel
 
-from gateway.access.expressions import MACROS, OWN_FUNCTIONS, Token, literal, tokens_of
+from gateway.access.conditions.expressions import MACROS, OWN_FUNCTIONS, Token, literal, tokens_of
 
 ANY = ""
 """The type of what only the call tells."""

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from gateway.access.expressions import Chain, Expression
-from gateway.access.functions import address_of
+from gateway.access.conditions.expressions import Chain, Expression
+from gateway.access.conditions.functions import address_of
 from gateway.access.roles import RoleBook
 from gateway.model import Call, Principal
 
