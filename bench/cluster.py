@@ -22,7 +22,7 @@ from bench.processes import (
     resident_bytes,
 )
 from bench.rig import BASE_PORT, HERE, Rig
-from gateway.identity.people_import import Person, bring_people_in
+from gateway.identity.accounts.user_import import Person, bring_people_in
 from gateway.stores.opening import open_database
 from tests.servers import PostgresServer, ValkeyServer
 

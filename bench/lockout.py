@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 from gateway.edge.endpoints import Refused
 from gateway.edge.login_guard import LoginGuard
-from gateway.identity.captcha import Captcha, CaptchaOptions
-from gateway.identity.devices import Devices
-from gateway.identity.own_attempts import OwnAttempts
-from gateway.identity.throttle import WINDOW_S, Throttle
+from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
+from gateway.identity.sign_in.devices import Devices
+from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.sign_in.throttle import WINDOW_S, Throttle
 from gateway.model import Call
 
 DAY_S = 86_400

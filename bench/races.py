@@ -20,8 +20,8 @@ import typer
 from rich.console import Console
 
 from bench.processes import run_bench
-from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.sessions import Origin
+from gateway.identity.sessions.sessions import Origin
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Database

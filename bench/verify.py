@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.identity.jwk import Alg
-from gateway.identity.keys import KeyRing
-from gateway.identity.rotation import KeyKeeper
-from gateway.identity.sealing import Sealer
-from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.jwk import Alg
+from gateway.identity.keys.key_ring import KeyRing
+from gateway.identity.keys.rotation import KeyKeeper
+from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
+from gateway.identity.tokens.authenticator import Identification
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.stores.migrations import upgrade
 from gateway.stores.sqlite import SqliteDatabase
-from gateway.worker.verified import Identification
 
 HERE = "https://gate.example"
 BEARER = frozenset({CredentialKind.BEARER})

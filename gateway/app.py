@@ -40,20 +40,21 @@ from gateway.edge.record import DenialJournal, Journal
 from gateway.edge.rejudging import SessionReading
 from gateway.edge.server import Door
 from gateway.gauges import add_gauges
-from gateway.identity.accounts import Accounts
-from gateway.identity.api_keys import ApiKeyIdentifier
-from gateway.identity.assertions import Assertions
-from gateway.identity.client_auth import purge_assertions
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.key_rows import readable_chain_keys
-from gateway.identity.keys import REFRESH_EVERY_S, KeyRing
-from gateway.identity.refresh import RefreshOptions, RefreshTokens
-from gateway.identity.rotation import Rotated
-from gateway.identity.sealing import Sealer
-from gateway.identity.session_cookies import CookieMint, Csrf
-from gateway.identity.session_sealing import SessionSealer
-from gateway.identity.sessions import Sessions
-from gateway.identity.tokens import TokenVerifier
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.clients.api_keys import ApiKeyIdentifier
+from gateway.identity.clients.client_auth import purge_assertions
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.key_ring import REFRESH_EVERY_S, KeyRing
+from gateway.identity.keys.rotation import Rotated
+from gateway.identity.keys.signing_keys import readable_chain_keys
+from gateway.identity.sessions.sealing import SessionSealer
+from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
+from gateway.identity.tokens.access_tokens import TokenVerifier
+from gateway.identity.tokens.authenticator import Identification
+from gateway.identity.tokens.upstream_assertions import Assertions
 from gateway.installation import Plan, keeper_of, postman_of, prepare
 from gateway.model import CredentialKind, Reason, SystemClock
 from gateway.rate_limit.limiter import Limits
@@ -76,7 +77,6 @@ from gateway.telemetry.shadow import Shadow
 from gateway.welcome import Guest
 from gateway.worker.peers import Peers, Told
 from gateway.worker.tasks import Tasks
-from gateway.worker.verified import Identification
 
 log = structlog.get_logger(__name__)
 

@@ -28,24 +28,25 @@ from gateway.edge.own_limits import OwnLimits
 from gateway.edge.responses import problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
-from gateway.identity.accounts import Accounts
-from gateway.identity.address_change import AddressChanges
-from gateway.identity.api_keys import ApiKeys
-from gateway.identity.captcha import Captcha, CaptchaOptions, UsedOnce
-from gateway.identity.client_auth import ClientAuthenticator
-from gateway.identity.client_failures import ClientFailures
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.devices import Devices
-from gateway.identity.enrolment import Enrolments
-from gateway.identity.keys import KeyRing
-from gateway.identity.mail import Postman
-from gateway.identity.notices import Notices
-from gateway.identity.passwords import PasswordOptions, Passwords, settled_rounds
-from gateway.identity.refresh import RefreshOptions, RefreshTokens
-from gateway.identity.session_cookies import Csrf
-from gateway.identity.sessions import Sessions
-from gateway.identity.throttle import Throttle
-from gateway.identity.tokens import TokenIssuer, TokenVerifier
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.email_change import AddressChanges
+from gateway.identity.accounts.passwords import PasswordOptions, Passwords, settled_rounds
+from gateway.identity.accounts.registration import Enrolments
+from gateway.identity.clients.api_keys import ApiKeys
+from gateway.identity.clients.client_auth import ClientAuthenticator
+from gateway.identity.clients.failures import ClientFailures
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys.key_ring import KeyRing
+from gateway.identity.mail.notifications import Notices
+from gateway.identity.mail.outbox import Postman
+from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, UsedOnce
+from gateway.identity.sign_in.devices import Devices
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.session_cookies import Csrf
+from gateway.identity.sign_in.throttle import Throttle
+from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
+from gateway.identity.tokens.authenticator import Identification
 from gateway.model import Call, Clock, Reason
 from gateway.revocation.replica import Replica
 from gateway.settings import Settings
@@ -54,7 +55,6 @@ from gateway.stores.once import RedisOneTime
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
 from gateway.telemetry.metrics import Tally
-from gateway.worker.verified import Identification
 
 
 @dataclass(frozen=True, slots=True)

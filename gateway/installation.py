@@ -15,15 +15,15 @@ import structlog
 
 from gateway.config.watcher import Configuration
 from gateway.folder import DataFolder
-from gateway.identity import key_rows
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.letters import Letters
-from gateway.identity.mail import MailOptions, Postman
-from gateway.identity.passwords import settled_rounds
-from gateway.identity.rekeying import rekey
-from gateway.identity.rotation import KeyKeeper
-from gateway.identity.sealing import Sealer
-from gateway.identity.smtp import SmtpCarrier, SmtpServer
+from gateway.identity.accounts.passwords import settled_rounds
+from gateway.identity.accounts.rekeying import rekey
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys import signing_keys
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.rotation import KeyKeeper
+from gateway.identity.mail.outbox import MailOptions, Postman
+from gateway.identity.mail.smtp import SmtpCarrier, SmtpServer
+from gateway.identity.mail.templates import Letters
 from gateway.model import Change
 from gateway.revocation.stream_identity import another_stream_is_followed
 from gateway.settings import Settings
@@ -78,7 +78,7 @@ def first_start(plan: Plan) -> None:
             await prepare(plan, database, keeper)
             async with database.transaction() as tx:
                 # Raises WrongSecret: with another secret nothing here could be signed.
-                await key_rows.lock(tx, sealer)
+                await signing_keys.lock(tx, sealer)
             await _agree(plan, database)
         except StoreUnavailable as error:
             log.warning(

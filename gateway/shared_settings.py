@@ -18,7 +18,7 @@ from time import monotonic
 import structlog
 
 from gateway.identity.base64url import encoded
-from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.settings import Settings
 from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable, Transaction
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from gateway.identity.accounts import replace_password
+from gateway.identity.accounts.accounts import replace_password
 from gateway.model import Change
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database

@@ -14,9 +14,9 @@ import typer
 from gateway.audit import chain, log
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, harmless, remark, say
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.key_rows import readable_chain_keys
-from gateway.identity.sealing import Sealer
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.signing_keys import readable_chain_keys
 
 _HEAD = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9]{1,18}:[0-9a-f]{64}")
 _LOOK_EVERY_S = 1.0

@@ -20,9 +20,9 @@ from gateway.cli.output import (
     table,
     when,
 )
-from gateway.identity.api_keys import ApiKey, ApiKeys, NewKey
-from gateway.identity.clients import Client, Clients, NewSecret
-from gateway.identity.jwk import KeyRefused, VerifyingKey, read_pem, verifying
+from gateway.identity.clients.api_keys import ApiKey, ApiKeys, NewKey
+from gateway.identity.clients.clients import Client, Clients, NewSecret
+from gateway.identity.keys.jwk import KeyRefused, VerifyingKey, read_pem, verifying
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the client, or its id.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

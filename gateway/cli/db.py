@@ -14,8 +14,8 @@ from gateway.cli.environment import settings
 from gateway.cli.opening import existing_database, unreachable
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark
 from gateway.folder import DataFolder
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.rekeying import rekey
+from gateway.identity.accounts.rekeying import rekey
+from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import SystemClock
 from gateway.setting_values import without_secrets
 from gateway.settings import Settings

@@ -17,11 +17,11 @@ from gateway.cli.keys import secret_of
 from gateway.cli.opening import House, run, user_name
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, when
 from gateway.folder import FolderError
-from gateway.identity import restored
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.jwk import Alg
-from gateway.identity.key_rows import made_key
-from gateway.identity.sealing import Sealer
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.jwk import Alg
+from gateway.identity.keys.signing_keys import made_key
+from gateway.identity.sessions import restore
 from gateway.stores import backup
 from gateway.stores.migrations import SchemaProblem
 from gateway.stores.protocols import Transaction
@@ -65,16 +65,16 @@ async def _restored(house: House, file: BinaryIO, secret_then: bytes) -> dict[st
     contents = await backup.check(house.database, file, key)
     alg = Alg(house.settings.signing_alg)
     keys = (await asyncio.to_thread(made_key, alg), await asyncio.to_thread(made_key, alg))
-    secrets = restored.Secrets(
+    secrets = restore.Secrets(
         now=Sealer(house.key_secret),
         then=Sealer(secret_then),
         chain_key_then=derived_key(secret_then, KeyPurpose.AUDIT_CHAIN),
     )
     async with house.database.migrating(backup.RESTORE_WITHIN_S) as tx:
-        before = await restored.present(tx, secrets.now)
+        before = await restore.present(tx, secrets.now)
         kept = await _has_event(tx, contents.newest_audit)
         rows = await backup.replace(tx, file, key)
-        carried, changes = await restored.disown(tx, before, secrets, keys)
+        carried, changes = await restore.disown(tx, before, secrets, keys)
         restored_at_ms = int(await tx.now() * 1000)
     house.audit.record(
         AuditEvent(

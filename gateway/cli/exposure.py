@@ -22,9 +22,9 @@ from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.paths import canonical
 from gateway.access.routing.routes import Auth, Kind, Route
 from gateway.access.snapshot import Snapshot
-from gateway.identity import jws
-from gateway.identity.assertions import LIFE_S, TYP
-from gateway.identity.jwk import Alg, SigningKey, verifying
+from gateway.identity.keys.jwk import Alg, SigningKey, verifying
+from gateway.identity.tokens import jws
+from gateway.identity.tokens.upstream_assertions import LIFE_S, TYP
 from gateway.model import Call, Reason
 from gateway.stores.health import State
 

@@ -16,11 +16,11 @@ from gateway.audit.log import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
 from gateway.folder import DataFolder
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.jwk import KeyRefused
-from gateway.identity.key_rows import KeyRow, WrongSecret, reseal
-from gateway.identity.rotation import Imported, KeyKeeper, Revoked, Rotated, Scheduled
-from gateway.identity.sealing import SECRET_BYTES, Sealer
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys.encryption import SECRET_BYTES, Sealer
+from gateway.identity.keys.jwk import KeyRefused
+from gateway.identity.keys.rotation import Imported, KeyKeeper, Revoked, Rotated, Scheduled
+from gateway.identity.keys.signing_keys import KeyRow, WrongSecret, reseal
 from gateway.settings import SettingsError, load
 
 T = TypeVar("T")

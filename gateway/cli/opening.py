@@ -27,7 +27,7 @@ from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.cli.environment import service_not_read, settings
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.folder import DataFolder, FolderError
-from gateway.identity.derived import KeyPurpose, derived_key
+from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import Change, Clock, SystemClock
 from gateway.revocation.command_publisher import CommandAnnouncements
 from gateway.setting_values import without_secrets

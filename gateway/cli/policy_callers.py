@@ -16,11 +16,11 @@ from gateway.access.roles import is_action_pattern
 from gateway.access.simulation import person
 from gateway.cli.opening import House, run
 from gateway.cli.output import ExitCode, Stop, remark
-from gateway.identity.accounts import ROLE, Accounts
-from gateway.identity.keys import KeyRing
+from gateway.identity.accounts.accounts import ROLE, Accounts
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.revocations import every
-from gateway.identity.sealing import Sealer
-from gateway.identity.tokens import TokenVerifier, is_name
+from gateway.identity.tokens.access_tokens import TokenVerifier, is_name
 from gateway.model import CredentialKind, Principal, Reason
 from gateway.revocation.revocation_list import Revoked
 

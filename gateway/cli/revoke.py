@@ -16,10 +16,10 @@ from gateway.cli.keys import revoke_key
 from gateway.cli.opening import House, run
 from gateway.cli.output import ExitCode, Stop, say
 from gateway.cli.users import Email, account_of, named
-from gateway.identity.accounts import Accounts
-from gateway.identity.api_keys import ApiKeys
-from gateway.identity.clients import Clients
-from gateway.identity.sessions import SESSION_ID, Sessions, refuse
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.clients.api_keys import ApiKeys
+from gateway.identity.clients.clients import Clients
+from gateway.identity.sessions.sessions import SESSION_ID, Sessions, refuse
 from gateway.model import Change, ChangeKind
 
 Name = Annotated[str, typer.Argument(metavar="ID", help="As the claim in the token names it.")]

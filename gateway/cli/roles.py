@@ -10,7 +10,7 @@ from gateway.audit.log import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, remark, say, table
 from gateway.cli.users import Email, account_of, named
-from gateway.identity.accounts import Account, Accounts, check_roles
+from gateway.identity.accounts.accounts import Account, Accounts, check_roles
 
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="1 to 128 of A-Z a-z 0-9 . _ : @ -")]
 

@@ -17,8 +17,8 @@ from gateway.cli.output import ExitCode, Stop, remark
 from gateway.config.watcher import Configuration, ConfigurationWrong, Files, LastGood
 from gateway.edge.certificates import CertificateWrong
 from gateway.folder import DataFolder, FolderError
-from gateway.identity.key_rows import WrongSecret
-from gateway.identity.letters import BadLetter
+from gateway.identity.keys.signing_keys import WrongSecret
+from gateway.identity.mail.templates import BadLetter
 from gateway.installation import Plan
 from gateway.logs import configure
 from gateway.setting_values import Address, parse_address

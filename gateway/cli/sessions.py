@@ -11,7 +11,7 @@ from gateway.audit.log import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, Stop, say, table, when
 from gateway.cli.users import Email, account_of
-from gateway.identity.sessions import Sessions
+from gateway.identity.sessions.sessions import Sessions
 
 
 def register(app: typer.Typer) -> None:

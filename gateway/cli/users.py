@@ -25,12 +25,12 @@ from gateway.cli.output import (
     when,
 )
 from gateway.edge.cookies import erase_sessions
-from gateway.identity.accounts import Account, Accounts, check_roles
-from gateway.identity.addresses import address_key, shown_address
-from gateway.identity.passwords import PasswordOptions, Passwords, Weak, settled_rounds
-from gateway.identity.people_import import BadLine, BadLines, bring_people_in, read_people
-from gateway.identity.sessions import Sessions
-from gateway.identity.throttle import account_counters
+from gateway.identity.accounts.accounts import Account, Accounts, check_roles
+from gateway.identity.accounts.passwords import PasswordOptions, Passwords, Weak, settled_rounds
+from gateway.identity.accounts.user_import import BadLine, BadLines, bring_people_in, read_people
+from gateway.identity.email_address import address_key, shown_address
+from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.throttle import account_counters
 from gateway.model import Change, Reason
 
 Email = Annotated[

@@ -32,7 +32,7 @@ from gateway.edge.responses import HSTS, OUTCOME, OWN_HEADERS, SERVER, problem
 from gateway.edge.sign_in import SignIn, SignInParts
 from gateway.edge.wellknown import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.wellknown import WellKnown
-from gateway.identity.address_change import AddressChanges
+from gateway.identity.accounts.email_change import AddressChanges
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
 from gateway.telemetry.metrics import Tally

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.access.routing.paths import Target, split_target
 from gateway.edge.headers import RequestHead
-from gateway.identity.api_keys import PREFIX as API_KEY_PREFIX
+from gateway.identity.clients.api_keys import PREFIX as API_KEY_PREFIX
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

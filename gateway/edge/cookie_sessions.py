@@ -18,13 +18,13 @@ from aiohttp_session import Session
 
 from gateway.edge.cookies import ENDS_AT, SessionStorage
 from gateway.edge.endpoints import Answer, Refused, Said
-from gateway.identity.refresh import Grant, RefreshTokens, SessionWait
-from gateway.identity.session_cookies import EXPIRED, Csrf, hash_of, set_cookie
-from gateway.identity.sessions import Sessions
-from gateway.identity.tokens import FIRST_PARTY_CLIENT
+from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshTokens, SessionWait
+from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_of, set_cookie
+from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT
+from gateway.identity.tokens.authenticator import Revocations
 from gateway.model import Call, Change, Clock, Credential, Principal, Reason
 from gateway.stores.protocols import Announcer, StoreUnavailable
-from gateway.worker.verified import Revocations
 
 REMEMBERED_MAX = 10_000
 """Sessions that go on while Redis is away; those that were used last."""

@@ -22,14 +22,14 @@ from aiohttp import web
 from aiohttp_session import Session
 from aiohttp_session.redis_storage import RedisStorage
 
-from gateway.identity.session_cookies import (
+from gateway.identity.sessions.sealing import SessionSealer
+from gateway.identity.sign_in.session_cookies import (
     COOKIE,
     EXPIRED,
     CookieMint,
     hash_of,
     set_cookie,
 )
-from gateway.identity.session_sealing import SessionSealer
 from gateway.model import Call, Clock, Credential, CredentialKind, Reason
 
 ENDS_AT = "ends_at"

@@ -15,7 +15,7 @@ from gateway.access.routing.csrf import SAFE_METHODS, AllowedOrigins, Intent, in
 from gateway.edge.cookies import cookie_of
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said
 from gateway.edge.own_account import Identifier
-from gateway.identity.session_cookies import Csrf
+from gateway.identity.sign_in.session_cookies import Csrf
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 _CSRF = ("auth", "csrf")

@@ -13,9 +13,9 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said
-from gateway.identity.captcha import Captcha
-from gateway.identity.devices import COOKIE, Device, Devices, set_cookie
-from gateway.identity.throttle import UNPROVEN_FAILURES, Reservation, Throttle
+from gateway.identity.sign_in.captcha import Captcha
+from gateway.identity.sign_in.devices import COOKIE, Device, Devices, set_cookie
+from gateway.identity.sign_in.throttle import UNPROVEN_FAILURES, Reservation, Throttle
 from gateway.model import Call, Clock, Reason
 from gateway.stores.protocols import StoreUnavailable
 

@@ -16,13 +16,13 @@ from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, in
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import LoginGuard
 from gateway.edge.sign_in import EMAIL, PASSWORD, PASSWORD_LONGEST, confirmed, weak
-from gateway.identity.address_change import AddressChanges
-from gateway.identity.addresses import address_key
-from gateway.identity.addressing import requester_of
-from gateway.identity.enrolment import Confirmation, Enrolments
-from gateway.identity.hashing import Lane
-from gateway.identity.passwords import Checked, Passwords, Weak
-from gateway.identity.throttle import Ask, Throttle
+from gateway.identity.accounts.email_change import AddressChanges
+from gateway.identity.accounts.hashing_threads import Lane
+from gateway.identity.accounts.passwords import Checked, Passwords, Weak
+from gateway.identity.accounts.registration import Confirmation, Enrolments
+from gateway.identity.email_address import address_key
+from gateway.identity.mail.recipients import requester_of
+from gateway.identity.sign_in.throttle import Ask, Throttle
 from gateway.model import Call, Change, Reason
 from gateway.stores.protocols import Announcer, StoreUnavailable
 

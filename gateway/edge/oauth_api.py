@@ -22,8 +22,8 @@ from gateway.edge.bodies import read_whole
 from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.own_account import Identifier
-from gateway.identity.api_keys import ApiKeys, looks_like_key
-from gateway.identity.client_auth import (
+from gateway.identity.clients.api_keys import ApiKeys, looks_like_key
+from gateway.identity.clients.client_auth import (
     ASSERTION_TYPE,
     Assertion,
     BasicSecret,
@@ -31,11 +31,11 @@ from gateway.identity.client_auth import (
     Unbelieved,
     claimed_client,
 )
-from gateway.identity.client_failures import ClientFailures
-from gateway.identity.clients import Client, locked, next_issued_at
-from gateway.identity.refresh import RefreshTokens
-from gateway.identity.sessions import refuse
-from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
+from gateway.identity.clients.clients import Client, locked, next_issued_at
+from gateway.identity.clients.failures import ClientFailures
+from gateway.identity.sessions.sessions import refuse
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens
+from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, ChangeKind, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Announcer, Database
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.edge.seats import Seats
 from gateway.edge.tunnel import GOING_AWAY, GOODBYE_S, Tunnel
-from gateway.identity.session_cookies import is_of_cookie
+from gateway.identity.sign_in.session_cookies import is_of_cookie
 from gateway.model import Change, ChangeKind, Principal, Reason
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from gateway.edge.endpoints import Answer, Endpoint, Refused, Said, Unbroken, in
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import LoginGuard
 from gateway.edge.sign_in import EMAIL, PASSWORD_LONGEST, confirmed, weak
-from gateway.identity.accounts import Accounts, Proof
-from gateway.identity.address_change import AddressChanges
-from gateway.identity.addresses import shown_address
-from gateway.identity.hashing import Lane
-from gateway.identity.notices import Notices
-from gateway.identity.passwords import Checked, Passwords, Weak
-from gateway.identity.sessions import SESSION_ID, Sessions
-from gateway.identity.throttle import Ask, Throttle
+from gateway.identity.accounts.accounts import Accounts, Proof
+from gateway.identity.accounts.email_change import AddressChanges
+from gateway.identity.accounts.hashing_threads import Lane
+from gateway.identity.accounts.passwords import Checked, Passwords, Weak
+from gateway.identity.email_address import shown_address
+from gateway.identity.mail.notifications import Notices
+from gateway.identity.sessions.sessions import SESSION_ID, Sessions
+from gateway.identity.sign_in.throttle import Ask, Throttle
 from gateway.model import Call, CredentialKind, Principal, Reason
 from gateway.stores.protocols import Announcer
 

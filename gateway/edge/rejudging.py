@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.identity.session_cookies import is_of_cookie
+from gateway.identity.sign_in.session_cookies import is_of_cookie
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
     from gateway.access.routing.routes import Route
     from gateway.access.snapshot import Snapshot
-    from gateway.identity.refresh import Grant, RefreshTokens
-    from gateway.identity.sessions import Transport
+    from gateway.identity.sessions.sessions import Transport
+    from gateway.identity.sign_in.refresh_tokens import Grant, RefreshTokens
 
 
 class Judge(Protocol):

@@ -32,17 +32,23 @@ from gateway.edge.endpoints import (
 from gateway.edge.evidence import Recorder, event_of
 from gateway.edge.login_guard import Admission, LoginGuard
 from gateway.edge.repeats import Repeats
-from gateway.identity.accounts import Account, Accounts
-from gateway.identity.addresses import address_key, shown_address
-from gateway.identity.addressing import requester_of
-from gateway.identity.hashing import Lane
-from gateway.identity.notices import Notices
-from gateway.identity.passwords import Checked, Passwords, Weak
-from gateway.identity.refresh import Grant, RefreshTokens, Reused, SessionWait, TooSoon
-from gateway.identity.session_cookies import hash_of
-from gateway.identity.sessions import Origin, Sessions, shown_user_agent
-from gateway.identity.throttle import Ask, Throttle
-from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
+from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.hashing_threads import Lane
+from gateway.identity.accounts.passwords import Checked, Passwords, Weak
+from gateway.identity.email_address import address_key, shown_address
+from gateway.identity.mail.notifications import Notices
+from gateway.identity.mail.recipients import requester_of
+from gateway.identity.sessions.sessions import Origin, Sessions, shown_user_agent
+from gateway.identity.sign_in.refresh_tokens import (
+    Grant,
+    RefreshTokens,
+    Reused,
+    SessionWait,
+    TooSoon,
+)
+from gateway.identity.sign_in.session_cookies import hash_of
+from gateway.identity.sign_in.throttle import Ask, Throttle
+from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.stores.protocols import Announcer, StoreUnavailable
 

@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.edge.responses import HSTS, OWN_HEADERS
-from gateway.identity.keys import JWKS_MAX_AGE_S, Jwks, KeyRing
+from gateway.identity.keys.key_ring import JWKS_MAX_AGE_S, Jwks, KeyRing
 
 JWKS_PATH = "/.well-known/jwks.json"
 AUTHORIZATION_SERVER_PATH = "/.well-known/oauth-authorization-server"

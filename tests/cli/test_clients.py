@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.cli import main
-from gateway.identity.jwk import Alg, generate, thumbprint
+from gateway.identity.keys.jwk import Alg, generate, thumbprint
 from gateway.stores.opening import open_database
 
 GOOD, NO, USAGE = 0, 1, 2

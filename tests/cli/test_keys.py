@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from gateway.cli import main
-from gateway.identity.jwk import Alg, generate, thumbprint
+from gateway.identity.keys.jwk import Alg, generate, thumbprint
 from tests.identity.test_jwk import private_pem, public_pem
 
 GOOD, NO, USAGE = 0, 1, 2

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import pytest
 
 from gateway.cli import main
-from gateway.identity.accounts import Accounts
-from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.sessions import Origin
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.sessions.sessions import Origin
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Database
 

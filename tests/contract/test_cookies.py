@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.identity.session_cookies import EXPIRED, CookieMint
+from gateway.identity.sign_in.session_cookies import EXPIRED, CookieMint
 from tests.contract.running import ROUTES, Answer, Running, started
 from tests.servers import ValkeyServer, wait_until
 

@@ -36,33 +36,33 @@ from gateway.edge.proxy import Proxy
 from gateway.edge.server import Door
 from gateway.edge.sign_in import SignInParts, Verification
 from gateway.edge.wellknown import WellKnown, WellKnownOptions
-from gateway.identity.accounts import Account, Accounts
-from gateway.identity.address_change import AddressChanges
-from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
-from gateway.identity.captcha import Captcha, CaptchaOptions
-from gateway.identity.client_auth import ClientAuthenticator
-from gateway.identity.client_failures import ClientFailures
-from gateway.identity.devices import Devices
-from gateway.identity.enrolment import Enrolments
-from gateway.identity.keys import KeyRing
-from gateway.identity.letters import Letters
-from gateway.identity.mail import MailOptions, Postman
-from gateway.identity.notices import Notices
-from gateway.identity.own_attempts import OwnAttempts
-from gateway.identity.passwords import PasswordOptions, Passwords
-from gateway.identity.refresh import RefreshOptions, RefreshTokens
-from gateway.identity.rotation import KeyKeeper
-from gateway.identity.sealing import Sealer
-from gateway.identity.session_cookies import CookieMint, Csrf
-from gateway.identity.session_sealing import SessionSealer
-from gateway.identity.sessions import Sessions
-from gateway.identity.throttle import Throttle
-from gateway.identity.tokens import TokenIssuer, TokenVerifier
+from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.email_change import AddressChanges
+from gateway.identity.accounts.passwords import PasswordOptions, Passwords
+from gateway.identity.accounts.registration import Enrolments
+from gateway.identity.clients.api_keys import ApiKeyIdentifier, ApiKeys
+from gateway.identity.clients.client_auth import ClientAuthenticator
+from gateway.identity.clients.failures import ClientFailures
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.key_ring import KeyRing
+from gateway.identity.keys.rotation import KeyKeeper
+from gateway.identity.mail.notifications import Notices
+from gateway.identity.mail.outbox import MailOptions, Postman
+from gateway.identity.mail.templates import Letters
+from gateway.identity.sessions.sealing import SessionSealer
+from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
+from gateway.identity.sign_in.devices import Devices
+from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
+from gateway.identity.sign_in.throttle import Throttle
+from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
+from gateway.identity.tokens.authenticator import Identification, KindIdentifier
 from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
 from gateway.rate_limit.limiter import Limits
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from gateway.stores.redis import RedisStore
-from gateway.worker.verified import Identification, KindIdentifier
 from tests.databases import Hands, fresh_database
 from tests.edge.rig import Answer, Client, listen
 

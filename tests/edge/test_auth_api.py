@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.passwords import PasswordOptions
+from gateway.identity.accounts.passwords import PasswordOptions
 from tests.edge.auth_house import (
     CREDENTIALS,
     House,

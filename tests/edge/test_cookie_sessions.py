@@ -11,7 +11,7 @@ import pytest
 from gateway.access.definitions import Cors
 from gateway.edge import cookie_sessions
 from gateway.edge.cookies import erase_sessions
-from gateway.identity.session_cookies import EXPIRED, CookieMint, hash_of
+from gateway.identity.sign_in.session_cookies import EXPIRED, CookieMint, hash_of
 from gateway.model import ChangeKind
 from gateway.stores.redis import RedisStore, open_redis
 from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, told

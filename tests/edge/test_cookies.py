@@ -12,8 +12,8 @@ from aiohttp.test_utils import make_mocked_request
 from aiohttp_session import Session
 
 from gateway.edge.cookies import ENDS_AT, SessionStorage, cookie_of, parting
-from gateway.identity.session_cookies import COOKIE, EXPIRED, CookieMint, hash_of
-from gateway.identity.session_sealing import SessionSealer
+from gateway.identity.sessions.sealing import SessionSealer
+from gateway.identity.sign_in.session_cookies import COOKIE, EXPIRED, CookieMint, hash_of
 from gateway.model import Call, Credential, CredentialKind, Reason
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import NOON, Hands

@@ -9,10 +9,10 @@ import pytest
 
 from gateway.edge.endpoints import Refused
 from gateway.edge.login_guard import Admission, LoginGuard, device_cookie
-from gateway.identity.captcha import Captcha, CaptchaOptions
-from gateway.identity.devices import Devices
-from gateway.identity.own_attempts import OwnAttempts
-from gateway.identity.throttle import Throttle
+from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
+from gateway.identity.sign_in.devices import Devices
+from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.sign_in.throttle import Throttle
 from gateway.model import Call, Reason
 from tests.databases import Hands
 

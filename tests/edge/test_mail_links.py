@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from gateway.edge.mail_links import MailLinkParts, MailLinks
-from gateway.identity.addressing import requester_of
-from gateway.identity.enrolment import Enrolments
-from gateway.identity.letters import Letters
-from gateway.identity.mail import MailOptions, Postman, Waiting
+from gateway.identity.accounts.registration import Enrolments
+from gateway.identity.mail.outbox import MailOptions, Postman, Waiting
+from gateway.identity.mail.recipients import requester_of
+from gateway.identity.mail.templates import Letters
 from gateway.stores.protocols import Database
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, URL, House, open_house, reason, told
 from tests.edge.rig import Answer

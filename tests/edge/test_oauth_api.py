@@ -14,9 +14,9 @@ from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.identity.api_keys import ApiKeys
-from gateway.identity.clients import Clients, NewSecret
-from gateway.identity.jwk import Alg, PrivateKey, generate, verifying
+from gateway.identity.clients.api_keys import ApiKeys
+from gateway.identity.clients.clients import Clients, NewSecret
+from gateway.identity.keys.jwk import Alg, PrivateKey, generate, verifying
 from gateway.model import Principal
 from tests.edge.auth_house import URL, House, open_house, reason, request, told
 from tests.edge.rig import Answer

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.hashing import Lane
-from gateway.identity.passwords import Weak
-from gateway.identity.tokens import TokenSubject
+from gateway.identity.accounts.hashing_threads import Lane
+from gateway.identity.accounts.passwords import Weak
+from gateway.identity.tokens.access_tokens import TokenSubject
 from gateway.model import Reason
 from tests.databases import reset_password
 from tests.edge.auth_house import (

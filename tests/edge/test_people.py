@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.identity.passwords import PasswordOptions
+from gateway.identity.accounts.passwords import PasswordOptions
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
 from tests.edge.rig import Answer
 from tests.edge.test_mail_links import with_mail

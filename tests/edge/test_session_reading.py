@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.edge.rejudging import SessionReading
-from gateway.identity.accounts import Account, Accounts
-from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.session_cookies import CookieMint, hash_of
-from gateway.identity.sessions import Origin, Sessions
+from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.sessions.sessions import Origin, Sessions
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.session_cookies import CookieMint, hash_of
 from gateway.model import Principal, Reason
 from gateway.stores.protocols import Database
 from tests.edge.rig import principal

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.throttle import Reservation
+from gateway.identity.sign_in.throttle import Reservation
 from gateway.model import ChangeKind
 from tests.databases import reset_password
 from tests.edge.auth_house import (

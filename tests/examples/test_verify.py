@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from examples.verify.verifier import FIELD, Refused
-from gateway.identity.jwk import verifying
+from gateway.identity.keys.jwk import verifying
 from tests.contract.running import Running
 from tests.deploy.proxies import Site, site
 from tests.examples.backends import KINDS, Ask, Trust, backend

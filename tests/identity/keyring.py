@@ -11,11 +11,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from gateway.identity.jwk import Alg, PrivateKey, SigningKey, generate
-from gateway.identity.keys import KeyRing
-from gateway.identity.rotation import KeyKeeper
-from gateway.identity.sealing import Sealer
-from gateway.identity.tokens import TokenIssuer, TokenSubject, TokenVerifier
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.jwk import Alg, PrivateKey, SigningKey, generate
+from gateway.identity.keys.key_ring import KeyRing
+from gateway.identity.keys.rotation import KeyKeeper
+from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Change
 from gateway.stores.migrations import upgrade
 from gateway.stores.protocols import Database

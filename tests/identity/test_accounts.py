@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.identity.accounts import Account, Accounts, check_roles
-from gateway.identity.addresses import address_key, shown_address
+from gateway.identity.accounts.accounts import Account, Accounts, check_roles
+from gateway.identity.email_address import address_key, shown_address
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import reset_password

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.api_keys import (
+from gateway.identity.clients.api_keys import (
     ApiKeyIdentifier,
     ApiKeys,
     NewKey,
@@ -17,7 +17,7 @@ from gateway.identity.api_keys import (
     new_key,
     well_formed,
 )
-from gateway.identity.clients import Clients
+from gateway.identity.clients.clients import Clients
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
 from gateway.revocation.revocation_list import Revoked
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from gateway.identity.assertions import Assertions
+from gateway.identity.tokens.upstream_assertions import Assertions
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Database
 from tests.identity.keyring import ISSUER, SECRET, HandClock

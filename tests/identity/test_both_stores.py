@@ -12,24 +12,24 @@ import pytest
 
 from gateway.audit import chain, log
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
-from gateway.identity.accounts import Account, Accounts, Proof
-from gateway.identity.address_change import AddressChanges
-from gateway.identity.api_keys import ApiKeyIdentifier, ApiKeys
-from gateway.identity.client_auth import (
+from gateway.identity.accounts.accounts import Account, Accounts, Proof
+from gateway.identity.accounts.email_change import AddressChanges
+from gateway.identity.accounts.registration import Enrolments
+from gateway.identity.clients.api_keys import ApiKeyIdentifier, ApiKeys
+from gateway.identity.clients.client_auth import (
     Assertion,
     BasicSecret,
     ClientAuthenticator,
     Unbelieved,
     purge_assertions,
 )
-from gateway.identity.clients import Clients, locked, next_issued_at
-from gateway.identity.enrolment import Enrolments
-from gateway.identity.letters import Letters
-from gateway.identity.mail import Asked, MailOptions, Postman
-from gateway.identity.mail_tokens import Purpose
-from gateway.identity.notices import Notices
-from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.sessions import Origin
+from gateway.identity.clients.clients import Clients, locked, next_issued_at
+from gateway.identity.mail.links import Purpose
+from gateway.identity.mail.notifications import Notices
+from gateway.identity.mail.outbox import Asked, MailOptions, Postman
+from gateway.identity.mail.templates import Letters
+from gateway.identity.sessions.sessions import Origin
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.revocation.revocation_list import Revoked
 from gateway.stores.protocols import Database

@@ -8,7 +8,7 @@ from typing import Any
 import altcha
 import pytest
 
-from gateway.identity.captcha import Captcha, CaptchaOptions, UsedOnce
+from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, UsedOnce
 from gateway.stores.protocols import StoreUnavailable
 from tests.databases import Hands
 

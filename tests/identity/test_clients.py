@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.clients import Clients, locked, next_issued_at, secret_hash
-from gateway.identity.jwk import Alg, generate, verifying
+from gateway.identity.clients.clients import Clients, locked, next_issued_at, secret_hash
+from gateway.identity.keys.jwk import Alg, generate, verifying
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, fresh_database

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.derived import KeyPurpose, derived_key
-from gateway.identity.devices import LIFE_S, Devices, device_counter, set_cookie
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.sign_in.devices import LIFE_S, Devices, device_counter, set_cookie
 from tests.databases import NOON
 
 ANN, BOB = "ann@x.example", "bob@x.example"

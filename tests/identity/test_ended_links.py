@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gateway.identity.accounts import Account, Accounts, Proof
-from gateway.identity.address_change import AddressChanges
-from gateway.identity.enrolment import Confirmation, Enrolments
-from gateway.identity.mail import Asked
-from gateway.identity.mail_tokens import Purpose
-from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.sessions import Origin, Sessions
+from gateway.identity.accounts.accounts import Account, Accounts, Proof
+from gateway.identity.accounts.email_change import AddressChanges
+from gateway.identity.accounts.registration import Confirmation, Enrolments
+from gateway.identity.mail.links import Purpose
+from gateway.identity.mail.outbox import Asked
+from gateway.identity.sessions.sessions import Origin, Sessions
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Reason
 from gateway.stores.protocols import Database
 from tests.databases import reset_password

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from gateway.identity.jwk import (
+from gateway.identity.keys.jwk import (
     Alg,
     KeyRefused,
     PrivateKey,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gateway.identity.passwords import (
+from gateway.identity.accounts.passwords import (
     MAX_LENGTH,
     Checked,
     PasswordOptions,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from gateway.identity.accounts import Account, Accounts
-from gateway.identity.rekeying import Unreached, rekey
+from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.rekeying import Unreached, rekey
 from gateway.stores.protocols import Database
 
 

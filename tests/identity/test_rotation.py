@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.jwk import Alg, KeyRefused, generate, private_der, thumbprint
-from gateway.identity.key_rows import KeyRow, WrongSecret, reseal, retained_chain_keys
-from gateway.identity.keys import SIGNING_LEASE_S, KeyState
-from gateway.identity.rotation import NEXT_WAIT_S, RETIRING_EXTRA_S, Rotated, Scheduled
-from gateway.identity.sealing import Sealer
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.jwk import Alg, KeyRefused, generate, private_der, thumbprint
+from gateway.identity.keys.key_ring import SIGNING_LEASE_S, KeyState
+from gateway.identity.keys.rotation import NEXT_WAIT_S, RETIRING_EXTRA_S, Rotated, Scheduled
+from gateway.identity.keys.signing_keys import KeyRow, WrongSecret, reseal, retained_chain_keys
 from gateway.model import ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row
 from gateway.stores.sqlite import SqliteDatabase

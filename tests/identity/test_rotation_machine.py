@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.identity.jwk import Alg, generate
-from gateway.identity.keys import JWKS_MAX_AGE_S, REFRESH_EVERY_S, KeyState
+from gateway.identity.keys.jwk import Alg, generate
+from gateway.identity.keys.key_ring import JWKS_MAX_AGE_S, REFRESH_EVERY_S, KeyState
 from gateway.model import Change, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
 from tests.identity.keyring import MAX_LIFE_S, Gate, HandClock, opened

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.identity import refresh
-from gateway.identity.session_cookies import (
+from gateway.identity.sign_in import refresh_tokens
+from gateway.identity.sign_in.session_cookies import (
     COOKIE,
     EXPIRED,
     CookieMint,
@@ -51,7 +51,7 @@ def test_the_cookie_goes_with_the_attributes_it_came_with() -> None:
 
 
 def test_the_hash_of_a_cookie_is_no_refresh_tokens_hash() -> None:
-    assert hash_of(MINE) != refresh.hash_of(MINE)
+    assert hash_of(MINE) != refresh_tokens.hash_of(MINE)
     assert hash_of(MINE) != hash_of(THEIRS)
 
 

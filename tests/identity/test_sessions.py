@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.accounts import Accounts, Proof
-from gateway.identity.refresh import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.sessions import Family, Origin, Sessions, refuse, shown_user_agent
+from gateway.identity.accounts.accounts import Accounts, Proof
+from gateway.identity.sessions.sessions import Family, Origin, Sessions, refuse, shown_user_agent
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database
 from tests.databases import Hands, fresh_database, reset_password

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.letters import Letter
-from gateway.identity.mail import Delivered, Delivery
-from gateway.identity.messages import message_of
-from gateway.identity.smtp import SmtpCarrier, SmtpServer
+from gateway.identity.mail.messages import message_of
+from gateway.identity.mail.outbox import Delivered, Delivery
+from gateway.identity.mail.smtp import SmtpCarrier, SmtpServer
+from gateway.identity.mail.templates import Letter
 from tests.mailbox import mail_server, own_certificate
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.identity.addresses import address_key
-from gateway.identity.own_attempts import OwnAttempts
-from gateway.identity.throttle import (
+from gateway.identity.email_address import address_key
+from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.sign_in.throttle import (
     ACCOUNT_FAILURES,
     ADDRESS_FAILURES,
     ASKS,

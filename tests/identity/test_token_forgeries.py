@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from gateway.identity.jwk import Alg, SigningKey, generate, public_jwk, thumbprint, verifying
-from gateway.identity.tokens import unknown_kid
+from gateway.identity.keys.jwk import Alg, SigningKey, generate, public_jwk, thumbprint, verifying
+from gateway.identity.tokens.access_tokens import unknown_kid
 from gateway.model import Principal, Reason
 from tests.identity.keyring import Gate, HandClock, b64, ed_key, opened, rsa_key, signed, unb64
+from tests.identity.test_access_tokens import CLAIMS
 from tests.identity.test_jwk import private_pem
-from tests.identity.test_tokens import CLAIMS
 
 SETTINGS = settings(
     max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.identity.own_attempts import OwnAttempts
+from gateway.identity.sign_in.local_attempts import OwnAttempts
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.protocols import Attempt
 from gateway.stores.redis import RedisStore, open_redis

@@ -1,0 +1,413 @@
+"""Accounts: an address, a password, roles.
+
+Law: whatever changes what a token says of its subject writes, in the same transaction, the
+change that refuses the tokens given before.  Each method returns such changes for the caller
+to announce.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gateway.identity.accounts.data_export import own_data
+from gateway.identity.email_address import address_key
+from gateway.identity.mail.links import Purpose, forget
+from gateway.identity.sessions.sessions import end_every, end_others, find, lock, outdate
+from gateway.identity.tombstones import Ended, bury, role_target, unearth
+from gateway.model import Change, Reason
+from gateway.stores.protocols import Conflict, Database, Row, Transaction
+
+ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+# A token of more than 8 KiB is refused unread: its roles may take half of that.
+_ROLES_LENGTH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`email` is shown as it was typed; `email_key` is what tells accounts apart."""
+
+    id: str
+    email: str
+    email_key: str
+    email_verified: bool
+    disabled: bool
+    not_before: int
+    created_at: int
+    roles: tuple[str, ...]
+    password_hash: str | None = field(repr=False)
+    password_epoch: int = 0
+    """Raised with each change of the password; a hash that is made anew leaves it."""
+
+
+def check_roles(roles: Sequence[str]) -> None:
+    """Raises ValueError for roles that no token could carry."""
+    if not all(ROLE.fullmatch(role) for role in roles):
+        raise ValueError("a role is 1 to 128 of A-Z a-z 0-9 . _ : @ -")
+    if sum(len(role) + 3 for role in roles) > _ROLES_LENGTH:
+        raise ValueError(f"the roles of one account hold at most {_ROLES_LENGTH} characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a change of one's own account stands on: a session, and the right password."""
+
+    session_id: str
+    checked_hash: str | None = field(repr=False)
+    """What the password was checked against."""
+    email_key: str = ""
+    """Of the account that it was checked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A password that its owner changed."""
+
+    changes: Sequence[Change]
+    password_epoch: int
+    """Of the new one: what was changed since has another."""
+
+
+class PasswordNotices(Protocol):
+    """As `notices.Notices`."""
+
+    async def password_changed(self, tx: Transaction, account_id: str) -> None: ...
+
+
+class Accounts:
+    """What registration, sign-in and operators do with accounts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(
+        self,
+        email: str,
+        password_hash: str | None,
+        *,
+        roles: Sequence[str] = (),
+        verified: bool = False,
+    ) -> Account | Reason:
+        """A new account, or EMAIL_TAKEN.  `email` is as `shown_address` gave it."""
+        try:
+            async with self._database.transaction() as tx:
+                return await add(tx, email, password_hash, roles=roles, verified=verified)
+        except Conflict:
+            return Reason.EMAIL_TAKEN
+
+    async def by_email(self, email: str) -> Account | None:
+        key = address_key(email)
+        if key is None:
+            return None
+        async with self._database.reading() as tx:
+            return await find_by_key(tx, key)
+
+    async def by_id(self, account_id: str) -> Account | None:
+        async with self._database.reading() as tx:
+            row = await tx.one(f"{_SELECT} WHERE id = :id", id=account_id)
+            return await _with_roles(tx, row)
+
+    async def password_epoch(self, email_key: str) -> int | None:
+        """None without an account.  See `Account.password_epoch`."""
+        async with self._database.reading() as tx:
+            row = await tx.one(
+                "SELECT password_epoch FROM accounts WHERE email_key = :key", key=email_key
+            )
+        return None if row is None else int(row["password_epoch"])
+
+    async def held_of(self, account_id: str) -> dict[str, Any] | None:
+        """As `own_data.own_data`."""
+        async with self._database.reading() as tx:
+            return await own_data(tx, account_id)
+
+    async def page(self, *, after: str = "", limit: int = 1000) -> list[Account]:
+        """Accounts by address, from the one past the key `after`."""
+        async with self._database.reading() as tx:
+            rows = await tx.all(
+                f"{_SELECT} WHERE email_key > :after ORDER BY email_key LIMIT :limit",
+                after=after,
+                limit=limit,
+            )
+            granted = await tx.all(
+                "SELECT account_id, role FROM account_roles WHERE account_id IN (SELECT id"
+                " FROM accounts WHERE email_key > :after ORDER BY email_key LIMIT :limit)"
+                " ORDER BY role",
+                after=after,
+                limit=limit,
+            )
+        roles: dict[str, list[str]] = {}
+        for row in granted:
+            roles.setdefault(str(row["account_id"]), []).append(str(row["role"]))
+        return [_account(row, roles.get(str(row["id"]), [])) for row in rows]
+
+    async def role_counts(self) -> Sequence[tuple[str, int]]:
+        """Every role that an account has, and how many have it."""
+        async with self._database.reading() as tx:
+            rows = await tx.all(
+                "SELECT role, COUNT(*) AS accounts FROM account_roles GROUP BY role ORDER BY role"
+            )
+        return [(str(row["role"]), int(row["accounts"])) for row in rows]
+
+    async def grant(self, account_id: str, role: str) -> Sequence[Change]:
+        """Empty where the account has the role already (or is gone).  Raises ValueError for
+        what `check_roles` refuses."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None or role in account.roles:
+                return []
+            check_roles([*account.roles, role])
+            await _grant(tx, account_id, role)
+            await unearth(tx, Ended.ROLE, role_target(account_id, role))
+            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
+
+    async def revoke(self, account_id: str, role: str) -> Sequence[Change]:
+        """Empty where the account did not have the role."""
+        async with self._database.transaction() as tx:
+            gone = await tx.run(
+                "DELETE FROM account_roles WHERE account_id = :id AND role = :role",
+                id=account_id,
+                role=role,
+            )
+            if not gone:
+                return []
+            await bury(tx, Ended.ROLE, role_target(account_id, role))
+            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
+
+    async def disable(self, account_id: str) -> Sequence[Change]:
+        """Ends every session and every mailed link too.  May be repeated: each time refuses all
+        tokens anew."""
+        async with self._database.transaction() as tx:
+            if await lock(tx, account_id) is None:
+                return []
+            await _update(tx, account_id, "disabled = 1")
+            await bury(tx, Ended.DISABLED, account_id)
+            await forget(tx, account_id)
+            return await end_every(tx, account_id, "disabled")
+
+    async def enable(self, account_id: str) -> None:
+        async with self._database.transaction() as tx:
+            await _update(tx, account_id, "disabled = 0")
+            await unearth(tx, Ended.DISABLED, account_id)
+
+    async def cookie_hashes(self, account_id: str) -> list[str]:
+        """Of the session cookies that the account was given: what Redis holds stands there."""
+        async with self._database.reading() as tx:
+            rows = await tx.all(
+                "SELECT t.hash FROM refresh_tokens t JOIN families f ON f.id = t.family_id"
+                " WHERE f.account_id = :id AND f.transport = 'cookie'",
+                id=account_id,
+            )
+        return [str(row["hash"]) for row in rows]
+
+    async def end_all(self, account_id: str, why: str) -> Sequence[Change]:
+        """Ends every session and every mailed link, and refuses every token given so far."""
+        async with self._database.transaction() as tx:
+            if await lock(tx, account_id) is None:
+                return []
+            await forget(tx, account_id)
+            return await end_every(tx, account_id, why)
+
+    async def delete(self, account_id: str) -> Sequence[Change]:
+        """Erases the account and all that hangs on it, letters to it and from it included;
+        what it was given is refused."""
+        async with self._database.transaction() as tx:
+            row = await lock(tx, account_id)
+            if row is None:
+                return []
+            changes = await end_every(tx, account_id, "deleted")
+            await bury(tx, Ended.ACCOUNT, account_id)
+            await tx.run(
+                "DELETE FROM outbox WHERE email_key = :key OR recipient_key = :key"
+                " OR recipient = :email",
+                key=row["email_key"],
+                email=row["email"],
+            )
+            await tx.run("DELETE FROM registrations WHERE email_key = :key", key=row["email_key"])
+            await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
+            return changes
+
+    async def change_password(
+        self,
+        account_id: str,
+        password_hash: str,
+        proof: Proof,
+        *,
+        notices: PasswordNotices | None = None,
+    ) -> Replaced | Reason:
+        """Ends every session but the one that asks, and a move to another address that is
+        under way; as `outdated` where the proof is not good any more.  `notices` tells the
+        owner, if it commits.
+
+        A link that resets the password stays good: who has stolen a session and the password
+        must not be able to take it from the owner.
+        """
+        async with self._database.transaction() as tx:
+            refused = await outdated(tx, await locked(tx, account_id), proof)
+            if refused is not None:
+                return refused
+            if notices is not None:
+                await notices.password_changed(tx, account_id)
+            epoch = await _put_password(tx, account_id, password_hash)
+            await forget(tx, account_id, Purpose.ADDRESS)
+            changes = await end_others(tx, account_id, proof.session_id, "password")
+            return Replaced(changes, epoch)
+
+    async def renew_hash(self, account_id: str, checked: str, renewed: str) -> None:
+        """Stores the same password under this installation's cost; a password that was
+        changed meanwhile stays."""
+        async with self._database.transaction() as tx:
+            await tx.run(
+                "UPDATE accounts SET password_hash = :renewed"
+                " WHERE id = :id AND password_hash = :checked",
+                id=account_id,
+                checked=checked,
+                renewed=renewed,
+            )
+
+
+async def add(
+    tx: Transaction,
+    email: str,
+    password_hash: str | None,
+    *,
+    roles: Sequence[str] = (),
+    verified: bool = False,
+) -> Account:
+    """Raises Conflict where the address has an account."""
+    account_id, key = str(uuid.uuid4()), address_key(email)
+    if key is None:
+        raise ValueError("not an address")
+    check_roles(roles)
+    now = int(await tx.now())
+    await tx.run(
+        "INSERT INTO accounts (id, email, email_key, email_verified, password_hash, created_at,"
+        " updated_at) VALUES (:id, :email, :key, :verified, :hash, :now, :now)",
+        id=account_id,
+        email=email.strip(),
+        key=key,
+        verified=int(verified),
+        hash=password_hash,
+        now=now,
+    )
+    for role in dict.fromkeys(roles):
+        await _grant(tx, account_id, role)
+    return Account(
+        id=account_id,
+        email=email.strip(),
+        email_key=key,
+        email_verified=verified,
+        disabled=False,
+        not_before=0,
+        created_at=now,
+        roles=tuple(sorted(set(roles))),
+        password_hash=password_hash,
+    )
+
+
+async def find_by_key(tx: Transaction, key: str) -> Account | None:
+    return await _with_roles(tx, await tx.one(f"{_SELECT} WHERE email_key = :key", key=key))
+
+
+async def locked(tx: Transaction, account_id: str) -> Account | None:
+    """The account with its roles, its row held until the transaction ends."""
+    return await _with_roles(tx, await lock(tx, account_id))
+
+
+async def mark_verified(tx: Transaction, account_id: str) -> None:
+    """Its tokens are not outdated by this: the caller does what its case asks for."""
+    await _update(tx, account_id, "email_verified = 1")
+
+
+async def replace_password(
+    tx: Transaction, account_id: str, password_hash: str
+) -> Sequence[Change]:
+    """By whoever reads the mail.  Ends every session, and every mailed link that could undo
+    this."""
+    await _put_password(tx, account_id, password_hash)
+    await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY)
+    return await end_every(tx, account_id, "password")
+
+
+async def outdated(tx: Transaction, account: Account | None, proof: Proof) -> Reason | None:
+    """Why a proof that was good when it was given is so no more; None where it is good.
+
+    `account` is held by the transaction.  Checking a password takes its time: the password,
+    the session and the account may have been ended meanwhile, by the owner or an operator.
+    """
+    if account is None or account.disabled:
+        return Reason.TOKEN_REVOKED
+    session = await find(tx, proof.session_id)
+    if session is None or session.account_id != account.id or session.ended_at is not None:
+        return Reason.TOKEN_REVOKED
+    if account.password_hash != proof.checked_hash:
+        return Reason.INVALID_CREDENTIALS
+    return None
+
+
+async def _put_password(tx: Transaction, account_id: str, password_hash: str) -> int:
+    """The epoch of the account from now on."""
+    row = await tx.one(
+        "UPDATE accounts SET password_hash = :hash, password_epoch = password_epoch + 1,"
+        " updated_at = :now WHERE id = :id RETURNING password_epoch",
+        hash=password_hash,
+        now=int(await tx.now()),
+        id=account_id,
+    )
+    epoch = int(row["password_epoch"]) if row else 0
+    if row is not None:
+        await bury(tx, Ended.PASSWORD, account_id, epoch)
+    return epoch
+
+
+_SELECT = (
+    "SELECT id, email, email_key, email_verified, password_hash, password_epoch, disabled,"
+    " not_before, created_at FROM accounts"
+)
+
+
+async def _with_roles(tx: Transaction, row: Row | None) -> Account | None:
+    if row is None:
+        return None
+    roles = await tx.all(
+        "SELECT role FROM account_roles WHERE account_id = :id ORDER BY role", id=row["id"]
+    )
+    return _account(row, [str(granted["role"]) for granted in roles])
+
+
+async def _grant(tx: Transaction, account_id: str, role: str) -> None:
+    await tx.run(
+        "INSERT INTO account_roles (account_id, role, granted_at) VALUES (:id, :role, :now)"
+        " ON CONFLICT (account_id, role) DO NOTHING",
+        id=account_id,
+        role=role,
+        now=int(await tx.now()),
+    )
+
+
+async def _update(tx: Transaction, account_id: str, assignment: str, **values: str | None) -> None:
+    await tx.run(
+        f"UPDATE accounts SET {assignment}, updated_at = :now WHERE id = :id",  # noqa: S608
+        id=account_id,
+        now=int(await tx.now()),
+        **values,
+    )
+
+
+def _account(row: Row, roles: Sequence[str]) -> Account:
+    stored = row["password_hash"]
+    return Account(
+        id=str(row["id"]),
+        email=str(row["email"]),
+        email_key=str(row["email_key"]),
+        email_verified=bool(row["email_verified"]),
+        disabled=bool(row["disabled"]),
+        not_before=int(row["not_before"]),
+        created_at=int(row["created_at"]),
+        roles=tuple(roles),
+        password_hash=None if stored is None else str(stored),
+        password_epoch=int(row["password_epoch"]),
+    )

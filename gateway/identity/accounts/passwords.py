@@ -1,0 +1,256 @@
+"""Passwords: how they are hashed, checked and refused.
+
+Law: every path that hashes, hashes at the installation's one cost, whether or not there is an
+account, so that the clock tells a stranger nothing.  Hashing has its own few threads and bounded
+queues (`hashing`): past them the caller is told to come back, and the event loop never waits.
+
+bcrypt reads 72 bytes and no more, so what it is given is the 64 characters of
+base64(HMAC-SHA384(key, password)): every byte of a long password counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bcrypt
+from zxcvbn import zxcvbn
+
+from gateway.identity.accounts.hashing_threads import HashingThreads, Lane
+from gateway.model import Reason
+from gateway.stores.protocols import Database
+
+MAX_LENGTH = 256
+LEAST_ROUNDS, MOST_ROUNDS = 10, 14
+TARGET_S = 0.100
+
+# The scheme stands before the bcrypt text.  A pepper that is set later leaves the hashes of
+# before readable: they are checked by their own scheme and renewed at the next sign-in.
+_PLAIN, _PEPPERED = "v1", "v1p"
+# Of another system: bcrypt of the first 72 bytes of the password as typed.  Its cost is its own
+# until the first sign-in, which renews it.
+_IMPORTED = "bc"
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}", re.ASCII)
+_LABEL = b"authgate password v1"
+
+_WINDOW = 24
+_LEAST_SCORE = 3
+_COST_SETTING = "bcrypt_rounds"
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordOptions:
+    pepper: bytes | None = None
+    min_length: int = 8
+    context_words: tuple[str, ...] = ("authgate",)
+    """Words that a guesser of this installation would try first."""
+    threads: int = max(1, len(os.sched_getaffinity(0)) // 2)
+    queue: int = 64
+    """Jobs of one lane that may wait for a thread; past them HASHING_BUSY."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weak:
+    """The password is refused; `hint` is a constant that says what would be better."""
+
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    good: bool
+
+
+class Passwords:
+    """Hashes and checks passwords in threads of its own.  Made by `open`, ended by `close`."""
+
+    def __init__(self, options: PasswordOptions, rounds: int) -> None:
+        self.rounds = rounds
+        self._options = options
+        self._scheme = _PEPPERED if options.pepper else _PLAIN
+        self._pool = HashingThreads(options.threads, options.queue)
+        self._dummy = ""
+
+    @classmethod
+    async def open(cls, options: PasswordOptions, rounds: int) -> Passwords:
+        """`rounds` is the installation's cost, as `settled_rounds` gives it."""
+        made = cls(options, rounds)
+        made._dummy = await asyncio.to_thread(made._hash, secrets.token_urlsafe(32))
+        return made
+
+    @property
+    def under_way(self) -> int:
+        """Jobs that are in a thread or wait for one."""
+        return self._pool.held
+
+    def close(self) -> None:
+        self._pool.close()
+
+    async def hash(
+        self, password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW
+    ) -> str | Weak | Reason:
+        """The text to store; Weak, or HASHING_BUSY.  `words` are the owner's address and name."""
+
+        def work() -> str | Weak:
+            return self.weakness(password, words) or self._hash(password)
+
+        return await self._pool.run(work, lane)
+
+    async def rehash(self, password: str, lane: Lane = Lane.SIGN_IN) -> str | Reason:
+        """The text to store for a password that was accepted before, by the rules of then."""
+        return await self._pool.run(lambda: self._hash(password), lane)
+
+    async def check(
+        self, password: str, stored: str | None, lane: Lane = Lane.SIGN_IN
+    ) -> Checked | Reason:
+        """Whether `password` is the one of `stored`, or HASHING_BUSY.
+
+        Without a stored hash, or with one that cannot be read, a dummy is checked: to answer
+        early would tell a stranger, by the clock, which addresses have an account.
+        """
+        return await self._pool.run(lambda: self._check(password, stored), lane)
+
+    def current(self, stored: str) -> bool:
+        """Whether the hash has this installation's cost and scheme; else hash again."""
+        return stored.startswith(f"{self._scheme}$2b${self.rounds:02d}$")
+
+    def weakness(self, password: str, words: Sequence[str] = ()) -> Weak | None:
+        """Why the password is refused, or None.  Takes up to 0.3 s: for a thread."""
+        text = unicodedata.normalize("NFKC", password)
+        if len(text) < self._options.min_length:
+            return Weak(f"It must hold at least {self._options.min_length} characters.")
+        if len(text) > MAX_LENGTH:
+            return Weak(f"It must hold at most {MAX_LENGTH} characters.")
+        return _guessable(text, [*words, *self._options.context_words])
+
+    def _hash(self, password: str) -> str:
+        salt = bcrypt.gensalt(self.rounds)
+        return f"{self._scheme}{bcrypt.hashpw(self._digest(password, self._scheme), salt).decode()}"
+
+    def _check(self, password: str, stored: str | None) -> Checked:
+        scheme, mark, _ = (stored or "").partition("$")
+        readable = mark and (
+            scheme in (_PLAIN, _IMPORTED) or (scheme == _PEPPERED and self._options.pepper)
+        )
+        text = stored if stored and readable else self._dummy
+        scheme = text.partition("$")[0]
+        try:
+            same = bcrypt.checkpw(
+                self._digest(password, scheme), text.removeprefix(scheme).encode()
+            )
+        except ValueError:  # "Invalid salt": the row was damaged
+            bcrypt.checkpw(
+                self._digest(password, self._scheme),
+                self._dummy.removeprefix(self._scheme).encode(),
+            )
+            same = False
+        return Checked(same and text is stored)
+
+    def _digest(self, password: str, scheme: str) -> bytes:
+        if scheme == _IMPORTED:
+            return password.encode("utf-8", "surrogatepass")[:72]
+        key = self._options.pepper if scheme == _PEPPERED and self._options.pepper else _LABEL
+        text = unicodedata.normalize("NFKC", password)
+        return base64.b64encode(
+            hmac.digest(key, text.encode("utf-8", "surrogatepass"), hashlib.sha384)
+        )
+
+
+def imported(bcrypt_hash: str) -> str | None:
+    """The text to store for another system's bcrypt hash; None for what is none, and for one
+    of a cost over 14: checking it would hold a thread for seconds."""
+    return f"{_IMPORTED}{bcrypt_hash}" if _BCRYPT.fullmatch(bcrypt_hash) else None
+
+
+async def settled_rounds(
+    database: Database, configured: int | None, measure: Callable[[int], float] | None = None
+) -> int:
+    """The installation's bcrypt cost: what is configured, else what SQL keeps, else the highest
+    of 10 to 14 that hashes in under 100 ms here, which SQL then keeps.
+
+    `measure` gives the seconds of one hash at a cost.
+    """
+    if configured is not None:
+        return configured
+    select = "SELECT value FROM installation WHERE name = :name"
+    async with database.reading() as tx:
+        row = await tx.one(select, name=_COST_SETTING)
+    if row is None:
+        rounds = await asyncio.to_thread(_calibrate, measure or _time_of_hash)
+        async with database.transaction() as tx:
+            await tx.run(
+                "INSERT INTO installation (name, value) VALUES (:name, :value)"
+                " ON CONFLICT (name) DO NOTHING",
+                name=_COST_SETTING,
+                value=str(rounds),
+            )
+            # Two first starts at once measure twice and must agree on one.
+            row = await tx.one(select, name=_COST_SETTING)
+    return min(MOST_ROUNDS, max(LEAST_ROUNDS, int(row["value"]))) if row else LEAST_ROUNDS
+
+
+# zxcvbn writes the words of the owner into a dictionary of its module: one at a time.
+_zxcvbn_lock = threading.Lock()
+
+
+def _guessable(password: str, words: Sequence[str]) -> Weak | None:
+    """zxcvbn under 3 of 4 is refused (10^8 guesses).
+
+    It is asked about windows of 24 characters, and one good window is enough: its time grows
+    with the length so steeply that 72 characters, well chosen, hold a core for a second.
+    """
+    parts = [part for word in words for part in _parts(word)]
+    first: dict[str, Any] | None = None
+    for start in range(0, 3 * _WINDOW, _WINDOW):
+        window = password[start : start + _WINDOW]
+        if first is not None and len(window) < _WINDOW // 2:
+            break
+        with _zxcvbn_lock:
+            result = zxcvbn(window, user_inputs=parts)
+        if result["score"] >= _LEAST_SCORE:
+            return None
+        first = first or result
+    return _hint((first or {}).get("sequence", []))
+
+
+def _parts(word: str) -> list[str]:
+    """The whole, and what stands between its punctuation, if that is a word."""
+    pieces = "".join(c if c.isalnum() else " " for c in word).split()
+    return [word, *(piece for piece in pieces if len(piece) > 2)]
+
+
+def _hint(sequence: Sequence[dict[str, Any]]) -> Weak:
+    names = [match.get("dictionary_name") for match in sequence]
+    if "user_inputs" in names:
+        return Weak("It is made of your address or of a word that belongs to this place.")
+    if len(names) == 1 and names[0] == "passwords":
+        return Weak("It is one of the most common passwords.")
+    return Weak("It is too easy to guess; a few more words, uncommon ones, make it good.")
+
+
+def _calibrate(measure: Callable[[int], float]) -> int:
+    best = LEAST_ROUNDS
+    for rounds in range(LEAST_ROUNDS + 1, MOST_ROUNDS + 1):
+        # The better of two: a machine that is busy for a moment must not settle it for good.
+        if min(measure(rounds), measure(rounds)) >= TARGET_S:
+            break
+        best = rounds
+    return best
+
+
+def _time_of_hash(rounds: int) -> float:
+    salt = bcrypt.gensalt(rounds)
+    began = time.perf_counter()
+    bcrypt.hashpw(b"x" * 64, salt)
+    return time.perf_counter() - began

@@ -1,0 +1,124 @@
+"""Registrations that wait for their address to be confirmed.
+
+Law: what waits is no account: nobody can sign in to it, no role can be given to it, and it is
+gone when its link has expired.  Two things make an account of it: the link, which only who
+reads the mailbox has, and the password that this very registration named, so that whoever
+registers somebody else's address has chosen a password for nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.identity.mail.links import hash_of, well_formed
+from gateway.stores.protocols import Row, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    email: str
+    """As it was typed."""
+    email_key: str
+    requester: str
+    """Who asked, as `requester_of` says."""
+    asked_ms: int
+    expires_at: int
+    password_hash: str = field(repr=False)
+
+
+async def keep(tx: Transaction, token: str, mail_id: str, registration: Registration) -> None:
+    """Makes the link good, or good for longer.  Older ones of the same requester to the same
+    address end, and their letters that wait for another try are not sent again."""
+    await tx.run(
+        "INSERT INTO registrations (hash, mail_id, email, email_key, password_hash, requester,"
+        " asked_ms, expires_at) VALUES (:hash, :mail_id, :email, :key, :password_hash,"
+        " :requester, :asked_ms, :expires_at)"
+        " ON CONFLICT (hash) DO UPDATE SET expires_at = :expires_at",
+        hash=hash_of(token),
+        mail_id=mail_id,
+        email=registration.email,
+        key=registration.email_key,
+        password_hash=registration.password_hash,
+        requester=registration.requester,
+        asked_ms=registration.asked_ms,
+        expires_at=registration.expires_at,
+    )
+    await tx.run(
+        "DELETE FROM registrations WHERE email_key = :key AND requester = :requester"
+        " AND asked_ms < :asked_ms",
+        key=registration.email_key,
+        requester=registration.requester,
+        asked_ms=registration.asked_ms,
+    )
+    await tx.run(
+        "UPDATE outbox SET state = 'dropped', finished_at = :now, fields = '{}',"
+        " password_hash = NULL WHERE state = 'waiting' AND purpose = 'verify'"
+        " AND email_key = :key AND requester = :requester AND asked_ms < :asked_ms",
+        now=int(await tx.now()),
+        key=registration.email_key,
+        requester=registration.requester,
+        asked_ms=registration.asked_ms,
+    )
+
+
+async def look(tx: Transaction, token: str) -> Registration | None:
+    """The registration of a link that is good now; looking uses nothing up."""
+    if not well_formed(token):
+        return None
+    row = await tx.one(
+        f"{_SELECT} WHERE hash = :hash AND expires_at > :now",
+        hash=hash_of(token),
+        now=int(await tx.now()),
+    )
+    return _registration(row)
+
+
+async def newest(tx: Transaction, email_key: str, requester: str) -> Registration | None:
+    """What a letter that is sent again is about: the newest of the same requester, else the
+    newest of all."""
+    row = await tx.one(
+        f"{_SELECT} WHERE email_key = :key AND expires_at > :now"
+        " ORDER BY CASE WHEN requester = :requester THEN 0 ELSE 1 END, asked_ms DESC LIMIT 1",
+        key=email_key,
+        requester=requester,
+        now=int(await tx.now()),
+    )
+    return _registration(row)
+
+
+async def use(tx: Transaction, token: str) -> bool:
+    """Whether the link was good until now; it is used up by this."""
+    used = await tx.run(
+        "DELETE FROM registrations WHERE hash = :hash AND expires_at > :now",
+        hash=hash_of(token),
+        now=int(await tx.now()),
+    )
+    return used == 1
+
+
+async def forget(tx: Transaction, email_key: str) -> None:
+    """Ends every registration of the address: it has an account, or must have none."""
+    await tx.run("DELETE FROM registrations WHERE email_key = :key", key=email_key)
+
+
+async def purge(tx: Transaction) -> None:
+    """Deletes what was not confirmed in time."""
+    await tx.run("DELETE FROM registrations WHERE expires_at <= :now", now=int(await tx.now()))
+
+
+_SELECT = (
+    "SELECT email, email_key, password_hash, requester, asked_ms, expires_at FROM registrations"
+)
+
+
+def _registration(row: Row | None) -> Registration | None:
+    if row is None:
+        return None
+    return Registration(
+        email=str(row["email"]),
+        email_key=str(row["email_key"]),
+        requester=str(row["requester"]),
+        asked_ms=int(row["asked_ms"]),
+        expires_at=int(row["expires_at"]),
+        password_hash=str(row["password_hash"]),
+    )

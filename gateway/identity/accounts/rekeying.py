@@ -1,0 +1,95 @@
+"""The keys of addresses, brought to what `addresses.address_key` says today.
+
+Law: no account is merged and none is lost.  Where two accounts have turned out to be one
+address, one keeps it, and the other stays as it is under its old key: nobody signs in to it by
+its address, commands find it by its `user_id`, and it is told at every start until an operator
+has decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.identity.email_address import address_key
+from gateway.stores.protocols import Database, Row, Transaction
+
+_WAIT_S = 60.0
+_SETTING = "address_keys"
+_FORM = "idna-typed"
+"""The host in its ASCII form, made of what was typed; before ("idna"), of its NFKC, and before
+that it was case-folded like the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """An account that nobody signs in to by its address."""
+
+    user_id: str
+    email: str
+    kept_by: str | None
+    """The `user_id` of the account that has the address; None where it is no address now."""
+
+    def __str__(self) -> str:
+        why = "it is no address any more"
+        if self.kept_by is not None:
+            why = f"it is the address of {self.kept_by} too, which keeps it"
+        return (
+            f"nobody signs in to {self.user_id} by its address {self.email}: {why};"
+            " `gateway users show|delete USER_ID` find either, `gateway db upgrade` tries again"
+        )
+
+
+async def rekey(database: Database) -> list[Unreached]:
+    """Those that could not be brought to their key.  Asks for little once all could."""
+    async with database.reading() as tx:
+        if await _settled(tx):
+            return []
+    async with database.migrating(_WAIT_S) as tx:
+        if await _settled(tx):
+            return []
+        # Only what is outside ASCII can have another key than before.
+        octets = "LENGTH(CAST(email AS BLOB))"
+        if database.dialect == "postgresql":
+            octets = "octet_length(email)"
+        rows = await tx.all(
+            "SELECT id, email, email_key FROM accounts"  # noqa: S608 (no words of a stranger)
+            f" WHERE {octets} > LENGTH(email) ORDER BY email_verified DESC, created_at, id"
+        )
+        left = [found for row in rows if (found := await _rekeyed(tx, row)) is not None]
+        if not left:
+            await tx.run(
+                "INSERT INTO installation (name, value) VALUES (:name, :form)"
+                " ON CONFLICT (name) DO UPDATE SET value = :form",
+                name=_SETTING,
+                form=_FORM,
+            )
+        return left
+
+
+async def _settled(tx: Transaction) -> bool:
+    row = await tx.one("SELECT value FROM installation WHERE name = :name", name=_SETTING)
+    return row is not None and row["value"] == _FORM
+
+
+async def _rekeyed(tx: Transaction, row: Row) -> Unreached | None:
+    before, email = str(row["email_key"]), str(row["email"])
+    key = address_key(email)
+    if key == before:
+        return None
+    if key is None:
+        return Unreached(str(row["id"]), email, None)
+    holder = await tx.one("SELECT id FROM accounts WHERE email_key = :key", key=key)
+    if holder is not None:
+        return Unreached(str(row["id"]), email, str(holder["id"]))
+    await tx.run("UPDATE accounts SET email_key = :key WHERE id = :id", key=key, id=row["id"])
+    # What was mailed stays good: it is worth nothing under another key.
+    await tx.run(
+        "UPDATE mail_tokens SET email_key = :key WHERE account_id = :id", key=key, id=row["id"]
+    )
+    for column in ("email_key", "recipient_key"):
+        await tx.run(
+            f"UPDATE outbox SET {column} = :key WHERE {column} = :before",  # noqa: S608
+            key=key,
+            before=before,
+        )
+    return None

@@ -1,0 +1,189 @@
+"""How a client proves who it is: client_secret_basic (RFC 6749 section 2.3.1) or
+private_key_jwt (RFC 7523 section 2.2).
+
+Law: an assertion is good once on all workers, whoever presents it and however often: its `jti`
+is kept in SQL until it has expired, in a transaction that commits before the client is
+believed (CVE-2020-15222).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+
+from gateway.identity.clients.clients import Client, find_client, secret_hash
+from gateway.identity.sessions.sessions import SESSION_ID
+from gateway.model import Clock
+from gateway.stores.protocols import Conflict, Database
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+# Stock clients write an hour; their clock may be a little ahead.
+_LONGEST_LIFE_S = 3_660
+_CLOCK_AHEAD_S = 5
+_LONGEST_TEXT = 4096
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}", re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_DUMMY = secret_hash("nobody's secret")
+
+
+@dataclass(frozen=True, slots=True)
+class BasicSecret:
+    client_id: str
+    client_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    text: str = field(repr=False)
+    client_id: str | None = None
+    """The `client_id` parameter, which may come beside it and must then agree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unbelieved:
+    """What was presented proves nothing; `client_id` is whom it named, where there is such a
+    client."""
+
+    client_id: str | None
+
+
+def claimed_client(presented: BasicSecret | Assertion) -> str:
+    """Whom it names, before anything of it is believed; empty where it names nobody."""
+    named: object
+    if isinstance(presented, BasicSecret):
+        named = presented.client_id
+    else:
+        named = (_unverified(presented.text) or {}).get("sub")
+    # Whatever else it holds (NUL, half of a surrogate pair) no store can be asked about.
+    return named if isinstance(named, str) and SESSION_ID.fullmatch(named) else ""
+
+
+class ClientAuthenticator:
+    """Believes a client, or does not; says nothing of why."""
+
+    def __init__(self, database: Database, clock: Clock, audiences: Sequence[str]) -> None:
+        """`audiences`: the issuer and the URLs of the endpoints that take an assertion."""
+        self._database = database
+        self._clock = clock
+        self._audiences = frozenset(audiences)
+
+    async def authenticate(self, presented: BasicSecret | Assertion) -> Client | Unbelieved:
+        """Raises StoreUnavailable."""
+        found = await self._find(claimed_client(presented))
+        if isinstance(presented, BasicSecret):
+            believed = self._by_secret(presented, found)
+        else:
+            believed = await self._by_assertion(presented, found)
+        return believed or Unbelieved(found.id if found is not None else None)
+
+    def _by_secret(self, presented: BasicSecret, client: Client | None) -> Client | None:
+        given = secret_hash(presented.client_secret)
+        hashes = client.secret_hashes if client else (_DUMMY,)
+        # Each is compared: how many there are, and which one it was, takes the same time.
+        same = [hmac.compare_digest(given, known) for known in hashes]
+        return client if client is not None and any(same) else None
+
+    async def _by_assertion(self, presented: Assertion, client: Client | None) -> Client | None:
+        claims = _unverified(presented.text)
+        if claims is None:
+            return None
+        if client is None or claims.get("sub") != client.id or claims.get("iss") != client.id:
+            return None
+        if presented.client_id not in (None, client.id):
+            return None
+        if not _signed(presented.text, client):
+            return None
+        if not self._in_time(claims) or not self._for_here(claims.get("aud")):
+            return None
+        jti = claims.get("jti")
+        if not isinstance(jti, str) or not 0 < len(jti) <= 256 or _SURROGATE.search(jti):
+            return None  # half of a surrogate pair has no UTF-8
+        return client if await self._first_use(client, jti, claims["exp"]) else None
+
+    def _in_time(self, claims: Mapping[str, Any]) -> bool:
+        now = self._clock.now()
+        times = [claims.get("exp"), claims.get("nbf", 0), claims.get("iat", 0)]
+        if not all(type(at) in (int, float) for at in times):
+            return False
+        expires_at, not_before, issued_at = times
+        latest = now + _CLOCK_AHEAD_S
+        # A jti must be kept as long as its assertion lives: not for ever.
+        return bool(
+            now < expires_at <= now + _LONGEST_LIFE_S
+            and not_before <= latest
+            and issued_at <= latest
+        )
+
+    def _for_here(self, audience: object) -> bool:
+        found = audience if isinstance(audience, list) else [audience]
+        # RFC 7523 section 3 leaves a list open.  One audience: an assertion that another server
+        # may take too could come from there.
+        return len(found) == 1 and isinstance(found[0], str) and found[0] in self._audiences
+
+    async def _first_use(self, client: Client, jti: str, expires_at: float) -> bool:
+        digest = hashlib.sha256(f"{client.id}\x00{jti}".encode()).hexdigest()
+        try:
+            async with self._database.transaction() as tx:
+                await tx.run(
+                    "INSERT INTO client_assertions (hash, expires_at) VALUES (:hash, :expires_at)",
+                    hash=digest,
+                    # The clock that judges `exp` may be behind the store's.
+                    expires_at=int(expires_at) + _LONGEST_LIFE_S,
+                )
+        except Conflict:
+            return False
+        return True
+
+    async def _find(self, client_id: str) -> Client | None:
+        if not _CLIENT_ID.fullmatch(client_id):
+            return None  # no name of ours, and perhaps no text that SQL can hold
+        async with self._database.reading() as tx:
+            return await find_client(tx, client_id)
+
+
+async def purge_assertions(database: Database) -> None:
+    """Forgets assertions that have expired."""
+    async with database.transaction() as tx:
+        await tx.run(
+            "DELETE FROM client_assertions WHERE expires_at < :now", now=int(await tx.now())
+        )
+
+
+def _unverified(text: str) -> dict[str, Any] | None:
+    """The claims, as far as they name whose key is to be tried; believed only afterwards."""
+    if len(text) > _LONGEST_TEXT:
+        return None
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            text, options={"verify_signature": False, "verify_exp": False}
+        )
+    except (jwt.InvalidTokenError, ValueError, RecursionError):
+        return None
+    return claims
+
+
+def _signed(text: str, client: Client) -> bool:
+    """Whether one of the client's keys signed it, by that key's own algorithm."""
+    for key in client.public_keys:
+        try:
+            jwt.decode(
+                text,
+                key.public,
+                algorithms=[key.alg.value],
+                options={
+                    "verify_aud": False,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+        except (jwt.InvalidTokenError, ValueError, RecursionError):
+            continue
+        return True
+    return False

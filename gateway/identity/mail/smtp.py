@@ -1,0 +1,117 @@
+"""A mail server, as GATEWAY_SMTP_URL names it, reached through aiosmtplib.
+
+`smtps://`            TLS from the first byte (465)
+`smtp+starttls://`    STARTTLS, without which nothing is sent (587)
+`smtp://`             the same on port 25; plain text to this machine only
+
+Law: a link is as good as a password for a while, so it crosses no network unencrypted unless
+the operator wrote `?tls=never`, for a relay on a network of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import aiosmtplib
+
+from gateway.identity.mail.outbox import Delivered, Delivery
+
+_TIMEOUT_S = 30.0
+_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    host: str
+    port: int
+    tls: str
+    """`implicit`, `starttls` or `never`."""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> SmtpServer:
+        """Raises ValueError, without the URL in its text: it may hold a password."""
+        split = urlsplit(url)
+        if split.scheme not in _PORTS or not split.hostname:
+            raise ValueError("must be smtp://, smtp+starttls:// or smtps:// with a host")
+        query = parse_qs(split.query, keep_blank_values=True)
+        if split.path not in ("", "/") or query not in ({}, {"tls": ["never"]}):
+            raise ValueError("takes no path, and no query but ?tls=never")
+        if query and split.scheme != "smtp":
+            raise ValueError(f"?tls=never contradicts {split.scheme}://")
+        tls = "implicit" if split.scheme == "smtps" else "starttls"
+        if query or (split.scheme == "smtp" and _this_machine(split.hostname)):
+            tls = "never"
+        return cls(
+            host=split.hostname,
+            port=split.port or _PORTS[split.scheme],
+            tls=tls,
+            username=unquote(split.username) if split.username else None,
+            password=unquote(split.password) if split.password else None,
+        )
+
+
+class SmtpCarrier:
+    """One connection a letter: they are few, and a connection that broke harms one of them."""
+
+    def __init__(self, server: SmtpServer, *, tls: ssl.SSLContext | None = None) -> None:
+        self._server = server
+        self._tls = tls or ssl.create_default_context()
+
+    async def carry(self, message: EmailMessage, sender: str, recipient: str) -> Delivered:
+        server = self._server
+        client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            username=server.username,
+            password=server.password,
+            use_tls=server.tls == "implicit",
+            start_tls=server.tls == "starttls",
+            tls_context=None if server.tls == "never" else self._tls,
+            timeout=_TIMEOUT_S,
+            # The name of this machine is nobody's business (and looking it up may hang).
+            local_hostname="authgate.invalid",
+        )
+        connected = False
+        try:
+            # Longer than each step may take: a server that answers a byte at a time ends too.
+            async with asyncio.timeout(2 * _TIMEOUT_S), client:
+                connected = True
+                await client.send_message(message, sender=sender, recipients=[recipient])
+        except aiosmtplib.SMTPRecipientsRefused as refused:
+            return _judged(refused.recipients[0].code)
+        except aiosmtplib.SMTPNotSupported:
+            if connected and not recipient.isascii():  # nor will it take the name next time
+                return Delivered(Delivery.REFUSED, "no SMTPUTF8")
+            # No STARTTLS.
+            return Delivered(Delivery.LATER, "not supported")
+        except aiosmtplib.SMTPSenderRefused as refused:
+            # Our own sender is the operator's to mend; the letter waits for it.
+            return Delivered(Delivery.LATER, f"sender refused: {refused.code}")
+        except aiosmtplib.SMTPAuthenticationError as refused:
+            return Delivered(Delivery.LATER, f"not signed in: {refused.code}")
+        except aiosmtplib.SMTPResponseException as refused:
+            return _judged(refused.code)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            return Delivered(Delivery.LATER, type(error).__name__)
+        return Delivered(Delivery.DONE)
+
+
+def _judged(code: int) -> Delivered:
+    final = 500 <= code <= 599
+    return Delivered(Delivery.REFUSED if final else Delivery.LATER, str(code))
+
+
+def _this_machine(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,336 @@
+"""Families: one sign-in each, whose id is the `sid` of every token that comes of it.
+
+Law: a family ends in the transaction that writes the change which tells the workers.  What is
+returned must then be announced; until `Announcer.announce` says True, no promise is made.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.identity.mail.links import Purpose, forget
+from gateway.identity.revocations import change_of, record
+from gateway.model import Change, ChangeKind, Principal, Reason
+from gateway.stores.protocols import Database, Row, Transaction
+
+Transport = Literal["bearer", "cookie"]
+SESSION_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+GRACE_MS = 10_000
+"""Within so long a second use of a refresh token by the same client is no theft."""
+
+COARSE_S = 900
+"""When a session was last used is told to its owner to the quarter of an hour."""
+
+# How long an ended family is still shown to the tools, and its tokens still known as its own.
+_KEPT_AFTER_END_S = 86_400
+_SHOWN_USER_AGENT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One sign-in, as its owner may see it.  `last_used_at` is the `iat` of its newest token."""
+
+    id: str
+    account_id: str
+    user_agent: str
+    address: str
+    created_at: int
+    last_used_at: int
+    expires_at: int
+    ended_at: int | None
+
+    @property
+    def seen_at(self) -> int:
+        """`last_used_at` as the owner is told it: whoever has one of their tokens must not
+        learn the moment of a refresh, and with it when an old token may be repeated."""
+        return max(self.last_used_at - self.last_used_at % COARSE_S, self.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a sign-in or a refresh comes from."""
+
+    user_agent: str
+    address: str
+
+
+class Sessions:
+    """What owners and operators do with families."""
+
+    def __init__(self, database: Database, *, idle_s: int = 0) -> None:
+        self._database = database
+        self._idle_s = idle_s
+
+    async def live(self, account_id: str) -> list[Family]:
+        """The account's families that a refresh would still be given to, newest first."""
+        async with self._database.reading() as tx:
+            now = int(await tx.now())
+            rows = await tx.all(
+                f"{_SELECT} WHERE account_id = :account AND ended_at IS NULL"
+                " AND expires_at > :now ORDER BY created_at DESC, id",
+                account=account_id,
+                now=now,
+            )
+        families = [_family(row) for row in rows]
+        return [f for f in families if not self._idle_s or f.last_used_at + self._idle_s > now]
+
+    async def get(self, session_id: str) -> Family | None:
+        async with self._database.reading() as tx:
+            return await find(tx, session_id)
+
+    async def end(
+        self, session_id: str, why: str, *, owner: str | None = None
+    ) -> Sequence[Change] | None:
+        """Ends one family; None when there is none of that id (or it is not `owner`'s).
+
+        May be repeated: a family that has ended gives the change that ended it.
+        """
+        async with self._database.transaction() as tx:
+            family = await find(tx, session_id)
+            if family is None or (owner is not None and family.account_id != owner):
+                return None
+            return await end_one(tx, family.id, why)
+
+    async def sign_out(self, principal: Principal, *, everywhere: bool) -> Sequence[Change]:
+        """Ends the session of a verified access token, be the token expired or revoked.
+
+        The account and the family may be unknown here (a token of an imported key): then its
+        `sid`, or without one its `jti`, is refused all the same.
+        """
+        async with self._database.transaction() as tx:
+            sid = principal.session_id
+            family = await find(tx, sid) if sid is not None else None
+            if sid is None or (family is not None and family.account_id != principal.subject):
+                return await _refused(tx, ChangeKind.TOKEN, principal.token_id)
+            if not everywhere:
+                return await end_one(tx, sid, "logout")
+            if family is not None and family.ended_at is None:
+                return await end_every(tx, family.account_id, "logout")
+            told = await _told(tx, sid, principal.subject, principal.issued_at)
+            if told:
+                return told
+            if family is None and principal.expires_at > await tx.now():
+                return await end_every(tx, principal.subject, "logout")
+            return await end_one(tx, sid, "logout")
+
+    async def sign_out_family(self, family: Family, *, everywhere: bool) -> Sequence[Change]:
+        """The same for whoever holds a refresh token of the family, used or not."""
+        async with self._database.transaction() as tx:
+            if not everywhere:
+                return await end_one(tx, family.id, "logout")
+            if family.ended_at is None:
+                return await end_every(tx, family.account_id, "logout")
+            told = await _told(tx, family.id, family.account_id, family.created_at)
+            return told or await end_one(tx, family.id, "logout")
+
+    async def erase_sealed(self) -> None:
+        """Erases the sealed successors whose grace is over.
+
+        Reads first, as `purge` does: where there is nothing to do no write lock is taken.
+        """
+        async with self._database.reading() as tx:
+            before = int(await tx.now()) - GRACE_MS // 1000
+            due = await tx.one(
+                "SELECT hash FROM refresh_tokens"
+                " WHERE successor_sealed IS NOT NULL AND used_at < :before LIMIT 1",
+                before=before,
+            )
+        if due is None:
+            return
+        async with self._database.transaction() as tx:
+            await tx.run(
+                "UPDATE refresh_tokens SET successor_sealed = NULL"
+                " WHERE successor_sealed IS NOT NULL AND used_at < :before",
+                before=before,
+            )
+
+    async def purge(self) -> None:
+        """Deletes families that are long over, with their tokens."""
+        async with self._database.reading() as tx:
+            before = int(await tx.now()) - _KEPT_AFTER_END_S
+            due = await tx.one(
+                "SELECT id FROM families WHERE expires_at < :before OR ended_at < :before LIMIT 1",
+                before=before,
+            )
+        if due is None:
+            return
+        async with self._database.transaction() as tx:
+            await tx.run(
+                "DELETE FROM families WHERE expires_at < :before OR ended_at < :before",
+                before=before,
+            )
+
+
+_SELECT = (
+    "SELECT id, account_id, user_agent, address, created_at, last_used_at, expires_at, ended_at"
+    " FROM families"
+)
+
+
+async def refuse(database: Database, kind: ChangeKind, target: str) -> Sequence[Change]:
+    """Refuses a token by its `jti`, a session by its `sid`, or what a client has so far."""
+    async with database.transaction() as tx:
+        if kind is ChangeKind.CLIENT:
+            return [await record(tx, kind, target, Reason.TOKEN_REVOKED)]
+        return await _refused(tx, kind, target)
+
+
+async def find(tx: Transaction, session_id: str) -> Family | None:
+    row = await tx.one(f"{_SELECT} WHERE id = :id", id=session_id)
+    return _family(row) if row else None
+
+
+async def begin(
+    tx: Transaction,
+    account_id: str,
+    origin: Origin,
+    *,
+    amr: str,
+    at: int,
+    expires_at: int,
+    transport: Transport = "bearer",
+) -> str:
+    """Writes a new family and gives its id: 128 random bits."""
+    session_id = secrets.token_hex(16)
+    await tx.run(
+        "INSERT INTO families (id, account_id, transport, user_agent, address, amr, auth_time,"
+        " created_at, last_used_at, expires_at) VALUES (:id, :account, :transport, :agent,"
+        " :address, :amr, :at, :at, :at, :expires)",
+        id=session_id,
+        account=account_id,
+        transport=transport,
+        agent=shown_user_agent(origin.user_agent),
+        address=origin.address,
+        amr=amr,
+        at=at,
+        expires=expires_at,
+    )
+    return session_id
+
+
+async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change]:
+    """Ends the family, if it lives, and gives the change that refuses its tokens."""
+    ended = await tx.run(
+        "UPDATE families SET ended_at = :now, end_reason = :why"
+        " WHERE id = :id AND ended_at IS NULL",
+        id=session_id,
+        why=why,
+        now=int(await tx.now()),
+    )
+    if ended:
+        return [await record(tx, ChangeKind.SESSION, session_id, Reason.TOKEN_REVOKED)]
+    return await _refused(tx, ChangeKind.SESSION, session_id)
+
+
+async def end_others(tx: Transaction, account_id: str, kept: str, why: str) -> Sequence[Change]:
+    """Ends every family of the account but `kept`."""
+    rows = await tx.all(
+        "UPDATE families SET ended_at = :now, end_reason = :why"
+        " WHERE account_id = :account AND id <> :kept AND ended_at IS NULL RETURNING id",
+        account=account_id,
+        kept=kept,
+        why=why,
+        now=int(await tx.now()),
+    )
+    return [await record(tx, ChangeKind.SESSION, row["id"], Reason.TOKEN_REVOKED) for row in rows]
+
+
+async def end_every(tx: Transaction, account_id: str, why: str) -> Sequence[Change]:
+    """Ends every family of the account and refuses every token it has been given.
+
+    A move to another address that one of them asked for ends with them.
+    """
+    change = await outdate(tx, account_id, Reason.TOKEN_REVOKED)
+    await forget(tx, account_id, Purpose.ADDRESS)
+    await tx.run(
+        "UPDATE families SET ended_at = :now, end_reason = :why"
+        " WHERE account_id = :account AND ended_at IS NULL",
+        account=account_id,
+        why=why,
+        now=int(await tx.now()),
+    )
+    return [change]
+
+
+async def outdate(tx: Transaction, account_id: str, cause: Reason) -> Change:
+    """Refuses every access token that the account has been given so far.
+
+    A token that followed a change in the same second carries an `iat` one ahead of the
+    clock, and the clock itself may have been set back since: the not-before is the newest
+    `iat` that was given, where that is later than now.
+    """
+    await lock(tx, account_id)
+    row = await tx.one(
+        "SELECT MAX(last_used_at) AS newest FROM families WHERE account_id = :id", id=account_id
+    )
+    newest = int(row["newest"]) if row and row["newest"] is not None else 0
+    not_before = max(int(await tx.now()), newest)
+    await tx.run(
+        "UPDATE accounts SET not_before = :not_before, updated_at = :now"
+        " WHERE id = :id AND not_before < :not_before",
+        id=account_id,
+        not_before=not_before,
+        now=int(await tx.now()),
+    )
+    return await record(tx, ChangeKind.SUBJECT, account_id, cause, not_before=not_before)
+
+
+async def lock(tx: Transaction, account_id: str) -> Row | None:
+    """The account's row, held until the transaction ends: whoever changes what its tokens say,
+    and whoever mints one, takes turns."""
+    return await tx.one(
+        "UPDATE accounts SET id = id WHERE id = :id RETURNING id, email, email_key,"
+        " email_verified, password_hash, password_epoch, disabled, not_before, created_at",
+        id=account_id,
+    )
+
+
+def shown_user_agent(text: str) -> str:
+    """What is kept of a User-Agent: printable, and no more than 256 characters."""
+    return "".join(c if c.isprintable() else " " for c in text[:_SHOWN_USER_AGENT]).strip()
+
+
+async def _told(tx: Transaction, session_id: str, account_id: str, since: int) -> Sequence[Change]:
+    """The changes that ended a session which is over, for announcing them again.
+
+    Signing out everywhere with such a session ends nothing that began after it: an old
+    token, found in some log, must not be a switch that signs its owner out for ever.
+    """
+    rows = await tx.all(
+        "SELECT * FROM changes WHERE (kind = 'session' AND target = :sid)"
+        " OR (kind = 'subject' AND target = :account AND not_before >= :since)",
+        sid=session_id,
+        account=account_id,
+        since=since,
+    )
+    return [change_of(row) for row in rows]
+
+
+async def _refused(tx: Transaction, kind: ChangeKind, target: str) -> Sequence[Change]:
+    """The change that refuses `target`: the one there is, so that repeating a call adds no
+    row, else a new one."""
+    row = await tx.one(
+        "SELECT * FROM changes WHERE target = :target AND kind = :kind",
+        target=target,
+        kind=kind.value,
+    )
+    return [change_of(row) if row else await record(tx, kind, target, Reason.TOKEN_REVOKED)]
+
+
+def _family(row: Row) -> Family:
+    ended = row["ended_at"]
+    return Family(
+        id=str(row["id"]),
+        account_id=str(row["account_id"]),
+        user_agent=str(row["user_agent"]),
+        address=str(row["address"]),
+        created_at=int(row["created_at"]),
+        last_used_at=int(row["last_used_at"]),
+        expires_at=int(row["expires_at"]),
+        ended_at=None if ended is None else int(ended),
+    )

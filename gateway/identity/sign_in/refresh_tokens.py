@@ -1,0 +1,387 @@
+"""Refresh tokens: opaque, single use, in families with an absolute life.
+
+Law: one token has one successor.  Rotation is a compare-and-set; a second use within 10,000 ms by
+the same client (the same User-Agent, from the same /24 or /64) is given that successor again, as
+long as it was not used itself.  Any other reuse is theft and ends the family.  Only hashes rest
+in SQL: the successor rests sealed under a key that only the holder of the token presented can
+derive, and is erased after the grace.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.counted_addresses import nearby
+from gateway.identity.accounts.accounts import Account, locked
+from gateway.identity.sessions import sessions
+from gateway.identity.sessions.sessions import GRACE_MS, Origin, Transport
+from gateway.model import Change, Reason
+from gateway.stores.protocols import Database, Row, Transaction
+
+_NONCE_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a sign-in or a refresh yields; the access token is minted from it.
+
+    `issued_at` is the `iat` that the access token must carry: it lies after every change of
+    the account, by the store's own clock.
+    """
+
+    account: Account
+    session_id: str
+    issued_at: int
+    auth_time: int
+    amr: tuple[str, ...]
+    expires_in_s: int
+    """What is left of the family's life."""
+    refresh_token: str = field(repr=False)
+    repeated: bool = False
+    """The token had been used: the successor was given once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """The token had been used: its family has ended, and `changes` must be announced."""
+
+    account_id: str
+    session_id: str
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class TooSoon:
+    """The session was renewed too often; the token is as good as before."""
+
+    wait_s: float
+
+
+SessionWait = Callable[[str], Awaitable[float]]
+"""Seconds that a session has to wait for its next renewal; 0.0 for none."""
+
+
+_FORM = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # 32 bytes in base64url
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshOptions:
+    life_s: int = 604_800
+    idle_s: int = 0
+    """A family unused for so long is over; 0 for never."""
+
+
+class RefreshTokens:
+    """Begins families and rotates their tokens."""
+
+    def __init__(self, database: Database, options: RefreshOptions) -> None:
+        self._database = database
+        self._options = options
+
+    async def begin(
+        self,
+        account_id: str,
+        origin: Origin,
+        *,
+        checked_hash: str | None = None,
+        verified_only: bool = False,
+        amr: tuple[str, ...] = ("pwd",),
+        cookie_hash: str | None = None,
+    ) -> Grant | Reason:
+        """A new family for an account whose password was right.
+
+        With `cookie_hash` it is held by a session cookie: no refresh token is made, and the
+        hash stands in its place, so that whoever has the cookie can end the family.
+
+        Hashing took its time, outside of any transaction: ACCOUNT_DISABLED, EMAIL_UNVERIFIED
+        or (where the password is not that of `checked_hash` any more) INVALID_CREDENTIALS
+        when the account has changed meanwhile.
+        """
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None or account.password_hash != checked_hash:
+                return Reason.INVALID_CREDENTIALS
+            if account.disabled:
+                return Reason.ACCOUNT_DISABLED
+            if verified_only and not account.email_verified:
+                return Reason.EMAIL_UNVERIFIED
+            now = int(await tx.now())
+            issued_at = _issued_at(now, account)
+            session_id = await sessions.begin(
+                tx,
+                account.id,
+                origin,
+                amr=" ".join(amr),
+                at=now,
+                expires_at=now + self._options.life_s,
+                transport="bearer" if cookie_hash is None else "cookie",
+            )
+            await _mark_used(tx, session_id, issued_at)
+            token = ""
+            if cookie_hash is None:
+                token = await _add_token(tx, session_id, now)
+            else:
+                await _add_hash(tx, cookie_hash, session_id, now)
+            return Grant(
+                account=account,
+                session_id=session_id,
+                issued_at=issued_at,
+                auth_time=now,
+                amr=amr,
+                expires_in_s=self._options.life_s,
+                refresh_token=token,
+            )
+
+    async def rotate(
+        self, token: str, origin: Origin, wait_s: SessionWait | None = None
+    ) -> Grant | Reused | TooSoon | Reason:
+        """The successor of `token`; INVALID_REFRESH_TOKEN where there is none to give.
+
+        `wait_s` says how long a session has to wait for it; a token that waits is not used.
+        """
+        if not well_formed(token):
+            return Reason.INVALID_REFRESH_TOKEN
+        token_hash = hash_of(token)
+        family = await self._family_of(token_hash)  # takes no write lock for what is no token
+        if family is None:
+            return Reason.INVALID_REFRESH_TOKEN
+        if wait_s is not None and (seconds := await wait_s(str(family["family_id"]))) > 0:
+            return TooSoon(seconds)
+        async with self._database.transaction() as tx:
+            account = await locked(tx, str(family["account_id"]))
+            row = await tx.one(_WITH_FAMILY, hash=token_hash)
+            now_ms = int(await tx.now() * 1000)
+            now = now_ms // 1000
+            if account is None or row is None or not self._lives(row, account, now):
+                return Reason.INVALID_REFRESH_TOKEN
+            session_id = str(row["family_id"])
+            repeated = row["used_at"] is not None
+            if not repeated:
+                successor = await _rotate(tx, token, row, origin, now_ms)
+            else:
+                again = await _successor_in_grace(tx, token, row, origin, now_ms)
+                if again is None:
+                    changes = await sessions.end_one(tx, session_id, "reused")
+                    return Reused(account.id, session_id, changes)
+                successor = again
+            issued_at = _issued_at(now, account)
+            await _mark_used(tx, session_id, issued_at)
+            return Grant(
+                account=account,
+                session_id=session_id,
+                issued_at=issued_at,
+                auth_time=int(row["auth_time"]),
+                amr=tuple(str(row["amr"]).split()),
+                expires_in_s=int(row["expires_at"]) - now,
+                refresh_token=successor,
+                repeated=repeated,
+            )
+
+    async def renew(self, session_id: str, transport: Transport = "cookie") -> Grant | None:
+        """A family, with its account read again; None once no refresh would be given.
+
+        The grant has no refresh token: what holds the family (`transport`) goes on to.
+        """
+        async with self._database.reading() as tx:
+            family = await tx.one(_FAMILY, id=session_id, transport=transport)
+        if family is None:
+            return None
+        async with self._database.transaction() as tx:
+            account = await locked(tx, str(family["account_id"]))
+            row = await tx.one(_FAMILY, id=session_id, transport=transport)
+            now = int(await tx.now())
+            if account is None or row is None or not self._lives(row, account, now):
+                return None
+            issued_at = _issued_at(now, account)
+            await _mark_used(tx, session_id, issued_at)
+            return Grant(
+                account=account,
+                session_id=session_id,
+                issued_at=issued_at,
+                auth_time=int(row["auth_time"]),
+                amr=tuple(str(row["amr"]).split()),
+                expires_in_s=int(row["expires_at"]) - now,
+                refresh_token="",
+            )
+
+    async def family_of_cookie(self, cookie_hash: str) -> sessions.Family | None:
+        """The family that a session cookie holds, ended or not."""
+        async with self._database.reading() as tx:
+            row = await tx.one(_WITH_FAMILY, hash=cookie_hash)
+            return await sessions.find(tx, str(row["family_id"])) if row else None
+
+    async def family_of(self, token: str) -> sessions.Family | None:
+        """The family of a token, used or not, ended or not."""
+        if not well_formed(token):
+            return None
+        async with self._database.reading() as tx:
+            row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
+            return await sessions.find(tx, str(row["family_id"])) if row else None
+
+    async def live(self, token: str) -> sessions.Family | None:
+        """The family of a token that a refresh would be given for; looking uses nothing up."""
+        if not well_formed(token):
+            return None
+        async with self._database.reading() as tx:
+            row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
+            if row is None or row["used_at"] is not None:
+                return None
+            family = await sessions.find(tx, str(row["family_id"]))
+            now = int(await tx.now())
+        idle_s = self._options.idle_s
+        if family is None or family.ended_at is not None or family.expires_at <= now:
+            return None
+        return None if idle_s and family.last_used_at + idle_s <= now else family
+
+    async def _family_of(self, token_hash: str) -> Row | None:
+        async with self._database.reading() as tx:
+            return await tx.one(_WITH_FAMILY, hash=token_hash)
+
+    def _lives(self, row: Row, account: Account, now: int) -> bool:
+        idle_s = self._options.idle_s
+        return (
+            row["ended_at"] is None
+            and int(row["expires_at"]) > now
+            and not (idle_s and int(row["last_used_at"]) + idle_s <= now)
+            and not account.disabled
+        )
+
+
+def well_formed(token: str) -> bool:
+    """Whether it can be a refresh token at all; no store is asked about others."""
+    return _FORM.fullmatch(token) is not None
+
+
+def hash_of(token: str) -> str:
+    """What SQL keeps of a token of 256 random bits: for those a plain hash is one-way enough."""
+    return _text(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())
+
+
+_WITH_FAMILY = (
+    "SELECT t.hash, t.family_id, t.used_at, t.used_ms, t.used_by, t.successor_sealed, f.account_id,"
+    " f.amr, f.auth_time, f.last_used_at, f.expires_at, f.ended_at"
+    " FROM refresh_tokens t JOIN families f ON f.id = t.family_id WHERE t.hash = :hash"
+)
+
+
+_FAMILY = (
+    "SELECT account_id, amr, auth_time, last_used_at, expires_at, ended_at FROM families"
+    " WHERE id = :id AND transport = :transport"
+)
+
+
+async def _add_token(tx: Transaction, session_id: str, now: int) -> str:
+    token = secrets.token_urlsafe(32)
+    await _add_hash(tx, hash_of(token), session_id, now)
+    return token
+
+
+async def _add_hash(tx: Transaction, token_hash: str, session_id: str, now: int) -> None:
+    await tx.run(
+        "INSERT INTO refresh_tokens (hash, family_id, created_at) VALUES (:hash, :family, :now)",
+        hash=token_hash,
+        family=session_id,
+        now=now,
+    )
+
+
+async def _rotate(tx: Transaction, token: str, row: Row, origin: Origin, now_ms: int) -> str:
+    """Marks the token used and adds its one successor.
+
+    The caller holds the account's row and read the token under it; the condition makes the
+    law hold even for one that does not.
+    """
+    now = now_ms // 1000
+    successor = await _add_token(tx, str(row["family_id"]), now)
+    used = await tx.run(
+        "UPDATE refresh_tokens SET used_at = :now, used_ms = :now_ms, used_by = :used_by,"
+        " successor_sealed = :sealed WHERE hash = :hash AND used_at IS NULL",
+        hash=row["hash"],
+        now=now,
+        now_ms=now_ms,
+        used_by=_client_of(origin),
+        sealed=_seal(token, successor, str(row["family_id"])),
+    )
+    if used != 1:
+        raise RuntimeError("a refresh token changed under the lock of its account")
+    return successor
+
+
+async def _successor_in_grace(
+    tx: Transaction, token: str, row: Row, origin: Origin, now_ms: int
+) -> str | None:
+    # A clock that was set back makes the age negative: the grace is as wide on that side,
+    # and no wider.
+    used_ms, sealed = row["used_ms"], row["successor_sealed"]
+    if used_ms is None or abs(now_ms - int(used_ms)) > GRACE_MS or sealed is None:
+        return None
+    if row["used_by"] != _client_of(origin):
+        return None
+    successor = _unseal(token, str(sealed), str(row["family_id"]))
+    if successor is None:
+        return None
+    # Whoever used the successor has it: to ask for it again is to be somebody else.
+    unused = await tx.one(
+        "SELECT 1 FROM refresh_tokens WHERE hash = :hash AND used_at IS NULL",
+        hash=hash_of(successor),
+    )
+    return None if unused is None else successor
+
+
+async def _mark_used(tx: Transaction, session_id: str, issued_at: int) -> None:
+    await tx.run(
+        "UPDATE families SET last_used_at = :issued_at"
+        " WHERE id = :id AND last_used_at < :issued_at",
+        id=session_id,
+        issued_at=issued_at,
+    )
+
+
+def _issued_at(now: int, account: Account) -> int:
+    """`iat <= not_before` is refused, so a token minted right after a change is one ahead."""
+    return max(now, account.not_before + 1)
+
+
+def _client_of(origin: Origin) -> str:
+    """Stands for a User-Agent at a network; each part is preceded by its length."""
+    digest = hashlib.sha256()
+    for part in (origin.user_agent, nearby(origin.address)):
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return _text(digest.digest())
+
+
+def _seal(token: str, successor: str, session_id: str) -> str:
+    nonce = os.urandom(_NONCE_BYTES)
+    sealed = AESGCM(_key(token)).encrypt(nonce, successor.encode(), session_id.encode())
+    return _text(nonce + sealed)
+
+
+def _unseal(token: str, sealed: str, session_id: str) -> str | None:
+    raw = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+    try:
+        opened = AESGCM(_key(token)).decrypt(
+            raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], session_id.encode()
+        )
+    except InvalidTag:  # the row was damaged; the token's holder signs in again
+        return None
+    return opened.decode()
+
+
+def _key(token: str) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=b"authgate refresh successor").derive(token.encode())
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -1,0 +1,215 @@
+"""The login throttle: how many guesses are evaluated, whoever makes them, from however many places.
+
+Law: an attempt is counted before the hash it pays for, atomically, and given back when it was
+no failure.  In any 15 minutes at most five failures of one account are evaluated, the first
+of them already makes the next one wait, and a day holds at most 480 from strangers and stolen
+device cookies together (`bench.lockout` lets attackers try).  A wait is an answer (429 with
+Retry-After), never a held connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from gateway.counted_addresses import holder, neighbourhood
+from gateway.identity.sign_in.devices import Device, device_counter
+from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.model import Clock
+from gateway.stores.protocols import Attempt, Attempts, StoreBusy, StoreUnavailable
+
+ACCOUNT_FAILURES = 5
+ACCOUNT_FAILURES_AN_HOUR = 15
+"""Who is patient gets fewer than five a quarter of an hour: what is left of 480 a day is kept
+for the account's own devices."""
+ADDRESS_FAILURES = 50
+NETWORK_FAILURES = 250
+"""Of a neighbourhood of addresses: who tries one password on many accounts from many of them
+is slowed as well."""
+DEVICE_FAILURES = 5
+DEVICE_FAILURES_A_DAY = 10
+DEVICES_FAILURES_A_DAY = 90
+"""Of all devices of one account together: nine stolen cookies, not one, shut the others out."""
+UNPROVEN_FAILURES = 3
+"""After so many an attempt needs a solved challenge."""
+ASKS = 50
+"""Of one address and one purpose."""
+WINDOW_S = 900
+DAY_S = 86_400
+CHANGES = 10
+CHANGES_WINDOW_S = 3600
+"""New passwords of one account: each costs two hashes and a letter."""
+RESETS = 20
+"""New passwords that are tried with one mailed link: each may be weak, and costs a hash."""
+
+
+class Ask(StrEnum):
+    """What is asked for without a password.  Each has a budget of its own: who uses up one
+    (registers all day) stops nobody from another (a reset of the password)."""
+
+    REGISTER = "register"
+    RESEND = "resend"
+    RESET = "reset"
+    ADDRESS = "address"
+    LINK = "link"
+    """A mailed link that was not good."""
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Room for one attempt, or how long to wait for it."""
+
+    wait_s: float
+    """0.0 when the attempt may be made."""
+    failures: int
+    """Failures in the last 15 minutes of the account, or of its device."""
+    attempts: Sequence[Attempt]
+    mark: str
+    counter: Attempts
+
+
+class Throttle:
+    """Asks the shared counters, and this worker's own while they are away."""
+
+    def __init__(self, shared: Attempts, clock: Clock, live_workers: Callable[[], int]) -> None:
+        """`live_workers` is how many share the limits when each must count alone."""
+        self._shared = shared
+        self._own = OwnAttempts(clock)
+        self._live_workers = live_workers
+
+    async def reserve(
+        self, email_key: str, client_ip: str, device: Device | None = None
+    ) -> Reservation:
+        """Counts one attempt at an account from an address, unless it has to wait.
+
+        A device that this account has signed in with, with the password that it has now,
+        counts by itself: what strangers use up, of the account's attempts or of an office's,
+        does not shut its owner out.
+        """
+        if device is not None:
+            return await self._reserve(_by_device(email_key, client_ip, device))
+        return await self._reserve(_by_stranger(email_key, client_ip))
+
+    async def reserve_ask(self, client_ip: str, ask: Ask = Ask.RESEND) -> Reservation:
+        """Counts one letter asked for, or one mailed link tried, from an address."""
+        key = f"mail:{ask}:{holder(client_ip)}"
+        return await self._reserve([Attempt(key, ASKS, WINDOW_S)])
+
+    async def reserve_link(self, token: str) -> Reservation:
+        """Counts one password that was tried with a mailed link, by that link alone."""
+        key = "link:" + hashlib.sha256(token.encode()).hexdigest()[:32]
+        return await self._reserve([Attempt(key, ACCOUNT_FAILURES, WINDOW_S)])
+
+    async def reserve_reset(self, token: str) -> Reservation:
+        """Counts one new password that a good link was sent with, by that link alone."""
+        key = "reset:" + hashlib.sha256(token.encode()).hexdigest()[:32]
+        return await self._reserve([Attempt(key, RESETS, WINDOW_S)])
+
+    async def reserve_change(self, account_id: str) -> Reservation:
+        """Counts one new password of an account, whose owner knew the old one."""
+        key = "change:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
+        return await self._reserve([Attempt(key, CHANGES, CHANGES_WINDOW_S)])
+
+    async def count(self, attempt: Attempt) -> float:
+        """Counts what has happened, up to its limit: 0.0, and once it is reached the seconds
+        until there is room again."""
+        reserved = await self._reserve([attempt])
+        if reserved.wait_s == 0:
+            await self.spent(reserved)
+        return reserved.wait_s
+
+    async def give_back(self, reservation: Reservation) -> None:
+        """The attempt was no failure: the password was right, or nothing was evaluated."""
+        try:
+            await reservation.counter.give_back(reservation.attempts, reservation.mark)
+        except StoreUnavailable:
+            return  # what is not settled counts for two minutes and is then forgotten
+
+    async def failed(self, reservation: Reservation) -> None:
+        """The password was wrong: it counts from now on, after its evaluation, and the next
+        attempt waits."""
+        await self._settle(reservation, failed=True)
+
+    async def spent(self, reservation: Reservation) -> None:
+        """Nothing was evaluated, and the attempt is gone all the same."""
+        await self._settle(reservation, failed=False)
+
+    async def forgive(self, email_key: str) -> None:
+        """Forgets the account's failures; raises StoreUnavailable.  For operators, and for
+        whoever proved by mail to own the address."""
+        counters = account_counters(email_key)
+        await self._own.clear(counters)
+        await self._shared.clear(counters)
+
+    async def _settle(self, reservation: Reservation, *, failed: bool) -> None:
+        counter, attempts, mark = reservation.counter, reservation.attempts, reservation.mark
+        try:
+            await counter.settle(attempts, mark, failed=failed)
+        except StoreUnavailable:
+            # Counted in memory then: to forget a failure would be a gift.
+            await self._own.settle(attempts, mark, failed=failed)
+
+    async def _reserve(self, attempts: Sequence[Attempt]) -> Reservation:
+        mark = secrets.token_hex(5)
+        try:
+            counted = await self._shared.reserve(attempts, mark)
+            return Reservation(counted.wait_s, counted.failures, attempts, mark, self._shared)
+        except StoreBusy:
+            # Whoever can fill our queue must not gain counters that know of no failures yet.
+            raise
+        except StoreUnavailable:
+            workers = max(1, self._live_workers())
+            share = [
+                replace(a, limit=max(1, a.limit // workers), an_hour=_share(a.an_hour, workers))
+                for a in attempts
+            ]
+            counted = await self._own.reserve(share, mark)
+            return Reservation(counted.wait_s, counted.failures, share, mark, self._own)
+
+
+def account_counter(email_key: str) -> str:
+    """The counter of an account, whether or not there is one: it holds no address."""
+    return "login:account:" + hashlib.sha256(email_key.encode()).hexdigest()[:32]
+
+
+def account_counters(email_key: str, epoch: int = 0) -> list[str]:
+    """Every counter that is the account's own, for who forgives it."""
+    return [account_counter(email_key), _devices_counter(email_key, epoch)]
+
+
+def _by_stranger(email_key: str, client_ip: str) -> list[Attempt]:
+    return [
+        Attempt(
+            account_counter(email_key),
+            ACCOUNT_FAILURES,
+            WINDOW_S,
+            paced=True,
+            an_hour=ACCOUNT_FAILURES_AN_HOUR,
+        ),
+        Attempt(f"login:address:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
+        Attempt(f"login:network:{neighbourhood(client_ip)}", NETWORK_FAILURES, WINDOW_S),
+    ]
+
+
+def _by_device(email_key: str, client_ip: str, device: Device) -> list[Attempt]:
+    key = device_counter(device, email_key)
+    return [
+        Attempt(key, DEVICE_FAILURES, WINDOW_S, paced=True),
+        Attempt(f"{key}:day", DEVICE_FAILURES_A_DAY, DAY_S),
+        Attempt(_devices_counter(email_key, device.epoch), DEVICES_FAILURES_A_DAY, DAY_S),
+        # Not the counter of an office: one of its people would shut out all its browsers.
+        Attempt(f"login:devices-at:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
+    ]
+
+
+def _devices_counter(email_key: str, epoch: int) -> str:
+    """A new password begins anew: the cookies that used this up are strangers from then on."""
+    digest = hashlib.sha256(f"{epoch}\x00{email_key}".encode()).hexdigest()
+    return "login:devices-of:" + digest[:32]
+
+
+def _share(limit: int, workers: int) -> int:
+    return max(1, limit // workers) if limit else 0

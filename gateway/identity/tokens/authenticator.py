@@ -1,0 +1,174 @@
+"""Who calls: the credential verified, or remembered as verified, and then judged anew.
+
+Law: the memory never decides.  It says "the signature and the claims of this text were good";
+the clock and the revocation replica are asked after it, on every request.  Only what was
+good is remembered, so forged tokens push nobody out; a key that ceases to verify empties it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from gateway.identity.keys.key_ring import KeyRing
+from gateway.identity.tokens.access_tokens import TokenVerifier, unknown_kid
+from gateway.model import Call, Clock, Credential, CredentialKind, Principal, Reason
+from gateway.stores.protocols import StoreUnavailable
+
+_BEARER = CredentialKind.BEARER
+TOKENS_MAX = 20_000
+TEXT_MAX = 16 * 1024 * 1024
+"""Characters of all remembered tokens together; what was read of them takes about three times
+as much again."""
+
+
+class Revocations(Protocol):
+    def refusal(self, principal: Principal) -> Reason | None:
+        """Why a token that is otherwise good must not pass; None where it may."""
+
+
+class KindIdentifier(Protocol):
+    """Judges one kind of credential other than bearer tokens (cookies, API keys).  Expiry and
+    revocation of what it answers are asked by `Identification`."""
+
+    async def identify(self, credential: Credential, call: Call) -> Principal | Reason: ...
+
+
+class Identification:
+    """Meets `access.decision.Identifier`.
+
+    A credential of a kind that the route does not accept is answered as if none had come:
+    the caller learns what is missing, and nothing about what came, which was not looked at.
+    """
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        ring: KeyRing,
+        revocations: Revocations,
+        clock: Clock,
+        *,
+        others: Mapping[CredentialKind, KindIdentifier] | None = None,
+        tokens_max: int = TOKENS_MAX,
+        text_max: int = TEXT_MAX,
+    ) -> None:
+        self._verifier = verifier
+        self._ring = ring
+        self._refusal = revocations.refusal
+        self._now = clock.now
+        self._others = dict(others or {})
+        self._verified = VerifiedTokens(tokens_max, text_max)
+        self._known = self._verified.get
+        ring.on_retirement(self.clear)
+
+    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+        credential = call.credential
+        if not isinstance(credential, Credential):
+            return credential or Reason.NO_CREDENTIAL
+        kind = credential.kind
+        if kind not in accept:
+            return Reason.NO_CREDENTIAL
+        if kind is _BEARER:
+            found: Principal | Reason | None = self._known(credential.text)
+            if found is None:
+                found = await self._first_sight(credential.text)
+        else:
+            found = await self._other(credential, call)
+        if not isinstance(found, Principal):
+            return found
+        if found.expires_at <= self._now():
+            return Reason.TOKEN_EXPIRED
+        return self._refusal(found) or found
+
+    def at_hand(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason | None:
+        """As `identify`, of what is here already; None where a store would have to be asked."""
+        credential = call.credential
+        if not isinstance(credential, Credential):
+            return credential or Reason.NO_CREDENTIAL
+        if credential.kind not in accept:
+            return Reason.NO_CREDENTIAL
+        if credential.kind is not _BEARER:
+            return None
+        found: Principal | Reason | None = self._known(credential.text)
+        if found is None:
+            found = self._verifier.verify(credential.text)
+        if found is Reason.KEY_UNKNOWN:
+            return None
+        if not isinstance(found, Principal):
+            return found
+        if found.expires_at <= self._now():
+            return Reason.TOKEN_EXPIRED
+        return self._refusal(found) or found
+
+    def clear(self) -> None:
+        """Forgets every token; each is verified again when it is next seen."""
+        self._verified.clear()
+
+    def sweep(self) -> None:
+        """Lets go of the memory of expired tokens; a minute between two calls will do."""
+        self._verified.sweep(self._now())
+
+    def __len__(self) -> int:
+        return len(self._verified)
+
+    async def _first_sight(self, text: str) -> Principal | Reason:
+        verdict = self._verifier.verify(text)
+        if verdict is Reason.KEY_UNKNOWN:
+            await asyncio.sleep(0)  # decisions are begun outside a task; a store needs one
+            try:
+                found = await self._ring.find(unknown_kid(text) or "")
+            except StoreUnavailable as error:
+                # Not 401: a good token must not be called bad because nobody could look.
+                return error.reason
+            if found is not None:
+                verdict = self._verifier.verify(text)
+        if isinstance(verdict, Principal):
+            self._verified.keep(text, verdict)
+        return verdict
+
+    async def _other(self, credential: Credential, call: Call) -> Principal | Reason:
+        judge = self._others.get(credential.kind)
+        if judge is None:
+            return Reason.NO_CREDENTIAL
+        await asyncio.sleep(0)  # as above
+        return await judge.identify(credential, call)
+
+
+class VerifiedTokens:
+    """Token text → principal, in two generations: what was not asked for while the younger
+    one filled up is forgotten, all of it in one assignment.
+
+    The key is the whole text, signature included (CVE-2026-33496), and the two generations
+    together hold at most `tokens_max` texts of `text_max` characters.
+    """
+
+    def __init__(self, tokens_max: int, text_max: int) -> None:
+        self._young: dict[str, Principal] = {}
+        self._old: dict[str, Principal] = {}
+        self._young_text = 0
+        self._tokens_max = max(1, tokens_max // 2)
+        self._text_max = text_max // 2
+
+    def get(self, text: str) -> Principal | None:
+        found = self._young.get(text)
+        if found is None and (found := self._old.get(text)) is not None:
+            self.keep(text, found)
+        return found
+
+    def keep(self, text: str, principal: Principal) -> None:
+        if len(self._young) >= self._tokens_max or self._young_text + len(text) > self._text_max:
+            self._old, self._young, self._young_text = self._young, {}, 0
+        self._young[text] = principal
+        self._young_text += len(text)
+
+    def clear(self) -> None:
+        self._young, self._old, self._young_text = {}, {}, 0
+
+    def sweep(self, now: float) -> None:
+        self._old = {t: p for t, p in self._old.items() if p.expires_at > now}
+        self._young = {t: p for t, p in self._young.items() if p.expires_at > now}
+        self._young_text = sum(map(len, self._young))
+
+    def __len__(self) -> int:
+        return len(self._young.keys() | self._old.keys())

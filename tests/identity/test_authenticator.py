@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.identity.tokens.authenticator import Identification, VerifiedTokens
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.stores.protocols import StoreUnavailable
+from tests.identity.keyring import ALICE, Gate, HandClock, opened
+
+BEARER = frozenset({CredentialKind.BEARER})
+ALL = frozenset(CredentialKind)
+
+
+class Replica:
+    """Refuses what it is told to, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, Reason] = {}
+        self.stale = False
+        self.asked = 0
+
+    def refusal(self, principal: Principal) -> Reason | None:
+        self.asked += 1
+        if self.stale:
+            return Reason.REPLICA_STALE
+        return self.refused.get(principal.token_id) or self.refused.get(principal.kid)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+async def gate(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gate]:
+    async with opened(tmp_path, clock) as database:
+        yield await Gate(database, clock).start()
+
+
+@pytest.fixture
+def replica() -> Replica:
+    return Replica()
+
+
+@pytest.fixture
+def identification(gate: Gate, replica: Replica) -> Identification:
+    return Identification(gate.verifier, gate.ring, replica, gate.clock)
+
+
+def call_with(credential: Credential | Reason | str | None) -> Call:
+    if isinstance(credential, str) and not isinstance(credential, Reason):
+        credential = Credential(CredentialKind.BEARER, credential)
+    return Call(
+        method="GET",
+        host="gate.example",
+        path="/",
+        segments=("",),
+        query="",
+        headers=(),
+        client_ip="127.0.0.1",
+        scheme="https",
+        credential=credential,
+    )
+
+
+async def test_a_good_token_is_identified_and_remembered(
+    gate: Gate, identification: Identification
+) -> None:
+    call = call_with(gate.token())
+    first = await identification.identify(call, BEARER)
+    assert isinstance(first, Principal)
+    assert first.subject == ALICE.subject
+    assert await identification.identify(call, BEARER) is first
+    assert len(identification) == 1
+
+
+async def test_revocation_is_asked_on_every_call_of_a_remembered_token(
+    gate: Gate, identification: Identification, replica: Replica
+) -> None:
+    call = call_with(gate.token())
+    principal = await identification.identify(call, BEARER)
+    assert isinstance(principal, Principal)
+    replica.refused[principal.token_id] = Reason.TOKEN_REVOKED
+    assert await identification.identify(call, BEARER) is Reason.TOKEN_REVOKED
+    replica.refused[principal.token_id] = Reason.TOKEN_OUTDATED
+    assert await identification.identify(call, BEARER) is Reason.TOKEN_OUTDATED
+
+
+async def test_a_token_that_was_revoked_before_it_was_ever_seen_is_refused(
+    gate: Gate, identification: Identification, replica: Replica
+) -> None:
+    issued = gate.issuer.issue(ALICE, int(gate.clock.now()))
+    replica.refused[issued.token_id] = Reason.TOKEN_REVOKED
+    verdict = await identification.identify(call_with(issued.text), BEARER)
+    assert verdict is Reason.TOKEN_REVOKED
+
+
+async def test_a_stale_replica_refuses_remembered_tokens_too(
+    gate: Gate, identification: Identification, replica: Replica
+) -> None:
+    call = call_with(gate.token())
+    await identification.identify(call, BEARER)
+    replica.stale = True
+    assert await identification.identify(call, BEARER) is Reason.REPLICA_STALE
+
+
+async def test_expiry_is_asked_of_the_clock_on_every_call(
+    gate: Gate, identification: Identification, clock: HandClock
+) -> None:
+    call = call_with(gate.token())
+    await identification.identify(call, BEARER)
+    clock.advance(899.9)
+    assert isinstance(await identification.identify(call, BEARER), Principal)
+    clock.advance(0.1)
+    assert await identification.identify(call, BEARER) is Reason.TOKEN_EXPIRED
+
+
+async def test_a_key_that_ceases_to_verify_empties_the_memory(
+    gate: Gate, identification: Identification
+) -> None:
+    # CVE-2026-33496
+    call = call_with(gate.token())
+    await identification.identify(call, BEARER)
+    await gate.keeper.revoke(gate.ring.signing_key().kid)
+    assert len(identification) == 0
+    assert await identification.identify(call, BEARER) is Reason.KEY_UNKNOWN
+
+
+async def test_a_rotation_leaves_the_memory_as_it_is(
+    gate: Gate, identification: Identification
+) -> None:
+    call = call_with(gate.token())
+    first = await identification.identify(call, BEARER)
+    await gate.keeper.rotate()
+    assert await identification.identify(call, BEARER) is first
+
+
+async def test_the_whole_text_is_the_key(gate: Gate, identification: Identification) -> None:
+    """Same header, same claims, a broken signature: a memory of less would let it in."""
+    text = gate.token()
+    await identification.identify(call_with(text), BEARER)
+    broken = text[:-20] + ("A" if text[-20] != "A" else "B") + text[-19:]
+    verdict = await identification.identify(call_with(broken), BEARER)
+    assert verdict is Reason.TOKEN_SIGNATURE_INVALID
+    assert isinstance(await identification.identify(call_with(text), BEARER), Principal)
+
+
+async def test_forged_tokens_push_no_good_one_out(gate: Gate, replica: Replica) -> None:
+    small = Identification(gate.verifier, gate.ring, replica, gate.clock, tokens_max=2)
+    good = gate.token()
+    principal = await small.identify(call_with(good), BEARER)
+    head = good.rpartition(".")[0]
+    for number in range(200):
+        await small.identify(call_with(f"{head}.{number:086d}"), BEARER)
+    assert await small.identify(call_with(good), BEARER) is principal
+    assert len(small) == 1
+
+
+async def test_a_token_with_a_new_key_is_looked_up_and_then_believed(
+    gate: Gate, identification: Identification, clock: HandClock
+) -> None:
+    other = await Gate(gate.database, clock).start()
+    for _ in range(2):  # the second one promotes a key that the first node has never seen
+        await other.keeper.revoke(other.ring.signing_key().kid)
+        await other.ring.refresh()
+    verdict = await identification.identify(call_with(other.token()), BEARER)
+    assert isinstance(verdict, Principal)
+
+
+async def test_nobody_who_could_not_look_calls_a_token_bad(
+    gate: Gate, identification: Identification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = gate.token()
+    await gate.keeper.revoke(gate.ring.signing_key().kid)
+
+    async def away(kid: str) -> None:
+        raise StoreUnavailable("sql", kid)
+
+    monkeypatch.setattr(gate.ring, "find", away)
+    verdict = await identification.identify(call_with(text), BEARER)
+    assert verdict is Reason.STORE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("credential", [None, Reason.AMBIGUOUS_HEADER, Reason.TOKEN_MALFORMED])
+async def test_what_could_not_be_read_is_answered_as_the_door_said(
+    identification: Identification, credential: Reason | None
+) -> None:
+    verdict = await identification.identify(call_with(credential), BEARER)
+    assert verdict is (credential or Reason.NO_CREDENTIAL)
+
+
+async def test_a_kind_that_the_route_does_not_accept_is_not_looked_at(
+    gate: Gate, identification: Identification, replica: Replica
+) -> None:
+    call = call_with(gate.token())
+    verdict = await identification.identify(call, frozenset({CredentialKind.COOKIE}))
+    assert verdict is Reason.NO_CREDENTIAL
+    assert (len(identification), replica.asked) == (0, 0)
+
+
+async def test_a_kind_that_nobody_judges_here_is_no_credential(
+    identification: Identification,
+) -> None:
+    cookie = Credential(CredentialKind.COOKIE, "id")
+    assert await identification.identify(call_with(cookie), ALL) is Reason.NO_CREDENTIAL
+
+
+class Cookies:
+    def __init__(self, answer: Principal | Reason) -> None:
+        self.answer = answer
+
+    async def identify(self, credential: Credential, call: Call) -> Principal | Reason:
+        return self.answer
+
+
+async def test_another_kind_is_judged_by_its_own_judge_and_then_by_clock_and_replica(
+    gate: Gate, replica: Replica, clock: HandClock
+) -> None:
+    principal = gate.verifier.verify(gate.token())
+    assert isinstance(principal, Principal)
+    others = {CredentialKind.COOKIE: Cookies(principal)}
+    identification = Identification(gate.verifier, gate.ring, replica, clock, others=others)
+    call = call_with(Credential(CredentialKind.COOKIE, "id"))
+    assert await identification.identify(call, ALL) is principal
+    replica.refused[principal.token_id] = Reason.TOKEN_REVOKED
+    assert await identification.identify(call, ALL) is Reason.TOKEN_REVOKED
+    clock.advance(1000)
+    assert await identification.identify(call, ALL) is Reason.TOKEN_EXPIRED
+
+
+async def test_a_cookie_value_is_never_taken_for_a_token(
+    gate: Gate, replica: Replica, clock: HandClock
+) -> None:
+    """Even one whose text is a good token that is remembered."""
+    others = {CredentialKind.COOKIE: Cookies(Reason.SESSION_UNKNOWN)}
+    identification = Identification(gate.verifier, gate.ring, replica, clock, others=others)
+    text = gate.token()
+    await identification.identify(call_with(text), ALL)
+    call = call_with(Credential(CredentialKind.COOKIE, text))
+    assert await identification.identify(call, ALL) is Reason.SESSION_UNKNOWN
+
+
+async def test_many_first_sights_at_once_leave_one_memory(
+    gate: Gate, identification: Identification
+) -> None:
+    call = call_with(gate.token())
+    await asyncio.gather(*(identification.identify(call, BEARER) for _ in range(100)))
+    assert len(identification) == 1
+
+
+async def test_sweeping_lets_go_of_expired_tokens_alone(
+    gate: Gate, identification: Identification, clock: HandClock
+) -> None:
+    await identification.identify(call_with(gate.token()), BEARER)
+    clock.advance(600)
+    await identification.identify(call_with(gate.token()), BEARER)
+    clock.advance(300)
+    identification.sweep()
+    assert len(identification) == 1
+
+
+# The memory itself
+
+
+def someone() -> Principal:
+    return Principal("u", (), None, "t", None, "k", 0, 10)
+
+
+def test_the_memory_never_holds_more_than_it_may() -> None:
+    memory = VerifiedTokens(100, 1_000_000)
+    for number in range(10_000):
+        memory.keep(f"token-{number}", someone())
+        assert len(memory) <= 100
+
+
+def test_long_texts_are_bounded_by_their_length_together() -> None:
+    memory = VerifiedTokens(1_000_000, 100_000)
+    texts = [f"{number:08d}" * 1024 for number in range(100)]
+    for text in texts:
+        memory.keep(text, someone())
+    assert sum(len(text) for text in texts if memory.get(text)) <= 100_000
+
+
+def test_a_token_that_is_in_use_outlives_those_that_are_not() -> None:
+    memory = VerifiedTokens(100, 1_000_000)
+    principal = someone()
+    memory.keep("used", principal)
+    for number in range(1000):
+        memory.keep(f"token-{number}", someone())
+        assert memory.get("used") is principal
+
+
+def test_a_swept_memory_holds_what_has_not_expired() -> None:
+    memory = VerifiedTokens(100, 1_000_000)
+    memory.keep("old", someone())
+    memory.keep("new", replace(someone(), expires_at=20))
+    memory.sweep(10)
+    assert memory.get("old") is None
+    assert memory.get("new")
+
+
+async def test_who_is_at_hand_is_told_without_a_wait(
+    gate: Gate, identification: Identification, replica: Replica
+) -> None:
+    call = call_with(gate.token())
+    found = identification.at_hand(call, BEARER)
+    assert isinstance(found, Principal)
+    replica.refused[found.token_id] = Reason.TOKEN_REVOKED
+    assert identification.at_hand(call, BEARER) is Reason.TOKEN_REVOKED
+    assert identification.at_hand(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED
+    assert identification.at_hand(call, frozenset()) is Reason.NO_CREDENTIAL
+
+
+async def test_for_whom_a_store_would_be_asked_is_not_at_hand(
+    identification: Identification,
+) -> None:
+    cookie = Credential(CredentialKind.COOKIE, "x")
+    assert identification.at_hand(call_with(cookie), ALL) is None

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.identity.accounts.accounts import Accounts, Proof
+from gateway.identity.accounts.email_change import AddressChanges
+from gateway.identity.accounts.registration import Enrolments
+from gateway.identity.mail.outbox import MailOptions, Postman, Waiting
+from gateway.identity.mail.templates import Letters
+from gateway.identity.sessions.sessions import Origin, begin
+from gateway.model import ChangeKind, Reason
+from gateway.stores.protocols import Database
+from tests.databases import NOON, Hands, add_account, fresh_database
+
+OLD, NEW = "ann@x.example", "Anna@y.example"
+
+
+class House:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        letters = Letters.load([], site="x.example", public_url="https://x.example")
+        options = MailOptions("no-reply@x.example", "https://x.example", b"k" * 32)
+        self.postman = Postman(database, letters, options, None)
+        self.changes = AddressChanges(database, self.postman)
+        self.accounts = Accounts(database)
+
+    async def proof(self, account_id: str) -> Proof:
+        """Of an owner who is signed in and has given the password."""
+        async with self.database.transaction() as tx:
+            origin = Origin("a browser", "192.0.2.1")
+            sid = await begin(tx, account_id, origin, amr="pwd", at=NOON, expires_at=NOON + 600)
+        return Proof(sid, "old")
+
+    async def ask(self, account_id: str, new_email: str) -> Reason | None:
+        return await self.changes.ask(account_id, new_email, await self.proof(account_id))
+
+    async def letters(self) -> list[Waiting]:
+        """Oldest first."""
+        await self.postman.drain()
+        return sorted(await self.postman.outbox(), key=lambda letter: letter.recipient)
+
+    async def link_to(self, recipient: str) -> str:
+        (letter,) = [found for found in await self.letters() if found.recipient == recipient]
+        found = re.search(r"#token=(\S+)", letter.letter.text)
+        assert found is not None
+        return found[1]
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with fresh_database(tmp_path, Hands()) as opened:
+        yield House(opened)
+
+
+async def test_the_account_moves_when_the_new_address_confirms_and_both_are_told(
+    house: House,
+) -> None:
+    ann = await add_account(house.database, OLD, verified=True)
+    assert await house.ask(ann, NEW) is None
+    asked = await house.letters()
+    assert [(letter.recipient, letter.letter.subject.split()[0]) for letter in asked] == [
+        (NEW, "Confirm"),
+        (OLD, "A"),
+    ]
+    before = await house.accounts.by_email(OLD)
+    assert before is not None
+    done = await house.changes.confirm(await house.link_to(NEW))
+    assert done is not None
+    account_id, (change,) = done
+    assert account_id == ann
+    assert (change.kind, change.cause) == (ChangeKind.SUBJECT, Reason.TOKEN_OUTDATED)
+    moved = await house.accounts.by_email("anna@y.example")
+    assert moved is not None
+    assert (moved.id, moved.email, moved.email_verified) == (ann, NEW, True)
+    assert await house.accounts.by_email(OLD) is None
+    told = [letter for letter in await house.letters() if "has changed" in letter.letter.subject]
+    assert [letter.recipient for letter in told] == [OLD]
+
+
+async def test_a_link_moves_the_account_once(house: House) -> None:
+    ann = await add_account(house.database, OLD)
+    await house.ask(ann, NEW)
+    link = await house.link_to(NEW)
+    assert await house.changes.confirm(link) is not None
+    assert await house.changes.confirm(link) is None
+
+
+async def test_an_address_that_has_an_account_gets_no_letter(house: House) -> None:
+    ann = await add_account(house.database, OLD)
+    await add_account(house.database, "anna@y.example")
+    assert await house.ask(ann, NEW) is None
+    assert await house.letters() == []
+
+
+async def test_an_address_that_is_taken_meanwhile_is_not_moved_to(house: House) -> None:
+    ann = await add_account(house.database, OLD)
+    await house.ask(ann, NEW)
+    link = await house.link_to(NEW)
+    await add_account(house.database, "anna@y.example")
+    assert await house.changes.confirm(link) is None
+    assert await house.accounts.by_email(OLD) is not None
+
+
+async def test_the_newest_wish_counts(house: House) -> None:
+    ann = await add_account(house.database, OLD)
+    await house.ask(ann, NEW)
+    link = await house.link_to(NEW)
+    await house.ask(ann, "third@z.example")
+    assert await house.changes.confirm(link) is None
+    assert await house.changes.confirm(await house.link_to("third@z.example")) is not None
+
+
+async def test_a_changed_password_stops_the_move_also_before_its_letter_is_written(
+    house: House,
+) -> None:
+    ann = await add_account(house.database, OLD)
+    await house.ask(ann, NEW)
+    await house.accounts.change_password(ann, "new", await house.proof(ann))
+    assert await house.letters() == []
+
+
+async def test_a_reset_link_to_the_old_address_ends_with_the_move(house: House) -> None:
+    ann = await add_account(house.database, OLD)
+    enrolments = Enrolments(house.database, house.postman)
+    await enrolments.forgot(OLD, "somebody")
+    reset = await house.link_to(OLD)
+    assert await enrolments.resettable(reset)
+    await house.ask(ann, NEW)
+    assert await house.changes.confirm(await house.link_to(NEW)) is not None
+    assert not await enrolments.resettable(reset)
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE accounts SET email_key = :old", old=OLD)
+    assert not await enrolments.resettable(reset)  # nor when the account moves back
+
+
+async def test_a_disabled_account_does_not_move(house: House) -> None:
+    ann = await add_account(house.database, OLD)
+    await house.ask(ann, NEW)
+    link = await house.link_to(NEW)
+    await house.accounts.disable(ann)
+    assert await house.changes.confirm(link) is None
+    assert await house.ask(ann, NEW) is Reason.TOKEN_REVOKED
+    proof = await house.proof(ann)
+    assert await house.changes.ask("nobody", NEW, proof) is Reason.TOKEN_REVOKED
+
+
+async def test_the_old_address_is_not_told_unless_its_owner_had_confirmed_it(
+    house: House,
+) -> None:
+    ann = await add_account(house.database, OLD, verified=False)
+    await house.ask(ann, NEW)
+    assert [letter.recipient for letter in await house.letters()] == [NEW]

@@ -1,0 +1,106 @@
+"""Who is served first by the threads that hash."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.identity.accounts.hashing_threads import HashingThreads, Lane
+from gateway.model import Reason
+
+
+class Bench:
+    """One thread that is held until `go`; `served` tells in which order the rest was done."""
+
+    def __init__(self, queue: int) -> None:
+        self.threads = HashingThreads(1, queue)
+        self.served: list[Lane] = []
+        self.go = threading.Event()
+
+    async def hold(self) -> asyncio.Task[object]:
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            self.go.wait(30)
+
+        task = asyncio.ensure_future(self.threads.run(work, Lane.NEW))
+        await begun.wait()
+        return task
+
+    def ask(self, lane: Lane) -> asyncio.Task[object]:
+        return asyncio.ensure_future(self.threads.run(lambda: self.served.append(lane), lane))
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench(queue=64)
+    yield made
+    made.go.set()
+    made.threads.close()
+
+
+async def test_a_known_device_waits_behind_no_row_of_registrations(bench: Bench) -> None:
+    held = await bench.hold()
+    crowd = [bench.ask(Lane.NEW) for _ in range(60)]
+    await asyncio.sleep(0)
+    known = bench.ask(Lane.KNOWN)
+    await asyncio.sleep(0)
+    bench.go.set()
+    await asyncio.gather(held, *crowd, known)
+    assert Lane.KNOWN in bench.served[:2]
+
+
+async def test_every_lane_gets_its_turns(bench: Bench) -> None:
+    held = await bench.hold()
+    tasks = [bench.ask(lane) for lane in Lane for _ in range(16)]
+    await asyncio.sleep(0)
+    bench.go.set()
+    await asyncio.gather(held, *tasks)
+    first = bench.served[:16]
+    assert {lane: first.count(lane) for lane in Lane} == {
+        Lane.KNOWN: 10,
+        Lane.SIGN_IN: 4,
+        Lane.NEW: 2,
+    }
+
+
+async def test_a_full_lane_is_busy_and_the_others_are_not(bench: Bench) -> None:
+    held = await bench.hold()
+    crowd = [bench.ask(Lane.NEW) for _ in range(65)]
+    await asyncio.sleep(0)
+    assert bench.threads.held == 65
+    sign_in, known = bench.ask(Lane.SIGN_IN), bench.ask(Lane.KNOWN)
+    bench.go.set()
+    answers = await asyncio.gather(*crowd)
+    assert answers.count(Reason.HASHING_BUSY) == 1
+    await asyncio.gather(held, sign_in, known)
+    assert {Lane.SIGN_IN, Lane.KNOWN} <= set(bench.served)
+
+
+async def test_who_leaves_holds_no_place(bench: Bench) -> None:
+    held = await bench.hold()
+    crowd = [bench.ask(Lane.NEW) for _ in range(64)]
+    await asyncio.sleep(0)
+    for task in crowd:
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    assert bench.threads.held == 1
+    again = bench.ask(Lane.NEW)
+    bench.go.set()
+    await asyncio.gather(held, again)
+    assert bench.served == [Lane.NEW]
+
+
+async def test_what_fails_in_a_thread_fails_its_caller_and_no_other(bench: Bench) -> None:
+    def broken() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await bench.threads.run(broken, Lane.NEW)
+    await bench.ask(Lane.NEW)
+    assert bench.served == [Lane.NEW]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.identity.mail.notifications import Notices, shown
+from gateway.identity.mail.outbox import MailOptions, Postman
+from gateway.identity.mail.templates import Letters
+from gateway.identity.sessions.sessions import Origin, begin
+from gateway.stores.protocols import Database
+from tests.databases import NOON, Hands, add_account, fresh_database
+
+
+class House:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        letters = Letters.load([], site="x.example", public_url="https://x.example")
+        options = MailOptions("no-reply@x.example", "https://x.example", b"k" * 32)
+        self.postman = Postman(database, letters, options, None)
+        self.notices = Notices(database, self.postman)
+
+    async def sign_in(self, account_id: str, user_agent: str, address: str = "192.0.2.1") -> None:
+        async with self.database.transaction() as tx:
+            origin = Origin(user_agent, address)
+            sid = await begin(tx, account_id, origin, amr="pwd", at=NOON, expires_at=NOON + 600)
+        await self.notices.signed_in(account_id, sid, user_agent=user_agent, address=address)
+
+    async def texts(self) -> list[str]:
+        await self.postman.drain()
+        return [waiting.letter.text for waiting in await self.postman.outbox()]
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with fresh_database(tmp_path, Hands()) as opened:
+        yield House(opened)
+
+
+async def new_account(house: House) -> str:
+    """One that was made today."""
+    ann = await add_account(house.database, "ann@x.example", verified=True)
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE accounts SET created_at = :now", now=NOON)
+    return ann
+
+
+async def test_the_owners_user_agent_from_another_network_is_told(house: House) -> None:
+    """A thief's browser says of itself what the owner's says."""
+    ann = await new_account(house)
+    await house.sign_in(ann, "Firefox", "192.0.2.1")
+    await house.sign_in(ann, "Firefox", "192.0.2.99")  # the same network
+    assert await house.texts() == []
+    await house.sign_in(ann, "Firefox", "203.0.113.5")
+    (text,) = await house.texts()
+    assert "203.0.113.5" in text
+
+
+async def test_a_sign_in_after_every_session_was_forgotten_is_told(house: House) -> None:
+    ann = await add_account(house.database, "ann@x.example", verified=True)
+    await house.sign_in(ann, "Firefox")
+    (text,) = await house.texts()
+    assert "Firefox" in text
+
+
+async def test_a_new_device_is_told_and_the_first_and_the_known_are_not(house: House) -> None:
+    ann = await new_account(house)
+    await house.sign_in(ann, "Firefox")
+    await house.sign_in(ann, "Firefox")
+    assert await house.texts() == []
+    await house.sign_in(ann, "curl")
+    (text,) = await house.texts()
+    assert "from 192.0.2.1 (curl)" in text
+
+
+async def test_nothing_is_sent_unasked_to_an_address_that_nobody_confirmed(house: House) -> None:
+    ann = await add_account(house.database, "ann@x.example", verified=False)
+    await house.sign_in(ann, "Firefox")
+    await house.sign_in(ann, "curl")
+    async with house.database.transaction() as tx:
+        await house.notices.password_changed(tx, ann)
+    assert await house.texts() == []
+
+
+async def test_a_crowd_of_devices_makes_five_letters_an_hour(house: House) -> None:
+    ann = await add_account(house.database, "ann@x.example", verified=True)
+    for number in range(12):
+        await house.sign_in(ann, f"agent {number}")
+    assert len(await house.texts()) == 5
+
+
+async def test_a_changed_password_is_told(house: House) -> None:
+    ann = await add_account(house.database, "ann@x.example", verified=True)
+    async with house.database.transaction() as tx:
+        await house.notices.password_changed(tx, ann)
+    (text,) = await house.texts()
+    assert "was changed at 2027-01-15 08:00 UTC" in text
+
+
+@given(st.text())
+def test_what_a_stranger_sends_is_short_printable_and_no_link(text: str) -> None:
+    found = shown(text)
+    assert len(found) <= 100
+    assert "://" not in found
+    assert "www." not in found
+    assert len(found.splitlines()) <= 1
+
+
+def test_a_user_agent_cannot_bring_a_link_into_a_letter() -> None:
+    assert shown("Sign in at https://evil.example now") == "Sign in at https evil.example now"
