@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
-from gateway.welcome import Guest, steps
+from gateway.app.quickstart import Guest, steps
 from tests.log_events import described, logged, of_stores_without_why
 
 REPOSITORY = Path(__file__).parents[1]

@@ -126,6 +126,6 @@ def test_no_room_reads_the_settings() -> None:
         module_name(path)
         for path in MODULES
         for name, _ in imports(path)
-        if name == "gateway.settings"
+        if name == "gateway.app.settings"
     }
     assert {room_of(reader) for reader in readers} <= ANYTHING

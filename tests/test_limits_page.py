@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from gateway.access.routing.routes import Route
+from gateway.app.settings import Settings
 from gateway.edge.bodies import DEEPEST, MOST_BYTES
 from gateway.edge.call import MOST_HOPS
 from gateway.edge.inbound import MAX_QUEUED, DoorLimits
 from gateway.edge.upstream import MAX_INTERIM
 from gateway.edge.wire import MAX_FIELDS, MAX_HEAD_BYTES
-from gateway.settings import Settings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "security" / "limits.md").read_text("utf-8")
 LIMITS, FRAMING = (

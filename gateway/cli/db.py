@@ -9,16 +9,16 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from gateway.app.data_dir import DataFolder
+from gateway.app.setting_types import without_secrets
+from gateway.app.settings import Settings
 from gateway.cli.db_restore import refusals, restore
 from gateway.cli.environment import settings
 from gateway.cli.opening import existing_database, unreachable
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark
-from gateway.folder import DataFolder
 from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import SystemClock
-from gateway.setting_values import without_secrets
-from gateway.settings import Settings
 from gateway.stores import backup
 from gateway.stores.migrations import status, upgrade
 from gateway.stores.opening import open_database

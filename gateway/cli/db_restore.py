@@ -12,11 +12,11 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 
 import typer
 
+from gateway.app.data_dir import FolderError
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.cli.keys import secret_of
 from gateway.cli.opening import House, run, user_name
 from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, when
-from gateway.folder import FolderError
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.jwk import Alg

@@ -7,14 +7,14 @@ from dataclasses import asdict
 
 import typer
 
+from gateway.app.data_dir import DataFolder, FolderError
+from gateway.app.settings import Settings
+from gateway.app.shared_settings import differences, shared
 from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.environment import settings
 from gateway.cli.opening import existing_database, redis_url
 from gateway.cli.output import AsJson, ExitCode, Stop, table
-from gateway.folder import DataFolder, FolderError
 from gateway.model import Clock, SystemClock
-from gateway.settings import Settings
-from gateway.shared_settings import differences, shared
 from gateway.stores.health import (
     Finding,
     State,

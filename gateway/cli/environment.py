@@ -19,9 +19,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway import settings as settings_of
+from gateway.app import settings as settings_of
+from gateway.app.settings import PREFIX, Settings, SettingsError
 from gateway.cli.output import ExitCode, Stop, remark
-from gateway.settings import PREFIX, Settings, SettingsError
 
 INSTALLED = "/etc/authgate/env"
 """As `deploy/authgate.service` names it."""

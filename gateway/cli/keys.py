@@ -12,16 +12,16 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from gateway.app.data_dir import DataFolder
+from gateway.app.settings import SettingsError, load
 from gateway.audit.log import AuditKind
 from gateway.cli.opening import House, run
 from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
-from gateway.folder import DataFolder
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import SECRET_BYTES, Sealer
 from gateway.identity.keys.jwk import KeyRefused
 from gateway.identity.keys.rotation import Imported, KeyKeeper, Revoked, Rotated, Scheduled
 from gateway.identity.keys.signing_keys import KeyRow, WrongSecret, reseal
-from gateway.settings import SettingsError, load
 
 T = TypeVar("T")
 

@@ -23,15 +23,15 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from gateway.app.data_dir import DataFolder, FolderError
+from gateway.app.setting_types import without_secrets
+from gateway.app.settings import Settings
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.cli.environment import service_not_read, settings
 from gateway.cli.output import ExitCode, Stop, remark
-from gateway.folder import DataFolder, FolderError
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import Change, Clock, SystemClock
 from gateway.revocation.command_publisher import CommandAnnouncements
-from gateway.setting_values import without_secrets
-from gateway.settings import Settings
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.embedded import embedded_url
 from gateway.stores.migrations import SchemaProblem, status

@@ -8,21 +8,21 @@ from typing import Annotated
 
 import typer
 
-from gateway import serve as processes
-from gateway import welcome
-from gateway.app import App
+from gateway.app import quickstart
+from gateway.app import server as processes
+from gateway.app.bootstrap import Plan
+from gateway.app.data_dir import DataFolder, FolderError
+from gateway.app.log_setup import configure
+from gateway.app.setting_types import Address, parse_address
+from gateway.app.settings import Settings, sqlite_url
+from gateway.app.worker import App
 from gateway.cli.environment import serving_settings
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.config.watcher import Configuration, ConfigurationWrong, Files, LastGood
 from gateway.edge.certificates import CertificateWrong
-from gateway.folder import DataFolder, FolderError
 from gateway.identity.keys.signing_keys import WrongSecret
 from gateway.identity.mail.templates import BadLetter
-from gateway.installation import Plan
-from gateway.logs import configure
-from gateway.setting_values import Address, parse_address
-from gateway.settings import Settings, sqlite_url
 from gateway.stores.embedded import ServerMissing
 from gateway.stores.migrations import SchemaProblem
 from gateway.stores.opening import sqlite_path
@@ -173,16 +173,16 @@ def _tell_demo_elsewhere(configuration: Configuration, demo: Address) -> None:
         )
 
 
-def _welcome(app: App, demo: welcome.Guest) -> None:
+def _welcome(app: App, demo: quickstart.Guest) -> None:
     """Printed by the first worker, once it can decide."""
     settings = app.plan.settings
     sys.stdout.write(
-        welcome.text(
+        quickstart.text(
             settings.public_url,
             f"http://{settings.admin_listen}",
             app.plan.folder.admin_token(),
             demo,
-            welcome.Guest.new(),
+            quickstart.Guest.new(),
         )
         + "\n"
     )

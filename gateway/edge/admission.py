@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.counted_addresses import holder
+from gateway.client_networks import holder
 from gateway.edge.call import Peer
 from gateway.telemetry.metrics import Tally
 

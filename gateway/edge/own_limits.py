@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway.access.definitions import Limit, LimitKey
-from gateway.counted_addresses import holder
+from gateway.client_networks import holder
 from gateway.rate_limit.limiter import Limits
 
 

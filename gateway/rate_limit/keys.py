@@ -10,7 +10,7 @@ from gateway.access.conditions.context import NO_ABOUT, About, Facts
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.roles import RoleBook
 from gateway.access.routing.request_values import read_headers, read_query
-from gateway.counted_addresses import holder
+from gateway.client_networks import holder
 from gateway.model import Call, Clock, Principal
 
 Key = Callable[[Call, Principal | None, About], str]

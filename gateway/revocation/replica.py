@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from gateway.background_tasks import Tasks
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Clock, Principal, Reason
 from gateway.revocation.lease import Tenure, good_for_s
@@ -23,7 +24,6 @@ from gateway.revocation.process_id import lease_name
 from gateway.revocation.publisher import CONFIRM_WITHIN_S, Announcements
 from gateway.revocation.revocation_list import Revoked
 from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable, View
-from gateway.worker.tasks import Tasks
 
 log = structlog.get_logger()
 

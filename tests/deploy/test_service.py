@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app.settings import PREFIX, load
 from gateway.cli.environment import INSTALLED
-from gateway.settings import PREFIX, load
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SYSTEMD_READS = Path(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.welcome import Guest, steps
+from gateway.app.quickstart import Guest, steps
 
 
 class LinesWrong(AssertionError):

@@ -24,6 +24,7 @@ import structlog
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
+from gateway.app.worker_status import Told
 from gateway.edge.decision_api import PREFIX as DECISIONS
 from gateway.edge.decision_api import DecisionApi
 from gateway.edge.headers import RequestHead
@@ -31,7 +32,6 @@ from gateway.edge.responses import OUTCOME, OWN_HEADERS, problem, refusal_of
 from gateway.edge.server import Connection, Outcome
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
-from gateway.worker.peers import Told
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 
-from gateway.counted_addresses import holder
+from gateway.client_networks import holder
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.model import Clock
 from gateway.stores.protocols import Attempt

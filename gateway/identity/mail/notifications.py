@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from gateway.counted_addresses import neighbourhood
+from gateway.client_networks import neighbourhood
 from gateway.identity.mail.messages import shown_time
 from gateway.identity.mail.outbox import Postman
 from gateway.identity.mail.templates import Template

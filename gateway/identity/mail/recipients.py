@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.counted_addresses import holder
+from gateway.client_networks import holder
 from gateway.identity.accounts import pending_registrations
 from gateway.identity.accounts.pending_registrations import Registration
 from gateway.identity.mail.links import MailToken, Purpose, keep, token_text

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gateway.counted_addresses import nearby
+from gateway.client_networks import nearby
 from gateway.identity.accounts.accounts import Account, locked
 from gateway.identity.sessions import sessions
 from gateway.identity.sessions.sessions import GRACE_MS, Origin, Transport

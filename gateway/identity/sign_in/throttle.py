@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gateway.counted_addresses import holder, neighbourhood
+from gateway.client_networks import holder, neighbourhood
 from gateway.identity.sign_in.devices import Device, device_counter
 from gateway.identity.sign_in.local_attempts import OwnAttempts
 from gateway.model import Clock

@@ -15,15 +15,21 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from gateway import demo
 from gateway.access.authorizer import Gate
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Problem, Snapshot
+from gateway.app import demo_backend
+from gateway.app.auth import Desk, Parts, open_desk
+from gateway.app.bootstrap import Plan, keeper_of, postman_of, prepare
+from gateway.app.gauges import add_gauges
+from gateway.app.quickstart import Guest
+from gateway.app.settings import Settings
+from gateway.app.worker_status import Peers, Told
 from gateway.audit.chain import ChainKey
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.audit.pruning import prune, pruner_name
-from gateway.desk import Desk, Parts, open_desk
+from gateway.background_tasks import Tasks
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.call import CallReader
 from gateway.edge.certificates import LOOK_EVERY_S, Certificates
@@ -39,7 +45,6 @@ from gateway.edge.proxy import Proxy
 from gateway.edge.record import DenialJournal, Journal
 from gateway.edge.rejudging import SessionReading
 from gateway.edge.server import Door
-from gateway.gauges import add_gauges
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.api_keys import ApiKeyIdentifier
 from gateway.identity.clients.client_auth import purge_assertions
@@ -55,12 +60,10 @@ from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
 from gateway.identity.tokens.access_tokens import TokenVerifier
 from gateway.identity.tokens.authenticator import Identification
 from gateway.identity.tokens.upstream_assertions import Assertions
-from gateway.installation import Plan, keeper_of, postman_of, prepare
 from gateway.model import CredentialKind, Reason, SystemClock
 from gateway.rate_limit.limiter import Limits
 from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.revocation.stream_identity import OneStream
-from gateway.settings import Settings
 from gateway.stores.counters import RedisCounters
 from gateway.stores.once import RedisOneTime
 from gateway.stores.opening import open_database
@@ -74,9 +77,6 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.refusal_log import RefusalLog
 from gateway.telemetry.retained_counts import KeptCounts
 from gateway.telemetry.shadow import Shadow
-from gateway.welcome import Guest
-from gateway.worker.peers import Peers, Told
-from gateway.worker.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
@@ -325,7 +325,7 @@ class App:
         return self._admin
 
     def demo_door(self) -> web.AppRunner:
-        return web.AppRunner(demo.application(), access_log=None, shutdown_timeout=1.0)
+        return web.AppRunner(demo_backend.application(), access_log=None, shutdown_timeout=1.0)
 
     # --- life ---
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.folder import DataFolder, FolderError
+from gateway.app.data_dir import DataFolder, FolderError
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_damaged_key_secret_is_refused_and_never_replaced(
 ASK = """
 import sys
 from pathlib import Path
-from gateway.folder import DataFolder
+from gateway.app.data_dir import DataFolder
 sys.stdin.read(1)
 print(DataFolder(Path(sys.argv[1])).admin_token())
 """

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import structlog
 
+from gateway.app.data_dir import DataFolder
+from gateway.app.settings import Settings
+from gateway.app.shared_settings import SettingsDiffer, agree, shared
 from gateway.config.watcher import Configuration
-from gateway.folder import DataFolder
 from gateway.identity.accounts.passwords import settled_rounds
 from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
@@ -26,8 +28,6 @@ from gateway.identity.mail.smtp import SmtpCarrier, SmtpServer
 from gateway.identity.mail.templates import Letters
 from gateway.model import Change
 from gateway.revocation.stream_identity import another_stream_is_followed
-from gateway.settings import Settings
-from gateway.shared_settings import SettingsDiffer, agree, shared
 from gateway.stores.migrations import upgrade
 from gateway.stores.opening import open_database
 from gateway.stores.protocols import Announcer, Database, StoreUnavailable

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.worker import App
 
 
 def add_gauges(app: App) -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.setting_values import Address, parse_address
-from gateway.settings import (
+from gateway.app.setting_types import Address, parse_address
+from gateway.app.settings import (
     PREFIX,
     Settings,
     SettingsError,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.worker.peers import Peers
+from gateway.app.worker_status import Peers
 
 
 class Worker(Peers):

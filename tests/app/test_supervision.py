@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gateway.supervising import Deaths
+from gateway.app.supervision import Deaths
 
 
 def test_a_worker_reads_what_the_master_has_counted_before_and_after_its_fork() -> None:

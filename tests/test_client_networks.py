@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.counted_addresses import holder, neighbourhood
+from gateway.client_networks import holder, neighbourhood
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.background_tasks import Tasks
 from gateway.stores.protocols import StoreUnavailable
 from gateway.telemetry.metrics import Tally
-from gateway.worker.tasks import Tasks
 
 
 async def test_a_task_that_fails_is_begun_again_and_told_once() -> None:

@@ -29,16 +29,16 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from gateway.app import App
+from gateway.app.bootstrap import Plan, first_start
+from gateway.app.quickstart import Guest
+from gateway.app.setting_types import Address, without_secrets
+from gateway.app.supervision import Deaths, Readiness, Systemd, how_it_ended
+from gateway.app.worker import App
 from gateway.edge.certificates import Certificates
 from gateway.edge.descriptors import raise_limit
 from gateway.edge.server import Site
-from gateway.installation import Plan, first_start
-from gateway.setting_values import Address, without_secrets
 from gateway.stores.embedded import EmbeddedValkey
-from gateway.supervising import Deaths, Readiness, Systemd, how_it_ended
 from gateway.telemetry.retained_counts import KeptCounts
-from gateway.welcome import Guest
 
 log = structlog.get_logger(__name__)
 

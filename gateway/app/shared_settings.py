@@ -17,9 +17,9 @@ from time import monotonic
 
 import structlog
 
+from gateway.app.settings import Settings
 from gateway.identity.base64url import encoded
 from gateway.identity.key_derivation import KeyPurpose, derived_key
-from gateway.settings import Settings
 from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable, Transaction
 
 log = structlog.get_logger(__name__)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings import Settings, load
-from gateway.shared_settings import SettingsDiffer, agree, differences, shared
+from gateway.app.settings import Settings, load
+from gateway.app.shared_settings import SettingsDiffer, agree, differences, shared
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream

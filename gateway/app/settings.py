@@ -18,8 +18,8 @@ from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway import setting_values as values
-from gateway.setting_values import EMBEDDED, Address, is_loopback, parse_address
+from gateway.app import setting_types as values
+from gateway.app.setting_types import EMBEDDED, Address, is_loopback, parse_address
 
 PREFIX = "GATEWAY_"
 DEV_DEFAULTS = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
+from gateway.app.settings import Settings
 from gateway.audit.log import AuditLog
 from gateway.config.watcher import Configuration
 from gateway.edge.auth_api import AuthApi
@@ -49,7 +50,6 @@ from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
 from gateway.identity.tokens.authenticator import Identification
 from gateway.model import Call, Clock, Reason
 from gateway.revocation.replica import Replica
-from gateway.settings import Settings
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.once import RedisOneTime
 from gateway.stores.protocols import Database
