@@ -23,7 +23,7 @@ from bench.processes import (
 )
 from bench.rig import BASE_PORT, HERE, Rig
 from gateway.identity.accounts.user_import import Person, bring_people_in
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from tests.servers import PostgresServer, ValkeyServer
 
 PASSWORD = "a-benchmark-has-no-secrets-9-but-this"

@@ -32,7 +32,7 @@ from rich.table import Table
 from bench.cluster import PASSWORD, Cluster, Node, percentile
 from bench.processes import children, resident_bytes, run_bench
 from gateway.identity.clients.api_keys import new_key
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 
 # Wide enough for the table where there is no terminal to ask.
 console = Console(width=None if Console().is_terminal else 130)

@@ -29,7 +29,7 @@ from bench.client import Caller, Times, UnexpectedAnswer
 from bench.cluster import PASSWORD, program
 from bench.processes import Started, await_port, family, run_bench
 from bench.rig import BASE_PORT, HERE, Rig
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 
 console = Console()
 EMAIL = "kills@example.com"

@@ -23,7 +23,7 @@ from bench.processes import run_bench
 from gateway.identity.sessions.sessions import Origin
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests.servers import PostgresServer
 

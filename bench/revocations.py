@@ -25,7 +25,7 @@ from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Principal, Reason, SystemClock
 from gateway.revocation.revocation_list import Revoked
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 
 MOST_BYTES = 200_000_000
 MOST_ASK_S = 1e-6

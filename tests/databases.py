@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.identity.accounts.accounts import replace_password
 from gateway.model import Change
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 
 NOON = 1_800_000_000

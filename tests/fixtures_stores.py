@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests import servers
 from tests.servers import PostgresServer, ValkeyServer

@@ -51,7 +51,7 @@ from gateway.identity.tokens.authenticator import Identification
 from gateway.model import Call, Clock, Reason
 from gateway.revocation.replica import Replica
 from gateway.stores.attempts import RedisAttempts
-from gateway.stores.once import RedisOneTime
+from gateway.stores.nonces import RedisOneTime
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
 from gateway.telemetry.metrics import Tally

@@ -29,7 +29,7 @@ from gateway.identity.mail.templates import Letters
 from gateway.model import Change
 from gateway.revocation.stream_identity import another_stream_is_followed
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Announcer, Database, StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream

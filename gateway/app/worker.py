@@ -65,8 +65,8 @@ from gateway.rate_limit.limiter import Limits
 from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.revocation.stream_identity import OneStream
 from gateway.stores.counters import RedisCounters
-from gateway.stores.once import RedisOneTime
-from gateway.stores.opening import open_database
+from gateway.stores.nonces import RedisOneTime
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream

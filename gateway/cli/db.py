@@ -21,7 +21,7 @@ from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import SystemClock
 from gateway.stores import backup
 from gateway.stores.migrations import status, upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
 
 T = TypeVar("T")

@@ -35,7 +35,7 @@ from gateway.revocation.command_publisher import CommandAnnouncements
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.embedded import embedded_url
 from gateway.stores.migrations import SchemaProblem, status
-from gateway.stores.opening import open_database, sqlite_path
+from gateway.stores.open_database import open_database, sqlite_path
 from gateway.stores.protocols import Announcer, Attempts, Database, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream

@@ -25,7 +25,7 @@ from gateway.identity.keys.signing_keys import WrongSecret
 from gateway.identity.mail.templates import BadLetter
 from gateway.stores.embedded import ServerMissing
 from gateway.stores.migrations import SchemaProblem
-from gateway.stores.opening import sqlite_path
+from gateway.stores.open_database import sqlite_path
 from gateway.stores.protocols import StoreUnavailable
 
 DEMO = "127.0.0.1:9000"

@@ -24,7 +24,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from gateway.stores import causes
-from gateway.stores.places import Places
+from gateway.stores.connection_slots import Places
 from gateway.stores.postgres_sessions import connected
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 

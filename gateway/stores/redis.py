@@ -32,7 +32,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from gateway.stores import causes
-from gateway.stores.places import Places
+from gateway.stores.connection_slots import Places
 from gateway.stores.protocols import StoreBusy, StoreUnavailable
 
 WITHIN_S = 1.0

@@ -20,7 +20,7 @@ import aiosqlite
 
 from gateway.model import Clock
 from gateway.stores import causes
-from gateway.stores.places import Places
+from gateway.stores.connection_slots import Places
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
 ANSWER_WITHIN_S = 1.8

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.cli import main
 from gateway.identity.keys.jwk import Alg, generate, thumbprint
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 
 GOOD, NO, USAGE = 0, 1, 2
 Gateway = Callable[..., tuple[int, str]]

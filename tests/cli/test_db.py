@@ -11,7 +11,7 @@ import pytest
 
 from gateway.cli import main
 from gateway.stores.backup import tables
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 
 GOOD, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
 

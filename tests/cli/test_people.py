@@ -15,7 +15,7 @@ from gateway.cli import main
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.sessions.sessions import Origin
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from gateway.identity.tokens.upstream_assertions import Assertions
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests.identity.keyring import ISSUER, SECRET, HandClock
 

@@ -35,7 +35,7 @@ from gateway.identity.sessions.sessions import Origin, Sessions
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Reason
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests import servers
 from tests.databases import Hands

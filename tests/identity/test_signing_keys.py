@@ -15,7 +15,7 @@ from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.rotation import Rotated, Scheduled
 from gateway.identity.keys.signing_keys import WrongSecret, reseal
 from gateway.model import Principal
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Conflict, Database
 from tests.identity.keyring import SECRET, Gate, HandClock, made
 from tests.identity.test_jwk import private_pem

@@ -156,7 +156,7 @@ async def test_a_worker_that_stops_is_waited_for_by_nobody(site: Site) -> None:
 WORKER = """
 import asyncio, sys
 from gateway.model import SystemClock
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.revocation.replica import Replica, ReplicaOptions

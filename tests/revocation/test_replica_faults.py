@@ -21,7 +21,7 @@ from gateway.model import Reason, SystemClock
 from gateway.revocation.lease import over_after_s
 from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import ChangeStream, Database, Transaction, View
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream

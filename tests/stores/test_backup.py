@@ -11,7 +11,7 @@ import pytest
 
 from gateway.stores import backup
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 
 KEY = b"k" * 32

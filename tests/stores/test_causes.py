@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from gateway.model import SystemClock
 from gateway.stores import causes
 from gateway.stores.migrations import upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.sqlite import SqliteDatabase

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model import SystemClock
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Conflict, Database, StoreUnavailable
 from gateway.stores.sqlite import SqliteDatabase
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 
 WRITER = """
 import asyncio, sys
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 
 async def write(url, start):
     database = open_database(url)

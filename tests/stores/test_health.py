@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.model import SystemClock
 from gateway.stores.health import Finding, State, redis_findings, sql_findings, worst
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from gateway.stores.redis import open_redis
 from tests.servers import SentinelServer, ValkeyServer, wait_until

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.stores.migrations import Migration, SchemaProblem, shipped, status, upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
-from gateway.stores.shape import schema_text
+from gateway.stores.schema_dump import schema_text
 
 FIRST = Migration(1, "0001_first.sql", "CREATE TABLE a (id TEXT);\nCREATE TABLE b (id TEXT);\n")
 SECOND = Migration(
@@ -80,6 +80,6 @@ def test_the_numbers_of_the_shipped_files_have_no_gaps() -> None:
 
 
 def test_the_schema_file_of_the_repository_is_current() -> None:
-    """Write it anew with `python -m gateway.stores.shape > db/schema.sql`."""
+    """Write it anew with `python -m gateway.stores.schema_dump > db/schema.sql`."""
     path = Path(__file__).parents[2] / "db" / "schema.sql"
     assert path.read_text("utf-8") == schema_text()

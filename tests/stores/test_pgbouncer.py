@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 
 from gateway.stores.migrations import status, upgrade
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests.servers import Server, wait_until
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 import pytest
 
-from gateway.stores.opening import open_database
+from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreBusy, StoreUnavailable
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import PostgresServer

@@ -11,10 +11,10 @@ import pytest
 
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.attempts import RedisAttempts
+from gateway.stores.connection_slots import WAITING_MAX
 from gateway.stores.counters import RedisCounters
 from gateway.stores.health import redis_findings
-from gateway.stores.once import RedisOneTime
-from gateway.stores.places import WAITING_MAX
+from gateway.stores.nonces import RedisOneTime
 from gateway.stores.protocols import Attempt, Spend, StoreBusy, StoreUnavailable
 from gateway.stores.redis import CONNECTIONS, RedisStore, Script, open_redis
 from gateway.stores.stream import RedisChangeStream

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.stores.once import RedisOneTime
+from gateway.stores.nonces import RedisOneTime
 from gateway.stores.redis import RedisStore, open_redis
 
 

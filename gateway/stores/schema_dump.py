@@ -1,6 +1,6 @@
 """The schema that all migrations together give, as text: `db/schema.sql`.
 
-`python -m gateway.stores.shape > db/schema.sql` writes it anew.
+`python -m gateway.stores.schema_dump > db/schema.sql` writes it anew.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from gateway.stores.migrations import shipped
 
 _HEAD = """\
--- Made of gateway/stores/schema by `python -m gateway.stores.shape`: do not edit.
+-- Made of gateway/stores/schema by `python -m gateway.stores.schema_dump`: do not edit.
 -- SQLite's spelling; PostgreSQL's differs in none of it.
 """
 
