@@ -23,8 +23,8 @@ from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say, when
 from gateway.cli.policy_callers import Said, account_of, bearer_of, moment, read_token
 from gateway.cli.policy_replay import lines_of
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
-from gateway.review.flips import flips
-from gateway.review.telling import as_data, as_text, status_of
+from gateway.review.counterfactuals import flips
+from gateway.review.rendering import as_data, as_text, status_of
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)

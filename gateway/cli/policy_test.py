@@ -15,8 +15,8 @@ from gateway.review.cases import Case, read_cases
 from gateway.review.coverage import Coverage, coverage
 from gateway.review.junit import junit
 from gateway.review.mutants import MutationReport, mutation_report
+from gateway.review.rendering import as_text, status_of
 from gateway.review.suite import Result, explained, run_cases
-from gateway.review.telling import as_text, status_of
 
 
 def register(app: typer.Typer) -> None:

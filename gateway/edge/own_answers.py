@@ -13,8 +13,6 @@ from aiohttp.streams import StreamReader
 
 from gateway.edge.cors import CrossOrigin, is_preflight
 from gateway.edge.endpoints import REQUEST_ID
-from gateway.edge.explained import POLICY as PAGE_POLICY
-from gateway.edge.explained import explains, page
 from gateway.edge.headers import RequestHead
 from gateway.edge.record import Journal, Meters
 from gateway.edge.refusals import denial
@@ -28,6 +26,8 @@ from gateway.edge.responses import (
 )
 from gateway.edge.server import Connection
 from gateway.model import Call, Reason
+from gateway.review.error_page import POLICY as PAGE_POLICY
+from gateway.review.error_page import explains, page
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision

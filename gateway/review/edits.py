@@ -21,7 +21,7 @@ from gateway.access.roles import Role, RoleBook, admits
 from gateway.access.routing.routes import Match, Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Clock, Place
-from gateway.review.exchanging import with_policies, with_route
+from gateway.review.policy_override import with_policies, with_route
 
 _ALIKE = 0.75
 """How much two actions have in common of which one may be the other misspelt (0 to 1)."""

@@ -13,8 +13,8 @@ from gateway.access.roles import Role, RoleBook
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import CredentialKind, Place
-from gateway.review.exchanging import rerouted, with_policies
-from gateway.review.flips import mentioned_in_conditions
+from gateway.review.counterfactuals import mentioned_in_conditions
+from gateway.review.policy_override import rerouted, with_policies
 from gateway.review.suite import Result, Statuses, run_case
 from gateway.review.table_mutants import changed_tables
 

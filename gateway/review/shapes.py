@@ -16,7 +16,7 @@ from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.routes import Kind, Match, PatternSegment, Route, RouteTable, is_own
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
-from gateway.review.exchanging import could_meet
+from gateway.review.policy_override import could_meet
 
 ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")
 OTHER_METHOD = "OTHER"

@@ -11,8 +11,8 @@ from gateway.access.routing.routes import Kind, Route
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom, atom_of
 from gateway.review.calls import source_of
-from gateway.review.exchanging import with_policies
 from gateway.review.opaque import Assumed, Outcome, Part, taken_apart
+from gateway.review.policy_override import with_policies
 from gateway.review.shapes import Shape
 
 

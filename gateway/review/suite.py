@@ -12,7 +12,7 @@ from gateway.access.simulation import Answer, ask
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.cases import Case
-from gateway.review.telling import status_of
+from gateway.review.rendering import status_of
 
 Statuses = Callable[[str, Reason | None], int]
 

@@ -9,7 +9,7 @@ from gateway.access.explanation import explain
 from gateway.access.routing.routes import Route
 from gateway.access.simulation import Question, ask
 from gateway.model import Reason
-from gateway.review.telling import as_data, as_text, status_of
+from gateway.review.rendering import as_data, as_text, status_of
 from tests.access.worlds import decide, problems, snapshot, who
 
 ROUTE = """

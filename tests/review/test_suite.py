@@ -11,8 +11,8 @@ from gateway.access.snapshot import Snapshot
 from gateway.edge.responses import refusal_of
 from gateway.model import Principal, Reason
 from gateway.review.cases import Case, read_cases
+from gateway.review.counterfactuals import flips
 from gateway.review.coverage import coverage
-from gateway.review.flips import flips
 from gateway.review.junit import junit
 from gateway.review.mutants import mutants, mutation_report
 from gateway.review.suite import Result, run_cases

@@ -10,7 +10,7 @@ from gateway.access.definitions import OwnAnswer
 from gateway.access.explanation import Explanation, Step
 from gateway.access.policies import Effect
 from gateway.model import Place, Reason
-from gateway.review.flips import Flip
+from gateway.review.counterfactuals import Flip
 
 
 def status_of(decision: Decision, refusal_status: Callable[[str, Reason | None], int]) -> int:

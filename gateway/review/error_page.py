@@ -13,8 +13,8 @@ from gateway.access.explanation import explain
 from gateway.access.simulation import Answer, Question
 from gateway.edge.responses import refusal_of
 from gateway.model import Call, Credential, CredentialKind, SystemClock
-from gateway.review.flips import flips
-from gateway.review.telling import as_text, status_of
+from gateway.review.counterfactuals import flips
+from gateway.review.rendering import as_text, status_of
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
