@@ -15,8 +15,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from gateway.edge.endpoints import Refused
-from gateway.edge.login_guard import LoginGuard
+from gateway.edge.endpoints.endpoint import Refused
+from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
 from gateway.identity.sign_in.devices import Devices
 from gateway.identity.sign_in.local_attempts import OwnAttempts

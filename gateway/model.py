@@ -19,7 +19,7 @@ spelling, values without the surrounding white space (RFC 9110 section 5.5)."""
 
 
 class Reason(StrEnum):
-    """The closed vocabulary of answers; `edge/responses.py` gives each its status.
+    """The closed vocabulary of answers; `edge/replies/problems.py` gives each its status.
 
     A rule may answer with a reason of its own; those are plain strings and always 403.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access.definitions import Limit
-from gateway.edge.own_limits import BY_ENDPOINT
+from gateway.edge.endpoints.rate_limits import BY_ENDPOINT
 
 PAGE = Path(__file__).parents[1] / "docs/security/budgets.md"
 ROW = re.compile(r"^\| `(?:GET|POST|DELETE) /auth/([a-z/*]+)` \| ([^|]+) \|", re.M)

@@ -10,11 +10,11 @@ import pytest
 
 from gateway.access.routing.routes import Route
 from gateway.app.settings import Settings
-from gateway.edge.bodies import DEEPEST, MOST_BYTES
-from gateway.edge.call import MOST_HOPS
-from gateway.edge.inbound import MAX_QUEUED, DoorLimits
-from gateway.edge.upstream import MAX_INTERIM
-from gateway.edge.wire import MAX_FIELDS, MAX_HEAD_BYTES
+from gateway.edge.endpoints.json_body import DEEPEST, MOST_BYTES
+from gateway.edge.http1.response_head import MAX_FIELDS, MAX_HEAD_BYTES
+from gateway.edge.proxy.request import MOST_HOPS
+from gateway.edge.server.request_parser import MAX_QUEUED, DoorLimits
+from gateway.edge.upstream.connection import MAX_INTERIM
 
 PAGE = (Path(__file__).parents[1] / "docs" / "security" / "limits.md").read_text("utf-8")
 LIMITS, FRAMING = (

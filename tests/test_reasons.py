@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.edge.responses import REFUSALS
+from gateway.edge.replies.problems import REFUSALS
 from gateway.model import Reason
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text("utf-8")

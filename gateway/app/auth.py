@@ -16,19 +16,19 @@ from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.app.settings import Settings
 from gateway.audit.log import AuditLog
 from gateway.config.watcher import Configuration
-from gateway.edge.auth_api import AuthApi
-from gateway.edge.cookie_sessions import CookieSessions
-from gateway.edge.endpoints import REQUEST_ID, Unbroken
-from gateway.edge.evidence import Bounded
-from gateway.edge.intent import Intents
-from gateway.edge.login_guard import LoginGuard
-from gateway.edge.mail_links import MailLinkParts, MailLinks
-from gateway.edge.oauth_api import OAuthApi, OAuthParts
-from gateway.edge.own_account import OwnAccount, OwnAccountParts
-from gateway.edge.own_limits import OwnLimits
-from gateway.edge.responses import problem
-from gateway.edge.sign_in import SignIn, SignInParts
-from gateway.edge.wellknown import WellKnown, WellKnownOptions
+from gateway.edge.endpoints.account import OwnAccount, OwnAccountParts
+from gateway.edge.endpoints.audit_events import Bounded
+from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.csrf import Intents
+from gateway.edge.endpoints.endpoint import REQUEST_ID, Unbroken
+from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.mail_links import MailLinkParts, MailLinks
+from gateway.edge.endpoints.oauth import OAuthApi, OAuthParts
+from gateway.edge.endpoints.rate_limits import OwnLimits
+from gateway.edge.endpoints.router import AuthApi
+from gateway.edge.endpoints.sign_in import SignIn, SignInParts
+from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
+from gateway.edge.replies.problems import problem
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.email_change import AddressChanges
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords, settled_rounds

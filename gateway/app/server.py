@@ -34,9 +34,9 @@ from gateway.app.quickstart import Guest
 from gateway.app.setting_types import Address, without_secrets
 from gateway.app.supervision import Deaths, Readiness, Systemd, how_it_ended
 from gateway.app.worker import App
-from gateway.edge.certificates import Certificates
-from gateway.edge.descriptors import raise_limit
-from gateway.edge.server import Site
+from gateway.edge.server.descriptors import raise_limit
+from gateway.edge.server.listener import Site
+from gateway.edge.server.listener_tls import Certificates
 from gateway.stores.embedded import EmbeddedValkey
 from gateway.telemetry.retained_counts import KeptCounts
 

@@ -30,21 +30,25 @@ from gateway.audit.chain import ChainKey
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.audit.pruning import prune, pruner_name
 from gateway.background_tasks import Tasks
+from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.admin.listener import AdminListener, AdminOptions
-from gateway.edge.call import CallReader
-from gateway.edge.certificates import LOOK_EVERY_S, Certificates
-from gateway.edge.cookie_sessions import CookieParts, CookieSessions, life_of_what_was_read
-from gateway.edge.cookies import SessionStorage
-from gateway.edge.decision_api import DecisionApi
-from gateway.edge.descriptors import ADMIN_CONNECTIONS, room_for_clients
-from gateway.edge.inbound import DoorLimits
-from gateway.edge.open_calls import OpenCalls
-from gateway.edge.own_limits import OwnLimits
-from gateway.edge.pools import Upstreams
-from gateway.edge.proxy import Proxy
-from gateway.edge.record import DenialJournal, Journal
-from gateway.edge.rejudging import SessionReading
-from gateway.edge.server import Door
+from gateway.edge.endpoints.cookie_sessions import (
+    CookieParts,
+    CookieSessions,
+    life_of_what_was_read,
+)
+from gateway.edge.endpoints.rate_limits import OwnLimits
+from gateway.edge.proxy.handler import Proxy
+from gateway.edge.proxy.request import CallReader
+from gateway.edge.replies.cookies import SessionStorage
+from gateway.edge.replies.observers import DenialJournal, Journal
+from gateway.edge.server.descriptors import ADMIN_CONNECTIONS, room_for_clients
+from gateway.edge.server.listener import Door
+from gateway.edge.server.listener_tls import LOOK_EVERY_S, Certificates
+from gateway.edge.server.request_parser import DoorLimits
+from gateway.edge.streams.reevaluation import SessionReading
+from gateway.edge.streams.registry import OpenCalls
+from gateway.edge.upstream.clusters import Upstreams
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.api_keys import ApiKeyIdentifier
 from gateway.identity.clients.client_auth import purge_assertions

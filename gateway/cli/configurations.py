@@ -10,7 +10,7 @@ from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.config import upstream_tls
 from gateway.config.watcher import read_sources
-from gateway.edge.responses import refusal_of
+from gateway.edge.replies.problems import refusal_of
 from gateway.model import Reason
 
 

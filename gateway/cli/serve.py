@@ -20,7 +20,7 @@ from gateway.cli.environment import serving_settings
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.config.watcher import Configuration, ConfigurationWrong, Files, LastGood
-from gateway.edge.certificates import CertificateWrong
+from gateway.edge.server.listener_tls import CertificateWrong
 from gateway.identity.keys.signing_keys import WrongSecret
 from gateway.identity.mail.templates import BadLetter
 from gateway.stores.embedded import ServerMissing

@@ -24,7 +24,7 @@ from gateway.cli.output import (
     table,
     when,
 )
-from gateway.edge.cookies import erase_sessions
+from gateway.edge.replies.cookies import erase_sessions
 from gateway.identity.accounts.accounts import Account, Accounts, check_roles
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords, Weak, settled_rounds
 from gateway.identity.accounts.user_import import BadLine, BadLines, bring_people_in, read_people

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gateway.access.explanation import explain
 from gateway.access.simulation import Answer, Question
-from gateway.edge.responses import refusal_of
+from gateway.edge.replies.problems import refusal_of
 from gateway.model import Call, Credential, CredentialKind, SystemClock
 from gateway.review.counterfactuals import flips
 from gateway.review.rendering import as_text, status_of

@@ -349,7 +349,7 @@ def test_any_values_give_settings_or_a_list_of_problems(environ: dict[str, str])
 
 def documented() -> dict[str, str]:
     """name -> default, from the table of docs/configuration.md."""
-    page = Path(__file__).parent.parent / "docs" / "configuration.md"
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
     rows = re.findall(r"^\| `(GATEWAY_[A-Z_]+)` \| ([^|]*) \|", page.read_text("utf-8"), re.M)
     return {name: default.strip() for name, default in rows}
 

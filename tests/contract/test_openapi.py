@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
-from gateway.edge.responses import REFUSALS
+from gateway.edge.replies.problems import REFUSALS
 from tests.contract.running import Running, started
 
 REPOSITORY = Path(__file__).parents[2]

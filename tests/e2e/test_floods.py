@@ -26,7 +26,7 @@ from bench.floods import (
     standing,
 )
 from bench.floods import request as asked
-from gateway.edge.own_limits import BY_ENDPOINT
+from gateway.edge.endpoints.rate_limits import BY_ENDPOINT
 from tests.contract.running import Running, started
 from tests.e2e.processes import workers
 from tests.servers import ValkeyServer

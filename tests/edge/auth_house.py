@@ -21,21 +21,21 @@ import altcha
 from gateway.access.definitions import Cors
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.audit.log import AuditEvent
-from gateway.edge.auth_api import AuthApi, assembled
-from gateway.edge.call import CallReader
-from gateway.edge.cookie_sessions import CookieParts, CookieSessions
-from gateway.edge.cookies import SessionStorage
-from gateway.edge.endpoints import Endpoint, Unbroken
-from gateway.edge.intent import Intents
-from gateway.edge.login_guard import LoginGuard
-from gateway.edge.mail_links import MailLinkParts, MailLinks
-from gateway.edge.oauth_api import OAuthApi, OAuthParts
-from gateway.edge.own_limits import OwnLimits
-from gateway.edge.pools import Upstreams
-from gateway.edge.proxy import Proxy
-from gateway.edge.server import Door
-from gateway.edge.sign_in import SignInParts, Verification
-from gateway.edge.wellknown import WellKnown, WellKnownOptions
+from gateway.edge.endpoints.cookie_sessions import CookieParts, CookieSessions
+from gateway.edge.endpoints.csrf import Intents
+from gateway.edge.endpoints.endpoint import Endpoint, Unbroken
+from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.mail_links import MailLinkParts, MailLinks
+from gateway.edge.endpoints.oauth import OAuthApi, OAuthParts
+from gateway.edge.endpoints.rate_limits import OwnLimits
+from gateway.edge.endpoints.router import AuthApi, assembled
+from gateway.edge.endpoints.sign_in import SignInParts, Verification
+from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
+from gateway.edge.proxy.handler import Proxy
+from gateway.edge.proxy.request import CallReader
+from gateway.edge.replies.cookies import SessionStorage
+from gateway.edge.server.listener import Door
+from gateway.edge.upstream.clusters import Upstreams
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.email_change import AddressChanges
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords

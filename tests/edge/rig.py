@@ -16,12 +16,12 @@ from gateway.access.authorizer import Decision
 from gateway.access.definitions import Cors, Upstream, UpstreamTarget
 from gateway.access.routing.routes import Auth, Route, RouteTable
 from gateway.access.snapshot import Snapshot
-from gateway.edge.addresses import Resolver
-from gateway.edge.call import CallReader, Network
-from gateway.edge.open_calls import OpenCalls
-from gateway.edge.pools import Upstreams
-from gateway.edge.proxy import Asserter, Proxy
-from gateway.edge.server import Door, DoorLimits, Site
+from gateway.edge.proxy.handler import Asserter, Proxy
+from gateway.edge.proxy.request import CallReader, Network
+from gateway.edge.server.listener import Door, DoorLimits, Site
+from gateway.edge.streams.registry import OpenCalls
+from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.upstream.resolver import Resolver
 from gateway.model import Call, Principal, Reason
 from gateway.telemetry.metrics import Metrics
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.access.simulation import FixedClock, Question, ask
 from gateway.access.snapshot import Snapshot
-from gateway.edge.responses import refusal_of
+from gateway.edge.replies.problems import refusal_of
 from gateway.model import Principal, Reason
 from gateway.review.cases import Case, read_cases
 from gateway.review.counterfactuals import flips

@@ -1,7 +1,7 @@
 """What the admin listener answers.
 
 `/healthz`, `/readyz` and `/metrics` are for probes and scrapers, `/openapi.yaml` for whoever
-writes a client; `/decide/…` is for other proxies, and `edge/decision_api.py` answers it.  `/admin`
+writes a client; `/decide/…` is for other proxies, and `edge/admin/decision_api.py` answers it.  `/admin`
 shows more, so it asks for a token, and is not served at all where others than this machine could
 reach it.  Everything else checks `Host` first: a page of another site that points its own name at
 127.0.0.1 must not read any of it (DNS rebinding).
@@ -25,11 +25,11 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 
 from gateway.app.worker_status import Told
-from gateway.edge.decision_api import PREFIX as DECISIONS
-from gateway.edge.decision_api import DecisionApi
-from gateway.edge.headers import RequestHead
-from gateway.edge.responses import OUTCOME, OWN_HEADERS, problem, refusal_of
-from gateway.edge.server import Connection, Outcome
+from gateway.edge.admin.decision_api import PREFIX as DECISIONS
+from gateway.edge.admin.decision_api import DecisionApi
+from gateway.edge.http1.request_head import RequestHead
+from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, problem, refusal_of
+from gateway.edge.server.listener import Connection, Outcome
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
 

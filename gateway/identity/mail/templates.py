@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-SHIPPED = Path(__file__).parent / "mail_templates"
+SHIPPED = Path(__file__).parent / "shipped"
 _LONGEST_VALUE = 2048
 
 

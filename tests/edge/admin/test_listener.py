@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from gateway.edge.admin.listener import AdminListener, AdminOptions
-from gateway.edge.call import CallReader
-from gateway.edge.server import Door
+from gateway.edge.proxy.request import CallReader
+from gateway.edge.server.listener import Door
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry.metrics import Metrics
 from tests.edge.rig import listen

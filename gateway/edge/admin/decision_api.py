@@ -1,0 +1,280 @@
+"""The decision API: whether a call that another proxy holds may pass.
+
+/decide/nginx     auth_request     told by X-Original-*; the status travels in Authgate-Status
+/decide/envoy     ext_authz        told by the request line and Host
+/decide/traefik   forwardAuth      told by X-Forwarded-*
+/decide/caddy     forward_auth     told by X-Forwarded-*
+
+Law: what the original call was is believed only from a peer in `decision_api.trusted_peers`;
+what cannot be read is refused, and no branch ends in an allow but the Gate's own.  A worker
+that cannot confirm what has been revoked answers 503 to everything.
+
+The answer speaks of the fields that the backend may see: `Authorization`, `Cookie` and the
+identity headers are to be set where the answer has them and removed where it has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from aiohttp.streams import StreamReader
+
+from gateway.edge.admin.dialects import Dialect, Unreadable, dialect_of
+from gateway.edge.http1.date_header import date_line
+from gateway.edge.http1.request_head import (
+    RequestHead,
+    field_line,
+    foreign_cookies,
+    identity_headers,
+)
+from gateway.edge.proxy.cors import CrossOrigin
+from gateway.edge.replies.denials import denial
+from gateway.edge.replies.observers import Journal, Meters, NoMeters
+from gateway.edge.replies.problems import (
+    SERVER,
+    answer_bytes,
+    problem_parts,
+)
+from gateway.edge.server.eager import rest_of
+from gateway.edge.server.listener import Connection, Outcome
+from gateway.model import Call, Principal, Reason
+
+if TYPE_CHECKING:
+    from gateway.access.authorizer import Decision
+    from gateway.access.snapshot import Snapshot
+    from gateway.edge.proxy.handler import Asserter, Decider
+    from gateway.edge.proxy.request import CallReader
+
+PREFIX = "/decide/"
+
+_REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
+_ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_UNSEEN_BODY = "The policy of this route reads the body, which no other proxy shows."
+_NOT_TRUSTED = "Only a peer in decision_api.trusted_peers is answered here."
+_OWN_ANSWER = "The gateway answers this route itself; send its calls there."
+
+
+class DecisionApi:
+    """`server.Handler` for the targets that begin with PREFIX."""
+
+    def __init__(
+        self,
+        gate: Decider,
+        snapshot: Callable[[], Snapshot],
+        reader: CallReader,
+        *,
+        live: Callable[[], bool],
+        refusal: Callable[[Principal], Reason | None] = lambda principal: None,
+        asserter: Asserter,
+        meters: Meters | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self._gate = gate
+        self._snapshot = snapshot
+        self._reader = reader
+        self._live = live
+        self._refusal_of = refusal
+        self._asserter = asserter
+        self._meters = meters or NoMeters()
+        self._journal = journal
+        self._cross_origin = CrossOrigin()
+        self._peers = TrustedPeers()
+        self._loop = asyncio.get_running_loop()
+
+    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+        """Meets `server.Handler`: what needs no waiting is answered without a task."""
+        keep = head.keeps_open and body.is_eof()
+        answering = self._answer(head, client.peer.ip, self._reader.request_id(head), keep=keep)
+        try:
+            waited_for = answering.send(None)
+        except StopIteration as answered:
+            client.write(answered.value)
+            return keep
+        return _answered_later(client, rest_of(answering, waited_for), keep=keep)
+
+    async def _answer(
+        self, head: RequestHead, peer_ip: str, request_id: str, *, keep: bool
+    ) -> bytes:
+        snapshot = self._snapshot()
+        dialect = dialect_of(head.target)
+        answering = _Answering(head, dialect, request_id, keep)
+        if not self._peers.trusts(peer_ip, snapshot.trusted_peers):
+            # 403 as a rule's word: the stranger learns nothing of the call it made up.
+            return self._refusal(answering, Reason.NO_RULE, detail=_NOT_TRUSTED)
+        if dialect is None:
+            return self._refusal(answering, Reason.ROUTE_UNKNOWN)
+        if not self._live():
+            return self._refusal(answering, Reason.REPLICA_STALE)
+        original = dialect.read(head, lambda ip: self._peers.trusts(ip, snapshot.trusted_peers))
+        if isinstance(original, Unreadable):
+            return self._refusal(answering, Reason.REQUEST_MALFORMED, detail=original.detail)
+        if original.head.method in _REFUSED_METHODS:
+            return self._refusal(answering, Reason.METHOD_NOT_ALLOWED, allow=_ANY_METHOD)
+        call = self._reader.read(original.head, original.peer)
+        if isinstance(call, Reason):
+            return self._refusal(answering, call)
+        began_at = self._loop.time()
+        decision = await self._gate.decide(call, snapshot)
+        decided_s = self._loop.time() - began_at
+        if decision.allowed and decision.principal is not None:
+            # It may have waited for a limit since it was known who calls.
+            ended = self._refusal_of(decision.principal)
+            if ended is not None:
+                return self._refusal(answering, ended)
+        if decision.allowed and decision.route is not None and decision.route.reads_body:
+            # `!has(request.body.x)` is true of a body that is not here.
+            return self._refusal(answering, Reason.NO_RULE, detail=_UNSEEN_BODY)
+        if decision.allowed and decision.route is not None and decision.route.answer is not None:
+            # Its answer is the whole of the route: no backend of the proxy's stands for it.
+            return self._refusal(answering, Reason.NO_RULE, detail=_OWN_ANSWER)
+        if decision.allowed:
+            allowed = self._allowed(answering, call, decision)
+            if allowed is not None:
+                self._record(call, decision, 200, request_id, decided_s)
+                return allowed
+            return self._refusal(answering, Reason.STORE_UNAVAILABLE)
+        status, answer = await self._denied(answering, call, decision)
+        self._record(call, decision, status, request_id, decided_s)
+        return answer
+
+    def _allowed(self, answering: _Answering, call: Call, decision: Decision) -> bytes | None:
+        """The 200; None where the upstream asks for an assertion that cannot be made now."""
+        lines = [_ALLOWED, date_line(), b"X-Request-Id: " + answering.id_bytes]
+        route, principal, head = decision.route, decision.principal, answering.head
+        assert route is not None
+        if not answering.keep:
+            lines.append(b"Connection: close")
+        elif not head.minor:
+            lines.append(b"Connection: keep-alive")
+        if route.request_lines:
+            lines.append(route.request_lines)
+        for name, value in decision.headers:
+            lines.append(field_line(name, value))
+        if decision.limit is not None:
+            lines.append(field_line("RateLimit-Policy", decision.limit.policy))
+            lines.append(field_line("RateLimit", decision.limit.standing()))
+        if head.cookie is not None and b"cookie" not in route.claimed_headers:
+            lines += foreign_cookies(head.cookie)
+        if head.authorization is not None and route.forward_authorization:
+            lines.append(b"Authorization: " + head.authorization[0])
+        if principal is not None:
+            lines.append(principal.identity_headers or identity_headers(principal))
+            if route.upstream is not None and route.upstream.assertion_audience is not None:
+                assertion = self._asserter.assertion(
+                    principal, route.upstream.assertion_audience, call.method, call.path
+                )
+                if assertion is None:
+                    return None
+                lines.append(b"X-Auth-Assertion: " + assertion.encode("ascii"))
+        if answering.dialect is not None and answering.dialect.lists_removals:
+            given = b"\r\n".join(lines).lower()
+            names = (*_REMOVABLE, *sorted(route.claimed_headers))
+            gone = [name for name in names if b"\r\n%b:" % name not in given]
+            lines.append(b"x-envoy-auth-headers-to-remove: " + b",".join(gone))
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
+
+    async def _denied(
+        self, answering: _Answering, call: Call, decision: Decision
+    ) -> tuple[int, bytes]:
+        cors: Mapping[str, str] = {}
+        if decision.route is not None and decision.route.cors is not None:
+            cors = await self._cross_origin.fields(call, decision.route.cors)
+        row, headers, document = denial(call, decision, answering.request_id, cors)
+        return row.status, answering.refusal(row.status, headers, document)
+
+    def _refusal(
+        self,
+        answering: _Answering,
+        reason: Reason,
+        *,
+        detail: str | None = None,
+        allow: tuple[str, ...] = (),
+    ) -> bytes:
+        """What never came to a decision."""
+        row, headers, document = problem_parts(
+            reason, None, answering.request_id, detail=detail, allow=allow
+        )
+        self._meters.route("").record(reason, row.status, 0.0)
+        if self._journal is not None:
+            self._journal.refused(reason, "", answering.request_id)
+        return answering.refusal(row.status, headers, document)
+
+    def _record(
+        self, call: Call, decision: Decision, status: int, request_id: str, decided_s: float
+    ) -> None:
+        route_id = decision.route.id if decision.route is not None else ""
+        self._meters.route(route_id).record(decision.reason, status, decided_s)
+        if self._journal is not None:
+            self._journal.decided(call, decision, status, request_id)
+
+
+async def _answered_later(client: Connection, answer: Awaitable[bytes], *, keep: bool) -> bool:
+    client.write(await answer)
+    return keep
+
+
+_ALLOWED = (
+    b"HTTP/1.1 200 OK\r\nServer: %b\r\nCache-Control: no-store\r\nContent-Length: 0"
+    % SERVER.encode("ascii")
+)
+_REMOVABLE = (
+    b"authorization",
+    b"cookie",
+    b"x-auth-user-id",
+    b"x-auth-email",
+    b"x-auth-roles",
+    b"x-auth-session-id",
+    b"x-auth-assertion",
+)
+
+
+class _Answering:
+    """One request of a proxy, and the form in which it takes a refusal."""
+
+    __slots__ = ("dialect", "head", "keep", "request_id")
+
+    def __init__(
+        self, head: RequestHead, dialect: Dialect | None, request_id: str, keep: bool
+    ) -> None:
+        self.head = head
+        self.dialect = dialect
+        self.request_id = request_id
+        self.keep = keep
+
+    @property
+    def id_bytes(self) -> bytes:
+        return self.request_id.encode("ascii")
+
+    def refusal(self, status: int, headers: dict[str, str], document: bytes) -> bytes:
+        if self.dialect is not None and self.dialect.only_401_and_403:
+            # The body of an auth_request is thrown away, and any other status becomes a 500:
+            # what the client is to see travels in fields that `error_page` can use.
+            headers = headers | {
+                "Authgate-Status": str(status),
+                "Authgate-Problem": document.decode("ascii"),
+            }
+            status = 401 if status == 401 else 403
+        return answer_bytes(status, headers, document, self.head, keep_alive=self.keep)
+
+
+class TrustedPeers:
+    """Address blocks, asked once for each address and configuration."""
+
+    def __init__(self) -> None:
+        self._blocks: tuple[str, ...] = ()
+        self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+        self._known: dict[str, bool] = {}
+
+    def trusts(self, ip: str, blocks: tuple[str, ...]) -> bool:
+        if blocks is not self._blocks or len(self._known) > 1_024:
+            self._blocks, self._known = blocks, {}
+            self._networks = tuple(ipaddress.ip_network(block) for block in blocks)
+        found = self._known.get(ip)
+        if found is None:
+            address = ipaddress.ip_address(ip)
+            found = self._known[ip] = any(address in network for network in self._networks)
+        return found

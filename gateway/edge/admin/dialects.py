@@ -1,0 +1,252 @@
+"""The original call, as another proxy tells it: its request comes in, a head to judge comes out.
+
+Law: each of method, host, target, scheme and address comes exactly once and is of its own form,
+or the whole is refused with the name of what is wrong.  Nothing is guessed and nothing has a
+default: an address that was left out would count every caller as one, a scheme that was left
+out would make another origin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+from gateway.edge.http1.request_head import RequestHead, RequestLine
+from gateway.edge.proxy.request import (
+    MAX_HOST_BYTES,
+    MOST_HOPS,
+    Peer,
+    canonical_host,
+    last_hops,
+    plain_ip,
+)
+
+_METHOD = re.compile(rb"[A-Z]+(?:-[A-Z]+)*")
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+# Traefik names a WebSocket handshake by the scheme of its URL.
+_HTTPS = {b"http": False, b"https": True, b"ws": False, b"wss": True}
+
+TARGET_BYTES_MAX = 8_192 - len("OPTIONS  HTTP/1.1")
+"""The request line that held it was at most 8 KiB at our own door."""
+
+# What is read once is remembered, and a client may have written it.
+_LONGEST_ADDRESS = 128
+
+
+_NO_CLIENT = (
+    f"X-Forwarded-For must come, end in an address, and name the client in {MOST_HOPS} hops."
+)
+
+Trusts = Callable[[str], bool]
+"""Whether an address is a trusted peer's: a hop that is not the client."""
+
+
+@dataclass(slots=True)
+class Original:
+    """`head` has the method, the target, the host and the credential of the original call;
+    `peer` is its client."""
+
+    head: RequestHead
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What is wrong with the proxy's request, in the words of this file."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one kind of proxy tells a call, and what it makes of an answer."""
+
+    name: str
+    read: Callable[[RequestHead, Trusts], Original | Unreadable]
+    only_401_and_403: bool = False
+    """Any other refusal would become a 500: the status travels in `Authgate-Status`."""
+    lists_removals: bool = False
+    """Removes the fields that `x-envoy-auth-headers-to-remove` names."""
+
+
+def _from_x_original(head: RequestHead, trusts: Trusts) -> Original | Unreadable:
+    """nginx: five fields that the recipe sets, whatever the client sent."""
+    del trusts
+    said: dict[bytes, bytes] = {}
+    for line in head.lines:
+        if line[:11].lower() != b"x-original-":
+            continue
+        name, _, value = line.partition(b":")
+        lower = name.lower()
+        # A second one of any of them spoils it: no value is of the form that is asked for.
+        said[lower] = b"" if lower in said else value.strip(b" \t")
+    client_ip = _address(said.get(b"x-original-ip", b""))
+    if client_ip is None:
+        return Unreadable("X-Original-IP must come exactly once and hold one address.")
+    return _built(
+        head,
+        _Told(
+            said.get(b"x-original-method"),
+            said.get(b"x-original-uri"),
+            said.get(b"x-original-host"),
+            said.get(b"x-original-proto"),
+            client_ip,
+        ),
+        "X-Original-",
+    )
+
+
+def _from_x_forwarded(head: RequestHead, trusts: Trusts) -> Original | Unreadable:
+    """Traefik and Caddy: the fields of a forward-auth request."""
+    said = _forwarded(head)
+    client_ip = _client_of(said.get(b"x-forwarded-for", []), trusts)
+    if client_ip is None:
+        return Unreadable(_NO_CLIENT)
+    return _built(
+        head,
+        _Told(
+            _only(said, b"x-forwarded-method"),
+            _only(said, b"x-forwarded-uri"),
+            _only(said, b"x-forwarded-host"),
+            _only(said, b"x-forwarded-proto"),
+            client_ip,
+        ),
+        "X-Forwarded-",
+    )
+
+
+ENVOY_PREFIX = "/decide/envoy"
+
+
+def _from_request_line(head: RequestHead, trusts: Trusts) -> Original | Unreadable:
+    """Envoy: the original method, `Host`, and the original target behind our path."""
+    said = _forwarded(head)
+    client_ip = _client_of(said.get(b"x-forwarded-for", []), trusts)
+    if client_ip is None:
+        return Unreadable(_NO_CLIENT)
+    return _built(
+        head,
+        _Told(
+            head.method.encode("ascii"),
+            head.target.removeprefix(ENVOY_PREFIX).encode("ascii"),
+            head.host,
+            _only(said, b"x-forwarded-proto"),
+            client_ip,
+        ),
+        "X-Forwarded-",
+    )
+
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+    {
+        "nginx": Dialect("nginx", _from_x_original, only_401_and_403=True),
+        "envoy": Dialect("envoy", _from_request_line, lists_removals=True),
+        "traefik": Dialect("traefik", _from_x_forwarded),
+        "caddy": Dialect("caddy", _from_x_forwarded),
+    }
+)
+
+
+def dialect_of(target: str) -> Dialect | None:
+    """The dialect in which a request for this target is told; None for no address of ours.
+
+    Envoy puts the original target behind the path; with the others a query says nothing
+    (Caddy keeps the client's).
+    """
+    if target.startswith(ENVOY_PREFIX + "/"):
+        return DIALECTS["envoy"]
+    name = target.partition("?")[0].removeprefix("/decide/")
+    return DIALECTS.get(name) if name != "envoy" else None
+
+
+class OriginalHead(RequestHead):
+    """The call that a proxy asks about.  Its fields as the policies read them: the original
+    `Host`, and nothing of what the proxy added to tell the call."""
+
+    __slots__ = ("asked",)
+
+    def __init__(self, start: RequestLine, host: bytes, asked: RequestHead) -> None:
+        super().__init__(start, [])
+        self.host = host
+        self.asked = asked
+        self.authorization = asked.authorization
+        self.cookie = asked.cookie
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        yield b"Host", self.host or b""
+        for name, value in self.asked:
+            lower = name.lower()
+            if lower != b"host" and not lower.startswith((b"x-original-", b"x-forwarded-")):
+                yield name, value
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the proxy said, not yet read; None for what came never or twice."""
+
+    method: bytes | None
+    target: bytes | None
+    host: bytes | None
+    proto: bytes | None
+    client_ip: str
+
+
+def _built(head: RequestHead, told: _Told, prefix: str) -> Original | Unreadable:
+    method, target, host = told.method, told.target, told.host
+    if method is None or not _METHOD.fullmatch(method):
+        return Unreadable(f"{prefix}Method must come exactly once and hold a method.")
+    if target is None or len(target) > TARGET_BYTES_MAX or not _TARGET.fullmatch(target):
+        return Unreadable(f"{prefix}URI must come exactly once and hold the target as it came.")
+    if host is None or len(host) > MAX_HOST_BYTES or not _is_host(host):
+        return Unreadable(f"{prefix}Host must come exactly once and hold a host.")
+    https = _HTTPS.get(told.proto or b"")
+    if https is None:
+        return Unreadable(f"{prefix}Proto must come exactly once and be http or https.")
+    start = RequestLine(b"", method.decode("ascii"), target.decode("ascii"), 1)
+    original = OriginalHead(start, host, head)
+    return Original(original, Peer(told.client_ip, https=https, trusted=False))
+
+
+def _forwarded(head: RequestHead) -> dict[bytes, list[bytes]]:
+    said: dict[bytes, list[bytes]] = {}
+    for name, value in head.forwarded or ():
+        said.setdefault(name.lower(), []).append(value)
+    return said
+
+
+def _only(said: Mapping[bytes, list[bytes]], name: bytes) -> bytes | None:
+    values = said.get(name, [])
+    return values[0] if len(values) == 1 else None
+
+
+def _client_of(values: list[bytes], trusts: Trusts) -> str | None:
+    """The address of the client, read from the right: the first hop that is no trusted peer.
+
+    What stands left of it was written by the client.  Where every hop is trusted, the
+    leftmost is the client.  None for what is no address, and where it is too far away.
+    """
+    found: str | None = None
+    hops, more = last_hops(values)
+    for hop in hops:
+        found = _address(hop)
+        if found is None or not trusts(found):
+            return found
+    return None if more else found
+
+
+def _address(text: bytes) -> str | None:
+    return _read_address(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
+# The same clients and hosts come again and again, and to read an address takes 3 µs.
+@lru_cache(maxsize=4_096)
+def _read_address(text: bytes) -> str | None:
+    return plain_ip(text.decode("latin-1").strip(" \t"))
+
+
+@lru_cache(maxsize=1_024)
+def _is_host(text: bytes) -> bool:
+    return canonical_host(text) is not None

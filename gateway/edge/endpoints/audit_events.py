@@ -1,0 +1,76 @@
+"""What the endpoints tell the audit log."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from gateway.audit.log import AuditEvent, AuditKind
+from gateway.edge.endpoints.endpoint import REQUEST_ID
+from gateway.model import Call, Clock
+
+
+class Recorder(Protocol):
+    """As `audit.AuditLog`: nothing here waits or fails."""
+
+    def record(self, event: AuditEvent) -> None: ...
+
+    def denied(self, reason: str, route: str | None, subject: str | None) -> None:
+        """Counted a minute: what a stranger can do as often as they like."""
+
+    def pseudonym(self, email_key: str) -> str:
+        """Stands for an address that no account has."""
+
+
+_OF_STRANGERS = frozenset(
+    {AuditKind.SIGN_IN_FAILED, AuditKind.PASSWORD_RESET_ASKED, AuditKind.REGISTERED}
+)
+EVENTS_AT_ONCE = 1_000
+EVENTS_A_SECOND = 1.0
+
+
+class Bounded:
+    """Meets `Recorder`.  Of what a stranger can bring about it writes, of each kind, a thousand
+    rows at once and one a second from then on; the rest it counts, a minute at a time."""
+
+    def __init__(self, recorder: Recorder, clock: Clock) -> None:
+        self._recorder = recorder
+        self._clock = clock
+        self._full_at: dict[AuditKind, float] = {}
+        self.denied = recorder.denied
+        self.pseudonym = recorder.pseudonym
+
+    def record(self, event: AuditEvent) -> None:
+        if event.kind in _OF_STRANGERS and not self._room(event.kind):
+            self._recorder.denied(event.kind, None, None)
+        else:
+            self._recorder.record(event)
+
+    def _room(self, kind: AuditKind) -> bool:
+        now = self._clock.steady()
+        full_at = max(self._full_at.get(kind, 0.0), now)
+        if full_at - now > (EVENTS_AT_ONCE - 1) / EVENTS_A_SECOND:
+            return False
+        self._full_at[kind] = full_at + 1 / EVENTS_A_SECOND
+        return True
+
+
+def event_of(
+    kind: AuditKind,
+    call: Call,
+    request: web.BaseRequest | None = None,
+    *,
+    subject: str | None = None,
+    result: str = "ok",
+    **detail: Any,
+) -> AuditEvent:
+    """An event of this call; details that are None are left out."""
+    return AuditEvent(
+        kind,
+        result=result,
+        subject=subject,
+        address=call.client_ip,
+        request_id=request.get(REQUEST_ID) if request is not None else None,
+        detail={name: value for name, value in detail.items() if value is not None},
+    )

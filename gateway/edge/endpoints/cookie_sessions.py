@@ -1,0 +1,266 @@
+"""Sign-ins that a browser holds by its cookie (docs/browsers.md).
+
+Law: the cookie holds a family like any other, and no token.  Redis is asked whether the
+session is there on every call, the revocation replica on every call after it, and SQL when
+what Redis has of the account is over (15 minutes) or outdated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp_session import Session
+
+from gateway.edge.endpoints.endpoint import Answer, Refused, Said
+from gateway.edge.replies.cookies import ENDS_AT, SessionStorage
+from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshTokens, SessionWait
+from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_of, set_cookie
+from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT
+from gateway.identity.tokens.authenticator import Revocations
+from gateway.model import Call, Change, Clock, Credential, Principal, Reason
+from gateway.stores.protocols import Announcer, StoreUnavailable
+
+REMEMBERED_MAX = 10_000
+"""Sessions that go on while Redis is away; those that were used last."""
+
+# Not "cookies": that would take those of every host of the domain, and `__Host-device`, which
+# keeps strangers from locking this browser's owner out.
+_CLEARED = {"Clear-Site-Data": '"cache", "storage"'}
+
+
+@dataclass(frozen=True, slots=True)
+class CookieParts:
+    storage: SessionStorage
+    refresh_tokens: RefreshTokens
+    sessions: Sessions
+    revocations: Revocations
+    announcer: Announcer
+    csrf: Csrf
+    clock: Clock
+    ttl_s: int
+    """Seconds for which the account is not read again: the life of an access token."""
+
+
+class CookieSessions:
+    """Meets `worker.verified.KindIdentifier`, and does what the endpoints do with cookies."""
+
+    def __init__(self, parts: CookieParts) -> None:
+        self._parts = parts
+        self._remembered: OrderedDict[str, Principal] = OrderedDict()
+        self._renewals: dict[str, asyncio.Task[Principal | Reason]] = {}
+
+    async def identify(self, credential: Credential, call: Call) -> Principal | Reason:
+        """SESSION_UNKNOWN for what has ended and for what never was."""
+        del call
+        cookie = credential.text
+        try:
+            session = await self._parts.storage.load(cookie)
+        except StoreUnavailable as error:
+            return await self._without_redis(cookie, error)
+        principal = None if session.new else principal_of(session)
+        if principal is None:
+            self._remembered.pop(cookie, None)
+            return Reason.SESSION_UNKNOWN
+        if self._over(principal):
+            return await self._renewed(cookie, principal, session)
+        return self._remember(cookie, principal)
+
+    async def admit(self, grant: Grant, cookie: str, replaced: str | None) -> Answer:
+        """Seals the session of a sign-in; the one that this browser had before ends.
+
+        Raises StoreUnavailable, and the family that nobody holds has ended.
+        """
+        parts = self._parts
+        session = await parts.storage.new_session()
+        session.set_new_identity(cookie)
+        session.update(_written(grant, parts.ttl_s))
+        try:
+            await parts.storage.seal(session)
+        except StoreUnavailable:
+            with suppress(StoreUnavailable):
+                await parts.sessions.end(grant.session_id, "unfinished")
+            raise
+        if replaced is not None:
+            with suppress(StoreUnavailable):
+                await self._ended(replaced, everywhere=False)
+        return Said(
+            200, self._told(grant, cookie), cookies=(set_cookie(cookie, grant.expires_in_s),)
+        )
+
+    async def refresh(self, cookie: str, wait_s: SessionWait | None = None) -> Answer:
+        """Reads the account again, whether or not that was due.  The cookie stays."""
+        session = await self._parts.storage.load(cookie)
+        principal = None if session.new else principal_of(session)
+        if principal is None or principal.session_id is None:
+            return Refused(Reason.SESSION_UNKNOWN)
+        if wait_s is not None and (seconds := await wait_s(principal.session_id)) > 0:
+            return Refused(Reason.RATE_LIMITED, retry_after_s=seconds)
+        grant = await self._read_again(cookie, principal.session_id, session)
+        if grant is None:
+            return Refused(Reason.SESSION_UNKNOWN)
+        return Said(200, self._told(grant, cookie))
+
+    async def sign_out(
+        self, cookie: str, *, everywhere: bool, tell: Callable[[Sequence[Change]], None]
+    ) -> Answer:
+        """204 when every live worker refuses the session.  Until then the cookie stays, so
+        that the call can be repeated; a dead session is signed out like a live one."""
+        changes = await self._ended(cookie, everywhere=everywhere)
+        if changes is None:
+            return Refused(Reason.SESSION_UNKNOWN)
+        tell(changes)
+        if not await self._parts.announcer.announce(changes):
+            return Refused(Reason.REVOCATION_PENDING)
+        return Said(204, headers=_CLEARED, cookies=(EXPIRED,))
+
+    def new_cookie(self) -> str:
+        return self._parts.storage.mint.new()
+
+    def csrf_token(self, cookie: str) -> str:
+        return self._parts.csrf.token(cookie)
+
+    async def _ended(self, cookie: str, *, everywhere: bool) -> Sequence[Change] | None:
+        """Ends the family that the cookie holds; SQL knows it although Redis may not."""
+        parts = self._parts
+        if not parts.storage.mint.gave(cookie):
+            return None
+        family = await parts.refresh_tokens.family_of_cookie(hash_of(cookie))
+        if family is None:
+            return None
+        changes = await parts.sessions.sign_out_family(family, everywhere=everywhere)
+        self._remembered.pop(cookie, None)
+        with suppress(StoreUnavailable):  # the family has ended: nobody renews what is left
+            await parts.storage.end(cookie)
+        return changes
+
+    async def _without_redis(self, cookie: str, error: StoreUnavailable) -> Principal | Reason:
+        """A session that was seen here goes on, until the replica is stale."""
+        principal = self._remembered.get(cookie)
+        if principal is None:
+            return error.reason
+        return await self._renewed(cookie, principal) if self._over(principal) else principal
+
+    def _over(self, principal: Principal) -> bool:
+        """Whether the account must be read again: a change of roles takes effect at once.
+
+        Nothing that was read is believed for longer than it may be, whatever is written of it.
+        """
+        ends_at = min(principal.expires_at, principal.issued_at + self._parts.ttl_s)
+        if ends_at <= self._parts.clock.now():
+            return True
+        return self._parts.revocations.refusal(principal) is Reason.TOKEN_OUTDATED
+
+    async def _renewed(
+        self, cookie: str, principal: Principal, session: Session | None = None
+    ) -> Principal | Reason:
+        """One look at SQL for all calls that wait for it, and it survives the first of them."""
+        task = self._renewals.get(cookie)
+        if task is None:
+            task = asyncio.create_task(self._renew(cookie, principal, session))
+            self._renewals[cookie] = task
+            task.add_done_callback(lambda _: self._renewals.pop(cookie, None))
+        return await asyncio.shield(task)
+
+    async def _renew(
+        self, cookie: str, principal: Principal, session: Session | None
+    ) -> Principal | Reason:
+        try:
+            grant = await self._read_again(cookie, principal.session_id or "", session)
+        except StoreUnavailable as error:
+            return error.reason
+        if grant is None:
+            self._remembered.pop(cookie, None)
+            return Reason.SESSION_UNKNOWN
+        return self._remember(cookie, _principal(_written(grant, self._parts.ttl_s)))
+
+    async def _read_again(
+        self, cookie: str, session_id: str, session: Session | None
+    ) -> Grant | None:
+        """The account and the family as SQL has them now, written into the session too."""
+        parts = self._parts
+        grant = await parts.refresh_tokens.renew(session_id)
+        with suppress(StoreUnavailable):  # Redis: the next call reads SQL once more
+            if grant is None:
+                await parts.storage.end(cookie)
+            elif session is not None:
+                session.update(_written(grant, parts.ttl_s))
+                await parts.storage.seal(session)
+        return grant
+
+    def _remember(self, cookie: str, principal: Principal) -> Principal:
+        self._remembered[cookie] = principal
+        self._remembered.move_to_end(cookie)
+        if len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+        return principal
+
+    def _told(self, grant: Grant, cookie: str) -> dict[str, Any]:
+        account = grant.account
+        return {
+            "expires_in": min(self._parts.ttl_s, grant.expires_in_s),
+            "csrf_token": self._parts.csrf.token(cookie),
+            "user": {
+                "user_id": account.id,
+                "email": account.email,
+                "roles": list(account.roles),
+            },
+        }
+
+
+def life_of_what_was_read(access_ttl_s: int, idle_s: int) -> int:
+    """`ttl_s` of an installation: that of an access token, or a tenth of the time after which
+    an unused session ends, as use is written down only when the account is read again."""
+    return min(access_ttl_s, max(idle_s // 10, 1)) if idle_s else access_ttl_s
+
+
+def principal_of(session: Session) -> Principal | None:
+    """Who the session says is calling; None where it is not of our making."""
+    try:
+        return _principal(dict(session))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _principal(written: dict[str, Any]) -> Principal:
+    """Policies see the claims that an access token of the same sign-in would have."""
+    del written[ENDS_AT]
+    return Principal(
+        subject=written["sub"],
+        roles=tuple(written["roles"]),
+        session_id=written["sid"],
+        token_id=written["sid"],
+        client_id=FIRST_PARTY_CLIENT,
+        kid="",
+        issued_at=int(written["iat"]),
+        expires_at=int(written["exp"]),
+        email=written["email"],
+        email_verified=written["email_verified"],
+        auth_time=written["auth_time"],
+        amr=tuple(written["amr"]),
+        claims=written,
+    )
+
+
+def _written(grant: Grant, ttl_s: int) -> dict[str, Any]:
+    """What Redis keeps: nothing by which anybody could call."""
+    account, ends_at = grant.account, grant.issued_at + grant.expires_in_s
+    return {
+        "sub": account.id,
+        "user_id": account.id,
+        "email": account.email,
+        "email_verified": account.email_verified,
+        "roles": list(account.roles),
+        "sid": grant.session_id,
+        "client_id": FIRST_PARTY_CLIENT,
+        "amr": list(grant.amr),
+        "auth_time": grant.auth_time,
+        "iat": grant.issued_at,
+        "exp": min(grant.issued_at + ttl_s, ends_at),
+        ENDS_AT: ends_at,
+    }

@@ -1,0 +1,171 @@
+"""JSON bodies of the gateway's own endpoints: read, bounded, and checked field by field.
+
+Law: what two parsers could read in two ways is refused (duplicate keys, NaN, broken UTF-8,
+depth), and no answer holds anything that the client sent: a field is named only if it is one
+of ours, and each problem is a constant.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.edge.endpoints.endpoint import FieldError, Refused
+from gateway.edge.server.listener import Refused as CutOff
+from gateway.model import Reason
+
+MOST_BYTES = 65_536
+DEEPEST = 32
+
+# What stands between quotes cannot open a level.  It matches at every quote, closed or not:
+# a failure there would be tried again at the next, in quadratic time.
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
+_LEVELS = re.compile(r"[\[\]{}]")
+JSON_TYPE = re.compile(
+    r'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A field that holds text of 1 to `longest` characters, or one of `words`."""
+
+    longest: int = 256
+    required: bool = True
+    words: tuple[str, ...] = ()
+
+    def problem(self, value: object) -> str | None:
+        if not isinstance(value, str):
+            return "must be text"
+        if self.words and value not in self.words:
+            return "must be " + " or ".join(self.words)
+        if not value:
+            return "must not be empty"
+        if len(value) > self.longest:
+            return f"must hold at most {self.longest} characters"
+        # JSON can spell half of a surrogate pair, which no UTF-8 can hold.
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            return "must be text that UTF-8 can hold"
+        # Nor can PostgreSQL hold this one.
+        if "\x00" in value:
+            return "must not hold the character NUL"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A field that holds true or false."""
+
+    required: bool = False
+
+    def problem(self, value: object) -> str | None:
+        return None if isinstance(value, bool) else "must be true or false"
+
+
+Fields = Mapping[str, Text | Flag]
+
+
+async def read_fields(
+    request: web.BaseRequest, fields: Fields, *, optional: bool = False
+) -> dict[str, Any] | Refused:
+    """The checked fields of the request's JSON object.  With `optional` a request without a
+    body has none."""
+    if optional and not request.body_exists:
+        return {}
+    raw = await read_whole(request)
+    if isinstance(raw, Refused):
+        return raw
+    if optional and not raw:
+        return {}
+    if not _is_json(request):
+        return Refused(Reason.MEDIA_TYPE_UNSUPPORTED)
+    return check(parse(raw), fields)
+
+
+def parse(raw: bytes) -> Any:
+    """The JSON value, or Refused."""
+    try:
+        text = raw.decode("utf-8")
+        if _too_deep(text):
+            return Refused(Reason.BODY_MALFORMED)
+        return json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_constant)
+    # UnicodeDecodeError and JSONDecodeError are ValueErrors, and so is a number of more
+    # digits than Python converts.
+    except ValueError:
+        return Refused(Reason.BODY_MALFORMED)
+
+
+def check(value: Any, fields: Fields) -> dict[str, Any] | Refused:
+    """The fields that are there, if each is known and right and none is missing."""
+    if isinstance(value, Refused):
+        return value
+    if not isinstance(value, dict):
+        return Refused(Reason.BODY_INVALID, (FieldError("", "must be a JSON object"),))
+    errors: list[FieldError] = []
+    if value.keys() - fields.keys():
+        errors.append(FieldError("", "holds a field besides " + ", ".join(fields)))
+    for name, field in fields.items():
+        if name in value:
+            problem = field.problem(value[name])
+        else:
+            problem = "is missing" if field.required else None
+        if problem is not None:
+            errors.append(FieldError(name, problem))
+    if errors:
+        return Refused(Reason.BODY_INVALID, tuple(errors))
+    return {name: value[name] for name in fields if name in value}
+
+
+async def read_whole(request: web.BaseRequest) -> bytes | Refused:
+    """The whole body, up to 64 KiB.  The connection watches how fast it comes."""
+    length = request.content_length
+    if length is not None and length > MOST_BYTES:
+        return Refused(Reason.BODY_TOO_LARGE)
+    parts: list[bytes] = []
+    held = 0
+    try:
+        while not request.content.at_eof():
+            part = await request.content.readany()
+            held += len(part)
+            if held > MOST_BYTES:
+                return Refused(Reason.BODY_TOO_LARGE)
+            parts.append(part)
+    except CutOff as cut:  # too slow, or broken in its framing
+        return Refused(cut.reason)
+    except (web.RequestPayloadError, HttpProcessingError):
+        return Refused(Reason.REQUEST_MALFORMED)
+    return b"".join(parts)
+
+
+def _is_json(request: web.BaseRequest) -> bool:
+    """One Content-Type, `application/json`; UTF-8 is the only charset there is (RFC 8259
+    section 8.1), and no coding is undone."""
+    types: Sequence[str] = request.headers.getall("Content-Type", [])
+    codings = request.headers.getall("Content-Encoding", [])
+    return len(types) == 1 and bool(JSON_TYPE.fullmatch(types[0].strip())) and not codings
+
+
+def _too_deep(text: str) -> bool:
+    depth = 0
+    for bracket in _LEVELS.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEEPEST:
+            return True
+    return False
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)

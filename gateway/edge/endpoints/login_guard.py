@@ -1,0 +1,124 @@
+"""What stands before a password is checked: the throttle, the CAPTCHA and the device cookie.
+
+Law: an attempt is counted before it is evaluated, and all of this is the same for an address
+that has an account and for one that has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from aiohttp import web
+
+from gateway.edge.endpoints.endpoint import Answer, Endpoint, Refused, Said
+from gateway.identity.sign_in.captcha import Captcha
+from gateway.identity.sign_in.devices import COOKIE, Device, Devices, set_cookie
+from gateway.identity.sign_in.throttle import UNPROVEN_FAILURES, Reservation, Throttle
+from gateway.model import Call, Clock, Reason
+from gateway.stores.protocols import StoreUnavailable
+
+_COOKIE = COOKIE.encode()
+
+
+class Epochs(Protocol):
+    """As `accounts.Accounts`."""
+
+    async def password_epoch(self, email_key: str) -> int | None:
+        """What a change of the account's password raises; None without an account.  Raises
+        StoreUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """One attempt that may be made; `give_back` when it was no failure, `failed` when it was."""
+
+    email_key: str
+    reservation: Reservation
+    device: Device | None
+    """The device, where this account has signed in with it before, with the password that it
+    has now."""
+
+
+class LoginGuard:
+    def __init__(
+        self, throttle: Throttle, captcha: Captcha, devices: Devices, epochs: Epochs, clock: Clock
+    ) -> None:
+        self._throttle = throttle
+        self._captcha = captcha
+        self._devices = devices
+        self._epochs = epochs
+        self._clock = clock
+
+    def endpoints(self) -> Mapping[tuple[str, ...], Mapping[str, Endpoint]]:
+        return {("captcha",): {"GET": self.challenge}}
+
+    async def challenge(self, _request: web.BaseRequest, _call: Call) -> Answer:
+        """What the ALTCHA widget asks for."""
+        return Said(200, self._captcha.challenge())
+
+    async def admit(self, call: Call, email_key: str, solution: str | None) -> Admission | Refused:
+        """TOO_MANY_ATTEMPTS after five failures, and for a moment after each; after three
+        CAPTCHA_REQUIRED, unless a solved challenge came.  Who sends none spends an attempt:
+        guessing does not go on for ever.
+        """
+        admission = await self.admit_holder(call, email_key)
+        if isinstance(admission, Refused):
+            return admission
+        if admission.reservation.failures >= UNPROVEN_FAILURES:
+            try:
+                proven = solution is not None and await self._captcha.passed(solution)
+            except StoreUnavailable:
+                await self.give_back(admission)
+                raise
+            if not proven:
+                await self._throttle.spent(admission.reservation)
+                return Refused(Reason.CAPTCHA_REQUIRED)
+        return admission
+
+    async def admit_holder(self, call: Call, email_key: str) -> Admission | Refused:
+        """As `admit`, for who already holds a session or a link of the account: it counts like
+        a sign-in, and asks for no challenge."""
+        device = await self._known(call, email_key)
+        counted = await self._throttle.reserve(email_key, call.client_ip, device)
+        if counted.wait_s > 0:
+            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=counted.wait_s)
+        return Admission(email_key, counted, device)
+
+    async def give_back(self, admission: Admission) -> None:
+        await self._throttle.give_back(admission.reservation)
+
+    async def failed(self, admission: Admission) -> None:
+        """The password was wrong."""
+        await self._throttle.failed(admission.reservation)
+
+    def remembered(self, call: Call, email_key: str, epoch: int) -> str:
+        """The `Set-Cookie` of a sign-in: this browser is now a device of the account."""
+        now = self._clock.now()
+        return set_cookie(self._devices.remember(device_cookie(call), email_key, epoch, now))
+
+    async def _known(self, call: Call, email_key: str) -> Device | None:
+        device = self._devices.claimed(device_cookie(call), email_key, self._clock.now())
+        if device is None:
+            return None
+        # Asked only for a cookie that we signed for this very account: no stranger sees by
+        # the clock whether there is one.
+        epoch = await self._epochs.password_epoch(email_key)
+        if epoch is None or not self._devices.current(device, email_key, epoch):
+            return None
+        return replace(device, epoch=epoch)
+
+
+def device_cookie(call: Call) -> str | None:
+    """The value of `__Host-device`; None where there is none, or more than one."""
+    found = [
+        value.strip()
+        for name, line in call.headers
+        if name.lower() == b"cookie" and _COOKIE in line
+        for word, _, value in (pair.partition(b"=") for pair in line.split(b";"))
+        if word.strip() == _COOKIE
+    ]
+    if len(found) != 1 or not found[0].isascii():
+        return None
+    return found[0].decode("ascii")

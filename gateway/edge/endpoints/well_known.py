@@ -1,0 +1,123 @@
+"""The three documents that tell others how to believe our tokens.
+
+/.well-known/jwks.json                     RFC 7517
+/.well-known/oauth-authorization-server    RFC 8414
+/.well-known/oauth-protected-resource      RFC 9728
+
+They are made of settings and of the key ring, never of the request: a `Host` of somebody's
+choosing appears in none of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.edge.replies.problems import HSTS, OWN_HEADERS
+from gateway.identity.keys.key_ring import JWKS_MAX_AGE_S, Jwks, KeyRing
+
+JWKS_PATH = "/.well-known/jwks.json"
+AUTHORIZATION_SERVER_PATH = "/.well-known/oauth-authorization-server"
+PROTECTED_RESOURCE_PATH = "/.well-known/oauth-protected-resource"
+
+METHODS = ("GET", "HEAD")
+"""Any other is 405, which the caller of `WellKnown.answer` sends."""
+
+_CACHED = f"public, max-age={JWKS_MAX_AGE_S}"
+
+
+@dataclass(frozen=True, slots=True)
+class WellKnownOptions:
+    """`public_url` is the origin that clients use; `client_credentials` says whether
+    /auth/token, /auth/introspect and /auth/revoke are there."""
+
+    public_url: str
+    issuer: str
+    client_credentials: bool = False
+
+
+class WellKnown:
+    def __init__(self, ring: KeyRing, options: WellKnownOptions) -> None:
+        self._ring = ring
+        self._https = options.public_url.startswith("https:")
+        self._authorization_server = _document(_authorization_server(options))
+        self._protected_resource = _document(_protected_resource(options))
+        self._by_path: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+            JWKS_PATH: self.jwks,
+            AUTHORIZATION_SERVER_PATH: self.authorization_server,
+            PROTECTED_RESOURCE_PATH: self.protected_resource,
+        }
+
+    def answer(self, request: web.BaseRequest, path: str) -> web.Response | None:
+        """None where `path` is none of the three."""
+        make = self._by_path.get(path)
+        return None if make is None else make(request)
+
+    def jwks(self, request: web.BaseRequest) -> web.Response:
+        """The keys that verify our tokens, the one that will sign next among them."""
+        return self._answer(request, self._ring.jwks, "application/jwk-set+json")
+
+    def authorization_server(self, request: web.BaseRequest) -> web.Response:
+        return self._answer(request, self._authorization_server, "application/json")
+
+    def protected_resource(self, request: web.BaseRequest) -> web.Response:
+        return self._answer(request, self._protected_resource, "application/json")
+
+    def _answer(self, request: web.BaseRequest, document: Jwks, media_type: str) -> web.Response:
+        headers = {**OWN_HEADERS, "Cache-Control": _CACHED, "ETag": document.etag}
+        if self._https:
+            headers["Strict-Transport-Security"] = HSTS
+        if _is_known(request.headers.getall("If-None-Match", []), document.etag):
+            return web.Response(status=304, headers=headers)
+        headers["Content-Type"] = media_type
+        return web.Response(body=document.body, headers=headers)
+
+
+def _is_known(fields: list[str], etag: str) -> bool:
+    """RFC 9110 section 13.1.2; the comparison is weak.  Our tags hold no comma."""
+    known = [tag.strip().removeprefix("W/") for field in fields for tag in field.split(",")]
+    return "*" in known or etag in known
+
+
+def _document(members: dict[str, Any]) -> Jwks:
+    body = json.dumps(members, separators=(",", ":")).encode()
+    return Jwks(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def _authorization_server(options: WellKnownOptions) -> dict[str, Any]:
+    base = options.public_url.rstrip("/")
+    members: dict[str, Any] = {
+        "issuer": options.issuer,
+        "jwks_uri": base + JWKS_PATH,
+        # Required by section 2, and empty: there is no authorization endpoint.
+        "response_types_supported": [],
+        # Left out, it would mean "authorization_code" and "implicit" (section 2).
+        "grant_types_supported": [],
+    }
+    if options.client_credentials:
+        methods = ["client_secret_basic", "private_key_jwt"]
+        algs = ["RS256", "ES256", "EdDSA"]
+        members["grant_types_supported"] = ["client_credentials"]
+        for name, path in (
+            ("token", "/auth/token"),
+            ("introspection", "/auth/introspect"),
+            ("revocation", "/auth/revoke"),
+        ):
+            members[f"{name}_endpoint"] = base + path
+            members[f"{name}_endpoint_auth_methods_supported"] = methods
+            members[f"{name}_endpoint_auth_signing_alg_values_supported"] = algs
+    return members
+
+
+def _protected_resource(options: WellKnownOptions) -> dict[str, Any]:
+    base = options.public_url.rstrip("/")
+    return {
+        "resource": base,
+        "authorization_servers": [options.issuer],
+        "bearer_methods_supported": ["header"],  # section 2; never from a query or a body
+    }

@@ -1,0 +1,456 @@
+"""The header contract, forward: what of a call reaches the upstream.
+
+Law: a field is known by its name with every letter lowered and every other sign but a digit
+read as `-`.  So `X_Auth_User_Id`, `x-auth-user-id` and `X.Auth.User.Id`, which some backends
+cannot tell apart, cannot be told apart here either, and whatever is ours or hop-by-hop in that
+reading is removed before ours is added.  Names in `Connection` are removed first, ours are
+added last: no client can take one of ours away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import filterfalse
+from urllib.parse import quote
+
+from gateway.access.routing.field_names import KEEPABLE, NEVER_KEPT, folded
+from gateway.edge.http1.response_head import (
+    REQUEST_LINE,
+    Malformed,
+    check_line,
+    check_name,
+    name_of,
+    tokens,
+)
+from gateway.model import Principal, Reason
+
+OWN_COOKIES = frozenset((b"__host-session", b"__host-device"))
+CSRF_NAMES = frozenset((b"x-csrf-token",))
+VIA = b"1.1 authgate"
+
+# What a request field is to this gateway.
+PASS, DROP, HOST, AUTHORIZATION, COOKIE, REQUEST_ID, TRACEPARENT = range(7)
+FORWARDED, CONNECTION, EXPECT, UPGRADE, LENGTH, CODING, TAKEN = range(7, 14)
+
+_KINDS = {
+    b"host": HOST,
+    b"authorization": AUTHORIZATION,
+    b"cookie": COOKIE,
+    b"x-request-id": REQUEST_ID,
+    b"traceparent": TRACEPARENT,
+    b"connection": CONNECTION,
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"expect": EXPECT,
+    b"upgrade": UPGRADE,
+    b"forwarded": FORWARDED,
+    b"via": FORWARDED,
+    b"x-forwarded": DROP,
+    b"forwarded-for": DROP,
+    # RFC 9110 section 7.6.1: these speak of the connection, whether `Connection` names them
+    # or not.  The framing that the upstream sees is written by the gateway.
+    b"keep-alive": DROP,
+    b"proxy-connection": DROP,
+    b"proxy-authorization": DROP,
+    b"proxy-authenticate": DROP,
+    b"te": DROP,
+    b"trailer": DROP,
+    b"http2-settings": DROP,
+    **dict.fromkeys((name.encode() for name in NEVER_KEPT), DROP),
+    **dict.fromkeys((name.encode() for name in KEEPABLE), TAKEN),
+}
+
+# The kind of each spelling met.  Bounded: a client can invent names without end.
+_spellings: dict[bytes, int] = {}
+_SPELLINGS_MAX = 4_096
+
+# Lines that were checked, whole: a client sends nearly the same ones with every request.  Those
+# of `_plain` only pass; `_quiet` holds them too, and those that are dropped and say nothing.
+# Bounded in number and in length.
+_plain: set[bytes] = set()
+_quiet: set[bytes] = set()
+_is_plain = _plain.__contains__
+_is_quiet = _quiet.__contains__
+
+# Kind and value of the lines that say something; what differs each time is left out.
+_met: dict[bytes, tuple[int, bytes]] = {}
+_MET_MAX = 4_096
+_MET_LINE_MAX = 2_048
+_MET_AGAIN = frozenset((PASS, DROP, HOST, AUTHORIZATION, CONNECTION))
+
+_ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
+
+
+class RequestLine:
+    """A request line that was read: shared by all requests that have it."""
+
+    __slots__ = ("method", "minor", "plain", "target", "text")
+
+    def __init__(self, text: bytes, method: str, target: str, minor: int) -> None:
+        self.text = text
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.plain = method == "GET" and minor == 1 and target[0] == "/"
+        """Nearly always: it can be sent on as it is, and promises no body."""
+
+
+class RequestHead:
+    """A request's line and fields, and how its body is framed.
+
+    `lines` are the fields that travel to the upstream, as whole lines; the others hold the
+    values of the fields that the gateway itself reads.  To iterate it gives every field as it
+    came: it is a `model.RawHeaders`, taken apart only if somebody looks.
+    """
+
+    __slots__ = (
+        "authorization",
+        "chunked",
+        "connection",
+        "cookie",
+        "expect",
+        "fields",
+        "forwarded",
+        "has_body",
+        "host",
+        "length",
+        "lines",
+        "method",
+        "minor",
+        "plain",
+        "request_id",
+        "start",
+        "taken",
+        "target",
+        "traceparent",
+        "upgrade",
+    )
+
+    def __init__(self, start: RequestLine, fields: list[bytes]) -> None:
+        self.start = start
+        self.method = start.method
+        self.target = start.target
+        self.minor = start.minor
+        self.plain = start.plain
+        """A plain request line, no body, and of the fields that the gateway reads only `Host`,
+        `Authorization` and `X-Request-Id`: what else may come need not be asked for."""
+        self.fields = fields
+        self.lines = fields
+        self.length: int | None = None
+        self.chunked = False
+        self.has_body = False
+        self.host: bytes | None = None
+        self.authorization: list[bytes] | None = None
+        self.cookie: list[bytes] | None = None
+        self.request_id: bytes | None = None
+        self.traceparent: bytes | None = None
+        self.connection: list[bytes] | None = None
+        self.expect: bytes | None = None
+        self.upgrade: bytes | None = None
+        self.forwarded: list[tuple[bytes, bytes]] | None = None
+        self.taken: list[bytes] | None = None
+        """Lines that reach only an upstream whose route keeps them."""
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for line in self.fields:
+            name, _, value = line.partition(b":")
+            yield name, value.strip(b" \t")
+
+    @property
+    def expects_continue(self) -> bool:
+        """RFC 9110 section 10.1.1: to ignore from 1.0, and where there is no body."""
+        return (
+            self.expect is not None
+            and self.minor == 1
+            and self.has_body
+            and self.expect.lower() == b"100-continue"
+        )
+
+    @property
+    def keeps_open(self) -> bool:
+        """RFC 9112 section 9.3: 1.1 persists unless it says `close`, 1.0 only if it asks."""
+        if self.connection is None:
+            return self.minor == 1
+        if b"close" in self.connection:
+            return False
+        return self.minor == 1 or b"keep-alive" in self.connection
+
+
+def classify(name: bytes) -> int:
+    """What a field of this name is; any but the plain spelling of a special one is dropped."""
+    check_name(name)
+    known = folded(name)
+    if known.startswith(b"x-auth-"):
+        kind = DROP
+    elif known.startswith(b"x-forwarded-"):
+        kind = FORWARDED
+    else:
+        kind = _KINDS.get(known, PASS)
+    if kind and known != name.lower():
+        kind = DROP
+    if len(_spellings) >= _SPELLINGS_MAX:
+        _spellings.clear()
+    _spellings[name] = kind
+    return kind
+
+
+def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
+    """The request in `block`, which ends before the CRLF CRLF that closed it.
+
+    HEADER_TOO_LARGE for more than `max_fields`; Malformed for anything that another reader
+    might frame or understand differently.
+    """
+    fields = block.split(b"\r\n")
+    line = fields.pop(0)
+    start = _starts.get(line) or _first_line(line)
+    if len(fields) > max_fields:
+        return Reason.HEADER_TOO_LARGE
+    head = RequestHead(start, fields)
+    head.lines = list(filter(_is_plain, fields))
+    fresh: list[bytes] | None = None
+    asked, met = False, _met
+    # To 1.0 a `Connection: keep-alive` says something.
+    for field in filterfalse(_is_quiet if start.minor else _is_plain, fields):
+        kind, value = met.get(field) or _first_sight(field)
+        if kind == HOST and head.host is None:
+            head.host = value
+        elif kind == AUTHORIZATION and head.authorization is None:
+            head.authorization = [value]
+        elif kind == REQUEST_ID and head.request_id is None:
+            head.request_id = value
+        elif kind == PASS:
+            fresh = [field] if fresh is None else [*fresh, field]
+        elif kind != DROP:
+            asked = True
+            _keep(head, kind, field, value)
+    if fresh is not None:
+        head.lines = list(filter({*head.lines, *fresh}.__contains__, fields))
+    if head.host is None and start.minor:
+        # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
+        raise Malformed("no host")
+    if asked:
+        _settle(head)
+    return head
+
+
+def _settle(head: RequestHead) -> None:
+    """What the fields say together."""
+    head.plain = False
+    if head.chunked and (head.length is not None or not head.minor):
+        # Section 6.1: a length beside a coding, and a coding in 1.0, are attacks or errors.
+        raise Malformed("framing")
+    head.has_body = head.chunked or bool(head.length)
+    connection = head.connection
+    if connection is not None and not _ORDINARY_CONNECTION.issuperset(connection):
+        named = set(connection)  # a head has room for 8,000 of them
+        head.lines = [field for field in head.lines if name_of(field) not in named]
+
+
+# Request lines met lately: the same paths are asked for again and again.
+_starts: dict[bytes, RequestLine] = {}
+_STARTS_MAX = 4_096
+_START_LENGTH_MAX = 256
+
+
+def _first_line(line: bytes) -> RequestLine:
+    match = REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise Malformed("request line")
+    method, target, minor = match.groups()
+    start = RequestLine(line, method.decode("ascii"), target.decode("ascii"), minor[0] - 48)
+    if len(line) <= _START_LENGTH_MAX:
+        if len(_starts) >= _STARTS_MAX:
+            _starts.clear()
+        _starts[line] = start
+    return start
+
+
+def _first_sight(line: bytes) -> tuple[int, bytes]:
+    """Kind and value of a field line that was not met before, or not lately."""
+    check_line(line)
+    name, colon, value = line.partition(b":")
+    kind = _spellings.get(name)
+    if kind is None:
+        kind = classify(name)
+    if not colon:
+        raise Malformed("no colon")
+    read = kind, value.strip(b" \t")
+    if kind in _MET_AGAIN and len(line) <= _MET_LINE_MAX:
+        _remember(line, read)
+    return read
+
+
+def _remember(line: bytes, read: tuple[int, bytes]) -> None:
+    kind, value = read
+    if kind in (PASS, DROP) or (kind == CONNECTION and value == b"keep-alive"):
+        if len(_quiet) >= _MET_MAX:
+            _quiet.clear()
+            _plain.clear()
+        _quiet.add(line)
+        if kind == PASS:
+            _plain.add(line)
+    if kind not in (PASS, DROP):
+        if len(_met) >= _MET_MAX:
+            _met.clear()
+        _met[line] = read
+
+
+def _keep(head: RequestHead, kind: int, line: bytes, value: bytes) -> None:
+    if kind == HOST:
+        if head.host is not None:
+            raise Malformed("two hosts")
+        head.host = value
+    elif kind == AUTHORIZATION:
+        head.authorization = [*(head.authorization or ()), value]
+    elif kind == CONNECTION:
+        head.connection = tokens(value) + (head.connection or [])
+    elif kind == REQUEST_ID:
+        # Two of them say nothing: neither is kept.
+        head.request_id = b""
+    elif kind == COOKIE:
+        head.cookie = [*(head.cookie or ()), value]
+    elif kind == FORWARDED:
+        head.forwarded = [*(head.forwarded or ()), (line[: line.find(b":")], value)]
+    elif kind == TAKEN:
+        head.taken = [*(head.taken or ()), line]
+    elif kind == TRACEPARENT:
+        head.traceparent = value if head.traceparent is None else b""
+    elif kind == LENGTH:
+        # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
+        if head.length is not None or not value.isdigit() or len(value) > 18:
+            raise Malformed("content length")
+        head.length = int(value)
+    elif kind == CODING:
+        # Section 6.1: exactly `chunked`; any other coding, or a second one, is refused.
+        if head.chunked or value.lower() != b"chunked":
+            raise Malformed("transfer coding")
+        head.chunked = True
+    elif kind == EXPECT:
+        head.expect = value
+    elif kind == UPGRADE:
+        # Several make a list, of which nothing is granted; none of it may hide from who looks.
+        head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
+
+
+def kept(head: RequestHead, names: frozenset[bytes]) -> list[bytes]:
+    """The lines that were taken away and that a route keeps, but for those of this hop alone."""
+    here = head.connection or ()
+    named = ((name_of(line), line) for line in head.taken or ())
+    return [line for name, line in named if name in names and name not in here]
+
+
+def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """The lines but for those of `names`, in any spelling that a backend may take for them."""
+    return [line for line in lines if folded(line[: line.find(b":")]) not in names]
+
+
+def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:
+    """The `Cookie` line without the gateway's own cookies; none when nothing is left.
+
+    Names are compared without case: a backend that folds them must not find ours.
+    """
+    kept = []
+    for value in values:
+        if b"__host-" not in value.lower():
+            kept.append(value)
+            continue
+        pairs = (pair.strip(b" \t") for pair in value.split(b";"))
+        kept += [
+            pair
+            for pair in pairs
+            if pair and pair.split(b"=", 1)[0].strip(b" \t").lower() not in OWN_COOKIES
+        ]
+    return [b"Cookie: " + b"; ".join(kept)] if kept else []
+
+
+def identity_headers(principal: Principal) -> bytes:
+    """The `X-Auth-*` lines of a caller, rendered once and kept in the principal.
+
+    Subject, session and roles are of `[A-Za-z0-9._:@-]`.  In an address what is
+    not printable ASCII is percent-encoded, and `%` with it: two addresses never render alike.
+    """
+    rendered = principal.identity_headers
+    if rendered is None:
+        lines = [f"X-Auth-User-Id: {_safe(principal.subject)}"]
+        if principal.email is not None:
+            lines.append(f"X-Auth-Email: {_safe(principal.email)}")
+        lines.append(f"X-Auth-Roles: {','.join(map(_safe, principal.roles))}")
+        if principal.session_id is not None:
+            lines.append(f"X-Auth-Session-Id: {_safe(principal.session_id)}")
+        rendered = principal.identity_headers = "\r\n".join(lines).encode("ascii")
+    return rendered
+
+
+# What `quote` leaves as it is, besides letters, digits and "_.-~".
+_PRINTABLE = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"
+
+
+def _safe(text: str) -> str:
+    return quote(text, safe=_PRINTABLE)
+
+
+def forwarded_headers(client_ip: str, scheme: str, host: bytes) -> bytes:
+    """`X-Forwarded-*`, `Forwarded` and `Via` for a client whose own are not believed: lines
+    joined by CRLF, as all of these functions give them.
+
+    RFC 7239 section 6: an IPv6 address is in brackets and quoted; a host with a port is
+    quoted because `:` is no token.
+    """
+    ip = client_ip.encode("ascii")
+    proto = scheme.encode("ascii")
+    node = b'"[%b]"' % ip if b":" in ip else ip
+    named = b"host=%b;" % quoted(host) if host else b""
+    lines = [b"X-Forwarded-For: " + ip, b"X-Forwarded-Proto: " + proto]
+    if host:
+        lines.append(b"X-Forwarded-Host: " + host)
+    lines += [b"Forwarded: for=%b;%bproto=%b" % (node, named, proto), b"Via: " + VIA]
+    return b"\r\n".join(lines)
+
+
+def appended_headers(
+    peer_ip: str, scheme: str, host: bytes, forwarded: Sequence[tuple[bytes, bytes]]
+) -> bytes:
+    """The same behind a trusted proxy: what it said is kept, and the proxy itself added."""
+    said: dict[bytes, list[bytes]] = {}
+    for name, value in forwarded:
+        said.setdefault(name.lower(), []).append(value)
+    ip = peer_ip.encode("ascii")
+    node = b'"[%b]"' % ip if b":" in ip else ip
+    named = b"host=%b;" % quoted(host) if host else b""
+    fresh = {
+        b"X-Forwarded-For": ip,
+        b"Forwarded": b"for=%b;%bproto=%b" % (node, named, scheme.encode("ascii")),
+        b"Via": VIA,
+    }
+    lines = [
+        b"%b: %b" % (name, b", ".join([*said.pop(name.lower(), ()), value]))
+        for name, value in fresh.items()
+    ]
+    said.pop(b"x-forwarded-proto", None)
+    lines.append(b"X-Forwarded-Proto: " + scheme.encode("ascii"))
+    hosts = said.pop(b"x-forwarded-host", None) or [host]
+    if hosts[0]:
+        lines.append(b"X-Forwarded-Host: " + hosts[0])
+    lines += [b"%b: %b" % (name, value) for name, each in said.items() for value in each]
+    return b"\r\n".join(lines)
+
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def quoted(text: bytes) -> bytes:
+    """A token as it is, anything else as a quoted-string (RFC 9110 section 5.6.4)."""
+    if _TOKEN.fullmatch(text):
+        return text
+    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+def field_line(name: str, value: str) -> bytes:
+    """One line of ours, less its end.  A value that could end the line is a defect: ValueError."""
+    if not _TOKEN.fullmatch(name.encode("latin-1")) or not _FIELD_VALUE.fullmatch(value):
+        raise ValueError("a header field of ours holds a control character")
+    return f"{name}: {value}".encode("latin-1")

@@ -1,0 +1,82 @@
+"""A JSON body that a policy reads: taken whole, up to 64 KiB, and sent on as it came.
+
+Only routes whose resource names a field of the body have theirs read before the decision.
+There it is JSON exactly, or refused: taken for a body without fields, what the backend makes
+of it would pass a rule that asks `has(…)`.  A call without a body has no fields.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
+
+from gateway.access.routing.field_names import folded
+from gateway.access.routing.request_values import read_headers
+from gateway.edge.endpoints.endpoint import Refused
+from gateway.edge.endpoints.json_body import JSON_TYPE, MOST_BYTES, parse
+from gateway.edge.http1.request_head import RequestHead
+from gateway.edge.proxy.request_body import RequestBody
+from gateway.edge.server.listener import Refused as CutOff
+from gateway.model import Call, Reason
+
+_TYPE = frozenset(("content-type",))
+
+
+async def take_json(body: StreamReader, head: RequestHead, call: Call) -> StreamReader | Reason:
+    """Puts the JSON value into `call.body`; the body to send on, or the Reason to refuse."""
+    if head.length is not None and head.length > MOST_BYTES:
+        return Reason.BODY_TOO_LARGE
+    parts: list[bytes] = []
+    held = 0
+    try:
+        while not body.at_eof():
+            part = await body.readany()
+            held += len(part)
+            if held > MOST_BYTES:
+                return Reason.BODY_TOO_LARGE
+            parts.append(part)
+    except CutOff as cut:  # too slow, or broken in its framing
+        return cut.reason
+    except (web.RequestPayloadError, HttpProcessingError):
+        return Reason.REQUEST_MALFORMED
+    raw = b"".join(parts)
+    if not raw:
+        return _again(raw)
+    refusal = not_json(call)
+    if refusal is not None:
+        return refusal
+    value: Any = parse(raw)
+    if isinstance(value, Refused):
+        return value.reason
+    call.body = value
+    return _again(raw)
+
+
+def not_json(call: Call) -> Reason | None:
+    """None where the body is said to be `application/json` in UTF-8 and nothing else.
+
+    AMBIGUOUS_HEADER for two types, for another spelling of the field, and for one that
+    `Connection` takes away before the backend sees it.
+    """
+    read = read_headers(call.headers, _TYPE)
+    if read is None:
+        return Reason.AMBIGUOUS_HEADER
+    if not JSON_TYPE.fullmatch(read.get("content-type", "")):
+        return Reason.MEDIA_TYPE_UNSUPPORTED
+    coded = any(folded(name) == b"content-encoding" for name, _ in call.headers)
+    return Reason.MEDIA_TYPE_UNSUPPORTED if coded else None
+
+
+def _again(raw: bytes) -> StreamReader:
+    """The same bytes once more, with their end."""
+    loop = asyncio.get_running_loop()
+    body = RequestBody(BaseProtocol(loop), 2 * MOST_BYTES, loop=loop)
+    if raw:
+        body.feed_data(raw)
+    body.feed_eof()
+    return body

@@ -1,0 +1,324 @@
+"""A request as the decision sees it: bytes in, one Call or one Reason out.
+
+Law: what a client says of itself is believed only from a trusted peer, and then only for the
+address and the scheme, never for the host that is matched.  The target is read once, here; the
+bytes that are judged are those that are sent.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+import re
+from collections.abc import Iterable, Sequence
+
+from gateway.access.routing.paths import Target, split_target
+from gateway.edge.http1.request_head import RequestHead
+from gateway.identity.clients.api_keys import PREFIX as API_KEY_PREFIX
+from gateway.model import Call, Credential, CredentialKind, Reason
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+SESSION_COOKIE = b"__Host-session"
+MAX_TOKEN_BYTES = 8_192
+_API_KEY = API_KEY_PREFIX.encode()
+MAX_HOST_BYTES = 254
+MOST_HOPS = 32
+"""Proxies that may stand between the client and this gateway."""
+
+_HOST = re.compile(
+    rb"(?:(?P<name>[A-Za-z0-9._~-]+)|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[0-9]{0,5}))?"
+)
+_ABSOLUTE = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*)(?P<rest>[/?].*)?", re.I | re.S)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
+# W3C Trace Context section 3.2.2: version ff is invalid, and so is an id of zeros.
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
+_TRACES_AT_ONCE = 256
+_AMBIGUOUS = Reason.AMBIGUOUS_HEADER
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Peer:
+    """What is known of a connection before its first request; made once for each."""
+
+    __slots__ = ("forwarded", "https", "ip", "named", "scheme", "trusted")
+
+    def __init__(self, ip: str, https: bool, trusted: bool) -> None:
+        self.ip = ip
+        self.https = https
+        self.scheme = "https" if https else "http"
+        self.trusted = trusted
+        self.named: bytes | None = None
+        self.forwarded = b""
+        """The forwarded fields of its last call, which named the host `named`."""
+
+
+class CallReader:
+    """Reads calls for one listener.  Made after the worker's fork: its ids are its own."""
+
+    def __init__(self, trusted_proxies: Iterable[Network] = ()) -> None:
+        self._trusted = tuple(trusted_proxies)
+        # Ids, not secrets: they tell requests apart and are guessed by nobody's harm.
+        self._random = random.Random(os.urandom(16))  # noqa: S311
+        self._hosts: dict[bytes, tuple[str, int | None]] = {}
+        self._targets: dict[str, Target] = {}
+        self._traces: list[bytes] = []
+        """New ones, for calls that bring none."""
+
+    def peer(self, address: str, *, https: bool) -> Peer:
+        """`address` is the peer's, as the socket has it; a zone (`%eth0`) is no part of it."""
+        ip = plain_ip(address.partition("%")[0]) or "0.0.0.0"  # noqa: S104 (unix sockets)
+        return Peer(ip, https, self._is_trusted(ip))
+
+    def read(self, fields: RequestHead, peer: Peer) -> Call | Reason:
+        """One Call; or the Reason why the request cannot be one."""
+        target = fields.target
+        host, port = "", None
+        if fields.host is not None:
+            known = self._hosts.get(fields.host) or self._read_host(fields.host)
+            if known is None:
+                return Reason.REQUEST_MALFORMED
+            host, port = known
+        if target[:1] != "/":
+            absolute = self._absolute(target, host, port, fields.host is not None)
+            if isinstance(absolute, Reason):
+                return absolute
+            target, host = absolute
+        read = self._targets.get(target)
+        if read is None:
+            taken = split_target(target)
+            if isinstance(taken, Reason):
+                return taken
+            read = self._remember(target, taken)
+        credential = credential_of(fields)
+        if credential is _AMBIGUOUS:
+            return _AMBIGUOUS
+        client_ip, scheme = peer.ip, peer.scheme
+        if peer.trusted and fields.forwarded is not None:
+            told = self._forwarded(fields.forwarded, peer)
+            if told is None:
+                return _AMBIGUOUS
+            client_ip, scheme = told
+        return Call(
+            fields.method,
+            host,
+            read.path,
+            read.segments,
+            read.query,
+            fields,
+            client_ip,
+            scheme,
+            credential,
+            read.encoded_slash,
+        )
+
+    def request_id(self, fields: RequestHead) -> str:
+        """The client's, when it is one; else 128 random bits."""
+        given = fields.request_id
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given.decode("ascii")
+        return self.new_request_id()
+
+    def new_request_id(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def traceparent(self, fields: RequestHead) -> bytes:
+        """The client's, when valid; else a new trace that nobody has sampled."""
+        given = fields.traceparent
+        if given is not None and _TRACEPARENT.fullmatch(given):
+            return given
+        if not self._traces:
+            self._traces = _new_traces()
+        return self._traces.pop()
+
+    def _remember(self, target: str, read: Target) -> Target:
+        """The same targets are asked for again and again.  Bounded in number and in length."""
+        if len(target) <= 256:
+            if len(self._targets) >= 4_096:
+                self._targets.clear()
+            self._targets[target] = read
+        return read
+
+    def _read_host(self, raw: bytes) -> tuple[str, int | None] | None:
+        read = canonical_host(raw)
+        if read is not None:
+            if len(self._hosts) >= 1_024:
+                self._hosts.clear()
+            self._hosts[raw] = read
+        return read
+
+    def _absolute(
+        self, target: str, host: str, port: int | None, host_came: bool
+    ) -> tuple[str, str] | Reason:
+        """The origin-form and the host of an absolute-form target (RFC 9112 section 3.2.2).
+
+        The RFC has a proxy ignore `Host` beside such a target; two parties that obey
+        different ones would see two requests, so they must agree.
+        """
+        match = _ABSOLUTE.fullmatch(target)
+        if match is None:
+            return Reason.REQUEST_MALFORMED
+        named = canonical_host(match["host"].encode("latin-1"))
+        if named is None:
+            return Reason.REQUEST_MALFORMED
+        default = _DEFAULT_PORTS[match["scheme"].lower()]
+        if host_came and (host, port or default) != (named[0], named[1] or default):
+            return Reason.HOST_MISMATCH
+        rest = match["rest"] or "/"
+        return ("/" + rest if rest[0] == "?" else rest), named[0]
+
+    def _is_trusted(self, ip: str) -> bool:
+        if not self._trusted:
+            return False
+        address = ipaddress.ip_address(ip)
+        return any(address in network for network in self._trusted)
+
+    def _forwarded(
+        self, forwarded: Sequence[tuple[bytes, bytes]], peer: Peer
+    ) -> tuple[str, str] | None:
+        """Address and scheme of the client, as the trusted proxies in front tell them.
+
+        `X-Forwarded-For` is read from the right: the first address that is no trusted proxy
+        is the client.  What stands left of it was written by the client itself.  None where
+        more than MOST_HOPS would have to be read to find it.
+        """
+        told_hops: list[bytes] = []
+        scheme = peer.scheme
+        for name, value in forwarded:
+            lower = name.lower()
+            if lower == b"x-forwarded-for":
+                told_hops.append(value)
+            elif lower == b"x-forwarded-proto":
+                scheme = value.rpartition(b",")[2].decode("latin-1").strip().lower()
+        if scheme not in _DEFAULT_PORTS:
+            scheme = peer.scheme
+        client_ip = peer.ip
+        hops, more = last_hops(told_hops)
+        for hop in hops:
+            ip = plain_ip(_without_port(hop.decode("latin-1").strip()))
+            if ip is None:
+                return client_ip, scheme
+            client_ip = ip
+            if not self._is_trusted(ip):
+                return client_ip, scheme
+        return None if more else (client_ip, scheme)
+
+
+def last_hops(values: Sequence[bytes]) -> tuple[list[bytes], bool]:
+    """The last MOST_HOPS hops of `X-Forwarded-For`, the nearest first, and whether there are
+    more.  To read one takes some µs, and a head has room for thousands."""
+    if not values:
+        return [], False
+    hops = b",".join(values).rsplit(b",", MOST_HOPS)
+    more = len(hops) > MOST_HOPS
+    return hops[more:][::-1], more
+
+
+def _new_traces() -> list[bytes]:
+    """Ids of 128 and of 64 random bits.  An id of zeros is invalid: the last digit is none."""
+    ids = os.urandom(24 * _TRACES_AT_ONCE).hex().encode("ascii")
+    return [
+        b"00-%b1-%b1-00" % (ids[at : at + 31], ids[at + 32 : at + 47])
+        for at in range(0, len(ids), 48)
+    ]
+
+
+def canonical_host(raw: bytes) -> tuple[str, int | None] | None:
+    """Host in lower case without final dot, and the port; None when it is no host.
+
+    An IPv6 literal stands in brackets, in its shortest spelling (RFC 5952).
+    """
+    if len(raw) > MAX_HOST_BYTES:
+        return None
+    match = _HOST.fullmatch(raw)
+    if match is None:
+        return None
+    port = int(match["port"]) if match["port"] else None
+    if port is not None and not 0 < port < 65_536:
+        return None
+    if match["v6"]:
+        ip = plain_ip(match["v6"].decode("ascii"), mapped=False)
+        return None if ip is None else (f"[{ip}]", port)
+    name = match["name"].decode("ascii").lower().removesuffix(".")
+    if not name or ".." in name or name[0] == ".":
+        return None
+    return name, port
+
+
+def plain_ip(text: str, *, mapped: bool = True) -> str | None:
+    """The shortest spelling of an address; None when it is none.
+
+    With `mapped`, `::ffff:10.0.0.1` is `10.0.0.1`: a dual-stack socket shows IPv4 peers so,
+    and an address list must not miss them.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if mapped and isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+def _without_port(hop: str) -> str:
+    if hop[:1] == "[":
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
+def credential_of(fields: RequestHead) -> Credential | Reason | None:
+    """What was presented; `Authorization` before the cookie, and the cookie not beside it.
+
+    AMBIGUOUS_HEADER for two of one kind, TOKEN_MALFORMED for what is no bearer token: a
+    route that judges nobody does not look at it.
+    """
+    authorization = fields.authorization
+    if authorization is not None:
+        if len(authorization) > 1:
+            return Reason.AMBIGUOUS_HEADER
+        return _bearers.get(authorization[0]) or _bearer(authorization[0])
+    if fields.cookie is not None:
+        return _session_cookie(fields.cookie)
+    return None
+
+
+# The credentials of fields met lately: the very objects, so that their texts are hashed once.
+# Bounded like the lines that hold them.
+_bearers: dict[bytes, Credential] = {}
+_BEARERS_MAX = 4_096
+_BEARER_KEPT = 2_048
+
+
+def _bearer(field: bytes) -> Credential | Reason:
+    # RFC 9110 section 11.1: the scheme is compared without case.
+    if field[:7].lower() != b"bearer ":
+        return Reason.TOKEN_MALFORMED
+    token = field[7:].strip(b" ")
+    if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
+        return Reason.TOKEN_MALFORMED
+    kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
+    credential = Credential(kind, token.decode("ascii"))
+    if len(_bearers) >= _BEARERS_MAX:
+        _bearers.clear()
+    if len(field) <= _BEARER_KEPT:
+        _bearers[field] = credential
+    return credential
+
+
+def _session_cookie(values: Sequence[bytes]) -> Credential | Reason | None:
+    found = [
+        value.strip(b" \t")
+        for line in values
+        if SESSION_COOKIE in line
+        for name, _, value in (pair.partition(b"=") for pair in line.split(b";"))
+        if name.strip(b" \t") == SESSION_COOKIE
+    ]
+    if not found:
+        return None
+    if len(found) > 1:
+        return Reason.AMBIGUOUS_HEADER
+    # Whether it can be a session's is asked later: first, whether it was meant to be sent.
+    return Credential(CredentialKind.COOKIE, found[0].decode("latin-1"))

@@ -1,0 +1,134 @@
+"""The body of a request on its way to an upstream, read no faster than the upstream takes it.
+
+Law: a body belongs to the call, a pump to one try of it.  A try that ends leaves the body as it
+found it, so the next one sends it whole; and every write that followed a wait asks first whether
+the call still holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.streams import StreamReader
+
+if TYPE_CHECKING:
+    from gateway.edge.proxy.response_relay import Relay
+    from gateway.edge.upstream.connection import UpstreamConnection
+
+CONTINUE_AFTER_S = 1.0
+
+
+class BodyTooLarge(Exception):
+    """More bytes came than the route takes."""
+
+
+class RequestBody(StreamReader):
+    """A body that tells when there is more of it: bytes, its end, or what broke it.
+
+    Whoever waits for that can wait for something else beside it, without a task, and leave.
+    """
+
+    __slots__ = ("on_more",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.on_more: Callable[[], None] | None = None
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:
+        paused = super().feed_data(data, size)
+        if self.on_more is not None:
+            self.on_more()
+        return paused
+
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        if self.on_more is not None:
+            self.on_more()
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        if self.on_more is not None:
+            self.on_more()
+
+
+class BodyPump:
+    """Frames anew what it passes on: the client's chunk sizes and trailers stay behind."""
+
+    def __init__(
+        self,
+        payload: RequestBody,
+        upstream: UpstreamConnection,
+        relay: Relay,
+        *,
+        chunked: bool,
+        max_bytes: int,
+    ) -> None:
+        self._payload = payload
+        self._upstream = upstream
+        self._relay = relay
+        self._chunked = chunked
+        self._max_bytes = max_bytes
+        self._more: asyncio.Future[None] | None = None
+        """Set while it waits for more of the body, or for the end of the exchange."""
+
+    async def run(self) -> None:
+        """Returns at the body's end, or once the exchange is over without needing it.
+
+        BodyTooLarge past `max_bytes`; whatever the connection set on the payload when the
+        body broke or stopped coming.
+        """
+        relay, payload = self._relay, self._payload
+        if relay.may_go_on is not None:
+            # RFC 9110 section 10.1.1: a client that waits need not wait for ever.
+            await asyncio.wait(
+                (relay.may_go_on, relay.done),
+                timeout=CONTINUE_AFTER_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not relay.done.done():
+                relay.go_on()
+        payload.on_more = self._wake
+        # Where it is done already, this is called later: it wakes a pump, and no other one.
+        relay.done.add_done_callback(self._wake)
+        try:
+            await self._pass_on()
+        finally:
+            payload.on_more = None
+            relay.done.remove_done_callback(self._wake)
+
+    async def _pass_on(self) -> None:
+        payload, upstream, relay = self._payload, self._upstream, self._relay
+        total = 0
+        while not relay.done.done():
+            data = payload.read_nowait()
+            if data:
+                relay.body_read = True
+                total += len(data)
+                if total > self._max_bytes:
+                    raise BodyTooLarge
+                self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+                if upstream.paused:
+                    await upstream.drain()
+            elif payload.is_eof():
+                relay.request_sent = True
+                if self._chunked:
+                    self._write(b"0\r\n\r\n")
+                return
+            else:
+                self._more = asyncio.get_running_loop().create_future()
+                await self._more
+
+    def _write(self, data: bytes) -> None:
+        """Every byte of a body goes out from here, and each has waited: so the call is judged
+        again."""
+        ended = self._relay.refusal()
+        if ended is None:
+            self._upstream.write(data)
+        else:
+            self._upstream.end(ended)
+
+    def _wake(self, *_: object) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)

@@ -1,0 +1,119 @@
+"""WebSocket handshakes: who may open a tunnel, and whether the upstream granted it.
+
+Law: a tunnel opens only for a handshake (RFC 6455 section 4.1) of version 13 that was allowed
+like any other call, and only when the upstream granted it with a 101 that answers the very key
+that was sent.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from hashlib import sha1
+from typing import TYPE_CHECKING
+
+from gateway.access.conditions.context import NO_ABOUT
+from gateway.edge.http1.response_head import tokens
+from gateway.edge.streams.tunnel import Tunnel
+from gateway.rate_limit.keys import by_user
+
+if TYPE_CHECKING:
+    from gateway.access.authorizer import Decision
+    from gateway.edge.http1.request_head import RequestHead
+    from gateway.edge.http1.response_head import Head
+    from gateway.edge.server.connection import Connection
+    from gateway.edge.streams.reevaluation import Rejudged
+    from gateway.edge.streams.registry import OpenCalls
+    from gateway.edge.streams.socket_quota import Seat
+    from gateway.edge.upstream.connection import UpstreamConnection
+    from gateway.model import Call
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_VERSION = b"sec-websocket-version:"
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+
+
+def handshake_key(head: RequestHead) -> bytes | None:
+    """The key of a whole handshake; None for what is passed on as the plain call it is.
+
+    RFC 9110 section 7.8: a server may ignore an `Upgrade`, and must where `Connection` does
+    not name it or the client speaks 1.0.
+    """
+    if head.upgrade is None or head.upgrade.lower() != b"websocket":
+        return None
+    if head.method != "GET" or not head.minor or head.has_body:
+        return None
+    if head.connection is None or b"upgrade" not in head.connection:
+        return None
+    keys = _values(head, b"sec-websocket-key:")
+    return keys[0] if len(keys) == 1 and _KEY.fullmatch(keys[0]) else None
+
+
+def of_another_version(head: RequestHead) -> bool:
+    """A handshake that asks for anything but version 13, once (RFC 6455 section 4.2.1)."""
+    return handshake_key(head) is not None and _values(head, _VERSION) != [b"13"]
+
+
+def _values(head: RequestHead, field: bytes) -> list[bytes]:
+    """The values of a field, whose name is given in lower case and with its colon."""
+    size = len(field)
+    return [line[size:].strip(b" \t") for line in head.lines if line[:size].lower() == field]
+
+
+def grants(head: Head, key: bytes) -> bool:
+    """Whether a 101 is the answer to a handshake with `key` (RFC 6455 section 4.1)."""
+    # SHA-1 is the RFC's own; there is no secret in it.
+    accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+    said = head.values(b"sec-websocket-accept")
+    upgrade = head.values(b"upgrade")
+    named = [token for value in head.values(b"connection") for token in tokens(value)]
+    return (
+        head.minor == 1
+        and said == [accept]
+        and len(upgrade) == 1
+        and upgrade[0].lower() == b"websocket"
+        and b"upgrade" in named
+    )
+
+
+class Handshake:
+    """One that was allowed; `tunnel` is None until the upstream has granted it."""
+
+    __slots__ = ("_call", "_decision", "_key", "_open_calls", "_rejudged", "tunnel")
+
+    def __init__(
+        self,
+        key: bytes,
+        call: Call,
+        decision: Decision,
+        rejudged: Rejudged | None,
+        open_calls: OpenCalls,
+    ) -> None:
+        self._key = key
+        self._call = call
+        self._decision = decision
+        self._rejudged = rejudged
+        self._open_calls = open_calls
+        self.tunnel: Tunnel | None = None
+
+    def seat(self) -> Seat | None:
+        """A place among the sockets of its caller, to be left once it has ended; None where
+        as many are open as the route lets one caller have."""
+        route, principal = self._decision.route, self._decision.principal
+        assert route is not None
+        caller = (route.id, by_user(self._call, principal, NO_ABOUT))
+        return self._open_calls.seats.take(caller, route.sockets.max_per_user)
+
+    def granted_by(self, head: Head) -> bool:
+        return grants(head, self._key)
+
+    def open(self, client: Connection, upstream: UpstreamConnection, first: bytes) -> None:
+        """The 101 was written to the client; `first` is what came behind it."""
+        transport, target = upstream.hand_over()
+        route = self._decision.route
+        assert route is not None
+        self.tunnel = Tunnel(
+            client, transport, target, route.sockets, self._decision.principal, self._open_calls
+        )
+        self.tunnel.rejudged = self._rejudged
+        self.tunnel.open(first)

@@ -1,0 +1,134 @@
+"""How often one address may ask the gateway's own endpoints, and one session be renewed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.audit.log import AuditEvent, AuditKind
+from gateway.edge.endpoints.audit_events import EVENTS_AT_ONCE, Bounded
+from gateway.edge.endpoints.rate_limits import BY_ENDPOINT, CAPTCHA, SESSION, OwnLimits
+from gateway.rate_limit.limiter import Limits
+from gateway.stores.redis import RedisStore, open_redis
+from tests.databases import Hands
+from tests.edge.auth_house import (
+    CREDENTIALS,
+    House,
+    Recorded,
+    open_house,
+    reason,
+    request,
+    told,
+)
+from tests.edge.rig import Answer
+
+OPENAPI = Path(__file__).parents[3] / "gateway/schemas/openapi.yaml"
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path, limited=True) as opened:
+        yield opened
+
+
+async def often(house: House, data: bytes, times: int) -> list[Answer]:
+    """Over one connection."""
+    client = await house.client()
+    answers = []
+    for _ in range(times):
+        await client.send(data)
+        answers.append(await client.answer())
+    return answers
+
+
+def test_every_endpoint_has_a_limit_or_says_why_not() -> None:
+    paths = yaml.safe_load(OPENAPI.read_text("utf-8"))["paths"]
+    named = {
+        tuple("*" if part[0] == "{" else part for part in path.split("/")[2:])
+        for path in paths
+        if path.startswith("/auth/")
+    }
+    assert set(BY_ENDPOINT) == named
+    assert {name for name, limits in BY_ENDPOINT.items() if limits is None} == {
+        ("email", "verify"),
+        ("password", "reset"),
+    }
+
+
+async def test_one_address_may_ask_so_often_and_then_waits(house: House) -> None:
+    (limit,) = CAPTCHA
+    answers = await often(house, request("GET", "/auth/captcha", b""), limit.burst + 1)
+    assert {answer.status for answer in answers[:-1]} == {200}
+    assert (answers[-1].status, reason(answers[-1])) == (429, "rate_limited")
+    assert answers[-1].values("retry-after") == [b"1"]
+    # Another kind of endpoint, and this one a moment later.
+    assert (await house.ask("GET", "/auth/me")).status == 401
+    house.clock.move(1)
+    assert (await house.ask("GET", "/auth/captcha")).status == 200
+
+
+async def refreshed(house: House, token: str) -> Answer:
+    return await house.ask("POST", "/auth/refresh", {"refresh_token": token})
+
+
+async def test_a_session_that_is_renewed_all_the_time_waits_and_keeps_its_token(
+    house: House,
+) -> None:
+    await house.register()
+    token = str((await house.sign_in())["refresh_token"])
+    other = str((await house.sign_in())["refresh_token"])
+    for _ in range(SESSION[0].burst):
+        token = str(told(await refreshed(house, token))["refresh_token"])
+    early = await refreshed(house, token)
+    assert (early.status, reason(early)) == (429, "rate_limited")
+    assert early.values("retry-after") == [b"1"]
+    assert (await refreshed(house, other)).status == 200
+    house.clock.move(1)
+    assert (await refreshed(house, token)).status == 200
+
+
+async def test_a_day_of_renewals_ends_with_a_thousand() -> None:
+    clock, renewed = Hands(), 0
+    limits = OwnLimits(Limits(clock))
+    while await limits.session_wait_s("s") == 0.0:
+        renewed += 1
+        clock.move(1)
+    # A thousand at once, and what comes back in a thousand seconds.
+    assert renewed == 1_011
+    assert 1 < await limits.session_wait_s("s") < 86.4
+
+
+async def test_a_session_of_a_cookie_waits_as_well(
+    tmp_path: Path, redis_url: str, key_prefix: str
+) -> None:
+    store: RedisStore = open_redis(redis_url, prefix=key_prefix)
+    async with open_house(tmp_path, limited=True, redis=store) as house:
+        await house.register()
+        signed = await house.ask("POST", "/auth/login", {**CREDENTIALS, "transport": "cookie"})
+        (cookie,) = [
+            line.decode().partition(";")[0]
+            for line in signed.values("set-cookie")
+            if line.startswith(b"__Host-session=")
+        ]
+        headers = (f"Cookie: {cookie}", "Sec-Fetch-Site: same-origin")
+        asked = request("POST", "/auth/refresh", b"", headers=headers)
+        answers = await often(house, asked, SESSION[0].burst + 1)
+    await store.close()
+    assert {answer.status for answer in answers[:-1]} == {200}
+    assert (answers[-1].status, reason(answers[-1])) == (429, "rate_limited")
+
+
+def test_what_strangers_bring_about_is_written_a_thousand_times_and_then_counted() -> None:
+    clock, recorded = Hands(), Recorded()
+    audit = Bounded(recorded, clock)
+    for _ in range(EVENTS_AT_ONCE + 5):
+        audit.record(AuditEvent(AuditKind.SIGN_IN_FAILED))
+    assert len(recorded.events) == EVENTS_AT_ONCE
+    assert recorded.denials == [("sign_in_failed", None, None)] * 5
+    audit.record(AuditEvent(AuditKind.SIGNED_IN))
+    clock.move(1)
+    audit.record(AuditEvent(AuditKind.SIGN_IN_FAILED))
+    assert len(recorded.events) == EVENTS_AT_ONCE + 2

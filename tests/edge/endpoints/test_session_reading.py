@@ -1,0 +1,110 @@
+"""The account behind a call that goes on, as a real store has it now."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.edge.streams.reevaluation import SessionReading
+from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.sessions.sessions import Origin, Sessions
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.session_cookies import CookieMint, hash_of
+from gateway.model import Principal, Reason
+from gateway.stores.protocols import Database
+from tests.edge.rig import principal
+
+TTL_S = 900
+MINT = CookieMint(b"m" * 32)
+
+
+async def grant_of(database: Database, *, cookie: bool = False) -> Grant:
+    accounts = Accounts(database)
+    account = await accounts.register("ada@example.com", "hash", roles=["reader"])
+    assert isinstance(account, Account)
+    grant = await RefreshTokens(database, RefreshOptions()).begin(
+        account.id,
+        Origin("Browser/1", "192.0.2.7"),
+        checked_hash="hash",
+        cookie_hash=hash_of(MINT.new()) if cookie else None,
+    )
+    assert isinstance(grant, Grant)
+    return grant
+
+
+def caller(grant: Grant, **more: object) -> Principal:
+    who = {"subject": grant.account.id, "session_id": grant.session_id, "roles": ("reader",)}
+    claims = {"claims": {"roles": ["reader"], "iat": 0, "tenant": "t-7"}}
+    return principal(**(who | claims | more))
+
+
+def reading(database: Database) -> SessionReading:
+    return SessionReading(RefreshTokens(database, RefreshOptions()), TTL_S)
+
+
+async def now(database: Database, who: Principal) -> Principal | Reason:
+    found = await reading(database).renewed(who)
+    return found if isinstance(found, Reason) else found(who)
+
+
+@pytest.mark.parametrize("cookie", [False, True])
+async def test_the_roles_of_this_moment_are_read(database: Database, cookie: bool) -> None:
+    grant = await grant_of(database, cookie=cookie)
+    await Accounts(database).grant(grant.account.id, "editor")
+    who = caller(grant, kid="" if cookie else "k-1", identity_headers=b"X-Auth-Roles: reader")
+    found = await now(database, who)
+    assert isinstance(found, Principal)
+    assert set(found.roles) == found.role_set == {"reader", "editor"}
+    assert found.identity_headers is None
+    assert found.claims["roles"] == list(found.roles)
+    assert found.claims["tenant"] == "t-7"
+    assert (found.token_id, found.kid, found.session_id) == (who.token_id, who.kid, who.session_id)
+
+
+async def test_what_was_read_lies_after_every_change_and_lasts_as_long_as_a_token(
+    database: Database,
+) -> None:
+    grant = await grant_of(database)
+    (change,) = await Accounts(database).grant(grant.account.id, "editor")
+    found = await now(database, caller(grant))
+    assert isinstance(found, Principal)
+    assert found.issued_at > change.not_before
+    assert found.expires_at == found.issued_at + TTL_S
+
+
+async def test_it_lasts_no_longer_than_its_session(database: Database) -> None:
+    grant = await grant_of(database)
+    found = await SessionReading(RefreshTokens(database, RefreshOptions()), 10**9).renewed(
+        caller(grant)
+    )
+    assert not isinstance(found, Reason)
+    assert found(caller(grant)).expires_at <= grant.issued_at + grant.expires_in_s
+
+
+async def test_a_session_that_ended_is_none(database: Database) -> None:
+    grant = await grant_of(database)
+    await Sessions(database).end(grant.session_id, "signed_out")
+    assert await now(database, caller(grant)) is Reason.SESSION_UNKNOWN
+
+
+async def test_a_disabled_account_has_no_session(database: Database) -> None:
+    grant = await grant_of(database)
+    await Accounts(database).disable(grant.account.id)
+    assert await now(database, caller(grant)) is Reason.SESSION_UNKNOWN
+
+
+@pytest.mark.parametrize("claimed", [{"session_id": "made-up"}, {"subject": "somebody-else"}])
+async def test_a_session_of_nobody_or_of_another_is_none(
+    database: Database, claimed: dict[str, str]
+) -> None:
+    # A token of an imported key may say what it likes of its session.
+    grant = await grant_of(database)
+    assert await now(database, caller(grant, **claimed)) is Reason.SESSION_UNKNOWN
+
+
+@pytest.mark.parametrize("cookie", [False, True])
+async def test_a_cookies_family_is_none_of_a_tokens_and_the_other_way_round(
+    database: Database, cookie: bool
+) -> None:
+    grant = await grant_of(database, cookie=cookie)
+    who = caller(grant, kid="k-1" if cookie else "")
+    assert await now(database, who) is Reason.SESSION_UNKNOWN

@@ -1,0 +1,316 @@
+"""The upstream's bytes, framed in one way or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.edge.http1 import response_head
+from gateway.edge.http1.response_head import (
+    CHUNKED,
+    MAX_CHUNK_LINE_BYTES,
+    MAX_TRAILER_BYTES,
+    NO_BODY,
+    UNTIL_CLOSE,
+    ChunkReader,
+    Head,
+    Malformed,
+    body_length,
+    read_head,
+)
+
+
+def read(text: bytes, *, to_head: bool = False) -> int:
+    return body_length(read_head(text), to_head=to_head)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 ",
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.0 404 Not Found",
+        b"HTTP/1.1 200 caf\xe9 \t!",
+        b"HTTP/1.1 599 OK\r\nX: \r\nY:z\r\nZ: caf\xe9",
+    ],
+)
+def test_a_good_head_is_read(block: bytes) -> None:
+    assert read_head(block).status in (200, 404, 599)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"HTTP/1.1",
+        b"HTTP/1.1 20",
+        b"HTTP/1.1 2000 OK",
+        b"HTTP/1.1 600 OK",
+        b"HTTP/1.1 099 OK",
+        b"HTTP/1.1  200 OK",
+        b"HTTP/1.1\t200 OK",
+        b"HTTP/2.0 200 OK",
+        b"HTTP/1.2 200 OK",
+        b"http/1.1 200 OK",
+        b"ICY 200 OK",
+        b"\r\nHTTP/1.1 200 OK",
+        b"HTTP/1.1 200 O\0K",
+        b"HTTP/1.1 200 OK\nX: y",
+        b"HTTP/1.1 200 OK\rX: y",
+        b"HTTP/1.1 200 OK\r\nX: a\rb",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n b",
+        b"HTTP/1.1 200 OK\r\n X: a",
+        b"HTTP/1.1 200 OK\r\nX : a",
+        b"HTTP/1.1 200 OK\r\n: a",
+        b"HTTP/1.1 200 OK\r\nX",
+        b"HTTP/1.1 200 OK\r\nServerx",
+        b"HTTP/1.1 200 OK\r\nX(: a",
+        b"HTTP/1.1 200 OK\r\nX\xe9: a",
+        b"HTTP/1.1 200 OK\r\nX: a\0",
+        b"HTTP/1.1 200 OK\r\nX: a\x7f",
+        b"HTTP/1.1 200 OK\r\nX: a\x1b[31m",
+        b"HTTP/1.1 200 OK" + b"\r\nX: y" * 256,
+    ],
+)
+def test_a_broken_head_is_refused(block: bytes) -> None:
+    read_head(b"HTTP/1.1 200 OK\r\nServer: x")  # a name that is known by now
+    with pytest.raises(Malformed):
+        read_head(block)
+
+
+@pytest.mark.parametrize(
+    ("fields", "length"),
+    [
+        (b"", UNTIL_CLOSE),
+        (b"\r\nContent-Length: 0", 0),
+        (b"\r\ncontent-length:\t12 ", 12),
+        (b"\r\nTransfer-Encoding: chunked", CHUNKED),
+        (b"\r\nTRANSFER-ENCODING: Chunked", CHUNKED),
+    ],
+)
+def test_a_body_is_framed_by_its_fields(fields: bytes, length: int) -> None:
+    assert read(b"HTTP/1.1 200 OK" + fields) == length
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"\r\nContent-Length: 5\r\nContent-Length: 5",
+        b"\r\nContent-Length: 5\r\nContent-Length: 6",
+        b"\r\nContent-Length: 5, 5",
+        b"\r\nContent-Length: +5",
+        b"\r\nContent-Length: -5",
+        b"\r\nContent-Length: 0x5",
+        b"\r\nContent-Length: 1_0",
+        b"\r\nContent-Length:",
+        b"\r\nContent-Length: 5 5",
+        b"\r\nContent-Length: 9223372036854775808",
+        b"\r\nContent-Length: \xb2",
+        b"\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+        b"\r\nTransfer-Encoding: gzip, chunked",
+        b"\r\nTransfer-Encoding: chunked, identity",
+        b"\r\nTransfer-Encoding: identity",
+        b"\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"\r\nTransfer-Encoding:",
+        b"\r\nTransfer-Encoding: chunked;q=1",
+        b"\r\nTransfer-Encoding: chun\xe2\x84\xaaed",
+    ],
+)
+def test_a_body_that_can_be_framed_in_two_ways_is_refused(fields: bytes) -> None:
+    with pytest.raises(Malformed):
+        read(b"HTTP/1.1 200 OK" + fields)
+    # RFC 9112 section 6.3 frames no body here, but the fields are as wrong as before.
+    with pytest.raises(Malformed):
+        read(b"HTTP/1.1 304 Not Modified" + fields)
+
+
+def test_a_coding_in_1_0_is_refused() -> None:
+    with pytest.raises(Malformed):
+        read(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize("status", [100, 103, 204, 304])
+def test_some_statuses_have_no_body(status: int) -> None:
+    assert read(b"HTTP/1.1 %d X\r\nContent-Length: 5" % status) == NO_BODY
+
+
+def test_an_answer_to_head_has_no_body() -> None:
+    assert read(b"HTTP/1.1 200 OK\r\nContent-Length: 5", to_head=True) == NO_BODY
+
+
+@pytest.mark.parametrize(
+    ("block", "open_"),
+    [
+        (b"HTTP/1.1 200 OK", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: keep-alive", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: X, Close", False),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive", False),
+    ],
+)
+def test_a_connection_persists_as_the_answer_says(block: bytes, open_: bool) -> None:
+    assert read_head(block).keeps_open is open_
+
+
+# --- chunks ---
+
+
+def fed(data: bytes, cuts: list[int]) -> tuple[bytes, list[bytes], bytes, bool] | None:
+    """Content, trailers, what was left over, and whether it ended; None when malformed."""
+    reader = ChunkReader()
+    out: list[bytes] = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    left = b""
+    try:
+        for start, end in itertools.pairwise(edges):
+            piece = data[start:end]
+            taken = reader.feed(piece, out) if not reader.done else 0
+            left += piece[taken:]
+    except Malformed:
+        return None
+    return b"".join(out), reader.trailers, left, reader.done
+
+
+chunk = st.binary(min_size=1, max_size=40).map(lambda data: b"%x\r\n%b\r\n" % (len(data), data))
+extended = st.binary(min_size=1, max_size=9).map(
+    lambda data: b'%X;a=b;c="d;\\"";e\r\n%b\r\n' % (len(data), data)
+)
+body = st.lists(chunk | extended, max_size=6).map(b"".join)
+
+
+@given(body, st.binary(max_size=20), st.lists(st.integers(0, 1 << 16), max_size=30))
+def test_chunks_mean_the_same_however_they_are_cut(
+    chunks: bytes, rest: bytes, cuts: list[int]
+) -> None:
+    data = chunks + b"0\r\nX-Sum: 1\r\n\r\n" + rest
+    whole = fed(data, [])
+    assert whole is not None
+    assert whole[3]
+    assert whole[1] == [b"X-Sum: 1"]
+    assert whole[2] == rest
+    assert fed(data, cuts) == whole
+
+
+@given(st.text('0123456789abcdefx;=" \t\r\n+-_g', max_size=12), st.lists(st.integers(0, 99)))
+def test_any_bytes_are_judged_alike_however_they_are_cut(line: str, cuts: list[int]) -> None:
+    data = line.encode() + b"\r\nabc\r\n0\r\n\r\n"
+    assert fed(data, cuts) == fed(data, [])
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_a_chunk_line_at_its_limit_is_judged_alike_wherever_it_is_cut(past: int) -> None:
+    data = b"1;" + b"x" * (MAX_CHUNK_LINE_BYTES - 2 + past) + b"\r\na\r\n0\r\n\r\n"
+    for cut in range(MAX_CHUNK_LINE_BYTES - 2, MAX_CHUNK_LINE_BYTES + 5):
+        assert (fed(data, [cut]) is None) is bool(past)
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_trailers_at_their_limit_are_judged_alike_wherever_they_are_cut(past: int) -> None:
+    data = b"0\r\nX:" + b"x" * (MAX_TRAILER_BYTES - 4 + past) + b"\r\n\r\n"
+    for cut in range(len(data) - 6, len(data)):
+        assert (fed(data, [cut]) is None) is bool(past)
+
+
+@given(st.text('0123456789abcdefx;=" \t+-_g', max_size=6))
+def test_a_chunk_size_is_plain_hexadecimal(line: str) -> None:
+    plain = re.fullmatch(r"0*3(;[^; =\"]+(=([^; =\"]+|\"[^\"]*\"))?)*", line)
+    result = fed(line.encode() + b"\r\nabc\r\n0\r\n\r\n", [])
+    if result is not None and result[0] == b"abc":
+        assert re.fullmatch(r"0*3(;.*)?", line)
+    if plain and "\t" not in line:
+        assert result is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"3\r\nabcXX",
+        b"3\r\nabc\n",
+        b"3\nabc\r\n",
+        b"3 \r\nabc\r\n",
+        b"3;\r\nabc\r\n",
+        b"3;a\nb\r\n",
+        b'3;a="b\r\nabc\r\n',
+        b"\r\n",
+        b"-1\r\n",
+        b"1" * 16 + b"\r\n",
+        b"3;" + b"a" * 2000,
+        b"0\r\nX\r\n\r\n",
+        b"0\r\nX : y\r\n\r\n",
+        b"0\r\n y\r\n\r\n",
+        b"0\r\nX: \0\r\n\r\n",
+        b"0\r\n" + b"X: yyyyyyyyyy\r\n" * 2000,
+    ],
+)
+def test_a_broken_chunk_is_refused(data: bytes) -> None:
+    assert fed(data, []) is None
+    assert fed(data, list(range(len(data)))) is None
+
+
+# --- the memory of lines ---
+
+MEMORIES = (response_head._plain, response_head._lines, response_head._statuses)
+
+status_lines = st.sampled_from(
+    [b"HTTP/1.1 200 OK", b"HTTP/1.1 204 No", b"HTTP/1.0 200 OK", b"HTTP/1.1 200", b"HTTP/2 200 OK"]
+)
+answer_lines = st.sampled_from(
+    [
+        b"X: 1", b"x: 1", b"X: " + b"l" * 253, b"X: " + b"l" * 254, b"X-Watched: 1", b"x-watched:1",
+        b"Content-Length: 5", b"content-length:5", b"Content-Length: 6", b"Content-Length: +5", b"Content_Length: 5",
+        b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Connection: close", b"Connection: keep-alive",
+        b"Connection: Keep-Alive, X", b"Keep-Alive: 5", b"Date: now", b"date: now", b"X-Request-Id: 1", b"Via: 1.1 x",
+        b"Set-Cookie: __Host-session=1", b"Set-Cookie: a=b", b"RateLimit: 1", b"Access-Control-Allow-Origin: *",
+        b"", b" folded", b"no colon", b"X : 1", b"X: a\x00", b"X: a\nY: b", b"X: a\rY: b",
+    ]
+)  # fmt: skip
+answers = st.tuples(status_lines, st.lists(answer_lines, max_size=8)).map(
+    lambda parts: b"\r\n".join((parts[0], *parts[1]))
+)
+
+
+def meaning(block: bytes) -> object:
+    """All that a head says; None for one that is refused."""
+    try:
+        head = read_head(block)
+    except Malformed:
+        return None
+    return [getattr(head, name) for name in Head.__slots__]
+
+
+def forget_all() -> None:
+    for memory in MEMORIES:
+        memory.clear()
+
+
+@given(st.lists(answers, max_size=12), answers, st.integers(1, 8))
+def test_what_was_met_before_never_changes_what_an_answer_means(
+    before: list[bytes], block: bytes, room: int
+) -> None:
+    response_head.watch([b"x-watched"])
+    forget_all()
+    fresh = meaning(block)
+    assert meaning(block) == fresh
+    with pytest.MonkeyPatch.context() as patch:
+        # So small that they are emptied in the midst of a head.
+        for limit in ("_PLAIN_MAX", "_LINES_MAX", "_STATUSES_MAX"):
+            patch.setattr(wire, limit, room)
+        forget_all()
+        for earlier in before:
+            meaning(earlier)
+        assert meaning(block) == fresh
+        assert max(map(len, MEMORIES)) <= room
+    forget_all()
+
+
+def test_a_name_that_is_watched_later_is_found_in_lines_that_were_met_before() -> None:
+    block = b"HTTP/1.1 200 OK\r\nX-Watched-Late: 1"
+    assert read_head(block).special is None
+    response_head.watch([b"x-watched-late"])
+    special = read_head(block).special
+    assert special is not None
+    assert [line for line, _ in special] == [b"X-Watched-Late: 1"]

@@ -1,0 +1,358 @@
+"""Whose turn it is, who may wait, and who is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+
+from gateway.access.definitions import Balance, Breaker, Health, Retry, Upstream
+from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.upstream.target_health import Standing
+from tests.edge.rig import OK, Answer, Exchange, RawUpstream, Rig, answering, running, target
+
+BOTH_LOOPS = True
+
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+BAD = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+HEALTH = Health("/healthz", every_s=0.25, fall=2, rise=2, timeout_s=0.5)
+
+
+def reason(answer: Answer) -> str:
+    return str(json.loads(answer.body)["reason"])
+
+
+def dead_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(true: object, within_s: float = 5.0) -> None:
+    assert callable(true)
+    async with asyncio.timeout(within_s):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def spec_of(count: int, **changes: object) -> AsyncIterator[tuple[Upstreams, Upstream]]:
+    upstreams = Upstreams(random=Random(7))
+    spec = Upstream("u", tuple(target(20_000 + n) for n in range(count)), **changes)  # type: ignore[arg-type]
+    try:
+        yield upstreams, spec
+    finally:
+        upstreams.close()
+
+
+# --- balance ---
+
+
+async def test_two_choices_keep_ten_targets_nearly_even() -> None:
+    async with spec_of(10, balance=Balance.LEAST_REQUESTS) as (upstreams, spec):
+        pool = upstreams.pool(spec)
+        for _ in range(1_000):
+            chosen = pool.choose()
+            assert chosen is not None
+            chosen.enter()
+        busy = [each.in_flight for each in pool.targets]
+        assert sum(busy) == 1_000
+        assert max(busy) - min(busy) <= 6
+
+
+async def test_a_target_that_was_tried_is_left_out_while_there_is_another() -> None:
+    async with spec_of(2, balance=Balance.LEAST_REQUESTS) as (upstreams, spec):
+        pool = upstreams.pool(spec)
+        first, second = pool.targets
+        assert {pool.choose([first]) for _ in range(20)} == {second}
+        assert pool.choose([first, second]) in (first, second)
+
+
+# --- places ---
+
+
+@asynccontextmanager
+async def narrow(queue: int) -> AsyncIterator[tuple[Rig, asyncio.Semaphore]]:
+    """One connection, and so many that may wait for it; answers come when they are released."""
+    go = asyncio.Semaphore(0)
+
+    async def script(exchange: Exchange) -> None:
+        await go.acquire()
+        exchange.send(OK)
+
+    async with running(script) as rig:
+        rig.spec(max_connections=1, queue=queue, timeout_connect_s=5.0)
+        yield rig, go
+
+
+async def test_past_its_connections_an_upstream_is_busy() -> None:
+    async with narrow(queue=0) as (rig, go):
+        first = asyncio.create_task(rig.ask(GET))
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        answer = await rig.ask(GET)
+        assert (answer.status, reason(answer)) == (503, "upstream_busy")
+        assert answer.values("retry-after")
+        go.release()
+        assert (await first).status == 200
+        go.release()
+        assert (await rig.ask(GET)).status == 200
+        assert rig.upstream.connections == 1
+
+
+async def test_who_waits_is_served_in_turn_on_the_one_connection() -> None:
+    async with narrow(queue=2) as (rig, go):
+        calls = [asyncio.create_task(rig.ask(GET))]
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        calls += [asyncio.create_task(rig.ask(GET)) for _ in range(2)]
+        await until(lambda: len(pool.waiting) == 2)
+        assert (await rig.ask(GET)).status == 503
+        for _ in range(3):
+            go.release()
+        assert [(await call).status for call in calls] == [200, 200, 200]
+        assert rig.upstream.connections == 1
+        assert pool.targets[0].in_flight == 0
+
+
+async def test_who_waits_too_long_is_told_so_and_leaves_the_queue() -> None:
+    async with narrow(queue=1) as (rig, go):
+        rig.spec(timeout_connect_s=0.1)
+        first = asyncio.create_task(rig.ask(GET))
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        assert reason(await rig.ask(GET)) == "upstream_busy"
+        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert not pool.waiting
+        go.release()
+        assert (await first).status == 200
+
+
+async def test_a_client_that_leaves_the_queue_takes_no_place_with_it() -> None:
+    async with narrow(queue=1) as (rig, go):
+        first = asyncio.create_task(rig.ask(GET))
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        leaver = await rig.client()
+        await leaver.send(GET)
+        await until(lambda: len(pool.waiting) == 1)
+        leaver.close()
+        await until(lambda: not pool.waiting)
+        go.release()
+        assert (await first).status == 200
+        assert pool.targets[0].in_flight == 0
+
+
+async def test_a_place_given_to_who_leaves_in_the_same_moment_is_given_back() -> None:
+    async with spec_of(1, max_connections=1, queue=1) as (upstreams, spec):
+        pool = upstreams.pool(spec)
+        pool.targets[0].enter()
+        waiting = asyncio.create_task(pool.place())
+        await until(lambda: len(pool.waiting) == 1)
+        pool.targets[0].leave(True)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert pool.targets[0].in_flight == 0
+
+
+# --- health ---
+
+
+@asynccontextmanager
+async def pair(**changes: object) -> AsyncIterator[tuple[Rig, RawUpstream]]:
+    second = RawUpstream()
+    await second.start()
+    try:
+        async with running() as rig:
+            rig.spec(targets=(target(rig.upstream.port), target(second.port)), **changes)
+            yield rig, second
+    finally:
+        await second.stop()
+
+
+def lines(upstream: RawUpstream) -> Counter[bytes]:
+    return Counter(received.line.split()[1] for received in upstream.requests)
+
+
+async def test_a_target_whose_probes_fail_gets_no_calls_until_they_succeed_again() -> None:
+    async with pair(health=HEALTH) as (rig, second):
+        assert rig.gate.route.upstream is not None
+        rig.upstreams.adopt([rig.gate.route.upstream])
+        standing = rig.upstreams.pool(rig.gate.route.upstream).targets[1].standing
+        assert standing is not None
+        second.script = answering(BAD, close=True)
+        await until(lambda: not standing.healthy)
+        before = lines(second)[b"/a"]
+        for _ in range(6):
+            assert (await rig.ask(GET)).status == 200
+        assert lines(second)[b"/a"] == before
+        second.script = answering(OK)
+        await until(lambda: standing.healthy)
+        for _ in range(4):
+            await rig.ask(GET)
+        assert lines(second)[b"/a"] > before
+
+
+async def test_calls_that_fail_take_a_target_out_before_its_next_probe() -> None:
+    slow = Health("/healthz", every_s=60.0, fall=2)
+    async with running() as rig:
+        rig.spec(
+            targets=(target(rig.upstream.port), target(dead_port())),
+            health=slow,
+            retry=Retry(attempts=2, connect=True),
+        )
+        assert [(await rig.ask(GET)).status for _ in range(8)] == [200] * 8
+        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert [t.standing is not None and t.standing.healthy for t in pool.targets] == [
+            True,
+            False,
+        ]
+
+
+async def test_calls_that_are_answered_do_not_speak_for_a_target_whose_probes_fail() -> None:
+    """Its health path says no: it is being taken out of service, and answers until then."""
+    async with pair(health=HEALTH) as (rig, second):
+        assert rig.gate.route.upstream is not None
+        rig.upstreams.adopt([rig.gate.route.upstream])
+        standing = rig.upstreams.pool(rig.gate.route.upstream).targets[1].standing
+        assert standing is not None
+
+        async def leaving(exchange: Exchange) -> None:
+            probed = b"/healthz" in exchange.received.line
+            exchange.send(BAD if probed else OK)
+
+        second.script = leaving
+        client = await rig.client()
+        async with asyncio.timeout(10):
+            while standing.healthy:
+                await client.send(GET)
+                assert (await client.answer()).status == 200
+
+
+async def test_ten_calls_at_once_are_shared_by_two_targets_without_a_connection() -> None:
+    go_on = asyncio.Event()
+
+    async def waiting(exchange: Exchange) -> None:
+        await go_on.wait()
+        exchange.send(OK)
+
+    async with pair(balance=Balance.LEAST_REQUESTS) as (rig, second):
+        rig.upstream.script = second.script = waiting
+        clients = [await rig.client() for _ in range(10)]
+        await asyncio.gather(*(client.send(GET) for client in clients))
+        both = (rig.upstream, second)
+        await rig.upstream.until(lambda: sum(len(one.requests) for one in both) == 10)
+        assert [len(one.requests) for one in both] == [5, 5]
+        go_on.set()
+        assert [(await client.answer()).status for client in clients] == [200] * 10
+
+
+async def test_where_every_target_is_called_bad_the_calls_go_out_all_the_same() -> None:
+    async with running() as rig:
+        rig.spec(health=Health("/healthz", every_s=60.0, fall=1))
+        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert pool.targets[0].standing is not None
+        pool.targets[0].standing.probed(False)
+        assert (await rig.ask(GET)).status == 200
+
+
+async def test_a_probe_goes_on_a_connection_of_its_own_and_names_the_host() -> None:
+    async with running() as rig:
+        rig.spec(health=HEALTH, host="orders.internal")
+        rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        await rig.upstream.until(lambda: len(rig.upstream.requests) >= 1)
+        first = rig.upstream.requests[0]
+        assert first.line == b"GET /healthz HTTP/1.1"
+        assert first.values("host") == [b"orders.internal"]
+
+
+async def test_an_upstream_that_a_reload_removed_is_probed_no_more() -> None:
+    async with running() as rig:
+        rig.spec(health=HEALTH)
+        rig.upstreams.adopt([rig.gate.route.upstream])  # type: ignore[list-item]
+        await rig.upstream.until(lambda: len(rig.upstream.requests) >= 1)
+        rig.upstreams.adopt([])
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
+        before = len(rig.upstream.requests)
+        await asyncio.sleep(0.6)  # two probes' time
+        assert len(rig.upstream.requests) == before
+
+
+# --- the breaker ---
+
+
+def breaking(failures: int, window_s: float = 10.0, open_s: float = 15.0) -> Standing:
+    spec = Upstream("u", (), breaker=Breaker(failures, window_s, open_s))
+    return Standing(spec, "http://x")
+
+
+def test_a_breaker_opens_after_so_many_failures_in_its_window() -> None:
+    standing = breaking(3)
+    for now in (100.0, 104.0):
+        standing.met(False, now)
+    assert standing.usable(104.0)
+    standing.met(False, 109.9)
+    assert not standing.usable(109.9)
+
+
+def test_failures_spread_over_more_than_the_window_open_nothing() -> None:
+    standing = breaking(3)
+    for now in (100.0, 106.0, 112.0, 118.0, 124.0):
+        standing.met(False, now)
+        assert standing.usable(now)
+
+
+def test_after_its_rest_one_call_tries_and_the_others_wait_for_what_it_meets() -> None:
+    standing = breaking(1)
+    standing.met(False, 100.0)
+    assert not standing.usable(114.9)
+    assert standing.usable(115.0)
+    standing.sent(115.0)
+    assert not standing.usable(115.1)
+    standing.met(True, 116.0)
+    assert standing.usable(116.0)
+
+
+def test_a_trial_that_fails_opens_the_breaker_again() -> None:
+    standing = breaking(5)
+    for _ in range(5):
+        standing.met(False, 100.0)
+    standing.sent(115.0)
+    standing.met(False, 116.0)
+    assert not standing.usable(130.9)
+    assert standing.usable(131.0)
+
+
+async def test_an_open_breaker_answers_503_without_asking_the_upstream() -> None:
+    async with running(answering(b"nonsense\r\n\r\n", close=True)) as rig:
+        rig.spec(breaker=Breaker(failures=3, window_s=10.0, open_s=60.0))
+        assert [(await rig.ask(GET)).status for _ in range(3)] == [502] * 3
+        asked = len(rig.upstream.requests)
+        answer = await rig.ask(GET)
+        assert (answer.status, reason(answer)) == (503, "upstream_busy")
+        assert len(rig.upstream.requests) == asked
+
+
+async def test_statuses_of_an_upstream_open_no_breaker() -> None:
+    async with running(answering(BAD)) as rig:
+        rig.spec(breaker=Breaker(failures=1, window_s=10.0, open_s=60.0))
+        assert [(await rig.ask(GET)).status for _ in range(4)] == [500] * 4
+
+
+async def test_clients_that_leave_open_no_breaker() -> None:
+    async def silent(exchange: Exchange) -> None:
+        await exchange.reader.read()
+
+    async with running(silent) as rig:
+        rig.spec(breaker=Breaker(failures=1, window_s=10.0, open_s=60.0))
+        for count in range(1, 4):
+            client = await rig.client()
+            await client.send(GET)
+            await rig.upstream.until(lambda count=count: len(rig.upstream.requests) == count)  # type: ignore[misc]
+            client.close()
+            await rig.upstream.until(lambda: rig.upstream.open == 0)

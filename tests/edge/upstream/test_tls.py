@@ -1,0 +1,120 @@
+"""TLS to an upstream: nothing is sent before its certificate was verified."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.access.definitions import Health, Tls, UpstreamTarget
+from gateway.edge.upstream.clusters import context_for
+from tests.certificates import Authority
+from tests.edge.rig import OK, Rig, running, target
+
+BOTH_LOOPS = True
+
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+SECURE = UpstreamTarget("https://x", "https", "x", 443)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@asynccontextmanager
+async def secured(
+    authority: Authority, tls: Tls | None, *, asks: bool = False, name: str = "localhost"
+) -> AsyncIterator[tuple[Rig, list[bytes]]]:
+    """The gateway before an upstream that shows a certificate for `name`, and may ask for one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue(name))
+    if asks:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authority.file)
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                seen.append(head)
+                writer.write(OK)
+        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with running() as rig:
+        where = UpstreamTarget(f"https://localhost:{port}", "https", "localhost", port)
+        rig.spec(targets=(where,), tls=tls)
+        yield rig, seen
+    server.close()
+
+
+async def test_an_upstream_with_a_certificate_of_nobody_known_is_502(authority: Authority) -> None:
+    async with secured(authority, None) as (rig, seen):
+        assert (await rig.ask(GET)).status == 502
+        assert not seen
+
+
+async def test_an_authority_of_the_upstreams_own_is_believed(authority: Authority) -> None:
+    async with secured(authority, Tls(str(authority.file))) as (rig, seen):
+        assert (await rig.ask(GET)).status == 200
+        assert len(seen) == 1
+
+
+async def test_a_certificate_for_another_name_is_502(authority: Authority) -> None:
+    tls = Tls(str(authority.file))
+    async with secured(authority, tls, name="elsewhere") as (rig, seen):
+        assert (await rig.ask(GET)).status == 502
+        assert not seen
+
+
+async def test_a_client_certificate_is_shown_to_who_asks(authority: Authority) -> None:
+    tls = Tls(str(authority.file), *authority.issue("authgate"))
+    async with secured(authority, tls, asks=True) as (rig, seen):
+        assert (await rig.ask(GET)).status == 200
+        assert len(seen) == 1
+
+
+async def test_who_asks_for_a_certificate_and_gets_none_gets_no_call(authority: Authority) -> None:
+    async with secured(authority, Tls(str(authority.file)), asks=True) as (rig, seen):
+        assert (await rig.ask(GET)).status == 502
+        assert not seen
+
+
+async def test_a_file_that_is_not_there_is_502_and_no_defect(authority: Authority) -> None:
+    async with secured(authority, Tls(str(authority.folder / "lost.pem"))) as (rig, seen):
+        rig.spec(health=Health("/healthz", every_s=0.25, fall=1))
+        assert (await rig.ask(GET)).status == 502
+        assert not seen
+
+
+async def test_probes_verify_as_calls_do(authority: Authority) -> None:
+    async with secured(authority, Tls(str(authority.file))) as (rig, seen):
+        rig.spec(health=Health("/healthz"))
+        rig.upstreams.adopt([rig.gate.route.upstream])  # type: ignore[list-item]
+        async with asyncio.timeout(5):
+            while not seen:
+                await asyncio.sleep(0.01)
+        assert seen[0].startswith(b"GET /healthz ")
+
+
+def test_the_context_verifies_and_is_made_once_for_what_the_files_hold(
+    authority: Authority,
+) -> None:
+    tls = Tls(str(authority.file))
+    context = context_for(SECURE, tls)
+    assert context is not None
+    assert context is context_for(SECURE, tls)
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    os.utime(authority.file, ns=(0, 1))
+    assert context_for(SECURE, tls) is not context
+    assert context_for(target(80), None) is None
