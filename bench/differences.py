@@ -26,8 +26,9 @@ from gateway.access.conditions.context import Facts
 from gateway.access.conditions.functions import has_scope
 from gateway.access.routing.routes import Match
 from gateway.access.simulation import Answer, FixedClock, Question, ask, person
-from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.cli.policy_diff import change_data
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import Call, CredentialKind, Principal, Reason
 from gateway.review.diff import Report, compare
 from gateway.review.shapes import Shapes

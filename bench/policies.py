@@ -31,7 +31,8 @@ from gateway.access.simulation import (
     person,
     settled,
 )
-from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import Call, Reason
 
 ROUNDS = 15

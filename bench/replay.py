@@ -30,7 +30,8 @@ from gateway.access.authorizer import Gate
 from gateway.access.conditions.context import NO_ABOUT, About
 from gateway.access.definitions import Limit
 from gateway.access.simulation import Known, Question, call_of, person, settled
-from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.watcher import read_sources
 from gateway.model import Call, LimitState, Principal, Reason
 from gateway.telemetry.decision_log import DecisionLog, JournalOptions

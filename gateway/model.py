@@ -273,3 +273,16 @@ class SystemClock:
 
     now = staticmethod(time.time)
     steady = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something that is wrong in a file, and what would be right; counts from 1."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.text}"

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
-
-from gateway.config.yaml_reader import Node, Reader
-
-SOCKET_KEYS = ("max_per_user", "idle", "ping", "max_frame")
-
-PING_MIN_S = 1.0
-FRAME_MIN_BYTES = 125
-"""What any control frame may hold (RFC 6455 section 5.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +20,3 @@ class Sockets:
 
 
 STANDARD_SOCKETS = Sockets()
-
-
-def read_sockets(reader: Reader, node: Node | None, base: Sockets) -> Sockets:
-    """`base` with what the block says otherwise, key by key."""
-    fields = reader.block(node, "`websocket`", SOCKET_KEYS)
-    said: dict[str, Any] = {
-        "max_per_user": reader.whole(fields.get("max_per_user"), "`max_per_user`"),
-        "idle_s": reader.duration_s(fields.get("idle"), "`idle`"),
-        "ping_s": _ping_s(reader, fields.get("ping")),
-        "max_frame_bytes": _frame_bytes(reader, fields.get("max_frame")),
-    }
-    return dataclasses.replace(base, **{k: v for k, v in said.items() if v is not None})
-
-
-def _ping_s(reader: Reader, node: Node | None) -> float | None:
-    if getattr(node, "value", None) == "off":
-        return 0.0
-    seconds = reader.duration_s(node, "`ping`")
-    if seconds is not None and node is not None and seconds < PING_MIN_S:
-        reader.wrong(node, "`ping` is `1s` or more, or `off`")
-        return None
-    return seconds
-
-
-def _frame_bytes(reader: Reader, node: Node | None) -> int | None:
-    size = reader.size_bytes(node, "`max_frame`")
-    if size is not None and node is not None and size < FRAME_MIN_BYTES:
-        reader.wrong(node, f"`max_frame` is `{FRAME_MIN_BYTES}B` or more")
-        return None
-    return size

@@ -18,7 +18,7 @@ from aiohttp import web
 from gateway.access.authorizer import Gate
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.routes import Route
-from gateway.access.snapshot import Problem, Snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.app import demo_backend
 from gateway.app.auth import Desk, Parts, open_desk
 from gateway.app.bootstrap import Plan, keeper_of, postman_of, prepare
@@ -64,7 +64,7 @@ from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
 from gateway.identity.tokens.access_tokens import TokenVerifier
 from gateway.identity.tokens.authenticator import Identification
 from gateway.identity.tokens.upstream_assertions import Assertions
-from gateway.model import CredentialKind, Reason, SystemClock
+from gateway.model import CredentialKind, Problem, Reason, SystemClock
 from gateway.rate_limit.limiter import Limits
 from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.revocation.stream_identity import OneStream

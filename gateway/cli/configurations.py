@@ -6,12 +6,13 @@ import subprocess
 from enum import StrEnum
 from pathlib import Path
 
-from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.cli.output import ExitCode, Stop, remark
 from gateway.config import upstream_tls
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.watcher import read_sources
 from gateway.edge.replies.problems import refusal_of
-from gateway.model import Reason
+from gateway.model import Problem, Reason
 
 
 class FailOn(StrEnum):

@@ -21,7 +21,7 @@ from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.jwk import Alg
 from gateway.identity.keys.signing_keys import made_key
-from gateway.identity.sessions import restore
+from gateway.identity.sessions import restore as restoring
 from gateway.stores import backup
 from gateway.stores.migrations import SchemaProblem
 from gateway.stores.protocols import Transaction
@@ -65,16 +65,16 @@ async def _restored(house: House, file: BinaryIO, secret_then: bytes) -> dict[st
     contents = await backup.check(house.database, file, key)
     alg = Alg(house.settings.signing_alg)
     keys = (await asyncio.to_thread(made_key, alg), await asyncio.to_thread(made_key, alg))
-    secrets = restore.Secrets(
+    secrets = restoring.Secrets(
         now=Sealer(house.key_secret),
         then=Sealer(secret_then),
         chain_key_then=derived_key(secret_then, KeyPurpose.AUDIT_CHAIN),
     )
     async with house.database.migrating(backup.RESTORE_WITHIN_S) as tx:
-        before = await restore.present(tx, secrets.now)
+        before = await restoring.present(tx, secrets.now)
         kept = await _has_event(tx, contents.newest_audit)
         rows = await backup.replace(tx, file, key)
-        carried, changes = await restore.disown(tx, before, secrets, keys)
+        carried, changes = await restoring.disown(tx, before, secrets, keys)
         restored_at_ms = int(await tx.now() * 1000)
     house.audit.record(
         AuditEvent(

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.access.snapshot import Problem, Snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import compiled, status_for
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say
+from gateway.model import Problem
 from gateway.review.cases import Case, read_cases
 from gateway.review.coverage import Coverage, coverage
 from gateway.review.junit import junit

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import typer
 import watchfiles
 
-from gateway.access.snapshot import Problem, Snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import read, read_for_here
 from gateway.cli.environment import settings
 from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, data, remark, say
+from gateway.model import Problem
 
 _ASK_WITHIN_S = 3.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,10 +15,11 @@ from gateway.access.conditions.conditions import Condition, compile_condition
 from gateway.access.definitions import Limit
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule, StepUp
 from gateway.access.roles import Role, RoleBook, is_action_pattern
+from gateway.access.snapshot import TablePlace
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import Template, read_template
-from gateway.config.yaml_reader import Node, Problem, Reader, check_version
-from gateway.model import Place, Reason
+from gateway.config.yaml_reader import Node, Reader, check_version
+from gateway.model import Problem, Reason
 
 POLICY_KEYS = ("version", "policy", "description", "mode", "roles", "rules")
 RULE_KEYS = (
@@ -45,21 +46,6 @@ class PolicyFiles:
     policies: dict[str, Policy] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     data_places: dict[str, TablePlace] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TablePlace:
-    """Where a table of `data/` is written, and each of its entries."""
-
-    place: Place
-    lines: Sequence[int]
-    """Of the entries, in their order: a table may have very many."""
-
-    def of(self, table: Any, key: str) -> Place:
-        """The line of an entry; that of the table where there is none of this name."""
-        if isinstance(table, Mapping) and key in table:
-            return Place(self.place.file, self.lines[list(table).index(key)])
-        return self.place
 
 
 def read_policies(

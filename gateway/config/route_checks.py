@@ -10,7 +10,8 @@ from gateway.access.policies import Policy, ResourceField, Rule
 from gateway.access.routing.field_names import KEEPABLE, folded
 from gateway.access.routing.routes import Kind, PatternSegment
 from gateway.access.suggestions import suggestion
-from gateway.config.yaml_reader import Node, Problem, Reader
+from gateway.config.yaml_reader import Node, Reader
+from gateway.model import Problem
 
 
 @dataclass(slots=True)

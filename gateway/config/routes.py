@@ -24,7 +24,7 @@ from gateway.access.routing.routes import (
     RouteTable,
 )
 from gateway.access.suggestions import suggestion
-from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets, read_sockets
+from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets
 from gateway.config.direct_responses import read_answer
 from gateway.config.headers import (
     read_kept_headers,
@@ -42,8 +42,9 @@ from gateway.config.matching import (
 )
 from gateway.config.route_checks import Needs, check_kept, check_limits
 from gateway.config.upstreams import NAME, read_security_headers
-from gateway.config.yaml_reader import Node, Problem, Reader
-from gateway.model import CredentialKind
+from gateway.config.websocket import read_sockets
+from gateway.config.yaml_reader import Node, Reader
+from gateway.model import CredentialKind, Problem
 
 MATCH_KEYS = ("host", "path", "methods", "except_own")
 DEFAULT_KEYS = (

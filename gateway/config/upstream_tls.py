@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from gateway.access.definitions import Tls, Upstream
-from gateway.access.snapshot import Problem
+from gateway.model import Problem
 
 Seen = tuple[tuple[int, int, int], ...]
 """What differs once a file was written anew, replaced, or led elsewhere by a link."""

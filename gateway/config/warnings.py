@@ -14,8 +14,7 @@ from gateway.access.roles import Role, admits
 from gateway.access.routing.routes import Route, RouteTable
 from gateway.access.suggestions import suggestion
 from gateway.config.policies import ROLE_PERMISSIONS
-from gateway.config.yaml_reader import Problem
-from gateway.model import Place
+from gateway.model import Place, Problem
 
 
 @dataclass(slots=True)

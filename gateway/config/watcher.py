@@ -20,8 +20,10 @@ from pathlib import Path
 import structlog
 import watchfiles
 
-from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.config import upstream_tls
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.model import Problem
 
 log = structlog.get_logger(__name__)
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from gateway.access.suggestions import suggestion
-from gateway.model import Place
+from gateway.model import Place, Problem
 
 _MAX_DEPTH = 32
 _MAX_DATA_NODES = 1_000_000
@@ -33,19 +32,6 @@ _MOST = 1_000_000_000
 _LONGEST_S = 366 * 86400
 
 Node = yaml.Node
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
-    """Something that is wrong in a file, and what would be right; counts from 1."""
-
-    file: str
-    line: int
-    column: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.text}"
 
 
 class _Loader(yaml.CSafeLoader):

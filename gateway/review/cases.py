@@ -14,8 +14,8 @@ import yaml
 from gateway.access.simulation import FixedClock, Question, person
 from gateway.access.snapshot import Snapshot
 from gateway.access.suggestions import suggestion
-from gateway.config.yaml_reader import Node, Problem, Reader, check_version
-from gateway.model import CredentialKind, Place, Principal, Reason, SystemClock
+from gateway.config.yaml_reader import Node, Reader, check_version
+from gateway.model import CredentialKind, Place, Principal, Problem, Reason, SystemClock
 
 FILE_KEYS = ("version", "description", "now", "people", "cases")
 CASE_KEYS = ("name", "as", "request", "expect", "now")

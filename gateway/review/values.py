@@ -20,7 +20,7 @@ from gateway.review.networks import Cells, network_of
 from gateway.review.times import moments
 
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
-"""What an id, a session and a role are made of; `identity/tokens/access_tokens.py` refuses any other."""
+"""What an id, a session and a role are made of; `identity/tokens/` refuses any other."""
 _HOST = re.compile(r"[a-z0-9._-]+\Z")
 _MARKS = "zqjxkvw7935QZXJKVW"
 MAX_LISTED = 5

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from gateway.access.roles import Role, RoleBook
-from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
 from tests.access.worlds import decide, who
 
 FOLDER = Path(__file__).parent / "others"

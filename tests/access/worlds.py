@@ -7,8 +7,9 @@ from typing import Any
 
 from gateway.access.authorizer import Decision
 from gateway.access.simulation import FixedClock, Question, ask, person
-from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
-from gateway.model import Principal, Reason
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.model import Principal, Problem, Reason
 
 NOW = 1_800_000_000.0
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from gateway.access.routing.routes import Auth, RouteTable
-from gateway.access.snapshot import Snapshot, compile_snapshot
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import compile_snapshot
 from gateway.config.watcher import read_sources
 
 SPA = Path(__file__).parents[2] / "examples" / "spa"

@@ -14,9 +14,10 @@ import pytest
 
 from gateway.access.decision_record import record_of
 from gateway.access.simulation import Question, ask, person
-from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.cli import main
 from gateway.cli.policy_validate import edits
+from gateway.config.compile import Sources, compile_snapshot
 
 ROUTES = """
 version: 1

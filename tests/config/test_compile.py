@@ -9,9 +9,10 @@ import pytest
 
 from gateway.access.definitions import Balance, LimitKey, Scope
 from gateway.access.routing.routes import Auth
-from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.access.websocket_options import Sockets
-from gateway.model import CredentialKind
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.model import CredentialKind, Problem
 from tests.access.worlds import built, problems, snapshot
 
 ROOT = Path(__file__).parent.parent.parent

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.access.definitions import Tls
-from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
 
 
 def compiled(tls: str, target: str = "https://orders:8443") -> Snapshot | list[str]:

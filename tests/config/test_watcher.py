@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.snapshot import Problem, Snapshot
+from gateway.access.snapshot import Snapshot
 from gateway.config.watcher import (
     Configuration,
     ConfigurationWrong,
@@ -21,6 +21,7 @@ from gateway.config.watcher import (
     LastGood,
     read_sources,
 )
+from gateway.model import Problem
 
 ROUTES = """\
 version: 1

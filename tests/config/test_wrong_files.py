@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.access.conditions.conditions import Condition, compile_condition
 from gateway.access.conditions.expressions import read_expression
-from gateway.access.snapshot import Problem, Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.model import Problem
 from gateway.review.cases import read_cases
 from tests.access.worlds import snapshot
 from tests.config.test_compile import CONTRACT, CONTRACT_POLICY

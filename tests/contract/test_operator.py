@@ -160,7 +160,7 @@ def until(condition: object, seconds: float = 10) -> bool:
 
 
 def test_an_edit_is_live_soon_and_a_broken_one_never(gateway: Running) -> None:
-    routes = gateway.app.data_dir / "routes.yaml"
+    routes = gateway.folder / "routes.yaml"
     good = routes.read_text()
     try:
         more = (

@@ -7,7 +7,8 @@ from pathlib import Path
 from textwrap import indent
 
 from gateway.access.routing.routes import Match
-from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.watcher import read_sources
 from tests.edge.rig import Answer, Rig, answering, running
 

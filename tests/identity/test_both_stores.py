@@ -10,7 +10,8 @@ import secrets
 
 import pytest
 
-from gateway.audit import chain, log
+from gateway.audit import chain
+from gateway.audit import log as audit_log
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.identity.accounts.accounts import Account, Accounts, Proof
 from gateway.identity.accounts.email_change import AddressChanges
@@ -199,9 +200,9 @@ async def test_the_audit_log_is_written_and_verifies(database: Database) -> None
     assert found.problems == ()
     assert found.events >= 701
     async with database.reading() as tx:
-        newest = await log.newest(tx, 3)
+        newest = await audit_log.newest(tx, 3)
     assert len(newest) == 3
-    seen = [event async for event in log.after(database, log.Place(0, "", 0))]
+    seen = [event async for event in audit_log.after(database, audit_log.Place(0, "", 0))]
     assert len(seen) == found.events
 
 

@@ -135,7 +135,7 @@ async def test_what_was_not_written_is_counted_in_a_metric(tmp_path: Path) -> No
 async def test_a_full_queue_drops_and_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "MAX_WAITING", 2)
+    monkeypatch.setattr(decision_log, "MAX_WAITING", 2)
     log = log_of(tmp_path)
     for _ in range(5):
         tell(log)

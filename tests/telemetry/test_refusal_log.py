@@ -25,7 +25,7 @@ def tell(to: RefusalLog, url: str, request_id: str) -> None:
 @pytest.fixture(autouse=True)
 def _uncached(monkeypatch: pytest.MonkeyPatch) -> None:
     """A logger that another test has used writes where that test wanted."""
-    monkeypatch.setattr(refusals, "log", structlog.get_logger())
+    monkeypatch.setattr(refusal_log, "log", structlog.get_logger())
 
 
 def written(log: RefusalLog) -> list[Any]:

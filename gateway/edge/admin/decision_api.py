@@ -24,13 +24,10 @@ from aiohttp.streams import StreamReader
 
 from gateway.edge.admin.dialects import Dialect, Unreadable, dialect_of
 from gateway.edge.http1.date_header import date_line
-from gateway.edge.http1.request_head import (
-    RequestHead,
-    field_line,
-    foreign_cookies,
-    identity_headers,
-)
+from gateway.edge.http1.field_lines import field_line
+from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin
+from gateway.edge.proxy.request_headers import foreign_cookies, identity_headers
 from gateway.edge.replies.denials import denial
 from gateway.edge.replies.observers import Journal, Meters, NoMeters
 from gateway.edge.replies.problems import (

@@ -18,11 +18,11 @@ from gateway.edge.http1.request_head import RequestHead, RequestLine
 from gateway.edge.proxy.request import (
     MAX_HOST_BYTES,
     MOST_HOPS,
-    Peer,
     canonical_host,
     last_hops,
     plain_ip,
 )
+from gateway.edge.server.peer import Peer
 
 _METHOD = re.compile(rb"[A-Z]+(?:-[A-Z]+)*")
 _TARGET = re.compile(rb"[\x21-\x7e]+")

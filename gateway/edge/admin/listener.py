@@ -1,9 +1,9 @@
 """What the admin listener answers.
 
 `/healthz`, `/readyz` and `/metrics` are for probes and scrapers, `/openapi.yaml` for whoever
-writes a client; `/decide/…` is for other proxies, and `edge/admin/decision_api.py` answers it.  `/admin`
-shows more, so it asks for a token, and is not served at all where others than this machine could
-reach it.  Everything else checks `Host` first: a page of another site that points its own name at
+writes a client; `/decide/…` is for other proxies (`decision_api.py`).  `/admin` shows
+more, so it asks for a token, and is not served at all where others than this machine could reach
+it.  Everything else checks `Host` first: a page of another site that points its own name at
 127.0.0.1 must not read any of it (DNS rebinding).
 """
 

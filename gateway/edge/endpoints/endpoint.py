@@ -1,6 +1,6 @@
 """What an endpoint of the gateway's own is, and what it answers.
 
-An endpoint returns `Said` or `Refused`; `edge/endpoints/router.py` makes the HTTP answer of either, so
+An endpoint returns `Said` or `Refused`; `router.py` makes the HTTP answer of either, so
 that headers, request ids and the form of a problem are in one place.
 """
 

@@ -14,10 +14,17 @@ import re
 from collections.abc import Iterable
 from itertools import filterfalse
 
+from gateway.edge.http1.grammar import (
+    Malformed,
+    check_line,
+    check_name,
+    name_of,
+    tokens,
+    value_of,
+)
+
 MAX_HEAD_BYTES = 65_536
 MAX_FIELDS = 256
-MAX_CHUNK_LINE_BYTES = 1_024
-MAX_TRAILER_BYTES = 16_384
 
 # What takes the place of a length.  The two without a length stand below NO_BODY.
 NO_BODY = -1
@@ -27,31 +34,8 @@ CHUNKED = -3
 # RFC 9110 sections 15.3.5 and 15.4.5: these never have a body.
 BODILESS = frozenset((204, 304))
 
-_TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
-_TOKEN = re.compile(rb"[" + _TCHAR + rb"]{1,256}")
-
-# RFC 9110 section 5.5: field-vchar is VCHAR / obs-text; HTAB and SP may stand between.
-_FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
-_NO_FIELD_BYTE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
-
-# RFC 9112 section 7.1.1: chunk-ext = *( ";" chunk-ext-name [ "=" chunk-ext-val ] ).  The "bad
-# white space" that the RFC lets a recipient accept is refused: no sender has a reason for it.
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e])*"'
-_CHUNK_LINE = re.compile(
-    rb"([0-9A-Fa-f]{1,15})"
-    rb"(?:;[" + _TCHAR + rb"]+(?:=(?:[" + _TCHAR + rb"]+|" + _QUOTED + rb"))?)*"
-)
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*))?")
-
-
-# RFC 9112 section 3: method SP request-target SP HTTP-version, the version exact (2.3).  The
-# target is visible ASCII; what it may hold is for the path and the host to say.
-REQUEST_LINE = re.compile(rb"([A-Z]+(?:-[A-Z]+)*) ([\x21-\x7e]+) HTTP/1\.([01])")
-
-
-class Malformed(Exception):
-    """The bytes cannot be framed.  The text is constant and never shown to a client."""
 
 
 # What a field of a response is to this gateway.  PASS is 0: it only passes.
@@ -158,25 +142,6 @@ def watch(names: Iterable[bytes]) -> None:
         _plain.clear()
 
 
-def check_line(line: bytes) -> None:
-    """A line of a head, less the CRLF that closed it, holds only what a field may hold.
-
-    What is refused are NUL, control characters, bare CR and bare LF.
-    """
-    if _NO_FIELD_BYTE.search(line):
-        raise Malformed("control character")
-
-
-def check_name(name: bytes) -> None:
-    """A field name is a token, directly before the colon.
-
-    RFC 9112 section 5.1: no white space is allowed between the name and the colon; a server
-    must refuse a request that has some.  Section 5.2: so is a line that begins with it.
-    """
-    if _TOKEN.fullmatch(name) is None:
-        raise Malformed("field name")
-
-
 def read_head(block: bytes) -> Head:
     """The head of a response, which ends before the CRLF CRLF that closed it.
 
@@ -262,16 +227,6 @@ def _learn(line: bytes) -> Special:
     return special
 
 
-def name_of(line: bytes) -> bytes:
-    """What stands before the colon, in lower case."""
-    return line[: line.find(b":")].lower()
-
-
-def value_of(line: bytes) -> bytes:
-    """What follows the colon, without the white space around it (RFC 9112 section 5.1)."""
-    return line[line.find(b":") + 1 :].strip(b" \t")
-
-
 def body_length(head: Head, *, to_head: bool) -> int:
     """Bytes of the body; or NO_BODY, UNTIL_CLOSE or CHUNKED.
 
@@ -284,89 +239,3 @@ def body_length(head: Head, *, to_head: bool) -> int:
     if length is not None:
         return length
     return CHUNKED if head.chunked else UNTIL_CLOSE
-
-
-def tokens(value: bytes) -> list[bytes]:
-    """The members of a list of tokens, in lower case."""
-    return [token.strip(b" \t") for token in value.lower().split(b",")]
-
-
-class ChunkReader:
-    """RFC 9112 section 7.1, in pieces of any size.
-
-    `feed` returns how many bytes were taken, and adds the chunks' contents to `out`; `done` is
-    set once the trailer section has ended.  `trailers` are the lines of that section, checked
-    as field lines are.
-    """
-
-    __slots__ = ("_left", "_line", "_state", "_trailer_bytes", "done", "trailers")
-
-    _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
-
-    def __init__(self) -> None:
-        self._state = self._SIZE
-        self._left = 0
-        self._line = b""
-        self._trailer_bytes = 0
-        self.trailers: list[bytes] = []
-        self.done = False
-
-    def feed(self, data: bytes, out: list[bytes], at: int = 0) -> int:
-        """How far into `data` the body reached, from `at`."""
-        size = len(data)
-        while at < size and not self.done:
-            if self._state == self._DATA:
-                piece = data[at : at + self._left] if at or size > self._left else data
-                out.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
-                if not self._left:
-                    self._state = self._DATA_END
-                continue
-            end = data.find(b"\n", at)
-            if end < 0:
-                self._line += data[at:]
-                self._check_size()
-                return size
-            line = self._line + data[at:end]
-            self._line = b""
-            at = end + 1
-            self._take(line)
-        return at
-
-    def _check_size(self) -> None:
-        limit = {
-            self._SIZE: MAX_CHUNK_LINE_BYTES,
-            self._DATA_END: 1,
-            self._TRAILER: MAX_TRAILER_BYTES - self._trailer_bytes,
-        }[self._state]
-        # Its last byte may be the CR of the line's end.
-        if len(self._line) > limit + 1:
-            raise Malformed("chunk line")
-        if self._state == self._DATA_END and self._line not in (b"", b"\r"):
-            raise Malformed("chunk end")
-
-    def _take(self, line: bytes) -> None:
-        # "\n" ended it: the "\r" before it must be there, and be the only one.
-        if line[-1:] != b"\r":
-            raise Malformed("bare LF")
-        line = line[:-1]
-        if self._state == self._SIZE:
-            match = _CHUNK_LINE.fullmatch(line) if len(line) <= MAX_CHUNK_LINE_BYTES else None
-            if match is None:
-                raise Malformed("chunk size")
-            self._left = int(match[1], 16)
-            self._state = self._DATA if self._left else self._TRAILER
-        elif self._state == self._DATA_END:
-            if line:
-                raise Malformed("chunk end")
-            self._state = self._SIZE
-        elif not line:
-            self.done = True
-        else:
-            self._trailer_bytes += len(line) + 2
-            if self._trailer_bytes > MAX_TRAILER_BYTES or line.translate(None, _FIELD_BYTES):
-                raise Malformed("trailer")
-            name, colon, _ = line.partition(b":")
-            check_name(name if colon else b"")
-            self.trailers.append(line)

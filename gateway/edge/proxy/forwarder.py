@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.access.routing.csrf import CsrfCheck
-from gateway.edge.http1.request_head import (
-    CSRF_NAMES,
-    RequestHead,
+from gateway.edge.http1.field_lines import field_line
+from gateway.edge.http1.request_head import CSRF_NAMES, RequestHead
+from gateway.edge.proxy.request_body import BodyPump, BodyTooLarge, RequestBody
+from gateway.edge.proxy.request_headers import (
     appended_headers,
-    field_line,
     foreign_cookies,
     forwarded_headers,
     identity_headers,
     kept,
     without,
 )
-from gateway.edge.proxy.request_body import BodyPump, BodyTooLarge, RequestBody
 from gateway.edge.proxy.response_relay import GONE, NO_STATUSES, NOBODY_WAITS, Failure, Relay
 from gateway.edge.upstream.clusters import TargetPool, UpstreamPool, Upstreams, authority
 from gateway.edge.upstream.connection import UpstreamConnection

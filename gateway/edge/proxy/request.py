@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.access.routing.paths import Target, split_target
 from gateway.edge.http1.request_head import RequestHead
+from gateway.edge.server.peer import Peer
 from gateway.identity.clients.api_keys import PREFIX as API_KEY_PREFIX
 from gateway.model import Call, Credential, CredentialKind, Reason
 
@@ -39,21 +40,6 @@ _TRACEPARENT = re.compile(
 _TRACES_AT_ONCE = 256
 _AMBIGUOUS = Reason.AMBIGUOUS_HEADER
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-class Peer:
-    """What is known of a connection before its first request; made once for each."""
-
-    __slots__ = ("forwarded", "https", "ip", "named", "scheme", "trusted")
-
-    def __init__(self, ip: str, https: bool, trusted: bool) -> None:
-        self.ip = ip
-        self.https = https
-        self.scheme = "https" if https else "http"
-        self.trusted = trusted
-        self.named: bytes | None = None
-        self.forwarded = b""
-        """The forwarded fields of its last call, which named the host `named`."""
 
 
 class CallReader:

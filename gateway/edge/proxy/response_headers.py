@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from gateway.access.definitions import HeaderChanges, SecurityHeaders
-from gateway.edge.http1.request_head import OWN_COOKIES, VIA, field_line
-from gateway.edge.http1.response_head import (
-    COOKIE,
-    CORS,
-    LIMITS,
-    SPECIAL,
-    WATCHED,
-    Head,
-    name_of,
-    watch,
-)
+from gateway.edge.http1.field_lines import field_line
+from gateway.edge.http1.grammar import name_of
+from gateway.edge.http1.request_head import OWN_COOKIES, VIA
+from gateway.edge.http1.response_head import COOKIE, CORS, LIMITS, SPECIAL, WATCHED, Head, watch
 from gateway.edge.http1.response_head import VIA as VIA_FIELD
 from gateway.model import LimitState
 

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.edge.http1.date_header import date_line
-from gateway.edge.http1.request_head import field_line
+from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.response_head import NO_BODY, Head
 from gateway.edge.proxy.response_headers import (
     changed,

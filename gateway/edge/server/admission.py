@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gateway.client_networks import holder
-from gateway.edge.proxy.request import Peer
+from gateway.edge.server.peer import Peer
 from gateway.telemetry.metrics import Tally
 
 

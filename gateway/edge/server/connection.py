@@ -19,9 +19,9 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
 
 from gateway.edge.http1.request_head import RequestHead
-from gateway.edge.proxy.request import Peer
 from gateway.edge.replies.problems import problem_bytes, refusal_of
 from gateway.edge.server.handler import Outcome
+from gateway.edge.server.peer import Peer
 from gateway.edge.server.request_parser import Refused
 from gateway.edge.server.web_request import WRITTEN, message_of
 from gateway.edge.server.writer import Outbound

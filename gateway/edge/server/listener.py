@@ -15,13 +15,14 @@ import structlog
 from aiohttp import web
 from aiohttp.web_server import Server
 
-from gateway.edge.proxy.request import CallReader, Peer
+from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.observers import Meter, NoMeters
 from gateway.edge.server.accepting import Acceptor
 from gateway.edge.server.admission import Admission
 from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.connection import Connection
 from gateway.edge.server.handler import Handler, Outcome, Writer
+from gateway.edge.server.peer import Peer
 from gateway.edge.server.request_parser import DoorLimits, Refused
 from gateway.model import Reason
 from gateway.telemetry.metrics import Metrics, Tally

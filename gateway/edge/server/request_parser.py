@@ -18,8 +18,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.edge.http1.chunked import ChunkReader
+from gateway.edge.http1.grammar import REQUEST_LINE, Malformed
 from gateway.edge.http1.request_head import RequestHead, read_request
-from gateway.edge.http1.response_head import REQUEST_LINE, ChunkReader, Malformed
 from gateway.edge.proxy.request_body import RequestBody
 from gateway.model import Reason
 

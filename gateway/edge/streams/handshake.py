@@ -13,7 +13,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from gateway.access.conditions.context import NO_ABOUT
-from gateway.edge.http1.response_head import tokens
+from gateway.edge.http1.grammar import tokens
 from gateway.edge.streams.tunnel import Tunnel
 from gateway.rate_limit.keys import by_user
 

@@ -11,15 +11,15 @@ from collections.abc import Collection
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
+from gateway.edge.http1.chunked import ChunkReader
+from gateway.edge.http1.grammar import Malformed
 from gateway.edge.http1.response_head import (
     BODILESS,
     CHUNKED,
     MAX_HEAD_BYTES,
     NO_BODY,
     UNTIL_CLOSE,
-    ChunkReader,
     Head,
-    Malformed,
     body_length,
     read_head,
 )

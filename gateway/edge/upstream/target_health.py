@@ -17,7 +17,8 @@ from collections import deque
 import structlog
 
 from gateway.access.definitions import Health, Upstream, UpstreamTarget
-from gateway.edge.http1.response_head import MAX_HEAD_BYTES, Malformed, read_head
+from gateway.edge.http1.grammar import Malformed
+from gateway.edge.http1.response_head import MAX_HEAD_BYTES, read_head
 from gateway.edge.upstream.resolver import Endpoints, has_name
 
 log = structlog.get_logger(__name__)

@@ -11,16 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.edge.http1 import request_head
-from gateway.edge.http1.request_head import (
-    RequestHead,
+from gateway.edge.http1.field_lines import field_line
+from gateway.edge.http1.grammar import Malformed
+from gateway.edge.http1.request_head import RequestHead, read_request
+from gateway.edge.proxy.request_headers import (
     appended_headers,
-    field_line,
     foreign_cookies,
     forwarded_headers,
     identity_headers,
-    read_request,
 )
-from gateway.edge.http1.response_head import Malformed
 from gateway.model import Reason
 from tests.edge.rig import principal, running
 
@@ -369,7 +368,7 @@ def test_what_was_met_before_never_changes_what_a_head_means(
     with pytest.MonkeyPatch.context() as patch:
         # So small that they are emptied in the midst of a head.
         for limit in ("_MET_MAX", "_SPELLINGS_MAX", "_STARTS_MAX"):
-            patch.setattr(headers, limit, room)
+            patch.setattr(request_head, limit, room)
         forget_all()
         for earlier in before:
             meaning(earlier)

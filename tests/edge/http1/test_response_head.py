@@ -10,15 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.edge.http1 import response_head
+from gateway.edge.http1.chunked import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES, ChunkReader
+from gateway.edge.http1.grammar import Malformed
 from gateway.edge.http1.response_head import (
     CHUNKED,
-    MAX_CHUNK_LINE_BYTES,
-    MAX_TRAILER_BYTES,
     NO_BODY,
     UNTIL_CLOSE,
-    ChunkReader,
     Head,
-    Malformed,
     body_length,
     read_head,
 )
@@ -298,7 +296,7 @@ def test_what_was_met_before_never_changes_what_an_answer_means(
     with pytest.MonkeyPatch.context() as patch:
         # So small that they are emptied in the midst of a head.
         for limit in ("_PLAIN_MAX", "_LINES_MAX", "_STATUSES_MAX"):
-            patch.setattr(wire, limit, room)
+            patch.setattr(response_head, limit, room)
         forget_all()
         for earlier in before:
             meaning(earlier)

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.access.authorizer import Gate
 from gateway.access.simulation import Known, Unlimited
-from gateway.access.snapshot import Snapshot, Sources, compile_snapshot
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import Principal
 from tests.access.worlds import who
 from tests.edge.rig import OK, Answer, Exchange, Rig, running

@@ -1,0 +1,105 @@
+"""One configuration, compiled whole: YAML texts in, a Snapshot or every problem out."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+
+from gateway.access.policies import SIGNED_IN, signed_in_policy
+from gateway.access.snapshot import Snapshot
+from gateway.config.policies import read_policies
+from gateway.config.routes import Names, RouteReader, cors_named
+from gateway.config.upstreams import read_cors, read_limits, read_upstreams
+from gateway.config.warnings import notices
+from gateway.config.yaml_reader import Node, Reader, check_version
+from gateway.model import Problem
+
+TOP_KEYS = (
+    "version", "auth", "decision_api", "defaults", "upstreams", "limits", "cors", "routes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The texts of a configuration, each with the name that problems and places show.
+
+    `routes` is `("routes.yaml", text)`.  `policies` holds every `*.yaml` below the policy
+    folder, folders included, `tests/` excluded, names as they are shown
+    (`policies/orders.yaml`, `policies/shop/orders.yaml`, `policies/data/teams.yaml`), sorted.
+    `policies_root` is the folder's shown name (`policies`).
+    """
+
+    routes: tuple[str, str]
+    policies: tuple[tuple[str, str], ...] = ()
+    policies_root: str = "policies"
+
+    @property
+    def version(self) -> str:
+        """12 hex digits that name exactly these texts, wherever the folder lies."""
+        digest = hashlib.sha256()
+        root = self.policies_root.rstrip("/") + "/"
+        named = [("", self.routes[1])]
+        named += [(name.removeprefix(root), text) for name, text in sorted(self.policies)]
+        for pair in named:
+            for part in pair:
+                data = part.encode()
+                digest.update(len(data).to_bytes(8, "big") + data)
+        return digest.hexdigest()[:12]
+
+
+def compile_snapshot(sources: Sources) -> Snapshot | list[Problem]:
+    """The whole configuration, or every problem in it, ordered by place."""
+    problems: list[Problem] = []
+    name, text = sources.routes
+    reader = Reader(name, problems)
+    root = reader.document(text)
+    fields = reader.block(root, "the configuration", TOP_KEYS) if root is not None else {}
+    if root is not None:
+        check_version(reader, root, fields)
+    limits = read_limits(reader, fields.get("limits"))
+    upstreams = read_upstreams(reader, fields.get("upstreams"))
+    cors = read_cors(reader, fields.get("cors"))
+    files = read_policies(sources.policies, sources.policies_root, limits, problems)
+    policies = {SIGNED_IN: signed_in_policy(), **files.policies}
+    names = Names(upstreams, limits, cors, policies)
+    routes = RouteReader(reader, names, problems)
+    routes.defaults(fields.get("defaults"))
+    table = routes.routes(fields.get("routes"))
+    auth = reader.block(fields.get("auth"), "`auth`", ("cors",))
+    auth_cors = cors_named(reader, reader.text(auth.get("cors"), "`cors`"), auth.get("cors"), cors)
+    peers = _trusted_peers(reader, fields.get("decision_api"))
+    if problems:
+        return sorted(set(problems))
+    return Snapshot(
+        sources.version,
+        table,
+        policies,
+        upstreams,
+        limits,
+        cors,
+        auth_cors,
+        peers,
+        any(route.reads_body for route in table),
+        tuple(notices(table, policies)),
+        files.data_places,
+    )
+
+
+def _trusted_peers(reader: Reader, node: Node | None) -> tuple[str, ...]:
+    fields = reader.block(node, "`decision_api`", ("trusted_peers",))
+    found: list[str] = []
+    for text, item in reader.texts(fields.get("trusted_peers"), "`trusted_peers`") or []:
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError as error:
+            reader.wrong(item, f"`{text}` is no address block such as `127.0.0.1/32`: {error}")
+            continue
+        if network.prefixlen == 0:
+            reader.wrong(
+                item,
+                f"`{text}` is everybody, so anyone could say what is to be judged;"
+                " name the proxies, such as `127.0.0.1/32`",
+            )
+        found.append(str(network))
+    return tuple(found)

@@ -1,0 +1,117 @@
+"""The header contract, forward: the lines that an upstream reads of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote
+
+from gateway.access.routing.field_names import folded
+from gateway.edge.http1.field_lines import quoted
+from gateway.edge.http1.grammar import (
+    name_of,
+)
+from gateway.edge.http1.request_head import OWN_COOKIES, VIA, RequestHead
+from gateway.model import Principal
+
+
+def kept(head: RequestHead, names: frozenset[bytes]) -> list[bytes]:
+    """The lines that were taken away and that a route keeps, but for those of this hop alone."""
+    here = head.connection or ()
+    named = ((name_of(line), line) for line in head.taken or ())
+    return [line for name, line in named if name in names and name not in here]
+
+
+def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """The lines but for those of `names`, in any spelling that a backend may take for them."""
+    return [line for line in lines if folded(line[: line.find(b":")]) not in names]
+
+
+def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:
+    """The `Cookie` line without the gateway's own cookies; none when nothing is left.
+
+    Names are compared without case: a backend that folds them must not find ours.
+    """
+    kept = []
+    for value in values:
+        if b"__host-" not in value.lower():
+            kept.append(value)
+            continue
+        pairs = (pair.strip(b" \t") for pair in value.split(b";"))
+        kept += [
+            pair
+            for pair in pairs
+            if pair and pair.split(b"=", 1)[0].strip(b" \t").lower() not in OWN_COOKIES
+        ]
+    return [b"Cookie: " + b"; ".join(kept)] if kept else []
+
+
+def identity_headers(principal: Principal) -> bytes:
+    """The `X-Auth-*` lines of a caller, rendered once and kept in the principal.
+
+    Subject, session and roles are of `[A-Za-z0-9._:@-]`.  In an address what is
+    not printable ASCII is percent-encoded, and `%` with it: two addresses never render alike.
+    """
+    rendered = principal.identity_headers
+    if rendered is None:
+        lines = [f"X-Auth-User-Id: {_safe(principal.subject)}"]
+        if principal.email is not None:
+            lines.append(f"X-Auth-Email: {_safe(principal.email)}")
+        lines.append(f"X-Auth-Roles: {','.join(map(_safe, principal.roles))}")
+        if principal.session_id is not None:
+            lines.append(f"X-Auth-Session-Id: {_safe(principal.session_id)}")
+        rendered = principal.identity_headers = "\r\n".join(lines).encode("ascii")
+    return rendered
+
+
+# What `quote` leaves as it is, besides letters, digits and "_.-~".
+_PRINTABLE = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"
+
+
+def _safe(text: str) -> str:
+    return quote(text, safe=_PRINTABLE)
+
+
+def forwarded_headers(client_ip: str, scheme: str, host: bytes) -> bytes:
+    """`X-Forwarded-*`, `Forwarded` and `Via` for a client whose own are not believed: lines
+    joined by CRLF, as all of these functions give them.
+
+    RFC 7239 section 6: an IPv6 address is in brackets and quoted; a host with a port is
+    quoted because `:` is no token.
+    """
+    ip = client_ip.encode("ascii")
+    proto = scheme.encode("ascii")
+    node = b'"[%b]"' % ip if b":" in ip else ip
+    named = b"host=%b;" % quoted(host) if host else b""
+    lines = [b"X-Forwarded-For: " + ip, b"X-Forwarded-Proto: " + proto]
+    if host:
+        lines.append(b"X-Forwarded-Host: " + host)
+    lines += [b"Forwarded: for=%b;%bproto=%b" % (node, named, proto), b"Via: " + VIA]
+    return b"\r\n".join(lines)
+
+
+def appended_headers(
+    peer_ip: str, scheme: str, host: bytes, forwarded: Sequence[tuple[bytes, bytes]]
+) -> bytes:
+    """The same behind a trusted proxy: what it said is kept, and the proxy itself added."""
+    said: dict[bytes, list[bytes]] = {}
+    for name, value in forwarded:
+        said.setdefault(name.lower(), []).append(value)
+    ip = peer_ip.encode("ascii")
+    node = b'"[%b]"' % ip if b":" in ip else ip
+    named = b"host=%b;" % quoted(host) if host else b""
+    fresh = {
+        b"X-Forwarded-For": ip,
+        b"Forwarded": b"for=%b;%bproto=%b" % (node, named, scheme.encode("ascii")),
+        b"Via": VIA,
+    }
+    lines = [
+        b"%b: %b" % (name, b", ".join([*said.pop(name.lower(), ()), value]))
+        for name, value in fresh.items()
+    ]
+    said.pop(b"x-forwarded-proto", None)
+    lines.append(b"X-Forwarded-Proto: " + scheme.encode("ascii"))
+    hosts = said.pop(b"x-forwarded-host", None) or [host]
+    if hosts[0]:
+        lines.append(b"X-Forwarded-Host: " + hosts[0])
+    lines += [b"%b: %b" % (name, value) for name, each in said.items() for value in each]
+    return b"\r\n".join(lines)
