@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from gateway.access.routing.field_names import folded
+from gateway.access.field_names import folded
 from gateway.model import NOWHERE, Place
 
 if TYPE_CHECKING:

@@ -25,7 +25,6 @@ from gateway.app.bootstrap import Plan, keeper_of, postman_of, prepare
 from gateway.app.gauges import add_gauges
 from gateway.app.quickstart import Guest
 from gateway.app.settings import Settings
-from gateway.app.worker_status import Peers, Told
 from gateway.audit.chain import ChainKey
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.audit.pruning import prune, pruner_name
@@ -81,6 +80,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.refusal_log import RefusalLog
 from gateway.telemetry.retained_counts import KeptCounts
 from gateway.telemetry.shadow import Shadow
+from gateway.telemetry.worker_status import Peers, Told
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from functools import lru_cache
 import yaml
 
 from gateway.access.definitions import HeaderChanges, SecurityHeaders
+from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.access.policies import Policy
-from gateway.access.routing.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.access.suggestions import suggestion
 from gateway.config.upstreams import TOKEN
 from gateway.config.yaml_reader import Node, Reader

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gateway.access.definitions import Limit
+from gateway.access.field_names import KEEPABLE, folded
 from gateway.access.policies import Policy, ResourceField, Rule
-from gateway.access.routing.field_names import KEEPABLE, folded
 from gateway.access.routing.routes import Kind, PatternSegment
 from gateway.access.suggestions import suggestion
 from gateway.config.yaml_reader import Node, Reader

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.routing.field_names import KEEPABLE
+from gateway.access.field_names import KEEPABLE
 from tests.contract.running import Answer, Running
 from tests.deploy.proxies import PROXIES, Site, missing, require, site
 from tests.servers import ValkeyServer, wait_until

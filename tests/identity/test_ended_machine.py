@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.identity.accounts import pending_registrations
 from gateway.identity.accounts.accounts import Account, Accounts, Proof, Replaced
 from gateway.identity.accounts.email_change import AddressChanges
 from gateway.identity.accounts.registration import Confirmation, Enrolments
+from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, look
 from gateway.identity.mail.outbox import Delivered, Delivery, MailOptions, Postman
 from gateway.identity.mail.templates import Letters
@@ -231,7 +231,7 @@ class Town:
                 found |= {("session", family.id) for family in live}
         async with self.database.reading() as tx:
             for link in self.server.links:
-                waiting = await pending_registrations.look(tx, link)
+                waiting = await registrations.look(tx, link)
                 taken = waiting is not None and await tx.one(
                     "SELECT id FROM accounts WHERE email_key = :key", key=waiting.email_key
                 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.access.conditions.context import KEYED, USER
 from gateway.access.conditions.expressions import FUNCTIONS, Chain, Expression, FunctionCall
-from gateway.access.routing.field_names import ADDRESS_FIELDS, NEVER_KEPT, folded
+from gateway.access.field_names import ADDRESS_FIELDS, NEVER_KEPT, folded
 from gateway.access.suggestions import suggestion
 
 ROOTS = ("user", "resource", "request", "client", "now", "data")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-from gateway.access.routing.field_names import folded
+from gateway.access.field_names import folded
 from gateway.model import RawHeaders
 
 # What `Connection` names in every handshake; the gateway says it to the backend itself.

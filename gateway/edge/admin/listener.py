@@ -24,7 +24,6 @@ import structlog
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
-from gateway.app.worker_status import Told
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.http1.request_head import RequestHead
@@ -32,6 +31,7 @@ from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, problem, refusal
 from gateway.edge.server.listener import Connection, Outcome
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
+from gateway.telemetry.worker_status import Told
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import filterfalse
 
-from gateway.access.routing.field_names import KEEPABLE, NEVER_KEPT, folded
+from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.edge.http1.grammar import (
     REQUEST_LINE,
     Malformed,

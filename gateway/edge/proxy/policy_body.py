@@ -15,7 +15,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
-from gateway.access.routing.field_names import folded
+from gateway.access.field_names import folded
 from gateway.access.routing.request_values import read_headers
 from gateway.edge.endpoints.endpoint import Refused
 from gateway.edge.endpoints.json_body import JSON_TYPE, MOST_BYTES, parse

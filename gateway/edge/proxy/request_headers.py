@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from gateway.access.routing.field_names import folded
+from gateway.access.field_names import folded
 from gateway.edge.http1.field_lines import quoted
 from gateway.edge.http1.grammar import (
     name_of,

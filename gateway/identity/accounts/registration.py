@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.identity.accounts import pending_registrations
 from gateway.identity.accounts.accounts import (
     Account,
     add,
@@ -21,6 +20,7 @@ from gateway.identity.accounts.accounts import (
     replace_password,
 )
 from gateway.identity.email_address import address_key
+from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, forget, look, take
 from gateway.identity.mail.notifications import Notices
 from gateway.identity.mail.outbox import Asked, Postman
@@ -81,7 +81,7 @@ class Enrolments:
     async def confirmation(self, token: str) -> Confirmation | None:
         """What the link would confirm now; looking uses nothing up."""
         async with self._database.reading() as tx:
-            waiting = await pending_registrations.look(tx, token)
+            waiting = await registrations.look(tx, token)
             if waiting is not None:
                 return Confirmation(None, waiting.email_key, waiting.password_hash)
             found = await look(tx, token, Purpose.VERIFY)
@@ -145,16 +145,16 @@ class Enrolments:
     async def _made(self, token: str) -> tuple[str, Sequence[Change]]:
         """The account of a registration.  Raises Conflict where the address has one by now."""
         async with self._database.transaction() as tx:
-            waiting = await pending_registrations.look(tx, token)
+            waiting = await registrations.look(tx, token)
             if waiting is None or await find_by_key(tx, waiting.email_key) is not None:
                 raise _NotGood
             # The account first, then letters, then registrations, as the postman does: of two
             # that confirm one address at once the second waits here, and finds it taken.
             account = await add(tx, waiting.email, waiting.password_hash, verified=True)
             await forget(tx, account.id, Purpose.VERIFY)
-            if not await pending_registrations.use(tx, token):
+            if not await registrations.use(tx, token):
                 raise _NotGood
-            await pending_registrations.forget(tx, waiting.email_key)
+            await registrations.forget(tx, waiting.email_key)
             return account.id, []
 
     async def _ask(self, purpose: Purpose, email: str, requester: str) -> None:

@@ -20,8 +20,8 @@ from typing import Protocol
 
 import structlog
 
-from gateway.identity.accounts import pending_registrations
 from gateway.identity.email_address import address_key
+from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, purge, token_text
 from gateway.identity.mail.messages import bare, message_of, one_address, shown_time
 from gateway.identity.mail.recipients import Links, addressed
@@ -212,7 +212,7 @@ class Postman:
                 before=now - _GIVE_UP_S,
             )
             await purge(tx)
-            await pending_registrations.purge(tx)
+            await registrations.purge(tx)
 
     async def outbox(self, limit: int = 50) -> list[Waiting]:
         """The newest letters that wait and have been written, links included: for the admin

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.client_networks import holder
-from gateway.identity.accounts import pending_registrations
-from gateway.identity.accounts.pending_registrations import Registration
+from gateway.identity.mail import registrations
 from gateway.identity.mail.links import MailToken, Purpose, keep, token_text
+from gateway.identity.mail.registrations import Registration
 from gateway.identity.mail.templates import Template
 from gateway.stores.protocols import Row, Transaction
 
@@ -108,7 +108,7 @@ async def _registering(tx: Transaction, row: Row, links: Links) -> Addressed | N
     key = str(row["email_key"])
     expires_at = int(await tx.now()) + links.verify_ttl_s
     if row["password_hash"] is None:
-        found = await pending_registrations.newest(tx, key, str(row["requester"]))
+        found = await registrations.newest(tx, key, str(row["requester"]))
         if found is None:
             return None
         email, password_hash = found.email, found.password_hash
@@ -124,7 +124,7 @@ async def _registering(tx: Transaction, row: Row, links: Links) -> Addressed | N
         password_hash=password_hash,
     )
     token = token_text(links.token_key, str(row["id"]))
-    await pending_registrations.keep(tx, token, str(row["id"]), registration)
+    await registrations.keep(tx, token, str(row["id"]), registration)
     return Addressed(email, Template.VERIFY, Purpose.VERIFY, expires_at)
 
 

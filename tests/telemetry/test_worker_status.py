@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.worker_status import Peers
+from gateway.telemetry.worker_status import Peers
 
 
 class Worker(Peers):
