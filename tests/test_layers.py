@@ -1,131 +1,174 @@
-"""Imports run one way, as the house is built: a room knows only what it stands on."""
+"""Imports run one way, down one stair: a room knows only the rooms on the steps below its own."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gateway"
 
-WORLD = {"model", "metrics"}
-MAY_IMPORT: dict[str, set[str]] = {
-    "model": set(),
-    "metrics": set(),
-    "counted_addresses": set(),
-    "folder": set(),
-    "demo": set(),
-    "settings": {"setting_values"},
-    "setting_values": set(),
-    "logs": set(),
-    "audit": {"model", "metrics", "stores.protocols", "audit_chain"},
-    "audit_chain": {"stores.protocols"},
-    "audit_pruning": {"audit", "audit_chain", "stores.protocols"},
-    "access": {"model"},
-    "review": {"model", "access"},
-    "stores": {"model"},
-    "identity": {"model", "counted_addresses", "stores.protocols"},
-    "worker": {
-        "model",
-        "counted_addresses",
-        "access",
-        "identity",
-        "stores.protocols",
-        "metrics",
-        "audit",
-    },
-    "edge": {
-        "model",
-        "counted_addresses",
-        "access",
-        "review",
-        "identity",
-        "stores.protocols",
-        "worker",
-        "metrics",
-        "audit",
-    },
-}
-ANYTHING = {
-    "app",
-    "desk",
-    "gauges",
-    "installation",
-    "serve",
-    "shared_settings",
-    "cli",
-    "__main__",
-    "welcome",
-    "supervising",
-}
-"""Where it is put together: these may import everything, and nobody imports them."""
+SPLIT = frozenset(("access", "edge", "identity"))
+"""Houses of rooms: a folder in one of them is a room, and so is a file that stands beside them."""
 
-PURE = {"aiohttp", "asyncio", "redis", "aiopg", "aiosqlite", "psycopg2"}
-"""What `access` must not know of: it decides, it does not wait."""
+STAIR: tuple[tuple[str, ...], ...] = (
+    ("model", "client_networks", "strict_json"),
+    ("stores.protocols",),
+    ("stores",),
+    ("access.suggestions", "access.field_names", "access.templates", "access.websocket_options"),
+    ("access.roles",),
+    ("access.conditions",),
+    ("access.definitions",),
+    ("access.policies",),
+    ("access.routing",),
+    ("access.snapshot",),
+    ("access.authorizer",),
+    ("access.decision_record", "access.explanation"),
+    ("access.simulation",),
+    ("config",),
+    ("identity.base64url", "identity.email_address", "identity.key_derivation"),
+    ("identity.revocations", "identity.tombstones"),
+    ("identity.keys", "identity.mail"),
+    ("identity.tokens", "identity.sessions"),
+    ("identity.accounts",),
+    ("identity.sign_in",),
+    ("identity.clients",),
+    ("telemetry",),
+    ("audit", "background_tasks"),
+    ("rate_limit", "revocation"),
+    ("edge.http1",),
+    ("edge.replies",),
+    ("review",),
+    ("edge.server", "edge.upstream"),
+    ("edge.streams",),
+    ("edge.proxy", "edge.endpoints"),
+    ("edge.admin",),
+    ("app",),
+    ("cli",),
+    ("__main__",),
+)
+STEP = {room: step for step, rooms in enumerate(STAIR) for room in rooms}
 
+PUTS_TOGETHER = frozenset(("app", "cli", "__main__"))
+"""They make the stores, and hand them to the others, who know their protocols alone."""
 
-def room_of(module: str) -> str:
-    """`stores.protocols` is a room of its own: the others ask a store by it alone."""
-    if module == "stores.protocols":
-        return module
-    return module.partition(".")[0]
+PURE = frozenset(("aiohttp", "asyncio", "redis", "aiopg", "aiosqlite", "psycopg2", "yaml"))
+"""What `access` must not know of: it decides; it reads nothing and waits for nothing."""
 
 
 def module_name(path: Path) -> str:
+    """Its name within the package; "" is the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imports(path: Path) -> list[tuple[str, int]]:
-    """Every module that a file imports, also within a function, with the line."""
-    found = []
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room_of(module: str) -> str:
+    if module == "stores.protocols":
+        return module
+    first, *rest = module.split(".")
+    return f"{first}.{rest[0]}" if first in SPLIT and rest else first
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, also within a function or for its types alone."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno) for alias in node.names]
+            yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
             assert node.module is not None
-            if node.module in ("gateway", "gateway.stores"):
-                found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
-            else:
-                found.append((node.module, node.lineno))
-    return found
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = inner.removeprefix("gateway.") in MODULES
+                yield (inner if is_module else node.module), node.lineno
 
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+def own_imports(module: str) -> Iterator[tuple[str, int]]:
+    """Of this package, without its name."""
+    for name, line in imports(MODULES[module]):
+        if name.startswith("gateway."):
+            yield name.removeprefix("gateway."), line
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: module_name(path) or "gateway")
-def test_a_room_imports_only_what_it_stands_on(path: Path) -> None:
-    room = room_of(module_name(path)).removesuffix(".protocols")
-    if room in ANYTHING or not room:
+@pytest.mark.parametrize("module", [module for module in MODULES if "." in module])
+def test_a_room_imports_only_from_the_steps_below(module: str) -> None:
+    room = room_of(module)
+    if MODULES[module].name == "__init__.py" and room not in STEP:
         return
-    assert room in MAY_IMPORT, f"{room} is in no list: say what it may import"
+    assert room in STEP, f"{room} stands on no step: say which in STAIR"
     wrong = [
-        f"{path.name}:{line} imports {name}"
-        for name, line in imports(path)
-        if name.startswith("gateway.")
-        and (to := room_of(name.removeprefix("gateway."))) != room
-        and to.removesuffix(".protocols") != room
-        and to not in MAY_IMPORT[room]
+        f"line {line} imports {name}"
+        for name, line in own_imports(module)
+        if (other := room_of(name)) != room and STEP[other] >= STEP[room]
     ]
     assert wrong == []
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if "access" in path.parts], ids=lambda path: path.stem
-)
-def test_the_core_waits_for_nothing(path: Path) -> None:
-    wrong = [name for name, _ in imports(path) if name.partition(".")[0] in PURE]
+def test_every_step_is_of_a_room_that_there_is() -> None:
+    assert set(STEP) == {room_of(module) for module in MODULES if module} - SPLIT
+
+
+def test_the_stores_are_asked_by_their_protocols_alone() -> None:
+    wrong = [
+        f"{module}:{line} imports {name}"
+        for module in MODULES
+        if module and room_of(module) not in PUTS_TOGETHER | {"stores"}
+        for name, line in own_imports(module)
+        if room_of(name) == "stores"
+    ]
+    assert wrong == []
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """The strongly connected sets of more than one (Tarjan 1972)."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        number[node] = lowest[node] = len(number)
+        stack.append(node)
+        for other in graph[node]:
+            if other not in number:
+                visit(other)
+            if other in stack:
+                lowest[node] = min(lowest[node], lowest[other])
+        if lowest[node] == number[node]:
+            circle = stack[stack.index(node) :]
+            del stack[-len(circle) :]
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for node in graph:
+        if node not in number:
+            visit(node)
+    return found
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set[str]()}
+    assert circles(graph) == [["b", "c"]]
+
+
+def test_no_module_leads_back_to_itself() -> None:
+    graph = {module: {name for name, _ in own_imports(module)} for module in MODULES}
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("access")])
+def test_the_core_waits_for_nothing(module: str) -> None:
+    wrong = [name for name, _ in imports(MODULES[module]) if name.partition(".")[0] in PURE]
     assert wrong == []
 
 
 def test_no_room_reads_the_settings() -> None:
     readers = {
-        module_name(path)
-        for path in MODULES
-        for name, _ in imports(path)
-        if name == "gateway.app.settings"
+        module for module in MODULES for name, _ in own_imports(module) if name == "app.settings"
     }
-    assert {room_of(reader) for reader in readers} <= ANYTHING
+    assert {room_of(reader) for reader in readers} <= PUTS_TOGETHER

@@ -10,11 +10,12 @@ import pytest
 
 from gateway.access.routing.routes import Route
 from gateway.app.settings import Settings
-from gateway.edge.endpoints.json_body import DEEPEST, MOST_BYTES
 from gateway.edge.http1.response_head import MAX_FIELDS, MAX_HEAD_BYTES
 from gateway.edge.proxy.request import MOST_HOPS
-from gateway.edge.server.request_parser import MAX_QUEUED, DoorLimits
+from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.request_parser import MAX_QUEUED
 from gateway.edge.upstream.connection import MAX_INTERIM
+from gateway.strict_json import DEEPEST, MOST_BYTES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "security" / "limits.md").read_text("utf-8")
 LIMITS, FRAMING = (
@@ -44,7 +45,7 @@ def test_the_defaults_are_those_of_the_settings(row: str) -> None:
 
 
 def test_the_doors_own_defaults_are_those_of_the_settings() -> None:
-    door, fields = DoorLimits(), Settings.model_fields
+    door, fields = ListenerLimits(), Settings.model_fields
     assert {
         "max_header_bytes": door.head_bytes,
         "max_header_fields": door.fields,
@@ -71,13 +72,13 @@ def test_the_other_bounds_are_those_of_the_code() -> None:
     assert written("requests sent ahead of their answers") == str(MAX_QUEUED)
     assert written("depth of JSON") == str(DEEPEST)
     assert written("a body for `/auth`") == f"{MOST_BYTES // 1024} KiB"
-    assert written("time for a body for `/auth`") == f"{DoorLimits().own_body_s:.0f} s"
+    assert written("time for a body for `/auth`") == f"{ListenerLimits().own_body_s:.0f} s"
     half_closed = "a client that has half-closed, while nothing of its answer comes"
-    assert written(half_closed) == f"{DoorLimits().half_closed_s:.0f} s"
+    assert written(half_closed) == f"{ListenerLimits().half_closed_s:.0f} s"
     assert written("hops of `X-Forwarded-For` that are read") == str(MOST_HOPS)
     default: Any = Route.__dataclass_fields__["max_body_bytes"].default
     assert written("a body, by route") == f"{default // 1024**2} MiB"
-    door = DoorLimits()
+    door = ListenerLimits()
     assert written("what is read after an early answer") == (
         f"{door.linger_bytes // 1024} KiB or {door.linger_s:.0f} s"
     )

@@ -20,7 +20,7 @@ from gateway.edge.endpoints.account import OwnAccount, OwnAccountParts
 from gateway.edge.endpoints.audit_events import Bounded
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.csrf import Intents
-from gateway.edge.endpoints.endpoint import REQUEST_ID, Unbroken
+from gateway.edge.endpoints.endpoint import Unbroken
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.mail_links import MailLinkParts, MailLinks
 from gateway.edge.endpoints.oauth import OAuthApi, OAuthParts
@@ -29,6 +29,7 @@ from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.sign_in import SignIn, SignInParts
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.replies.problems import problem
+from gateway.edge.server.web_request import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.email_change import AddressChanges
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords, settled_rounds

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gateway.app.worker import App
+from gateway.app.worker import App
 
 
 def add_gauges(app: App) -> None:

@@ -30,6 +30,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from gateway.app.bootstrap import Plan, first_start
+from gateway.app.gauges import add_gauges
 from gateway.app.quickstart import Guest
 from gateway.app.setting_types import Address, without_secrets
 from gateway.app.supervision import Deaths, Readiness, Systemd, how_it_ended
@@ -356,6 +357,7 @@ class Worker(GunicornUVLoopWebWorker):
     async def _run(self) -> None:
         house: House = self.app.house
         app = App(house.plan, house.certificates, deaths=lambda: house.deaths.count)
+        add_gauges(app)
         self.loop.set_exception_handler(_loop_failed)
         self.loop.add_signal_handler(signal.SIGHUP, house.plan.configuration.ask)
         beating = self.loop.create_task(self._beat())

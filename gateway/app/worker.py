@@ -22,7 +22,6 @@ from gateway.access.snapshot import Snapshot
 from gateway.app import demo_backend
 from gateway.app.auth import Desk, Parts, open_desk
 from gateway.app.bootstrap import Plan, keeper_of, postman_of, prepare
-from gateway.app.gauges import add_gauges
 from gateway.app.quickstart import Guest
 from gateway.app.settings import Settings
 from gateway.audit.chain import ChainKey
@@ -42,9 +41,9 @@ from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import SessionStorage
 from gateway.edge.replies.observers import DenialJournal, Journal
 from gateway.edge.server.descriptors import ADMIN_CONNECTIONS, room_for_clients
+from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.listener import Door
 from gateway.edge.server.listener_tls import LOOK_EVERY_S, Certificates
-from gateway.edge.server.request_parser import DoorLimits
 from gateway.edge.streams.reevaluation import SessionReading
 from gateway.edge.streams.registry import OpenCalls
 from gateway.edge.upstream.clusters import Upstreams
@@ -206,7 +205,7 @@ class App:
         self.reader = CallReader(settings.trusted_proxies)
         self.open_calls = OpenCalls(self.replica.refusal, self.clock.now, self._session_reading())
         self.replica.on_change.append(self.open_calls.changed)
-        self.upstreams = Upstreams(open_calls=self.open_calls, metrics=self.metrics)
+        self.upstreams = Upstreams(on_sweep=self.open_calls.sweep, metrics=self.metrics)
         self.own = Desk(self.metrics.own)
         self.postman = postman_of(plan, self.database)
         self.peers = Peers(plan.folder.workers, self.tell)
@@ -219,7 +218,6 @@ class App:
         self.metrics.node(
             "worker_restarts", "Workers that died and were replaced, since the start.", deaths
         )
-        add_gauges(self)
 
     def _refresh_tokens(self) -> RefreshTokens:
         settings = self.plan.settings
@@ -270,6 +268,7 @@ class App:
             self.reader,
             self.upstreams,
             self.own,
+            open_calls=self.open_calls,
             meters=self.metrics,
             journal=self.journal,
             draining=lambda: self.draining,
@@ -317,7 +316,7 @@ class App:
             defects=defects,
             complete=KeptCounts(self.plan.folder.workers).completed,
         )
-        limits = DoorLimits(connections=ADMIN_CONNECTIONS)
+        limits = ListenerLimits(connections=ADMIN_CONNECTIONS)
         self._admin = Door(
             listener,
             reader,
@@ -397,6 +396,7 @@ class App:
         await self.tasks.stop()
         await self.replica.stop()
         await self.peers.stop()
+        self.open_calls.abort()
         self.upstreams.close()
         await self.audit.close()
         await self.redis.close()
@@ -628,12 +628,12 @@ def _told_sql(away: bool, why: str) -> None:
         log.info("sql-back")
 
 
-def _door_limits(settings: Settings) -> DoorLimits:
+def _door_limits(settings: Settings) -> ListenerLimits:
     wanted = settings.max_connections
     connections = room_for_clients(wanted)
     if connections < wanted:
         log.warning("descriptors-are-few", connections=connections, wanted=wanted)
-    return DoorLimits(
+    return ListenerLimits(
         head_bytes=settings.max_header_bytes,
         fields=settings.max_header_fields,
         line_bytes=settings.max_request_line_bytes,

@@ -18,8 +18,9 @@ from gateway.access.routing.routes import Auth, Route, RouteTable
 from gateway.access.snapshot import Snapshot
 from gateway.edge.proxy.handler import Asserter, Proxy
 from gateway.edge.proxy.request import CallReader, Network
-from gateway.edge.server.listener import Door, DoorLimits, Site
+from gateway.edge.server.listener import Door, ListenerLimits, Site
 from gateway.edge.streams.registry import OpenCalls
+from gateway.edge.streams.tunnel import Tunnel
 from gateway.edge.upstream.clusters import Upstreams
 from gateway.edge.upstream.resolver import Resolver
 from gateway.model import Call, Principal, Reason
@@ -264,9 +265,17 @@ class Rig:
     gate: FakeGate
     upstream: RawUpstream
     upstreams: Upstreams
+    open_calls: OpenCalls
     port: int
     snapshot: Snapshot
     clients: list[Client] = field(default_factory=list)
+
+    @property
+    def tunnel(self) -> Tunnel:
+        """The one that is open."""
+        (tunnel,) = self.open_calls.tunnels
+        assert isinstance(tunnel, Tunnel)
+        return tunnel
 
     async def client(self) -> Client:
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -312,7 +321,7 @@ async def listen(door: Door, context: ssl.SSLContext | None = None) -> int:
 async def running(
     script: Script = answer_ok,
     *,
-    limits: DoorLimits | None = None,
+    limits: ListenerLimits | None = None,
     trusted: Sequence[Network] = (),
     asserter: Asserter | None = None,
     open_calls: OpenCalls | None = None,
@@ -325,7 +334,9 @@ async def running(
     route = Route("r", None, "/{rest:path}", (), auth=Auth.PUBLIC, upstream=spec)
     gate = FakeGate(route)
     reader = CallReader(trusted)
-    upstreams = Upstreams(open_calls=open_calls, resolver=resolver, resolve_every_s=0.1)
+    # An empty registry is false.
+    calls = OpenCalls() if open_calls is None else open_calls
+    upstreams = Upstreams(on_sweep=calls.sweep, resolver=resolver, resolve_every_s=0.1)
     door: Door
     rig: Rig
 
@@ -335,6 +346,7 @@ async def running(
         reader,
         upstreams,
         FakeOwn(),
+        open_calls=calls,
         draining=lambda: door.draining,
         meters=metrics,
         asserter=asserter,
@@ -344,18 +356,19 @@ async def running(
         reader,
         limits,
         shutdown_timeout=0.1,
-        on_shutdown=upstreams.open_calls.close,
+        on_shutdown=calls.close,
         meter=None if metrics is None else metrics.route(""),
         defects=None if metrics is None else metrics.defects("answer"),
     )
     await door.setup()
     port = await listen(door)
-    rig = Rig(door, gate, upstream, upstreams, port, Snapshot("v", RouteTable()))
+    rig = Rig(door, gate, upstream, upstreams, calls, port, Snapshot("v", RouteTable()))
     try:
         yield rig
     finally:
         for client in rig.clients:
             client.close()
         await door.cleanup()
+        calls.abort()
         upstreams.close()
         await upstream.stop()

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from gateway.audit.log import AuditEvent, AuditKind
-from gateway.edge.endpoints.endpoint import REQUEST_ID
+from gateway.edge.server.web_request import REQUEST_ID
 from gateway.model import Call, Clock
 
 

@@ -17,9 +17,6 @@ from gateway.model import Call, Reason
 
 T = TypeVar("T")
 
-REQUEST_ID = web.RequestKey("request_id", str)
-"""Where the public door leaves the id of the request for whoever answers it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Said:

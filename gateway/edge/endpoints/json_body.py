@@ -7,8 +7,6 @@ of ours, and each problem is a constant.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +14,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway import strict_json
 from gateway.edge.endpoints.endpoint import FieldError, Refused
-from gateway.edge.server.listener import Refused as CutOff
+from gateway.edge.server.request_parser import Refused as CutOff
 from gateway.model import Reason
-
-MOST_BYTES = 65_536
-DEEPEST = 32
-
-# What stands between quotes cannot open a level.  It matches at every quote, closed or not:
-# a failure there would be tried again at the next, in quadratic time.
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
-_LEVELS = re.compile(r"[\[\]{}]")
-JSON_TYPE = re.compile(
-    r'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.IGNORECASE
-)
+from gateway.strict_json import MEDIA_TYPE, MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +80,7 @@ async def read_fields(
 def parse(raw: bytes) -> Any:
     """The JSON value, or Refused."""
     try:
-        text = raw.decode("utf-8")
-        if _too_deep(text):
-            return Refused(Reason.BODY_MALFORMED)
-        return json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_constant)
-    # UnicodeDecodeError and JSONDecodeError are ValueErrors, and so is a number of more
-    # digits than Python converts.
+        return strict_json.loads(raw)
     except ValueError:
         return Refused(Reason.BODY_MALFORMED)
 
@@ -148,24 +132,4 @@ def _is_json(request: web.BaseRequest) -> bool:
     section 8.1), and no coding is undone."""
     types: Sequence[str] = request.headers.getall("Content-Type", [])
     codings = request.headers.getall("Content-Encoding", [])
-    return len(types) == 1 and bool(JSON_TYPE.fullmatch(types[0].strip())) and not codings
-
-
-def _too_deep(text: str) -> bool:
-    depth = 0
-    for bracket in _LEVELS.findall(_STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        if depth > DEEPEST:
-            return True
-    return False
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(name)
+    return len(types) == 1 and bool(MEDIA_TYPE.fullmatch(types[0].strip())) and not codings

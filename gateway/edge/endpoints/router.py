@@ -18,20 +18,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.edge.endpoints.account import Identifier, OwnAccount, OwnAccountParts
 from gateway.edge.endpoints.csrf import Intents
-from gateway.edge.endpoints.endpoint import (
-    REQUEST_ID,
-    Endpoint,
-    Endpoints,
-    Refused,
-    Said,
-    Unbroken,
-)
+from gateway.edge.endpoints.endpoint import Endpoint, Endpoints, Refused, Said, Unbroken
 from gateway.edge.endpoints.rate_limits import OwnLimits
 from gateway.edge.endpoints.sign_in import SignIn, SignInParts
 from gateway.edge.endpoints.well_known import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.endpoints.well_known import WellKnown
 from gateway.edge.replies.cookies import cookie_of, parting
 from gateway.edge.replies.problems import HSTS, OUTCOME, OWN_HEADERS, SERVER, problem
+from gateway.edge.server.web_request import REQUEST_ID
 from gateway.identity.accounts.email_change import AddressChanges
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable

@@ -15,7 +15,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from gateway.access.routing.csrf import CsrfCheck
 from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.request_head import CSRF_NAMES, RequestHead
-from gateway.edge.proxy.request_body import BodyPump, BodyTooLarge, RequestBody
+from gateway.edge.proxy.request_body import BodyPump, BodyTooLarge
 from gateway.edge.proxy.request_headers import (
     appended_headers,
     foreign_cookies,
@@ -25,6 +25,8 @@ from gateway.edge.proxy.request_headers import (
     without,
 )
 from gateway.edge.proxy.response_relay import GONE, NO_STATUSES, NOBODY_WAITS, Failure, Relay
+from gateway.edge.server.request_body import RequestBody
+from gateway.edge.streams.registry import OpenCalls
 from gateway.edge.upstream.clusters import TargetPool, UpstreamPool, Upstreams, authority
 from gateway.edge.upstream.connection import UpstreamConnection
 from gateway.model import Call, Reason
@@ -119,12 +121,16 @@ class Exchange(Relay):
 
 class Forwarder:
     def __init__(
-        self, reader: CallReader, upstreams: Upstreams, csrf: CsrfCheck | None = None
+        self,
+        reader: CallReader,
+        upstreams: Upstreams,
+        open_calls: OpenCalls,
+        csrf: CsrfCheck | None = None,
     ) -> None:
         self._reader = reader
         self._csrf = csrf
         self._upstreams = upstreams
-        self._open_calls = upstreams.open_calls
+        self._open_calls = open_calls
         self._loop = asyncio.get_running_loop()
 
     def begin(self, exchange: Exchange, on_end: Callable[[Exchange, Failure | None], None]) -> bool:

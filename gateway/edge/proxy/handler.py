@@ -26,6 +26,7 @@ from gateway.edge.server.eager import rest_of
 from gateway.edge.server.listener import Connection, Outcome, Refused
 from gateway.edge.streams.handshake import Handshake, handshake_key, of_another_version
 from gateway.edge.streams.reevaluation import Judge, Rejudged
+from gateway.edge.streams.registry import OpenCalls
 from gateway.edge.upstream.clusters import Upstreams
 from gateway.model import Call, Principal, Reason
 
@@ -66,6 +67,7 @@ class Proxy:
         upstreams: Upstreams,
         own: OwnEndpoints,
         *,
+        open_calls: OpenCalls | None = None,
         meters: Meters | None = None,
         journal: Journal | None = None,
         draining: Callable[[], bool] = lambda: False,
@@ -76,8 +78,9 @@ class Proxy:
         self._gate = gate
         self._snapshot = snapshot
         self._reader = reader
-        self._forwarder = Forwarder(reader, upstreams, csrf)
-        self._open_calls = upstreams.open_calls
+        # An empty registry is false.
+        self._open_calls = OpenCalls() if open_calls is None else open_calls
+        self._forwarder = Forwarder(reader, upstreams, self._open_calls, csrf)
         self._meters = meters or NoMeters()
         self._journals_all = journal is not None and journal.takes_allowed
         self._draining = draining

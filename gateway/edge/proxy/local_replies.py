@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
-from gateway.edge.endpoints.endpoint import REQUEST_ID
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin, is_preflight
 from gateway.edge.replies.denials import denial
@@ -25,6 +24,7 @@ from gateway.edge.replies.problems import (
     route_answer,
 )
 from gateway.edge.server.listener import Connection
+from gateway.edge.server.web_request import REQUEST_ID
 from gateway.model import Call, Reason
 from gateway.review.error_page import POLICY as PAGE_POLICY
 from gateway.review.error_page import explains, page

@@ -8,21 +8,20 @@ of it would pass a rule that asks `has(…)`.  A call without a body has no fiel
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
+from gateway import strict_json
 from gateway.access.field_names import folded
 from gateway.access.routing.request_values import read_headers
-from gateway.edge.endpoints.endpoint import Refused
-from gateway.edge.endpoints.json_body import JSON_TYPE, MOST_BYTES, parse
 from gateway.edge.http1.request_head import RequestHead
-from gateway.edge.proxy.request_body import RequestBody
-from gateway.edge.server.listener import Refused as CutOff
+from gateway.edge.server.request_body import RequestBody
+from gateway.edge.server.request_parser import Refused as CutOff
 from gateway.model import Call, Reason
+from gateway.strict_json import MEDIA_TYPE, MOST_BYTES
 
 _TYPE = frozenset(("content-type",))
 
@@ -50,10 +49,10 @@ async def take_json(body: StreamReader, head: RequestHead, call: Call) -> Stream
     refusal = not_json(call)
     if refusal is not None:
         return refusal
-    value: Any = parse(raw)
-    if isinstance(value, Refused):
-        return value.reason
-    call.body = value
+    try:
+        call.body = strict_json.loads(raw)
+    except ValueError:
+        return Reason.BODY_MALFORMED
     return _again(raw)
 
 
@@ -66,7 +65,7 @@ def not_json(call: Call) -> Reason | None:
     read = read_headers(call.headers, _TYPE)
     if read is None:
         return Reason.AMBIGUOUS_HEADER
-    if not JSON_TYPE.fullmatch(read.get("content-type", "")):
+    if not MEDIA_TYPE.fullmatch(read.get("content-type", "")):
         return Reason.MEDIA_TYPE_UNSUPPORTED
     coded = any(folded(name) == b"content-encoding" for name, _ in call.headers)
     return Reason.MEDIA_TYPE_UNSUPPORTED if coded else None

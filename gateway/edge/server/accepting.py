@@ -11,14 +11,13 @@ import errno
 import select
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from gateway.edge.server.admission import network
+from gateway.edge.server.admission import Admission, network
+from gateway.edge.server.connection import Connection
+from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.peer import Peer, PeerReader
 from gateway.edge.server.tcp import refuse_new
-
-if TYPE_CHECKING:
-    from gateway.edge.server.connection import Connection
-    from gateway.edge.server.listener import Door
 
 AT_ONCE = 64
 """Connections that one turn of the loop takes up: calls have their turn in between."""
@@ -27,11 +26,27 @@ EVERYBODY = 1 << 16
 _NO_MEANS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
+class Accepting(Protocol):
+    """The listener, as far as who accepts for it asks."""
+
+    limits: ListenerLimits
+    admission: Admission
+    reader: PeerReader
+
+    def make_room(self) -> bool:
+        """Whether somebody idle has given way."""
+
+    def stop_accepting(self, error: int = 0) -> None:
+        """There is no room, or no means: `error` says which."""
+
+    def new_connection(self, peer: Peer, network: str | None) -> Connection: ...
+
+
 class Acceptor:
     """Meets what aiohttp asks of a `Site`'s server: `sockets` and `close`."""
 
     def __init__(
-        self, door: Door, listening: socket.socket, context: ssl.SSLContext | None
+        self, door: Accepting, listening: socket.socket, context: ssl.SSLContext | None
     ) -> None:
         listening.setblocking(False)
         self.sockets = (listening,)

@@ -10,25 +10,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
+from aiohttp.web_server import Server
 
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.replies.problems import problem_bytes, refusal_of
-from gateway.edge.server.handler import Outcome
+from gateway.edge.server.handler import Listener, Outcome
 from gateway.edge.server.peer import Peer
 from gateway.edge.server.request_parser import Refused
 from gateway.edge.server.web_request import WRITTEN, message_of
 from gateway.edge.server.writer import Outbound
 from gateway.model import Reason
-
-if TYPE_CHECKING:
-    from gateway.edge.server.listener import Connections
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +47,10 @@ class Connection(Outbound):
         "peer",
     )
 
-    def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
-        super().__init__(manager, loop=loop, **options)
+    def __init__(
+        self, manager: Server, door: Listener, *, loop: asyncio.AbstractEventLoop, **options: Any
+    ):
+        super().__init__(manager, door, loop=loop, **options)
         self.peer = _UNKNOWN
         self._serving = False
         self._look_again: asyncio.TimerHandle | None = None

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from aiohttp.streams import StreamReader
 
 from gateway.edge.http1.request_head import RequestHead
-
-if TYPE_CHECKING:
-    from gateway.edge.server.connection import Connection
+from gateway.edge.replies.observers import Meter
+from gateway.edge.server.buffers import Buffers
+from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.peer import PeerReader
+from gateway.model import Reason
+from gateway.telemetry.metrics import Tally
 
 Outcome = bool | None | Coroutine[Any, Any, bool]
-
-
-class Handler(Protocol):
-    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
-        """Answer one request.
-
-        A bool when it was answered at once: whether the connection may go on after it.  None
-        when the answer is under way: `client.ended` follows.  A coroutine (`async def serve`
-        gives one) where there is more to wait for: it runs in the connection's task, and
-        returns that bool.  `client.answer` writes an answer of aiohttp's kind.  Anything
-        raised but a ConnectionError is a defect: 500 where nothing was written yet, a cut
-        where it was.
-        """
 
 
 class Writer(Protocol):
@@ -44,3 +34,34 @@ class Writer(Protocol):
 
     def abandon(self) -> None:
         """The client has gone: whoever is asked for its answer must notice."""
+
+
+class Handler(Protocol):
+    def serve(self, client: Any, head: RequestHead, body: StreamReader) -> Outcome:
+        """Answer one request of `client`, a `connection.Connection`.
+
+        A bool when it was answered at once: whether the connection may go on after it.  None
+        when the answer is under way: `client.ended` follows.  A coroutine (`async def serve`
+        gives one) where there is more to wait for: it runs in the connection's task, and
+        returns that bool.  `client.answer` writes an answer of aiohttp's kind.  Anything
+        raised but a ConnectionError is a defect: 500 where nothing was written yet, a cut
+        where it was.
+        """
+
+
+class Listener(Protocol):
+    """Whoever made a connection, as far as that asks it."""
+
+    handler: Handler
+    reader: PeerReader
+    limits: ListenerLimits
+    buffers: Buffers
+    meter: Meter
+    defects: Tally
+    on_refusal: Callable[[Reason, str], None] | None
+
+    def watch(self, connection: Any) -> None:
+        """Look at it in every sweep until it says that there is nothing to see."""
+
+    def left(self, connection: Any) -> None:
+        """It takes no room any more."""

@@ -15,19 +15,28 @@ import structlog
 from aiohttp import web
 from aiohttp.web_server import Server
 
-from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.observers import Meter, NoMeters
 from gateway.edge.server.accepting import Acceptor
 from gateway.edge.server.admission import Admission
 from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.connection import Connection
 from gateway.edge.server.handler import Handler, Outcome, Writer
-from gateway.edge.server.peer import Peer
-from gateway.edge.server.request_parser import DoorLimits, Refused
+from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.peer import Peer, PeerReader
+from gateway.edge.server.request_parser import Refused
 from gateway.model import Reason
 from gateway.telemetry.metrics import Metrics, Tally
 
-__all__ = ["Connection", "Door", "DoorLimits", "Handler", "Outcome", "Refused", "Site", "Writer"]
+__all__ = [
+    "Connection",
+    "Door",
+    "Handler",
+    "ListenerLimits",
+    "Outcome",
+    "Refused",
+    "Site",
+    "Writer",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +70,7 @@ class Connections(Server):
         self.door = door
 
     def __call__(self) -> Connection:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self.door, loop=self._loop, **self._kwargs)
 
 
 class Door(web.BaseRunner):
@@ -75,8 +84,8 @@ class Door(web.BaseRunner):
     def __init__(
         self,
         handler: Handler,
-        reader: CallReader,
-        limits: DoorLimits | None = None,
+        reader: PeerReader,
+        limits: ListenerLimits | None = None,
         *,
         shutdown_timeout: float = 30.0,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
@@ -88,7 +97,7 @@ class Door(web.BaseRunner):
         super().__init__(shutdown_timeout=shutdown_timeout)
         self.handler = handler
         self.reader = reader
-        self.limits = limits or DoorLimits()
+        self.limits = limits or ListenerLimits()
         self.on_shutdown = on_shutdown
         """Ends what would not end by itself, once nothing is accepted any more."""
         self.on_refusal = on_refusal

@@ -11,56 +11,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_server import Server
 
 from gateway.edge.http1.chunked import ChunkReader
 from gateway.edge.http1.grammar import REQUEST_LINE, Malformed
 from gateway.edge.http1.request_head import RequestHead, read_request
-from gateway.edge.proxy.request_body import RequestBody
+from gateway.edge.server.handler import Listener
+from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.request_body import RequestBody
 from gateway.model import Reason
-
-if TYPE_CHECKING:
-    from gateway.edge.server.listener import Connections
 
 MAX_QUEUED = 32
 BUFFER_BYTES = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class DoorLimits:
-    """What a client may take (SECURITY, Limits)."""
-
-    head_bytes: int = 16_384
-    fields: int = 100
-    line_bytes: int = 8_192
-    head_s: float = 10.0
-    keepalive_s: float = 75.0
-    body_idle_s: float = 30.0
-    body_bytes_per_s: float = 500.0
-    body_rate_window_s: float = 30.0
-    own_body_s: float = 10.0
-    """For the whole body of a call to an endpoint of ours, which holds 64 KiB at most."""
-    stall_s: float = 60.0
-    half_closed_s: float = 2.0
-    """For a client that sends no more: until its answer begins, and while nothing of it comes."""
-    linger_bytes: int = 65_536
-    linger_s: float = 2.0
-    connections: int = 10_000
-    connections_of_one: int = 1_000
-    """Of one IPv4 address or IPv6 /64, trusted proxies aside; 0 is no cap."""
-    buffered_bytes: int = 268_435_456
-    """Of all its connections together that are slow to take what is there for them."""
-    slow_after_s: float = 1.0
-    """Who has been slow for less is not cut, however full the buffers are."""
-    evict_after_s: float = 1.0
-    """Who has just come, or was just answered, has so long to speak before another may take
-    its place."""
-    sweep_s: float = 1.0
 
 
 class Refused(HttpProcessingError):
@@ -99,10 +66,12 @@ class Inbound(RequestHandler):
         "_waiting_bytes",
     )
 
-    def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
+    def __init__(
+        self, manager: Server, door: Listener, *, loop: asyncio.AbstractEventLoop, **options: Any
+    ):
         super().__init__(manager, loop=loop, **options)
         self._parser = None
-        self._door = manager.door
+        self._door = door
         self._queue: deque[tuple[RequestHead | Refused, StreamReader]] = deque()
         self._state = _HEAD
         self._busy = False
@@ -359,7 +328,7 @@ class Inbound(RequestHandler):
         if self._lingering is not None and not self._lingering.done():
             self._lingering.set_result(None)
 
-    def sweep_body(self, now: float, limits: DoorLimits) -> None:
+    def sweep_body(self, now: float, limits: ListenerLimits) -> None:
         """408 for a body that has stopped coming, or comes more slowly than is allowed."""
         last_at, last, window_at, window = self._body_mark
         received = self._body_bytes

@@ -14,6 +14,9 @@ from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.request_parser import Refused
 from gateway.model import Reason
 
+REQUEST_ID = web.RequestKey("request_id", str)
+"""Where the public door leaves the id of the request for whoever answers it."""
+
 _AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 

@@ -6,15 +6,15 @@ Law: an answer that cannot be finished is cut off by a reset, which no client ta
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from aiohttp.web_server import Server
 
 from gateway.edge.server.buffers import Buffers
-from gateway.edge.server.handler import Writer
-from gateway.edge.server.request_parser import BUFFER_BYTES, DoorLimits, Inbound
+from gateway.edge.server.handler import Listener, Writer
+from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.request_parser import BUFFER_BYTES, Inbound
 from gateway.edge.server.tcp import reset_on_close, sent_ago_s
-
-if TYPE_CHECKING:
-    from gateway.edge.server.listener import Connections
 
 WRITE_BUFFER_BYTES = 65_536
 """Past that the upstream is not read.  TLS of both loops would take eight times as much."""
@@ -25,8 +25,10 @@ BODY_BYTES = 2 * BUFFER_BYTES + 262_144
 class Outbound(Inbound):
     __slots__ = ("_half_closed_at", "_write_mark", "relay")
 
-    def __init__(self, manager: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any):
-        super().__init__(manager, loop=loop, **options)
+    def __init__(
+        self, manager: Server, door: Listener, *, loop: asyncio.AbstractEventLoop, **options: Any
+    ):
+        super().__init__(manager, door, loop=loop, **options)
         self.relay: Writer | None = None
         self._half_closed_at = 0.0
         """When the client sent its last byte, by the loop's clock; 0.0 while it may send more."""
@@ -118,7 +120,7 @@ class Outbound(Inbound):
             reset_on_close(sock)
         transport.abort()
 
-    def takes_nothing(self, now: float, pending: int, limits: DoorLimits) -> bool:
+    def takes_nothing(self, now: float, pending: int, limits: ListenerLimits) -> bool:
         """It was sent something, and has not moved for too long."""
         since, before = self._write_mark
         if not pending or pending != before:

@@ -18,21 +18,19 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.edge.streams.socket_quota import Seats
-from gateway.edge.streams.tunnel import GOING_AWAY, GOODBYE_S, Tunnel
 from gateway.identity.sign_in.session_cookies import is_of_cookie
 from gateway.model import Change, ChangeKind, Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.edge.streams.reevaluation import Rejudged, Renewal, Renewals
 
-LASTING_S = 0.5
-"""An exchange that goes on for longer is entered.  With the sweep that enters it, this leaves
-room within the second that is promised."""
 RENEWAL_S = 0.6
 """For an account to be read again after a change of roles: what the old ones let in is closed
 within the second, whatever the store does."""
 EXPIRED_RENEWAL_S = 5.0
 """For the same where nothing has changed and what was read has merely become old."""
+GOODBYE_S = 0.5
+"""From a Close frame of ours to the cut, for whoever does not leave."""
 READ_AT_ONCE = 16
 JUDGED_AT_ONCE = 100
 
@@ -50,6 +48,21 @@ class OpenCall(Protocol):
     def end_for(self, reason: Reason, said: str = "") -> None:
         """Close it, at once or as soon as its framing allows; `said` where the policy gave a
         reason of its own."""
+
+
+class OpenTunnel(OpenCall, Protocol):
+    """`tunnel.Tunnel` meets it."""
+
+    due_at: float
+    """When it is to be looked at again, by the loop's clock."""
+    ended: asyncio.Future[None]
+
+    def sweep(self, now: float) -> None: ...
+
+    def go_away(self) -> None:
+        """The listener ends: both ends are told (RFC 6455 section 7.4.1, 1001)."""
+
+    def abort(self) -> None: ...
 
 
 class OpenCalls:
@@ -70,7 +83,7 @@ class OpenCalls:
             ChangeKind.TOKEN: {},
             ChangeKind.SUBJECT: {},
         }
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: set[OpenTunnel] = set()
         """Every one, anonymous ones too: their silence is counted."""
         self.seats = Seats()
         self._renewing: dict[_Session, set[OpenCall]] = {}
@@ -133,7 +146,7 @@ class OpenCalls:
         for task in tuple(self._tasks):
             task.cancel()
         for tunnel in tuple(self.tunnels):
-            tunnel.end(GOING_AWAY, "shutdown")
+            tunnel.go_away()
         if self.tunnels:
             await asyncio.wait([tunnel.ended for tunnel in self.tunnels], timeout=GOODBYE_S)
         for tunnel in tuple(self.tunnels):
@@ -156,6 +169,11 @@ class OpenCalls:
         calls = [call for call in self._calls if call.rejudged is not None]
         if calls:
             self._begin(self._judge_all(calls))
+
+    def abort(self) -> None:
+        """Cut every tunnel: nobody looks after them any more."""
+        for tunnel in tuple(self.tunnels):
+            tunnel.abort()
 
     def sweep(self, now: float) -> None:
         """`now` is by the loop's clock."""

@@ -12,17 +12,15 @@ import os
 from typing import TYPE_CHECKING, cast
 
 from gateway.edge.streams.frames import FrameReader, close_frame, ping_frame
+from gateway.edge.streams.registry import GOODBYE_S, OpenCalls
 from gateway.model import Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.access.websocket_options import Sockets
     from gateway.edge.server.connection import Connection
     from gateway.edge.streams.reevaluation import Rejudged
-    from gateway.edge.streams.registry import OpenCalls
-    from gateway.edge.upstream.clusters import TargetPool
+    from gateway.edge.upstream.connection import Pool
 
-GOODBYE_S = 0.5
-"""From a Close frame of ours to the cut, for whoever does not leave."""
 FLUSH_S = 3.0
 """For one side to take what is left once the other has gone."""
 STALL_S = 60.0
@@ -163,7 +161,7 @@ class Tunnel:
         self,
         connection: Connection,
         upstream: asyncio.Transport,
-        target: TargetPool,
+        target: Pool,
         sockets: Sockets,
         principal: Principal | None,
         open_calls: OpenCalls,
@@ -223,6 +221,10 @@ class Tunnel:
         if reason is Reason.REPLICA_STALE and self._goodbye:
             # Not even the rest of a frame: nobody knows whether its session holds.
             self.abort()
+
+    def go_away(self) -> None:
+        """The listener ends, and no peer did wrong."""
+        self.end(GOING_AWAY, "shutdown")
 
     def end(self, code: int, reason: str) -> None:
         """Close both sides with a Close frame where a frame may stand, and cut them soon."""

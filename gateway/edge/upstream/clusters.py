@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from random import Random
 
 from gateway.access.definitions import Balance, Health, Upstream
-from gateway.edge.streams.registry import OpenCalls
 from gateway.edge.upstream.connection import SWEEP_S
 from gateway.edge.upstream.resolver import (
     RESOLVE_EVERY_S,
@@ -124,13 +123,16 @@ class UpstreamPool:
 
 
 class Upstreams:
-    """Every upstream of the running configuration, with the connections that outlive a reload."""
+    """Every upstream of the running configuration, with the connections that outlive a reload.
+
+    `on_sweep` is told the loop's time each SWEEP_S: one timer serves all that is looked at.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop | None = None,
         *,
-        open_calls: OpenCalls | None = None,
+        on_sweep: Callable[[float], None] = lambda now: None,
         random: Random | None = None,
         metrics: Metrics | None = None,
         resolver: Resolver | None = None,
@@ -141,8 +143,7 @@ class Upstreams:
         self._resolve_every_s = resolve_every_s
         self._lookups: dict[TargetPool, asyncio.Task[None]] = {}
         self._loop = loop or asyncio.get_running_loop()
-        # An empty registry is false.
-        self.open_calls = OpenCalls() if open_calls is None else open_calls
+        self._on_sweep = on_sweep
         self._random = random or Random()  # noqa: S311 (it spreads load)
         self._adopted: dict[str, Upstream] | None = None
         """Those of the running configuration; None before there is one."""
@@ -225,7 +226,7 @@ class Upstreams:
         self._retired = [t for t in self._retired if t.connections or t.in_flight]
         for target in self._targets():
             target.sweep(now)
-        self.open_calls.sweep(now)
+        self._on_sweep(now)
         for pool in self._pools.values():
             if pool.budget is not None:
                 pool.budget.turn(now)
@@ -279,8 +280,6 @@ class Upstreams:
         for task in (*self._probes.values(), *self._lookups.values()):
             task.cancel()
         self._endpoints.close()
-        for tunnel in tuple(self.open_calls.tunnels):
-            tunnel.abort()
         for target in self._targets():
             target.close()
             for connection in list(target.connections):

@@ -23,14 +23,15 @@ from gateway.edge.http1.response_head import (
     body_length,
     read_head,
 )
-from gateway.edge.streams.registry import LASTING_S
 from gateway.model import Reason
 
 if TYPE_CHECKING:
     from gateway.access.definitions import Upstream
-    from gateway.edge.upstream.clusters import TargetPool
 
 SWEEP_S = 0.25
+LASTING_S = 0.5
+"""An exchange that goes on for longer is told that it lasts.  With the sweep that sees it, this
+leaves room within the second in which it must end with what let it in."""
 MAX_INTERIM = 32
 READ_LIMIT_BYTES = 65_536
 
@@ -82,6 +83,32 @@ class Relay(Protocol):
         """
 
 
+class Pool(Protocol):
+    """Whoever keeps the connections of one target."""
+
+    spec: Upstream
+    connections: set[UpstreamConnection]
+    in_flight: int
+    """Calls that hold a place at it."""
+    keeps: bool
+    """Whether the target has kept a connection open after an answer."""
+
+    def kept(self) -> None:
+        """It has, for the first time."""
+
+    def left_early(self) -> None:
+        """It has closed a connection as soon as it was used again."""
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Its exchange has ended, and another may begin."""
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """It is of no more use."""
+
+    def leave(self, met: bool | None) -> None:
+        """A call has ended that held a place; `met` is whether the target did its part."""
+
+
 _IDLE, _HEAD, _BODY, _CLOSED = range(4)
 
 
@@ -107,7 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, pool: TargetPool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._loop = loop
         self._relay: Relay | None = None
@@ -167,7 +194,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.began_at = monotonic()
             self.transport.resume_reading()
 
-    def hand_over(self) -> tuple[asyncio.Transport, TargetPool]:
+    def hand_over(self) -> tuple[asyncio.Transport, Pool]:
         """It carries no HTTP any more, and belongs to whoever takes its transport."""
         transport, self.transport = self.transport, None
         assert transport is not None

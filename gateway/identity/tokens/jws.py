@@ -9,12 +9,12 @@ the key and checks the signature.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gateway import strict_json
 from gateway.identity.base64url import decoded, encoded
 
 BYTES_MAX = 8192
@@ -65,54 +65,12 @@ def json_object(part: str) -> dict[str, Any] | None:
     if raw is None:
         return None
     try:
-        text = raw.decode()
-        value = json.loads(
-            text,
-            object_pairs_hook=_pairs,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
-        if "\\u" in text:
+        value = strict_json.loads(raw, deepest=_DEPTH_MAX)
+        if b"\\u" in raw:
             json.dumps(value, ensure_ascii=False).encode()  # lone surrogates have no encoding
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
-    if not isinstance(value, dict) or (_may_be_deep(raw) and not _shallow(value, _DEPTH_MAX)):
-        return None
-    return value
-
-
-class _Ambiguous(ValueError):
-    """JSON that another reader could read otherwise."""
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Ambiguous("a key stands twice")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise _Ambiguous(name)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _Ambiguous(text)
-    return value
-
-
-def _may_be_deep(raw: bytes) -> bool:
-    return raw.count(b"[") + raw.count(b"{") > _DEPTH_MAX
-
-
-def _shallow(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        return depth > 0 and all(_shallow(item, depth - 1) for item in value.values())
-    if isinstance(value, list):
-        return depth > 0 and all(_shallow(item, depth - 1) for item in value)
-    return True
+    return value if isinstance(value, dict) else None
 
 
 def _part(value: dict[str, Any]) -> str:

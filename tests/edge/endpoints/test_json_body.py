@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.edge.endpoints.endpoint import FieldError, Refused
-from gateway.edge.endpoints.json_body import DEEPEST, MOST_BYTES, Flag, Text, check, parse
+from gateway.edge.endpoints.json_body import Flag, Text, check, parse
 from gateway.model import Reason
+from gateway.strict_json import DEEPEST, MOST_BYTES
 from tests.edge.auth_house import PASSWORD, House, open_house, reason, request, told
 
 MALFORMED = Refused(Reason.BODY_MALFORMED)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.edge.server.listener import DoorLimits
+from gateway.edge.server.listener import ListenerLimits
 from tests.edge.rig import OK, Exchange, running
 
 FOLDER = Path(__file__).parents[2] / "corpus" / "others"
@@ -25,7 +25,7 @@ RESPONSES = sorted(FOLDER.glob("*-responses.yaml"))
 AT_ONCE = 32
 
 # What is not whole is ended soon: nobody is waited for.
-LIMITS = DoorLimits(
+LIMITS = ListenerLimits(
     head_s=1.0, keepalive_s=0.5, body_idle_s=1.0, linger_s=0.1, stall_s=2, sweep_s=0.02
 )
 Vector = dict[str, Any]

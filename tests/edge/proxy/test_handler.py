@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.access.authorizer import Decision
 from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors
 from gateway.access.routing.routes import Kind, PatternSegment
-from gateway.edge.server.listener import DoorLimits
+from gateway.edge.server.listener import ListenerLimits
 from gateway.model import LimitState, Reason
 from tests.edge.rig import OK, Exchange, answering, running, target
 
@@ -405,7 +405,7 @@ async def test_an_early_answer_closes_and_its_upstream_is_not_used_again() -> No
 
 
 async def test_a_refusal_is_read_even_by_a_client_that_sends_on() -> None:
-    async with running(limits=DoorLimits(linger_s=0.5)) as rig:
+    async with running(limits=ListenerLimits(linger_s=0.5)) as rig:
         rig.gate.decision = Decision(False, Reason.NO_RULE, Reason.NO_RULE)
         client = await rig.client()
         await client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n")

@@ -14,7 +14,7 @@ from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
-from gateway.edge.server.listener import Door, DoorLimits
+from gateway.edge.server.listener import Door, ListenerLimits
 from gateway.edge.upstream.clusters import Upstreams
 from gateway.model import Call, Reason
 from gateway.telemetry.metrics import Metrics
@@ -58,7 +58,7 @@ async def test_what_is_refused_before_it_is_a_call_is_counted(
     data: bytes, reason: str, status: int
 ) -> None:
     metrics = Metrics()
-    limits = DoorLimits(body_idle_s=0.1, sweep_s=0.05)
+    limits = ListenerLimits(body_idle_s=0.1, sweep_s=0.05)
     async with running(metrics=metrics, limits=limits) as rig:
         assert (await rig.ask(data)).status == status
     found = counted(metrics)

@@ -18,14 +18,14 @@ import pytest
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.admission import Admission, network
 from gateway.edge.server.descriptors import RESERVED, room_for_clients
-from gateway.edge.server.listener import DoorLimits
+from gateway.edge.server.listener import ListenerLimits
 from tests.certificates import Authority
 from tests.edge.rig import OK, Client, Exchange, Rig, listen, running
 
 BOTH_LOOPS = True
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
-EAGER = DoorLimits(connections=2, evict_after_s=0.0, sweep_s=0.05)
+EAGER = ListenerLimits(connections=2, evict_after_s=0.0, sweep_s=0.05)
 
 
 async def asked(rig: Rig) -> Client:
@@ -43,7 +43,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_past_the_connection_limit_nobody_is_accepted_until_one_has_gone() -> None:
-    async with running(limits=DoorLimits(connections=2)) as rig:
+    async with running(limits=ListenerLimits(connections=2)) as rig:
         clients = [await rig.client() for _ in range(2)]
         for client in clients:
             await client.send(GET)
@@ -105,7 +105,7 @@ async def test_who_is_being_answered_makes_no_room() -> None:
 
 
 async def test_an_address_has_its_share_of_connections_and_no_more() -> None:
-    async with running(limits=DoorLimits(connections_of_one=2)) as rig:
+    async with running(limits=ListenerLimits(connections_of_one=2)) as rig:
         first, second = await asked(rig), await asked(rig)
         third = await rig.client()
         with suppress(ConnectionResetError):
@@ -120,7 +120,7 @@ async def test_an_address_has_its_share_of_connections_and_no_more() -> None:
 
 async def test_a_trusted_proxy_brings_as_many_as_come() -> None:
     loopback = ipaddress.ip_network("127.0.0.0/8")
-    async with running(limits=DoorLimits(connections_of_one=1), trusted=[loopback]) as rig:
+    async with running(limits=ListenerLimits(connections_of_one=1), trusted=[loopback]) as rig:
         for _ in range(4):
             await asked(rig)
         assert rig.door.open == 4
@@ -164,7 +164,7 @@ async def secured(rig: Rig, folder: Path) -> tuple[int, ssl.SSLContext]:
 
 
 async def test_a_handshake_counts_and_has_the_time_of_a_head(tmp_path: Path) -> None:
-    async with running(limits=DoorLimits(connections=2, head_s=0.3, sweep_s=0.05)) as rig:
+    async with running(limits=ListenerLimits(connections=2, head_s=0.3, sweep_s=0.05)) as rig:
         port, trusting = await secured(rig, tmp_path)
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         await until(lambda: rig.door.open == 2)
@@ -217,7 +217,7 @@ def test_who_wants_few_connections_gets_as_many() -> None:
 
 async def test_a_door_without_a_descriptor_takes_up_the_next_when_there_is_one() -> None:
     """What the kernel refuses to `accept` waits; nobody who is there is cut for it."""
-    async with running(limits=DoorLimits(sweep_s=0.05)) as rig:
+    async with running(limits=ListenerLimits(sweep_s=0.05)) as rig:
         kept = await asked(rig)
         waiting = socket.create_connection(("127.0.0.1", rig.port))
         waiting.close()

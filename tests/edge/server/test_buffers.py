@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.edge.server.buffers import Buffers
-from gateway.edge.server.listener import DoorLimits
+from gateway.edge.server.listener import ListenerLimits
 from gateway.telemetry.metrics import Tally
 from tests.certificates import Authority
 from tests.edge.rig import Exchange, Rig, listen, running
@@ -22,7 +22,7 @@ BOTH_LOOPS = True
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 MOST = 2_000_000
 ONE_READ = 262_144
-TIGHT = DoorLimits(buffered_bytes=MOST, slow_after_s=0.0, sweep_s=0.05)
+TIGHT = ListenerLimits(buffered_bytes=MOST, slow_after_s=0.0, sweep_s=0.05)
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from aiohttp.streams import StreamReader
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.connection import Connection
 from gateway.edge.server.handler import Outcome
-from gateway.edge.server.request_parser import DoorLimits
+from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.tcp import sent_ago_s
 from tests.edge.rig import Exchange, Rig, answer_ok, answering, running
 
@@ -19,7 +19,7 @@ BOTH_LOOPS = True
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
-HASTY = DoorLimits(half_closed_s=0.3, sweep_s=0.05)
+HASTY = ListenerLimits(half_closed_s=0.3, sweep_s=0.05)
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -105,7 +105,7 @@ async def test_who_half_closes_has_its_whole_time_for_an_answer_to_begin() -> No
         await go.wait()
         await answer_ok(exchange)
 
-    async with running(script, limits=DoorLimits(half_closed_s=30.0, sweep_s=29.9)) as rig:
+    async with running(script, limits=ListenerLimits(half_closed_s=30.0, sweep_s=29.9)) as rig:
         client = await rig.client()
         client.writer.write(GET)
         client.writer.write_eof()

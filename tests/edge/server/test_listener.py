@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.edge.server.listener import Connection, DoorLimits
+from gateway.edge.server.listener import Connection, ListenerLimits
 from tests.edge.rig import OK, Exchange, answering, running
 
 BOTH_LOOPS = True
@@ -220,7 +220,7 @@ async def test_a_head_within_its_limits_passes(data: bytes) -> None:
         assert (await rig.ask(data)).status == 200
 
 
-FAST = DoorLimits(
+FAST = ListenerLimits(
     head_s=0.2,
     keepalive_s=0.5,
     body_idle_s=0.3,
@@ -299,7 +299,7 @@ async def test_a_body_that_trickles_is_408() -> None:
 
 async def test_a_body_for_an_endpoint_of_ours_that_trickles_is_408_in_time() -> None:
     """However steadily it comes: nothing of ours takes long to send."""
-    limits = DoorLimits(own_body_s=0.3, body_bytes_per_s=0, sweep_s=0.05)
+    limits = ListenerLimits(own_body_s=0.3, body_bytes_per_s=0, sweep_s=0.05)
     async with running(limits=limits) as rig:
         client = await rig.client()
         await client.send(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")

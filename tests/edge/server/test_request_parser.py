@@ -28,7 +28,7 @@ class Reader(Inbound):
     all wait until `catch_up`."""
 
     def __init__(self, manager: Connections, *, answers: bool) -> None:
-        super().__init__(manager, loop=asyncio.get_running_loop())
+        super().__init__(manager, manager.door, loop=asyncio.get_running_loop())
         self.answers = answers
         self.served: list[tuple[RequestHead | Refused, StreamReader]] = []
 

@@ -174,7 +174,7 @@ async def test_a_side_of_a_socket_that_takes_nothing_is_cut() -> None:
 
     async with running(granting(then=floods)) as rig:
         client = await opened(rig)
-        (tunnel,) = rig.upstreams.open_calls.tunnels
+        tunnel = rig.tunnel
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(10):
             while not tunnel.client.paused_at:
@@ -194,7 +194,7 @@ async def test_what_one_side_left_behind_is_given_to_the_other_for_a_moment_only
 
     async with running(granting(then=floods)) as rig:
         client = await opened(rig)
-        (tunnel,) = rig.upstreams.open_calls.tunnels
+        tunnel = rig.tunnel
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(10):
             while not tunnel.client.paused_at:

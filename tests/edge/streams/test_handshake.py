@@ -293,7 +293,7 @@ async def test_when_one_side_leaves_the_other_is_given_what_came_and_then_the_en
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         if side == "client":
             assert heard == [last]
-        assert not rig.upstreams.open_calls.tunnels
+        assert not rig.open_calls.tunnels
         assert rig.door.open == 0 or side == "upstream"
 
 
@@ -340,7 +340,7 @@ async def test_neither_side_is_read_faster_than_the_other_takes() -> None:
             before = written
             await asyncio.sleep(0.1)
         assert written < 16_000_000
-        held = next(iter(rig.upstreams.open_calls.tunnels))
+        held = rig.tunnel
         transport = held.client.transport
         assert transport is not None
         assert transport.get_write_buffer_size() < 1_000_000

@@ -29,7 +29,7 @@ async def test_no_frame_of_a_client_passes_a_worker_that_cannot_know_what_is_rev
 
     async with signed_in(granting(then=then)) as (rig, worker):
         client = await opened(rig)
-        (tunnel,) = rig.upstreams.open_calls.tunnels
+        tunnel = rig.tunnel
         worker.stale = True
         tunnel.client.data_received(frame(b"after", masked=True))
         assert await client.rest(2.0) == goodbye(1013, "replica_stale")
@@ -41,7 +41,7 @@ async def test_no_frame_of_a_client_passes_a_worker_that_cannot_know_what_is_rev
 async def test_no_frame_of_an_upstream_passes_such_a_worker() -> None:
     async with signed_in() as (rig, worker):
         client = await opened(rig)
-        (tunnel,) = rig.upstreams.open_calls.tunnels
+        tunnel = rig.tunnel
         worker.stale = True
         tunnel.upstream.data_received(frame(b"after"))
         assert await client.rest(2.0) == goodbye(1013, "replica_stale")
@@ -52,7 +52,7 @@ async def test_not_even_the_rest_of_a_frame_passes_such_a_worker() -> None:
     async with signed_in(granting(whole[:500])) as (rig, worker):
         client = await opened(rig)
         assert await client.reader.readexactly(500) == whole[:500]
-        (tunnel,) = rig.upstreams.open_calls.tunnels
+        tunnel = rig.tunnel
         worker.stale = True
         tunnel.upstream.data_received(whole[500:])
         assert await client.rest(2.0) == b""

@@ -23,7 +23,7 @@ async def refused(rig: Rig) -> bytes:
 async def left(rig: Rig, count: int) -> None:
     """Until that many callers hold a place; the last of a socket is told by its transports."""
     async with asyncio.timeout(5):
-        while len(rig.upstreams.open_calls.seats) != count:
+        while len(rig.open_calls.seats) != count:
             await asyncio.sleep(0.01)
 
 
@@ -230,7 +230,7 @@ async def test_a_peer_that_is_not_read_is_not_taken_for_silent() -> None:
     async with running(granting(then=then)) as rig:
         rig.route(sockets=Sockets(ping_s=0.4))
         client = await opened(rig)
-        tunnel = next(iter(rig.upstreams.open_calls.tunnels))
+        tunnel = rig.tunnel
         async with asyncio.timeout(5):
             while not tunnel.upstream.asked_at:
                 await asyncio.sleep(0.01)

@@ -281,7 +281,7 @@ async def test_pings_of_the_gateway_disturb_no_peer_and_reach_none(kind: str) ->
         async with connect(
             f"ws://127.0.0.1:{rig.port}/ws", ping_interval=None, proxy=None
         ) as socket:
-            tunnel = next(iter(rig.upstreams.open_calls.tunnels))
+            tunnel = rig.tunnel
             for message in ("a", "b", "c"):
                 async with asyncio.timeout(5):
                     asked = tunnel.upstream.asked_at
