@@ -121,10 +121,10 @@ def test_the_page_of_the_house_names_each_room_and_no_file_that_is_not_there() -
     named = set(re.findall(r"[`/ ]([a-z_0-9]+\.py)\b", page))
     files = {path.name for path in package.rglob("*.py") if not path.name.startswith("__")}
     commands = {path.name for path in (package / "cli").iterdir()}
-    rooms = [f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()]
+    rooms = [f"{path.parent.relative_to(package)}/" for path in package.rglob("__init__.py")]
     assert sorted(files - named - commands) == []
     assert sorted(named - files - {"test_layers.py"}) == []
-    assert [room for room in rooms if f"`{room}`" not in page] == []
+    assert [room for room in rooms if room != "./" and f"`{room}`" not in page] == []
 
 
 def test_each_event_of_the_log_is_described_at_its_level_and_no_other_is() -> None:
