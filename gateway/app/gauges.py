@@ -9,8 +9,8 @@ from gateway.app.worker import App
 
 
 def add_gauges(app: App) -> None:
-    gauge = app.metrics.gauge
-    configuration = app.plan.configuration
+    gauge = app.components.metrics.gauge
+    configuration = app.components.plan.configuration
     gauge(
         "config_stale",
         "1 while the files are wrong and the last good configuration runs.",
@@ -19,7 +19,7 @@ def add_gauges(app: App) -> None:
     gauge(
         "replica_staleness_seconds",
         "Since this worker last confirmed what has been revoked.",
-        lambda: app.replica.staleness_s,
+        lambda: app.components.replica.staleness_s,
     )
     gauge(
         "connections",
@@ -34,24 +34,24 @@ def add_gauges(app: App) -> None:
     gauge(
         "sockets",
         "Open WebSockets of the public listener.",
-        lambda: float(len(app.open_calls.tunnels)),
+        lambda: float(len(app.components.open_calls.tunnels)),
     )
     gauge(
         "lasting_calls",
         "Sockets and long answers that end with the session of their caller.",
-        lambda: float(len(app.open_calls)),
+        lambda: float(len(app.components.open_calls)),
     )
     gauge(
         "verified_tokens",
         "Tokens whose signature is remembered as good.",
-        lambda: float(len(app.identification)),
+        lambda: float(len(app.components.identification)),
     )
     gauge(
         "hashing_queue",
         "Password hashes under way or waiting for a thread.",
-        lambda: float(app.own.hashing()),
+        lambda: float(app.components.own.hashing()),
     )
-    if (shown := app.certificates) is not None:
+    if (shown := app.components.certificates) is not None:
         gauge(
             "certificate_stale",
             "1 while the files of the listener's certificate are not what it shows.",
@@ -65,19 +65,21 @@ def add_gauges(app: App) -> None:
     gauge(
         "clock_offset_seconds",
         "How far the clock of the store that is furthest off is ahead of this machine's.",
-        lambda: app.clock_watch.offset_s,
+        lambda: app.components.clock_watch.offset_s,
     )
     gauge("ready", "1 while this worker can decide.", lambda: float(app.ready))
-    gauge("sql_up", "1 while the SQL store answers.", lambda: float(not app.sql_watch.away))
+    gauge(
+        "sql_up", "1 while the SQL store answers.", lambda: float(not app.components.sql_watch.away)
+    )
     gauge(
         "redis_up",
         "0 while the last call to Redis failed for want of it.",
-        lambda: float(not app.redis.is_away),
+        lambda: float(not app.components.redis.is_away),
     )
     runs = {"version": version("authgate"), "python": platform.python_version()}
-    configuration = app.plan.configuration
-    app.metrics.info("build", "The version that runs, and its Python.", lambda: runs)
-    app.metrics.info(
+    configuration = app.components.plan.configuration
+    app.components.metrics.info("build", "The version that runs, and its Python.", lambda: runs)
+    app.components.metrics.info(
         "config",
         "The configuration that runs: nodes with the same files show the same.",
         lambda: {"version": configuration.snapshot.version},

@@ -369,8 +369,8 @@ class Worker(GunicornUVLoopWebWorker):
             runners = await self._open(app, house)
             if self.age == 1 and house.welcome is not None:
                 tell = house.welcome
-                app.tasks.start("welcome", lambda: _welcome(app, tell))
-            app.tasks.start("ready", lambda: _tell_ready(app, house.readiness))
+                app.components.tasks.start("welcome", lambda: _welcome(app, tell))
+            app.components.tasks.start("ready", lambda: _tell_ready(app, house.readiness))
             await self._until_told(app)
             await self._close(app, runners)
             log.info("worker-stopped")
@@ -383,14 +383,14 @@ class Worker(GunicornUVLoopWebWorker):
         public, admin, *demo = (listener.sock for listener in self.sockets)
         runners: list[web.BaseRunner] = []
         for door, sock, context in (
-            (app.public_door(), public, None if shown is None else shown.context),
-            (app.admin_door(), admin, None),
+            (app.public_listener(), public, None if shown is None else shown.context),
+            (app.admin_listener(), admin, None),
         ):
             await door.setup()
             await Site(door, sock, context, backlog=2048).start()
             runners.append(door)
         for sock in demo:
-            runner = app.demo_door()
+            runner = app.demo_listener()
             await runner.setup()
             await web.SockSite(runner, sock, backlog=2048).start()
             runners.append(runner)
@@ -400,7 +400,7 @@ class Worker(GunicornUVLoopWebWorker):
         while self.alive and self.ppid == os.getppid():
             await self._wait_next_notify()
         if self.graceful:
-            log.info("worker-draining", drain_s=app.plan.settings.drain_s)
+            log.info("worker-draining", drain_s=app.components.plan.settings.drain_s)
             await app.drain()
 
     async def _close(self, app: App, runners: list[web.BaseRunner]) -> None:

@@ -175,12 +175,12 @@ def _tell_demo_elsewhere(configuration: Configuration, demo: Address) -> None:
 
 def _welcome(app: App, demo: quickstart.Guest) -> None:
     """Printed by the first worker, once it can decide."""
-    settings = app.plan.settings
+    settings = app.components.plan.settings
     sys.stdout.write(
         quickstart.text(
             settings.public_url,
             f"http://{settings.admin_listen}",
-            app.plan.folder.admin_token(),
+            app.components.plan.folder.admin_token(),
             demo,
             quickstart.Guest.new(),
         )

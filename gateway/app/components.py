@@ -1,0 +1,291 @@
+"""What a worker is made of: the only place that turns settings into the rooms' own options.
+
+Nothing here raises because a store is away: what is built connects when it is first used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.access.authorizer import Gate
+from gateway.access.routing.csrf import OwnOrigins
+from gateway.app.auth import Desk
+from gateway.app.bootstrap import Plan, keeper_of, postman_of
+from gateway.audit.log import AuditLog
+from gateway.background_tasks import Tasks
+from gateway.edge.endpoints.cookie_sessions import (
+    CookieParts,
+    CookieSessions,
+    life_of_what_was_read,
+)
+from gateway.edge.proxy.request import CallReader
+from gateway.edge.replies.cookies import SessionStorage
+from gateway.edge.replies.observers import DenialJournal, Journal
+from gateway.edge.server.listener_tls import Certificates
+from gateway.edge.streams.reevaluation import SessionReading
+from gateway.edge.streams.registry import OpenCalls
+from gateway.edge.upstream.clusters import Upstreams
+from gateway.identity.clients.api_keys import ApiKeyIdentifier
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.key_ring import KeyRing
+from gateway.identity.keys.rotation import KeyKeeper
+from gateway.identity.mail.outbox import Postman
+from gateway.identity.sessions.sealing import SessionSealer
+from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
+from gateway.identity.tokens.access_tokens import TokenVerifier
+from gateway.identity.tokens.authenticator import Identification
+from gateway.identity.tokens.upstream_assertions import Assertions
+from gateway.model import Clock, CredentialKind, SystemClock
+from gateway.rate_limit.limiter import Limits
+from gateway.revocation.replica import Replica, ReplicaOptions
+from gateway.revocation.stream_identity import OneStream
+from gateway.stores.counters import RedisCounters
+from gateway.stores.open_database import open_database
+from gateway.stores.protocols import Database
+from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.stream import RedisChangeStream
+from gateway.stores.watch import StoreWatch
+from gateway.telemetry.clock_skew import ClockWatch
+from gateway.telemetry.decision_log import DecisionLog, JournalOptions, Journals
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.refusal_log import RefusalLog
+from gateway.telemetry.shadow import Shadow
+
+log = structlog.get_logger(__name__)
+
+AUTH_CALLERS = 20_000
+"""Addresses, or sessions, that each limit of `/auth` remembers in one worker: 5 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Built once for each worker, by `build_components`, after its fork."""
+
+    plan: Plan
+    certificates: Certificates | None
+    clock: Clock
+    metrics: Metrics
+    tasks: Tasks
+    database: Database
+    sql_watch: StoreWatch
+    redis: RedisStore
+    clock_watch: ClockWatch
+    replica: Replica
+    one_stream: OneStream
+    ring: KeyRing
+    keeper: KeyKeeper
+    verifier: TokenVerifier
+    api_keys: ApiKeyIdentifier
+    csrf: Csrf
+    cookies: CookieSessions
+    identification: Identification
+    audit: AuditLog
+    limits: Limits
+    auth_limits: Limits
+    assertions: Assertions
+    gate: Gate
+    shadow: Shadow
+    decision_log: DecisionLog | None
+    refusals: RefusalLog
+    journal: Journals
+    reader: CallReader
+    open_calls: OpenCalls
+    upstreams: Upstreams
+    own: Desk
+    postman: Postman
+
+
+def build_components(plan: Plan, certificates: Certificates | None = None) -> Components:
+    """Within the running loop of the worker."""
+
+    async def sql_time() -> float:
+        async with database.reading() as tx:
+            return await tx.now()
+
+    async def keys_changed() -> None:
+        await ring.refresh()
+
+    settings = plan.settings
+    clock = SystemClock()
+    metrics = Metrics()
+    tasks = Tasks(metrics.defects("task"))
+    database = open_database(settings.database_url, clock=clock)
+    sql_watch = StoreWatch(
+        open_database(settings.database_url, clock=clock, pool_size=1), told=_told_sql
+    )
+    redis = open_redis(plan.redis_url, durable=settings.embedded_redis)
+    clock_watch = ClockWatch(clock, {"SQL": sql_time, "Redis": redis.time})
+    replica = Replica(
+        database,
+        RedisChangeStream(redis),
+        clock,
+        ReplicaOptions(
+            max_staleness_s=settings.max_staleness_s,
+            max_token_life_s=settings.max_token_life_s,
+            workers=settings.workers,
+        ),
+        keys_changed=keys_changed,
+    )
+    one_stream = OneStream(database, lambda: replica.incarnation)
+    replica.confirms_nothing = lambda: one_stream.differs
+    sealer = Sealer(plan.key_secret())
+    ring = KeyRing(database, sealer, clock, refused=replica.refuses_key)
+    keeper = keeper_of(plan, database, sealer, replica)
+    verifier = TokenVerifier(
+        ring,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        max_life_s=settings.max_token_life_s,
+        clock=clock,
+    )
+    api_keys = ApiKeyIdentifier(database, replica, clock)
+    csrf = Csrf(derived_key(plan.key_secret(), KeyPurpose.CSRF))
+    cookies = _cookie_sessions(plan, database, redis, replica=replica, csrf=csrf, clock=clock)
+    identification = Identification(
+        verifier,
+        ring,
+        replica,
+        clock,
+        others={
+            CredentialKind.API_KEY: api_keys,
+            CredentialKind.COOKIE: cookies,
+        },
+    )
+    audit = AuditLog(
+        database,
+        clock,
+        derived_key(plan.key_secret(), KeyPurpose.AUDIT_ADDRESS),
+        derived_key(plan.key_secret(), KeyPurpose.AUDIT_CHAIN),
+        dropped=metrics.tally(
+            "audit_events_dropped", "Events that found no room in the queue of the audit log."
+        ),
+    )
+    limits = Limits(
+        clock,
+        RedisCounters(redis),
+        live=lambda: replica.live_workers,
+        # Nobody else opens the embedded server, and its folder is one gateway's.
+        alone=settings.embedded_redis and settings.workers == 1,
+    )
+    auth_limits = Limits(
+        clock,
+        RedisCounters(redis),
+        live=lambda: replica.live_workers,
+        capacity=AUTH_CALLERS,
+    )
+    assertions = Assertions(database, plan.key_secret(), clock, issuer=settings.token_issuer)
+    gate = Gate(identification, limits, csrf, origins=OwnOrigins(settings.public_url))
+    shadow = Shadow(metrics, clock, plan.shadow, identification)
+    decision_log: DecisionLog | None = None
+    if settings.decision_log is not None:
+        decision_log = DecisionLog(
+            JournalOptions(
+                plan.folder.path / "decisions",
+                settings.decision_log,
+                workers=settings.workers,
+            ),
+            clock,
+            lambda: plan.configuration.snapshot.version,
+            dropped=metrics.tally(
+                "decision_log_dropped",
+                "Decisions that the log lost: its queue or its disk was full.",
+            ),
+        )
+    refusals = RefusalLog()
+    journals: list[Journal] = [DenialJournal(audit), refusals, shadow]
+    if decision_log is not None:
+        journals.append(decision_log)
+    journal = Journals(*journals)
+    reader = CallReader(settings.trusted_proxies)
+    open_calls = OpenCalls(replica.refusal, clock.now, _session_reading(plan, database))
+    replica.on_change.append(open_calls.changed)
+    upstreams = Upstreams(on_sweep=open_calls.sweep, metrics=metrics)
+    own = Desk(metrics.own)
+    postman = postman_of(plan, database)
+    return Components(
+        plan=plan,
+        certificates=certificates,
+        clock=clock,
+        metrics=metrics,
+        tasks=tasks,
+        database=database,
+        sql_watch=sql_watch,
+        redis=redis,
+        clock_watch=clock_watch,
+        replica=replica,
+        one_stream=one_stream,
+        ring=ring,
+        keeper=keeper,
+        verifier=verifier,
+        api_keys=api_keys,
+        csrf=csrf,
+        cookies=cookies,
+        identification=identification,
+        audit=audit,
+        limits=limits,
+        auth_limits=auth_limits,
+        assertions=assertions,
+        gate=gate,
+        shadow=shadow,
+        decision_log=decision_log,
+        refusals=refusals,
+        journal=journal,
+        reader=reader,
+        open_calls=open_calls,
+        upstreams=upstreams,
+        own=own,
+        postman=postman,
+    )
+
+
+def _refresh_tokens(plan: Plan, database: Database) -> RefreshTokens:
+    settings = plan.settings
+    options = RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
+    return RefreshTokens(database, options)
+
+
+def _session_reading(plan: Plan, database: Database) -> SessionReading:
+    settings = plan.settings
+    ttl_s = life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s)
+    return SessionReading(_refresh_tokens(plan, database), ttl_s)
+
+
+def _cookie_sessions(
+    plan: Plan,
+    database: Database,
+    redis: RedisStore,
+    *,
+    replica: Replica,
+    csrf: Csrf,
+    clock: Clock,
+) -> CookieSessions:
+    settings, secret = plan.settings, plan.key_secret()
+    return CookieSessions(
+        CookieParts(
+            storage=SessionStorage(
+                redis,
+                clock,
+                SessionSealer(derived_key(secret, KeyPurpose.SESSION)),
+                CookieMint(derived_key(secret, KeyPurpose.SESSION_COOKIE)),
+            ),
+            refresh_tokens=_refresh_tokens(plan, database),
+            sessions=Sessions(database, idle_s=settings.refresh_idle_s),
+            revocations=replica,
+            announcer=replica,
+            csrf=csrf,
+            clock=clock,
+            ttl_s=life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s),
+        )
+    )
+
+
+def _told_sql(away: bool, why: str) -> None:
+    if away:
+        log.warning("sql-away", why=why)
+    else:
+        log.info("sql-back")

@@ -1,0 +1,115 @@
+"""The listeners of a worker: the public one, the operator's, and the demo's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+
+from gateway.app import demo_backend
+from gateway.app.components import Components
+from gateway.app.settings import Settings
+from gateway.app.status import WorkerStatus
+from gateway.edge.admin.decision_api import DecisionApi
+from gateway.edge.admin.listener import AdminListener, AdminOptions
+from gateway.edge.proxy.handler import Proxy
+from gateway.edge.proxy.request import CallReader
+from gateway.edge.replies.observers import DenialJournal
+from gateway.edge.server.descriptors import ADMIN_CONNECTIONS, room_for_clients
+from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.listener import Door
+from gateway.telemetry.decision_log import Journals
+from gateway.telemetry.retained_counts import KeptCounts
+
+log = structlog.get_logger(__name__)
+
+
+def public_listener(components: Components, draining: Callable[[], bool]) -> Door:
+    handler = Proxy(
+        components.gate,
+        lambda: components.plan.configuration.snapshot,
+        components.reader,
+        components.upstreams,
+        components.own,
+        open_calls=components.open_calls,
+        meters=components.metrics,
+        journal=components.journal,
+        draining=draining,
+        asserter=components.assertions,
+        csrf=components.csrf,
+    )
+    return Door(
+        handler,
+        components.reader,
+        _door_limits(components.plan.settings),
+        on_shutdown=components.open_calls.close,
+        on_refusal=lambda reason, request_id: components.refusals.refused(reason, "", request_id),
+        metrics=components.metrics,
+        meter=components.metrics.route(""),
+        defects=components.metrics.defects("answer"),
+    )
+
+
+def admin_listener(components: Components, status: WorkerStatus) -> Door:
+    settings = components.plan.settings
+    options = AdminOptions(
+        hosts=frozenset(host.lower() for host in settings.admin_hosts),
+        local_token=components.plan.folder.admin_token(),
+        page=settings.admin_listen.loopback,
+    )
+    reader = CallReader()
+    decisions = DecisionApi(
+        components.gate,
+        lambda: components.plan.configuration.snapshot,
+        reader,
+        live=components.replica.is_live,
+        refusal=components.open_calls.refusal,
+        asserter=components.assertions,
+        meters=components.metrics,
+        journal=Journals(DenialJournal(components.audit), components.refusals),
+    )
+    defects = components.metrics.defects("answer")
+    listener = AdminListener(
+        options,
+        status.peers,
+        components.identification,
+        status,
+        decisions,
+        meter=components.metrics.own,
+        defects=defects,
+        complete=KeptCounts(components.plan.folder.workers).completed,
+    )
+    limits = ListenerLimits(connections=ADMIN_CONNECTIONS)
+    return Door(
+        listener,
+        reader,
+        limits,
+        shutdown_timeout=1.0,
+        meter=components.metrics.route(""),
+        defects=defects,
+    )
+
+
+def demo_listener() -> web.AppRunner:
+    return web.AppRunner(demo_backend.application(), access_log=None, shutdown_timeout=1.0)
+
+
+def _door_limits(settings: Settings) -> ListenerLimits:
+    wanted = settings.max_connections
+    connections = room_for_clients(wanted)
+    if connections < wanted:
+        log.warning("descriptors-are-few", connections=connections, wanted=wanted)
+    return ListenerLimits(
+        head_bytes=settings.max_header_bytes,
+        fields=settings.max_header_fields,
+        line_bytes=settings.max_request_line_bytes,
+        head_s=settings.header_timeout_s,
+        keepalive_s=settings.keepalive_s,
+        body_idle_s=settings.body_idle_s,
+        body_bytes_per_s=settings.min_body_bytes_per_s,
+        stall_s=settings.client_stall_s,
+        connections=connections,
+        buffered_bytes=settings.max_buffered_bytes,
+        connections_of_one=settings.max_connections_per_address,
+    )

@@ -1,0 +1,99 @@
+"""What a worker does beside its calls, each in a task of its own: keys, certificates, old rows."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from gateway.app.components import Components
+from gateway.audit.chain import ChainKey
+from gateway.audit.log import AuditEvent, AuditKind, AuditLog
+from gateway.audit.pruning import prune, pruner_name
+from gateway.edge.server.listener_tls import LOOK_EVERY_S
+from gateway.identity.clients.client_auth import purge_assertions
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.key_ring import REFRESH_EVERY_S
+from gateway.identity.keys.rotation import Rotated
+from gateway.identity.keys.signing_keys import readable_chain_keys
+from gateway.identity.sessions.sessions import Sessions
+from gateway.stores.nonces import RedisOneTime
+from gateway.stores.protocols import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+SWEEP_EVERY_S = 60.0
+PURGE_EVERY_S = 3600.0
+PRUNE_EVERY_S = 23 * 3600
+
+
+class Maintenance:
+    """Each method runs for as long as the worker does."""
+
+    def __init__(self, components: Components) -> None:
+        self._components = components
+
+    async def rotate_keys(self) -> None:
+        parts = self._components
+        while True:
+            await asyncio.sleep(REFRESH_EVERY_S)
+            await parts.keeper.tend(
+                period_s=parts.plan.settings.key_rotation_s or None, told=self._rotated
+            )
+            await parts.ring.refresh()
+            parts.ring.publish(parts.assertions.verifying_keys())
+
+    async def prune_audit(self) -> None:
+        """Once a day, on whichever worker is first."""
+        parts = self._components
+        keep_s = parts.plan.settings.audit_keep_days * 86_400
+        once = RedisOneTime(parts.redis)
+        while True:
+            try:
+                if await once.first("audit-prune", PRUNE_EVERY_S):
+                    secret = parts.plan.key_secret()
+                    pruner = AuditLog(
+                        parts.database,
+                        parts.clock,
+                        derived_key(secret, KeyPurpose.AUDIT_ADDRESS),
+                        derived_key(secret, KeyPurpose.AUDIT_CHAIN),
+                        writer=pruner_name(),
+                    )
+                    async with parts.database.reading() as tx:
+                        older = await readable_chain_keys(tx, Sealer(secret))
+                    before_s = parts.clock.now() - keep_s
+                    await prune(parts.database, pruner, before_s, map(ChainKey, older))
+            except StoreUnavailable as error:
+                log.warning("audit-not-pruned", store=error.store, why=error.detail)
+            await asyncio.sleep(PURGE_EVERY_S)
+
+    def _rotated(self, rotated: Rotated) -> None:
+        detail = {
+            "change": "rotated when it was due",
+            "kid": rotated.active,
+            "retiring": rotated.retiring,
+        }
+        self._components.audit.record(AuditEvent(AuditKind.KEY_CHANGED, detail=detail))
+
+    async def sweep(self) -> None:
+        parts = self._components
+        sessions = Sessions(parts.database, idle_s=parts.plan.settings.refresh_idle_s)
+        purge_at = 0.0
+        while True:
+            parts.identification.sweep()
+            now = parts.clock.steady()
+            with suppress(StoreUnavailable):
+                await sessions.erase_sealed()
+                if now >= purge_at:
+                    await sessions.purge()
+                    await purge_assertions(parts.database)
+                    purge_at = now + PURGE_EVERY_S
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def follow_certificates(self) -> None:
+        assert self._components.certificates is not None
+        while True:
+            self._components.certificates.look()
+            await asyncio.sleep(LOOK_EVERY_S)

@@ -1,0 +1,92 @@
+"""What a worker tells of itself: to `/metrics`, `/readyz` and the admin page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gateway.access.routing.routes import Route
+from gateway.app.components import Components
+from gateway.telemetry.worker_status import Peers, Told
+
+
+class WorkerStatus:
+    """Meets `edge.admin.listener.Outbox`."""
+
+    def __init__(
+        self, components: Components, *, ready: Callable[[], bool], draining: Callable[[], bool]
+    ) -> None:
+        self._components = components
+        self._ready = ready
+        self._draining = draining
+        self.peers = Peers(components.plan.folder.workers, self.tell)
+
+    def tell(self) -> Told:
+        configuration = self._components.plan.configuration
+        snapshot = configuration.snapshot
+        return {
+            "worker": os.getpid(),
+            "ready": self._ready(),
+            "draining": self._draining(),
+            "configuration": {"version": snapshot.version, "stale": configuration.stale},
+            "dependencies": self._dependencies(),
+            "problems": [str(problem) for problem in configuration.problems],
+            "routes": [_shown(route) for route in snapshot.routes],
+            "metrics": self._components.metrics.state(),
+        }
+
+    def _dependencies(self) -> Mapping[str, str]:
+        return {
+            "sql": self._sql_state(),
+            "redis": self._redis_state(),
+            "revocations": "confirmed" if self._components.replica.is_live() else "stale",
+            "keys": self._keys_state(),
+            "clock": self._components.clock_watch.state(),
+        }
+
+    def _sql_state(self) -> str:
+        if self._components.sql_watch.away:
+            return "away"
+        return "open" if self._components.own.opened.is_set() else "not opened yet"
+
+    def _redis_state(self) -> str:
+        if self._components.redis.is_away:
+            return "away"
+        return (
+            "open, and not the one of another node"
+            if self._components.one_stream.differs
+            else "open"
+        )
+
+    def _keys_state(self) -> str:
+        if not self._components.ring.kids():
+            return "unknown"
+        return "known" if self._components.ring.can_sign() else "known, and none signs"
+
+    async def mails(self) -> Sequence[Mapping[str, Any]]:
+        """Meets `edge.admin.listener.Outbox`: what nobody sends, as there is no mail server."""
+        if self._components.plan.settings.smtp_url is not None:
+            return []
+        return [
+            {
+                "to": mail.recipient,
+                "subject": mail.letter.subject,
+                "text": mail.letter.text,
+                "at": mail.created_at,
+            }
+            for mail in await self._components.postman.outbox()
+        ]
+
+
+def _shown(route: Route) -> Mapping[str, Any]:
+    return {
+        "id": route.id,
+        "methods": list(route.methods),
+        "host": route.host,
+        "path": route.pattern,
+        "auth": str(route.auth),
+        "policy": route.policy.name if route.policy else None,
+        "upstream": route.upstream.name if route.upstream else None,
+        "answer": str(route.answer) if route.answer else None,
+    }
