@@ -49,7 +49,7 @@ docs: setup-dev  ## write the generated pages anew and check every link
 audit: setup-dev  ## dependencies, the code, and black-box scanners against a started gateway
 	@mkdir -p .tools
 	@$(UV) export --quiet --frozen --no-dev --format cyclonedx1.5 --output-file .tools/sbom.json >/dev/null
-	@$(PY) -m audit $(ARGS)
+	@$(PY) -m scanners $(ARGS)
 
 clean:  ## take away what was built (never .gateway/, which holds data)
 	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from audit.outcome import VERDICTS, Finding, Outcome, failed, judged, table
-from audit.scanners import FULL, SCANNERS, DidNotRun, Target
+from scanners.outcome import VERDICTS, Finding, Outcome, failed, judged, table
+from scanners.tools import FULL, SCANNERS, DidNotRun, Target
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "security" / "penetration-test.md").read_text("utf-8")

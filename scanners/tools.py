@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audit.outcome import Finding, Outcome
-from audit.proxied import FEW, PATHS, Lacking, differences
+from scanners.outcome import Finding, Outcome
+from scanners.proxied import FEW, PATHS, Lacking, differences
 
 HERE = Path(__file__).parent
 WORDS = HERE / "words.txt"

@@ -1,6 +1,6 @@
 """Starts a gateway on loopback, runs each scanner against it, prints a table.
 
-    python -m audit [--quick] [SCANNER…]
+    python -m scanners [--quick] [SCANNER…]
 
 Exit code 1: a scanner did not run, or a finding has no verdict.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from audit.outcome import Outcome, failed, judged, table
-from audit.scanners import FULL, QUICK, SCANNERS, DidNotRun, Scale, Target
+from scanners.outcome import Outcome, failed, judged, table
+from scanners.tools import FULL, QUICK, SCANNERS, DidNotRun, Scale, Target
 from tests.contract.running import started
 
 REPOSITORY = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def specification(url: str, to: Path) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m audit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scanners", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smaller scale: about two minutes")
     parser.add_argument("--keep", type=Path, help="where what the scanners said is kept")
     parser.add_argument("scanner", nargs="*", choices=[*SCANNERS, []], help="all, unless named")

@@ -1,1 +1,0 @@
-"""`python -m audit`: black-box scanners against a started gateway; part of `make audit`."""

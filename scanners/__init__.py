@@ -1,0 +1,1 @@
+"""`python -m scanners`: black-box scanners against a started gateway; part of `make audit`."""
