@@ -43,7 +43,7 @@ GOALS = {"apart": 5.0, "login_p95_ms": 200.0, "proxy_p95_ms": 50.0, "evaluated":
 
 
 @dataclass
-class Desk:
+class LazyAuthApi:
     """Sends sign-ins as if each came from a network of its own, through a proxy that is trusted."""
 
     url: str
@@ -99,7 +99,7 @@ class Answered:
 
 @dataclass
 class Bench:
-    desk: Desk
+    desk: LazyAuthApi
     tries: int
     seconds: float
     figures: dict[str, float] = field(default_factory=dict)
@@ -232,7 +232,7 @@ async def measured(url: str, tries: int, seconds: float) -> Bench:
     async with ClientSession(
         connector=TCPConnector(limit=0), timeout=ClientTimeout(total=60)
     ) as session:
-        bench = Bench(Desk(url, session), tries, seconds)
+        bench = Bench(LazyAuthApi(url, session), tries, seconds)
         await bench.run()
         return bench
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
-from gateway.app.quickstart import Guest, steps
+from gateway.app.quickstart import DemoUser, steps
 from tests.log_events import described, logged, of_stores_without_why
 
 REPOSITORY = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def without_guest(text: str) -> str:
 
 def test_the_readme_shows_the_very_lines_that_gateway_dev_prints() -> None:
     readme = without_guest((REPOSITORY / "README.md").read_text("utf-8"))
-    for step in steps("http://127.0.0.1:8080", Guest.new()):
+    for step in steps("http://127.0.0.1:8080", DemoUser.new()):
         assert f"\n$ {without_guest(step.command)}\n" in readme
         assert step.expect in readme
 

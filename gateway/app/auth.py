@@ -59,7 +59,7 @@ from gateway.telemetry.metrics import Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AuthDependencies:
     """What the worker has, and the endpoints stand on."""
 
     settings: Settings
@@ -72,7 +72,7 @@ class Parts:
     identification: Identification
     cookies: CookieSessions
     csrf: Csrf
-    postman: Postman
+    mailer: Postman
     audit: AuditLog
     configuration: Configuration
     meter: Callable[[str, str, int, float], None]
@@ -82,7 +82,7 @@ class Parts:
     key_secret: bytes = field(repr=False)
 
 
-class Desk:
+class LazyAuthApi:
     """`/auth` while the installation is not open yet, and then the endpoints themselves."""
 
     def __init__(self, meter: Callable[[str, str, int, float], None]) -> None:
@@ -122,7 +122,7 @@ class Desk:
             self._passwords.close()
 
 
-async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
+async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
     """Every endpoint of `/auth`.  Raises StoreUnavailable."""
     settings, database = parts.settings, parts.database
     https = settings.public_url.startswith("https:")
@@ -139,16 +139,14 @@ async def open_desk(parts: Parts) -> tuple[AuthApi, Passwords]:
     throttle = Throttle(RedisAttempts(parts.redis), parts.clock, lambda: parts.replica.live_workers)
     unbroken = Unbroken()
     audit = Bounded(parts.audit, parts.clock)
-    enrolments = Enrolments(
-        database, parts.postman, waits=settings.email_verification == "required"
-    )
-    notices = Notices(database, parts.postman)
+    enrolments = Enrolments(database, parts.mailer, waits=settings.email_verification == "required")
+    notices = Notices(database, parts.mailer)
     own = OwnOrigins(settings.public_url)
 
     def origins(call: Call) -> AllowedOrigins:
         return parts.configuration.snapshot.auth_origins(own, call.host)
 
-    address_changes = AddressChanges(database, parts.postman)
+    address_changes = AddressChanges(database, parts.mailer)
 
     refresh_tokens = RefreshTokens(
         database, RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)

@@ -41,7 +41,7 @@ LETTERS = Path("mail")
 
 
 @dataclass
-class Plan:
+class BootstrapContext:
     """What every worker of one gateway is built from."""
 
     settings: Settings
@@ -52,13 +52,13 @@ class Plan:
     shadow: Configuration | None = None
     """A configuration that judges beside the traffic and enforces nothing."""
     letters: Letters | None = None
-    """Read by `first_start`; a worker that is replaced has them even when they are gone."""
+    """Read by `initialize`; a worker that is replaced has them even when they are gone."""
 
     def key_secret(self) -> bytes:
         return self.settings.key_secret_bytes() or self.folder.key_secret()
 
 
-def first_start(plan: Plan) -> None:
+def initialize(plan: BootstrapContext) -> None:
     """Everything that can be wrong for good, and what a fresh installation lacks; once, in the
     master, before it forks.  A store that is away is left to the workers.
 
@@ -72,8 +72,8 @@ def first_start(plan: Plan) -> None:
         await open_redis(plan.redis_url).close()
         database = open_database(settings.database_url)
         sealer = Sealer(plan.key_secret())
-        postman_of(plan, database)
-        keeper = keeper_of(plan, database, sealer, _Nobody())
+        make_mailer(plan, database)
+        keeper = make_key_rotation(plan, database, sealer, _Nobody())
         try:
             await prepare(plan, database, keeper)
             async with database.transaction() as tx:
@@ -94,7 +94,7 @@ def first_start(plan: Plan) -> None:
     asyncio.run(whole())
 
 
-async def _agree(plan: Plan, database: Database) -> None:
+async def _agree(plan: BootstrapContext, database: Database) -> None:
     """With whoever serves the same database already.  Raises SettingsDiffer."""
     settings = plan.settings
     own = shared(settings, plan.key_secret())
@@ -118,7 +118,7 @@ async def _agree(plan: Plan, database: Database) -> None:
         await redis.close()
 
 
-async def prepare(plan: Plan, database: Database, keeper: KeyKeeper) -> None:
+async def prepare(plan: BootstrapContext, database: Database, keeper: KeyKeeper) -> None:
     """The schema, the first signing keys and the cost of a hash: each made once for the whole
     installation, whichever process comes first.  Raises StoreUnavailable."""
     await upgrade(database)
@@ -128,7 +128,9 @@ async def prepare(plan: Plan, database: Database, keeper: KeyKeeper) -> None:
     await settled_rounds(database, plan.settings.bcrypt_rounds)
 
 
-def keeper_of(plan: Plan, database: Database, sealer: Sealer, announcer: Announcer) -> KeyKeeper:
+def make_key_rotation(
+    plan: BootstrapContext, database: Database, sealer: Sealer, announcer: Announcer
+) -> KeyKeeper:
     return KeyKeeper(
         database,
         sealer,
@@ -138,7 +140,7 @@ def keeper_of(plan: Plan, database: Database, sealer: Sealer, announcer: Announc
     )
 
 
-def postman_of(plan: Plan, database: Database) -> Postman:
+def make_mailer(plan: BootstrapContext, database: Database) -> Postman:
     """Brings mail to the server of the settings; without one it stays in the outbox."""
     settings = plan.settings
     assert plan.letters is not None

@@ -11,8 +11,8 @@ import structlog
 
 from gateway.access.authorizer import Gate
 from gateway.access.routing.csrf import OwnOrigins
-from gateway.app.auth import Desk
-from gateway.app.bootstrap import Plan, keeper_of, postman_of
+from gateway.app.auth import LazyAuthApi
+from gateway.app.bootstrap import BootstrapContext, make_key_rotation, make_mailer
 from gateway.audit.log import AuditLog
 from gateway.background_tasks import Tasks
 from gateway.edge.endpoints.cookie_sessions import (
@@ -66,7 +66,7 @@ AUTH_CALLERS = 20_000
 class Components:
     """Built once for each worker, by `build_components`, after its fork."""
 
-    plan: Plan
+    plan: BootstrapContext
     certificates: Certificates | None
     clock: Clock
     metrics: Metrics
@@ -78,7 +78,7 @@ class Components:
     replica: Replica
     one_stream: OneStream
     ring: KeyRing
-    keeper: KeyKeeper
+    key_rotation: KeyKeeper
     verifier: TokenVerifier
     api_keys: ApiKeyIdentifier
     csrf: Csrf
@@ -96,11 +96,13 @@ class Components:
     reader: CallReader
     open_calls: OpenCalls
     upstreams: Upstreams
-    own: Desk
-    postman: Postman
+    auth_api: LazyAuthApi
+    mailer: Postman
 
 
-def build_components(plan: Plan, certificates: Certificates | None = None) -> Components:
+def build_components(
+    plan: BootstrapContext, certificates: Certificates | None = None
+) -> Components:
     """Within the running loop of the worker."""
 
     async def sql_time() -> float:
@@ -135,7 +137,7 @@ def build_components(plan: Plan, certificates: Certificates | None = None) -> Co
     replica.confirms_nothing = lambda: one_stream.differs
     sealer = Sealer(plan.key_secret())
     ring = KeyRing(database, sealer, clock, refused=replica.refuses_key)
-    keeper = keeper_of(plan, database, sealer, replica)
+    key_rotation = make_key_rotation(plan, database, sealer, replica)
     verifier = TokenVerifier(
         ring,
         issuer=settings.token_issuer,
@@ -205,8 +207,8 @@ def build_components(plan: Plan, certificates: Certificates | None = None) -> Co
     open_calls = OpenCalls(replica.refusal, clock.now, _session_reading(plan, database))
     replica.on_change.append(open_calls.changed)
     upstreams = Upstreams(on_sweep=open_calls.sweep, metrics=metrics)
-    own = Desk(metrics.own)
-    postman = postman_of(plan, database)
+    auth_api = LazyAuthApi(metrics.own)
+    mailer = make_mailer(plan, database)
     return Components(
         plan=plan,
         certificates=certificates,
@@ -220,7 +222,7 @@ def build_components(plan: Plan, certificates: Certificates | None = None) -> Co
         replica=replica,
         one_stream=one_stream,
         ring=ring,
-        keeper=keeper,
+        key_rotation=key_rotation,
         verifier=verifier,
         api_keys=api_keys,
         csrf=csrf,
@@ -238,25 +240,25 @@ def build_components(plan: Plan, certificates: Certificates | None = None) -> Co
         reader=reader,
         open_calls=open_calls,
         upstreams=upstreams,
-        own=own,
-        postman=postman,
+        auth_api=auth_api,
+        mailer=mailer,
     )
 
 
-def _refresh_tokens(plan: Plan, database: Database) -> RefreshTokens:
+def _refresh_tokens(plan: BootstrapContext, database: Database) -> RefreshTokens:
     settings = plan.settings
     options = RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
     return RefreshTokens(database, options)
 
 
-def _session_reading(plan: Plan, database: Database) -> SessionReading:
+def _session_reading(plan: BootstrapContext, database: Database) -> SessionReading:
     settings = plan.settings
     ttl_s = life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s)
     return SessionReading(_refresh_tokens(plan, database), ttl_s)
 
 
 def _cookie_sessions(
-    plan: Plan,
+    plan: BootstrapContext,
     database: Database,
     redis: RedisStore,
     *,

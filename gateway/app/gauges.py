@@ -49,7 +49,7 @@ def add_gauges(app: App) -> None:
     gauge(
         "hashing_queue",
         "Password hashes under way or waiting for a thread.",
-        lambda: float(app.components.own.hashing()),
+        lambda: float(app.components.auth_api.hashing()),
     )
     if (shown := app.components.certificates) is not None:
         gauge(

@@ -31,7 +31,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Doo
         lambda: components.plan.configuration.snapshot,
         components.reader,
         components.upstreams,
-        components.own,
+        components.auth_api,
         open_calls=components.open_calls,
         meters=components.metrics,
         journal=components.journal,

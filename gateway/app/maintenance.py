@@ -39,7 +39,7 @@ class Maintenance:
         parts = self._components
         while True:
             await asyncio.sleep(REFRESH_EVERY_S)
-            await parts.keeper.tend(
+            await parts.key_rotation.tend(
                 period_s=parts.plan.settings.key_rotation_s or None, told=self._rotated
             )
             await parts.ring.refresh()

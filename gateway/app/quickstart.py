@@ -19,18 +19,18 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class DemoUser:
     """Whom the lines register; another one at each start, so that they work every time."""
 
     email: str
     password: str
 
     @classmethod
-    def new(cls) -> Guest:
+    def new(cls) -> DemoUser:
         return cls(f"ada-{secrets.token_hex(3)}@example.com", f"violet-{secrets.token_hex(6)}")
 
 
-def steps(base: str, guest: Guest) -> list[Step]:
+def steps(base: str, guest: DemoUser) -> list[Step]:
     """A first five minutes with the shipped `routes.yaml`; `base` is the public URL."""
     json_type = "-H 'Content-Type: application/json'"
     who = f'{{"email":"{guest.email}","password":"{guest.password}"}}'
@@ -87,7 +87,7 @@ def steps(base: str, guest: Guest) -> list[Step]:
     ]
 
 
-def text(base: str, admin: str, admin_token: str, demo: Guest, guest: Guest) -> str:
+def text(base: str, admin: str, admin_token: str, demo: DemoUser, guest: DemoUser) -> str:
     """The whole welcome."""
     lines = [
         "",

@@ -29,9 +29,9 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from gateway.app.bootstrap import Plan, first_start
+from gateway.app.bootstrap import BootstrapContext, initialize
 from gateway.app.gauges import add_gauges
-from gateway.app.quickstart import Guest
+from gateway.app.quickstart import DemoUser
 from gateway.app.setting_types import Address, without_secrets
 from gateway.app.supervision import Deaths, Readiness, Systemd, how_it_ended
 from gateway.app.worker import App
@@ -72,7 +72,7 @@ class FolderInUse(Refused):
     """Another gateway runs on this data folder."""
 
 
-class Child(Protocol):
+class ChildProcess(Protocol):
     """What the master keeps alive beside its workers (the embedded Valkey)."""
 
     def check(self) -> None:
@@ -95,15 +95,15 @@ class Listeners:
 
 
 @dataclass
-class House:
+class GatewayProcess:
     """All that the processes of one gateway share."""
 
-    plan: Plan
+    plan: BootstrapContext
     listeners: Listeners
     certificates: Certificates | None = None
     """What the public listener shows; None where it speaks plain HTTP."""
-    child: Child | None = None
-    welcome: Callable[[App, Guest], None] | None = None
+    child: ChildProcess | None = None
+    welcome: Callable[[App, DemoUser], None] | None = None
     """Told once, when the first worker can decide: what `gateway dev` prints."""
     readiness: Readiness = field(default_factory=Readiness)
     deaths: Deaths = field(default_factory=Deaths)
@@ -113,7 +113,7 @@ class House:
         """Starts the embedded Valkey, and makes what a fresh installation lacks.
 
         From the main thread, before any fork.  Raises CertificateWrong, ServerMissing,
-        StoreUnavailable (the embedded one only: any other may come back), and what `first_start`
+        StoreUnavailable (the embedded one only: any other may come back), and what `initialize`
         raises.
         """
         settings = self.plan.settings
@@ -125,7 +125,7 @@ class House:
             self.plan.redis_url = child.start()
             self.child = child
         try:
-            first_start(self.plan)
+            initialize(self.plan)
         except BaseException:
             self.stop_child()
             raise
@@ -135,7 +135,7 @@ class House:
             self.child.stop()
 
 
-def take_folder(plan: Plan) -> None:
+def lock_data_dir(plan: BootstrapContext) -> None:
     """Makes this process the one gateway of its data folder; FolderInUse, FolderError."""
     plan.folder.make()
     deadline = time.monotonic() + LOCK_WAIT_S
@@ -161,37 +161,37 @@ def find_ports_free(listeners: Listeners) -> None:
                 raise PortTaken(setting, address) from error
 
 
-def run(house: House) -> None:
+def run(process: GatewayProcess) -> None:
     """Serves until a signal ends it; leaves by SystemExit with the exit code."""
     # gunicorn would tell systemd as soon as it has forked.
-    house.systemd = Systemd(os.environ.pop("NOTIFY_SOCKET", None))
+    process.systemd = Systemd(os.environ.pop("NOTIFY_SOCKET", None))
     for name in [n for n in os.environ if n.startswith(("GUNICORN_", "LISTEN_FD"))]:
         # Nothing but our own settings steers the processes.
         del os.environ[name]
-    _tell_start(house)
-    KeptCounts(house.plan.folder.workers).begin_anew()
+    _tell_start(process)
+    KeptCounts(process.plan.folder.workers).begin_anew()
     raise_limit()
     gc.collect()
     gc.freeze()
     # Requests leave no cycles behind; to look for some after each 700 objects costs 3 µs of
     # the 30 that a request takes in Python.
     gc.set_threshold(20_000, 20, 50)
-    Master(_Gateway(house)).run()
+    Master(_Gateway(process)).run()
 
 
-def _tell_start(house: House) -> None:
-    settings = house.plan.settings
+def _tell_start(process: GatewayProcess) -> None:
+    settings = process.plan.settings
     redis = "embedded" if settings.embedded_redis else without_secrets(settings.redis_url)
     log.info(
         "starting",
         version=version("authgate"),
-        **{setting: str(address) for setting, address in house.listeners.named()},
+        **{setting: str(address) for setting, address in process.listeners.named()},
         public_url=settings.public_url,
         workers=settings.workers,
         database=without_secrets(settings.database_url),
         redis=redis,
-        data_dir=str(house.plan.folder.path),
-        configuration=house.plan.configuration.snapshot.version,
+        data_dir=str(process.plan.folder.path),
+        configuration=process.plan.configuration.snapshot.version,
     )
 
 
@@ -211,14 +211,14 @@ def _untold(record: logging.LogRecord) -> bool:
 
 
 class _Gateway(BaseApplication):  # type: ignore[misc]
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, process: GatewayProcess) -> None:
+        self.process = process
         super().__init__()
 
     def load_config(self) -> None:
-        settings = self.house.plan.settings
+        settings = self.process.plan.settings
         chosen = {
-            "bind": [str(address) for _, address in self.house.listeners.named()],
+            "bind": [str(address) for _, address in self.process.listeners.named()],
             "workers": settings.workers,
             "worker_class": Worker,
             "reuse_port": True,
@@ -227,7 +227,7 @@ class _Gateway(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": int(settings.drain_s + IN_FLIGHT_S + 5),
             "control_socket_disable": True,
             # Nothing else need be writable; each worker has one empty file without a name.
-            "worker_tmp_dir": str(self.house.plan.folder.path),
+            "worker_tmp_dir": str(self.process.plan.folder.path),
             "logger_class": _Log,
             "proc_name": "authgate",
         }
@@ -245,7 +245,7 @@ class Master(Arbiter):  # type: ignore[misc]
     _spawn_failed = False
 
     def handle_term(self) -> None:
-        self._tell_stop("SIGTERM", self.app.house.plan.settings.drain_s)
+        self._tell_stop("SIGTERM", self.app.process.plan.settings.drain_s)
         super().handle_term()
 
     def handle_int(self) -> None:
@@ -258,7 +258,7 @@ class Master(Arbiter):  # type: ignore[misc]
 
     def _tell_stop(self, name: str, drain_s: float) -> None:
         log.info("stopping", signal=name, drain_s=drain_s, workers=len(self.WORKERS))
-        self.app.house.systemd.stopping()
+        self.app.process.systemd.stopping()
 
     def spawn_worker(self) -> int:
         try:
@@ -280,7 +280,7 @@ class Master(Arbiter):  # type: ignore[misc]
         for pid in before.keys() - self.WORKERS.keys():
             ended = ends[pid] or "unknown"
             if ended not in ("exit code 0", "SIGTERM"):
-                self.app.house.deaths.add()
+                self.app.process.deaths.add()
                 log.error(
                     "worker-died",
                     worker=pid,
@@ -289,16 +289,16 @@ class Master(Arbiter):  # type: ignore[misc]
                 )
 
     def _tell_readiness(self) -> None:
-        house, workers = self.app.house, self.num_workers
-        ready = house.readiness.among(self.WORKERS)
+        process, workers = self.app.process, self.num_workers
+        ready = process.readiness.among(self.WORKERS)
         if self._was_ready:
             return
         if ready < workers:
-            house.systemd.starting(ready, workers)
+            process.systemd.starting(ready, workers)
             return
         self._was_ready = True
         log.info("ready", workers=workers)
-        house.systemd.ready(workers)
+        process.systemd.ready(workers)
 
     def handle_hup(self) -> None:
         """Each worker reloads in place; gunicorn would replace them all."""
@@ -315,18 +315,18 @@ class Master(Arbiter):  # type: ignore[misc]
             if worker.aborted:
                 log.error("worker-hung", worker=worker.pid, silent_s=HANG_S)
         self._tell_readiness()
-        if self.app.house.child is not None:
-            self.app.house.child.check()
-        if self.app.house.certificates is not None:
+        if self.app.process.child is not None:
+            self.app.process.child.check()
+        if self.app.process.certificates is not None:
             # A worker that is forked from now on begins with what is good.
-            self.app.house.certificates.look()
+            self.app.process.certificates.look()
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         try:
             super().halt(reason, exit_status)
         finally:
             # After the workers: they write to it until they end.
-            self.app.house.stop_child()
+            self.app.process.stop_child()
             log.info("stopped")
 
 
@@ -355,22 +355,22 @@ class Worker(GunicornUVLoopWebWorker):
         super().handle_quit(sig, frame)
 
     async def _run(self) -> None:
-        house: House = self.app.house
-        app = App(house.plan, house.certificates, deaths=lambda: house.deaths.count)
+        process: GatewayProcess = self.app.process
+        app = App(process.plan, process.certificates, deaths=lambda: process.deaths.count)
         add_gauges(app)
         self.loop.set_exception_handler(_loop_failed)
-        self.loop.add_signal_handler(signal.SIGHUP, house.plan.configuration.ask)
+        self.loop.add_signal_handler(signal.SIGHUP, process.plan.configuration.ask)
         beating = self.loop.create_task(self._beat())
         try:
             await app.start()
             self.booted = True
             log.info("worker-started")
             await app.wait_until_ready(CATCH_UP_S)
-            runners = await self._open(app, house)
-            if self.age == 1 and house.welcome is not None:
-                tell = house.welcome
+            runners = await self._open(app, process)
+            if self.age == 1 and process.welcome is not None:
+                tell = process.welcome
                 app.components.tasks.start("welcome", lambda: _welcome(app, tell))
-            app.components.tasks.start("ready", lambda: _tell_ready(app, house.readiness))
+            app.components.tasks.start("ready", lambda: _tell_ready(app, process.readiness))
             await self._until_told(app)
             await self._close(app, runners)
             log.info("worker-stopped")
@@ -378,8 +378,8 @@ class Worker(GunicornUVLoopWebWorker):
             beating.cancel()
             await app.stop()
 
-    async def _open(self, app: App, house: House) -> list[web.BaseRunner]:
-        shown = house.certificates
+    async def _open(self, app: App, process: GatewayProcess) -> list[web.BaseRunner]:
+        shown = process.certificates
         public, admin, *demo = (listener.sock for listener in self.sockets)
         runners: list[web.BaseRunner] = []
         for door, sock, context in (
@@ -418,7 +418,7 @@ class Worker(GunicornUVLoopWebWorker):
             await asyncio.sleep(1)
 
 
-async def _welcome(app: App, tell: Callable[[App, Guest], None]) -> None:
+async def _welcome(app: App, tell: Callable[[App, DemoUser], None]) -> None:
     if await app.wait_until_ready(60):
         tell(app, await app.demo_user())
 

@@ -92,7 +92,7 @@ def seconds(low: float, high: float) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def whole(low: int, high: int, what: str) -> BeforeValidator:
+def integer(low: int, high: int, what: str) -> BeforeValidator:
     def check(value: Any) -> int:
         text = str(value).strip()
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
@@ -112,7 +112,7 @@ def rotation_period(value: Any) -> int:
     return int(text)
 
 
-def share(value: Any) -> float | None:
+def ratio(value: Any) -> float | None:
     if value is None or str(value).strip() == "off":
         return None
     try:
@@ -211,7 +211,7 @@ def smtp_url(value: Any) -> str:
 
 def networks(value: Any) -> Any:
     found, wrong = [], []
-    for word in words(value):
+    for word in csv(value):
         try:
             found.append(ipaddress.ip_network(word, strict=True))
         except ValueError:
@@ -230,7 +230,7 @@ def networks(value: Any) -> Any:
     return tuple(found)
 
 
-def words(value: Any) -> list[str]:
+def csv(value: Any) -> list[str]:
     if isinstance(value, tuple | list):
         return [str(item) for item in value]
     return [word.strip() for word in str(value).split(",") if word.strip()]
@@ -274,7 +274,7 @@ def readable_file(value: Any) -> Path:
     return path
 
 
-def filled(value: Any) -> SecretStr:
+def min_length_secret(value: Any) -> SecretStr:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     if len(text.encode()) < 16:
         raise ValueError("must hold at least 16 bytes")
@@ -285,4 +285,4 @@ ListenAt = Annotated[Address, BeforeValidator(parse_address)]
 Networks = Annotated[
     tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(networks)
 ]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(csv)]

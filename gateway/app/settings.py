@@ -32,7 +32,7 @@ DEV_DEFAULTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class SettingProblem:
     """One wrong setting: `name` as the operator writes it."""
 
     name: str
@@ -45,7 +45,7 @@ class Wrong:
 class SettingsError(Exception):
     """The settings are wrong; `problems` holds every one of them."""
 
-    def __init__(self, problems: list[Wrong]) -> None:
+    def __init__(self, problems: list[SettingProblem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
@@ -72,42 +72,42 @@ class Settings(BaseSettings):
     )
     redis_url: Annotated[str, BeforeValidator(values.redis_url), Field(repr=False)] = EMBEDDED
     key_secret: Annotated[SecretStr, BeforeValidator(values.key_secret)] | None = None
-    password_pepper: Annotated[SecretStr, BeforeValidator(values.filled)] | None = None
+    password_pepper: Annotated[SecretStr, BeforeValidator(values.min_length_secret)] | None = None
     issuer: Annotated[str, BeforeValidator(values.name_of_tokens)] = ""
     audience: Annotated[str, BeforeValidator(values.name_of_tokens)] = ""
     signing_alg: Literal["RS256", "ES256", "EdDSA"] = "RS256"
     key_rotation_s: Annotated[int, BeforeValidator(values.rotation_period)] = 7_776_000
-    access_ttl_s: Annotated[int, values.whole(10, 86_400, "number of seconds")] = 900
-    refresh_ttl_s: Annotated[int, values.whole(60, 31_536_000, "number of seconds")] = 604_800
-    max_token_life_s: Annotated[int, values.whole(60, 2_592_000, "number of seconds")] = 86_400
-    bcrypt_rounds: Annotated[int, values.whole(10, 14, "number")] | None = None
-    password_min_length: Annotated[int, values.whole(8, 256, "number of characters")] = 8
+    access_ttl_s: Annotated[int, values.integer(10, 86_400, "number of seconds")] = 900
+    refresh_ttl_s: Annotated[int, values.integer(60, 31_536_000, "number of seconds")] = 604_800
+    max_token_life_s: Annotated[int, values.integer(60, 2_592_000, "number of seconds")] = 86_400
+    bcrypt_rounds: Annotated[int, values.integer(10, 14, "number")] | None = None
+    password_min_length: Annotated[int, values.integer(8, 256, "number of characters")] = 8
     email_verification: Literal["required", "optional", "off"] = "required"
-    reset_ttl_s: Annotated[int, values.whole(60, 86_400, "number of seconds")] = 600
-    verify_ttl_s: Annotated[int, values.whole(60, 2_592_000, "number of seconds")] = 86_400
-    refresh_idle_s: Annotated[int, values.whole(0, 31_536_000, "number of seconds")] = 0
+    reset_ttl_s: Annotated[int, values.integer(60, 86_400, "number of seconds")] = 600
+    verify_ttl_s: Annotated[int, values.integer(60, 2_592_000, "number of seconds")] = 86_400
+    refresh_idle_s: Annotated[int, values.integer(0, 31_536_000, "number of seconds")] = 0
     smtp_url: Annotated[str | None, BeforeValidator(values.smtp_url), Field(repr=False)] = None
     mail_from: Annotated[str | None, BeforeValidator(values.mail_from)] = None
     trusted_proxies: values.Networks = ()
     max_staleness_s: Annotated[float, values.seconds(2, 60)] = 5
     drain_s: Annotated[float, values.seconds(0, 600)] = 5
-    decision_log: Annotated[float | None, BeforeValidator(values.share)] = None
+    decision_log: Annotated[float | None, BeforeValidator(values.ratio)] = None
     """The share of allowed calls that the decision log keeps (denials all); None writes none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    audit_keep_days: Annotated[int, values.whole(0, 36_500, "number of days")] = 400
-    max_header_bytes: Annotated[int, values.whole(1024, 1_048_576, "number of bytes")] = 16_384
-    max_header_fields: Annotated[int, values.whole(10, 1000, "number")] = 100
-    max_request_line_bytes: Annotated[int, values.whole(512, 65_536, "number of bytes")] = 8_192
+    audit_keep_days: Annotated[int, values.integer(0, 36_500, "number of days")] = 400
+    max_header_bytes: Annotated[int, values.integer(1024, 1_048_576, "number of bytes")] = 16_384
+    max_header_fields: Annotated[int, values.integer(10, 1000, "number")] = 100
+    max_request_line_bytes: Annotated[int, values.integer(512, 65_536, "number of bytes")] = 8_192
     header_timeout_s: Annotated[float, values.seconds(1, 300)] = 10
     body_idle_s: Annotated[float, values.seconds(1, 3600)] = 30
-    min_body_bytes_per_s: Annotated[int, values.whole(0, 1_000_000, "number of bytes")] = 500
+    min_body_bytes_per_s: Annotated[int, values.integer(0, 1_000_000, "number of bytes")] = 500
     client_stall_s: Annotated[float, values.seconds(1, 3600)] = 60
     keepalive_s: Annotated[float, values.seconds(1, 3600)] = 75
-    max_connections: Annotated[int, values.whole(10, 1_000_000, "number")] = 10_000
-    max_buffered_bytes: Annotated[int, values.whole(1_048_576, 1 << 40, "number of bytes")] = (
+    max_connections: Annotated[int, values.integer(10, 1_000_000, "number")] = 10_000
+    max_buffered_bytes: Annotated[int, values.integer(1_048_576, 1 << 40, "number of bytes")] = (
         268_435_456
     )
-    max_connections_per_address: Annotated[int, values.whole(0, 1_000_000, "number")] = 1_000
+    max_connections_per_address: Annotated[int, values.integer(0, 1_000_000, "number")] = 1_000
     tls_cert: Annotated[Path, BeforeValidator(values.readable_file)] | None = None
     tls_key: Annotated[Path, BeforeValidator(values.readable_file)] | None = None
 
@@ -172,7 +172,7 @@ def load(
     A setting that is there but empty counts as not given, as `GATEWAY_X=` in a unit file means.
     """
     given: dict[str, Any] = {}
-    problems: list[Wrong] = []
+    problems: list[SettingProblem] = []
     if env_file is not None and _is_there(env_file):
         given, problems = _read(env_file)
     given |= {k: v for k, v in (os.environ if environ is None else environ).items() if v}
@@ -203,7 +203,7 @@ def _is_there(file: Path) -> bool:
         return False
 
 
-def _read(file: Path) -> tuple[dict[str, Any], list[Wrong]]:
+def _read(file: Path) -> tuple[dict[str, Any], list[SettingProblem]]:
     """What a file of `NAME=value` lines gives, as it stands (`$` included), and its lines that
     are something else: dropped, they would be silent defaults."""
     given: dict[str, Any] = {}
@@ -211,23 +211,23 @@ def _read(file: Path) -> tuple[dict[str, Any], list[Wrong]]:
     with file.open(encoding="utf-8") as stream:
         for line in parse_stream(stream):
             if line.error and PREFIX in line.original.string:
-                problems.append(Wrong(f"{file}:{line.original.line}", "is no NAME=value"))
+                problems.append(SettingProblem(f"{file}:{line.original.line}", "is no NAME=value"))
             elif not line.error and line.key and line.value:
                 given[line.key] = line.value
     return given, problems
 
 
-def _validated(chosen: dict[str, Any]) -> tuple[Settings, list[Wrong]]:
+def _validated(chosen: dict[str, Any]) -> tuple[Settings, list[SettingProblem]]:
     """The settings with the default for each value that is wrong, and what is wrong."""
     try:
         return Settings(**chosen), []
     except ValidationError as error:
-        problems: dict[str, Wrong] = {}
+        problems: dict[str, SettingProblem] = {}
         for detail in error.errors(include_url=False, include_input=False, include_context=True):
             if detail["type"] == "default_factory_not_called":
                 continue  # what it would follow from is wrong itself
             field = str(detail["loc"][0])
-            problems.setdefault(field, Wrong(PREFIX + field.upper(), _said(detail)))
+            problems.setdefault(field, SettingProblem(PREFIX + field.upper(), _said(detail)))
         good = {name: value for name, value in chosen.items() if name not in problems}
         return Settings(**good), list(problems.values())
 
@@ -239,9 +239,11 @@ def _said(detail: Any) -> str:
     return text.removeprefix("Value error, ")
 
 
-def _unknown(name: str) -> Wrong:
+def _unknown(name: str) -> SettingProblem:
     close = difflib.get_close_matches(name, names(), n=1, cutoff=0.6)
-    return Wrong(name, "there is no such setting" + (f"; {close[0]} is one" if close else ""))
+    return SettingProblem(
+        name, "there is no such setting" + (f"; {close[0]} is one" if close else "")
+    )
 
 
 def _url_of(chosen: Mapping[str, Any]) -> str:
@@ -255,23 +257,25 @@ def _url_of(chosen: Mapping[str, Any]) -> str:
     return f"{'https' if chosen.get('tls_cert') else 'http'}://{listen}"
 
 
-def _dev_conflicts(chosen: Mapping[str, Any]) -> list[Wrong]:
+def _dev_conflicts(chosen: Mapping[str, Any]) -> list[SettingProblem]:
     """`gateway dev` brings its own stores and one worker: another wish is refused, not lost."""
     problems = []
     if not str(chosen.get("database_url", "sqlite://")).startswith("sqlite://"):
         problems.append(
-            Wrong("GATEWAY_DATABASE_URL", "`gateway dev` uses SQLite; use `gateway serve`")
+            SettingProblem("GATEWAY_DATABASE_URL", "`gateway dev` uses SQLite; use `gateway serve`")
         )
     if chosen.get("redis_url", EMBEDDED) != EMBEDDED:
         problems.append(
-            Wrong("GATEWAY_REDIS_URL", "`gateway dev` starts its own; use `gateway serve`")
+            SettingProblem("GATEWAY_REDIS_URL", "`gateway dev` starts its own; use `gateway serve`")
         )
     if str(chosen.get("workers", 1)) != "1":
-        problems.append(Wrong("GATEWAY_WORKERS", "`gateway dev` has 1; use `gateway serve`"))
+        problems.append(
+            SettingProblem("GATEWAY_WORKERS", "`gateway dev` has 1; use `gateway serve`")
+        )
     return problems
 
 
-def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[Wrong]:
+def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[SettingProblem]:
     """Combinations that are refused.  Settings that are wrong already are not judged again."""
     url = urlsplit(settings.public_url)
     url_loopback = is_loopback(url.hostname or "")
@@ -283,11 +287,13 @@ def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[Wrong]:
             "GATEWAY_PUBLIC_URL": url_loopback,
         }
         found += [
-            Wrong(n, "`gateway dev` serves loopback only") for n, ok in inside.items() if not ok
+            SettingProblem(n, "`gateway dev` serves loopback only")
+            for n, ok in inside.items()
+            if not ok
         ]
     elif url.scheme == "http" and settings.off_loopback:
         found.append(
-            Wrong(
+            SettingProblem(
                 "GATEWAY_PUBLIC_URL",
                 f"{settings.public_url} must be https:// when it is not loopback"
                 if not url_loopback
@@ -296,7 +302,7 @@ def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[Wrong]:
         )
     if not dev and settings.off_loopback and settings.key_secret is None:
         found.append(
-            Wrong(
+            SettingProblem(
                 "GATEWAY_KEY_SECRET",
                 "is required outside loopback; `gateway keys secret` prints one",
             )
@@ -304,22 +310,24 @@ def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[Wrong]:
     if (settings.tls_cert is None) != (settings.tls_key is None):
         missing = "GATEWAY_TLS_KEY" if settings.tls_key is None else "GATEWAY_TLS_CERT"
         other = "GATEWAY_TLS_CERT" if settings.tls_key is None else "GATEWAY_TLS_KEY"
-        found.append(Wrong(missing, f"is missing: {other} alone serves nobody"))
+        found.append(SettingProblem(missing, f"is missing: {other} alone serves nobody"))
     if settings.listen == settings.admin_listen and settings.listen.port != 0:
-        found.append(Wrong("GATEWAY_ADMIN_LISTEN", "must differ from GATEWAY_LISTEN"))
+        found.append(SettingProblem("GATEWAY_ADMIN_LISTEN", "must differ from GATEWAY_LISTEN"))
     if settings.access_ttl_s > settings.max_token_life_s:
         found.append(
-            Wrong(
+            SettingProblem(
                 "GATEWAY_ACCESS_TTL_S",
                 "must not exceed GATEWAY_MAX_TOKEN_LIFE_S, else no token is good",
             )
         )
     if settings.access_ttl_s > settings.refresh_ttl_s:
         found.append(
-            Wrong("GATEWAY_REFRESH_TTL_S", "must not be shorter than GATEWAY_ACCESS_TTL_S")
+            SettingProblem("GATEWAY_REFRESH_TTL_S", "must not be shorter than GATEWAY_ACCESS_TTL_S")
         )
     if settings.smtp_url is not None and settings.mail_from is None:
-        found.append(Wrong("GATEWAY_MAIL_FROM", "is missing: GATEWAY_SMTP_URL needs a sender"))
+        found.append(
+            SettingProblem("GATEWAY_MAIL_FROM", "is missing: GATEWAY_SMTP_URL needs a sender")
+        )
     if settings.workers > 1 and settings.listen.port == 0:
-        found.append(Wrong("GATEWAY_LISTEN", "port 0 serves one worker only"))
+        found.append(SettingProblem("GATEWAY_LISTEN", "port 0 serves one worker only"))
     return [problem for problem in found if problem.name not in wrong]

@@ -48,7 +48,7 @@ class WorkerStatus:
     def _sql_state(self) -> str:
         if self._components.sql_watch.away:
             return "away"
-        return "open" if self._components.own.opened.is_set() else "not opened yet"
+        return "open" if self._components.auth_api.opened.is_set() else "not opened yet"
 
     def _redis_state(self) -> str:
         if self._components.redis.is_away:
@@ -75,7 +75,7 @@ class WorkerStatus:
                 "text": mail.letter.text,
                 "at": mail.created_at,
             }
-            for mail in await self._components.postman.outbox()
+            for mail in await self._components.mailer.outbox()
         ]
 
 

@@ -14,12 +14,12 @@ import structlog
 from aiohttp import web
 
 from gateway.access.snapshot import Snapshot
-from gateway.app.auth import Parts, open_desk
-from gateway.app.bootstrap import Plan, prepare
+from gateway.app.auth import AuthDependencies, build_auth_api
+from gateway.app.bootstrap import BootstrapContext, prepare
 from gateway.app.components import build_components
 from gateway.app.listeners import admin_listener, demo_listener, public_listener
 from gateway.app.maintenance import SWEEP_EVERY_S, Maintenance
-from gateway.app.quickstart import Guest
+from gateway.app.quickstart import DemoUser
 from gateway.app.status import WorkerStatus
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.endpoints.rate_limits import OwnLimits
@@ -41,7 +41,7 @@ class App:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BootstrapContext,
         certificates: Certificates | None = None,
         *,
         deaths: Callable[[], int] = lambda: 0,
@@ -101,7 +101,7 @@ class App:
         parts.tasks.start("keys", self.maintenance.rotate_keys)
         parts.tasks.start("limits", parts.limits.run)
         parts.tasks.start("auth-limits", parts.auth_limits.run)
-        parts.tasks.start("mail", self._once_open(parts.postman.run))
+        parts.tasks.start("mail", self._once_open(parts.mailer.run))
         parts.tasks.start("audit", self._once_open(parts.audit.run))
         if parts.plan.settings.audit_keep_days:
             parts.tasks.start("audit-pruning", self._once_open(self.maintenance.prune_audit))
@@ -123,7 +123,7 @@ class App:
         """Whether this worker can decide, and sign people in, within that time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self.components.own.opened.wait()
+                await self.components.auth_api.opened.wait()
                 while not self.ready:  # noqa: ASYNC110 (the clock fences it, and no event does)
                     await asyncio.sleep(0.01)
         return self.ready
@@ -134,7 +134,7 @@ class App:
         # Its desk is opened once and stays open: SQL being away later makes no node unready.
         return (
             not self.draining
-            and self.components.own.opened.is_set()
+            and self.components.auth_api.opened.is_set()
             and self.components.replica.is_live()
         )
 
@@ -152,7 +152,7 @@ class App:
 
     async def stop(self) -> None:
         parts = self.components
-        await parts.own.close()
+        await parts.auth_api.close()
         await parts.tasks.stop()
         await parts.replica.stop()
         await self.status.peers.stop()
@@ -170,25 +170,25 @@ class App:
         parts = self.components
         await _until_done(
             "installation",
-            lambda: prepare(parts.plan, parts.database, parts.keeper),
+            lambda: prepare(parts.plan, parts.database, parts.key_rotation),
         )
         await _until_done("assertions", parts.assertions.open)
         parts.ring.publish(parts.assertions.verifying_keys())
         await _until_done("signing-keys", parts.ring.refresh)
-        await _until_done("accounts", self._open_desk)
+        await _until_done("accounts", self._open_auth_api)
 
     def _once_open(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """Before the installation is open its tables may not be there."""
 
         async def waiting() -> None:
-            await self.components.own.opened.wait()
+            await self.components.auth_api.opened.wait()
             await work()
 
         return waiting
 
-    async def _open_desk(self) -> None:
+    async def _open_auth_api(self) -> None:
         parts = self.components
-        dependencies = Parts(
+        dependencies = AuthDependencies(
             settings=parts.plan.settings,
             database=parts.database,
             redis=parts.redis,
@@ -199,7 +199,7 @@ class App:
             identification=parts.identification,
             cookies=parts.cookies,
             csrf=parts.csrf,
-            postman=parts.postman,
+            mailer=parts.mailer,
             audit=parts.audit,
             configuration=parts.plan.configuration,
             meter=parts.metrics.own,
@@ -207,7 +207,7 @@ class App:
             limits=OwnLimits(parts.auth_limits),
             key_secret=parts.plan.key_secret(),
         )
-        parts.own.open(await open_desk(dependencies))
+        parts.auth_api.open(await build_auth_api(dependencies))
 
     def _refused(self, problems: list[Problem]) -> None:
         detail = {"problems": len(problems), "first": str(problems[0]) if problems else ""}
@@ -231,14 +231,14 @@ class App:
 
     # --- gateway dev ---
 
-    async def demo_user(self) -> Guest:
+    async def demo_user(self) -> DemoUser:
         """The account that `gateway dev` shows, made at its first start: its password is
         drawn, so that a data folder that is later served to others holds no known one."""
         parts = self.components
-        guest = Guest(DEMO_EMAIL, parts.plan.folder.demo_password())
+        guest = DemoUser(DEMO_EMAIL, parts.plan.folder.demo_password())
         accounts = Accounts(parts.database)
         if await accounts.by_email(guest.email) is None:
-            hashed = await parts.own.passwords().rehash(guest.password)
+            hashed = await parts.auth_api.passwords().rehash(guest.password)
             if isinstance(hashed, Reason):
                 raise StoreUnavailable("hashing", hashed)
             await accounts.register(guest.email, hashed, roles=[DEMO_ROLE], verified=True)

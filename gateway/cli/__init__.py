@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import typer
 
 from gateway.cli.environment import forget_env_file, give_env_file
-from gateway.cli.output import ExitCode, Stop, error
+from gateway.cli.output import CliError, ExitCode, error
 from gateway.stores.protocols import StoreUnavailable
 
 # The order of the help page.  A module registers all of its commands.
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = build(command)(words, prog_name="gateway", standalone_mode=False)
         sys.stdout.flush()
-    except Stop as stop:
+    except CliError as stop:
         error(stop.text)
         return stop.code
     except typer.TyperException as wrong:

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit import chain, log
-from gateway.cli.opening import House, run
-from gateway.cli.output import AsJson, ExitCode, Stop, data, harmless, remark, say
+from gateway.cli.context import CommandContext, run
+from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, sanitize, warn
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.signing_keys import readable_chain_keys
@@ -45,9 +45,9 @@ def tail(
 ) -> None:
     """Show the newest events."""
 
-    async def work(house: House) -> None:
+    async def work(context: CommandContext) -> None:
         newest_ms, shown = 0, set()
-        async for event in _events(house, lines, every=every):
+        async for event in _events(context, lines, every=every):
             _print(event, as_json=as_json)
             newest_ms = log.place_of(event).at_ms
             shown.add((event["writer"], event["position"]))
@@ -55,7 +55,7 @@ def tail(
             await asyncio.sleep(_LOOK_EVERY_S)
             # A writer writes what it queued a moment ago: older events may still come.
             since = log.Place(newest_ms - _LATE_MS, "", 0)
-            async for event in log.after(house.database, since):
+            async for event in log.after(context.database, since):
                 name = (event["writer"], event["position"])
                 if name not in shown:
                     _print(event, as_json=as_json)
@@ -79,14 +79,14 @@ def verify(
     """Check every chain; exit code 1 if the log was changed or cut."""
     for text in head or []:
         if not _HEAD.fullmatch(text):
-            raise Stop("a head is WRITER:POSITION:HASH, as the log tells it", ExitCode.USAGE)
+            raise CliError("a head is WRITER:POSITION:HASH, as the log tells it", ExitCode.USAGE)
 
-    async def work(house: House) -> chain.Verification:
-        async with house.database.reading() as tx:
-            before = await readable_chain_keys(tx, Sealer(house.key_secret))
-        now = derived_key(house.key_secret, KeyPurpose.AUDIT_CHAIN)
+    async def work(context: CommandContext) -> chain.Verification:
+        async with context.database.reading() as tx:
+            before = await readable_chain_keys(tx, Sealer(context.key_secret))
+        now = derived_key(context.key_secret, KeyPurpose.AUDIT_CHAIN)
         keys = [chain.ChainKey(key) for key in (now, *before)]
-        return await chain.verify(house.database, keys, tuple(head or ()))
+        return await chain.verify(context.database, keys, tuple(head or ()))
 
     found = run(work)
     if as_json:
@@ -101,25 +101,27 @@ def verify(
         )
     else:
         for problem in found.problems:
-            say(problem)
+            echo(problem)
         for note in found.notes:
-            remark(note)
-        say(f"{found.events} events of {found.writers} writers")
+            warn(note)
+        echo(f"{found.events} events of {found.writers} writers")
         if found.pruned_before is not None:
-            say(f"rows before {found.pruned_before} were pruned")
+            echo(f"rows before {found.pruned_before} were pruned")
     if found.problems:
-        raise Stop(f"the audit log was changed: {len(found.problems)} problems")
+        raise CliError(f"the audit log was changed: {len(found.problems)} problems")
 
 
-async def _events(house: House, lines: int, *, every: bool) -> AsyncIterator[dict[str, Any]]:
+async def _events(
+    context: CommandContext, lines: int, *, every: bool
+) -> AsyncIterator[dict[str, Any]]:
     if every:
-        async for event in log.after(house.database, log.Place(0, "", 0)):
+        async for event in log.after(context.database, log.Place(0, "", 0)):
             yield event
         return
-    async with house.database.reading() as tx:
+    async with context.database.reading() as tx:
         newest = await log.newest(tx, lines)
     if not newest:
-        remark("none")
+        warn("none")
     for event in newest:
         yield event
 
@@ -137,4 +139,4 @@ def _print(event: dict[str, Any], *, as_json: bool) -> None:
         # Up to 32 hashes for each command that ran would hide everything else; --json has them.
         detail["heads"] = len(heads)
     words += [f"{name}={json.dumps(value)}" for name, value in detail.items()]
-    say(harmless("  ".join(words)))
+    echo(sanitize("  ".join(words)))

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit.log import AuditKind
-from gateway.cli.opening import House, run
+from gateway.cli.context import CommandContext, run
 from gateway.cli.output import (
     AsJson,
+    CliError,
     ExitCode,
-    Stop,
     confirm_erasing,
+    echo,
     record,
-    remark,
-    say,
     table,
+    warn,
     when,
 )
 from gateway.identity.clients.api_keys import ApiKey, ApiKeys, NewKey
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     clients.command("rotate")(rotate)
     clients.command("key")(key)
     clients.command("keys")(keys)
-    clients.command("end-key")(end_key)
+    clients.command("end-key")(revoke_key)
     clients.command("delete")(delete)
     app.add_typer(clients, name="clients")
 
@@ -69,8 +69,8 @@ def create(
     """
     trusted = [_public_key(path) for path in public_key or []]
 
-    async def work(house: House) -> NewSecret | str | None:
-        clients = Clients(house.database)
+    async def work(context: CommandContext) -> NewSecret | str | None:
+        clients = Clients(context.database)
         made: NewSecret | str | None
         if trusted:
             made = await clients.create_by_key(name, role or [], trusted)
@@ -78,12 +78,12 @@ def create(
             made = await clients.create(name, role or [])
         if made is not None:
             client_id = made if isinstance(made, str) else made.client_id
-            house.tell(AuditKind.CLIENT_CHANGED, client_id, "created", name=name)
+            context.tell(AuditKind.CLIENT_CHANGED, client_id, "created", name=name)
         return made
 
     made = run(work)
     if made is None:
-        raise Stop("there is a client with this name already")
+        raise CliError("there is a client with this name already")
     if isinstance(made, str):
         record({"client_id": made}, as_json=as_json)
     else:
@@ -93,8 +93,8 @@ def create(
 def show_all(as_json: AsJson = False) -> None:
     """List the clients by name."""
 
-    async def work(house: House) -> list[Client]:
-        return await Clients(house.database).list()
+    async def work(context: CommandContext) -> list[Client]:
+        return await Clients(context.database).list()
 
     rows: list[dict[str, Any]] = [
         {
@@ -126,16 +126,16 @@ def rotate(
 ) -> None:
     """Print a new secret, once."""
 
-    async def work(house: House) -> NewSecret:
-        clients = Clients(house.database)
-        rotated = await clients.rotate((await client_of(house, name)).id, at_once=at_once)
+    async def work(context: CommandContext) -> NewSecret:
+        clients = Clients(context.database)
+        rotated = await clients.rotate((await client_of(context, name)).id, at_once=at_once)
         if rotated is None:
             raise _no_client()
         change = "secret rotated at once" if at_once else "secret rotated"
-        house.tell(AuditKind.CLIENT_CHANGED, rotated[0].client_id, change)
+        context.tell(AuditKind.CLIENT_CHANGED, rotated[0].client_id, change)
         # Printed first: the secret is kept whether or not every worker has confirmed.
         _show_secret(rotated[0], as_json=as_json)
-        await house.publish(rotated[1])
+        await context.publish(rotated[1])
         return rotated[0]
 
     run(work)
@@ -159,13 +159,13 @@ def key(
 ) -> None:
     """Make an API key and print it, once."""
 
-    async def work(house: House) -> NewKey | None:
-        client = await client_of(house, name)
-        made = await ApiKeys(house.database).create(
+    async def work(context: CommandContext) -> NewKey | None:
+        client = await client_of(context, name)
+        made = await ApiKeys(context.database).create(
             client.id, roles=role, scopes=scope, life_s=days * _DAY_S if days else None
         )
         if made is not None:
-            house.tell(AuditKind.CLIENT_CHANGED, client.id, "key made", key_id=made.id)
+            context.tell(AuditKind.CLIENT_CHANGED, client.id, "key made", key_id=made.id)
         return made
 
     made = run(work)
@@ -177,14 +177,14 @@ def key(
         "expires_at": _time(made.expires_at, as_json),
     }
     record(fields, as_json=as_json)
-    remark("the key is shown only now")
+    warn("the key is shown only now")
 
 
 def keys(name: Name, as_json: AsJson = False) -> None:
     """List the API keys of a client."""
 
-    async def work(house: House) -> list[ApiKey]:
-        return await ApiKeys(house.database).of_client((await client_of(house, name)).id)
+    async def work(context: CommandContext) -> list[ApiKey]:
+        return await ApiKeys(context.database).of_client((await client_of(context, name)).id)
 
     rows: list[dict[str, Any]] = [
         {
@@ -202,61 +202,61 @@ def keys(name: Name, as_json: AsJson = False) -> None:
     table(rows, columns, as_json=as_json)
 
 
-def end_key(
+def revoke_key(
     key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `clients keys` lists it.")],
 ) -> None:
     """End an API key; returns when every live worker refuses it."""
 
-    async def work(house: House) -> None:
-        changes = await ApiKeys(house.database).end(key_id)
+    async def work(context: CommandContext) -> None:
+        changes = await ApiKeys(context.database).end(key_id)
         if changes is None:
-            raise Stop("there is no key with this id; `gateway clients keys NAME` shows them")
-        house.tell(AuditKind.REVOKED, None, "key ended", key_id=key_id)
-        await house.publish(changes)
+            raise CliError("there is no key with this id; `gateway clients keys NAME` shows them")
+        context.tell(AuditKind.REVOKED, None, "key ended", key_id=key_id)
+        await context.publish(changes)
 
     run(work)
-    say("ended")
+    echo("ended")
 
 
 def delete(name: Name, yes: Yes = False) -> None:
     """Erase a client: its secrets, keys and tokens end."""
     confirm_erasing(name, yes=yes)
 
-    async def work(house: House) -> None:
-        client = await client_of(house, name)
-        changes = await Clients(house.database).delete(client.id) or []
-        house.tell(AuditKind.CLIENT_CHANGED, client.id, "deleted", name=client.name)
-        await house.publish(changes)
+    async def work(context: CommandContext) -> None:
+        client = await client_of(context, name)
+        changes = await Clients(context.database).delete(client.id) or []
+        context.tell(AuditKind.CLIENT_CHANGED, client.id, "deleted", name=client.name)
+        await context.publish(changes)
 
     run(work)
-    say("deleted")
+    echo("deleted")
 
 
-async def client_of(house: House, name: str) -> Client:
+async def client_of(context: CommandContext, name: str) -> Client:
     """The client; Stop(1) where there is none."""
-    client = await Clients(house.database).find(name)
+    client = await Clients(context.database).find(name)
     if client is None:
         raise _no_client()
     return client
 
 
-def _no_client() -> Stop:
-    return Stop("there is no such client; `gateway clients list` shows them")
+def _no_client() -> CliError:
+    return CliError("there is no such client; `gateway clients list` shows them")
 
 
 def _show_secret(made: NewSecret, *, as_json: bool) -> None:
     fields = {"client_id": made.client_id, "client_secret": made.client_secret}
     record(fields, as_json=as_json)
-    remark("the secret is shown only now")
+    warn("the secret is shown only now")
 
 
 def _public_key(path: Path) -> VerifyingKey:
     try:
         return verifying(read_pem(path.read_bytes()).public)
     except KeyRefused as refused:
-        raise Stop(f"{path}: {refused}", ExitCode.USAGE) from refused
+        raise CliError(f"{path}: {refused}", ExitCode.USAGE) from refused
     except OSError as error:
-        raise Stop(f"{path}: {error.strerror}", ExitCode.USAGE) from error
+        raise CliError(f"{path}: {error.strerror}", ExitCode.USAGE) from error
 
 
 def _time(seconds: int | None, as_json: bool) -> int | str | None:

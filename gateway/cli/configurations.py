@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from gateway.access.snapshot import Snapshot
-from gateway.cli.output import ExitCode, Stop, remark
+from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config import upstream_tls
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.watcher import read_sources
@@ -42,8 +42,8 @@ def compiled(config: Path, policies: Path) -> Snapshot:
     if isinstance(found, Snapshot):
         return found
     for problem in found:
-        remark(str(problem))
-    raise Stop("the configuration is not valid")
+        warn(str(problem))
+    raise CliError("the configuration is not valid")
 
 
 def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
@@ -60,13 +60,13 @@ def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
     if isinstance(found, Snapshot):
         return found
     for problem in found:
-        remark(f"{where}: {problem}")
-    raise Stop(f"the configuration of {where} is not valid")
+        warn(f"{where}: {problem}")
+    raise CliError(f"the configuration of {where} is not valid")
 
 
 def _sources_of_revision(revision: str, config: Path, policies: Path) -> Sources:
     if config.is_absolute() or policies.is_absolute() or revision.startswith("-"):
-        raise Stop(f"{revision} is no folder; with a git revision, name relative paths")
+        raise CliError(f"{revision} is no folder; with a git revision, name relative paths")
     top = _git(
         "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}",
         otherwise=f"{revision} is neither a folder nor a git revision",
@@ -90,11 +90,11 @@ def _git(*words: str, otherwise: str = "") -> str:
             timeout=60,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Stop(f"git could not be run: {error}", ExitCode.USAGE) from error
+        raise CliError(f"git could not be run: {error}", ExitCode.USAGE) from error
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip()
         # git is silent only of a name that it does not know.
-        raise Stop(f"git: {said}" if said else otherwise, ExitCode.USAGE)
+        raise CliError(f"git: {said}" if said else otherwise, ExitCode.USAGE)
     return done.stdout.decode("utf-8", "replace")
 
 

@@ -12,10 +12,10 @@ import typer
 from gateway.app.data_dir import DataFolder
 from gateway.app.setting_types import without_secrets
 from gateway.app.settings import Settings
+from gateway.cli.context import existing_database, unreachable
 from gateway.cli.db_restore import refusals, restore
 from gateway.cli.environment import settings
-from gateway.cli.opening import existing_database, unreachable
-from gateway.cli.output import AsJson, ExitCode, Stop, record, remark
+from gateway.cli.output import AsJson, CliError, ExitCode, record, warn
 from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import SystemClock
@@ -42,7 +42,7 @@ def bring_up(as_json: AsJson = False) -> None:
     async def work(database: Database) -> tuple[str, ...]:
         applied = await upgrade(database)
         for left in await rekey(database):
-            remark(str(left))
+            warn(str(left))
         return applied
 
     record({"applied": list(_with_database(work, make=True))}, as_json=as_json)
@@ -58,7 +58,7 @@ def show(as_json: AsJson = False) -> None:
     dialect, applied, pending = _with_database(work)
     record({"dialect": dialect, "applied": applied, "pending": pending}, as_json=as_json)
     if pending:
-        raise Stop("run `gateway db upgrade`", ExitCode.NO)
+        raise CliError("run `gateway db upgrade`", ExitCode.NO)
 
 
 def keep(
@@ -108,4 +108,4 @@ def _make_installation(chosen: Settings) -> None:
         folder = DataFolder(chosen.data_dir)
         folder.make()
         folder.key_secret()
-    remark(f"database: {without_secrets(chosen.database_url)}")
+    warn(f"database: {without_secrets(chosen.database_url)}")

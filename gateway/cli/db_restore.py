@@ -14,9 +14,9 @@ import typer
 
 from gateway.app.data_dir import FolderError
 from gateway.audit.log import AuditEvent, AuditKind
+from gateway.cli.context import CommandContext, run, user_name
 from gateway.cli.keys import secret_of
-from gateway.cli.opening import House, run, user_name
-from gateway.cli.output import AsJson, ExitCode, Stop, record, remark, when
+from gateway.cli.output import AsJson, CliError, ExitCode, record, warn, when
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.jwk import Alg
@@ -51,32 +51,32 @@ def restore(
         None if secret_file is None else secret_of(refusals(lambda: secret_file.read_text("utf-8")))
     )
 
-    async def work(house: House) -> dict[str, Any]:
+    async def work(context: CommandContext) -> dict[str, Any]:
         with _opened(file) as opened_file:
-            return await _restored(house, opened_file, given or house.key_secret)
+            return await _restored(context, opened_file, given or context.key_secret)
 
     fields = refusals(lambda: run(work))
     record({"file": str(file), **fields, "sessions": "ended"}, as_json=as_json)
-    remark("every session has ended: everybody signs in again")
+    warn("every session has ended: everybody signs in again")
 
 
-async def _restored(house: House, file: BinaryIO, secret_then: bytes) -> dict[str, Any]:
+async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes) -> dict[str, Any]:
     key = derived_key(secret_then, KeyPurpose.BACKUP)
-    contents = await backup.check(house.database, file, key)
-    alg = Alg(house.settings.signing_alg)
+    contents = await backup.check(context.database, file, key)
+    alg = Alg(context.settings.signing_alg)
     keys = (await asyncio.to_thread(made_key, alg), await asyncio.to_thread(made_key, alg))
     secrets = restoring.Secrets(
-        now=Sealer(house.key_secret),
+        now=Sealer(context.key_secret),
         then=Sealer(secret_then),
         chain_key_then=derived_key(secret_then, KeyPurpose.AUDIT_CHAIN),
     )
-    async with house.database.migrating(backup.RESTORE_WITHIN_S) as tx:
+    async with context.database.migrating(backup.RESTORE_WITHIN_S) as tx:
         before = await restoring.present(tx, secrets.now)
         kept = await _has_event(tx, contents.newest_audit)
         rows = await backup.replace(tx, file, key)
         carried, changes = await restoring.disown(tx, before, secrets, keys)
         restored_at_ms = int(await tx.now() * 1000)
-    house.audit.record(
+    context.audit.record(
         AuditEvent(
             AuditKind.RESTORED,
             actor=f"cli:{user_name()}",
@@ -87,7 +87,7 @@ async def _restored(house: House, file: BinaryIO, secret_then: bytes) -> dict[st
             },
         )
     )
-    await house.publish(changes)
+    await context.publish(changes)
     return {
         "rows": rows,
         "written": when(contents.at_ms / 1000),
@@ -124,10 +124,10 @@ def refusals(work: Callable[[], T]) -> T:
     try:
         return work()
     except (backup.BackupRefused, SchemaProblem) as error:
-        raise Stop(str(error), ExitCode.NO) from error
+        raise CliError(str(error), ExitCode.NO) from error
     except FolderError as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
+        raise CliError(str(error), ExitCode.USAGE) from error
     except OSError as error:
-        raise Stop(f"{error.filename}: {error.strerror}", ExitCode.USAGE) from error
+        raise CliError(f"{error.filename}: {error.strerror}", ExitCode.USAGE) from error
     except ValueError as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
+        raise CliError(str(error), ExitCode.USAGE) from error

@@ -10,10 +10,10 @@ import typer
 from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import differences, shared
+from gateway.cli.context import existing_database, redis_url
 from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.environment import settings
-from gateway.cli.opening import existing_database, redis_url
-from gateway.cli.output import AsJson, ExitCode, Stop, table
+from gateway.cli.output import AsJson, CliError, ExitCode, table
 from gateway.model import Clock, SystemClock
 from gateway.stores.health import (
     Finding,
@@ -43,9 +43,9 @@ def examine(context: typer.Context, as_json: AsJson = False) -> None:
     table([asdict(finding) for finding in findings], ["check", "state", "detail"], as_json=as_json)
     match worst(findings):
         case State.BAD:
-            raise Stop("the installation cannot keep its promises as it is", ExitCode.NO)
+            raise CliError("the installation cannot keep its promises as it is", ExitCode.NO)
         case State.AWAY:
-            raise Stop("a store could not be reached", ExitCode.UNREACHABLE)
+            raise CliError("a store could not be reached", ExitCode.UNREACHABLE)
         case _:
             return
 
@@ -68,7 +68,7 @@ async def _findings(chosen: Settings, clock: Clock, redis: RedisStore | None) ->
         found = await redis_findings(redis)
     try:
         database = existing_database(chosen, clock)
-    except Stop as missing:
+    except CliError as missing:
         return [Finding("sql", State.AWAY, missing.text), *found]
     try:
         of_sql = await sql_findings(database, clock)

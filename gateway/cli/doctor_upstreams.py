@@ -10,9 +10,9 @@ import typer
 
 from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import compiled
+from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.exposure import exposures
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.output import AsJson, ExitCode, Stop, table
+from gateway.cli.output import AsJson, CliError, ExitCode, table
 from gateway.stores.health import State
 
 
@@ -47,16 +47,16 @@ def upstreams(
     table(rows, ["upstream", "target", "check", "state", "detail"], as_json=as_json)
     states = {one.state for one in found}
     if State.BAD in states:
-        raise Stop("an upstream can be talked to around the gateway", ExitCode.NO)
+        raise CliError("an upstream can be talked to around the gateway", ExitCode.NO)
     if State.AWAY in states:
-        raise Stop("an upstream does not answer", ExitCode.UNREACHABLE)
+        raise CliError("an upstream does not answer", ExitCode.UNREACHABLE)
 
 
 def _known(snapshot: Snapshot, names: Iterable[str]) -> None:
     unknown = [name for name in names if name not in snapshot.upstreams]
     if unknown:
         there = ", ".join(snapshot.upstreams) or "none"
-        raise Stop(f"unknown upstream {unknown[0]}; there are: {there}", ExitCode.USAGE)
+        raise CliError(f"unknown upstream {unknown[0]}; there are: {there}", ExitCode.USAGE)
 
 
 def _paths(snapshot: Snapshot, given: Iterable[str]) -> dict[str, str]:
@@ -65,7 +65,7 @@ def _paths(snapshot: Snapshot, given: Iterable[str]) -> dict[str, str]:
         name, equals, path = text.partition("=")
         well_formed = path.startswith("/") and path.isascii() and path.isprintable()
         if not equals or not well_formed or " " in path:
-            raise Stop(f"--path takes UPSTREAM=/PATH, not {text}", ExitCode.USAGE)
+            raise CliError(f"--path takes UPSTREAM=/PATH, not {text}", ExitCode.USAGE)
         _known(snapshot, [name])
         found[name] = path
     return found

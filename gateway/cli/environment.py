@@ -21,7 +21,7 @@ import typer
 
 from gateway.app import settings as settings_of
 from gateway.app.settings import PREFIX, Settings, SettingsError
-from gateway.cli.output import ExitCode, Stop, remark
+from gateway.cli.output import CliError, ExitCode, warn
 
 INSTALLED = "/etc/authgate/env"
 """As `deploy/authgate.service` names it."""
@@ -83,7 +83,7 @@ def _loaded(file: Path | None, **overrides: Any) -> Settings:
     try:
         return settings_of.load(env_file=file, **overrides)
     except SettingsError as error:
-        raise Stop(
+        raise CliError(
             "wrong settings\n  " + str(error).replace("\n", "\n  "), ExitCode.USAGE
         ) from error
 
@@ -92,17 +92,17 @@ def _file(*, service: bool) -> Path | None:
     chosen = _chosen.get()
     if chosen is not None:
         if not _is_there(chosen) or not _may_read(chosen):
-            raise Stop(f"--env-file: {chosen} is not a file that can be read", ExitCode.USAGE)
+            raise CliError(f"--env-file: {chosen} is not a file that can be read", ExitCode.USAGE)
         return chosen
     if not service or _names_here() or not _is_there(SERVICE_FILE):
         return Path(".env")
     if not _may_read(SERVICE_FILE):
-        raise Stop(
+        raise CliError(
             f"{SERVICE_FILE}, the settings of the installed service, cannot be read by you: run"
             " this as root or as the service's user, or name other settings with --env-file",
             ExitCode.USAGE,
         )
-    remark(f"settings: {SERVICE_FILE} (the installed service)")
+    warn(f"settings: {SERVICE_FILE} (the installed service)")
     return SERVICE_FILE
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.output import AsJson, ExitCode, Stop, data, say
+from gateway.cli.output import AsJson, CliError, ExitCode, data, echo
 
 SCHEMAS = ("routes", "policy", "roles", "data", "tests")
 DASHBOARDS = ("grafana.json", "alerts.yaml")
@@ -35,7 +35,7 @@ def schema(
         data([str(path) for path in written])
         return
     for path in written:
-        say(f"# yaml-language-server: $schema={path}")
+        echo(f"# yaml-language-server: $schema={path}")
 
 
 def openapi(
@@ -49,11 +49,11 @@ def openapi(
     try:
         file.write_text(text, "utf-8")
     except OSError as error:
-        raise Stop(f"{file}: {error.strerror}", ExitCode.USAGE) from error
+        raise CliError(f"{file}: {error.strerror}", ExitCode.USAGE) from error
     if as_json:
         data([str(file)])
         return
-    say(str(file))
+    echo(str(file))
 
 
 def dashboards(
@@ -68,7 +68,7 @@ def dashboards(
         data([str(path) for path in written])
         return
     for path in written:
-        say(str(path))
+        echo(str(path))
 
 
 def _written(folder: Path, shipped: str, names: Sequence[str]) -> list[Path]:
@@ -81,5 +81,5 @@ def _written(folder: Path, shipped: str, names: Sequence[str]) -> list[Path]:
             target.write_text(files("gateway").joinpath(shipped, name).read_text("utf-8"), "utf-8")
             written.append(target)
     except OSError as error:
-        raise Stop(f"{folder}: {error.strerror}", ExitCode.USAGE) from error
+        raise CliError(f"{folder}: {error.strerror}", ExitCode.USAGE) from error
     return written

@@ -15,8 +15,8 @@ import typer
 from gateway.app.data_dir import DataFolder
 from gateway.app.settings import SettingsError, load
 from gateway.audit.log import AuditKind
-from gateway.cli.opening import House, run
-from gateway.cli.output import AsJson, ExitCode, Stop, data, record, remark, say, table, when
+from gateway.cli.context import CommandContext, run
+from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, record, table, warn, when
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import SECRET_BYTES, Sealer
 from gateway.identity.keys.jwk import KeyRefused
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
     keys = typer.Typer(no_args_is_help=True, help="Signing keys: what signs and verifies tokens.")
     keys.command("list")(show)
     keys.command("rotate")(rotate)
-    keys.command("import")(bring_in)
+    keys.command("import")(bring_in_key)
     keys.command("reseal")(reseal_all)
     keys.command("secret")(secret)
     app.add_typer(keys, name="keys")
@@ -39,8 +39,8 @@ def register(app: typer.Typer) -> None:
 def show(as_json: AsJson = False) -> None:
     """List the signing keys and what each does now."""
 
-    async def work(house: House) -> list[KeyRow]:
-        return await _keeper(house).listing()
+    async def work(context: CommandContext) -> list[KeyRow]:
+        return await _keeper(context).listing()
 
     rows = [asdict(row) for row in _run(work)]
     if not as_json:
@@ -59,11 +59,11 @@ def rotate(as_json: AsJson = False) -> None:
     every worker knew it; before that the running gateway rotates by itself when it may.
     """
 
-    async def work(house: House) -> tuple[Rotated | Scheduled, Stop]:
-        outcome = await _keeper(house).rotate()
+    async def work(context: CommandContext) -> tuple[Rotated | Scheduled, CliError]:
+        outcome = await _keeper(context).rotate()
         if isinstance(outcome, Rotated):
-            house.tell(AuditKind.KEY_CHANGED, None, "rotated", kid=outcome.active)
-        return outcome, house.unconfirmed()
+            context.tell(AuditKind.KEY_CHANGED, None, "rotated", kid=outcome.active)
+        return outcome, context.unconfirmed()
 
     outcome, unconfirmed = _run(work)
     if isinstance(outcome, Rotated):
@@ -74,11 +74,11 @@ def rotate(as_json: AsJson = False) -> None:
         return
     record({"state": "scheduled", "in_s": outcome.wait_s}, as_json=as_json)
     if outcome.wait_s is None:
-        raise Stop("the next key is not yet confirmed by every worker", ExitCode.UNREACHABLE)
-    remark("nobody may still hold a JWKS without the next key; the gateway rotates then")
+        raise CliError("the next key is not yet confirmed by every worker", ExitCode.UNREACHABLE)
+    warn("nobody may still hold a JWKS without the next key; the gateway rotates then")
 
 
-def bring_in(
+def bring_in_key(
     pem: Annotated[Path, typer.Argument(help="A PEM file; `-` reads standard input.")],
     verify_only: Annotated[
         bool,
@@ -92,23 +92,23 @@ def bring_in(
     """
     content = _content(pem)
 
-    async def work(house: House) -> tuple[Imported, Stop]:
-        keeper = _keeper(house)
+    async def work(context: CommandContext) -> tuple[Imported, CliError]:
+        keeper = _keeper(context)
         await keeper.ensure()
         imported = await keeper.bring_in(content, verify_only=verify_only)
-        house.tell(AuditKind.KEY_CHANGED, None, f"imported as {imported.state}", kid=imported.kid)
-        return imported, house.unconfirmed()
+        context.tell(AuditKind.KEY_CHANGED, None, f"imported as {imported.state}", kid=imported.kid)
+        return imported, context.unconfirmed()
 
     try:
         outcome, unconfirmed = _run(work)
     except KeyRefused as refused:
-        raise Stop(str(refused)) from refused
+        raise CliError(str(refused)) from refused
     if outcome.warning:
-        remark(f"warning: {outcome.warning}")
+        warn(f"warning: {outcome.warning}")
     if as_json:
         data({"kid": outcome.kid, "state": outcome.state, "warning": outcome.warning})
     else:
-        say(outcome.kid)
+        echo(outcome.kid)
     if not outcome.confirmed:
         raise unconfirmed
 
@@ -130,68 +130,68 @@ def reseal_all(
     """
     given = None if new_secret_file is None else secret_of(_content(new_secret_file).decode())
 
-    async def work(house: House) -> int:
-        kept_here = house.settings.key_secret is None
+    async def work(context: CommandContext) -> int:
+        kept_here = context.settings.key_secret is None
         if given is None and not kept_here:
-            raise Stop("GATEWAY_KEY_SECRET is set: give --new-secret-file", ExitCode.USAGE)
-        aside = _set_aside(house.folder, given) if kept_here else None
+            raise CliError("GATEWAY_KEY_SECRET is set: give --new-secret-file", ExitCode.USAGE)
+        aside = _set_aside(context.folder, given) if kept_here else None
         new = secret_of(aside.read_text()) if aside else given
         assert new is not None
-        chain_key = derived_key(house.key_secret, KeyPurpose.AUDIT_CHAIN)
-        count = await reseal(house.database, Sealer(house.key_secret), Sealer(new), chain_key)
-        house.tell(AuditKind.KEY_CHANGED, None, "resealed", keys=str(count))
+        chain_key = derived_key(context.key_secret, KeyPurpose.AUDIT_CHAIN)
+        count = await reseal(context.database, Sealer(context.key_secret), Sealer(new), chain_key)
+        context.tell(AuditKind.KEY_CHANGED, None, "resealed", keys=str(count))
         if aside is not None:
-            os.replace(aside, house.folder.path / "key-secret")
-            remark("the data folder keeps the new secret")
+            os.replace(aside, context.folder.path / "key-secret")
+            warn("the data folder keeps the new secret")
         else:
-            remark("GATEWAY_KEY_SECRET must now be the new secret")
-        if house.running:
-            remark("restart the running gateways")
+            warn("GATEWAY_KEY_SECRET must now be the new secret")
+        if context.running:
+            warn("restart the running gateways")
         return count
 
     count = _run(work)
-    say(f"{count} private {'key' if count == 1 else 'keys'} resealed")
+    echo(f"{count} private {'key' if count == 1 else 'keys'} resealed")
 
 
 def secret() -> None:
     """Print a new secret for GATEWAY_KEY_SECRET: 32 random bytes in base64."""
-    say(base64.b64encode(os.urandom(SECRET_BYTES)).decode())
+    echo(base64.b64encode(os.urandom(SECRET_BYTES)).decode())
 
 
-async def revoke_key(house: House, kid: str) -> Revoked:
+async def revoke_key(context: CommandContext, kid: str) -> Revoked:
     """What `gateway revoke key KID` does.  Stop(1) for an unknown kid; the caller reports
     `confirmed`: False is exit 3."""
     try:
-        outcome = await _keeper(house).revoke(kid)
+        outcome = await _keeper(context).revoke(kid)
     except WrongSecret as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
+        raise CliError(str(error), ExitCode.USAGE) from error
     if outcome is None:
-        raise Stop("there is no key with this kid; `gateway keys list` shows them")
+        raise CliError("there is no key with this kid; `gateway keys list` shows them")
     return outcome
 
 
-def _keeper(house: House) -> KeyKeeper:
+def _keeper(context: CommandContext) -> KeyKeeper:
     return KeyKeeper(
-        house.database,
-        Sealer(house.key_secret),
-        house.announcer,
-        alg=house.settings.signing_alg,
-        max_token_life_s=house.settings.max_token_life_s,
+        context.database,
+        Sealer(context.key_secret),
+        context.announcer,
+        alg=context.settings.signing_alg,
+        max_token_life_s=context.settings.max_token_life_s,
     )
 
 
-def _run(work: Callable[[House], Awaitable[T]]) -> T:
+def _run(work: Callable[[CommandContext], Awaitable[T]]) -> T:
     try:
         return run(work)
     except WrongSecret as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
+        raise CliError(str(error), ExitCode.USAGE) from error
 
 
 def _content(path: Path) -> bytes:
     try:
         return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
-        raise Stop(f"{path}: {error.strerror}", ExitCode.USAGE) from error
+        raise CliError(f"{path}: {error.strerror}", ExitCode.USAGE) from error
 
 
 def secret_of(text: str) -> bytes:
@@ -199,9 +199,9 @@ def secret_of(text: str) -> bytes:
     try:
         found = load({"GATEWAY_KEY_SECRET": text.strip()}, env_file=None).key_secret_bytes()
     except SettingsError as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
+        raise CliError(str(error), ExitCode.USAGE) from error
     if found is None:
-        raise Stop("the secret is empty", ExitCode.USAGE)
+        raise CliError("the secret is empty", ExitCode.USAGE)
     return found
 
 
@@ -210,7 +210,7 @@ def _set_aside(folder: DataFolder, given: bytes | None) -> Path:
     two, the next `reseal` finds it here and ends what was begun."""
     path = folder.path / "key-secret.new"
     if path.exists():
-        remark("going on with the new secret of a `reseal` that was not finished")
+        warn("going on with the new secret of a `reseal` that was not finished")
         return path
     text = base64.b64encode(given or os.urandom(SECRET_BYTES)) + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

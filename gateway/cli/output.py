@@ -34,7 +34,7 @@ class ExitCode(IntEnum):
     """A defect of ours (EX_SOFTWARE of sysexits.h)."""
 
 
-class Stop(Exception):
+class CliError(Exception):
     """Ends the command with one line for the user on standard error."""
 
     def __init__(self, text: str, code: ExitCode = ExitCode.NO) -> None:
@@ -49,7 +49,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
         data(list(rows))
         return
     if not rows:
-        remark("none")
+        warn("none")
         return
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
     if sys.stdout.isatty():
@@ -66,7 +66,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
     ]
     for line in [[_title(column) for column in columns], *cells]:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        say("  ".join(padded).rstrip())
+        echo("  ".join(padded).rstrip())
 
 
 def record(fields: Mapping[str, Any], *, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def record(fields: Mapping[str, Any], *, as_json: bool) -> None:
         return
     width = max((len(_title(name)) for name in fields), default=0)
     for name, value in fields.items():
-        say(f"{_title(name).ljust(width)}  {_cell(value)}", bold_until=width)
+        echo(f"{_title(name).ljust(width)}  {_cell(value)}", bold_until=width)
 
 
 def data(value: Any) -> None:
@@ -84,12 +84,12 @@ def data(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def say(text: str, *, style: str = "", bold_until: int = 0) -> None:
+def echo(text: str, *, style: str = "", bold_until: int = 0) -> None:
     """One line on standard output.  `style` (a rich style) shows on a terminal only."""
     _write(sys.stdout, text, style, bold_until)
 
 
-def remark(text: str, *, style: str = "") -> None:
+def warn(text: str, *, style: str = "") -> None:
     """One line on standard error: for people, never part of the data."""
     _write(sys.stderr, text, style, 0)
 
@@ -105,14 +105,14 @@ def when(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """The text without control characters: an address or a User-Agent may carry sequences
     that a terminal obeys."""
     return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
 def _write(stream: Any, text: str, style: str, head: int, head_style: str = "bold") -> None:
-    text = harmless(text)
+    text = sanitize(text)
     if not stream.isatty():
         stream.write(text + "\n")
         stream.flush()
@@ -130,7 +130,7 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(_cell(item) for item in value)
-    return harmless(str(value)).replace("\n", " ")
+    return sanitize(str(value)).replace("\n", " ")
 
 
 def _title(column: str) -> str:
@@ -142,6 +142,6 @@ def confirm_erasing(name: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Stop("no terminal to ask at: --yes erases without asking", ExitCode.USAGE)
+        raise CliError("no terminal to ask at: --yes erases without asking", ExitCode.USAGE)
     if not typer.confirm(f"Erase {name} for good?", err=True):
-        raise Stop("nothing was erased")
+        raise CliError("nothing was erased")

@@ -14,8 +14,8 @@ from typing import Any
 
 from gateway.access.roles import is_action_pattern
 from gateway.access.simulation import person
-from gateway.cli.opening import House, run
-from gateway.cli.output import ExitCode, Stop, remark
+from gateway.cli.context import CommandContext, run
+from gateway.cli.output import CliError, ExitCode, warn
 from gateway.identity.accounts.accounts import ROLE, Accounts
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
@@ -56,16 +56,20 @@ class Said:
     def check(self) -> None:
         """What could be in no token is a slip of whoever types."""
         if self.auth_age is not None and self.auth_time is not None:
-            raise Stop("one of --auth-age and --auth-time", ExitCode.USAGE)
+            raise CliError("one of --auth-age and --auth-time", ExitCode.USAGE)
         for option, text in (("--user-id", self.user_id), ("--session-id", self.session_id)):
             if text is not None and not is_name(text):
-                raise Stop(f"{option}: {text!r} can be no id", ExitCode.USAGE)
+                raise CliError(f"{option}: {text!r} can be no id", ExitCode.USAGE)
         for role in listed(self.roles) or ():
             if not ROLE.fullmatch(role):
-                raise Stop(f"{role!r} can be no role; several are parted by commas", ExitCode.USAGE)
+                raise CliError(
+                    f"{role!r} can be no role; several are parted by commas", ExitCode.USAGE
+                )
         for scope in listed(self.scopes) or ():
             if not is_action_pattern(scope):
-                raise Stop(f"--scopes: {scope!r} is no action such as orders:read", ExitCode.USAGE)
+                raise CliError(
+                    f"--scopes: {scope!r} is no action such as orders:read", ExitCode.USAGE
+                )
 
     def person(self, now: float, account: Principal | None = None) -> Principal:
         """The caller, signed in at `now` unless the options say otherwise.
@@ -108,7 +112,9 @@ def moment(option: str, text: str) -> float:
     except ValueError:
         found = None
     if found is None or found.tzinfo is None:
-        raise Stop(f"{option}: {text!r} is no time such as 2026-01-05T09:00:00Z", ExitCode.USAGE)
+        raise CliError(
+            f"{option}: {text!r} is no time such as 2026-01-05T09:00:00Z", ExitCode.USAGE
+        )
     return found.timestamp()
 
 
@@ -122,7 +128,7 @@ def listed(text: str | None) -> list[str] | None:
 def _age_s(text: str) -> float:
     match = _AGE.match(text)
     if match is None:
-        raise Stop(f"--auth-age: {text!r} is no time such as 90s, 20m or 8h", ExitCode.USAGE)
+        raise CliError(f"--auth-age: {text!r} is no time such as 90s, 20m or 8h", ExitCode.USAGE)
     return float(match.group(1)) * _SECONDS[match.group(2)]
 
 
@@ -130,7 +136,7 @@ def _claim(text: str) -> tuple[str, Any]:
     """`tier=gold`: JSON where it is some, else text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise Stop(f"--claim takes NAME=VALUE, not {text!r}", ExitCode.USAGE)
+        raise CliError(f"--claim takes NAME=VALUE, not {text!r}", ExitCode.USAGE)
     try:
         return name, json.loads(value)
     except ValueError:
@@ -141,22 +147,22 @@ def read_token(path: Path) -> str:
     try:
         held = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
-        raise Stop(f"--token-file: {error.strerror}", ExitCode.USAGE) from error
+        raise CliError(f"--token-file: {error.strerror}", ExitCode.USAGE) from error
     text = held[:MAX_TOKEN_FILE_BYTES].decode("ascii", "replace").strip()
     return text.removeprefix("Bearer ").strip()
 
 
 def account_of(email: str) -> Principal:
-    async def work(house: House) -> Principal:
-        account = await Accounts(house.database).by_email(email)
+    async def work(context: CommandContext) -> Principal:
+        account = await Accounts(context.database).by_email(email)
         if account is None:
-            raise Stop(f"no account has the address {email}")
+            raise CliError(f"no account has the address {email}")
         if account.disabled:
-            remark("the account is disabled: it could not sign in")
+            warn("the account is disabled: it could not sign in")
         return person(
             account.id,
             account.roles,
-            now=house.clock.now(),
+            now=context.clock.now(),
             email=account.email,
             email_verified=account.email_verified,
         )
@@ -168,23 +174,23 @@ def bearer_of(text: str) -> Principal | Reason:
     """Who the token speaks of, or why the gateway would refuse it: signature, claims, expiry
     and revocation, as SQL has them now."""
 
-    async def work(house: House) -> Principal | Reason:
-        chosen = house.settings
-        ring = KeyRing(house.database, Sealer(house.key_secret), house.clock)
+    async def work(context: CommandContext) -> Principal | Reason:
+        chosen = context.settings
+        ring = KeyRing(context.database, Sealer(context.key_secret), context.clock)
         await ring.refresh()
         verifier = TokenVerifier(
             ring,
             issuer=chosen.token_issuer,
             audience=chosen.token_audience,
             max_life_s=chosen.max_token_life_s,
-            clock=house.clock,
+            clock=context.clock,
         )
         found = verifier.verify(text)
         if isinstance(found, Reason):
             return found
         revoked = Revoked()
-        async for change, keep_s in every(house.database, 2 * chosen.max_token_life_s):
-            revoked.apply(change, house.clock.steady() + keep_s)
+        async for change, keep_s in every(context.database, 2 * chosen.max_token_life_s):
+            revoked.apply(change, context.clock.steady() + keep_s)
         return revoked.refusal(found) or found
 
     return run(work)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.configurations import FailOn, compiled_from
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.output import AsJson, ExitCode, data, remark, say
+from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.output import AsJson, ExitCode, data, echo, warn
 from gateway.review.calls import Roles
 from gateway.review.changes import Change
 from gateway.review.diff import compare
@@ -47,11 +47,11 @@ def show_diff(
         )
     else:
         for change in report.changes:
-            say(str(change), style="green" if not change.gains else "bold yellow")
+            echo(str(change), style="green" if not change.gains else "bold yellow")
         for text in report.inexact:
-            remark(f"note: not every kind of call could be tried, access may widen: {text}")
+            warn(f"note: not every kind of call could be tried, access may widen: {text}")
         gained = sum(change.gains for change in report.changes)
-        say(f"{gained} gained, {len(report.changes) - gained} lost")
+        echo(f"{gained} gained, {len(report.changes) - gained} lost")
     widens = report.widened or report.may_widen
     failed = widens if fail_on is FailOn.WIDEN else bool(report.changes) or widens
     if fail_on is not None and failed:

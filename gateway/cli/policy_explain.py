@@ -17,9 +17,9 @@ from gateway.access.explanation import Explanation, describe, explain
 from gateway.access.simulation import FixedClock, Question, ask, question_of
 from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import compiled, status_for
+from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say, when
+from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn, when
 from gateway.cli.policy_callers import Said, account_of, bearer_of, moment, read_token
 from gateway.cli.policy_replay import lines_of
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
@@ -129,17 +129,17 @@ def explain_call(
     )
     if request_id is not None:
         if not (said.nothing and at is None and account is None and token_file is None):
-            raise Stop("who called and when, a recorded call says by itself", ExitCode.USAGE)
+            raise CliError("who called and when, a recorded call says by itself", ExitCode.USAGE)
         _tell(_recorded(request_id, log), compiled(config, policies), as_json)
         return
     if method is None or url is None:
-        raise Stop("METHOD and URL, or --request-id", ExitCode.USAGE)
+        raise CliError("METHOD and URL, or --request-id", ExitCode.USAGE)
     if token_file is not None and not said.nothing:
-        raise Stop(
+        raise CliError(
             "who its bearer is and how they signed in, a token says by itself", ExitCode.USAGE
         )
     if sum((account is not None, token_file is not None, said.who_is_made_up)) > 1:
-        raise Stop("one of --as, --token-file, or --roles with --user-id", ExitCode.USAGE)
+        raise CliError("one of --as, --token-file, or --roles with --user-id", ExitCode.USAGE)
     _check_words(method, url)
     said.check()
     now = time.time() if at is None else moment("--at", at)
@@ -167,9 +167,9 @@ def explain_call(
 def _check_words(method: str, url: str) -> None:
     """What could be in no request is a slip of whoever types."""
     if not _METHOD.fullmatch(method):
-        raise Stop(f"{method!r} is no method such as GET", ExitCode.USAGE)
+        raise CliError(f"{method!r} is no method such as GET", ExitCode.USAGE)
     if not (url.startswith("/") or _ABSOLUTE.match(url)):
-        raise Stop(f"{url!r} is no URL: a path begins with /", ExitCode.USAGE)
+        raise CliError(f"{url!r} is no URL: a path begins with /", ExitCode.USAGE)
 
 
 def _tell(question: Question, snapshot: Snapshot, as_json: bool) -> None:
@@ -187,7 +187,7 @@ def _tell(question: Question, snapshot: Snapshot, as_json: bool) -> None:
         data(as_data(decision, status, told, turns))
     else:
         for text, style in as_text(decision, status, told, turns):
-            say(text, style=style)
+            echo(text, style=style)
     if not decision.allowed:
         raise typer.Exit(ExitCode.NO)
 
@@ -197,7 +197,7 @@ def _recorded(request_id: str, log: Path | None) -> Question:
     folder = log if log is not None else settings().data_dir / "decisions"
     if not folder.exists():
         hint = "" if log is not None else "; GATEWAY_DECISION_LOG writes it, --log names another"
-        raise Stop(f"there is no decision log {folder}{hint}", ExitCode.USAGE)
+        raise CliError(f"there is no decision log {folder}{hint}", ExitCode.USAGE)
     wanted = request_id.encode()
     for line in lines_of(folder):
         if wanted not in line:
@@ -206,15 +206,15 @@ def _recorded(request_id: str, log: Path | None) -> Question:
         if recorded is None or recorded.request_id != request_id:
             continue
         answered = "allowed" if recorded.allowed else f"denied with {recorded.reason}"
-        remark(f"at {when(recorded.at)}, by version {recorded.version}, it was {answered}")
+        warn(f"at {when(recorded.at)}, by version {recorded.version}, it was {answered}")
         return question_of(recorded)
-    raise Stop(f"{folder} holds no decision with the id {request_id}")
+    raise CliError(f"{folder} holds no decision with the id {request_id}")
 
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
-        raise Stop(f"--header takes NAME:VALUE, not {text!r}", ExitCode.USAGE)
+        raise CliError(f"--header takes NAME:VALUE, not {text!r}", ExitCode.USAGE)
     return name.strip(), value.strip()
 
 
@@ -222,7 +222,7 @@ def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
-        raise Stop(f"--client-ip: {error}", ExitCode.USAGE) from error
+        raise CliError(f"--client-ip: {error}", ExitCode.USAGE) from error
 
 
 def _body(path: Path | None) -> Any:
@@ -232,4 +232,4 @@ def _body(path: Path | None) -> Any:
         text = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
         return json.loads(text)
     except (OSError, ValueError) as error:
-        raise Stop(f"--body: {error}", ExitCode.USAGE) from error
+        raise CliError(f"--body: {error}", ExitCode.USAGE) from error

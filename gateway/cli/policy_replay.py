@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.configurations import FailOn, compiled_from
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say
+from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn
 from gateway.review.replay import Changed, Group, Replay, replay
 
 
@@ -36,7 +36,7 @@ def run_replay(
     """Judge recorded decisions by another configuration, and show what it would change."""
     found = replay(lines_of(log), compiled_from(against, config, policies))
     if not found.total:
-        raise Stop(f"{log} holds no decisions", ExitCode.USAGE)
+        raise CliError(f"{log} holds no decisions", ExitCode.USAGE)
     if as_json:
         data(_data(found))
     else:
@@ -54,18 +54,18 @@ def lines_of(log: Path) -> Iterator[bytes]:
             with file.open("rb") as held:
                 yield from held
         except OSError as error:
-            raise Stop(f"{file}: {error.strerror}", ExitCode.USAGE) from error
+            raise CliError(f"{file}: {error.strerror}", ExitCode.USAGE) from error
 
 
 def _tell(found: Replay) -> None:
     for group, count in found.groups.most_common():
         style = "bold yellow" if group.kind == "gains" else "green"
-        say(_sentence(group, count), style=style)
+        echo(_sentence(group, count), style=style)
         for changed in found.examples[group]:
-            say(f"    {_example(changed)}", style="dim")
+            echo(f"    {_example(changed)}", style="dim")
     for name, count in found.unknown_names.most_common(5):
-        remark(f"note: {count} could not be judged: the {name} was not recorded")
-    say(
+        warn(f"note: {count} could not be judged: the {name} was not recorded")
+    echo(
         f"{found.total} decisions: {found.same} the same, {found.gains} gain, {found.loses} lose, "
         f"{found.other_reason} for another reason"
     )
@@ -76,7 +76,7 @@ def _tell(found: Replay) -> None:
     }
     for text, count in rest.items():
         if count:
-            say(f"{count} {text}")
+            echo(f"{count} {text}")
 
 
 def _sentence(group: Group, count: int) -> str:

@@ -9,8 +9,8 @@ import typer
 
 from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import compiled, status_for
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.output import AsJson, ExitCode, Stop, data, remark, say
+from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn
 from gateway.model import Problem
 from gateway.review.cases import Case, read_cases
 from gateway.review.coverage import Coverage, coverage
@@ -57,7 +57,7 @@ def run_tests(
         try:
             junit_file.write_bytes(junit(results))
         except OSError as error:
-            raise Stop(f"--junit: {error}", ExitCode.USAGE) from error
+            raise CliError(f"--junit: {error}", ExitCode.USAGE) from error
     covered = coverage(results, snapshot)
     report = mutation_report(results, snapshot, status_for) if mutate and not failed else None
     if as_json:
@@ -69,13 +69,13 @@ def run_tests(
             _tell_coverage(covered)
         else:
             for route in covered.open_routes:
-                remark(f"{route.place}: route {route.id} has no test")
+                warn(f"{route.place}: route {route.id} has no test")
         if report is not None:
             _tell_mutants(report)
         elif mutate:
-            remark("--mutate needs tests that pass")
+            warn("--mutate needs tests that pass")
         style = "bold red" if failed else "bold green"
-        say(f"{len(results) - len(failed)} passed, {len(failed)} failed", style=style)
+        echo(f"{len(results) - len(failed)} passed, {len(failed)} failed", style=style)
     low = fail_under is not None and covered.rules_percent < fail_under
     if failed or low or (report is not None and report.survivors):
         raise typer.Exit(ExitCode.NO)
@@ -91,44 +91,44 @@ def _cases(paths: list[Path], snapshot: Snapshot) -> list[Case]:
                 found = read_cases(str(file), file.read_text("utf-8"), snapshot)
             except OSError as error:
                 said = f"{file} cannot be read: {error.strerror}"
-                raise Stop(said, ExitCode.USAGE) from error
+                raise CliError(said, ExitCode.USAGE) from error
             except UnicodeDecodeError as error:
-                raise Stop(f"{file} is not UTF-8", ExitCode.USAGE) from error
+                raise CliError(f"{file} is not UTF-8", ExitCode.USAGE) from error
             for one in found:
                 if isinstance(one, Problem):
                     problems.append(one)
                 else:
                     cases.append(one)
     for problem in problems:
-        remark(str(problem))
+        warn(str(problem))
     if problems:
-        raise Stop("the tests are not valid")
+        raise CliError("the tests are not valid")
     if not cases:
-        raise Stop(f"no tests in {', '.join(map(str, paths))}")
+        raise CliError(f"no tests in {', '.join(map(str, paths))}")
     return cases
 
 
 def _tell_failure(result: Result, snapshot: Snapshot) -> None:
     case = result.case
-    say(f"{case.place}: FAILED {case.name}", style="bold red")
+    echo(f"{case.place}: FAILED {case.name}", style="bold red")
     for difference in result.differences:
-        say(f"  {difference.what}: expected {difference.expected}, got {difference.got}")
+        echo(f"  {difference.what}: expected {difference.expected}, got {difference.got}")
     told = explained(result, snapshot)
     if told is not None:
         decision = result.answer.decision
         for text, style in as_text(decision, status_of(decision, status_for), told):
-            say(f"    {text}" if text else "", style=style)
-    say("")
+            echo(f"    {text}" if text else "", style=style)
+    echo("")
 
 
 def _tell_coverage(covered: Coverage) -> None:
     for _, rule in covered.open_rules:
-        say(f"{rule.place}: rule {rule.id} decided in no test", style="yellow")
+        echo(f"{rule.place}: rule {rule.id} decided in no test", style="yellow")
     for route in covered.open_routes:
-        say(f"{route.place}: route {route.id} has no test", style="yellow")
+        echo(f"{route.place}: route {route.id} has no test", style="yellow")
     seen = covered.rules - len(covered.open_rules)
     called = covered.routes - len(covered.open_routes)
-    say(
+    echo(
         f"rules {seen} of {covered.rules} ({covered.rules_percent:.0f} %), "
         f"routes {called} of {covered.routes} ({covered.routes_percent:.0f} %)"
     )
@@ -136,8 +136,8 @@ def _tell_coverage(covered: Coverage) -> None:
 
 def _tell_mutants(report: MutationReport) -> None:
     for mutant in report.survivors:
-        say(f"{mutant}: no test notices", style="yellow")
-    say(f"mutants {report.tried}, survived {len(report.survivors)}")
+        echo(f"{mutant}: no test notices", style="yellow")
+    echo(f"mutants {report.tried}, survived {len(report.survivors)}")
 
 
 def _suite_data(

@@ -14,9 +14,9 @@ import watchfiles
 
 from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import read, read_for_here
+from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.output import AsJson, ExitCode, data, remark, say
+from gateway.cli.output import AsJson, ExitCode, data, echo, warn
 from gateway.model import Problem
 
 _ASK_WITHIN_S = 3.0
@@ -50,7 +50,7 @@ def validate(
     check = read if texts_only else read_for_here
     if watch:
         for _ in edits(config, policies):
-            say(time.strftime("%H:%M:%S"), style="dim")
+            echo(time.strftime("%H:%M:%S"), style="dim")
             tell(check(config, policies))
         return
     found = check(config, policies)
@@ -59,7 +59,7 @@ def validate(
     else:
         tell(found)
         for path in sorted(policies.rglob("*.yml")):
-            remark(f"note: {path} is not read: its name must end with .yaml")
+            warn(f"note: {path} is not read: its name must end with .yaml")
     if isinstance(found, list):
         raise typer.Exit(ExitCode.NO)
 
@@ -85,10 +85,10 @@ def check_reload(
         tell(found)
         version = None if isinstance(found, list) else found.version
         if running is None:
-            remark("no gateway answers here")
+            warn("no gateway answers here")
         for worker, held in (running or {}).items():
             state = "has it" if held == version else f"has version {held}"
-            say(f"worker {worker} {state}")
+            echo(f"worker {worker} {state}")
     if isinstance(found, list):
         raise typer.Exit(ExitCode.NO)
 
@@ -97,14 +97,14 @@ def tell(found: Snapshot | list[Problem]) -> None:
     """Each problem a line; or, apart from that all is well, what is hardly meant."""
     if isinstance(found, list):
         for problem in found:
-            say(str(problem))
-        remark(f"{len(found)} problem{'s' if len(found) != 1 else ''}", style="bold red")
+            echo(str(problem))
+        warn(f"{len(found)} problem{'s' if len(found) != 1 else ''}", style="bold red")
         return
     for notice in found.notices:
-        remark(f"warning: {notice}")
+        warn(f"warning: {notice}")
     count = len(found.policies) - 1
     routes = counted(len(found.routes), "route", "routes")
-    say(f"valid: {routes}, {counted(count, 'policy', 'policies')}, version {found.version}")
+    echo(f"valid: {routes}, {counted(count, 'policy', 'policies')}, version {found.version}")
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from gateway.audit.log import AuditKind
+from gateway.cli.context import CommandContext, run
 from gateway.cli.keys import revoke_key
-from gateway.cli.opening import House, run
-from gateway.cli.output import ExitCode, Stop, say
+from gateway.cli.output import CliError, ExitCode, echo
 from gateway.cli.users import Email, account_of, named
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.api_keys import ApiKeys
@@ -40,10 +40,10 @@ def register(app: typer.Typer) -> None:
 def user(email: Email) -> None:
     """End every session and mailed link of an account and refuse every token it was given."""
 
-    async def changes(house: House) -> Sequence[Change]:
-        account = await account_of(house, email)
+    async def changes(context: CommandContext) -> Sequence[Change]:
+        account = await account_of(context, email)
         found.append(named(account))
-        return await Accounts(house.database).end_all(account.id, "operator")
+        return await Accounts(context.database).end_all(account.id, "operator")
 
     found: list[str] = []
     _published(changes, found)
@@ -52,9 +52,9 @@ def user(email: Email) -> None:
 def session(name: Name) -> None:
     """End a session; its `sid` is refused even where no account here had it."""
 
-    async def changes(house: House) -> Sequence[Change]:
-        ended = await Sessions(house.database).end(_form(name), "operator")
-        return ended or await refuse(house.database, ChangeKind.SESSION, name)
+    async def changes(context: CommandContext) -> Sequence[Change]:
+        ended = await Sessions(context.database).end(_form(name), "operator")
+        return ended or await refuse(context.database, ChangeKind.SESSION, name)
 
     _published(changes)
 
@@ -62,10 +62,10 @@ def session(name: Name) -> None:
 def token(name: Name) -> None:
     """Refuse one token, by its `jti`, or an API key, by its id."""
 
-    async def changes(house: House) -> Sequence[Change]:
-        if (ended := await ApiKeys(house.database).end(_form(name))) is not None:
+    async def changes(context: CommandContext) -> Sequence[Change]:
+        if (ended := await ApiKeys(context.database).end(_form(name))) is not None:
             return ended
-        return await refuse(house.database, ChangeKind.TOKEN, _form(name))
+        return await refuse(context.database, ChangeKind.TOKEN, _form(name))
 
     _published(changes)
 
@@ -73,10 +73,10 @@ def token(name: Name) -> None:
 def client(name: Name) -> None:
     """Refuse every token and API key that a client has been given so far, by its `client_id`."""
 
-    async def changes(house: House) -> Sequence[Change]:
-        if (ended := await Clients(house.database).revoke(_form(name))) is not None:
+    async def changes(context: CommandContext) -> Sequence[Change]:
+        if (ended := await Clients(context.database).revoke(_form(name))) is not None:
             return ended
-        return await refuse(house.database, ChangeKind.CLIENT, _form(name))
+        return await refuse(context.database, ChangeKind.CLIENT, _form(name))
 
     _published(changes)
 
@@ -86,32 +86,32 @@ def key(
 ) -> None:
     """Refuse every token that a key signed, and let the next key sign."""
 
-    async def work(house: House) -> None:
-        revoked = await revoke_key(house, kid)
-        house.tell(AuditKind.KEY_CHANGED, None, "revoked", kid=kid)
+    async def work(context: CommandContext) -> None:
+        revoked = await revoke_key(context, kid)
+        context.tell(AuditKind.KEY_CHANGED, None, "revoked", kid=kid)
         if not revoked.confirmed:
-            raise house.unconfirmed()
+            raise context.unconfirmed()
 
     run(work)
-    say("revoked")
+    echo("revoked")
 
 
 def _published(
-    changes: Callable[[House], Awaitable[Sequence[Change]]], whose: Sequence[str] = ()
+    changes: Callable[[CommandContext], Awaitable[Sequence[Change]]], whose: Sequence[str] = ()
 ) -> None:
     """`whose` names, once they are known, whom the changes are about."""
 
-    async def work(house: House) -> None:
-        found = await changes(house)
+    async def work(context: CommandContext) -> None:
+        found = await changes(context)
         for change in found:
-            house.tell(AuditKind.REVOKED, None, str(change.kind), target=change.target)
-        await house.publish(found)
+            context.tell(AuditKind.REVOKED, None, str(change.kind), target=change.target)
+        await context.publish(found)
 
     run(work)
-    say(": ".join(["revoked", *whose]))
+    echo(": ".join(["revoked", *whose]))
 
 
 def _form(name: str) -> str:
     if not SESSION_ID.fullmatch(name):
-        raise Stop("an id is 1 to 128 of A-Z a-z 0-9 . _ : @ -", ExitCode.USAGE)
+        raise CliError("an id is 1 to 128 of A-Z a-z 0-9 . _ : @ -", ExitCode.USAGE)
     return name

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit.log import AuditKind
-from gateway.cli.opening import House, run
-from gateway.cli.output import AsJson, ExitCode, Stop, remark, say, table
+from gateway.cli.context import CommandContext, run
+from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, warn
 from gateway.cli.users import Email, account_of, named
 from gateway.identity.accounts.accounts import Account, Accounts, check_roles
 
@@ -26,40 +26,40 @@ def register(app: typer.Typer) -> None:
 def grant(email: Email, role: Role) -> None:
     """Give an account a role.  Tokens it holds are outdated; a refresh brings the new roles."""
 
-    async def work(house: House) -> Account | None:
-        account = await account_of(house, email)
+    async def work(context: CommandContext) -> Account | None:
+        account = await account_of(context, email)
         try:
             check_roles([role])
-            changes = await Accounts(house.database).grant(account.id, role)
+            changes = await Accounts(context.database).grant(account.id, role)
         except ValueError as error:
-            raise Stop(str(error), ExitCode.USAGE) from error
+            raise CliError(str(error), ExitCode.USAGE) from error
         if changes:
-            house.tell(AuditKind.ROLE_CHANGED, account.id, "granted", role=role)
-            await house.publish(changes)
+            context.tell(AuditKind.ROLE_CHANGED, account.id, "granted", role=role)
+            await context.publish(changes)
         return account if changes else None
 
     account = run(work)
     if account is None:
-        remark("the account has this role already")
+        warn("the account has this role already")
         return
-    say(f"granted: {named(account)}")
+    echo(f"granted: {named(account)}")
 
 
 def revoke(email: Email, role: Role) -> None:
     """Take a role from an account; the tokens that carry it are refused at once."""
 
-    async def work(house: House) -> Account | None:
-        account = await account_of(house, email)
-        changes = await Accounts(house.database).revoke(account.id, role)
+    async def work(context: CommandContext) -> Account | None:
+        account = await account_of(context, email)
+        changes = await Accounts(context.database).revoke(account.id, role)
         if changes:
-            house.tell(AuditKind.ROLE_CHANGED, account.id, "revoked", role=role)
-            await house.publish(changes)
+            context.tell(AuditKind.ROLE_CHANGED, account.id, "revoked", role=role)
+            await context.publish(changes)
         return account if changes else None
 
     account = run(work)
     if account is None:
-        raise Stop("the account does not have this role")
-    say(f"revoked: {named(account)}")
+        raise CliError("the account does not have this role")
+    echo(f"revoked: {named(account)}")
 
 
 def show(
@@ -70,11 +70,11 @@ def show(
 ) -> None:
     """List the roles that accounts have, and how many have each."""
 
-    async def work(house: House) -> list[dict[str, Any]]:
+    async def work(context: CommandContext) -> list[dict[str, Any]]:
         if email is not None:
-            account = await account_of(house, email)
+            account = await account_of(context, email)
             return [{"role": role} for role in account.roles]
-        counts = await Accounts(house.database).role_counts()
+        counts = await Accounts(context.database).role_counts()
         return [{"role": role, "accounts": count} for role, count in counts]
 
     columns = ["role", "accounts"] if email is None else ["role"]

@@ -10,15 +10,15 @@ import typer
 
 from gateway.app import quickstart
 from gateway.app import server as processes
-from gateway.app.bootstrap import Plan
+from gateway.app.bootstrap import BootstrapContext
 from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.log_setup import configure
 from gateway.app.setting_types import Address, parse_address
 from gateway.app.settings import Settings, sqlite_url
 from gateway.app.worker import App
+from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import serving_settings
-from gateway.cli.opening import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.output import ExitCode, Stop, remark
+from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.watcher import Configuration, ConfigurationWrong, Files, LastGood
 from gateway.edge.server.listener_tls import CertificateWrong
 from gateway.identity.keys.signing_keys import WrongSecret
@@ -58,10 +58,10 @@ def dev(
     try:
         demo = parse_address(demo_listen)
     except ValueError as wrong:
-        raise Stop(f"--demo-listen: {demo_listen} {wrong}", ExitCode.USAGE) from wrong
+        raise CliError(f"--demo-listen: {demo_listen} {wrong}", ExitCode.USAGE) from wrong
     if not demo.loopback:
-        raise Stop("--demo-listen: the demo backend serves loopback only", ExitCode.USAGE)
-    remark("starting …")
+        raise CliError("--demo-listen: the demo backend serves loopback only", ExitCode.USAGE)
+    warn("starting …")
     _run(settings, Files(config, policies), demo)
 
 
@@ -103,7 +103,7 @@ def _refuse_forgotten_database(chosen: Settings) -> None:
     at = sqlite_url(chosen.data_dir)
     if chosen.database_url != at or sqlite_path(at).exists() or not before.is_file():
         return
-    raise Stop(
+    raise CliError(
         f"GATEWAY_DATABASE_URL is not set, and {sqlite_path(at)} does not exist, but"
         f" {before.absolute()} does: move it there (with its -wal, while no gateway runs), or"
         f" set GATEWAY_DATABASE_URL=sqlite:///{before.absolute()}",
@@ -117,7 +117,7 @@ def _run(
     dev = demo is not None
     configure(settings.log_level)
     folder = DataFolder(settings.data_dir)
-    plan = Plan(
+    plan = BootstrapContext(
         settings=settings,
         folder=folder,
         configuration=Configuration(files, LastGood(folder.last_good)),
@@ -126,15 +126,15 @@ def _run(
         plan.shadow = Configuration(shadow, LastGood(folder.path / "last-good-shadow"))
     listeners = processes.Listeners(settings.listen, settings.admin_listen, demo)
     try:
-        processes.take_folder(plan)
+        processes.lock_data_dir(plan)
         plan.configuration.load()
         if plan.shadow is not None:
             plan.shadow.load()
         if demo is not None:
             _tell_demo_elsewhere(plan.configuration, demo)
         processes.find_ports_free(listeners)
-        house = processes.House(plan, listeners, welcome=_welcome if dev else None)
-        house.open_stores()
+        process = processes.GatewayProcess(plan, listeners, welcome=_welcome if dev else None)
+        process.open_stores()
     except (
         CertificateWrong,
         FolderError,
@@ -143,37 +143,37 @@ def _run(
         ServerMissing,
         ValueError,
     ) as refused:
-        raise Stop(str(refused), ExitCode.USAGE) from refused
+        raise CliError(str(refused), ExitCode.USAGE) from refused
     except (BadLetter, SchemaProblem, WrongSecret) as refused:
-        raise Stop(str(refused)) from refused
+        raise CliError(str(refused)) from refused
     except StoreUnavailable as away:
-        raise Stop(f"{away.store}: {away.detail}", ExitCode.UNREACHABLE) from away
+        raise CliError(f"{away.store}: {away.detail}", ExitCode.UNREACHABLE) from away
     except OSError as error:
         # A disk that is full, or a folder that may not be written to: whoever starts us again
         # finds it mended, or is told the same.
         what = f"{error.filename}: " if error.filename else ""
-        raise Stop(
+        raise CliError(
             f"{what}{error.strerror} (the data folder is {folder.path})", ExitCode.UNREACHABLE
         ) from error
     except ConfigurationWrong as wrong:
         for problem in wrong.problems:
             sys.stderr.write(f"{problem}\n")
-        raise Stop("the configuration is wrong, so nothing was started") from wrong
-    processes.run(house)
+        raise CliError("the configuration is wrong, so nothing was started") from wrong
+    processes.run(process)
 
 
 def _tell_demo_elsewhere(configuration: Configuration, demo: Address) -> None:
     """With `--demo-listen` alone, the printed lines that call the backend would be 502."""
     upstreams = configuration.snapshot.upstreams.values()
     if not any((t.host, t.port) == (demo.host, demo.port) for u in upstreams for t in u.targets):
-        remark(
+        warn(
             f"no upstream of the routes file has the target http://{demo}: calls will not reach"
             " the demo backend until one has",
             style="yellow",
         )
 
 
-def _welcome(app: App, demo: quickstart.Guest) -> None:
+def _welcome(app: App, demo: quickstart.DemoUser) -> None:
     """Printed by the first worker, once it can decide."""
     settings = app.components.plan.settings
     sys.stdout.write(
@@ -182,7 +182,7 @@ def _welcome(app: App, demo: quickstart.Guest) -> None:
             f"http://{settings.admin_listen}",
             app.components.plan.folder.admin_token(),
             demo,
-            quickstart.Guest.new(),
+            quickstart.DemoUser.new(),
         )
         + "\n"
     )

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit.log import AuditKind
-from gateway.cli.opening import House, run
-from gateway.cli.output import AsJson, Stop, say, table, when
+from gateway.cli.context import CommandContext, run
+from gateway.cli.output import AsJson, CliError, echo, table, when
 from gateway.cli.users import Email, account_of
 from gateway.identity.sessions.sessions import Sessions
 
@@ -24,9 +24,9 @@ def register(app: typer.Typer) -> None:
 def show(email: Email, as_json: AsJson = False) -> None:
     """List the live sessions of an account."""
 
-    async def work(house: House) -> list[dict[str, Any]]:
-        account = await account_of(house, email)
-        sessions = Sessions(house.database, idle_s=house.settings.refresh_idle_s)
+    async def work(context: CommandContext) -> list[dict[str, Any]]:
+        account = await account_of(context, email)
+        sessions = Sessions(context.database, idle_s=context.settings.refresh_idle_s)
         return [asdict(family) for family in await sessions.live(account.id)]
 
     rows = run(work)
@@ -43,17 +43,17 @@ def end(
 ) -> None:
     """End a session; returns when every live worker refuses its tokens."""
 
-    async def work(house: House) -> None:
-        changes = await Sessions(house.database).end(session_id, "operator")
+    async def work(context: CommandContext) -> None:
+        changes = await Sessions(context.database).end(session_id, "operator")
         if changes is None and "@" in session_id:
-            raise Stop(
+            raise CliError(
                 "an id of a session is asked for; `gateway revoke user EMAIL` ends every session"
                 " of an account, `gateway sessions list EMAIL` shows them"
             )
         if changes is None:
-            raise Stop("there is no session with this id; `gateway sessions list` shows them")
-        house.tell(AuditKind.SESSION_ENDED, None, "ended", sid=session_id)
-        await house.publish(changes)
+            raise CliError("there is no session with this id; `gateway sessions list` shows them")
+        context.tell(AuditKind.SESSION_ENDED, None, "ended", sid=session_id)
+        await context.publish(changes)
 
     run(work)
-    say("ended")
+    echo("ended")

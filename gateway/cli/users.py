@@ -11,17 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit.log import AuditKind
-from gateway.cli.opening import House, run
+from gateway.cli.context import CommandContext, run
 from gateway.cli.output import (
     AsJson,
+    CliError,
     ExitCode,
-    Stop,
     confirm_erasing,
     data,
+    echo,
     record,
-    remark,
-    say,
     table,
+    warn,
     when,
 )
 from gateway.edge.replies.cookies import erase_sessions
@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
     users.command("enable")(enable)
     users.command("unlock")(unlock)
     users.command("delete")(delete)
-    users.command("import")(bring_in)
+    users.command("import")(import_)
     users.command("export")(export)
     app.add_typer(users, name="users")
 
@@ -75,17 +75,17 @@ def create(
     """Make an account."""
     shown = shown_address(email)
     if shown is None:
-        raise Stop("this is not an address that mail can reach", ExitCode.USAGE)
+        raise CliError("this is not an address that mail can reach", ExitCode.USAGE)
     roles = role or []
     try:
         check_roles(roles)
     except ValueError as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
+        raise CliError(str(error), ExitCode.USAGE) from error
     password = _first_line() if password_stdin else secrets.token_urlsafe(18)
 
-    async def work(house: House) -> Account:
-        account = await add_account(house, shown, password, roles, verified=verified)
-        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "created", roles=",".join(roles))
+    async def work(context: CommandContext) -> Account:
+        account = await add_account(context, shown, password, roles, verified=verified)
+        context.tell(AuditKind.ACCOUNT_CHANGED, account.id, "created", roles=",".join(roles))
         return account
 
     fields = account_fields(run(work))
@@ -104,9 +104,9 @@ def show_all(
 ) -> None:
     """List the accounts by address."""
 
-    async def work(house: House) -> list[Account]:
+    async def work(context: CommandContext) -> list[Account]:
         key = address_key(after) or after.strip()
-        return await Accounts(house.database).page(after=key, limit=_MOST_LISTED)
+        return await Accounts(context.database).page(after=key, limit=_MOST_LISTED)
 
     rows = [account_fields(account) for account in run(work)]
     if not as_json:
@@ -116,15 +116,15 @@ def show_all(
         rows, ["email", "user_id", "roles", "verified", "disabled", "created_at"], as_json=as_json
     )
     if len(rows) == _MOST_LISTED:
-        remark(f"there may be more: --after {rows[-1]['email']}")
+        warn(f"there may be more: --after {rows[-1]['email']}")
 
 
 def show(email: Email, as_json: AsJson = False) -> None:
     """Show one account and how many sessions it has."""
 
-    async def work(house: House) -> dict[str, Any]:
-        account = await account_of(house, email)
-        sessions = await _sessions(house).live(account.id)
+    async def work(context: CommandContext) -> dict[str, Any]:
+        account = await account_of(context, email)
+        sessions = await _sessions(context).live(account.id)
         return {**account_fields(account), "sessions": len(sessions)}
 
     fields = run(work)
@@ -136,46 +136,46 @@ def show(email: Email, as_json: AsJson = False) -> None:
 def disable(email: Email) -> None:
     """Shut an account: its sessions end, its tokens are refused at once."""
 
-    async def work(house: House) -> Account:
-        account = await account_of(house, email)
-        changes = await Accounts(house.database).disable(account.id)
-        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "disabled")
-        await house.publish(changes)
+    async def work(context: CommandContext) -> Account:
+        account = await account_of(context, email)
+        changes = await Accounts(context.database).disable(account.id)
+        context.tell(AuditKind.ACCOUNT_CHANGED, account.id, "disabled")
+        await context.publish(changes)
         return account
 
-    say(f"disabled: {named(run(work))}")
+    echo(f"disabled: {named(run(work))}")
 
 
 def enable(email: Email) -> None:
     """Open a disabled account again; what was refused stays refused."""
 
-    async def work(house: House) -> Account:
-        account = await account_of(house, email)
-        await Accounts(house.database).enable(account.id)
-        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "enabled")
+    async def work(context: CommandContext) -> Account:
+        account = await account_of(context, email)
+        await Accounts(context.database).enable(account.id)
+        context.tell(AuditKind.ACCOUNT_CHANGED, account.id, "enabled")
         return account
 
-    say(f"enabled: {named(run(work))}")
+    echo(f"enabled: {named(run(work))}")
 
 
 def unlock(email: Email) -> None:
     """Forget the failed attempts to sign in to an account."""
 
-    async def work(house: House) -> Account | None:
-        account = await account_of(house, email)
-        attempts = await house.throttle_counters()
+    async def work(context: CommandContext) -> Account | None:
+        account = await account_of(context, email)
+        attempts = await context.throttle_counters()
         if attempts is None:
             return None
         await attempts.clear(account_counters(account.email_key, account.password_epoch))
-        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
+        context.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
         return account
 
     account = run(work)
     if account is None:
-        raise Stop(
+        raise CliError(
             "the counters rest with the gateway: start it, then unlock", ExitCode.UNREACHABLE
         )
-    say(f"unlocked: {named(account)}")
+    echo(f"unlocked: {named(account)}")
 
 
 def delete(
@@ -184,32 +184,32 @@ def delete(
 ) -> None:
     """Erase an account and all that belongs to it."""
 
-    async def look(house: House) -> Account:
-        return await account_of(house, email)
+    async def look(context: CommandContext) -> Account:
+        return await account_of(context, email)
 
     account = run(look)
     confirm_erasing(named(account), yes=yes)
 
-    async def work(house: House) -> Sequence[Change]:
-        accounts = Accounts(house.database)
+    async def work(context: CommandContext) -> Sequence[Change]:
+        accounts = Accounts(context.database)
         cookies = await accounts.cookie_hashes(account.id)
         changes = await accounts.delete(account.id)
         # By id alone: the address is erased with the account.
-        house.tell(AuditKind.ACCOUNT_CHANGED, account.id, "deleted")
+        context.tell(AuditKind.ACCOUNT_CHANGED, account.id, "deleted")
         try:
-            await house.publish(changes)
+            await context.publish(changes)
         finally:
-            if house.redis is not None and house.attempts is not None:
+            if context.redis is not None and context.attempts is not None:
                 counters = account_counters(account.email_key, account.password_epoch)
-                await erase_sessions(house.redis, cookies)
-                await house.attempts.clear(counters)
+                await erase_sessions(context.redis, cookies)
+                await context.attempts.clear(counters)
         return changes
 
     run(work)
-    say(f"deleted: {named(account)}")
+    echo(f"deleted: {named(account)}")
 
 
-def bring_in(
+def import_(
     file: Annotated[
         Path,
         typer.Argument(metavar="FILE", help="CSV with a header line, or JSON lines (.jsonl)."),
@@ -227,14 +227,14 @@ def bring_in(
     try:
         lines = read_people(file.read_bytes(), json_lines=file.suffix == ".jsonl")
     except OSError as error:
-        raise Stop(f"{file}: {error.strerror}", ExitCode.USAGE) from error
+        raise CliError(f"{file}: {error.strerror}", ExitCode.USAGE) from error
 
-    async def work(house: House) -> Sequence[BadLine]:
+    async def work(context: CommandContext) -> Sequence[BadLine]:
         if isinstance(lines, BadLines):
             return lines.problems
-        problems = await bring_people_in(house.database, lines, dry_run=dry_run)
+        problems = await bring_people_in(context.database, lines, dry_run=dry_run)
         if not problems and not dry_run:
-            house.tell(AuditKind.ACCOUNT_CHANGED, None, "imported", accounts=str(len(lines)))
+            context.tell(AuditKind.ACCOUNT_CHANGED, None, "imported", accounts=str(len(lines)))
         return problems
 
     problems = run(work)
@@ -244,29 +244,29 @@ def bring_in(
         data({"accounts": 0 if problems or dry_run else count, "problems": found})
     else:
         for bad in problems:
-            say(f"{file}:{bad.line}: {bad.problem}")
+            echo(f"{file}:{bad.line}: {bad.problem}")
     if problems:
-        raise Stop(f"{len(problems)} bad lines; nothing was brought in")
+        raise CliError(f"{len(problems)} bad lines; nothing was brought in")
     if not as_json:
-        say(f"{count} accounts {'could be ' if dry_run else ''}brought in")
+        echo(f"{count} accounts {'could be ' if dry_run else ''}brought in")
 
 
 def export(email: Email) -> None:
     """Print all that is held of one person, as JSON: the account, its roles and its sessions."""
 
-    async def work(house: House) -> dict[str, Any] | None:
-        account = await account_of(house, email)
-        return await Accounts(house.database).held_of(account.id)
+    async def work(context: CommandContext) -> dict[str, Any] | None:
+        account = await account_of(context, email)
+        return await Accounts(context.database).held_of(account.id)
 
     data(run(work))
 
 
-async def account_of(house: House, email: str) -> Account:
+async def account_of(context: CommandContext, email: str) -> Account:
     """The account of an address or a `user_id`; Stop(1) where there is none."""
-    accounts = Accounts(house.database)
+    accounts = Accounts(context.database)
     account = await (accounts.by_email(email) if "@" in email else accounts.by_id(email))
     if account is None:
-        raise Stop("there is no account with this address; `gateway users list` shows them")
+        raise CliError("there is no account with this address; `gateway users list` shows them")
     return account
 
 
@@ -276,28 +276,28 @@ def named(account: Account) -> str:
 
 
 async def add_account(
-    house: House, email: str, password: str, roles: Sequence[str], *, verified: bool
+    context: CommandContext, email: str, password: str, roles: Sequence[str], *, verified: bool
 ) -> Account:
     """Stop(1) for a weak password or an address that has an account."""
-    settings = house.settings
+    settings = context.settings
     pepper = settings.password_pepper
     options = PasswordOptions(
         pepper=pepper.get_secret_value().encode() if pepper else None,
         min_length=settings.password_min_length,
     )
-    rounds = await settled_rounds(house.database, settings.bcrypt_rounds)
+    rounds = await settled_rounds(context.database, settings.bcrypt_rounds)
     passwords = await Passwords.open(options, rounds)
     try:
         made = await passwords.hash(password, words=(email,))
     finally:
         passwords.close()
     if isinstance(made, Weak):
-        raise Stop(f"the password is refused: {made.hint}")
+        raise CliError(f"the password is refused: {made.hint}")
     if isinstance(made, Reason):
-        raise Stop(f"the password could not be hashed: {made}", ExitCode.UNREACHABLE)
-    account = await Accounts(house.database).register(email, made, roles=roles, verified=verified)
+        raise CliError(f"the password could not be hashed: {made}", ExitCode.UNREACHABLE)
+    account = await Accounts(context.database).register(email, made, roles=roles, verified=verified)
     if isinstance(account, Reason):
-        raise Stop("there is an account with this address already")
+        raise CliError("there is an account with this address already")
     return account
 
 
@@ -313,12 +313,12 @@ def account_fields(account: Account) -> dict[str, Any]:
     }
 
 
-def _sessions(house: House) -> Sessions:
-    return Sessions(house.database, idle_s=house.settings.refresh_idle_s)
+def _sessions(context: CommandContext) -> Sessions:
+    return Sessions(context.database, idle_s=context.settings.refresh_idle_s)
 
 
 def _first_line() -> str:
     line = sys.stdin.readline().rstrip("\r\n")
     if not line:
-        raise Stop("standard input holds no password", ExitCode.USAGE)
+        raise CliError("standard input holds no password", ExitCode.USAGE)
     return line

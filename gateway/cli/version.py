@@ -7,7 +7,7 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from gateway.cli.output import AsJson, data, say
+from gateway.cli.output import AsJson, data, echo
 
 
 def register(app: typer.Typer) -> None:
@@ -20,4 +20,4 @@ def version(as_json: AsJson = False) -> None:
     if as_json:
         data(found)
     else:
-        say(f"authgate {found['authgate']} (Python {found['python']})")
+        echo(f"authgate {found['authgate']} (Python {found['python']})")

@@ -11,7 +11,7 @@ import typer
 
 from gateway import cli
 from gateway.cli import main, output
-from gateway.cli.output import ExitCode, Stop
+from gateway.cli.output import CliError, ExitCode
 from gateway.stores.protocols import StoreUnavailable
 
 Said = tuple[int, str, str]
@@ -137,8 +137,8 @@ def failing(error: BaseException) -> Callable[[str | None], typer.Typer]:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (Stop("no"), ExitCode.NO),
-        (Stop("away", ExitCode.UNREACHABLE), ExitCode.UNREACHABLE),
+        (CliError("no"), ExitCode.NO),
+        (CliError("away", ExitCode.UNREACHABLE), ExitCode.UNREACHABLE),
         (StoreUnavailable("sql", "away"), ExitCode.UNREACHABLE),
         (KeyError("a defect"), ExitCode.DEFECT),
         (KeyboardInterrupt(), 130),

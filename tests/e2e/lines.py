@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.app.quickstart import Guest, steps
+from gateway.app.quickstart import DemoUser, steps
 
 
 class LinesWrong(AssertionError):
@@ -30,7 +30,7 @@ def run_lines(output: str) -> list[tuple[str, str]]:
     Raises LinesWrong when one fails or prints something else than it should.
     """
     commands = printed_commands(output)
-    expected = [step.expect for step in steps("", Guest("", ""))]
+    expected = [step.expect for step in steps("", DemoUser("", ""))]
     if len(commands) != len(expected):
         raise LinesWrong(f"{len(commands)} lines were printed, {len(expected)} were meant")
     mark = "== end of line =="

@@ -28,7 +28,7 @@ from gateway.app.setting_types import without_secrets
 from gateway.app.settings import Settings
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.cli.environment import service_not_read, settings
-from gateway.cli.output import ExitCode, Stop, remark
+from gateway.cli.output import CliError, ExitCode, warn
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import Change, Clock, SystemClock
 from gateway.revocation.command_publisher import CommandAnnouncements
@@ -64,7 +64,7 @@ class NobodyListens:
 
 
 @dataclass(slots=True)
-class House:
+class CommandContext:
     """An installation, open for one command."""
 
     settings: Settings
@@ -105,10 +105,10 @@ class House:
         if not await self.announcer.announce(changes):
             raise self.unconfirmed()
 
-    def unconfirmed(self) -> Stop:
+    def unconfirmed(self) -> CliError:
         """What ends a command whose change is kept and may not be known to every worker."""
         text = f"{self.told_nobody}: {KEPT}" if self.told_nobody else PENDING
-        return Stop(text, ExitCode.UNREACHABLE)
+        return CliError(text, ExitCode.UNREACHABLE)
 
     @property
     def told_nobody(self) -> str:
@@ -121,34 +121,34 @@ class House:
         where this is not the Redis that the gateways count in."""
         announcer = self.announcer
         if isinstance(announcer, CommandAnnouncements) and not await announcer.is_theirs():
-            raise Stop(f"{announcer.why}: nothing was forgotten there", ExitCode.UNREACHABLE)
+            raise CliError(f"{announcer.why}: nothing was forgotten there", ExitCode.UNREACHABLE)
         return self.attempts
 
 
-def run(work: Callable[[House], Awaitable[T]]) -> T:
+def run(work: Callable[[CommandContext], Awaitable[T]]) -> T:
     """Opens the installation, does the work, closes it."""
     chosen = settings()
 
     async def whole() -> T:
-        async with opened(chosen) as house:
+        async with opened(chosen) as context:
             try:
-                return await work(house)
+                return await work(context)
             finally:
-                if house.changed:
-                    remark(_where(house))
+                if context.changed:
+                    warn(_where(context))
 
     try:
         return asyncio.run(whole())
     except StoreUnavailable as error:
         raise unreachable(error, chosen) from error
     except (FolderError, ValueError) as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
+        raise CliError(str(error), ExitCode.USAGE) from error
     except SchemaProblem as error:
-        raise Stop(str(error)) from error
+        raise CliError(str(error)) from error
 
 
 @asynccontextmanager
-async def opened(chosen: Settings) -> AsyncIterator[House]:
+async def opened(chosen: Settings) -> AsyncIterator[CommandContext]:
     """The installation that is there; what a gateway that runs must know of is announced to its
     workers, and where none runs SQL alone is the truth.  Stop(3) where there is none."""
     folder = DataFolder(chosen.data_dir)
@@ -160,7 +160,7 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
         url = redis_url(chosen, folder)
         announcer: Announcer = NobodyListens()
         if url is None:
-            remark("no gateway is running: working on SQL alone")
+            warn("no gateway is running: working on SQL alone")
         else:
             redis = open_redis(url, durable=chosen.embedded_redis)
             announcer = CommandAnnouncements(
@@ -177,7 +177,7 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
             derived_key(secret, KeyPurpose.AUDIT_ADDRESS),
             derived_key(secret, KeyPurpose.AUDIT_CHAIN),
         )
-        house = House(
+        context = CommandContext(
             settings=chosen,
             folder=folder,
             database=database,
@@ -189,7 +189,7 @@ async def opened(chosen: Settings) -> AsyncIterator[House]:
             audit=audit,
         )
         try:
-            yield house
+            yield context
         finally:
             # Also when what was done could not be confirmed: it was done.
             await audit.flush()
@@ -206,29 +206,29 @@ def existing_database(chosen: Settings, clock: Clock) -> Database:
         try:
             there = path.is_file()
         except PermissionError as error:
-            raise Stop(
+            raise CliError(
                 f"{path} cannot be read by you: run this as root or as the service's user",
                 ExitCode.USAGE,
             ) from error
         if not there:
-            raise Stop(_no_database(f"there is no database {path}"), ExitCode.UNREACHABLE)
+            raise CliError(_no_database(f"there is no database {path}"), ExitCode.UNREACHABLE)
     return open_database(chosen.database_url, clock=clock)
 
 
-def unreachable(error: StoreUnavailable, chosen: Settings) -> Stop:
+def unreachable(error: StoreUnavailable, chosen: Settings) -> CliError:
     """What ends a command that a store did not answer: it names the store."""
     named = {"sql": chosen.database_url, "redis": chosen.redis_url}
     place = without_secrets(named[error.store]) if error.store in named else error.store
-    return Stop(f"{place} could not be reached: {error.detail}", ExitCode.UNREACHABLE)
+    return CliError(f"{place} could not be reached: {error.detail}", ExitCode.UNREACHABLE)
 
 
 async def _check_schema(database: Database, chosen: Settings) -> None:
     found = await status(database)
     place = without_secrets(chosen.database_url)
     if found.pending and not found.applied:
-        raise Stop(_no_database(f"{place} holds no authgate database"), ExitCode.UNREACHABLE)
+        raise CliError(_no_database(f"{place} holds no authgate database"), ExitCode.UNREACHABLE)
     if found.pending:
-        raise Stop(
+        raise CliError(
             f"{place} lacks {', '.join(found.pending)}: `gateway db upgrade`, or the start of a"
             " gateway of this version, brings it up to date",
             ExitCode.UNREACHABLE,
@@ -245,17 +245,17 @@ def _no_database(found: str) -> str:
     return f"{asked} ({reason})" if reason else asked
 
 
-def _where(house: House) -> str:
+def _where(context: CommandContext) -> str:
     """Which installation was changed: a command that ran without the settings of the service
     has changed another one than was meant."""
-    place = f"changed in {without_secrets(house.settings.database_url)}"
-    if house.told_nobody:
+    place = f"changed in {without_secrets(context.settings.database_url)}"
+    if context.told_nobody:
         return f"{place}, told to nobody"
-    if not house.running:
-        return f"{place}; no gateway of {house.folder.path} is running"
-    if house.settings.embedded_redis:
-        return f"{place}, told to the gateway of {house.folder.path}"
-    return f"{place}, told over {without_secrets(house.settings.redis_url)}"
+    if not context.running:
+        return f"{place}; no gateway of {context.folder.path} is running"
+    if context.settings.embedded_redis:
+        return f"{place}, told to the gateway of {context.folder.path}"
+    return f"{place}, told over {without_secrets(context.settings.redis_url)}"
 
 
 def user_name() -> str:
