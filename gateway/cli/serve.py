@@ -12,6 +12,7 @@ from gateway.app import quickstart
 from gateway.app import server as processes
 from gateway.app.bootstrap import BootstrapContext
 from gateway.app.data_dir import DataFolder, FolderError
+from gateway.app.gateway_process import GatewayProcess, Listeners
 from gateway.app.log_setup import configure
 from gateway.app.setting_types import Address, parse_address
 from gateway.app.settings import Settings, sqlite_url
@@ -124,7 +125,7 @@ def _run(
     )
     if shadow is not None:
         plan.shadow = Configuration(shadow, LastGood(folder.path / "last-good-shadow"))
-    listeners = processes.Listeners(settings.listen, settings.admin_listen, demo)
+    listeners = Listeners(settings.listen, settings.admin_listen, demo)
     try:
         processes.lock_data_dir(plan)
         plan.configuration.load()
@@ -133,7 +134,7 @@ def _run(
         if demo is not None:
             _tell_demo_elsewhere(plan.configuration, demo)
         processes.find_ports_free(listeners)
-        process = processes.GatewayProcess(plan, listeners, welcome=_welcome if dev else None)
+        process = GatewayProcess(plan, listeners, welcome=_welcome if dev else None)
         process.open_stores()
     except (
         CertificateWrong,

@@ -1,0 +1,78 @@
+"""What the processes of one gateway share: where they listen, and what the master keeps alive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.app.bootstrap import BootstrapContext, initialize
+from gateway.app.quickstart import DemoUser
+from gateway.app.setting_types import Address
+from gateway.app.supervision import Deaths, Readiness, Systemd
+from gateway.app.worker import App
+from gateway.edge.server.listener_tls import Certificates
+from gateway.stores.embedded import EmbeddedValkey
+
+
+class ChildProcess(Protocol):
+    """What the master keeps alive beside its workers (the embedded Valkey)."""
+
+    def check(self) -> None:
+        """Restarts it when it has died.  Called about once a second, from the main thread."""
+
+    def stop(self) -> None: ...
+
+
+@dataclass
+class Listeners:
+    """Where a worker listens, in the order in which gunicorn opens the sockets."""
+
+    public: Address
+    admin: Address
+    demo: Address | None = None
+
+    def named(self) -> list[tuple[str, Address]]:
+        found = [("GATEWAY_LISTEN", self.public), ("GATEWAY_ADMIN_LISTEN", self.admin)]
+        return found + ([("--demo-listen", self.demo)] if self.demo else [])
+
+
+@dataclass
+class GatewayProcess:
+    """All that the processes of one gateway share."""
+
+    plan: BootstrapContext
+    listeners: Listeners
+    certificates: Certificates | None = None
+    """What the public listener shows; None where it speaks plain HTTP."""
+    child: ChildProcess | None = None
+    welcome: Callable[[App, DemoUser], None] | None = None
+    """Told once, when the first worker can decide: what `gateway dev` prints."""
+    readiness: Readiness = field(default_factory=Readiness)
+    deaths: Deaths = field(default_factory=Deaths)
+    systemd: Systemd = field(default_factory=lambda: Systemd(None))
+
+    def open_stores(self) -> None:
+        """Starts the embedded Valkey, and makes what a fresh installation lacks.
+
+        From the main thread, before any fork.  Raises CertificateWrong, ServerMissing,
+        StoreUnavailable (the embedded one only: any other may come back), and what `initialize`
+        raises.
+        """
+        settings = self.plan.settings
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            self.certificates = Certificates(settings.tls_cert, settings.tls_key)
+        self.plan.redis_url = settings.redis_url
+        if settings.embedded_redis:
+            child = EmbeddedValkey(self.plan.folder.path)
+            self.plan.redis_url = child.start()
+            self.child = child
+        try:
+            initialize(self.plan)
+        except BaseException:
+            self.stop_child()
+            raise
+
+    def stop_child(self) -> None:
+        if self.child is not None:
+            self.child.stop()
