@@ -289,6 +289,18 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
     return status, b"\nconnection: close" in head
 
 
+async def timed_call(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bytes
+) -> float:
+    """How many seconds a good call took; RuntimeError where it was not answered 200."""
+    began = time.monotonic()
+    writer.write(asked)
+    status, _ = await _answer(reader)
+    if status != 200:
+        raise RuntimeError(f"a good call was answered {status}")
+    return time.monotonic() - began
+
+
 @dataclass
 class Outcome:
     flood: Flood
@@ -375,12 +387,7 @@ class Bench:
         async def caller() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.node.port)
             while time.monotonic() < until:
-                began = time.monotonic()
-                writer.write(asked)
-                status, _ = await _answer(reader)
-                took.append(time.monotonic() - began)
-                if status != 200:
-                    raise RuntimeError(f"a good call was answered {status}")
+                took.append(await timed_call(reader, writer, asked))
                 await asyncio.sleep(0.02)
             writer.close()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class QuickstartStep:
     about: str
     command: str
     expect: str = ""
@@ -30,43 +30,43 @@ class DemoUser:
         return cls(f"ada-{secrets.token_hex(3)}@example.com", f"violet-{secrets.token_hex(6)}")
 
 
-def steps(base: str, guest: DemoUser) -> list[Step]:
+def steps(base: str, guest: DemoUser) -> list[QuickstartStep]:
     """A first five minutes with the shipped `routes.yaml`; `base` is the public URL."""
     json_type = "-H 'Content-Type: application/json'"
     who = f'{{"email":"{guest.email}","password":"{guest.password}"}}'
     bearer = '-H "Authorization: Bearer $TOKEN"'
     return [
-        Step(
+        QuickstartStep(
             "make an account",
             f"curl -sw '\\n' {json_type} -d '{who}' {base}/auth/register",
             '"user_id"',
         ),
-        Step(
+        QuickstartStep(
             "a helper that takes one field out of JSON",
             'field() { sed -n \'s/.*"\'"$1"\'": *"\\([^"]*\\)".*/\\1/p\'; }',
         ),
-        Step(
+        QuickstartStep(
             "sign in, and keep the tokens",
             f"LOGIN=$(curl -s {json_type} -d '{who}' {base}/auth/login)",
         ),
-        Step(
+        QuickstartStep(
             "",
             'TOKEN=$(echo "$LOGIN" | field access_token);'
             ' REFRESH=$(echo "$LOGIN" | field refresh_token);'
             ' ID=$(echo "$LOGIN" | field user_id); echo "signed in as $ID"',
             "signed in as ",
         ),
-        Step(
+        QuickstartStep(
             "an order of your own: see the X-Auth-* headers that the backend received",
             f"curl -s {bearer} {base}/v1/users/$ID/orders/42",
             "X-Auth-User-Id",
         ),
-        Step(
+        QuickstartStep(
             "an order of someone else: 403, and why",
             f"curl -sw '\\n' {bearer} {base}/v1/users/someone-else/orders/42",
             '"reason": "not_your_order"',
         ),
-        Step(
+        QuickstartStep(
             "refresh: new tokens for the old ones, and what the new one says of you",
             f'LOGIN=$(curl -s {json_type} -d "{{\\"refresh_token\\":\\"$REFRESH\\"}}"'
             f" {base}/auth/refresh);"
@@ -74,12 +74,12 @@ def steps(base: str, guest: DemoUser) -> list[Step]:
             f" curl -sw '\\n' {bearer} {base}/auth/me",
             '"session_id"',
         ),
-        Step(
+        QuickstartStep(
             "sign out: 204 once no worker takes the token any more",
             f"curl -s -o /dev/null -w '%{{http_code}}\\n' -X POST {bearer} {base}/auth/logout",
             "204",
         ),
-        Step(
+        QuickstartStep(
             "the old token is refused at once",
             f"curl -sw '\\n' {bearer} {base}/v1/users/$ID/orders/42",
             '"reason": "token_revoked"',

@@ -30,7 +30,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CallerOptions:
     """What the options say of the caller; None where they say nothing."""
 
     user_id: str | None = None

@@ -20,7 +20,7 @@ from gateway.cli.configurations import compiled, status_for
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn, when
-from gateway.cli.policy_callers import Said, account_of, bearer_of, moment, read_token
+from gateway.cli.policy_callers import CallerOptions, account_of, bearer_of, moment, read_token
 from gateway.cli.policy_replay import lines_of
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
 from gateway.review.counterfactuals import flips
@@ -124,7 +124,7 @@ def explain_call(
     as_json: AsJson = False,
 ) -> None:
     """Tell how a call would be decided, and which line decides.  Exit 0 allowed, 1 denied."""
-    said = Said(
+    said = CallerOptions(
         user_id, roles, email, verified, session_id, auth_age, auth_time, amr, scopes, claim, kind
     )
     if request_id is not None:
