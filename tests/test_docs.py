@@ -127,6 +127,14 @@ def test_the_page_of_the_house_names_each_room_and_no_file_that_is_not_there() -
     assert [room for room in rooms if room != "./" and f"`{room}`" not in page] == []
 
 
+def test_every_file_that_a_newcomer_is_sent_to_is_there() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    table = text.partition("## Which files a change touches")[2]
+    named = re.findall(r"`((?:gateway|docs)/[\w/.-]+)`", table)
+    assert len(named) > 20
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
 def test_each_event_of_the_log_is_described_at_its_level_and_no_other_is() -> None:
     """A new event is a row of docs/operations/events.md."""
     assert described() == logged()
