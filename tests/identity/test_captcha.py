@@ -72,6 +72,15 @@ async def test_another_solution_of_a_used_challenge_is_refused(captcha: Captcha)
     assert await captcha.passed(text(other)) is False
 
 
+@pytest.mark.parametrize("name", ["cost", "keyLength", "expiresAt"])
+async def test_a_number_in_another_spelling_is_refused(captcha: Captcha, name: str) -> None:
+    """To what is signed, the text of JavaScript, 2 and 2.0 are one number."""
+    payload = solved(captcha.challenge())
+    parameters = payload["challenge"]["parameters"]
+    parameters[name] = float(parameters[name])
+    assert await captcha.passed(text(payload)) is False
+
+
 async def test_of_many_at_once_one_passes(captcha: Captcha) -> None:
     solution = text(solved(captcha.challenge()))
     passed = await asyncio.gather(*(captcha.passed(solution) for _ in range(20)))

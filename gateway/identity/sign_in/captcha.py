@@ -122,8 +122,13 @@ def _payload(text: str) -> altcha.Payload | None:
         challenge, solution = parsed["challenge"], parsed["solution"]
         if not isinstance(challenge["parameters"], dict) or not isinstance(solution, dict):
             return None
-        return altcha.Payload(
+        found = altcha.Payload(
             altcha.Challenge.from_dict(challenge), altcha.Solution.from_dict(solution)
         )
     except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
         return None
+    asked = found.challenge.parameters
+    # What is signed is JavaScript's text, to which 10000 and 10000.0 are one number; what
+    # derives the key takes whole numbers alone.
+    whole = all(type(number) is int for number in (asked.cost, asked.key_length))
+    return found if whole else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -77,6 +79,15 @@ async def test_three_failures_ask_for_a_challenge_and_its_solution_signs_in(hous
     assert (refused.status, reason(refused)) == (403, "captcha_required")
     answer = await login(house, {**CREDENTIALS, "captcha": house.solution()})
     assert answer.status == 200
+
+
+async def test_a_solution_in_another_spelling_is_none_and_no_defect(house: House) -> None:
+    assert await patiently(house, WRONG, 3) == [401] * 3
+    payload = json.loads(base64.b64decode(house.solution()))
+    payload["challenge"]["parameters"]["cost"] = 1.0
+    captcha = base64.b64encode(json.dumps(payload).encode()).decode()
+    refused = await login(house, {**WRONG, "captcha": captcha})
+    assert (refused.status, reason(refused)) == (403, "captcha_required")
 
 
 async def test_an_address_without_an_account_is_asked_for_a_challenge_alike(house: House) -> None:
