@@ -22,7 +22,7 @@ from typing import Protocol
 
 from gateway.identity.accounts.accounts import check_roles
 from gateway.identity.clients.clients import find_client, locked, secret_hash
-from gateway.identity.revocations import record
+from gateway.identity.sessions.sessions import refuse_once
 from gateway.model import (
     Call,
     Change,
@@ -148,7 +148,7 @@ class ApiKeys:
         """None where there is no such key.  May be repeated."""
         async with self._database.transaction() as tx:
             row = await tx.one("SELECT id FROM api_keys WHERE id = :id", id=key_id)
-            return None if row is None else [await _end(tx, key_id)]
+            return None if row is None else await _end(tx, key_id)
 
     async def end_text(self, text: str, client_id: str) -> Sequence[Change] | None:
         """The same for who holds the key itself, if it is of that client."""
@@ -160,7 +160,7 @@ class ApiKeys:
                 hash=secret_hash(text),
                 client=client_id,
             )
-            return None if row is None else [await _end(tx, str(row["id"]))]
+            return None if row is None else await _end(tx, str(row["id"]))
 
 
 @dataclass(slots=True)
@@ -276,13 +276,13 @@ async def _principal(tx: Transaction, digest: str) -> Principal | Reason:
     )
 
 
-async def _end(tx: Transaction, key_id: str) -> Change:
+async def _end(tx: Transaction, key_id: str) -> Sequence[Change]:
     await tx.run(
         "UPDATE api_keys SET ended_at = :now WHERE id = :id AND ended_at IS NULL",
         id=key_id,
         now=int(await tx.now()),
     )
-    return await record(tx, ChangeKind.TOKEN, key_id, Reason.TOKEN_REVOKED)
+    return await refuse_once(tx, ChangeKind.TOKEN, key_id)
 
 
 def _api_key(row: Row) -> ApiKey:

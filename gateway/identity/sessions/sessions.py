@@ -106,7 +106,7 @@ class Sessions:
             sid = principal.session_id
             family = await find(tx, sid) if sid is not None else None
             if sid is None or (family is not None and family.account_id != principal.subject):
-                return await _refused(tx, ChangeKind.TOKEN, principal.token_id)
+                return await refuse_once(tx, ChangeKind.TOKEN, principal.token_id)
             if not everywhere:
                 return await end_one(tx, sid, "logout")
             if family is not None and family.ended_at is None:
@@ -177,7 +177,7 @@ async def refuse(database: Database, kind: ChangeKind, target: str) -> Sequence[
     async with database.transaction() as tx:
         if kind is ChangeKind.CLIENT:
             return [await record(tx, kind, target, Reason.TOKEN_REVOKED)]
-        return await _refused(tx, kind, target)
+        return await refuse_once(tx, kind, target)
 
 
 async def find(tx: Transaction, session_id: str) -> Family | None:
@@ -224,7 +224,7 @@ async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change
     )
     if ended:
         return [await record(tx, ChangeKind.SESSION, session_id, Reason.TOKEN_REVOKED)]
-    return await _refused(tx, ChangeKind.SESSION, session_id)
+    return await refuse_once(tx, ChangeKind.SESSION, session_id)
 
 
 async def end_others(tx: Transaction, account_id: str, kept: str, why: str) -> Sequence[Change]:
@@ -311,7 +311,7 @@ async def _told(tx: Transaction, session_id: str, account_id: str, since: int) -
     return [change_of(row) for row in rows]
 
 
-async def _refused(tx: Transaction, kind: ChangeKind, target: str) -> Sequence[Change]:
+async def refuse_once(tx: Transaction, kind: ChangeKind, target: str) -> Sequence[Change]:
     """The change that refuses `target`: the one there is, so that repeating a call adds no
     row, else a new one."""
     row = await tx.one(

@@ -504,6 +504,16 @@ async def test_a_client_ends_its_api_key_and_nobody_elses(house: House) -> None:
     assert await introspected(house, made, key.text) == {"active": False}
 
 
+async def test_a_key_that_has_ended_is_ended_again_without_another_row(house: House) -> None:
+    made = await created(house)
+    key = await ApiKeys(house.database).create(made.client_id)
+    assert key is not None
+    assert [(await revoked(house, made, key.text)).status for _ in range(3)] == [200] * 3
+    async with house.database.reading() as tx:
+        rows = await tx.all("SELECT id FROM changes WHERE target = :id", id=key.id)
+    assert len(rows) == 1
+
+
 @pytest.mark.parametrize("token", ["x", "a.b.c", "ag_x", "é" * 50])
 async def test_a_token_that_never_was_is_revoked_already(house: House, token: str) -> None:
     made = await created(house)
