@@ -199,7 +199,7 @@ class SignIn:
         )
         if isinstance(fields, Refused):
             return fields
-        wait_s = self._parts.repeats.wait_s(_presented(call, fields))
+        wait_s = max(map(self._parts.repeats.wait_s, _presented(call, fields)))
         if wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         cookie = cookie_of(call)
@@ -453,11 +453,13 @@ class SignIn:
         )
 
 
-def _presented(call: Call, fields: dict[str, Any]) -> str:
-    """The text by which a sign-out is asked for; "" where there is none."""
-    if isinstance(call.credential, Credential):
-        return call.credential.text
-    return str(fields.get("refresh_token", ""))
+def _presented(call: Call, fields: dict[str, Any]) -> list[str]:
+    """Every text by which a sign-out is asked for: one that is made up must not hide another
+    that is good.  Where there is none, the empty one."""
+    texts = [call.credential.text] if isinstance(call.credential, Credential) else []
+    if "refresh_token" in fields:
+        texts.append(str(fields["refresh_token"]))
+    return texts or [""]
 
 
 async def confirmed(announcer: Announcer, changes: Sequence[Change]) -> Answer:

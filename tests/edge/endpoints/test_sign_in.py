@@ -300,6 +300,18 @@ async def test_a_refresh_token_signs_out_even_when_it_was_used(house: House) -> 
     assert (await house.ask("GET", "/auth/me", token=second["access_token"])).status == 401
 
 
+async def test_a_made_up_bearer_hides_no_refresh_token_that_is_signed_out_again_and_again(
+    house: House,
+) -> None:
+    await house.register()
+    body = {"refresh_token": (await house.sign_in())["refresh_token"]}
+    statuses = [
+        (await house.ask("POST", "/auth/logout", body, token=f"made.up.{number}")).status
+        for number in range(15)
+    ]
+    assert statuses == [204] * 10 + [429] * 5
+
+
 async def test_all_signs_out_of_every_session(house: House) -> None:
     await house.register()
     one, two = await house.sign_in(), await house.sign_in()
