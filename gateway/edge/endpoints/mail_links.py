@@ -160,14 +160,15 @@ class MailLinks:
         return Refused(Reason.INVALID_TOKEN)
 
     async def _reset(self, token: str, password: str, call: Call) -> Answer:
-        if not await self._parts.enrolments.resettable(token):
+        email = await self._parts.enrolments.resettable(token)
+        if email is None:
             return await self._not_good(call)
         # By the link: anybody can have one of their own, and hold the threads with it.
         reservation = await self._parts.throttle.reserve_reset(token)
         if reservation.wait_s > 0:
             return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         await self._parts.throttle.spent(reservation)
-        made = await self._parts.passwords.hash(password, lane=Lane.KNOWN)
+        made = await self._parts.passwords.hash(password, words=(email,), lane=Lane.KNOWN)
         if isinstance(made, Reason):
             return Refused(made)
         if isinstance(made, Weak):

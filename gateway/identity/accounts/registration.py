@@ -118,10 +118,15 @@ class Enrolments:
             await mark_verified(tx, account.id)
             return account.id, [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
 
-    async def resettable(self, token: str) -> bool:
-        """Whether the link is good now: nothing is hashed for one that is not."""
+    async def resettable(self, token: str) -> str | None:
+        """The address of the account whose link is good now; None for one that is not, for
+        which nothing is hashed."""
         async with self._database.reading() as tx:
-            return await look(tx, token, Purpose.RESET) is not None
+            found = await look(tx, token, Purpose.RESET)
+            if found is None:
+                return None
+            row = await tx.one("SELECT email FROM accounts WHERE id = :id", id=found.account_id)
+            return None if row is None else str(row["email"])
 
     async def reset(
         self, token: str, password_hash: str

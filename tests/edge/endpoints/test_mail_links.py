@@ -217,6 +217,17 @@ async def test_whoever_registered_an_address_first_has_chosen_nobodys_password(
     assert (await mail.post("/auth/login", **CREDENTIALS)).status == 200
 
 
+async def test_a_reset_takes_no_password_that_is_made_of_the_owners_address(
+    mail: MailHouse,
+) -> None:
+    await mail.house.register("qwibblefrotz@example.com")
+    await mail.post("/auth/password/forgot", email="qwibblefrotz@example.com")
+    (token,) = await mail.links()
+    answer = await mail.post("/auth/password/reset", token=token, password="qwibblefrotz")
+    assert (answer.status, reason(answer)) == (422, "weak_password")
+    assert "your address" in told(answer)["detail"]
+
+
 async def test_who_floods_a_mailbox_keeps_no_owners_letter_from_it(mail: MailHouse) -> None:
     """The stranger's letters are counted by the stranger, and replace one another; the
     owner's link is good whichever came last."""
