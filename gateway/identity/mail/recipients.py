@@ -74,7 +74,7 @@ async def addressed(
     purpose = Purpose(row["purpose"])
     if await _replaced(tx, row, purpose):
         return None
-    if row["prepared_at"] is None and await _flooded(tx, row, purpose):
+    if row["prepared_at"] is None and await _flooded(tx, row, purpose, account):
         return None
     if account is None:
         return await _registering(tx, row, links) if purpose is Purpose.VERIFY else None
@@ -143,7 +143,7 @@ async def _replaced(tx: Transaction, row: Row, purpose: Purpose) -> bool:
     return newer is not None
 
 
-async def _flooded(tx: Transaction, row: Row, purpose: Purpose) -> bool:
+async def _flooded(tx: Transaction, row: Row, purpose: Purpose, account: Row | None) -> bool:
     budget = _BUDGETS[purpose]
     names = {f"t{number}": template.value for number, template in enumerate(budget.templates)}
     spread = ", ".join(f":{name}" for name in names)
@@ -157,10 +157,25 @@ async def _flooded(tx: Transaction, row: Row, purpose: Purpose) -> bool:
         **names,
     )
     by_requester = {str(found["requester"]): int(found["letters"]) for found in sent}
-    return (
-        by_requester.get(str(row["requester"]), 0) >= PER_REQUESTER
-        or sum(by_requester.values()) >= budget.per_mailbox
+    if by_requester.get(str(row["requester"]), 0) >= PER_REQUESTER:
+        return True
+    if sum(by_requester.values()) < budget.per_mailbox:
+        return False
+    # A reset is how an owner gets in whom others have locked out: those who ask in the owner's
+    # name use up no more than what the mailbox already holds a good link for.
+    return purpose is not Purpose.RESET or account is None or await _holds_link(tx, account)
+
+
+async def _holds_link(tx: Transaction, account: Row) -> bool:
+    """Whether a letter that resets the password was sent, and its link is still good."""
+    found = await tx.one(
+        "SELECT 1 AS found FROM mail_tokens WHERE account_id = :id AND purpose = :purpose"
+        " AND expires_at > :now LIMIT 1",
+        id=account["id"],
+        purpose=Purpose.RESET.value,
+        now=int(await tx.now()),
     )
+    return found is not None
 
 
 async def _taken(tx: Transaction, row: Row) -> bool:

@@ -246,6 +246,36 @@ async def test_who_floods_a_mailbox_keeps_no_owners_letter_from_it(mail: MailHou
     assert (await mail.post("/auth/login", **CREDENTIALS)).status == 200
 
 
+async def test_three_who_ask_in_the_owners_name_keep_no_owner_from_a_reset(
+    mail: MailHouse,
+) -> None:
+    """Whoever comes when the links of their letters are over gets one that is good."""
+    await mail.house.register()
+    assert isinstance(mail.house.parts.enrolment, Enrolments)
+    forgot = mail.house.parts.enrolment.forgot
+    for network in range(3):
+        for _ in range(5):
+            await forgot(EMAIL, requester_of(f"198.51.{network}.7"))
+    assert len(await mail.links()) == 15
+    mail.house.clock.move(1_800)
+    await forgot(EMAIL, requester_of("203.0.113.9"))
+    newest = (await mail.links())[0]
+    answer = await mail.post("/auth/password/reset", token=newest, password=OTHER)
+    assert answer.status == 204
+
+
+async def test_who_asks_for_resets_all_hour_sends_a_bounded_number_of_letters(
+    mail: MailHouse,
+) -> None:
+    await mail.house.register()
+    assert isinstance(mail.house.parts.enrolment, Enrolments)
+    for number in range(120):
+        await mail.house.parts.enrolment.forgot(EMAIL, requester_of(f"198.51.{number}.7"))
+        await mail.postman.drain()
+        mail.house.clock.move(29)
+    assert len(await mail.letters()) <= 15 + 6
+
+
 async def test_one_mailbox_gets_a_bounded_number_of_letters_from_everybody(
     mail: MailHouse,
 ) -> None:
