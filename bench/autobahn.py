@@ -44,7 +44,7 @@ upstreams:
   fuzzing: {{targets: ["http://127.0.0.1:{fuzzing}"], host: "127.0.0.1:{fuzzing}"}}
 routes:
   - {{id: echo, match: {{path: /echo}}, upstream: echo}}
-  - {{id: fuzzing, match: {{path: "/{{rest}}", except_own: true}}, upstream: fuzzing}}
+  - {{id: fuzzing, match: {{path: "/{{rest}}", except_reserved: true}}, upstream: fuzzing}}
 """
 MOST = "1.*,2.*,3.*,4.*,5.*,6.*,7.*,9.*,10.*,12.1.*,13.1.*"
 """All but the longest of the compressed ones, which differ in sizes and windows only."""

@@ -54,7 +54,7 @@ def test_the_doors_own_defaults_are_those_of_the_settings() -> None:
         "keepalive_s": door.keepalive_s,
         "body_idle_s": door.body_idle_s,
         "min_body_bytes_per_s": door.body_bytes_per_s,
-        "client_stall_s": door.stall_s,
+        "client_write_timeout_s": door.stall_s,
         "max_buffered_bytes": door.buffered_bytes,
         "max_connections": door.connections,
         "max_connections_per_address": door.connections_of_one,
@@ -62,7 +62,7 @@ def test_the_doors_own_defaults_are_those_of_the_settings() -> None:
         name: fields[name].default
         for name in (
             "max_header_bytes", "max_header_fields", "max_request_line_bytes", "header_timeout_s",
-            "keepalive_s", "body_idle_s", "min_body_bytes_per_s", "client_stall_s",
+            "keepalive_s", "body_idle_s", "min_body_bytes_per_s", "client_write_timeout_s",
             "max_buffered_bytes", "max_connections", "max_connections_per_address",
         )
     }  # fmt: skip

@@ -31,6 +31,13 @@ DEV_DEFAULTS = {
 }
 
 
+RENAMED = {
+    "GATEWAY_AUDIT_KEEP_DAYS": "GATEWAY_AUDIT_RETENTION_DAYS",
+    "GATEWAY_CLIENT_STALL_S": "GATEWAY_CLIENT_WRITE_TIMEOUT_S",
+}
+"""The old name is refused: ignored, it would be a silent default."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettingProblem:
     """One wrong setting: `name` as the operator writes it."""
@@ -94,14 +101,14 @@ class Settings(BaseSettings):
     decision_log: Annotated[float | None, BeforeValidator(values.ratio)] = None
     """The share of allowed calls that the decision log keeps (denials all); None writes none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    audit_keep_days: Annotated[int, values.integer(0, 36_500, "number of days")] = 400
+    audit_retention_days: Annotated[int, values.integer(0, 36_500, "number of days")] = 400
     max_header_bytes: Annotated[int, values.integer(1024, 1_048_576, "number of bytes")] = 16_384
     max_header_fields: Annotated[int, values.integer(10, 1000, "number")] = 100
     max_request_line_bytes: Annotated[int, values.integer(512, 65_536, "number of bytes")] = 8_192
     header_timeout_s: Annotated[float, values.seconds(1, 300)] = 10
     body_idle_s: Annotated[float, values.seconds(1, 3600)] = 30
     min_body_bytes_per_s: Annotated[int, values.integer(0, 1_000_000, "number of bytes")] = 500
-    client_stall_s: Annotated[float, values.seconds(1, 3600)] = 60
+    client_write_timeout_s: Annotated[float, values.seconds(1, 3600)] = 60
     keepalive_s: Annotated[float, values.seconds(1, 3600)] = 75
     max_connections: Annotated[int, values.integer(10, 1_000_000, "number")] = 10_000
     max_buffered_bytes: Annotated[int, values.integer(1_048_576, 1 << 40, "number of bytes")] = (
@@ -240,6 +247,8 @@ def _said(detail: Any) -> str:
 
 
 def _unknown(name: str) -> SettingProblem:
+    if name in RENAMED:
+        return SettingProblem(name, f"is called {RENAMED[name]} now")
     close = difflib.get_close_matches(name, names(), n=1, cutoff=0.6)
     return SettingProblem(
         name, "there is no such setting" + (f"; {close[0]} is one" if close else "")

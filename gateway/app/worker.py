@@ -103,7 +103,7 @@ class App:
         parts.tasks.start("auth-limits", parts.auth_limits.run)
         parts.tasks.start("mail", self._once_open(parts.mailer.run))
         parts.tasks.start("audit", self._once_open(parts.audit.run))
-        if parts.plan.settings.audit_keep_days:
+        if parts.plan.settings.audit_retention_days:
             parts.tasks.start("audit-pruning", self._once_open(self.maintenance.prune_audit))
         parts.tasks.start("refusals", parts.refusals.run)
         if parts.decision_log is not None:

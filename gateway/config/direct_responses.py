@@ -1,4 +1,4 @@
-"""`respond` and `redirect`: the whole answer of a route that has no upstream.
+"""`direct_response` and `redirect`: the whole answer of a route that has no upstream.
 
 Law: an answer is written in the configuration to the last byte.  The one thing of a call that
 can come back is its query, behind a place that the configuration chose, so no call can choose
@@ -17,7 +17,7 @@ from gateway.config.headers import read_answer_fields
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason
 
-RESPOND_KEYS = ("status", "headers", "body", "content_type")
+DIRECT_RESPONSE_KEYS = ("status", "headers", "body", "content_type")
 REDIRECT_KEYS = ("to", "status", "keep_query")
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -41,25 +41,27 @@ _IDLE = (
 
 def read_answer(reader: Reader, fields: Mapping[str, Node]) -> OwnAnswer | None:
     """The answer of the route itself; None where it has an upstream."""
-    given = [key for key in ("respond", "redirect") if key in fields]
+    given = [key for key in ("direct_response", "redirect") if key in fields]
     if not given:
         return None
     key = given[0]
     if len(given) > 1:
-        reader.wrong(reader.name_of(fields[given[1]]), "a route has `respond` or `redirect`")
+        reader.wrong(
+            reader.name_of(fields[given[1]]), "a route has `direct_response` or `redirect`"
+        )
     for idle in _IDLE:
         if idle in fields:
             reader.wrong(
                 reader.name_of(fields[idle]),
                 f"`{idle}` says nothing beside `{key}`: the route answers by itself",
             )
-    if key == "respond":
-        return _respond(reader, fields[key])
+    if key == "direct_response":
+        return _direct_response(reader, fields[key])
     return _redirect(reader, fields[key], getattr(fields.get("match"), "value", ()))
 
 
-def _respond(reader: Reader, node: Node) -> OwnAnswer:
-    fields = reader.block(node, "`respond`", RESPOND_KEYS)
+def _direct_response(reader: Reader, node: Node) -> OwnAnswer:
+    fields = reader.block(node, "`direct_response`", DIRECT_RESPONSE_KEYS)
     status = reader.whole(fields.get("status"), "`status`", least=200)
     if status in _REDIRECTS:
         reader.wrong(fields["status"], f"write `redirect: {{to: …, status: {status}}}`")

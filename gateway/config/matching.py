@@ -46,14 +46,14 @@ def read_path(
         return ()
     if not slash:
         _no_encoded_slash(reader, where, text, made, "no call reaches this route")
-    own = reader.flag(match.get("except_own"), "`except_own`", False)
+    own = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
     taken = own_path(made)
     literal = made[0].kind is Kind.LITERAL
     if taken is not None and (literal or not own):
         hint = "choose another path"
         if not literal:
             hint = (
-                "begin it with a literal segment, or write `except_own: true` in `match` "
+                "begin it with a literal segment, or write `except_reserved: true` in `match` "
                 "for a route that takes everything but the gateway's own paths"
             )
         reader.wrong(

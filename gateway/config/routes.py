@@ -46,7 +46,7 @@ from gateway.config.websocket import read_sockets
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import CredentialKind, Problem
 
-MATCH_KEYS = ("host", "path", "methods", "except_own")
+MATCH_KEYS = ("host", "path", "methods", "except_reserved")
 DEFAULT_KEYS = (
     "auth", "accept", "policy", "upstream", "limits", "cors", "max_body", "security_headers",
     "errors", "request", "response", "websocket", "on_change", "keep_headers",
@@ -54,8 +54,8 @@ DEFAULT_KEYS = (
 ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "policy", "action", "resource", "upstream",
     "rewrite", "max_body", "limits", "cors", "security_headers", "forward_authorization",
-    "allow_encoded_slash", "errors", "request", "response", "respond", "redirect", "websocket",
-    "on_change", "keep_headers",
+    "allow_encoded_slash", "errors", "request", "response", "direct_response", "redirect",
+    "websocket", "on_change", "keep_headers",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -88,7 +88,7 @@ class Defaults:
     request: HeaderChanges | None = None
     response: HeaderChanges | None = None
     sockets: Sockets = STANDARD_SOCKETS
-    rejudges: bool = False
+    reevaluates: bool = False
     kept_headers: frozenset[bytes] = frozenset()
 
 
@@ -123,7 +123,7 @@ class RouteReader:
         base.request = read_request_changes(self._reader, fields)
         base.response = read_response_changes(self._reader, fields)
         base.sockets = read_sockets(self._reader, fields.get("websocket"), base.sockets)
-        base.rejudges = self._rejudges(fields)
+        base.reevaluates = self._reevaluates(fields)
         base.kept_headers = read_kept_headers(
             self._reader, fields.get("keep_headers"), base.request
         )
@@ -175,7 +175,7 @@ class RouteReader:
         if answer is not None:
             upstream = None
         elif upstream is None and "upstream" not in fields and fields:
-            reader.wrong(node, "the route has no `upstream:` (nor `respond:` or `redirect:`)")
+            reader.wrong(node, "the route has no `upstream:`, `direct_response:` or `redirect:`")
         rewrite = read_rewrite(self._reader, fields.get("rewrite"), segments, slash)
         host = read_host(self._reader, match.get("host"))
         limits = self._limits(fields) if "limits" in fields else base.limits
@@ -229,7 +229,7 @@ class RouteReader:
             response if answer is None else None,
             answer,
             read_sockets(reader, fields.get("websocket"), base.sockets),
-            self._rejudges(fields) if "on_change" in fields else base.rejudges,
+            self._reevaluates(fields) if "on_change" in fields else base.reevaluates,
             kept,
         )
 
@@ -330,9 +330,9 @@ class RouteReader:
     def _security_headers(self, fields: Mapping[str, Node]) -> SecurityHeaders | None:
         return read_security_headers(self._reader, fields.get("security_headers"))
 
-    def _rejudges(self, fields: Mapping[str, Node]) -> bool:
-        text = self._reader.choice(fields.get("on_change"), "`on_change`", ("end", "rejudge"))
-        return text == "rejudge"
+    def _reevaluates(self, fields: Mapping[str, Node]) -> bool:
+        text = self._reader.choice(fields.get("on_change"), "`on_change`", ("end", "reevaluate"))
+        return text == "reevaluate"
 
     def _explain_role(self, fields: Mapping[str, Node]) -> str | None:
         """`errors: explain` is for `admin`; `errors: {explain: ROLE}` names another role."""

@@ -206,7 +206,7 @@ def test_other_paths_are_free(pattern: str) -> None:
 
 def test_a_catch_all_says_that_it_leaves_the_own_paths_alone() -> None:
     world = snapshot(
-        "- {id: all, match: {path: '/{x:path}', except_own: true}, auth: public, upstream: api}"
+        "- {id: all, match: {path: '/{x:path}', except_reserved: true}, auth: public, upstream: api}"
     )
     assert decide(world, "GET /anything/else").allowed
     assert decide(world, "GET /auth/login").reason == Reason.ROUTE_UNKNOWN

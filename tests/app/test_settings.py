@@ -95,6 +95,17 @@ def test_an_unknown_name_that_resembles_nothing_is_refused_all_the_same() -> Non
     assert problems(qqqqqqqq="1") == {"GATEWAY_QQQQQQQQ": "there is no such setting"}
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("CLIENT_STALL_S", "GATEWAY_CLIENT_WRITE_TIMEOUT_S"),
+        ("AUDIT_KEEP_DAYS", "GATEWAY_AUDIT_RETENTION_DAYS"),
+    ],
+)
+def test_a_renamed_setting_is_refused_and_its_new_name_told(old: str, new: str) -> None:
+    assert problems(**{old.lower(): "60"}) == {f"GATEWAY_{old}": f"is called {new} now"}
+
+
 def test_an_empty_value_counts_as_not_given() -> None:
     assert read(workers="", key_secret="") == read()
 

@@ -204,7 +204,7 @@ def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -
         ("match: {path: /a}, policy: p, upstream: api, websocket: {max_frame: 9B}", "`125B` or"),
         ("match: {path: /a}, policy: p, upstream: api, websocket: {max_per_user: -1}", "0 or more"),
         ("match: {path: /a}, policy: p, upstream: api, websocket: off", "is a block"),
-        ("match: {path: /a}, policy: p, upstream: api, on_change: rejugde", "`rejudge`"),
+        ("match: {path: /a}, policy: p, upstream: api, on_change: rejugde", "`reevaluate`"),
         ("match: {path: /a}, policy: p, upstream: api, security_headers: of", "`off`"),
         (
             "match: {path: /a}, policy: p, upstream: api, security_headers: {Content-Length: '1'}",
@@ -214,6 +214,32 @@ def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -
 )
 def test_what_is_wrong_with_a_route_is_told_with_what_would_be_right(route: str, said: str) -> None:
     assert said in one(f"- {{id: a, {route}}}")
+
+
+@pytest.mark.parametrize(
+    ("route", "column", "old", "new"),
+    [
+        ("match: {path: /a}, auth: public, respond: {body: a}", 46, "respond", "direct_response"),
+        (
+            "match: {path: '/{x}', except_own: true}, auth: public, upstream: api",
+            35,
+            "except_own",
+            "except_reserved",
+        ),
+        (
+            "match: {path: /a}, auth: public, upstream: api, on_change: rejudge",
+            72,
+            "rejudge",
+            "reevaluate",
+        ),
+    ],
+)
+def test_a_renamed_word_is_refused_where_it_stands_and_its_new_name_told(
+    route: str, column: int, old: str, new: str
+) -> None:
+    problem = next(p for p in problems(f"- {{id: a, {route}}}") if f"`{old}`" in p)
+    assert problem.startswith(f"routes.yaml:11:{column}: ")
+    assert problem.endswith(f"; it is called `{new}` now")
 
 
 RULES = [
@@ -625,7 +651,7 @@ def test_a_route_changes_what_defaults_say_of_sockets_key_by_key() -> None:
           policy: signed-in
           upstream: api
           websocket: {max_per_user: 20, ping: 10s, max_frame: 64KiB}
-          on_change: rejudge
+          on_change: reevaluate
         routes:
           - {id: a, match: {path: /a}}
           - {id: b, match: {path: /b}, websocket: {ping: off, idle: 10m}, on_change: end}
@@ -636,7 +662,7 @@ def test_a_route_changes_what_defaults_say_of_sockets_key_by_key() -> None:
     assert b is not None
     assert a.sockets == Sockets(20, None, 10.0, 65_536)
     assert b.sockets == Sockets(20, 600.0, 0.0, 65_536)
-    assert (a.rejudges, b.rejudges) == (True, False)
+    assert (a.reevaluates, b.reevaluates) == (True, False)
 
 
 def test_defaults_hold_where_a_route_says_nothing_else() -> None:

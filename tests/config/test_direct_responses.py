@@ -1,4 +1,4 @@
-"""`respond` and `redirect`, as they are read from `routes.yaml`."""
+"""`direct_response` and `redirect`, as they are read from `routes.yaml`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wrong(*lines: str) -> list[str]:
 
 def test_an_answer_is_read() -> None:
     found = route(
-        'respond: {status: 503, headers: {Retry-After: "60"}, body: "Grüße", content_type: text/html}'
+        'direct_response: {status: 503, headers: {Retry-After: "60"}, body: "Grüße", content_type: text/html}'
     )
     assert found.upstream is None
     assert found.answer == OwnAnswer(
@@ -41,8 +41,8 @@ def test_an_answer_is_read() -> None:
 
 def test_an_answer_says_200_and_plain_text_where_nothing_else_is_written() -> None:
     text = (("Content-Type", "text/plain; charset=utf-8"),)
-    assert route("respond: {body: hello}").answer == OwnAnswer(200, text, b"hello")
-    assert route("respond: {status: 204}").answer == OwnAnswer(204)
+    assert route("direct_response: {body: hello}").answer == OwnAnswer(200, text, b"hello")
+    assert route("direct_response: {status: 204}").answer == OwnAnswer(204)
 
 
 def test_an_answer_of_the_route_goes_over_the_upstream_of_the_defaults() -> None:
@@ -52,7 +52,7 @@ def test_an_answer_of_the_route_goes_over_the_upstream_of_the_defaults() -> None
         upstreams: {api: {targets: [http://127.0.0.1:9001]}}
         defaults: {auth: public, upstream: api, response: {set_headers: {X-A: a}}}
         routes:
-          - {id: a, match: {path: /a}, respond: {status: 410}}
+          - {id: a, match: {path: /a}, direct_response: {status: 410}}
         """
     )
     found = world.routes.get("a")
@@ -98,29 +98,29 @@ def test_a_place_that_two_could_read_in_two_ways_is_a_problem(to: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (["respond: {status: 199}"], "200 or more"),
-        (["respond: {status: 600}"], "200 to 599"),
-        (["respond: {status: 304}"], "200 to 599"),
-        (["respond: {status: 301}"], "write `redirect:"),
-        (["respond: {status: 204, body: a}"], "no body"),
-        (["respond: {content_type: text/html}"], "needs the `body:`"),
-        (["respond: {body: a, content_type: html}"], "no media type"),
-        ([r'respond: {body: a, content_type: "text/html\r\nX: y"}'], "no media type"),
-        (["respond: {headers: {Content-Type: text/html}}"], "content_type"),
-        (['respond: {headers: {Set-Cookie: "a=b"}}'], "cannot be changed"),
-        (['respond: {headers: {Content-Length: "1"}}'], "cannot be changed"),
-        (["respond: {headers: {Access-Control-Allow-Origin: a}}"], "cors"),
-        ([r'respond: {headers: {X-A: "a\nb"}}'], "one line"),
-        (["respond: {text: a}"], "unknown key `text`"),
+        (["direct_response: {status: 199}"], "200 or more"),
+        (["direct_response: {status: 600}"], "200 to 599"),
+        (["direct_response: {status: 304}"], "200 to 599"),
+        (["direct_response: {status: 301}"], "write `redirect:"),
+        (["direct_response: {status: 204, body: a}"], "no body"),
+        (["direct_response: {content_type: text/html}"], "needs the `body:`"),
+        (["direct_response: {body: a, content_type: html}"], "no media type"),
+        ([r'direct_response: {body: a, content_type: "text/html\r\nX: y"}'], "no media type"),
+        (["direct_response: {headers: {Content-Type: text/html}}"], "content_type"),
+        (['direct_response: {headers: {Set-Cookie: "a=b"}}'], "cannot be changed"),
+        (['direct_response: {headers: {Content-Length: "1"}}'], "cannot be changed"),
+        (["direct_response: {headers: {Access-Control-Allow-Origin: a}}"], "cors"),
+        ([r'direct_response: {headers: {X-A: "a\nb"}}'], "one line"),
+        (["direct_response: {text: a}"], "unknown key `text`"),
         (["redirect: {status: 301}"], "no `to:"),
         (["redirect: {to: /b, status: 300}"], "one of 301"),
         (["redirect: {to: /a}"], "lead back for ever"),
         (["redirect: {to: '/b#c', keep_query: true}"], "no `#`"),
-        (["redirect: {to: /b}", "respond: {}"], "`respond` or `redirect`"),
-        (["respond: {}", "upstream: api"], "`upstream` says nothing"),
-        (["respond: {}", "rewrite: {strip_prefix: /a}"], "`rewrite` says nothing"),
-        (["respond: {}", "request: {remove_headers: X-A}"], "`request` says nothing"),
-        (["respond: {}", "max_body: 1MiB"], "`max_body` says nothing"),
+        (["redirect: {to: /b}", "direct_response: {}"], "`direct_response` or `redirect`"),
+        (["direct_response: {}", "upstream: api"], "`upstream` says nothing"),
+        (["direct_response: {}", "rewrite: {strip_prefix: /a}"], "`rewrite` says nothing"),
+        (["direct_response: {}", "request: {remove_headers: X-A}"], "`request` says nothing"),
+        (["direct_response: {}", "max_body: 1MiB"], "`max_body` says nothing"),
     ],
 )
 def test_what_cannot_be_meant_is_a_problem_with_its_place(lines: list[str], says: str) -> None:
@@ -129,12 +129,17 @@ def test_what_cannot_be_meant_is_a_problem_with_its_place(lines: list[str], says
 
 
 def test_a_body_has_its_bound() -> None:
-    assert len((route(f"respond: {{body: {'a' * 65_536}}}").answer or OwnAnswer(0)).body) == 65_536
-    assert any("64 KiB" in one for one in wrong(f"respond: {{body: {'ä' * 32_769}}}"))
+    assert (
+        len((route(f"direct_response: {{body: {'a' * 65_536}}}").answer or OwnAnswer(0)).body)
+        == 65_536
+    )
+    assert any("64 KiB" in one for one in wrong(f"direct_response: {{body: {'ä' * 32_769}}}"))
 
 
 def test_nobody_is_answered_whom_the_policy_does_not_let_pass() -> None:
-    world = snapshot("- {id: a, match: {path: /a}, policy: signed-in, respond: {body: hello}}")
+    world = snapshot(
+        "- {id: a, match: {path: /a}, policy: signed-in, direct_response: {body: hello}}"
+    )
     assert decide(world, "GET /a").reason == Reason.NO_CREDENTIAL
     assert decide(world, "GET /a", who("u1")).allowed
 

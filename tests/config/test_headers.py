@@ -111,8 +111,8 @@ def test_an_overriding_field_is_judged_only_where_it_is_kept() -> None:
         ("keep_headers: [X_Real_IP]", "`X_Real_IP` is no field that is taken away"),
         ("keep_headers: {X-Real-IP: true}", "list"),
         (
-            "keep_headers: [X-Real-IP]\n  respond: {status: 204}",
-            "`keep_headers` says nothing beside `respond`",
+            "keep_headers: [X-Real-IP]\n  direct_response: {status: 204}",
+            "`keep_headers` says nothing beside `direct_response`",
         ),
         (
             "keep_headers: [X-Original-URL]\n  request: {set_headers: {X-Original-URL: /a}}",

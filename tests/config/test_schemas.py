@@ -60,8 +60,8 @@ def keys(block: dict[str, Any]) -> set[str]:
         (ROUTES["properties"]["limits"]["additionalProperties"], upstreams.LIMIT_KEYS),
         (ROUTES["properties"]["cors"]["additionalProperties"], upstreams.CORS_KEYS),
         (
-            ROUTES["properties"]["routes"]["items"]["properties"]["respond"],
-            direct_responses.RESPOND_KEYS,
+            ROUTES["properties"]["routes"]["items"]["properties"]["direct_response"],
+            direct_responses.DIRECT_RESPONSE_KEYS,
         ),
         (
             ROUTES["properties"]["routes"]["items"]["properties"]["redirect"],
@@ -136,7 +136,7 @@ def test_the_example_of_the_contract_meets_the_schemas() -> None:
         ("routes", "{version: 1, routes: [{id: a, match: {path: /a}, redirect: {to: //b}}]}"),
         (
             "routes",
-            "{version: 1, routes: [{id: a, match: {path: /a}, respond: {}, upstream: b}]}",
+            "{version: 1, routes: [{id: a, match: {path: /a}, direct_response: {}, upstream: b}]}",
         ),
         ("policy", "{version: 1, policy: p, rules: [{id: a}]}"),
         ("policy", "{version: 1, policy: p, rules: [{id: a, allow: [x], deny: [y]}]}"),

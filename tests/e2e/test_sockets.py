@@ -26,7 +26,7 @@ ROUTE = """\
     policy: room
     action: room:join
     upstream: sockets
-    on_change: rejudge
+    on_change: reevaluate
     websocket: {{max_per_user: 3}}
 """
 ROOM = """\

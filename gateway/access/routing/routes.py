@@ -114,9 +114,9 @@ class Route:
     answer: OwnAnswer | None = None
     """Set where `upstream` is None."""
     sockets: Sockets = STANDARD_SOCKETS
-    rejudges: bool = False
+    reevaluates: bool = False
     """A call that lasts is judged again where it would end because the caller's roles, the
-    token or the configuration has changed (`on_change: rejudge`)."""
+    token or the configuration has changed (`on_change: reevaluate`)."""
     kept_headers: frozenset[bytes] = frozenset()
     """Fields that are taken from every client and pass here all the same, in lower case."""
     plain: bool = field(init=False)
@@ -146,7 +146,7 @@ class Route:
         changed = self.rewrite or self.claimed_headers or self.request_lines
         upstream = self.upstream
         plain = upstream is not None and upstream.host is None and not upstream.assertion_audience
-        plain = plain and not (changed or self.forward_authorization or self.rejudges)
+        plain = plain and not (changed or self.forward_authorization or self.reevaluates)
         object.__setattr__(self, "plain", plain)
         plan = None if self.policy is None else self.policy.plan(self.action)
         object.__setattr__(self, "plan", plan)

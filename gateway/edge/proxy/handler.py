@@ -233,7 +233,7 @@ class Proxy:
             (head.plain or head.keeps_open) and not self._draining(),
         )
         if not (head.plain and route.plain):
-            if route.rejudges:
+            if route.reevaluates:
                 exchange.rejudged = Rejudged(call, route, self._gate, self._snapshot)
             if head.upgrade is not None and (key := handshake_key(head)) is not None:
                 handshake = Handshake(key, call, decision, exchange.rejudged, self._open_calls)

@@ -3,7 +3,7 @@
 Law: the end of a session ends its calls, always.  What has only become old (the roles, the
 token, the policy) ends a call too, but for two: one that came with a session cookie outlasts
 what was read of its account, which is then read again; and one whose route says `on_change:
-rejudge` is judged anew, with the roles and by the policy of that moment.
+reevaluate` is judged anew, with the roles and by the policy of that moment.
 """
 
 from __future__ import annotations

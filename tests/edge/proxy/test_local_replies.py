@@ -1,4 +1,4 @@
-"""`respond` and `redirect` on the wire: after the decision, and without an upstream."""
+"""`direct_response` and `redirect` on the wire: after the decision, and without an upstream."""
 
 from __future__ import annotations
 

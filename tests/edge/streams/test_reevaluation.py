@@ -54,12 +54,12 @@ class Following(Worker):
 
 @asynccontextmanager
 async def signed_in(
-    script: Script = echo, *, rejudges: bool = True, **who: Any
+    script: Script = echo, *, reevaluates: bool = True, **who: Any
 ) -> AsyncIterator[tuple[Rig, Following]]:
     worker = Following()
     async with running(script, open_calls=worker.calls) as rig:
         rig.gate.principal = principal(**({"issued_at": 400, "expires_at": 2_000} | who))
-        rig.route(rejudges=rejudges)
+        rig.route(reevaluates=reevaluates)
         rig.publish(rig.gate.route)
         yield rig, worker
 
@@ -83,7 +83,7 @@ def deny(rig: Rig, reason: str, refusal: Reason | None = None, **more: Any) -> N
 
 
 async def test_a_socket_of_a_cookie_outlasts_what_was_read_of_its_account() -> None:
-    async with signed_in(rejudges=False, kid="") as (rig, worker):
+    async with signed_in(reevaluates=False, kid="") as (rig, worker):
         client = await opened(rig)
         worker.now = 2_000.0
         await read(worker)
@@ -99,7 +99,7 @@ async def test_a_socket_of_a_cookie_outlasts_what_was_read_of_its_account() -> N
 
 
 async def test_a_socket_of_a_cookie_ends_with_its_session() -> None:
-    async with signed_in(rejudges=False, kid="") as (rig, worker):
+    async with signed_in(reevaluates=False, kid="") as (rig, worker):
         client = await opened(rig)
         worker.session.refusal = Reason.SESSION_UNKNOWN
         worker.now = 2_000.0
@@ -107,7 +107,7 @@ async def test_a_socket_of_a_cookie_ends_with_its_session() -> None:
 
 
 async def test_a_socket_of_a_cookie_ends_with_1013_where_nobody_can_say() -> None:
-    async with signed_in(rejudges=False, kid="") as (rig, worker):
+    async with signed_in(reevaluates=False, kid="") as (rig, worker):
         client = await opened(rig)
         worker.session.refusal = Reason.STORE_UNAVAILABLE
         worker.now = 2_000.0
@@ -115,7 +115,7 @@ async def test_a_socket_of_a_cookie_ends_with_1013_where_nobody_can_say() -> Non
 
 
 async def test_a_change_of_roles_ends_the_socket_of_a_cookie_unless_its_route_rejudges() -> None:
-    async with signed_in(rejudges=False, kid="") as (rig, worker):
+    async with signed_in(reevaluates=False, kid="") as (rig, worker):
         client = await opened(rig)
         worker.outdate()
         assert await client.rest(1.0) == goodbye(1008, "token_outdated")
@@ -123,7 +123,7 @@ async def test_a_change_of_roles_ends_the_socket_of_a_cookie_unless_its_route_re
 
 
 async def test_the_socket_of_a_bearer_token_ends_with_the_token() -> None:
-    async with signed_in(rejudges=False) as (rig, worker):
+    async with signed_in(reevaluates=False) as (rig, worker):
         client = await opened(rig)
         worker.now = 2_000.0
         assert await client.rest(1.0) == goodbye(1008, "token_expired")
@@ -131,7 +131,7 @@ async def test_the_socket_of_a_bearer_token_ends_with_the_token() -> None:
 
 
 async def test_a_stream_of_a_cookie_outlasts_what_was_read_of_its_account() -> None:
-    async with signed_in(streaming, rejudges=False, kid="") as (rig, worker):
+    async with signed_in(streaming, reevaluates=False, kid="") as (rig, worker):
         client = await stream(rig)
         await entered(worker)
         worker.now = 2_000.0
@@ -276,7 +276,7 @@ async def test_the_account_is_read_once_for_all_sockets_of_a_session() -> None:
 async def test_another_configuration_judges_who_asked_for_it_and_no_others() -> None:
     async with signed_in() as (rig, worker):
         asked = await opened(rig)
-        rig.route(rejudges=False)
+        rig.route(reevaluates=False)
         others = await opened(rig)
         deny(rig, Reason.NO_RULE, Reason.NO_RULE)
         worker.calls.reloaded()
