@@ -20,12 +20,18 @@ import typer
 import yaml
 from rich.console import Console
 
-from gateway.access.authorizer import facts_of
+from gateway.access.authorizer import evaluation_context
 from gateway.access.conditions.conditions import Condition, compile_condition
-from gateway.access.conditions.context import Facts
+from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
 from gateway.access.routing.routes import Match
-from gateway.access.simulation import Answer, FixedClock, Question, ask, person
+from gateway.access.simulation import (
+    FixedClock,
+    SimulatedRequest,
+    SimulatedResult,
+    person,
+    simulate,
+)
 from gateway.access.snapshot import Snapshot
 from gateway.cli.policy_diff import change_data
 from gateway.config.compile import Sources, compile_snapshot
@@ -230,7 +236,7 @@ def compiled(made: World) -> Snapshot | None:
     return found if isinstance(found, Snapshot) else None
 
 
-def question(choose: random.Random) -> Question:
+def question(choose: random.Random) -> SimulatedRequest:
     words = (*TEAMS, *NAMES, "t-acme", "12", "else")
     x, y = choose.choice(words), choose.choice(words)
     path = choose.choice((f"/a/{x}", f"/a/{x}", f"/a/{x}/{y}", f"/b/{x}", f"/a/{x}/{y}/z"))
@@ -266,7 +272,7 @@ def question(choose: random.Random) -> Question:
             who.auth_time = None
     url = path + ("?" + "&".join(query) if query else "")
     body = {"team": choose.choice(words)} if choose.random() < 0.6 else {}
-    return Question(
+    return SimulatedRequest(
         choose.choice(("GET", "GET", "POST", "PUT", "HEAD")), url, who, headers,
         choose.choice(ADDRESSES), body, FixedClock(now),
         choose.choice((CredentialKind.BEARER, CredentialKind.BEARER, CredentialKind.API_KEY)),
@@ -277,7 +283,7 @@ def question(choose: random.Random) -> Question:
 class _Seen:
     """What one side's policy may read of a call, and the conditions it asks."""
 
-    facts: Facts
+    context: EvaluationContext
     asks: tuple[str, ...]
 
 
@@ -291,7 +297,9 @@ class Reader:
         self.lines = [change_data(change) for change in report.changes]
         self._conditions: dict[str, Condition] = {}
 
-    def told(self, asked: Question, answers: tuple[Answer, Answer]) -> Iterator[Mapping[str, Any]]:
+    def told(
+        self, asked: SimulatedRequest, answers: tuple[SimulatedResult, SimulatedResult]
+    ) -> Iterator[Mapping[str, Any]]:
         """The lines that speak of this call."""
         call = answers[0].call
         assert call is not None
@@ -319,7 +327,7 @@ class Reader:
                 )
         return False
 
-    def _of_caller(self, line: Mapping[str, Any], asked: Question) -> bool:
+    def _of_caller(self, line: Mapping[str, Any], asked: SimulatedRequest) -> bool:
         who = asked.who
         if line["signed_in"] is not None and line["signed_in"] is not isinstance(who, Principal):
             return False
@@ -343,7 +351,7 @@ class Reader:
             and any(all(has_scope(who, action) for action in one) for one in line["scopes"])
         )
 
-    def _of_call(self, line: Mapping[str, Any], asked: Question, call: Call) -> bool:
+    def _of_call(self, line: Mapping[str, Any], asked: SimulatedRequest, call: Call) -> bool:
         if line["from"]:
             address = ipaddress.ip_address(asked.client_ip)
             blocks = map(ipaddress.ip_network, line["from"])
@@ -372,7 +380,9 @@ class Reader:
             for row in line["values"]
         )
 
-    def _valued(self, name: str, value: Any, asked: Question, call: Call, params: Any) -> bool:
+    def _valued(
+        self, name: str, value: Any, asked: SimulatedRequest, call: Call, params: Any
+    ) -> bool:
         who = asked.who
         if name == "client.ip":
             network = ipaddress.ip_network(value)
@@ -398,15 +408,15 @@ class Reader:
             ]
         raise AssertionError(name)
 
-    def _seen(self, side: Snapshot, asked: Question, call: Call) -> _Seen | None:
+    def _seen(self, side: Snapshot, asked: SimulatedRequest, call: Call) -> _Seen | None:
         match = side.routes.match(call.host, call.method, call.segments)
         if not isinstance(match, Match) or match.route.policy is None:
             return None
         who = asked.who if isinstance(asked.who, Principal) else None
-        facts = facts_of(call, match, who, match.route.policy, asked.clock.now)
+        context = evaluation_context(call, match, who, match.route.policy, asked.clock.now)
         rules = match.route.policy.plan(match.route.action).rules
         asks = tuple(rule.condition.source for rule in rules if rule.condition is not None)
-        return _Seen(facts, asks) if isinstance(facts, Facts) else None
+        return _Seen(context, asks) if isinstance(context, EvaluationContext) else None
 
     def _outcomes(self, source: str, seen: list[_Seen | None]) -> tuple[Any, Any]:
         """What a condition gives by the new configuration, and by the old one."""
@@ -417,7 +427,7 @@ class Reader:
             self._conditions[source] = made
         # A side whose rules do not ask it has not read what it is about.
         old, new = (
-            self._conditions[source].judge(one.facts)
+            self._conditions[source].evaluate(one.context)
             if one is not None and any(source in text for text in one.asks)
             else None
             for one in seen
@@ -454,7 +464,7 @@ def check(seed: int, calls: int, tally: Tally) -> None:
     reader = Reader(old, new, report)
     for number in range(calls):
         asked = question(choose)
-        before, after = (ask(asked, side).decision.allowed for side in (old, new))
+        before, after = (simulate(asked, side).decision.allowed for side in (old, new))
         tally.calls += 1
         tally.gains += after and not before
         tally.losses += before and not after
@@ -462,9 +472,9 @@ def check(seed: int, calls: int, tally: Tally) -> None:
         tally.wrong += [f"{about} {text}\n{asked}" for text in disagreements(reader, asked)]
 
 
-def disagreements(reader: Reader, asked: Question) -> Iterator[str]:
+def disagreements(reader: Reader, asked: SimulatedRequest) -> Iterator[str]:
     """Where what diff tells of a call is not what the two configurations decide."""
-    answers = ask(asked, reader.sides[0]), ask(asked, reader.sides[1])
+    answers = simulate(asked, reader.sides[0]), simulate(asked, reader.sides[1])
     before, after = (answer.decision.allowed for answer in answers)
     told = list(reader.told(asked, answers))
     kind = "gains" if after else "loses"
@@ -476,7 +486,7 @@ def disagreements(reader: Reader, asked: Question) -> Iterator[str]:
             yield f"is told and {said}: {line}"
 
 
-def _untrue(reader: Reader, line: Mapping[str, Any], asked: Question) -> str:
+def _untrue(reader: Reader, line: Mapping[str, Any], asked: SimulatedRequest) -> str:
     """What is wrong with a line that speaks of a call; empty where it is true.
 
     The line names the smallest sets of roles and of scopes; with more of them access may be
@@ -492,7 +502,7 @@ def _untrue(reader: Reader, line: Mapping[str, Any], asked: Question) -> str:
             if set(roles) <= asked.who.role_set
         ]
     for one in tried:
-        answers = ask(one, reader.sides[0]), ask(one, reader.sides[1])
+        answers = simulate(one, reader.sides[0]), simulate(one, reader.sides[1])
         before, after = (answer.decision.allowed for answer in answers)
         good = after is not before and after is (line["change"] == "gains")
         if not good and any(told is line for told in reader.told(one, answers)):

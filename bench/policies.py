@@ -21,15 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.access.authorizer import Gate
+from gateway.access.authorizer import Authorizer
 from gateway.access.simulation import (
+    FixedAuthenticator,
     FixedClock,
-    Known,
-    Question,
-    Unlimited,
-    call_of,
+    NoLimits,
+    SimulatedRequest,
     person,
-    settled,
+    run_sync,
+    simulated_call,
 )
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
@@ -120,7 +120,7 @@ def _calls(routes: int, turn: int) -> list[Call]:
     for serial in range(1000):
         number = choose.randrange(routes) // 4 * 4
         path = f"/v1/area{number}/users/u1/orders/{turn}-{serial}"
-        call = call_of(Question("GET", path))
+        call = simulated_call(SimulatedRequest("GET", path))
         assert not isinstance(call, Reason)
         found.append(call)
     return found
@@ -137,14 +137,16 @@ def _match_us(snapshot: Snapshot, turns: list[list[Call]]) -> float:
 
 
 def _decide_us(snapshot: Snapshot, turns: list[list[Call]]) -> float:
-    """A whole `Gate.decide` with one CEL condition, the caller being known."""
-    gate = Gate(
-        Known(person("u1", now=1_800_000_000)), Unlimited(), clock=FixedClock(1_800_000_000)
+    """A whole `Authorizer.decide` with one CEL condition, the caller being known."""
+    gate = Authorizer(
+        FixedAuthenticator(person("u1", now=1_800_000_000)),
+        NoLimits(),
+        clock=FixedClock(1_800_000_000),
     )
 
     def once(calls: list[Call]) -> None:
         for call in calls:
-            decision = settled(gate, call, snapshot)
+            decision = run_sync(gate, call, snapshot)
             if decision.rule != "own":
                 raise RuntimeError(str(decision))
 

@@ -26,10 +26,16 @@ from rich.table import Table
 from bench.cluster import program
 from bench.processes import run_bench
 from bench.rig import HERE
-from gateway.access.authorizer import Gate
+from gateway.access.authorizer import Authorizer
 from gateway.access.conditions.context import NO_ABOUT, About
 from gateway.access.definitions import Limit
-from gateway.access.simulation import Known, Question, call_of, person, settled
+from gateway.access.simulation import (
+    FixedAuthenticator,
+    SimulatedRequest,
+    person,
+    run_sync,
+    simulated_call,
+)
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.watcher import read_sources
@@ -113,8 +119,8 @@ def request(choose: random.Random, who: Principal | Reason) -> tuple[str, str]:
 async def write_log(folder: Path, decisions: int, snapshot: Snapshot) -> float:
     """The log as a worker writes it, none rotated away; seconds that its writer took."""
     choose, clock = random.Random(7), Turned()
-    known = Known(Reason.NO_CREDENTIAL)
-    gate = Gate(known, Narrow(choose), clock=clock)
+    known = FixedAuthenticator(Reason.NO_CREDENTIAL)
+    gate = Authorizer(known, Narrow(choose), clock=clock)
     log = DecisionLog(
         JournalOptions(folder, 1.0, total_bytes=8 << 30, total_files=100),
         clock,
@@ -126,9 +132,9 @@ async def write_log(folder: Path, decisions: int, snapshot: Snapshot) -> float:
         clock.at += 0.01
         known.who = caller(choose, clock.at)
         method, path = request(choose, known.who)
-        call = call_of(Question(method, path, known.who))
+        call = simulated_call(SimulatedRequest(method, path, known.who))
         assert isinstance(call, Call)
-        decision = settled(gate, call, snapshot)
+        decision = run_sync(gate, call, snapshot)
         status = 200 if decision.allowed else 403
         log.decided(call, decision, status, f"{number:032x}")
         if number % FLUSH_EVERY == FLUSH_EVERY - 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from gateway.access.conditions.context import NO_ABOUT, About, Facts
+from gateway.access.conditions.context import NO_ABOUT, About, EvaluationContext
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
 from gateway.access.policies import Policy, Rule, Shadowed, Verdict
@@ -89,7 +89,7 @@ class Decision:
     """Fields that the deciding rule adds for the upstream."""
     limit: LimitState | None = None
     """Where the caller stands; None where no limit was asked."""
-    judged: bool = False
+    evaluated: bool = False
     """Whether the policy was asked; a refusal before it names the policy all the same."""
     shadowed: tuple[Shadowed, ...] = ()
     """What rules in shadow would have decided otherwise."""
@@ -101,7 +101,7 @@ class Decision:
     """With INSUFFICIENT_USER_AUTHENTICATION: the methods that are asked for."""
 
 
-class Gate:
+class Authorizer:
     """Judges calls.  It does no I/O of its own: who brings a token cache, a replica and
     counters in memory gets an answer without a turn of the loop."""
 
@@ -141,27 +141,27 @@ class Gate:
                 principal = found
             elif route.auth is Auth.REQUIRED or found is not Reason.NO_CREDENTIAL:
                 return await self._unidentified(found, call, match)
-        standing: LimitState | None = None
+        limit_state: LimitState | None = None
         if route.first_limits:
             about = _about(call, match) if route.first_about else NO_ABOUT
-            standing = await self._limiter.take(route.first_limits, call, principal, about)
-            if standing.wait_s > 0.0:
-                return _limited(match, principal, standing)
-        decision = self._judge(call, match, principal, snapshot)
-        decision.limit = standing
+            limit_state = await self._limiter.take(route.first_limits, call, principal, about)
+            if limit_state.wait_s > 0.0:
+                return _limited(match, principal, limit_state)
+        decision = self._evaluate(call, match, principal, snapshot)
+        decision.limit = limit_state
         if decision.allowed:
             if route.rewrite is None:
                 # The client's own bytes.
                 decision.target = f"{call.path}?{call.query}" if call.query else call.path
             else:
                 sent = route.upstream_target(call, params)
-                if isinstance(sent, Reason) or _trespasses(sent, call, route, snapshot):
+                if isinstance(sent, Reason) or _bypasses_route(sent, call, route, snapshot):
                     return _refused(Reason.AMBIGUOUS_PATH, match, principal)
                 decision.target = sent
             if decision.last_limits:
                 about = _about(call, match)
                 last = await self._limiter.take(decision.last_limits, call, principal, about)
-                decision.limit = last if standing is None else standing.joined(last)
+                decision.limit = last if limit_state is None else limit_state.joined(last)
                 if last.wait_s > 0.0:
                     return _limited(match, principal, decision.limit, decision)
         return decision
@@ -189,7 +189,7 @@ class Gate:
                 refusal = self._unmeant(call, route) if by_cookie else None
             if refusal is not None:
                 return _refused(refusal, match, principal)
-        return self._judge(call, match, principal, snapshot)
+        return self._evaluate(call, match, principal, snapshot)
 
     async def _identify_cookie(self, call: Call, route: Route) -> Principal | Reason:
         if CredentialKind.COOKIE not in route.accept:
@@ -204,16 +204,16 @@ class Gate:
 
     async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:
         # Whoever tries tokens pays for it, and nobody but the address is known to pay.
-        standing: LimitState | None = None
+        limit_state: LimitState | None = None
         if match.route.first_limits:
-            standing = await self._limiter.take(match.route.first_limits, call, None)
-            if standing.wait_s > 0.0:
-                return _limited(match, None, standing)
+            limit_state = await self._limiter.take(match.route.first_limits, call, None)
+            if limit_state.wait_s > 0.0:
+                return _limited(match, None, limit_state)
         refused = _refused(reason, match)
-        refused.limit = standing
+        refused.limit = limit_state
         return refused
 
-    def _judge(
+    def _evaluate(
         self, call: Call, match: Match, principal: Principal | None, snapshot: Snapshot
     ) -> Decision:
         route, params = match.route, match.params
@@ -229,16 +229,16 @@ class Gate:
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
             return Decision(True, reason, None, route, params, principal, place=route.place)
         plan = route.plan or policy.plan(route.action)
-        facts: Facts | None = None
+        context: EvaluationContext | None = None
         verdict: Verdict | None = None
         if plan.by_roles is not None and not (route.query_names or route.header_names):
             verdict = plan.by_roles.get(None if principal is None else principal.roles)
         if verdict is None:
-            read = facts_of(call, match, principal, policy, self._now)
+            read = evaluation_context(call, match, principal, policy, self._now)
             if isinstance(read, Reason):
                 return _refused(read, match, principal)
-            facts = read
-            verdict = policy.verdict(route.action, facts)
+            context = read
+            verdict = policy.verdict(route.action, context)
             policy.remember(plan, principal, verdict)
         rule = verdict.rule
         decision = Decision(
@@ -252,46 +252,46 @@ class Gate:
             rule.id if rule is not None else None,
             route.place if verdict.place is NOWHERE else verdict.place,
             conceal=verdict.conceal,
-            judged=True,
+            evaluated=True,
             shadowed=verdict.shadowed,
         )
         if verdict.allowed:
             if route.asks_last:
                 decision.last_limits = route.limits_after(rule)
-            if facts is not None and rule is not None and rule.headers:
-                decision.headers = _rule_headers(rule, facts)
+            if context is not None and rule is not None and rule.headers:
+                decision.headers = _rule_headers(rule, context)
         if verdict.step_up is not None:
             decision.max_age_s = verdict.step_up.max_age_s
             decision.amr = verdict.step_up.amr
         return decision
 
 
-def facts_of(
+def evaluation_context(
     call: Call,
     match: Match,
     principal: Principal | None,
     policy: Policy,
     now: Callable[[], float],
-) -> Facts | Reason:
+) -> EvaluationContext | Reason:
     """What the policy may read; the Reason when some of it could be read in two ways."""
     route, params = match.route, match.params
-    facts = Facts(call, principal, policy.roles, now, params, data=policy.data)
+    context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
     plan = policy.plan(route.action)
     if plan.query_names or route.query_names:
         query = read_query(call.query, plan.query_names | route.query_names)
         if query is None:
             return Reason.AMBIGUOUS_QUERY
-        facts.query = query
+        context.query = query
     if plan.header_names or route.header_names:
         headers = read_headers(call.headers, plan.header_names | route.header_names)
         if headers is None:
             return Reason.AMBIGUOUS_HEADER
-        facts.headers = headers
+        context.headers = headers
     if route.body_names and not reads_alike(call.body, route.body_names):
         return Reason.BODY_MALFORMED
     if route.resource:
-        facts.resource = _resource(call, match, facts.query, facts.headers)
-    return facts
+        context.resource = _resource(call, match, context.query, context.headers)
+    return context
 
 
 def _about(call: Call, match: Match) -> About:
@@ -320,13 +320,13 @@ def _in_scope(principal: Principal, action: str) -> bool:
     return principal.scopes is None or has_scope(principal, action)
 
 
-def _rule_headers(rule: Rule, facts: Facts) -> tuple[tuple[str, str], ...]:
+def _rule_headers(rule: Rule, context: EvaluationContext) -> tuple[tuple[str, str], ...]:
     if not rule.headers:
         return ()
-    caller = facts.principal
+    caller = context.principal
     values: dict[str, Mapping[str, Any]] = {
-        "params": facts.params,
-        "resource": facts.resource,
+        "params": context.params,
+        "resource": context.resource,
         "user": {"id": caller.subject, "email": caller.email} if caller else {},
     }
     found = []
@@ -338,11 +338,11 @@ def _rule_headers(rule: Rule, facts: Facts) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _trespasses(sent: str, call: Call, route: Route, snapshot: Snapshot) -> bool:
+def _bypasses_route(sent: str, call: Call, route: Route, snapshot: Snapshot) -> bool:
     read = canonical(sent.partition("?")[0])
     if isinstance(read, Reason):
         return True
-    return snapshot.routes.trespasses(route, call.method, read.segments)
+    return snapshot.routes.bypasses_route(route, call.method, read.segments)
 
 
 def _refused(reason: Reason, match: Match, principal: Principal | None = None) -> Decision:
@@ -356,12 +356,12 @@ def _refused(reason: Reason, match: Match, principal: Principal | None = None) -
 def _limited(
     match: Match,
     principal: Principal | None,
-    standing: LimitState,
+    limit_state: LimitState,
     allowed: Decision | None = None,
 ) -> Decision:
     refused = _refused(Reason.RATE_LIMITED, match, principal)
-    refused.limit = standing
-    refused.retry_after_s = standing.wait_s
+    refused.limit = limit_state
+    refused.retry_after_s = limit_state.wait_s
     if allowed is not None:
         refused.policy, refused.rule, refused.place = allowed.policy, allowed.rule, allowed.place
     return refused

@@ -1,4 +1,4 @@
-"""A decision as one JSON object, without secrets, and read back as a question.
+"""A decision as one JSON object, without secrets, and read back.
 
 Of the request only what a policy read is kept: method, host and path, and the query
 parameters, header fields and body fields that the route's rules name.  Credentials, tokens,

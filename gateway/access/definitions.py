@@ -169,9 +169,6 @@ class Cors:
     max_age_s: int = 600
     place: Place = NOWHERE
 
-    def admits(self, origin: str) -> bool:
-        return origin in self.origins or "*" in self.origins
-
 
 @dataclass(frozen=True, slots=True)
 class SecurityHeaders:

@@ -1,6 +1,6 @@
 """A decision told to people: what was matched, who called, what each rule said.
 
-Nothing is decided here.  The rules are asked once more, one by one, with the very facts of
+Nothing is decided here.  The rules are asked once more, one by one, with the very context of
 the decision; that this walk and the verdict never disagree is a property that is tested.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.access.authorizer import Decision, facts_of
-from gateway.access.conditions.context import Facts, Nothing
+from gateway.access.authorizer import Decision, evaluation_context
+from gateway.access.conditions.context import EvaluationContext, Missing
 from gateway.access.policies import Effect, Rule
 from gateway.access.routing.routes import Kind, Match, Route, is_own
 from gateway.access.snapshot import Snapshot
@@ -62,19 +62,19 @@ def explain(
         return explanation
     explanation.others = _others(decision.route, call, snapshot)
     route = decision.route
-    if route is None or route.policy is None or not decision.judged:
+    if route is None or route.policy is None or not decision.evaluated:
         return explanation
     match = Match(route, dict(decision.params))
-    facts = facts_of(call, match, decision.principal, route.policy, now)
-    if isinstance(facts, Facts):
+    context = evaluation_context(call, match, decision.principal, route.policy, now)
+    if isinstance(context, EvaluationContext):
         for rule in route.policy.rules:
-            explanation.steps.append(_step(rule, route.action, facts, decision))
+            explanation.steps.append(_step(rule, route.action, context, decision))
     return explanation
 
 
 def shown(value: Any) -> str:
     """A value as a reader of the policy would write it."""
-    if isinstance(value, Nothing):
+    if isinstance(value, Missing):
         return value.text
     if value is None:
         return "null"
@@ -95,7 +95,7 @@ def _sentence(decision: Decision) -> str:
             return f"allowed by rule {decision.rule}{where}"
         return f"allowed: {decision.reason}{where}"
     route = decision.route
-    policy = route.policy if route is not None and decision.judged else None
+    policy = route.policy if route is not None and decision.evaluated else None
     if route is None or policy is None:
         scoped = decision.principal is not None and decision.principal.scopes is not None
         if route is not None and scoped and decision.reason == Reason.NO_RULE:
@@ -121,7 +121,7 @@ def _sentence(decision: Decision) -> str:
 def _nearest(rules: tuple[Rule, ...], named: Rule | None, action: str) -> str:
     """What came nearest to allowing `action`; `named` is the rule whose reason was given."""
     allows = [rule for rule in rules if rule.effect is Effect.ALLOW and not rule.shadow]
-    about = [rule for rule in allows if rule.covers(action)]
+    about = [rule for rule in allows if rule.matches_action(action)]
     nearest = named or next(iter(about), None)
     if nearest is not None:
         where = str(nearest.place) if nearest.place.line else "(built in)"
@@ -147,25 +147,25 @@ def describe(principal: Principal | None, call: Call) -> str:
     return f"{who}, roles: {roles}, from {call.client_ip}"
 
 
-def _step(rule: Rule, action: str, facts: Facts, decision: Decision) -> Step:
+def _step(rule: Rule, action: str, context: EvaluationContext, decision: Decision) -> Step:
     decided = rule.id == decision.rule
     condition = rule.condition.source if rule.condition is not None else None
     effect = rule.effect.value + (" (shadow)" if rule.shadow else "")
-    if not rule.covers(action):
+    if not rule.matches_action(action):
         about = ", ".join(rule.actions)
         return Step(rule.id, effect, rule.place, f"is about {about}", (), condition)
     values: list[tuple[str, str]] = []
     if rule.role_permissions:
-        values.append(_permission(action, facts))
+        values.append(_permission(action, context))
     if rule.condition is not None:
-        values += [(name, shown(value)) for name, value in rule.condition.values(facts)]
-    outcome = rule.holds(action, facts)
+        values += [(name, shown(value)) for name, value in rule.condition.values(context)]
+    outcome = rule.applies(action, context)
     note = ""
     if isinstance(outcome, str):
         said, note = ("denies, as it fails" if rule.effect is Effect.DENY else "fails"), outcome
     elif outcome:
         said = "denies" if rule.effect is Effect.DENY else "allows"
-        if rule.step_up is not None and not rule.step_up.met(facts.principal, facts.now()):
+        if rule.step_up is not None and not rule.step_up.met(context.principal, context.now()):
             said = "asks for a fresher or stronger sign-in"
         elif rule.step_up is not None and rule.effect is Effect.DENY:
             said = "does not apply: the sign-in is fresh enough"
@@ -174,9 +174,9 @@ def _step(rule: Rule, action: str, facts: Facts, decision: Decision) -> Step:
     return Step(rule.id, effect, rule.place, said, tuple(values), condition, decided, note)
 
 
-def _permission(action: str, facts: Facts) -> tuple[str, str]:
-    roles = facts.principal.roles if facts.principal is not None else ()
-    granted = facts.roles.granting(roles, action)
+def _permission(action: str, context: EvaluationContext) -> tuple[str, str]:
+    roles = context.principal.roles if context.principal is not None else ()
+    granted = context.roles.granting(roles, action)
     if granted is None:
         return (f"permission for {action or 'no action'}", "none")
     return (f"permission for {action}", f"{granted[1]} (role {granted[0]})")

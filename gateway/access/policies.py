@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.access.conditions.conditions import Condition
-from gateway.access.conditions.context import Facts
+from gateway.access.conditions.context import EvaluationContext
 from gateway.access.definitions import Limit
-from gateway.access.roles import RoleBook, admits
+from gateway.access.roles import RoleBook, matches
 from gateway.access.templates import Template
 from gateway.model import NOWHERE, Place, Principal, Reason
 
@@ -73,28 +73,28 @@ class Rule:
     headers: tuple[tuple[str, Template], ...] = ()
     place: Place = NOWHERE
 
-    def covers(self, action: str) -> bool:
+    def matches_action(self, action: str) -> bool:
         """Whether the rule has anything to say about `action`."""
-        return self.role_permissions or any(admits(p, action) for p in self.actions)
+        return self.role_permissions or any(matches(p, action) for p in self.actions)
 
     @property
     def reads_roles_alone(self) -> bool:
         """Whether its outcome follows from the caller's roles, and asks for nothing besides."""
         return not (self.condition or self.shadow or self.step_up or self.limits or self.headers)
 
-    def holds(self, action: str, facts: Facts) -> bool | str:
+    def applies(self, action: str, context: EvaluationContext) -> bool | str:
         """Whether it applies to this caller; a sentence where its condition fails.
 
         `step_up` is not asked here: of an allow it is an obligation, of a deny what lifts it.
         """
-        principal = facts.principal
+        principal = context.principal
         if principal is None and (self.role_permissions or self.every_user):
             return False
         if self.role_permissions and not (
-            principal and facts.roles.permits(principal.roles, action)
+            principal and context.roles.permits(principal.roles, action)
         ):
             return False
-        return True if self.condition is None else self.condition.judge(facts)
+        return True if self.condition is None else self.condition.evaluate(context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +159,16 @@ class Policy:
             found = self._plans[action] = self._planned(action)
         return found
 
-    def verdict(self, action: str, facts: Facts) -> Verdict:
+    def verdict(self, action: str, context: EvaluationContext) -> Verdict:
         """What this policy says of a call for `action`.  Never raises."""
         plan = self.plan(action)
-        verdict = _judged(plan.denies, plan.allows, action, facts)
+        verdict = _evaluated(plan.denies, plan.allows, action, context)
         if verdict.place is NOWHERE:
             verdict.place = self.place
         if verdict.allowed and self.name == SIGNED_IN:
             verdict.reason = Reason.SIGNED_IN
         if plan.shadows:
-            verdict.shadowed = self._shadowed(plan, verdict, action, facts)
+            verdict.shadowed = self._shadowed(plan, verdict, action, context)
         if self.shadow:
             return self._unenforced(verdict)
         return verdict
@@ -181,7 +181,7 @@ class Policy:
             plan.by_roles[None if principal is None else principal.roles] = verdict
 
     def _planned(self, action: str) -> Plan:
-        rules = [rule for rule in self.rules if rule.covers(action)]
+        rules = [rule for rule in self.rules if rule.matches_action(action)]
         plain = not self.shadow and all(rule.reads_roles_alone for rule in rules)
         reads = [rule.condition.reads for rule in rules if rule.condition is not None]
         return Plan(
@@ -194,18 +194,18 @@ class Policy:
         )
 
     def _shadowed(
-        self, plan: Plan, verdict: Verdict, action: str, facts: Facts
+        self, plan: Plan, verdict: Verdict, action: str, context: EvaluationContext
     ) -> tuple[Shadowed, ...]:
         """For each rule in shadow, the answer that enforcing it alone would have changed."""
         found = []
         for rule in plan.shadows:
             if rule.effect is Effect.DENY:
-                would = _judged((rule,), (), action, facts) if verdict.allowed else None
+                would = _evaluated((rule,), (), action, context) if verdict.allowed else None
                 differs = would is not None and would.rule is rule
             else:
                 denied = verdict.rule is not None and verdict.rule.effect is Effect.DENY
                 undecided = not verdict.allowed and not denied
-                would = _judged((), (rule,), action, facts) if undecided else None
+                would = _evaluated((), (rule,), action, context) if undecided else None
                 differs = would is not None and would.allowed
             if would is not None and differs:
                 found.append(Shadowed(self.name, rule.id, would.allowed, would.reason, rule.place))
@@ -227,42 +227,44 @@ def signed_in_policy() -> Policy:
     return Policy(SIGNED_IN, (Rule("signed-in", Effect.ALLOW, ("*",), every_user=True),))
 
 
-def _judged(
-    denies: tuple[Rule, ...], allows: tuple[Rule, ...], action: str, facts: Facts
+def _evaluated(
+    denies: tuple[Rule, ...], allows: tuple[Rule, ...], action: str, context: EvaluationContext
 ) -> Verdict:
     for rule in denies:
-        outcome = rule.holds(action, facts)
+        outcome = rule.applies(action, context)
         if outcome is False:
             continue
         if rule.step_up is not None:
             # A deny with `step_up` is lifted by the sign-in it asks for; one whose
             # condition failed is a deny like any other.
-            if outcome is True and rule.step_up.met(facts.principal, facts.now()):
+            if outcome is True and rule.step_up.met(context.principal, context.now()):
                 continue
-            if outcome is True and facts.principal is not None:
+            if outcome is True and context.principal is not None:
                 return _step_up(rule)
-        return _denied(rule, outcome, _conceals(denies, rule, action, facts))
+        return _denied(rule, outcome, _conceals(denies, rule, action, context))
     waiting: Rule | None = None
     nearest: tuple[Rule, bool | str] | None = None
     for rule in allows:
-        outcome = rule.holds(action, facts)
+        outcome = rule.applies(action, context)
         if outcome is True:
-            if rule.step_up is None or rule.step_up.met(facts.principal, facts.now()):
+            if rule.step_up is None or rule.step_up.met(context.principal, context.now()):
                 return Verdict(True, Reason.RULE_ALLOWED, None, rule, rule.place)
             waiting = waiting or rule
         if nearest is None and (rule.reason or outcome is not False):
             nearest = rule, outcome
-    if waiting is not None and facts.principal is not None:
+    if waiting is not None and context.principal is not None:
         return _step_up(waiting)
     return _not_allowed(allows, nearest)
 
 
-def _conceals(denies: tuple[Rule, ...], first: Rule, action: str, facts: Facts) -> bool:
+def _conceals(
+    denies: tuple[Rule, ...], first: Rule, action: str, context: EvaluationContext
+) -> bool:
     """Whether any deny that applies asks to conceal: an earlier, open one must not give it away."""
     if first.conceal:
         return True
     return any(
-        rule.conceal and rule.holds(action, facts) is not False
+        rule.conceal and rule.applies(action, context) is not False
         for rule in denies[denies.index(first) + 1 :]
     )
 

@@ -23,7 +23,7 @@ def is_action_pattern(text: str) -> bool:
     return _PATTERN.match(text) is not None
 
 
-def admits(pattern: str, action: str) -> bool:
+def matches(pattern: str, action: str) -> bool:
     """Whether `pattern` covers `action`.
 
     `*` stands for exactly one word; as the last word it stands for one or more, so
@@ -60,16 +60,16 @@ class RoleBook:
 
     def __init__(self, roles: Iterable[Role] = ()) -> None:
         self.roles: Mapping[str, Role] = {role.name: role for role in roles}
-        self._held: dict[tuple[str, ...], frozenset[str]] = {}
+        self._expanded: dict[tuple[str, ...], frozenset[str]] = {}
         self._permitted: dict[tuple[tuple[str, ...], str], bool] = {}
 
-    def held(self, names: tuple[str, ...]) -> frozenset[str]:
+    def expand(self, names: tuple[str, ...]) -> frozenset[str]:
         """`names` and every role that they inherit; a role nobody defined is itself alone."""
-        found = self._held.get(names)
+        found = self._expanded.get(names)
         if found is None:
-            if len(self._held) >= _REMEMBERED:
-                self._held.clear()
-            found = self._held[names] = frozenset(self._closure(names))
+            if len(self._expanded) >= _REMEMBERED:
+                self._expanded.clear()
+            found = self._expanded[names] = frozenset(self._closure(names))
         return found
 
     def permits(self, names: tuple[str, ...], action: str) -> bool:
@@ -84,10 +84,10 @@ class RoleBook:
 
     def granting(self, names: tuple[str, ...], action: str) -> tuple[str, str] | None:
         """The role and the permission that admit `action`; None when nothing does."""
-        for name in sorted(self.held(names)):
+        for name in sorted(self.expand(names)):
             role = self.roles.get(name)
             for pattern in role.permissions if role else ():
-                if admits(pattern, action):
+                if matches(pattern, action):
                     return name, pattern
         return None
 

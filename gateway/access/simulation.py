@@ -1,6 +1,6 @@
-"""Questions put to the one `Gate.decide`, without a server, a store or a loop.
+"""Requests decided by the one `Authorizer.decide`, without a server, a store or a loop.
 
-Who calls is given instead of being found out, and limits always admit; everything else is
+Who calls is given instead of being authenticated, and no limit applies; everything else is
 the code that serves traffic.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.access.authorizer import Decision, Gate
+from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.context import NO_ABOUT, About
 from gateway.access.decision_record import Recorded
 from gateway.access.definitions import Limit
@@ -46,8 +46,8 @@ class FixedClock:
 
 
 @dataclass(slots=True)
-class Known:
-    """Identifies every call as the one caller (or the one refusal) it was last given."""
+class FixedAuthenticator:
+    """Authenticates every call as the one caller (or with the one refusal) that it was given."""
 
     who: Principal | Reason
 
@@ -58,8 +58,8 @@ class Known:
         return self.who
 
 
-class Unlimited:
-    """Admits every call: counters are no matter of a policy."""
+class NoLimits:
+    """Admits every call: a policy does not depend on counters."""
 
     async def take(
         self,
@@ -72,8 +72,8 @@ class Unlimited:
 
 
 @dataclass(slots=True)
-class Question:
-    """One call, as a person writes it."""
+class SimulatedRequest:
+    """One request, as a person writes it."""
 
     method: str
     url: str
@@ -87,7 +87,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Answer:
+class SimulatedResult:
     decision: Decision
     call: Call | None
     """None where the request could not even be read as a call."""
@@ -107,7 +107,7 @@ def person(
     scopes: Sequence[str] | None = None,
     claims: Mapping[str, Any] | None = None,
 ) -> Principal:
-    """A caller made up for a question; signed in at `now` unless `auth_time` says otherwise."""
+    """A caller made up for a request; signed in at `now` unless `auth_time` says otherwise."""
     issued = int(now)
     return Principal(
         subject=subject,
@@ -127,14 +127,14 @@ def person(
     )
 
 
-def question_of(recorded: Recorded) -> Question:
-    """What was asked then, at the time of then."""
+def recorded_request(recorded: Recorded) -> SimulatedRequest:
+    """The request of a line of the decision log, at its time."""
     call = recorded.call
     headers = [(name.decode("latin-1"), value.decode()) for name, value in call.headers]
     kind = (
         call.credential.kind if isinstance(call.credential, Credential) else CredentialKind.BEARER
     )
-    return Question(
+    return SimulatedRequest(
         call.method,
         f"{call.path}?{call.query}" if call.query else call.path,
         recorded.who,
@@ -146,65 +146,65 @@ def question_of(recorded: Recorded) -> Question:
     )
 
 
-def ask(question: Question, snapshot: Snapshot) -> Answer:
+def simulate(request: SimulatedRequest, snapshot: Snapshot) -> SimulatedResult:
     """The decision that the gateway would give."""
-    call = call_of(question)
+    call = simulated_call(request)
     if isinstance(call, Reason):
-        return Answer(Decision(False, call, call), None)
-    gate = Gate(Known(question.who), Unlimited(), clock=question.clock)
-    return Answer(settled(gate, call, snapshot), call)
+        return SimulatedResult(Decision(False, call, call), None)
+    authorizer = Authorizer(FixedAuthenticator(request.who), NoLimits(), clock=request.clock)
+    return SimulatedResult(run_sync(authorizer, call, snapshot), call)
 
 
-def settled(gate: Gate, call: Call, snapshot: Snapshot) -> Decision:
-    """Runs `Gate.decide` to its end; what it asks here answers without waiting."""
-    running = gate.decide(call, snapshot)
+def run_sync(authorizer: Authorizer, call: Call, snapshot: Snapshot) -> Decision:
+    """Run `Authorizer.decide` to its end: nothing that it awaits here ever waits."""
+    running = authorizer.decide(call, snapshot)
     try:
         running.send(None)
     except StopIteration as done:
         decision: Decision = done.value
         return decision
     running.close()
-    raise AssertionError("a question waited for something")
+    raise AssertionError("a simulated request waited for something")
 
 
-def call_of(question: Question) -> Call | Reason:
+def simulated_call(request: SimulatedRequest) -> Call | Reason:
     """The Call that the edge would have read; the Reason when it would have refused."""
-    target, host, scheme = question.url, "localhost", "http"
-    if question.method.upper() in ("CONNECT", "TRACE"):
+    target, host, scheme = request.url, "localhost", "http"
+    if request.method.upper() in ("CONNECT", "TRACE"):
         return Reason.METHOD_NOT_ALLOWED
     if "://" in target.partition("?")[0]:
         parts = urlsplit(target)
         scheme, host = parts.scheme.lower(), parts.netloc
         target = target.split("://", 1)[1][len(parts.netloc) :] or "/"
-    for name, value in question.headers:
+    for name, value in request.headers:
         if name.lower() == "host":
             host = value
     read = split_target(target.encode("utf-8").decode("latin-1"))
     if isinstance(read, Reason):
         return read
     fields = [
-        (name.encode("latin-1", "replace"), value.encode()) for name, value in question.headers
+        (name.encode("latin-1", "replace"), value.encode()) for name, value in request.headers
     ]
     if not any(name.lower() == b"host" for name, _ in fields):
         fields.insert(0, (b"Host", host.encode("latin-1", "replace")))
-    who = question.who
+    who = request.who
     credential = None
     if isinstance(who, Principal):
-        credential = Credential(question.kind, "")
+        credential = Credential(request.kind, "")
     elif who is not Reason.NO_CREDENTIAL:
         credential = Credential(CredentialKind.BEARER, "")
     return Call(
-        method=question.method.upper(),
+        method=request.method.upper(),
         host=_bare_host(host),
         path=read.path,
         segments=read.segments,
         query=read.query,
         headers=tuple(fields),
-        client_ip=question.client_ip,
+        client_ip=request.client_ip,
         scheme=scheme,
         credential=credential,
         encoded_slash=read.encoded_slash,
-        body=question.body,
+        body=request.body,
     )
 
 

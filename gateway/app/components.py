@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gateway.access.authorizer import Gate
+from gateway.access.authorizer import Authorizer
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.app.auth import LazyAuthApi
 from gateway.app.bootstrap import BootstrapContext, make_key_rotation, make_mailer
@@ -88,7 +88,7 @@ class Components:
     limits: Limits
     auth_limits: Limits
     assertions: Assertions
-    gate: Gate
+    gate: Authorizer
     shadow: Shadow
     decision_log: DecisionLog | None
     refusals: RefusalLog
@@ -181,7 +181,7 @@ def build_components(
         capacity=AUTH_CALLERS,
     )
     assertions = Assertions(database, plan.key_secret(), clock, issuer=settings.token_issuer)
-    gate = Gate(identification, limits, csrf, origins=OwnOrigins(settings.public_url))
+    gate = Authorizer(identification, limits, csrf, origins=OwnOrigins(settings.public_url))
     shadow = Shadow(metrics, clock, plan.shadow, identification)
     decision_log: DecisionLog | None = None
     if settings.decision_log is not None:

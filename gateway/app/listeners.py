@@ -108,7 +108,7 @@ def _door_limits(settings: Settings) -> ListenerLimits:
         keepalive_s=settings.keepalive_s,
         body_idle_s=settings.body_idle_s,
         body_bytes_per_s=settings.min_body_bytes_per_s,
-        stall_s=settings.client_stall_s,
+        stall_s=settings.client_write_timeout_s,
         connections=connections,
         buffered_bytes=settings.max_buffered_bytes,
         connections_of_one=settings.max_connections_per_address,

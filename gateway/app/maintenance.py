@@ -48,7 +48,7 @@ class Maintenance:
     async def prune_audit(self) -> None:
         """Once a day, on whichever worker is first."""
         parts = self._components
-        keep_s = parts.plan.settings.audit_keep_days * 86_400
+        keep_s = parts.plan.settings.audit_retention_days * 86_400
         once = RedisOneTime(parts.redis)
         while True:
             try:

@@ -14,7 +14,7 @@ import typer
 
 from gateway.access.decision_record import read_record
 from gateway.access.explanation import Explanation, describe, explain
-from gateway.access.simulation import FixedClock, Question, ask, question_of
+from gateway.access.simulation import FixedClock, SimulatedRequest, recorded_request, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import compiled, status_for
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
@@ -151,7 +151,7 @@ def explain_call(
         who = said.person(now, account_of(account))
     elif not said.nothing:
         who = said.person(now)
-    question = Question(
+    question = SimulatedRequest(
         method,
         url,
         who,
@@ -172,8 +172,8 @@ def _check_words(method: str, url: str) -> None:
         raise CliError(f"{url!r} is no URL: a path begins with /", ExitCode.USAGE)
 
 
-def _tell(question: Question, snapshot: Snapshot, as_json: bool) -> None:
-    answer = ask(question, snapshot)
+def _tell(question: SimulatedRequest, snapshot: Snapshot, as_json: bool) -> None:
+    answer = simulate(question, snapshot)
     decision = answer.decision
     status = status_of(decision, status_for)
     if answer.call is not None:
@@ -192,7 +192,7 @@ def _tell(question: Question, snapshot: Snapshot, as_json: bool) -> None:
         raise typer.Exit(ExitCode.NO)
 
 
-def _recorded(request_id: str, log: Path | None) -> Question:
+def _recorded(request_id: str, log: Path | None) -> SimulatedRequest:
     """The call of the decision log with that id, to be judged by the configuration of now."""
     folder = log if log is not None else settings().data_dir / "decisions"
     if not folder.exists():
@@ -207,7 +207,7 @@ def _recorded(request_id: str, log: Path | None) -> Question:
             continue
         answered = "allowed" if recorded.allowed else f"denied with {recorded.reason}"
         warn(f"at {when(recorded.at)}, by version {recorded.version}, it was {answered}")
-        return question_of(recorded)
+        return recorded_request(recorded)
     raise CliError(f"{folder} holds no decision with the id {request_id}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
-from gateway.access.roles import Role, admits
+from gateway.access.roles import Role, matches
 from gateway.access.routing.routes import Route, RouteTable
 from gateway.access.suggestions import suggestion
 from gateway.config.policies import ROLE_PERMISSIONS
@@ -25,7 +25,7 @@ class _Asked:
     actions: set[str] = field(default_factory=set)
 
     def asks(self, pattern: str) -> bool:
-        return any(admits(pattern, action) for action in self.actions)
+        return any(matches(pattern, action) for action in self.actions)
 
 
 def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
@@ -66,7 +66,7 @@ def _passable(route: Route, policy: Policy) -> bool:
 
 def _role_gives(policy: Policy, action: str) -> bool:
     return any(
-        admits(permission, action)
+        matches(permission, action)
         for role in policy.roles.roles.values()
         for permission in role.permissions
     )

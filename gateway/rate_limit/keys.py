@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 from gateway.access.conditions.conditions import Condition
-from gateway.access.conditions.context import NO_ABOUT, About, Facts
+from gateway.access.conditions.context import NO_ABOUT, About, EvaluationContext
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.roles import RoleBook
 from gateway.access.routing.request_values import read_headers, read_query
@@ -62,7 +62,7 @@ def _by_expression(expression: Condition, clock: Clock) -> Key:
     reads, roles = expression.reads, RoleBook()
 
     def key(call: Call, principal: Principal | None, about: About) -> str:
-        facts = Facts(call, principal, roles, clock.now, about.params, about.resource)
+        facts = EvaluationContext(call, principal, roles, clock.now, about.params, about.resource)
         if reads.query:
             facts.query = read_query(call.query, reads.query) or {}
         if reads.headers:

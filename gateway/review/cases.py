@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gateway.access.simulation import FixedClock, Question, person
+from gateway.access.simulation import FixedClock, SimulatedRequest, person
 from gateway.access.snapshot import Snapshot
 from gateway.access.suggestions import suggestion
 from gateway.config.yaml_reader import Node, Reader, check_version
@@ -56,7 +56,7 @@ class Expected:
 class Case:
     name: str
     place: Place
-    question: Question
+    request: SimulatedRequest
     expected: Expected
 
 
@@ -133,19 +133,19 @@ class _CaseReader:
             return None
         now = self._time(fields.get("now"))
         now = self._now if now is None else now
-        question = self._question(fields["request"])
+        request = self._request(fields["request"])
         if now is not None:
-            question.clock = FixedClock(now)
+            request.clock = FixedClock(now)
         who = self._who(fields.get("as"))
         if who is not None:
-            question.who = who.at(now if now is not None else SystemClock().now())
-            question.kind = who.kind
+            request.who = who.at(now if now is not None else SystemClock().now())
+            request.kind = who.kind
         name = reader.text(fields.get("name"), "`name`")
         if name is None:
             told = getattr(fields.get("as"), "value", "someone") if "as" in fields else ANONYMOUS
-            told = told if isinstance(told, str) else question.who.subject  # type: ignore[union-attr]
-            name = f"{told}: {question.method} {question.url}"
-        return Case(name, reader.place(node), question, self._expected(fields["expect"]))
+            told = told if isinstance(told, str) else request.who.subject  # type: ignore[union-attr]
+            name = f"{told}: {request.method} {request.url}"
+        return Case(name, reader.place(node), request, self._expected(fields["expect"]))
 
     def _who(self, node: Node | None) -> _Person | None:
         if node is None or getattr(node, "value", None) in (ANONYMOUS, "", "null"):
@@ -188,14 +188,14 @@ class _CaseReader:
         found = self._reader.texts(fields.get(key), f"`{key}`")
         return None if found is None else [text for text, _ in found]
 
-    def _question(self, node: Node) -> Question:
+    def _request(self, node: Node) -> SimulatedRequest:
         reader = self._reader
         if isinstance(node, yaml.ScalarNode):
             match = _REQUEST.match(reader.text(node, "`request`") or "")
             if match is None:
                 reader.wrong(node, "a request is `METHOD /path`, such as `GET /v1/orders/7`")
-                return Question("GET", "/")
-            return Question(match.group(1), match.group(2))
+                return SimulatedRequest("GET", "/")
+            return SimulatedRequest(match.group(1), match.group(2))
         fields = reader.block(node, "`request`", REQUEST_KEYS)
         method = reader.text(fields.get("method"), "`method`") or "GET"
         key = "url" if "url" in fields else "path"
@@ -209,11 +209,11 @@ class _CaseReader:
         host = reader.text(fields.get("host"), "`host`")
         if host is not None:
             headers.append(("Host", host))
-        question = Question(method, url or "/", headers=headers)
-        question.client_ip = self._address(fields.get("ip")) or question.client_ip
+        request = SimulatedRequest(method, url or "/", headers=headers)
+        request.client_ip = self._address(fields.get("ip")) or request.client_ip
         if "body" in fields:
-            question.body = reader.plain(fields["body"])
-        return question
+            request.body = reader.plain(fields["body"])
+        return request
 
     def _expected(self, node: Node) -> Expected:
         reader = self._reader

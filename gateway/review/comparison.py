@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from gateway.access.authorizer import Decision, Gate
+from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.conditions import Condition
-from gateway.access.simulation import FixedClock, Known, Unlimited, settled
+from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom
 from gateway.review.calls import MOMENT, Roles, Source, Values, source_of
@@ -199,7 +199,9 @@ class Comparison:
         self.asked += 1
         call, who = self._questions.maker.make(values)
         clock = FixedClock(float(values.get("now", MOMENT)))
-        return settled(Gate(Known(who), Unlimited(), clock=clock), call, side.snapshot)
+        return run_sync(
+            Authorizer(FixedAuthenticator(who), NoLimits(), clock=clock), call, side.snapshot
+        )
 
     def _vector(
         self,

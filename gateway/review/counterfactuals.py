@@ -1,6 +1,6 @@
 """The smallest change that would turn an answer around, found by trying each single one.
 
-Every trial is a whole question to `Gate.decide`, so what is told is what would happen.
+Every trial is a whole question to `Authorizer.decide`, so what is told is what would happen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import chain
 from gateway.access.authorizer import Decision
 from gateway.access.policies import Policy
 from gateway.access.routing.routes import Route
-from gateway.access.simulation import Answer, Question, ask, person
+from gateway.access.simulation import SimulatedRequest, SimulatedResult, person, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.model import Place, Principal, Reason
 from gateway.review.edits import Edit, chain_of, data_edits, role_edits, spellings
@@ -36,20 +36,20 @@ class Flip:
     """How a role comes to what it is about, each step with its line."""
 
 
-def flips(question: Question, answer: Answer, snapshot: Snapshot) -> list[Flip]:
+def flips(request: SimulatedRequest, result: SimulatedResult, snapshot: Snapshot) -> list[Flip]:
     """Single changes that turn `answer` around: words that are misspelt, then of the call and
     its caller the most ordinary first, five at most, then of roles and data, three at most."""
-    decision = answer.decision
-    found = _edits(spellings(decision, snapshot), question, decision)
-    asked = _trials(question, decision, snapshot)
+    decision = result.decision
+    found = _edits(spellings(decision, snapshot), request, decision)
+    asked = _trials(request, decision, snapshot)
     found += _changes(asked, decision, snapshot)
-    data = data_edits(decision, answer.call, question.clock, snapshot)
-    found += _edits(chain(role_edits(decision, snapshot), data), question, decision)
+    data = data_edits(decision, result.call, request.clock, snapshot)
+    found += _edits(chain(role_edits(decision, snapshot), data), request, decision)
     return found
 
 
 def _changes(
-    trials: Iterable[tuple[str, Question]], decision: Decision, snapshot: Snapshot
+    trials: Iterable[tuple[str, SimulatedRequest]], decision: Decision, snapshot: Snapshot
 ) -> list[Flip]:
     found: list[Flip] = []
     seen: set[str] = set()
@@ -57,7 +57,7 @@ def _changes(
         if change in seen:
             continue
         seen.add(change)
-        other = ask(trial, snapshot).decision
+        other = simulate(trial, snapshot).decision
         if other.allowed is not decision.allowed:
             place = other.place if other.place and other.place.line else None
             found.append(Flip(change, other.rule, place, _chain(trial, other)))
@@ -66,14 +66,14 @@ def _changes(
     return found
 
 
-def _edits(edits: Iterable[Edit], question: Question, decision: Decision) -> list[Flip]:
+def _edits(edits: Iterable[Edit], request: SimulatedRequest, decision: Decision) -> list[Flip]:
     found: list[Flip] = []
     seen: set[str] = set()
     for edit in edits:
         if edit.change in seen:
             continue
         seen.add(edit.change)
-        other = ask(question, edit.world).decision
+        other = simulate(request, edit.world).decision
         if other.allowed is not decision.allowed:
             found.append(Flip(edit.change, other.rule, edit.place, edit.chain))
             if len(found) == _MOST_EDITS:
@@ -81,7 +81,7 @@ def _edits(edits: Iterable[Edit], question: Question, decision: Decision) -> lis
     return found
 
 
-def _chain(trial: Question, decision: Decision) -> tuple[str, ...]:
+def _chain(trial: SimulatedRequest, decision: Decision) -> tuple[str, ...]:
     """How the last role of the caller comes to the permission that allows, if it is by that."""
     route, who = decision.route, trial.who
     if not decision.allowed or not isinstance(who, Principal) or not who.roles:
@@ -117,45 +117,45 @@ def mentioned_in_conditions(policy: Policy) -> Iterator[str]:
 
 
 def _trials(
-    question: Question, decision: Decision, snapshot: Snapshot
-) -> Iterator[tuple[str, Question]]:
-    who = question.who
+    request: SimulatedRequest, decision: Decision, snapshot: Snapshot
+) -> Iterator[tuple[str, SimulatedRequest]]:
+    who = request.who
     if isinstance(who, Principal):
-        yield from _other_callers(question, who, decision, snapshot)
-        yield "nobody were signed in", _asked(question, Reason.NO_CREDENTIAL)
+        yield from _other_callers(request, who, decision, snapshot)
+        yield "nobody were signed in", _asked(request, Reason.NO_CREDENTIAL)
     else:
-        yield from _signed_in(question, who, decision, snapshot)
-    yield from _other_requests(question, decision, snapshot)
+        yield from _signed_in(request, who, decision, snapshot)
+    yield from _other_requests(request, decision, snapshot)
 
 
 def _signed_in(
-    question: Question, who: Reason, decision: Decision, snapshot: Snapshot
-) -> Iterator[tuple[str, Question]]:
+    request: SimulatedRequest, who: Reason, decision: Decision, snapshot: Snapshot
+) -> Iterator[tuple[str, SimulatedRequest]]:
     """With a caller where there is none, or whose credential is refused."""
-    now = question.clock.now()
+    now = request.clock.now()
     came = "a good credential came" if who is not Reason.NO_CREDENTIAL else "anyone were signed in"
-    yield came, _asked(question, person("someone", now=now))
-    for name, value in _owners(question, decision, snapshot):
+    yield came, _asked(request, person("someone", now=now))
+    for name, value in _owners(request, decision, snapshot):
         yield (
             f'the caller were "{value}" (user.id = {name})',
-            _asked(question, person(value, now=now)),
+            _asked(request, person(value, now=now)),
         )
     for role in _roles(decision):
         yield (
             f"somebody with the role {role} were signed in",
-            _asked(question, person("someone", [role], now=now)),
+            _asked(request, person("someone", [role], now=now)),
         )
 
 
 def _other_callers(
-    question: Question, who: Principal, decision: Decision, snapshot: Snapshot
-) -> Iterator[tuple[str, Question]]:
-    now = question.clock.now()
+    request: SimulatedRequest, who: Principal, decision: Decision, snapshot: Snapshot
+) -> Iterator[tuple[str, SimulatedRequest]]:
+    now = request.clock.now()
 
-    def other(**changes: object) -> Question:
-        return _asked(question, dataclasses.replace(who, **changes))  # type: ignore[arg-type]
+    def other(**changes: object) -> SimulatedRequest:
+        return _asked(request, dataclasses.replace(who, **changes))  # type: ignore[arg-type]
 
-    for name, value in _owners(question, decision, snapshot):
+    for name, value in _owners(request, decision, snapshot):
         if value != who.subject:
             yield f'the caller were "{value}" (user.id = {name})', other(subject=value)
     for role in who.roles:
@@ -164,7 +164,7 @@ def _other_callers(
     for role in _roles(decision):
         if role not in who.roles:
             yield f"the caller had the role {role}", other(roles=(*who.roles, role))
-    if any(value == who.subject for _, value in _owners(question, decision, snapshot)):
+    if any(value == who.subject for _, value in _owners(request, decision, snapshot)):
         yield "the caller were somebody else", other(subject="somebody-else")
     verified = "were not" if who.email_verified else "were"
     yield (
@@ -184,22 +184,22 @@ def _other_callers(
 
 
 def _other_requests(
-    question: Question, decision: Decision, snapshot: Snapshot
-) -> Iterator[tuple[str, Question]]:
+    request: SimulatedRequest, decision: Decision, snapshot: Snapshot
+) -> Iterator[tuple[str, SimulatedRequest]]:
     methods = decision.allow or _METHODS
     for method in methods:
-        if method != question.method.upper() and method != "HEAD":
-            yield f"the method were {method}", dataclasses.replace(question, method=method)
-    path, mark, query = question.url.partition("?")
+        if method != request.method.upper() and method != "HEAD":
+            yield f"the method were {method}", dataclasses.replace(request, method=method)
+    path, mark, query = request.url.partition("?")
     other = path.rstrip("/") if path.endswith("/") else path + "/"
     if other and "://" not in path:
         said = "without the final /" if path.endswith("/") else "with a final /"
         yield f"the path were {other} ({said})", dataclasses.replace(
-            question, url=other + mark + query
+            request, url=other + mark + query
         )  # fmt: skip
     for block in sorted(_blocks(decision.route)):
         yield f"it came from {block}", dataclasses.replace(
-            question, client_ip=block.partition("/")[0]
+            request, client_ip=block.partition("/")[0]
         )  # fmt: skip
 
 
@@ -208,11 +208,13 @@ def _roles(decision: Decision) -> list[str]:
     return mentioned_roles([route.policy]) if route is not None and route.policy else []
 
 
-def _asked(question: Question, who: Principal | Reason) -> Question:
-    return dataclasses.replace(question, who=who)
+def _asked(request: SimulatedRequest, who: Principal | Reason) -> SimulatedRequest:
+    return dataclasses.replace(request, who=who)
 
 
-def _owners(question: Question, decision: Decision, snapshot: Snapshot) -> list[tuple[str, str]]:
+def _owners(
+    request: SimulatedRequest, decision: Decision, snapshot: Snapshot
+) -> list[tuple[str, str]]:
     """What in the resource and the path could be the id of a caller: its name and its value."""
     route = decision.route
     if route is None or route.policy is None:
@@ -225,7 +227,7 @@ def _owners(question: Question, decision: Decision, snapshot: Snapshot) -> list[
             read |= {f"resource.{name}" for name in rule.condition.reads.resource}
             read |= {f"request.params.{name}" for name in rule.condition.reads.params}
     values: dict[str, str] = {f"request.params.{n}": v for n, v in decision.params.items()}
-    answered = ask(question, snapshot)
+    answered = simulate(request, snapshot)
     if answered.call is not None:
         body = answered.call.body if isinstance(answered.call.body, dict) else {}
         resource = route.resource_of({"params": decision.params, "body": body})

@@ -45,7 +45,7 @@ def coverage(results: Iterable[Result], snapshot: Snapshot) -> Coverage:
             called.add(decision.route.id)
         for one in decision.shadowed:
             decided.add((one.policy, one.rule or ""))
-        if decision.judged and decision.policy is not None and decision.rule is not None:
+        if decision.evaluated and decision.policy is not None and decision.rule is not None:
             key = (decision.policy, decision.rule)
             # A refusal may name an allow that did not hold: that has not decided anything.
             if decision.allowed or effects.get(key) is Effect.DENY or decision.max_age_s:

@@ -1,6 +1,6 @@
 """Who gains and who loses access between two configurations.
 
-Every kind of call that the two can tell apart is asked of the real `Gate.decide` on both
+Every kind of call that the two can tell apart is asked of the real `Authorizer.decide` on both
 sides (`comparison`), and what differs is told in the fewest lines (`boxes`).  It is exact
 where conditions compare: with texts, numbers, tables, roles, networks and times.  What else
 they do is assumed both ways, and so is every combination that is too many to try: the answer
@@ -142,11 +142,11 @@ def _tables(policy: Policy, action: str) -> list[str]:
     """The tables that the rules about `action` read."""
     return sorted(
         {
-            chain.keys[0]
+            path.keys[0]
             for rule in policy.plan(action).rules
             if rule.condition is not None
-            for chain in rule.condition.expression.chains
-            if chain.root == "data" and chain.keys
+            for path in rule.condition.expression.paths
+            if path.root == "data" and path.keys
         }
     )
 
@@ -161,6 +161,6 @@ def _request_fields(route: Route) -> Iterator[str]:
     rules: Iterable[Any] = route.policy.plan(route.action).rules if route.policy else ()
     for rule in rules:
         if rule.condition is not None:
-            for chain in rule.condition.expression.chains:
-                if chain.root == "request":
-                    yield from chain.keys[:1]
+            for path in rule.condition.expression.paths:
+                if path.root == "request":
+                    yield from path.keys[:1]

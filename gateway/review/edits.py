@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from gateway.access.authorizer import Decision, facts_of
-from gateway.access.conditions.context import Facts, Nothing, read, resolved
+from gateway.access.authorizer import Decision, evaluation_context
+from gateway.access.conditions.context import EvaluationContext, Missing, resolved_keys, value_at
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
-from gateway.access.roles import Role, RoleBook, admits
+from gateway.access.roles import Role, RoleBook, matches
 from gateway.access.routing.routes import Match, Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Clock, Place
@@ -39,7 +39,7 @@ class Edit:
 
 def spellings(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
     """The action of the route, of a rule or of a role, spelled as the other side spells it."""
-    route, policy = _judged(decision)
+    route, policy = _route_and_policy(decision)
     if route is None or policy is None or decision.allowed or not route.action:
         return
     action = route.action
@@ -68,7 +68,7 @@ def spellings(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
 
 def role_edits(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
     """A role of the caller with one permission more, or less."""
-    route, policy = _judged(decision)
+    route, policy = _route_and_policy(decision)
     if route is None or policy is None or not route.action:
         return
     if not any(rule.role_permissions for rule in policy.plan(route.action).rules):
@@ -80,7 +80,7 @@ def role_edits(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
             change = f"the role {role.name} held {route.action}"
             yield Edit(change, role.place, _with_role(snapshot, policy, more), way)
             continue
-        left = tuple(one for one in role.permissions if not admits(one, route.action))
+        left = tuple(one for one in role.permissions if not matches(one, route.action))
         if left != role.permissions:
             less = dataclasses.replace(role, permissions=left)
             gone = ", ".join(one for one in role.permissions if one not in left)
@@ -93,22 +93,22 @@ def data_edits(
 ) -> Iterator[Edit]:
     """An entry of a table that a condition reads: the caller in or out of a list, a truth the
     other way round, a field that is not there."""
-    route, policy = _judged(decision)
+    route, policy = _route_and_policy(decision)
     if route is None or policy is None or call is None:
         return
     match = Match(route, dict(decision.params))
-    facts = facts_of(call, match, decision.principal, policy, clock.now)
-    if not isinstance(facts, Facts):
+    context = evaluation_context(call, match, decision.principal, policy, clock.now)
+    if not isinstance(context, EvaluationContext):
         return
     seen: set[tuple[str, ...]] = set()
     for rule in policy.plan(route.action).rules:
-        for chain in rule.condition.expression.chains if rule.condition is not None else ():
-            keys = resolved(chain, facts) if chain.root == "data" else None
+        for chain in rule.condition.expression.paths if rule.condition is not None else ():
+            keys = resolved_keys(chain, context) if chain.root == "data" else None
             if not keys or keys in seen:
                 continue
             seen.add(keys)
             source = rule.condition.source if rule.condition is not None else ""
-            for before, after, value in _other_values(read(chain, facts), facts, source):
+            for before, after, value in _other_values(value_at(chain, context), context, source):
                 data = _with_value(policy.data, keys, value)
                 world = with_policies(
                     snapshot, {policy.name: dataclasses.replace(policy, data=data, _plans={})}
@@ -127,14 +127,14 @@ def chain_of(book: RoleBook, start: str, action: str) -> tuple[str, ...]:
     for path in _paths(book, start):
         role = book.roles[path[-1]]
         for permission in role.permissions:
-            if admits(permission, action):
+            if matches(permission, action):
                 return (*_inherited(book, path), f"{role.name} holds {permission} ({role.place})")
     return ()
 
 
-def _judged(decision: Decision) -> tuple[Route | None, Policy | None]:
+def _route_and_policy(decision: Decision) -> tuple[Route | None, Policy | None]:
     route = decision.route
-    if route is None or route.policy is None or not decision.judged:
+    if route is None or route.policy is None or not decision.evaluated:
         return None, None
     return (None, None) if route.policy.name == SIGNED_IN else (route, route.policy)
 
@@ -142,7 +142,7 @@ def _judged(decision: Decision) -> tuple[Route | None, Policy | None]:
 def _held(policy: Policy, decision: Decision) -> list[Role]:
     """The defined roles of the caller, their own first."""
     own = decision.principal.roles if decision.principal is not None else ()
-    names = dict.fromkeys((*own, *sorted(policy.roles.held(own))))
+    names = dict.fromkeys((*own, *sorted(policy.roles.expand(own))))
     return [policy.roles.roles[name] for name in names if name in policy.roles.roles]
 
 
@@ -203,10 +203,12 @@ def _inherited(book: RoleBook, path: tuple[str, ...]) -> tuple[str, ...]:
 _TEXT = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")
 
 
-def _other_values(value: Any, facts: Facts, source: str) -> Iterator[tuple[str, str, Any]]:
+def _other_values(
+    value: Any, context: EvaluationContext, source: str
+) -> Iterator[tuple[str, str, Any]]:
     """Other values of one entry, each with the words before and after its name; texts are those
     that the condition itself names."""
-    caller = facts.principal.subject if facts.principal is not None else None
+    caller = context.principal.subject if context.principal is not None else None
     if isinstance(value, bool):
         yield "", f" were {str(not value).lower()}", not value
     if isinstance(value, str):
@@ -218,7 +220,7 @@ def _other_values(value: Any, facts: Facts, source: str) -> Iterator[tuple[str, 
             yield f'"{caller}" were not in ', "", [one for one in value if one != caller]
         else:
             yield f'"{caller}" were in ', "", [*value, caller]
-    if not isinstance(value, Nothing):
+    if not isinstance(value, Missing):
         yield "there were no ", "", _GONE
 
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from gateway.access.explanation import explain
-from gateway.access.simulation import Answer, Question
+from gateway.access.simulation import SimulatedRequest, SimulatedResult
 from gateway.edge.replies.problems import refusal_of
 from gateway.model import Call, Credential, CredentialKind, SystemClock
 from gateway.review.counterfactuals import flips
@@ -34,7 +34,7 @@ def explains(call: Call, decision: Decision) -> bool:
     route, caller = decision.route, decision.principal
     if route is None or route.explain_role is None or caller is None:
         return False
-    held = route.policy.roles.held(caller.roles) if route.policy else caller.role_set
+    held = route.policy.roles.expand(caller.roles) if route.policy else caller.role_set
     if route.explain_role not in held:
         return False
     accepts = [value for name, value in call.headers if name.lower() == b"accept"]
@@ -47,7 +47,7 @@ def page(call: Call, decision: Decision, snapshot: Snapshot, request_id: str) ->
     clock = SystemClock()
     told = explain(decision, call, snapshot, clock.now)
     credential = call.credential
-    question = Question(
+    request = SimulatedRequest(
         call.method,
         f"{call.path}?{call.query}" if call.query else call.path,
         decision.principal,
@@ -60,7 +60,7 @@ def page(call: Call, decision: Decision, snapshot: Snapshot, request_id: str) ->
         clock,
         credential.kind if isinstance(credential, Credential) else CredentialKind.BEARER,
     )
-    turns = flips(question, Answer(decision, call), snapshot)
+    turns = flips(request, SimulatedResult(decision, call), snapshot)
     status = status_of(decision, lambda reason, refusal: refusal_of(reason, refusal).status)
     lines = [text for text, _ in as_text(decision, status, told, turns)]
     text = escape("\n".join(lines))

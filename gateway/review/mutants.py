@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.access.conditions.context import Facts
+from gateway.access.conditions.context import EvaluationContext
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook
 from gateway.access.routing.routes import Auth, Route
@@ -107,7 +107,7 @@ def _changes(rule: Rule, routes: list[Route]) -> Iterator[tuple[str, Rule | None
     if rule.role_permissions:
         widened = dataclasses.replace(rule, role_permissions=False, actions=("*",), every_user=True)
         yield "for every role", widened
-    elif any(not rule.covers(route.action) and _can_hold(rule, route) for route in routes):
+    elif any(not rule.matches_action(route.action) and _can_hold(rule, route) for route in routes):
         yield "for every action", dataclasses.replace(rule, actions=("*",))
 
 
@@ -126,8 +126,8 @@ class _Negated(Rule):
 
     __slots__ = ()
 
-    def holds(self, action: str, facts: Facts) -> bool | str:
-        outcome = Rule.holds(self, action, facts)
+    def applies(self, action: str, context: EvaluationContext) -> bool | str:
+        outcome = Rule.applies(self, action, context)
         return outcome if isinstance(outcome, str) else not outcome
 
 
@@ -182,7 +182,7 @@ def _differs(policy: Policy, book: RoleBook, routes: Sequence[Route]) -> bool:
     named = set(mentioned_in_conditions(policy))
     by_role = [route for route in routes if any(r.role_permissions for r in _rules(policy, route))]
     for name in book.roles:
-        if policy.roles.held((name,)) & named != book.held((name,)) & named:
+        if policy.roles.expand((name,)) & named != book.expand((name,)) & named:
             return True
         for route in by_role:
             before, after = (one.permits((name,), route.action) for one in (policy.roles, book))

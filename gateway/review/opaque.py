@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.access.conditions.conditions import Condition, compile_condition
-from gateway.access.conditions.context import Facts
+from gateway.access.conditions.context import EvaluationContext
 from gateway.review.syntax import Node, tree_of
 
 Outcome = bool | str
@@ -43,10 +43,10 @@ class Assumed(Condition):
         self._part = part
         self._outcomes = outcomes
 
-    def judge(self, facts: Facts) -> Outcome:
+    def evaluate(self, context: EvaluationContext) -> Outcome:
         def of_atom(atom: Condition) -> Outcome:
             assumed = self._outcomes.get(atom.source)
-            return atom.judge(facts) if assumed is None else assumed
+            return atom.evaluate(context) if assumed is None else assumed
 
         return joined(self._part, of_atom)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from gateway.access.policies import Policy
-from gateway.access.routing.routes import Kind, Match, Miss, PatternSegment, Route, RouteTable
+from gateway.access.routing.routes import Kind, Match, NoMatch, PatternSegment, Route, RouteTable
 from gateway.access.snapshot import Snapshot
 
 
@@ -48,14 +48,14 @@ class _Rerouted:
         ]
         self._near = RouteTable([*others, *([changed] if changed is not None else [])])
 
-    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
+    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         meant = self._route in self._table.candidates(host, segments)
         if not meant and self._changed is not None:
             meant = self._changed in self._near.candidates(host, segments)
         return (self._near if meant else self._table).match(host, method, segments)
 
-    def trespasses(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
-        return self._table.trespasses(self._table.get(route.id) or route, method, segments)
+    def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
+        return self._table.bypasses_route(self._table.get(route.id) or route, method, segments)
 
 
 def could_meet(one: Sequence[PatternSegment], other: Sequence[PatternSegment]) -> bool:
@@ -78,9 +78,9 @@ class _Exchanged:
     def exchange(self, route: Route) -> None:
         self._routes[route.id] = route
 
-    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
+    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         match = self._table.match(host, method, segments)
-        if isinstance(match, Miss) or match.route.policy is None:
+        if isinstance(match, NoMatch) or match.route.policy is None:
             return match
         route = match.route
         other = self._policies.get(match.route.policy.name)
@@ -90,5 +90,5 @@ class _Exchanged:
             self._routes[route.id] = dataclasses.replace(route, policy=other)
         return Match(self._routes[route.id], match.params)
 
-    def trespasses(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
-        return self._table.trespasses(self._table.get(route.id) or route, method, segments)
+    def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
+        return self._table.bypasses_route(self._table.get(route.id) or route, method, segments)

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.access.authorizer import facts_of
-from gateway.access.conditions.context import Facts
+from gateway.access.authorizer import evaluation_context
+from gateway.access.conditions.context import EvaluationContext
 from gateway.access.policies import Policy, StepUp
 from gateway.access.routing.paths import canonical
 from gateway.access.routing.routes import Kind, Match, Route
@@ -159,19 +159,19 @@ class Questions:
             read = sent if isinstance(sent, Reason) else canonical(sent.partition("?")[0])
             found.append(
                 not isinstance(read, Reason)
-                and not side.snapshot.routes.trespasses(match.route, call.method, read.segments)
+                and not side.snapshot.routes.bypasses_route(match.route, call.method, read.segments)
             )
         return found[0] if found[0] == found[1] else Changed(found[0], found[1])
 
-    def _facts(self, side: Side, values: Values) -> Facts | None:
+    def _facts(self, side: Side, values: Values) -> EvaluationContext | None:
         call, who = self.maker.make(values)
         match = side.snapshot.routes.match(call.host, call.method, call.segments)
         if not isinstance(match, Match) or match.route.policy is None:
             return None
         principal = who if isinstance(who, Principal) else None
         now = float(values.get("now", MOMENT))
-        facts = facts_of(call, match, principal, match.route.policy, lambda: now)
-        return facts if isinstance(facts, Facts) else None
+        context = evaluation_context(call, match, principal, match.route.policy, lambda: now)
+        return context if isinstance(context, EvaluationContext) else None
 
     # What calls are made of
 
@@ -229,7 +229,7 @@ class Questions:
             book = side.policy.roles
             if book.permits((role,), side.route.action):
                 found.add(("permits", side.number))
-            found |= {("holds", side.number, one) for one in book.held((role,)) & set(named)}
+            found |= {("holds", side.number, one) for one in book.expand((role,)) & set(named)}
         return frozenset(found)
 
     def _rewritten_texts(self) -> dict[str, frozenset[str]]:
@@ -260,11 +260,11 @@ def _names(values: Values) -> tuple[str, ...]:
 
 
 def _judging(
-    facts: Callable[[Side, Values], Facts | None], side: Side, atom: Atom
+    context: Callable[[Side, Values], EvaluationContext | None], side: Side, atom: Atom
 ) -> Callable[[Values], Hashable]:
     def judge(values: Values) -> Hashable:
-        made = facts(side, values)
-        return FAILED if made is None else outcome_of(atom.condition.judge(made))
+        made = context(side, values)
+        return FAILED if made is None else outcome_of(atom.condition.evaluate(made))
 
     return judge
 

@@ -26,7 +26,7 @@ def status_of(decision: Decision, refusal_status: Callable[[str, Reason | None],
 def nothing_allowed(decision: Decision) -> bool:
     """Whether it was denied because no rule allowed it; `rule` is then the nearest one."""
     route = decision.route
-    if decision.allowed or not decision.judged or route is None or route.policy is None:
+    if decision.allowed or not decision.evaluated or route is None or route.policy is None:
         return False
     return not any(
         rule.id == decision.rule and rule.effect is Effect.DENY for rule in route.policy.rules

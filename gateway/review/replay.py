@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gateway.access.authorizer import Decision, Gate
+from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.decision_record import UNJUDGED, Recorded, read_record, unknown_reads
-from gateway.access.simulation import Known, Unlimited, settled
+from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 
@@ -71,8 +71,8 @@ def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
     """What `snapshot` would have decided.  `lines` are those of the decision log."""
     found = Replay()
     clock = _MovingClock()
-    known = Known(Reason.NO_CREDENTIAL)
-    gate = Gate(known, Unlimited(), clock=clock)
+    known = FixedAuthenticator(Reason.NO_CREDENTIAL)
+    authorizer = Authorizer(known, NoLimits(), clock=clock)
     for line in lines:
         if not line.strip():
             continue
@@ -89,7 +89,7 @@ def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
             continue
         clock.at = recorded.at
         known.who = recorded.who
-        _count(found, recorded, settled(gate, recorded.call, snapshot))
+        _count(found, recorded, run_sync(authorizer, recorded.call, snapshot))
     return found
 
 

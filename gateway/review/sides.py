@@ -82,7 +82,7 @@ def meaning_of(atom: Atom, side: Side, shape: Shape) -> Hashable:
     if route is None or policy is None:
         return None
     reads, expression = atom.condition.reads, atom.condition.expression
-    tables = {chain.keys[0] for chain in expression.chains if chain.root == "data" and chain.keys}
+    tables = {path.keys[0] for path in expression.paths if path.root == "data" and path.keys}
 
     def params(names: Iterable[str]) -> tuple[str, ...]:
         # Which part of the path a parameter is, whatever it is called.

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.access.authorizer import Decision
 from gateway.access.explanation import Explanation, explain
-from gateway.access.simulation import Answer, ask
+from gateway.access.simulation import SimulatedResult, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.cases import Case
@@ -27,7 +27,7 @@ class Difference:
 @dataclass(slots=True)
 class Result:
     case: Case
-    answer: Answer
+    answer: SimulatedResult
     differences: list[Difference] = field(default_factory=list)
 
     @property
@@ -37,7 +37,7 @@ class Result:
 
 def run_case(case: Case, snapshot: Snapshot, statuses: Statuses) -> Result:
     """What the gateway answers, and where that is not what the case expects."""
-    answer = ask(case.question, snapshot)
+    answer = simulate(case.request, snapshot)
     got = _got(answer.decision, statuses)
     demanded = case.expected.demands()
     differences = [
@@ -54,7 +54,7 @@ def run_cases(cases: Iterable[Case], snapshot: Snapshot, statuses: Statuses) -> 
 
 def explained(result: Result, snapshot: Snapshot) -> Explanation | None:
     """Why the answer is what it is; None where the request could not be read as a call."""
-    answer, clock = result.answer, result.case.question.clock
+    answer, clock = result.answer, result.case.request.clock
     if answer.call is None:
         return None
     return explain(answer.decision, answer.call, snapshot, clock.now)

@@ -57,10 +57,10 @@ def _reads(policy: Policy, routes: Sequence[Route]) -> Iterator[tuple[Steps, boo
     """Each read, and whether it is only asked whether there is such a thing."""
     for route in routes:
         for rule in policy.plan(route.action).rules:
-            for chain in rule.condition.expression.chains if rule.condition is not None else ():
-                if chain.root == "data" and chain.keys:
-                    steps = tuple(step if isinstance(step, str) else None for step in chain.steps)
-                    yield steps, chain.guarded
+            for path in rule.condition.expression.paths if rule.condition is not None else ():
+                if path.root == "data" and path.keys:
+                    steps = tuple(step if isinstance(step, str) else None for step in path.steps)
+                    yield steps, path.guarded
 
 
 def _changes(

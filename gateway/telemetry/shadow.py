@@ -16,10 +16,10 @@ from typing import Protocol
 
 import structlog
 
-from gateway.access.authorizer import Decision, Gate
+from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.decision_record import CREDENTIAL_REFUSALS, UNJUDGED
 from gateway.access.routing.routes import Auth, Match
-from gateway.access.simulation import Known, Unlimited, settled
+from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Clock, CredentialKind, Principal, Reason
 
@@ -81,8 +81,8 @@ class Shadow:
         self._clock = clock
         self._configuration = configuration
         self._callers = callers
-        self._caller = Known(Reason.NO_CREDENTIAL)
-        self._gate = Gate(self._caller, Unlimited(), clock=clock)
+        self._caller = FixedAuthenticator(Reason.NO_CREDENTIAL)
+        self._gate = Authorizer(self._caller, NoLimits(), clock=clock)
         self._waiting: deque[_Seen] = deque()
         self._outcomes: dict[str, Tally] = {}
         self._minute = 0
@@ -140,7 +140,7 @@ class Shadow:
             self._outcome("not judged")
             return
         self._caller.who = who
-        would = settled(self._gate, seen.call, snapshot)
+        would = run_sync(self._gate, seen.call, snapshot)
         if would.allowed == decision.allowed:
             self._outcome("the same")
             return

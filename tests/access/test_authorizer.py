@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.authorizer import Decision, Gate
+from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.context import NO_ABOUT, About
 from gateway.access.definitions import Limit
-from gateway.access.simulation import FixedClock, Known, Question, call_of, settled
+from gateway.access.simulation import (
+    FixedAuthenticator,
+    FixedClock,
+    SimulatedRequest,
+    run_sync,
+    simulated_call,
+)
 from gateway.model import Call, Credential, CredentialKind, LimitState, Principal, Reason
 from tests.access.worlds import NOW, decide, problems, rule_world, snapshot, who
 
@@ -61,9 +67,11 @@ class Counting:
 
 
 def limited(url: str, caller: Principal | Reason, limiter: Counting) -> Decision:
-    call = call_of(Question("GET", url, caller))
+    call = simulated_call(SimulatedRequest("GET", url, caller))
     assert not isinstance(call, Reason)
-    return settled(Gate(Known(caller), limiter, clock=FixedClock(NOW)), call, WORLD)
+    return run_sync(
+        Authorizer(FixedAuthenticator(caller), limiter, clock=FixedClock(NOW)), call, WORLD
+    )
 
 
 def test_a_public_route_judges_nobody() -> None:
@@ -145,11 +153,11 @@ def test_a_route_without_limits_asks_nobody() -> None:
 
 def test_a_rule_may_ask_for_limits_of_its_own() -> None:
     world = rule_world("- {id: a, allow: ['*'], limits: [per-user]}")
-    call = call_of(Question("GET", "/orders/7", who()))
+    call = simulated_call(SimulatedRequest("GET", "/orders/7", who()))
     assert not isinstance(call, Reason)
     for wait_s, allowed in ((0.0, True), (3.0, False)):
-        gate = Gate(Known(who()), Counting(wait_s), clock=FixedClock(NOW))
-        decision = settled(gate, call, world)
+        gate = Authorizer(FixedAuthenticator(who()), Counting(wait_s), clock=FixedClock(NOW))
+        decision = run_sync(gate, call, world)
         assert (decision.allowed, decision.rule) == (allowed, "a")
 
 
@@ -187,9 +195,11 @@ def test_a_limit_by_what_is_asked_is_charged_to_those_who_may_ask(key: str) -> N
 
     def asked(url: str, *waits: float) -> tuple[Decision, list[tuple[str, ...]], list[About]]:
         limiter = Counting(*waits)
-        found = call_of(Question("GET", url, who("u1")))
+        found = simulated_call(SimulatedRequest("GET", url, who("u1")))
         assert not isinstance(found, Reason)
-        decision = settled(Gate(Known(who("u1")), limiter, clock=FixedClock(NOW)), found, world)
+        decision = run_sync(
+            Authorizer(FixedAuthenticator(who("u1")), limiter, clock=FixedClock(NOW)), found, world
+        )
         return decision, [names for names, _ in limiter.asked], limiter.about
 
     allowed, names, about = asked("/tenants/u1")
@@ -377,7 +387,7 @@ class Refusing:
 
 
 def cookie_call(method: str, headers: list[tuple[str, str]]) -> Call:
-    call = call_of(Question(method, "/needed", headers=headers))
+    call = simulated_call(SimulatedRequest(method, "/needed", headers=headers))
     assert not isinstance(call, Reason)
     call.credential = Credential(CredentialKind.COOKIE, "c")
     return call
@@ -387,27 +397,29 @@ def test_a_cross_origin_cookie_is_refused_before_it_is_looked_up() -> None:
     call = cookie_call(
         "POST", [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.example")]
     )
-    decision = settled(Gate(Refusing(), Counting()), call, WORLD)
+    decision = run_sync(Authorizer(Refusing(), Counting()), call, WORLD)
     assert decision.refusal is Reason.CROSS_ORIGIN
 
 
 def test_a_cookie_without_any_proof_needs_the_csrf_token() -> None:
     call = cookie_call("POST", [])
     for csrf in (None, Csrf(False)):
-        decision = settled(Gate(Refusing(), Counting(), csrf), call, WORLD)
+        decision = run_sync(Authorizer(Refusing(), Counting(), csrf), call, WORLD)
         assert decision.refusal is Reason.CSRF_INVALID
-    assert settled(Gate(Known(who()), Counting(), Csrf(True)), call, WORLD).allowed
+    assert run_sync(
+        Authorizer(FixedAuthenticator(who()), Counting(), Csrf(True)), call, WORLD
+    ).allowed
 
 
 def test_a_read_whose_intent_is_not_proven_is_one_without_credential() -> None:
     for headers in ([("Sec-Fetch-Site", "cross-site")], [("Origin", "null")], []):
-        decision = settled(Gate(Refusing(), Counting()), cookie_call("GET", headers), WORLD)
+        decision = run_sync(Authorizer(Refusing(), Counting()), cookie_call("GET", headers), WORLD)
         assert decision.refusal is Reason.NO_CREDENTIAL
 
 
 def test_a_same_origin_cookie_identifies() -> None:
     call = cookie_call("POST", [("Sec-Fetch-Site", "same-origin")])
-    assert settled(Gate(Known(who()), Counting()), call, WORLD).allowed
+    assert run_sync(Authorizer(FixedAuthenticator(who()), Counting()), call, WORLD).allowed
 
 
 # Properties

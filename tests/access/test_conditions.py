@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 
 from gateway.access.conditions.conditions import MAX_ITEMS, Condition, compile_condition
-from gateway.access.conditions.context import Facts
+from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import in_cidr
 from gateway.access.roles import Role, RoleBook
-from gateway.access.simulation import Question, call_of
+from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Principal
 from tests.access.worlds import NOW, who
 
 BOOK = RoleBook([Role("lead", ("member",)), Role("member", (), ("docs:read",))])
 
 
-def judge(source: str, caller: Principal | None = None, **more: Any) -> bool | str:
+def evaluate(source: str, caller: Principal | None = None, **more: Any) -> bool | str:
     data = more.pop("data", {})
     condition = compile_condition(source, data)
     assert isinstance(condition, Condition), condition
-    call = call_of(Question("GET", "/a/b?x=1", client_ip=more.pop("ip", "127.0.0.1")))
+    call = simulated_call(
+        SimulatedRequest("GET", "/a/b?x=1", client_ip=more.pop("ip", "127.0.0.1"))
+    )
     assert not isinstance(call, str)
-    return condition.judge(Facts(call, caller, BOOK, lambda: NOW, data=data, **more))
+    return condition.evaluate(EvaluationContext(call, caller, BOOK, lambda: NOW, data=data, **more))
 
 
 def refused(source: str) -> str:
@@ -130,7 +132,7 @@ def test_what_can_be_answered_is_taken(source: str) -> None:
     ],
 )
 def test_a_condition_reads_the_call(source: str, outcome: bool) -> None:
-    assert judge(source, who("u1", "lead")) is outcome
+    assert evaluate(source, who("u1", "lead")) is outcome
 
 
 @pytest.mark.parametrize(
@@ -155,31 +157,31 @@ def test_only_true_itself_allows_and_failures_say_why(source: str) -> None:
     claims = {
         "word": "true", "number": 1, "nothing": None, "list": [True], "zero": 0, "most": 2**63 - 1,
     }  # fmt: skip
-    outcome = judge(source, who("u1", claims=claims))
+    outcome = evaluate(source, who("u1", claims=claims))
     assert isinstance(outcome, str)
     assert outcome
 
 
 def test_null_user_has_no_fields() -> None:
-    assert judge("user == null") is True
-    assert isinstance(judge("user.id == 'a'"), str)
-    assert judge("has_role('member')") is False
+    assert evaluate("user == null") is True
+    assert isinstance(evaluate("user.id == 'a'"), str)
+    assert evaluate("has_role('member')") is False
 
 
 def test_iteration_over_more_than_a_thousand_items_fails() -> None:
     source = "resource.items.exists(i, i == 'a')"
-    assert judge(source, resource={"items": ["a"] * MAX_ITEMS}) is True
-    outcome = judge(source, resource={"items": ["a"] * (MAX_ITEMS + 1)})
+    assert evaluate(source, resource={"items": ["a"] * MAX_ITEMS}) is True
+    outcome = evaluate(source, resource={"items": ["a"] * (MAX_ITEMS + 1)})
     assert outcome == "iterates over more than 1000 items"
 
 
 def test_a_nested_list_is_counted_too() -> None:
-    outcome = judge("resource.items.exists(i, 'b' in i)", resource={"items": [["a"] * 1001]})
+    outcome = evaluate("resource.items.exists(i, 'b' in i)", resource={"items": [["a"] * 1001]})
     assert isinstance(outcome, str)
 
 
 def test_looking_up_is_no_iteration() -> None:
-    assert judge("'a' in resource.items", resource={"items": ["b"] * 5000 + ["a"]}) is True
+    assert evaluate("'a' in resource.items", resource={"items": ["b"] * 5000 + ["a"]}) is True
 
 
 DATA = {"teams": {"red": {"members": ["u1"], "lead": "u9"}, "blue": {"members": ["u2"]}}}
@@ -199,20 +201,22 @@ DATA = {"teams": {"red": {"members": ["u1"], "lead": "u9"}, "blue": {"members": 
     ],
 )
 def test_relations_are_read_from_data(source: str, outcome: bool) -> None:
-    assert judge(source, who("u1"), data=DATA, resource={"team": "red"}) is outcome
+    assert evaluate(source, who("u1"), data=DATA, resource={"team": "red"}) is outcome
 
 
 @pytest.mark.parametrize("team", ["green", "", None, 7, ["red"], {"red": 1}])
 def test_a_team_that_is_not_there_is_a_failure(team: Any) -> None:
     source = "user.id in data.teams[resource.team].members"
-    assert isinstance(judge(source, who("u1"), data=DATA, resource={"team": team}), str)
+    assert isinstance(evaluate(source, who("u1"), data=DATA, resource={"team": team}), str)
 
 
 def test_judging_leaves_the_data_as_it_was() -> None:
     before = str(DATA)
     source = "data.teams.red.lead == 'u9' && data.teams.red.members[0] == 'u1' && 'x' in data.teams"
-    judge(source, who("u1"), data=DATA)
-    judge("data.teams.red == data.teams[resource.team]", who(), data=DATA, resource={"team": "red"})
+    evaluate(source, who("u1"), data=DATA)
+    evaluate(
+        "data.teams.red == data.teams[resource.team]", who(), data=DATA, resource={"team": "red"}
+    )
     assert str(DATA) == before
 
 
@@ -250,13 +254,13 @@ def test_a_text_that_is_too_long_for_an_address_is_not_remembered() -> None:
 
 
 def test_a_mapped_address_is_shown_as_ipv4() -> None:
-    assert judge("client.ip == '10.0.0.1'", ip="::ffff:10.0.0.1") is True
+    assert evaluate("client.ip == '10.0.0.1'", ip="::ffff:10.0.0.1") is True
 
 
 def test_scopes_limit_a_credential() -> None:
-    assert judge("has_scope('docs:read')", who(scopes=["docs:*"])) is True
-    assert judge("has_scope('docs:read')", who(scopes=["mail:*"])) is False
-    assert judge("has_scope('docs:read')") is False
+    assert evaluate("has_scope('docs:read')", who(scopes=["docs:*"])) is True
+    assert evaluate("has_scope('docs:read')", who(scopes=["mail:*"])) is False
+    assert evaluate("has_scope('docs:read')") is False
 
 
 def test_a_failing_function_writes_nothing_to_standard_error(
@@ -268,5 +272,5 @@ def test_a_failing_function_writes_nothing_to_standard_error(
         "has_role(user.claims.list)",
         "has_scope(user.claims.number)",
     ):
-        judge(source, caller)
+        evaluate(source, caller)
     assert capfd.readouterr() == ("", "")

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.conditions.conditions import Condition, compile_condition
-from gateway.access.conditions.context import USER, Facts
+from gateway.access.conditions.context import USER, EvaluationContext
 from gateway.access.conditions.functions import in_cidr
-from gateway.access.simulation import Question, call_of
+from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Call, Principal
 from tests.access.test_conditions import BOOK
 from tests.access.worlds import NOW, who
@@ -57,23 +57,23 @@ EXPRESSIONS = st.recursive(
 )
 
 
-def everything(facts: Facts, call: Call) -> dict[str, Any]:
+def everything(context: EvaluationContext, call: Call) -> dict[str, Any]:
     """All variables whole, as a naive binder would hand them over."""
-    caller = facts.principal
+    caller = context.principal
     return {
         "user": None if caller is None else {name: get(caller) for name, get in USER.items()},
-        "resource": dict(facts.resource),
+        "resource": dict(context.resource),
         "request": {
             "method": call.method,
             "path": "/" + "/".join(call.segments),
             "host": call.host,
-            "params": dict(facts.params),
-            "query": dict(facts.query),
-            "headers": dict(facts.headers),
+            "params": dict(context.params),
+            "query": dict(context.query),
+            "headers": dict(context.headers),
         },
         "client": {"ip": call.client_ip},
         "data": DATA,
-        "has_role": lambda role: caller is not None and role in BOOK.held(caller.roles),
+        "has_role": lambda role: caller is not None and role in BOOK.expand(caller.roles),
         "in_cidr": in_cidr,
     }
 
@@ -96,15 +96,15 @@ def test_what_is_bound_never_changes_the_answer(
     condition = compile_condition(source, DATA)
     if not isinstance(condition, Condition):
         return
-    call = call_of(Question("GET", "/a/b"))
+    call = simulated_call(SimulatedRequest("GET", "/a/b"))
     assert isinstance(call, Call)
-    facts = Facts(
+    context = EvaluationContext(
         call, caller, BOOK, lambda: NOW, {"id": "u1"}, resource,
         {"page": "1"} if query else {}, {"x-zone": "x"} if query else {}, DATA,
     )  # fmt: skip
-    narrow = condition.judge(facts)
+    narrow = condition.evaluate(context)
     try:
-        whole: Any = cel.compile(source).execute(everything(facts, call))
+        whole: Any = cel.compile(source).execute(everything(context, call))
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
         whole = "failed"
     if whole is True or whole is False:

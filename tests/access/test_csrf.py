@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.access.definitions import Cors
 from gateway.access.routing.csrf import AllowedOrigins, Intent, OwnOrigins, intent, unmeant
-from gateway.access.simulation import Question, call_of
+from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Call, Reason
 
 LISTED = "https://app.example.com"
@@ -25,7 +25,7 @@ def at(cors: Cors | None = None, host: str | None = None, url: str = PUBLIC) -> 
 
 
 def call(method: str, *headers: tuple[str, str], url: str = "http://gate.example:8080/a") -> Call:
-    found = call_of(Question(method, url, headers=list(headers)))
+    found = simulated_call(SimulatedRequest(method, url, headers=list(headers)))
     assert not isinstance(found, Reason)
     return found
 

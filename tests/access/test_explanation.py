@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.explanation import Explanation, explain
-from gateway.access.simulation import FixedClock, Question, ask
+from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
 from tests.access.test_policies import PEOPLE, RULES, world_of
@@ -18,7 +18,7 @@ def told(
     world: Snapshot, request: str, caller: Principal | Reason = Reason.NO_CREDENTIAL
 ) -> Explanation:
     method, _, url = request.partition(" ")
-    answer = ask(Question(method, url, caller, clock=FixedClock(NOW)), world)
+    answer = simulate(SimulatedRequest(method, url, caller, clock=FixedClock(NOW)), world)
     assert answer.call is not None
     return explain(answer.decision, answer.call, world, lambda: NOW)
 

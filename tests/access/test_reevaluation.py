@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.access.authorizer import Decision, Gate
-from gateway.access.simulation import FixedClock, Known, Question, call_of
+from gateway.access.authorizer import Authorizer, Decision
+from gateway.access.simulation import (
+    FixedAuthenticator,
+    FixedClock,
+    SimulatedRequest,
+    simulated_call,
+)
 from gateway.access.snapshot import Snapshot
 from gateway.model import CredentialKind, Principal, Reason
 from tests.access.test_authorizer import Counting
@@ -30,12 +35,12 @@ def judged(
     url: str = "/a",
     **more: object,
 ) -> tuple[Decision, Counting]:
-    asked = Question("GET", url, caller or Reason.NO_CREDENTIAL, kind=kind, **more)  # type: ignore[arg-type]
-    call = call_of(asked)
+    asked = SimulatedRequest("GET", url, caller or Reason.NO_CREDENTIAL, kind=kind, **more)  # type: ignore[arg-type]
+    call = simulated_call(asked)
     assert not isinstance(call, Reason)
     limiter = Counting(60.0)
     # Nobody is identified anew: whoever calls is known.
-    gate = Gate(Known(Reason.KEY_UNKNOWN), limiter, clock=FixedClock(NOW))
+    gate = Authorizer(FixedAuthenticator(Reason.KEY_UNKNOWN), limiter, clock=FixedClock(NOW))
     return gate.judge_again(call, snapshot, caller), limiter
 
 

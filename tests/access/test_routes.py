@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.routing.patterns import own_path, read_pattern
-from gateway.access.routing.routes import Auth, Kind, Match, Miss, Route, RouteTable
+from gateway.access.routing.routes import Auth, Kind, Match, NoMatch, Route, RouteTable
 from gateway.model import Reason
 from tests.access.worlds import decide, problems, snapshot, who
 
@@ -22,7 +22,7 @@ def route(pattern: str, *methods: str, host: str | None = None, id: str = "") ->
     return Route(id or f"{host}{pattern}{methods}", host, pattern, segments, methods, Auth.PUBLIC)
 
 
-def found(table: RouteTable, path: str, method: str = "GET", host: str = "h") -> str | Miss:
+def found(table: RouteTable, path: str, method: str = "GET", host: str = "h") -> str | NoMatch:
     match = table.match(host, method, tuple(path[1:].split("/")))
     return match.route.pattern if isinstance(match, Match) else match
 
@@ -71,19 +71,19 @@ def test_parameters_of_a_dead_end_are_forgotten() -> None:
 
 def test_a_trailing_slash_is_another_path() -> None:
     table = RouteTable([route("/a")])
-    assert found(table, "/a/") == Miss(Reason.ROUTE_UNKNOWN)
+    assert found(table, "/a/") == NoMatch(Reason.ROUTE_UNKNOWN)
 
 
 @pytest.mark.parametrize("path", ["/a/", "/a"])
 def test_a_parameter_is_never_empty(path: str) -> None:
     table = RouteTable([route("/a/{x}"), route("/a/{x:path}"), route("/a/{x:int}")])
-    assert found(table, path) == Miss(Reason.ROUTE_UNKNOWN)
+    assert found(table, path) == NoMatch(Reason.ROUTE_UNKNOWN)
 
 
 @pytest.mark.parametrize("segment", ["-1", "1.0", "٣", "1a", "", "+1", "0x1"])
 def test_an_int_is_ascii_digits_only(segment: str) -> None:
     table = RouteTable([route("/a/{x:int}")])
-    assert found(table, f"/a/{segment}") == Miss(Reason.ROUTE_UNKNOWN)
+    assert found(table, f"/a/{segment}") == NoMatch(Reason.ROUTE_UNKNOWN)
 
 
 def test_the_host_goes_first_and_none_is_the_fallback() -> None:
@@ -115,18 +115,18 @@ def test_a_thousand_hosts_behave_as_one() -> None:
     # CVE-2026-27588: big lists of hosts were compared in another way than small ones.
     table = RouteTable(route("/a", host=f"h{i}.example") for i in range(1000))
     assert found(table, "/a", host="h999.example") == "/a"
-    assert found(table, "/a", host="h1000.example") == Miss(Reason.ROUTE_UNKNOWN)
+    assert found(table, "/a", host="h1000.example") == NoMatch(Reason.ROUTE_UNKNOWN)
 
 
 def test_a_known_path_answers_405_with_its_methods() -> None:
     table = RouteTable([route("/a", "GET"), route("/a", "POST", "PUT")])
-    miss = Miss(Reason.METHOD_NOT_ALLOWED, ("GET", "HEAD", "POST", "PUT"))
+    miss = NoMatch(Reason.METHOD_NOT_ALLOWED, ("GET", "HEAD", "POST", "PUT"))
     assert found(table, "/a", "DELETE") == miss
 
 
 def test_a_less_specific_route_never_takes_over_a_method() -> None:
     table = RouteTable([route("/a/b", "GET"), route("/{x:path}")])
-    assert found(table, "/a/b", "DELETE") == Miss(Reason.METHOD_NOT_ALLOWED, ("GET", "HEAD"))
+    assert found(table, "/a/b", "DELETE") == NoMatch(Reason.METHOD_NOT_ALLOWED, ("GET", "HEAD"))
 
 
 def test_get_admits_head_and_a_route_for_head_goes_first() -> None:
@@ -151,7 +151,7 @@ def test_what_a_stranger_makes_up_is_not_remembered_at_length(part: str) -> None
 
 
 def test_methods_are_told_apart_by_case() -> None:
-    assert isinstance(found(RouteTable([route("/a", "GET")]), "/a", "get"), Miss)
+    assert isinstance(found(RouteTable([route("/a", "GET")]), "/a", "get"), NoMatch)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_two_routes_that_match_the_same_call_collide(one: Route, two: Route) -> 
 def test_a_refused_route_leaves_nothing_behind() -> None:
     table = RouteTable([route("/a", "POST")])
     assert table.insert(route("/a", "GET", "POST")) is not None
-    assert isinstance(found(table, "/a", "GET"), Miss)
+    assert isinstance(found(table, "/a", "GET"), NoMatch)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_refused_route_leaves_nothing_behind() -> None:
 )  # fmt: skip
 def test_no_route_takes_a_path_of_the_gateways_own(path: str) -> None:
     table = RouteTable([route("/{x:path}"), route("/.well-known/{x}")])
-    assert found(table, path) == Miss(Reason.ROUTE_UNKNOWN)
+    assert found(table, path) == NoMatch(Reason.ROUTE_UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_the_trie_finds_what_a_sorted_list_finds(
         assert isinstance(match, Match)
         assert match.route is fitting[0]
     else:
-        assert match == Miss(Reason.ROUTE_UNKNOWN)
+        assert match == NoMatch(Reason.ROUTE_UNKNOWN)
 
 
 # Rewrites

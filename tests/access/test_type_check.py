@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.access.conditions.conditions import Condition, compile_condition
-from gateway.access.conditions.context import Facts
+from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import read_expression
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import vocabulary_problems
 from gateway.access.roles import RoleBook
-from gateway.access.simulation import Question, call_of, person
+from gateway.access.simulation import SimulatedRequest, person, simulated_call
 from tests.access.worlds import NOW, problems
 
 ATOMS = (
@@ -25,17 +25,17 @@ ATOMS = (
 OPERATORS = ("+", "-", "*", "/", "%", "<", "<=", ">", ">=", "in", "==", "!=")
 
 
-def facts() -> Facts:
-    call = call_of(Question("GET", "/a?x=1"))
+def context() -> EvaluationContext:
+    call = simulated_call(SimulatedRequest("GET", "/a?x=1"))
     assert not isinstance(call, str)
     caller = person("u1", ("a",), now=NOW, claims={"level": 3})
     book, values = RoleBook({}), {"owner": "u1"}
-    return Facts(call, caller, book, lambda: NOW, query={"x": "1"}, resource=values)
+    return EvaluationContext(call, caller, book, lambda: NOW, query={"x": "1"}, resource=values)
 
 
 def ran(source: str) -> Any:
     """What the engine makes of it, whatever our own checks say."""
-    return Condition(source, read_expression(source)).judge(facts())
+    return Condition(source, read_expression(source)).evaluate(context())
 
 
 def test_the_engine_and_the_check_agree_on_every_pair() -> None:

@@ -6,7 +6,7 @@ from textwrap import dedent, indent
 from typing import Any
 
 from gateway.access.authorizer import Decision
-from gateway.access.simulation import FixedClock, Question, ask, person
+from gateway.access.simulation import FixedClock, SimulatedRequest, person, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import Principal, Problem, Reason
@@ -56,7 +56,9 @@ def decide(
     world: Snapshot, request: str, caller: Principal | Reason = Reason.NO_CREDENTIAL, **more: Any
 ) -> Decision:
     method, _, url = request.partition(" ")
-    return ask(Question(method, url, caller, clock=FixedClock(NOW), **more), world).decision
+    return simulate(
+        SimulatedRequest(method, url, caller, clock=FixedClock(NOW), **more), world
+    ).decision
 
 
 def rule_world(rules: str, *, route: str = "", roles: str = "") -> Snapshot:

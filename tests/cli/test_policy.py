@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.access.decision_record import record_of
-from gateway.access.simulation import Question, ask, person
+from gateway.access.simulation import SimulatedRequest, person, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.cli import main
 from gateway.cli.policy_validate import edits
@@ -391,7 +391,7 @@ def test_a_recorded_decision_is_replayed_and_explained(
         Sources(("routes.yaml", dedent(ROUTES)), (("policies/orders.yaml", dedent(POLICY)),))
     )
     assert isinstance(world, Snapshot)
-    answer = ask(Question("GET", "/orders/u1", person("u1", now=1e9)), world)
+    answer = simulate(SimulatedRequest("GET", "/orders/u1", person("u1", now=1e9)), world)
     assert answer.call is not None
     line = record_of(
         answer.call, answer.decision, at=1e9, status=200, request_id="req-7", version="abc"

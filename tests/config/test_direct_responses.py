@@ -7,7 +7,7 @@ import pytest
 from gateway.access.definitions import OwnAnswer
 from gateway.access.explanation import explain
 from gateway.access.routing.routes import Route
-from gateway.access.simulation import Question, ask
+from gateway.access.simulation import SimulatedRequest, simulate
 from gateway.model import Reason
 from gateway.review.rendering import as_data, as_text, status_of
 from tests.access.worlds import decide, problems, snapshot, who
@@ -146,8 +146,8 @@ def test_nobody_is_answered_whom_the_policy_does_not_let_pass() -> None:
 
 def test_explain_shows_what_the_route_answers() -> None:
     world = snapshot(ROUTE + "  redirect: {to: /b, status: 308, keep_query: true}\n")
-    question = Question("GET", "/a", Reason.NO_CREDENTIAL)
-    answer = ask(question, world)
+    question = SimulatedRequest("GET", "/a", Reason.NO_CREDENTIAL)
+    answer = simulate(question, world)
     assert answer.call is not None
     told = explain(answer.decision, answer.call, world, question.clock.now)
     status = status_of(answer.decision, lambda *_: 0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.differences import Reader, Tally, check, disagreements
 from gateway.access.conditions.conditions import Condition, compile_condition
-from gateway.access.simulation import FixedClock, Question
+from gateway.access.simulation import FixedClock, SimulatedRequest
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
 from gateway.review.diff import Report, compare
@@ -326,7 +326,7 @@ def test_what_is_told_of_every_set_of_roles_is_what_both_sides_decide(
     reader = Reader(before, after, compare(before, after))
     nobody: Principal | Reason = Reason.NO_CREDENTIAL
     for caller in (nobody, *callers()):
-        asked = Question("GET", "/orders/mine", caller, clock=FixedClock(NOW))
+        asked = SimulatedRequest("GET", "/orders/mine", caller, clock=FixedClock(NOW))
         assert list(disagreements(reader, asked)) == []
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.decision_record import read_record, record_of
-from gateway.access.simulation import FixedClock, Question, ask, question_of
+from gateway.access.simulation import FixedClock, SimulatedRequest, recorded_request, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
 from gateway.review.replay import replay
@@ -24,7 +24,7 @@ def line(
     world: Snapshot, request: str, caller: Principal | Reason = Reason.NO_CREDENTIAL, **more: Any
 ) -> str:
     method, _, url = request.partition(" ")
-    answer = ask(Question(method, url, caller, clock=FixedClock(NOW), **more), world)
+    answer = simulate(SimulatedRequest(method, url, caller, clock=FixedClock(NOW), **more), world)
     assert answer.call is not None
     return json.dumps(
         record_of(answer.call, answer.decision, at=NOW, status=200, request_id="r1", version="v1")
@@ -145,7 +145,7 @@ def test_a_recorded_call_can_be_explained() -> None:
     world = rule_world(OWN)
     recorded = read_record(json.loads(line(world, "GET /orders/u2", who("u1"))))
     assert recorded is not None
-    assert ask(question_of(recorded), world).decision.reason == "not_yours"
+    assert simulate(recorded_request(recorded), world).decision.reason == "not_yours"
 
 
 @settings(deadline=None)

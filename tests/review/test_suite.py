@@ -6,7 +6,7 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from gateway.access.simulation import FixedClock, Question, ask
+from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.edge.replies.problems import refusal_of
 from gateway.model import Principal, Reason
@@ -275,8 +275,8 @@ def test_junit_takes_any_text() -> None:
 
 def turned(request: str, caller: Principal | Reason, world: Snapshot = WORLD) -> list[str]:
     method, _, url = request.partition(" ")
-    question = Question(method, url, caller, clock=FixedClock(NOW))
-    return [flip.change for flip in flips(question, ask(question, world), world)]
+    question = SimulatedRequest(method, url, caller, clock=FixedClock(NOW))
+    return [flip.change for flip in flips(question, simulate(question, world), world)]
 
 
 def test_a_stranger_learns_what_would_let_them_in() -> None:
@@ -321,8 +321,8 @@ def edits(
     world: Snapshot, request: str, caller: Principal
 ) -> list[tuple[str, str, tuple[str, ...]]]:
     method, _, url = request.partition(" ")
-    question = Question(method, url, caller, clock=FixedClock(NOW))
-    found = flips(question, ask(question, world), world)
+    question = SimulatedRequest(method, url, caller, clock=FixedClock(NOW))
+    found = flips(question, simulate(question, world), world)
     return [(flip.change, str(flip.place), flip.chain) for flip in found]
 
 

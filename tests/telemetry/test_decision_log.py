@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.access.decision_record import read_record
-from gateway.access.simulation import FixedClock, Question, ask
+from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.model import Reason
 from gateway.telemetry import decision_log
 from gateway.telemetry.decision_log import DecisionLog, JournalOptions, Journals
@@ -30,7 +30,7 @@ def log_of(folder: Path, **options: Any) -> DecisionLog:
 
 
 def tell(to: DecisionLog | Journals, url: str = "/orders/u1", request_id: str = "r1") -> None:
-    answer = ask(Question("GET", url, who("u1"), clock=FixedClock(NOW)), WORLD)
+    answer = simulate(SimulatedRequest("GET", url, who("u1"), clock=FixedClock(NOW)), WORLD)
     to.decided(answer.call, answer.decision, 200, request_id)
 
 

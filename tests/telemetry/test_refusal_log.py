@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from gateway.access.simulation import FixedClock, Question, ask
+from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.model import Reason
 from gateway.telemetry import refusal_log
 from gateway.telemetry.refusal_log import OF_A_REASON, OF_ALL, RefusalLog
@@ -18,7 +18,7 @@ WORLD = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id}")
 
 
 def tell(to: RefusalLog, url: str, request_id: str) -> None:
-    answer = ask(Question("GET", url, who("u1"), clock=FixedClock(NOW)), WORLD)
+    answer = simulate(SimulatedRequest("GET", url, who("u1"), clock=FixedClock(NOW)), WORLD)
     to.decided(answer.call, answer.decision, 403, request_id)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.access.simulation import FixedClock, Question, ask
+from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry import shadow
@@ -31,7 +31,7 @@ def told(
 ) -> Shadow:
     made = Shadow(Metrics(), FixedClock(NOW), Running(beside) if beside else None)
     for url, caller in questions:
-        answer = ask(Question("GET", url, caller, clock=FixedClock(NOW)), live)
+        answer = simulate(SimulatedRequest("GET", url, caller, clock=FixedClock(NOW)), live)
         made.decided(answer.call, answer.decision, 200, "r1")
     return made
 
@@ -89,7 +89,7 @@ def test_nothing_is_judged_where_there_is_no_shadow() -> None:
 def test_a_caller_that_nobody_looked_at_is_not_judged() -> None:
     live = snapshot("- {id: orders, match: {path: '/orders/{id}'}, auth: public, upstream: api}")
     made = Shadow(Metrics(), FixedClock(NOW), Running(LIVE))
-    answer = ask(Question("GET", "/orders/u1", clock=FixedClock(NOW)), live)
+    answer = simulate(SimulatedRequest("GET", "/orders/u1", clock=FixedClock(NOW)), live)
     assert answer.call is not None
     answer.call.credential = Credential(CredentialKind.BEARER, "a.b.c")
     made.decided(answer.call, answer.decision, 200, "r1")
@@ -116,7 +116,9 @@ def opened(caller: Principal | Reason | None, *, auth: str) -> Shadow:
         for methods in ("GET", "GET, POST")
     )
     made = Shadow(Metrics(), FixedClock(NOW), Running(beside), AtHand(caller))
-    answer = ask(Question("POST", "/orders/u1", who("u1"), clock=FixedClock(NOW)), live)
+    answer = simulate(
+        SimulatedRequest("POST", "/orders/u1", who("u1"), clock=FixedClock(NOW)), live
+    )
     assert answer.decision.reason is Reason.METHOD_NOT_ALLOWED
     made.decided(answer.call, answer.decision, 405, "r1")
     made.judge_some()
@@ -140,7 +142,7 @@ def test_a_method_that_became_open_is_counted(
 
 def test_a_path_that_neither_configuration_has_is_the_same_whoever_calls() -> None:
     made = Shadow(Metrics(), FixedClock(NOW), Running(WIDER), AtHand(None))
-    answer = ask(Question("GET", "/nowhere", who("u1"), clock=FixedClock(NOW)), LIVE)
+    answer = simulate(SimulatedRequest("GET", "/nowhere", who("u1"), clock=FixedClock(NOW)), LIVE)
     made.decided(answer.call, answer.decision, 404, "r1")
     made.judge_some()
     assert outcome(made, "the_same") == 1

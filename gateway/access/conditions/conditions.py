@@ -12,7 +12,13 @@ from typing import Any
 
 import cel
 
-from gateway.access.conditions.context import USER, Facts, binders, read, written
+from gateway.access.conditions.context import (
+    USER,
+    EvaluationContext,
+    activation,
+    path_text,
+    value_at,
+)
 from gateway.access.conditions.expressions import Expression, read_expression
 from gateway.access.conditions.functions import has_scope, in_cidr
 from gateway.access.conditions.type_check import type_problems
@@ -46,28 +52,28 @@ class Condition:
         self.expression = expression
         self.reads = _reads(expression)
         self._program = cel.compile(source)
-        self._binders = binders(expression)
+        self._activation = activation(expression)
         names = {call.name for call in expression.calls}
         self._functions = tuple((name, make) for name, make in _FUNCTIONS.items() if name in names)
         self._iterates = expression.iterates
 
-    def judge(self, facts: Facts) -> bool | str:
+    def evaluate(self, context: EvaluationContext) -> bool | str:
         """True or False, or a sentence about why it could not be judged."""
-        value = self.value(facts)
+        value = self.value(context)
         if value is True or value is False:
             return bool(value)
         if isinstance(value, ConditionFailed):
             return value.text
         return f"gives {type(value).__name__} {value!r}, not true or false"
 
-    def value(self, facts: Facts) -> Any:
+    def value(self, context: EvaluationContext) -> Any:
         """What the expression gives, or a ConditionFailed."""
         try:
-            bound = {name: bind(facts) for name, bind in self._binders}
+            bound = {name: bind(context) for name, bind in self._activation}
             if self._iterates and any(_too_long(value) for value in bound.values()):
                 return ConditionFailed(f"iterates over more than {MAX_ITEMS} items")
             for name, make in self._functions:
-                bound[name] = make(facts)
+                bound[name] = make(context)
             return self._program.execute(bound)
         except KeyError as error:
             return ConditionFailed(f"there is no {error.args[0] if error.args else 'such key'}")
@@ -75,14 +81,14 @@ class Condition:
             # The engine's errors have no other common base.
             return ConditionFailed(str(error).splitlines()[0][:160])
 
-    def values(self, facts: Facts) -> list[tuple[str, Any]]:
+    def values(self, context: EvaluationContext) -> list[tuple[str, Any]]:
         """What it reads of this call, in the order of the text, for people; each once."""
         found: dict[str, Any] = {}
-        for chain in self.expression.chains:
-            found.setdefault(written(chain, facts), read(chain, facts))
+        for path in self.expression.paths:
+            found.setdefault(path_text(path, context), value_at(path, context))
         for call in self.expression.calls:
-            if call.name == "has_role" and facts.principal is not None:
-                found.setdefault("user.roles", facts.principal.roles)
+            if call.name == "has_role" and context.principal is not None:
+                found.setdefault("user.roles", context.principal.roles)
         return list(found.items())
 
 
@@ -113,17 +119,17 @@ def compile_condition(
     return sorted(problems)
 
 
-def _has_role(facts: Facts) -> Callable[[Any], bool]:
-    principal = facts.principal
-    held = facts.roles.held(principal.roles) if principal else frozenset()
+def _has_role(context: EvaluationContext) -> Callable[[Any], bool]:
+    principal = context.principal
+    held = context.roles.expand(principal.roles) if principal else frozenset()
     # Only text is hashable for sure, and a callback that raises writes to standard error.
     return lambda role: isinstance(role, str) and role in held
 
 
-_FUNCTIONS: dict[str, Callable[[Facts], Callable[..., Any]]] = {
-    "in_cidr": lambda facts: in_cidr,
+_FUNCTIONS: dict[str, Callable[[EvaluationContext], Callable[..., Any]]] = {
+    "in_cidr": lambda context: in_cidr,
     "has_role": _has_role,
-    "has_scope": lambda facts: lambda action: has_scope(facts.principal, action),
+    "has_scope": lambda context: lambda action: has_scope(context.principal, action),
 }
 
 
@@ -131,21 +137,21 @@ def _reads(expression: Expression) -> Reads:
     named: dict[str, set[str]] = {key: set() for key in ("resource", "params", "query", "headers")}
     must: dict[str, set[str]] = {key: set() for key in ("resource", "params")}
     user: set[str] = set()
-    loose = {str(chain) for chain in expression.chains if chain.guarded}
-    for chain in expression.chains:
-        keys = chain.keys
-        if chain.root == "resource" and keys:
+    loose = {str(path) for path in expression.paths if path.guarded}
+    for path in expression.paths:
+        keys = path.keys
+        if path.root == "resource" and keys:
             kind, name = "resource", keys[0]
-        elif chain.root == "request" and len(keys) > 1:
+        elif path.root == "request" and len(keys) > 1:
             kind, name = keys[0], keys[1]
         else:
-            if chain.root == "user":
+            if path.root == "user":
                 user.update(keys[:1] or USER)
             continue
         named[kind].add(name)
-        if kind in must and not chain.guarded and str(chain) not in loose:
+        if kind in must and not path.guarded and str(path) not in loose:
             must[kind].add(name)
-    roots = {chain.root for chain in expression.chains}
+    roots = {path.root for path in expression.paths}
     if {"has_role", "has_scope"} & {call.name for call in expression.calls}:
         roots.add("user")
         user.add("roles")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from gateway.access.conditions.expressions import Chain, Expression
+from gateway.access.conditions.expressions import Expression, FieldPath
 from gateway.access.conditions.functions import address_of
 from gateway.access.roles import RoleBook
 from gateway.model import Call, Principal
@@ -21,7 +21,7 @@ KEYED = ("params", "query", "headers")
 
 
 @dataclass(slots=True)
-class Facts:
+class EvaluationContext:
     """What the conditions of one call may read."""
 
     call: Call
@@ -46,12 +46,12 @@ class About:
 
 NO_ABOUT = About(MappingProxyType({}), MappingProxyType({}))
 
-Binder = Callable[[Facts], Any]
+Binding = Callable[[EvaluationContext], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """There is no such value."""
+class Missing:
+    """The value of a path that leads nowhere."""
 
     text: str = "nothing"
 
@@ -71,22 +71,23 @@ USER: dict[str, Callable[[Principal], Any]] = {
 }
 
 
-def binders(expression: Expression) -> tuple[tuple[str, Binder], ...]:
-    by_root: dict[str, list[Chain]] = {}
-    for chain in expression.chains:
-        by_root.setdefault(chain.root, []).append(chain)
-    return tuple((root, _BINDER[root](chains)) for root, chains in by_root.items())
+def activation(expression: Expression) -> tuple[tuple[str, Binding], ...]:
+    """How each variable that the expression names gets its value of a call."""
+    by_root: dict[str, list[FieldPath]] = {}
+    for path in expression.paths:
+        by_root.setdefault(path.root, []).append(path)
+    return tuple((root, _BINDINGS[root](paths)) for root, paths in by_root.items())
 
 
-def _bind_user(chains: list[Chain]) -> Binder:
-    fields = {chain.keys[0] for chain in chains if chain.keys}
-    if any(not chain.steps for chain in chains) and not fields:
+def _bind_user(paths: list[FieldPath]) -> Binding:
+    fields = {path.keys[0] for path in paths if path.keys}
+    if any(not path.steps for path in paths) and not fields:
         # `user == null` asks only whether anyone is signed in.
         fields = {"id"}
     getters = tuple((name, USER[name]) for name in sorted(fields))
 
-    def bind(facts: Facts) -> Any:
-        principal = facts.principal
+    def bind(context: EvaluationContext) -> Any:
+        principal = context.principal
         if principal is None:
             return None
         return {name: get(principal) for name, get in getters}
@@ -94,27 +95,25 @@ def _bind_user(chains: list[Chain]) -> Binder:
     return bind
 
 
-def _bind_resource(chains: list[Chain]) -> Binder:
-    if any(not chain.keys for chain in chains):
-        return lambda facts: dict(facts.resource)
-    names = tuple(sorted({chain.keys[0] for chain in chains}))
+def _bind_resource(paths: list[FieldPath]) -> Binding:
+    if any(not path.keys for path in paths):
+        return lambda context: dict(context.resource)
+    names = tuple(sorted({path.keys[0] for path in paths}))
 
-    def bind(facts: Facts) -> Any:
-        resource = facts.resource
+    def bind(context: EvaluationContext) -> Any:
+        resource = context.resource
         return {name: resource[name] for name in names if name in resource}
 
     return bind
 
 
-def _bind_request(chains: list[Chain]) -> Binder:
-    fields = {chain.keys[0] for chain in chains}
-    names = {
-        kind: tuple(sorted({c.keys[1] for c in chains if c.keys[0] == kind})) for kind in KEYED
-    }
+def _bind_request(paths: list[FieldPath]) -> Binding:
+    fields = {path.keys[0] for path in paths}
+    names = {kind: tuple(sorted({c.keys[1] for c in paths if c.keys[0] == kind})) for kind in KEYED}
 
-    def bind(facts: Facts) -> Any:
+    def bind(context: EvaluationContext) -> Any:
         bound: dict[str, Any] = {}
-        call = facts.call
+        call = context.call
         if "method" in fields:
             bound["method"] = call.method
         if "path" in fields:
@@ -122,9 +121,9 @@ def _bind_request(chains: list[Chain]) -> Binder:
         if "host" in fields:
             bound["host"] = call.host
         for kind, held in (
-            ("params", facts.params),
-            ("query", facts.query),
-            ("headers", facts.headers),
+            ("params", context.params),
+            ("query", context.query),
+            ("headers", context.headers),
         ):
             if kind in fields:
                 bound[kind] = {name: held[name] for name in names[kind] if name in held}
@@ -133,9 +132,9 @@ def _bind_request(chains: list[Chain]) -> Binder:
     return bind
 
 
-def _bind_client(chains: list[Chain]) -> Binder:
-    def bind(facts: Facts) -> Any:
-        text = facts.call.client_ip
+def _bind_client(paths: list[FieldPath]) -> Binding:
+    def bind(context: EvaluationContext) -> Any:
+        text = context.call.client_ip
         if text.startswith("::"):
             text = str(address_of(text) or text)
         return {"ip": text}
@@ -143,22 +142,24 @@ def _bind_client(chains: list[Chain]) -> Binder:
     return bind
 
 
-def _bind_data(chains: list[Chain]) -> Binder:
+def _bind_data(paths: list[FieldPath]) -> Binding:
     # The engine copies what is bound, so of a big table only the named entry goes in.
-    def bind(facts: Facts) -> Any:
+    def bind(context: EvaluationContext) -> Any:
         bound: dict[str, Any] = {}
-        for chain in chains:
-            _bind_entry(bound, facts.data, chain, facts)
+        for path in paths:
+            _bind_entry(bound, context.data, path, context)
         return bound
 
     return bind
 
 
-def _bind_entry(bound: dict[str, Any], held: Any, chain: Chain, facts: Facts) -> None:
+def _bind_entry(
+    bound: dict[str, Any], held: Any, path: FieldPath, context: EvaluationContext
+) -> None:
     at: dict[str, Any] = bound
-    for index, step in enumerate(chain.steps):
-        key = _looked_up(step, facts) if isinstance(step, Chain) else step
-        if not isinstance(held, Mapping) or (isinstance(step, Chain) and key is None):
+    for index, step in enumerate(path.steps):
+        key = _key_text(step, context) if isinstance(step, FieldPath) else step
+        if not isinstance(held, Mapping) or (isinstance(step, FieldPath) and key is None):
             return
         if not isinstance(key, str):
             # The text does not tell which entry: the whole table is bound.
@@ -167,7 +168,7 @@ def _bind_entry(bound: dict[str, Any], held: Any, chain: Chain, facts: Facts) ->
         if key not in held:
             return
         held = held[key]
-        if index == len(chain.steps) - 1 or not isinstance(held, Mapping):
+        if index == len(path.steps) - 1 or not isinstance(held, Mapping):
             at[key] = held
             return
         inner = at.setdefault(key, {})
@@ -176,57 +177,58 @@ def _bind_entry(bound: dict[str, Any], held: Any, chain: Chain, facts: Facts) ->
         at = inner
 
 
-def _looked_up(chain: Chain, facts: Facts) -> str | None:
-    """The text that a simple chain gives; None when it gives none."""
-    value: Any = _BINDER[chain.root]([chain])(facts)
-    for step in chain.steps:
+def _key_text(path: FieldPath, context: EvaluationContext) -> str | None:
+    """The text that a simple path gives; None when it gives none."""
+    value: Any = _BINDINGS[path.root]([path])(context)
+    for step in path.steps:
         if not isinstance(step, str) or not isinstance(value, Mapping):
             return None
         value = value.get(step)
     return value if isinstance(value, str) else None
 
 
-def resolved(chain: Chain, facts: Facts) -> tuple[str, ...] | None:
-    """The keys by which the chain goes in this call; None where one of them is no text."""
+def resolved_keys(path: FieldPath, context: EvaluationContext) -> tuple[str, ...] | None:
+    """The keys of the path in this call; None where one of them is no text."""
     keys: list[str] = []
-    for step in chain.steps:
-        key = _looked_up(step, facts) if isinstance(step, Chain) else step
+    for step in path.steps:
+        key = _key_text(step, context) if isinstance(step, FieldPath) else step
         if not isinstance(key, str):
             return None
         keys.append(key)
     return tuple(keys)
 
 
-def read(chain: Chain, facts: Facts) -> Any:
-    """What the chain gives; Nothing where there is nothing."""
-    value: Any = _BINDER[chain.root]([chain])(facts)
-    for step in chain.steps:
-        key = _looked_up(step, facts) if isinstance(step, Chain) else step
+def value_at(path: FieldPath, context: EvaluationContext) -> Any:
+    """The value at the path; Missing where there is none."""
+    value: Any = _BINDINGS[path.root]([path])(context)
+    for step in path.steps:
+        key = _key_text(step, context) if isinstance(step, FieldPath) else step
         if isinstance(value, list | tuple) or not isinstance(key, str):
             # `"x" in user.roles` was read as a step; the list is what is meant.
             return value
         if not isinstance(value, Mapping) or key not in value:
-            return Nothing()
+            return Missing()
         value = value[key]
     return value
 
 
-def written(chain: Chain, facts: Facts) -> str:
-    text = chain.root
-    for step in chain.steps:
-        key = _looked_up(step, facts) if isinstance(step, Chain) else step
-        if chain.root == "user" and text == "user.roles":
+def path_text(path: FieldPath, context: EvaluationContext) -> str:
+    """The path as a person writes it, with the keys of this call."""
+    text = path.root
+    for step in path.steps:
+        key = _key_text(step, context) if isinstance(step, FieldPath) else step
+        if path.root == "user" and text == "user.roles":
             break
         plain = isinstance(key, str) and key.replace("_", "a").isalnum()
         text += f".{key}" if plain else f"[{key!r}]" if key is not None else "[…]"
     return text
 
 
-_BINDER: dict[str, Callable[[list[Chain]], Binder]] = {
+_BINDINGS: dict[str, Callable[[list[FieldPath]], Binding]] = {
     "user": _bind_user,
     "resource": _bind_resource,
     "request": _bind_request,
     "client": _bind_client,
-    "now": lambda chains: lambda facts: _timestamp(facts.now()),
+    "now": lambda paths: lambda context: _timestamp(context.now()),
     "data": _bind_data,
 }

@@ -53,15 +53,15 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
-    """`root.field["key"][other.chain]`: what is read, as far as the text tells.
+class FieldPath:
+    """`root.field["key"][other.path]`: what is read, as far as the text tells.
 
-    A step is a constant key, or the Chain that gives it, or None where the text does not
-    tell.  `guarded` chains stand in `has(…)` or behind `… in`: they may be absent.
+    A step is a constant key, or the FieldPath that gives it, or None where the text does not
+    tell.  `guarded` paths stand in `has(…)` or behind `… in`: they may be absent.
     """
 
     root: str
-    steps: tuple[str | Chain | None, ...]
+    steps: tuple[str | FieldPath | None, ...]
     at: int
     guarded: bool = False
     iterated: bool = False
@@ -94,7 +94,7 @@ class FunctionCall:
 
 @dataclass(slots=True)
 class Expression:
-    chains: list[Chain] = field(default_factory=list)
+    paths: list[FieldPath] = field(default_factory=list)
     calls: list[FunctionCall] = field(default_factory=list)
     locals: set[str] = field(default_factory=set)
     iterates: bool = False
@@ -200,7 +200,7 @@ class _Reader:
         # of names, which is what is wanted: no condition needs them.
         if token.text in KEYWORDS:
             return at + 1
-        _, end = self._chain(at, record=True)
+        _, end = self._field_path(at, record=True)
         return end
 
     def _call(self, at: int, *, method: bool) -> None:
@@ -241,11 +241,11 @@ class _Reader:
             index += 1
         return tuple(found)
 
-    def _chain(self, at: int, *, record: bool) -> tuple[Chain, int]:
-        """The chain whose root is at `at`, and where it ends."""
+    def _field_path(self, at: int, *, record: bool) -> tuple[FieldPath, int]:
+        """The path whose root is at `at`, and where it ends."""
         root = self._tokens[at]
         before = self._text(at - 1)
-        steps: list[str | Chain | None] = []
+        steps: list[str | FieldPath | None] = []
         guarded = any(at < end for end in self._guards)
         index = at + 1
         iterated = False
@@ -264,30 +264,30 @@ class _Reader:
         null = (self._text(index) in _EQUALITY and self._text(index + 1) == "null") or (
             before in _EQUALITY and self._text(at - 2) == "null"
         )
-        chain = Chain(root.text, tuple(steps), root.at, guarded, iterated, null)
+        path = FieldPath(root.text, tuple(steps), root.at, guarded, iterated, null)
         local = any(root.text == name for _, name in self._scopes)
         declares = before == "(" and self._text(at + 1) == "," and local
         if record and not local and not declares:
-            self._record(chain, before, at)
-        return chain, index
+            self._record(path, before, at)
+        return path, index
 
-    def _record(self, chain: Chain, before: str, at: int) -> None:
+    def _record(self, path: FieldPath, before: str, at: int) -> None:
         if before == "in" and self._tokens[at - 2].kind == "string":
             key = literal(self._tokens[at - 2])
             if key is not None:
                 # `"page" in request.query` asks only whether that one key is there.
-                asked = Chain(chain.root, (*chain.steps, key), chain.at, guarded=True)
-                self._found.chains.append(asked)
+                asked = FieldPath(path.root, (*path.steps, key), path.at, guarded=True)
+                self._found.paths.append(asked)
                 return
-        self._found.chains.append(chain)
+        self._found.paths.append(path)
 
-    def _index(self, start: int, end: int) -> str | Chain | None:
+    def _index(self, start: int, end: int) -> str | FieldPath | None:
         first = self._tokens[start] if start < end else None
         if first is None:
             return None
         if end == start + 1 and first.kind == "string":
             return literal(first)
-        known: str | Chain | None = None
+        known: str | FieldPath | None = None
         at = start
         while at < end:
             token = self._tokens[at]
@@ -297,10 +297,10 @@ class _Reader:
                 and self._text(at - 1) != "."
                 and self._text(at + 1) != "("
             ):
-                chain, stop = self._chain(at, record=True)
-                local = any(chain.root == name for _, name in self._scopes)
+                path, stop = self._field_path(at, record=True)
+                local = any(path.root == name for _, name in self._scopes)
                 if at == start and stop == end and not local:
-                    known = chain
+                    known = path
                 at = stop
             else:
                 at = self._step(at) if token.kind == "name" else at + 1

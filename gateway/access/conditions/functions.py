@@ -6,7 +6,7 @@ import ipaddress
 from functools import lru_cache
 from typing import Any
 
-from gateway.access.roles import admits
+from gateway.access.roles import matches
 from gateway.model import Principal
 
 # What is read once is remembered, and a caller may write it: an IPv6 address, its zone, a length.
@@ -57,4 +57,4 @@ def has_scope(principal: Principal | None, action: Any) -> bool:
         return False
     if principal.scopes is None:
         return True
-    return any(admits(scope, action) for scope in principal.scopes)
+    return any(matches(scope, action) for scope in principal.scopes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.access.conditions.context import KEYED, USER
-from gateway.access.conditions.expressions import FUNCTIONS, Chain, Expression, FunctionCall
+from gateway.access.conditions.expressions import FUNCTIONS, Expression, FieldPath, FunctionCall
 from gateway.access.field_names import ADDRESS_FIELDS, NEVER_KEPT, folded
 from gateway.access.suggestions import suggestion
 
@@ -46,8 +46,8 @@ _ARITY = {"in_cidr": 2, "has_role": 1, "has_scope": 1, "has": 1}
 def vocabulary_problems(expression: Expression, data: Mapping[str, Any]) -> list[tuple[int, str]]:
     """Every name that nobody could ever answer: the character it is at, and a sentence."""
     problems: list[tuple[int, str]] = []
-    for chain in expression.chains:
-        problems += _chain_problems(chain, data)
+    for path in expression.paths:
+        problems += _path_problems(path, data)
     for call in expression.calls:
         problems += _call_problems(call)
     for name in sorted(expression.locals & set(ROOTS)):
@@ -55,21 +55,21 @@ def vocabulary_problems(expression: Expression, data: Mapping[str, Any]) -> list
     return problems
 
 
-def _chain_problems(chain: Chain, data: Mapping[str, Any]) -> list[tuple[int, str]]:
-    at, keys = chain.at, chain.keys
-    if chain.root not in ROOTS:
-        return [(at, f"unknown name `{chain.root}`{suggestion(chain.root, ROOTS)}")]
-    if chain.root == "user":
-        return _user_problems(chain)
-    if chain.root == "client" and chain.steps and keys != ("ip",):
+def _path_problems(path: FieldPath, data: Mapping[str, Any]) -> list[tuple[int, str]]:
+    at, keys = path.at, path.keys
+    if path.root not in ROOTS:
+        return [(at, f"unknown name `{path.root}`{suggestion(path.root, ROOTS)}")]
+    if path.root == "user":
+        return _user_problems(path)
+    if path.root == "client" and path.steps and keys != ("ip",):
         return [(at, "`client` has one field, `client.ip`")]
-    if chain.root == "now" and chain.steps:
+    if path.root == "now" and path.steps:
         return [(at, "`now` is a timestamp: ask it `now.getHours()`, or compare it")]
-    if chain.root == "resource" and chain.steps and not keys:
+    if path.root == "resource" and path.steps and not keys:
         return [(at, "a field of `resource` is written out: `resource.owner`")]
-    if chain.root == "request":
-        return _request_problems(chain)
-    if chain.root == "data":
+    if path.root == "request":
+        return _request_problems(path)
+    if path.root == "data":
         if not keys:
             return [(at, "`data` is read by the name of its table: `data.teams[…]`")]
         if keys[0] not in data:
@@ -77,35 +77,35 @@ def _chain_problems(chain: Chain, data: Mapping[str, Any]) -> list[tuple[int, st
     return []
 
 
-def _user_problems(chain: Chain) -> list[tuple[int, str]]:
-    at, keys = chain.at, chain.keys
-    if not chain.steps:
+def _user_problems(path: FieldPath) -> list[tuple[int, str]]:
+    at, keys = path.at, path.keys
+    if not path.steps:
         # Of the caller as a whole nothing else is bound.
         said = "`user` alone can only be compared: `user == null`, `user != null`"
-        return [] if chain.against_null else [(at, said)]
+        return [] if path.against_null else [(at, said)]
     if not keys:
         return [(at, "a field of `user` is written out: `user.id`")]
     if keys[0] not in USER:
         return [(at, f"`user` has no field `{keys[0]}`{suggestion(keys[0], USER)}")]
-    if len(chain.steps) > 1 and keys[0] != "claims":
-        if keys[0] == "roles" and (chain.guarded or not isinstance(chain.steps[1], str)):
+    if len(path.steps) > 1 and keys[0] != "claims":
+        if keys[0] == "roles" and (path.guarded or not isinstance(path.steps[1], str)):
             return []
         return [(at, f"`user.{keys[0]}` has no fields of its own")]
     return []
 
 
-def _request_problems(chain: Chain) -> list[tuple[int, str]]:
-    at, keys = chain.at, chain.keys
+def _request_problems(path: FieldPath) -> list[tuple[int, str]]:
+    at, keys = path.at, path.keys
     if not keys or keys[0] not in REQUEST_FIELDS:
         name = keys[0] if keys else "…"
         return [(at, f"`request` has no field `{name}`{suggestion(name, REQUEST_FIELDS)}")]
     kind = keys[0]
     if kind not in KEYED:
-        return [(at, f"`request.{kind}` has no fields of its own")] if len(chain.steps) > 1 else []
+        return [(at, f"`request.{kind}` has no fields of its own")] if len(path.steps) > 1 else []
     if len(keys) < 2:
         return [(at, f'the name is written out: `request.{kind}["name"]`')]
-    if len(chain.steps) > 2:
-        return [(at, f"`{chain}` is text: it has no fields")]
+    if len(path.steps) > 2:
+        return [(at, f"`{path}` is text: it has no fields")]
     name = keys[1]
     if kind != "headers":
         return []

@@ -222,14 +222,14 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class NoMatch:
     """No route: ROUTE_UNKNOWN, or METHOD_NOT_ALLOWED with the methods that `Allow` lists."""
 
     reason: Reason
     allow: tuple[str, ...] = ()
 
 
-_UNKNOWN = Miss(Reason.ROUTE_UNKNOWN)
+_UNKNOWN = NoMatch(Reason.ROUTE_UNKNOWN)
 
 # Bounds of what a table remembers of its answers: in number, and in characters of what was asked.
 _FOUND_MAX = 4_096
@@ -245,7 +245,7 @@ class _Leaf:
         self.guarded: list[Route] = []
         self.by_method: dict[str, Route] = {}
         self.any: Route | None = None
-        self.miss = _UNKNOWN
+        self.no_match = _UNKNOWN
 
     def routes(self) -> list[Route]:
         found = list(dict.fromkeys(self.by_method.values()))
@@ -266,7 +266,7 @@ class _Leaf:
         allow = set(self.by_method)
         if "GET" in allow:
             allow.add("HEAD")
-        self.miss = Miss(Reason.METHOD_NOT_ALLOWED, tuple(sorted(allow)))
+        self.no_match = NoMatch(Reason.METHOD_NOT_ALLOWED, tuple(sorted(allow)))
         return None
 
 
@@ -335,10 +335,10 @@ class RouteTable:
                 _leaf_for(guard, route).guarded.append(route)
         return rival
 
-    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
+    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         """The one route for this call.  `segments` are canonical, `host` is as in `Call`."""
         asked = host, method, segments
-        found: Match | Miss | None = self._found.get(asked)
+        found: Match | NoMatch | None = self._found.get(asked)
         if found is None:
             found = self._search(host, method, segments)
             length = sum(map(len, (host, method, *segments)))
@@ -348,7 +348,7 @@ class RouteTable:
                 self._found[asked] = found
         return found
 
-    def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | Miss:
+    def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         if is_own(segments):
             return _UNKNOWN
         leaf, values = self._leaf(host, segments)
@@ -359,10 +359,10 @@ class RouteTable:
             # GET admits HEAD (RFC 9110 section 9.3.2).
             route = leaf.by_method.get("GET") if method == "HEAD" else None
             if route is None:
-                return leaf.miss
+                return leaf.no_match
         return Match(route, dict(zip(route.param_names, values, strict=True)))
 
-    def trespasses(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
+    def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
         """Whether a path that `route` made by its rewrite belongs to another route.
 
         That is one which sends the same path to the same upstream unchanged, and protects

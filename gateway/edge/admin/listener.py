@@ -50,7 +50,7 @@ class Outbox(Protocol):
 
 class Who(Protocol):
     async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
-        """As `access.decision.Identifier`."""
+        """As `access.authorizer.Identifier`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ _ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.COOKIE})
 
 
 class Identifier(Protocol):
-    """As `access.decision.Identifier`."""
+    """As `access.authorizer.Identifier`."""
 
     async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
         """Who calls, expiry and revocation asked."""

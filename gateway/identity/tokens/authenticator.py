@@ -36,7 +36,7 @@ class KindIdentifier(Protocol):
 
 
 class Identification:
-    """Meets `access.decision.Identifier`.
+    """Meets `access.authorizer.Identifier`.
 
     A credential of a kind that the route does not accept is answered as if none had come:
     the caller learns what is missing, and nothing about what came, which was not looked at.

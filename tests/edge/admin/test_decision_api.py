@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.access.authorizer import Gate
+from gateway.access.authorizer import Authorizer
 from gateway.access.conditions.context import NO_ABOUT, About
 from gateway.access.definitions import Limit
 from gateway.access.snapshot import Snapshot
@@ -227,7 +227,7 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
     house = House(0, someone, asserter)
     reader = CallReader()
     decisions = DecisionApi(
-        Gate(someone, OneOfFour()),
+        Authorizer(someone, OneOfFour()),
         lambda: world,
         reader,
         live=lambda: house.live,

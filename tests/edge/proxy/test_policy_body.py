@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.access.authorizer import Gate
-from gateway.access.simulation import Known, Unlimited
+from gateway.access.authorizer import Authorizer
+from gateway.access.simulation import FixedAuthenticator, NoLimits
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import Principal
@@ -61,7 +61,7 @@ async def house(caller: Principal) -> AsyncIterator[tuple[Rig, list[bytes]]]:
         )
         assert isinstance(found, Snapshot), [str(problem) for problem in found]
         rig.snapshot = found
-        setattr(rig.gate, "decide", Gate(Known(caller), Unlimited()).decide)  # noqa: B010
+        setattr(rig.gate, "decide", Authorizer(FixedAuthenticator(caller), NoLimits()).decide)  # noqa: B010
         yield rig, bodies
 
 
