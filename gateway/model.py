@@ -163,8 +163,8 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where in the configuration something was written; lines and columns count from 1."""
+class SourceLocation:
+    """Where something is written in the configuration; lines and columns count from 1."""
 
     file: str
     line: int
@@ -174,8 +174,8 @@ class Place:
         return f"{self.file}:{self.line}"
 
 
-NOWHERE = Place("", 0)
-"""The place of what no file says: built in, or made by a test."""
+NOWHERE = SourceLocation("", 0)
+"""The location of what no file says: built in, or made by a test."""
 
 
 class ChangeKind(StrEnum):
@@ -276,13 +276,17 @@ class SystemClock:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
-    """Something that is wrong in a file, and what would be right; counts from 1."""
+class ConfigProblem:
+    """A mistake in a configuration file, and what would be right; counts from 1."""
 
     file: str
     line: int
     column: int
     text: str
+
+    @classmethod
+    def at(cls, location: SourceLocation, text: str) -> ConfigProblem:
+        return cls(location.file, location.line, location.column, text)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.text}"

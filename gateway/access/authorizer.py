@@ -22,9 +22,9 @@ from gateway.model import (
     Credential,
     CredentialKind,
     LimitState,
-    Place,
     Principal,
     Reason,
+    SourceLocation,
     SystemClock,
 )
 
@@ -78,7 +78,7 @@ class Decision:
     principal: Principal | None = None
     policy: str | None = None
     rule: str | None = None
-    place: Place | None = None
+    location: SourceLocation | None = None
     retry_after_s: float = 0.0
     conceal: bool = False
     allow: tuple[str, ...] = ()
@@ -227,7 +227,7 @@ class Authorizer:
         if policy is None:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
-            return Decision(True, reason, None, route, params, principal, place=route.place)
+            return Decision(True, reason, None, route, params, principal, location=route.location)
         plan = route.plan or policy.plan(route.action)
         context: EvaluationContext | None = None
         verdict: Verdict | None = None
@@ -250,7 +250,7 @@ class Authorizer:
             principal,
             policy.name,
             rule.id if rule is not None else None,
-            route.place if verdict.place is NOWHERE else verdict.place,
+            route.location if verdict.location is NOWHERE else verdict.location,
             conceal=verdict.conceal,
             evaluated=True,
             shadowed=verdict.shadowed,
@@ -349,7 +349,7 @@ def _refused(reason: Reason, match: Match, principal: Principal | None = None) -
     route = match.route
     policy = route.policy.name if route.policy else None
     return Decision(
-        False, reason, reason, route, match.params, principal, policy, place=route.place
+        False, reason, reason, route, match.params, principal, policy, location=route.location
     )
 
 
@@ -363,5 +363,9 @@ def _limited(
     refused.limit = limit_state
     refused.retry_after_s = limit_state.wait_s
     if allowed is not None:
-        refused.policy, refused.rule, refused.place = allowed.policy, allowed.rule, allowed.place
+        refused.policy, refused.rule, refused.location = (
+            allowed.policy,
+            allowed.rule,
+            allowed.location,
+        )
     return refused

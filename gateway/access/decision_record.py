@@ -79,8 +79,8 @@ def record_of(
         "policy": decision.policy,
         "rule": decision.rule,
     }
-    if decision.place is not None and decision.place.line:
-        record["file"], record["line"] = decision.place.file, decision.place.line
+    if decision.location is not None and decision.location.line:
+        record["file"], record["line"] = decision.location.file, decision.location.line
     if decision.principal is not None:
         record["user"] = _person(decision.principal, call)
     if read.query:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gateway.access.field_names import folded
-from gateway.model import NOWHERE, Place
+from gateway.model import NOWHERE, SourceLocation
 
 if TYPE_CHECKING:
     from gateway.access.conditions.conditions import Condition
@@ -58,7 +58,7 @@ class Limit:
     per_s: float
     burst: int
     scope: Scope = Scope.LEASED
-    place: Place = NOWHERE
+    location: SourceLocation = NOWHERE
     route_id: str = ""
     """The route it counts for, where `key` is ROUTE; else empty."""
     expression: Condition | None = None
@@ -125,7 +125,7 @@ class Tls:
     certificate: str | None = None
     key: str | None = None
     """None where `certificate` holds it too."""
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    locations: Mapping[str, SourceLocation] = field(default_factory=dict, compare=False)
     """Where each of the three is written."""
 
 
@@ -153,7 +153,7 @@ class Upstream:
     queue: int = 0
     """Calls that may wait for a connection once `max_connections` are in use."""
     tls: Tls | None = None
-    place: Place = NOWHERE
+    location: SourceLocation = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Cors:
     headers: tuple[str, ...] = ()
     expose: tuple[str, ...] = ()
     max_age_s: int = 600
-    place: Place = NOWHERE
+    location: SourceLocation = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from gateway.access.conditions.context import EvaluationContext, Missing
 from gateway.access.policies import Effect, Rule
 from gateway.access.routing.routes import Kind, Match, Route, is_own
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Place, Principal, Reason
+from gateway.model import Call, Principal, Reason, SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Step:
 
     rule: str
     effect: str
-    place: Place
+    location: SourceLocation
     outcome: str
     """`allows`, `denies`, `does not apply`, `fails`, `is about other actions`, …"""
     values: tuple[tuple[str, str], ...] = ()
@@ -39,7 +39,7 @@ class Other:
     """A route that was not chosen, and why."""
 
     route: str
-    place: Place
+    location: SourceLocation
     why: str
 
 
@@ -89,7 +89,7 @@ def shown(value: Any) -> str:
 
 
 def _sentence(decision: Decision) -> str:
-    where = f" at {decision.place}" if decision.place and decision.place.line else ""
+    where = f" at {decision.location}" if decision.location and decision.location.line else ""
     if decision.allowed:
         if decision.rule is not None:
             return f"allowed by rule {decision.rule}{where}"
@@ -124,7 +124,7 @@ def _nearest(rules: tuple[Rule, ...], named: Rule | None, action: str) -> str:
     about = [rule for rule in allows if rule.matches_action(action)]
     nearest = named or next(iter(about), None)
     if nearest is not None:
-        where = str(nearest.place) if nearest.place.line else "(built in)"
+        where = str(nearest.location) if nearest.location.line else "(built in)"
         return f"nothing allowed it; nearest was rule {nearest.id} at {where}"
     asked = action or "a route without an action"
     patterns = {pattern: rule for rule in reversed(allows) for pattern in rule.actions}
@@ -132,7 +132,7 @@ def _nearest(rules: tuple[Rule, ...], named: Rule | None, action: str) -> str:
     if not close:
         return f"no rule allows {asked}"
     rule = patterns[close[0]]
-    return f"no rule is about {asked}; nearest is rule {rule.id} ({close[0]}) at {rule.place}"
+    return f"no rule is about {asked}; nearest is rule {rule.id} ({close[0]}) at {rule.location}"
 
 
 def describe(principal: Principal | None, call: Call) -> str:
@@ -153,7 +153,7 @@ def _step(rule: Rule, action: str, context: EvaluationContext, decision: Decisio
     effect = rule.effect.value + (" (shadow)" if rule.shadow else "")
     if not rule.matches_action(action):
         about = ", ".join(rule.actions)
-        return Step(rule.id, effect, rule.place, f"is about {about}", (), condition)
+        return Step(rule.id, effect, rule.location, f"is about {about}", (), condition)
     values: list[tuple[str, str]] = []
     if rule.role_permissions:
         values.append(_permission(action, context))
@@ -171,7 +171,7 @@ def _step(rule: Rule, action: str, context: EvaluationContext, decision: Decisio
             said = "does not apply: the sign-in is fresh enough"
     else:
         said = "does not apply"
-    return Step(rule.id, effect, rule.place, said, tuple(values), condition, decided, note)
+    return Step(rule.id, effect, rule.location, said, tuple(values), condition, decided, note)
 
 
 def _permission(action: str, context: EvaluationContext) -> tuple[str, str]:
@@ -190,7 +190,7 @@ def _others(chosen: Route | None, call: Call, snapshot: Snapshot) -> list[Other]
             continue
         matched, why = _why_not(route, chosen, call)
         if matched:
-            ranked.append((-matched, index, Other(route.id, route.place, why)))
+            ranked.append((-matched, index, Other(route.id, route.location, why)))
     return [other for _, _, other in sorted(ranked, key=lambda item: item[:2])[:5]]
 
 

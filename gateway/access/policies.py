@@ -16,7 +16,7 @@ from gateway.access.conditions.context import EvaluationContext
 from gateway.access.definitions import Limit
 from gateway.access.roles import RoleBook, matches
 from gateway.access.templates import Template
-from gateway.model import NOWHERE, Place, Principal, Reason
+from gateway.model import NOWHERE, Principal, Reason, SourceLocation
 
 SIGNED_IN = "signed-in"
 """The built-in policy that allows every signed-in caller."""
@@ -71,7 +71,7 @@ class Rule:
     step_up: StepUp | None = None
     limits: tuple[Limit, ...] = ()
     headers: tuple[tuple[str, Template], ...] = ()
-    place: Place = NOWHERE
+    location: SourceLocation = NOWHERE
 
     def matches_action(self, action: str) -> bool:
         """Whether the rule has anything to say about `action`."""
@@ -105,7 +105,7 @@ class Shadowed:
     rule: str | None
     allowed: bool
     reason: str
-    place: Place
+    location: SourceLocation
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class Verdict:
     reason: str
     refusal: Reason | None
     rule: Rule | None = None
-    place: Place = NOWHERE
+    location: SourceLocation = NOWHERE
     conceal: bool = False
     step_up: StepUp | None = None
     """What was asked for, with INSUFFICIENT_USER_AUTHENTICATION."""
@@ -149,7 +149,7 @@ class Policy:
     roles: RoleBook = field(default_factory=RoleBook)
     shadow: bool = False
     """Judged and recorded, never enforced: meanwhile its routes take every signed-in caller."""
-    place: Place = NOWHERE
+    location: SourceLocation = NOWHERE
     data: Mapping[str, Any] = field(default_factory=dict)
     _plans: dict[str, Plan] = field(default_factory=dict)
 
@@ -163,8 +163,8 @@ class Policy:
         """What this policy says of a call for `action`.  Never raises."""
         plan = self.plan(action)
         verdict = _evaluated(plan.denies, plan.allows, action, context)
-        if verdict.place is NOWHERE:
-            verdict.place = self.place
+        if verdict.location is NOWHERE:
+            verdict.location = self.location
         if verdict.allowed and self.name == SIGNED_IN:
             verdict.reason = Reason.SIGNED_IN
         if plan.shadows:
@@ -208,7 +208,9 @@ class Policy:
                 would = _evaluated((), (rule,), action, context) if undecided else None
                 differs = would is not None and would.allowed
             if would is not None and differs:
-                found.append(Shadowed(self.name, rule.id, would.allowed, would.reason, rule.place))
+                found.append(
+                    Shadowed(self.name, rule.id, would.allowed, would.reason, rule.location)
+                )
         return tuple(found)
 
     def _unenforced(self, verdict: Verdict) -> Verdict:
@@ -217,9 +219,9 @@ class Policy:
             rule = verdict.rule.id if verdict.rule else None
             shadowed = (
                 *shadowed,
-                Shadowed(self.name, rule, False, verdict.reason, verdict.place),
+                Shadowed(self.name, rule, False, verdict.reason, verdict.location),
             )
-        return Verdict(True, Reason.SIGNED_IN, None, place=self.place, shadowed=shadowed)
+        return Verdict(True, Reason.SIGNED_IN, None, location=self.location, shadowed=shadowed)
 
 
 def signed_in_policy() -> Policy:
@@ -248,7 +250,7 @@ def _evaluated(
         outcome = rule.applies(action, context)
         if outcome is True:
             if rule.step_up is None or rule.step_up.met(context.principal, context.now()):
-                return Verdict(True, Reason.RULE_ALLOWED, None, rule, rule.place)
+                return Verdict(True, Reason.RULE_ALLOWED, None, rule, rule.location)
             waiting = waiting or rule
         if nearest is None and (rule.reason or outcome is not False):
             nearest = rule, outcome
@@ -274,14 +276,16 @@ def _denied(rule: Rule, outcome: bool | str, conceal: bool) -> Verdict:
     of what the rule is about."""
     if isinstance(outcome, str):
         reason = Reason.CONDITION_FAILED
-        return Verdict(False, reason, reason, rule, rule.place, conceal=conceal)
+        return Verdict(False, reason, reason, rule, rule.location, conceal=conceal)
     refusal = None if rule.reason else Reason.NO_RULE
-    return Verdict(False, rule.reason or Reason.NO_RULE, refusal, rule, rule.place, conceal=conceal)
+    return Verdict(
+        False, rule.reason or Reason.NO_RULE, refusal, rule, rule.location, conceal=conceal
+    )
 
 
 def _step_up(rule: Rule) -> Verdict:
     reason = Reason.INSUFFICIENT_USER_AUTHENTICATION
-    return Verdict(False, reason, reason, rule, rule.place, step_up=rule.step_up)
+    return Verdict(False, reason, reason, rule, rule.location, step_up=rule.step_up)
 
 
 def _not_allowed(allows: tuple[Rule, ...], nearest: tuple[Rule, bool | str] | None) -> Verdict:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gateway.model import NOWHERE, Place
+from gateway.model import NOWHERE, SourceLocation
 
 _REMEMBERED = 10_000
 _ACTION = re.compile(r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)*\Z")
@@ -48,7 +48,7 @@ class Role:
     name: str
     inherits: tuple[str, ...] = ()
     permissions: tuple[str, ...] = ()
-    place: Place = NOWHERE
+    location: SourceLocation = NOWHERE
 
 
 class RoleBook:

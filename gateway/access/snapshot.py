@@ -10,7 +10,7 @@ from gateway.access.definitions import Cors, Limit, Upstream
 from gateway.access.policies import Policy
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.routes import RouteTable
-from gateway.model import Place, Problem
+from gateway.model import ConfigProblem, SourceLocation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,9 +29,9 @@ class Snapshot:
     """CIDR blocks from which `/decide/…` is answered."""
     reads_bodies: bool = False
     """Whether the policy of any route reads the JSON body."""
-    notices: tuple[Problem, ...] = ()
+    notices: tuple[ConfigProblem, ...] = ()
     """No mistakes, but hardly meant: `gateway validate` shows them."""
-    data_places: Mapping[str, TablePlace] = field(default_factory=dict)
+    data_locations: Mapping[str, TableLocation] = field(default_factory=dict)
     """Where each table of `data/` is written."""
 
     def auth_origins(self, own: OwnOrigins, host: str) -> AllowedOrigins:
@@ -40,15 +40,15 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class TablePlace:
+class TableLocation:
     """Where a table of `data/` is written, and each of its entries."""
 
-    place: Place
+    location: SourceLocation
     lines: Sequence[int]
     """Of the entries, in their order: a table may have very many."""
 
-    def of(self, table: Any, key: str) -> Place:
+    def of(self, table: Any, key: str) -> SourceLocation:
         """The line of an entry; that of the table where there is none of this name."""
         if isinstance(table, Mapping) and key in table:
-            return Place(self.place.file, self.lines[list(table).index(key)])
-        return self.place
+            return SourceLocation(self.location.file, self.lines[list(table).index(key)])
+        return self.location

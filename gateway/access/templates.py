@@ -1,4 +1,4 @@
-"""Texts of the configuration with `{places}` that a call fills.
+"""Texts of the configuration with `{placeholders}` that a call fills.
 
 What is filled in stays as it came: it is never read as a template again, and there is no
 way to the environment or to files.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_PLACE = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _FIELD = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
 
@@ -37,9 +37,9 @@ class Template:
         return tuple(piece.text for piece in self.pieces if piece.source == source)
 
     def fill(self, values: Mapping[str, Mapping[str, Any]]) -> Any:
-        """The text; or, of a template that is one place alone, the value as it is.
+        """The text; or, of a template that is one placeholder alone, the value as it is.
 
-        None where a place has no value: half a text would be another resource's name.
+        None where a placeholder has no value: half a text would be another resource's name.
         """
         if len(self.pieces) == 1:
             return _value(self.pieces[0], values)
@@ -56,7 +56,7 @@ def read_template(text: str, sources: tuple[str, ...]) -> Template | str:
     """The template, or a sentence about what is wrong.  `sources` are those allowed here."""
     pieces: list[Piece] = []
     end = 0
-    for match in _PLACE.finditer(text):
+    for match in _PLACEHOLDER.finditer(text):
         pieces += [Piece("", text[end : match.start()])] if match.start() > end else []
         end = match.end()
         inside = match.group(1)
@@ -66,10 +66,10 @@ def read_template(text: str, sources: tuple[str, ...]) -> Template | str:
         elif dot and source in sources and _FIELD.match(name):
             pieces.append(Piece(source, name))
         else:
-            places = ", ".join(["`{name}` of the path", *(f"`{{{s}.name}}`" for s in sources)])
-            return f"`{{{inside}}}` is nothing that can be filled in; there is {places}"
+            known = ", ".join(["`{name}` of the path", *(f"`{{{s}.name}}`" for s in sources)])
+            return f"`{{{inside}}}` is nothing that can be filled in; there is {known}"
     rest = text[end:]
-    if "{" in _PLACE.sub("", text) or "}" in _PLACE.sub("", text):
+    if "{" in _PLACEHOLDER.sub("", text) or "}" in _PLACEHOLDER.sub("", text):
         return "a brace without its partner"
     if rest or not pieces:
         pieces.append(Piece("", rest))
@@ -79,10 +79,10 @@ def read_template(text: str, sources: tuple[str, ...]) -> Template | str:
 def _value(piece: Piece, values: Mapping[str, Mapping[str, Any]]) -> Any:
     if not piece.source:
         return piece.text
-    held: Any = values.get(piece.source)
+    value: Any = values.get(piece.source)
     if piece.source == "body":
         for key in piece.text.split("."):
-            held = held.get(key) if isinstance(held, Mapping) else None
+            value = value.get(key) if isinstance(value, Mapping) else None
         # The engine would round it, and two accounts could become one.
-        return None if isinstance(held, int) and abs(held) >= 2**63 else held
-    return held.get(piece.text) if isinstance(held, Mapping) else None
+        return None if isinstance(value, int) and abs(value) >= 2**63 else value
+    return value.get(piece.text) if isinstance(value, Mapping) else None

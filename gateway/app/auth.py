@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.app.settings import Settings
 from gateway.audit.log import AuditLog
-from gateway.config.watcher import Configuration
+from gateway.config.watcher import ConfigWatcher
 from gateway.edge.endpoints.account import OwnAccount, OwnAccountParts
 from gateway.edge.endpoints.audit_events import Bounded
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
@@ -74,7 +74,7 @@ class AuthDependencies:
     csrf: Csrf
     mailer: Postman
     audit: AuditLog
-    configuration: Configuration
+    configuration: ConfigWatcher
     meter: Callable[[str, str, int, float], None]
     """`metrics.Metrics.own`."""
     defects: Tally

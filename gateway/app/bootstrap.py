@@ -16,7 +16,7 @@ import structlog
 from gateway.app.data_dir import DataFolder
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import SettingsDiffer, agree, shared
-from gateway.config.watcher import Configuration
+from gateway.config.watcher import ConfigWatcher
 from gateway.identity.accounts.passwords import settled_rounds
 from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
@@ -46,10 +46,10 @@ class BootstrapContext:
 
     settings: Settings
     folder: DataFolder
-    configuration: Configuration
+    configuration: ConfigWatcher
     redis_url: str = ""
     """Where Redis is, once the embedded one is started."""
-    shadow: Configuration | None = None
+    shadow: ConfigWatcher | None = None
     """A configuration that judges beside the traffic and enforces nothing."""
     letters: Letters | None = None
     """Read by `initialize`; a worker that is replaced has them even when they are gone."""

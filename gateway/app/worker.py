@@ -26,7 +26,7 @@ from gateway.edge.endpoints.rate_limits import OwnLimits
 from gateway.edge.server.listener import Door
 from gateway.edge.server.listener_tls import Certificates
 from gateway.identity.accounts.accounts import Accounts
-from gateway.model import Problem, Reason
+from gateway.model import ConfigProblem, Reason
 from gateway.stores.protocols import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -209,7 +209,7 @@ class App:
         )
         parts.auth_api.open(await build_auth_api(dependencies))
 
-    def _refused(self, problems: list[Problem]) -> None:
+    def _refused(self, problems: list[ConfigProblem]) -> None:
         detail = {"problems": len(problems), "first": str(problems[0]) if problems else ""}
         self.components.audit.record(
             AuditEvent(AuditKind.CONFIGURATION, result="refused", detail=detail)

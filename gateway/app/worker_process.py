@@ -89,7 +89,7 @@ class WorkerProcess(Worker):  # type: ignore[misc]
         app = App(process.plan, process.certificates, deaths=lambda: process.deaths.count)
         add_gauges(app)
         self.loop.set_exception_handler(_loop_failed)
-        self.loop.add_signal_handler(signal.SIGHUP, process.plan.configuration.ask)
+        self.loop.add_signal_handler(signal.SIGHUP, process.plan.configuration.request_reload)
         heartbeat = self.loop.create_task(self._heartbeat())
         try:
             await app.start()

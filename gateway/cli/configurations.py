@@ -12,7 +12,7 @@ from gateway.config import upstream_tls
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.watcher import read_sources
 from gateway.edge.replies.problems import refusal_of
-from gateway.model import Problem, Reason
+from gateway.model import ConfigProblem, Reason
 
 
 class FailOn(StrEnum):
@@ -22,13 +22,13 @@ class FailOn(StrEnum):
     CHANGE = "change"
 
 
-def read(config: Path, policies: Path) -> Snapshot | list[Problem]:
+def read(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
     """The configuration, or every problem with it."""
     sources = read_sources(config, policies)
     return sources if isinstance(sources, list) else compile_snapshot(sources)
 
 
-def read_for_here(config: Path, policies: Path) -> Snapshot | list[Problem]:
+def read_for_here(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
     """As `read`, and the files that upstreams name must do on this machine too."""
     found = read(config, policies)
     if isinstance(found, list):

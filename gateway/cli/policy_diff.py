@@ -60,7 +60,7 @@ def show_diff(
 
 def change_data(change: Change) -> dict[str, Any]:
     """One change as data; what it does not restrict is null or empty."""
-    place = change.place if change.place is not None and change.place.line else None
+    place = change.location if change.location is not None and change.location.line else None
     return {
         "change": "gains" if change.gains else "loses",
         "certain": change.certain,

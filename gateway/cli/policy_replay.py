@@ -89,7 +89,7 @@ def _example(changed: Changed) -> str:
     recorded, decision = changed.recorded, changed.decision
     who = getattr(recorded.who, "subject", "nobody")
     roles = ",".join(getattr(recorded.who, "roles", ()))
-    place = decision.place
+    place = decision.location
     line = f" ({place})" if place is not None and place.line else ""
     shown = f"{who} [{roles}]" if roles else who
     return f"{recorded.call.method} {recorded.call.path} as {shown}{line}  {recorded.request_id}"
@@ -119,8 +119,8 @@ def _data(found: Replay) -> dict[str, Any]:
                         "path": one.recorded.call.path,
                         "user": getattr(one.recorded.who, "subject", None),
                         "roles": list(getattr(one.recorded.who, "roles", ())),
-                        "file": one.decision.place.file if one.decision.place else None,
-                        "line": one.decision.place.line if one.decision.place else None,
+                        "file": one.decision.location.file if one.decision.location else None,
+                        "line": one.decision.location.line if one.decision.location else None,
                     }
                     for one in found.examples[group]
                 ],

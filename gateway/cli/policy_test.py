@@ -11,7 +11,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.cli.configurations import compiled, status_for
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 from gateway.review.cases import Case, read_cases
 from gateway.review.coverage import Coverage, coverage
 from gateway.review.junit import junit
@@ -69,7 +69,7 @@ def run_tests(
             _tell_coverage(covered)
         else:
             for route in covered.open_routes:
-                warn(f"{route.place}: route {route.id} has no test")
+                warn(f"{route.location}: route {route.id} has no test")
         if report is not None:
             _tell_mutants(report)
         elif mutate:
@@ -83,7 +83,7 @@ def run_tests(
 
 def _cases(paths: list[Path], snapshot: Snapshot) -> list[Case]:
     cases: list[Case] = []
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
     for path in paths:
         files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
         for file in files:
@@ -95,7 +95,7 @@ def _cases(paths: list[Path], snapshot: Snapshot) -> list[Case]:
             except UnicodeDecodeError as error:
                 raise CliError(f"{file} is not UTF-8", ExitCode.USAGE) from error
             for one in found:
-                if isinstance(one, Problem):
+                if isinstance(one, ConfigProblem):
                     problems.append(one)
                 else:
                     cases.append(one)
@@ -110,7 +110,7 @@ def _cases(paths: list[Path], snapshot: Snapshot) -> list[Case]:
 
 def _tell_failure(result: Result, snapshot: Snapshot) -> None:
     case = result.case
-    echo(f"{case.place}: FAILED {case.name}", style="bold red")
+    echo(f"{case.location}: FAILED {case.name}", style="bold red")
     for difference in result.differences:
         echo(f"  {difference.what}: expected {difference.expected}, got {difference.got}")
     told = explained(result, snapshot)
@@ -123,9 +123,9 @@ def _tell_failure(result: Result, snapshot: Snapshot) -> None:
 
 def _tell_coverage(covered: Coverage) -> None:
     for _, rule in covered.open_rules:
-        echo(f"{rule.place}: rule {rule.id} decided in no test", style="yellow")
+        echo(f"{rule.location}: rule {rule.id} decided in no test", style="yellow")
     for route in covered.open_routes:
-        echo(f"{route.place}: route {route.id} has no test", style="yellow")
+        echo(f"{route.location}: route {route.id} has no test", style="yellow")
     seen = covered.rules - len(covered.open_rules)
     called = covered.routes - len(covered.open_routes)
     echo(
@@ -152,11 +152,11 @@ def _suite_data(
             "rules_percent": round(covered.rules_percent, 1),
             "routes_percent": round(covered.routes_percent, 1),
             "rules_not_decided": [
-                {"policy": p.name, "rule": r.id, "file": r.place.file, "line": r.place.line}
+                {"policy": p.name, "rule": r.id, "file": r.location.file, "line": r.location.line}
                 for p, r in covered.open_rules
             ],
             "routes_without_test": [
-                {"route": r.id, "file": r.place.file, "line": r.place.line}
+                {"route": r.id, "file": r.location.file, "line": r.location.line}
                 for r in covered.open_routes
             ],
         },
@@ -169,8 +169,8 @@ def _suite_data(
                     "of": m.of,
                     "name": m.name,
                     "change": m.how,
-                    "file": m.place.file,
-                    "line": m.place.line,
+                    "file": m.location.file,
+                    "line": m.location.line,
                 }
                 for m in report.survivors
             ],
@@ -181,8 +181,8 @@ def _suite_data(
 def _result_data(result: Result) -> dict[str, Any]:
     return {
         "name": result.case.name,
-        "file": result.case.place.file,
-        "line": result.case.place.line,
+        "file": result.case.location.file,
+        "line": result.case.location.line,
         "passed": result.passed,
         "differences": [
             {"what": one.what, "expected": one.expected, "got": one.got}

@@ -17,7 +17,7 @@ from gateway.cli.configurations import read, read_for_here
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, ExitCode, data, echo, warn
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 
 _ASK_WITHIN_S = 3.0
 
@@ -93,7 +93,7 @@ def check_reload(
         raise typer.Exit(ExitCode.NO)
 
 
-def tell(found: Snapshot | list[Problem]) -> None:
+def tell(found: Snapshot | list[ConfigProblem]) -> None:
     """Each problem a line; or, apart from that all is well, what is hardly meant."""
     if isinstance(found, list):
         for problem in found:
@@ -139,7 +139,7 @@ def _running_versions() -> dict[str, str] | None:
         asked.close()
 
 
-def _data(found: Snapshot | list[Problem]) -> dict[str, Any]:
+def _data(found: Snapshot | list[ConfigProblem]) -> dict[str, Any]:
     problems = found if isinstance(found, list) else []
     notices = () if isinstance(found, list) else found.notices
     return {
@@ -150,7 +150,7 @@ def _data(found: Snapshot | list[Problem]) -> dict[str, Any]:
     }
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
+def _problem(problem: ConfigProblem) -> dict[str, Any]:
     return {
         "file": problem.file,
         "line": problem.line,

@@ -20,7 +20,7 @@ from gateway.app.worker import App
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import serving_settings
 from gateway.cli.output import CliError, ExitCode, warn
-from gateway.config.watcher import Configuration, ConfigurationWrong, Files, LastGood
+from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
 from gateway.edge.server.listener_tls import CertificateWrong
 from gateway.identity.keys.signing_keys import WrongSecret
 from gateway.identity.mail.templates import BadLetter
@@ -121,10 +121,10 @@ def _run(
     plan = BootstrapContext(
         settings=settings,
         folder=folder,
-        configuration=Configuration(files, LastGood(folder.last_good)),
+        configuration=ConfigWatcher(files, LastKnownGood(folder.last_good)),
     )
     if shadow is not None:
-        plan.shadow = Configuration(shadow, LastGood(folder.path / "last-good-shadow"))
+        plan.shadow = ConfigWatcher(shadow, LastKnownGood(folder.path / "last-good-shadow"))
     listeners = Listeners(settings.listen, settings.admin_listen, demo)
     try:
         processes.lock_data_dir(plan)
@@ -156,14 +156,14 @@ def _run(
         raise CliError(
             f"{what}{error.strerror} (the data folder is {folder.path})", ExitCode.UNREACHABLE
         ) from error
-    except ConfigurationWrong as wrong:
+    except InvalidConfiguration as wrong:
         for problem in wrong.problems:
             sys.stderr.write(f"{problem}\n")
         raise CliError("the configuration is wrong, so nothing was started") from wrong
     processes.run(process)
 
 
-def _tell_demo_elsewhere(configuration: Configuration, demo: Address) -> None:
+def _tell_demo_elsewhere(configuration: ConfigWatcher, demo: Address) -> None:
     """With `--demo-listen` alone, the printed lines that call the backend would be 502."""
     upstreams = configuration.snapshot.upstreams.values()
     if not any((t.host, t.port) == (demo.host, demo.port) for u in upstreams for t in u.targets):

@@ -13,7 +13,7 @@ from gateway.config.routes import Names, RouteReader, cors_named
 from gateway.config.upstreams import read_cors, read_limits, read_upstreams
 from gateway.config.warnings import notices
 from gateway.config.yaml_reader import Node, Reader, check_version
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 
 TOP_KEYS = (
     "version", "auth", "decision_api", "defaults", "upstreams", "limits", "cors", "routes",
@@ -22,7 +22,7 @@ TOP_KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The texts of a configuration, each with the name that problems and places show.
+    """The texts of a configuration, each with the name that problems and locations show.
 
     `routes` is `("routes.yaml", text)`.  `policies` holds every `*.yaml` below the policy
     folder, folders included, `tests/` excluded, names as they are shown
@@ -48,9 +48,9 @@ class Sources:
         return digest.hexdigest()[:12]
 
 
-def compile_snapshot(sources: Sources) -> Snapshot | list[Problem]:
-    """The whole configuration, or every problem in it, ordered by place."""
-    problems: list[Problem] = []
+def compile_snapshot(sources: Sources) -> Snapshot | list[ConfigProblem]:
+    """The whole configuration, or every problem in it, ordered by location."""
+    problems: list[ConfigProblem] = []
     name, text = sources.routes
     reader = Reader(name, problems)
     root = reader.document(text)
@@ -82,7 +82,7 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[Problem]:
         peers,
         any(route.reads_body for route in table),
         tuple(notices(table, policies)),
-        files.data_places,
+        files.data_locations,
     )
 
 
@@ -93,10 +93,10 @@ def _trusted_peers(reader: Reader, node: Node | None) -> tuple[str, ...]:
         try:
             network = ipaddress.ip_network(text)
         except ValueError as error:
-            reader.wrong(item, f"`{text}` is no address block such as `127.0.0.1/32`: {error}")
+            reader.error(item, f"`{text}` is no address block such as `127.0.0.1/32`: {error}")
             continue
         if network.prefixlen == 0:
-            reader.wrong(
+            reader.error(
                 item,
                 f"`{text}` is everybody, so anyone could say what is to be judged;"
                 " name the proxies, such as `127.0.0.1/32`",

@@ -1,7 +1,7 @@
 """`direct_response` and `redirect`: the whole answer of a route that has no upstream.
 
 Law: an answer is written in the configuration to the last byte.  The one thing of a call that
-can come back is its query, behind a place that the configuration chose, so no call can choose
+can come back is its query, behind a target that the configuration chose, so no call can choose
 where it is led.
 """
 
@@ -46,12 +46,12 @@ def read_answer(reader: Reader, fields: Mapping[str, Node]) -> OwnAnswer | None:
         return None
     key = given[0]
     if len(given) > 1:
-        reader.wrong(
+        reader.error(
             reader.name_of(fields[given[1]]), "a route has `direct_response` or `redirect`"
         )
     for idle in _IDLE:
         if idle in fields:
-            reader.wrong(
+            reader.error(
                 reader.name_of(fields[idle]),
                 f"`{idle}` says nothing beside `{key}`: the route answers by itself",
             )
@@ -62,21 +62,21 @@ def read_answer(reader: Reader, fields: Mapping[str, Node]) -> OwnAnswer | None:
 
 def _direct_response(reader: Reader, node: Node) -> OwnAnswer:
     fields = reader.block(node, "`direct_response`", DIRECT_RESPONSE_KEYS)
-    status = reader.whole(fields.get("status"), "`status`", least=200)
+    status = reader.integer(fields.get("status"), "`status`", least=200)
     if status in _REDIRECTS:
-        reader.wrong(fields["status"], f"write `redirect: {{to: …, status: {status}}}`")
+        reader.error(fields["status"], f"write `redirect: {{to: …, status: {status}}}`")
     elif status is not None and (status > 599 or status == 304):
-        reader.wrong(fields["status"], f"`status` is 200 to 599 and no redirect, not {status}")
+        reader.error(fields["status"], f"`status` is 200 to 599 and no redirect, not {status}")
     body = (reader.text(fields.get("body"), "`body`") or "").encode("utf-8", "replace")
     if len(body) > _BODY_MAX_BYTES:
-        reader.wrong(fields["body"], f"`body` is {_BODY_MAX_BYTES // 1024} KiB at most")
+        reader.error(fields["body"], f"`body` is {_BODY_MAX_BYTES // 1024} KiB at most")
     if body and status in (204, 205):
-        reader.wrong(fields["body"], f"an answer with the status {status} has no body")
+        reader.error(fields["body"], f"an answer with the status {status} has no body")
     kind = reader.text(fields.get("content_type"), "`content_type`")
     if kind is not None and not _MEDIA_TYPE.match(kind):
-        reader.wrong(fields["content_type"], f"`{kind}` is no media type such as `text/html`")
+        reader.error(fields["content_type"], f"`{kind}` is no media type such as `text/html`")
     if "content_type" in fields and "body" not in fields:
-        reader.wrong(fields["content_type"], "`content_type` needs the `body:` that it describes")
+        reader.error(fields["content_type"], "`content_type` needs the `body:` that it describes")
     written = read_answer_fields(reader, fields.get("headers"))
     typed = (("Content-Type", kind or _TEXT),) if body else ()
     return OwnAnswer(status or 200, (*typed, *written), body)
@@ -86,28 +86,28 @@ def _redirect(reader: Reader, node: Node, match: object) -> OwnAnswer:
     fields = reader.block(node, "`redirect`", REDIRECT_KEYS)
     to = reader.text(fields.get("to"), "`to`")
     if "to" not in fields and fields:
-        reader.wrong(node, "`redirect` has no `to: https://…` or `to: /path`")
-    status = reader.whole(fields.get("status"), "`status`")
+        reader.error(node, "`redirect` has no `to: https://…` or `to: /path`")
+    status = reader.integer(fields.get("status"), "`status`")
     if status is not None and status not in _REDIRECTS:
-        reader.wrong(fields["status"], f"`status` is one of {', '.join(map(str, _REDIRECTS))}")
+        reader.error(fields["status"], f"`status` is one of {', '.join(map(str, _REDIRECTS))}")
     keep = reader.flag(fields.get("keep_query"), "`keep_query`", False)
     if to is not None:
-        said = _no_place(to)
+        said = _target_problem(to)
         if said is not None:
-            reader.wrong(fields["to"], f"`{to}` {said}")
+            reader.error(fields["to"], f"`{to}` {said}")
         elif keep and "#" in to:
-            reader.wrong(
+            reader.error(
                 fields["to"], "with `keep_query`, `to` has no `#`: the query goes before it"
             )
         elif to.partition("?")[0] in _paths_of(match):
-            reader.wrong(
+            reader.error(
                 fields["to"], f"`{to}` is the route's own path: it would lead back for ever"
             )
     return OwnAnswer(status or 302, location=to, keep_query=keep)
 
 
-def _no_place(to: str) -> str | None:
-    """What keeps a text from being a place to lead to."""
+def _target_problem(to: str) -> str | None:
+    """What keeps a text from being the target of a redirect; None where nothing does."""
     if not (to.isascii() and to.isprintable()) or re.search(r'[ "<>\\^`{|}]', to):
         return "is no URL: percent-encode what is not plain ASCII"
     before = to.partition("#")[0].partition("?")[0]

@@ -69,12 +69,12 @@ def read_kept_headers(
     for name, item in reader.texts(node, "`keep_headers`") or []:
         lower = name.lower()
         if lower in NEVER_KEPT:
-            reader.wrong(item, f"`{name}` is never passed: backends take it for a proxy of theirs")
+            reader.error(item, f"`{name}` is never passed: backends take it for a proxy of theirs")
         elif lower not in KEEPABLE:
             hint = suggestion(name, KEEPABLE.values())
-            reader.wrong(item, f"`{name}` is no field that is taken away{hint}")
+            reader.error(item, f"`{name}` is no field that is taken away{hint}")
         elif lower.encode() in changed:
-            reader.wrong(item, f"`{name}` is kept and written or removed: leave it out of one")
+            reader.error(item, f"`{name}` is kept and written or removed: leave it out of one")
         else:
             found.add(lower)
     return frozenset(name.encode() for name in found)
@@ -94,10 +94,10 @@ def written_once(reader: Reader, node: Node, changes: HeaderChanges, policy: Pol
     for rule in policy.rules:
         for name, _ in rule.headers:
             if any(name.lower() == other.lower() for other, _ in changes.fields):
-                reader.wrong(
+                reader.error(
                     node,
                     f"`{name}` is written by rule `{rule.id}` of policy `{policy.name}` "
-                    f"({rule.place}) too: leave it out of one",
+                    f"({rule.location}) too: leave it out of one",
                 )
 
 
@@ -123,7 +123,7 @@ def _changes(
         return None
     block = reader.block(node, f"`{key}`", CHANGE_KEYS)
     if not block and isinstance(node, yaml.MappingNode) and not node.value:
-        reader.wrong(node, f"`{key}` has `set_headers:`, `remove_headers:` or both")
+        reader.error(node, f"`{key}` has `set_headers:`, `remove_headers:` or both")
     seen: dict[str, str] = {}
     one_callers = {unset: "a cookie is one caller's; it can be removed, not set"}
     written = _written(
@@ -132,7 +132,7 @@ def _changes(
     removed: list[str] = []
     for name, item in reader.texts(block.get("remove_headers"), "`remove_headers`") or []:
         if not TOKEN.match(name):
-            reader.wrong(item, f"`{name}` is no name of a header")
+            reader.error(item, f"`{name}` is no name of a header")
         elif _takes(reader, item, name, refused, seen):
             removed.append(name)
     return HeaderChanges(tuple(written), tuple(removed))
@@ -150,11 +150,11 @@ def _written(
         key = reader.name_of(value)
         text = reader.text(value, f"the header `{name}`")
         if not _NAME.match(name):
-            reader.wrong(key, f"`{name}` is no name to set: letters, digits and `-`")
+            reader.error(key, f"`{name}` is no name to set: letters, digits and `-`")
         elif not _takes(reader, key, name, refused, seen) or text is None:
             continue
         elif not (text.isascii() and text.isprintable()) or text != text.strip():
-            reader.wrong(value, f"the header `{name}` is one line of ASCII text")
+            reader.error(value, f"the header `{name}` is one line of ASCII text")
         else:
             found.append((name, text))
     return found
@@ -170,11 +170,11 @@ def _takes(
         None,
     )
     if why is not None:
-        reader.wrong(node, f"`{name}` cannot be changed: {why}")
+        reader.error(node, f"`{name}` cannot be changed: {why}")
         return False
     if known in seen:
         same = "twice" if seen[known] == name else f"as `{seen[known]}` too"
-        reader.wrong(node, f"`{name}` stands here {same}: once is enough, in one spelling")
+        reader.error(node, f"`{name}` stands here {same}: once is enough, in one spelling")
         return False
     seen[known] = name
     return True

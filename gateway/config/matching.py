@@ -35,14 +35,14 @@ def read_path(
     where = match.get("path")
     if where is None:
         if node is not None:
-            reader.wrong(node, '`match` has no `path: "/…"`')
+            reader.error(node, '`match` has no `path: "/…"`')
         return ()
     text = reader.text(where, "`path`")
     if text is None:
         return ()
     made = read_pattern(text)
     if isinstance(made, str):
-        reader.wrong(where, made)
+        reader.error(where, made)
         return ()
     if not slash:
         _no_encoded_slash(reader, where, text, made, "no call reaches this route")
@@ -56,7 +56,7 @@ def read_path(
                 "begin it with a literal segment, or write `except_reserved: true` in `match` "
                 "for a route that takes everything but the gateway's own paths"
             )
-        reader.wrong(
+        reader.error(
             where, f"`{text}` would match {taken}, which the gateway answers itself: {hint}"
         )
     return made
@@ -69,7 +69,7 @@ def _no_encoded_slash(
     if any(s.kind is Kind.LITERAL and "/" in s.text for s in segments):
         hint = "write `allow_encoded_slash: true` beside `match`, or `/` where segments part"
         at = text.lower().find("%2f")
-        reader.wrong(node, f"`%2F` is refused as ambiguous, so {said}: {hint}", at=at)
+        reader.error(node, f"`%2F` is refused as ambiguous, so {said}: {hint}", at=at)
 
 
 def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
@@ -77,17 +77,17 @@ def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
     found: list[str] = []
     for text, item in reader.texts(node, "`methods`") or []:
         if text == "*":
-            reader.wrong(item, "leave `methods` out to take any method")
+            reader.error(item, "leave `methods` out to take any method")
         elif not TOKEN.match(text):
-            reader.wrong(item, f"`{text}` is no method")
+            reader.error(item, f"`{text}` is no method")
         elif text in ("CONNECT", "TRACE"):
-            reader.wrong(item, f"the gateway refuses {text} on every route")
+            reader.error(item, f"the gateway refuses {text} on every route")
         elif text != text.upper():
-            reader.wrong(item, f"methods are upper case: `{text.upper()}`")
+            reader.error(item, f"methods are upper case: `{text.upper()}`")
         else:
             found.append(text)
     if isinstance(node, yaml.SequenceNode) and not node.value:
-        reader.wrong(node, "`methods` is empty: leave it out to take any method")
+        reader.error(node, "`methods` is empty: leave it out to take any method")
     return tuple(dict.fromkeys(found))
 
 
@@ -110,34 +110,34 @@ def read_host(reader: Reader, node: Node | None) -> str | None:
         hint = "leave `host` out to match every host"
     elif re.search(r":[0-9]+\Z", text):
         hint = "leave the port out: routes match a host on every port"
-    reader.wrong(node, f"`{text}` is no host: {hint}")
+    reader.error(node, f"`{text}` is no host: {hint}")
     return None
 
 
 def read_resource(
     reader: Reader, node: Node | None, segments: tuple[PatternSegment, ...]
 ) -> tuple[ResourceField, ...]:
-    """The fields of the resource, each place of which the path or the call can fill."""
+    """The fields of the resource, each placeholder of which the path or the call can fill."""
     params = [s.text for s in segments if s.kind is not Kind.LITERAL]
     found: list[ResourceField] = []
     for name, value in reader.entries(node, "`resource`").items():
         if not _FIELD.match(name):
-            reader.wrong(
+            reader.error(
                 reader.name_of(value), f"`resource.{name}` cannot be written: letters and _"
             )
         text = reader.text(value, f"`{name}`")
         made = read_template(text, RESOURCE_SOURCES) if text is not None else None
         if isinstance(made, str):
-            reader.wrong(value, made)
+            reader.error(value, made)
         if not isinstance(made, Template):
             continue
         for wanted in made.names("params"):
             if wanted not in params:
-                reader.wrong(value, f"the path has no `{{{wanted}}}`{suggestion(wanted, params)}")
+                reader.error(value, f"the path has no `{{{wanted}}}`{suggestion(wanted, params)}")
         for header in made.names("headers"):
             said = header_problem(header)
             if said is not None:
-                reader.wrong(value, said)
+                reader.error(value, said)
         found.append(ResourceField(name, made))
     return tuple(found)
 
@@ -151,15 +151,15 @@ def read_rewrite(
     fields = reader.block(node, "`rewrite`", ("strip_prefix", "add_prefix", "path"))
     if "path" in fields:
         if len(fields) > 1:
-            reader.wrong(node, "`rewrite` has either `path` or prefixes")
+            reader.error(node, "`rewrite` has either `path` or prefixes")
         return _rewrite_path(reader, fields["path"], segments, slash)
     strip = _prefix(reader, fields, "strip_prefix")
     add = _prefix(reader, fields, "add_prefix")
     if not fields:
-        reader.wrong(node, "`rewrite` has `strip_prefix:`, `add_prefix:` or `path:`")
+        reader.error(node, "`rewrite` has `strip_prefix:`, `add_prefix:` or `path:`")
     begins = [s.text if s.kind is Kind.LITERAL else None for s in segments[: len(strip)]]
     if segments and list(strip) != begins:
-        reader.wrong(
+        reader.error(
             fields["strip_prefix"],
             "the route's path does not begin with this prefix: nothing could be stripped",
         )
@@ -173,7 +173,7 @@ def _prefix(reader: Reader, fields: Mapping[str, Node], key: str) -> tuple[str, 
         return ()
     read = canonical(text)
     if isinstance(read, Reason) or read.segments[-1] == "" or read.encoded_slash:
-        reader.wrong(fields[key], f"`{key}` is a path such as `/v1`: a `/` first, none at the end")
+        reader.error(fields[key], f"`{key}` is a path such as `/v1`: a `/` first, none at the end")
         return ()
     return read.segments
 
@@ -186,7 +186,7 @@ def _rewrite_path(
         return None
     made = read_pattern(text)
     if isinstance(made, str):
-        reader.wrong(node, made)
+        reader.error(node, made)
         return None
     if not slash:
         _no_encoded_slash(reader, node, text, made, "no call gets through")
@@ -199,9 +199,9 @@ def _rewrite_path(
             template.append(PatternSegment(kinds[segment.text], segment.text))
         else:
             hint = suggestion(segment.text, kinds)
-            reader.wrong(node, f"the path has no `{{{segment.text}}}`{hint}")
+            reader.error(node, f"the path has no `{{{segment.text}}}`{hint}")
     if slash and any(kind is Kind.REST for kind in kinds.values()):
-        reader.wrong(
+        reader.error(
             node, "with `allow_encoded_slash` the rest of a path cannot be rebuilt: "
             "use `strip_prefix` and `add_prefix`"
         )  # fmt: skip

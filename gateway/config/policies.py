@@ -15,11 +15,11 @@ from gateway.access.conditions.conditions import Condition, compile_condition
 from gateway.access.definitions import Limit
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule, StepUp
 from gateway.access.roles import Role, RoleBook, is_action_pattern
-from gateway.access.snapshot import TablePlace
+from gateway.access.snapshot import TableLocation
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import Template, read_template
 from gateway.config.yaml_reader import Node, Reader, check_version
-from gateway.model import Problem, Reason
+from gateway.model import ConfigProblem, Reason
 
 POLICY_KEYS = ("version", "policy", "description", "mode", "roles", "rules")
 RULE_KEYS = (
@@ -33,7 +33,7 @@ _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9.
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _FIELD_NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
-_USER_PLACES = ("id", "email")
+_USER_FIELDS = ("id", "email")
 _HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host",
      "content-length", "proxy-connection", "via", "forwarded", "x-request-id", "traceparent",
@@ -45,14 +45,14 @@ _HOP_BY_HOP = frozenset(
 class PolicyFiles:
     policies: dict[str, Policy] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-    data_places: dict[str, TablePlace] = field(default_factory=dict)
+    data_locations: dict[str, TableLocation] = field(default_factory=dict)
 
 
 def read_policies(
     files: tuple[tuple[str, str], ...],
     root: str,
     limits: Mapping[str, Limit],
-    problems: list[Problem],
+    problems: list[ConfigProblem],
 ) -> PolicyFiles:
     """Every policy below `root`.  `limits` are those of `routes.yaml`, for rules that name one."""
     shared: dict[str, Role] = {}
@@ -74,11 +74,9 @@ def read_policies(
         if policy is None:
             continue
         if policy.name in found.policies:
-            first = found.policies[policy.name].place
-            problems.append(
-                Problem(name, policy.place.line, policy.place.column,
-                        f"the policy `{policy.name}` stands in {first} already")
-            )  # fmt: skip
+            first = found.policies[policy.name].location
+            text = f"the policy `{policy.name}` stands in {first} already"
+            problems.append(ConfigProblem.at(policy.location, text))
         found.policies[policy.name] = policy
     return found
 
@@ -112,16 +110,16 @@ def _read_data(reader: Reader, text: str, found: PolicyFiles) -> None:
         if name == "version":
             continue
         if name in found.data:
-            reader.wrong(reader.name_of(node), f"another data file holds `{name}` already")
+            reader.error(reader.name_of(node), f"another data file holds `{name}` already")
         elif not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", name):
-            reader.wrong(
+            reader.error(
                 reader.name_of(node), f"`data.{name}` cannot be written: letters, digits and _"
             )
         else:
             found.data[name] = reader.plain(node)
             entries = node.value if isinstance(node, yaml.MappingNode) else ()
             lines = array("I", (key.start_mark.line + 1 for key, _ in entries))
-            found.data_places[name] = TablePlace(reader.place(reader.name_of(node)), lines)
+            found.data_locations[name] = TableLocation(reader.location(reader.name_of(node)), lines)
 
 
 def _read_shared_roles(reader: Reader, text: str, roles: dict[str, Role]) -> None:
@@ -136,9 +134,9 @@ def _read_shared_roles(reader: Reader, text: str, roles: dict[str, Role]) -> Non
 def _roles(reader: Reader, node: Node | None) -> dict[str, Role]:
     found: dict[str, Role] = {}
     for name, value in reader.entries(node, "`roles`").items():
-        place = reader.place(reader.name_of(value))
+        location = reader.location(reader.name_of(value))
         if not _ROLE.match(name):
-            reader.wrong(
+            reader.error(
                 reader.name_of(value), "a role is 1 to 128 letters, digits or any of ._:@-"
             )
         inherits: tuple[str, ...] = ()
@@ -151,13 +149,13 @@ def _roles(reader: Reader, node: Node | None) -> dict[str, Role]:
         granted = reader.texts(permissions, f"the permissions of `{name}`") or []
         for text, item in granted:
             _check_action(reader, text, item)
-        found[name] = Role(name, inherits, tuple(text for text, _ in granted), place)
+        found[name] = Role(name, inherits, tuple(text for text, _ in granted), location)
     return found
 
 
 def _check_action(reader: Reader, text: str, node: Node) -> None:
     if not is_action_pattern(text):
-        reader.wrong(
+        reader.error(
             node,
             f"`{text}` is no action: words joined by `:`, a whole word may be `*` "
             "(`orders:read`, `orders:*`)",
@@ -165,19 +163,19 @@ def _check_action(reader: Reader, text: str, node: Node) -> None:
 
 
 def _check_roles(
-    own: Mapping[str, Role], known: Mapping[str, Role], problems: list[Problem]
+    own: Mapping[str, Role], known: Mapping[str, Role], problems: list[ConfigProblem]
 ) -> None:
     for role in own.values():
         for parent in role.inherits:
             if parent not in known:
                 text = f"role `{role.name}` inherits the unknown role `{parent}`"
                 text += suggestion(parent, known)
-                problems.append(Problem(role.place.file, role.place.line, role.place.column, text))
+                problems.append(ConfigProblem.at(role.location, text))
     ring = RoleBook(known.values()).cycle()
     if ring is not None and any(name in own for name in ring):
-        place = next(own[name].place for name in ring if name in own)
+        location = next(own[name].location for name in ring if name in own)
         text = "roles inherit each other in a ring: " + " → ".join(ring)
-        problems.append(Problem(place.file, place.line, place.column, text))
+        problems.append(ConfigProblem.at(location, text))
 
 
 def _merged(shared: Mapping[str, Role], own: Mapping[str, Role]) -> dict[str, Role]:
@@ -188,7 +186,7 @@ def _merged(shared: Mapping[str, Role], own: Mapping[str, Role]) -> dict[str, Ro
         if base is not None:
             inherits = tuple(dict.fromkeys(base.inherits + role.inherits))
             permissions = tuple(dict.fromkeys(base.permissions + role.permissions))
-            role = Role(name, inherits, permissions, role.place)
+            role = Role(name, inherits, permissions, role.location)
         merged[name] = role
     return merged
 
@@ -200,7 +198,7 @@ class _PolicyReader:
         namespace: str,
         limits: Mapping[str, Limit],
         data: Mapping[str, Any],
-        problems: list[Problem],
+        problems: list[ConfigProblem],
     ) -> None:
         self._reader = reader
         self._namespace = namespace
@@ -220,7 +218,7 @@ class _PolicyReader:
         known = _merged(shared, own)
         _check_roles(own, known, self._problems)
         if "rules" not in fields:
-            reader.wrong(root, "`rules:` is missing: without rules nobody is allowed")
+            reader.error(root, "`rules:` is missing: without rules nobody is allowed")
         rules: list[Rule] = []
         before: dict[str, Rule] = {}
         for node in reader.items(fields.get("rules"), "`rules`"):
@@ -235,25 +233,25 @@ class _PolicyReader:
             tuple(rules),
             RoleBook(known.values()),
             shadow=self._shadow(fields.get("mode")),
-            place=reader.place(reader.name_of(fields["policy"])),
+            location=reader.location(reader.name_of(fields["policy"])),
             data=self._data,
         )
 
     def _name(self, root: Node, fields: Mapping[str, Node]) -> str | None:
         reader = self._reader
         if "policy" not in fields and root.start_mark is not None:
-            reader.wrong(root, "`policy: NAME` is missing")
+            reader.error(root, "`policy: NAME` is missing")
             return None
         name = reader.text(fields.get("policy"), "`policy`")
         if name is None:
             return None
         if not _POLICY_NAME.match(name):
-            reader.wrong(fields["policy"], "a policy's name is letters, digits and any of ._-")
+            reader.error(fields["policy"], "a policy's name is letters, digits and any of ._-")
             return None
         if self._namespace and not name.startswith(self._namespace + "/"):
             name = f"{self._namespace}/{name}"
         if name == SIGNED_IN:
-            reader.wrong(fields["policy"], f"`{SIGNED_IN}` is built in: choose another name")
+            reader.error(fields["policy"], f"`{SIGNED_IN}` is built in: choose another name")
             return None
         return name
 
@@ -267,16 +265,16 @@ class _PolicyReader:
             return None
         rule_id = reader.text(fields.get("id"), "`id`")
         if "id" not in fields:
-            reader.wrong(node, "the rule has no `id`")
+            reader.error(node, "the rule has no `id`")
         elif rule_id is not None and not _NAME.match(rule_id):
-            reader.wrong(fields["id"], "an `id` is letters, digits and any of ._-")
+            reader.error(fields["id"], "an `id` is letters, digits and any of ._-")
         elif rule_id is not None and rule_id in before:
-            reader.wrong(
+            reader.error(
                 fields["id"],
-                f"rule `{rule_id}` stands on line {before[rule_id].place.line} already",
+                f"rule `{rule_id}` stands on line {before[rule_id].location.line} already",
             )
         if ("allow" in fields) == ("deny" in fields):
-            reader.wrong(node, "a rule has either `allow:` or `deny:`")
+            reader.error(node, "a rule has either `allow:` or `deny:`")
         effect = Effect.ALLOW if "allow" in fields else Effect.DENY
         actions, by_role = self._actions(fields, effect)
         return Rule(
@@ -291,7 +289,7 @@ class _PolicyReader:
             step_up=self._step_up(fields.get("step_up")),
             limits=self._rule_limits(fields.get("limits"), effect),
             headers=self._headers(fields.get("headers"), effect),
-            place=reader.place(node),
+            location=reader.location(node),
         )
 
     def _actions(self, fields: Mapping[str, Node], effect: Effect) -> tuple[tuple[str, ...], bool]:
@@ -299,15 +297,15 @@ class _PolicyReader:
         node = fields.get(effect.value)
         found = reader.texts(node, f"`{effect.value}`") or []
         if node is not None and isinstance(node, yaml.SequenceNode) and not node.value:
-            reader.wrong(node, f"`{effect.value}` is empty: the rule would cover nothing")
+            reader.error(node, f"`{effect.value}` is empty: the rule would cover nothing")
         names = [text for text, _ in found]
         if ROLE_PERMISSIONS in names:
             if effect is Effect.DENY:
-                reader.wrong(
+                reader.error(
                     found[0][1], f"`{ROLE_PERMISSIONS}` belongs to `allow:`; a deny lists actions"
                 )
             elif len(names) > 1:
-                reader.wrong(found[0][1], f"`{ROLE_PERMISSIONS}` stands alone: write a second rule")
+                reader.error(found[0][1], f"`{ROLE_PERMISSIONS}` stands alone: write a second rule")
             return (), True
         for text, item in found:
             _check_action(reader, text, item)
@@ -326,7 +324,7 @@ class _PolicyReader:
         if isinstance(made, Condition):
             return made
         for at, text in made:
-            reader.wrong(node, text, at=at)
+            reader.error(node, text, at=at)
         return None
 
     def _reason(self, node: Node | None) -> str | None:
@@ -334,10 +332,10 @@ class _PolicyReader:
         if reason is None or node is None:
             return None
         if not _REASON.match(reason):
-            self._reader.wrong(node, "a reason is one lower-case word: `not_your_order`")
+            self._reader.error(node, "a reason is one lower-case word: `not_your_order`")
             return None
         if is_reserved_reason(reason):
-            self._reader.wrong(node, f"`{reason}` means something else already: choose another")
+            self._reader.error(node, f"`{reason}` means something else already: choose another")
             return None
         return None if reason == Reason.NO_RULE else reason
 
@@ -350,9 +348,9 @@ class _PolicyReader:
         amr = reader.texts(fields.get("amr"), "`amr`") or []
         for text, item in amr:
             if not _NAME.match(text):
-                reader.wrong(item, f"`{text}` is no method of sign-in such as `totp` or `pwd`")
+                reader.error(item, f"`{text}` is no method of sign-in such as `totp` or `pwd`")
         if not fields:
-            reader.wrong(node, "`step_up` asks for `max_age:`, `amr:` or both")
+            reader.error(node, "`step_up` asks for `max_age:`, `amr:` or both")
         return StepUp(int(age_s) if age_s is not None else None, tuple(text for text, _ in amr))
 
     def _rule_limits(self, node: Node | None, effect: Effect) -> tuple[Limit, ...]:
@@ -360,11 +358,11 @@ class _PolicyReader:
         for name, item in self._reader.texts(node, "`limits`") or []:
             limit = self._limits.get(name)
             if limit is None:
-                self._reader.wrong(item, f"unknown limit `{name}`{suggestion(name, self._limits)}")
+                self._reader.error(item, f"unknown limit `{name}`{suggestion(name, self._limits)}")
             else:
                 found.append(limit)
         if node is not None and effect is Effect.DENY:
-            self._reader.wrong(node, "`limits` belong to an `allow` rule")
+            self._reader.error(node, "`limits` belong to an `allow` rule")
         return tuple(found)
 
     def _headers(self, node: Node | None, effect: Effect) -> tuple[tuple[str, Template], ...]:
@@ -373,19 +371,19 @@ class _PolicyReader:
         for name, value in reader.entries(node, "`headers`").items():
             lower = name.lower()
             if not _FIELD_NAME.match(name):
-                reader.wrong(reader.name_of(value), "a header's name is letters, digits and `-`")
+                reader.error(reader.name_of(value), "a header's name is letters, digits and `-`")
             elif lower in _HOP_BY_HOP or lower.startswith(("x-auth-", "x-forwarded-", "proxy-")):
-                reader.wrong(reader.name_of(value), f"`{name}` is written by the gateway itself")
+                reader.error(reader.name_of(value), f"`{name}` is written by the gateway itself")
             text = reader.text(value, f"the header `{name}`")
             made = read_template(text, ("resource", "user")) if text is not None else None
             if isinstance(made, Template):
                 found.append((name, made))
-                for place in made.names("user"):
-                    if place not in _USER_PLACES:
-                        hint = suggestion(place, _USER_PLACES)
-                        reader.wrong(value, f"`{{user.{place}}}` cannot be filled in{hint}")
+                for user_field in made.names("user"):
+                    if user_field not in _USER_FIELDS:
+                        hint = suggestion(user_field, _USER_FIELDS)
+                        reader.error(value, f"`{{user.{user_field}}}` cannot be filled in{hint}")
             elif made is not None:
-                reader.wrong(value, made)
+                reader.error(value, made)
         if node is not None and effect is Effect.DENY:
-            reader.wrong(node, "`headers` belong to an `allow` rule")
+            reader.error(node, "`headers` belong to an `allow` rule")
         return tuple(found)

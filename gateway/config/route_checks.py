@@ -11,7 +11,7 @@ from gateway.access.policies import Policy, ResourceField, Rule
 from gateway.access.routing.routes import Kind, PatternSegment
 from gateway.access.suggestions import suggestion
 from gateway.config.yaml_reader import Node, Reader
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 
 
 @dataclass(slots=True)
@@ -57,26 +57,26 @@ class Needs:
                 else:
                     need.without.append(node)
 
-    def check(self, reader: Reader, problems: list[Problem]) -> None:
+    def check(self, reader: Reader, problems: list[ConfigProblem]) -> None:
         """A field that no route gives is the rule's mistake; one that some lack, theirs."""
         for (_, _, kind, name), need in self._found.items():
             hint = suggestion(name, sorted(need.near)) if need.near else ""
             rule = need.rule
             if not need.given and (need.lacking or need.without):
-                place = rule.place
+                location = rule.location
                 text = (
                     f"rule `{rule.id}` reads `{kind}.{name}`, which no route of this policy gives"
                 )
-                problems.append(Problem(place.file, place.line, place.column, text + hint))
+                problems.append(ConfigProblem.at(location, text + hint))
                 continue
             how = f"add `resource: {{{name}: …}}`"
             if kind == "request.params":
                 how = f"the path has no `{{{name}}}`"
             for node in need.lacking:
-                reader.wrong(
+                reader.error(
                     node,
-                    f"rule `{rule.id}` ({rule.place}) reads `{kind}.{name}`, which this route does "
-                    f"not give: {how}{hint}",
+                    f"rule `{rule.id}` ({rule.location}) reads `{kind}.{name}`, which this route "
+                    f"does not give: {how}{hint}",
                 )
 
 
@@ -100,10 +100,10 @@ def check_limits(
         ):
             for name in sorted(names - have):
                 hint = suggestion(name, sorted(have)) if have else ""
-                reader.wrong(
+                reader.error(
                     node,
-                    f"limit `{limit.name}` ({limit.place}) counts by `{kind}.{name}`, which this "
-                    f"route does not give: {how % name}{hint}",
+                    f"limit `{limit.name}` ({limit.location}) counts by `{kind}.{name}`, which "
+                    f"this route does not give: {how % name}{hint}",
                 )
 
 
@@ -116,7 +116,7 @@ def check_kept(
 ) -> None:
     """A header that is judged and then taken away is a problem: the backend would not see it."""
     readers = [
-        (f"rule `{rule.id}` ({rule.place})", rule.condition.reads.headers)
+        (f"rule `{rule.id}` ({rule.location})", rule.condition.reads.headers)
         for rule in rules
         if rule.condition is not None
     ]
@@ -126,7 +126,7 @@ def check_kept(
             known = folded(name.encode("latin-1", "replace"))
             spelled = KEEPABLE.get(known.decode("ascii"))
             if spelled is not None and known not in kept:
-                reader.wrong(
+                reader.error(
                     node,
                     f"{who} reads `{name}`, which is taken away from every client: "
                     f"add `keep_headers: [{spelled}]`",

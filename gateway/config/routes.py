@@ -44,7 +44,7 @@ from gateway.config.route_checks import Needs, check_kept, check_limits
 from gateway.config.upstreams import NAME, read_security_headers
 from gateway.config.websocket import read_sockets
 from gateway.config.yaml_reader import Node, Reader
-from gateway.model import CredentialKind, Problem
+from gateway.model import ConfigProblem, CredentialKind
 
 MATCH_KEYS = ("host", "path", "methods", "except_reserved")
 DEFAULT_KEYS = (
@@ -93,7 +93,7 @@ class Defaults:
 
 
 class RouteReader:
-    def __init__(self, reader: Reader, names: Names, problems: list[Problem]) -> None:
+    def __init__(self, reader: Reader, names: Names, problems: list[ConfigProblem]) -> None:
         self._reader = reader
         self._names = names
         self._problems = problems
@@ -136,17 +136,17 @@ class RouteReader:
             if route is None:
                 continue
             if route.id in ids:
-                self._reader.wrong(
-                    item, f"route `{route.id}` stands on line {ids[route.id].place.line} already"
+                self._reader.error(
+                    item, f"route `{route.id}` stands on line {ids[route.id].location.line} already"
                 )
                 continue
             ids[route.id] = route
             rival = table.insert(route)
             if rival is not None:
-                self._reader.wrong(
+                self._reader.error(
                     item,
                     f"`{route.pattern}` can match the same request as route `{rival.id}` "
-                    f"({rival.place}): tell them apart by host, path or methods",
+                    f"({rival.location}): tell them apart by host, path or methods",
                 )
         self._needs.check(self._reader, self._problems)
         return table
@@ -157,11 +157,11 @@ class RouteReader:
         fields = reader.block(node, "a route", ROUTE_KEYS)
         route_id = reader.text(fields.get("id"), "`id`")
         if fields and "id" not in fields:
-            reader.wrong(node, "the route has no `id`")
+            reader.error(node, "the route has no `id`")
         elif route_id is not None and not NAME.match(route_id):
-            reader.wrong(fields["id"], "an `id` is letters, digits and any of ._-")
+            reader.error(fields["id"], "an `id` is letters, digits and any of ._-")
         if fields and "match" not in fields:
-            reader.wrong(node, 'the route has no `match: {path: "/…"}`')
+            reader.error(node, 'the route has no `match: {path: "/…"}`')
         match = reader.block(fields.get("match"), "`match`", MATCH_KEYS)
         slash = reader.flag(fields.get("allow_encoded_slash"), "`allow_encoded_slash`", False)
         segments = read_path(self._reader, fields.get("match"), match, slash)
@@ -175,7 +175,7 @@ class RouteReader:
         if answer is not None:
             upstream = None
         elif upstream is None and "upstream" not in fields and fields:
-            reader.wrong(node, "the route has no `upstream:`, `direct_response:` or `redirect:`")
+            reader.error(node, "the route has no `upstream:`, `direct_response:` or `redirect:`")
         rewrite = read_rewrite(self._reader, fields.get("rewrite"), segments, slash)
         host = read_host(self._reader, match.get("host"))
         limits = self._limits(fields) if "limits" in fields else base.limits
@@ -223,7 +223,7 @@ class RouteReader:
             slash,
             any(one.template.names("body") for one in resource),
             self._explain_role(fields) if "errors" in fields else base.explain_role,
-            reader.place(node),
+            reader.location(node),
             self._claimed if request is None else self._claimed | request.folded,
             b"" if request is None else request.lines,
             response if answer is None else None,
@@ -250,9 +250,9 @@ class RouteReader:
                 found.add(CredentialKind(text))
             else:
                 hint = suggestion(text, known)
-                self._reader.wrong(item, f"`accept` cannot hold `{text}`{hint}")
+                self._reader.error(item, f"`accept` cannot hold `{text}`{hint}")
         if isinstance(node, yaml.SequenceNode) and not node.value:
-            self._reader.wrong(node, "`accept` is empty: nobody could call; use `auth: public`?")
+            self._reader.error(node, "`accept` is empty: nobody could call; use `auth: public`?")
         return frozenset(found)
 
     def _policy(self, node: Node, fields: Mapping[str, Node], auth: Auth) -> Policy | None:
@@ -260,7 +260,7 @@ class RouteReader:
         if auth is Auth.PUBLIC:
             for key in ("policy", "action"):
                 if key in fields:
-                    self._reader.wrong(
+                    self._reader.error(
                         self._reader.name_of(fields[key]),
                         f"`auth: public` judges nobody: leave `{key}` out, or say `auth: optional`",
                     )
@@ -270,7 +270,7 @@ class RouteReader:
             # A word that is no `auth` is told of already: it may have meant `public`.
             known = getattr(fields.get("auth"), "value", Auth.REQUIRED) in tuple(Auth)
             if named is None and fields and known:
-                self._reader.wrong(
+                self._reader.error(
                     node,
                     "`auth: required` needs a policy: `policy: signed-in` lets every "
                     "signed-in caller through",
@@ -283,7 +283,7 @@ class RouteReader:
         policy = self._names.policies.get(name)
         if policy is None and node is not None:
             hint = suggestion(name, self._names.policies)
-            self._reader.wrong(node, f"unknown policy `{name}`{hint}")
+            self._reader.error(node, f"unknown policy `{name}`{hint}")
         return policy
 
     def _action(self, node: Node | None) -> str:
@@ -291,7 +291,7 @@ class RouteReader:
         if text is None or node is None:
             return ""
         if not is_action(text):
-            self._reader.wrong(
+            self._reader.error(
                 node, f"`{text}` is no action: words joined by `:`, such as `orders:read`"
             )
         return text
@@ -305,7 +305,7 @@ class RouteReader:
         found = self._names.upstreams.get(name)
         if found is None:
             hint = suggestion(name, self._names.upstreams)
-            self._reader.wrong(fields["upstream"], f"unknown upstream `{name}`{hint}")
+            self._reader.error(fields["upstream"], f"unknown upstream `{name}`{hint}")
         return found
 
     def _limits(self, fields: Mapping[str, Node]) -> tuple[Limit, ...]:
@@ -314,7 +314,7 @@ class RouteReader:
             limit = self._names.limits.get(name)
             if limit is None:
                 hint = suggestion(name, self._names.limits)
-                self._reader.wrong(item, f"unknown limit `{name}`{hint}")
+                self._reader.error(item, f"unknown limit `{name}`{hint}")
             elif limit not in found:
                 found.append(limit)
         return tuple(found)
@@ -345,7 +345,7 @@ class RouteReader:
         block = self._reader.block(node, "`errors`", ("explain",))
         role = self._reader.text(block.get("explain"), "`explain`")
         if role is not None and not _ROLE.match(role):
-            self._reader.wrong(block["explain"], f"`{role}` is no role")
+            self._reader.error(block["explain"], f"`{role}` is no role")
         return role
 
 
@@ -355,5 +355,5 @@ def cors_named(
     if name is None or node is None or name == "off":
         return None
     if name not in known:
-        reader.wrong(node, f"unknown cors `{name}`{suggestion(name, known)}")
+        reader.error(node, f"unknown cors `{name}`{suggestion(name, known)}")
     return known.get(name)

@@ -1,7 +1,7 @@
 """The files by which the gateway knows an upstream, and shows itself to it.
 
 Law: they are looked at when the configuration is, so what cannot work is a problem with its
-place before any call meets it.  Files that are written anew count from the next connection on;
+location before any call meets it.  Files that are written anew count from the next connection on;
 where the new ones are no good, what was good before goes on.
 """
 
@@ -13,16 +13,16 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from gateway.access.definitions import Tls, Upstream
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 
-Seen = tuple[tuple[int, int, int], ...]
+FileStamp = tuple[tuple[int, int, int], ...]
 """What differs once a file was written anew, replaced, or led elsewhere by a link."""
 
 _MISSING = (0, 0, -1)
 # What was made last for each, and what was refused: reading authorities takes tens of
 # milliseconds, and files that are no good are not read again for every connection.
-_made: dict[Tls | None, tuple[Seen, ssl.SSLContext]] = {}
-_refused: dict[Tls | None, Seen] = {}
+_made: dict[Tls | None, tuple[FileStamp, ssl.SSLContext]] = {}
+_refused: dict[Tls | None, FileStamp] = {}
 _KEPT_MAX = 1_024
 
 
@@ -32,7 +32,7 @@ def paths(tls: Tls | None) -> tuple[str, ...]:
     return tuple(path for path in (tls.ca, tls.certificate, tls.key) if path is not None)
 
 
-def seen(files: Iterable[str]) -> Seen:
+def file_stamp(files: Iterable[str]) -> FileStamp:
     found = []
     for file in files:
         try:
@@ -48,7 +48,7 @@ def context(tls: Tls | None) -> ssl.SSLContext:
 
     OSError when a file cannot be used and nothing good was made of these paths before.
     """
-    now = seen(paths(tls))
+    now = file_stamp(paths(tls))
     made = _made.get(tls)
     if made is not None and made[0] == now:
         return made[1]
@@ -68,7 +68,7 @@ def context(tls: Tls | None) -> ssl.SSLContext:
     return fresh
 
 
-def problems(upstreams: Iterable[Upstream]) -> list[Problem]:
+def problems(upstreams: Iterable[Upstream]) -> list[ConfigProblem]:
     """Every file that an upstream names and that cannot be used, where it is named.
 
     What is good is made ready: to read it while calls wait would hold them all up.
@@ -80,8 +80,8 @@ def problems(upstreams: Iterable[Upstream]) -> list[Problem]:
             continue
         wrong = _wrong(tls)
         for name, text in wrong:
-            place = tls.places.get(name, upstream.place)
-            found.append(Problem(place.file, place.line, place.column, text))
+            location = tls.locations.get(name, upstream.location)
+            found.append(ConfigProblem.at(location, text))
         if not wrong:
             with suppress(OSError):  # written anew meanwhile: the next look tells
                 context(tls)

@@ -49,7 +49,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
 
 def check_name(reader: Reader, value: Node, name: str) -> None:
     if not NAME.match(name):
-        reader.wrong(reader.name_of(value), "a name is letters, digits and any of ._-")
+        reader.error(reader.name_of(value), "a name is letters, digits and any of ._-")
 
 
 def read_upstreams(reader: Reader, node: Node | None) -> dict[str, Upstream]:
@@ -91,11 +91,11 @@ def read_security_headers(reader: Reader, node: Node | None) -> SecurityHeaders 
     for name, value in reader.entries(node, "`security_headers`").items():
         text = reader.text(value, f"the header `{name}`")
         if not TOKEN.match(name):
-            reader.wrong(reader.name_of(value), f"`{name}` is no name of a header")
+            reader.error(reader.name_of(value), f"`{name}` is no name of a header")
         elif name.lower() in _NOT_FOR_SECURITY:
-            reader.wrong(reader.name_of(value), f"`{name}` is no security header")
+            reader.error(reader.name_of(value), f"`{name}` is no security header")
         elif text is not None and not (text.isascii() and text.isprintable()):
-            reader.wrong(value, f"the header `{name}` is one line of ASCII text")
+            reader.error(value, f"the header `{name}` is one line of ASCII text")
         elif text is not None and name.lower() == "strict-transport-security":
             hsts = text
         elif text is not None:
@@ -108,15 +108,15 @@ def _upstream(reader: Reader, name: str, node: Node) -> Upstream:
     listed = reader.texts(fields.get("targets"), "`targets`") or []
     targets = [_target(reader, text, item) for text, item in listed]
     if "targets" not in fields or (not targets and not getattr(fields["targets"], "value", 1)):
-        reader.wrong(node, f"upstream `{name}` has no `targets: [http://HOST:PORT]`")
+        reader.error(node, f"upstream `{name}` has no `targets: [http://HOST:PORT]`")
     timeout = reader.block(fields.get("timeout"), "`timeout`", TIMEOUT_KEYS)
     balance = reader.choice(fields.get("balance"), "`balance`", tuple(Balance))
     assertion = reader.block(fields.get("assertion"), "`assertion`", ("audience",))
     if "assertion" in fields and not assertion:
-        reader.wrong(fields["assertion"], "`assertion` needs `audience: NAME`")
+        reader.error(fields["assertion"], "`assertion` needs `audience: NAME`")
     host = reader.text(fields.get("host"), "`host`")
     if host is not None and not _HOST.match(host):
-        reader.wrong(fields["host"], "`host` is a host name, with or without a port")
+        reader.error(fields["host"], "`host` is a host name, with or without a port")
     return Upstream(
         name,
         tuple(target for target in targets if target is not None),
@@ -132,10 +132,10 @@ def _upstream(reader: Reader, name: str, node: Node) -> Upstream:
         assertion_audience=reader.text(assertion.get("audience"), "`audience`"),
         host=host,
         pool_idle_s=reader.duration_s(fields.get("pool_idle"), "`pool_idle`") or 4.0,
-        max_connections=reader.whole(fields.get("max_connections"), "`max_connections`") or 0,
-        queue=reader.whole(fields.get("queue"), "`queue`") or 0,
+        max_connections=reader.integer(fields.get("max_connections"), "`max_connections`") or 0,
+        queue=reader.integer(fields.get("queue"), "`queue`") or 0,
         tls=_tls(reader, fields.get("tls"), targets),
-        place=reader.place(reader.name_of(node)),
+        location=reader.location(reader.name_of(node)),
     )
 
 
@@ -144,18 +144,18 @@ def _tls(reader: Reader, node: Node | None, targets: list[UpstreamTarget | None]
         return None
     fields = reader.block(node, "`tls`", ("ca", "certificate", "key"))
     if not any(target is None or target.scheme == "https" for target in targets):
-        reader.wrong(node, "`tls` is for targets that begin with `https://`")
+        reader.error(node, "`tls` is for targets that begin with `https://`")
     if "key" in fields and "certificate" not in fields:
-        reader.wrong(fields["key"], "`key` needs the `certificate:` that it belongs to")
+        reader.error(fields["key"], "`key` needs the `certificate:` that it belongs to")
     paths: dict[str, str] = {}
     for name, value in fields.items():
         path = reader.text(value, f"`{name}`")
         if path is not None and not path.startswith("/"):
-            reader.wrong(value, f"`{name}` is the whole path of a PEM file: begin it with `/`")
+            reader.error(value, f"`{name}` is the whole path of a PEM file: begin it with `/`")
         elif path is not None:
             paths[name] = path
-    places = {name: reader.place(value) for name, value in fields.items()}
-    return Tls(paths.get("ca"), paths.get("certificate"), paths.get("key"), places)
+    locations = {name: reader.location(value) for name, value in fields.items()}
+    return Tls(paths.get("ca"), paths.get("certificate"), paths.get("key"), locations)
 
 
 def _target(reader: Reader, text: str, node: Node) -> UpstreamTarget | None:
@@ -163,24 +163,24 @@ def _target(reader: Reader, text: str, node: Node) -> UpstreamTarget | None:
         path = text.removeprefix("unix:").removeprefix("//")
         if path.startswith("/") and len(path.encode()) <= 107:
             return UpstreamTarget(text, "http", "localhost", 80, path)
-        reader.wrong(node, "a unix target is `unix:/path/of/the.socket`, 107 bytes at most")
+        reader.error(node, "a unix target is `unix:/path/of/the.socket`, 107 bytes at most")
         return None
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        reader.wrong(node, f"`{text}` is no URL: `http://HOST:PORT`")
+        reader.error(node, f"`{text}` is no URL: `http://HOST:PORT`")
         return None
     # urlsplit() drops tabs and line ends without a word: what is dialled must be what is written.
     plain = text.isprintable() and " " not in text
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
-        reader.wrong(node, f"`{text}` is no target: `http://HOST:PORT`, `https://…` or `unix:/…`")
+        reader.error(node, f"`{text}` is no target: `http://HOST:PORT`, `https://…` or `unix:/…`")
         return None
     if parts.username is not None or not re.match(r"[A-Za-z0-9.:_-]+\Z", parts.hostname):
-        reader.wrong(node, "a target is a scheme, a host and a port, nothing else")
+        reader.error(node, "a target is a scheme, a host and a port, nothing else")
         return None
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        reader.wrong(node, "a target has no path: use `rewrite: {add_prefix: …}` on the route")
+        reader.error(node, "a target has no path: use `rewrite: {add_prefix: …}` on the route")
         return None
     default = 443 if parts.scheme == "https" else 80
     return UpstreamTarget(text.rstrip("/"), parts.scheme, parts.hostname, port or default)
@@ -192,14 +192,14 @@ def _health(reader: Reader, node: Node | None) -> Health | None:
     fields = reader.block(node, "`health`", ("path", "every", "fall", "rise", "timeout"))
     path = reader.text(fields.get("path"), "`path`")
     if "path" not in fields:
-        reader.wrong(node, "`health` needs a `path:`")
+        reader.error(node, "`health` needs a `path:`")
     elif path is not None and isinstance(canonical(path.partition("?")[0]), Reason):
-        reader.wrong(fields["path"], f"`{path}` is no path: begin it with `/`")
+        reader.error(fields["path"], f"`{path}` is no path: begin it with `/`")
     return Health(
         path or "/",
         every_s=reader.duration_s(fields.get("every"), "`every`", least=0.1) or 5.0,
-        fall=reader.whole(fields.get("fall"), "`fall`", least=1) or 3,
-        rise=reader.whole(fields.get("rise"), "`rise`", least=1) or 2,
+        fall=reader.integer(fields.get("fall"), "`fall`", least=1) or 3,
+        rise=reader.integer(fields.get("rise"), "`rise`", least=1) or 2,
         timeout_s=reader.duration_s(fields.get("timeout"), "`timeout`") or 2.0,
     )
 
@@ -208,9 +208,9 @@ def _retry(reader: Reader, node: Node | None) -> Retry:
     if node is None:
         return Retry()
     fields = reader.block(node, "`retry`", RETRY_KEYS)
-    attempts = reader.whole(fields.get("attempts"), "`attempts`", least=1)
+    attempts = reader.integer(fields.get("attempts"), "`attempts`", least=1)
     if attempts is not None and attempts > 10:
-        reader.wrong(fields["attempts"], "`attempts` counts all tries, 10 at most")
+        reader.error(fields["attempts"], "`attempts` counts all tries, 10 at most")
     connect = "on" not in fields
     statuses: set[int] = set()
     for item in reader.items(fields.get("on"), "`on`"):
@@ -220,7 +220,7 @@ def _retry(reader: Reader, node: Node | None) -> Retry:
         elif isinstance(value, str) and re.match(r"[45][0-9]{2}\Z", value):
             statuses.add(int(value))
         else:
-            reader.wrong(item, '`on` lists `connect` and statuses such as "503"')
+            reader.error(item, '`on` lists `connect` and statuses such as "503"')
     budget = reader.percent(fields.get("budget"), "`budget`")
     return Retry(attempts or 2, connect, frozenset(statuses), budget or 0.2)
 
@@ -230,7 +230,7 @@ def _breaker(reader: Reader, node: Node | None) -> Breaker | None:
         return None
     fields = reader.block(node, "`breaker`", ("failures", "window", "open"))
     return Breaker(
-        reader.whole(fields.get("failures"), "`failures`", least=1) or 20,
+        reader.integer(fields.get("failures"), "`failures`", least=1) or 20,
         reader.duration_s(fields.get("window"), "`window`") or 10.0,
         reader.duration_s(fields.get("open"), "`open`") or 15.0,
     )
@@ -240,18 +240,18 @@ def _limit(reader: Reader, name: str, node: Node) -> Limit:
     fields = reader.block(node, f"limit `{name}`", LIMIT_KEYS)
     count, window_s = reader.rate(fields.get("rate"), "`rate`") or (1, 1.0)
     if "rate" not in fields:
-        reader.wrong(node, f"limit `{name}` has no `rate: 600/1m`")
+        reader.error(node, f"limit `{name}` has no `rate: 600/1m`")
     key, expression = _limit_key(reader, fields.get("key"))
     if "key" not in fields:
-        reader.wrong(node, f"limit `{name}` has no `key:` (user, address, client, role, route)")
+        reader.error(node, f"limit `{name}` has no `key:` (user, address, client, role, route)")
     scope = reader.choice(fields.get("scope"), "`scope`", tuple(Scope))
     return Limit(
         name,
         key,
         count / window_s,
-        reader.whole(fields.get("burst"), "`burst`", least=1) or count,
+        reader.integer(fields.get("burst"), "`burst`", least=1) or count,
         Scope(scope or Scope.LEASED),
-        reader.place(reader.name_of(node)),
+        reader.location(reader.name_of(node)),
         expression=expression,
     )
 
@@ -269,11 +269,11 @@ def _limit_key(reader: Reader, node: Node | None) -> tuple[LimitKey, Condition |
     made = compile_condition(text, truth=False)
     if not isinstance(made, Condition):
         for at, said in made:
-            reader.wrong(node, said, at=at)
+            reader.error(node, said, at=at)
         return LimitKey.ADDRESS, None
     reads = made.reads
     if reads.roots - {"user", "client", "request", "resource"} or reads.query:
-        reader.wrong(
+        reader.error(
             node,
             "a key reads `user`, `client`, `resource`, and the method, path, host, params and "
             "headers of `request`",
@@ -289,12 +289,12 @@ def _cors(reader: Reader, name: str, node: Node) -> Cors:
         if text == "*" or _ORIGIN.match(lower):
             origins.add(lower)
         else:
-            reader.wrong(item, f"`{text}` is no origin: `https://app.example.com`, no path, no `/`")
+            reader.error(item, f"`{text}` is no origin: `https://app.example.com`, no path, no `/`")
     if not getattr(fields.get("origins"), "value", None):
-        reader.wrong(node, f"cors `{name}` has no `origins:`")
+        reader.error(node, f"cors `{name}` has no `origins:`")
     credentials = reader.flag(fields.get("credentials"), "`credentials`", False)
     if "*" in origins and (credentials or len(origins) > 1):
-        reader.wrong(
+        reader.error(
             fields["origins"],
             "`*` stands alone and never with `credentials: true`: list the origins",
         )
@@ -308,7 +308,7 @@ def _cors(reader: Reader, name: str, node: Node) -> Cors:
         max_age_s=int(reader.duration_s(fields.get("max_age"), "`max_age`", least=0) or 0)
         if "max_age" in fields
         else 600,
-        place=reader.place(reader.name_of(node)),
+        location=reader.location(reader.name_of(node)),
     )
 
 
@@ -318,9 +318,9 @@ def _tokens(
     found: list[str] = []
     for text, item in reader.texts(fields.get(key), f"`{key}`") or []:
         if not TOKEN.match(text):
-            reader.wrong(item, f"`{text}` cannot stand in `{key}`")
+            reader.error(item, f"`{text}` cannot stand in `{key}`")
         elif upper and text != text.upper():
-            reader.wrong(item, f"methods are upper case: `{text.upper()}`")
+            reader.error(item, f"methods are upper case: `{text.upper()}`")
         else:
             found.append(text if upper else text.lower())
     return tuple(dict.fromkeys(found))

@@ -14,7 +14,7 @@ from gateway.access.roles import Role, matches
 from gateway.access.routing.routes import Route, RouteTable
 from gateway.access.suggestions import suggestion
 from gateway.config.policies import ROLE_PERMISSIONS
-from gateway.model import Place, Problem
+from gateway.model import ConfigProblem
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class _Asked:
         return any(matches(pattern, action) for action in self.actions)
 
 
-def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
+def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigProblem]:
     """Routes that nobody can ever pass, policies that judge nothing, and actions in rules and
     roles that no route has."""
     asked: dict[str, _Asked] = {}
@@ -37,7 +37,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[Problem]:
             one = asked.setdefault(route.policy.name, _Asked(route.policy))
             one.actions.add(route.action)
     found = [
-        _noticed(policy.place, f"no route names policy `{policy.name}`")
+        ConfigProblem.at(policy.location, f"no route names policy `{policy.name}`")
         for policy in policies.values()
         if policy.name not in asked and policy.name != SIGNED_IN
     ]
@@ -72,7 +72,7 @@ def _role_gives(policy: Policy, action: str) -> bool:
     )
 
 
-def _impassable(route: Route, policy: Policy) -> Problem:
+def _impassable(route: Route, policy: Policy) -> ConfigProblem:
     patterns = {p for rule in policy.rules for p in rule.actions}
     by_role = any(rule.role_permissions for rule in policy.rules)
     if by_role:
@@ -84,10 +84,10 @@ def _impassable(route: Route, policy: Policy) -> Problem:
         f"route `{route.id}`: no rule of policy `{policy.name}`{roles} allows {said}, so nobody "
         f"can pass{hint}"
     )
-    return _noticed(route.place, text)
+    return ConfigProblem.at(route.location, text)
 
 
-def _idle_actions(rule: Rule, asked: _Asked) -> Iterator[Problem]:
+def _idle_actions(rule: Rule, asked: _Asked) -> Iterator[ConfigProblem]:
     """What the rule is about and no route asks for, such as `allow: role-permission`."""
     idle = [p for p in rule.actions if p != "*" and not asked.asks(p)]
     if not idle:
@@ -96,14 +96,16 @@ def _idle_actions(rule: Rule, asked: _Asked) -> Iterator[Problem]:
     if len(idle) == len(rule.actions):
         hint = suggestion(idle[0], known)
         text = f"rule `{rule.id}` covers the action of no route{hint}"
-        yield _noticed(rule.place, text)
+        yield ConfigProblem.at(rule.location, text)
         return
     for pattern in idle:
         hint = suggestion(pattern, known)
-        yield _noticed(rule.place, f"rule `{rule.id}`: no route has the action `{pattern}`{hint}")
+        yield ConfigProblem.at(
+            rule.location, f"rule `{rule.id}`: no route has the action `{pattern}`{hint}"
+        )
 
 
-def _idle_permissions(asked: Iterable[_Asked], told: set[str]) -> Iterator[Problem]:
+def _idle_permissions(asked: Iterable[_Asked], told: set[str]) -> Iterator[ConfigProblem]:
     """Permissions of roles that no route of a policy that goes by roles asks for.  A shared
     role is known to many policies: one that uses the permission is enough."""
     used: dict[tuple[Role, str], bool] = {}
@@ -122,8 +124,4 @@ def _idle_permissions(asked: Iterable[_Asked], told: set[str]) -> Iterator[Probl
         if not is_used:
             hint = suggestion(permission, sorted(known - {""}))
             text = f"role `{role.name}`: no route has the action `{permission}`{hint}"
-            yield _noticed(role.place, text)
-
-
-def _noticed(place: Place, text: str) -> Problem:
-    return Problem(place.file, place.line, place.column, text)
+            yield ConfigProblem.at(role.location, text)

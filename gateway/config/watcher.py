@@ -23,7 +23,7 @@ import watchfiles
 from gateway.access.snapshot import Snapshot
 from gateway.config import upstream_tls
 from gateway.config.compile import Sources, compile_snapshot
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +38,10 @@ LOGGED_PROBLEMS = 50
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
-class ConfigurationWrong(Exception):
+class InvalidConfiguration(Exception):
     """There is no configuration to run: the files are wrong and nothing good was kept."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[ConfigProblem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
@@ -85,28 +85,28 @@ class Files:
         return tuple(found)
 
 
-def read_sources(routes: Path, policies: Path) -> Sources | list[Problem]:
+def read_sources(routes: Path, policies: Path) -> Sources | list[ConfigProblem]:
     """The texts of all files, or what kept them from being read.
 
     A folder of policies that was named must be there; the one of the default name may be left
     out where every route is public.
     """
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
     if policies != DEFAULT_POLICIES and not policies.is_dir():
         said = "is no folder" if policies.exists() else "there is no such folder"
-        problems.append(Problem(str(policies), 1, 1, said))
+        problems.append(ConfigProblem(str(policies), 1, 1, said))
 
     def text(path: Path) -> tuple[str, str]:
         try:
             # To open a pipe waits for its writer, which may never come.
             if stat.S_ISREG(path.stat().st_mode):
                 return (str(path), path.read_text("utf-8"))
-            problems.append(Problem(str(path), 1, 1, "is no file"))
+            problems.append(ConfigProblem(str(path), 1, 1, "is no file"))
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            problems.append(Problem(str(path), line, 1, "is not UTF-8"))
+            problems.append(ConfigProblem(str(path), line, 1, "is not UTF-8"))
         except OSError as error:
-            problems.append(Problem(str(path), 1, 1, f"cannot be read: {error.strerror}"))
+            problems.append(ConfigProblem(str(path), 1, 1, f"cannot be read: {error.strerror}"))
         return (str(path), "")
 
     sources = Sources(
@@ -121,7 +121,7 @@ DEFAULT_POLICIES = Path("policies")
 
 
 @dataclass(slots=True)
-class LastGood:
+class LastKnownGood:
     """The texts that last compiled, in one file of the data folder."""
 
     folder: Path
@@ -162,28 +162,28 @@ class LastGood:
 
 
 @dataclass(slots=True)
-class Configuration:
+class ConfigWatcher:
     """What runs now.  `snapshot` is replaced, never changed: a request keeps the one it began
     with."""
 
     files: Files
-    kept: LastGood
-    problems: list[Problem] = field(default_factory=list)
+    kept: LastKnownGood
+    problems: list[ConfigProblem] = field(default_factory=list)
     """What is wrong with the files now; empty when they are what runs."""
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
-    on_refusal: list[Callable[[list[Problem]], None]] = field(default_factory=list)
+    on_refusal: list[Callable[[list[ConfigProblem]], None]] = field(default_factory=list)
     """Told of what is wrong when an edit is refused; not again for the same problems."""
     _snapshot: Snapshot | None = None
     _signature: Signature = ()
-    _beside: tuple[str, ...] = ()
+    _tls_files: tuple[str, ...] = ()
     """The files that upstreams name, and what was seen of them when they were last judged."""
-    _beside_seen: upstream_tls.Seen = ()
-    _asked: asyncio.Event | None = None
+    _tls_stamp: upstream_tls.FileStamp = ()
+    _reload_requested: asyncio.Event | None = None
 
     @property
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
-            raise ConfigurationWrong(self.problems)
+            raise InvalidConfiguration(self.problems)
         return self._snapshot
 
     @property
@@ -201,7 +201,7 @@ class Configuration:
             return
         self._signature = signature
         sources = read_sources(self.files.routes, self.files.policies)
-        built = sources if isinstance(sources, list) else self._judged(sources)
+        built = sources if isinstance(sources, list) else self._checked(sources)
         if isinstance(built, Snapshot):
             assert isinstance(sources, Sources)
             self._take(built, sources)
@@ -214,17 +214,17 @@ class Configuration:
                 self._snapshot = old
                 log.warning("last-good-configuration-taken", version=old.version)
         if self._snapshot is None:
-            raise ConfigurationWrong(self.problems)
+            raise InvalidConfiguration(self.problems)
 
     async def reload(self) -> bool:
         """Reads, compiles and swaps; whether the files are what runs now."""
-        sources = await self._settled()
+        sources = await self._read_stable()
         if isinstance(sources, list):
             self._refuse(sources)
             return False
         # In a thread, with the collector off: walking 10,000 new routes in the midst of
         # compiling them would stall the loop for 0.2 s.
-        built = await asyncio.to_thread(self._judged, sources)
+        built = await asyncio.to_thread(self._checked, sources)
         if isinstance(built, list):
             self._refuse(built)
             return False
@@ -233,19 +233,19 @@ class Configuration:
 
     async def watch(self) -> None:
         """Reloads within a second of every edit, for as long as the worker lives."""
-        self._asked = asyncio.Event()
-        async for _ in self._moments():
-            forced = self._asked.is_set()
-            self._asked.clear()
+        self._reload_requested = asyncio.Event()
+        async for _ in self._poll_events():
+            forced = self._reload_requested.is_set()
+            self._reload_requested.clear()
             if forced or self._changed():
                 await self.reload()
 
-    def ask(self) -> None:
+    def request_reload(self) -> None:
         """SIGHUP: read the files again though nothing seems to have changed."""
-        if self._asked is not None:
-            self._asked.set()
+        if self._reload_requested is not None:
+            self._reload_requested.set()
 
-    async def _moments(self) -> AsyncIterator[None]:
+    async def _poll_events(self) -> AsyncIterator[None]:
         """Whenever it may be worth to look."""
         while True:
             folders = {self.files.routes.parent, self.files.policies}
@@ -272,19 +272,19 @@ class Configuration:
     def _changed(self) -> bool:
         if self.files.signature() != self._signature:
             return True
-        return upstream_tls.seen(self._beside) != self._beside_seen
+        return upstream_tls.file_stamp(self._tls_files) != self._tls_stamp
 
-    def _judged(self, sources: Sources) -> Snapshot | list[Problem]:
+    def _checked(self, sources: Sources) -> Snapshot | list[ConfigProblem]:
         """Compiled, and the files beside it looked at."""
         built = _compile(sources)
         if isinstance(built, list):
             return built
         upstreams = built.upstreams.values()
-        self._beside = tuple(path for one in upstreams for path in upstream_tls.paths(one.tls))
-        self._beside_seen = upstream_tls.seen(self._beside)
+        self._tls_files = tuple(path for one in upstreams for path in upstream_tls.paths(one.tls))
+        self._tls_stamp = upstream_tls.file_stamp(self._tls_files)
         return upstream_tls.problems(upstreams) or built
 
-    async def _settled(self) -> Sources | list[Problem]:
+    async def _read_stable(self) -> Sources | list[ConfigProblem]:
         """The texts, read while nobody wrote to them."""
         signature = self.files.signature()
         while True:
@@ -312,7 +312,7 @@ class Configuration:
         for tell in self.on_change:
             tell(snapshot)
 
-    def _refuse(self, problems: list[Problem]) -> None:
+    def _refuse(self, problems: list[ConfigProblem]) -> None:
         if problems != self.problems:
             for tell in self.on_refusal:
                 tell(problems)
@@ -331,7 +331,7 @@ def _leads_back(path: Path, folder: str) -> bool:
     return os.path.commonpath((target, here)) == target
 
 
-def _compile(sources: Sources) -> Snapshot | list[Problem]:
+def _compile(sources: Sources) -> Snapshot | list[ConfigProblem]:
     gc.disable()
     try:
         return compile_snapshot(sources)

@@ -22,7 +22,7 @@ def read_sockets(reader: Reader, node: Node | None, base: Sockets) -> Sockets:
     """`base` with what the block says otherwise, key by key."""
     fields = reader.block(node, "`websocket`", SOCKET_KEYS)
     said: dict[str, Any] = {
-        "max_per_user": reader.whole(fields.get("max_per_user"), "`max_per_user`"),
+        "max_per_user": reader.integer(fields.get("max_per_user"), "`max_per_user`"),
         "idle_s": reader.duration_s(fields.get("idle"), "`idle`"),
         "ping_s": _ping_s(reader, fields.get("ping")),
         "max_frame_bytes": _frame_bytes(reader, fields.get("max_frame")),
@@ -35,7 +35,7 @@ def _ping_s(reader: Reader, node: Node | None) -> float | None:
         return 0.0
     seconds = reader.duration_s(node, "`ping`")
     if seconds is not None and node is not None and seconds < PING_MIN_S:
-        reader.wrong(node, "`ping` is `1s` or more, or `off`")
+        reader.error(node, "`ping` is `1s` or more, or `off`")
         return None
     return seconds
 
@@ -43,6 +43,6 @@ def _ping_s(reader: Reader, node: Node | None) -> float | None:
 def _frame_bytes(reader: Reader, node: Node | None) -> int | None:
     size = reader.size_bytes(node, "`max_frame`")
     if size is not None and node is not None and size < FRAME_MIN_BYTES:
-        reader.wrong(node, f"`max_frame` is `{FRAME_MIN_BYTES}B` or more")
+        reader.error(node, f"`max_frame` is `{FRAME_MIN_BYTES}B` or more")
         return None
     return size

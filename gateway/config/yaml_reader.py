@@ -1,4 +1,4 @@
-"""YAML 1.2 texts with the place of every value: what is wrong is told, all of it, where it is.
+"""YAML 1.2 texts with the location of every value: every mistake is reported, where it stands.
 
 The C parser composes nodes, which carry line and column.  What they mean is decided here by
 the core schema of YAML 1.2: `yes`, `on` and `off` are texts, and nothing is ever constructed.
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from gateway.access.suggestions import suggestion
-from gateway.model import Place, Problem
+from gateway.model import ConfigProblem, SourceLocation
 
 _MAX_DEPTH = 32
 _MAX_DATA_NODES = 1_000_000
@@ -45,9 +45,9 @@ class _Loader(yaml.CSafeLoader):
 
 
 class Reader:
-    """Reads the values of one file.  What is wrong goes to `problems`, and the value is None."""
+    """Reads the values of one file.  A mistake goes to `problems`, and the value is None."""
 
-    def __init__(self, file: str, problems: list[Problem]) -> None:
+    def __init__(self, file: str, problems: list[ConfigProblem]) -> None:
         self.file = file
         self._problems = problems
         # The node of the name under which a value stands, by the value's identity.
@@ -62,28 +62,32 @@ class Reader:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             said = error.problem or error.context or "cannot be read"
-            self._problems.append(Problem(self.file, line, column, f"not YAML: {said}"))
+            self._problems.append(ConfigProblem(self.file, line, column, f"not YAML: {said}"))
             return None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
-            self._problems.append(Problem(self.file, line, 1, "not YAML: a control character"))
+            self._problems.append(
+                ConfigProblem(self.file, line, 1, "not YAML: a control character")
+            )
             return None
         if node is None:
-            self._problems.append(Problem(self.file, 1, 1, "the file is empty: `version: 1` first"))
+            self._problems.append(
+                ConfigProblem(self.file, 1, 1, "the file is empty: `version: 1` first")
+            )
         return node
 
-    def wrong(self, node: Node, text: str, *, at: int = 0) -> None:
-        """Notes a problem; `at` counts characters into a text on one line."""
+    def error(self, node: Node, text: str, *, at: int = 0) -> None:
+        """Report a mistake; `at` counts characters into a text on one line."""
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         if at and isinstance(node, yaml.ScalarNode):
             if node.style in ("|", ">"):
                 line, column = line + 1 + node.value.count("\n", 0, at), 1
             elif node.start_mark.line == node.end_mark.line:
                 column += at + (1 if node.style in ("'", '"') else 0)
-        self._problems.append(Problem(self.file, line, column, text))
+        self._problems.append(ConfigProblem(self.file, line, column, text))
 
-    def place(self, node: Node) -> Place:
-        return Place(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
+    def location(self, node: Node) -> SourceLocation:
+        return SourceLocation(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
 
     # Structures
 
@@ -94,15 +98,15 @@ class Reader:
         if not self._untagged(node):
             return {}
         if not isinstance(node, yaml.MappingNode):
-            self.wrong(node, f"{what} is a block of `name: value` lines")
+            self.error(node, f"{what} is a block of `name: value` lines")
             return {}
         found: dict[str, Node] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or not self._untagged(key):
-                self.wrong(key, "a name is plain text")
+                self.error(key, "a name is plain text")
             elif key.value in found:
                 first = self.name_of(found[key.value]).start_mark.line + 1
-                self.wrong(key, f"`{key.value}` stands here twice; the first is on line {first}")
+                self.error(key, f"`{key.value}` stands here twice; the first is on line {first}")
             else:
                 found[key.value] = value
                 self._names[id(value)] = key
@@ -116,7 +120,7 @@ class Reader:
         """The entries of a mapping whose names are all `known`."""
         found = self.entries(node, what)
         for name in [name for name in found if name not in known]:
-            self.wrong(
+            self.error(
                 self.name_of(found.pop(name)),
                 f"unknown key `{name}` in {what}{suggestion(name, known)}",
             )
@@ -128,7 +132,7 @@ class Reader:
         if not self._untagged(node):
             return []
         if not isinstance(node, yaml.SequenceNode):
-            self.wrong(node, f"{what} is a list")
+            self.error(node, f"{what} is a list")
             return []
         return list(node.value)
 
@@ -157,10 +161,10 @@ class Reader:
             return None
         if not isinstance(value, str):
             shown = node.value or "nothing"
-            self.wrong(node, f'{what} is text, and {shown} is not: write "{node.value}"')
+            self.error(node, f'{what} is text, and {shown} is not: write "{node.value}"')
             return None
         if not value:
-            self.wrong(node, f"{what} is empty")
+            self.error(node, f"{what} is empty")
             return None
         return value
 
@@ -183,17 +187,17 @@ class Reader:
         if value is not None:
             hint = {"yes": "true", "on": "true", "no": "false", "off": "false"}
             better = hint.get(str(value).lower())
-            self.wrong(node, f"{what} is true or false" + (f": write {better}" if better else ""))
+            self.error(node, f"{what} is true or false" + (f": write {better}" if better else ""))
         return default
 
-    def whole(self, node: Node | None, what: str, *, least: int = 0) -> int | None:
+    def integer(self, node: Node | None, what: str, *, least: int = 0) -> int | None:
         if node is None:
             return None
         value = self._scalar(node, what)
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST:
             return value
         if value is not None:
-            self.wrong(node, f"{what} is a whole number, {least} or more and {_MOST:,} at most")
+            self.error(node, f"{what} is a whole number, {least} or more and {_MOST:,} at most")
         return None
 
     def choice(self, node: Node | None, what: str, known: Collection[str]) -> str | None:
@@ -201,7 +205,7 @@ class Reader:
         if text is None or text in known:
             return text
         assert node is not None
-        self.wrong(node, f"{what} cannot be `{text}`{suggestion(text, known)}")
+        self.error(node, f"{what} cannot be `{text}`{suggestion(text, known)}")
         return None
 
     def duration_s(self, node: Node | None, what: str, *, least: float = 0.001) -> float | None:
@@ -212,14 +216,14 @@ class Reader:
         seconds = _seconds(str(value)) if value is not None else None
         if seconds is not None and seconds > _LONGEST_S:
             assert node is not None
-            self.wrong(node, f"{what} is {_LONGEST_S // 86400}d at most")
+            self.error(node, f"{what} is {_LONGEST_S // 86400}d at most")
             return None
         if seconds is not None and seconds >= least:
             return seconds
         if isinstance(value, int | float) and not isinstance(value, bool):
-            self.wrong(node, f"{what} needs a unit: `{node.value}s`")
+            self.error(node, f"{what} needs a unit: `{node.value}s`")
         elif value is not None:
-            self.wrong(node, f"{what} is a duration such as `30s`, `500ms`, `5m`, `2h` or `7d`")
+            self.error(node, f"{what} is a duration such as `30s`, `500ms`, `5m`, `2h` or `7d`")
         return None
 
     def size_bytes(self, node: Node | None, what: str) -> int | None:
@@ -231,7 +235,7 @@ class Reader:
         if match:
             return int(match.group(1)) * _BYTES[match.group(2)]
         if value is not None:
-            self.wrong(node, f"{what} is a size such as `10MiB`, `64KiB`, `1GiB` or `0B`")
+            self.error(node, f"{what} is a size such as `10MiB`, `64KiB`, `1GiB` or `0B`")
         return None
 
     def percent(self, node: Node | None, what: str) -> float | None:
@@ -243,7 +247,7 @@ class Reader:
         if match and 1 <= int(match.group(1)) <= 100:
             return int(match.group(1)) / 100
         if value is not None:
-            self.wrong(node, f"{what} is `1%` to `100%`")
+            self.error(node, f"{what} is `1%` to `100%`")
         return None
 
     def rate(self, node: Node | None, what: str) -> tuple[int, float] | None:
@@ -256,10 +260,10 @@ class Reader:
         assert node is not None
         if match and seconds and int(match.group(1)) > 0:
             if int(match.group(1)) > _MOST or seconds > _LONGEST_S:
-                self.wrong(node, f"{what} is at most {_MOST:,} in {_LONGEST_S // 86400}d")
+                self.error(node, f"{what} is at most {_MOST:,} in {_LONGEST_S // 86400}d")
                 return None
             return int(match.group(1)), seconds
-        self.wrong(node, f"{what} is a count in a time, such as `600/1m` or `5/1s`")
+        self.error(node, f"{what} is a count in a time, such as `600/1m` or `5/1s`")
         return None
 
     def plain(self, node: Node) -> Any:
@@ -270,7 +274,7 @@ class Reader:
         self._left -= 1
         if depth > _MAX_DEPTH or self._left < 0:
             if self._left != -2:
-                self.wrong(node, "nested too deeply, or aliases that unfold without end")
+                self.error(node, "nested too deeply, or aliases that unfold without end")
             self._left = -1
             return None
         if isinstance(node, yaml.MappingNode):
@@ -285,28 +289,28 @@ class Reader:
     def _scalar(self, node: Node, what: str) -> str | int | float | bool | None:
         """The value of a scalar; None, and a problem, where it is none or is null."""
         if not isinstance(node, yaml.ScalarNode):
-            self.wrong(node, f"{what} is one value, not a list or a block")
+            self.error(node, f"{what} is one value, not a list or a block")
             return None
         if not self._untagged(node):
             return None
         value = _core_value(node)
         if value is None:
-            self.wrong(node, f"{what} has no value")
+            self.error(node, f"{what} has no value")
         return value
 
     def _untagged(self, node: Node) -> bool:
         if node.tag in (_STR, _SEQ, _MAP):
             return True
-        self.wrong(node, f"tags such as `{_short(node.tag)}` are not taken here: leave it out")
+        self.error(node, f"tags such as `{_short(node.tag)}` are not taken here: leave it out")
         return False
 
 
 def check_version(reader: Reader, root: Node, fields: Mapping[str, Node]) -> None:
     node = fields.get("version")
     if node is None:
-        reader.wrong(root, "`version: 1` is missing")
+        reader.error(root, "`version: 1` is missing")
     elif getattr(node, "value", None) != "1":
-        reader.wrong(node, "this gateway reads `version: 1`")
+        reader.error(node, "this gateway reads `version: 1`")
 
 
 def _short(tag: str) -> str:

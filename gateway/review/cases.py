@@ -15,7 +15,14 @@ from gateway.access.simulation import FixedClock, SimulatedRequest, person
 from gateway.access.snapshot import Snapshot
 from gateway.access.suggestions import suggestion
 from gateway.config.yaml_reader import Node, Reader, check_version
-from gateway.model import CredentialKind, Place, Principal, Problem, Reason, SystemClock
+from gateway.model import (
+    ConfigProblem,
+    CredentialKind,
+    Principal,
+    Reason,
+    SourceLocation,
+    SystemClock,
+)
 
 FILE_KEYS = ("version", "description", "now", "people", "cases")
 CASE_KEYS = ("name", "as", "request", "expect", "now")
@@ -55,7 +62,7 @@ class Expected:
 @dataclass(frozen=True, slots=True)
 class Case:
     name: str
-    place: Place
+    location: SourceLocation
     request: SimulatedRequest
     expected: Expected
 
@@ -90,9 +97,9 @@ class _Person:
         )
 
 
-def read_cases(file: str, text: str, snapshot: Snapshot) -> list[Case] | list[Problem]:
+def read_cases(file: str, text: str, snapshot: Snapshot) -> list[Case] | list[ConfigProblem]:
     """The cases of one file, or every problem in it."""
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
     found = _CaseReader(Reader(file, problems), snapshot).read(text)
     return problems or found
 
@@ -119,7 +126,7 @@ class _CaseReader:
         for name, node in reader.entries(fields.get("people"), "`people`").items():
             self._people[name] = self._person(node)
         if "cases" not in fields:
-            reader.wrong(root, "`cases:` is missing")
+            reader.error(root, "`cases:` is missing")
         cases = [self._case(node) for node in reader.items(fields.get("cases"), "`cases`")]
         return [case for case in cases if case is not None]
 
@@ -128,7 +135,7 @@ class _CaseReader:
         fields = reader.block(node, "a case", CASE_KEYS)
         for key in ("request", "expect"):
             if fields and key not in fields:
-                reader.wrong(node, f"the case has no `{key}`")
+                reader.error(node, f"the case has no `{key}`")
         if "request" not in fields or "expect" not in fields:
             return None
         now = self._time(fields.get("now"))
@@ -145,7 +152,7 @@ class _CaseReader:
             told = getattr(fields.get("as"), "value", "someone") if "as" in fields else ANONYMOUS
             told = told if isinstance(told, str) else request.who.subject  # type: ignore[union-attr]
             name = f"{told}: {request.method} {request.url}"
-        return Case(name, reader.place(node), request, self._expected(fields["expect"]))
+        return Case(name, reader.location(node), request, self._expected(fields["expect"]))
 
     def _who(self, node: Node | None) -> _Person | None:
         if node is None or getattr(node, "value", None) in (ANONYMOUS, "", "null"):
@@ -154,7 +161,7 @@ class _CaseReader:
             name = self._reader.text(node, "`as`") or ""
             if name not in self._people:
                 hint = suggestion(name, [*self._people, ANONYMOUS])
-                self._reader.wrong(node, f"`people` has nobody named `{name}`{hint}")
+                self._reader.error(node, f"`people` has nobody named `{name}`{hint}")
             return self._people.get(name)
         return self._person(node)
 
@@ -164,7 +171,7 @@ class _CaseReader:
         found = _Person()
         for one, other in (("id", "user_id"), ("verified", "email_verified")):
             if one in fields and other in fields:
-                reader.wrong(reader.name_of(fields[other]), f"`{one}` says this already")
+                reader.error(reader.name_of(fields[other]), f"`{one}` says this already")
             if other in fields:
                 fields.setdefault(one, fields[other])
         found.subject = reader.text(fields.get("id"), "`id`") or found.subject
@@ -193,7 +200,7 @@ class _CaseReader:
         if isinstance(node, yaml.ScalarNode):
             match = _REQUEST.match(reader.text(node, "`request`") or "")
             if match is None:
-                reader.wrong(node, "a request is `METHOD /path`, such as `GET /v1/orders/7`")
+                reader.error(node, "a request is `METHOD /path`, such as `GET /v1/orders/7`")
                 return SimulatedRequest("GET", "/")
             return SimulatedRequest(match.group(1), match.group(2))
         fields = reader.block(node, "`request`", REQUEST_KEYS)
@@ -201,7 +208,7 @@ class _CaseReader:
         key = "url" if "url" in fields else "path"
         url = reader.text(fields.get(key), f"`{key}`")
         if key not in fields:
-            reader.wrong(node, "the request has no `url: /path`")
+            reader.error(node, "the request has no `url: /path`")
         headers: list[tuple[str, str]] = []
         for name, value in reader.entries(fields.get("headers"), "`headers`").items():
             listed = reader.texts(value, f"the header `{name}`") or []
@@ -225,15 +232,15 @@ class _CaseReader:
                 return Expected(status=int(text))
             if re.match(r"[a-z][a-z0-9_]*\Z", text):
                 return Expected(decision="deny", reason=self._reason(node, text))
-            reader.wrong(node, "`expect` is `allow`, `deny`, a status, a reason or a block")
+            reader.error(node, "`expect` is `allow`, `deny`, a status, a reason or a block")
             return Expected()
         fields = reader.block(node, "`expect`", EXPECT_KEYS)
         if isinstance(node, yaml.MappingNode) and not node.value:
-            reader.wrong(node, "`expect` is empty: such a case could never fail")
+            reader.error(node, "`expect` is empty: such a case could never fail")
         reason = reader.text(fields.get("reason"), "`reason`")
         return Expected(
             decision=reader.choice(fields.get("decision"), "`decision`", ("allow", "deny")),
-            status=reader.whole(fields.get("status"), "`status`", least=100),
+            status=reader.integer(fields.get("status"), "`status`", least=100),
             reason=self._reason(fields["reason"], reason) if reason is not None else None,
             route=self._named(fields, "route", [route.id for route in self._snapshot.routes]),
             policy=self._named(fields, "policy", list(self._snapshot.policies)),
@@ -255,7 +262,7 @@ class _CaseReader:
         known = [rule.id for p in self._snapshot.policies.values() for rule in p.rules]
         for text, item in found:
             if text not in known:
-                self._reader.wrong(item, f"unknown rule `{text}`{suggestion(text, known)}")
+                self._reader.error(item, f"unknown rule `{text}`{suggestion(text, known)}")
         return sorted(text for text, _ in found)
 
     def _reason(self, node: Node, text: str) -> str:
@@ -263,7 +270,7 @@ class _CaseReader:
         policies = self._snapshot.policies.values()
         known = {rule.reason for policy in policies for rule in policy.rules if rule.reason}
         if text not in known and text not in set(Reason):
-            self._reader.wrong(
+            self._reader.error(
                 node, f"no rule gives the reason `{text}`{suggestion(text, sorted(known))}"
             )
         return text
@@ -271,7 +278,7 @@ class _CaseReader:
     def _named(self, fields: Mapping[str, Node], key: str, known: list[str]) -> str | None:
         text = self._reader.text(fields.get(key), f"`{key}`")
         if text is not None and text not in known:
-            self._reader.wrong(fields[key], f"unknown {key} `{text}`{suggestion(text, known)}")
+            self._reader.error(fields[key], f"unknown {key} `{text}`{suggestion(text, known)}")
         return text
 
     def _address(self, node: Node | None) -> str | None:
@@ -281,7 +288,7 @@ class _CaseReader:
         try:
             return str(ipaddress.ip_address(text))
         except ValueError as error:
-            self._reader.wrong(node, f"`{text}` is no address: {error}")
+            self._reader.error(node, f"`{text}` is no address: {error}")
             return None
 
     def _time(self, node: Node | None) -> float | None:
@@ -293,6 +300,6 @@ class _CaseReader:
         except ValueError:
             moment = None
         if moment is None or moment.tzinfo is None:
-            self._reader.wrong(node, "`now` is a time such as `2026-01-05T09:00:00Z`")
+            self._reader.error(node, "`now` is a time such as `2026-01-05T09:00:00Z`")
             return None
         return moment.timestamp()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.model import CredentialKind, Place
+from gateway.model import CredentialKind, SourceLocation
 from gateway.review.calls import ABSENT, Roles
 from gateway.review.networks import Network
 from gateway.review.shapes import OTHER_METHOD
@@ -102,7 +102,7 @@ class Change:
     before: str = ""
     after: str = ""
     rule: str | None = None
-    place: Place | None = None
+    location: SourceLocation | None = None
 
     def who(self) -> str:
         if self.signed is False:
@@ -139,8 +139,8 @@ class Change:
             "MAY GAIN" if self.gains else "MAY LOSE"
         )  # fmt: skip
         text = f"{self.who()} {verb} {self.method()} {self.host or ''}{self.pattern}"
-        if self.place is not None and self.place.line:
-            text += f" ({self.place})"
+        if self.location is not None and self.location.line:
+            text += f" ({self.location})"
         if self.addresses:
             text += f" from {self.addresses}"
         told = [] if self.values is None else [str(self.values)]

@@ -16,7 +16,7 @@ from gateway.access.policies import Policy
 from gateway.access.routing.routes import Route
 from gateway.access.simulation import SimulatedRequest, SimulatedResult, person, simulate
 from gateway.access.snapshot import Snapshot
-from gateway.model import Place, Principal, Reason
+from gateway.model import Principal, Reason, SourceLocation
 from gateway.review.edits import Edit, chain_of, data_edits, role_edits, spellings
 
 _ROLE_LITERAL = re.compile(r"""(?:'([^']+)'|"([^"]+)")\s+in\s+user\.roles""")
@@ -30,7 +30,7 @@ class Flip:
     change: str
     """What would have to be different, to be read after "allowed if" or "denied if"."""
     rule: str | None
-    place: Place | None
+    location: SourceLocation | None
     """Of the rule that would decide; of an edit, the line to edit."""
     chain: tuple[str, ...] = ()
     """How a role comes to what it is about, each step with its line."""
@@ -59,8 +59,8 @@ def _changes(
         seen.add(change)
         other = simulate(trial, snapshot).decision
         if other.allowed is not decision.allowed:
-            place = other.place if other.place and other.place.line else None
-            found.append(Flip(change, other.rule, place, _chain(trial, other)))
+            location = other.location if other.location and other.location.line else None
+            found.append(Flip(change, other.rule, location, _chain(trial, other)))
             if len(found) == _MOST:
                 break
     return found
@@ -75,7 +75,7 @@ def _edits(edits: Iterable[Edit], request: SimulatedRequest, decision: Decision)
         seen.add(edit.change)
         other = simulate(request, edit.world).decision
         if other.allowed is not decision.allowed:
-            found.append(Flip(edit.change, other.rule, edit.place, edit.chain))
+            found.append(Flip(edit.change, other.rule, edit.location, edit.chain))
             if len(found) == _MOST_EDITS:
                 break
     return found

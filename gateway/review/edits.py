@@ -20,7 +20,7 @@ from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook, matches
 from gateway.access.routing.routes import Match, Route
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Clock, Place
+from gateway.model import Call, Clock, SourceLocation
 from gateway.review.policy_override import with_policies, with_route
 
 _ALIKE = 0.75
@@ -31,7 +31,7 @@ _ALIKE = 0.75
 class Edit:
     change: str
     """What would have to be different, to be read after "allowed if" or "denied if"."""
-    place: Place
+    location: SourceLocation
     world: Snapshot
     chain: tuple[str, ...] = ()
     """How the caller comes to what was changed, each step with its line."""
@@ -47,23 +47,23 @@ def spellings(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
     held = _held(policy, decision)
     for other in _alike(action, [p for rule in allows for p in rule.actions]):
         change = f"the route's action were {other}, not {action}"
-        yield Edit(change, route.place, with_route(snapshot, _about(route, other)))
+        yield Edit(change, route.location, with_route(snapshot, _about(route, other)))
     by_role = any(rule.role_permissions for rule in allows)
     if by_role:
         for other in _alike(action, [p for role in held for p in role.permissions]):
             change = f"the route's action were {other}, not {action}"
-            yield Edit(change, route.place, with_route(snapshot, _about(route, other)))
+            yield Edit(change, route.location, with_route(snapshot, _about(route, other)))
     for rule in allows:
         for pattern in _alike(action, rule.actions):
             actions = tuple(action if one == pattern else one for one in rule.actions)
             world = _with_rule(snapshot, policy, rule, dataclasses.replace(rule, actions=actions))
-            yield Edit(f"rule {rule.id} were about {action}, not {pattern}", rule.place, world)
+            yield Edit(f"rule {rule.id} were about {action}, not {pattern}", rule.location, world)
     for role in held if by_role else ():
         for pattern in _alike(action, role.permissions):
             permissions = tuple(action if one == pattern else one for one in role.permissions)
             world = _with_role(snapshot, policy, dataclasses.replace(role, permissions=permissions))
             change = f"the role {role.name} held {action}, not {pattern}"
-            yield Edit(change, role.place, world, _way(policy.roles, decision, role.name))
+            yield Edit(change, role.location, world, _way(policy.roles, decision, role.name))
 
 
 def role_edits(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
@@ -78,14 +78,14 @@ def role_edits(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
         if not decision.allowed:
             more = dataclasses.replace(role, permissions=(*role.permissions, route.action))
             change = f"the role {role.name} held {route.action}"
-            yield Edit(change, role.place, _with_role(snapshot, policy, more), way)
+            yield Edit(change, role.location, _with_role(snapshot, policy, more), way)
             continue
         left = tuple(one for one in role.permissions if not matches(one, route.action))
         if left != role.permissions:
             less = dataclasses.replace(role, permissions=left)
             gone = ", ".join(one for one in role.permissions if one not in left)
             change = f"the role {role.name} did not hold {gone}"
-            yield Edit(change, role.place, _with_role(snapshot, policy, less), way)
+            yield Edit(change, role.location, _with_role(snapshot, policy, less), way)
 
 
 def data_edits(
@@ -114,11 +114,11 @@ def data_edits(
                     snapshot, {policy.name: dataclasses.replace(policy, data=data, _plans={})}
                 )
                 name = ".".join(("data", *keys))
-                table = snapshot.data_places.get(keys[0])
-                place = policy.place
+                table = snapshot.data_locations.get(keys[0])
+                location = policy.location
                 if table is not None:
-                    place = table.of(policy.data.get(keys[0]), keys[1] if len(keys) > 1 else "")
-                yield Edit(f"{before}{name}{after}", place, world)
+                    location = table.of(policy.data.get(keys[0]), keys[1] if len(keys) > 1 else "")
+                yield Edit(f"{before}{name}{after}", location, world)
 
 
 def chain_of(book: RoleBook, start: str, action: str) -> tuple[str, ...]:
@@ -128,7 +128,10 @@ def chain_of(book: RoleBook, start: str, action: str) -> tuple[str, ...]:
         role = book.roles[path[-1]]
         for permission in role.permissions:
             if matches(permission, action):
-                return (*_inherited(book, path), f"{role.name} holds {permission} ({role.place})")
+                return (
+                    *_inherited(book, path),
+                    f"{role.name} holds {permission} ({role.location})",
+                )
     return ()
 
 
@@ -197,7 +200,7 @@ def _paths(book: RoleBook, start: str) -> Iterator[tuple[str, ...]]:
 
 def _inherited(book: RoleBook, path: tuple[str, ...]) -> tuple[str, ...]:
     pairs = pairwise(path)
-    return tuple(f"{one} inherits {other} ({book.roles[one].place})" for one, other in pairs)
+    return tuple(f"{one} inherits {other} ({book.roles[one].location})" for one, other in pairs)
 
 
 _TEXT = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")

@@ -16,7 +16,7 @@ def junit(results: Iterable[Result]) -> bytes:
     """One `testsuite` a file, one `testcase` a case."""
     by_file: dict[str, list[Result]] = {}
     for result in results:
-        by_file.setdefault(result.case.place.file, []).append(result)
+        by_file.setdefault(result.case.location.file, []).append(result)
     root = Element("testsuites", name="gateway test")
     for file, listed in by_file.items():
         failed = sum(not result.passed for result in listed)
@@ -36,7 +36,7 @@ def junit(results: Iterable[Result]) -> bytes:
                 classname=_clean(file),
                 name=_clean(result.case.name),
                 file=_clean(file),
-                line=str(result.case.place.line),
+                line=str(result.case.location.line),
             )
             if not result.passed:
                 said = "; ".join(
@@ -44,7 +44,7 @@ def junit(results: Iterable[Result]) -> bytes:
                     for one in result.differences
                 )
                 failure = SubElement(case, "failure", message=_clean(said), type="difference")
-                failure.text = _clean(f"{result.case.place}\n{said}")
+                failure.text = _clean(f"{result.case.location}\n{said}")
     indent(root)
     text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"

@@ -12,7 +12,7 @@ from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
-from gateway.model import CredentialKind, Place
+from gateway.model import CredentialKind, SourceLocation
 from gateway.review.counterfactuals import mentioned_in_conditions
 from gateway.review.policy_override import rerouted, with_policies
 from gateway.review.suite import Result, Statuses, run_case
@@ -28,13 +28,13 @@ class Mutant:
     name: str
     how: str
     """`removed`, `negated`, `for every role`, `without orders:read`, `for every method`, …"""
-    place: Place
+    location: SourceLocation
     world: Snapshot
     policies: frozenset[str] | None = None
     """Those that are changed; None where a route is, and any call may notice."""
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.of} {self.name} {self.how}"
+        return f"{self.location}: {self.of} {self.name} {self.how}"
 
 
 @dataclass(slots=True)
@@ -76,7 +76,9 @@ def mutants(snapshot: Snapshot) -> Iterator[Mutant]:
     yield from _of_roles(judging, routes, snapshot)
     for table in changed_tables(judging, routes, snapshot):
         world = with_policies(snapshot, table.policies)
-        yield Mutant("table", table.name, table.how, table.place, world, frozenset(table.policies))
+        yield Mutant(
+            "table", table.name, table.how, table.location, world, frozenset(table.policies)
+        )
     for route in snapshot.routes:
         yield from _of_route(route, snapshot)
 
@@ -94,7 +96,7 @@ def _of_rules(policy: Policy, routes: list[Route], snapshot: Snapshot) -> Iterat
             )
             mutated = dataclasses.replace(policy, rules=rules, _plans={})
             world = with_policies(snapshot, {policy.name: mutated})
-            yield Mutant("rule", rule.id, how, rule.place, world, frozenset((policy.name,)))
+            yield Mutant("rule", rule.id, how, rule.location, world, frozenset((policy.name,)))
 
 
 def _changes(rule: Rule, routes: list[Route]) -> Iterator[tuple[str, Rule | None]]:
@@ -145,16 +147,18 @@ def _of_roles(
     """Each role with a permission or a role that it inherits less, and with every permission.
     A role that several policies know is changed in all of them."""
     roles = {
-        (role.name, role.place): role
+        (role.name, role.location): role
         for policy in policies
         for role in policy.roles.roles.values()
     }  # fmt: skip
     for role in roles.values():
         holding = [one for one in policies if one.roles.roles.get(role.name) is role]
         holding = holding or [
-            one for one in policies
-            if (held := one.roles.roles.get(role.name)) is not None and held.place == role.place
-        ]  # fmt: skip
+            policy
+            for policy in policies
+            if (known := policy.roles.roles.get(role.name)) is not None
+            and known.location == role.location
+        ]
         for how, other in _other_roles(role):
             changed = {}
             for policy in holding:
@@ -163,7 +167,7 @@ def _of_roles(
                     changed[policy.name] = dataclasses.replace(policy, roles=book, _plans={})
             if changed:
                 world = with_policies(snapshot, changed)
-                yield Mutant("role", role.name, how, role.place, world, frozenset(changed))
+                yield Mutant("role", role.name, how, role.location, world, frozenset(changed))
 
 
 def _other_roles(role: Role) -> Iterator[tuple[str, Role]]:
@@ -200,7 +204,7 @@ def _rules(policy: Policy, route: Route) -> tuple[Rule, ...]:
 
 def _of_route(route: Route, snapshot: Snapshot) -> Iterator[Mutant]:
     for how, other in _other_routes(route, snapshot):
-        yield Mutant("route", route.id, how, route.place, rerouted(snapshot, route, other))
+        yield Mutant("route", route.id, how, route.location, rerouted(snapshot, route, other))
 
 
 def _other_routes(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route | None]]:

@@ -9,7 +9,7 @@ from gateway.access.authorizer import Decision
 from gateway.access.definitions import OwnAnswer
 from gateway.access.explanation import Explanation, Step
 from gateway.access.policies import Effect
-from gateway.model import Place, Reason
+from gateway.model import Reason, SourceLocation
 from gateway.review.counterfactuals import Flip
 
 
@@ -40,7 +40,9 @@ def as_data(
     turns: Sequence[Flip] = (),
 ) -> dict[str, Any]:
     """What `gateway explain --json` prints, and more."""
-    place = decision.place if decision.place is not None and decision.place.line else None
+    location = (
+        decision.location if decision.location is not None and decision.location.line else None
+    )
     found: dict[str, Any] = {
         "decision": "allow" if decision.allowed else "deny",
         "status": status,
@@ -48,8 +50,8 @@ def as_data(
         "route": decision.route.id if decision.route is not None else None,
         "policy": decision.policy,
         "rule": decision.rule,
-        "file": place.file if place is not None else None,
-        "line": place.line if place is not None else None,
+        "file": location.file if location is not None else None,
+        "line": location.line if location is not None else None,
         "nothing_allowed": nothing_allowed(decision),
         "concealed": decision.conceal,
         "params": dict(decision.params),
@@ -75,8 +77,8 @@ def as_data(
                 "rule": one.rule,
                 "decision": "allow" if one.allowed else "deny",
                 "reason": str(one.reason),
-                "file": one.place.file,
-                "line": one.place.line,
+                "file": one.location.file,
+                "line": one.location.line,
             }
             for one in decision.shadowed
         ]
@@ -84,15 +86,15 @@ def as_data(
         found["caller"] = explanation.caller
         found["rules"] = [_step_data(step) for step in explanation.steps]
         found["other_routes"] = [
-            {"route": o.route, "file": o.place.file, "line": o.place.line, "why": o.why}
+            {"route": o.route, "file": o.location.file, "line": o.location.line, "why": o.why}
             for o in explanation.others
         ]
         found["flips"] = [
             {
                 "change": flip.change,
                 "rule": flip.rule,
-                "file": flip.place.file if flip.place else None,
-                "line": flip.place.line if flip.place else None,
+                "file": flip.location.file if flip.location else None,
+                "line": flip.location.line if flip.location else None,
                 "chain": list(flip.chain),
             }
             for flip in turns
@@ -115,7 +117,7 @@ def as_text(
     route = decision.route
     if route is not None:
         methods = ",".join(route.methods) or "any method"
-        lines.append((f"route   {route.id}  {methods} {route.pattern}  {route.place}", ""))
+        lines.append((f"route   {route.id}  {methods} {route.pattern}  {route.location}", ""))
         if decision.params:
             given = ", ".join(f"{name} = {value}" for name, value in decision.params.items())
             lines.append((f"        {given}", "dim"))
@@ -140,12 +142,14 @@ def as_text(
             lines += _step_lines(step)
     for one in decision.shadowed:
         would = "allowed" if one.allowed else f"denied with {one.reason}"
-        lines.append((f"shadow  would be {would} by {one.rule or one.policy}  {one.place}", "cyan"))
+        lines.append(
+            (f"shadow  would be {would} by {one.rule or one.policy}  {one.location}", "cyan")
+        )
     if turns:
         would = "denied" if decision.allowed else "allowed"
         lines += [("", ""), (f"it would be {would} if", "bold")]
         for flip in turns:
-            by = f"  ({flip.rule or 'route'}, {flip.place})" if flip.place else ""
+            by = f"  ({flip.rule or 'route'}, {flip.location})" if flip.location else ""
             lines.append((f"  {flip.change}{by}", ""))
             lines += [(f"      {step}", "dim") for step in flip.chain]
     elif not decision.allowed:
@@ -153,14 +157,14 @@ def as_text(
     if explanation.others:
         lines += [("", ""), ("other routes", "bold")]
         for other in explanation.others:
-            lines.append((f"  {other.route}  {other.place}  {other.why}", "dim"))
+            lines.append((f"  {other.route}  {other.location}  {other.why}", "dim"))
     return lines
 
 
 def _step_lines(step: Step) -> list[tuple[str, str]]:
     mark = "→" if step.decided else " "
     style = "bold" if step.decided else ""
-    lines = [(f"{mark} {step.effect:6} {step.rule}  {step.outcome}  {_at(step.place)}", style)]
+    lines = [(f"{mark} {step.effect:6} {step.rule}  {step.outcome}  {_at(step.location)}", style)]
     if step.condition is not None:
         lines.append((f"           when {step.condition}", "dim"))
     for name, value in step.values:
@@ -170,16 +174,16 @@ def _step_lines(step: Step) -> list[tuple[str, str]]:
     return lines
 
 
-def _at(place: Place) -> str:
-    return str(place) if place.line else "(built in)"
+def _at(location: SourceLocation) -> str:
+    return str(location) if location.line else "(built in)"
 
 
 def _step_data(step: Step) -> dict[str, Any]:
     return {
         "rule": step.rule,
         "effect": step.effect,
-        "file": step.place.file,
-        "line": step.place.line,
+        "file": step.location.file,
+        "line": step.location.line,
         "outcome": step.outcome,
         "when": step.condition,
         "values": dict(step.values),

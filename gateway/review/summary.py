@@ -7,7 +7,7 @@ from itertools import chain, product
 from typing import Any
 
 from gateway.access.authorizer import Decision
-from gateway.model import CredentialKind, Place, Reason
+from gateway.model import CredentialKind, Reason, SourceLocation
 from gateway.review.boxes import Box, Vector, cover
 from gateway.review.calls import Roles
 from gateway.review.changes import Change, Valued, Where
@@ -139,7 +139,7 @@ class _Summary:
 
     def change(self) -> Change:
         before, after = self.held[0].before, self.held[0].after
-        rule, place = _blamed(before, after)
+        rule, location = _blamed(before, after)
         blocks, addresses = self._addresses()
         where, owner_of, values = self._where()
         shape = self.done.shape
@@ -177,7 +177,7 @@ class _Summary:
             before=str(before.reason),
             after=str(after.reason),
             rule=rule,
-            place=place,
+            location=location,
         )
 
     def _signed(self) -> bool | None:
@@ -372,11 +372,11 @@ def _minimal(sets: Iterable[Roles]) -> tuple[Roles, ...]:
     return tuple(sorted(smallest, key=lambda roles: sorted(map(sorted, roles))))
 
 
-def _blamed(before: Decision, after: Decision) -> tuple[str | None, Place | None]:
+def _blamed(before: Decision, after: Decision) -> tuple[str | None, SourceLocation | None]:
     # Who loses because no rule allows any more is told which one did.
     silent = after.reason == Reason.NO_RULE and after.rule is None
-    told = before if silent or after.place is None else after
-    return told.rule, told.place
+    told = before if silent or after.location is None else after
+    return told.rule, told.location
 
 
 _WORDS: dict[str, frozenset[Hashable]] = {

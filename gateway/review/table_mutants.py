@@ -11,7 +11,7 @@ from typing import Any
 from gateway.access.policies import Policy
 from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
-from gateway.model import NOWHERE, Place
+from gateway.model import NOWHERE, SourceLocation
 
 Steps = tuple[str | None, ...]
 """The keys of a read, None where any entry may be meant: `teams`, None, `members`."""
@@ -22,7 +22,7 @@ class ChangedTable:
     name: str
     """`data.teams.*.members`."""
     how: str
-    place: Place
+    location: SourceLocation
     policies: Mapping[str, Policy]
     """Those that read it, with the change."""
 
@@ -48,9 +48,9 @@ def changed_tables(
                 )
                 for policy in reading
             }
-            table = snapshot.data_places.get(steps[0] or "")
+            table = snapshot.data_locations.get(steps[0] or "")
             name = ".".join(("data", *(step or "*" for step in steps)))
-            yield ChangedTable(name, how, table.place if table else NOWHERE, changed)
+            yield ChangedTable(name, how, table.location if table else NOWHERE, changed)
 
 
 def _reads(policy: Policy, routes: Sequence[Route]) -> Iterator[tuple[Steps, bool]]:

@@ -34,7 +34,7 @@ LOGGED_A_MINUTE = 60
 
 
 class Running(Protocol):
-    """As `worker.reload.Configuration`."""
+    """As `config.watcher.ConfigWatcher`."""
 
     @property
     def snapshot(self) -> Snapshot: ...
@@ -152,7 +152,7 @@ class Shadow:
             would="allow" if would.allowed else "deny",
             reason=str(would.reason),
             rule=would.rule,
-            place=str(would.place) if would.place is not None else None,
+            place=str(would.location) if would.location is not None else None,
             version=snapshot.version,
         )
 
@@ -180,7 +180,7 @@ class Shadow:
                 rule=one.rule,
                 would=would,
                 reason=str(one.reason),
-                place=str(one.place),
+                place=str(one.location),
             )
 
     def _outcome(self, outcome: str) -> None:

@@ -19,7 +19,7 @@ def test_the_owner_is_allowed_by_the_rule_that_says_so() -> None:
     world = rule_world("- {id: own, allow: [orders:read], when: resource.owner == user.id}")
     decision = decide(world, OWN, who("u1"))
     assert (decision.allowed, decision.reason, decision.rule) == (True, "rule_allowed", "own")
-    assert str(decision.place) == "policies/p0.yaml:4"
+    assert str(decision.location) == "policies/p0.yaml:4"
 
 
 def test_no_allow_is_a_deny_with_no_rule() -> None:
@@ -195,7 +195,7 @@ def test_a_rule_in_shadow_is_told_and_not_enforced() -> None:
     decision = decide(world, OWN, who())
     assert decision.allowed
     (one,) = decision.shadowed
-    assert (one.rule, one.allowed, one.reason, one.place.line) == ("d", False, "gone", 5)
+    assert (one.rule, one.allowed, one.reason, one.location.line) == ("d", False, "gone", 5)
 
 
 def test_an_allow_in_shadow_does_not_allow() -> None:

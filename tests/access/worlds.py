@@ -9,7 +9,7 @@ from gateway.access.authorizer import Decision
 from gateway.access.simulation import FixedClock, SimulatedRequest, person, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
-from gateway.model import Principal, Problem, Reason
+from gateway.model import ConfigProblem, Principal, Reason
 
 NOW = 1_800_000_000.0
 
@@ -26,7 +26,7 @@ routes:
 """
 
 
-def built(routes: str, *policies: str, **named: str) -> Snapshot | list[Problem]:
+def built(routes: str, *policies: str, **named: str) -> Snapshot | list[ConfigProblem]:
     """The routes (their list alone, or a whole file with `version:`) and the policies."""
     text = dedent(routes)
     if "version:" not in text:

@@ -12,7 +12,7 @@ from gateway.access.routing.routes import Auth
 from gateway.access.snapshot import Snapshot
 from gateway.access.websocket_options import Sockets
 from gateway.config.compile import Sources, compile_snapshot
-from gateway.model import CredentialKind, Problem
+from gateway.model import ConfigProblem, CredentialKind
 from tests.access.worlds import built, problems, snapshot
 
 ROOT = Path(__file__).parent.parent.parent
@@ -574,7 +574,7 @@ def test_problems_are_sorted_and_told_once() -> None:
     found = built("- {id: a}\n- {id: a}", "policy: p")
     assert isinstance(found, list)
     assert found == sorted(set(found))
-    assert all(isinstance(problem, Problem) for problem in found)
+    assert all(isinstance(problem, ConfigProblem) for problem in found)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from gateway.config import compile as compile_
 from gateway.config import direct_responses, headers, policies, routes, upstreams
 from gateway.config.yaml_reader import Reader
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 from gateway.review import cases
 from tests.config.test_compile import CONTRACT, CONTRACT_POLICY
 
@@ -27,7 +27,7 @@ def schema(name: str) -> dict[str, Any]:
 
 def loaded(text: str) -> Any:
     """By YAML 1.2, as the gateway and editors read it: `on` is a text."""
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
     reader = Reader("a.yaml", problems)
     node = reader.document(text)
     assert node is not None, problems

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from gateway.access.definitions import Tls
 from gateway.config import upstream_tls
-from gateway.config.watcher import Configuration, ConfigurationWrong, Files, LastGood
+from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
 from tests.certificates import Authority
 from tests.config.test_watcher import until
 
@@ -37,17 +37,17 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def configuration(tmp_path: Path, authority: Authority) -> Configuration:
+def configuration(tmp_path: Path, authority: Authority) -> ConfigWatcher:
     certificate, key = authority.issue("client")
     files = Files(tmp_path / "routes.yaml", tmp_path / "policies")
     files.policies.mkdir()
     text = ROUTES.format(ca=authority.file, certificate=certificate, key=key)
     files.routes.write_text(text)
-    return Configuration(files, LastGood(tmp_path / "last-good"))
+    return ConfigWatcher(files, LastKnownGood(tmp_path / "last-good"))
 
 
 @pytest.fixture
-async def watched(configuration: Configuration) -> AsyncIterator[Configuration]:
+async def watched(configuration: ConfigWatcher) -> AsyncIterator[ConfigWatcher]:
     configuration.load()
     task = asyncio.create_task(configuration.watch())
     await asyncio.sleep(0)
@@ -56,7 +56,7 @@ async def watched(configuration: Configuration) -> AsyncIterator[Configuration]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def tls_of(configuration: Configuration) -> Tls:
+def tls_of(configuration: ConfigWatcher) -> Tls:
     tls = configuration.snapshot.upstreams["a"].tls
     assert tls is not None
     return tls
@@ -88,7 +88,7 @@ def locked(key: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_do_is_a_problem_with_its_place(
-    configuration: Configuration, authority: Authority, wrong: str, place: str, says: str
+    configuration: ConfigWatcher, authority: Authority, wrong: str, place: str, says: str
 ) -> None:
     folder = authority.folder
     if wrong.startswith("no "):
@@ -103,14 +103,14 @@ def test_a_file_that_cannot_do_is_a_problem_with_its_place(
         os.replace(authority.issue("other")[1], folder / "client.key")
     else:
         locked(folder / "client.key")
-    with pytest.raises(ConfigurationWrong) as caught:
+    with pytest.raises(InvalidConfiguration) as caught:
         configuration.load()
     (problem,) = map(str, caught.value.problems)
     assert problem.startswith(f"{configuration.files.routes}:{place}: ")
     assert says in problem
 
 
-def test_a_certificate_may_hold_its_key(configuration: Configuration, authority: Authority) -> None:
+def test_a_certificate_may_hold_its_key(configuration: ConfigWatcher, authority: Authority) -> None:
     certificate, key = (authority.folder / f"client.{end}" for end in ("pem", "key"))
     certificate.write_bytes(certificate.read_bytes() + key.read_bytes())
     routes = configuration.files.routes
@@ -121,7 +121,7 @@ def test_a_certificate_may_hold_its_key(configuration: Configuration, authority:
 
 
 async def test_files_that_are_written_anew_make_a_new_context(
-    watched: Configuration, authority: Authority
+    watched: ConfigWatcher, authority: Authority
 ) -> None:
     before = upstream_tls.context(tls_of(watched))
     authority.issue("client")
@@ -131,7 +131,7 @@ async def test_files_that_are_written_anew_make_a_new_context(
 
 
 async def test_files_that_broke_leave_what_was_good_and_say_so_until_they_are_mended(
-    watched: Configuration, authority: Authority
+    watched: ConfigWatcher, authority: Authority
 ) -> None:
     before = upstream_tls.context(tls_of(watched))
     key = authority.folder / "client.key"
@@ -169,11 +169,11 @@ async def test_a_mounted_secret_that_is_swapped_by_its_link_is_followed(
 
 
 def test_a_gateway_that_starts_while_a_file_is_missing_takes_the_last_good_configuration(
-    configuration: Configuration, authority: Authority
+    configuration: ConfigWatcher, authority: Authority
 ) -> None:
     configuration.load()
     (authority.folder / "client.key").unlink()
-    other = Configuration(configuration.files, configuration.kept)
+    other = ConfigWatcher(configuration.files, configuration.kept)
     other.load()
     assert other.stale
     assert other.snapshot.version == configuration.snapshot.version

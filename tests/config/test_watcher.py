@@ -15,13 +15,13 @@ import pytest
 
 from gateway.access.snapshot import Snapshot
 from gateway.config.watcher import (
-    Configuration,
-    ConfigurationWrong,
+    ConfigWatcher,
     Files,
-    LastGood,
+    InvalidConfiguration,
+    LastKnownGood,
     read_sources,
 )
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 
 ROUTES = """\
 version: 1
@@ -53,19 +53,19 @@ def files(tmp_path: Path) -> Files:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> LastGood:
-    return LastGood(tmp_path / "last-good")
+def kept(tmp_path: Path) -> LastKnownGood:
+    return LastKnownGood(tmp_path / "last-good")
 
 
 @pytest.fixture
-def loaded(files: Files, kept: LastGood) -> Configuration:
-    configuration = Configuration(files, kept)
+def loaded(files: Files, kept: LastKnownGood) -> ConfigWatcher:
+    configuration = ConfigWatcher(files, kept)
     configuration.load()
     return configuration
 
 
 @pytest.fixture
-async def watched(loaded: Configuration) -> AsyncIterator[Configuration]:
+async def watched(loaded: ConfigWatcher) -> AsyncIterator[ConfigWatcher]:
     task = asyncio.create_task(loaded.watch())
     await asyncio.sleep(0)
     yield loaded
@@ -84,18 +84,18 @@ def break_it(files: Files) -> None:
     files.routes.write_text(ROUTES + "  - id: broken\n")
 
 
-def test_the_files_are_read_and_compiled(loaded: Configuration) -> None:
+def test_the_files_are_read_and_compiled(loaded: ConfigWatcher) -> None:
     assert [route.id for route in loaded.snapshot.routes] == ["one"]
     assert loaded.problems == []
     assert not loaded.stale
 
 
 def test_a_first_start_with_wrong_files_is_refused_with_every_problem(
-    files: Files, kept: LastGood
+    files: Files, kept: LastKnownGood
 ) -> None:
     files.routes.write_text(ROUTES + "  - id: a\n    colour: red\n  - id: b\n")
-    with pytest.raises(ConfigurationWrong) as caught:
-        Configuration(files, kept).load()
+    with pytest.raises(InvalidConfiguration) as caught:
+        ConfigWatcher(files, kept).load()
     assert len(caught.value.problems) >= 3
     assert all(str(problem).startswith(str(files.routes)) for problem in caught.value.problems)
 
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read_is_a_problem_with_its_place(files: Files, na
     path = files.routes.parent / name
     path.write_bytes(b"version: 1\n\xff\n")
     problems = read_sources(files.routes, files.policies)
-    assert problems == [Problem(str(path), 2, 1, "is not UTF-8")]
+    assert problems == [ConfigProblem(str(path), 2, 1, "is not UTF-8")]
 
 
 def test_a_missing_file_is_a_problem(files: Files) -> None:
@@ -116,7 +116,7 @@ def test_a_missing_file_is_a_problem(files: Files) -> None:
 
 
 async def test_a_pipe_among_the_policies_is_a_problem_and_holds_nobody_up(
-    watched: Configuration, files: Files
+    watched: ConfigWatcher, files: Files
 ) -> None:
     os.mkfifo(files.policies / "pipe.yaml")
     await until(lambda: watched.stale)
@@ -145,9 +145,9 @@ def test_without_a_policy_folder_there_are_no_policies(files: Files) -> None:
 
 
 async def test_a_refused_edit_is_told_once_and_again_when_it_is_wrong_in_another_way(
-    files: Files, loaded: Configuration
+    files: Files, loaded: ConfigWatcher
 ) -> None:
-    told: list[list[Problem]] = []
+    told: list[list[ConfigProblem]] = []
     loaded.on_refusal.append(told.append)
     break_it(files)
     for _ in range(3):
@@ -159,53 +159,55 @@ async def test_a_refused_edit_is_told_once_and_again_when_it_is_wrong_in_another
 
 
 def test_a_start_with_wrong_files_takes_the_last_good_ones(
-    loaded: Configuration, files: Files, kept: LastGood
+    loaded: ConfigWatcher, files: Files, kept: LastKnownGood
 ) -> None:
     break_it(files)
-    fresh = Configuration(files, kept)
+    fresh = ConfigWatcher(files, kept)
     fresh.load()
     assert fresh.snapshot.version == loaded.snapshot.version
     assert fresh.stale
 
 
 def test_the_last_good_files_of_another_place_are_not_taken(
-    loaded: Configuration, kept: LastGood, tmp_path: Path
+    loaded: ConfigWatcher, kept: LastKnownGood, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("version: 2\n")
-    with pytest.raises(ConfigurationWrong):
-        Configuration(Files(other, tmp_path / "none"), kept).load()
+    with pytest.raises(InvalidConfiguration):
+        ConfigWatcher(Files(other, tmp_path / "none"), kept).load()
     assert not loaded.stale
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"of": 1}', '{"of": null, "routes": 1}'])
-def test_damaged_last_good_files_are_as_none(files: Files, kept: LastGood, content: str) -> None:
+def test_damaged_last_good_files_are_as_none(
+    files: Files, kept: LastKnownGood, content: str
+) -> None:
     kept.folder.mkdir()
     (kept.folder / "configuration.json").write_text(content)
     break_it(files)
-    with pytest.raises(ConfigurationWrong):
-        Configuration(files, kept).load()
+    with pytest.raises(InvalidConfiguration):
+        ConfigWatcher(files, kept).load()
 
 
 def test_last_good_files_that_no_longer_compile_are_as_none(
-    loaded: Configuration, files: Files, kept: LastGood
+    loaded: ConfigWatcher, files: Files, kept: LastKnownGood
 ) -> None:
     path = kept.folder / "configuration.json"
     held: dict[str, Any] = json.loads(path.read_text())
     held["routes"][1] = "version: 99\n"
     path.write_text(json.dumps(held))
     break_it(files)
-    with pytest.raises(ConfigurationWrong):
-        Configuration(files, kept).load()
+    with pytest.raises(InvalidConfiguration):
+        ConfigWatcher(files, kept).load()
     assert not loaded.stale
 
 
 def test_a_worker_forked_long_ago_takes_the_last_good_files_over_what_it_inherited(
-    loaded: Configuration, files: Files, kept: LastGood
+    loaded: ConfigWatcher, files: Files, kept: LastKnownGood
 ) -> None:
     """The master read them once; since then they were good, and then wrong."""
     files.routes.write_text(ROUTES.replace("/one", "/two"))
-    other = Configuration(files, kept)
+    other = ConfigWatcher(files, kept)
     other.load()
     break_it(files)
     loaded.load()
@@ -213,7 +215,7 @@ def test_a_worker_forked_long_ago_takes_the_last_good_files_over_what_it_inherit
     assert loaded.stale
 
 
-def test_a_worker_that_finds_the_files_unchanged_compiles_nothing(loaded: Configuration) -> None:
+def test_a_worker_that_finds_the_files_unchanged_compiles_nothing(loaded: ConfigWatcher) -> None:
     before = loaded.snapshot
     loaded.load()
     assert loaded.snapshot is before
@@ -221,12 +223,12 @@ def test_a_worker_that_finds_the_files_unchanged_compiles_nothing(loaded: Config
 
 def test_a_disk_that_is_full_loses_only_the_copy(files: Files, tmp_path: Path) -> None:
     (tmp_path / "last-good").write_text("a file where a folder should be")
-    configuration = Configuration(files, LastGood(tmp_path / "last-good"))
+    configuration = ConfigWatcher(files, LastKnownGood(tmp_path / "last-good"))
     configuration.load()
     assert [route.id for route in configuration.snapshot.routes] == ["one"]
 
 
-async def test_an_edit_is_taken_within_a_second(watched: Configuration, files: Files) -> None:
+async def test_an_edit_is_taken_within_a_second(watched: ConfigWatcher, files: Files) -> None:
     loop, took = asyncio.get_running_loop(), []
     for path in ("/two", "/three", "/four"):
         before = watched.snapshot
@@ -239,7 +241,7 @@ async def test_an_edit_is_taken_within_a_second(watched: Configuration, files: F
     assert min(took) < 1.0
 
 
-async def test_a_policy_that_is_added_is_taken(watched: Configuration, files: Files) -> None:
+async def test_a_policy_that_is_added_is_taken(watched: ConfigWatcher, files: Files) -> None:
     before = watched.snapshot
     (files.policies / "more.yaml").write_text(POLICY.replace("mine", "more"))
     await until(lambda: watched.snapshot is not before)
@@ -247,7 +249,7 @@ async def test_a_policy_that_is_added_is_taken(watched: Configuration, files: Fi
 
 
 async def test_a_wrong_edit_leaves_what_runs_until_it_is_mended(
-    watched: Configuration, files: Files
+    watched: ConfigWatcher, files: Files
 ) -> None:
     before = watched.snapshot
     break_it(files)
@@ -258,7 +260,7 @@ async def test_a_wrong_edit_leaves_what_runs_until_it_is_mended(
     assert watched.problems == []
 
 
-async def test_a_file_that_goes_away_leaves_what_runs(watched: Configuration, files: Files) -> None:
+async def test_a_file_that_goes_away_leaves_what_runs(watched: ConfigWatcher, files: Files) -> None:
     files.routes.unlink()
     await until(lambda: watched.stale)
     assert [route.id for route in watched.snapshot.routes] == ["one"]
@@ -267,7 +269,7 @@ async def test_a_file_that_goes_away_leaves_what_runs(watched: Configuration, fi
 
 
 async def test_a_folder_swapped_by_its_link_is_taken(
-    files: Files, kept: LastGood, tmp_path: Path
+    files: Files, kept: LastKnownGood, tmp_path: Path
 ) -> None:
     """`current -> releases/7`: no file that is watched changes."""
     for release, path in (("1", "/one"), ("2", "/two")):
@@ -275,7 +277,7 @@ async def test_a_folder_swapped_by_its_link_is_taken(
         (tmp_path / release / "routes.yaml").write_text(ROUTES.replace("/one", path))
     current = tmp_path / "current"
     current.symlink_to(tmp_path / "1")
-    configuration = Configuration(Files(current / "routes.yaml", files.policies), kept)
+    configuration = ConfigWatcher(Files(current / "routes.yaml", files.policies), kept)
     configuration.load()
     task = asyncio.create_task(configuration.watch())
     (tmp_path / "new").symlink_to(tmp_path / "2")
@@ -286,7 +288,7 @@ async def test_a_folder_swapped_by_its_link_is_taken(
 
 
 async def test_files_are_not_read_while_they_are_written(
-    watched: Configuration, files: Files
+    watched: ConfigWatcher, files: Files
 ) -> None:
     """Each half is good YAML of its own; a reader in between would take the first."""
     seen: list[Snapshot] = []
@@ -308,15 +310,15 @@ def read_version(files: Files) -> str:
     return sources.version
 
 
-async def test_being_asked_reads_the_files_again(watched: Configuration, files: Files) -> None:
+async def test_being_asked_reads_the_files_again(watched: ConfigWatcher, files: Files) -> None:
     seen = threading.Event()
     watched.on_change.append(lambda _: seen.set())
-    watched.ask()
+    watched.request_reload()
     await until(seen.is_set)
 
 
 async def test_the_collector_is_on_again_after_a_reload(
-    watched: Configuration, files: Files
+    watched: ConfigWatcher, files: Files
 ) -> None:
     break_it(files)
     await until(lambda: watched.stale)
@@ -324,7 +326,7 @@ async def test_the_collector_is_on_again_after_a_reload(
 
 
 async def test_whoever_depends_on_the_configuration_is_told_of_the_new_one(
-    watched: Configuration, files: Files
+    watched: ConfigWatcher, files: Files
 ) -> None:
     told: list[str] = []
     watched.on_change.append(lambda snapshot: told.append(snapshot.version))

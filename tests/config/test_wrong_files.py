@@ -12,7 +12,7 @@ from gateway.access.conditions.conditions import Condition, compile_condition
 from gateway.access.conditions.expressions import read_expression
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
-from gateway.model import Problem
+from gateway.model import ConfigProblem
 from gateway.review.cases import read_cases
 from tests.access.worlds import snapshot
 from tests.config.test_compile import CONTRACT, CONTRACT_POLICY
@@ -92,7 +92,7 @@ def test_a_file_with_anything_in_it_is_told_about_and_never_raises(data: Any) ->
     )
     if isinstance(found, list):
         assert found
-        assert all(isinstance(problem, Problem) and problem.line >= 1 for problem in found)
+        assert all(isinstance(problem, ConfigProblem) and problem.line >= 1 for problem in found)
     else:
         assert isinstance(found, Snapshot)
 

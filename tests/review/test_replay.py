@@ -60,7 +60,7 @@ def test_each_changed_decision_is_counted_with_an_example() -> None:
         ("another reason", "not_yours", "no_rule", "orders"),
     }
     (gained,) = [shown for group, shown in found.examples.items() if group.kind == "gains"]
-    assert str(gained[0].decision.place) == "policies/p0.yaml:4"
+    assert str(gained[0].decision.location) == "policies/p0.yaml:4"
 
 
 def test_what_was_not_recorded_is_not_guessed() -> None:

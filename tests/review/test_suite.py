@@ -323,7 +323,7 @@ def edits(
     method, _, url = request.partition(" ")
     question = SimulatedRequest(method, url, caller, clock=FixedClock(NOW))
     found = flips(question, simulate(question, world), world)
-    return [(flip.change, str(flip.place), flip.chain) for flip in found]
+    return [(flip.change, str(flip.location), flip.chain) for flip in found]
 
 
 SPELLED = """

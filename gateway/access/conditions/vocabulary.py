@@ -146,8 +146,8 @@ def _call_problems(call: FunctionCall) -> list[tuple[int, str]]:
 def syntax_problem(text: str) -> tuple[int, str]:
     """The engine's complaint: `… ERROR: <input>:1:7: Syntax error: …`, to one sentence."""
     _, _, rest = text.partition("<input>:")
-    place, _, sentence = rest.partition(": ")
-    row, _, column = place.partition(":")
+    position, _, sentence = rest.partition(": ")
+    row, _, column = position.partition(":")
     at = int(column) if row == "1" and column.isdigit() else 0
     first = (sentence or text).splitlines()[0]
     if "ParseError" in first:

@@ -25,7 +25,7 @@ from gateway.access.definitions import (
 from gateway.access.policies import Plan, Policy, ResourceField, Rule
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets
-from gateway.model import NOWHERE, Call, CredentialKind, Place, Reason
+from gateway.model import NOWHERE, Call, CredentialKind, Reason, SourceLocation
 
 OWN_DOCUMENTS = frozenset(("jwks.json", "oauth-authorization-server", "oauth-protected-resource"))
 """The documents below `/.well-known/` that the gateway answers itself, on every host."""
@@ -104,7 +104,7 @@ class Route:
     """The policy reads the JSON body: the door hands it over in `Call.body`."""
     explain_role: str | None = None
     """Who of the signed-in sees the explanation of a refusal (`errors: explain`)."""
-    place: Place = NOWHERE
+    location: SourceLocation = NOWHERE
     claimed_headers: frozenset[bytes] = frozenset()
     """Fields that the configuration writes or removes, folded: a client's own never pass."""
     request_lines: bytes = b""

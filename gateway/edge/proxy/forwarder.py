@@ -177,7 +177,7 @@ class Forwarder:
             if target is not None and target.has_room:
                 target.enter()
             else:
-                target = None if target is None else await pool.place()
+                target = None if target is None else await pool.location()
                 if target is None:
                     return Failure(Reason.UPSTREAM_BUSY, replayable=False)
             met: bool | None = None

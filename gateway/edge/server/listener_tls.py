@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from cryptography import x509
 
-from gateway.config.upstream_tls import Seen, seen
+from gateway.config.upstream_tls import FileStamp, file_stamp
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +34,8 @@ class Certificates:
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = (str(certificate), str(key))
-        self._loaded = self._seen = seen(self._files)
-        self._refused: Seen | None = None
+        self._loaded = self._seen = file_stamp(self._files)
+        self._refused: FileStamp | None = None
         self._current, self.expires_at = _read(*self._files)
         """`expires_at`: when the certificate ends, in seconds since the epoch."""
         self.context = _context(*self._files)
@@ -48,7 +48,7 @@ class Certificates:
 
     def look(self) -> None:
         """Takes files that have changed, once they were the same for two looks."""
-        now = seen(self._files)
+        now = file_stamp(self._files)
         settled, self._seen = now == self._seen, now
         if now in (self._loaded, self._refused) or not settled:
             return
@@ -58,7 +58,7 @@ class Certificates:
             self._refused = now
             log.error("certificate-rejected", why=str(wrong))
             return
-        if seen(self._files) != now:
+        if file_stamp(self._files) != now:
             return
         self._current, self.expires_at = current, expires_at
         self._loaded, self._refused = now, None

@@ -101,7 +101,7 @@ class UpstreamPool:
         """Whether one more try of a call may be sent; it is counted."""
         return self.budget is not None and self.budget.take()
 
-    async def place(self) -> TargetPool | None:
+    async def location(self) -> TargetPool | None:
         """Wait for a place at a target.  None when too many wait, or it takes too long."""
         if len(self.waiting) >= self.spec.queue:
             return None

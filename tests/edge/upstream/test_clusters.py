@@ -151,7 +151,7 @@ async def test_a_place_given_to_who_leaves_in_the_same_moment_is_given_back() ->
     async with spec_of(1, max_connections=1, queue=1) as (upstreams, spec):
         pool = upstreams.pool(spec)
         pool.targets[0].enter()
-        waiting = asyncio.create_task(pool.place())
+        waiting = asyncio.create_task(pool.location())
         await until(lambda: len(pool.waiting) == 1)
         pool.targets[0].leave(True)
         waiting.cancel()
