@@ -414,7 +414,7 @@ class Reader:
             return None
         who = asked.who if isinstance(asked.who, Principal) else None
         context = evaluation_context(call, match, who, match.route.policy, asked.clock.now)
-        rules = match.route.policy.plan(match.route.action).rules
+        rules = match.route.policy.rules_for(match.route.action).rules
         asks = tuple(rule.condition.source for rule in rules if rule.condition is not None)
         return _Seen(context, asks) if isinstance(context, EvaluationContext) else None
 

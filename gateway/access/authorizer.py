@@ -228,18 +228,18 @@ class Authorizer:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
             return Decision(True, reason, None, route, params, principal, location=route.location)
-        plan = route.plan or policy.plan(route.action)
+        action_rules = route.action_rules or policy.rules_for(route.action)
         context: EvaluationContext | None = None
         verdict: Verdict | None = None
-        if plan.by_roles is not None and not (route.query_names or route.header_names):
-            verdict = plan.by_roles.get(None if principal is None else principal.roles)
+        if action_rules.by_roles is not None and not (route.query_names or route.header_names):
+            verdict = action_rules.by_roles.get(None if principal is None else principal.roles)
         if verdict is None:
             read = evaluation_context(call, match, principal, policy, self._now)
             if isinstance(read, Reason):
                 return _refused(read, match, principal)
             context = read
             verdict = policy.verdict(route.action, context)
-            policy.remember(plan, principal, verdict)
+            policy.remember(action_rules, principal, verdict)
         rule = verdict.rule
         decision = Decision(
             verdict.allowed,
@@ -276,14 +276,14 @@ def evaluation_context(
     """What the policy may read; the Reason when some of it could be read in two ways."""
     route, params = match.route, match.params
     context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
-    plan = policy.plan(route.action)
-    if plan.query_names or route.query_names:
-        query = read_query(call.query, plan.query_names | route.query_names)
+    action_rules = policy.rules_for(route.action)
+    if action_rules.query_names or route.query_names:
+        query = read_query(call.query, action_rules.query_names | route.query_names)
         if query is None:
             return Reason.AMBIGUOUS_QUERY
         context.query = query
-    if plan.header_names or route.header_names:
-        headers = read_headers(call.headers, plan.header_names | route.header_names)
+    if action_rules.header_names or route.header_names:
+        headers = read_headers(call.headers, action_rules.header_names | route.header_names)
         if headers is None:
             return Reason.AMBIGUOUS_HEADER
         context.headers = headers

@@ -29,7 +29,7 @@ UNJUDGED = frozenset(
 
 
 @dataclass(slots=True)
-class Recorded:
+class RecordedDecision:
     """One line of the log, read back."""
 
     at: float
@@ -102,7 +102,7 @@ def record_of(
     return record
 
 
-def read_record(record: Any) -> Recorded | None:
+def read_record(record: Any) -> RecordedDecision | None:
     """A record read back; None for what is none of ours."""
     try:
         target = split_target(record["path"])
@@ -127,7 +127,7 @@ def read_record(record: Any) -> Recorded | None:
             encoded_slash=target.encoded_slash,
             body=_unflattened(body.get("values") or {}),
         )
-        return Recorded(
+        return RecordedDecision(
             at=float(record["at"]),
             request_id=str(record["id"]),
             version=str(record["version"]),
@@ -146,7 +146,7 @@ def read_record(record: Any) -> Recorded | None:
         return None
 
 
-def unknown_reads(recorded: Recorded, route: Route | None) -> list[str]:
+def unknown_reads(recorded: RecordedDecision, route: Route | None) -> list[str]:
     """What `route` reads of the call and the record does not tell."""
     read = _read_by(route)
     found = [f"query parameter {name}" for name in sorted(read.query - recorded.query_names)]
@@ -158,10 +158,10 @@ def unknown_reads(recorded: Recorded, route: Route | None) -> list[str]:
 def _read_by(route: Route | None) -> _Read:
     if route is None or route.policy is None:
         return _Read()
-    plan = route.policy.plan(route.action)
+    action_rules = route.policy.rules_for(route.action)
     return _Read(
-        plan.query_names | route.query_names,
-        plan.header_names | route.header_names,
+        action_rules.query_names | route.query_names,
+        action_rules.header_names | route.header_names,
         route.body_names if route.reads_body else frozenset(),
     )
 

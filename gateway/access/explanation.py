@@ -14,13 +14,13 @@ from typing import Any
 from gateway.access.authorizer import Decision, evaluation_context
 from gateway.access.conditions.context import EvaluationContext, Missing
 from gateway.access.policies import Effect, Rule
-from gateway.access.routing.routes import Kind, Match, Route, is_own
+from gateway.access.routing.routes import Match, Route, SegmentKind, is_own
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Principal, Reason, SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RuleEvaluation:
     """One rule, as it was judged."""
 
     rule: str
@@ -35,7 +35,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class OtherRoute:
     """A route that was not chosen, and why."""
 
     route: str
@@ -48,8 +48,8 @@ class Explanation:
     sentence: str
     """The whole answer in one line."""
     caller: str
-    steps: list[Step] = field(default_factory=list)
-    others: list[Other] = field(default_factory=list)
+    evaluations: list[RuleEvaluation] = field(default_factory=list)
+    others: list[OtherRoute] = field(default_factory=list)
 
 
 def explain(
@@ -68,7 +68,7 @@ def explain(
     context = evaluation_context(call, match, decision.principal, route.policy, now)
     if isinstance(context, EvaluationContext):
         for rule in route.policy.rules:
-            explanation.steps.append(_step(rule, route.action, context, decision))
+            explanation.evaluations.append(_evaluate(rule, route.action, context, decision))
     return explanation
 
 
@@ -147,13 +147,15 @@ def describe(principal: Principal | None, call: Call) -> str:
     return f"{who}, roles: {roles}, from {call.client_ip}"
 
 
-def _step(rule: Rule, action: str, context: EvaluationContext, decision: Decision) -> Step:
+def _evaluate(
+    rule: Rule, action: str, context: EvaluationContext, decision: Decision
+) -> RuleEvaluation:
     decided = rule.id == decision.rule
     condition = rule.condition.source if rule.condition is not None else None
     effect = rule.effect.value + (" (shadow)" if rule.shadow else "")
     if not rule.matches_action(action):
         about = ", ".join(rule.actions)
-        return Step(rule.id, effect, rule.location, f"is about {about}", (), condition)
+        return RuleEvaluation(rule.id, effect, rule.location, f"is about {about}", (), condition)
     values: list[tuple[str, str]] = []
     if rule.role_permissions:
         values.append(_permission(action, context))
@@ -171,7 +173,9 @@ def _step(rule: Rule, action: str, context: EvaluationContext, decision: Decisio
             said = "does not apply: the sign-in is fresh enough"
     else:
         said = "does not apply"
-    return Step(rule.id, effect, rule.location, said, tuple(values), condition, decided, note)
+    return RuleEvaluation(
+        rule.id, effect, rule.location, said, tuple(values), condition, decided, note
+    )
 
 
 def _permission(action: str, context: EvaluationContext) -> tuple[str, str]:
@@ -182,15 +186,15 @@ def _permission(action: str, context: EvaluationContext) -> tuple[str, str]:
     return (f"permission for {action}", f"{granted[1]} (role {granted[0]})")
 
 
-def _others(chosen: Route | None, call: Call, snapshot: Snapshot) -> list[Other]:
+def _others(chosen: Route | None, call: Call, snapshot: Snapshot) -> list[OtherRoute]:
     """Routes that a reader may have expected, nearest first, five at most."""
-    ranked: list[tuple[int, int, Other]] = []
+    ranked: list[tuple[int, int, OtherRoute]] = []
     for index, route in enumerate(snapshot.routes):
         if route is chosen:
             continue
         matched, why = _why_not(route, chosen, call)
         if matched:
-            ranked.append((-matched, index, Other(route.id, route.location, why)))
+            ranked.append((-matched, index, OtherRoute(route.id, route.location, why)))
     return [other for _, _, other in sorted(ranked, key=lambda item: item[:2])[:5]]
 
 
@@ -215,18 +219,18 @@ def _why_not(route: Route, chosen: Route | None, call: Call) -> tuple[int, str]:
 def _matched(route: Route, segments: tuple[str, ...]) -> tuple[int, str | None]:
     """How many segments match, and a sentence about the first that does not."""
     for index, part in enumerate(route.segments):
-        if part.kind is Kind.REST:
+        if part.kind is SegmentKind.REST:
             if index < len(segments) and segments[index]:
                 return index + 1, None
             return index, f"needs more of a path after segment {index}"
         if index >= len(segments):
             return index, f"its path is longer: {route.pattern}"
         given = segments[index]
-        if part.kind is Kind.LITERAL:
+        if part.kind is SegmentKind.LITERAL:
             if given != part.text:
                 return index, f'segment {index + 1} is "{part.text}" there, not "{given}"'
         elif not part.takes(given):
-            kind = "" if part.kind is Kind.PLAIN else f" ({part.kind})"
+            kind = "" if part.kind is SegmentKind.PLAIN else f" ({part.kind})"
             return index, f'"{given}" is no {{{part.text}}}{kind}'
     if len(segments) > len(route.segments):
         return len(route.segments), f"its path is shorter: {route.pattern}"

@@ -15,7 +15,7 @@ from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.definitions import Limit
 from gateway.access.roles import RoleBook, matches
-from gateway.access.templates import Template
+from gateway.access.templates import TextTemplate
 from gateway.model import NOWHERE, Principal, Reason, SourceLocation
 
 SIGNED_IN = "signed-in"
@@ -32,7 +32,7 @@ class ResourceField:
     """One field of a route's resource, filled from the call."""
 
     name: str
-    template: Template
+    template: TextTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Rule:
     shadow: bool = False
     step_up: StepUp | None = None
     limits: tuple[Limit, ...] = ()
-    headers: tuple[tuple[str, Template], ...] = ()
+    headers: tuple[tuple[str, TextTemplate], ...] = ()
     location: SourceLocation = NOWHERE
 
     def matches_action(self, action: str) -> bool:
@@ -125,7 +125,7 @@ _ROLE_SETS_MAX = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ActionRules:
     """The rules of a policy that cover one action, in the order of the file."""
 
     denies: tuple[Rule, ...]
@@ -151,40 +151,42 @@ class Policy:
     """Judged and recorded, never enforced: meanwhile its routes take every signed-in caller."""
     location: SourceLocation = NOWHERE
     data: Mapping[str, Any] = field(default_factory=dict)
-    _plans: dict[str, Plan] = field(default_factory=dict)
+    _by_action: dict[str, ActionRules] = field(init=False, default_factory=dict)
 
-    def plan(self, action: str) -> Plan:
-        found = self._plans.get(action)
+    def rules_for(self, action: str) -> ActionRules:
+        found = self._by_action.get(action)
         if found is None:
-            found = self._plans[action] = self._planned(action)
+            found = self._by_action[action] = self._build_action_rules(action)
         return found
 
     def verdict(self, action: str, context: EvaluationContext) -> Verdict:
         """What this policy says of a call for `action`.  Never raises."""
-        plan = self.plan(action)
-        verdict = _evaluated(plan.denies, plan.allows, action, context)
+        action_rules = self.rules_for(action)
+        verdict = _evaluated(action_rules.denies, action_rules.allows, action, context)
         if verdict.location is NOWHERE:
             verdict.location = self.location
         if verdict.allowed and self.name == SIGNED_IN:
             verdict.reason = Reason.SIGNED_IN
-        if plan.shadows:
-            verdict.shadowed = self._shadowed(plan, verdict, action, context)
+        if action_rules.shadows:
+            verdict.shadowed = self._shadowed(action_rules, verdict, action, context)
         if self.shadow:
             return self._unenforced(verdict)
         return verdict
 
-    def remember(self, plan: Plan, principal: Principal | None, verdict: Verdict) -> None:
+    def remember(
+        self, action_rules: ActionRules, principal: Principal | None, verdict: Verdict
+    ) -> None:
         """Keeps a verdict that the next caller with the same roles gets too."""
-        if plan.by_roles is not None:
-            if len(plan.by_roles) >= _ROLE_SETS_MAX:
-                plan.by_roles.clear()
-            plan.by_roles[None if principal is None else principal.roles] = verdict
+        if action_rules.by_roles is not None:
+            if len(action_rules.by_roles) >= _ROLE_SETS_MAX:
+                action_rules.by_roles.clear()
+            action_rules.by_roles[None if principal is None else principal.roles] = verdict
 
-    def _planned(self, action: str) -> Plan:
+    def _build_action_rules(self, action: str) -> ActionRules:
         rules = [rule for rule in self.rules if rule.matches_action(action)]
         plain = not self.shadow and all(rule.reads_roles_alone for rule in rules)
         reads = [rule.condition.reads for rule in rules if rule.condition is not None]
-        return Plan(
+        return ActionRules(
             denies=tuple(r for r in rules if r.effect is Effect.DENY and not r.shadow),
             allows=tuple(r for r in rules if r.effect is Effect.ALLOW and not r.shadow),
             shadows=tuple(r for r in rules if r.shadow),
@@ -194,11 +196,11 @@ class Policy:
         )
 
     def _shadowed(
-        self, plan: Plan, verdict: Verdict, action: str, context: EvaluationContext
+        self, action_rules: ActionRules, verdict: Verdict, action: str, context: EvaluationContext
     ) -> tuple[Shadowed, ...]:
         """For each rule in shadow, the answer that enforcing it alone would have changed."""
         found = []
-        for rule in plan.shadows:
+        for rule in action_rules.shadows:
             if rule.effect is Effect.DENY:
                 would = _evaluated((rule,), (), action, context) if verdict.allowed else None
                 differs = would is not None and would.rule is rule

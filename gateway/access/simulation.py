@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.context import NO_ABOUT, About
-from gateway.access.decision_record import Recorded
+from gateway.access.decision_record import RecordedDecision
 from gateway.access.definitions import Limit
 from gateway.access.routing.paths import split_target
 from gateway.access.snapshot import Snapshot
@@ -127,7 +127,7 @@ def person(
     )
 
 
-def recorded_request(recorded: Recorded) -> SimulatedRequest:
+def recorded_request(recorded: RecordedDecision) -> SimulatedRequest:
     """The request of a line of the decision log, at its time."""
     call = recorded.call
     headers = [(name.decode("latin-1"), value.decode()) for name, value in call.headers]

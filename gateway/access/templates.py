@@ -27,7 +27,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class TextTemplate:
     """`{name}` is a path parameter; `{query.x}`, `{headers.x}`, `{body.a.b}` are what they say."""
 
     text: str
@@ -52,7 +52,7 @@ class Template:
         return "".join(parts)
 
 
-def read_template(text: str, sources: tuple[str, ...]) -> Template | str:
+def read_template(text: str, sources: tuple[str, ...]) -> TextTemplate | str:
     """The template, or a sentence about what is wrong.  `sources` are those allowed here."""
     pieces: list[Piece] = []
     end = 0
@@ -73,7 +73,7 @@ def read_template(text: str, sources: tuple[str, ...]) -> Template | str:
         return "a brace without its partner"
     if rest or not pieces:
         pieces.append(Piece("", rest))
-    return Template(text, tuple(pieces))
+    return TextTemplate(text, tuple(pieces))
 
 
 def _value(piece: Piece, values: Mapping[str, Mapping[str, Any]]) -> Any:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.paths import canonical
-from gateway.access.routing.routes import Auth, Kind, Route
+from gateway.access.routing.routes import Auth, Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.identity.keys.jwk import Alg, SigningKey, verifying
 from gateway.identity.tokens import jws
@@ -32,10 +32,10 @@ WITHIN_S = 2.0
 ROUTES_ASKED = 3
 _REFUSED = (401, 403)
 _SAMPLES = {
-    Kind.INT: "1",
-    Kind.UUID: "00000000-0000-4000-8000-000000000000",
-    Kind.PLAIN: "1",
-    Kind.REST: "1",
+    SegmentKind.INT: "1",
+    SegmentKind.UUID: "00000000-0000-4000-8000-000000000000",
+    SegmentKind.PLAIN: "1",
+    SegmentKind.REST: "1",
 }
 _NOBODY = "authgate-doctor"
 _Say = Callable[[State, str], "Exposure"]
@@ -306,9 +306,14 @@ class _SocketConnection(http.client.HTTPConnection):
 
 def _sample_path(route: Route) -> str | None:
     """A path that the route takes, as the upstream is sent it; None where it cannot be made."""
-    parts = [one.text if one.kind is Kind.LITERAL else _SAMPLES[one.kind] for one in route.segments]
+    parts = [
+        one.text if one.kind is SegmentKind.LITERAL else _SAMPLES[one.kind]
+        for one in route.segments
+    ]
     params = {
-        one.text: _SAMPLES[one.kind] for one in route.segments if one.kind is not Kind.LITERAL
+        one.text: _SAMPLES[one.kind]
+        for one in route.segments
+        if one.kind is not SegmentKind.LITERAL
     }
     path = "/" + "/".join(parts)
     read = canonical(path)

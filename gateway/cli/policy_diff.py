@@ -12,7 +12,7 @@ from gateway.cli.configurations import FailOn, compiled_from
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, data, echo, warn
 from gateway.review.calls import Roles
-from gateway.review.changes import Change
+from gateway.review.changes import AccessChange
 from gateway.review.diff import compare
 
 
@@ -58,7 +58,7 @@ def show_diff(
         raise typer.Exit(ExitCode.NO)
 
 
-def change_data(change: Change) -> dict[str, Any]:
+def change_data(change: AccessChange) -> dict[str, Any]:
     """One change as data; what it does not restrict is null or empty."""
     place = change.location if change.location is not None and change.location.line else None
     return {

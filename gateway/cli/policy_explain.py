@@ -23,7 +23,7 @@ from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn, whe
 from gateway.cli.policy_callers import CallerOptions, account_of, bearer_of, moment, read_token
 from gateway.cli.policy_replay import lines_of
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
-from gateway.review.counterfactuals import flips
+from gateway.review.counterfactuals import find_counterfactuals
 from gateway.review.rendering import as_data, as_text, status_of
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -182,7 +182,7 @@ def _tell(question: SimulatedRequest, snapshot: Snapshot, as_json: bool) -> None
             told.caller = f"{describe(question.who, answer.call)} (not looked at: no route)"
     else:
         told = Explanation(f"denied: {decision.reason}, before any route is looked for", "anybody")
-    turns = flips(question, answer, snapshot)
+    turns = find_counterfactuals(question, answer, snapshot)
     if as_json:
         data(as_data(decision, status, told, turns))
     else:

@@ -11,7 +11,7 @@ import typer
 from gateway.cli.configurations import FailOn, compiled_from
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn
-from gateway.review.replay import Changed, Group, Replay, replay
+from gateway.review.replay import ChangedDecision, Replay, ReplayGroup, replay
 
 
 def register(app: typer.Typer) -> None:
@@ -79,13 +79,13 @@ def _tell(found: Replay) -> None:
             echo(f"{count} {text}")
 
 
-def _sentence(group: Group, count: int) -> str:
+def _sentence(group: ReplayGroup, count: int) -> str:
     change = {"gains": "GAIN", "loses": "LOSE"}.get(group.kind, "CHANGE")
     where = f" on route {group.route}" if group.route else ""
     return f"{count} {change}{where}: {group.before} → {group.after}"
 
 
-def _example(changed: Changed) -> str:
+def _example(changed: ChangedDecision) -> str:
     recorded, decision = changed.recorded, changed.decision
     who = getattr(recorded.who, "subject", "nobody")
     roles = ",".join(getattr(recorded.who, "roles", ()))

@@ -17,7 +17,7 @@ from gateway.review.coverage import Coverage, coverage
 from gateway.review.junit import junit
 from gateway.review.mutants import MutationReport, mutation_report
 from gateway.review.rendering import as_text, status_of
-from gateway.review.suite import Result, explained, run_cases
+from gateway.review.suite import CaseResult, explained, run_cases
 
 
 def register(app: typer.Typer) -> None:
@@ -108,14 +108,14 @@ def _cases(paths: list[Path], snapshot: Snapshot) -> list[Case]:
     return cases
 
 
-def _tell_failure(result: Result, snapshot: Snapshot) -> None:
+def _tell_failure(result: CaseResult, snapshot: Snapshot) -> None:
     case = result.case
     echo(f"{case.location}: FAILED {case.name}", style="bold red")
     for difference in result.differences:
-        echo(f"  {difference.what}: expected {difference.expected}, got {difference.got}")
+        echo(f"  {difference.what}: expected {difference.expected}, got {difference.actual}")
     told = explained(result, snapshot)
     if told is not None:
-        decision = result.answer.decision
+        decision = result.actual.decision
         for text, style in as_text(decision, status_of(decision, status_for), told):
             echo(f"    {text}" if text else "", style=style)
     echo("")
@@ -141,7 +141,7 @@ def _tell_mutants(report: MutationReport) -> None:
 
 
 def _suite_data(
-    results: list[Result], covered: Coverage, report: MutationReport | None
+    results: list[CaseResult], covered: Coverage, report: MutationReport | None
 ) -> dict[str, Any]:
     failed = sum(not result.passed for result in results)
     found: dict[str, Any] = {
@@ -178,14 +178,14 @@ def _suite_data(
     return found
 
 
-def _result_data(result: Result) -> dict[str, Any]:
+def _result_data(result: CaseResult) -> dict[str, Any]:
     return {
         "name": result.case.name,
         "file": result.case.location.file,
         "line": result.case.location.line,
         "passed": result.passed,
         "differences": [
-            {"what": one.what, "expected": one.expected, "got": one.got}
+            {"what": one.what, "expected": one.expected, "got": one.actual}
             for one in result.differences
         ],
     }

@@ -12,9 +12,9 @@ from gateway.access.conditions.vocabulary import header_problem
 from gateway.access.policies import ResourceField
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.patterns import own_path, read_pattern
-from gateway.access.routing.routes import Kind, PatternSegment, Rewrite
+from gateway.access.routing.routes import PatternSegment, Rewrite, SegmentKind
 from gateway.access.suggestions import suggestion
-from gateway.access.templates import Template, read_template
+from gateway.access.templates import TextTemplate, read_template
 from gateway.config.upstreams import TOKEN
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason
@@ -48,7 +48,7 @@ def read_path(
         _no_encoded_slash(reader, where, text, made, "no call reaches this route")
     own = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
     taken = own_path(made)
-    literal = made[0].kind is Kind.LITERAL
+    literal = made[0].kind is SegmentKind.LITERAL
     if taken is not None and (literal or not own):
         hint = "choose another path"
         if not literal:
@@ -66,7 +66,7 @@ def _no_encoded_slash(
     reader: Reader, node: Node, text: str, segments: tuple[PatternSegment, ...], said: str
 ) -> None:
     """A literal `%2F` where such paths are refused: the route would be silently dead."""
-    if any(s.kind is Kind.LITERAL and "/" in s.text for s in segments):
+    if any(s.kind is SegmentKind.LITERAL and "/" in s.text for s in segments):
         hint = "write `allow_encoded_slash: true` beside `match`, or `/` where segments part"
         at = text.lower().find("%2f")
         reader.error(node, f"`%2F` is refused as ambiguous, so {said}: {hint}", at=at)
@@ -118,7 +118,7 @@ def read_resource(
     reader: Reader, node: Node | None, segments: tuple[PatternSegment, ...]
 ) -> tuple[ResourceField, ...]:
     """The fields of the resource, each placeholder of which the path or the call can fill."""
-    params = [s.text for s in segments if s.kind is not Kind.LITERAL]
+    params = [s.text for s in segments if s.kind is not SegmentKind.LITERAL]
     found: list[ResourceField] = []
     for name, value in reader.entries(node, "`resource`").items():
         if not _FIELD.match(name):
@@ -129,7 +129,7 @@ def read_resource(
         made = read_template(text, RESOURCE_SOURCES) if text is not None else None
         if isinstance(made, str):
             reader.error(value, made)
-        if not isinstance(made, Template):
+        if not isinstance(made, TextTemplate):
             continue
         for wanted in made.names("params"):
             if wanted not in params:
@@ -157,7 +157,7 @@ def read_rewrite(
     add = _prefix(reader, fields, "add_prefix")
     if not fields:
         reader.error(node, "`rewrite` has `strip_prefix:`, `add_prefix:` or `path:`")
-    begins = [s.text if s.kind is Kind.LITERAL else None for s in segments[: len(strip)]]
+    begins = [s.text if s.kind is SegmentKind.LITERAL else None for s in segments[: len(strip)]]
     if segments and list(strip) != begins:
         reader.error(
             fields["strip_prefix"],
@@ -190,17 +190,17 @@ def _rewrite_path(
         return None
     if not slash:
         _no_encoded_slash(reader, node, text, made, "no call gets through")
-    kinds = {s.text: s.kind for s in segments if s.kind is not Kind.LITERAL}
+    kinds = {s.text: s.kind for s in segments if s.kind is not SegmentKind.LITERAL}
     template: list[PatternSegment] = []
     for segment in made:
-        if segment.kind is Kind.LITERAL:
+        if segment.kind is SegmentKind.LITERAL:
             template.append(segment)
         elif segment.text in kinds:
             template.append(PatternSegment(kinds[segment.text], segment.text))
         else:
             hint = suggestion(segment.text, kinds)
             reader.error(node, f"the path has no `{{{segment.text}}}`{hint}")
-    if slash and any(kind is Kind.REST for kind in kinds.values()):
+    if slash and any(kind is SegmentKind.REST for kind in kinds.values()):
         reader.error(
             node, "with `allow_encoded_slash` the rest of a path cannot be rebuilt: "
             "use `strip_prefix` and `add_prefix`"

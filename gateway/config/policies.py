@@ -17,7 +17,7 @@ from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule, StepUp
 from gateway.access.roles import Role, RoleBook, is_action_pattern
 from gateway.access.snapshot import TableLocation
 from gateway.access.suggestions import suggestion
-from gateway.access.templates import Template, read_template
+from gateway.access.templates import TextTemplate, read_template
 from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem, Reason
 
@@ -365,9 +365,9 @@ class _PolicyReader:
             self._reader.error(node, "`limits` belong to an `allow` rule")
         return tuple(found)
 
-    def _headers(self, node: Node | None, effect: Effect) -> tuple[tuple[str, Template], ...]:
+    def _headers(self, node: Node | None, effect: Effect) -> tuple[tuple[str, TextTemplate], ...]:
         reader = self._reader
-        found: list[tuple[str, Template]] = []
+        found: list[tuple[str, TextTemplate]] = []
         for name, value in reader.entries(node, "`headers`").items():
             lower = name.lower()
             if not _FIELD_NAME.match(name):
@@ -376,7 +376,7 @@ class _PolicyReader:
                 reader.error(reader.name_of(value), f"`{name}` is written by the gateway itself")
             text = reader.text(value, f"the header `{name}`")
             made = read_template(text, ("resource", "user")) if text is not None else None
-            if isinstance(made, Template):
+            if isinstance(made, TextTemplate):
                 found.append((name, made))
                 for user_field in made.names("user"):
                     if user_field not in _USER_FIELDS:

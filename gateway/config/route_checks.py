@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gateway.access.definitions import Limit
 from gateway.access.field_names import KEEPABLE, folded
 from gateway.access.policies import Policy, ResourceField, Rule
-from gateway.access.routing.routes import Kind, PatternSegment
+from gateway.access.routing.routes import PatternSegment, SegmentKind
 from gateway.access.suggestions import suggestion
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import ConfigProblem
@@ -44,9 +44,9 @@ class Needs:
         """What rules need of the resource and the path; judged once all routes are read."""
         have = {
             "resource": {one.name for one in resource},
-            "request.params": {s.text for s in segments if s.kind is not Kind.LITERAL},
+            "request.params": {s.text for s in segments if s.kind is not SegmentKind.LITERAL},
         }
-        for rule in policy.plan(action).rules:
+        for rule in policy.rules_for(action).rules:
             for kind, name, must in _wanted(rule):
                 need = self._found.setdefault((policy.name, rule.id, kind, name), Need(rule))
                 need.near |= have[kind]
@@ -88,7 +88,7 @@ def check_limits(
     segments: tuple[PatternSegment, ...],
 ) -> None:
     """What the key of a limit reads of the path or the resource, its routes give."""
-    params = {s.text for s in segments if s.kind is not Kind.LITERAL}
+    params = {s.text for s in segments if s.kind is not SegmentKind.LITERAL}
     fields = {one.name for one in resource}
     for limit in limits:
         reads = limit.expression.reads if limit.expression is not None else None

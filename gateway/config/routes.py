@@ -195,9 +195,11 @@ class RouteReader:
             request, response = None, HeaderChanges(answer.fields)
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
-            check_kept(reader, node, policy.plan(action).rules, resource, kept)
+            check_kept(reader, node, policy.rules_for(action).rules, resource, kept)
         of_rules = (
-            [limit for rule in policy.plan(action).rules for limit in rule.limits] if policy else []
+            [limit for rule in policy.rules_for(action).rules for limit in rule.limits]
+            if policy
+            else []
         )
         check_limits(reader, node, (*limits, *of_rules), resource, segments)
         if len(self._problems) > before or not segments or route_id is None:

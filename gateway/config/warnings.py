@@ -18,7 +18,7 @@ from gateway.model import ConfigProblem
 
 
 @dataclass(slots=True)
-class _Asked:
+class _PolicyActions:
     """A policy, and the actions that its routes ask it about."""
 
     policy: Policy
@@ -31,10 +31,10 @@ class _Asked:
 def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigProblem]:
     """Routes that nobody can ever pass, policies that judge nothing, and actions in rules and
     roles that no route has."""
-    asked: dict[str, _Asked] = {}
+    asked: dict[str, _PolicyActions] = {}
     for route in table:
         if route.policy is not None:
-            one = asked.setdefault(route.policy.name, _Asked(route.policy))
+            one = asked.setdefault(route.policy.name, _PolicyActions(route.policy))
             one.actions.add(route.action)
     found = [
         ConfigProblem.at(policy.location, f"no route names policy `{policy.name}`")
@@ -60,7 +60,7 @@ def _passable(route: Route, policy: Policy) -> bool:
     return any(
         rule.effect is Effect.ALLOW
         and (not rule.role_permissions or _role_gives(policy, route.action))
-        for rule in policy.plan(route.action).rules
+        for rule in policy.rules_for(route.action).rules
     )
 
 
@@ -87,7 +87,7 @@ def _impassable(route: Route, policy: Policy) -> ConfigProblem:
     return ConfigProblem.at(route.location, text)
 
 
-def _idle_actions(rule: Rule, asked: _Asked) -> Iterator[ConfigProblem]:
+def _idle_actions(rule: Rule, asked: _PolicyActions) -> Iterator[ConfigProblem]:
     """What the rule is about and no route asks for, such as `allow: role-permission`."""
     idle = [p for p in rule.actions if p != "*" and not asked.asks(p)]
     if not idle:
@@ -105,7 +105,7 @@ def _idle_actions(rule: Rule, asked: _Asked) -> Iterator[ConfigProblem]:
         )
 
 
-def _idle_permissions(asked: Iterable[_Asked], told: set[str]) -> Iterator[ConfigProblem]:
+def _idle_permissions(asked: Iterable[_PolicyActions], told: set[str]) -> Iterator[ConfigProblem]:
     """Permissions of roles that no route of a policy that goes by roles asks for.  A shared
     role is known to many policies: one that uses the permission is enough."""
     used: dict[tuple[Role, str], bool] = {}

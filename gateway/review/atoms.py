@@ -17,7 +17,7 @@ from gateway.review.syntax import Node, tree_of
 
 Path = tuple[str, ...]
 """`("user", "id")`, `("request", "query", "page")`, `("now",)`: what is read of a call."""
-Step = str | int | Path
+TableStep = str | int | Path
 """A key of a table as it is written, or where in the call it comes from."""
 
 MAX_HELD = 4
@@ -42,7 +42,7 @@ class Survey:
     """Everything that an atom reads and compares with."""
 
     paths: set[Path] = field(default_factory=set)
-    tables: list[tuple[Step, ...]] = field(default_factory=list)
+    tables: list[tuple[TableStep, ...]] = field(default_factory=list)
     """Each read of `data`, by its steps."""
     texts: set[str] = field(default_factory=set)
     numbers: set[float] = field(default_factory=set)
@@ -196,7 +196,7 @@ class _Surveyor:
             raise _Opaque
         return path
 
-    def _steps(self, nodes: list[Node]) -> Iterator[Step]:
+    def _steps(self, nodes: list[Node]) -> Iterator[TableStep]:
         for node in nodes:
             if node.kind in ("text", "key"):
                 yield _word(node)

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.access.routing.paths import encoded
-from gateway.access.routing.routes import Kind, Route
+from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.simulation import person
-from gateway.access.templates import Template
+from gateway.access.templates import TextTemplate
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.review.atoms import ADDRESS, NOW, SIGN_IN, Path
 from gateway.review.shapes import Shape
@@ -86,7 +86,7 @@ def source_of(path: Path, route: Route, shape: Shape) -> Source | bool | None:
     return Source(f"{'query' if path[1] == 'query' else 'header'}:{path[2]}")
 
 
-def _of_template(template: Template, route: Route, shape: Shape) -> Source | bool | None:
+def _of_template(template: TextTemplate, route: Route, shape: Shape) -> Source | bool | None:
     found: Source | None = None
     before = after = ""
     for piece in template.pieces:
@@ -112,7 +112,7 @@ def _of_template(template: Template, route: Route, shape: Shape) -> Source | boo
 def _of_param(name: str, route: Route, shape: Shape) -> Source | bool | None:
     """A parameter of the route is a part of the path, which may be another's shape."""
     taken = _positions(name, route, shape)
-    filled = [at for at in taken if shape.segments[at].kind is not Kind.LITERAL]
+    filled = [at for at in taken if shape.segments[at].kind is not SegmentKind.LITERAL]
     if not taken:
         return None
     if not filled:
@@ -129,8 +129,8 @@ def _of_param(name: str, route: Route, shape: Shape) -> Source | bool | None:
 
 def _positions(name: str, route: Route, shape: Shape) -> list[int]:
     for at, segment in enumerate(route.segments):
-        if segment.kind is not Kind.LITERAL and segment.text == name:
-            if segment.kind is Kind.REST:
+        if segment.kind is not SegmentKind.LITERAL and segment.text == name:
+            if segment.kind is SegmentKind.REST:
                 return list(range(at, len(shape.segments)))
             return [at] if at < len(shape.segments) else [len(shape.segments) - 1]
     return []
@@ -148,7 +148,9 @@ class CallMaker:
     def segments(self, values: Values) -> tuple[str, ...]:
         path = {at: values.get(f"seg:{at}", text) for at, text in self._path.items()}
         if values.get("slash"):
-            at = next(i for i in self._shape.open if self._shape.segments[i].kind is Kind.PLAIN)
+            at = next(
+                i for i in self._shape.open if self._shape.segments[i].kind is SegmentKind.PLAIN
+            )
             path[at] = "one/two"
         return self._shape.filled(path)
 

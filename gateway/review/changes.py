@@ -69,7 +69,7 @@ class Valued:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class AccessChange:
     """`who()` gains or loses the methods of a path; `str` tells all of it."""
 
     methods: tuple[str, ...]

@@ -14,8 +14,8 @@ from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom
 from gateway.review.calls import MOMENT, Roles, Source, Values, source_of
 from gateway.review.opaque import Outcome, joined
-from gateway.review.points import Asked, Group, Kind, Solver, World, combined, groups_of
-from gateway.review.questions import FAILED, FALSE, TRUE, Changed, Questions, outcome_of
+from gateway.review.points import CallKind, Probe, ProbeGroup, Solver, World, combined, groups_of
+from gateway.review.questions import FAILED, FALSE, TRUE, BeforeAfter, Probes, outcome_of
 from gateway.review.shapes import Pair, Shape, Shapes
 from gateway.review.sides import Side, meaning_of, side_of
 
@@ -48,7 +48,7 @@ class Point:
     """One kind of call, and both answers to it."""
 
     vector: tuple[Hashable, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[CallKind, ...]
     before: Decision
     after: Decision
 
@@ -68,16 +68,16 @@ class Comparison:
         self.pair = pair
         self.axes: list[Axis] = []
         self.points: list[Point] = []
-        self.signed_groups: list[Group] = []
-        self.anonymous_groups: list[Group] = []
+        self.signed_groups: list[ProbeGroup] = []
+        self.anonymous_groups: list[ProbeGroup] = []
         self.role_sets: dict[tuple[Hashable, ...], set[Roles]] = {}
         """The sets of roles for each value of the axis `roles`."""
         self.whole = True
         self.asked = 0
         routes = (pair.old, pair.new)
         self._sides = [side_of(n, sides[n], routes[n], shape) for n in (OLD, NEW)]
-        self._questions = Questions(self._sides, shapes, shape, method, pair)
-        self._of_roles: list[Asked] = []
+        self._questions = Probes(self._sides, shapes, shape, method, pair)
+        self._of_roles: list[Probe] = []
         self._solve()
 
     def _solve(self) -> None:
@@ -96,16 +96,16 @@ class Comparison:
                 self.anonymous_groups = groups
             self._ask_all(groups, signed)
 
-    def _solve_roles(self, asked: Sequence[Asked], world: World) -> None:
+    def _solve_roles(self, asked: Sequence[Probe], world: World) -> None:
         """Which roles give which answers, where nothing but roles is asked for."""
         self._of_roles = [one for one in asked if one.inputs == {"roles"}]
-        group = Group(self._of_roles, ["roles"])
+        group = ProbeGroup(self._of_roles, ["roles"])
         if self._of_roles:
             Solver(group, world).solve()
         self.whole &= group.whole
         self.role_sets = {kind.answers: kind.roles for kind in group.kinds}
 
-    def _all_axes(self, groups: Sequence[Group]) -> list[Axis]:
+    def _all_axes(self, groups: Sequence[ProbeGroup]) -> list[Axis]:
         found: dict[tuple[str, str], Axis] = {("signed", ""): Axis("signed")}
         for index, group in enumerate(groups):
             if any(one.inputs == {"roles"} for one in group.asked):
@@ -167,7 +167,7 @@ class Comparison:
         ]
         return all(key == keys[0] for key in keys)
 
-    def _ask_all(self, groups: Sequence[Group], signed: bool) -> None:
+    def _ask_all(self, groups: Sequence[ProbeGroup], signed: bool) -> None:
         total = 1
         for group in groups:
             total *= len(group.kinds)
@@ -205,8 +205,8 @@ class Comparison:
 
     def _vector(
         self,
-        groups: Sequence[Group],
-        kinds: Sequence[Kind],
+        groups: Sequence[ProbeGroup],
+        kinds: Sequence[CallKind],
         values: Values,
         given: Sequence[Outcome],
     ) -> tuple[Hashable, ...]:
@@ -225,7 +225,7 @@ class Comparison:
             elif axis.kind == "text":
                 before, after = (answers.get(f"text {n} {axis.text}") for n in (OLD, NEW))
                 here = [o for o in (before, after) if o is not None]
-                found.append(here[0] if len(set(here)) == 1 else Changed(before, after))
+                found.append(here[0] if len(set(here)) == 1 else BeforeAfter(before, after))
             elif axis.kind == "condition":
                 found.append(self._whole(axis.text, answers))
             elif axis.kind == "assumed":

@@ -26,7 +26,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
+class Counterfactual:
     change: str
     """What would have to be different, to be read after "allowed if" or "denied if"."""
     rule: str | None
@@ -36,7 +36,9 @@ class Flip:
     """How a role comes to what it is about, each step with its line."""
 
 
-def flips(request: SimulatedRequest, result: SimulatedResult, snapshot: Snapshot) -> list[Flip]:
+def find_counterfactuals(
+    request: SimulatedRequest, result: SimulatedResult, snapshot: Snapshot
+) -> list[Counterfactual]:
     """Single changes that turn `answer` around: words that are misspelt, then of the call and
     its caller the most ordinary first, five at most, then of roles and data, three at most."""
     decision = result.decision
@@ -50,8 +52,8 @@ def flips(request: SimulatedRequest, result: SimulatedResult, snapshot: Snapshot
 
 def _changes(
     trials: Iterable[tuple[str, SimulatedRequest]], decision: Decision, snapshot: Snapshot
-) -> list[Flip]:
-    found: list[Flip] = []
+) -> list[Counterfactual]:
+    found: list[Counterfactual] = []
     seen: set[str] = set()
     for change, trial in trials:
         if change in seen:
@@ -60,14 +62,16 @@ def _changes(
         other = simulate(trial, snapshot).decision
         if other.allowed is not decision.allowed:
             location = other.location if other.location and other.location.line else None
-            found.append(Flip(change, other.rule, location, _chain(trial, other)))
+            found.append(Counterfactual(change, other.rule, location, _chain(trial, other)))
             if len(found) == _MOST:
                 break
     return found
 
 
-def _edits(edits: Iterable[Edit], request: SimulatedRequest, decision: Decision) -> list[Flip]:
-    found: list[Flip] = []
+def _edits(
+    edits: Iterable[Edit], request: SimulatedRequest, decision: Decision
+) -> list[Counterfactual]:
+    found: list[Counterfactual] = []
     seen: set[str] = set()
     for edit in edits:
         if edit.change in seen:
@@ -75,7 +79,7 @@ def _edits(edits: Iterable[Edit], request: SimulatedRequest, decision: Decision)
         seen.add(edit.change)
         other = simulate(request, edit.world).decision
         if other.allowed is not decision.allowed:
-            found.append(Flip(edit.change, other.rule, edit.location, edit.chain))
+            found.append(Counterfactual(edit.change, other.rule, edit.location, edit.chain))
             if len(found) == _MOST_EDITS:
                 break
     return found
@@ -220,7 +224,7 @@ def _owners(
     if route is None or route.policy is None:
         return []
     read: set[str] = set()
-    for rule in route.policy.plan(route.action).rules:
+    for rule in route.policy.rules_for(route.action).rules:
         if rule.condition is None:
             continue
         if "id" in rule.condition.reads.user:
@@ -238,7 +242,7 @@ def _owners(
 def _asked_amr(route: Route | None) -> set[str]:
     if route is None or route.policy is None:
         return set()
-    rules = route.policy.plan(route.action).rules
+    rules = route.policy.rules_for(route.action).rules
     return {method for rule in rules if rule.step_up for method in rule.step_up.amr}
 
 
@@ -248,7 +252,7 @@ def _blocks(route: Route | None) -> set[str]:
         return set()
     return {
         call.literals[-1]
-        for rule in route.policy.plan(route.action).rules
+        for rule in route.policy.rules_for(route.action).rules
         if rule.condition is not None
         for call in rule.condition.expression.calls
         if call.name == "in_cidr" and call.literals and call.literals[-1]

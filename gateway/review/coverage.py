@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
-from gateway.review.suite import Result
+from gateway.review.suite import CaseResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Coverage:
         return 100.0 * (self.routes - len(self.open_routes)) / self.routes if self.routes else 100.0
 
 
-def coverage(results: Iterable[Result], snapshot: Snapshot) -> Coverage:
+def coverage(results: Iterable[CaseResult], snapshot: Snapshot) -> Coverage:
     """A rule counts once it decided: an allow that allowed, a deny that denied, a rule in
     shadow that would have changed the answer."""
     decided: set[tuple[str, str]] = set()
@@ -40,7 +40,7 @@ def coverage(results: Iterable[Result], snapshot: Snapshot) -> Coverage:
         for rule in policy.rules
     }
     for result in results:
-        decision = result.answer.decision
+        decision = result.actual.decision
         if decision.route is not None:
             called.add(decision.route.id)
         for one in decision.shadowed:

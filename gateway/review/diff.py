@@ -17,17 +17,17 @@ from typing import Any
 from gateway.access.policies import Policy
 from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
-from gateway.review.changes import Change
+from gateway.review.changes import AccessChange
 from gateway.review.comparison import Comparison
 from gateway.review.shapes import Pair, Shape, Shapes
 from gateway.review.summary import changes_of
 
-__all__ = ["Change", "Report", "compare"]
+__all__ = ["AccessChange", "Report", "compare"]
 
 
 @dataclass(slots=True)
 class Report:
-    changes: list[Change] = field(default_factory=list)
+    changes: list[AccessChange] = field(default_factory=list)
     asked: int = 0
     """Questions put to either side."""
     inexact: list[str] = field(default_factory=list)
@@ -54,10 +54,10 @@ def compare(old: Snapshot, new: Snapshot) -> Report:
 
 def _of_shape(
     old: Snapshot, new: Snapshot, shapes: Shapes, shape: Shape, report: Report
-) -> list[Change]:
-    methods: dict[Change, list[str]] = {}
+) -> list[AccessChange]:
+    methods: dict[AccessChange, list[str]] = {}
     asked: list[str] = []
-    known: dict[tuple[int, int], list[Change]] = {}
+    known: dict[tuple[int, int], list[AccessChange]] = {}
     for method in shapes.methods(shape):
         found = shapes.pairs(shape, method)
         pairs = [pair for pair in found if pair.old is not None or pair.new is not None]
@@ -114,7 +114,7 @@ def _decisive(route: Route) -> tuple[Any, ...]:
 
 
 def _policy_key(policy: Policy, action: str) -> tuple[Any, ...]:
-    concerned = policy.plan(action).rules
+    concerned = policy.rules_for(action).rules
     rules = tuple(
         (
             rule.effect,
@@ -143,7 +143,7 @@ def _tables(policy: Policy, action: str) -> list[str]:
     return sorted(
         {
             path.keys[0]
-            for rule in policy.plan(action).rules
+            for rule in policy.rules_for(action).rules
             if rule.condition is not None
             for path in rule.condition.expression.paths
             if path.root == "data" and path.keys
@@ -158,7 +158,7 @@ def _reads_method(pair: Pair) -> bool:
 
 
 def _request_fields(route: Route) -> Iterator[str]:
-    rules: Iterable[Any] = route.policy.plan(route.action).rules if route.policy else ()
+    rules: Iterable[Any] = route.policy.rules_for(route.action).rules if route.policy else ()
     for rule in rules:
         if rule.condition is not None:
             for path in rule.condition.expression.paths:

@@ -71,7 +71,7 @@ def role_edits(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
     route, policy = _route_and_policy(decision)
     if route is None or policy is None or not route.action:
         return
-    if not any(rule.role_permissions for rule in policy.plan(route.action).rules):
+    if not any(rule.role_permissions for rule in policy.rules_for(route.action).rules):
         return
     for role in _held(policy, decision):
         way = _way(policy.roles, decision, role.name)
@@ -101,7 +101,7 @@ def data_edits(
     if not isinstance(context, EvaluationContext):
         return
     seen: set[tuple[str, ...]] = set()
-    for rule in policy.plan(route.action).rules:
+    for rule in policy.rules_for(route.action).rules:
         for chain in rule.condition.expression.paths if rule.condition is not None else ():
             keys = resolved_keys(chain, context) if chain.root == "data" else None
             if not keys or keys in seen:
@@ -111,7 +111,7 @@ def data_edits(
             for before, after, value in _other_values(value_at(chain, context), context, source):
                 data = _with_value(policy.data, keys, value)
                 world = with_policies(
-                    snapshot, {policy.name: dataclasses.replace(policy, data=data, _plans={})}
+                    snapshot, {policy.name: dataclasses.replace(policy, data=data)}
                 )
                 name = ".".join(("data", *keys))
                 table = snapshot.data_locations.get(keys[0])
@@ -160,13 +160,13 @@ def _about(route: Route, action: str) -> Route:
 
 def _with_rule(snapshot: Snapshot, policy: Policy, old: Rule, new: Rule) -> Snapshot:
     rules = tuple(new if rule is old else rule for rule in policy.rules)
-    other = dataclasses.replace(policy, rules=rules, _plans={})
+    other = dataclasses.replace(policy, rules=rules)
     return with_policies(snapshot, {policy.name: other})
 
 
 def _with_role(snapshot: Snapshot, policy: Policy, role: Role) -> Snapshot:
     roles = {**policy.roles.roles, role.name: role}
-    other = dataclasses.replace(policy, roles=RoleBook(roles.values()), _plans={})
+    other = dataclasses.replace(policy, roles=RoleBook(roles.values()))
     return with_policies(snapshot, {policy.name: other})
 
 

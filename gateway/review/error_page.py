@@ -13,7 +13,7 @@ from gateway.access.explanation import explain
 from gateway.access.simulation import SimulatedRequest, SimulatedResult
 from gateway.edge.replies.problems import refusal_of
 from gateway.model import Call, Credential, CredentialKind, SystemClock
-from gateway.review.counterfactuals import flips
+from gateway.review.counterfactuals import find_counterfactuals
 from gateway.review.rendering import as_text, status_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def page(call: Call, decision: Decision, snapshot: Snapshot, request_id: str) ->
     """The explanation of `gateway explain` as one page; every text of the request is escaped."""
     assert decision.principal is not None
     clock = SystemClock()
-    told = explain(decision, call, snapshot, clock.now)
+    explanation = explain(decision, call, snapshot, clock.now)
     credential = call.credential
     request = SimulatedRequest(
         call.method,
@@ -60,9 +60,9 @@ def page(call: Call, decision: Decision, snapshot: Snapshot, request_id: str) ->
         clock,
         credential.kind if isinstance(credential, Credential) else CredentialKind.BEARER,
     )
-    turns = flips(request, SimulatedResult(decision, call), snapshot)
+    counterfactuals = find_counterfactuals(request, SimulatedResult(decision, call), snapshot)
     status = status_of(decision, lambda reason, refusal: refusal_of(reason, refusal).status)
-    lines = [text for text, _ in as_text(decision, status, told, turns)]
+    lines = [text for text, _ in as_text(decision, status, explanation, counterfactuals)]
     text = escape("\n".join(lines))
     title = escape(lines[0])
     return (

@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from gateway.review.suite import Result
+from gateway.review.suite import CaseResult
 
 # XML 1.0 has no way to write these.
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def junit(results: Iterable[Result]) -> bytes:
+def junit(results: Iterable[CaseResult]) -> bytes:
     """One `testsuite` a file, one `testcase` a case."""
-    by_file: dict[str, list[Result]] = {}
+    by_file: dict[str, list[CaseResult]] = {}
     for result in results:
         by_file.setdefault(result.case.location.file, []).append(result)
     root = Element("testsuites", name="gateway test")
@@ -40,7 +40,7 @@ def junit(results: Iterable[Result]) -> bytes:
             )
             if not result.passed:
                 said = "; ".join(
-                    f"{one.what}: expected {one.expected}, got {one.got}"
+                    f"{one.what}: expected {one.expected}, got {one.actual}"
                     for one in result.differences
                 )
                 failure = SubElement(case, "failure", message=_clean(said), type="difference")

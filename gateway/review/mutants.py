@@ -15,7 +15,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.model import CredentialKind, SourceLocation
 from gateway.review.counterfactuals import mentioned_in_conditions
 from gateway.review.policy_override import rerouted, with_policies
-from gateway.review.suite import Result, Statuses, run_case
+from gateway.review.suite import CaseResult, Statuses, run_case
 from gateway.review.table_mutants import changed_tables
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -44,12 +44,12 @@ class MutationReport:
 
 
 def mutation_report(
-    results: Sequence[Result], snapshot: Snapshot, statuses: Statuses
+    results: Sequence[CaseResult], snapshot: Snapshot, statuses: Statuses
 ) -> MutationReport:
     """Tries every mutant with the cases that could notice it.  `results` all passed."""
-    by_policy: dict[str, list[Result]] = {}
+    by_policy: dict[str, list[CaseResult]] = {}
     for result in results:
-        route = result.answer.decision.route
+        route = result.actual.decision.route
         if route is not None and route.policy is not None:
             by_policy.setdefault(route.policy.name, []).append(result)
     report = MutationReport()
@@ -94,7 +94,7 @@ def _of_rules(policy: Policy, routes: list[Route], snapshot: Snapshot) -> Iterat
                 for kept in (other if one is rule else one for one in policy.rules)
                 if kept is not None
             )
-            mutated = dataclasses.replace(policy, rules=rules, _plans={})
+            mutated = dataclasses.replace(policy, rules=rules)
             world = with_policies(snapshot, {policy.name: mutated})
             yield Mutant("rule", rule.id, how, rule.location, world, frozenset((policy.name,)))
 
@@ -164,7 +164,7 @@ def _of_roles(
             for policy in holding:
                 book = RoleBook({**policy.roles.roles, role.name: other}.values())
                 if _differs(policy, book, routes[policy.name]):
-                    changed[policy.name] = dataclasses.replace(policy, roles=book, _plans={})
+                    changed[policy.name] = dataclasses.replace(policy, roles=book)
             if changed:
                 world = with_policies(snapshot, changed)
                 yield Mutant("role", role.name, how, role.location, world, frozenset(changed))
@@ -196,7 +196,7 @@ def _differs(policy: Policy, book: RoleBook, routes: Sequence[Route]) -> bool:
 
 
 def _rules(policy: Policy, route: Route) -> tuple[Rule, ...]:
-    return policy.plan(route.action).rules
+    return policy.rules_for(route.action).rules
 
 
 # Routes
@@ -233,9 +233,9 @@ def _other_routes(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route
     if route.auth is not Auth.PUBLIC and route.accept != frozenset(CredentialKind):
         yield "for every kind of credential", changed(accept=frozenset(CredentialKind))
     for field in route.resource:
-        if route.plan is not None and any(
+        if route.action_rules is not None and any(
             rule.condition is not None and field.name in rule.condition.reads.resource
-            for rule in route.plan.rules
+            for rule in route.action_rules.rules
         ):
             left_ = tuple(one for one in route.resource if one is not field)
             yield f"without resource.{field.name}", changed(resource=left_)

@@ -14,10 +14,10 @@ from math import prod
 from typing import Any
 
 from gateway.review import values as choosing
-from gateway.review.atoms import Step, Survey
+from gateway.review.atoms import Survey, TableStep
 from gateway.review.calls import ABSENT, Roles, Source, Values
 from gateway.review.networks import Cells
-from gateway.review.values import Choice, Known, Wanted
+from gateway.review.values import Choice, ComparedValues, Wanted
 
 MAX_TRIED = 40_000
 """Calls that are made up for one group of questions."""
@@ -29,7 +29,7 @@ MAX_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Probe:
     """One question to a call, and the inputs that settle it."""
 
     key: str
@@ -40,13 +40,13 @@ class Asked:
     """Of a part of a condition: what it compares."""
     data: Mapping[str, Any] = field(default_factory=dict)
     side: int = 0
-    sources: Mapping[Step, Source | None] = field(default_factory=dict)
+    sources: Mapping[TableStep, Source | None] = field(default_factory=dict)
     """Where each path that it reads comes from."""
     wrapped: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Kind:
+class CallKind:
     """Calls that a group cannot tell apart."""
 
     answers: tuple[Hashable, ...]
@@ -60,10 +60,10 @@ class Kind:
 
 
 @dataclass(slots=True)
-class Group:
-    asked: list[Asked]
+class ProbeGroup:
+    asked: list[Probe]
     inputs: list[str]
-    kinds: list[Kind] = field(default_factory=list)
+    kinds: list[CallKind] = field(default_factory=list)
     cells: Cells | None = None
     """Where addresses are compared: the parts into which the networks cut them."""
     whole: bool = True
@@ -89,12 +89,12 @@ class World:
     actions: frozenset[str] = frozenset()
 
 
-def groups_of(asked: Iterable[Asked]) -> list[Group]:
+def groups_of(asked: Iterable[Probe]) -> list[ProbeGroup]:
     """The questions by the inputs that they share."""
-    found: list[Group] = []
+    found: list[ProbeGroup] = []
     for one in asked:
         shared = [group for group in found if one.inputs & set(group.inputs)]
-        merged = Group([one], sorted(one.inputs))
+        merged = ProbeGroup([one], sorted(one.inputs))
         for group in shared:
             found.remove(group)
             merged.asked = group.asked + merged.asked
@@ -106,11 +106,11 @@ def groups_of(asked: Iterable[Asked]) -> list[Group]:
 class Solver:
     """Finds the kinds of one group."""
 
-    def __init__(self, group: Group, world: World) -> None:
+    def __init__(self, group: ProbeGroup, world: World) -> None:
         self._group = group
         self._world = world
         self._tried = 0
-        self._found: dict[tuple[Hashable, ...], Kind] = {}
+        self._found: dict[tuple[Hashable, ...], CallKind] = {}
         self._surveyed = [one for one in group.asked if one.survey is not None]
         self._wanted = {name: self._wants(name) for name in group.inputs}
 
@@ -161,7 +161,7 @@ class Solver:
         self._tried += 1
         filled = {**self._world.ordinary, **{name: one.value for name, one in chosen.items()}}
         answers = tuple(one.answer(filled) for one in self._group.asked)
-        kind = self._found.setdefault(answers, Kind(answers, []))
+        kind = self._found.setdefault(answers, CallKind(answers, []))
         if "roles" in chosen:
             kind.roles.update(chosen["roles"].alike)
         if len(kind.samples) < MAX_KEPT or len(chosen) == 1:
@@ -196,7 +196,7 @@ class Solver:
         )  # fmt: skip
         return [*made_up, *texts, *([Choice(ABSENT)] if absent else [])]
 
-    def _known(self, asked: Sequence[Asked], fixed: Values) -> Known:
+    def _known(self, asked: Sequence[Probe], fixed: Values) -> ComparedValues:
         read = ((o.side, o.survey, o.data, o.sources) for o in asked if o.survey is not None)
         return choosing.known(read, fixed)
 
@@ -271,7 +271,7 @@ def _told(roles: Roles) -> tuple[int, list[list[str]]]:
     return len(roles), sorted(map(sorted, roles))
 
 
-def combined(groups: Sequence[Group]) -> Iterator[tuple[Kind, ...]]:
+def combined(groups: Sequence[ProbeGroup]) -> Iterator[tuple[CallKind, ...]]:
     """Every combination of the kinds of all groups; not more than MAX_POINTS."""
     if prod(len(group.kinds) for group in groups) <= MAX_POINTS:
         yield from product(*(group.kinds for group in groups))

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from gateway.access.policies import Policy
-from gateway.access.routing.routes import Kind, Match, NoMatch, PatternSegment, Route, RouteTable
+from gateway.access.routing.routes import (
+    Match,
+    NoMatch,
+    PatternSegment,
+    Route,
+    RouteTable,
+    SegmentKind,
+)
 from gateway.access.snapshot import Snapshot
 
 
@@ -61,9 +68,9 @@ class _Rerouted:
 def could_meet(one: Sequence[PatternSegment], other: Sequence[PatternSegment]) -> bool:
     """Whether some path could be of both, as far as one segment at a time tells."""
     for left, right in zip(one, other, strict=False):
-        if Kind.REST in (left.kind, right.kind):
+        if SegmentKind.REST in (left.kind, right.kind):
             return True
-        literals = [s for s in (left, right) if s.kind is Kind.LITERAL]
+        literals = [s for s in (left, right) if s.kind is SegmentKind.LITERAL]
         if not all(left.takes(s.text) and right.takes(s.text) for s in literals):
             return False
     return len(one) == len(other)

@@ -10,12 +10,12 @@ from gateway.access.authorizer import evaluation_context
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.policies import Policy, StepUp
 from gateway.access.routing.paths import canonical
-from gateway.access.routing.routes import Kind, Match, Route
+from gateway.access.routing.routes import Match, Route, SegmentKind
 from gateway.model import Principal, Reason
-from gateway.review.atoms import Atom, Step
+from gateway.review.atoms import Atom, TableStep
 from gateway.review.calls import MOMENT, CallMaker, Source, Values, source_of
 from gateway.review.opaque import Outcome
-from gateway.review.points import Asked, World
+from gateway.review.points import Probe, World
 from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
 from gateway.review.sides import Side
 from gateway.review.values import Choice, is_good
@@ -26,14 +26,14 @@ _OF_CALLERS = ("permits", "step-up", "kind", "scopes")
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class BeforeAfter:
     """What was asked gave this before, and gives that now."""
 
     before: Hashable
     after: Hashable
 
 
-class Questions:
+class Probes:
     """Everything that the two routes of a pair ask, and what calls of it are made of."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Questions:
         self.maker = CallMaker(shape, method, shapes.host_of(shape), dict(pair.values))
         self._all = list(self._questions())
 
-    def asked(self, *, signed: bool) -> list[Asked]:
+    def asked(self, *, signed: bool) -> list[Probe]:
         """What is asked of who is signed in, or of nobody."""
         if signed:
             return self._all
@@ -69,36 +69,36 @@ class Questions:
             frozenset({*self._scopes(), *(s.route.action for s in self._sides if s.route)}),
         )
 
-    def _questions(self) -> Iterator[Asked]:
+    def _questions(self) -> Iterator[Probe]:
         for side in self._sides:
             if side.route is not None and side.policy is not None:
                 yield from self._parts(side, side.route, side.policy)
                 yield from self._guards(side, side.policy)
         routes = [side.route for side in self._sides if side.route is not None]
         if len({route.accept for route in routes}) > 1:
-            yield Asked("kind", frozenset(("kind",)), lambda values: values.get("kind"))
+            yield Probe("kind", frozenset(("kind",)), lambda values: values.get("kind"))
         if len({route.action for route in routes}) > 1 or self._scopes():
-            yield Asked("scopes", frozenset(("scopes",)), lambda values: values.get("scopes"))
-        plain = any(s.kind is Kind.PLAIN for s in self._shape.segments)
+            yield Probe("scopes", frozenset(("scopes",)), lambda values: values.get("scopes"))
+        plain = any(s.kind is SegmentKind.PLAIN for s in self._shape.segments)
         if plain and len({route.allow_encoded_slash for route in routes}) > 1:
-            yield Asked("slash", frozenset(("slash",)), lambda values: values.get("slash"))
+            yield Probe("slash", frozenset(("slash",)), lambda values: values.get("slash"))
         if any(route.rewrite is not None for route in routes):
             inputs = frozenset(f"seg:{at}" for at in self._shape.open)
-            yield Asked("target", inputs, self._targets)
+            yield Probe("target", inputs, self._targets)
 
     def _scopes(self) -> set[str]:
         """The actions that conditions ask a credential's scopes for."""
         surveys = [atom.survey for side in self._sides for atom in side.atoms if atom.survey]
         return {scope for survey in surveys for scope in survey.scopes}
 
-    def _parts(self, side: Side, route: Route, policy: Policy) -> Iterator[Asked]:
+    def _parts(self, side: Side, route: Route, policy: Policy) -> Iterator[Probe]:
         seen: set[str] = set()
         for atom in side.atoms:
             if atom.survey is None or atom.source in seen:
                 continue
             seen.add(atom.source)
             inputs, sources, wrapped = self._reads(atom, route)
-            yield Asked(
+            yield Probe(
                 f"text {side.number} {atom.source}",
                 inputs,
                 _judging(self._facts, side, atom),
@@ -111,10 +111,12 @@ class Questions:
 
     def _reads(
         self, atom: Atom, route: Route
-    ) -> tuple[frozenset[str], dict[Step, Source | None], dict[str, frozenset[tuple[str, str]]]]:
+    ) -> tuple[
+        frozenset[str], dict[TableStep, Source | None], dict[str, frozenset[tuple[str, str]]]
+    ]:
         assert atom.survey is not None
         inputs: set[str] = set()
-        sources: dict[Step, Source | None] = {}
+        sources: dict[TableStep, Source | None] = {}
         wrapped: dict[str, frozenset[tuple[str, str]]] = {}
         for path in atom.survey.paths:
             source = source_of(path, route, self._shape)
@@ -130,13 +132,13 @@ class Questions:
             inputs.add("scopes")
         return frozenset(inputs - {"signed"}), sources, wrapped
 
-    def _guards(self, side: Side, policy: Policy) -> Iterator[Asked]:
+    def _guards(self, side: Side, policy: Policy) -> Iterator[Probe]:
         """What rules ask besides their conditions."""
         assert side.route is not None
         action, book = side.route.action, policy.roles
-        rules = policy.plan(action).rules
+        rules = policy.rules_for(action).rules
         if any(rule.role_permissions for rule in rules):
-            yield Asked(
+            yield Probe(
                 f"permits {side.number}",
                 frozenset(("roles",)),
                 lambda values: book.permits(_names(values), action),
@@ -144,7 +146,7 @@ class Questions:
         for step_up in {rule.step_up for rule in rules if rule.step_up is not None}:
             inputs = {"age"} if step_up.max_age_s is not None else set()
             inputs |= {"amr"} if step_up.amr else set()
-            yield Asked(step_up_key(step_up), frozenset(inputs), _meeting(self.maker, step_up))
+            yield Probe(step_up_key(step_up), frozenset(inputs), _meeting(self.maker, step_up))
 
     def _targets(self, values: Values) -> Hashable:
         """Whether what each side would send to its upstream is another's path."""
@@ -161,7 +163,7 @@ class Questions:
                 not isinstance(read, Reason)
                 and not side.snapshot.routes.bypasses_route(match.route, call.method, read.segments)
             )
-        return found[0] if found[0] == found[1] else Changed(found[0], found[1])
+        return found[0] if found[0] == found[1] else BeforeAfter(found[0], found[1])
 
     def _facts(self, side: Side, values: Values) -> EvaluationContext | None:
         call, who = self.maker.make(values)
@@ -201,7 +203,7 @@ class Questions:
     def _finds_the_pair(self, kind: str, at: str, text: str) -> bool:
         if kind == "seg":
             segment = self._shape.segments[int(at)]
-            parts = text.split("/") if segment.kind is Kind.REST else [text]
+            parts = text.split("/") if segment.kind is SegmentKind.REST else [text]
             if not all(good_segment(part) for part in parts[:-1] or parts):
                 return False
             if parts[-1] and not good_segment(parts[-1]):
@@ -239,7 +241,9 @@ class Questions:
         found: set[str] = set()
         for side in self._sides:
             for route in side.snapshot.routes if side.route is not None else ():
-                parts = [s.text if s.kind is Kind.LITERAL else fresh(s) for s in route.segments]
+                parts = [
+                    s.text if s.kind is SegmentKind.LITERAL else fresh(s) for s in route.segments
+                ]
                 for start in range(len(parts)):
                     found |= {
                         "/".join(parts[start:end]) for end in range(start + 1, len(parts) + 1)

@@ -7,10 +7,10 @@ from typing import Any
 
 from gateway.access.authorizer import Decision
 from gateway.access.definitions import OwnAnswer
-from gateway.access.explanation import Explanation, Step
+from gateway.access.explanation import Explanation, RuleEvaluation
 from gateway.access.policies import Effect
 from gateway.model import Reason, SourceLocation
-from gateway.review.counterfactuals import Flip
+from gateway.review.counterfactuals import Counterfactual
 
 
 def status_of(decision: Decision, refusal_status: Callable[[str, Reason | None], int]) -> int:
@@ -37,7 +37,7 @@ def as_data(
     decision: Decision,
     status: int,
     explanation: Explanation | None,
-    turns: Sequence[Flip] = (),
+    counterfactuals: Sequence[Counterfactual] = (),
 ) -> dict[str, Any]:
     """What `gateway explain --json` prints, and more."""
     location = (
@@ -84,26 +84,29 @@ def as_data(
         ]
     if explanation is not None:
         found["caller"] = explanation.caller
-        found["rules"] = [_step_data(step) for step in explanation.steps]
+        found["rules"] = [_evaluation_data(evaluation) for evaluation in explanation.evaluations]
         found["other_routes"] = [
             {"route": o.route, "file": o.location.file, "line": o.location.line, "why": o.why}
             for o in explanation.others
         ]
         found["flips"] = [
             {
-                "change": flip.change,
-                "rule": flip.rule,
-                "file": flip.location.file if flip.location else None,
-                "line": flip.location.line if flip.location else None,
-                "chain": list(flip.chain),
+                "change": counterfactual.change,
+                "rule": counterfactual.rule,
+                "file": counterfactual.location.file if counterfactual.location else None,
+                "line": counterfactual.location.line if counterfactual.location else None,
+                "chain": list(counterfactual.chain),
             }
-            for flip in turns
+            for counterfactual in counterfactuals
         ]
     return found
 
 
 def as_text(
-    decision: Decision, status: int, explanation: Explanation, turns: Sequence[Flip] = ()
+    decision: Decision,
+    status: int,
+    explanation: Explanation,
+    counterfactuals: Sequence[Counterfactual] = (),
 ) -> list[tuple[str, str]]:
     """Lines with their rich style."""
     lines: list[tuple[str, str]] = []
@@ -136,22 +139,22 @@ def as_text(
         lines.append((f"answer  {answer}, from the route itself", ""))
     elif decision.allowed and decision.target:
         lines.append((f"sent    {_upstream(decision)} {decision.target}", ""))
-    if explanation.steps:
+    if explanation.evaluations:
         lines.append(("", ""))
-        for step in explanation.steps:
-            lines += _step_lines(step)
+        for evaluation in explanation.evaluations:
+            lines += _evaluation_lines(evaluation)
     for one in decision.shadowed:
         would = "allowed" if one.allowed else f"denied with {one.reason}"
         lines.append(
             (f"shadow  would be {would} by {one.rule or one.policy}  {one.location}", "cyan")
         )
-    if turns:
+    if counterfactuals:
         would = "denied" if decision.allowed else "allowed"
         lines += [("", ""), (f"it would be {would} if", "bold")]
-        for flip in turns:
-            by = f"  ({flip.rule or 'route'}, {flip.location})" if flip.location else ""
-            lines.append((f"  {flip.change}{by}", ""))
-            lines += [(f"      {step}", "dim") for step in flip.chain]
+        for change in counterfactuals:
+            by = f"  ({change.rule or 'route'}, {change.location})" if change.location else ""
+            lines.append((f"  {change.change}{by}", ""))
+            lines += [(f"      {step}", "dim") for step in change.chain]
     elif not decision.allowed:
         lines += [("", ""), ("no single change would turn this around", "dim")]
     if explanation.others:
@@ -161,16 +164,17 @@ def as_text(
     return lines
 
 
-def _step_lines(step: Step) -> list[tuple[str, str]]:
-    mark = "→" if step.decided else " "
-    style = "bold" if step.decided else ""
-    lines = [(f"{mark} {step.effect:6} {step.rule}  {step.outcome}  {_at(step.location)}", style)]
-    if step.condition is not None:
-        lines.append((f"           when {step.condition}", "dim"))
-    for name, value in step.values:
+def _evaluation_lines(evaluation: RuleEvaluation) -> list[tuple[str, str]]:
+    mark = "→" if evaluation.decided else " "
+    style = "bold" if evaluation.decided else ""
+    what = f"{evaluation.effect:6} {evaluation.rule}  {evaluation.outcome}"
+    lines = [(f"{mark} {what}  {_at(evaluation.location)}", style)]
+    if evaluation.condition is not None:
+        lines.append((f"           when {evaluation.condition}", "dim"))
+    for name, value in evaluation.values:
         lines.append((f"                {name} = {value}", "dim"))
-    if step.note:
-        lines.append((f"           {step.note}", "yellow"))
+    if evaluation.note:
+        lines.append((f"           {evaluation.note}", "yellow"))
     return lines
 
 
@@ -178,17 +182,17 @@ def _at(location: SourceLocation) -> str:
     return str(location) if location.line else "(built in)"
 
 
-def _step_data(step: Step) -> dict[str, Any]:
+def _evaluation_data(evaluation: RuleEvaluation) -> dict[str, Any]:
     return {
-        "rule": step.rule,
-        "effect": step.effect,
-        "file": step.location.file,
-        "line": step.location.line,
-        "outcome": step.outcome,
-        "when": step.condition,
-        "values": dict(step.values),
-        "decided": step.decided,
-        **({"note": step.note} if step.note else {}),
+        "rule": evaluation.rule,
+        "effect": evaluation.effect,
+        "file": evaluation.location.file,
+        "line": evaluation.location.line,
+        "outcome": evaluation.outcome,
+        "when": evaluation.condition,
+        "values": dict(evaluation.values),
+        "decided": evaluation.decided,
+        **({"note": evaluation.note} if evaluation.note else {}),
     }
 
 

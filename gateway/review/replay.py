@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gateway.access.authorizer import Authorizer, Decision
-from gateway.access.decision_record import UNJUDGED, Recorded, read_record, unknown_reads
+from gateway.access.decision_record import UNJUDGED, RecordedDecision, read_record, unknown_reads
 from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
@@ -30,7 +30,7 @@ class _MovingClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ReplayGroup:
     """Decisions that changed alike."""
 
     kind: str
@@ -41,8 +41,8 @@ class Group:
 
 
 @dataclass(slots=True)
-class Changed:
-    recorded: Recorded
+class ChangedDecision:
+    recorded: RecordedDecision
     decision: Decision
 
 
@@ -58,8 +58,8 @@ class Replay:
     unjudged: int = 0
     """Refused for their rate, or while a store was away: no matter of a policy."""
     unreadable: int = 0
-    groups: Counter[Group] = field(default_factory=Counter)
-    examples: dict[Group, list[Changed]] = field(default_factory=dict)
+    groups: Counter[ReplayGroup] = field(default_factory=Counter)
+    examples: dict[ReplayGroup, list[ChangedDecision]] = field(default_factory=dict)
     unknown_names: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -93,7 +93,7 @@ def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
     return found
 
 
-def _count(found: Replay, recorded: Recorded, decision: Decision) -> None:
+def _count(found: Replay, recorded: RecordedDecision, decision: Decision) -> None:
     missing = unknown_reads(recorded, decision.route)
     if missing:
         found.unknown += 1
@@ -116,8 +116,8 @@ def _count(found: Replay, recorded: Recorded, decision: Decision) -> None:
         kind = "another reason"
         found.other_reason += 1
     route = decision.route.id if decision.route is not None else recorded.route
-    group = Group(kind, recorded.reason, str(decision.reason), route)
+    group = ReplayGroup(kind, recorded.reason, str(decision.reason), route)
     found.groups[group] += 1
     shown = found.examples.setdefault(group, [])
     if len(shown) < EXAMPLES:
-        shown.append(Changed(recorded, decision))
+        shown.append(ChangedDecision(recorded, decision))

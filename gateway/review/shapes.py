@@ -13,7 +13,14 @@ from itertools import product
 from math import prod
 
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.routes import Kind, Match, PatternSegment, Route, RouteTable, is_own
+from gateway.access.routing.routes import (
+    Match,
+    PatternSegment,
+    Route,
+    RouteTable,
+    SegmentKind,
+    is_own,
+)
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.policy_override import could_meet
@@ -36,22 +43,22 @@ class Shape:
 
     @property
     def key(self) -> tuple[object, ...]:
-        literal = Kind.LITERAL
+        literal = SegmentKind.LITERAL
         parts = tuple((s.kind, s.text if s.kind is literal else "") for s in self.segments)
         return (self.host, parts)
 
     @property
     def open(self) -> tuple[int, ...]:
         """The positions that a caller fills."""
-        return tuple(i for i, s in enumerate(self.segments) if s.kind is not Kind.LITERAL)
+        return tuple(i for i, s in enumerate(self.segments) if s.kind is not SegmentKind.LITERAL)
 
     def filled(self, values: dict[int, str]) -> tuple[str, ...]:
         """The segments of a path of this shape."""
         found: list[str] = []
         for at, segment in enumerate(self.segments):
-            if segment.kind is Kind.LITERAL:
+            if segment.kind is SegmentKind.LITERAL:
                 found.append(segment.text)
-            elif segment.kind is Kind.REST:
+            elif segment.kind is SegmentKind.REST:
                 found += values[at].split("/")
             else:
                 found.append(values[at])
@@ -161,7 +168,7 @@ class Shapes:
         """Values that some pattern takes in another way than the others."""
         segment = shape.segments[at]
         yield fresh(segment)
-        if segment.kind is Kind.REST:
+        if segment.kind is SegmentKind.REST:
             # As long as any other pattern: a longer one could take it over.
             longest = max((len(one) for one in others), default=0)
             for count in range(2, longest - at + 2):
@@ -173,16 +180,16 @@ class Shapes:
         for one in others:
             if len(one) > at:
                 part = one[at]
-                sample = part.text if part.kind is Kind.LITERAL else fresh(part)
-                if segment.takes(sample) and part.kind is not Kind.REST:
+                sample = part.text if part.kind is SegmentKind.LITERAL else fresh(part)
+                if segment.takes(sample) and part.kind is not SegmentKind.REST:
                     yield sample
 
 
 def fresh(segment: PatternSegment, number: int = 0) -> str:
     """A value that no configuration speaks of."""
-    if segment.kind is Kind.INT:
+    if segment.kind is SegmentKind.INT:
         return str(int(_INT) + number)
-    if segment.kind is Kind.UUID:
+    if segment.kind is SegmentKind.UUID:
         return _UUID[:-4] + f"{0x1111 + number:04x}"
     return f"other-{segment.text}" + (f"-{number}" if number else "")
 
@@ -194,7 +201,7 @@ def good_segment(text: str) -> bool:
 
 
 def _sample(part: PatternSegment) -> str:
-    return part.text if part.kind is Kind.LITERAL else fresh(part)
+    return part.text if part.kind is SegmentKind.LITERAL else fresh(part)
 
 
 def _overlap(one: Shape, other: Shape) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from gateway.access.policies import Policy
-from gateway.access.routing.routes import Kind, Route
+from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom, atom_of
 from gateway.review.calls import source_of
@@ -40,7 +40,7 @@ def side_of(number: int, snapshot: Snapshot, route: Route | None, shape: Shape) 
         return side
     parts = side.parts = {
         rule.condition.source: taken_apart(rule.condition)
-        for rule in policy.plan(route.action).rules
+        for rule in policy.rules_for(route.action).rules
         if rule.condition is not None
     }
     conditions = {atom.source: atom for part in parts.values() for atom in part.atoms()}
@@ -55,7 +55,7 @@ def side_of(number: int, snapshot: Snapshot, route: Route | None, shape: Shape) 
             )
             for rule in policy.rules
         )
-        other = dataclasses.replace(policy, rules=rules, _plans={})
+        other = dataclasses.replace(policy, rules=rules)
         side.snapshot = with_policies(snapshot, {policy.name: other})
     return side
 
@@ -70,7 +70,10 @@ def _understood(atom: Atom, route: Route, shape: Shape) -> Atom:
             return Atom(atom.condition, None)
         if source is not None and source.name and path in atom.survey.affixes:
             kind, _, at = source.name.partition(":")
-            typed = kind == "seg" and shape.segments[int(at)].kind in (Kind.INT, Kind.UUID)
+            typed = kind == "seg" and shape.segments[int(at)].kind in (
+                SegmentKind.INT,
+                SegmentKind.UUID,
+            )
             if typed or source.before or source.after:
                 return Atom(atom.condition, None)
     return atom

@@ -21,13 +21,13 @@ Statuses = Callable[[str, Reason | None], int]
 class Difference:
     what: str
     expected: Any
-    got: Any
+    actual: Any
 
 
 @dataclass(slots=True)
-class Result:
+class CaseResult:
     case: Case
-    answer: SimulatedResult
+    actual: SimulatedResult
     differences: list[Difference] = field(default_factory=list)
 
     @property
@@ -35,7 +35,7 @@ class Result:
         return not self.differences
 
 
-def run_case(case: Case, snapshot: Snapshot, statuses: Statuses) -> Result:
+def run_case(case: Case, snapshot: Snapshot, statuses: Statuses) -> CaseResult:
     """What the gateway answers, and where that is not what the case expects."""
     answer = simulate(case.request, snapshot)
     got = _got(answer.decision, statuses)
@@ -45,16 +45,16 @@ def run_case(case: Case, snapshot: Snapshot, statuses: Statuses) -> Result:
         for name, wanted in demanded.items()
         if got[name] != wanted
     ]
-    return Result(case, answer, differences)
+    return CaseResult(case, answer, differences)
 
 
-def run_cases(cases: Iterable[Case], snapshot: Snapshot, statuses: Statuses) -> list[Result]:
+def run_cases(cases: Iterable[Case], snapshot: Snapshot, statuses: Statuses) -> list[CaseResult]:
     return [run_case(case, snapshot, statuses) for case in cases]
 
 
-def explained(result: Result, snapshot: Snapshot) -> Explanation | None:
+def explained(result: CaseResult, snapshot: Snapshot) -> Explanation | None:
     """Why the answer is what it is; None where the request could not be read as a call."""
-    answer, clock = result.answer, result.case.request.clock
+    answer, clock = result.actual, result.case.request.clock
     if answer.call is None:
         return None
     return explain(answer.decision, answer.call, snapshot, clock.now)

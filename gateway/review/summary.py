@@ -10,11 +10,11 @@ from gateway.access.authorizer import Decision
 from gateway.model import CredentialKind, Reason, SourceLocation
 from gateway.review.boxes import Box, Vector, cover
 from gateway.review.calls import Roles
-from gateway.review.changes import Change, Valued, Where
+from gateway.review.changes import AccessChange, Valued, Where
 from gateway.review.comparison import Axis, Comparison, Point
 from gateway.review.networks import Network
-from gateway.review.points import MAX_KEPT, Kind
-from gateway.review.questions import FAILED, FALSE, TRUE, Changed
+from gateway.review.points import MAX_KEPT, CallKind
+from gateway.review.questions import FAILED, FALSE, TRUE, BeforeAfter
 from gateway.review.values import Choice
 
 MAX_ROWS = 1_000
@@ -27,9 +27,9 @@ _NEVER_VALUES = ("roles", "now", "age")
 _TRUTHS = frozenset((TRUE, FALSE, FAILED))
 
 
-def changes_of(done: Comparison, *, alone: bool) -> list[Change]:
+def changes_of(done: Comparison, *, alone: bool) -> list[AccessChange]:
     """`alone`: every path of the shape is meant."""
-    found: list[Change] = []
+    found: list[AccessChange] = []
     for gains in (False, True):
         inside = [p for p in done.points if p.after.allowed is gains is not p.before.allowed]
         inside.sort(key=lambda point: min(map(len, _roles(done, point))))
@@ -89,7 +89,7 @@ def _parted(box: Box, seen: Sequence[set[Hashable]], gains: bool) -> Iterator[Bo
     """A box in which a part of a condition has changed for some calls and not for others is
     told as two, where one word about what it gives does not tell both."""
     for at, allowed in enumerate(box.allowed):
-        changed = frozenset(v for v in allowed or () if isinstance(v, Changed))
+        changed = frozenset(v for v in allowed or () if isinstance(v, BeforeAfter))
         if allowed is None or not changed or changed == allowed:
             continue
         if _one_sided(allowed, seen[at], gains) is not None:
@@ -105,7 +105,7 @@ def _one_sided(allowed: frozenset[Hashable], seen: set[Hashable], gains: bool) -
     """The word for what a part gives now (of a loss: gave before) in just the allowed cases."""
 
     def given(value: Hashable) -> Hashable:
-        return (value.after if gains else value.before) if isinstance(value, Changed) else value
+        return (value.after if gains else value.before) if isinstance(value, BeforeAfter) else value
 
     for word, outcomes in _WORDS.items():
         if {value for value in seen if given(value) in outcomes} == allowed & seen:
@@ -137,13 +137,13 @@ class _Summary:
             return _minimal(chain.from_iterable(_roles(self.done, p) for p in signed))
         return ()
 
-    def change(self) -> Change:
+    def change(self) -> AccessChange:
         before, after = self.held[0].before, self.held[0].after
         rule, location = _blamed(before, after)
         blocks, addresses = self._addresses()
         where, owner_of, values = self._where()
         shape = self.done.shape
-        return Change(
+        return AccessChange(
             methods=(),
             any_method=False,
             host=shape.host,
@@ -236,7 +236,7 @@ class _Summary:
         owner_of: list[str] = []
         changed: list[tuple[int, Axis, frozenset[Hashable]]] = []
         for at, axis, allowed in self._axes("text"):
-            moved = [value for value in allowed if isinstance(value, Changed)]
+            moved = [value for value in allowed if isinstance(value, BeforeAfter)]
             if moved and len(moved) < len(allowed):
                 seen = {point.vector[at] for point in self.done.points}
                 word = _one_sided(allowed, seen, self.gains)
@@ -249,7 +249,7 @@ class _Summary:
             said = self._said(at, allowed)
             others = {point.vector[at] for point in self.done.points} - allowed
             # Of whom it has changed for is said elsewhere: here it was and is the same.
-            still = any(isinstance(v, Changed) and v.after in _WORDS[said] for v in others)
+            still = any(isinstance(v, BeforeAfter) and v.after in _WORDS[said] for v in others)
             if axis.owner is not None and said == "true" and not still:
                 owner_of.append(axis.owner)
             else:
@@ -263,7 +263,7 @@ class _Summary:
             )
         values, untold = self._values(changed)
         for _, axis, allowed in untold:
-            moved = [value for value in allowed if isinstance(value, Changed)]
+            moved = [value for value in allowed if isinstance(value, BeforeAfter)]
             befores, afters = {one.before for one in moved}, {one.after for one in moved}
             where.append(
                 Where(
@@ -320,7 +320,7 @@ class _Summary:
     def _rows(self, index: int, names: Sequence[str]) -> tuple[list[tuple[Choice, ...]], bool]:
         """The choices of those inputs in every call that the box holds."""
         rows: dict[tuple[str, ...], tuple[Choice, ...]] = {}
-        kinds: dict[int, Kind] = {}
+        kinds: dict[int, CallKind] = {}
         for point in self.held:
             if point.vector[0] is True:
                 kinds[id(point.kinds[index])] = point.kinds[index]

@@ -30,20 +30,20 @@ class Node:
     """A name, the digits of a number, or the text of a string; None for one with escapes."""
 
 
-class _Unknown(Exception):
+class _UnknownSyntax(Exception):
     """The text is built in a way that is not followed here."""
 
 
 def tree_of(source: str) -> Node | None:
     """The tree of a condition that the engine takes; None where it is not followed."""
-    reader = _Reader(tokens_of(source))
+    reader = _Parser(tokens_of(source))
     try:
         return reader.whole()
-    except (_Unknown, IndexError):
+    except (_UnknownSyntax, IndexError):
         return None
 
 
-class _Reader:
+class _Parser:
     def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
         self._next = 0
@@ -52,13 +52,13 @@ class _Reader:
     def whole(self) -> Node:
         found = self._expression()
         if self._next != len(self._tokens):
-            raise _Unknown
+            raise _UnknownSyntax
         return found
 
     def _expression(self) -> Node:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise _Unknown
+            raise _UnknownSyntax
         start = self._start()
         found = self._joined("||", "or")
         if self._took("?"):
@@ -94,7 +94,7 @@ class _Reader:
             return self._member()
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise _Unknown
+            raise _UnknownSyntax
         start = self._start()
         self._next += 1
         inner = self._unary()
@@ -138,7 +138,7 @@ class _Reader:
             return found
         if token.text == "[":
             return self._node("list", token.at, *self._list("]"))
-        raise _Unknown
+        raise _UnknownSyntax
 
     def _list(self, closing: str) -> tuple[Node, ...]:
         found: list[Node] = []
@@ -173,4 +173,4 @@ class _Reader:
 
     def _must(self, sign: str) -> None:
         if not self._took(sign):
-            raise _Unknown
+            raise _UnknownSyntax

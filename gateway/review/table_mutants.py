@@ -43,9 +43,7 @@ def changed_tables(
     for steps, reading in reads.items():
         for how, change in _changes(reading[0].data, steps, valued=steps in valued):
             changed = {
-                policy.name: dataclasses.replace(
-                    policy, data=_with(policy.data, steps, change), _plans={}
-                )
+                policy.name: dataclasses.replace(policy, data=_with(policy.data, steps, change))
                 for policy in reading
             }
             table = snapshot.data_locations.get(steps[0] or "")
@@ -56,7 +54,7 @@ def changed_tables(
 def _reads(policy: Policy, routes: Sequence[Route]) -> Iterator[tuple[Steps, bool]]:
     """Each read, and whether it is only asked whether there is such a thing."""
     for route in routes:
-        for rule in policy.plan(route.action).rules:
+        for rule in policy.rules_for(route.action).rules:
             for path in rule.condition.expression.paths if rule.condition is not None else ():
                 if path.root == "data" and path.keys:
                     steps = tuple(step if isinstance(step, str) else None for step in path.steps)

@@ -14,7 +14,7 @@ from itertools import combinations, product
 from typing import Any
 
 from gateway.model import CredentialKind
-from gateway.review.atoms import Step, Survey, moment_of
+from gateway.review.atoms import Survey, TableStep, moment_of
 from gateway.review.calls import ABSENT, Source, Values
 from gateway.review.networks import Cells, network_of
 from gateway.review.times import moments
@@ -31,7 +31,7 @@ Profile = frozenset[tuple[object, ...]]
 
 
 @dataclass(slots=True)
-class Known:
+class ComparedValues:
     """What the atoms of one group compare with, while some inputs have their values."""
 
     places: dict[str, set[tuple[object, ...]]] = field(default_factory=dict)
@@ -53,15 +53,15 @@ class Choice:
 
 
 def known(
-    surveys: Iterable[tuple[int, Survey, Mapping[str, Any], Mapping[Step, Source | None]]],
+    surveys: Iterable[tuple[int, Survey, Mapping[str, Any], Mapping[TableStep, Source | None]]],
     values: Values,
-) -> Known:
+) -> ComparedValues:
     """The texts and numbers of the atoms' own text and of the tables they read.
 
     Each atom comes with the number of its side, its side's data, and where the keys of its
     tables come from.
     """
-    found = Known()
+    found = ComparedValues()
     for side, survey, data, sources in surveys:
         for text in survey.texts:
             found.add(text, "text", text)
@@ -81,11 +81,11 @@ def known(
 
 def _resolved(
     held: Any,
-    steps: tuple[Step, ...],
-    sources: Mapping[Step, Source | None],
+    steps: tuple[TableStep, ...],
+    sources: Mapping[TableStep, Source | None],
     values: Values,
     place: tuple[object, ...],
-    found: Known,
+    found: ComparedValues,
 ) -> Iterator[tuple[tuple[object, ...], Any]]:
     """What a read of data gives, as far as its keys have their values."""
     if not steps:
@@ -116,7 +116,7 @@ def _resolved(
             yield from _resolved(inner, rest, sources, values, (*place, key), found)
 
 
-def _walk(held: Any, place: tuple[object, ...], found: Known) -> None:
+def _walk(held: Any, place: tuple[object, ...], found: ComparedValues) -> None:
     if isinstance(held, str):
         found.add(held, *place)
     elif isinstance(held, bool) or held is None:
@@ -144,7 +144,7 @@ class Wanted:
     listed: bool = False
 
 
-def texts(name: str, held: Known, wanted: Wanted, good: Any) -> list[Choice]:
+def texts(name: str, held: ComparedValues, wanted: Wanted, good: Any) -> list[Choice]:
     """Choices of a text: those that are compared with, alike ones as one, and made-up ones."""
     alike: dict[Profile, list[str]] = {}
     for text, places in held.places.items():
@@ -183,7 +183,7 @@ def affixed(asked: set[tuple[str, str]]) -> Iterator[str]:
                 yield begin + mark + "".join(one + mark for one in chosen) + end
 
 
-def spread(name: str, held: Known, wanted: Wanted, texts_: list[Choice]) -> list[Choice]:
+def spread(name: str, held: ComparedValues, wanted: Wanted, texts_: list[Choice]) -> list[Choice]:
     """Choices of a value that may be anything JSON has: a claim, or a field of the body."""
     found = [Choice(ABSENT), *texts_]
     found += [Choice(True), Choice(False)]
@@ -218,13 +218,13 @@ def is_role(text: str) -> bool:
     return _NAME.match(text) is not None
 
 
-def addresses(held: Known) -> tuple[list[Choice], Cells]:
+def addresses(held: ComparedValues) -> tuple[list[Choice], Cells]:
     networks = [n for text in held.places if (n := network_of(text)) is not None]
     cells = Cells(networks)
     return [Choice(text) for text in cells.addresses()], cells
 
 
-def times(held: Known, surveys: Iterable[Survey]) -> list[Choice]:
+def times(held: ComparedValues, surveys: Iterable[Survey]) -> list[Choice]:
     asked: set[tuple[str, int]] = set()
     compared: set[float] = set()
     for survey in surveys:

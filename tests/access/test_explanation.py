@@ -34,15 +34,17 @@ def test_each_rule_is_told_with_its_values_and_the_deciding_one_is_marked() -> N
         roles="viewer: [orders:*]",
     )
     found = told(world, "GET /orders/u2", who("u1", "viewer"))
-    assert [(s.rule, s.outcome, s.decided) for s in found.steps] == [
+    assert [(s.rule, s.outcome, s.decided) for s in found.evaluations] == [
         ("own", "does not apply", False),
         ("w", "is about orders:write", False),
         ("role", "allows", True),
         ("no", "does not apply", False),
     ]
-    assert found.steps[0].values == (("resource.owner", '"u2"'), ("user.id", '"u1"'))
-    assert found.steps[2].values == (("permission for orders:read", "orders:* (role viewer)"),)
-    assert found.steps[3].values == (("user.roles", '["viewer"]'),)
+    assert found.evaluations[0].values == (("resource.owner", '"u2"'), ("user.id", '"u1"'))
+    assert found.evaluations[2].values == (
+        ("permission for orders:read", "orders:* (role viewer)"),
+    )
+    assert found.evaluations[3].values == (("user.roles", '["viewer"]'),)
     assert found.sentence == "allowed by rule role at policies/p0.yaml:8"
     assert found.caller == "u1, roles: viewer, from 127.0.0.1"
 
@@ -107,14 +109,14 @@ def test_a_denial_says_whether_a_rule_denied_or_nothing_allowed(
 
 def test_a_condition_that_fails_says_why() -> None:
     world = rule_world("- {id: a, allow: ['*'], when: user.claims.level > 3}")
-    (step,) = told(world, "GET /orders/7", who()).steps
+    (step,) = told(world, "GET /orders/7", who()).evaluations
     assert (step.outcome, step.note) == ("fails", "there is no level")
     assert step.values == (("user.claims.level", "nothing"),)
 
 
 def test_no_rule_is_told_of_a_call_that_was_refused_before() -> None:
     world = rule_world("- {id: a, allow: ['*']}")
-    assert told(world, "GET /orders/7").steps == []
+    assert told(world, "GET /orders/7").evaluations == []
 
 
 def test_the_routes_that_were_not_chosen_say_why() -> None:
@@ -149,7 +151,7 @@ def test_the_steps_and_the_decision_never_disagree(
 ) -> None:
     world = world_of(rules)
     decision = decide(world, "GET /orders/u1", caller)
-    steps = told(world, "GET /orders/u1", caller).steps
+    steps = told(world, "GET /orders/u1", caller).evaluations
     denies = any(s.effect == "deny" and s.outcome.startswith("denies") for s in steps)
     allows = any(s.effect == "allow" and s.outcome == "allows" for s in steps)
     assert decision.allowed is (allows and not denies)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.routing.patterns import own_path, read_pattern
-from gateway.access.routing.routes import Auth, Kind, Match, NoMatch, Route, RouteTable
+from gateway.access.routing.routes import Auth, Match, NoMatch, Route, RouteTable, SegmentKind
 from gateway.model import Reason
 from tests.access.worlds import decide, problems, snapshot, who
 
@@ -254,11 +254,17 @@ def test_the_trie_finds_what_a_sorted_list_finds(
     for one in routes:
         if table.insert(one) is None:
             kept.append(one)
-    order = [Kind.LITERAL, Kind.INT, Kind.UUID, Kind.PLAIN, Kind.REST]
+    order = [
+        SegmentKind.LITERAL,
+        SegmentKind.INT,
+        SegmentKind.UUID,
+        SegmentKind.PLAIN,
+        SegmentKind.REST,
+    ]
 
     def matches(one: Route) -> bool:
         parts = one.segments
-        if parts[-1].kind is Kind.REST:
+        if parts[-1].kind is SegmentKind.REST:
             if len(segments) < len(parts):
                 return False
         elif len(segments) != len(parts):

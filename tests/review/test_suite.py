@@ -11,11 +11,11 @@ from gateway.access.snapshot import Snapshot
 from gateway.edge.replies.problems import refusal_of
 from gateway.model import Principal, Reason
 from gateway.review.cases import Case, read_cases
-from gateway.review.counterfactuals import flips
+from gateway.review.counterfactuals import find_counterfactuals
 from gateway.review.coverage import coverage
 from gateway.review.junit import junit
 from gateway.review.mutants import mutants, mutation_report
-from gateway.review.suite import Result, run_cases
+from gateway.review.suite import CaseResult, run_cases
 from tests.access.worlds import NOW, rule_world, snapshot, who
 
 WORLD = rule_world(
@@ -56,7 +56,7 @@ def cases(text: str, world: Snapshot = WORLD) -> list[Case]:
     return found  # type: ignore[return-value]
 
 
-def results(text: str, world: Snapshot = WORLD) -> list[Result]:
+def results(text: str, world: Snapshot = WORLD) -> list[CaseResult]:
     return run_cases(cases(text, world), world, status)
 
 
@@ -276,7 +276,9 @@ def test_junit_takes_any_text() -> None:
 def turned(request: str, caller: Principal | Reason, world: Snapshot = WORLD) -> list[str]:
     method, _, url = request.partition(" ")
     question = SimulatedRequest(method, url, caller, clock=FixedClock(NOW))
-    return [flip.change for flip in flips(question, simulate(question, world), world)]
+    return [
+        flip.change for flip in find_counterfactuals(question, simulate(question, world), world)
+    ]
 
 
 def test_a_stranger_learns_what_would_let_them_in() -> None:
@@ -322,7 +324,7 @@ def edits(
 ) -> list[tuple[str, str, tuple[str, ...]]]:
     method, _, url = request.partition(" ")
     question = SimulatedRequest(method, url, caller, clock=FixedClock(NOW))
-    found = flips(question, simulate(question, world), world)
+    found = find_counterfactuals(question, simulate(question, world), world)
     return [(flip.change, str(flip.location), flip.chain) for flip in found]
 
 

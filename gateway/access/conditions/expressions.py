@@ -104,12 +104,12 @@ class Expression:
 
 def read_expression(source: str) -> Expression:
     """Everything that `source` reads and calls.  It is not checked against any vocabulary."""
-    return _Reader(source).read()
+    return _ExpressionReader(source).read()
 
 
 def tokens_of(source: str) -> list[Token]:
     """The words and signs of `source`, comments left out; empty where it cannot be read."""
-    reader = _Reader(source)
+    reader = _ExpressionReader(source)
     return [] if reader.problems else reader.tokens
 
 
@@ -128,7 +128,7 @@ def literal(token: Token) -> str | None:
     return None if re.search(r"\\[^\\\"'`?]", inner) else simple
 
 
-class _Reader:
+class _ExpressionReader:
     def __init__(self, source: str) -> None:
         self._found = Expression()
         self._tokens: list[Token] = []

@@ -26,7 +26,7 @@ _SAMPLES = {
     "timestamp": "timestamp('2026-01-01T00:00:00Z')",
 }  # fmt: skip
 _NUMBERS = frozenset(("int", "uint", "double"))
-_SAID = {
+_TYPE_NAMES = {
     "text": "text", "int": "a number", "uint": "an unsigned number", "double": "a fraction",
     "bool": "true or false", "null": "null", "list": "a list", "map": "a map", "bytes": "bytes",
     "duration": "a duration", "timestamp": "a time",
@@ -52,7 +52,7 @@ _LEVELS = (
 _DEEPEST = 60
 
 
-class Typed(NamedTuple):
+class TypedPart(NamedTuple):
     """A part of the expression: its type, and its text where it is one literal."""
 
     type: str
@@ -60,25 +60,25 @@ class Typed(NamedTuple):
     literal: str | None = None
 
 
-class _Lost(Exception):
+class _Untyped(Exception):
     """The text is built in a way that is not followed here."""
 
 
 def type_problems(source: str, *, truth: bool = True) -> list[tuple[int, str]]:
     """What could never be judged, by the character it is at.  `source` is an expression that
     the engine takes; `truth`: it has to give true or false."""
-    reader = _Types(tokens_of(source))
+    reader = _TypeChecker(tokens_of(source))
     try:
         whole = reader.expression()
         reader.end()
-    except (_Lost, IndexError):
+    except (_Untyped, IndexError):
         return []
     if truth and not reader.problems and whole.type not in (ANY, "bool"):
-        reader.problems.append((whole.at, f"gives {_SAID[whole.type]}, not true or false"))
+        reader.problems.append((whole.at, f"gives {_TYPE_NAMES[whole.type]}, not true or false"))
     return reader.problems
 
 
-class _Types:
+class _TypeChecker:
     """Walks the words of one expression by CEL's grammar."""
 
     def __init__(self, tokens: list[Token]) -> None:
@@ -88,25 +88,25 @@ class _Types:
         self._depth = 0
         self._variables: list[str] = []
 
-    def expression(self) -> Typed:
+    def expression(self) -> TypedPart:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise _Lost
+            raise _Untyped
         found = self._binary(0)
         if self._took("?"):
             self._wants_truth(found, "?")
             first = self.expression()
             self._must(":")
             second = self.expression()
-            found = Typed(first.type if first.type == second.type else ANY, found.at)
+            found = TypedPart(first.type if first.type == second.type else ANY, found.at)
         self._depth -= 1
         return found
 
     def end(self) -> None:
         if self._next != len(self._tokens):
-            raise _Lost
+            raise _Untyped
 
-    def _binary(self, level: int) -> Typed:
+    def _binary(self, level: int) -> TypedPart:
         if level == len(_LEVELS):
             return self._unary()
         found = self._binary(level + 1)
@@ -116,50 +116,51 @@ class _Types:
             found = self._joined(found, sign, self._binary(level + 1), at)
         return found
 
-    def _joined(self, left: Typed, sign: str, right: Typed, at: int) -> Typed:
+    def _joined(self, left: TypedPart, sign: str, right: TypedPart, at: int) -> TypedPart:
         if sign in ("&&", "||"):
             for side in (left, right):
                 self._wants_truth(side, sign)
-            return Typed("bool", left.at)
+            return TypedPart("bool", left.at)
         if sign in ("==", "!="):
             if not _comparable(left.type, right.type):
                 what = "never equal" if sign == "==" else "always unequal"
-                said = f"{_SAID[left.type]} and {_SAID[right.type]} are {what}"
+                said = f"{_TYPE_NAMES[left.type]} and {_TYPE_NAMES[right.type]} are {what}"
                 self.problems.append((at, f"`{sign}`: {said}{_convert(left, right)}"))
-            return Typed("bool", left.at)
+            return TypedPart("bool", left.at)
         told = "bool" if sign in (*_LEVELS[2], "in") else ANY
         if ANY in (left.type, right.type):
-            return Typed(told, left.at)
+            return TypedPart(told, left.at)
         found = _result(sign, left.type, right.type)
         if found is None:
-            what = f"`{sign}` is not defined for {_SAID[left.type]} and {_SAID[right.type]}"
+            types = f"{_TYPE_NAMES[left.type]} and {_TYPE_NAMES[right.type]}"
+            what = f"`{sign}` is not defined for {types}"
             hint = "; it asks a list or a map" if sign == "in" else _convert(left, right)
             self.problems.append((at, what + hint))
         elif left.literal is not None and right.literal is not None:
             self._run(f"{left.literal} {sign} {right.literal}", at)
         elif sign in ("/", "%") and right.literal in ("0", "0u"):
             self.problems.append((at, "divides by zero"))
-        return Typed(found or told, left.at)
+        return TypedPart(found or told, left.at)
 
-    def _unary(self) -> Typed:
+    def _unary(self) -> TypedPart:
         sign = self._seen(("!", "-"))
         if sign is None:
             return self._member()
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise _Lost
+            raise _Untyped
         at = self._tokens[self._next].at
         self._next += 1
         found = self._unary()
         self._depth -= 1
         if sign == "!":
             self._wants_truth(found, sign)
-            return Typed("bool", at)
+            return TypedPart("bool", at)
         if found.type not in (ANY, *_NUMBERS):
-            self.problems.append((at, f"`-` is not defined for {_SAID[found.type]}"))
-        return Typed(found.type if found.type in _NUMBERS else ANY, at)
+            self.problems.append((at, f"`-` is not defined for {_TYPE_NAMES[found.type]}"))
+        return TypedPart(found.type if found.type in _NUMBERS else ANY, at)
 
-    def _member(self) -> Typed:
+    def _member(self) -> TypedPart:
         token = self._tokens[self._next]
         found, path = self._primary(), token.text if token.kind == "name" else ""
         while True:
@@ -178,74 +179,76 @@ class _Types:
             else:
                 return found
 
-    def _field(self, path: str, name: str, at: int) -> tuple[Typed, str]:
+    def _field(self, path: str, name: str, at: int) -> tuple[TypedPart, str]:
         """What `path.name` is, and the path that leads on from it."""
         whole = f"{path}.{name}" if path and path not in self._variables else ""
         if path == "user" and whole:
-            return Typed(_USER.get(name, ANY), at), whole
+            return TypedPart(_USER.get(name, ANY), at), whole
         if path == "request" and whole:
-            return Typed(_REQUEST.get(name, ANY), at), whole
+            return TypedPart(_REQUEST.get(name, ANY), at), whole
         kind = path.removeprefix("request.")
         if whole == "client.ip" or (path == f"request.{kind}" and kind in _TEXTS_BY_NAME):
-            return Typed("text", at), ""
-        return Typed(ANY, at), ""
+            return TypedPart("text", at), ""
+        return TypedPart(ANY, at), ""
 
-    def _primary(self) -> Typed:
+    def _primary(self) -> TypedPart:
         token = self._tokens[self._next]
         self._next += 1
         if token.kind == "string":
             kind = "bytes" if "b" in token.text[:2].lower().partition(token.text[-1])[0] else "text"
-            return Typed(kind, token.at, token.text)
+            return TypedPart(kind, token.at, token.text)
         if token.kind == "number":
-            return Typed(_number(token.text), token.at, token.text)
+            return TypedPart(_number(token.text), token.at, token.text)
         if token.kind == "name":
             return self._named(token)
         if token.text == "(":
             found = self.expression()
             self._must(")")
-            return Typed(found.type, token.at)
+            return TypedPart(found.type, token.at)
         if token.text == "[":
             self._list("]", self.expression)
-            return Typed("list", token.at)
+            return TypedPart("list", token.at)
         if token.text == "{":
             self._list("}", self._entry)
-            return Typed("map", token.at)
-        raise _Lost
+            return TypedPart("map", token.at)
+        raise _Untyped
 
-    def _entry(self) -> Typed:
+    def _entry(self) -> TypedPart:
         key = self.expression()
         self._must(":")
         self.expression()
         return key
 
-    def _named(self, token: Token) -> Typed:
+    def _named(self, token: Token) -> TypedPart:
         if token.text in ("true", "false"):
-            return Typed("bool", token.at, token.text)
+            return TypedPart("bool", token.at, token.text)
         if token.text == "null":
-            return Typed("null", token.at, "null")
+            return TypedPart("null", token.at, "null")
         if self._took("("):
             return self._function(token)
         known = token.text == "now" and "now" not in self._variables
-        return Typed("timestamp" if known else ANY, token.at)
+        return TypedPart("timestamp" if known else ANY, token.at)
 
-    def _function(self, token: Token) -> Typed:
+    def _function(self, token: Token) -> TypedPart:
         given = self._list(")", self.expression)
         name = token.text
         if name == "has":
-            return Typed("bool", token.at)
+            return TypedPart("bool", token.at)
         if name in OWN_FUNCTIONS:
             for one in given:
                 if one.type not in (ANY, "text"):
-                    self.problems.append((one.at, f"`{name}` takes text, not {_SAID[one.type]}"))
-            return Typed("bool", token.at)
+                    self.problems.append(
+                        (one.at, f"`{name}` takes text, not {_TYPE_NAMES[one.type]}")
+                    )
+            return TypedPart("bool", token.at)
         if all(one.literal is not None for one in given) and name in _READS_LITERAL:
             self._run(f"{name}({', '.join(one.literal or '' for one in given)})", token.at)
         elif not _runs(name, None, tuple(one.type for one in given)):
-            said = " and ".join(_SAID[one.type] for one in given)
+            said = " and ".join(_TYPE_NAMES[one.type] for one in given)
             self.problems.append((token.at, f"`{name}` does not take {said or 'nothing'}"))
-        return Typed(_MAKES.get(name, ANY), token.at)
+        return TypedPart(_MAKES.get(name, ANY), token.at)
 
-    def _method(self, on: Typed, name: str) -> Typed:
+    def _method(self, on: TypedPart, name: str) -> TypedPart:
         at = self._tokens[self._next - 2].at
         if name in MACROS:
             return self._macro(on, name)
@@ -253,17 +256,19 @@ class _Types:
         if name == "matches" and len(given) == 1 and given[0].literal is not None:
             self._run(f"'a'.matches({given[0].literal})", given[0].at)
         if not _runs(name, on.type, tuple(one.type for one in given)):
-            said = " and ".join(_SAID[one.type] for one in given)
+            said = " and ".join(_TYPE_NAMES[one.type] for one in given)
             with_ = f" with {said}" if said else ""
-            self.problems.append((at, f"{_SAID[on.type]} has no `{name}`{with_}"))
+            self.problems.append((at, f"{_TYPE_NAMES[on.type]} has no `{name}`{with_}"))
         if name == "size" or name.startswith("get"):
-            return Typed("int", on.at)
+            return TypedPart("int", on.at)
         truths = ("startsWith", "endsWith", "contains", "matches", "in_cidr")
-        return Typed("bool" if name in truths else ANY, on.at)
+        return TypedPart("bool" if name in truths else ANY, on.at)
 
-    def _macro(self, on: Typed, name: str) -> Typed:
+    def _macro(self, on: TypedPart, name: str) -> TypedPart:
         if on.type not in (ANY, "list", "map"):
-            self.problems.append((on.at, f"`{name}` goes through a list, not {_SAID[on.type]}"))
+            self.problems.append(
+                (on.at, f"`{name}` goes through a list, not {_TYPE_NAMES[on.type]}")
+            )
         variable = self._tokens[self._next].text
         self._next += 1
         self._must(",")
@@ -274,13 +279,13 @@ class _Types:
         self._must(")")
         self._variables.pop()
         if name in ("map", "filter"):
-            return Typed("list", on.at)
+            return TypedPart("list", on.at)
         self._wants_truth(inner, name)
-        return Typed("bool", on.at)
+        return TypedPart("bool", on.at)
 
-    def _wants_truth(self, found: Typed, sign: str) -> None:
+    def _wants_truth(self, found: TypedPart, sign: str) -> None:
         if found.type not in (ANY, "bool"):
-            said = f"`{sign}` takes true or false, not {_SAID[found.type]}"
+            said = f"`{sign}` takes true or false, not {_TYPE_NAMES[found.type]}"
             self.problems.append((found.at, said))
 
     def _run(self, source: str, at: int) -> None:
@@ -290,8 +295,8 @@ class _Types:
         except Exception as error:  # noqa: BLE001 (the engine's errors have no common base)
             self.problems.append((at, f"`{source}` fails always: {_sentence(error)}"))
 
-    def _list(self, closing: str, one: Callable[[], Typed]) -> list[Typed]:
-        found: list[Typed] = []
+    def _list(self, closing: str, one: Callable[[], TypedPart]) -> list[TypedPart]:
+        found: list[TypedPart] = []
         while not self._took(closing):
             found.append(one())
             if not self._took(","):
@@ -314,7 +319,7 @@ class _Types:
 
     def _must(self, sign: str) -> None:
         if not self._took(sign):
-            raise _Lost
+            raise _Untyped
 
 
 def _number(text: str) -> str:
@@ -332,7 +337,7 @@ def _comparable(left: str, right: str) -> bool:
     )  # fmt: skip
 
 
-def _convert(left: Typed, right: Typed) -> str:
+def _convert(left: TypedPart, right: TypedPart) -> str:
     """What would be right, where it is likely to be known."""
     types = {left.type, right.type}
     if "text" in types and types & _NUMBERS:

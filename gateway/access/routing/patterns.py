@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.routes import OWN_DOCUMENTS, Kind, PatternSegment
+from gateway.access.routing.routes import OWN_DOCUMENTS, PatternSegment, SegmentKind
 from gateway.model import Reason
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}\Z")
@@ -23,7 +23,7 @@ def read_pattern(text: str) -> tuple[PatternSegment, ...] | str:
             made = _parameter(piece, last=last)
             if isinstance(made, str):
                 return made
-            if any(s.kind is not Kind.LITERAL and s.text == made.text for s in found):
+            if any(s.kind is not SegmentKind.LITERAL and s.text == made.text for s in found):
                 return f"the parameter `{{{made.text}}}` stands twice in the path"
             found.append(made)
             continue
@@ -31,7 +31,7 @@ def read_pattern(text: str) -> tuple[PatternSegment, ...] | str:
         read = canonical("/" + plain)
         if isinstance(read, Reason) or (not piece and not last):
             return f"no call could have the segment `{piece}`: such paths are refused as ambiguous"
-        found.append(PatternSegment(Kind.LITERAL, read.segments[0]))
+        found.append(PatternSegment(SegmentKind.LITERAL, read.segments[0]))
     return tuple(found)
 
 
@@ -40,7 +40,12 @@ def _parameter(piece: str, *, last: bool) -> PatternSegment | str:
     if match is None:
         return f"`{piece}`: a parameter is a whole segment, `{{name}}` or `{{name:uuid}}`"
     name, kind = match.groups()
-    kinds = {"int": Kind.INT, "uuid": Kind.UUID, "path": Kind.REST, None: Kind.PLAIN}
+    kinds = {
+        "int": SegmentKind.INT,
+        "uuid": SegmentKind.UUID,
+        "path": SegmentKind.REST,
+        None: SegmentKind.PLAIN,
+    }
     if kind not in kinds:
         return f"`{{{name}:{kind}}}`: a parameter is `:int`, `:uuid`, `:path` or plain"
     if kind == "path" and not last:
@@ -51,13 +56,15 @@ def _parameter(piece: str, *, last: bool) -> PatternSegment | str:
 def own_path(segments: tuple[PatternSegment, ...]) -> str | None:
     """The path of the gateway's own that a pattern would match, as it is shown."""
     first = segments[0]
-    open_kinds = (Kind.PLAIN, Kind.REST)
-    if first.kind in open_kinds or (first.kind is Kind.LITERAL and first.text == "auth"):
-        return "`/auth`" if len(segments) == 1 and first.kind is not Kind.REST else "`/auth/…`"
-    if first.kind is Kind.LITERAL and first.text == ".well-known" and len(segments) == 2:
+    open_kinds = (SegmentKind.PLAIN, SegmentKind.REST)
+    if first.kind in open_kinds or (first.kind is SegmentKind.LITERAL and first.text == "auth"):
+        return (
+            "`/auth`" if len(segments) == 1 and first.kind is not SegmentKind.REST else "`/auth/…`"
+        )
+    if first.kind is SegmentKind.LITERAL and first.text == ".well-known" and len(segments) == 2:
         second = segments[1]
         if second.kind in open_kinds:
             return "`/.well-known/jwks.json`"
-        if second.kind is Kind.LITERAL and second.text in OWN_DOCUMENTS:
+        if second.kind is SegmentKind.LITERAL and second.text in OWN_DOCUMENTS:
             return f"`/.well-known/{second.text}`"
     return None

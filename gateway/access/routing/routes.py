@@ -22,7 +22,7 @@ from gateway.access.definitions import (
     SecurityHeaders,
     Upstream,
 )
-from gateway.access.policies import Plan, Policy, ResourceField, Rule
+from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets
 from gateway.model import NOWHERE, Call, CredentialKind, Reason, SourceLocation
@@ -40,7 +40,7 @@ class Auth(StrEnum):
     PUBLIC = "public"
 
 
-class Kind(StrEnum):
+class SegmentKind(StrEnum):
     """What a pattern's segment takes."""
 
     LITERAL = "literal"
@@ -52,17 +52,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PatternSegment:
-    kind: Kind
+    kind: SegmentKind
     text: str
     """The literal, decoded; or the parameter's name."""
 
     def takes(self, segment: str) -> bool:
         """Whether it matches one segment (`REST`: as the first of the rest)."""
-        if self.kind is Kind.LITERAL:
+        if self.kind is SegmentKind.LITERAL:
             return segment == self.text
-        if self.kind is Kind.INT:
+        if self.kind is SegmentKind.INT:
             return _INT.match(segment) is not None
-        if self.kind is Kind.UUID:
+        if self.kind is SegmentKind.UUID:
             return _UUID.match(segment) is not None
         return bool(segment)
 
@@ -132,7 +132,7 @@ class Route:
     """Whether there is any of these."""
     first_about: bool = field(init=False)
     """Whether the key of one of the first limits is what the call is about."""
-    plan: Plan | None = field(init=False)
+    action_rules: ActionRules | None = field(init=False)
     """The rules of the policy that cover the action."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
@@ -141,21 +141,23 @@ class Route:
     body_names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        names = tuple(s.text for s in self.segments if s.kind is not Kind.LITERAL)
+        names = tuple(s.text for s in self.segments if s.kind is not SegmentKind.LITERAL)
         object.__setattr__(self, "param_names", names)
         changed = self.rewrite or self.claimed_headers or self.request_lines
         upstream = self.upstream
         plain = upstream is not None and upstream.host is None and not upstream.assertion_audience
         plain = plain and not (changed or self.forward_authorization or self.reevaluates)
         object.__setattr__(self, "plain", plain)
-        plan = None if self.policy is None else self.policy.plan(self.action)
-        object.__setattr__(self, "plan", plan)
-        last = tuple(one for one in self.limits if plan is not None and one.of_what_is_asked)
+        action_rules = None if self.policy is None else self.policy.rules_for(self.action)
+        object.__setattr__(self, "action_rules", action_rules)
+        last = tuple(
+            one for one in self.limits if action_rules is not None and one.of_what_is_asked
+        )
         object.__setattr__(self, "last_limits", last)
         object.__setattr__(self, "first_limits", tuple(o for o in self.limits if o not in last))
         of_rules = {
             rule: last + tuple(limit.for_route(self.id) for limit in rule.limits)
-            for rule in (plan.allows if plan is not None else ())
+            for rule in (action_rules.allows if action_rules is not None else ())
             if rule.limits
         }
         object.__setattr__(self, "limits_of_rules", of_rules)
@@ -202,9 +204,9 @@ class Route:
         if rewrite.template:
             parts = []
             for part in rewrite.template:
-                if part.kind is Kind.LITERAL:
+                if part.kind is SegmentKind.LITERAL:
                     parts.append(encoded(part.text))
-                elif part.kind is Kind.REST:
+                elif part.kind is SegmentKind.REST:
                     parts += [encoded(piece) for piece in params[part.text].split("/")]
                 else:
                     parts.append(encoded(params[part.text]))
@@ -282,12 +284,12 @@ class _Node:
         self.leaf: _Leaf | None = None
 
     def child(self, segment: PatternSegment) -> _Node:
-        if segment.kind is Kind.LITERAL:
+        if segment.kind is SegmentKind.LITERAL:
             return self.literals.setdefault(segment.text, _Node())
-        if segment.kind is Kind.INT:
+        if segment.kind is SegmentKind.INT:
             self.number = self.number or _Node()
             return self.number
-        if segment.kind is Kind.UUID:
+        if segment.kind is SegmentKind.UUID:
             self.uuid = self.uuid or _Node()
             return self.uuid
         self.plain = self.plain or _Node()
@@ -404,7 +406,7 @@ def is_own(segments: tuple[str, ...]) -> bool:
 
 def _leaf_for(node: _Node, route: Route) -> _Leaf:
     for segment in route.segments:
-        if segment.kind is Kind.REST:
+        if segment.kind is SegmentKind.REST:
             node.rest = node.rest or _Leaf()
             return node.rest
         node = node.child(segment)

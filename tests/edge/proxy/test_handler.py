@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.access.authorizer import Decision
 from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors
-from gateway.access.routing.routes import Kind, PatternSegment
+from gateway.access.routing.routes import PatternSegment, SegmentKind
 from gateway.edge.server.listener import ListenerLimits
 from gateway.model import LimitState, Reason
 from tests.edge.rig import OK, Exchange, answering, running, target
@@ -606,7 +606,7 @@ PREFLIGHT = b"OPTIONS /a HTTP/1.1\r\nHost: x\r\nAccess-Control-Request-Method: P
 async def test_a_preflight_is_answered_before_anybody_is_judged() -> None:
     async with running() as rig:
         rig.gate.decision = Decision(False, Reason.NO_CREDENTIAL, Reason.NO_CREDENTIAL)
-        plain = (PatternSegment(Kind.LITERAL, "a"),)
+        plain = (PatternSegment(SegmentKind.LITERAL, "a"),)
         rig.publish(replace(rig.gate.route, segments=plain, methods=("PUT",), cors=APP))
         answer = await rig.ask(PREFLIGHT + ORIGIN + b"\r\n")
         assert answer.status == 204
