@@ -134,13 +134,13 @@ class Authorizer:
         if route.auth is not _PUBLIC:
             credential = call.credential
             if isinstance(credential, Credential) and credential.kind is _COOKIE:
-                found = await self._identify_cookie(call, route)
+                identified = await self._identify_cookie(call, route)
             else:
-                found = await self._identifier.identify(call, route.accept)
-            if isinstance(found, Principal):
-                principal = found
-            elif route.auth is Auth.REQUIRED or found is not Reason.NO_CREDENTIAL:
-                return await self._unidentified(found, call, match)
+                identified = await self._identifier.identify(call, route.accept)
+            if isinstance(identified, Principal):
+                principal = identified
+            elif route.auth is Auth.REQUIRED or identified is not Reason.NO_CREDENTIAL:
+                return await self._unidentified(identified, call, match)
         limit_state: LimitState | None = None
         if route.first_limits:
             about = _about(call, match) if route.first_about else NO_ABOUT
@@ -329,13 +329,13 @@ def _rule_headers(rule: Rule, context: EvaluationContext) -> tuple[tuple[str, st
         "resource": context.resource,
         "user": {"id": caller.subject, "email": caller.email} if caller else {},
     }
-    found = []
+    fields = []
     for name, template in rule.headers:
         value = template.fill(values)
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             # Only what a field may hold; the escape is that of the identity headers.
-            found.append((name, quote(str(value), safe=_FIELD_SAFE)))
-    return tuple(found)
+            fields.append((name, quote(str(value), safe=_FIELD_SAFE)))
+    return tuple(fields)
 
 
 def _bypasses_route(sent: str, call: Call, route: Route, snapshot: Snapshot) -> bool:

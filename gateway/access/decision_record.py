@@ -149,10 +149,10 @@ def read_record(record: Any) -> RecordedDecision | None:
 def unknown_reads(recorded: RecordedDecision, route: Route | None) -> list[str]:
     """What `route` reads of the call and the record does not tell."""
     read = _read_by(route)
-    found = [f"query parameter {name}" for name in sorted(read.query - recorded.query_names)]
-    found += [f"header {name}" for name in sorted(read.headers - recorded.header_names)]
-    found += [f"body field {name}" for name in sorted(read.body - recorded.body_names)]
-    return found
+    unknown = [f"query parameter {name}" for name in sorted(read.query - recorded.query_names)]
+    unknown += [f"header {name}" for name in sorted(read.headers - recorded.header_names)]
+    unknown += [f"body field {name}" for name in sorted(read.body - recorded.body_names)]
+    return unknown
 
 
 def _read_by(route: Route | None) -> _Read:
@@ -168,7 +168,7 @@ def _read_by(route: Route | None) -> _Read:
 
 def _person(principal: Principal, call: Call) -> dict[str, Any]:
     kind = call.credential.kind if isinstance(call.credential, Credential) else None
-    found: dict[str, Any] = {
+    person: dict[str, Any] = {
         "id": principal.subject,
         "roles": list(principal.roles),
         "verified": principal.email_verified,
@@ -181,7 +181,7 @@ def _person(principal: Principal, call: Call) -> dict[str, Any]:
         "scopes": None if principal.scopes is None else list(principal.scopes),
         "with": str(kind) if kind is not None and kind is not CredentialKind.BEARER else None,
     }
-    return found | {name: value for name, value in optional.items() if value is not None}
+    return person | {name: value for name, value in optional.items() if value is not None}
 
 
 def _principal(user: Mapping[str, Any], at: float) -> Principal:
@@ -239,24 +239,24 @@ def _query(pairs: Iterable[tuple[str, Any]]) -> str:
 
 
 def _body(body: Any, names: frozenset[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name in sorted(names):
-        held = body
+        value = body
         for key in name.split("."):
-            held = held.get(key) if isinstance(held, Mapping) else None
-        if isinstance(held, str | int | float | bool):
-            found[name] = held
-    return found
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, str | int | float | bool):
+            fields[name] = value
+    return fields
 
 
 def _unflattened(values: Mapping[str, Any]) -> dict[str, Any] | None:
     if not values:
         return None
-    found: dict[str, Any] = {}
+    body: dict[str, Any] = {}
     for name, value in values.items():
-        held = found
+        block = body
         *path, last = name.split(".")
         for key in path:
-            held = held.setdefault(key, {})
-        held[last] = value
-    return found
+            block = block.setdefault(key, {})
+        block[last] = value
+    return body

@@ -164,17 +164,20 @@ def _evaluate(
     outcome = rule.applies(action, context)
     note = ""
     if isinstance(outcome, str):
-        said, note = ("denies, as it fails" if rule.effect is Effect.DENY else "fails"), outcome
+        outcome_text, note = (
+            ("denies, as it fails" if rule.effect is Effect.DENY else "fails"),
+            outcome,
+        )
     elif outcome:
-        said = "denies" if rule.effect is Effect.DENY else "allows"
+        outcome_text = "denies" if rule.effect is Effect.DENY else "allows"
         if rule.step_up is not None and not rule.step_up.met(context.principal, context.now()):
-            said = "asks for a fresher or stronger sign-in"
+            outcome_text = "asks for a fresher or stronger sign-in"
         elif rule.step_up is not None and rule.effect is Effect.DENY:
-            said = "does not apply: the sign-in is fresh enough"
+            outcome_text = "does not apply: the sign-in is fresh enough"
     else:
-        said = "does not apply"
+        outcome_text = "does not apply"
     return RuleEvaluation(
-        rule.id, effect, rule.location, said, tuple(values), condition, decided, note
+        rule.id, effect, rule.location, outcome_text, tuple(values), condition, decided, note
     )
 
 

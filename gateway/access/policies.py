@@ -154,10 +154,10 @@ class Policy:
     _by_action: dict[str, ActionRules] = field(init=False, default_factory=dict)
 
     def rules_for(self, action: str) -> ActionRules:
-        found = self._by_action.get(action)
-        if found is None:
-            found = self._by_action[action] = self._build_action_rules(action)
-        return found
+        action_rules = self._by_action.get(action)
+        if action_rules is None:
+            action_rules = self._by_action[action] = self._build_action_rules(action)
+        return action_rules
 
     def verdict(self, action: str, context: EvaluationContext) -> Verdict:
         """What this policy says of a call for `action`.  Never raises."""
@@ -199,7 +199,7 @@ class Policy:
         self, action_rules: ActionRules, verdict: Verdict, action: str, context: EvaluationContext
     ) -> tuple[Shadowed, ...]:
         """For each rule in shadow, the answer that enforcing it alone would have changed."""
-        found = []
+        shadowed = []
         for rule in action_rules.shadows:
             if rule.effect is Effect.DENY:
                 would = _evaluated((rule,), (), action, context) if verdict.allowed else None
@@ -210,10 +210,10 @@ class Policy:
                 would = _evaluated((), (rule,), action, context) if undecided else None
                 differs = would is not None and would.allowed
             if would is not None and differs:
-                found.append(
+                shadowed.append(
                     Shadowed(self.name, rule.id, would.allowed, would.reason, rule.location)
                 )
-        return tuple(found)
+        return tuple(shadowed)
 
     def _unenforced(self, verdict: Verdict) -> Verdict:
         shadowed = verdict.shadowed

@@ -65,12 +65,12 @@ class RoleBook:
 
     def expand(self, names: tuple[str, ...]) -> frozenset[str]:
         """`names` and every role that they inherit; a role nobody defined is itself alone."""
-        found = self._expanded.get(names)
-        if found is None:
+        expanded = self._expanded.get(names)
+        if expanded is None:
             if len(self._expanded) >= _REMEMBERED:
                 self._expanded.clear()
-            found = self._expanded[names] = frozenset(self._closure(names))
-        return found
+            expanded = self._expanded[names] = frozenset(self._closure(names))
+        return expanded
 
     def permits(self, names: tuple[str, ...], action: str) -> bool:
         """Whether a caller with the roles `names` holds a permission for `action`."""
@@ -117,14 +117,14 @@ class RoleBook:
         return None
 
     def _closure(self, names: Iterable[str]) -> set[str]:
-        found: set[str] = set()
+        closure: set[str] = set()
         waiting = list(names)
         while waiting:
             name = waiting.pop()
-            if name in found:
+            if name in closure:
                 continue
-            found.add(name)
+            closure.add(name)
             role = self.roles.get(name)
             if role is not None:
                 waiting += role.inherits
-        return found
+        return closure

@@ -41,7 +41,7 @@ def show_diff(
                 "changes": [change_data(change) for change in report.changes],
                 "widened": report.widened,
                 "may_widen": report.may_widen,
-                "asked": report.asked,
+                "asked": report.decisions,
                 "inexact": report.inexact,
             }
         )

@@ -88,7 +88,7 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[ConfigProblem]:
 
 def _trusted_peers(reader: Reader, node: Node | None) -> tuple[str, ...]:
     fields = reader.block(node, "`decision_api`", ("trusted_peers",))
-    found: list[str] = []
+    peers: list[str] = []
     for text, item in reader.texts(fields.get("trusted_peers"), "`trusted_peers`") or []:
         try:
             network = ipaddress.ip_network(text)
@@ -101,5 +101,5 @@ def _trusted_peers(reader: Reader, node: Node | None) -> tuple[str, ...]:
                 f"`{text}` is everybody, so anyone could say what is to be judged;"
                 " name the proxies, such as `127.0.0.1/32`",
             )
-        found.append(str(network))
-    return tuple(found)
+        peers.append(str(network))
+    return tuple(peers)

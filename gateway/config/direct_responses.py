@@ -92,9 +92,9 @@ def _redirect(reader: Reader, node: Node, match: object) -> OwnAnswer:
         reader.error(fields["status"], f"`status` is one of {', '.join(map(str, _REDIRECTS))}")
     keep = reader.flag(fields.get("keep_query"), "`keep_query`", False)
     if to is not None:
-        said = _target_problem(to)
-        if said is not None:
-            reader.error(fields["to"], f"`{to}` {said}")
+        problem = _target_problem(to)
+        if problem is not None:
+            reader.error(fields["to"], f"`{to}` {problem}")
         elif keep and "#" in to:
             reader.error(
                 fields["to"], "with `keep_query`, `to` has no `#`: the query goes before it"
@@ -131,8 +131,8 @@ def _target_problem(to: str) -> str | None:
 
 def _paths_of(match: object) -> tuple[str, ...]:
     """The path of the route's `match`, where it takes every method."""
-    found = {
+    texts = {
         getattr(key, "value", ""): getattr(value, "value", "")
         for key, value in (match if isinstance(match, list) else ())
     }
-    return () if "methods" in found else (str(found.get("path", "")),)
+    return () if "methods" in texts else (str(texts.get("path", "")),)

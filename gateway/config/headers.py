@@ -64,7 +64,7 @@ def read_kept_headers(
 ) -> frozenset[bytes]:
     """What a route keeps of the fields that are taken from every client, in lower case;
     `request` is what the route changes besides."""
-    found: set[str] = set()
+    names: set[str] = set()
     changed = request.names if request is not None else frozenset()
     for name, item in reader.texts(node, "`keep_headers`") or []:
         lower = name.lower()
@@ -76,8 +76,8 @@ def read_kept_headers(
         elif lower.encode() in changed:
             reader.error(item, f"`{name}` is kept and written or removed: leave it out of one")
         else:
-            found.add(lower)
-    return frozenset(name.encode() for name in found)
+            names.add(lower)
+    return frozenset(name.encode() for name in names)
 
 
 def read_answer_fields(reader: Reader, node: Node | None) -> tuple[tuple[str, str], ...]:
@@ -145,7 +145,7 @@ def _written(
     refused: Mapping[str, str],
     seen: dict[str, str],
 ) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    header_fields: list[tuple[str, str]] = []
     for name, value in reader.entries(node, what).items():
         key = reader.name_of(value)
         text = reader.text(value, f"the header `{name}`")
@@ -156,8 +156,8 @@ def _written(
         elif not (text.isascii() and text.isprintable()) or text != text.strip():
             reader.error(value, f"the header `{name}` is one line of ASCII text")
         else:
-            found.append((name, text))
-    return found
+            header_fields.append((name, text))
+    return header_fields
 
 
 def _takes(

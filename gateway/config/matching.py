@@ -40,15 +40,15 @@ def read_path(
     text = reader.text(where, "`path`")
     if text is None:
         return ()
-    made = read_pattern(text)
-    if isinstance(made, str):
-        reader.error(where, made)
+    segments = read_pattern(text)
+    if isinstance(segments, str):
+        reader.error(where, segments)
         return ()
     if not slash:
-        _no_encoded_slash(reader, where, text, made, "no call reaches this route")
+        _no_encoded_slash(reader, where, text, segments, "no call reaches this route")
     own = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
-    taken = own_path(made)
-    literal = made[0].kind is SegmentKind.LITERAL
+    taken = own_path(segments)
+    literal = segments[0].kind is SegmentKind.LITERAL
     if taken is not None and (literal or not own):
         hint = "choose another path"
         if not literal:
@@ -59,22 +59,22 @@ def read_path(
         reader.error(
             where, f"`{text}` would match {taken}, which the gateway answers itself: {hint}"
         )
-    return made
+    return segments
 
 
 def _no_encoded_slash(
-    reader: Reader, node: Node, text: str, segments: tuple[PatternSegment, ...], said: str
+    reader: Reader, node: Node, text: str, segments: tuple[PatternSegment, ...], effect: str
 ) -> None:
     """A literal `%2F` where such paths are refused: the route would be silently dead."""
     if any(s.kind is SegmentKind.LITERAL and "/" in s.text for s in segments):
         hint = "write `allow_encoded_slash: true` beside `match`, or `/` where segments part"
         at = text.lower().find("%2f")
-        reader.error(node, f"`%2F` is refused as ambiguous, so {said}: {hint}", at=at)
+        reader.error(node, f"`%2F` is refused as ambiguous, so {effect}: {hint}", at=at)
 
 
 def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
     """The methods in upper case; empty is any."""
-    found: list[str] = []
+    methods: list[str] = []
     for text, item in reader.texts(node, "`methods`") or []:
         if text == "*":
             reader.error(item, "leave `methods` out to take any method")
@@ -85,10 +85,10 @@ def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
         elif text != text.upper():
             reader.error(item, f"methods are upper case: `{text.upper()}`")
         else:
-            found.append(text)
+            methods.append(text)
     if isinstance(node, yaml.SequenceNode) and not node.value:
         reader.error(node, "`methods` is empty: leave it out to take any method")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(methods))
 
 
 def read_host(reader: Reader, node: Node | None) -> str | None:
@@ -119,27 +119,27 @@ def read_resource(
 ) -> tuple[ResourceField, ...]:
     """The fields of the resource, each placeholder of which the path or the call can fill."""
     params = [s.text for s in segments if s.kind is not SegmentKind.LITERAL]
-    found: list[ResourceField] = []
+    resource: list[ResourceField] = []
     for name, value in reader.entries(node, "`resource`").items():
         if not _FIELD.match(name):
             reader.error(
                 reader.name_of(value), f"`resource.{name}` cannot be written: letters and _"
             )
         text = reader.text(value, f"`{name}`")
-        made = read_template(text, RESOURCE_SOURCES) if text is not None else None
-        if isinstance(made, str):
-            reader.error(value, made)
-        if not isinstance(made, TextTemplate):
+        template = read_template(text, RESOURCE_SOURCES) if text is not None else None
+        if isinstance(template, str):
+            reader.error(value, template)
+        if not isinstance(template, TextTemplate):
             continue
-        for wanted in made.names("params"):
+        for wanted in template.names("params"):
             if wanted not in params:
                 reader.error(value, f"the path has no `{{{wanted}}}`{suggestion(wanted, params)}")
-        for header in made.names("headers"):
-            said = header_problem(header)
-            if said is not None:
-                reader.error(value, said)
-        found.append(ResourceField(name, made))
-    return tuple(found)
+        for header in template.names("headers"):
+            problem = header_problem(header)
+            if problem is not None:
+                reader.error(value, problem)
+        resource.append(ResourceField(name, template))
+    return tuple(resource)
 
 
 def read_rewrite(
@@ -184,15 +184,15 @@ def _rewrite_path(
     text = reader.text(node, "`path`")
     if text is None:
         return None
-    made = read_pattern(text)
-    if isinstance(made, str):
-        reader.error(node, made)
+    pattern = read_pattern(text)
+    if isinstance(pattern, str):
+        reader.error(node, pattern)
         return None
     if not slash:
-        _no_encoded_slash(reader, node, text, made, "no call gets through")
+        _no_encoded_slash(reader, node, text, pattern, "no call gets through")
     kinds = {s.text: s.kind for s in segments if s.kind is not SegmentKind.LITERAL}
     template: list[PatternSegment] = []
-    for segment in made:
+    for segment in pattern:
         if segment.kind is SegmentKind.LITERAL:
             template.append(segment)
         elif segment.text in kinds:

@@ -56,29 +56,29 @@ def read_policies(
 ) -> PolicyFiles:
     """Every policy below `root`.  `limits` are those of `routes.yaml`, for rules that name one."""
     shared: dict[str, Role] = {}
-    found = PolicyFiles()
+    policy_files = PolicyFiles()
     rest: list[tuple[str, str, str]] = []
     for name, text in files:
         kind, namespace = _kind(name, root)
         reader = Reader(name, problems)
         if kind == "data":
-            _read_data(reader, text, found)
+            _read_data(reader, text, policy_files)
         elif kind == "roles":
             _read_shared_roles(reader, text, shared)
         elif kind == "policy":
             rest.append((name, text, namespace))
     _check_roles(shared, shared, problems)
     for name, text, namespace in rest:
-        one = _PolicyReader(Reader(name, problems), namespace, limits, found.data, problems)
+        one = _PolicyReader(Reader(name, problems), namespace, limits, policy_files.data, problems)
         policy = one.policy(text, shared)
         if policy is None:
             continue
-        if policy.name in found.policies:
-            first = found.policies[policy.name].location
+        if policy.name in policy_files.policies:
+            first = policy_files.policies[policy.name].location
             text = f"the policy `{policy.name}` stands in {first} already"
             problems.append(ConfigProblem.at(policy.location, text))
-        found.policies[policy.name] = policy
-    return found
+        policy_files.policies[policy.name] = policy
+    return policy_files
 
 
 def is_reserved_reason(reason: str) -> bool:
@@ -100,7 +100,7 @@ def _kind(name: str, root: str) -> tuple[str, str]:
     return "policy", "/".join(folders)
 
 
-def _read_data(reader: Reader, text: str, found: PolicyFiles) -> None:
+def _read_data(reader: Reader, text: str, policy_files: PolicyFiles) -> None:
     root = reader.document(text)
     if root is None:
         return
@@ -109,17 +109,19 @@ def _read_data(reader: Reader, text: str, found: PolicyFiles) -> None:
     for name, node in fields.items():
         if name == "version":
             continue
-        if name in found.data:
+        if name in policy_files.data:
             reader.error(reader.name_of(node), f"another data file holds `{name}` already")
         elif not re.match(r"[A-Za-z_][A-Za-z0-9_]*\Z", name):
             reader.error(
                 reader.name_of(node), f"`data.{name}` cannot be written: letters, digits and _"
             )
         else:
-            found.data[name] = reader.plain(node)
+            policy_files.data[name] = reader.plain(node)
             entries = node.value if isinstance(node, yaml.MappingNode) else ()
             lines = array("I", (key.start_mark.line + 1 for key, _ in entries))
-            found.data_locations[name] = TableLocation(reader.location(reader.name_of(node)), lines)
+            policy_files.data_locations[name] = TableLocation(
+                reader.location(reader.name_of(node)), lines
+            )
 
 
 def _read_shared_roles(reader: Reader, text: str, roles: dict[str, Role]) -> None:
@@ -132,7 +134,7 @@ def _read_shared_roles(reader: Reader, text: str, roles: dict[str, Role]) -> Non
 
 
 def _roles(reader: Reader, node: Node | None) -> dict[str, Role]:
-    found: dict[str, Role] = {}
+    roles: dict[str, Role] = {}
     for name, value in reader.entries(node, "`roles`").items():
         location = reader.location(reader.name_of(value))
         if not _ROLE.match(name):
@@ -149,8 +151,8 @@ def _roles(reader: Reader, node: Node | None) -> dict[str, Role]:
         granted = reader.texts(permissions, f"the permissions of `{name}`") or []
         for text, item in granted:
             _check_action(reader, text, item)
-        found[name] = Role(name, inherits, tuple(text for text, _ in granted), location)
-    return found
+        roles[name] = Role(name, inherits, tuple(text for text, _ in granted), location)
+    return roles
 
 
 def _check_action(reader: Reader, text: str, node: Node) -> None:
@@ -295,19 +297,21 @@ class _PolicyReader:
     def _actions(self, fields: Mapping[str, Node], effect: Effect) -> tuple[tuple[str, ...], bool]:
         reader = self._reader
         node = fields.get(effect.value)
-        found = reader.texts(node, f"`{effect.value}`") or []
+        listed = reader.texts(node, f"`{effect.value}`") or []
         if node is not None and isinstance(node, yaml.SequenceNode) and not node.value:
             reader.error(node, f"`{effect.value}` is empty: the rule would cover nothing")
-        names = [text for text, _ in found]
+        names = [text for text, _ in listed]
         if ROLE_PERMISSIONS in names:
             if effect is Effect.DENY:
                 reader.error(
-                    found[0][1], f"`{ROLE_PERMISSIONS}` belongs to `allow:`; a deny lists actions"
+                    listed[0][1], f"`{ROLE_PERMISSIONS}` belongs to `allow:`; a deny lists actions"
                 )
             elif len(names) > 1:
-                reader.error(found[0][1], f"`{ROLE_PERMISSIONS}` stands alone: write a second rule")
+                reader.error(
+                    listed[0][1], f"`{ROLE_PERMISSIONS}` stands alone: write a second rule"
+                )
             return (), True
-        for text, item in found:
+        for text, item in listed:
             _check_action(reader, text, item)
         return tuple(names), False
 
@@ -315,15 +319,15 @@ class _PolicyReader:
         reader = self._reader
         plain = isinstance(node, yaml.ScalarNode) and not node.style
         if plain and node is not None and node.value in ("true", "false"):
-            made = compile_condition(node.value)
-            return made if isinstance(made, Condition) else None
+            compiled = compile_condition(node.value)
+            return compiled if isinstance(compiled, Condition) else None
         source = reader.text(node, "`when`")
         if source is None or node is None:
             return None
-        made = compile_condition(source, self._data)
-        if isinstance(made, Condition):
-            return made
-        for at, text in made:
+        compiled = compile_condition(source, self._data)
+        if isinstance(compiled, Condition):
+            return compiled
+        for at, text in compiled:
             reader.error(node, text, at=at)
         return None
 
@@ -354,20 +358,20 @@ class _PolicyReader:
         return StepUp(int(age_s) if age_s is not None else None, tuple(text for text, _ in amr))
 
     def _rule_limits(self, node: Node | None, effect: Effect) -> tuple[Limit, ...]:
-        found: list[Limit] = []
+        limits: list[Limit] = []
         for name, item in self._reader.texts(node, "`limits`") or []:
             limit = self._limits.get(name)
             if limit is None:
                 self._reader.error(item, f"unknown limit `{name}`{suggestion(name, self._limits)}")
             else:
-                found.append(limit)
+                limits.append(limit)
         if node is not None and effect is Effect.DENY:
             self._reader.error(node, "`limits` belong to an `allow` rule")
-        return tuple(found)
+        return tuple(limits)
 
     def _headers(self, node: Node | None, effect: Effect) -> tuple[tuple[str, TextTemplate], ...]:
         reader = self._reader
-        found: list[tuple[str, TextTemplate]] = []
+        templates: list[tuple[str, TextTemplate]] = []
         for name, value in reader.entries(node, "`headers`").items():
             lower = name.lower()
             if not _FIELD_NAME.match(name):
@@ -375,15 +379,15 @@ class _PolicyReader:
             elif lower in _HOP_BY_HOP or lower.startswith(("x-auth-", "x-forwarded-", "proxy-")):
                 reader.error(reader.name_of(value), f"`{name}` is written by the gateway itself")
             text = reader.text(value, f"the header `{name}`")
-            made = read_template(text, ("resource", "user")) if text is not None else None
-            if isinstance(made, TextTemplate):
-                found.append((name, made))
-                for user_field in made.names("user"):
+            template = read_template(text, ("resource", "user")) if text is not None else None
+            if isinstance(template, TextTemplate):
+                templates.append((name, template))
+                for user_field in template.names("user"):
                     if user_field not in _USER_FIELDS:
                         hint = suggestion(user_field, _USER_FIELDS)
                         reader.error(value, f"`{{user.{user_field}}}` cannot be filled in{hint}")
-            elif made is not None:
-                reader.error(value, made)
+            elif template is not None:
+                reader.error(value, template)
         if node is not None and effect is Effect.DENY:
             reader.error(node, "`headers` belong to an `allow` rule")
-        return tuple(found)
+        return tuple(templates)

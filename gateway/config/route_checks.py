@@ -31,7 +31,7 @@ class Needs:
     """The fields that rules read, noted route by route and judged once all are read."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str, str], Need] = {}
+        self._needs: dict[tuple[str, str, str, str], Need] = {}
 
     def note(
         self,
@@ -48,7 +48,7 @@ class Needs:
         }
         for rule in policy.rules_for(action).rules:
             for kind, name, must in _wanted(rule):
-                need = self._found.setdefault((policy.name, rule.id, kind, name), Need(rule))
+                need = self._needs.setdefault((policy.name, rule.id, kind, name), Need(rule))
                 need.near |= have[kind]
                 if name in have[kind]:
                     need.given = True
@@ -59,7 +59,7 @@ class Needs:
 
     def check(self, reader: Reader, problems: list[ConfigProblem]) -> None:
         """A field that no route gives is the rule's mistake; one that some lack, theirs."""
-        for (_, _, kind, name), need in self._found.items():
+        for (_, _, kind, name), need in self._needs.items():
             hint = suggestion(name, sorted(need.near)) if need.near else ""
             rule = need.rule
             if not need.given and (need.lacking or need.without):

@@ -246,16 +246,16 @@ class RouteReader:
         if node is None:
             return frozenset(CredentialKind)
         known = tuple(CredentialKind)
-        found: set[CredentialKind] = set()
+        kinds: set[CredentialKind] = set()
         for text, item in self._reader.texts(node, "`accept`") or []:
             if text in known:
-                found.add(CredentialKind(text))
+                kinds.add(CredentialKind(text))
             else:
                 hint = suggestion(text, known)
                 self._reader.error(item, f"`accept` cannot hold `{text}`{hint}")
         if isinstance(node, yaml.SequenceNode) and not node.value:
             self._reader.error(node, "`accept` is empty: nobody could call; use `auth: public`?")
-        return frozenset(found)
+        return frozenset(kinds)
 
     def _policy(self, node: Node, fields: Mapping[str, Node], auth: Auth) -> Policy | None:
         named = self._reader.text(fields.get("policy"), "`policy`")
@@ -304,30 +304,30 @@ class RouteReader:
         name = self._reader.text(fields.get("upstream"), "`upstream`")
         if name is None:
             return None
-        found = self._names.upstreams.get(name)
-        if found is None:
+        upstream = self._names.upstreams.get(name)
+        if upstream is None:
             hint = suggestion(name, self._names.upstreams)
             self._reader.error(fields["upstream"], f"unknown upstream `{name}`{hint}")
-        return found
+        return upstream
 
     def _limits(self, fields: Mapping[str, Node]) -> tuple[Limit, ...]:
-        found: list[Limit] = []
+        limits: list[Limit] = []
         for name, item in self._reader.texts(fields.get("limits"), "`limits`") or []:
             limit = self._names.limits.get(name)
             if limit is None:
                 hint = suggestion(name, self._names.limits)
                 self._reader.error(item, f"unknown limit `{name}`{hint}")
-            elif limit not in found:
-                found.append(limit)
-        return tuple(found)
+            elif limit not in limits:
+                limits.append(limit)
+        return tuple(limits)
 
     def _cors(self, fields: Mapping[str, Node]) -> Cors | None:
         name = self._reader.text(fields.get("cors"), "`cors`")
         return cors_named(self._reader, name, fields.get("cors"), self._names.cors)
 
     def _max_body(self, fields: Mapping[str, Node]) -> int:
-        found = self._reader.size_bytes(fields.get("max_body"), "`max_body`")
-        return _DEFAULT_BODY if found is None else found
+        size = self._reader.size_bytes(fields.get("max_body"), "`max_body`")
+        return _DEFAULT_BODY if size is None else size
 
     def _security_headers(self, fields: Mapping[str, Node]) -> SecurityHeaders | None:
         return read_security_headers(self._reader, fields.get("security_headers"))

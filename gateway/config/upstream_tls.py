@@ -33,14 +33,14 @@ def paths(tls: Tls | None) -> tuple[str, ...]:
 
 
 def file_stamp(files: Iterable[str]) -> FileStamp:
-    found = []
+    stamps = []
     for file in files:
         try:
-            held = os.stat(file)
-            found.append((held.st_ino, held.st_mtime_ns, held.st_size))
+            status = os.stat(file)
+            stamps.append((status.st_ino, status.st_mtime_ns, status.st_size))
         except OSError:
-            found.append(_MISSING)
-    return tuple(found)
+            stamps.append(_MISSING)
+    return tuple(stamps)
 
 
 def context(tls: Tls | None) -> ssl.SSLContext:
@@ -49,18 +49,18 @@ def context(tls: Tls | None) -> ssl.SSLContext:
     OSError when a file cannot be used and nothing good was made of these paths before.
     """
     now = file_stamp(paths(tls))
-    made = _made.get(tls)
-    if made is not None and made[0] == now:
-        return made[1]
+    kept = _made.get(tls)
+    if kept is not None and kept[0] == now:
+        return kept[1]
     try:
         if _refused.get(tls) == now:
             raise OSError("a file of the upstream's `tls` is no good")
         fresh = _fresh(tls)
     except OSError:
         _refused[tls] = now
-        if made is None:
+        if kept is None:
             raise
-        return made[1]
+        return kept[1]
     if len(_made) >= _KEPT_MAX:
         _made.clear()
         _refused.clear()
@@ -73,7 +73,7 @@ def problems(upstreams: Iterable[Upstream]) -> list[ConfigProblem]:
 
     What is good is made ready: to read it while calls wait would hold them all up.
     """
-    found = []
+    mistakes = []
     for upstream in upstreams:
         tls = upstream.tls
         if tls is None:
@@ -81,33 +81,33 @@ def problems(upstreams: Iterable[Upstream]) -> list[ConfigProblem]:
         wrong = _wrong(tls)
         for name, text in wrong:
             location = tls.locations.get(name, upstream.location)
-            found.append(ConfigProblem.at(location, text))
+            mistakes.append(ConfigProblem.at(location, text))
         if not wrong:
             with suppress(OSError):  # written anew meanwhile: the next look tells
                 context(tls)
-    return found
+    return mistakes
 
 
 def _wrong(tls: Tls) -> list[tuple[str, str]]:
     """Which of the files are no good, and why."""
     named = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key}
-    found = []
+    unusable = []
     for name, path in named.items():
         if path is not None:
             try:
                 with open(path, "rb") as file:
                     file.read(1)
             except OSError as error:
-                found.append((name, f"`{path}` cannot be read: {error.strerror}"))
-    unread = {name for name, _ in found}
+                unusable.append((name, f"`{path}` cannot be read: {error.strerror}"))
+    unread = {name for name, _ in unusable}
     if tls.ca is not None and "ca" not in unread:
         try:
             ssl.create_default_context(cafile=tls.ca)
         except ssl.SSLError:
-            found.append(("ca", f"`{tls.ca}` holds no certificate of an authority in PEM"))
+            unusable.append(("ca", f"`{tls.ca}` holds no certificate of an authority in PEM"))
     if tls.certificate is not None and not unread & {"certificate", "key"}:
-        found += _wrong_pair(tls.certificate, tls.key)
-    return found
+        unusable += _wrong_pair(tls.certificate, tls.key)
+    return unusable
 
 
 def _wrong_pair(certificate: str, key: str | None) -> list[tuple[str, str]]:
@@ -130,11 +130,11 @@ def _wrong_pair(certificate: str, key: str | None) -> list[tuple[str, str]]:
 
 
 def _fresh(tls: Tls | None) -> ssl.SSLContext:
-    made = ssl.create_default_context(cafile=None if tls is None else tls.ca)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    fresh = ssl.create_default_context(cafile=None if tls is None else tls.ca)
+    fresh.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls is not None and tls.certificate is not None:
-        made.load_cert_chain(tls.certificate, tls.key, password=_no_password)
-    return made
+        fresh.load_cert_chain(tls.certificate, tls.key, password=_no_password)
+    return fresh
 
 
 def _no_password() -> str:

@@ -53,28 +53,28 @@ def check_name(reader: Reader, value: Node, name: str) -> None:
 
 
 def read_upstreams(reader: Reader, node: Node | None) -> dict[str, Upstream]:
-    found: dict[str, Upstream] = {}
+    upstreams: dict[str, Upstream] = {}
     for name, value in reader.entries(node, "`upstreams`").items():
         check_name(reader, value, name)
         upstream = _upstream(reader, name, value)
-        found[name] = upstream
-    return found
+        upstreams[name] = upstream
+    return upstreams
 
 
 def read_limits(reader: Reader, node: Node | None) -> dict[str, Limit]:
-    found: dict[str, Limit] = {}
+    limits: dict[str, Limit] = {}
     for name, value in reader.entries(node, "`limits`").items():
         check_name(reader, value, name)
-        found[name] = _limit(reader, name, value)
-    return found
+        limits[name] = _limit(reader, name, value)
+    return limits
 
 
 def read_cors(reader: Reader, node: Node | None) -> dict[str, Cors]:
-    found: dict[str, Cors] = {}
+    blocks: dict[str, Cors] = {}
     for name, value in reader.entries(node, "`cors`").items():
         check_name(reader, value, name)
-        found[name] = _cors(reader, name, value)
-    return found
+        blocks[name] = _cors(reader, name, value)
+    return blocks
 
 
 def read_security_headers(reader: Reader, node: Node | None) -> SecurityHeaders | None:
@@ -266,19 +266,19 @@ def _limit_key(reader: Reader, node: Node | None) -> tuple[LimitKey, Condition |
     if re.match(r"[a-z_]+\Z", text):
         reader.choice(node, "`key`", words)
         return LimitKey.ADDRESS, None
-    made = compile_condition(text, truth=False)
-    if not isinstance(made, Condition):
-        for at, said in made:
-            reader.error(node, said, at=at)
+    compiled = compile_condition(text, truth=False)
+    if not isinstance(compiled, Condition):
+        for at, problem in compiled:
+            reader.error(node, problem, at=at)
         return LimitKey.ADDRESS, None
-    reads = made.reads
+    reads = compiled.reads
     if reads.roots - {"user", "client", "request", "resource"} or reads.query:
         reader.error(
             node,
             "a key reads `user`, `client`, `resource`, and the method, path, host, params and "
             "headers of `request`",
         )
-    return LimitKey.EXPRESSION, made
+    return LimitKey.EXPRESSION, compiled
 
 
 def _cors(reader: Reader, name: str, node: Node) -> Cors:
@@ -315,12 +315,12 @@ def _cors(reader: Reader, name: str, node: Node) -> Cors:
 def _tokens(
     reader: Reader, fields: Mapping[str, Node], key: str, *, upper: bool = False
 ) -> tuple[str, ...]:
-    found: list[str] = []
+    tokens: list[str] = []
     for text, item in reader.texts(fields.get(key), f"`{key}`") or []:
         if not TOKEN.match(text):
             reader.error(item, f"`{text}` cannot stand in `{key}`")
         elif upper and text != text.upper():
             reader.error(item, f"methods are upper case: `{text.upper()}`")
         else:
-            found.append(text if upper else text.lower())
-    return tuple(dict.fromkeys(found))
+            tokens.append(text if upper else text.lower())
+    return tuple(dict.fromkeys(tokens))

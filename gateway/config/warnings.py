@@ -36,22 +36,22 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
         if route.policy is not None:
             one = asked.setdefault(route.policy.name, _PolicyActions(route.policy))
             one.actions.add(route.action)
-    found = [
+    problems = [
         ConfigProblem.at(policy.location, f"no route names policy `{policy.name}`")
         for policy in policies.values()
         if policy.name not in asked and policy.name != SIGNED_IN
     ]
-    told: set[str] = set()
+    reported: set[str] = set()
     for route in table:
         if route.policy is not None and not _passable(route, route.policy):
-            told.add(route.policy.name)
-            found.append(_impassable(route, route.policy))
+            reported.add(route.policy.name)
+            problems.append(_impassable(route, route.policy))
     # A misspelt action of a route is told there, not a second time by every rule.
-    rest = [one for name, one in asked.items() if name not in told and name != SIGNED_IN]
+    rest = [one for name, one in asked.items() if name not in reported and name != SIGNED_IN]
     for one in rest:
         for rule in one.policy.rules:
-            found += _idle_actions(rule, one)
-    return found + list(_idle_permissions(asked.values(), told))
+            problems += _idle_actions(rule, one)
+    return problems + list(_idle_permissions(asked.values(), reported))
 
 
 def _passable(route: Route, policy: Policy) -> bool:
@@ -77,11 +77,11 @@ def _impassable(route: Route, policy: Policy) -> ConfigProblem:
     by_role = any(rule.role_permissions for rule in policy.rules)
     if by_role:
         patterns |= {p for role in policy.roles.roles.values() for p in role.permissions}
-    said = f"`{route.action}`" if route.action else "a route without `action`"
+    action = f"`{route.action}`" if route.action else "a route without `action`"
     roles = " and no role of it" if by_role else ""
     hint = suggestion(route.action, sorted(p for p in patterns if "*" not in p))
     text = (
-        f"route `{route.id}`: no rule of policy `{policy.name}`{roles} allows {said}, so nobody "
+        f"route `{route.id}`: no rule of policy `{policy.name}`{roles} allows {action}, so nobody "
         f"can pass{hint}"
     )
     return ConfigProblem.at(route.location, text)
@@ -105,7 +105,9 @@ def _idle_actions(rule: Rule, asked: _PolicyActions) -> Iterator[ConfigProblem]:
         )
 
 
-def _idle_permissions(asked: Iterable[_PolicyActions], told: set[str]) -> Iterator[ConfigProblem]:
+def _idle_permissions(
+    asked: Iterable[_PolicyActions], reported: set[str]
+) -> Iterator[ConfigProblem]:
     """Permissions of roles that no route of a policy that goes by roles asks for.  A shared
     role is known to many policies: one that uses the permission is enough."""
     used: dict[tuple[Role, str], bool] = {}
@@ -118,7 +120,7 @@ def _idle_permissions(asked: Iterable[_PolicyActions], told: set[str]) -> Iterat
         for role in one.policy.roles.roles.values():
             for permission in role.permissions:
                 key = role, permission
-                asks = permission == "*" or one.policy.name in told or one.asks(permission)
+                asks = permission == "*" or one.policy.name in reported or one.asks(permission)
                 used[key] = used.get(key, False) or asks
     for (role, permission), is_used in used.items():
         if not is_used:

@@ -56,7 +56,7 @@ class Files:
     def listed(self) -> list[Path]:
         """Every `*.yaml` below the policy folder but the tests, in the order of their names;
         the folder may be missing.  Links are followed: a mounted ConfigMap is made of them."""
-        found = []
+        paths = []
         for folder, below, names in os.walk(self.policies, followlinks=True):
             # `..2026_01_01` and `..data` of a ConfigMap hold the same files once more.
             below[:] = [
@@ -66,23 +66,23 @@ class Files:
                 and name != "tests"
                 and not _leads_back(Path(folder, name), folder)
             ]
-            found += [
+            paths += [
                 Path(folder, name)
                 for name in names
                 if name.endswith(".yaml") and not name.startswith(".")
             ]
-        return sorted(found)
+        return sorted(paths)
 
     def signature(self) -> Signature:
         """What differs when a file was written, replaced, added or taken away."""
-        found = []
+        stamps = []
         for path in (self.routes, *self.listed()):
             try:
                 seen = path.stat()
-                found.append((str(path), seen.st_ino, seen.st_mtime_ns, seen.st_size))
+                stamps.append((str(path), seen.st_ino, seen.st_mtime_ns, seen.st_size))
             except OSError:
-                found.append((str(path), 0, 0, -1))
-        return tuple(found)
+                stamps.append((str(path), 0, 0, -1))
+        return tuple(stamps)
 
 
 def read_sources(routes: Path, policies: Path) -> Sources | list[ConfigProblem]:
@@ -93,8 +93,8 @@ def read_sources(routes: Path, policies: Path) -> Sources | list[ConfigProblem]:
     """
     problems: list[ConfigProblem] = []
     if policies != DEFAULT_POLICIES and not policies.is_dir():
-        said = "is no folder" if policies.exists() else "there is no such folder"
-        problems.append(ConfigProblem(str(policies), 1, 1, said))
+        problem = "is no folder" if policies.exists() else "there is no such folder"
+        problems.append(ConfigProblem(str(policies), 1, 1, problem))
 
     def text(path: Path) -> tuple[str, str]:
         try:
@@ -129,13 +129,13 @@ class LastKnownGood:
     def read(self, files: Files) -> Sources | None:
         """What was kept of these very files; None where nothing (readable) was."""
         try:
-            held = json.loads((self.folder / "configuration.json").read_bytes())
-            if held["of"] != _identity(files):
+            record = json.loads((self.folder / "configuration.json").read_bytes())
+            if record["of"] != _identity(files):
                 return None
-            name, text = held["routes"]
+            name, text = record["routes"]
             return Sources(
                 routes=(name, text),
-                policies=tuple((name, text) for name, text in held["policies"]),
+                policies=tuple((name, text) for name, text in record["policies"]),
                 policies_root=str(files.policies),
             )
         except (OSError, ValueError, KeyError, TypeError):
@@ -143,7 +143,7 @@ class LastKnownGood:
 
     def keep(self, files: Files, sources: Sources) -> None:
         """Replaces what was kept.  A full disk loses only this copy, never what runs."""
-        held = {
+        record = {
             "of": _identity(files),
             "routes": sources.routes,
             "policies": sources.policies,
@@ -153,7 +153,7 @@ class LastKnownGood:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             descriptor, aside = tempfile.mkstemp(dir=self.folder)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(held, file)
+                json.dump(record, file)
             os.replace(aside, self.folder / "configuration.json")
         except OSError as error:
             log.warning("last-good-not-kept", why=error.strerror)

@@ -21,13 +21,13 @@ FRAME_MIN_BYTES = 125
 def read_sockets(reader: Reader, node: Node | None, base: Sockets) -> Sockets:
     """`base` with what the block says otherwise, key by key."""
     fields = reader.block(node, "`websocket`", SOCKET_KEYS)
-    said: dict[str, Any] = {
+    options: dict[str, Any] = {
         "max_per_user": reader.integer(fields.get("max_per_user"), "`max_per_user`"),
         "idle_s": reader.duration_s(fields.get("idle"), "`idle`"),
         "ping_s": _ping_s(reader, fields.get("ping")),
         "max_frame_bytes": _frame_bytes(reader, fields.get("max_frame")),
     }
-    return dataclasses.replace(base, **{k: v for k, v in said.items() if v is not None})
+    return dataclasses.replace(base, **{k: v for k, v in options.items() if v is not None})
 
 
 def _ping_s(reader: Reader, node: Node | None) -> float | None:

@@ -61,8 +61,8 @@ class Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            said = error.problem or error.context or "cannot be read"
-            self._problems.append(ConfigProblem(self.file, line, column, f"not YAML: {said}"))
+            problem = error.problem or error.context or "cannot be read"
+            self._problems.append(ConfigProblem(self.file, line, column, f"not YAML: {problem}"))
             return None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
@@ -100,17 +100,17 @@ class Reader:
         if not isinstance(node, yaml.MappingNode):
             self.error(node, f"{what} is a block of `name: value` lines")
             return {}
-        found: dict[str, Node] = {}
+        entries: dict[str, Node] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or not self._untagged(key):
                 self.error(key, "a name is plain text")
-            elif key.value in found:
-                first = self.name_of(found[key.value]).start_mark.line + 1
+            elif key.value in entries:
+                first = self.name_of(entries[key.value]).start_mark.line + 1
                 self.error(key, f"`{key.value}` stands here twice; the first is on line {first}")
             else:
-                found[key.value] = value
+                entries[key.value] = value
                 self._names[id(value)] = key
-        return found
+        return entries
 
     def name_of(self, value: Node) -> Node:
         """Where the name stands under which `value` was found."""
@@ -118,13 +118,13 @@ class Reader:
 
     def block(self, node: Node | None, what: str, known: Collection[str]) -> dict[str, Node]:
         """The entries of a mapping whose names are all `known`."""
-        found = self.entries(node, what)
-        for name in [name for name in found if name not in known]:
+        entries = self.entries(node, what)
+        for name in [name for name in entries if name not in known]:
             self.error(
-                self.name_of(found.pop(name)),
+                self.name_of(entries.pop(name)),
                 f"unknown key `{name}` in {what}{suggestion(name, known)}",
             )
-        return found
+        return entries
 
     def items(self, node: Node | None, what: str) -> list[Any]:
         if node is None:
@@ -175,8 +175,8 @@ class Reader:
         if isinstance(node, yaml.ScalarNode):
             one = self.text(node, what)
             return None if one is None else [(one, node)]
-        found = [(self.text(item, f"an entry of {what}"), item) for item in self.items(node, what)]
-        return [(text, item) for text, item in found if text is not None]
+        texts = [(self.text(item, f"an entry of {what}"), item) for item in self.items(node, what)]
+        return [(text, item) for text, item in texts if text is not None]
 
     def flag(self, node: Node | None, what: str, default: bool) -> bool:
         if node is None:
@@ -278,8 +278,8 @@ class Reader:
             self._left = -1
             return None
         if isinstance(node, yaml.MappingNode):
-            found = self.entries(node, "a table")
-            return {name: self._plain(value, depth + 1) for name, value in found.items()}
+            entries = self.entries(node, "a table")
+            return {name: self._plain(value, depth + 1) for name, value in entries.items()}
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, depth + 1) for item in self.items(node, "a list")]
         if not isinstance(node, yaml.ScalarNode) or not self._untagged(node):

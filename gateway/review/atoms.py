@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.access.conditions.conditions import Condition
-from gateway.review.syntax import Node, tree_of
+from gateway.review.syntax import (
+    Node,
+    NotUnderstood,
+    is_null,
+    number_of,
+    tree_of,
+    unwound,
+    word_of,
+)
 
 Path = tuple[str, ...]
 """`("user", "id")`, `("request", "query", "page")`, `("now",)`: what is read of a call."""
@@ -80,9 +88,9 @@ def atom_of(condition: Condition) -> Atom:
         return Atom(condition, None)
     try:
         surveyor.truth(tree)
-    except _Opaque:
+    except NotUnderstood:
         return Atom(condition, None)
-    return Atom(condition, surveyor.found)
+    return Atom(condition, surveyor.survey)
 
 
 def seconds_of(text: str) -> float | None:
@@ -96,14 +104,10 @@ def seconds_of(text: str) -> float | None:
 def moment_of(text: str) -> float | None:
     """An RFC 3339 time as seconds since the epoch; None where it is none."""
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return found.timestamp() if found.tzinfo is not None else None
-
-
-class _Opaque(Exception):
-    """Not everything that the atom can give follows from comparing."""
+    return moment.timestamp() if moment.tzinfo is not None else None
 
 
 @dataclass(slots=True)
@@ -128,7 +132,7 @@ class _Span:
 
 class _Surveyor:
     def __init__(self) -> None:
-        self.found = Survey()
+        self.survey = Survey()
         # The variables of iterations: `table` holds what data gives, `role` a role.
         self._variables: dict[str, str] = {}
 
@@ -154,34 +158,34 @@ class _Surveyor:
         elif kind in ("field", "index", "name"):
             self._scalar(node)
         else:
-            raise _Opaque
+            raise NotUnderstood
 
     def _scalar(self, node: Node, *, null: bool = False) -> None:
         """A single value.  `null`: it is compared, and may be whether there is one at all."""
         if node.kind == "text":
-            self.found.texts.add(_word(node))
+            self.survey.texts.add(word_of(node))
         elif node.kind in ("number", "minus"):
-            self.found.numbers.add(_number(node))
+            self.survey.numbers.add(number_of(node))
         elif node.kind == "name" and node.word in ("true", "false", "null"):
             return
         else:
             path = self._chain(node, null=null)
             if path is not None:
-                self.found.paths.add(path)
+                self.survey.paths.add(path)
 
     def _chain(self, node: Node, *, null: bool = False) -> Path | None:
         """What of the call `node` reads; None when it reads data."""
-        root, steps = _unwound(node)
+        root, steps = unwound(node)
         if root in self._variables:
             if self._variables[root] == "role" and steps:
-                raise _Opaque
+                raise NotUnderstood
             return None
         if root == "data":
-            self.found.tables.append(tuple(self._steps(steps)))
+            self.survey.tables.append(tuple(self._steps(steps)))
             return None
         keys = tuple(step.word or "" for step in steps if step.kind in ("text", "key"))
         if len(keys) != len(steps) or "" in keys:
-            raise _Opaque
+            raise NotUnderstood
         path = (root, *keys)
         good = (
             (root == "user" and len(keys) == 1 and keys[0] in _USER)
@@ -193,20 +197,20 @@ class _Surveyor:
             or path == ADDRESS
         )
         if not good:
-            raise _Opaque
+            raise NotUnderstood
         return path
 
     def _steps(self, nodes: list[Node]) -> Iterator[TableStep]:
         for node in nodes:
             if node.kind in ("text", "key"):
-                yield _word(node)
+                yield word_of(node)
             elif node.kind == "number":
-                yield int(_number(node))
+                yield int(number_of(node))
             else:
                 path = self._chain(node)
                 if path is None:
-                    raise _Opaque
-                self.found.paths.add(path)
+                    raise NotUnderstood
+                self.survey.paths.add(path)
                 yield path
 
     def _ordered(self, left: Node, right: Node) -> None:
@@ -214,25 +218,25 @@ class _Surveyor:
         reading = [side for side in (left, right) if side.kind not in ("number", "minus")]
         for side in reading:
             if side.kind not in ("field", "index", "name"):
-                raise _Opaque
+                raise NotUnderstood
         self._scalar(left)
         self._scalar(right)
         if len(reading) == 2 and not any(self._is_data(side) for side in reading):
-            raise _Opaque
+            raise NotUnderstood
 
     def _is_data(self, node: Node) -> bool:
-        root, _ = _unwound(node)
+        root, _ = unwound(node)
         return root == "data" or root in self._variables
 
     def _membership(self, left: Node, right: Node) -> None:
         if right.kind == "list" and self._timed(left, *right.parts):
             return
-        root, steps = _unwound(right) if right.kind in ("field", "index", "name") else ("", [])
+        root, steps = unwound(right) if right.kind in ("field", "index", "name") else ("", [])
         keys = [step.word for step in steps]
         if (root, keys) == ("user", ["roles"]):
             self._scalar(left)
-            self.found.roles = True
-            self.found.any_role |= left.kind != "text"
+            self.survey.roles = True
+            self.survey.any_role |= left.kind != "text"
         elif right.kind == "list":
             for one in (left, *right.parts):
                 self._scalar(one)
@@ -240,59 +244,59 @@ class _Surveyor:
             root == "request" and keys in (["params"], ["query"], ["headers"])
         ):
             # `"page" in request.query` asks whether that one is there.
-            self.found.paths.add((root, *(key or "" for key in keys), _word(left)))
+            self.survey.paths.add((root, *(key or "" for key in keys), word_of(left)))
         elif root:
             self._scalar(left)
             path = self._chain(right)
             if path is not None:
                 if path[0] not in ("user", "resource") or path[1] in _USER:
-                    raise _Opaque
-                self.found.paths.add(path)
-                self.found.lists.add(path)
+                    raise NotUnderstood
+                self.survey.paths.add(path)
+                self.survey.lists.add(path)
         else:
-            raise _Opaque
+            raise NotUnderstood
 
     def _call(self, name: str, given: tuple[Node, ...]) -> None:
         if name == "has":
             self._scalar(given[0], null=True)
         elif name == "has_role":
             self._scalar(given[0])
-            self.found.roles = True
-            self.found.any_role |= given[0].kind != "text"
+            self.survey.roles = True
+            self.survey.any_role |= given[0].kind != "text"
         elif name == "has_scope":
-            self.found.scopes.add(_word(given[0]))
+            self.survey.scopes.add(word_of(given[0]))
         elif name == "in_cidr":
             self._network(*given)
         else:
-            raise _Opaque
+            raise NotUnderstood
 
     def _network(self, address: Node, block: Node) -> None:
-        root, steps = _unwound(address)
+        root, steps = unwound(address)
         if (root, *(step.word for step in steps)) != ADDRESS:
-            raise _Opaque
-        self.found.paths.add(ADDRESS)
+            raise NotUnderstood
+        self.survey.paths.add(ADDRESS)
         if block.kind == "text" or self._is_data(block):
             self._scalar(block)
         else:
-            raise _Opaque
+            raise NotUnderstood
 
     def _method(self, name: str, on: Node, *given: Node) -> None:
         if name == "in_cidr":
             self._network(on, *given)
         elif name in ("startsWith", "endsWith", "contains"):
             path = self._chain(on)
-            text = _word(given[0])
+            text = word_of(given[0])
             if path is None:
                 return
-            self.found.paths.add(path)
-            asked = self.found.affixes.setdefault(path, set())
+            self.survey.paths.add(path)
+            asked = self.survey.affixes.setdefault(path, set())
             asked.add((name, text))
             if path == ADDRESS or sum(how == "contains" for how, _ in asked) > MAX_HELD:
-                raise _Opaque
+                raise NotUnderstood
         elif name in ("exists", "all", "exists_one") and len(given) == 2:
             self._iteration(name, on, *given)
         else:
-            raise _Opaque
+            raise NotUnderstood
 
     def _iteration(self, name: str, on: Node, variable: Node, body: Node) -> None:
         if on.kind == "list":
@@ -300,20 +304,20 @@ class _Surveyor:
                 self._scalar(one)
             kind = "table"
             # Which of the listed it is cannot be told from the text.
-            self.found.any_role = True
+            self.survey.any_role = True
         else:
-            root, steps = _unwound(on)
+            root, steps = unwound(on)
             if (root, [step.word for step in steps]) == (
                 "user",
                 ["roles"],
             ) and name != "exists_one":
-                self.found.roles = self.found.any_role = True
+                self.survey.roles = self.survey.any_role = True
                 kind = "role"
             elif root == "data":
                 self._chain(on)
                 kind = "table"
             else:
-                raise _Opaque
+                raise NotUnderstood
         self._variables[variable.word or ""] = kind
         self.truth(body)
         del self._variables[variable.word or ""]
@@ -323,34 +327,34 @@ class _Surveyor:
         with each other."""
         if any(_field_of_now(side) for side in sides):
             names = [name for side in sides if (name := _field_of_now(side))]
-            numbers = [_number(side) for side in sides if not _field_of_now(side)]
+            numbers = [number_of(side) for side in sides if not _field_of_now(side)]
             if len(names) != 1:
-                raise _Opaque
-            self.found.paths.add(NOW)
-            self.found.clock |= {(names[0], int(number)) for number in numbers}
+                raise NotUnderstood
+            self.survey.paths.add(NOW)
+            self.survey.clock |= {(names[0], int(number)) for number in numbers}
             return True
         spans = [_span(side, self) for side in sides]
-        if all(span is None for span in spans) or _is_null(sides[-1]) or _is_null(sides[0]):
+        if all(span is None for span in spans) or is_null(sides[-1]) or is_null(sides[0]):
             return False
         first, *others = spans
         for other in others:
             if first is None or other is None:
-                raise _Opaque
+                raise NotUnderstood
             self._difference(first.plus(other, -1))
         return True
 
     def _difference(self, span: _Span) -> None:
         if abs(span.now) != 1 or (span.from_data and span.s):
-            raise _Opaque
-        self.found.paths.add(NOW)
+            raise NotUnderstood
+        self.survey.paths.add(NOW)
         if span.sign_in == 0 and span.moments == -span.now:
             if not span.from_data:
-                self.found.moments.add(-span.s / span.now)
+                self.survey.moments.add(-span.s / span.now)
         elif span.sign_in == -span.now and span.moments == 0:
-            self.found.paths.add(SIGN_IN)
-            self.found.ages_s.add(-span.s / span.now)
+            self.survey.paths.add(SIGN_IN)
+            self.survey.ages_s.add(-span.s / span.now)
         else:
-            raise _Opaque
+            raise NotUnderstood
 
 
 def _span(node: Node, surveyor: _Surveyor) -> _Span | None:
@@ -358,7 +362,7 @@ def _span(node: Node, surveyor: _Surveyor) -> _Span | None:
     if node.kind in ("+", "-"):
         left, right = (_span(part, surveyor) for part in node.parts)
         if left is None or right is None:
-            raise _Opaque
+            raise NotUnderstood
         return left.plus(right, 1 if node.kind == "+" else -1)
     if node.kind == "name" and node.word == "now":
         return _Span(now=1)
@@ -370,10 +374,10 @@ def _span(node: Node, surveyor: _Surveyor) -> _Span | None:
             if node.word == "timestamp" and surveyor._is_data(given):
                 surveyor._scalar(given)
                 return _Span(moments=1, from_data=True)
-            raise _Opaque
-        seconds = (seconds_of if node.word == "duration" else moment_of)(_word(given))
+            raise NotUnderstood
+        seconds = (seconds_of if node.word == "duration" else moment_of)(word_of(given))
         if seconds is None:
-            raise _Opaque
+            raise NotUnderstood
         return _Span(moments=int(node.word == "timestamp"), s=seconds)
     return None
 
@@ -384,40 +388,3 @@ def _field_of_now(node: Node) -> str | None:
         (on,) = node.parts
         return node.word if on.kind == "name" and on.word == "now" else None
     return None
-
-
-def _unwound(node: Node) -> tuple[str, list[Node]]:
-    """The root of a chain and its steps.  A field is a step of the kind `key`."""
-    steps: list[Node] = []
-    while node.kind in ("field", "index"):
-        if node.kind == "field":
-            steps.append(Node("key", node.start, node.end, word=node.word))
-            (node,) = node.parts
-        else:
-            node, key = node.parts
-            steps.append(key)
-    if node.kind != "name" or node.word is None:
-        raise _Opaque
-    return node.word, steps[::-1]
-
-
-def _is_null(node: Node) -> bool:
-    return node.kind == "name" and node.word == "null"
-
-
-def _word(node: Node) -> str:
-    if node.kind not in ("text", "key") or node.word is None:
-        raise _Opaque
-    return node.word
-
-
-def _number(node: Node) -> float:
-    if node.kind == "minus":
-        return -_number(node.parts[0])
-    if node.kind != "number" or node.word is None:
-        raise _Opaque
-    text = node.word.rstrip("uU")
-    try:
-        return int(text, 0)
-    except ValueError:
-        return float(text)

@@ -42,7 +42,7 @@ def cover(inside: Sequence[Vector], outside: Sequence[Vector], costs: Sequence[f
     axes = range(len(inside[0]))
     values = [{point[at] for point in (*inside, *outside)} for at in axes]
     left = dict.fromkeys(inside)
-    found: list[Box] = []
+    boxes: list[Box] = []
     while left:
         seed = next(iter(left))
         # The axes on which a point of `outside` differs from the seed, each set once: while
@@ -51,13 +51,13 @@ def cover(inside: Sequence[Vector], outside: Sequence[Vector], costs: Sequence[f
         opened = {_opened(differing, order) for order in _orders(axes)}
         grown = (_grown(seed, outside, one, values) for one in sorted(opened))
         box = max(grown, key=lambda one: (sum(map(one.holds, left)), -cost(one)))
-        found.append(box)
+        boxes.append(box)
         left = {point: None for point in left if not box.holds(point)}
-    for box in list(found):
-        others = [one for one in found if one is not box]
+    for box in list(boxes):
+        others = [one for one in boxes if one is not box]
         if all(any(one.holds(p) for one in others) for p in inside if box.holds(p)):
-            found.remove(box)
-    return found
+            boxes.remove(box)
+    return boxes
 
 
 def _orders(axes: range) -> list[list[int]]:

@@ -87,7 +87,7 @@ def source_of(path: Path, route: Route, shape: Shape) -> Source | bool | None:
 
 
 def _of_template(template: TextTemplate, route: Route, shape: Shape) -> Source | bool | None:
-    found: Source | None = None
+    filled: Source | None = None
     before = after = ""
     for piece in template.pieces:
         source: Source | bool | None = Source("", piece.text)
@@ -100,13 +100,13 @@ def _of_template(template: TextTemplate, route: Route, shape: Shape) -> Source |
             return source
         if not source.name:
             before, after = (
-                (before + source.before, "") if found is None else (before, after + source.before)
+                (before + source.before, "") if filled is None else (before, after + source.before)
             )
-        elif found is not None:
+        elif filled is not None:
             return False
         else:
-            found, before, after = source, before + source.before, source.after
-    return Source("" if found is None else found.name, before, after)
+            filled, before, after = source, before + source.before, source.after
+    return Source("" if filled is None else filled.name, before, after)
 
 
 def _of_param(name: str, route: Route, shape: Shape) -> Source | bool | None:
@@ -200,7 +200,7 @@ class CallMaker:
         age = values.get("age", 0)
         email = values.get("user.email", "someone@example.com")
         session = values.get("user.session_id", "session")
-        found = person(
+        principal = person(
             values.get("user.id", "the-caller"),
             [min(alike) for alike in sorted(values.get("roles", ()), key=sorted)],
             now=now,
@@ -217,16 +217,16 @@ class CallMaker:
             },
         )
         if age is ABSENT:
-            found.auth_time = None
-        return found
+            principal.auth_time = None
+        return principal
 
 
 def _put(body: dict[str, Any], key: str, value: Any) -> None:
-    held = body
+    block = body
     *path, last = key.split(".")
     for step in path:
-        inner = held.setdefault(step, {})
+        inner = block.setdefault(step, {})
         if not isinstance(inner, dict):
             return
-        held = inner
-    held[last] = value
+        block = inner
+    block[last] = value

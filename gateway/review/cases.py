@@ -100,8 +100,8 @@ class _Person:
 def read_cases(file: str, text: str, snapshot: Snapshot) -> list[Case] | list[ConfigProblem]:
     """The cases of one file, or every problem in it."""
     problems: list[ConfigProblem] = []
-    found = _CaseReader(Reader(file, problems), snapshot).read(text)
-    return problems or found
+    cases = _CaseReader(Reader(file, problems), snapshot).read(text)
+    return problems or cases
 
 
 class _CaseReader:
@@ -149,9 +149,11 @@ class _CaseReader:
             request.kind = who.kind
         name = reader.text(fields.get("name"), "`name`")
         if name is None:
-            told = getattr(fields.get("as"), "value", "someone") if "as" in fields else ANONYMOUS
-            told = told if isinstance(told, str) else request.who.subject  # type: ignore[union-attr]
-            name = f"{told}: {request.method} {request.url}"
+            caller_name = (
+                getattr(fields.get("as"), "value", "someone") if "as" in fields else ANONYMOUS
+            )
+            caller_name = caller_name if isinstance(caller_name, str) else request.who.subject  # type: ignore[union-attr]
+            name = f"{caller_name}: {request.method} {request.url}"
         return Case(name, reader.location(node), request, self._expected(fields["expect"]))
 
     def _who(self, node: Node | None) -> _Person | None:
@@ -168,32 +170,32 @@ class _CaseReader:
     def _person(self, node: Node) -> _Person:
         reader = self._reader
         fields = reader.block(node, "a person", PERSON_KEYS)
-        found = _Person()
+        caller = _Person()
         for one, other in (("id", "user_id"), ("verified", "email_verified")):
             if one in fields and other in fields:
                 reader.error(reader.name_of(fields[other]), f"`{one}` says this already")
             if other in fields:
                 fields.setdefault(one, fields[other])
-        found.subject = reader.text(fields.get("id"), "`id`") or found.subject
-        found.email = reader.text(fields.get("email"), "`email`")
-        found.verified = reader.flag(fields.get("verified"), "`verified`", False)
-        found.session_id = reader.text(fields.get("session_id"), "`session_id`") or "session"
-        found.client_id = reader.text(fields.get("client_id"), "`client_id`")
-        found.roles = self._texts(fields, "roles") or []
-        found.amr = self._texts(fields, "amr") or found.amr
-        found.scopes = self._texts(fields, "scopes")
-        found.auth_age_s = reader.duration_s(fields.get("auth_age"), "`auth_age`", least=0) or 0.0
+        caller.subject = reader.text(fields.get("id"), "`id`") or caller.subject
+        caller.email = reader.text(fields.get("email"), "`email`")
+        caller.verified = reader.flag(fields.get("verified"), "`verified`", False)
+        caller.session_id = reader.text(fields.get("session_id"), "`session_id`") or "session"
+        caller.client_id = reader.text(fields.get("client_id"), "`client_id`")
+        caller.roles = self._texts(fields, "roles") or []
+        caller.amr = self._texts(fields, "amr") or caller.amr
+        caller.scopes = self._texts(fields, "scopes")
+        caller.auth_age_s = reader.duration_s(fields.get("auth_age"), "`auth_age`", least=0) or 0.0
         kind = reader.choice(fields.get("with"), "`with`", tuple(CredentialKind))
-        found.kind = CredentialKind(kind or CredentialKind.BEARER)
+        caller.kind = CredentialKind(kind or CredentialKind.BEARER)
         if "claims" in fields:
             reader.entries(fields["claims"], "`claims`")
             claims = reader.plain(fields["claims"])
-            found.claims = claims if isinstance(claims, dict) else {}
-        return found
+            caller.claims = claims if isinstance(claims, dict) else {}
+        return caller
 
     def _texts(self, fields: Mapping[str, Node], key: str) -> list[str] | None:
-        found = self._reader.texts(fields.get(key), f"`{key}`")
-        return None if found is None else [text for text, _ in found]
+        texts = self._reader.texts(fields.get(key), f"`{key}`")
+        return None if texts is None else [text for text, _ in texts]
 
     def _request(self, node: Node) -> SimulatedRequest:
         reader = self._reader
@@ -256,14 +258,14 @@ class _CaseReader:
         )
 
     def _shadow(self, node: Node | None) -> list[str] | None:
-        found = self._reader.texts(node, "`shadow`")
-        if found is None:
+        rules = self._reader.texts(node, "`shadow`")
+        if rules is None:
             return None
         known = [rule.id for p in self._snapshot.policies.values() for rule in p.rules]
-        for text, item in found:
+        for text, item in rules:
             if text not in known:
                 self._reader.error(item, f"unknown rule `{text}`{suggestion(text, known)}")
-        return sorted(text for text, _ in found)
+        return sorted(text for text, _ in rules)
 
     def _reason(self, node: Node, text: str) -> str:
         """A reason that nothing could ever give is a typo."""

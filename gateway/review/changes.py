@@ -28,14 +28,16 @@ class Where:
     def __str__(self) -> str:
         words = []
         if self.before is not None:
-            was = _SAID[self.before].replace("is ", "was ", 1).replace("can ", "could ", 1)
+            was = (
+                _OUTCOME_PHRASES[self.before].replace("is ", "was ", 1).replace("can ", "could ", 1)
+            )
             words.append(f"{was} before")
         if self.outcome is not None:
-            words.append(_SAID[self.outcome])
+            words.append(_OUTCOME_PHRASES[self.outcome])
         return f"`{self.source}` {' and '.join(words)}"
 
 
-_SAID = {
+_OUTCOME_PHRASES = {
     "true": "is true",
     "not true": "is not true",
     "not false": "is not false",
@@ -110,18 +112,18 @@ class AccessChange:
         everyone = "everyone" if self.signed is None else "everyone signed in"
         if self.signed is None and (self.roles or self.with_ or self.scopes):
             # Who is not signed in has neither roles nor a credential that could be of a kind.
-            everyone = f"anonymous or {_roles_told(self.roles) or 'everyone signed in'}"
-        words = [everyone if self.signed is None else _roles_told(self.roles) or everyone]
+            everyone = f"anonymous or {_describe_roles(self.roles) or 'everyone signed in'}"
+        words = [everyone if self.signed is None else _describe_roles(self.roles) or everyone]
         if self.owner_of:
             words.append("as {" + "}, {".join(self.owner_of) + "}")
         if self.sign_in:
-            signed = (_sign_in_told(*one, alone=len(self.sign_in) == 1) for one in self.sign_in)
+            signed = (_describe_sign_in(*one, alone=len(self.sign_in) == 1) for one in self.sign_in)
             words.append(" and ".join(signed))
         if self.with_:
             words.append("with " + " or ".join(self.with_))
         if self.scopes:
-            told = ("+".join(one) or "nothing that is asked for" for one in self.scopes)
-            words.append(f"limited to {' or '.join(told)}")
+            limits = ("+".join(one) or "nothing that is asked for" for one in self.scopes)
+            words.append(f"limited to {' or '.join(limits)}")
         return " ".join(words)
 
     def method(self) -> str:
@@ -143,15 +145,15 @@ class AccessChange:
             text += f" ({self.location})"
         if self.addresses:
             text += f" from {self.addresses}"
-        told = [] if self.values is None else [str(self.values)]
-        told += [str(one) for one in self.where if self._is_told(one)]
-        if told:
-            text += " where " + " and ".join(told)
+        conditions = [] if self.values is None else [str(self.values)]
+        conditions += [str(one) for one in self.where if self._is_shown(one)]
+        if conditions:
+            text += " where " + " and ".join(conditions)
         if self.unless:
-            text += f" unless {_roles_told(self.unless)}"
+            text += f" unless {_describe_roles(self.unless)}"
         return text + (f" on paths such as {self.such_as}" if self.such_as else "")
 
-    def _is_told(self, one: Where) -> bool:
+    def _is_shown(self, one: Where) -> bool:
         """That the owner had it already goes without saying."""
         return not (self.gains and one.outcome == "not true" and _compares_id(one.source))
 
@@ -161,21 +163,21 @@ def _compares_id(source: str) -> bool:
     return bool(equals) and "user.id" in (left, right) and "'" not in source and '"' not in source
 
 
-def _roles_told(sets: Iterable[Roles]) -> str:
+def _describe_roles(sets: Iterable[Roles]) -> str:
     """`viewer`, `lead or viewer`, `frozen+viewer`."""
-    told: list[str] = []
+    names: list[str] = []
     for roles in sets:
         if len(roles) == 1:
             (alike,) = roles
-            told += sorted(alike)
+            names += sorted(alike)
         elif roles:
             groups = [sorted(alike) for alike in roles]
             words = [one[0] if len(one) == 1 else f"({' or '.join(one)})" for one in groups]
-            told.append("+".join(sorted(words)))
-    return " or ".join(sorted(told))
+            names.append("+".join(sorted(words)))
+    return " or ".join(sorted(names))
 
 
-def _sign_in_told(asked: str, met: bool, *, alone: bool) -> str:
+def _describe_sign_in(asked: str, met: bool, *, alone: bool) -> str:
     if alone:
         return "with a fresh sign-in" if met else "without a fresh sign-in"
     age, *methods = asked.split()

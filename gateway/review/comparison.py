@@ -12,10 +12,19 @@ from gateway.access.conditions.conditions import Condition
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom
+from gateway.review.call_kinds import (
+    CallKind,
+    Probe,
+    ProbeGroup,
+    Solver,
+    World,
+    combined,
+    groups_of,
+)
 from gateway.review.calls import MOMENT, Roles, Source, Values, source_of
 from gateway.review.opaque import Outcome, joined
-from gateway.review.points import CallKind, Probe, ProbeGroup, Solver, World, combined, groups_of
-from gateway.review.questions import FAILED, FALSE, TRUE, BeforeAfter, Probes, outcome_of
+from gateway.review.outcomes import FAILED, FALSE, TRUE, BeforeAfter, outcome_of
+from gateway.review.probes import Probes
 from gateway.review.shapes import Pair, Shape, Shapes
 from gateway.review.sides import Side, meaning_of, side_of
 
@@ -73,32 +82,32 @@ class Comparison:
         self.role_sets: dict[tuple[Hashable, ...], set[Roles]] = {}
         """The sets of roles for each value of the axis `roles`."""
         self.whole = True
-        self.asked = 0
+        self.decisions = 0
         routes = (pair.old, pair.new)
         self._sides = [side_of(n, sides[n], routes[n], shape) for n in (OLD, NEW)]
-        self._questions = Probes(self._sides, shapes, shape, method, pair)
+        self._probes = Probes(self._sides, shapes, shape, method, pair)
         self._of_roles: list[Probe] = []
         self._solve()
 
     def _solve(self) -> None:
         for signed in (True, False):
-            asked = self._questions.asked(signed=signed)
-            world = self._questions.world(signed=signed)
-            groups = groups_of(asked)
+            probes = self._probes.of(signed=signed)
+            world = self._probes.world(signed=signed)
+            groups = groups_of(probes)
             for group in groups:
                 Solver(group, world).solve()
                 self.whole &= group.whole
             if signed:
                 self.signed_groups = groups
-                self._solve_roles(asked, world)
+                self._solve_roles(probes, world)
                 self.axes = self._all_axes(groups)
             else:
                 self.anonymous_groups = groups
             self._ask_all(groups, signed)
 
-    def _solve_roles(self, asked: Sequence[Probe], world: World) -> None:
+    def _solve_roles(self, probes: Sequence[Probe], world: World) -> None:
         """Which roles give which answers, where nothing but roles is asked for."""
-        self._of_roles = [one for one in asked if one.inputs == {"roles"}]
+        self._of_roles = [one for one in probes if one.inputs == {"roles"}]
         group = ProbeGroup(self._of_roles, ["roles"])
         if self._of_roles:
             Solver(group, world).solve()
@@ -106,29 +115,29 @@ class Comparison:
         self.role_sets = {kind.answers: kind.roles for kind in group.kinds}
 
     def _all_axes(self, groups: Sequence[ProbeGroup]) -> list[Axis]:
-        found: dict[tuple[str, str], Axis] = {("signed", ""): Axis("signed")}
+        axes: dict[tuple[str, str], Axis] = {("signed", ""): Axis("signed")}
         for index, group in enumerate(groups):
-            if any(one.inputs == {"roles"} for one in group.asked):
-                found["roles", ""] = Axis("roles", group=index)
+            if any(one.inputs == {"roles"} for one in group.probes):
+                axes["roles", ""] = Axis("roles", group=index)
             if group.inputs == ["client.ip"]:
-                found["address", ""] = Axis("address", group=index)
-            for one in group.asked:
+                axes["address", ""] = Axis("address", group=index)
+            for one in group.probes:
                 kind, _, rest = one.key.partition(" ")
                 if kind == "text":
                     text = rest.partition(" ")[2]
                     if group.inputs == ["client.ip"] or one.inputs == {"roles"}:
                         continue
-                    found["text", text] = Axis("text", text, index, self._owner(text))
+                    axes["text", text] = Axis("text", text, index, self._owner(text))
                 elif kind in ("step-up", "kind", "scopes", "slash", "target"):
-                    found[kind, rest] = Axis(kind, rest, index)
+                    axes[kind, rest] = Axis(kind, rest, index)
         for key, source, side in self._assumed():
-            found["assumed", key] = Axis("assumed", source, side=side, assumed=True)
+            axes["assumed", key] = Axis("assumed", source, side=side, assumed=True)
         for source in dict.fromkeys(one for side in self._sides for one in side.parts):
-            held = [part for side in self._sides if (part := side.parts.get(source)) is not None]
-            if held[0].kind != "atom":
-                assumed = any(self._is_assumed(atom.source) for atom in held[0].atoms())
-                found["condition", source] = Axis("condition", source, assumed=assumed)
-        return list(found.values())
+            parts = [part for side in self._sides if (part := side.parts.get(source)) is not None]
+            if parts[0].kind != "atom":
+                assumed = any(self._is_assumed(atom.source) for atom in parts[0].atoms())
+                axes["condition", source] = Axis("condition", source, assumed=assumed)
+        return list(axes.values())
 
     def _owner(self, text: str) -> str | None:
         """The parameter that is compared with the caller's id, where that is all of it."""
@@ -151,14 +160,14 @@ class Comparison:
 
     def _assumed(self) -> list[tuple[str, str, int | None]]:
         """The parts that are assumed: a key, the text, and the side where they differ."""
-        found: dict[str, tuple[str, str, int | None]] = {}
+        assumed: dict[str, tuple[str, str, int | None]] = {}
         texts = [[a for a in side.atoms if a.survey is None] for side in self._sides]
         for side, atoms in zip(self._sides, texts, strict=True):
             for atom in atoms:
                 alike = self._means_the_same(atom)
                 key = atom.source if alike else f"{side.number} {atom.source}"
-                found[key] = (key, atom.source, None if alike else side.number)
-        return list(found.values())
+                assumed[key] = (key, atom.source, None if alike else side.number)
+        return list(assumed.values())
 
     def _means_the_same(self, atom: Atom) -> bool:
         """Whether the part gives the same on both sides, whatever it gives."""
@@ -196,8 +205,8 @@ class Comparison:
                     side.outcomes[source] = outcome
 
     def _ask(self, side: Side, values: Values) -> Decision:
-        self.asked += 1
-        call, who = self._questions.maker.make(values)
+        self.decisions += 1
+        call, who = self._probes.maker.make(values)
         clock = FixedClock(float(values.get("now", MOMENT)))
         return run_sync(
             Authorizer(FixedAuthenticator(who), NoLimits(), clock=clock), call, side.snapshot
@@ -212,35 +221,35 @@ class Comparison:
     ) -> tuple[Hashable, ...]:
         answers: dict[str, Hashable] = {}
         for group, kind in zip(groups, kinds, strict=True):
-            answers |= {one.key: a for one, a in zip(group.asked, kind.answers, strict=True)}
+            answers |= {one.key: a for one, a in zip(group.probes, kind.answers, strict=True)}
         assumed = {key: o for (key, _, _), o in zip(self._assumed(), given, strict=True)}
-        found: list[Hashable] = []
+        vector: list[Hashable] = []
         for axis in self.axes:
             if axis.kind == "signed":
-                found.append(values["signed"])
+                vector.append(values["signed"])
             elif axis.kind == "roles":
-                found.append(tuple(answers.get(one.key) for one in self._of_roles))
+                vector.append(tuple(answers.get(one.key) for one in self._of_roles))
             elif axis.kind == "address":
-                found.append(values.get("client.ip"))
+                vector.append(values.get("client.ip"))
             elif axis.kind == "text":
                 before, after = (answers.get(f"text {n} {axis.text}") for n in (OLD, NEW))
                 here = [o for o in (before, after) if o is not None]
-                found.append(here[0] if len(set(here)) == 1 else BeforeAfter(before, after))
+                vector.append(here[0] if len(set(here)) == 1 else BeforeAfter(before, after))
             elif axis.kind == "condition":
-                found.append(self._whole(axis.text, answers))
+                vector.append(self._whole(axis.text, answers))
             elif axis.kind == "assumed":
                 key = axis.text if axis.side is None else f"{axis.side} {axis.text}"
-                found.append(outcome_of(assumed[key]))
+                vector.append(outcome_of(assumed[key]))
             elif axis.kind == "step-up":
-                found.append(answers.get(f"step-up {axis.text}", False))
+                vector.append(answers.get(f"step-up {axis.text}", False))
             else:
-                found.append(answers.get(axis.kind))
-        return tuple(found)
+                vector.append(answers.get(axis.kind))
+        return tuple(vector)
 
     def _whole(self, source: str, answers: Mapping[str, Hashable]) -> Hashable:
         """What a whole condition gives; nothing where the sides differ, for then its parts
         tell why."""
-        found: set[str] = set()
+        outcomes: set[str] = set()
         for side in self._sides:
             part = side.parts.get(source)
             if part is None:
@@ -252,8 +261,8 @@ class Comparison:
                 given = answers.get(f"text {side.number} {atom.source}", FAILED)
                 return {TRUE: True, FALSE: False}.get(str(given), FAILED)
 
-            found.add(outcome_of(joined(part, of_atom)))
-        return found.pop() if len(found) == 1 else None
+            outcomes.add(outcome_of(joined(part, of_atom)))
+        return outcomes.pop() if len(outcomes) == 1 else None
 
 
 def _assumptions(count: int) -> Iterator[tuple[Outcome, ...]]:

@@ -42,18 +42,18 @@ def find_counterfactuals(
     """Single changes that turn `answer` around: words that are misspelt, then of the call and
     its caller the most ordinary first, five at most, then of roles and data, three at most."""
     decision = result.decision
-    found = _edits(spellings(decision, snapshot), request, decision)
-    asked = _trials(request, decision, snapshot)
-    found += _changes(asked, decision, snapshot)
+    counterfactuals = _edits(spellings(decision, snapshot), request, decision)
+    trials = _trials(request, decision, snapshot)
+    counterfactuals += _changes(trials, decision, snapshot)
     data = data_edits(decision, result.call, request.clock, snapshot)
-    found += _edits(chain(role_edits(decision, snapshot), data), request, decision)
-    return found
+    counterfactuals += _edits(chain(role_edits(decision, snapshot), data), request, decision)
+    return counterfactuals
 
 
 def _changes(
     trials: Iterable[tuple[str, SimulatedRequest]], decision: Decision, snapshot: Snapshot
 ) -> list[Counterfactual]:
-    found: list[Counterfactual] = []
+    counterfactuals: list[Counterfactual] = []
     seen: set[str] = set()
     for change, trial in trials:
         if change in seen:
@@ -62,16 +62,18 @@ def _changes(
         other = simulate(trial, snapshot).decision
         if other.allowed is not decision.allowed:
             location = other.location if other.location and other.location.line else None
-            found.append(Counterfactual(change, other.rule, location, _chain(trial, other)))
-            if len(found) == _MOST:
+            counterfactuals.append(
+                Counterfactual(change, other.rule, location, _chain(trial, other))
+            )
+            if len(counterfactuals) == _MOST:
                 break
-    return found
+    return counterfactuals
 
 
 def _edits(
     edits: Iterable[Edit], request: SimulatedRequest, decision: Decision
 ) -> list[Counterfactual]:
-    found: list[Counterfactual] = []
+    counterfactuals: list[Counterfactual] = []
     seen: set[str] = set()
     for edit in edits:
         if edit.change in seen:
@@ -79,10 +81,12 @@ def _edits(
         seen.add(edit.change)
         other = simulate(request, edit.world).decision
         if other.allowed is not decision.allowed:
-            found.append(Counterfactual(edit.change, other.rule, edit.location, edit.chain))
-            if len(found) == _MOST_EDITS:
+            counterfactuals.append(
+                Counterfactual(edit.change, other.rule, edit.location, edit.chain)
+            )
+            if len(counterfactuals) == _MOST_EDITS:
                 break
-    return found
+    return counterfactuals
 
 
 def _chain(trial: SimulatedRequest, decision: Decision) -> tuple[str, ...]:
@@ -101,11 +105,11 @@ def _chain(trial: SimulatedRequest, decision: Decision) -> tuple[str, ...]:
 
 def mentioned_roles(policies: Iterable[Policy]) -> list[str]:
     """Every role that one of the policies defines or names in a condition."""
-    found: set[str] = set()
+    roles: set[str] = set()
     for policy in policies:
-        found.update(policy.roles.roles)
-        found.update(mentioned_in_conditions(policy))
-    return sorted(found)
+        roles.update(policy.roles.roles)
+        roles.update(mentioned_in_conditions(policy))
+    return sorted(roles)
 
 
 def mentioned_in_conditions(policy: Policy) -> Iterator[str]:
@@ -197,8 +201,8 @@ def _other_requests(
     path, mark, query = request.url.partition("?")
     other = path.rstrip("/") if path.endswith("/") else path + "/"
     if other and "://" not in path:
-        said = "without the final /" if path.endswith("/") else "with a final /"
-        yield f"the path were {other} ({said})", dataclasses.replace(
+        change = "without the final /" if path.endswith("/") else "with a final /"
+        yield f"the path were {other} ({change})", dataclasses.replace(
             request, url=other + mark + query
         )  # fmt: skip
     for block in sorted(_blocks(decision.route)):

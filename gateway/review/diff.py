@@ -28,8 +28,8 @@ __all__ = ["AccessChange", "Report", "compare"]
 @dataclass(slots=True)
 class Report:
     changes: list[AccessChange] = field(default_factory=list)
-    asked: int = 0
-    """Questions put to either side."""
+    decisions: int = 0
+    """Asked of either side."""
     inexact: list[str] = field(default_factory=list)
     """Requests of which not every kind of call could be tried."""
 
@@ -56,12 +56,12 @@ def _of_shape(
     old: Snapshot, new: Snapshot, shapes: Shapes, shape: Shape, report: Report
 ) -> list[AccessChange]:
     methods: dict[AccessChange, list[str]] = {}
-    asked: list[str] = []
+    tried: list[str] = []
     known: dict[tuple[int, int], list[AccessChange]] = {}
     for method in shapes.methods(shape):
-        found = shapes.pairs(shape, method)
-        pairs = [pair for pair in found if pair.old is not None or pair.new is not None]
-        asked += [method] if pairs else []
+        every_pair = shapes.pairs(shape, method)
+        pairs = [pair for pair in every_pair if pair.old is not None or pair.new is not None]
+        tried += [method] if pairs else []
         for pair in pairs:
             key = (id(pair.old), id(pair.new))
             if key in known:
@@ -69,18 +69,18 @@ def _of_shape(
             elif _same(pair, shapes):
                 changes = known[key] = []
             else:
-                done = Comparison((old, new), shapes, shape, method, pair)
-                report.asked += done.asked
-                if not done.whole:
+                comparison = Comparison((old, new), shapes, shape, method, pair)
+                report.decisions += comparison.decisions
+                if not comparison.whole:
                     report.inexact.append(f"{method} {shape.host or ''}{shape.pattern}")
-                changes = changes_of(done, alone=len(found) == 1)
+                changes = changes_of(comparison, alone=len(every_pair) == 1)
                 if not _reads_method(pair):
                     known[key] = changes
             for change in changes:
                 methods.setdefault(change, []).append(method)
     return [
         dataclasses.replace(
-            change, methods=tuple(named), any_method=len(asked) > 2 and named == asked
+            change, methods=tuple(named), any_method=len(tried) > 2 and named == tried
         )
         for change, named in methods.items()
     ]

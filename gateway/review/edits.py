@@ -44,13 +44,13 @@ def spellings(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
         return
     action = route.action
     allows = [rule for rule in policy.rules if rule.effect is Effect.ALLOW and not rule.shadow]
-    held = _held(policy, decision)
+    roles = _held(policy, decision)
     for other in _alike(action, [p for rule in allows for p in rule.actions]):
         change = f"the route's action were {other}, not {action}"
         yield Edit(change, route.location, with_route(snapshot, _about(route, other)))
     by_role = any(rule.role_permissions for rule in allows)
     if by_role:
-        for other in _alike(action, [p for role in held for p in role.permissions]):
+        for other in _alike(action, [p for role in roles for p in role.permissions]):
             change = f"the route's action were {other}, not {action}"
             yield Edit(change, route.location, with_route(snapshot, _about(route, other)))
     for rule in allows:
@@ -58,7 +58,7 @@ def spellings(decision: Decision, snapshot: Snapshot) -> Iterator[Edit]:
             actions = tuple(action if one == pattern else one for one in rule.actions)
             world = _with_rule(snapshot, policy, rule, dataclasses.replace(rule, actions=actions))
             yield Edit(f"rule {rule.id} were about {action}, not {pattern}", rule.location, world)
-    for role in held if by_role else ():
+    for role in roles if by_role else ():
         for pattern in _alike(action, role.permissions):
             permissions = tuple(action if one == pattern else one for one in role.permissions)
             world = _with_role(snapshot, policy, dataclasses.replace(role, permissions=permissions))

@@ -34,8 +34,8 @@ def explains(call: Call, decision: Decision) -> bool:
     route, caller = decision.route, decision.principal
     if route is None or route.explain_role is None or caller is None:
         return False
-    held = route.policy.roles.expand(caller.roles) if route.policy else caller.role_set
-    if route.explain_role not in held:
+    roles = route.policy.roles.expand(caller.roles) if route.policy else caller.role_set
+    if route.explain_role not in roles:
         return False
     accepts = [value for name, value in call.headers if name.lower() == b"accept"]
     return any(b"text/html" in value.lower() for value in accepts)

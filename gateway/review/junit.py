@@ -39,12 +39,12 @@ def junit(results: Iterable[CaseResult]) -> bytes:
                 line=str(result.case.location.line),
             )
             if not result.passed:
-                said = "; ".join(
+                message = "; ".join(
                     f"{one.what}: expected {one.expected}, got {one.actual}"
                     for one in result.differences
                 )
-                failure = SubElement(case, "failure", message=_clean(said), type="difference")
-                failure.text = _clean(f"{result.case.location}\n{said}")
+                failure = SubElement(case, "failure", message=_clean(message), type="difference")
+                failure.text = _clean(f"{result.case.location}\n{message}")
     indent(root)
     text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"

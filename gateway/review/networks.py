@@ -32,7 +32,7 @@ class Cells:
 
     def addresses(self) -> dict[str, Network]:
         """An address of every part that has one, with the network that the part is left of."""
-        found: dict[str, Network] = {}
+        addresses: dict[str, Network] = {}
         # The ordinary ones come first, so that they stand for what nobody names.
         tried = ["127.0.0.1", "2001:db8::1"]
         for network in self._all:
@@ -48,8 +48,8 @@ class Cells:
             cell = self.cell(text)
             if cell not in seen:
                 seen.add(cell)
-                found[text] = cell
-        return found
+                addresses[text] = cell
+        return addresses
 
     def cell(self, address: str) -> Network:
         """The narrowest network that holds `address`."""
@@ -57,7 +57,7 @@ class Cells:
         holding = [n for n in self._all if n.version == read.version and read in n]
         return max(holding, key=lambda n: n.prefixlen)
 
-    def told(self, cells: Collection[Network]) -> str:
+    def describe(self, cells: Collection[Network]) -> str:
         """The union of some parts: `10.0.0.0/8`, `outside 10.0.0.0/8`."""
         blocks = self.blocks(cells)
         others = self.blocks({n for n in self._all if n not in cells})
@@ -67,7 +67,7 @@ class Cells:
 
     def blocks(self, cells: Collection[Network]) -> list[Network]:
         """The fewest networks that are just these parts."""
-        found: list[Network] = []
+        networks: list[Network] = []
         for version in (4, 6):
             whole = [n for n in self._all if n.version == version]
             left: list[Network] = []
@@ -76,8 +76,8 @@ class Cells:
                     left = [*left, network] if not _inside(network, left) else left
                 else:
                     left = _without(left, network)
-            found += _collapsed(left)
-        return found
+            networks += _collapsed(left)
+        return networks
 
 
 def _order(network: Network) -> tuple[int, int, int]:
@@ -89,13 +89,13 @@ def _inside(network: Network, blocks: Iterable[Network]) -> bool:
 
 
 def _without(blocks: list[Network], network: Network) -> list[Network]:
-    found: list[Network] = []
+    remaining: list[Network] = []
     for block in blocks:
         if network.subnet_of(block):  # type: ignore[arg-type]
-            found += block.address_exclude(network)  # type: ignore[arg-type]
+            remaining += block.address_exclude(network)  # type: ignore[arg-type]
         else:
-            found.append(block)
-    return found
+            remaining.append(block)
+    return remaining
 
 
 def _collapsed(blocks: list[Network]) -> list[Network]:

@@ -43,7 +43,7 @@ def as_data(
     location = (
         decision.location if decision.location is not None and decision.location.line else None
     )
-    found: dict[str, Any] = {
+    data: dict[str, Any] = {
         "decision": "allow" if decision.allowed else "deny",
         "status": status,
         "reason": str(decision.reason),
@@ -58,10 +58,10 @@ def as_data(
     }
     if decision.allowed:
         answer = _answer(decision)
-        found["upstream"] = _upstream(decision)
-        found["target"] = decision.target if answer is None else None
+        data["upstream"] = _upstream(decision)
+        data["target"] = decision.target if answer is None else None
         if answer is not None:
-            found["answer"] = {
+            data["answer"] = {
                 "status": answer.status,
                 "headers": dict(answer.fields),
                 "location": answer.location,
@@ -69,9 +69,9 @@ def as_data(
                 "bytes": len(answer.body),
             }
     if decision.allow:
-        found["allow"] = list(decision.allow)
+        data["allow"] = list(decision.allow)
     if decision.shadowed:
-        found["shadowed"] = [
+        data["shadowed"] = [
             {
                 "policy": one.policy,
                 "rule": one.rule,
@@ -83,13 +83,13 @@ def as_data(
             for one in decision.shadowed
         ]
     if explanation is not None:
-        found["caller"] = explanation.caller
-        found["rules"] = [_evaluation_data(evaluation) for evaluation in explanation.evaluations]
-        found["other_routes"] = [
+        data["caller"] = explanation.caller
+        data["rules"] = [_evaluation_data(evaluation) for evaluation in explanation.evaluations]
+        data["other_routes"] = [
             {"route": o.route, "file": o.location.file, "line": o.location.line, "why": o.why}
             for o in explanation.others
         ]
-        found["flips"] = [
+        data["flips"] = [
             {
                 "change": counterfactual.change,
                 "rule": counterfactual.rule,
@@ -99,7 +99,7 @@ def as_data(
             }
             for counterfactual in counterfactuals
         ]
-    return found
+    return data
 
 
 def as_text(

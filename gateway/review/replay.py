@@ -69,55 +69,55 @@ class Replay:
 
 def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
     """What `snapshot` would have decided.  `lines` are those of the decision log."""
-    found = Replay()
+    report = Replay()
     clock = _MovingClock()
     known = FixedAuthenticator(Reason.NO_CREDENTIAL)
     authorizer = Authorizer(known, NoLimits(), clock=clock)
     for line in lines:
         if not line.strip():
             continue
-        found.total += 1
+        report.total += 1
         try:
             recorded = read_record(json.loads(line))
         except ValueError:
             recorded = None
         if recorded is None:
-            found.unreadable += 1
+            report.unreadable += 1
             continue
         if recorded.reason in UNJUDGED:
-            found.unjudged += 1
+            report.unjudged += 1
             continue
         clock.at = recorded.at
         known.who = recorded.who
-        _count(found, recorded, run_sync(authorizer, recorded.call, snapshot))
-    return found
+        _count(report, recorded, run_sync(authorizer, recorded.call, snapshot))
+    return report
 
 
-def _count(found: Replay, recorded: RecordedDecision, decision: Decision) -> None:
+def _count(report: Replay, recorded: RecordedDecision, decision: Decision) -> None:
     missing = unknown_reads(recorded, decision.route)
     if missing:
-        found.unknown += 1
-        found.unknown_names.update(missing)
+        report.unknown += 1
+        report.unknown_names.update(missing)
         return
     if decision.allowed == recorded.allowed and str(decision.reason) == recorded.reason:
-        found.same += 1
+        report.same += 1
         return
     if decision.allowed and recorded.allowed:
         # Allowed is allowed: which rule did it is no change that a client sees.
-        found.same += 1
+        report.same += 1
         return
     if decision.allowed:
         kind = "gains"
-        found.gains += 1
+        report.gains += 1
     elif recorded.allowed:
         kind = "loses"
-        found.loses += 1
+        report.loses += 1
     else:
         kind = "another reason"
-        found.other_reason += 1
+        report.other_reason += 1
     route = decision.route.id if decision.route is not None else recorded.route
     group = ReplayGroup(kind, recorded.reason, str(decision.reason), route)
-    found.groups[group] += 1
-    shown = found.examples.setdefault(group, [])
+    report.groups[group] += 1
+    shown = report.examples.setdefault(group, [])
     if len(shown) < EXAMPLES:
         shown.append(ChangedDecision(recorded, decision))

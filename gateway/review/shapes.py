@@ -54,15 +54,15 @@ class Shape:
 
     def filled(self, values: dict[int, str]) -> tuple[str, ...]:
         """The segments of a path of this shape."""
-        found: list[str] = []
+        segments: list[str] = []
         for at, segment in enumerate(self.segments):
             if segment.kind is SegmentKind.LITERAL:
-                found.append(segment.text)
+                segments.append(segment.text)
             elif segment.kind is SegmentKind.REST:
-                found += values[at].split("/")
+                segments += values[at].split("/")
             else:
-                found.append(values[at])
-        return tuple(found)
+                segments.append(values[at])
+        return tuple(segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Shapes:
 
     def __init__(self, old: Snapshot, new: Snapshot) -> None:
         self._sides = (old, new)
-        found: dict[tuple[object, ...], Shape] = {}
+        by_key: dict[tuple[object, ...], Shape] = {}
         self._known: Counter[tuple[object, ...]] = Counter()
         self._takes_any: set[tuple[object, ...]] = set()
         self._named: dict[str, None] = {}
@@ -88,13 +88,13 @@ class Shapes:
             here = set()
             for route in snapshot.routes:
                 shape = Shape(route.host, route.pattern, route.segments)
-                found.setdefault(shape.key, shape)
+                by_key.setdefault(shape.key, shape)
                 here.add(shape.key)
                 self._named.update(dict.fromkeys(route.methods))
                 if not route.methods:
                     self._takes_any.add(shape.key)
             self._known.update(here)
-        self.all = list(found.values())
+        self.all = list(by_key.values())
         self.routes_differ = _routed(old) != _routed(new)
         """Whether a path that a rewrite made could be another's on one side alone."""
         # Which shape a path belongs to: that of the table that knows every one.
@@ -134,18 +134,18 @@ class Shapes:
 
     def pairs(self, shape: Shape, method: str) -> list[Pair]:
         """Every pair of routes that a path of the shape can find, each once."""
-        found: dict[tuple[int, int], Pair] = {}
+        pairs: dict[tuple[int, int], Pair] = {}
         for values in self._samples(shape):
             segments = shape.filled(dict(values))
             routes = self.find(shape, self.host_of(shape), method, segments)
             if routes is None:
                 continue
             old, new = routes
-            found.setdefault((id(old), id(new)), Pair(old, new, values))
+            pairs.setdefault((id(old), id(new)), Pair(old, new, values))
             if self._known[shape.key] == 2:
                 # Where both sides have the shape, each of its paths finds the same.
                 break
-        return list(found.values())
+        return list(pairs.values())
 
     def _samples(self, shape: Shape) -> Iterator[tuple[tuple[int, str], ...]]:
         plain = tuple((at, fresh(shape.segments[at])) for at in shape.open)

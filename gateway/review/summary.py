@@ -9,12 +9,18 @@ from typing import Any
 from gateway.access.authorizer import Decision
 from gateway.model import CredentialKind, Reason, SourceLocation
 from gateway.review.boxes import Box, Vector, cover
+from gateway.review.call_kinds import MAX_KEPT, CallKind
 from gateway.review.calls import Roles
 from gateway.review.changes import AccessChange, Valued, Where
 from gateway.review.comparison import Axis, Comparison, Point
 from gateway.review.networks import Network
-from gateway.review.points import MAX_KEPT, CallKind
-from gateway.review.questions import FAILED, FALSE, TRUE, BeforeAfter
+from gateway.review.outcomes import (
+    TRUTHS,
+    WORDS,
+    BeforeAfter,
+    one_sided_word,
+    outcome_word,
+)
 from gateway.review.values import Choice
 
 MAX_ROWS = 1_000
@@ -24,31 +30,32 @@ MAX_SHOWN = 3
 _COSTS = {"signed": 0.4, "roles": 0.5, "step-up": 0.7, "address": 0.8, "condition": 1.5}
 """What it costs a reader to be told this: who it is, less than a part of a condition."""
 _NEVER_VALUES = ("roles", "now", "age")
-_TRUTHS = frozenset((TRUE, FALSE, FAILED))
 
 
-def changes_of(done: Comparison, *, alone: bool) -> list[AccessChange]:
+def changes_of(comparison: Comparison, *, alone: bool) -> list[AccessChange]:
     """`alone`: every path of the shape is meant."""
-    found: list[AccessChange] = []
+    changes: list[AccessChange] = []
     for gains in (False, True):
-        inside = [p for p in done.points if p.after.allowed is gains is not p.before.allowed]
-        inside.sort(key=lambda point: min(map(len, _roles(done, point))))
+        inside = [p for p in comparison.points if p.after.allowed is gains is not p.before.allowed]
+        inside.sort(key=lambda point: min(map(len, _roles(comparison, point))))
         if inside:
-            summaries = _fewest(done, inside, gains, alone=alone)
-            found += [one.change() for one in summaries]
-    return list(dict.fromkeys(found))
+            summaries = _fewest(comparison, inside, gains, alone=alone)
+            changes += [one.change() for one in summaries]
+    return list(dict.fromkeys(changes))
 
 
 def _fewest(
-    done: Comparison, inside: Sequence[Point], gains: bool, *, alone: bool
+    comparison: Comparison, inside: Sequence[Point], gains: bool, *, alone: bool
 ) -> list[_Summary]:
     """By the parts of conditions; by whole conditions where that takes fewer lines."""
-    found: list[list[_Summary]] = []
+    alternatives: list[list[_Summary]] = []
     for whole in (False, True):
-        conditions = [at for at, axis in enumerate(done.axes) if axis.kind == "condition"]
+        conditions = [at for at, axis in enumerate(comparison.axes) if axis.kind == "condition"]
         if whole:
             # What gives another thing on each side is told by its parts.
-            silent = [at for at in conditions if any(p.vector[at] is None for p in done.points)]
+            silent = [
+                at for at in conditions if any(p.vector[at] is None for p in comparison.points)
+            ]
         else:
             silent = conditions
         if whole and len(silent) == len(conditions):
@@ -57,31 +64,35 @@ def _fewest(
         def seen(point: Point, besides: Sequence[int] = tuple(silent)) -> Vector:
             return tuple(None if at in besides else v for at, v in enumerate(point.vector))
 
-        told = {seen(point): None for point in inside}
-        outside = {seen(point): None for point in done.points}
-        costs = [0.5 if axis.owner else _COSTS.get(axis.kind, 1.0) for axis in done.axes]
-        boxes = cover(list(told), [one for one in outside if one not in told], costs)
-        seen_on = [{point.vector[at] for point in done.points} for at in range(len(done.axes))]
+        inside_vectors = {seen(point): None for point in inside}
+        outside = {seen(point): None for point in comparison.points}
+        costs = [0.5 if axis.owner else _COSTS.get(axis.kind, 1.0) for axis in comparison.axes]
+        boxes = cover(
+            list(inside_vectors), [one for one in outside if one not in inside_vectors], costs
+        )
+        seen_on = [
+            {point.vector[at] for point in comparison.points} for at in range(len(comparison.axes))
+        ]
         boxes = [part for box in boxes for part in _parted(box, seen_on, gains)]
-        summaries = [_Summary(done, box, inside, gains, alone=alone) for box in boxes]
-        found.append(_unsaid([one for one in summaries if one.held]))
-    return min(found, key=len)
+        summaries = [_Summary(comparison, box, inside, gains, alone=alone) for box in boxes]
+        alternatives.append(_without_repeated([one for one in summaries if one.points]))
+    return min(alternatives, key=len)
 
 
-def _unsaid(summaries: Sequence[_Summary]) -> list[_Summary]:
+def _without_repeated(summaries: Sequence[_Summary]) -> list[_Summary]:
     """Without those that another, of a broader class of callers, says already."""
     kept: list[_Summary] = []
     for one in sorted(summaries, key=lambda s: sum(a is not None for a in s.box.allowed)):
-        if not any(_says(other, one) for other in kept):
+        if not any(_repeats(other, one) for other in kept):
             kept.append(one)
     return [one for one in summaries if one in kept]
 
 
-def _roles(done: Comparison, point: Point) -> set[Roles]:
+def _roles(comparison: Comparison, point: Point) -> set[Roles]:
     """The sets of roles with which a call is of this kind."""
-    for axis, value in zip(done.axes, point.vector, strict=True):
+    for axis, value in zip(comparison.axes, point.vector, strict=True):
         if axis.kind == "roles" and isinstance(value, tuple):
-            return done.role_sets.get(value, {frozenset()})
+            return comparison.role_sets.get(value, {frozenset()})
     return {frozenset()}
 
 
@@ -92,7 +103,7 @@ def _parted(box: Box, seen: Sequence[set[Hashable]], gains: bool) -> Iterator[Bo
         changed = frozenset(v for v in allowed or () if isinstance(v, BeforeAfter))
         if allowed is None or not changed or changed == allowed:
             continue
-        if _one_sided(allowed, seen[at], gains) is not None:
+        if one_sided_word(allowed, seen[at], gains) is not None:
             continue
         for values in (changed, allowed - changed):
             inner = (*box.allowed[:at], values, *box.allowed[at + 1 :])
@@ -101,55 +112,46 @@ def _parted(box: Box, seen: Sequence[set[Hashable]], gains: bool) -> Iterator[Bo
     yield box
 
 
-def _one_sided(allowed: frozenset[Hashable], seen: set[Hashable], gains: bool) -> str | None:
-    """The word for what a part gives now (of a loss: gave before) in just the allowed cases."""
-
-    def given(value: Hashable) -> Hashable:
-        return (value.after if gains else value.before) if isinstance(value, BeforeAfter) else value
-
-    for word, outcomes in _WORDS.items():
-        if {value for value in seen if given(value) in outcomes} == allowed & seen:
-            return word
-    return None
-
-
 class _Summary:
     def __init__(
-        self, done: Comparison, box: Box, inside: Sequence[Point], gains: bool, *, alone: bool
+        self, comparison: Comparison, box: Box, inside: Sequence[Point], gains: bool, *, alone: bool
     ) -> None:
-        self.done = done
+        self.comparison = comparison
         self.box = box
         self.gains = gains
         self.alone = alone
-        self.held = [point for point in inside if box.holds(point.vector)]
+        self.points = [point for point in inside if box.holds(point.vector)]
         self.roles = self._smallest()
 
     def _axes(self, kind: str) -> Iterator[tuple[int, Axis, frozenset[Hashable]]]:
         """The axes of a kind (empty: of any) on which the box says something."""
-        for at, (axis, allowed) in enumerate(zip(self.done.axes, self.box.allowed, strict=True)):
+        for at, (axis, allowed) in enumerate(
+            zip(self.comparison.axes, self.box.allowed, strict=True)
+        ):
             if kind in ("", axis.kind) and allowed is not None:
                 yield at, axis, allowed
 
     def _smallest(self) -> tuple[Roles, ...]:
         for _ in self._axes("roles"):
             # Who is not signed in has no roles, which says nothing of who is.
-            signed = [point for point in self.held if point.vector[0] is True]
-            return _minimal(chain.from_iterable(_roles(self.done, p) for p in signed))
+            signed = [point for point in self.points if point.vector[0] is True]
+            return _minimal(chain.from_iterable(_roles(self.comparison, p) for p in signed))
         return ()
 
     def change(self) -> AccessChange:
-        before, after = self.held[0].before, self.held[0].after
+        before, after = self.points[0].before, self.points[0].after
         rule, location = _blamed(before, after)
         blocks, addresses = self._addresses()
         where, owner_of, values = self._where()
-        shape = self.done.shape
+        shape = self.comparison.shape
         return AccessChange(
             methods=(),
             any_method=False,
             host=shape.host,
             pattern=shape.pattern,
             gains=self.gains,
-            certain=self.done.whole and not any(axis.assumed for _, axis, _ in self._axes("")),
+            certain=self.comparison.whole
+            and not any(axis.assumed for _, axis, _ in self._axes("")),
             signed=self._signed(),
             roles=self.roles if any(self.roles) else (),
             unless=self._unless(),
@@ -183,7 +185,7 @@ class _Summary:
     def _signed(self) -> bool | None:
         for _, _, allowed in self._axes("signed"):
             return next(iter(allowed)) is True
-        signed = {point.vector[0] for point in self.held}
+        signed = {point.vector[0] for point in self.points}
         return None if len(signed) == 2 else next(iter(signed)) is True
 
     def _unless(self) -> tuple[Roles, ...]:
@@ -195,8 +197,8 @@ class _Summary:
             wider = Box(allowed, self.box.seed)
             keep = [
                 roles
-                for point in self.done.points
-                for roles in _roles(self.done, point)
+                for point in self.comparison.points
+                for roles in _roles(self.comparison, point)
                 if point.before.allowed and point.after.allowed and wider.holds(point.vector)
             ]
             mine = self._smallest()
@@ -217,18 +219,18 @@ class _Summary:
 
     def _addresses(self) -> tuple[tuple[Network, ...], str]:
         """Where the call comes from, as blocks and in words; empty: from anywhere."""
-        groups = (*self.done.signed_groups, *self.done.anonymous_groups)
+        groups = (*self.comparison.signed_groups, *self.comparison.anonymous_groups)
         for _, _, allowed in self._axes("address"):
-            found: set[Network] = set()
+            networks: set[Network] = set()
             for group in groups:
                 if group.cells is None or group.inputs != ["client.ip"]:
                     continue
                 for kind in group.kinds:
                     if kind.values["client.ip"] in allowed:
                         texts = (sample["client.ip"].value for sample in kind.samples)
-                        found |= {group.cells.cell(text) for text in texts}
+                        networks |= {group.cells.cell(text) for text in texts}
                 cells = group.cells
-            return tuple(cells.blocks(found)), cells.told(found)
+            return tuple(cells.blocks(networks)), cells.describe(networks)
         return (), ""
 
     def _where(self) -> tuple[tuple[Where, ...], tuple[str, ...], Valued | None]:
@@ -238,25 +240,25 @@ class _Summary:
         for at, axis, allowed in self._axes("text"):
             moved = [value for value in allowed if isinstance(value, BeforeAfter)]
             if moved and len(moved) < len(allowed):
-                seen = {point.vector[at] for point in self.done.points}
-                word = _one_sided(allowed, seen, self.gains)
+                seen = {point.vector[at] for point in self.comparison.points}
+                word = one_sided_word(allowed, seen, self.gains)
                 now, before = (word, None) if self.gains else (None, word)
                 where.append(Where(axis.text, now, before))
                 continue
             if moved:
                 changed.append((at, axis, allowed))
                 continue
-            said = self._said(at, allowed)
-            others = {point.vector[at] for point in self.done.points} - allowed
+            outcome = self._outcome_of_axis(at, allowed)
+            others = {point.vector[at] for point in self.comparison.points} - allowed
             # Of whom it has changed for is said elsewhere: here it was and is the same.
-            still = any(isinstance(v, BeforeAfter) and v.after in _WORDS[said] for v in others)
-            if axis.owner is not None and said == "true" and not still:
+            still = any(isinstance(v, BeforeAfter) and v.after in WORDS[outcome] for v in others)
+            if axis.owner is not None and outcome == "true" and not still:
                 owner_of.append(axis.owner)
             else:
-                where.append(Where(axis.text, said, said if still else None))
+                where.append(Where(axis.text, outcome, outcome if still else None))
         for kind in ("condition", "assumed"):
             for at, axis, allowed in self._axes(kind):
-                where.append(Where(axis.text, self._said(at, allowed)))
+                where.append(Where(axis.text, self._outcome_of_axis(at, allowed)))
         for _, _, allowed in self._axes("slash"):
             where.append(
                 Where("the path holds an encoded slash", "true" if True in allowed else "not true")
@@ -268,15 +270,17 @@ class _Summary:
             where.append(
                 Where(
                     axis.text,
-                    _said_of(afters, afters, _TRUTHS),
-                    _said_of(befores, befores, _TRUTHS),
+                    outcome_word(afters, afters, TRUTHS),
+                    outcome_word(befores, befores, TRUTHS),
                 )
             )
         return tuple(where), tuple(dict.fromkeys(owner_of)), values
 
-    def _said(self, at: int, allowed: frozenset[Hashable]) -> str:
-        held = {point.vector[at] for point in self.held}
-        return _said_of(held, allowed, {point.vector[at] for point in self.done.points})
+    def _outcome_of_axis(self, at: int, allowed: frozenset[Hashable]) -> str:
+        outcomes = {point.vector[at] for point in self.points}
+        return outcome_word(
+            outcomes, allowed, {point.vector[at] for point in self.comparison.points}
+        )
 
     def _values(
         self, changed: Sequence[tuple[int, Axis, frozenset[Hashable]]]
@@ -287,7 +291,7 @@ class _Summary:
         for one in changed:
             by_group.setdefault(one[1].group, []).append(one)
         untold: list[tuple[int, Axis, frozenset[Hashable]]] = []
-        found: Valued | None = None
+        valued: Valued | None = None
         for index, axes in by_group.items():
             names = self._inputs(index, [axis.text for _, axis, _ in axes])
             rows, whole = self._rows(index, names)
@@ -295,7 +299,7 @@ class _Summary:
                 at for at, name in enumerate(names)
                 if name not in _NEVER_VALUES and all(row[at].named for row in rows)
             ]  # fmt: skip
-            if found is not None or not named:
+            if valued is not None or not named:
                 untold += axes
                 continue
             if len(named) < len(names) or not whole:
@@ -304,24 +308,24 @@ class _Summary:
                 values for row in rows for values in product(*(_alike(row[at]) for at in named))
             )
             kept = tuple(sorted(cut, key=repr))[:MAX_ROWS]
-            found = Valued(tuple(self._named(names[at]) for at in named), kept)
-        return found, untold
+            valued = Valued(tuple(self._named(names[at]) for at in named), kept)
+        return valued, untold
 
     def _inputs(self, index: int, texts: Sequence[str]) -> list[str]:
-        group = self.done.signed_groups[index]
-        found = {
+        group = self.comparison.signed_groups[index]
+        inputs = {
             name
-            for one in group.asked
+            for one in group.probes
             if one.key.partition(" ")[2].partition(" ")[2] in texts
             for name in one.inputs
         }
-        return sorted(found, key=lambda name: (name != "user.id", name))
+        return sorted(inputs, key=lambda name: (name != "user.id", name))
 
     def _rows(self, index: int, names: Sequence[str]) -> tuple[list[tuple[Choice, ...]], bool]:
         """The choices of those inputs in every call that the box holds."""
         rows: dict[tuple[str, ...], tuple[Choice, ...]] = {}
         kinds: dict[int, CallKind] = {}
-        for point in self.held:
+        for point in self.points:
             if point.vector[0] is True:
                 kinds[id(point.kinds[index])] = point.kinds[index]
         whole = True
@@ -335,31 +339,31 @@ class _Summary:
     def _named(self, name: str) -> str:
         kind, _, key = name.partition(":")
         if kind == "seg":
-            return "{" + self.done.shape.segments[int(key)].text + "}"
+            return "{" + self.comparison.shape.segments[int(key)].text + "}"
         words = {"query": 'request.query["{}"]', "header": 'request.headers["{}"]',
                  "claim": "user.claims.{}", "body": "body.{}", "host": "request.host"}  # fmt: skip
         return words.get(kind, name).format(key)
 
     def _such_as(self) -> str:
         """Paths that are meant, where not all of the pattern are."""
-        paths = [] if self.alone else [dict(self.done.pair.values)]
+        paths = [] if self.alone else [dict(self.comparison.pair.values)]
         for _, axis, _ in self._axes("target"):
             # Of what a rewrite makes, some is another route's.
-            names = [f"seg:{at}" for at in self.done.shape.open]
+            names = [f"seg:{at}" for at in self.comparison.shape.open]
             rows, _ = self._rows(axis.group, names)
-            at = self.done.shape.open
+            at = self.comparison.shape.open
             paths = [dict(zip(at, (one.value for one in row), strict=True)) for row in rows]
-        segments = [self.done.shape.filled(path) for path in paths[:MAX_SHOWN]]
+        segments = [self.comparison.shape.filled(path) for path in paths[:MAX_SHOWN]]
         return ", ".join("/" + "/".join(one) for one in segments)
 
 
-def _says(broad: _Summary, narrow: _Summary) -> bool:
+def _repeats(broad: _Summary, narrow: _Summary) -> bool:
     """Whether whoever has more roles than `broad` names is all that `narrow` tells."""
-    for at, axis in enumerate(broad.done.axes):
+    for at, axis in enumerate(broad.comparison.axes):
         left, right = broad.box.allowed[at], narrow.box.allowed[at]
         if axis.kind != "roles" and left is not None and (right is None or not right <= left):
             return False
-    if not {p.vector[0] for p in narrow.held} <= {p.vector[0] for p in broad.held}:
+    if not {p.vector[0] for p in narrow.points} <= {p.vector[0] for p in broad.points}:
         # The roles of a box may leave out who is not signed in.
         return False
     anybody: tuple[Roles, ...] = (frozenset(),)
@@ -375,27 +379,8 @@ def _minimal(sets: Iterable[Roles]) -> tuple[Roles, ...]:
 def _blamed(before: Decision, after: Decision) -> tuple[str | None, SourceLocation | None]:
     # Who loses because no rule allows any more is told which one did.
     silent = after.reason == Reason.NO_RULE and after.rule is None
-    told = before if silent or after.location is None else after
-    return told.rule, told.location
-
-
-_WORDS: dict[str, frozenset[Hashable]] = {
-    "true": frozenset((TRUE,)),
-    "not true": frozenset((FALSE, FAILED)),
-    "false": frozenset((FALSE,)),
-    "failed": frozenset((FAILED,)),
-    "judged": frozenset((TRUE, FALSE)),
-    "not false": frozenset((TRUE, FAILED)),
-}
-
-
-def _said_of(
-    held: Iterable[Hashable], allowed: Iterable[Hashable], seen: Iterable[Hashable]
-) -> str:
-    """The plainest words that tell every outcome of `held`, and of those that a part gives
-    anywhere none but the allowed."""
-    wanted, good = set(held), set(allowed) | (_TRUTHS - set(seen))
-    return next((word for word, outcomes in _WORDS.items() if wanted <= outcomes <= good), "judged")
+    blamed = before if silent or after.location is None else after
+    return blamed.rule, blamed.location
 
 
 def _alike(choice: Choice) -> tuple[Any, ...]:

@@ -30,6 +30,10 @@ class Node:
     """A name, the digits of a number, or the text of a string; None for one with escapes."""
 
 
+class NotUnderstood(Exception):
+    """Not everything that this part can give follows from comparing values."""
+
+
 class _UnknownSyntax(Exception):
     """The text is built in a way that is not followed here."""
 
@@ -43,6 +47,45 @@ def tree_of(source: str) -> Node | None:
         return None
 
 
+def unwound(node: Node) -> tuple[str, list[Node]]:
+    """The root of a field path and its steps.  A field is a step of the kind `key`."""
+    steps: list[Node] = []
+    while node.kind in ("field", "index"):
+        if node.kind == "field":
+            steps.append(Node("key", node.start, node.end, word=node.word))
+            (node,) = node.parts
+        else:
+            node, key = node.parts
+            steps.append(key)
+    if node.kind != "name" or node.word is None:
+        raise NotUnderstood
+    return node.word, steps[::-1]
+
+
+def is_null(node: Node) -> bool:
+    return node.kind == "name" and node.word == "null"
+
+
+def word_of(node: Node) -> str:
+    """The text of a string literal, or the name of a field."""
+    if node.kind not in ("text", "key") or node.word is None:
+        raise NotUnderstood
+    return node.word
+
+
+def number_of(node: Node) -> float:
+    """The number of a literal, with its sign."""
+    if node.kind == "minus":
+        return -number_of(node.parts[0])
+    if node.kind != "number" or node.word is None:
+        raise NotUnderstood
+    text = node.word.rstrip("uU")
+    try:
+        return int(text, 0)
+    except ValueError:
+        return float(text)
+
+
 class _Parser:
     def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
@@ -50,23 +93,23 @@ class _Parser:
         self._depth = 0
 
     def whole(self) -> Node:
-        found = self._expression()
+        tree = self._expression()
         if self._next != len(self._tokens):
             raise _UnknownSyntax
-        return found
+        return tree
 
     def _expression(self) -> Node:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise _UnknownSyntax
         start = self._start()
-        found = self._joined("||", "or")
+        tree = self._joined("||", "or")
         if self._took("?"):
             first = self._expression()
             self._must(":")
-            found = self._node("if", start, found, first, self._expression())
+            tree = self._node("if", start, tree, first, self._expression())
         self._depth -= 1
-        return found
+        return tree
 
     def _joined(self, sign: str, kind: str) -> Node:
         start = self._start()
@@ -82,11 +125,11 @@ class _Parser:
         if level == len(_LEVELS):
             return self._unary()
         start = self._start()
-        found = self._binary(level + 1)
+        tree = self._binary(level + 1)
         while (sign := self._seen()) in _LEVELS[level]:
             self._next += 1
-            found = self._node(sign, start, found, self._binary(level + 1))
-        return found
+            tree = self._node(sign, start, tree, self._binary(level + 1))
+        return tree
 
     def _unary(self) -> Node:
         sign = self._seen()
@@ -103,22 +146,22 @@ class _Parser:
 
     def _member(self) -> Node:
         start = self._start()
-        found = self._primary()
+        tree = self._primary()
         while True:
             if self._took("."):
                 token = self._tokens[self._next]
                 self._next += 1
                 if self._took("("):
                     given = self._list(")")
-                    found = self._node("method", start, found, *given, word=token.text)
+                    tree = self._node("method", start, tree, *given, word=token.text)
                 else:
-                    found = self._node("field", start, found, word=token.text)
+                    tree = self._node("field", start, tree, word=token.text)
             elif self._took("["):
                 key = self._expression()
                 self._must("]")
-                found = self._node("index", start, found, key)
+                tree = self._node("index", start, tree, key)
             else:
-                return found
+                return tree
 
     def _primary(self) -> Node:
         token = self._tokens[self._next]
@@ -132,22 +175,22 @@ class _Parser:
                 return self._node("call", token.at, *self._list(")"), word=token.text)
             return self._node("name", token.at, word=token.text)
         if token.text == "(":
-            found = self._expression()
+            tree = self._expression()
             self._must(")")
             # Its own brackets are no part of it: `(a)` and `a` are one condition.
-            return found
+            return tree
         if token.text == "[":
             return self._node("list", token.at, *self._list("]"))
         raise _UnknownSyntax
 
     def _list(self, closing: str) -> tuple[Node, ...]:
-        found: list[Node] = []
+        items: list[Node] = []
         while not self._took(closing):
-            found.append(self._expression())
+            items.append(self._expression())
             if not self._took(","):
                 self._must(closing)
                 break
-        return tuple(found)
+        return tuple(items)
 
     def _start(self) -> int:
         return self._tokens[self._next].at

@@ -89,35 +89,35 @@ _GONE = object()
 
 
 def _once(items: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
+    unique: list[Any] = []
     seen: set[str] = set()
     for item in items:
         if repr(item) not in seen:
             seen.add(repr(item))
-            found.append(item)
-    return found
+            unique.append(item)
+    return unique
 
 
-def _values(held: Any, steps: Steps) -> Iterator[Any]:
+def _values(value_here: Any, steps: Steps) -> Iterator[Any]:
     if not steps:
-        yield held
-    elif isinstance(held, Mapping):
+        yield value_here
+    elif isinstance(value_here, Mapping):
         first, rest = steps[0], steps[1:]
-        for key, value in held.items():
+        for key, value in value_here.items():
             if first in (None, key):
                 yield from _values(value, rest)
 
 
-def _with(held: Any, steps: Steps, change: Callable[[Any], Any]) -> Any:
+def _with(table: Any, steps: Steps, change: Callable[[Any], Any]) -> Any:
     """`held` with the values of a read changed; copied on the way there alone."""
     if not steps:
-        return change(held)
-    if not isinstance(held, Mapping):
-        return held
+        return change(table)
+    if not isinstance(table, Mapping):
+        return table
     first, rest = steps[0], steps[1:]
-    found: dict[str, Any] = {}
-    for key, value in held.items():
-        made = _with(value, rest, change) if first in (None, key) else value
-        if made is not _GONE:
-            found[key] = made
-    return found
+    changed: dict[str, Any] = {}
+    for key, value in table.items():
+        inner = _with(value, rest, change) if first in (None, key) else value
+        if inner is not _GONE:
+            changed[key] = inner
+    return changed

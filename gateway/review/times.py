@@ -23,51 +23,51 @@ _OF_DATE = {
 }
 
 
-def moments(asked: Collection[tuple[str, int]], compared: Iterable[float]) -> list[float]:
-    """Seconds since the epoch.  `asked`: fields of the clock with what they are compared
+def moments(clock_fields: Collection[tuple[str, int]], compared: Iterable[float]) -> list[float]:
+    """Seconds since the epoch.  `clock_fields`: fields of the clock with what they are compared
     with; `compared`: the moments that `now` itself is."""
-    edges = sorted({float(int(edge)) for edge in compared} | set(_years(asked)))
-    found: dict[float, None] = {float(MOMENT): None}
+    edges = sorted({float(int(edge)) for edge in compared} | set(_years(clock_fields)))
+    chosen: dict[float, None] = {float(MOMENT): None}
     for edge in edges:
-        found |= dict.fromkeys((edge - 1, edge, edge + 1))
-    of_day = [name for name in _OF_DAY if any(name == field for field, _ in asked)]
-    times = list(_times(asked, of_day))
+        chosen |= dict.fromkeys((edge - 1, edge, edge + 1))
+    of_day = [name for name in _OF_DAY if any(name == field for field, _ in clock_fields)]
+    times = list(_times(clock_fields, of_day))
     starts = [float(MOMENT), *(edge + 1 for edge in edges)]
     if edges:
         # Before the first, a whole cycle must have room too.
         starts.append(min(edges) - _CYCLE_DAYS * _DAY_S)
     for start in sorted(starts):
         later = [edge for edge in edges if edge > start]
-        for day in _days(asked, start, min(later, default=start + _CYCLE_DAYS * _DAY_S)):
-            found |= dict.fromkeys(float(day + second) for second in times)
-    return list(found)
+        for day in _days(clock_fields, start, min(later, default=start + _CYCLE_DAYS * _DAY_S)):
+            chosen |= dict.fromkeys(float(day + second) for second in times)
+    return list(chosen)
 
 
-def _years(asked: Collection[tuple[str, int]]) -> Iterator[float]:
-    for name, number in asked:
+def _years(clock_fields: Collection[tuple[str, int]]) -> Iterator[float]:
+    for name, number in clock_fields:
         if name == "getFullYear" and 1971 <= number <= 9000:
             for year in (number, number + 1):
                 yield datetime.datetime(year, 1, 1, tzinfo=datetime.UTC).timestamp()
 
 
-def _times(asked: Collection[tuple[str, int]], names: list[str]) -> Iterator[int]:
+def _times(clock_fields: Collection[tuple[str, int]], names: list[str]) -> Iterator[int]:
     """Seconds of a day, one for every way in which its hours and minutes can compare."""
     choices: list[list[int]] = []
     for name, length in _OF_DAY.items():
         if name not in names:
             choices.append([0])
             continue
-        numbers = {number for field, number in asked if field == name}
+        numbers = {number for field, number in clock_fields if field == name}
         near = {0, length - 1, *(n + d for n in numbers for d in (-1, 0, 1))}
         choices.append(sorted(n for n in near if 0 <= n < length))
     for hour, minute, second in product(*choices):
         yield hour * 3600 + minute * 60 + second
 
 
-def _days(asked: Collection[tuple[str, int]], start: float, end: float) -> Iterator[int]:
+def _days(clock_fields: Collection[tuple[str, int]], start: float, end: float) -> Iterator[int]:
     """The beginnings of days between two moments, one of every kind."""
     first = int(start // _DAY_S)
-    compared = [(name, number) for name, number in asked if name in _OF_DATE]
+    compared = [(name, number) for name, number in clock_fields if name in _OF_DATE]
     seen: set[tuple[int, ...]] = set()
     for day in range(first, min(int(end // _DAY_S), first + _CYCLE_DAYS) + 1):
         date = datetime.date(1970, 1, 1) + datetime.timedelta(days=day)

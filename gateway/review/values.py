@@ -61,35 +61,35 @@ def known(
     Each atom comes with the number of its side, its side's data, and where the keys of its
     tables come from.
     """
-    found = ComparedValues()
+    compared = ComparedValues()
     for side, survey, data, sources in surveys:
         for text in survey.texts:
-            found.add(text, "text", text)
+            compared.add(text, "text", text)
         for source in sources.values():
             if source is not None and not source.name:
-                found.add(source.before, "text", source.before)
-        found.numbers |= survey.numbers
+                compared.add(source.before, "text", source.before)
+        compared.numbers |= survey.numbers
         for index, steps in enumerate(survey.tables):
             name = (side, tuple(map(str, steps)), index)
-            for place, held in _resolved(data, steps, sources, values, (name,), found):
-                _walk(held, place, found)
+            for place, value_read in _resolved(data, steps, sources, values, (name,), compared):
+                _walk(value_read, place, compared)
     for input_, value in values.items():
         if isinstance(value, str):
-            found.add(value, "value", input_)
-    return found
+            compared.add(value, "value", input_)
+    return compared
 
 
 def _resolved(
-    held: Any,
+    value: Any,
     steps: tuple[TableStep, ...],
     sources: Mapping[TableStep, Source | None],
     values: Values,
     place: tuple[object, ...],
-    found: ComparedValues,
+    compared: ComparedValues,
 ) -> Iterator[tuple[tuple[object, ...], Any]]:
     """What a read of data gives, as far as its keys have their values."""
     if not steps:
-        yield place, held
+        yield place, value
         return
     step, rest = steps[0], steps[1:]
     keys: list[str | int]
@@ -98,40 +98,40 @@ def _resolved(
         if source is None:
             keys = []
         elif (text := source.text(values)) is not None:
-            found.add(text, *place, "key", text)
+            compared.add(text, *place, "key", text)
             keys = [text]
         else:
-            keys = list(held) if isinstance(held, Mapping) and source.name not in values else []
+            keys = list(value) if isinstance(value, Mapping) and source.name not in values else []
     else:
         keys = [step]
     for key in keys:
         if isinstance(step, tuple) and isinstance(key, str):
-            found.add(key, *place, "key", key)
+            compared.add(key, *place, "key", key)
         inner: Any = None
-        if isinstance(held, Mapping):
-            inner = held.get(key)
-        elif isinstance(held, list) and isinstance(key, int) and key < len(held):
-            inner = held[key]
+        if isinstance(value, Mapping):
+            inner = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            inner = value[key]
         if inner is not None:
-            yield from _resolved(inner, rest, sources, values, (*place, key), found)
+            yield from _resolved(inner, rest, sources, values, (*place, key), compared)
 
 
-def _walk(held: Any, place: tuple[object, ...], found: ComparedValues) -> None:
-    if isinstance(held, str):
-        found.add(held, *place)
-    elif isinstance(held, bool) or held is None:
+def _walk(value_read: Any, place: tuple[object, ...], compared: ComparedValues) -> None:
+    if isinstance(value_read, str):
+        compared.add(value_read, *place)
+    elif isinstance(value_read, bool) or value_read is None:
         return
-    elif isinstance(held, int | float):
-        found.numbers.add(held)
-    elif isinstance(held, Mapping):
-        for key, value in held.items():
+    elif isinstance(value_read, int | float):
+        compared.numbers.add(value_read)
+    elif isinstance(value_read, Mapping):
+        for key, value in value_read.items():
             if isinstance(key, str):
-                found.add(key, *place, "keys")
-            _walk(value, (*place, key), found)
-    elif isinstance(held, list | tuple):
-        for index, item in enumerate(held):
+                compared.add(key, *place, "keys")
+            _walk(value, (*place, key), compared)
+    elif isinstance(value_read, list | tuple):
+        for index, item in enumerate(value_read):
             # Plain texts of a list are alike; where there is more, each has its own place.
-            _walk(item, (*place, "item" if isinstance(item, str) else index), found)
+            _walk(item, (*place, "item" if isinstance(item, str) else index), compared)
 
 
 @dataclass(slots=True)
@@ -144,10 +144,10 @@ class Wanted:
     listed: bool = False
 
 
-def texts(name: str, held: ComparedValues, wanted: Wanted, good: Any) -> list[Choice]:
+def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> list[Choice]:
     """Choices of a text: those that are compared with, alike ones as one, and made-up ones."""
     alike: dict[Profile, list[str]] = {}
-    for text, places in held.places.items():
+    for text, places in compared.places.items():
         for before, after in {("", ""), *wanted.wrapped}:
             if not (text.startswith(before) and text.endswith(after)):
                 continue
@@ -156,12 +156,12 @@ def texts(name: str, held: ComparedValues, wanted: Wanted, good: Any) -> list[Ch
                 alike.setdefault(
                     frozenset((*place, before) for place in places), []
                 ).append(inner)  # fmt: skip
-    found = [
+    choices = [
         # What another input was given is not named by anybody, unless it stands elsewhere too.
         Choice(group[0], tuple(group), named=any(place[0] != "value" for place in places))
         for places, group in alike.items()
     ]
-    return found + [Choice(text) for text in affixed(wanted.affixes) if good(name, text)]
+    return choices + [Choice(text) for text in affixed(wanted.affixes) if good(name, text)]
 
 
 def affixed(asked: set[tuple[str, str]]) -> Iterator[str]:
@@ -183,21 +183,23 @@ def affixed(asked: set[tuple[str, str]]) -> Iterator[str]:
                 yield begin + mark + "".join(one + mark for one in chosen) + end
 
 
-def spread(name: str, held: ComparedValues, wanted: Wanted, texts_: list[Choice]) -> list[Choice]:
+def spread(
+    name: str, compared: ComparedValues, wanted: Wanted, texts_: list[Choice]
+) -> list[Choice]:
     """Choices of a value that may be anything JSON has: a claim, or a field of the body."""
-    found = [Choice(ABSENT), *texts_]
-    found += [Choice(True), Choice(False)]
-    numbers = {n + d for n in held.numbers for d in (-1, -0.5, 0, 0.5, 1)}
-    found += [Choice(n, named=n in held.numbers) for n in sorted(numbers)]
+    choices = [Choice(ABSENT), *texts_]
+    choices += [Choice(True), Choice(False)]
+    numbers = {n + d for n in compared.numbers for d in (-1, -0.5, 0, 0.5, 1)}
+    choices += [Choice(n, named=n in compared.numbers) for n in sorted(numbers)]
     named = [choice.value for choice in texts_ if choice.named]
     if wanted.listed:
         counts = range(len(named) + 1) if len(named) <= MAX_LISTED else (0, 1, len(named))
         for count in counts:
-            found += [Choice(list(chosen)) for chosen in combinations(named, count)]
-        found += [Choice(dict.fromkeys(chosen, True)) for chosen in ((), tuple(named))]
+            choices += [Choice(list(chosen)) for chosen in combinations(named, count)]
+        choices += [Choice(dict.fromkeys(chosen, True)) for chosen in ((), tuple(named))]
     if name.startswith("claim:"):
-        found.append(Choice(None))
-    return found
+        choices.append(Choice(None))
+    return choices
 
 
 def is_good(name: str, text: str) -> bool:
@@ -218,27 +220,29 @@ def is_role(text: str) -> bool:
     return _NAME.match(text) is not None
 
 
-def addresses(held: ComparedValues) -> tuple[list[Choice], Cells]:
-    networks = [n for text in held.places if (n := network_of(text)) is not None]
+def addresses(compared: ComparedValues) -> tuple[list[Choice], Cells]:
+    networks = [n for text in compared.places if (n := network_of(text)) is not None]
     cells = Cells(networks)
     return [Choice(text) for text in cells.addresses()], cells
 
 
-def times(held: ComparedValues, surveys: Iterable[Survey]) -> list[Choice]:
+def times(values_compared: ComparedValues, surveys: Iterable[Survey]) -> list[Choice]:
     asked: set[tuple[str, int]] = set()
     compared: set[float] = set()
     for survey in surveys:
         asked |= survey.clock
         compared |= survey.moments
-    compared |= {moment for text in held.places if (moment := moment_of(text)) is not None}
+    compared |= {
+        moment for text in values_compared.places if (moment := moment_of(text)) is not None
+    }
     return [Choice(moment) for moment in moments(asked, compared)]
 
 
 def ages(compared_s: Iterable[float]) -> list[Choice]:
     near = {0.0, *(age + d for age in compared_s for d in (-1, 0, 1))}
-    found = sorted(age for age in near if age >= 0)
+    tried = sorted(age for age in near if age >= 0)
     # One from the future proves nothing of its age; one that nobody knows neither.
-    return [Choice(age) for age in (*found, _YEARS_S, -60.0)] + [Choice(ABSENT)]
+    return [Choice(age) for age in (*tried, _YEARS_S, -60.0)] + [Choice(ABSENT)]
 
 
 def kinds() -> list[Choice]:
@@ -248,7 +252,7 @@ def kinds() -> list[Choice]:
 def scopes(actions: Iterable[str]) -> list[Choice]:
     """No limit, and every set of the actions that are asked for; `*` admits also no action."""
     named = sorted(action for action in set(actions) if action)
-    found = [Choice(None)]
+    choices = [Choice(None)]
     for count in range(len(named) + 1):
-        found += [Choice(chosen) for chosen in combinations(named, count)]
-    return [*found, Choice(("*",))]
+        choices += [Choice(chosen) for chosen in combinations(named, count)]
+    return [*choices, Choice(("*",))]

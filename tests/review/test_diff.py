@@ -32,7 +32,7 @@ OWN = "- {id: own, allow: [orders:read], when: resource.owner == user.id}"
 
 def test_the_same_configuration_changes_nothing_and_asks_nothing() -> None:
     report = compare(rule_world(OWN), rule_world(OWN))
-    assert (report.changes, report.asked) == ([], 0)
+    assert (report.changes, report.decisions) == ([], 0)
 
 
 def test_the_owner_who_loses_is_named_with_the_line() -> None:

@@ -83,13 +83,13 @@ class Condition:
 
     def values(self, context: EvaluationContext) -> list[tuple[str, Any]]:
         """What it reads of this call, in the order of the text, for people; each once."""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for path in self.expression.paths:
-            found.setdefault(path_text(path, context), value_at(path, context))
+            values.setdefault(path_text(path, context), value_at(path, context))
         for call in self.expression.calls:
             if call.name == "has_role" and context.principal is not None:
-                found.setdefault("user.roles", context.principal.roles)
-        return list(found.items())
+                values.setdefault("user.roles", context.principal.roles)
+        return list(values.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +110,20 @@ def compile_condition(
         problems += vocabulary_problems(expression, {} if data is None else data)
     if not problems:
         try:
-            made = Condition(source, expression)
+            condition = Condition(source, expression)
         except ValueError as error:
             return [syntax_problem(str(error))]
         problems += type_problems(source, truth=truth)
         if not problems:
-            return made
+            return condition
     return sorted(problems)
 
 
 def _has_role(context: EvaluationContext) -> Callable[[Any], bool]:
     principal = context.principal
-    held = context.roles.expand(principal.roles) if principal else frozenset()
+    roles = context.roles.expand(principal.roles) if principal else frozenset()
     # Only text is hashable for sure, and a callback that raises writes to standard error.
-    return lambda role: isinstance(role, str) and role in held
+    return lambda role: isinstance(role, str) and role in roles
 
 
 _FUNCTIONS: dict[str, Callable[[EvaluationContext], Callable[..., Any]]] = {

@@ -120,13 +120,13 @@ def _bind_request(paths: list[FieldPath]) -> Binding:
             bound["path"] = "/" + "/".join(call.segments)
         if "host" in fields:
             bound["host"] = call.host
-        for kind, held in (
+        for kind, values in (
             ("params", context.params),
             ("query", context.query),
             ("headers", context.headers),
         ):
             if kind in fields:
-                bound[kind] = {name: held[name] for name in names[kind] if name in held}
+                bound[kind] = {name: values[name] for name in names[kind] if name in values}
         return bound
 
     return bind
@@ -154,25 +154,25 @@ def _bind_data(paths: list[FieldPath]) -> Binding:
 
 
 def _bind_entry(
-    bound: dict[str, Any], held: Any, path: FieldPath, context: EvaluationContext
+    bound: dict[str, Any], value: Any, path: FieldPath, context: EvaluationContext
 ) -> None:
     at: dict[str, Any] = bound
     for index, step in enumerate(path.steps):
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
-        if not isinstance(held, Mapping) or (isinstance(step, FieldPath) and key is None):
+        if not isinstance(value, Mapping) or (isinstance(step, FieldPath) and key is None):
             return
         if not isinstance(key, str):
             # The text does not tell which entry: the whole table is bound.
-            at.update(held)
+            at.update(value)
             return
-        if key not in held:
+        if key not in value:
             return
-        held = held[key]
-        if index == len(path.steps) - 1 or not isinstance(held, Mapping):
-            at[key] = held
+        value = value[key]
+        if index == len(path.steps) - 1 or not isinstance(value, Mapping):
+            at[key] = value
             return
         inner = at.setdefault(key, {})
-        if inner is held:
+        if inner is value:
             return
         at = inner
 

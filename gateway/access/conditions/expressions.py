@@ -71,12 +71,12 @@ class FieldPath:
     @property
     def keys(self) -> tuple[str, ...]:
         """The constant keys up to the first step that is none."""
-        found: list[str] = []
+        keys: list[str] = []
         for step in self.steps:
             if not isinstance(step, str):
                 break
-            found.append(step)
-        return tuple(found)
+            keys.append(step)
+        return tuple(keys)
 
     def __str__(self) -> str:
         return ".".join((self.root, *(s if isinstance(s, str) else "…" for s in self.steps)))
@@ -130,7 +130,7 @@ def literal(token: Token) -> str | None:
 
 class _ExpressionReader:
     def __init__(self, source: str) -> None:
-        self._found = Expression()
+        self._expression = Expression()
         self._tokens: list[Token] = []
         self._tokens = list(self._lex(source))
         self._closing = self._brackets()
@@ -144,7 +144,7 @@ class _ExpressionReader:
 
     @property
     def problems(self) -> list[tuple[int, str]]:
-        return self._found.problems
+        return self._expression.problems
 
     def read(self) -> Expression:
         at = 0
@@ -152,14 +152,14 @@ class _ExpressionReader:
             while self._scopes and self._scopes[-1][0] <= at:
                 self._scopes.pop()
             at = self._step(at)
-        return self._found
+        return self._expression
 
     def _lex(self, source: str) -> Iterator[Token]:
         at = 0
         while at < len(source):
             match = _TOKEN.match(source, at)
             if match is None:
-                self._found.problems.append((at, f"{source[at]!r} has no meaning here"))
+                self._expression.problems.append((at, f"{source[at]!r} has no meaning here"))
                 return
             kind = match.lastgroup or ""
             if kind != "space":
@@ -211,35 +211,35 @@ class _ExpressionReader:
             self._guards.append(end)
         if token.text in MACROS and method:
             self._macro(at, opening, end)
-        self._found.calls.append(
+        self._expression.calls.append(
             FunctionCall(token.text, token.at, method, self._arguments(opening, end))
         )
 
     def _macro(self, at: int, opening: int, end: int) -> None:
-        self._found.iterates = True
+        self._expression.iterates = True
         token = self._tokens[at]
         if self._scopes:
-            self._found.problems.append(
+            self._expression.problems.append(
                 (token.at, f"`{token.text}` inside another iteration: one level is the limit")
             )
         variable = self._text(opening + 1)
         if variable and self._text(opening + 2) == ",":
             self._scopes.append((end, variable))
-            self._found.locals.add(variable)
+            self._expression.locals.add(variable)
 
     def _arguments(self, opening: int, end: int) -> tuple[str | None, ...]:
-        found: list[str | None] = []
+        literals: list[str | None] = []
         start = index = opening + 1
         while index <= end:
             if index == end or self._text(index) == ",":
                 if index > start:
                     one = self._tokens[start] if index == start + 1 else None
-                    found.append(literal(one) if one and one.kind == "string" else None)
+                    literals.append(literal(one) if one and one.kind == "string" else None)
                 start = index + 1
             elif index in self._closing:
                 index = self._closing[index]
             index += 1
-        return tuple(found)
+        return tuple(literals)
 
     def _field_path(self, at: int, *, record: bool) -> tuple[FieldPath, int]:
         """The path whose root is at `at`, and where it ends."""
@@ -277,9 +277,9 @@ class _ExpressionReader:
             if key is not None:
                 # `"page" in request.query` asks only whether that one key is there.
                 asked = FieldPath(path.root, (*path.steps, key), path.at, guarded=True)
-                self._found.paths.append(asked)
+                self._expression.paths.append(asked)
                 return
-        self._found.paths.append(path)
+        self._expression.paths.append(path)
 
     def _index(self, start: int, end: int) -> str | FieldPath | None:
         first = self._tokens[start] if start < end else None

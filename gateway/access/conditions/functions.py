@@ -21,10 +21,10 @@ def in_cidr(address: Any, block: Any) -> bool | None:
     if not isinstance(address, str) or not isinstance(block, str):
         return None
     network = _network(block) if len(block) <= _LONGEST_ADDRESS else None
-    found = address_of(address)
-    if network is None or found is None:
+    read = address_of(address)
+    if network is None or read is None:
         return None
-    return found.version == network.version and found in network
+    return read.version == network.version and read in network
 
 
 @lru_cache(maxsize=1024)

@@ -92,15 +92,15 @@ class _TypeChecker:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise _Untyped
-        found = self._binary(0)
+        part = self._binary(0)
         if self._took("?"):
-            self._wants_truth(found, "?")
+            self._wants_truth(part, "?")
             first = self.expression()
             self._must(":")
             second = self.expression()
-            found = TypedPart(first.type if first.type == second.type else ANY, found.at)
+            part = TypedPart(first.type if first.type == second.type else ANY, part.at)
         self._depth -= 1
-        return found
+        return part
 
     def end(self) -> None:
         if self._next != len(self._tokens):
@@ -109,12 +109,12 @@ class _TypeChecker:
     def _binary(self, level: int) -> TypedPart:
         if level == len(_LEVELS):
             return self._unary()
-        found = self._binary(level + 1)
+        part = self._binary(level + 1)
         while (sign := self._seen(_LEVELS[level])) is not None:
             at = self._tokens[self._next].at
             self._next += 1
-            found = self._joined(found, sign, self._binary(level + 1), at)
-        return found
+            part = self._joined(part, sign, self._binary(level + 1), at)
+        return part
 
     def _joined(self, left: TypedPart, sign: str, right: TypedPart, at: int) -> TypedPart:
         if sign in ("&&", "||"):
@@ -124,14 +124,14 @@ class _TypeChecker:
         if sign in ("==", "!="):
             if not _comparable(left.type, right.type):
                 what = "never equal" if sign == "==" else "always unequal"
-                said = f"{_TYPE_NAMES[left.type]} and {_TYPE_NAMES[right.type]} are {what}"
-                self.problems.append((at, f"`{sign}`: {said}{_convert(left, right)}"))
+                sides = f"{_TYPE_NAMES[left.type]} and {_TYPE_NAMES[right.type]} are {what}"
+                self.problems.append((at, f"`{sign}`: {sides}{_convert(left, right)}"))
             return TypedPart("bool", left.at)
-        told = "bool" if sign in (*_LEVELS[2], "in") else ANY
+        default = "bool" if sign in (*_LEVELS[2], "in") else ANY
         if ANY in (left.type, right.type):
-            return TypedPart(told, left.at)
-        found = _result(sign, left.type, right.type)
-        if found is None:
+            return TypedPart(default, left.at)
+        result = _result(sign, left.type, right.type)
+        if result is None:
             types = f"{_TYPE_NAMES[left.type]} and {_TYPE_NAMES[right.type]}"
             what = f"`{sign}` is not defined for {types}"
             hint = "; it asks a list or a map" if sign == "in" else _convert(left, right)
@@ -140,7 +140,7 @@ class _TypeChecker:
             self._run(f"{left.literal} {sign} {right.literal}", at)
         elif sign in ("/", "%") and right.literal in ("0", "0u"):
             self.problems.append((at, "divides by zero"))
-        return TypedPart(found or told, left.at)
+        return TypedPart(result or default, left.at)
 
     def _unary(self) -> TypedPart:
         sign = self._seen(("!", "-"))
@@ -151,33 +151,33 @@ class _TypeChecker:
             raise _Untyped
         at = self._tokens[self._next].at
         self._next += 1
-        found = self._unary()
+        operand = self._unary()
         self._depth -= 1
         if sign == "!":
-            self._wants_truth(found, sign)
+            self._wants_truth(operand, sign)
             return TypedPart("bool", at)
-        if found.type not in (ANY, *_NUMBERS):
-            self.problems.append((at, f"`-` is not defined for {_TYPE_NAMES[found.type]}"))
-        return TypedPart(found.type if found.type in _NUMBERS else ANY, at)
+        if operand.type not in (ANY, *_NUMBERS):
+            self.problems.append((at, f"`-` is not defined for {_TYPE_NAMES[operand.type]}"))
+        return TypedPart(operand.type if operand.type in _NUMBERS else ANY, at)
 
     def _member(self) -> TypedPart:
         token = self._tokens[self._next]
-        found, path = self._primary(), token.text if token.kind == "name" else ""
+        part, path = self._primary(), token.text if token.kind == "name" else ""
         while True:
             if self._took("."):
                 name = self._tokens[self._next].text
                 self._next += 1
                 if self._took("("):
-                    found, path = self._method(found, name), ""
+                    part, path = self._method(part, name), ""
                 else:
-                    found, path = self._field(path, name, found.at)
+                    part, path = self._field(path, name, part.at)
             elif self._took("["):
                 key = self.expression()
                 self._must("]")
                 word = literal(self._tokens[self._next - 2]) if key.literal else None
-                found, path = self._field(path, word or "", found.at)
+                part, path = self._field(path, word or "", part.at)
             else:
-                return found
+                return part
 
     def _field(self, path: str, name: str, at: int) -> tuple[TypedPart, str]:
         """What `path.name` is, and the path that leads on from it."""
@@ -202,9 +202,9 @@ class _TypeChecker:
         if token.kind == "name":
             return self._named(token)
         if token.text == "(":
-            found = self.expression()
+            inner = self.expression()
             self._must(")")
-            return TypedPart(found.type, token.at)
+            return TypedPart(inner.type, token.at)
         if token.text == "[":
             self._list("]", self.expression)
             return TypedPart("list", token.at)
@@ -244,8 +244,8 @@ class _TypeChecker:
         if all(one.literal is not None for one in given) and name in _READS_LITERAL:
             self._run(f"{name}({', '.join(one.literal or '' for one in given)})", token.at)
         elif not _runs(name, None, tuple(one.type for one in given)):
-            said = " and ".join(_TYPE_NAMES[one.type] for one in given)
-            self.problems.append((token.at, f"`{name}` does not take {said or 'nothing'}"))
+            types = " and ".join(_TYPE_NAMES[one.type] for one in given)
+            self.problems.append((token.at, f"`{name}` does not take {types or 'nothing'}"))
         return TypedPart(_MAKES.get(name, ANY), token.at)
 
     def _method(self, on: TypedPart, name: str) -> TypedPart:
@@ -256,8 +256,8 @@ class _TypeChecker:
         if name == "matches" and len(given) == 1 and given[0].literal is not None:
             self._run(f"'a'.matches({given[0].literal})", given[0].at)
         if not _runs(name, on.type, tuple(one.type for one in given)):
-            said = " and ".join(_TYPE_NAMES[one.type] for one in given)
-            with_ = f" with {said}" if said else ""
+            types = " and ".join(_TYPE_NAMES[one.type] for one in given)
+            with_ = f" with {types}" if types else ""
             self.problems.append((at, f"{_TYPE_NAMES[on.type]} has no `{name}`{with_}"))
         if name == "size" or name.startswith("get"):
             return TypedPart("int", on.at)
@@ -283,10 +283,10 @@ class _TypeChecker:
         self._wants_truth(inner, name)
         return TypedPart("bool", on.at)
 
-    def _wants_truth(self, found: TypedPart, sign: str) -> None:
-        if found.type not in (ANY, "bool"):
-            said = f"`{sign}` takes true or false, not {_TYPE_NAMES[found.type]}"
-            self.problems.append((found.at, said))
+    def _wants_truth(self, part: TypedPart, sign: str) -> None:
+        if part.type not in (ANY, "bool"):
+            text = f"`{sign}` takes true or false, not {_TYPE_NAMES[part.type]}"
+            self.problems.append((part.at, text))
 
     def _run(self, source: str, at: int) -> None:
         """Of constants alone: what it gives now, it gives always."""
@@ -296,13 +296,13 @@ class _TypeChecker:
             self.problems.append((at, f"`{source}` fails always: {_sentence(error)}"))
 
     def _list(self, closing: str, one: Callable[[], TypedPart]) -> list[TypedPart]:
-        found: list[TypedPart] = []
+        parts: list[TypedPart] = []
         while not self._took(closing):
-            found.append(one())
+            parts.append(one())
             if not self._took(","):
                 self._must(closing)
                 break
-        return found
+        return parts
 
     def _seen(self, signs: tuple[str, ...]) -> str | None:
         if self._next < len(self._tokens):

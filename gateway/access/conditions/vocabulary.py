@@ -81,8 +81,8 @@ def _user_problems(path: FieldPath) -> list[tuple[int, str]]:
     at, keys = path.at, path.keys
     if not path.steps:
         # Of the caller as a whole nothing else is bound.
-        said = "`user` alone can only be compared: `user == null`, `user != null`"
-        return [] if path.against_null else [(at, said)]
+        text = "`user` alone can only be compared: `user == null`, `user != null`"
+        return [] if path.against_null else [(at, text)]
     if not keys:
         return [(at, "a field of `user` is written out: `user.id`")]
     if keys[0] not in USER:
@@ -109,8 +109,8 @@ def _request_problems(path: FieldPath) -> list[tuple[int, str]]:
     name = keys[1]
     if kind != "headers":
         return []
-    said = header_problem(name)
-    return [(at, said)] if said else []
+    text = header_problem(name)
+    return [(at, text)] if text else []
 
 
 def header_problem(name: str) -> str | None:

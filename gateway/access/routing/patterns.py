@@ -16,23 +16,25 @@ def read_pattern(text: str) -> tuple[PatternSegment, ...] | str:
     if not text.startswith("/"):
         return f"`{text}` is no path: begin it with `/`"
     pieces = text[1:].split("/")
-    found: list[PatternSegment] = []
+    segments: list[PatternSegment] = []
     for index, piece in enumerate(pieces):
         last = index == len(pieces) - 1
         if "{" in piece or "}" in piece:
-            made = _parameter(piece, last=last)
-            if isinstance(made, str):
-                return made
-            if any(s.kind is not SegmentKind.LITERAL and s.text == made.text for s in found):
-                return f"the parameter `{{{made.text}}}` stands twice in the path"
-            found.append(made)
+            parameter = _parameter(piece, last=last)
+            if isinstance(parameter, str):
+                return parameter
+            if any(
+                s.kind is not SegmentKind.LITERAL and s.text == parameter.text for s in segments
+            ):
+                return f"the parameter `{{{parameter.text}}}` stands twice in the path"
+            segments.append(parameter)
             continue
         plain = piece if "%" in piece else encoded(piece)
         read = canonical("/" + plain)
         if isinstance(read, Reason) or (not piece and not last):
             return f"no call could have the segment `{piece}`: such paths are refused as ambiguous"
-        found.append(PatternSegment(SegmentKind.LITERAL, read.segments[0]))
-    return tuple(found)
+        segments.append(PatternSegment(SegmentKind.LITERAL, read.segments[0]))
+    return tuple(segments)
 
 
 def _parameter(piece: str, *, last: bool) -> PatternSegment | str:

@@ -25,9 +25,9 @@ def read_query(query: str, names: Collection[str]) -> dict[str, str] | None:
     `[…]` behind it counts as the same one, because some backends take it so, and `;` is
     refused, because some take it for `&`.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     if not query:
-        return found
+        return values
     if ";" in query:
         return None
     wanted = _known_queries(frozenset(names))
@@ -44,10 +44,10 @@ def read_query(query: str, names: Collection[str]) -> dict[str, str] | None:
         if asked is None:
             continue
         value = _form_decoded(raw_value)
-        if value is None or asked in found or name not in names:
+        if value is None or asked in values or name not in names:
             return None
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def read_headers(headers: RawHeaders, names: Collection[str]) -> dict[str, str] | None:
@@ -56,7 +56,7 @@ def read_headers(headers: RawHeaders, names: Collection[str]) -> dict[str, str] 
     A name that is the same once folded counts as the same one, and one that `Connection`
     names is refused: it would be taken away on its way (RFC 9110 section 7.6.1).
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     wanted = _known_headers(frozenset(names))
     for raw_name, raw_value in headers:
         known = folded(raw_name)
@@ -65,7 +65,7 @@ def read_headers(headers: RawHeaders, names: Collection[str]) -> dict[str, str] 
             if known == b"connection" and _names_one(raw_value, wanted):
                 return None
             continue
-        if name in found or raw_name.lower() != name.encode("latin-1"):
+        if name in values or raw_name.lower() != name.encode("latin-1"):
             return None
         try:
             value = raw_value.decode("utf-8")
@@ -73,8 +73,8 @@ def read_headers(headers: RawHeaders, names: Collection[str]) -> dict[str, str] 
             return None
         if not value.isprintable():
             return None
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def reads_alike(body: object, paths: Collection[str]) -> bool:
@@ -84,14 +84,14 @@ def reads_alike(body: object, paths: Collection[str]) -> bool:
     did not find, would be another's.
     """
     for path in paths:
-        held = body
+        value = body
         for key in path.split("."):
-            if not isinstance(held, Mapping):
+            if not isinstance(value, Mapping):
                 break
             same = key.casefold()
-            if any(other.casefold() == same and other != key for other in held):
+            if any(other.casefold() == same and other != key for other in value):
                 return False
-            held = held.get(key)
+            value = value.get(key)
     return True
 
 

@@ -164,11 +164,11 @@ class Route:
         object.__setattr__(self, "asks_last", bool(last or of_rules))
         about = any(one.of_what_is_asked for one in self.first_limits)
         object.__setattr__(self, "first_about", about)
-        for source, held in (
+        for source, attribute in (
             ("query", "query_names"), ("headers", "header_names"), ("body", "body_names"),
         ):  # fmt: skip
             read = (name for f in self.resource for name in f.template.names(source))
-            object.__setattr__(self, held, frozenset(read))
+            object.__setattr__(self, attribute, frozenset(read))
 
     def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:
         """What is asked once `rule` has allowed a call: always the very same object, by which
@@ -177,12 +177,12 @@ class Route:
 
     def resource_of(self, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The resource that the call names; a field without a value is left out."""
-        found: dict[str, Any] = {}
+        resource: dict[str, Any] = {}
         for one in self.resource:
             value = one.template.fill(values)
             if value is not None:
-                found[one.name] = value
-        return found
+                resource[one.name] = value
+        return resource
 
     def upstream_target(self, call: Call, params: Mapping[str, str]) -> str | Reason:
         """The request target for the upstream: path and query.
@@ -234,8 +234,8 @@ class NoMatch:
 _UNKNOWN = NoMatch(Reason.ROUTE_UNKNOWN)
 
 # Bounds of what a table remembers of its answers: in number, and in characters of what was asked.
-_FOUND_MAX = 4_096
-_FOUND_LENGTH_MAX = 256
+_RECENT_MAX = 4_096
+_RECENT_LENGTH_MAX = 256
 
 
 class _Leaf:
@@ -250,8 +250,8 @@ class _Leaf:
         self.no_match = _UNKNOWN
 
     def routes(self) -> list[Route]:
-        found = list(dict.fromkeys(self.by_method.values()))
-        return found if self.any is None else [*found, self.any]
+        routes = list(dict.fromkeys(self.by_method.values()))
+        return routes if self.any is None else [*routes, self.any]
 
     def insert(self, route: Route) -> Route | None:
         if self.any is not None:
@@ -306,7 +306,7 @@ class RouteTable:
         # By upstream, whatever the host: the paths that its routes send on unchanged.
         self._guards: dict[str, _Node] = {}
         # What was asked lately: the same paths are asked for again and again.
-        self._found: dict[tuple[str, str, tuple[str, ...]], Match] = {}
+        self._recent: dict[tuple[str, str, tuple[str, ...]], Match] = {}
         for route in routes:
             self.insert(route)
 
@@ -325,7 +325,7 @@ class RouteTable:
 
     def insert(self, route: Route) -> Route | None:
         """None, or the route that could match the same request with equal specificity."""
-        self._found.clear()
+        self._recent.clear()
         node = self._any_host
         if route.host is not None:
             node = self._hosts.setdefault(route.host, _Node())
@@ -340,15 +340,15 @@ class RouteTable:
     def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         """The one route for this call.  `segments` are canonical, `host` is as in `Call`."""
         asked = host, method, segments
-        found: Match | NoMatch | None = self._found.get(asked)
-        if found is None:
-            found = self._search(host, method, segments)
+        match: Match | NoMatch | None = self._recent.get(asked)
+        if match is None:
+            match = self._search(host, method, segments)
             length = sum(map(len, (host, method, *segments)))
-            if isinstance(found, Match) and length <= _FOUND_LENGTH_MAX:
-                if len(self._found) >= _FOUND_MAX:
-                    self._found.clear()
-                self._found[asked] = found
-        return found
+            if isinstance(match, Match) and length <= _RECENT_LENGTH_MAX:
+                if len(self._recent) >= _RECENT_MAX:
+                    self._recent.clear()
+                self._recent[asked] = match
+        return match
 
     def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         if is_own(segments):

@@ -61,7 +61,7 @@ class CallKind:
 
 @dataclass(slots=True)
 class ProbeGroup:
-    asked: list[Probe]
+    probes: list[Probe]
     inputs: list[str]
     kinds: list[CallKind] = field(default_factory=list)
     cells: Cells | None = None
@@ -89,18 +89,18 @@ class World:
     actions: frozenset[str] = frozenset()
 
 
-def groups_of(asked: Iterable[Probe]) -> list[ProbeGroup]:
+def groups_of(probes: Iterable[Probe]) -> list[ProbeGroup]:
     """The questions by the inputs that they share."""
-    found: list[ProbeGroup] = []
-    for one in asked:
-        shared = [group for group in found if one.inputs & set(group.inputs)]
+    groups: list[ProbeGroup] = []
+    for one in probes:
+        shared = [group for group in groups if one.inputs & set(group.inputs)]
         merged = ProbeGroup([one], sorted(one.inputs))
         for group in shared:
-            found.remove(group)
-            merged.asked = group.asked + merged.asked
+            groups.remove(group)
+            merged.probes = group.probes + merged.probes
             merged.inputs = sorted({*merged.inputs, *group.inputs})
-        found.append(merged)
-    return found
+        groups.append(merged)
+    return groups
 
 
 class Solver:
@@ -111,7 +111,7 @@ class Solver:
         self._world = world
         self._tried = 0
         self._found: dict[tuple[Hashable, ...], CallKind] = {}
-        self._surveyed = [one for one in group.asked if one.survey is not None]
+        self._surveyed = [one for one in group.probes if one.survey is not None]
         self._wanted = {name: self._wants(name) for name in group.inputs}
 
     def solve(self) -> None:
@@ -160,7 +160,7 @@ class Solver:
     def _keep(self, chosen: dict[str, Choice]) -> None:
         self._tried += 1
         filled = {**self._world.ordinary, **{name: one.value for name, one in chosen.items()}}
-        answers = tuple(one.answer(filled) for one in self._group.asked)
+        answers = tuple(one.answer(filled) for one in self._group.probes)
         kind = self._found.setdefault(answers, CallKind(answers, []))
         if "roles" in chosen:
             kind.roles.update(chosen["roles"].alike)
@@ -169,17 +169,17 @@ class Solver:
 
     def _choices(self, name: str, fixed: Values) -> list[Choice]:
         surveys = [one.survey for one in self._surveyed if one.survey is not None]
-        held = self._known(self._surveyed, fixed)
+        values_compared = self._known(self._surveyed, fixed)
         for text in self._world.extra.get(name, ()):
-            held.add(text, "extra", text)
+            values_compared.add(text, "extra", text)
         if name == "user.email_verified":
             return [Choice(True), Choice(False)]
         if name == "client.ip":
-            found, cells = choosing.addresses(held)
+            choices, cells = choosing.addresses(values_compared)
             self._group.cells = self._group.cells or cells
-            return found
+            return choices
         if name == "now":
-            return choosing.times(held, surveys)
+            return choosing.times(values_compared, surveys)
         if name == "age":
             compared = {age for survey in surveys for age in survey.ages_s}
             return choosing.ages({*compared, *self._ages()})
@@ -188,20 +188,20 @@ class Solver:
         if name in ("kind", "scopes", "amr", "slash"):
             return self._plain(name)
         made_up = list(self._world.made_up(name))
-        texts = choosing.texts(name, held, self._wanted[name], self._world.is_good)
+        texts = choosing.texts(name, values_compared, self._wanted[name], self._world.is_good)
         if name.startswith(("claim:", "body:")):
-            return choosing.spread(name, held, self._wanted[name], [*made_up, *texts])
+            return choosing.spread(name, values_compared, self._wanted[name], [*made_up, *texts])
         absent = name.startswith(("query:", "header:")) or name in (
             "user.email", "user.session_id",
         )  # fmt: skip
         return [*made_up, *texts, *([Choice(ABSENT)] if absent else [])]
 
-    def _known(self, asked: Sequence[Probe], fixed: Values) -> ComparedValues:
-        read = ((o.side, o.survey, o.data, o.sources) for o in asked if o.survey is not None)
+    def _known(self, probes: Sequence[Probe], fixed: Values) -> ComparedValues:
+        read = ((o.side, o.survey, o.data, o.sources) for o in probes if o.survey is not None)
         return choosing.known(read, fixed)
 
     def _ages(self) -> Iterator[float]:
-        for one in self._group.asked:
+        for one in self._group.probes:
             if one.key.startswith("step-up ") and one.key.split()[1] != "None":
                 yield float(one.key.split()[1])
 
@@ -213,7 +213,7 @@ class Solver:
         if name == "slash":
             return [Choice(False), Choice(True)]
         methods = sorted(
-            {word for one in self._group.asked if one.key.startswith("step-up ")
+            {word for one in self._group.probes if one.key.startswith("step-up ")
              for word in one.key.split()[2:]}
         )  # fmt: skip
         subsets = product(*(((), (method,)) for method in methods))
@@ -234,8 +234,8 @@ class Solver:
         for does, roles in sorted(alike.items(), key=lambda one: sorted(one[1])):
             for done, others in list(states.items()):
                 sets = states.setdefault(done | does, set())
-                made = {one | {frozenset(roles)} for one in others}
-                sets |= {one for one in made if not any(other <= one for other in sets)}
+                larger = {one | {frozenset(roles)} for one in others}
+                sets |= {one for one in larger if not any(other <= one for other in sets)}
                 if len(states) > MAX_TRIED or len(sets) > MAX_KEPT:
                     self._group.whole = False
                     return _smallest(states.values())
@@ -247,11 +247,11 @@ class Solver:
         named = {text for one in asked if one.survey is not None for text in one.survey.texts}
         if any(one.survey is not None and one.survey.any_role for one in asked):
             read = frozenset[str]().union(*(one.inputs for one in asked))
-            held = self._known(asked, {n: value for n, value in fixed.items() if n in read})
+            compared = self._known(asked, {n: value for n, value in fixed.items() if n in read})
             # Of roles that stand in the same places and do the same, one is enough.
             alike = {
                 (frozenset(places), self._world.does(text, ())): text
-                for text, places in sorted(held.places.items(), reverse=True)
+                for text, places in sorted(compared.places.items(), reverse=True)
                 if choosing.is_role(text)
             }
             named |= {*alike.values(), ANOTHER_ROLE}
@@ -260,14 +260,14 @@ class Solver:
 
 def _smallest(states: Iterable[set[Roles]]) -> list[tuple[Roles, ...]]:
     """Of each state the sets that hold none of its others."""
-    found = []
+    smallest = []
     for sets in states:
         least = [one for one in sets if not any(other < one for other in sets)]
-        found.append(tuple(sorted(least, key=_told)))
-    return sorted(found, key=lambda sets: _told(sets[0]))
+        smallest.append(tuple(sorted(least, key=_sort_key)))
+    return sorted(smallest, key=lambda sets: _sort_key(sets[0]))
 
 
-def _told(roles: Roles) -> tuple[int, list[list[str]]]:
+def _sort_key(roles: Roles) -> tuple[int, list[list[str]]]:
     return len(roles), sorted(map(sorted, roles))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 
 from gateway.access.authorizer import evaluation_context
 from gateway.access.conditions.context import EvaluationContext
@@ -13,24 +12,15 @@ from gateway.access.routing.paths import canonical
 from gateway.access.routing.routes import Match, Route, SegmentKind
 from gateway.model import Principal, Reason
 from gateway.review.atoms import Atom, TableStep
+from gateway.review.call_kinds import Probe, World
 from gateway.review.calls import MOMENT, CallMaker, Source, Values, source_of
-from gateway.review.opaque import Outcome
-from gateway.review.points import Probe, World
+from gateway.review.outcomes import FAILED, BeforeAfter, outcome_of
 from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
 from gateway.review.sides import Side
 from gateway.review.values import Choice, is_good
 
-TRUE, FALSE, FAILED = "true", "false", "failed"
 _CALLER_INPUTS = ("user.", "claim:", "age", "amr", "roles", "scopes", "kind")
 _OF_CALLERS = ("permits", "step-up", "kind", "scopes")
-
-
-@dataclass(frozen=True, slots=True)
-class BeforeAfter:
-    """What was asked gave this before, and gives that now."""
-
-    before: Hashable
-    after: Hashable
 
 
 class Probes:
@@ -48,8 +38,8 @@ class Probes:
         self.maker = CallMaker(shape, method, shapes.host_of(shape), dict(pair.values))
         self._all = list(self._questions())
 
-    def asked(self, *, signed: bool) -> list[Probe]:
-        """What is asked of who is signed in, or of nobody."""
+    def of(self, *, signed: bool) -> list[Probe]:
+        """The probes of calls of somebody who is signed in, or of nobody."""
         if signed:
             return self._all
         return [
@@ -151,19 +141,23 @@ class Probes:
     def _targets(self, values: Values) -> Hashable:
         """Whether what each side would send to its upstream is another's path."""
         call, _ = self.maker.make({**values, "signed": False})
-        found: list[bool] = []
+        own_targets: list[bool] = []
         for side in self._sides:
             match = side.snapshot.routes.match(call.host, call.method, call.segments)
             if not isinstance(match, Match) or match.route.rewrite is None:
-                found.append(True)
+                own_targets.append(True)
                 continue
             sent = match.route.upstream_target(call, match.params)
             read = sent if isinstance(sent, Reason) else canonical(sent.partition("?")[0])
-            found.append(
+            own_targets.append(
                 not isinstance(read, Reason)
                 and not side.snapshot.routes.bypasses_route(match.route, call.method, read.segments)
             )
-        return found[0] if found[0] == found[1] else BeforeAfter(found[0], found[1])
+        return (
+            own_targets[0]
+            if own_targets[0] == own_targets[1]
+            else BeforeAfter(own_targets[0], own_targets[1])
+        )
 
     def _facts(self, side: Side, values: Values) -> EvaluationContext | None:
         call, who = self.maker.make(values)
@@ -183,8 +177,8 @@ class Probes:
             first = dict(self._pair.values)[int(at)]
             segment = self._shape.segments[int(at)]
             more = [fresh(segment, number) for number in range(20, 20 + len(self._shape.open))]
-            found = [first, *(one for one in more if self._is_good(name, one))]
-            return [Choice(text) for text in found]
+            texts = [first, *(one for one in more if self._is_good(name, one))]
+            return [Choice(text) for text in texts]
         if name == "host":
             return [Choice("localhost")]
         if name == "user.email":
@@ -216,39 +210,39 @@ class Probes:
                 return False
             segments, host = self.maker.segments({}), text
         host = host or self._shapes.host_of(self._shape)
-        found = self._shapes.find(self._shape, host, self._method, segments)
-        return found is not None and found == (self._pair.old, self._pair.new)
+        routes = self._shapes.find(self._shape, host, self._method, segments)
+        return routes is not None and routes == (self._pair.old, self._pair.new)
 
     def _role_names(self) -> set[str]:
         books = [side.policy.roles for side in self._sides if side.policy is not None]
         return {name for book in books for name in book.roles}
 
     def _does(self, role: str, named: Collection[str]) -> frozenset[Hashable]:
-        found: set[Hashable] = {("is", role)} if role in named else set()
+        effects: set[Hashable] = {("is", role)} if role in named else set()
         for side in self._sides:
             if side.policy is None or side.route is None:
                 continue
             book = side.policy.roles
             if book.permits((role,), side.route.action):
-                found.add(("permits", side.number))
-            found |= {("holds", side.number, one) for one in book.expand((role,)) & set(named)}
-        return frozenset(found)
+                effects.add(("permits", side.number))
+            effects |= {("holds", side.number, one) for one in book.expand((role,)) & set(named)}
+        return frozenset(effects)
 
     def _rewritten_texts(self) -> dict[str, frozenset[str]]:
         """Where a rewrite leads may be another's path: parts of all paths are tried."""
         if not any(s.route is not None and s.route.rewrite is not None for s in self._sides):
             return {}
-        found: set[str] = set()
+        texts: set[str] = set()
         for side in self._sides:
             for route in side.snapshot.routes if side.route is not None else ():
                 parts = [
                     s.text if s.kind is SegmentKind.LITERAL else fresh(s) for s in route.segments
                 ]
                 for start in range(len(parts)):
-                    found |= {
+                    texts |= {
                         "/".join(parts[start:end]) for end in range(start + 1, len(parts) + 1)
                     }
-        return {f"seg:{at}": frozenset(found) for at in self._shape.open}
+        return {f"seg:{at}": frozenset(texts) for at in self._shape.open}
 
 
 def step_up_key(step_up: StepUp) -> str:
@@ -267,8 +261,8 @@ def _judging(
     context: Callable[[Side, Values], EvaluationContext | None], side: Side, atom: Atom
 ) -> Callable[[Values], Hashable]:
     def judge(values: Values) -> Hashable:
-        made = context(side, values)
-        return FAILED if made is None else outcome_of(atom.condition.evaluate(made))
+        evaluation = context(side, values)
+        return FAILED if evaluation is None else outcome_of(atom.condition.evaluate(evaluation))
 
     return judge
 
@@ -280,9 +274,3 @@ def _meeting(maker: CallMaker, step_up: StepUp) -> Callable[[Values], Hashable]:
         return step_up.met(who if isinstance(who, Principal) else None, now)
 
     return met
-
-
-def outcome_of(outcome: Outcome) -> str:
-    if isinstance(outcome, str):
-        return FAILED
-    return TRUE if outcome else FALSE
