@@ -24,7 +24,7 @@ from gateway.access.authorizer import evaluation_context
 from gateway.access.conditions.conditions import Condition, compile_condition
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
-from gateway.access.routing.routes import Match
+from gateway.access.routing.route_table import Match
 from gateway.access.simulation import (
     FixedClock,
     SimulatedRequest,

@@ -14,7 +14,8 @@ from gateway.access.policies import Policy, Rule, Shadowed, Verdict
 from gateway.access.routing.csrf import AllowedOrigins, CsrfCheck, OwnOrigins, unmeant
 from gateway.access.routing.paths import canonical
 from gateway.access.routing.request_values import read_headers, read_query, reads_alike
-from gateway.access.routing.routes import Auth, Match, Route
+from gateway.access.routing.route_table import Match
+from gateway.access.routing.routes import Auth, Route
 from gateway.model import (
     NOWHERE,
     Call,

@@ -14,7 +14,8 @@ from typing import Any
 from gateway.access.authorizer import Decision, evaluation_context
 from gateway.access.conditions.context import EvaluationContext, Missing
 from gateway.access.policies import Effect, Rule
-from gateway.access.routing.routes import Match, Route, SegmentKind, is_own
+from gateway.access.routing.route_table import Match, is_own
+from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Principal, Reason, SourceLocation
 

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.access.definitions import Cors, Limit, Upstream
 from gateway.access.policies import Policy
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
-from gateway.access.routing.routes import RouteTable
+from gateway.access.routing.route_table import RouteTable
 from gateway.model import ConfigProblem, SourceLocation
 
 

@@ -18,11 +18,8 @@ from gateway.access.definitions import (
 )
 from gateway.access.policies import Policy
 from gateway.access.roles import is_action
-from gateway.access.routing.routes import (
-    Auth,
-    Route,
-    RouteTable,
-)
+from gateway.access.routing.route_table import RouteTable
+from gateway.access.routing.routes import Auth, Route
 from gateway.access.suggestions import suggestion
 from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets
 from gateway.config.direct_responses import read_answer

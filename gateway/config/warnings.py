@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, matches
-from gateway.access.routing.routes import Route, RouteTable
+from gateway.access.routing.route_table import RouteTable
+from gateway.access.routing.routes import Route
 from gateway.access.suggestions import suggestion
 from gateway.config.policies import ROLE_PERMISSIONS
 from gateway.model import ConfigProblem

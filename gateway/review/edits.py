@@ -18,7 +18,8 @@ from gateway.access.authorizer import Decision, evaluation_context
 from gateway.access.conditions.context import EvaluationContext, Missing, resolved_keys, value_at
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook, matches
-from gateway.access.routing.routes import Match, Route
+from gateway.access.routing.route_table import Match
+from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Clock, SourceLocation
 from gateway.review.policy_override import with_policies, with_route

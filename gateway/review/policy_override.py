@@ -7,14 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from gateway.access.policies import Policy
-from gateway.access.routing.routes import (
-    Match,
-    NoMatch,
-    PatternSegment,
-    Route,
-    RouteTable,
-    SegmentKind,
-)
+from gateway.access.routing.route_table import Match, NoMatch, RouteTable
+from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 
 

@@ -9,7 +9,8 @@ from gateway.access.authorizer import evaluation_context
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.policies import Policy, StepUp
 from gateway.access.routing.paths import canonical
-from gateway.access.routing.routes import Match, Route, SegmentKind
+from gateway.access.routing.route_table import Match
+from gateway.access.routing.routes import Route, SegmentKind
 from gateway.model import Principal, Reason
 from gateway.review.atoms import Atom, TableStep
 from gateway.review.call_kinds import Probe, World

@@ -13,14 +13,8 @@ from itertools import product
 from math import prod
 
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.routes import (
-    Match,
-    PatternSegment,
-    Route,
-    RouteTable,
-    SegmentKind,
-    is_own,
-)
+from gateway.access.routing.route_table import Match, RouteTable, is_own
+from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.policy_override import could_meet

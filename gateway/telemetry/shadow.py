@@ -18,7 +18,8 @@ import structlog
 
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.decision_record import CREDENTIAL_REFUSALS, UNJUDGED
-from gateway.access.routing.routes import Auth, Match
+from gateway.access.routing.route_table import Match
+from gateway.access.routing.routes import Auth
 from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Clock, CredentialKind, Principal, Reason

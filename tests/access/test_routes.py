@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.routing.patterns import own_path, read_pattern
-from gateway.access.routing.routes import Auth, Match, NoMatch, Route, RouteTable, SegmentKind
+from gateway.access.routing.route_table import Match, NoMatch, RouteTable
+from gateway.access.routing.routes import Auth, Route, SegmentKind
 from gateway.model import Reason
 from tests.access.worlds import decide, problems, snapshot, who
 

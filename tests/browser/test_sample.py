@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.access.routing.routes import Auth, RouteTable
+from gateway.access.routing.route_table import RouteTable
+from gateway.access.routing.routes import Auth
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import compile_snapshot
 from gateway.config.watcher import read_sources

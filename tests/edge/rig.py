@@ -14,7 +14,8 @@ from aiohttp import web
 
 from gateway.access.authorizer import Decision
 from gateway.access.definitions import Cors, Upstream, UpstreamTarget
-from gateway.access.routing.routes import Auth, Route, RouteTable
+from gateway.access.routing.route_table import RouteTable
+from gateway.access.routing.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
 from gateway.edge.proxy.handler import Asserter, Proxy
 from gateway.edge.proxy.request import CallReader, Network

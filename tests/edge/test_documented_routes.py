@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from textwrap import indent
 
-from gateway.access.routing.routes import Match
+from gateway.access.routing.route_table import Match
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.watcher import read_sources

@@ -45,7 +45,15 @@ class Reads:
 class Condition:
     """One compiled expression.  Immutable after it is made."""
 
-    __slots__ = ("_binders", "_functions", "_iterates", "_program", "expression", "reads", "source")
+    __slots__ = (
+        "_activation",
+        "_functions",
+        "_iterates",
+        "_program",
+        "expression",
+        "reads",
+        "source",
+    )
 
     def __init__(self, source: str, expression: Expression) -> None:
         self.source = source

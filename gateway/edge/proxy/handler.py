@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp.streams import StreamReader
 
 from gateway.access.routing.csrf import CsrfCheck
-from gateway.access.routing.routes import Match, is_own
+from gateway.access.routing.route_table import Match, is_own
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.proxy.forwarder import Exchange, Forwarder, kept_up

@@ -1,0 +1,255 @@
+"""The trie that finds the one route for a call.
+
+A path is matched by specificity, never by the order of the file: host first, then segment
+by segment from the left (literal over typed over plain over the rest) with backtracking,
+and the method last.  So a route that is known for a path answers 405 for other methods,
+and a less specific route never takes them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gateway.access.routing.routes import (
+    INT_SEGMENT,
+    OWN_DOCUMENTS,
+    UUID_SEGMENT,
+    Auth,
+    PatternSegment,
+    Route,
+    SegmentKind,
+)
+from gateway.model import Reason
+
+
+@dataclass(slots=True)
+class Match:
+    route: Route
+    params: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NoMatch:
+    """No route: ROUTE_UNKNOWN, or METHOD_NOT_ALLOWED with the methods that `Allow` lists."""
+
+    reason: Reason
+    allow: tuple[str, ...] = ()
+
+
+_UNKNOWN = NoMatch(Reason.ROUTE_UNKNOWN)
+
+# Bounds of the matches that a table remembers: their number, and the characters of a key.
+_RECENT_MAX = 4_096
+_RECENT_LENGTH_MAX = 256
+
+
+class _Leaf:
+    """The routes of one pattern, by method."""
+
+    __slots__ = ("any", "by_method", "guarded", "no_match")
+
+    def __init__(self) -> None:
+        self.guarded: list[Route] = []
+        self.by_method: dict[str, Route] = {}
+        self.any: Route | None = None
+        self.no_match = _UNKNOWN
+
+    def routes(self) -> list[Route]:
+        routes = list(dict.fromkeys(self.by_method.values()))
+        return routes if self.any is None else [*routes, self.any]
+
+    def insert(self, route: Route) -> Route | None:
+        if self.any is not None:
+            return self.any
+        if not route.methods:
+            if self.by_method:
+                return next(iter(self.by_method.values()))
+            self.any = route
+            return None
+        for method in route.methods:
+            if method in self.by_method:
+                return self.by_method[method]
+        self.by_method.update(dict.fromkeys(route.methods, route))
+        allow = set(self.by_method)
+        if "GET" in allow:
+            allow.add("HEAD")
+        self.no_match = NoMatch(Reason.METHOD_NOT_ALLOWED, tuple(sorted(allow)))
+        return None
+
+
+class _Node:
+    __slots__ = ("leaf", "literals", "number", "plain", "rest", "uuid")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.number: _Node | None = None
+        self.uuid: _Node | None = None
+        self.plain: _Node | None = None
+        self.rest: _Leaf | None = None
+        self.leaf: _Leaf | None = None
+
+    def child(self, segment: PatternSegment) -> _Node:
+        if segment.kind is SegmentKind.LITERAL:
+            return self.literals.setdefault(segment.text, _Node())
+        if segment.kind is SegmentKind.INT:
+            self.number = self.number or _Node()
+            return self.number
+        if segment.kind is SegmentKind.UUID:
+            self.uuid = self.uuid or _Node()
+            return self.uuid
+        self.plain = self.plain or _Node()
+        return self.plain
+
+
+class RouteTable:
+    """All routes of one snapshot.  Built at load by `insert`, then only asked."""
+
+    def __init__(self, routes: Iterable[Route] = ()) -> None:
+        self._any_host = _Node()
+        self._hosts: dict[str, _Node] = {}
+        self._by_id: dict[str, Route] = {}
+        # By upstream, whatever the host: the paths that its routes send on unchanged.
+        self._guards: dict[str, _Node] = {}
+        # What was asked lately: the same paths are asked for again and again.
+        self._recent: dict[tuple[str, str, tuple[str, ...]], Match] = {}
+        for route in routes:
+            self.insert(route)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def names_host(self, host: str) -> bool:
+        """Whether any route is for this host alone."""
+        return host in self._hosts
+
+    def get(self, route_id: str) -> Route | None:
+        return self._by_id.get(route_id)
+
+    def insert(self, route: Route) -> Route | None:
+        """None, or the route that could match the same request with equal specificity."""
+        self._recent.clear()
+        node = self._any_host
+        if route.host is not None:
+            node = self._hosts.setdefault(route.host, _Node())
+        rival = _leaf_for(node, route).insert(route)
+        if rival is None:
+            self._by_id[route.id] = route
+            if route.upstream is not None and route.rewrite is None:
+                guard = self._guards.setdefault(route.upstream.name, _Node())
+                _leaf_for(guard, route).guarded.append(route)
+        return rival
+
+    def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
+        """The one route for this call.  `segments` are canonical, `host` is as in `Call`."""
+        asked = host, method, segments
+        match: Match | NoMatch | None = self._recent.get(asked)
+        if match is None:
+            match = self._search(host, method, segments)
+            length = sum(map(len, (host, method, *segments)))
+            if isinstance(match, Match) and length <= _RECENT_LENGTH_MAX:
+                if len(self._recent) >= _RECENT_MAX:
+                    self._recent.clear()
+                self._recent[asked] = match
+        return match
+
+    def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
+        if is_own(segments):
+            return _UNKNOWN
+        leaf, values = self._leaf(host, segments)
+        if leaf is None:
+            return _UNKNOWN
+        route = leaf.by_method.get(method) or leaf.any
+        if route is None:
+            # GET admits HEAD (RFC 9110 section 9.3.2).
+            route = leaf.by_method.get("GET") if method == "HEAD" else None
+            if route is None:
+                return leaf.no_match
+        return Match(route, dict(zip(route.param_names, values, strict=True)))
+
+    def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
+        """Whether a path that `route` made by its rewrite belongs to another route.
+
+        That is one which sends the same path to the same upstream unchanged, and protects
+        it in another way: reached by a rewrite, its protection would be walked around.
+        """
+        guard = self._guards.get(route.upstream.name) if route.upstream else None
+        leaf = _walk(guard, segments, 0, len(segments), []) if guard else None
+        if leaf is None:
+            return False
+        named = [other for other in leaf.guarded if not other.methods or method in other.methods]
+        return any(
+            other.auth is not Auth.PUBLIC
+            and (other.policy is not route.policy or other.action != route.action)
+            for other in named or leaf.guarded
+        )
+
+    def candidates(self, host: str, segments: tuple[str, ...]) -> list[Route]:
+        """Every route of the pattern that the path chose, whatever its method."""
+        leaf, _ = self._leaf(host, segments)
+        return [] if leaf is None else leaf.routes()
+
+    def _leaf(self, host: str, segments: tuple[str, ...]) -> tuple[_Leaf | None, list[str]]:
+        values: list[str] = []
+        node = self._hosts.get(host)
+        if node is not None:
+            leaf = _walk(node, segments, 0, len(segments), values)
+            if leaf is not None:
+                return leaf, values
+        return _walk(self._any_host, segments, 0, len(segments), values), values
+
+
+def is_own(segments: tuple[str, ...]) -> bool:
+    """Whether the path is one that the gateway answers itself, on every host."""
+    first = segments[0]
+    if first == "auth":
+        return True
+    return first == ".well-known" and len(segments) == 2 and segments[1] in OWN_DOCUMENTS
+
+
+def _leaf_for(node: _Node, route: Route) -> _Leaf:
+    for segment in route.segments:
+        if segment.kind is SegmentKind.REST:
+            node.rest = node.rest or _Leaf()
+            return node.rest
+        node = node.child(segment)
+    node.leaf = node.leaf or _Leaf()
+    return node.leaf
+
+
+def _walk(
+    node: _Node, segments: tuple[str, ...], at: int, count: int, values: list[str]
+) -> _Leaf | None:
+    """The leaf below `node` for `segments[at:]`, its parameters appended to `values`.
+
+    Each node of the trie is tried at most once for a path, so a hostile path costs no more
+    than the table is large, and no deeper than its longest pattern.
+    """
+    if at == count:
+        return node.leaf
+    segment = segments[at]
+    child = node.literals.get(segment)
+    if child is not None:
+        leaf = _walk(child, segments, at + 1, count, values)
+        if leaf is not None:
+            return leaf
+    if not segment:
+        return None
+    for child in (
+        node.number if node.number is not None and INT_SEGMENT.match(segment) else None,
+        node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,
+        node.plain,
+    ):
+        if child is not None:
+            values.append(segment)
+            leaf = _walk(child, segments, at + 1, count, values)
+            if leaf is not None:
+                return leaf
+            values.pop()
+    if node.rest is not None:
+        values.append("/".join(segments[at:]))
+        return node.rest
+    return None
