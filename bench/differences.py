@@ -413,7 +413,7 @@ class Reader:
         if not isinstance(match, Match) or match.route.policy is None:
             return None
         who = asked.who if isinstance(asked.who, Principal) else None
-        context = evaluation_context(call, match, who, match.route.policy, asked.clock.now)
+        context = evaluation_context(call, match, who, asked.clock.now)
         rules = match.route.policy.rules_for(match.route.action).rules
         asks = tuple(rule.condition.source for rule in rules if rule.condition is not None)
         return _Seen(context, asks) if isinstance(context, EvaluationContext) else None

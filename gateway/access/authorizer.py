@@ -10,10 +10,10 @@ from urllib.parse import quote
 from gateway.access.conditions.context import NO_ABOUT, About, EvaluationContext
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
-from gateway.access.policies import Policy, Rule, Shadowed, Verdict
+from gateway.access.policies import Rule, Shadowed, Verdict
 from gateway.access.routing.csrf import AllowedOrigins, CsrfCheck, OwnOrigins, unmeant
 from gateway.access.routing.paths import canonical
-from gateway.access.routing.request_values import read_headers, read_query, reads_alike
+from gateway.access.routing.request_values import reads_alike
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth, Route
 from gateway.model import (
@@ -148,7 +148,7 @@ class Authorizer:
             limit_state = await self._limiter.take(route.first_limits, call, principal, about)
             if limit_state.wait_s > 0.0:
                 return _limited(match, principal, limit_state)
-        decision = self._evaluate(call, match, principal, snapshot)
+        decision = self._evaluate(call, match, principal)
         decision.limit = limit_state
         if decision.allowed:
             if route.rewrite is None:
@@ -190,7 +190,7 @@ class Authorizer:
                 refusal = self._unmeant(call, route) if by_cookie else None
             if refusal is not None:
                 return _refused(refusal, match, principal)
-        return self._evaluate(call, match, principal, snapshot)
+        return self._evaluate(call, match, principal)
 
     async def _identify_cookie(self, call: Call, route: Route) -> Principal | Reason:
         if CredentialKind.COOKIE not in route.accept:
@@ -214,28 +214,25 @@ class Authorizer:
         refused.limit = limit_state
         return refused
 
-    def _evaluate(
-        self, call: Call, match: Match, principal: Principal | None, snapshot: Snapshot
-    ) -> Decision:
+    def _evaluate(self, call: Call, match: Match, principal: Principal | None) -> Decision:
         route, params = match.route, match.params
-        policy = route.policy
+        policy, action_rules = route.policy, route.action_rules
         if (
             principal is not None
             and principal.scopes is not None
             and not _in_scope(principal, route.action)
         ):
             return _refused(Reason.NO_RULE, match, principal)
-        if policy is None:
+        if policy is None or action_rules is None:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
             return Decision(True, reason, None, route, params, principal, location=route.location)
-        action_rules = route.action_rules or policy.rules_for(route.action)
         context: EvaluationContext | None = None
         verdict: Verdict | None = None
         if action_rules.by_roles is not None and not (route.query_names or route.header_names):
             verdict = action_rules.by_roles.get(None if principal is None else principal.roles)
         if verdict is None:
-            read = evaluation_context(call, match, principal, policy, self._now)
+            read = evaluation_context(call, match, principal, self._now)
             if isinstance(read, Reason):
                 return _refused(read, match, principal)
             context = read
@@ -268,23 +265,20 @@ class Authorizer:
 
 
 def evaluation_context(
-    call: Call,
-    match: Match,
-    principal: Principal | None,
-    policy: Policy,
-    now: Callable[[], float],
+    call: Call, match: Match, principal: Principal | None, now: Callable[[], float]
 ) -> EvaluationContext | Reason:
-    """What the policy may read; the Reason when some of it could be read in two ways."""
+    """What the route's policy may read; the Reason when some of it could be read in two ways."""
     route, params = match.route, match.params
+    policy = route.policy
+    assert policy is not None, "no policy reads a call of this route"
     context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
-    action_rules = policy.rules_for(route.action)
-    if action_rules.query_names or route.query_names:
-        query = read_query(call.query, action_rules.query_names | route.query_names)
+    if route.policy_query is not None:
+        query = route.policy_query.read(call.query)
         if query is None:
             return Reason.AMBIGUOUS_QUERY
         context.query = query
-    if action_rules.header_names or route.header_names:
-        headers = read_headers(call.headers, action_rules.header_names | route.header_names)
+    if route.policy_headers is not None:
+        headers = route.policy_headers.read(call.headers)
         if headers is None:
             return Reason.AMBIGUOUS_HEADER
         context.headers = headers
@@ -300,8 +294,8 @@ def _about(call: Call, match: Match) -> About:
     route, params = match.route, match.params
     if not route.resource:
         return About(params, NO_ABOUT.resource)
-    query = read_query(call.query, route.query_names) if route.query_names else {}
-    headers = read_headers(call.headers, route.header_names) if route.header_names else {}
+    query = route.resource_query.read(call.query) if route.resource_query else {}
+    headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
     return About(params, _resource(call, match, query or {}, headers or {}))
 
 

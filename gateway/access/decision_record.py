@@ -8,13 +8,13 @@ cookies and other claims are never part of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from gateway.access.authorizer import Decision
 from gateway.access.routing.paths import split_target
-from gateway.access.routing.request_values import read_headers, read_query
+from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.routing.routes import Route
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 
@@ -48,21 +48,12 @@ class RecordedDecision:
     body_names: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
-class _Read:
-    query: frozenset[str] = frozenset()
-    headers: frozenset[str] = frozenset()
-    body: frozenset[str] = field(default_factory=frozenset)
-
-
 def record_of(
     call: Call, decision: Decision, *, at: float, status: int, request_id: str, version: str
 ) -> dict[str, Any]:
     """What is written of one decision; plain JSON values."""
     route = decision.route
-    read = _read_by(route)
-    query = read_query(call.query, read.query) if read.query else {}
-    headers = read_headers(call.headers, read.headers) if read.headers else {}
+    query, headers, body_names = _read_by(route)
     record: dict[str, Any] = {
         "at": round(at, 3),
         "id": request_id,
@@ -83,12 +74,12 @@ def record_of(
         record["file"], record["line"] = decision.location.file, decision.location.line
     if decision.principal is not None:
         record["user"] = _person(decision.principal, call)
-    if read.query:
-        record["query"] = {"read": sorted(read.query), "values": query}
-    if read.headers:
-        record["headers"] = {"read": sorted(read.headers), "values": headers}
-    if read.body:
-        record["body"] = {"read": sorted(read.body), "values": _body(call.body, read.body)}
+    if query is not None:
+        record["query"] = {"read": sorted(query.names), "values": query.read(call.query)}
+    if headers is not None:
+        record["headers"] = {"read": sorted(headers.names), "values": headers.read(call.headers)}
+    if body_names:
+        record["body"] = {"read": sorted(body_names), "values": _body(call.body, body_names)}
     if decision.shadowed:
         record["shadow"] = [
             {
@@ -148,22 +139,23 @@ def read_record(record: Any) -> RecordedDecision | None:
 
 def unknown_reads(recorded: RecordedDecision, route: Route | None) -> list[str]:
     """What `route` reads of the call and the record does not tell."""
-    read = _read_by(route)
-    unknown = [f"query parameter {name}" for name in sorted(read.query - recorded.query_names)]
-    unknown += [f"header {name}" for name in sorted(read.headers - recorded.header_names)]
-    unknown += [f"body field {name}" for name in sorted(read.body - recorded.body_names)]
+    query, headers, body_names = _read_by(route)
+    query_names = query.names if query is not None else frozenset()
+    header_names = headers.names if headers is not None else frozenset()
+    unknown = [f"query parameter {name}" for name in sorted(query_names - recorded.query_names)]
+    unknown += [f"header {name}" for name in sorted(header_names - recorded.header_names)]
+    unknown += [f"body field {name}" for name in sorted(body_names - recorded.body_names)]
     return unknown
 
 
-def _read_by(route: Route | None) -> _Read:
+def _read_by(
+    route: Route | None,
+) -> tuple[QueryParameters | None, HeaderFields | None, frozenset[str]]:
+    """The parameters, fields and names of body fields that the route's policy reads."""
     if route is None or route.policy is None:
-        return _Read()
-    action_rules = route.policy.rules_for(route.action)
-    return _Read(
-        action_rules.query_names | route.query_names,
-        action_rules.header_names | route.header_names,
-        route.body_names if route.reads_body else frozenset(),
-    )
+        return None, None, frozenset()
+    body_names = route.body_names if route.reads_body else frozenset()
+    return route.policy_query, route.policy_headers, body_names
 
 
 def _person(principal: Principal, call: Call) -> dict[str, Any]:

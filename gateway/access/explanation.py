@@ -66,7 +66,7 @@ def explain(
     if route is None or route.policy is None or not decision.evaluated:
         return explanation
     match = Match(route, dict(decision.params))
-    context = evaluation_context(call, match, decision.principal, route.policy, now)
+    context = evaluation_context(call, match, decision.principal, now)
     if isinstance(context, EvaluationContext):
         for rule in route.policy.rules:
             explanation.evaluations.append(_evaluate(rule, route.action, context, decision))

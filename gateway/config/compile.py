@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 from dataclasses import dataclass
 
+from gateway.access.conditions.conditions import ConditionCompiler
 from gateway.access.policies import SIGNED_IN, signed_in_policy
 from gateway.access.snapshot import Snapshot
 from gateway.config.policies import read_policies
@@ -57,13 +58,14 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[ConfigProblem]:
     fields = reader.block(root, "the configuration", TOP_KEYS) if root is not None else {}
     if root is not None:
         check_version(reader, root, fields)
-    limits = read_limits(reader, fields.get("limits"))
+    compiler = ConditionCompiler()
+    limits = read_limits(reader, fields.get("limits"), compiler)
     upstreams = read_upstreams(reader, fields.get("upstreams"))
     cors = read_cors(reader, fields.get("cors"))
-    files = read_policies(sources.policies, sources.policies_root, limits, problems)
+    files = read_policies(sources.policies, sources.policies_root, limits, compiler, problems)
     policies = {SIGNED_IN: signed_in_policy(), **files.policies}
     names = Names(upstreams, limits, cors, policies)
-    routes = RouteReader(reader, names, problems)
+    routes = RouteReader(reader, names)
     routes.defaults(fields.get("defaults"))
     table = routes.routes(fields.get("routes"))
     auth = reader.block(fields.get("auth"), "`auth`", ("cors",))
@@ -72,17 +74,17 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[ConfigProblem]:
     if problems:
         return sorted(set(problems))
     return Snapshot(
-        sources.version,
-        table,
-        policies,
-        upstreams,
-        limits,
-        cors,
-        auth_cors,
-        peers,
-        any(route.reads_body for route in table),
-        tuple(notices(table, policies)),
-        files.data_locations,
+        version=sources.version,
+        routes=table,
+        policies=policies,
+        upstreams=upstreams,
+        limits=limits,
+        cors=cors,
+        auth_cors=auth_cors,
+        trusted_peers=peers,
+        reads_bodies=any(route.reads_body for route in table),
+        notices=tuple(notices(table, policies)),
+        data_locations=files.data_locations,
     )
 
 

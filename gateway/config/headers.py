@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 
 import yaml
 
@@ -101,13 +100,9 @@ def written_once(reader: Reader, node: Node, changes: HeaderChanges, policy: Pol
                 )
 
 
-@lru_cache(maxsize=256)
-def without_written(
-    security: SecurityHeaders | None, response: HeaderChanges | None
-) -> SecurityHeaders | None:
-    """The security headers less those that the route writes itself: one object for all routes
-    that say the same."""
-    if security is None or response is None:
+def without_written(security: SecurityHeaders, response: HeaderChanges | None) -> SecurityHeaders:
+    """The security headers less those that the route writes itself."""
+    if response is None:
         return security
     written = {name.lower() for name, _ in response.fields}
     return SecurityHeaders(

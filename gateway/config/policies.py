@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.definitions import Limit
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule, StepUp
 from gateway.access.roles import Role, RoleBook, is_action_pattern
@@ -52,6 +52,7 @@ def read_policies(
     files: tuple[tuple[str, str], ...],
     root: str,
     limits: Mapping[str, Limit],
+    compiler: ConditionCompiler,
     problems: list[ConfigProblem],
 ) -> PolicyFiles:
     """Every policy below `root`.  `limits` are those of `routes.yaml`, for rules that name one."""
@@ -68,9 +69,11 @@ def read_policies(
         elif kind == "policy":
             rest.append((name, text, namespace))
     _check_roles(shared, shared, problems)
+    data = policy_files.data
+    compiler = compiler.with_data(data)
     for name, text, namespace in rest:
-        one = _PolicyReader(Reader(name, problems), namespace, limits, policy_files.data, problems)
-        policy = one.policy(text, shared)
+        reader = Reader(name, problems)
+        policy = _PolicyReader(reader, namespace, limits, data, compiler).policy(text, shared)
         if policy is None:
             continue
         if policy.name in policy_files.policies:
@@ -200,13 +203,13 @@ class _PolicyReader:
         namespace: str,
         limits: Mapping[str, Limit],
         data: Mapping[str, Any],
-        problems: list[ConfigProblem],
+        compiler: ConditionCompiler,
     ) -> None:
         self._reader = reader
         self._namespace = namespace
         self._limits = limits
         self._data = data
-        self._problems = problems
+        self._compiler = compiler
 
     def policy(self, text: str, shared: Mapping[str, Role]) -> Policy | None:
         reader = self._reader
@@ -218,7 +221,7 @@ class _PolicyReader:
         name = self._name(root, fields)
         own = _roles(reader, fields.get("roles"))
         known = _merged(shared, own)
-        _check_roles(own, known, self._problems)
+        _check_roles(own, known, reader.problems)
         if "rules" not in fields:
             reader.error(root, "`rules:` is missing: without rules nobody is allowed")
         rules: list[Rule] = []
@@ -319,12 +322,12 @@ class _PolicyReader:
         reader = self._reader
         plain = isinstance(node, yaml.ScalarNode) and not node.style
         if plain and node is not None and node.value in ("true", "false"):
-            compiled = compile_condition(node.value)
+            compiled = self._compiler.compile(node.value)
             return compiled if isinstance(compiled, Condition) else None
         source = reader.text(node, "`when`")
         if source is None or node is None:
             return None
-        compiled = compile_condition(source, self._data)
+        compiled = self._compiler.compile(source)
         if isinstance(compiled, Condition):
             return compiled
         for at, text in compiled:

@@ -57,7 +57,7 @@ class Needs:
                 else:
                     need.without.append(node)
 
-    def check(self, reader: Reader, problems: list[ConfigProblem]) -> None:
+    def check(self, reader: Reader) -> None:
         """A field that no route gives is the rule's mistake; one that some lack, theirs."""
         for (_, _, kind, name), need in self._needs.items():
             hint = suggestion(name, sorted(need.near)) if need.near else ""
@@ -67,7 +67,7 @@ class Needs:
                 text = (
                     f"rule `{rule.id}` reads `{kind}.{name}`, which no route of this policy gives"
                 )
-                problems.append(ConfigProblem.at(location, text + hint))
+                reader.problems.append(ConfigProblem.at(location, text + hint))
                 continue
             how = f"add `resource: {{{name}: …}}`"
             if kind == "request.params":

@@ -41,7 +41,7 @@ from gateway.config.route_checks import Needs, check_kept, check_limits
 from gateway.config.upstreams import NAME, read_security_headers
 from gateway.config.websocket import read_sockets
 from gateway.config.yaml_reader import Node, Reader
-from gateway.model import ConfigProblem, CredentialKind
+from gateway.model import CredentialKind
 
 MATCH_KEYS = ("host", "path", "methods", "except_reserved")
 DEFAULT_KEYS = (
@@ -90,12 +90,13 @@ class Defaults:
 
 
 class RouteReader:
-    def __init__(self, reader: Reader, names: Names, problems: list[ConfigProblem]) -> None:
+    def __init__(self, reader: Reader, names: Names) -> None:
         self._reader = reader
         self._names = names
-        self._problems = problems
         self._defaults = Defaults()
         self._needs = Needs()
+        # One object for all routes that say the same.
+        self._security: dict[tuple[SecurityHeaders, HeaderChanges | None], SecurityHeaders] = {}
         self._claimed = frozenset(
             name.lower().encode("ascii")
             for policy in names.policies.values()
@@ -145,12 +146,12 @@ class RouteReader:
                     f"`{route.pattern}` can match the same request as route `{rival.id}` "
                     f"({rival.location}): tell them apart by host, path or methods",
                 )
-        self._needs.check(self._reader, self._problems)
+        self._needs.check(self._reader)
         return table
 
     def _route(self, node: Node) -> Route | None:
         reader, base = self._reader, self._defaults
-        before = len(self._problems)
+        before = len(self._reader.problems)
         fields = reader.block(node, "a route", ROUTE_KEYS)
         route_id = reader.text(fields.get("id"), "`id`")
         if fields and "id" not in fields:
@@ -199,37 +200,39 @@ class RouteReader:
             else []
         )
         check_limits(reader, node, (*limits, *of_rules), resource, segments)
-        if len(self._problems) > before or not segments or route_id is None:
+        if len(self._reader.problems) > before or not segments or route_id is None:
             return None
         return Route(
-            route_id,
-            host,
-            reader.text(match.get("path"), "`path`") or "",
-            segments,
-            methods,
-            auth,
-            self._accept(fields) if "accept" in fields else base.accept,
-            policy,
-            action,
-            resource,
-            upstream,
-            rewrite,
-            self._max_body(fields) if "max_body" in fields else base.max_body_bytes,
-            tuple(limit.for_route(route_id) for limit in limits),
-            self._cors(fields) if "cors" in fields else base.cors,
-            without_written(security, response),
-            reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False),
-            slash,
-            any(one.template.names("body") for one in resource),
-            self._explain_role(fields) if "errors" in fields else base.explain_role,
-            reader.location(node),
-            self._claimed if request is None else self._claimed | request.folded,
-            b"" if request is None else request.lines,
-            response if answer is None else None,
-            answer,
-            read_sockets(reader, fields.get("websocket"), base.sockets),
-            self._reevaluates(fields) if "on_change" in fields else base.reevaluates,
-            kept,
+            id=route_id,
+            host=host,
+            pattern=reader.text(match.get("path"), "`path`") or "",
+            segments=segments,
+            methods=methods,
+            auth=auth,
+            accept=self._accept(fields) if "accept" in fields else base.accept,
+            policy=policy,
+            action=action,
+            resource=resource,
+            upstream=upstream,
+            rewrite=rewrite,
+            max_body_bytes=self._max_body(fields) if "max_body" in fields else base.max_body_bytes,
+            limits=tuple(limit.for_route(route_id) for limit in limits),
+            cors=self._cors(fields) if "cors" in fields else base.cors,
+            security_headers=self._without_written(security, response),
+            forward_authorization=reader.flag(
+                fields.get("forward_authorization"), "`forward_authorization`", False
+            ),
+            allow_encoded_slash=slash,
+            reads_body=any(one.template.names("body") for one in resource),
+            explain_role=self._explain_role(fields) if "errors" in fields else base.explain_role,
+            location=reader.location(node),
+            claimed_headers=self._claimed if request is None else self._claimed | request.folded,
+            request_lines=b"" if request is None else request.lines,
+            response=response if answer is None else None,
+            answer=answer,
+            sockets=read_sockets(reader, fields.get("websocket"), base.sockets),
+            reevaluates=self._reevaluates(fields) if "on_change" in fields else base.reevaluates,
+            kept_headers=kept,
         )
 
     # Who may
@@ -328,6 +331,16 @@ class RouteReader:
 
     def _security_headers(self, fields: Mapping[str, Node]) -> SecurityHeaders | None:
         return read_security_headers(self._reader, fields.get("security_headers"))
+
+    def _without_written(
+        self, security: SecurityHeaders | None, response: HeaderChanges | None
+    ) -> SecurityHeaders | None:
+        if security is None:
+            return None
+        key = (security, response)
+        if key not in self._security:
+            self._security[key] = without_written(security, response)
+        return self._security[key]
 
     def _reevaluates(self, fields: Mapping[str, Node]) -> bool:
         text = self._reader.choice(fields.get("on_change"), "`on_change`", ("end", "reevaluate"))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.definitions import (
     STANDARD_SECURITY_HEADERS,
     Balance,
@@ -61,11 +61,11 @@ def read_upstreams(reader: Reader, node: Node | None) -> dict[str, Upstream]:
     return upstreams
 
 
-def read_limits(reader: Reader, node: Node | None) -> dict[str, Limit]:
+def read_limits(reader: Reader, node: Node | None, compiler: ConditionCompiler) -> dict[str, Limit]:
     limits: dict[str, Limit] = {}
     for name, value in reader.entries(node, "`limits`").items():
         check_name(reader, value, name)
-        limits[name] = _limit(reader, name, value)
+        limits[name] = _limit(reader, name, value, compiler)
     return limits
 
 
@@ -236,12 +236,12 @@ def _breaker(reader: Reader, node: Node | None) -> Breaker | None:
     )
 
 
-def _limit(reader: Reader, name: str, node: Node) -> Limit:
+def _limit(reader: Reader, name: str, node: Node, compiler: ConditionCompiler) -> Limit:
     fields = reader.block(node, f"limit `{name}`", LIMIT_KEYS)
     count, window_s = reader.rate(fields.get("rate"), "`rate`") or (1, 1.0)
     if "rate" not in fields:
         reader.error(node, f"limit `{name}` has no `rate: 600/1m`")
-    key, expression = _limit_key(reader, fields.get("key"))
+    key, expression = _limit_key(reader, fields.get("key"), compiler)
     if "key" not in fields:
         reader.error(node, f"limit `{name}` has no `key:` (user, address, client, role, route)")
     scope = reader.choice(fields.get("scope"), "`scope`", tuple(Scope))
@@ -256,7 +256,9 @@ def _limit(reader: Reader, name: str, node: Node) -> Limit:
     )
 
 
-def _limit_key(reader: Reader, node: Node | None) -> tuple[LimitKey, Condition | None]:
+def _limit_key(
+    reader: Reader, node: Node | None, compiler: ConditionCompiler
+) -> tuple[LimitKey, Condition | None]:
     text = reader.text(node, "`key`")
     words = [key for key in LimitKey if key is not LimitKey.EXPRESSION]
     if text is None or node is None:
@@ -266,7 +268,7 @@ def _limit_key(reader: Reader, node: Node | None) -> tuple[LimitKey, Condition |
     if re.match(r"[a-z_]+\Z", text):
         reader.choice(node, "`key`", words)
         return LimitKey.ADDRESS, None
-    compiled = compile_condition(text, truth=False)
+    compiled = compiler.compile(text, truth=False)
     if not isinstance(compiled, Condition):
         for at, problem in compiled:
             reader.error(node, problem, at=at)

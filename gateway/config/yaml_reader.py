@@ -49,7 +49,7 @@ class Reader:
 
     def __init__(self, file: str, problems: list[ConfigProblem]) -> None:
         self.file = file
-        self._problems = problems
+        self.problems = problems
         # The node of the name under which a value stands, by the value's identity.
         self._names: dict[int, Node] = {}
         self._left = _MAX_DATA_NODES
@@ -62,16 +62,14 @@ class Reader:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             problem = error.problem or error.context or "cannot be read"
-            self._problems.append(ConfigProblem(self.file, line, column, f"not YAML: {problem}"))
+            self.problems.append(ConfigProblem(self.file, line, column, f"not YAML: {problem}"))
             return None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
-            self._problems.append(
-                ConfigProblem(self.file, line, 1, "not YAML: a control character")
-            )
+            self.problems.append(ConfigProblem(self.file, line, 1, "not YAML: a control character"))
             return None
         if node is None:
-            self._problems.append(
+            self.problems.append(
                 ConfigProblem(self.file, 1, 1, "the file is empty: `version: 1` first")
             )
         return node
@@ -84,7 +82,7 @@ class Reader:
                 line, column = line + 1 + node.value.count("\n", 0, at), 1
             elif node.start_mark.line == node.end_mark.line:
                 column += at + (1 if node.style in ("'", '"') else 0)
-        self._problems.append(ConfigProblem(self.file, line, column, text))
+        self.problems.append(ConfigProblem(self.file, line, column, text))
 
     def location(self, node: Node) -> SourceLocation:
         return SourceLocation(self.file, node.start_mark.line + 1, node.start_mark.column + 1)

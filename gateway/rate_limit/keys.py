@@ -9,7 +9,7 @@ from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import NO_ABOUT, About, EvaluationContext
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.roles import RoleBook
-from gateway.access.routing.request_values import read_headers, read_query
+from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.client_networks import holder
 from gateway.model import Call, Clock, Principal
 
@@ -59,15 +59,16 @@ _KEYS: dict[LimitKey, Key] = {
 
 def _by_expression(expression: Condition, clock: Clock) -> Key:
     """What the expression gives; where it gives nothing to count by, the address."""
-    reads, roles = expression.reads, RoleBook()
+    roles = RoleBook()
+    query, headers = QueryParameters(expression.reads.query), HeaderFields(expression.reads.headers)
 
     def key(call: Call, principal: Principal | None, about: About) -> str:
-        facts = EvaluationContext(call, principal, roles, clock.now, about.params, about.resource)
-        if reads.query:
-            facts.query = read_query(call.query, reads.query) or {}
-        if reads.headers:
-            facts.headers = read_headers(call.headers, reads.headers) or {}
-        value = expression.value(facts)
+        context = EvaluationContext(call, principal, roles, clock.now, about.params, about.resource)
+        if query.names:
+            context.query = query.read(call.query) or {}
+        if headers.names:
+            context.headers = headers.read(call.headers) or {}
+        value = expression.value(context)
         if not isinstance(value, str | int) or value == "":
             return _anonymous(call)
         text = str(value)

@@ -98,7 +98,7 @@ def data_edits(
     if route is None or policy is None or call is None:
         return
     match = Match(route, dict(decision.params))
-    context = evaluation_context(call, match, decision.principal, policy, clock.now)
+    context = evaluation_context(call, match, decision.principal, clock.now)
     if not isinstance(context, EvaluationContext):
         return
     seen: set[tuple[str, ...]] = set()

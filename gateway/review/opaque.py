@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
+from gateway.access.conditions.expressions import read_expression
 from gateway.review.syntax import Node, tree_of
 
 Outcome = bool | str
@@ -75,16 +76,5 @@ def _split(source: str, node: Node) -> Part:
     if node.kind in ("and", "or", "not"):
         return Part(node.kind, tuple(_split(source, part) for part in node.parts))
     text = source[node.start : node.end]
-    atom = compile_condition(text, _EVERY_TABLE)
-    assert isinstance(atom, Condition), f"{text} was part of a good condition"
-    return Part("atom", atom=atom)
-
-
-class _EveryTable(dict[str, object]):
-    """Stands for the data at a second reading: its names were checked at the first."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-
-_EVERY_TABLE = _EveryTable()
+    # Its names and types were checked with the whole condition.
+    return Part("atom", atom=Condition(text, read_expression(text)))

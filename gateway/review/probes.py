@@ -167,7 +167,7 @@ class Probes:
             return None
         principal = who if isinstance(who, Principal) else None
         now = float(values.get("now", MOMENT))
-        context = evaluation_context(call, match, principal, match.route.policy, lambda: now)
+        context = evaluation_context(call, match, principal, lambda: now)
         return context if isinstance(context, EvaluationContext) else None
 
     # What calls are made of

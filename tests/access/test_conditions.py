@@ -9,7 +9,7 @@ import pytest
 
 from gateway.access.conditions.conditions import MAX_ITEMS, Condition, compile_condition
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.functions import in_cidr
+from gateway.access.conditions.functions import AddressBlocks
 from gateway.access.roles import Role, RoleBook
 from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Principal
@@ -237,10 +237,11 @@ def test_judging_leaves_the_data_as_it_was() -> None:
     ],
 )
 def test_in_cidr(address: Any, block: Any, inside: bool | None) -> None:
-    assert in_cidr(address, block) is inside
+    assert AddressBlocks().in_cidr(address, block) is inside
 
 
 def test_a_text_that_is_too_long_for_an_address_is_not_remembered() -> None:
+    in_cidr = AddressBlocks().in_cidr
     assert in_cidr("10.1.2.3" * 1_000, "10.0.0.0/8") is None
     tracemalloc.start()
     try:

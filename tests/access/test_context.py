@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.access.conditions.conditions import Condition, compile_condition
 from gateway.access.conditions.context import USER, EvaluationContext
-from gateway.access.conditions.functions import in_cidr
+from gateway.access.conditions.functions import AddressBlocks
 from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Call, Principal
 from tests.access.test_conditions import BOOK
@@ -74,7 +74,7 @@ def everything(context: EvaluationContext, call: Call) -> dict[str, Any]:
         "client": {"ip": call.client_ip},
         "data": DATA,
         "has_role": lambda role: caller is not None and role in BOOK.expand(caller.roles),
-        "in_cidr": in_cidr,
+        "in_cidr": AddressBlocks().in_cidr,
     }
 
 

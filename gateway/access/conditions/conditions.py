@@ -19,8 +19,9 @@ from gateway.access.conditions.context import (
     path_text,
     value_at,
 )
+from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import Expression, read_expression
-from gateway.access.conditions.functions import has_scope, in_cidr
+from gateway.access.conditions.functions import AddressBlocks, has_scope
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import syntax_problem, vocabulary_problems
 
@@ -62,7 +63,9 @@ class Condition:
         self._program = cel.compile(source)
         self._activation = activation(expression)
         names = {call.name for call in expression.calls}
-        self._functions = tuple((name, make) for name, make in _FUNCTIONS.items() if name in names)
+        self._functions = tuple(
+            (name, make()) for name, make in _FUNCTIONS.items() if name in names
+        )
         self._iterates = expression.iterates
 
     def evaluate(self, context: EvaluationContext) -> bool | str:
@@ -105,26 +108,43 @@ class ConditionFailed:
     text: str
 
 
+class ConditionCompiler:
+    """Compiles the conditions of one configuration; `data` holds the tables they may read."""
+
+    def __init__(
+        self, data: Mapping[str, Any] | None = None, types: EngineTypes | None = None
+    ) -> None:
+        self._data = {} if data is None else data
+        self._types = types or EngineTypes()
+
+    def with_data(self, data: Mapping[str, Any]) -> ConditionCompiler:
+        return ConditionCompiler(data, self._types)
+
+    def compile(self, source: str, *, truth: bool = True) -> Condition | list[tuple[int, str]]:
+        """The condition, or every problem with it: the character it is at, and a sentence.
+
+        `truth`: it has to give true or false, as a rule's does; a limit's key gives any text.
+        """
+        expression = read_expression(source)
+        problems = list(expression.problems)
+        if not problems:
+            problems += vocabulary_problems(expression, self._data)
+        if not problems:
+            try:
+                condition = Condition(source, expression)
+            except ValueError as error:
+                return [syntax_problem(str(error))]
+            problems += type_problems(source, self._types, truth=truth)
+            if not problems:
+                return condition
+        return sorted(problems)
+
+
 def compile_condition(
     source: str, data: Mapping[str, Any] | None = None, *, truth: bool = True
 ) -> Condition | list[tuple[int, str]]:
-    """The condition, or every problem with it: the character it is at, and a sentence.
-
-    `truth`: it has to give true or false, as a rule's does; a limit's key gives any text.
-    """
-    expression = read_expression(source)
-    problems = list(expression.problems)
-    if not problems:
-        problems += vocabulary_problems(expression, {} if data is None else data)
-    if not problems:
-        try:
-            condition = Condition(source, expression)
-        except ValueError as error:
-            return [syntax_problem(str(error))]
-        problems += type_problems(source, truth=truth)
-        if not problems:
-            return condition
-    return sorted(problems)
+    """One condition alone, as `ConditionCompiler.compile`."""
+    return ConditionCompiler(data).compile(source, truth=truth)
 
 
 def _has_role(context: EvaluationContext) -> Callable[[Any], bool]:
@@ -134,10 +154,20 @@ def _has_role(context: EvaluationContext) -> Callable[[Any], bool]:
     return lambda role: isinstance(role, str) and role in roles
 
 
-_FUNCTIONS: dict[str, Callable[[EvaluationContext], Callable[..., Any]]] = {
-    "in_cidr": lambda context: in_cidr,
-    "has_role": _has_role,
-    "has_scope": lambda context: lambda action: has_scope(context.principal, action),
+def _has_scope(context: EvaluationContext) -> Callable[[Any], bool]:
+    return lambda action: has_scope(context.principal, action)
+
+
+def _in_cidr() -> Callable[[EvaluationContext], Callable[..., Any]]:
+    blocks = AddressBlocks()
+    return lambda context: blocks.in_cidr
+
+
+# What gives a condition its function for a call; what `in_cidr` has read belongs to the condition.
+_FUNCTIONS: dict[str, Callable[[], Callable[[EvaluationContext], Callable[..., Any]]]] = {
+    "in_cidr": _in_cidr,
+    "has_role": lambda: _has_role,
+    "has_scope": lambda: _has_scope,
 }
 
 

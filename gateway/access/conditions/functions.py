@@ -3,45 +3,57 @@
 from __future__ import annotations
 
 import ipaddress
-from functools import lru_cache
 from typing import Any
 
 from gateway.access.roles import matches
+from gateway.bounded_memo import BoundedMemo
 from gateway.model import Principal
 
-# What is read once is remembered, and a caller may write it: an IPv6 address, its zone, a length.
+# A caller writes what is read: an IPv6 address, its zone, a text of any length.
 _LONGEST_ADDRESS = 128
+_REMEMBERED = 1_024
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def in_cidr(address: Any, block: Any) -> bool | None:
-    """Whether `address` lies in `block`; None, which fails the condition, if either is none.
+class AddressBlocks:
+    """The function `in_cidr` of one condition, with the blocks and addresses it read lately."""
 
-    An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is the IPv4 address.
-    """
-    if not isinstance(address, str) or not isinstance(block, str):
-        return None
-    network = _network(block) if len(block) <= _LONGEST_ADDRESS else None
-    read = address_of(address)
-    if network is None or read is None:
-        return None
-    return read.version == network.version and read in network
+    def __init__(self) -> None:
+        self._networks: BoundedMemo[str, Network | None] = BoundedMemo(_REMEMBERED)
+        self._addresses: BoundedMemo[str, Address | None] = BoundedMemo(_REMEMBERED)
+
+    def in_cidr(self, address: Any, block: Any) -> bool | None:
+        """Whether `address` lies in `block`; None, which fails the condition, if either is none.
+
+        An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is the IPv4 address.
+        """
+        if not isinstance(address, str) or not isinstance(block, str):
+            return None
+        if len(address) > _LONGEST_ADDRESS or len(block) > _LONGEST_ADDRESS:
+            return None
+        if block not in self._networks:
+            self._networks.keep(block, _network(block))
+        if address not in self._addresses:
+            self._addresses.keep(address, address_of(address))
+        network, read = self._networks[block], self._addresses[address]
+        if network is None or read is None:
+            return None
+        return read.version == network.version and read in network
 
 
-@lru_cache(maxsize=1024)
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+def _network(text: str) -> Network | None:
     try:
         return ipaddress.ip_network(text)
     except ValueError:
         return None
 
 
-def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(text: str) -> Address | None:
     """The address; None for what is none, and for more text than one can have."""
-    return _address(text) if len(text) <= _LONGEST_ADDRESS else None
-
-
-@lru_cache(maxsize=4096)
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    if len(text) > _LONGEST_ADDRESS:
+        return None
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

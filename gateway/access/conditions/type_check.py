@@ -1,30 +1,20 @@
 """The types of a condition, as far as its text tells: what could never be judged is a problem
 of the file, and no denial of next week.
 
-CEL joins and orders no two types (`'a' + 1`), and `==` of two types is false for ever.  Which
-pairs an operator takes is not written down here a second time: the engine is asked, once, with
-a sample of each.  What the text does not tell (claims, data, the resource) has every type.
+CEL joins and orders no two types (`'a' + 1`), and `==` of two types is false for ever.  What the
+text does not tell (claims, data, the resource) has every type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import cel
 
+from gateway.access.conditions.engine_types import ANY, READS_LITERAL, RELATIONS, EngineTypes
 from gateway.access.conditions.expressions import MACROS, OWN_FUNCTIONS, Token, literal, tokens_of
 
-ANY = ""
-"""The type of what only the call tells."""
-
-_SAMPLES = {
-    "text": "'a'", "int": "1", "uint": "1u", "double": "1.5", "bool": "true", "null": "null",
-    "list": "[1]", "map": "{'a': 1}", "bytes": "b'a'", "duration": "duration('1s')",
-    "timestamp": "timestamp('2026-01-01T00:00:00Z')",
-}  # fmt: skip
 _NUMBERS = frozenset(("int", "uint", "double"))
 _TYPE_NAMES = {
     "text": "text", "int": "a number", "uint": "an unsigned number", "double": "a fraction",
@@ -41,11 +31,10 @@ _MAKES = {
     "size": "int", "int": "int", "uint": "uint", "double": "double", "string": "text",
     "bytes": "bytes", "timestamp": "timestamp", "duration": "duration",
 }  # fmt: skip
-_READS_LITERAL = frozenset(("matches", "timestamp", "duration", "int", "uint", "double"))
 _LEVELS = (
     ("||",),
     ("&&",),
-    ("==", "!=", "<", "<=", ">", ">=", "in"),
+    RELATIONS,
     ("+", "-"),
     ("*", "/", "%"),
 )
@@ -64,10 +53,14 @@ class _Untyped(Exception):
     """The text is built in a way that is not followed here."""
 
 
-def type_problems(source: str, *, truth: bool = True) -> list[tuple[int, str]]:
-    """What could never be judged, by the character it is at.  `source` is an expression that
-    the engine takes; `truth`: it has to give true or false."""
-    reader = _TypeChecker(tokens_of(source))
+def type_problems(
+    source: str, types: EngineTypes | None = None, *, truth: bool = True
+) -> list[tuple[int, str]]:
+    """What could never be evaluated, by the character it is at.
+
+    `source` is an expression that the engine takes; `truth`: it has to give true or false.
+    """
+    reader = _TypeChecker(tokens_of(source), types or EngineTypes())
     try:
         whole = reader.expression()
         reader.end()
@@ -81,8 +74,9 @@ def type_problems(source: str, *, truth: bool = True) -> list[tuple[int, str]]:
 class _TypeChecker:
     """Walks the words of one expression by CEL's grammar."""
 
-    def __init__(self, tokens: list[Token]) -> None:
+    def __init__(self, tokens: list[Token], types: EngineTypes) -> None:
         self.problems: list[tuple[int, str]] = []
+        self._types = types
         self._tokens = tokens
         self._next = 0
         self._depth = 0
@@ -127,10 +121,10 @@ class _TypeChecker:
                 sides = f"{_TYPE_NAMES[left.type]} and {_TYPE_NAMES[right.type]} are {what}"
                 self.problems.append((at, f"`{sign}`: {sides}{_convert(left, right)}"))
             return TypedPart("bool", left.at)
-        default = "bool" if sign in (*_LEVELS[2], "in") else ANY
+        default = "bool" if sign in RELATIONS else ANY
         if ANY in (left.type, right.type):
             return TypedPart(default, left.at)
-        result = _result(sign, left.type, right.type)
+        result = self._types.result(sign, left.type, right.type)
         if result is None:
             types = f"{_TYPE_NAMES[left.type]} and {_TYPE_NAMES[right.type]}"
             what = f"`{sign}` is not defined for {types}"
@@ -241,9 +235,9 @@ class _TypeChecker:
                         (one.at, f"`{name}` takes text, not {_TYPE_NAMES[one.type]}")
                     )
             return TypedPart("bool", token.at)
-        if all(one.literal is not None for one in given) and name in _READS_LITERAL:
+        if all(one.literal is not None for one in given) and name in READS_LITERAL:
             self._run(f"{name}({', '.join(one.literal or '' for one in given)})", token.at)
-        elif not _runs(name, None, tuple(one.type for one in given)):
+        elif not self._types.takes(name, None, tuple(one.type for one in given)):
             types = " and ".join(_TYPE_NAMES[one.type] for one in given)
             self.problems.append((token.at, f"`{name}` does not take {types or 'nothing'}"))
         return TypedPart(_MAKES.get(name, ANY), token.at)
@@ -255,7 +249,7 @@ class _TypeChecker:
         given = self._list(")", self.expression)
         if name == "matches" and len(given) == 1 and given[0].literal is not None:
             self._run(f"'a'.matches({given[0].literal})", given[0].at)
-        if not _runs(name, on.type, tuple(one.type for one in given)):
+        if not self._types.takes(name, on.type, tuple(one.type for one in given)):
             types = " and ".join(_TYPE_NAMES[one.type] for one in given)
             with_ = f" with {types}" if types else ""
             self.problems.append((at, f"{_TYPE_NAMES[on.type]} has no `{name}`{with_}"))
@@ -350,42 +344,6 @@ def _convert(left: TypedPart, right: TypedPart) -> str:
     if types == {"text", "bool"}:
         return "; true and false are written without quotes"
     return ""
-
-
-@lru_cache(maxsize=1024)
-def _result(sign: str, left: str, right: str) -> str | None:
-    """The type of `left sign right`; None where the engine does not define it."""
-    try:
-        value = cel.compile(f"{_SAMPLES[left]} {sign} {_SAMPLES[right]}").execute({})
-    except Exception:  # noqa: BLE001 (as in `_run`)
-        return None
-    return left if left == "uint" and sign not in _LEVELS[2] else _type_of(value)
-
-
-@lru_cache(maxsize=1024)
-def _runs(name: str, on: str | None, given: tuple[str, ...]) -> bool:
-    """Whether the engine has this function for these types; True where one is not known."""
-    if ANY in given or on == ANY or name in OWN_FUNCTIONS or name in ("type", "dyn"):
-        return True
-    arguments = ", ".join(_SAMPLES[one] for one in given)
-    call = f"{name}({arguments})" if on is None else f"{_SAMPLES[on]}.{name}({arguments})"
-    if on is None and given == ("text",) and name in _READS_LITERAL:
-        return True  # the sample is no number and no time; another text may be
-    try:
-        cel.compile(call).execute({})
-    except Exception:  # noqa: BLE001 (as in `_run`)
-        return False
-    return True
-
-
-_TYPES: Mapping[type, str] = {
-    bool: "bool", int: "int", float: "double", str: "text", bytes: "bytes", list: "list",
-    dict: "map", datetime: "timestamp", timedelta: "duration", type(None): "null",
-}  # fmt: skip
-
-
-def _type_of(value: Any) -> str:
-    return _TYPES.get(type(value), ANY)
 
 
 def _sentence(error: Exception) -> str:

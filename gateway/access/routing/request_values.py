@@ -8,7 +8,6 @@ that name alone, and nothing beside it that a backend may take for it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from gateway.access.field_names import folded
@@ -18,63 +17,79 @@ from gateway.model import RawHeaders
 _HANDSHAKE = b"upgrade"
 
 
-def read_query(query: str, names: Collection[str]) -> dict[str, str] | None:
-    """The parameters of `names` that are there; None when one is ambiguous.
+class QueryParameters:
+    """The query parameters of some names, as a policy may read them."""
 
-    `query` is as it came.  A name in another case, with `.`, ` ` or `[` for `_`, or with
-    `[…]` behind it counts as the same one, because some backends take it so, and `;` is
-    refused, because some take it for `&`.
-    """
-    values: dict[str, str] = {}
-    if not query:
-        return values
-    if ";" in query:
-        return None
-    wanted = _known_queries(frozenset(names))
-    for pair in query.split("&"):
-        if not pair:
-            continue
-        raw_name, _, raw_value = pair.partition("=")
-        name = _form_decoded(raw_name)
-        if name is None:
+    __slots__ = ("_folded", "names")
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = frozenset(names)
+        self._folded = {_query_folded(name): name for name in self.names}
+
+    def read(self, query: str) -> dict[str, str] | None:
+        """Those that are there; None when one is ambiguous.
+
+        `query` is as it came.  A name in another case, with `.`, ` ` or `[` for `_`, or with
+        `[…]` behind it counts as the same one, because some backends take it so, and `;` is
+        refused, because some take it for `&`.
+        """
+        values: dict[str, str] = {}
+        if not query:
+            return values
+        if ";" in query:
             return None
-        asked = wanted.get(_query_folded(name))
-        if asked is None and "[" in name:
-            asked = wanted.get(_query_folded(name.partition("[")[0]))
-        if asked is None:
-            continue
-        value = _form_decoded(raw_value)
-        if value is None or asked in values or name not in names:
-            return None
-        values[name] = value
-    return values
-
-
-def read_headers(headers: RawHeaders, names: Collection[str]) -> dict[str, str] | None:
-    """The header fields of `names` (lower case) that are there; None when one is ambiguous.
-
-    A name that is the same once folded counts as the same one, and one that `Connection`
-    names is refused: it would be taken away on its way (RFC 9110 section 7.6.1).
-    """
-    values: dict[str, str] = {}
-    wanted = _known_headers(frozenset(names))
-    for raw_name, raw_value in headers:
-        known = folded(raw_name)
-        name = wanted.get(known)
-        if name is None:
-            if known == b"connection" and _names_one(raw_value, wanted):
+        for pair in query.split("&"):
+            if not pair:
+                continue
+            raw_name, _, raw_value = pair.partition("=")
+            name = _form_decoded(raw_name)
+            if name is None:
                 return None
-            continue
-        if name in values or raw_name.lower() != name.encode("latin-1"):
-            return None
-        try:
-            value = raw_value.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-        if not value.isprintable():
-            return None
-        values[name] = value
-    return values
+            asked = self._folded.get(_query_folded(name))
+            if asked is None and "[" in name:
+                asked = self._folded.get(_query_folded(name.partition("[")[0]))
+            if asked is None:
+                continue
+            value = _form_decoded(raw_value)
+            if value is None or asked in values or name not in self.names:
+                return None
+            values[name] = value
+        return values
+
+
+class HeaderFields:
+    """The header fields of some names (lower case), as a policy may read them."""
+
+    __slots__ = ("_folded", "names")
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = frozenset(names)
+        self._folded = {folded(name.encode("latin-1", "replace")): name for name in self.names}
+
+    def read(self, headers: RawHeaders) -> dict[str, str] | None:
+        """Those that are there; None when one is ambiguous.
+
+        A name that is the same once folded counts as the same one, and one that `Connection`
+        names is refused: it would be taken away on its way (RFC 9110 section 7.6.1).
+        """
+        values: dict[str, str] = {}
+        for raw_name, raw_value in headers:
+            known = folded(raw_name)
+            name = self._folded.get(known)
+            if name is None:
+                if known == b"connection" and _names_one(raw_value, self._folded):
+                    return None
+                continue
+            if name in values or raw_name.lower() != name.encode("latin-1"):
+                return None
+            try:
+                value = raw_value.decode("utf-8")
+            except UnicodeDecodeError:
+                return None
+            if not value.isprintable():
+                return None
+            values[name] = value
+        return values
 
 
 def reads_alike(body: object, paths: Collection[str]) -> bool:
@@ -93,17 +108,6 @@ def reads_alike(body: object, paths: Collection[str]) -> bool:
                 return False
             value = value.get(key)
     return True
-
-
-# The names are those of the configuration, so there are few.
-@lru_cache(maxsize=1_024)
-def _known_queries(names: frozenset[str]) -> dict[str, str]:
-    return {_query_folded(name): name for name in names}
-
-
-@lru_cache(maxsize=1_024)
-def _known_headers(names: frozenset[str]) -> dict[bytes, str]:
-    return {folded(name.encode("latin-1", "replace")): name for name in names}
 
 
 _QUERY_FOLDED = str.maketrans(". [", "___")

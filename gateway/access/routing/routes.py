@@ -18,6 +18,7 @@ from gateway.access.definitions import (
 )
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
 from gateway.access.routing.paths import canonical, encoded
+from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets
 from gateway.model import NOWHERE, Call, CredentialKind, Reason, SourceLocation
 
@@ -133,6 +134,12 @@ class Route:
     """Parameters, headers and fields of the body that the resource is made of."""
     header_names: frozenset[str] = field(init=False)
     body_names: frozenset[str] = field(init=False)
+    resource_query: QueryParameters | None = field(init=False)
+    """What the resource is made of, read; None where it is made of none."""
+    resource_headers: HeaderFields | None = field(init=False)
+    policy_query: QueryParameters | None = field(init=False)
+    """What the rules and the resource read together."""
+    policy_headers: HeaderFields | None = field(init=False)
 
     def __post_init__(self) -> None:
         names = tuple(s.text for s in self.segments if s.kind is not SegmentKind.LITERAL)
@@ -163,6 +170,13 @@ class Route:
         ):  # fmt: skip
             read = (name for f in self.resource for name in f.template.names(source))
             object.__setattr__(self, attribute, frozenset(read))
+        query, headers = self.query_names, self.header_names
+        object.__setattr__(self, "resource_query", QueryParameters(query) if query else None)
+        object.__setattr__(self, "resource_headers", HeaderFields(headers) if headers else None)
+        if action_rules is not None:
+            query, headers = query | action_rules.query_names, headers | action_rules.header_names
+        object.__setattr__(self, "policy_query", QueryParameters(query) if query else None)
+        object.__setattr__(self, "policy_headers", HeaderFields(headers) if headers else None)
 
     def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:
         """What is asked once `rule` has allowed a call: always the very same object, by which

@@ -16,14 +16,14 @@ from aiohttp.streams import StreamReader
 
 from gateway import strict_json
 from gateway.access.field_names import folded
-from gateway.access.routing.request_values import read_headers
+from gateway.access.routing.request_values import HeaderFields
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.request_body import RequestBody
 from gateway.edge.server.request_parser import Refused as CutOff
 from gateway.model import Call, Reason
 from gateway.strict_json import MEDIA_TYPE, MOST_BYTES
 
-_TYPE = frozenset(("content-type",))
+_TYPE = HeaderFields(("content-type",))
 
 
 async def take_json(body: StreamReader, head: RequestHead, call: Call) -> StreamReader | Reason:
@@ -62,7 +62,7 @@ def not_json(call: Call) -> Reason | None:
     AMBIGUOUS_HEADER for two types, for another spelling of the field, and for one that
     `Connection` takes away before the backend sees it.
     """
-    read = read_headers(call.headers, _TYPE)
+    read = _TYPE.read(call.headers)
     if read is None:
         return Reason.AMBIGUOUS_HEADER
     if not MEDIA_TYPE.fullmatch(read.get("content-type", "")):
