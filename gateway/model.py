@@ -129,7 +129,7 @@ class Principal:
     """Actions that an API key is limited to; None where nothing limits them."""
     claims: Mapping[str, Any] = field(default_factory=dict)
     identity_headers: bytes | None = None
-    """The `X-Auth-*` lines for the upstream, rendered once by `edge.headers`."""
+    """The `X-Auth-*` lines for the upstream, rendered once by `edge/proxy/request_headers.py`."""
     role_set: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -159,7 +159,7 @@ class Call:
     """Whether a segment holds a slash that came as `%2F`: only a route with
     `allow_encoded_slash` may take such a call."""
     body: Any = None
-    """The JSON body, where the route asked for it to be judged."""
+    """The JSON body, where the route's policy reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class Change:
     cause: Reason
     created_at: int
     confirmed: bool = field(default=False, compare=False)
-    """Whether SQL knows that every live worker has had it: nobody is told of it again."""
+    """Whether SQL knows that every live worker has had it: it is not published again."""
 
 
 @dataclass(slots=True)

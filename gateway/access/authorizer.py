@@ -1,4 +1,4 @@
-"""May this call pass?  The one function that every door asks."""
+"""May this call pass?  The one function that the proxy, the decision API and the CLI ask."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Limiter(Protocol):
 
 @dataclass(slots=True)
 class Decision:
-    """The answer, and all that the doors record of it.
+    """The answer, and all that is recorded of it.
 
     `reason` is a member of Reason or a rule's own text.  `refusal` is the Reason that the
     table of answers knows; None when the call is allowed, or refused for a rule's own
@@ -91,7 +91,7 @@ class Decision:
     limit: LimitState | None = None
     """Where the caller stands; None where no limit was asked."""
     evaluated: bool = False
-    """Whether the policy was asked; a refusal before it names the policy all the same."""
+    """Whether the policy was evaluated; a refusal before it names the policy all the same."""
     shadowed: tuple[Shadowed, ...] = ()
     """What rules in shadow would have decided otherwise."""
     max_age_s: int | None = None
@@ -103,8 +103,8 @@ class Decision:
 
 
 class Authorizer:
-    """Judges calls.  It does no I/O of its own: who brings a token cache, a replica and
-    counters in memory gets an answer without a turn of the loop."""
+    """Decides calls.  It does no I/O of its own: where the token cache, the replica and the
+    counters are in memory, it answers without a turn of the loop."""
 
     def __init__(
         self,

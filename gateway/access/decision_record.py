@@ -138,7 +138,7 @@ def read_record(record: Any) -> RecordedDecision | None:
 
 
 def unknown_reads(recorded: RecordedDecision, route: Route | None) -> list[str]:
-    """What `route` reads of the call and the record does not tell."""
+    """What `route` reads of the call and the record does not hold."""
     query, headers, body_names = _read_by(route)
     query_names = query.names if query is not None else frozenset()
     header_names = headers.names if headers is not None else frozenset()
@@ -213,7 +213,7 @@ CREDENTIAL_REFUSALS = frozenset(
 
 def _credential(user: Mapping[str, Any] | None) -> Credential:
     kind = CredentialKind((user or {}).get("with", CredentialKind.BEARER))
-    # A cookie's proof of intent was judged then; now it counts as given.
+    # A cookie's proof of intent was checked then; now it counts as given.
     return Credential(CredentialKind.BEARER if kind is CredentialKind.COOKIE else kind, "")
 
 

@@ -1,4 +1,4 @@
-"""A decision told to people: what was matched, who called, what each rule said.
+"""A decision explained to people: what was matched, who called, what each rule said.
 
 Nothing is decided here.  The rules are asked once more, one by one, with the very context of
 the decision; that this walk and the verdict never disagree is a property that is tested.
@@ -22,7 +22,7 @@ from gateway.model import Call, Principal, Reason, SourceLocation
 
 @dataclass(frozen=True, slots=True)
 class RuleEvaluation:
-    """One rule, as it was judged."""
+    """One rule, and what it gave for this call."""
 
     rule: str
     effect: str

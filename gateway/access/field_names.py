@@ -4,7 +4,7 @@ Law: a field is known by its name with every letter lowered and every other sign
 read as `-`, because some backends cannot tell `X_Tenant` and `X.Tenant` from `X-Tenant`.
 
 Taken is what lets a client speak for somebody else: a backend that believes it acts on another
-address, path or method than the one that was judged.  A route whose backend needs one names it
+address, path or method than the one that was decided on.  A route whose backend needs one names it
 under `keep_headers`.
 """
 

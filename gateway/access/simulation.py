@@ -34,7 +34,7 @@ _YEAR_S = 366 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class FixedClock:
-    """A clock that stands: what is judged does not depend on when the test runs."""
+    """A clock that stands: a decision does not depend on when the test runs."""
 
     at: float
 

@@ -1,4 +1,4 @@
-"""One configuration as every call of a worker is judged by it."""
+"""One configuration as every call of a worker is decided by it."""
 
 from __future__ import annotations
 

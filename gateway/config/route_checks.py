@@ -28,7 +28,7 @@ class Need:
 
 
 class Needs:
-    """The fields that rules read, noted route by route and judged once all are read."""
+    """The fields that rules read, noted route by route and checked once all are read."""
 
     def __init__(self) -> None:
         self._needs: dict[tuple[str, str, str, str], Need] = {}
@@ -41,7 +41,7 @@ class Needs:
         resource: tuple[ResourceField, ...],
         segments: tuple[PatternSegment, ...],
     ) -> None:
-        """What rules need of the resource and the path; judged once all routes are read."""
+        """What rules need of the resource and the path; checked once all routes are read."""
         have = {
             "resource": {one.name for one in resource},
             "request.params": {s.text for s in segments if s.kind is not SegmentKind.LITERAL},
@@ -114,7 +114,8 @@ def check_kept(
     resource: tuple[ResourceField, ...],
     kept: frozenset[bytes],
 ) -> None:
-    """A header that is judged and then taken away is a problem: the backend would not see it."""
+    """A header that a rule reads and that is then taken away is a problem: the backend would
+    not see it."""
     readers = [
         (f"rule `{rule.id}` ({rule.location})", rule.condition.reads.headers)
         for rule in rules

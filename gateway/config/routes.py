@@ -269,7 +269,7 @@ class RouteReader:
             return None
         if named is None and "policy" not in fields and auth is Auth.REQUIRED:
             named = self._defaults.policy
-            # A word that is no `auth` is told of already: it may have meant `public`.
+            # A word that is no `auth` is reported already: it may have meant `public`.
             known = getattr(fields.get("auth"), "value", Auth.REQUIRED) in tuple(Auth)
             if named is None and fields and known:
                 self._reader.error(

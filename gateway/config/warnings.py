@@ -30,7 +30,7 @@ class _PolicyActions:
 
 
 def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigProblem]:
-    """Routes that nobody can ever pass, policies that judge nothing, and actions in rules and
+    """Routes that nobody can ever pass, policies of no route, and actions in rules and
     roles that no route has."""
     asked: dict[str, _PolicyActions] = {}
     for route in table:
@@ -47,7 +47,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
         if route.policy is not None and not _passable(route, route.policy):
             reported.add(route.policy.name)
             problems.append(_impassable(route, route.policy))
-    # A misspelt action of a route is told there, not a second time by every rule.
+    # A misspelt action of a route is reported there, not a second time by every rule.
     rest = [one for name, one in asked.items() if name not in reported and name != SIGNED_IN]
     for one in rest:
         for rule in one.policy.rules:

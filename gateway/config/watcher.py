@@ -176,7 +176,7 @@ class ConfigWatcher:
     _snapshot: Snapshot | None = None
     _signature: Signature = ()
     _tls_files: tuple[str, ...] = ()
-    """The files that upstreams name, and what was seen of them when they were last judged."""
+    """The files that upstreams name, and their stamps when they were last checked."""
     _tls_stamp: upstream_tls.FileStamp = ()
     _reload_requested: asyncio.Event | None = None
 

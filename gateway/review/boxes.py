@@ -1,7 +1,7 @@
-"""The fewest statements that tell a set of points.
+"""The fewest boxes that describe a set of points.
 
 A point has one value on every axis.  A box allows some values on each axis and holds every
-point that has them all; it is told by the axes on which it does not allow everything, so
+point that has them all; it is described by the axes on which it does not allow everything, so
 that what no point has costs nothing.
 """
 
@@ -29,9 +29,9 @@ class Box:
 def cover(inside: Sequence[Vector], outside: Sequence[Vector], costs: Sequence[float]) -> list[Box]:
     """Boxes that hold every point of `inside` and none of `outside`.
 
-    Each is as large as it can be; of two that tell as much, the one that says less is taken.
-    `costs`: for each axis, what it costs to speak of it.  Points that come first are told
-    first.
+    Each is as large as it can be; of two that hold as many, the one that is described in fewer
+    words is taken.  `costs`: for each axis, what it costs to speak of it.  Points that come
+    first are described first.
     """
 
     def cost(box: Box) -> float:

@@ -25,7 +25,7 @@ MAX_POINTS = 20_000
 """Kinds of calls that are asked of both sides."""
 ANOTHER_ROLE = "another-role"
 MAX_KEPT = 200
-"""Calls of one kind that are kept to be told."""
+"""Calls of one kind that are kept to be shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ MOMENT = 1_800_000_000
 """The `now` of a call that nobody asks for its time."""
 Values = Mapping[str, Any]
 Roles = frozenset[frozenset[str]]
-"""A set of roles; each is told by all the roles that do the same."""
+"""A set of roles; each is named by all the roles that do the same."""
 
 
 class Absent:

@@ -1,4 +1,4 @@
-"""One class of calls that gains or loses access, told in one line."""
+"""One class of calls that gains or loses access, described in one line."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Valued:
         for column in columns:
             whole *= len(column)
         if whole == len(self.rows):
-            # Each value of one with each of the other: told one by one.
+            # Each value of one with each of the other: listed one by one.
             pairs = zip(self.names, columns, strict=True)
             return " and ".join(
                 f"{name} is {_listed(map(_shown, column))}" for name, column in pairs
@@ -72,7 +72,7 @@ class Valued:
 
 @dataclass(frozen=True, slots=True)
 class AccessChange:
-    """`who()` gains or loses the methods of a path; `str` tells all of it."""
+    """`who()` gains or loses the methods of a path; `str` describes all of it."""
 
     methods: tuple[str, ...]
     any_method: bool
@@ -80,7 +80,7 @@ class AccessChange:
     pattern: str
     gains: bool
     certain: bool
-    """Whether it is so; else it may be, as some part of a condition cannot be judged here."""
+    """Whether it is so; else it may be, as some part of a condition cannot be evaluated here."""
     signed: bool | None
     """Signed in, not, or either."""
     roles: tuple[Roles, ...] = ()

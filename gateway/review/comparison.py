@@ -248,7 +248,7 @@ class Comparison:
 
     def _whole(self, source: str, answers: Mapping[str, Hashable]) -> Hashable:
         """What a whole condition gives; nothing where the sides differ, for then its parts
-        tell why."""
+        say why."""
         outcomes: set[str] = set()
         for side in self._sides:
             part = side.parts.get(source)

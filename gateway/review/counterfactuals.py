@@ -1,6 +1,6 @@
 """The smallest change that would turn an answer around, found by trying each single one.
 
-Every trial is a whole question to `Authorizer.decide`, so what is told is what would happen.
+Every trial is a whole request to `Authorizer.decide`, so what is shown is what would happen.
 """
 
 from __future__ import annotations

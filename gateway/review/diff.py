@@ -1,7 +1,7 @@
 """Who gains and who loses access between two configurations.
 
 Every kind of call that the two can tell apart is asked of the real `Authorizer.decide` on both
-sides (`comparison`), and what differs is told in the fewest lines (`boxes`).  It is exact
+sides (`comparison`), and what differs is described in the fewest lines (`boxes`).  It is exact
 where conditions compare: with texts, numbers, tables, roles, networks and times.  What else
 they do is assumed both ways, and so is every combination that is too many to try: the answer
 then says that access may widen.

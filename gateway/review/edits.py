@@ -1,7 +1,7 @@
 """Single edits of the configuration that could turn an answer around: a word that is spelled in
 two ways, a permission of a role, an entry of a table of data.
 
-Each is a whole configuration, so that what is told of it is what the gateway would answer.
+Each is a whole configuration, so that what is shown is what the gateway would answer.
 """
 
 from __future__ import annotations

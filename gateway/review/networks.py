@@ -1,4 +1,4 @@
-"""Addresses that stand for all, and networks told in few words."""
+"""Addresses that stand for all, and networks described in few words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVERYWHERE: tuple[Network, ...] = (
     ipaddress.ip_network("::/0"),
 )
 _FEW = 3
-"""Blocks that are listed; of more it is told what they leave out."""
+"""Blocks that are listed; of more, what they leave out is listed."""
 
 
 def network_of(text: str) -> Network | None:

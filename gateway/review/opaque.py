@@ -1,4 +1,4 @@
-"""Conditions taken apart at their `&&`, `||` and `!`, and judged with some parts assumed."""
+"""Conditions taken apart at their `&&`, `||` and `!`, and evaluated with some parts assumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Outcome = bool | str
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A condition taken apart; an atom is judged as a whole."""
+    """A condition taken apart; an atom is evaluated as a whole."""
 
     kind: str
     """`and`, `or`, `not` or `atom`."""
@@ -31,7 +31,7 @@ class Part:
 
 
 class Assumed(Condition):
-    """A condition of which some atoms are assumed, and the others judged.
+    """A condition of which some atoms are assumed, and the others evaluated.
 
     `outcomes` are those of the assumed atoms by their text; whoever asks fills it in before
     each question.

@@ -13,7 +13,7 @@ from gateway.access.snapshot import Snapshot
 
 
 def with_policies(snapshot: Snapshot, exchanged: Mapping[str, Policy]) -> Snapshot:
-    """`snapshot` in which routes that name a policy of `exchanged` are judged by that one.
+    """`snapshot` in which routes that name a policy of `exchanged` are decided by that one.
 
     The trie is not built again: routes are exchanged as they are matched.
     """

@@ -1,4 +1,4 @@
-"""What two routes ask of a call, each with the inputs that settle it."""
+"""What two routes ask of a call: each probe with the inputs that settle it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Probes:
             yield Probe(
                 f"text {side.number} {atom.source}",
                 inputs,
-                _judging(self._facts, side, atom),
+                _evaluation_of(self._facts, side, atom),
                 atom.survey,
                 policy.data,
                 side.number,
@@ -258,7 +258,7 @@ def _names(values: Values) -> tuple[str, ...]:
     return tuple(sorted(min(alike) for alike in values.get("roles", ())))
 
 
-def _judging(
+def _evaluation_of(
     context: Callable[[Side, Values], EvaluationContext | None], side: Side, atom: Atom
 ) -> Callable[[Values], Hashable]:
     def judge(values: Values) -> Hashable:

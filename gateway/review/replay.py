@@ -1,4 +1,4 @@
-"""Recorded decisions judged by another configuration."""
+"""Recorded decisions made again by another configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = 5
 
 
 class _MovingClock:
-    """Stands at the time of the decision that is judged."""
+    """Stands at the time of the decision that is replayed."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -54,7 +54,7 @@ class Replay:
     loses: int = 0
     other_reason: int = 0
     unknown: int = 0
-    """Judged by something that was not recorded: what they would be cannot be told."""
+    """The policy reads what was not recorded: what they would be is unknown."""
     unjudged: int = 0
     """Refused for their rate, or while a store was away: no matter of a policy."""
     unreadable: int = 0

@@ -1,4 +1,4 @@
-"""What a comparison found, in the fewest changes that tell it."""
+"""What a comparison found, in the fewest changes that describe it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_ROWS = 1_000
 MAX_SHOWN = 3
 """Paths that stand for those that are meant."""
 _COSTS = {"signed": 0.4, "roles": 0.5, "step-up": 0.7, "address": 0.8, "condition": 1.5}
-"""What it costs a reader to be told this: who it is, less than a part of a condition."""
+"""What it costs a reader to read this: who it is, less than a part of a condition."""
 _NEVER_VALUES = ("roles", "now", "age")
 
 
@@ -52,7 +52,7 @@ def _fewest(
     for whole in (False, True):
         conditions = [at for at, axis in enumerate(comparison.axes) if axis.kind == "condition"]
         if whole:
-            # What gives another thing on each side is told by its parts.
+            # What differs between the sides is described by its parts.
             silent = [
                 at for at in conditions if any(p.vector[at] is None for p in comparison.points)
             ]
@@ -98,7 +98,7 @@ def _roles(comparison: Comparison, point: Point) -> set[Roles]:
 
 def _parted(box: Box, seen: Sequence[set[Hashable]], gains: bool) -> Iterator[Box]:
     """A box in which a part of a condition has changed for some calls and not for others is
-    told as two, where one word about what it gives does not tell both."""
+    described as two, where one word about what it gives does not fit both."""
     for at, allowed in enumerate(box.allowed):
         changed = frozenset(v for v in allowed or () if isinstance(v, BeforeAfter))
         if allowed is None or not changed or changed == allowed:
@@ -286,7 +286,7 @@ class _Summary:
         self, changed: Sequence[tuple[int, Axis, frozenset[Hashable]]]
     ) -> tuple[Valued | None, list[tuple[int, Axis, frozenset[Hashable]]]]:
         """The named values with which those parts have changed; and the parts that these do
-        not tell."""
+        not describe."""
         by_group: dict[int, list[tuple[int, Axis, frozenset[Hashable]]]] = {}
         for one in changed:
             by_group.setdefault(one[1].group, []).append(one)
@@ -358,7 +358,7 @@ class _Summary:
 
 
 def _repeats(broad: _Summary, narrow: _Summary) -> bool:
-    """Whether whoever has more roles than `broad` names is all that `narrow` tells."""
+    """Whether whoever has more roles than `broad` names is all that `narrow` says."""
     for at, axis in enumerate(broad.comparison.axes):
         left, right = broad.box.allowed[at], narrow.box.allowed[at]
         if axis.kind != "roles" and left is not None and (right is None or not right <= left):
@@ -377,7 +377,7 @@ def _minimal(sets: Iterable[Roles]) -> tuple[Roles, ...]:
 
 
 def _blamed(before: Decision, after: Decision) -> tuple[str | None, SourceLocation | None]:
-    # Who loses because no rule allows any more is told which one did.
+    # Who loses because no rule allows any more is shown the one that did.
     silent = after.reason == Reason.NO_RULE and after.rule is None
     blamed = before if silent or after.location is None else after
     return blamed.rule, blamed.location

@@ -2,7 +2,7 @@
 
 Where values are only compared, it is enough to try each one that is compared with, and one
 that nobody names.  Texts of a table that stand in the same places of it are alike: one of
-them is tried, and the others are told with it.
+them is tried, and the others are named with it.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> lis
 def affixed(asked: set[tuple[str, str]]) -> Iterator[str]:
     """Texts with every beginning, end and filling that is asked for, in every combination.
 
-    Whatever begins a text is told by the longest beginning, as is what ends it; a letter that
+    Whatever begins a text is decided by the longest beginning, as is what ends it; a letter that
     nobody names keeps the parts apart.
     """
     if not asked:

@@ -1,4 +1,4 @@
-"""CEL conditions: checked at load, judged with only what they name.
+"""CEL conditions: checked at load, evaluated with only what they name.
 
 A condition holds when it gives `true` itself.  Anything else it may give, and every way in
 which it can fail, is a failure, which never allows.
@@ -69,7 +69,7 @@ class Condition:
         self._iterates = expression.iterates
 
     def evaluate(self, context: EvaluationContext) -> bool | str:
-        """True or False, or a sentence about why it could not be judged."""
+        """True or False, or a sentence about why it could not be evaluated."""
         value = self.value(context)
         if value is True or value is False:
             return bool(value)

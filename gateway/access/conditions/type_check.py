@@ -1,5 +1,5 @@
-"""The types of a condition, as far as its text tells: what could never be judged is a problem
-of the file, and no denial of next week.
+"""The types of a condition, as far as its text tells: what could never be evaluated is a
+problem of the file, and no denial of next week.
 
 CEL joins and orders no two types (`'a' + 1`), and `==` of two types is false for ever.  What the
 text does not tell (claims, data, the resource) has every type.

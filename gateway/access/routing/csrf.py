@@ -1,7 +1,7 @@
 """Proof of intent: whether a call that carries the cookie is one that its user meant.
 
 The browser adds the cookie by itself, so a page of another origin can make it travel.
-This is judged before the cookie is looked up.  A bearer token needs none of it:
+This is checked before the cookie is looked up.  A bearer token needs none of it:
 no browser adds that by itself.
 """
 
@@ -75,7 +75,7 @@ class AllowedOrigins:
 def unmeant(call: Call, allowed: AllowedOrigins, csrf: CsrfCheck | None) -> Reason | None:
     """None when the caller meant to send the cookie; it is not looked up yet.
 
-    NO_CREDENTIAL where the call is to be judged as one without the cookie.
+    NO_CREDENTIAL where the call is to be decided as one without the cookie.
     """
     meant = intent(call, allowed)
     if isinstance(meant, Reason):

@@ -1,4 +1,4 @@
-"""One canonical path, or a refusal: the path that is judged is the path that is sent.
+"""One canonical path, or a refusal: the path that is decided on is the path that is sent.
 
 A path is never repaired.  What two parties could read in two ways is refused,
 what remains is split at its slashes and percent-decoded exactly once, and the bytes that

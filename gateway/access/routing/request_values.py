@@ -1,7 +1,7 @@
 """Query parameters and headers that a policy reads: once and decodable, or not at all.
 
 Two readers of one repeated or broken parameter may take two different values, so a policy
-would judge one and the backend act on the other.  Law: what was read reaches the backend, under
+would decide on one and the backend act on the other.  Law: what was read reaches the backend, under
 that name alone, and nothing beside it that a backend may take for it.
 """
 

@@ -96,7 +96,7 @@ class Route:
     forward_authorization: bool = False
     allow_encoded_slash: bool = False
     reads_body: bool = False
-    """The policy reads the JSON body: the door hands it over in `Call.body`."""
+    """The policy reads the JSON body: `Call.body` must hold it."""
     explain_role: str | None = None
     """Who of the signed-in sees the explanation of a refusal (`errors: explain`)."""
     location: SourceLocation = NOWHERE
@@ -110,8 +110,8 @@ class Route:
     """Set where `upstream` is None."""
     sockets: Sockets = STANDARD_SOCKETS
     reevaluates: bool = False
-    """A call that lasts is judged again where it would end because the caller's roles, the
-    token or the configuration has changed (`on_change: reevaluate`)."""
+    """A long-lived request is evaluated again where it would end because the caller's roles,
+    the token or the configuration has changed (`on_change: reevaluate`)."""
     kept_headers: frozenset[bytes] = frozenset()
     """Fields that are taken from every client and pass here all the same, in lower case."""
     plain: bool = field(init=False)
