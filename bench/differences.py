@@ -304,9 +304,9 @@ class Reader:
         call = answers[0].call
         assert call is not None
         routes = [r for one in answers if (r := one.decision.route) is not None]
-        if isinstance(asked.who, Principal) and not any(asked.kind in r.accept for r in routes):
+        if isinstance(asked.caller, Principal) and not any(asked.kind in r.accept for r in routes):
             # What no route accepts is as good as no credential.
-            asked = replace(asked, who=Reason.NO_CREDENTIAL)
+            asked = replace(asked, caller=Reason.NO_CREDENTIAL)
         for line in self.lines:
             if call.method not in line["methods"] or not self._of_path(line, call):
                 continue
@@ -328,7 +328,7 @@ class Reader:
         return False
 
     def _of_caller(self, line: Mapping[str, Any], asked: SimulatedRequest) -> bool:
-        who = asked.who
+        who = asked.caller
         if line["signed_in"] is not None and line["signed_in"] is not isinstance(who, Principal):
             return False
         if not isinstance(who, Principal):
@@ -372,7 +372,7 @@ class Reader:
         if shape.segments[-1].kind == "path":
             params[shape.segments[-1].text] = "/".join(call.segments[len(shape.segments) - 1 :])
         if any(
-            params.get(name) != getattr(asked.who, "subject", None) for name in line["owner_of"]
+            params.get(name) != getattr(asked.caller, "subject", None) for name in line["owner_of"]
         ):
             return False
         return not line["values"] or any(
@@ -383,7 +383,7 @@ class Reader:
     def _valued(
         self, name: str, value: Any, asked: SimulatedRequest, call: Call, params: Any
     ) -> bool:
-        who = asked.who
+        who = asked.caller
         if name == "client.ip":
             network = ipaddress.ip_network(value)
             address = ipaddress.ip_address(asked.client_ip)
@@ -412,7 +412,7 @@ class Reader:
         match = side.routes.match(call.host, call.method, call.segments)
         if not isinstance(match, Match) or match.route.policy is None:
             return None
-        who = asked.who if isinstance(asked.who, Principal) else None
+        who = asked.caller if isinstance(asked.caller, Principal) else None
         context = evaluation_context(call, match, who, asked.clock.now)
         rules = match.route.policy.rules_for(match.route.action).rules
         asks = tuple(rule.condition.source for rule in rules if rule.condition is not None)
@@ -494,12 +494,12 @@ def _untrue(reader: Reader, line: Mapping[str, Any], asked: SimulatedRequest) ->
     alone, as long as the line still speaks of the call.
     """
     tried = [asked]
-    if isinstance(asked.who, Principal):
+    if isinstance(asked.caller, Principal):
         tried = [
-            replace(asked, who=_with(asked.who, roles, scopes))
+            replace(asked, caller=_with(asked.caller, roles, scopes))
             for roles in line["roles"] or [[]]
             for scopes in line["scopes"] or [None]
-            if set(roles) <= asked.who.role_set
+            if set(roles) <= asked.caller.role_set
         ]
     for one in tried:
         answers = simulate(one, reader.sides[0]), simulate(one, reader.sides[1])

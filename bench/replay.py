@@ -130,9 +130,9 @@ async def write_log(folder: Path, decisions: int, snapshot: Snapshot) -> float:
     writing_s = 0.0
     for number in range(decisions):
         clock.at += 0.01
-        known.who = caller(choose, clock.at)
-        method, path = request(choose, known.who)
-        call = simulated_call(SimulatedRequest(method, path, known.who))
+        known.caller = caller(choose, clock.at)
+        method, path = request(choose, known.caller)
+        call = simulated_call(SimulatedRequest(method, path, known.caller))
         assert isinstance(call, Call)
         decision = run_sync(gate, call, snapshot)
         status = 200 if decision.allowed else 403

@@ -36,7 +36,7 @@ class RecordedDecision:
     request_id: str
     version: str
     call: Call
-    who: Principal | Reason
+    caller: Principal | Reason
     allowed: bool
     reason: str
     route: str | None
@@ -101,7 +101,7 @@ def read_record(record: Any) -> RecordedDecision | None:
             return None
         query, headers, body = (record.get(key) or {} for key in ("query", "headers", "body"))
         user = record.get("user")
-        who = _principal(user, float(record["at"])) if user else _stranger(record["reason"])
+        caller = _principal(user, float(record["at"])) if user else _stranger(record["reason"])
         call = Call(
             method=str(record["method"]),
             host=str(record["host"]),
@@ -114,7 +114,7 @@ def read_record(record: Any) -> RecordedDecision | None:
             ),
             client_ip=str(record["ip"]),
             scheme=str(record["scheme"]),
-            credential=None if who is Reason.NO_CREDENTIAL else _credential(user),
+            credential=None if caller is Reason.NO_CREDENTIAL else _credential(user),
             encoded_slash=target.encoded_slash,
             body=_unflattened(body.get("values") or {}),
         )
@@ -123,7 +123,7 @@ def read_record(record: Any) -> RecordedDecision | None:
             request_id=str(record["id"]),
             version=str(record["version"]),
             call=call,
-            who=who,
+            caller=caller,
             allowed=record["decision"] == "allow",
             reason=str(record["reason"]),
             route=record.get("route"),

@@ -49,13 +49,13 @@ class FixedClock:
 class FixedAuthenticator:
     """Authenticates every call as the one caller (or with the one refusal) that it was given."""
 
-    who: Principal | Reason
+    caller: Principal | Reason
 
     async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
         credential = call.credential
         if isinstance(credential, Credential) and credential.kind not in accept:
             return Reason.NO_CREDENTIAL
-        return self.who
+        return self.caller
 
 
 class NoLimits:
@@ -78,7 +78,7 @@ class SimulatedRequest:
     method: str
     url: str
     """A path with its query, or a whole URL."""
-    who: Principal | Reason = Reason.NO_CREDENTIAL
+    caller: Principal | Reason = Reason.NO_CREDENTIAL
     headers: Sequence[tuple[str, str]] = ()
     client_ip: str = "127.0.0.1"
     body: Any = None
@@ -137,7 +137,7 @@ def recorded_request(recorded: RecordedDecision) -> SimulatedRequest:
     return SimulatedRequest(
         call.method,
         f"{call.path}?{call.query}" if call.query else call.path,
-        recorded.who,
+        recorded.caller,
         [("Host", call.host), *headers],
         call.client_ip,
         call.body,
@@ -151,7 +151,7 @@ def simulate(request: SimulatedRequest, snapshot: Snapshot) -> SimulatedResult:
     call = simulated_call(request)
     if isinstance(call, Reason):
         return SimulatedResult(Decision(False, call, call), None)
-    authorizer = Authorizer(FixedAuthenticator(request.who), NoLimits(), clock=request.clock)
+    authorizer = Authorizer(FixedAuthenticator(request.caller), NoLimits(), clock=request.clock)
     return SimulatedResult(run_sync(authorizer, call, snapshot), call)
 
 
@@ -187,11 +187,11 @@ def simulated_call(request: SimulatedRequest) -> Call | Reason:
     ]
     if not any(name.lower() == b"host" for name, _ in fields):
         fields.insert(0, (b"Host", host.encode("latin-1", "replace")))
-    who = request.who
+    caller = request.caller
     credential = None
-    if isinstance(who, Principal):
+    if isinstance(caller, Principal):
         credential = Credential(request.kind, "")
-    elif who is not Reason.NO_CREDENTIAL:
+    elif caller is not Reason.NO_CREDENTIAL:
         credential = Credential(CredentialKind.BEARER, "")
     return Call(
         method=request.method.upper(),

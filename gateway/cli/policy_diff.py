@@ -64,7 +64,7 @@ def change_data(change: AccessChange) -> dict[str, Any]:
     return {
         "change": "gains" if change.gains else "loses",
         "certain": change.certain,
-        "who": change.who(),
+        "who": change.caller(),
         "signed_in": change.signed,
         "roles": _role_sets(change.roles),
         "unless_roles": _role_sets(change.unless),

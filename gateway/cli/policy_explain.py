@@ -178,8 +178,8 @@ def _tell(question: SimulatedRequest, snapshot: Snapshot, as_json: bool) -> None
     status = status_of(decision, status_for)
     if answer.call is not None:
         told = explain(decision, answer.call, snapshot, question.clock.now)
-        if decision.route is None and isinstance(question.who, Principal):
-            told.caller = f"{describe(question.who, answer.call)} (not looked at: no route)"
+        if decision.route is None and isinstance(question.caller, Principal):
+            told.caller = f"{describe(question.caller, answer.call)} (not looked at: no route)"
     else:
         told = Explanation(f"denied: {decision.reason}, before any route is looked for", "anybody")
     turns = find_counterfactuals(question, answer, snapshot)

@@ -87,8 +87,8 @@ def _sentence(group: ReplayGroup, count: int) -> str:
 
 def _example(changed: ChangedDecision) -> str:
     recorded, decision = changed.recorded, changed.decision
-    who = getattr(recorded.who, "subject", "nobody")
-    roles = ",".join(getattr(recorded.who, "roles", ()))
+    who = getattr(recorded.caller, "subject", "nobody")
+    roles = ",".join(getattr(recorded.caller, "roles", ()))
     place = decision.location
     line = f" ({place})" if place is not None and place.line else ""
     shown = f"{who} [{roles}]" if roles else who
@@ -117,8 +117,8 @@ def _data(found: Replay) -> dict[str, Any]:
                         "request_id": one.recorded.request_id,
                         "method": one.recorded.call.method,
                         "path": one.recorded.call.path,
-                        "user": getattr(one.recorded.who, "subject", None),
-                        "roles": list(getattr(one.recorded.who, "roles", ())),
+                        "user": getattr(one.recorded.caller, "subject", None),
+                        "roles": list(getattr(one.recorded.caller, "roles", ())),
                         "file": one.decision.location.file if one.decision.location else None,
                         "line": one.decision.location.line if one.decision.location else None,
                     }

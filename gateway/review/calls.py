@@ -171,10 +171,10 @@ class CallMaker:
                 headers.append((key.encode(), value.encode()))
             elif kind == "body":
                 _put(body, key, value)
-        who: Principal | Reason = Reason.NO_CREDENTIAL
+        caller: Principal | Reason = Reason.NO_CREDENTIAL
         credential = None
         if values.get("signed", True):
-            who = self._person(values)
+            caller = self._person(values)
             kind_of = values.get("kind", CredentialKind.BEARER)
             credential = Credential(kind_of, "")
             if kind_of is CredentialKind.COOKIE:
@@ -193,7 +193,7 @@ class CallMaker:
             encoded_slash=bool(values.get("slash")),
             body=body,
         )
-        return call, who
+        return call, caller
 
     def _person(self, values: Values) -> Principal:
         now = values.get("now", MOMENT)

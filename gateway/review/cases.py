@@ -143,20 +143,20 @@ class _CaseReader:
         request = self._request(fields["request"])
         if now is not None:
             request.clock = FixedClock(now)
-        who = self._who(fields.get("as"))
-        if who is not None:
-            request.who = who.at(now if now is not None else SystemClock().now())
-            request.kind = who.kind
+        caller = self._caller(fields.get("as"))
+        if caller is not None:
+            request.caller = caller.at(now if now is not None else SystemClock().now())
+            request.kind = caller.kind
         name = reader.text(fields.get("name"), "`name`")
         if name is None:
             caller_name = (
                 getattr(fields.get("as"), "value", "someone") if "as" in fields else ANONYMOUS
             )
-            caller_name = caller_name if isinstance(caller_name, str) else request.who.subject  # type: ignore[union-attr]
+            caller_name = caller_name if isinstance(caller_name, str) else request.caller.subject  # type: ignore[union-attr]
             name = f"{caller_name}: {request.method} {request.url}"
         return Case(name, reader.location(node), request, self._expected(fields["expect"]))
 
-    def _who(self, node: Node | None) -> _Person | None:
+    def _caller(self, node: Node | None) -> _Person | None:
         if node is None or getattr(node, "value", None) in (ANONYMOUS, "", "null"):
             return None
         if isinstance(node, yaml.ScalarNode):

@@ -72,7 +72,7 @@ class Valued:
 
 @dataclass(frozen=True, slots=True)
 class AccessChange:
-    """`who()` gains or loses the methods of a path; `str` describes all of it."""
+    """`caller()` gains or loses the methods of a path; `str` describes all of it."""
 
     methods: tuple[str, ...]
     any_method: bool
@@ -106,7 +106,7 @@ class AccessChange:
     rule: str | None = None
     location: SourceLocation | None = None
 
-    def who(self) -> str:
+    def caller(self) -> str:
         if self.signed is False:
             return "anonymous"
         everyone = "everyone" if self.signed is None else "everyone signed in"
@@ -140,7 +140,7 @@ class AccessChange:
         verb = ("GAINS" if self.gains else "LOSES") if self.certain else (
             "MAY GAIN" if self.gains else "MAY LOSE"
         )  # fmt: skip
-        text = f"{self.who()} {verb} {self.method()} {self.host or ''}{self.pattern}"
+        text = f"{self.caller()} {verb} {self.method()} {self.host or ''}{self.pattern}"
         if self.location is not None and self.location.line:
             text += f" ({self.location})"
         if self.addresses:

@@ -206,10 +206,10 @@ class Comparison:
 
     def _ask(self, side: Side, values: Values) -> Decision:
         self.decisions += 1
-        call, who = self._probes.maker.make(values)
+        call, caller = self._probes.maker.make(values)
         clock = FixedClock(float(values.get("now", MOMENT)))
         return run_sync(
-            Authorizer(FixedAuthenticator(who), NoLimits(), clock=clock), call, side.snapshot
+            Authorizer(FixedAuthenticator(caller), NoLimits(), clock=clock), call, side.snapshot
         )
 
     def _vector(

@@ -91,8 +91,8 @@ def _edits(
 
 def _chain(trial: SimulatedRequest, decision: Decision) -> tuple[str, ...]:
     """How the last role of the caller comes to the permission that allows, if it is by that."""
-    route, who = decision.route, trial.who
-    if not decision.allowed or not isinstance(who, Principal) or not who.roles:
+    route, caller = decision.route, trial.caller
+    if not decision.allowed or not isinstance(caller, Principal) or not caller.roles:
         return ()
     if route is None or route.policy is None:
         return ()
@@ -100,7 +100,7 @@ def _chain(trial: SimulatedRequest, decision: Decision) -> tuple[str, ...]:
     rule = rules.get(decision.rule or "")
     if rule is None or not rule.role_permissions:
         return ()
-    return chain_of(route.policy.roles, who.roles[-1], route.action)
+    return chain_of(route.policy.roles, caller.roles[-1], route.action)
 
 
 def mentioned_roles(policies: Iterable[Policy]) -> list[str]:
@@ -127,21 +127,23 @@ def mentioned_in_conditions(policy: Policy) -> Iterator[str]:
 def _trials(
     request: SimulatedRequest, decision: Decision, snapshot: Snapshot
 ) -> Iterator[tuple[str, SimulatedRequest]]:
-    who = request.who
-    if isinstance(who, Principal):
-        yield from _other_callers(request, who, decision, snapshot)
+    caller = request.caller
+    if isinstance(caller, Principal):
+        yield from _other_callers(request, caller, decision, snapshot)
         yield "nobody were signed in", _asked(request, Reason.NO_CREDENTIAL)
     else:
-        yield from _signed_in(request, who, decision, snapshot)
+        yield from _signed_in(request, caller, decision, snapshot)
     yield from _other_requests(request, decision, snapshot)
 
 
 def _signed_in(
-    request: SimulatedRequest, who: Reason, decision: Decision, snapshot: Snapshot
+    request: SimulatedRequest, caller: Reason, decision: Decision, snapshot: Snapshot
 ) -> Iterator[tuple[str, SimulatedRequest]]:
     """With a caller where there is none, or whose credential is refused."""
     now = request.clock.now()
-    came = "a good credential came" if who is not Reason.NO_CREDENTIAL else "anyone were signed in"
+    came = (
+        "a good credential came" if caller is not Reason.NO_CREDENTIAL else "anyone were signed in"
+    )
     yield came, _asked(request, person("someone", now=now))
     for name, value in _owners(request, decision, snapshot):
         yield (
@@ -156,38 +158,40 @@ def _signed_in(
 
 
 def _other_callers(
-    request: SimulatedRequest, who: Principal, decision: Decision, snapshot: Snapshot
+    request: SimulatedRequest, caller: Principal, decision: Decision, snapshot: Snapshot
 ) -> Iterator[tuple[str, SimulatedRequest]]:
     now = request.clock.now()
 
     def other(**changes: object) -> SimulatedRequest:
-        return _asked(request, dataclasses.replace(who, **changes))  # type: ignore[arg-type]
+        return _asked(request, dataclasses.replace(caller, **changes))  # type: ignore[arg-type]
 
     for name, value in _owners(request, decision, snapshot):
-        if value != who.subject:
+        if value != caller.subject:
             yield f'the caller were "{value}" (user.id = {name})', other(subject=value)
-    for role in who.roles:
-        left = tuple(one for one in who.roles if one != role)
+    for role in caller.roles:
+        left = tuple(one for one in caller.roles if one != role)
         yield f"the caller had not the role {role}", other(roles=left)
     for role in _roles(decision):
-        if role not in who.roles:
-            yield f"the caller had the role {role}", other(roles=(*who.roles, role))
-    if any(value == who.subject for _, value in _owners(request, decision, snapshot)):
+        if role not in caller.roles:
+            yield f"the caller had the role {role}", other(roles=(*caller.roles, role))
+    if any(value == caller.subject for _, value in _owners(request, decision, snapshot)):
         yield "the caller were somebody else", other(subject="somebody-else")
-    verified = "were not" if who.email_verified else "were"
+    verified = "were not" if caller.email_verified else "were"
     yield (
         f"the caller's address {verified} verified",
-        other(email_verified=not who.email_verified, email=who.email or "someone@example.com"),
+        other(
+            email_verified=not caller.email_verified, email=caller.email or "someone@example.com"
+        ),
     )
     yield "the sign-in were fresh", other(auth_time=int(now))
     route = decision.route
     for method in sorted(_asked_amr(route)):
-        if method not in who.amr:
+        if method not in caller.amr:
             yield (
                 f"the caller had signed in with {method}",
-                other(amr=(*who.amr, method), auth_time=int(now)),
+                other(amr=(*caller.amr, method), auth_time=int(now)),
             )
-    if who.scopes is not None:
+    if caller.scopes is not None:
         yield "the credential were not limited to scopes", other(scopes=None)
 
 
@@ -216,8 +220,8 @@ def _roles(decision: Decision) -> list[str]:
     return mentioned_roles([route.policy]) if route is not None and route.policy else []
 
 
-def _asked(request: SimulatedRequest, who: Principal | Reason) -> SimulatedRequest:
-    return dataclasses.replace(request, who=who)
+def _asked(request: SimulatedRequest, caller: Principal | Reason) -> SimulatedRequest:
+    return dataclasses.replace(request, caller=caller)
 
 
 def _owners(

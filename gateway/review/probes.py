@@ -161,11 +161,11 @@ class Probes:
         )
 
     def _facts(self, side: Side, values: Values) -> EvaluationContext | None:
-        call, who = self.maker.make(values)
+        call, caller = self.maker.make(values)
         match = side.snapshot.routes.match(call.host, call.method, call.segments)
         if not isinstance(match, Match) or match.route.policy is None:
             return None
-        principal = who if isinstance(who, Principal) else None
+        principal = caller if isinstance(caller, Principal) else None
         now = float(values.get("now", MOMENT))
         context = evaluation_context(call, match, principal, lambda: now)
         return context if isinstance(context, EvaluationContext) else None
@@ -270,8 +270,8 @@ def _evaluation_of(
 
 def _meeting(maker: CallMaker, step_up: StepUp) -> Callable[[Values], Hashable]:
     def met(values: Values) -> bool:
-        _, who = maker.make(values)
+        _, caller = maker.make(values)
         now = float(values.get("now", MOMENT))
-        return step_up.met(who if isinstance(who, Principal) else None, now)
+        return step_up.met(caller if isinstance(caller, Principal) else None, now)
 
     return met

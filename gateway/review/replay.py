@@ -88,7 +88,7 @@ def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
             report.unjudged += 1
             continue
         clock.at = recorded.at
-        known.who = recorded.who
+        known.caller = recorded.caller
         _count(report, recorded, run_sync(authorizer, recorded.call, snapshot))
     return report
 

@@ -140,7 +140,7 @@ class Shadow:
         if who is None:
             self._outcome("not judged")
             return
-        self._caller.who = who
+        self._caller.caller = who
         would = run_sync(self._gate, seen.call, snapshot)
         if would.allowed == decision.allowed:
             self._outcome("the same")
