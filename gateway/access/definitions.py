@@ -105,7 +105,7 @@ class Retry:
     connect: bool = False
     statuses: frozenset[int] = frozenset()
     budget: float = 0.2
-    """Second and later tries, as a share of the calls; see `edge.retrying`."""
+    """Second and later tries, as a share of the calls; see `edge/upstream/retry_budget.py`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import gc
 import json
 import os
 import stat
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import structlog
 import watchfiles
 
 from gateway.access.snapshot import Snapshot
+from gateway.atomic_file import atomic_file
 from gateway.config import upstream_tls
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import ConfigProblem
@@ -129,7 +129,7 @@ class LastKnownGood:
     def read(self, files: Files) -> Sources | None:
         """What was kept of these very files; None where nothing (readable) was."""
         try:
-            record = json.loads((self.folder / "configuration.json").read_bytes())
+            record = json.loads(self._file.read_bytes())
             if record["of"] != _identity(files):
                 return None
             name, text = record["routes"]
@@ -148,17 +148,17 @@ class LastKnownGood:
             "routes": sources.routes,
             "policies": sources.policies,
         }
-        aside = None
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            descriptor, aside = tempfile.mkstemp(dir=self.folder)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(record, file)
-            os.replace(aside, self.folder / "configuration.json")
+            # Not durable: what a power cut leaves of it is read as nothing.
+            with atomic_file(self._file, durable=False) as file:
+                file.write(json.dumps(record).encode())
         except OSError as error:
             log.warning("last-good-not-kept", why=error.strerror)
-            if aside is not None and os.path.exists(aside):
-                os.unlink(aside)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "configuration.json"
 
 
 @dataclass(slots=True)
@@ -194,7 +194,7 @@ class ConfigWatcher:
         """At a start, before anything is served.
 
         Takes the files; where they are wrong, the last good ones; where nothing was kept, what
-        this process inherited.  Raises ConfigurationWrong when there is none of the three.
+        this process inherited.  Raises InvalidConfiguration when there is none of the three.
         """
         signature = self.files.signature()
         if self._snapshot is not None and not self._changed() and not self.problems:

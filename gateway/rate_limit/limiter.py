@@ -97,7 +97,7 @@ class _Plan:
 
 
 class Limits:
-    """Meets `access.decision.Limiter`."""
+    """Meets `access.authorizer.Limiter`."""
 
     def __init__(
         self,

@@ -8,17 +8,15 @@ anything is touched.  It is read twice, and must be the same file both times.
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gateway.atomic_file import atomic_file
 from gateway.stores.migrations import SchemaStatus, shipped, status
 from gateway.stores.protocols import Database, Transaction
 
@@ -69,41 +67,32 @@ async def write(database: Database, path: Path, key: bytes) -> int:
     new file is whole.
     """
     schema = await whole_schema(database)
-    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     digest, rows = hmac.new(key, digestmod="sha256"), 0
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with atomic_file(path) as file:
 
-            def put(value: Any) -> None:
-                line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
-                digest.update(line)
-                file.write(line)
+        def put(value: Any) -> None:
+            line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+            digest.update(line)
+            file.write(line)
 
-            async with database.reading() as tx:
-                put(
-                    {
-                        "authgate": FORMAT,
-                        "schema": schema.applied,
-                        "dialect": database.dialect,
-                        "at_ms": int(await tx.now() * 1000),
-                    }
-                )
-                for table in tables():
-                    after: Mapping[str, Any] | None = None
-                    while page := await _page(tx, table, after):
-                        for row in page:
-                            put([table.name, dict(row)])
-                        rows += len(page)
-                        after = page[-1]
-            foot = {"rows": rows, "hmac-sha256": digest.hexdigest()}
-            file.write(json.dumps(foot).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        raise
+        async with database.reading() as tx:
+            put(
+                {
+                    "authgate": FORMAT,
+                    "schema": schema.applied,
+                    "dialect": database.dialect,
+                    "at_ms": int(await tx.now() * 1000),
+                }
+            )
+            for table in tables():
+                after: Mapping[str, Any] | None = None
+                while page := await _page(tx, table, after):
+                    for row in page:
+                        put([table.name, dict(row)])
+                    rows += len(page)
+                    after = page[-1]
+        foot = {"rows": rows, "hmac-sha256": digest.hexdigest()}
+        file.write(json.dumps(foot).encode() + b"\n")
     return rows
 
 

@@ -110,7 +110,7 @@ def test_eight_claims_are_tried_in_every_combination() -> None:
     assert (len(report.changes), report.inexact) == (1, [])
 
 
-def test_a_rewrite_that_trespasses_on_some_paths_is_told_of_those() -> None:
+def test_a_rewrite_that_bypasses_a_route_on_some_paths_is_told_of_those() -> None:
     old = (
         "- {id: a, match: {path: '/v1/{rest:path}', methods: [GET]}, auth: public, upstream: api,"
         " rewrite: {strip_prefix: /v1}}\n"
@@ -147,7 +147,7 @@ def test_a_part_that_cannot_be_judged_is_another_where_its_table_was_changed() -
     assert report.may_widen
 
 
-def test_a_rewrite_that_now_trespasses_is_a_change() -> None:
+def test_a_rewrite_that_now_bypasses_a_route_is_a_change() -> None:
     v1 = "- {id: a, match: {path: '/v1/x', methods: [GET]}, auth: public, upstream: api, rewrite: {strip_prefix: /v1}}\n"
     new = v1 + "- {id: b, match: {path: /x, methods: [GET]}, policy: signed-in, upstream: api}\n"
     said = [str(change) for change in compare(snapshot(v1), snapshot(new)).changes]
