@@ -200,6 +200,13 @@ class RouteReader:
             else []
         )
         check_limits(reader, node, (*limits, *of_rules), resource, segments)
+        accept = self._accept(fields) if "accept" in fields else base.accept
+        max_body = self._max_body(fields) if "max_body" in fields else base.max_body_bytes
+        cors = self._cors(fields) if "cors" in fields else base.cors
+        forward = reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False)
+        explain = self._explain_role(fields) if "errors" in fields else base.explain_role
+        sockets = read_sockets(reader, fields.get("websocket"), base.sockets)
+        reevaluates = self._reevaluates(fields) if "on_change" in fields else base.reevaluates
         if len(self._reader.problems) > before or not segments or route_id is None:
             return None
         return Route(
@@ -209,29 +216,27 @@ class RouteReader:
             segments=segments,
             methods=methods,
             auth=auth,
-            accept=self._accept(fields) if "accept" in fields else base.accept,
+            accept=accept,
             policy=policy,
             action=action,
             resource=resource,
             upstream=upstream,
             rewrite=rewrite,
-            max_body_bytes=self._max_body(fields) if "max_body" in fields else base.max_body_bytes,
+            max_body_bytes=max_body,
             limits=tuple(limit.for_route(route_id) for limit in limits),
-            cors=self._cors(fields) if "cors" in fields else base.cors,
+            cors=cors,
             security_headers=self._without_written(security, response),
-            forward_authorization=reader.flag(
-                fields.get("forward_authorization"), "`forward_authorization`", False
-            ),
+            forward_authorization=forward,
             allow_encoded_slash=slash,
             reads_body=any(one.template.names("body") for one in resource),
-            explain_role=self._explain_role(fields) if "errors" in fields else base.explain_role,
+            explain_role=explain,
             location=reader.location(node),
             claimed_headers=self._claimed if request is None else self._claimed | request.folded,
             request_lines=b"" if request is None else request.lines,
             response=response if answer is None else None,
             answer=answer,
-            sockets=read_sockets(reader, fields.get("websocket"), base.sockets),
-            reevaluates=self._reevaluates(fields) if "on_change" in fields else base.reevaluates,
+            sockets=sockets,
+            reevaluates=reevaluates,
             kept_headers=kept,
         )
 

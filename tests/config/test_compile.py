@@ -216,6 +216,14 @@ def test_what_is_wrong_with_a_route_is_told_with_what_would_be_right(route: str,
     assert said in one(f"- {{id: a, {route}}}")
 
 
+def test_every_mistake_of_a_route_is_told_at_once() -> None:
+    route = "- {id: a, match: {path: a}, auth: public, upstream: api, on_change: x, max_body: 1}"
+    said = problems(route)
+    assert [word for word in ("no path", "`on_change`", "`max_body`") if word in "".join(said)] == [
+        "no path", "`on_change`", "`max_body`",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("route", "column", "old", "new"),
     [
