@@ -32,22 +32,22 @@ def add_gauges(app: App) -> None:
         lambda: float(app.buffered_bytes),
     )
     gauge(
-        "sockets",
+        "websockets",
         "Open WebSockets of the public listener.",
         lambda: float(len(app.components.open_calls.tunnels)),
     )
     gauge(
-        "lasting_calls",
+        "long_lived_requests",
         "Sockets and long answers that end with the session of their caller.",
         lambda: float(len(app.components.open_calls)),
     )
     gauge(
-        "verified_tokens",
+        "token_cache_entries",
         "Tokens whose signature is remembered as good.",
         lambda: float(len(app.components.identification)),
     )
     gauge(
-        "hashing_queue",
+        "password_hash_jobs",
         "Password hashes under way or waiting for a thread.",
         lambda: float(app.components.auth_api.hashing()),
     )
@@ -58,7 +58,7 @@ def add_gauges(app: App) -> None:
             lambda: float(shown.stale),
         )
         gauge(
-            "certificate_expires_at_seconds",
+            "certificate_expiration_timestamp_seconds",
             "When the certificate that is shown ends, in seconds since the epoch.",
             lambda: shown.expires_at,
         )

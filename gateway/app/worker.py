@@ -265,5 +265,5 @@ async def _until_done(what: str, work: Callable[[], Awaitable[object]]) -> None:
             pause_s = min(pause_s * 2, AGAIN_MOST_S)
             continue
         if failed:
-            log.info("store-is-back", what=what)
+            log.info("store-recovered", what=what)
         return

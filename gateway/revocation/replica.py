@@ -177,7 +177,7 @@ class Replica:
                 await self._stream.withdraw(name)
         except StoreUnavailable:
             # Others will see that it is not renewed.
-            log.info("lease-left-behind", leases=names)
+            log.info("lease-not-released", leases=names)
 
     def _own_leases(self) -> list[str]:
         return [*self._given_up, *([self._tenure.name] if self._tenure else [])]

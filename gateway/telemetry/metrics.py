@@ -118,14 +118,14 @@ class Metrics:
 
     def _own_children(self, endpoint: str, outcome: str, status: str) -> tuple[Tally, Spread]:
         counted = self.tally(
-            "own_requests",
+            "endpoint_requests",
             "Answers of the gateway's own endpoints by outcome and status.",
             endpoint=endpoint,
             outcome=outcome,
             status=status,
         )
         timed = self.spread(
-            "own_seconds",
+            "endpoint_duration_seconds",
             "Time until the gateway's own endpoints had their answer.",
             UPSTREAM_BOUNDS_S,
             endpoint=endpoint,
@@ -234,10 +234,10 @@ class _Gathered(Collector):
             requests.add_metric(key, n)
         yield requests
         yield _histogram(
-            "authgate_decision_seconds", "Time to decide one call.", ("route",), decision
+            "authgate_decision_duration_seconds", "Time to decide one call.", ("route",), decision
         )
         yield _histogram(
-            "authgate_upstream_seconds",
+            "authgate_upstream_response_header_seconds",
             "Time from the decision to the head of the upstream's answer.",
             ("route",),
             upstream,

@@ -82,7 +82,7 @@ class Peers:
             return None
         except (OSError, ValueError, TimeoutError) as error:
             peer = int(name.removesuffix(".sock")) if name[:1].isdigit() else name
-            log.warning("worker-silent", peer=peer, error=type(error).__name__)
+            log.warning("worker-unresponsive", peer=peer, error=type(error).__name__)
             return None
         return answer if isinstance(answer, dict) else None
 

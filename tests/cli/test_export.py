@@ -12,8 +12,9 @@ import yaml
 from gateway.cli import main
 from tests.contract.running import Running, started
 
-WITH_TLS = {"authgate_certificate_stale", "authgate_certificate_expires_at_seconds"}
+WITH_TLS = {"authgate_certificate_stale", "authgate_certificate_expiration_timestamp_seconds"}
 """Told by a listener with a certificate: `tests/e2e/test_certificates.py` reads them."""
+ROOT = Path(__file__).parents[2]
 _METRIC = re.compile(r"(?:authgate|process)_[a-z_]+")
 
 
@@ -46,6 +47,13 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_told(tmp_path: Path, to
     assert len(asked) >= 7
     for name in asked - WITH_TLS:
         assert re.search(rf"^{name}[{{ ]", told, re.M), name
+
+
+def test_every_metric_that_is_told_is_in_the_documentation(told: str) -> None:
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    names = set(re.findall(r"^# TYPE (authgate_\w+) ", told, re.M))
+    assert len(names) > 20
+    assert {name for name in names if name not in pages} == set()
 
 
 def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:

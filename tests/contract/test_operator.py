@@ -49,8 +49,8 @@ def test_the_gateways_own_answers_are_counted_by_endpoint_and_outcome(gateway: R
         'endpoint="/auth/sessions/*",outcome="no_credential",status="401"',
         'endpoint="/.well-known/jwks.json",outcome="ok",status="200"',
     ):
-        assert f"authgate_own_requests_total{{{labels}}}" in text
-    assert 'authgate_own_seconds_count{endpoint="/auth/login"}' in text
+        assert f"authgate_endpoint_requests_total{{{labels}}}" in text
+    assert 'authgate_endpoint_duration_seconds_count{endpoint="/auth/login"}' in text
     assert "made-up" not in text
 
 

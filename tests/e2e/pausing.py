@@ -165,7 +165,7 @@ class Pausing:
         with ExitStack() as opened:
             sockets = [opened.enter_context(self._last(token, upgrade=True)) for _ in range(pairs)]
             streams = [opened.enter_context(self._last(token, upgrade=False)) for _ in range(pairs)]
-            until(lambda: sum(metric(running, "authgate_lasting_calls")) >= 2 * pairs, 10)
+            until(lambda: sum(metric(running, "authgate_long_lived_requests")) >= 2 * pairs, 10)
             busy = [opened.enter_context(self._open(self._public)) for _ in range(BUSY_WITH)]
             for each in busy:
                 read_answer(each.makefile("rb"), "GET")
@@ -181,7 +181,7 @@ class Pausing:
             finally:
                 os.kill(paused, signal.SIGCONT)
             told = [(each in sockets, _rest(each)) for each in held]
-            until(lambda: sum(metric(running, "authgate_lasting_calls")) == 0, 10)
+            until(lambda: sum(metric(running, "authgate_long_lived_requests")) == 0, 10)
             until(lambda: paused in workers(running), 20)
         with talker.lock:
             frames = talker.heard.count(MARK)

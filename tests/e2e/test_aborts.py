@@ -122,10 +122,10 @@ def test_a_hundred_clients_that_abort_leave_nothing_under_way_after_3_s(
     kinds = ["stream", "silent"] * 25 + ["socket"] * 50
     clients = [asked(gateway, kind) for kind in kinds]
     until(lambda: len(slow.under_way) == 100, 10)
-    assert sum(metric(gateway, "authgate_sockets")) == 50
+    assert sum(metric(gateway, "authgate_websockets")) == 50
     for number, client in enumerate(clients):
         leave(client, reset=bool(number % 2))
     until(lambda: not slow.under_way, 3)
     assert slow.begun == 100  # none of them was tried again
-    until(lambda: sum(metric(gateway, "authgate_sockets")) == 0, 3)
+    until(lambda: sum(metric(gateway, "authgate_websockets")) == 0, 3)
     until(lambda: sum(metric(gateway, "authgate_connections")) == 0, 3)

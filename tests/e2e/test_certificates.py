@@ -129,7 +129,7 @@ def test_a_new_certificate_is_shown_to_new_connections_and_the_old_ones_go_on(ga
         assert all(answered(one) for one in kept)
         assert {serial(one) for one in kept} == {first}
         assert metric(gate.running, "authgate_certificate_stale") == [0, 0]
-        ends = metric(gate.running, "authgate_certificate_expires_at_seconds")
+        ends = metric(gate.running, "authgate_certificate_expiration_timestamp_seconds")
         assert all(0 < at - time.time() < 2 * 86_400 for at in ends)
         # Two workers and the master, from whom a worker that is replaced has what it shows.
         until(lambda: gate.log().count("certificate-loaded") == 3, 20)

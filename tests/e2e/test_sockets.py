@@ -105,11 +105,11 @@ def test_a_sign_out_closes_the_sockets_of_its_session_on_every_worker(
     mine = sockets.sign_in("socket@example.com")["access_token"]
     other = sockets.sign_in("socket@example.com")["access_token"]
     held = [opened(sockets, clients, mine) for _ in range(20)]
-    while 0.0 in metric(sockets, "authgate_sockets") and len(held) < 200:
+    while 0.0 in metric(sockets, "authgate_websockets") and len(held) < 200:
         held.append(opened(sockets, clients, mine))  # until either worker has some
     kept = opened(sockets, clients, other)
-    assert 0.0 not in metric(sockets, "authgate_sockets")
-    assert sum(metric(sockets, "authgate_sockets")) == len(held) + 1
+    assert 0.0 not in metric(sockets, "authgate_websockets")
+    assert sum(metric(sockets, "authgate_websockets")) == len(held) + 1
     assert sockets.call("POST", "/auth/logout", token=mine).status == 204
     acknowledged_at = time.monotonic()
     for socket in held:

@@ -44,7 +44,7 @@ def test_the_counts_of_all_workers_are_added_up() -> None:
         metrics.spread("hash_seconds", "Time to hash.", (0.1, 1.0)).observe(0.5)
     found = samples(one, other)
     assert found["authgate_sign_ins_total", (("result", "good"),)] == 5
-    assert found["authgate_decision_seconds_count", (("route", "a"),)] == 2
+    assert found["authgate_decision_duration_seconds_count", (("route", "a"),)] == 2
     assert found["authgate_hash_seconds_bucket", (("le", "1.0"),)] == 2
     assert found["authgate_hash_seconds_bucket", (("le", "0.1"),)] == 0
 
@@ -121,5 +121,5 @@ def test_an_own_answer_is_counted_under_the_same_child_each_time() -> None:
         metrics.own("/auth/login", "ok", 200, 0.1)
     labels = (("endpoint", "/auth/login"), ("outcome", "ok"), ("status", "200"))
     found = samples(metrics)
-    assert found["authgate_own_requests_total", labels] == 2
-    assert found["authgate_own_seconds_count", (("endpoint", "/auth/login"),)] == 2
+    assert found["authgate_endpoint_requests_total", labels] == 2
+    assert found["authgate_endpoint_duration_seconds_count", (("endpoint", "/auth/login"),)] == 2

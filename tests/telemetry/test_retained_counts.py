@@ -37,7 +37,7 @@ def worker(calls: int, pid: str | None = None) -> dict[str, Any]:
 
 def count(states: Sequence[State]) -> set[int]:
     """The calls that these add up to, by each family that counts them."""
-    wanted = ("authgate_requests_total", "authgate_own_requests_total", "seconds_count")
+    wanted = ("authgate_requests_total", "authgate_endpoint_requests_total", "seconds_count")
     lines = [line for line in exposition(states).decode().splitlines() if line[0] != "#"]
     return {
         int(float(line.rpartition(" ")[2]))

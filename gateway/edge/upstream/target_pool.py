@@ -220,7 +220,7 @@ class TargetPool:
         gone = [c for c in self.connections if not c.leads_to(addresses)]
         if not gone or set(gone) <= self._leaving:
             return
-        log.info("upstream-address-gone", target=self.target.url, connections=len(gone))
+        log.info("upstream-endpoint-removed", target=self.target.url, connections=len(gone))
         self._leaving.update(gone)
         self._keeps_all = False
         for connection in gone:

@@ -35,7 +35,7 @@ def counted(metrics: Metrics) -> dict[tuple[str, str, int], int]:
 def own(metrics: Metrics) -> dict[tuple[str, ...], int]:
     """Answers of the own endpoints by address, outcome and status."""
     for name, _, _, children in metrics.state()["tallies"]:
-        if name == "own_requests":
+        if name == "endpoint_requests":
             return {tuple(key): n for key, n in children}
     return {}
 
