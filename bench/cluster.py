@@ -150,7 +150,7 @@ class Cluster:
 async def _bring_in(database_url: str, emails: Sequence[str]) -> None:
     database = open_database(database_url)
     try:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             first = await tx.one(
                 "SELECT password_hash FROM accounts WHERE email_key = :key", key=emails[0]
             )

@@ -231,7 +231,7 @@ async def standing(database_url: str, redis_url: str, pids: list[int], log: Path
         server.close()
     database, rows = open_database(database_url), 0
     try:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             for table in tables():
                 found = await tx.one(f"SELECT COUNT(*) AS n FROM {table}")
                 rows += int(found["n"]) if found else 0

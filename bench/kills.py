@@ -197,7 +197,7 @@ async def broken_families(database_url: str) -> int:
     """Families that live and have not exactly one token to go on with."""
     database = open_database(database_url)
     try:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT family_id, SUM(CASE WHEN used_at IS NULL THEN 1 ELSE 0 END) AS unused"
                 " FROM refresh_tokens GROUP BY family_id"

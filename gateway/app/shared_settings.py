@@ -48,7 +48,7 @@ def shared(settings: Settings, key_secret: bytes) -> dict[str, str]:
 
 async def differences(database: Database, own: Mapping[str, str]) -> list[str]:
     """A sentence for each setting that differs from what the nodes have written down."""
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         return _compared(await _written(tx), own)
 
 

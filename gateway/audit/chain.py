@@ -132,13 +132,13 @@ async def verify(
     """Reads the whole log and checks every chain, every head that a chain names, and
     `expected_heads` (`writer:position:hash`, as the ordinary log has them).  `keys`: the key of
     now, and those of secrets that were in use before."""
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         pruned, restored = await _pruned(tx), await _restored(tx)
     check = _Check({key.id: key for key in keys}, pruned, restored)
     check.wanted += [(head, "the given heads") for head in expected_heads]
     writer, position = "", 0
     while True:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT writer, position, at_ms, line, hash FROM audit_events"
                 " WHERE writer > :writer OR (writer = :writer AND position > :position)"

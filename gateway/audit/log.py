@@ -234,7 +234,7 @@ class AuditLog:
         now = self._clock.now()
         events: list[tuple[float, AuditEvent]] = []
         if not self._begun:
-            async with self._database.reading() as tx:
+            async with self._database.read_transaction() as tx:
                 before = await heads(tx, _HEADS_KEPT)
             started = AuditEvent(AuditKind.WRITER_STARTED, detail={"heads": before})
             # It is the first of its chain, and of what is shown by time, too.
@@ -295,7 +295,7 @@ def place_of(event: Mapping[str, Any]) -> Place:
 async def after(database: Database, place: Place) -> AsyncIterator[dict[str, Any]]:
     """Every event behind `place`, oldest first, read a page at a time."""
     while True:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT writer, position, at_ms, line, hash FROM audit_events WHERE at_ms > :at"
                 " OR (at_ms = :at AND (writer > :writer OR (writer = :writer"

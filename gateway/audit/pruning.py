@@ -53,7 +53,7 @@ async def prune(
     Raises StoreUnavailable; what was noted and not yet taken goes next time.
     """
     before_ms = int(before_s * 1000)
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         keys = {key.id: key for key in (pruner.chain, *older_keys)}
         known = await cuts(tx, keys)
         old = await _old(tx, known, before_ms, keys)

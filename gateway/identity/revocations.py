@@ -78,7 +78,7 @@ async def every(database: Database, keep_s: float) -> AsyncIterator[tuple[Change
     """
     after = ""
     while True:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             now = await tx.now()
             rows = await tx.all(
                 f"SELECT {_COLUMNS} FROM changes"  # noqa: S608
@@ -96,7 +96,7 @@ async def every(database: Database, keep_s: float) -> AsyncIterator[tuple[Change
 
 async def unpublished(database: Database, older_than_s: int) -> list[Change]:
     """The oldest changes that the stream may lack, written longer ago than that."""
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         rows = await tx.all(
             f"SELECT {_COLUMNS} FROM changes"  # noqa: S608
             " WHERE published = 0 AND created_at <= :until ORDER BY created_at LIMIT :rows",
@@ -120,7 +120,7 @@ async def prune(database: Database, keep_s: float) -> int:
 
     Reads first: where there is nothing to do no write lock is taken.
     """
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         until = int(await tx.now() - keep_s)
         due = await tx.one(f"SELECT id FROM changes {_OVER} LIMIT 1", until=until)  # noqa: S608
     if due is None:

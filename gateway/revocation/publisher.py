@@ -181,7 +181,7 @@ class Announcements:
     async def known_to_sql(self) -> str | None:
         """The incarnation that SQL keeps; None before any worker was live, and empty after a
         restore."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             row = await tx.one(
                 "SELECT value FROM installation WHERE name = :name", name=INCARNATION
             )

@@ -91,7 +91,7 @@ async def another_stream_is_followed(
     until = monotonic() + OVER_MS / 1000 + BEAT_S
     while monotonic() < until:
         own = await incarnation()
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             other = await _other(tx, own, int(await tx.now() * 1000))
         if other is None:
             return False

@@ -42,7 +42,7 @@ async def sql_findings(database: Database, clock: Clock) -> list[Finding]:
     """Reachable, of the right schema, in step with this machine's clock, and durable."""
     began_at = time.perf_counter()
     try:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             there = await tx.now()
         took_s = time.perf_counter() - began_at
         found = [_reached("sql", took_s), _skew(there - clock.now()), await _schema(database)]
@@ -73,7 +73,7 @@ async def redis_findings(redis: RedisStore) -> list[Finding]:
 async def stream_finding(database: Database, stream: ChangeStream) -> Finding:
     """Whether this Redis is the one whose stream the workers follow, as far as SQL knows."""
     try:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             row = await tx.one(
                 "SELECT value FROM installation WHERE name = :name", name=INCARNATION
             )
@@ -137,7 +137,7 @@ async def _schema(database: Database) -> Finding:
 
 
 async def _postgres(database: Database) -> list[Finding]:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         rows = await tx.all(
             "SELECT name, setting FROM pg_settings WHERE name IN ('server_version_num', 'fsync',"
             " 'synchronous_commit', 'transaction_read_only', 'max_connections')"

@@ -72,7 +72,7 @@ async def upgrade(
         return ()
     done = []
     for migration in known:
-        async with database.migrating(WAIT_S) as tx:
+        async with database.migration_transaction(WAIT_S) as tx:
             await tx.run(_LEDGER)
             if migration.name in await _applied(tx, known):
                 continue
@@ -93,7 +93,7 @@ async def upgrade(
 async def status(database: Database, migrations: Sequence[Migration] | None = None) -> SchemaStatus:
     """What has run and what has not; SchemaProblem when this version cannot use the database."""
     known = shipped() if migrations is None else migrations
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         applied = await _applied(tx, known) if await _has_ledger(tx, database.dialect) else []
     pending = tuple(migration.name for migration in known if migration.name not in applied)
     return SchemaStatus(tuple(applied), pending)

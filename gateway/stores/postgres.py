@@ -57,13 +57,13 @@ class PostgresDatabase:
             yield transaction
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
+    async def read_transaction(self) -> AsyncIterator[Transaction]:
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         async with self._begun(begin, STATEMENT_WITHIN_MS) as transaction:
             yield transaction
 
     @asynccontextmanager
-    async def migrating(self, wait_s: float) -> AsyncIterator[Transaction]:
+    async def migration_transaction(self, wait_s: float) -> AsyncIterator[Transaction]:
         async with self._begun("BEGIN", round(wait_s * 1000)) as transaction:
             await transaction.all(f"SELECT pg_advisory_xact_lock({_MIGRATING_LOCK})")
             yield transaction

@@ -70,10 +70,10 @@ class Database(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Commits when the block ends, rolls back when it raises (Conflict included)."""
 
-    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+    def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """For statements that only read: takes no write lock."""
 
-    def migrating(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+    def migration_transaction(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that one process of the installation holds at a time, with `wait_s`
         for the others and for each statement; only `stores.migrations` needs it."""
 

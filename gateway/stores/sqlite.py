@@ -53,12 +53,12 @@ class SqliteDatabase:
             yield transaction
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
+    async def read_transaction(self) -> AsyncIterator[Transaction]:
         async with self._held(self._readers, "BEGIN", ANSWER_WITHIN_S) as transaction:
             yield transaction
 
     @asynccontextmanager
-    async def migrating(self, wait_s: float) -> AsyncIterator[Transaction]:
+    async def migration_transaction(self, wait_s: float) -> AsyncIterator[Transaction]:
         async with self._held(self._writer, "BEGIN IMMEDIATE", wait_s) as transaction:
             yield transaction
 

@@ -44,7 +44,7 @@ class StoreWatch:
     async def _found(self) -> str | None:
         """Why it is away; None where it answers."""
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S), self._database.reading() as tx:
+            async with asyncio.timeout(ANSWER_WITHIN_S), self._database.read_transaction() as tx:
                 await tx.now()
         except TimeoutError:
             return "no answer in time"

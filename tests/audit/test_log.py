@@ -50,14 +50,14 @@ class Failing:
             self.lose_commits -= 1
             raise StoreUnavailable("sql", "the answer was lost")
 
-    def migrating(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.migrating(wait_s)
+    def migration_transaction(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.migration_transaction(wait_s)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
+    async def read_transaction(self) -> AsyncIterator[Transaction]:
         if self.away:
             raise StoreUnavailable("sql")
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             yield tx
 
     async def close(self) -> None:
@@ -77,7 +77,7 @@ async def written(database: Database, clock: Hands, name: str, count: int) -> Au
 
 
 async def events(database: Database) -> list[dict[str, object]]:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         return await newest(tx, 10_000)
 
 
@@ -173,7 +173,7 @@ async def test_a_tail_that_was_cut_is_found_by_a_head_of_the_ordinary_log(
     database: Database, clock: Hands
 ) -> None:
     await written(database, clock, "w1", 5)
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         known = tuple(await heads(tx, 10))
     assert (await verify(database, [KEY], known)).problems == ()
     await change(database, "DELETE FROM audit_events WHERE position > 4")
@@ -316,7 +316,7 @@ async def test_text_of_a_stranger_cannot_end_a_line_and_is_cut(
     audit = writer(database, clock)
     audit.record(AuditEvent(AuditKind.SIGN_IN_FAILED, subject='a\r\n{"event": "x"}' + "é" * 999))
     await audit.flush()
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         rows = await tx.all("SELECT line FROM audit_events")
     assert all(len(row["line"].splitlines()) == 1 for row in rows)
     assert len(str((await events(database))[1]["subject"])) == 256

@@ -50,7 +50,7 @@ async def pruned(database: Database, clock: Hands, days: float) -> int:
 
 
 async def positions(database: Database, name: str) -> list[int]:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         rows = await tx.all(
             "SELECT position FROM audit_events WHERE writer = :w ORDER BY position",
             w=KEY.writer(name),
@@ -93,7 +93,7 @@ async def test_nothing_young_is_touched_and_nothing_noted_where_nothing_is_old(
 ) -> None:
     assert await pruned(database, clock, 400) == 0
     assert (await verify(database, [KEY])).pruned_before is None
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert all(event["event"] != "pruned" for event in await newest(tx, 100))
 
 
@@ -113,7 +113,7 @@ async def test_a_chain_goes_on_behind_its_cut_and_is_cut_again(
 async def test_heads_that_were_known_before_are_no_false_alarm(
     aged: AuditLog, database: Database, clock: Hands
 ) -> None:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         known = tuple(await heads(tx, 32))
     for days in (5, 5, 1):
         await pruned(database, clock, days)
@@ -130,7 +130,7 @@ async def test_the_notes_of_a_pruning_are_pruned_too_and_what_is_needed_is_carri
         clock.move(3 * DAY_S)
         await tell(aged, 1)
         assert (await verify(database, [KEY])).problems == ()
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         pruners = await tx.all(
             "SELECT DISTINCT writer FROM audit_events WHERE writer LIKE :p", p="prune-%"
         )
@@ -160,7 +160,7 @@ async def test_a_hand_that_helps_itself_besides_is_found(
 async def test_a_pruning_that_was_cut_short_is_no_false_alarm_and_is_finished(
     aged: AuditLog, database: Database, clock: Hands
 ) -> None:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         rows = await tx.all("SELECT * FROM audit_events")
     await pruned(database, clock, 5)
     # As when the process died between its note and the last of its deletions.
@@ -217,7 +217,7 @@ async def test_a_made_up_pruning_hides_no_row_that_somebody_took(
     aged: AuditLog, database: Database, clock: Hands, key: bytes | None, name: str, at: str
 ) -> None:
     await tell(writer(database, clock, "later"), 1)
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         (taken,) = await tx.all(
             "SELECT hash FROM audit_events WHERE writer = :w AND position = 3", w=LONG
         )
@@ -264,7 +264,7 @@ async def test_a_key_of_before_a_reseal_still_verifies_its_chains(
 async def test_a_pruning_puts_its_name_to_no_cut_that_somebody_made_up(
     aged: AuditLog, database: Database, clock: Hands
 ) -> None:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         (taken,) = await tx.all(
             "SELECT hash FROM audit_events WHERE writer = :w AND position = 2", w=YOUNG
         )

@@ -80,7 +80,7 @@ def sign_in(folder: Path) -> str:
 
 def changes(folder: Path) -> list[tuple[str, str, str]]:
     async def work(database: Database) -> list[tuple[str, str, str]]:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             rows = await tx.all("SELECT kind, target, cause FROM changes ORDER BY created_at")
         return [(row["kind"], row["target"], row["cause"]) for row in rows]
 

@@ -118,12 +118,12 @@ class Fragile:
             if self.before_commit is not None:
                 await self.before_commit()
 
-    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+    def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
         self._answer()
-        return self._database.reading()
+        return self._database.read_transaction()
 
-    def migrating(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.migrating(wait_s)
+    def migration_transaction(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.migration_transaction(wait_s)
 
     async def close(self) -> None:
         await self._database.close()

@@ -197,7 +197,7 @@ async def test_a_deleted_account_leaves_its_refusal_and_nothing_else(database: D
     await accounts.grant(account.id, "manager")
     (change,) = await accounts.delete(account.id)
     assert change.cause is Reason.TOKEN_REVOKED
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert await tx.all("SELECT * FROM accounts") == []
         assert await tx.all("SELECT * FROM account_roles") == []
         assert len(await tx.all("SELECT * FROM changes")) == 2

@@ -40,15 +40,15 @@ class Counting:
             raise StoreUnavailable("sql")
         return self._database.transaction()
 
-    def migrating(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.migrating(wait_s)
+    def migration_transaction(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.migration_transaction(wait_s)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
+    async def read_transaction(self) -> AsyncIterator[Transaction]:
         self.reads += 1
         if self.away:
             raise StoreUnavailable("sql")
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             yield tx
 
     async def close(self) -> None:
@@ -275,7 +275,7 @@ async def test_who_makes_up_keys_does_not_fill_the_stores_queue(house: House) ->
     await house.key()
     most = 0
     now = 0
-    real = house.database.reading
+    real = house.database.read_transaction
 
     @asynccontextmanager
     async def watched() -> AsyncIterator[Transaction]:
@@ -287,7 +287,7 @@ async def test_who_makes_up_keys_does_not_fill_the_stores_queue(house: House) ->
             yield tx
         now -= 1
 
-    house.database.reading = watched  # type: ignore[method-assign]
+    house.database.read_transaction = watched  # type: ignore[method-assign]
     answers = await asyncio.gather(*(house.who(new_key()) for _ in range(100)))
     assert set(answers) == {Reason.TOKEN_REVOKED}
     assert most <= 8

@@ -199,7 +199,7 @@ async def test_the_audit_log_is_written_and_verifies(database: Database) -> None
     found = await chain.verify(database, [chain.ChainKey(b"c" * 32)])
     assert found.problems == ()
     assert found.events >= 701
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         newest = await audit_log.newest(tx, 3)
     assert len(newest) == 3
     seen = [event async for event in audit_log.after(database, audit_log.Place(0, "", 0))]

@@ -127,7 +127,7 @@ async def test_a_deleted_client_leaves_nothing_but_the_change_that_ends_its_toke
     changes = await clients.delete(made.client_id)
     assert changes is not None
     assert [change.kind for change in changes] == [ChangeKind.CLIENT]
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         for table in ("clients", "client_roles", "client_secrets"):
             assert await tx.all(f"SELECT * FROM {table}") == []
 

@@ -175,7 +175,7 @@ async def test_a_link_that_is_written_while_it_is_ended_is_ended(house: House) -
         async with house.database.transaction() as tx:
             await house.post.ask(tx, Purpose.RESET, house.email, Asked(secrets.token_hex(4)))
         await asyncio.gather(house.post.drain(), house.accounts.end_all(house.id, "operator"))
-        async with house.database.reading() as tx:
+        async with house.database.read_transaction() as tx:
             rows = await tx.all("SELECT * FROM mail_tokens WHERE account_id = :id", id=house.id)
         assert rows == []
 
@@ -192,7 +192,7 @@ async def test_a_deleted_account_leaves_nothing_in_the_outbox(house: House) -> N
     await house.link(Purpose.RESET)
     await house.link(Purpose.ADDRESS)
     await house.accounts.delete(house.id)
-    async with house.database.reading() as tx:
+    async with house.database.read_transaction() as tx:
         for table in ("outbox", "mail_tokens", "registrations"):
             assert await tx.all(f"SELECT * FROM {table}") == []
 

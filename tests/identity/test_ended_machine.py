@@ -229,7 +229,7 @@ class Town:
             if not account.disabled:
                 live = await self.sessions.live(account.id)
                 found |= {("session", family.id) for family in live}
-        async with self.database.reading() as tx:
+        async with self.database.read_transaction() as tx:
             for link in self.server.links:
                 waiting = await registrations.look(tx, link)
                 taken = waiting is not None and await tx.one(
@@ -313,7 +313,7 @@ class StaysEnded(RuleBasedStateMachine):
             if account is None or act not in LEAVES_NOTHING:
                 return
             assert not await self.town.sessions.live(account.id)
-            async with self.town.database.reading() as tx:
+            async with self.town.database.read_transaction() as tx:
                 for link in self.town.server.links:
                     token = await look(tx, link, *Purpose)
                     assert token is None or token.account_id != account.id

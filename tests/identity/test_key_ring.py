@@ -30,14 +30,14 @@ class Counted:
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         return self._database.transaction()
 
-    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+    def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
         if self.away:
             raise StoreUnavailable("sql", "away")
         self.readings += 1
-        return self._database.reading()
+        return self._database.read_transaction()
 
-    def migrating(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.migrating(wait_s)
+    def migration_transaction(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.migration_transaction(wait_s)
 
     async def close(self) -> None:
         await self._database.close()

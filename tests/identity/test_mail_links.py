@@ -54,7 +54,7 @@ async def test_a_token_works_once(database: Database) -> None:
 
 async def test_looking_uses_nothing_up(database: Database) -> None:
     text = await kept(database, await add_account(database, "ann@x.example"))
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert await look(tx, text, Purpose.RESET) is not None
     assert await taken(database, text, Purpose.RESET) is not None
 

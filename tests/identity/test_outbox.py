@@ -82,7 +82,7 @@ async def ask(
 
 
 async def count(database: Database, table: str = "outbox", where: str = "state = 'waiting'") -> int:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         row = await tx.one(f"SELECT COUNT(*) AS n FROM {table} WHERE {where}")
     assert row is not None
     return int(row["n"])
@@ -220,7 +220,7 @@ async def test_a_link_is_good_for_its_whole_time_from_the_try_that_arrived(
             clock.move(60)
     clock.move(599)
     token = LINK.findall(body_of(carrier.messages[-1]))[0][1]
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert await look(tx, token, Purpose.RESET) is not None
 
 
@@ -309,7 +309,7 @@ async def test_a_used_link_is_not_made_good_again_by_a_second_try(
     clock.move(60)
     await post.drain()
     assert len(carrier.messages) == 1
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert await look(tx, token, Purpose.RESET) is None
 
 

@@ -71,7 +71,7 @@ async def test_fifty_concurrent_refreshes_have_one_successor(database: Database)
     tokens = RefreshTokens(database, RefreshOptions())
     grants = await asyncio.gather(*(rotated(tokens, first.refresh_token) for _ in range(50)))
     assert len({grant.refresh_token for grant in grants}) == 1
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert len(await tx.all("SELECT hash FROM refresh_tokens")) == 2
 
 
@@ -294,7 +294,7 @@ async def test_a_disabled_or_unverified_account_begins_no_session(database: Data
 async def test_a_dump_of_the_store_opens_no_session(database: Database) -> None:
     first = await signed_in(database)
     second = await rotated(RefreshTokens(database, RefreshOptions()), first.refresh_token)
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         dump = str([dict(row) for row in await tx.all("SELECT * FROM refresh_tokens")])
     for token in (first.refresh_token, second.refresh_token):
         assert token not in dump
@@ -313,11 +313,11 @@ async def test_the_sealed_successor_is_erased_after_the_grace(
     sessions = Sessions(timed)
     await sessions.erase_sealed()
     sealed = "SELECT hash FROM refresh_tokens WHERE successor_sealed IS NOT NULL"
-    async with timed.reading() as tx:
+    async with timed.read_transaction() as tx:
         assert len(await tx.all(sealed)) == 1
     clock.move(11)
     await sessions.erase_sealed()
-    async with timed.reading() as tx:
+    async with timed.read_transaction() as tx:
         assert await tx.all(sealed) == []
 
 

@@ -31,7 +31,7 @@ async def of_before(
 
 
 async def everything(database: Database) -> list[dict[str, object]]:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         return [dict(row) for row in await tx.all("SELECT * FROM accounts ORDER BY id")]
 
 
@@ -76,7 +76,7 @@ async def test_its_mailed_links_stay_good(database: Database) -> None:
             id=mine,
         )
     await rekey(database)
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         (row,) = await tx.all("SELECT email_key FROM mail_tokens")
     assert row["email_key"] == "bob@xn--strae-oqa.de"
 

@@ -251,7 +251,7 @@ async def test_whatever_ends_a_thing_leaves_its_tombstone(database: Database) ->
         await clients.rotate(client.client_id)
     await clients.rotate(client.client_id, at_once=True)
     await clients.delete(gone.client_id)
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         rows = await tx.all("SELECT kind, target, epoch FROM tombstones ORDER BY kind, target")
     ended = {(row["kind"], row["target"]): row["epoch"] for row in rows}
     assert ended[("role", f"{made.id} admin")] == 0

@@ -46,7 +46,7 @@ async def row_in(gate: Gate, state: KeyState) -> KeyRow:
 
 
 async def raw_rows(database: Database) -> list[Row]:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         return await tx.all("SELECT * FROM signing_keys")
 
 

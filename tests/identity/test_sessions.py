@@ -57,7 +57,7 @@ async def test_signing_out_again_gives_the_same_change_and_adds_no_row(database:
     first = await Sessions(database).sign_out(holder(grant), everywhere=False)
     again = await Sessions(database).sign_out(holder(grant), everywhere=False)
     assert again == first
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert len(await tx.all("SELECT * FROM changes")) == 1
 
 
@@ -215,7 +215,7 @@ async def test_families_that_are_long_over_are_purged_with_their_tokens(tmp_path
         clock.move(7 * 86_400)
         await Sessions(database).purge()
         assert await Sessions(database).get(expired.session_id) is None
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             assert await tx.all("SELECT * FROM refresh_tokens") == []
 
 

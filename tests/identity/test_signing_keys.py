@@ -36,7 +36,7 @@ async def gates(database_url: str, database: Database) -> AsyncIterator[list[Gat
 
 
 async def states(database: Database) -> list[KeyState]:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         return sorted(row.state for row in await signing_keys.all_keys(tx))
 
 

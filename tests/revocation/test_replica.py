@@ -102,7 +102,7 @@ async def test_what_could_not_be_confirmed_is_told_again_when_it_is_asked_for_ag
 
 
 async def row_of(site: Site, change: Change) -> Change:
-    async with site.database.reading() as tx:
+    async with site.database.read_transaction() as tx:
         row = await tx.one("SELECT * FROM changes WHERE id = :id", id=change.id)
     assert row is not None
     return revocations.change_of(row)

@@ -211,15 +211,15 @@ class Held:
         self._database = database
         self.dialect = database.dialect
         self.transaction = database.transaction
-        self.migrating = database.migrating
+        self.migration_transaction = database.migration_transaction
         self.close = database.close
         self.may_read = asyncio.Event()
         self.may_read.set()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
+    async def read_transaction(self) -> AsyncIterator[Transaction]:
         await self.may_read.wait()
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             yield tx
 
 

@@ -30,7 +30,7 @@ async def other(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def contents(database: Database) -> dict[str, list[dict[str, Any]]]:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         return {
             table.name: [
                 dict(row)
@@ -63,7 +63,7 @@ async def fill(database: Database, accounts: int = 3) -> None:
 async def restore(database: Database, file: Path) -> int:
     with file.open("rb") as opened:
         await backup.check(database, opened, KEY)
-        async with database.migrating(60) as tx:
+        async with database.migration_transaction(60) as tx:
             return await backup.replace(tx, opened, KEY)
 
 
@@ -151,7 +151,7 @@ async def test_a_file_that_is_exchanged_after_it_was_checked_changes_nothing(
         await backup.check(sqlite_database, opened, KEY)
         file.write_bytes(file.read_bytes().replace(b"u00001", b"u66666"))
         with pytest.raises(backup.BackupRefused, match="changed"):
-            async with sqlite_database.migrating(60) as tx:
+            async with sqlite_database.migration_transaction(60) as tx:
                 await backup.replace(tx, opened, KEY)
     assert await contents(sqlite_database) == before
 

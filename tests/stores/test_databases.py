@@ -28,7 +28,7 @@ async def neighbour(database_url: str, database: Database) -> AsyncIterator[Data
 
 
 async def value_of(database: Database, name: str) -> str | None:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         row = await tx.one(GET, name=name)
     return str(row["value"]) if row else None
 
@@ -104,7 +104,7 @@ async def test_many_rows_go_in_at_once(database: Database) -> None:
 
 async def test_reading_refuses_to_write(database: Database) -> None:
     with pytest.raises(Exception, match=r"(?i)read.?only|StoreUnavailable|sql"):
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             await tx.run(PUT, name="a", value="1")
     assert await value_of(database, "a") is None
 
@@ -112,7 +112,7 @@ async def test_reading_refuses_to_write(database: Database) -> None:
 async def test_the_statements_of_one_reading_hold_together(
     database: Database, neighbour: Database
 ) -> None:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert await tx.one(GET, name="a") is None
         async with neighbour.transaction() as other:
             await other.run(PUT, name="a", value="1")
@@ -168,7 +168,7 @@ async def test_a_statement_cancelled_half_way_is_never_answered_to_the_next_call
     database: Database,
 ) -> None:
     async def ask(number: int) -> object:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             row = await tx.one("SELECT CAST(:n AS BIGINT) AS n", n=number)
             return row and row["n"]
 
@@ -187,7 +187,7 @@ async def test_more_callers_than_connections_are_all_served(database: Database) 
             await tx.run(PUT, name=str(number), value="")
 
     await asyncio.gather(*(put(number) for number in range(40)))
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         assert await tx.one("SELECT count(*) AS n FROM installation") == {"n": 40}
 
 
@@ -236,7 +236,7 @@ async def test_a_damaged_sqlite_file_is_an_outage_not_a_traceback(tmp_path: Path
     (tmp_path / "gateway.db").write_bytes(b"this is no database" * 400)
     database = SqliteDatabase(tmp_path / "gateway.db", SystemClock())
     with pytest.raises(StoreUnavailable):
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             await tx.all("SELECT 1")
     await database.close()
 

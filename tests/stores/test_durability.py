@@ -54,7 +54,7 @@ async def test_no_acknowledged_write_is_lost_and_none_is_half_there(
         acknowledged |= {str(number) for number in range(start, last + 1)}
         start = last + 1000
     again = open_database(database_url)
-    async with again.reading() as tx:
+    async with again.read_transaction() as tx:
         rows = await tx.all("SELECT name, value FROM installation")
     await again.close()
     assert acknowledged <= {row["name"] for row in rows}

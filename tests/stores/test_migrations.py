@@ -57,7 +57,7 @@ async def test_a_file_that_fails_half_way_leaves_nothing_of_itself(
         await upgrade(empty_database, [FIRST, BROKEN])
     assert await upgrade(empty_database, [FIRST, SECOND]) == (SECOND.name,)
     with pytest.raises(Exception, match="missing"):
-        async with empty_database.reading() as tx:
+        async with empty_database.read_transaction() as tx:
             await tx.all("SELECT * FROM c")
 
 

@@ -78,7 +78,7 @@ async def test_migrations_and_transactions_work_over_two_shared_sessions(pooled:
             await tx.run("INSERT INTO installation VALUES (:n, 'v')", n=str(number))
 
     await asyncio.gather(*(put(number) for number in range(50)))
-    async with pooled.reading() as tx:
+    async with pooled.read_transaction() as tx:
         assert await tx.one("SELECT count(*) AS n FROM installation") == {"n": 50}
 
 

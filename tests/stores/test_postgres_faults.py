@@ -22,7 +22,7 @@ WITHIN_S = 2.3
 
 
 async def ask(database: Database) -> object:
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         row = await tx.one("SELECT 1 AS n")
     return row and row["n"]
 
@@ -200,7 +200,11 @@ async def test_the_second_host_of_the_url_is_tried_when_the_first_refuses(
 
 
 async def test_an_exhausted_pool_is_busy_in_time(postgres: Database) -> None:
-    async with postgres.reading(), postgres.reading(), postgres.reading():
+    async with (
+        postgres.read_transaction(),
+        postgres.read_transaction(),
+        postgres.read_transaction(),
+    ):
         with pytest.raises(StoreBusy):
             await ask(postgres)
     assert await ask(postgres) == 1
@@ -211,7 +215,7 @@ async def test_a_statement_that_takes_too_long_is_an_outage_and_no_traceback(
 ) -> None:
     before = time.monotonic()
     with caplog.at_level(logging.ERROR, "asyncio"), pytest.raises(StoreUnavailable):
-        async with postgres.reading() as tx:
+        async with postgres.read_transaction() as tx:
             await tx.all("SELECT pg_sleep(30)")
     assert time.monotonic() - before < WITHIN_S
     assert caplog.records == []
@@ -222,7 +226,7 @@ async def test_a_query_that_the_operator_cancelled_is_an_outage_and_cancels_nobo
     postgres: Database, postgres_url: str
 ) -> None:
     async def slow() -> None:
-        async with postgres.reading() as tx:
+        async with postgres.read_transaction() as tx:
             await tx.all("SELECT pg_sleep(1.1) AS sleeping_here")
 
     task = asyncio.create_task(slow())

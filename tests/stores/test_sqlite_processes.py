@@ -66,7 +66,7 @@ async def test_what_is_written_after_a_command_has_ended_is_not_lost(
 ) -> None:
     """Its end used to delete the write-ahead log, as our own locks had been dropped."""
     await put(database, 1)
-    async with database.reading(), database.reading():
+    async with database.read_transaction(), database.read_transaction():
         pass  # opens every connection there is
     assert await seen_by_another_process(path) == "[1]"
     await put(database, 2)

@@ -103,17 +103,17 @@ class Accounts:
         key = address_key(email)
         if key is None:
             return None
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             return await find_by_key(tx, key)
 
     async def by_id(self, account_id: str) -> Account | None:
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             row = await tx.one(f"{_SELECT} WHERE id = :id", id=account_id)
             return await _with_roles(tx, row)
 
     async def password_epoch(self, email_key: str) -> int | None:
         """None without an account.  See `Account.password_epoch`."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             row = await tx.one(
                 "SELECT password_epoch FROM accounts WHERE email_key = :key", key=email_key
             )
@@ -121,12 +121,12 @@ class Accounts:
 
     async def held_of(self, account_id: str) -> dict[str, Any] | None:
         """As `own_data.own_data`."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             return await own_data(tx, account_id)
 
     async def page(self, *, after: str = "", limit: int = 1000) -> list[Account]:
         """Accounts by address, from the one past the key `after`."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             rows = await tx.all(
                 f"{_SELECT} WHERE email_key > :after ORDER BY email_key LIMIT :limit",
                 after=after,
@@ -146,7 +146,7 @@ class Accounts:
 
     async def role_counts(self) -> Sequence[tuple[str, int]]:
         """Every role that an account has, and how many have it."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT role, COUNT(*) AS accounts FROM account_roles GROUP BY role ORDER BY role"
             )
@@ -195,7 +195,7 @@ class Accounts:
 
     async def cookie_hashes(self, account_id: str) -> list[str]:
         """Of the session cookies that the account was given: what Redis holds stands there."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT t.hash FROM refresh_tokens t JOIN families f ON f.id = t.family_id"
                 " WHERE f.account_id = :id AND f.transport = 'cookie'",

@@ -47,7 +47,7 @@ class AddressChanges:
 
         Its tokens say the address of before: they are outdated, and a refresh brings the new.
         """
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             # Takes no write lock for what is no link: a stranger can try as many as they like.
             if await look(tx, token, Purpose.ADDRESS) is None:
                 return None

@@ -184,7 +184,7 @@ async def settled_rounds(
     if configured is not None:
         return configured
     select = "SELECT value FROM installation WHERE name = :name"
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         row = await tx.one(select, name=_COST_SETTING)
     if row is None:
         rounds = await asyncio.to_thread(_calibrate, measure or _time_of_hash)

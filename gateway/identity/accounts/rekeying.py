@@ -41,10 +41,10 @@ class Unreached:
 
 async def rekey(database: Database) -> list[Unreached]:
     """Those that could not be brought to their key.  Asks for little once all could."""
-    async with database.reading() as tx:
+    async with database.read_transaction() as tx:
         if await _settled(tx):
             return []
-    async with database.migrating(_WAIT_S) as tx:
+    async with database.migration_transaction(_WAIT_S) as tx:
         if await _settled(tx):
             return []
         # Only what is outside ASCII can have another key than before.

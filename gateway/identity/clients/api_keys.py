@@ -137,7 +137,7 @@ class ApiKeys:
         return NewKey(key_id, text, expires_at)
 
     async def of_client(self, client_id: str) -> list[ApiKey]:
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT * FROM api_keys WHERE client_id = :id ORDER BY created_at, id",
                 id=client_id,
@@ -235,7 +235,7 @@ class ApiKeyIdentifier:
         except TimeoutError:
             return Reason.STORE_BUSY
         try:
-            async with self._database.reading() as tx:
+            async with self._database.read_transaction() as tx:
                 found = await _principal(tx, secret_hash(text))
         except StoreUnavailable as error:
             return error.reason

@@ -143,7 +143,7 @@ class ClientAuthenticator:
     async def _find(self, client_id: str) -> Client | None:
         if not _CLIENT_ID.fullmatch(client_id):
             return None  # no name of ours, and perhaps no text that SQL can hold
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             return await find_client(tx, client_id)
 
 

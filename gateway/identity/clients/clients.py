@@ -81,13 +81,13 @@ class Clients:
             return None
 
     async def list(self) -> list[Client]:
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             rows = await tx.all("SELECT * FROM clients ORDER BY name")
             return [await _client(tx, row) for row in rows]
 
     async def find(self, name: str) -> Client | None:
         """By name or by id."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             row = await tx.one("SELECT * FROM clients WHERE id = :name OR name = :name", name=name)
             return await _client(tx, row) if row else None
 

@@ -137,7 +137,7 @@ class KeyRing:
     async def refresh(self) -> None:
         """Reads the keys.  Raises StoreUnavailable; what was known then stays."""
         began_at = self._clock.steady()
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT kid, alg, state, public_jwk, sealed_private, imported, created_at"
                 " FROM signing_keys ORDER BY created_at, kid"

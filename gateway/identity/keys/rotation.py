@@ -140,7 +140,7 @@ class KeyKeeper:
         on the one worker that did it.
         """
         await self.ensure()
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             rows, now = await signing_keys.all_keys(tx), int(await tx.now())
             wished = await signing_keys.wished_to_retire(tx)
         moved = await self._let_go(rows, now)
@@ -237,7 +237,7 @@ class KeyKeeper:
 
     async def listing(self) -> list[KeyRow]:
         """Every key that was ever here, oldest first."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             return await signing_keys.all_keys(tx)
 
     def _suits(self, row: KeyRow) -> bool:

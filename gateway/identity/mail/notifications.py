@@ -32,7 +32,7 @@ class Notices:
         Nothing is told of the first sign-in to a new account, nor of a program that has been
         seen in the same network: a User-Agent alone says nothing, a thief's is the owner's.
         """
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             seen = await tx.all(
                 "SELECT user_agent, address FROM families WHERE account_id = :account"
                 " AND id <> :session ORDER BY created_at DESC LIMIT 1000",

@@ -217,7 +217,7 @@ class Postman:
     async def outbox(self, limit: int = 50) -> list[Waiting]:
         """The newest letters that wait and have been written, links included: for the admin
         page of `gateway dev`."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT o.*, COALESCE(t.expires_at, r.expires_at, 0) AS expires_at FROM outbox o"
                 " LEFT JOIN mail_tokens t ON t.mail_id = o.id"
@@ -266,7 +266,7 @@ class Postman:
             "state = 'waiting' AND due_at <= :now AND claimed_until <= :now"
             + ("" if self._carrier else " AND prepared_at IS NULL")
         )  # fmt: skip
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             now = int(await tx.now())
             if await tx.one(f"SELECT id FROM outbox WHERE {due} LIMIT 1", now=now) is None:  # noqa: S608
                 return []

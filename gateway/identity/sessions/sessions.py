@@ -68,7 +68,7 @@ class Sessions:
 
     async def live(self, account_id: str) -> list[Family]:
         """The account's families that a refresh would still be given to, newest first."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             now = int(await tx.now())
             rows = await tx.all(
                 f"{_SELECT} WHERE account_id = :account AND ended_at IS NULL"
@@ -80,7 +80,7 @@ class Sessions:
         return [f for f in families if not self._idle_s or f.last_used_at + self._idle_s > now]
 
     async def get(self, session_id: str) -> Family | None:
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             return await find(tx, session_id)
 
     async def end(
@@ -133,7 +133,7 @@ class Sessions:
 
         Reads first, as `purge` does: where there is nothing to do no write lock is taken.
         """
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             before = int(await tx.now()) - GRACE_MS // 1000
             due = await tx.one(
                 "SELECT hash FROM refresh_tokens"
@@ -151,7 +151,7 @@ class Sessions:
 
     async def purge(self) -> None:
         """Deletes families that are long over, with their tokens."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             before = int(await tx.now()) - _KEPT_AFTER_END_S
             due = await tx.one(
                 "SELECT id FROM families WHERE expires_at < :before OR ended_at < :before LIMIT 1",

@@ -193,7 +193,7 @@ class RefreshTokens:
 
         The grant has no refresh token: what holds the family (`transport`) goes on to.
         """
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             family = await tx.one(_FAMILY, id=session_id, transport=transport)
         if family is None:
             return None
@@ -217,7 +217,7 @@ class RefreshTokens:
 
     async def family_of_cookie(self, cookie_hash: str) -> sessions.Family | None:
         """The family that a session cookie holds, ended or not."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             row = await tx.one(_WITH_FAMILY, hash=cookie_hash)
             return await sessions.find(tx, str(row["family_id"])) if row else None
 
@@ -225,7 +225,7 @@ class RefreshTokens:
         """The family of a token, used or not, ended or not."""
         if not well_formed(token):
             return None
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
             return await sessions.find(tx, str(row["family_id"])) if row else None
 
@@ -233,7 +233,7 @@ class RefreshTokens:
         """The family of a token that a refresh would be given for; looking uses nothing up."""
         if not well_formed(token):
             return None
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
             if row is None or row["used_at"] is not None:
                 return None
@@ -245,7 +245,7 @@ class RefreshTokens:
         return None if idle_s and family.last_used_at + idle_s <= now else family
 
     async def _family_of(self, token_hash: str) -> Row | None:
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             return await tx.one(_WITH_FAMILY, hash=token_hash)
 
     def _lives(self, row: Row, account: Account, now: int) -> bool:

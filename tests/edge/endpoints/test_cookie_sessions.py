@@ -94,7 +94,7 @@ async def test_the_family_behind_it_is_like_any_other(house: House) -> None:
     (session,) = told(answer)["sessions"]
     assert session["user_agent"] == "Browser/1"
     assert session["current"] is True
-    async with house.database.reading() as tx:
+    async with house.database.read_transaction() as tx:
         row = await tx.one("SELECT transport FROM families")
     assert row is not None
     assert row["transport"] == "cookie"
@@ -105,7 +105,7 @@ async def test_neither_store_holds_the_cookie(house: House, redis: RedisStore) -
     keys = await redis.call("KEYS", f"{redis.prefix}session:*")
     assert keys == [f"{redis.prefix}session:{hash_of(cookie)}"]
     held = await redis.call("GET", keys[0])
-    async with house.database.reading() as tx:
+    async with house.database.read_transaction() as tx:
         tokens = await tx.all("SELECT * FROM refresh_tokens")
         families = await tx.all("SELECT * FROM families")
     assert cookie not in f"{held}{[dict(r) for r in (*tokens, *families)]}"
@@ -223,7 +223,7 @@ async def test_a_change_of_roles_takes_effect_on_the_next_call(house: House) -> 
 
 async def test_a_revoked_session_is_refused_and_its_cookie_taken(house: House) -> None:
     cookie, _ = await signed_in(house)
-    async with house.database.reading() as tx:
+    async with house.database.read_transaction() as tx:
         row = await tx.one("SELECT id FROM families")
     assert row is not None
     changes = await house.parts.sessions.end(str(row["id"]), "operator")
@@ -515,7 +515,7 @@ async def test_while_redis_is_away_a_known_session_goes_on_and_others_are_503(
         assert not answer.values("set-cookie")
         answer = await house.ask("POST", "/auth/login", {**CREDENTIALS, "transport": "cookie"})
         assert (answer.status, reason(answer)) == (503, "store_unavailable")
-        async with house.database.reading() as tx:
+        async with house.database.read_transaction() as tx:
             row = await tx.one("SELECT COUNT(*) AS n FROM families WHERE ended_at IS NULL")
         assert row is not None
         assert row["n"] == 2  # the sign-in that got no cookie left no session behind

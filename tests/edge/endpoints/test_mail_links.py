@@ -199,7 +199,7 @@ async def test_a_registration_ends_with_its_link(mail: MailHouse) -> None:
     late = await mail.post("/auth/email/verify", token=token, password=PASSWORD)
     assert (late.status, reason(late)) == (400, "invalid_token")
     await mail.postman.purge()
-    async with mail.house.database.reading() as tx:
+    async with mail.house.database.read_transaction() as tx:
         assert await tx.all("SELECT * FROM registrations") == []
 
 
