@@ -37,7 +37,7 @@ class NobodyRevoked:
 
 
 class NobodyListens:
-    async def announce(self, changes: Sequence[Change]) -> bool:
+    async def publish(self, changes: Sequence[Change]) -> bool:
         del changes
         return True
 

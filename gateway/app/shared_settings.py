@@ -87,14 +87,14 @@ async def agree(
 
 async def _others_live(stream: ChangeStream, max_staleness_s: float) -> bool:
     """Whether a worker renews its lease; those of nodes that died stay, and do not move."""
-    before = {name: held.beat for name, held in (await stream.view()).leases.items()}
+    before = {name: state.heartbeat for name, state in (await stream.view()).leases.items()}
     until = monotonic() + max_staleness_s
     while before and monotonic() < until:
         await asyncio.sleep(_LOOK_EVERY_S)
         leases = (await stream.view()).leases
-        if any(before.get(name) != held.beat for name, held in leases.items()):
+        if any(before.get(name) != state.heartbeat for name, state in leases.items()):
             return True
-        before = {name: beat for name, beat in before.items() if name in leases}
+        before = {name: heartbeat for name, heartbeat in before.items() if name in leases}
     return False
 
 

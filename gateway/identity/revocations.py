@@ -33,7 +33,7 @@ async def record(
 ) -> Change:
     """Writes the change; `not_before` is the store's now unless the caller knows better.
 
-    Commit, then `Announcer.announce` it: until that says True, nothing is promised.
+    Commit, then `RevocationPublisher.publish` it: until that says True, nothing is promised.
     """
     now = int(await tx.now())
     change = Change(

@@ -1,18 +1,18 @@
-"""Buckets that all workers share, spent from leases (decision 0005).
+"""Buckets that all workers share, spent from prefetched tokens (decision 0005).
 
-A lease is units that this worker has already taken from the shared bucket: spending them
-asks nobody, and since they were paid for in advance, all workers together never pass the
-limit, however late they hear of each other.  What a worker no longer needs goes back within
-a second.  How many units are taken ahead follows the key's own pace, and is never more than
-burst / N, nor more than an Nth of what is left: the last units of a bucket are not locked up
-by workers that do not need them.
+Prefetched tokens are units that this worker has already taken from the shared bucket: spending
+them needs no request, and since they were paid for in advance, all workers together never
+exceed the limit, however late they hear of each other.  What a worker no longer needs goes back
+within a second.  How many units it prefetches follows the key's own pace, and is never more
+than burst / N, nor more than an Nth of what is left: the last units of a bucket are not locked
+up by workers that do not need them.
 
-While Redis is away nothing is asked: a worker spends its share, rate / N and burst / N, and
-reports that when there is somebody to report it to.  A worker that merely sees nobody else asks
-all the same: another may have started a moment ago, and would not hear of what was spent here.
-Only who is the installation's one worker by its settings (`Office.alone`) never asks.
+While Redis is unavailable a worker requests nothing: it spends its share, rate / N and
+burst / N, and reports that once Redis is back.  A worker that merely sees no other requests all
+the same: another may have started a moment ago, and would not hear of what was spent here.
+Only the one worker of an installation, by its settings (`SharedBucketClient.alone`), never does.
 
-A call waits for the shared bucket for `PATIENCE_S` and no longer: a server that hangs must not
+A call waits for the shared bucket for `TIMEOUT_S` and no longer: a server that hangs must not
 hold up routes that need nothing of it but a count.
 """
 
@@ -26,32 +26,38 @@ from dataclasses import dataclass
 from gateway.access.definitions import Limit, Scope
 from gateway.model import Clock
 from gateway.rate_limit.recent_keys import RecentKeys
-from gateway.stores.protocols import Counters, Grant, Spend, StoreBusy, StoreUnavailable
+from gateway.stores.protocols import (
+    BucketGrant,
+    BucketRequest,
+    Counters,
+    StoreBusy,
+    StoreUnavailable,
+)
 
-Answer = asyncio.Future[list[Grant] | float]
+Answer = asyncio.Future[list[BucketGrant] | float]
 
 SYNC_S = 0.1
-PATIENCE_S = 0.04
-"""Longer than a server that is there takes, shorter than a caller notices."""
+TIMEOUT_S = 0.04
+"""Longer than a healthy server takes, shorter than a caller notices."""
 _STALL_S = 0.01
 _FADE = 0.9  # of the pace, each sync: a pace remembers about one second
 _IDLE = 0.5  # a pace below this is a key that nobody uses any more
-_SPENDS_A_ROUND_TRIP = 500
+_REQUESTS_A_ROUND_TRIP = 500
 
 
-class Lease:
-    """What this worker holds of one key."""
+class PrefetchedTokens:
+    """The units of one key that this worker has taken and not yet spent."""
 
     __slots__ = (
         "full_at",
-        "held",
         "key",
         "left",
         "pace",
+        "queued",
         "refused_until",
         "sharers",
-        "unasked",
         "units",
+        "unreported",
     )
 
     def __init__(self, key: str) -> None:
@@ -60,20 +66,20 @@ class Lease:
         self.pace = 0.0
         """Units spent in about the last second."""
         self.left = 0
-        """Units in the shared bucket, when it last answered."""
+        """Units in the shared bucket when it last answered."""
         self.refused_until = 0.0
         self.full_at = 0.0
-        """Of this worker's own share, by the steady clock: the bucket for when it is alone."""
+        """When this worker's own share is full again, by the steady clock."""
         self.sharers = 1
-        """How many workers the share was for, when it was last spent from."""
-        self.unasked = 0
-        """Units spent of the share, not yet reported."""
-        self.held = False
-        """Whether the next sync looks at this lease."""
+        """Among how many workers the bucket was shared when the share was last spent from."""
+        self.unreported = 0
+        """Units spent of the share and not yet reported to the shared bucket."""
+        self.queued = False
+        """Whether the next sync visits these tokens."""
 
 
-class StillAsked(StoreUnavailable):
-    """No answer yet; `late` will have it, or fail with StoreUnavailable."""
+class SlowAnswer(StoreUnavailable):
+    """The answer did not come in time; `late` will have it, or fail with StoreUnavailable."""
 
     def __init__(self, late: Answer) -> None:
         super().__init__("redis", "the shared limits take too long")
@@ -81,30 +87,33 @@ class StillAsked(StoreUnavailable):
 
 
 @dataclass(slots=True)
-class _Question:
-    group: Sequence[Spend]
+class _Pending:
+    """A group of requests and the future that its answer goes to."""
+
+    group: Sequence[BucketRequest]
     answer: Answer
 
 
-class Office:
-    """Asks the shared buckets: one round trip for all that a loop turn wants to know."""
+class SharedBucketClient:
+    """Sends requests to the shared buckets, in one round trip for all of a turn of the loop."""
 
     def __init__(self, counters: Counters | None) -> None:
         self._counters = counters
-        self._waiting: list[_Question] = []
+        self._waiting: list[_Pending] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self.alone = False
-        """Whether no other worker can ever count in these buckets."""
+        """Whether no other worker can ever spend from these buckets."""
         self.workers = 1
-        """Live workers of all nodes, this one included; the last known while Redis is away."""
-        self.away = counters is None
+        """Live workers of all nodes, this one included; the last known number while Redis is
+        unavailable."""
+        self.unavailable = counters is None
 
-    def ask(self, group: Sequence[Spend]) -> Answer:
-        """Grants for each, or the seconds to wait; fails with StoreUnavailable, and with
-        StillAsked after `PATIENCE_S`."""
+    def request(self, group: Sequence[BucketRequest]) -> Answer:
+        """A grant for each, or the seconds to wait; fails with StoreUnavailable, and with
+        SlowAnswer after `TIMEOUT_S`."""
         loop = asyncio.get_running_loop()
         answer: Answer = loop.create_future()
-        self._waiting.append(_Question(group, answer))
+        self._waiting.append(_Pending(group, answer))
         if len(self._waiting) == 1:
             loop.call_soon(self._send)
         return answer
@@ -115,200 +124,208 @@ class Office:
         task = loop.create_task(self._spend(batch))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        due_at = loop.time() + PATIENCE_S
-        loop.call_at(due_at, self._hurry, batch, task, due_at)
+        due_at = loop.time() + TIMEOUT_S
+        loop.call_at(due_at, self._time_out, batch, task, due_at)
 
-    async def _spend(self, batch: Sequence[_Question]) -> None:
+    async def _spend(self, batch: Sequence[_Pending]) -> None:
         try:
-            answers = await self.spend([question.group for question in batch])
+            answers = await self.spend([pending.group for pending in batch])
         except StoreUnavailable as error:
-            for question in batch:
-                if not question.answer.done():
-                    question.answer.set_exception(error)
+            for pending in batch:
+                if not pending.answer.done():
+                    pending.answer.set_exception(error)
             return
-        for question, answered in zip(batch, answers, strict=True):
-            if not question.answer.done():
-                question.answer.set_result(answered)
+        for pending, answer in zip(batch, answers, strict=True):
+            if not pending.answer.done():
+                pending.answer.set_result(answer)
 
-    def _hurry(self, batch: Sequence[_Question], task: asyncio.Task[None], due_at: float) -> None:
+    def _time_out(self, batch: Sequence[_Pending], task: asyncio.Task[None], due_at: float) -> None:
         if task.done():
             return
         loop = asyncio.get_running_loop()
         if due_at and loop.time() - due_at > _STALL_S:
-            # It was this worker that stood still: the answer may be here, and not yet read.
-            loop.call_later(PATIENCE_S / 2, self._hurry, batch, task, 0.0)
+            # This worker itself was stalled: the answer may be here, and not yet read.
+            loop.call_later(TIMEOUT_S / 2, self._time_out, batch, task, 0.0)
             return
-        self.away = True
-        for question in batch:
-            if not question.answer.done():
-                waiting, question.answer = question.answer, loop.create_future()
-                waiting.set_exception(StillAsked(question.answer))
+        self.unavailable = True
+        for pending in batch:
+            if not pending.answer.done():
+                waiting, pending.answer = pending.answer, loop.create_future()
+                waiting.set_exception(SlowAnswer(pending.answer))
 
-    async def spend(self, groups: Sequence[Sequence[Spend]]) -> list[list[Grant] | float]:
-        """Asks at once; notes whether Redis is there."""
+    async def spend(
+        self, groups: Sequence[Sequence[BucketRequest]]
+    ) -> list[list[BucketGrant] | float]:
+        """Sends the requests at once, and records whether Redis is available."""
         if self._counters is None:
             raise StoreUnavailable("redis", "no shared limits")
         try:
             answers = await self._counters.spend(groups, self.workers)
         except StoreBusy:
-            raise  # it was not asked: it may well be there
+            raise  # Redis was not asked: it may well be available
         except StoreUnavailable:
-            self.away = True
+            self.unavailable = True
             raise
-        self.away = False
+        self.unavailable = False
         return answers
 
 
 class SharedCounts:
     """The keys of one `leased` or `shared` limit."""
 
-    def __init__(self, limit: Limit, office: Office, clock: Clock, *, capacity: int) -> None:
+    def __init__(
+        self, limit: Limit, client: SharedBucketClient, clock: Clock, *, capacity: int
+    ) -> None:
         # Buckets of the same name are one in Redis, but for limits that count each route alone.
         self._prefix = f"{limit.name}/{limit.route_id}:" if limit.route_id else f"{limit.name}:"
         self._interval_s = 1 / limit.per_s
         self._burst = limit.burst
-        self._leased = limit.scope is Scope.LEASED
-        self._office = office
+        self._prefetches = limit.scope is Scope.LEASED
+        self._client = client
         self._steady = clock.steady
-        self._keys: RecentKeys[Lease] = RecentKeys(capacity, limit.burst / limit.per_s)
-        self._held: list[Lease] = []
+        self._keys: RecentKeys[PrefetchedTokens] = RecentKeys(capacity, limit.burst / limit.per_s)
+        self._queued: list[PrefetchedTokens] = []
         self._share = (0, 0.0, 0.0)
-        """Of a worker on its own: of how many it is one, its interval, and its slack."""
+        """Of this worker alone: among how many it shares, its interval, and its slack."""
 
     def take(self, key: str, now: float) -> float | None:
-        """Units left after this one; below 0, the seconds to wait; None: it must `ask`."""
-        lease = self._keys.young.get(key) or self._lease(key, now)
-        if lease.units:
-            lease.units -= 1
-            lease.pace += 1
-            return lease.units + lease.left
-        if self._office.away or (self._leased and self._office.alone):
-            return self._take_share(lease, now)
-        if self._leased and now < lease.refused_until:
-            return now - lease.refused_until
+        """Units left after this one; below 0, the seconds to wait; None: only the shared bucket
+        knows."""
+        tokens = self._keys.young.get(key) or self._tokens(key, now)
+        if tokens.units:
+            tokens.units -= 1
+            tokens.pace += 1
+            return tokens.units + tokens.left
+        if self._client.unavailable or (self._prefetches and self._client.alone):
+            return self._take_share(tokens, now)
+        if self._prefetches and now < tokens.refused_until:
+            return now - tokens.refused_until
         return None
 
-    def wanted(self, key: str, now: float) -> Spend:
-        """What to ask the shared bucket for, when `take` could not tell."""
-        lease = self._lease(key, now)
-        lease.pace += 1
-        ahead = min(int(lease.pace) - 1, self._ahead())
-        return self._spend(lease, now, least=1, most=1 + max(ahead, 0))
+    def request(self, key: str, now: float) -> BucketRequest:
+        """The request to the shared bucket, where `take` could not tell."""
+        tokens = self._tokens(key, now)
+        tokens.pace += 1
+        ahead = min(int(tokens.pace) - 1, self._most_prefetched())
+        return self._request(tokens, now, least=1, most=1 + max(ahead, 0))
 
-    def granted(self, key: str, now: float, grant: Grant) -> int:
-        """Keeps what was taken ahead; how many units are left after the one asked for."""
-        lease = self._lease(key, now)
-        lease.left = grant.left
-        lease.units += grant.units - 1
-        self._hold(lease)
-        self._learn(lease, now + (self._burst - grant.left) * self._interval_s)
-        return lease.units + lease.left
+    def granted(self, key: str, now: float, grant: BucketGrant) -> int:
+        """Keeps the units that were prefetched; returns how many are left after the one taken."""
+        tokens = self._tokens(key, now)
+        tokens.left = grant.left
+        tokens.units += grant.units - 1
+        self._queue(tokens)
+        self._learn(tokens, now + (self._burst - grant.left) * self._interval_s)
+        return tokens.units + tokens.left
 
     def refused(self, key: str, now: float, wait_s: float) -> None:
-        lease = self._lease(key, now)
-        lease.refused_until = now + wait_s
-        self._learn(lease, lease.refused_until + (self._burst - 1) * self._interval_s)
+        tokens = self._tokens(key, now)
+        tokens.refused_until = now + wait_s
+        self._learn(tokens, tokens.refused_until + (self._burst - 1) * self._interval_s)
 
-    def _learn(self, lease: Lease, full_at: float) -> None:
-        """The shared bucket is full at that moment.  A worker's share of it, of which all
-        numbers are an Nth, is no sooner: who has just spent everything does not get the shares
-        as well when Redis then goes away."""
-        if full_at > lease.full_at:
-            lease.full_at = full_at
+    def _learn(self, tokens: PrefetchedTokens, full_at: float) -> None:
+        """Records when the shared bucket is full.  A worker's share of it, of which all numbers
+        are an Nth, is full no sooner: a caller that has just spent everything does not get the
+        shares as well when Redis then becomes unavailable."""
+        if full_at > tokens.full_at:
+            tokens.full_at = full_at
 
-    def unsent(self, key: str, now: float, spend: Spend) -> None:
-        """What was asked did not arrive, as far as is known: what it reported is still owed."""
-        self._lease(key, now).unasked += max(spend.owed, 0)
+    def not_sent(self, key: str, now: float, request: BucketRequest) -> None:
+        """Takes a request back that did not arrive, as far as is known: what it reported is
+        still owed."""
+        self._tokens(key, now).unreported += max(request.owed, 0)
 
     def give_back(self, key: str, now: float) -> None:
-        """A unit was taken for a call that another limit then refused."""
-        lease = self._lease(key, now)
-        lease.units += 1
-        self._hold(lease)
+        """Returns a unit that was taken for a call which another limit then refused."""
+        tokens = self._tokens(key, now)
+        tokens.units += 1
+        self._queue(tokens)
 
     def take_share(self, key: str, now: float) -> float:
-        """As `take`, while the shared bucket cannot be asked."""
-        return self._take_share(self._lease(key, now), now)
+        """As `take`, while the shared bucket is unavailable."""
+        return self._take_share(self._tokens(key, now), now)
 
-    def _take_share(self, lease: Lease, now: float) -> float:
-        workers = self._office.workers
+    def _take_share(self, tokens: PrefetchedTokens, now: float) -> float:
+        workers = self._client.workers
         if workers != self._share[0]:
             interval_s = self._interval_s * workers
             self._share = (workers, interval_s, (max(self._burst // workers, 1) - 1) * interval_s)
         _, interval_s, slack_s = self._share
-        backlog_s = lease.full_at - now
+        backlog_s = tokens.full_at - now
         if backlog_s > slack_s + 1e-9:
             return slack_s - backlog_s
         if backlog_s < 0.0:
             backlog_s = 0.0
-        lease.full_at = now + backlog_s + interval_s
-        lease.sharers = workers
-        lease.unasked += 1
-        if not self._office.alone:
-            self._hold(lease)
+        tokens.full_at = now + backlog_s + interval_s
+        tokens.sharers = workers
+        tokens.unreported += 1
+        if not self._client.alone:
+            self._queue(tokens)
         return int((slack_s - backlog_s) / interval_s + 1e-6)
 
-    def _ahead(self) -> int:
+    def _most_prefetched(self) -> int:
         """Units that may be held unspent; none of a small burst, which is `shared` of itself."""
-        workers = self._office.workers
-        if not self._leased or self._burst < 4 * workers:
+        workers = self._client.workers
+        if not self._prefetches or self._burst < 4 * workers:
             return 0
         return self._burst // workers
 
-    def _spend(self, lease: Lease, now: float, *, least: int, most: int, back: int = 0) -> Spend:
-        # What has come back meanwhile is owed no more.
-        unpaid = math.ceil(max(lease.full_at - now, 0.0) / (self._interval_s * lease.sharers))
-        owed = min(lease.unasked, unpaid)
-        lease.unasked = 0
-        return Spend(
-            f"{self._prefix}{lease.key}", self._interval_s, self._burst, least, most, owed - back
+    def _request(
+        self, tokens: PrefetchedTokens, now: float, *, least: int, most: int, back: int = 0
+    ) -> BucketRequest:
+        # Units that have come back meanwhile are owed no more.
+        unpaid = math.ceil(max(tokens.full_at - now, 0.0) / (self._interval_s * tokens.sharers))
+        owed = min(tokens.unreported, unpaid)
+        tokens.unreported = 0
+        return BucketRequest(
+            f"{self._prefix}{tokens.key}", self._interval_s, self._burst, least, most, owed - back
         )
 
-    def _lease(self, key: str, now: float) -> Lease:
-        lease = self._keys.recall(key, now)
-        if lease is None:
-            lease = Lease(key)
-            self._keys.young[key] = lease
-        return lease
+    def _tokens(self, key: str, now: float) -> PrefetchedTokens:
+        tokens = self._keys.recall(key, now)
+        if tokens is None:
+            tokens = PrefetchedTokens(key)
+            self._keys.young[key] = tokens
+        return tokens
 
-    def _hold(self, lease: Lease) -> None:
-        if not lease.held:
-            lease.held = True
-            self._held.append(lease)
+    def _queue(self, tokens: PrefetchedTokens) -> None:
+        if not tokens.queued:
+            tokens.queued = True
+            self._queued.append(tokens)
 
     async def sync(self) -> None:
-        """Tops up the leases that are used, gives back the others, reports what is owed."""
-        asked = self._due()
-        for start in range(0, len(asked), _SPENDS_A_ROUND_TRIP):
-            part = asked[start : start + _SPENDS_A_ROUND_TRIP]
+        """Prefetches for keys in use, gives back the units of others, and reports what is owed."""
+        due = self._due()
+        for start in range(0, len(due), _REQUESTS_A_ROUND_TRIP):
+            part = due[start : start + _REQUESTS_A_ROUND_TRIP]
             try:
-                answers = await self._office.spend([[spend] for _, spend in part])
+                answers = await self._client.spend([[request] for _, request in part])
             except StoreUnavailable:
-                for lease, spend in asked[start:]:
-                    lease.unasked += max(spend.owed, 0)
-                    self._hold(lease)
+                for tokens, request in due[start:]:
+                    tokens.unreported += max(request.owed, 0)
+                    self._queue(tokens)
                 raise
-            for (lease, _), answer in zip(part, answers, strict=True):
+            for (tokens, _), answer in zip(part, answers, strict=True):
                 if isinstance(answer, list):
-                    lease.units += answer[0].units
-                    lease.left = answer[0].left
+                    tokens.units += answer[0].units
+                    tokens.left = answer[0].left
 
-    def _due(self) -> list[tuple[Lease, Spend]]:
+    def _due(self) -> list[tuple[PrefetchedTokens, BucketRequest]]:
         now = self._steady()
-        ceiling = self._ahead()
-        due: list[tuple[Lease, Spend]] = []
-        held, self._held = self._held, []
-        for lease in held:
-            lease.held = False
-            lease.pace *= _FADE
-            if lease.pace < _IDLE:
-                if lease.units or lease.unasked:
-                    back, lease.units = lease.units, 0
-                    due.append((lease, self._spend(lease, now, least=0, most=0, back=back)))
+        ceiling = self._most_prefetched()
+        due: list[tuple[PrefetchedTokens, BucketRequest]] = []
+        queued, self._queued = self._queued, []
+        for tokens in queued:
+            tokens.queued = False
+            tokens.pace *= _FADE
+            if tokens.pace < _IDLE:
+                if tokens.units or tokens.unreported:
+                    back, tokens.units = tokens.units, 0
+                    due.append((tokens, self._request(tokens, now, least=0, most=0, back=back)))
                 continue
-            self._hold(lease)
-            want = min(int(lease.pace), ceiling)
-            more = want - lease.units if want > 1 and lease.units * 3 < want else 0
-            if lease.unasked or (more and now >= lease.refused_until):
-                due.append((lease, self._spend(lease, now, least=0, most=max(more, 0))))
+            self._queue(tokens)
+            want = min(int(tokens.pace), ceiling)
+            more = want - tokens.units if want > 1 and tokens.units * 3 < want else 0
+            if tokens.unreported or (more and now >= tokens.refused_until):
+                due.append((tokens, self._request(tokens, now, least=0, most=max(more, 0))))
         return due

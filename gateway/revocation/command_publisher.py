@@ -1,8 +1,8 @@
-"""How a command of the shell tells the workers of an installation what it has changed.
+"""Publishes to the workers of an installation what a command of the shell has changed.
 
 Law: it speaks only to the Redis whose stream SQL knows, and begins none.  A command that has
 come to another one (a URL of yesterday, the defaults of another shell) would find nobody there
-who does not have it yet, and call that confirmed.
+who lacks the change, and call that confirmed.
 """
 
 from __future__ import annotations
@@ -11,49 +11,52 @@ import asyncio
 from collections.abc import Sequence
 
 from gateway.model import Change, Clock
-from gateway.revocation.publisher import Announcements
+from gateway.revocation.publisher import StreamPublisher
 from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable
 
-_LOOK_EVERY_S = 0.1
+_POLL_EVERY_S = 0.1
 
 
-class CommandAnnouncements(Announcements):
-    """`stream` must not begin one (`RedisChangeStream(…, begins=False)`)."""
+class CommandPublisher:
+    """Meets `protocols.RevocationPublisher`.
+
+    `stream` must not begin one (`RedisChangeStream(…, begins=False)`).
+    """
 
     def __init__(
         self, database: Database, stream: ChangeStream, clock: Clock, *, max_staleness_s: float
     ) -> None:
-        super().__init__(
+        self._stream = stream
+        self._publisher = StreamPublisher(
             database,
             stream,
             clock,
             max_staleness_s=max_staleness_s,
-            # Whoever has watched nobody's lease before needs to see them out.
-            confirm_within_s=2 * max_staleness_s + 2,
+            # A command has watched nobody's lease before: it waits until they have expired.
+            confirm_timeout_s=2 * max_staleness_s + 2,
         )
-        self._stream_of_commands = stream
         # So long the workers may take to follow a server that was emptied or replaced, and to
-        # tell SQL.
-        self._found_within_s = max_staleness_s + 2
+        # save that in SQL.
+        self._find_timeout_s = max_staleness_s + 2
         self.why = ""
-        """Why the last announcement was told to nobody."""
+        """Why the last changes were published to nobody."""
 
-    async def announce(self, changes: Sequence[Change]) -> bool:
+    async def publish(self, changes: Sequence[Change]) -> bool:
         self.why = ""
-        if changes and await self.known_to_sql() is None:
+        if changes and await self._publisher.saved_incarnation() is None:
             # No worker has ever been live: the first one reads all this in SQL.
             return True
-        if changes and not await self.is_theirs():
+        if changes and not await self.finds_workers():
             return False
-        return await super().announce(changes)
+        return await self._publisher.publish(changes)
 
-    async def is_theirs(self) -> bool:
+    async def finds_workers(self) -> bool:
         """Whether this Redis is the one that the workers follow; `why` says what it is, if not."""
         try:
-            async with asyncio.timeout(self._found_within_s):
-                while (found := await self._other()) is not None:
-                    self.why = found
-                    await asyncio.sleep(_LOOK_EVERY_S)
+            async with asyncio.timeout(self._find_timeout_s):
+                while (difference := await self._difference()) is not None:
+                    self.why = difference
+                    await asyncio.sleep(_POLL_EVERY_S)
         except StoreUnavailable as error:
             self.why = f"{error.store} could not be reached: {error.detail}"
             return False
@@ -63,11 +66,11 @@ class CommandAnnouncements(Announcements):
         self.why = ""
         return True
 
-    async def _other(self) -> str | None:
+    async def _difference(self) -> str | None:
         """What is wrong with the stream; None where it is the one that SQL knows."""
-        known = await self.known_to_sql()
-        view = await self._stream_of_commands.peek()
-        if known is None or (view is not None and view.incarnation == known):
+        saved = await self._publisher.saved_incarnation()
+        view = await self._stream.peek()
+        if saved is None or (view is not None and view.incarnation == saved):
             return None
         if view is None:
             return "this Redis holds no revocations: it is not the one that the gateways use"

@@ -1,4 +1,4 @@
-"""What is revoked, in this worker's memory: asked on every request, by a few look-ups.
+"""The revocations in this worker's memory: a request asks them by a few look-ups.
 
 Entries go by the steady clock, a minute at a time.  A million of them cost about 150 MB:
 values are shared, and what ends together is one list.
@@ -13,7 +13,9 @@ from gateway.model import Change, ChangeKind, Principal, Reason
 MINUTE_S = 60.0
 
 
-class Revoked:
+class RevocationList:
+    """Answers whether a verified caller has been revoked, and until when that is kept."""
+
     def __init__(self) -> None:
         self._sessions: dict[str | None, Reason] = {}
         self._tokens: dict[str | None, Reason] = {}
@@ -57,7 +59,7 @@ class Revoked:
         return kid in self._keys
 
     def apply(self, change: Change, ends_at: float) -> None:
-        """Takes it in until `ends_at`, by the steady clock.  Order and repeats do not matter."""
+        """Applies a change until `ends_at`, by the steady clock, in any order and however often."""
         match change.kind:
             case ChangeKind.SESSION:
                 self._name(self._sessions, change, ends_at)
@@ -77,7 +79,7 @@ class Revoked:
                 pass
 
     def expire(self, now: float) -> None:
-        """Lets go of what has ended."""
+        """Drops the entries that have ended."""
         for minute in [m for m in self._minutes if m * MINUTE_S <= now]:
             ended = self._minutes.pop(minute)
             for table, keys in ended.named:

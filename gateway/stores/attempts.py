@@ -1,6 +1,7 @@
 """The login throttle's counters in Redis, shared by all workers of all nodes.
 
-While Redis is away `identity.throttle.Throttle` counts alone, to its share of the limits.
+While Redis is unavailable `identity.sign_in.throttle.Throttle` counts alone, up to its share of
+the limits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.stores.protocols import Attempt, Counted, StoreUnavailable
+from gateway.stores.protocols import Attempt, Reservation, StoreUnavailable
 from gateway.stores.redis import RedisStore, Script
 
 _ANSWER = re.compile(r"(\d{1,8}(?:\.\d{1,9})?):(\d{1,8})", re.ASCII)
@@ -24,15 +25,15 @@ class RedisAttempts:
         self._settle = Script.shipped("settle")
         self._give_back = Script.shipped("give_back")
 
-    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Counted:
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Reservation:
         words: list[Any] = [mark]
         for attempt in attempts:
             words += (attempt.limit, attempt.window_s, int(attempt.paced), attempt.an_hour)
         answer = await self._redis.script(self._reserve, _keys(attempts), words)
-        found = _ANSWER.fullmatch(str(answer))
-        if found is None:
+        fields = _ANSWER.fullmatch(str(answer))
+        if fields is None:
             raise StoreUnavailable("redis", "an answer that cannot be read")
-        return Counted(float(found[1]), int(found[2]))
+        return Reservation(float(fields[1]), int(fields[2]))
 
     async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
         words: list[Any] = [mark, "f" if failed else "s"]

@@ -21,7 +21,7 @@ from gateway.stores.migrations import SchemaStatus, shipped, status
 from gateway.stores.protocols import Database, Transaction
 
 PAGE_ROWS = 1000
-RESTORE_WITHIN_S = 3600.0
+RESTORE_TIMEOUT_S = 3600.0
 FORMAT = 2
 
 ONLY_GROWS = ("audit_events", "changes", "tombstones")
@@ -193,8 +193,8 @@ def _values(file: BinaryIO, key: bytes) -> Iterator[tuple[int, Any]]:
         yield number, value
     if foot is None:
         raise BackupRefused("the backup was cut short")
-    told = str(foot.get("hmac-sha256", ""))
-    if foot.get("rows") != rows or not hmac.compare_digest(told, digest.hexdigest()):
+    expected = str(foot.get("hmac-sha256", ""))
+    if foot.get("rows") != rows or not hmac.compare_digest(expected, digest.hexdigest()):
         raise BackupRefused(
             "the backup was changed after it was written, or it was written under another"
             " GATEWAY_KEY_SECRET: --secret-file names the one of that time"

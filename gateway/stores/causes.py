@@ -1,4 +1,4 @@
-"""Why a store is away: its cause in words, and what an operator can do about it.
+"""Says in words why a store is unavailable, and what an operator can do about it.
 
 What a driver tells by a class or by the system's error number is put into our words.  For the
 rest the server's own are shown, its first line: neither PostgreSQL nor Redis puts a password,
@@ -51,8 +51,8 @@ def of_postgres(error: BaseException, place: Mapping[str, Any] | None = None) ->
         return of_system + _at(place)
     text = str(error).strip().splitlines()
     # While a session is opened psycopg2 has no code, only what libpq or the server said.
-    said = re.sub(r"^[A-Z]+:\s+", "", text[0]) if text else type(error).__name__
-    return said[:_LONGEST] + _at(place)
+    cause = re.sub(r"^[A-Z]+:\s+", "", text[0]) if text else type(error).__name__
+    return cause[:_LONGEST] + _at(place)
 
 
 def of_redis(error: BaseException) -> str:

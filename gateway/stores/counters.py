@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from gateway.stores.protocols import Grant, Spend, StoreUnavailable
+from gateway.stores.protocols import BucketGrant, BucketRequest, StoreUnavailable
 from gateway.stores.redis import RedisStore, Script
 
 
@@ -24,8 +24,8 @@ class RedisCounters:
         self._script = Script.shipped("spend")
 
     async def spend(
-        self, groups: Sequence[Sequence[Spend]], sharers: int
-    ) -> list[list[Grant] | float]:
+        self, groups: Sequence[Sequence[BucketRequest]], sharers: int
+    ) -> list[list[BucketGrant] | float]:
         asked = json.dumps(
             [
                 [
@@ -45,7 +45,7 @@ class RedisCounters:
             raise StoreUnavailable("redis", "an answer that cannot be read") from error
 
 
-def _read(part: str, group: Sequence[Spend]) -> list[Grant] | float:
+def _read(part: str, group: Sequence[BucketRequest]) -> list[BucketGrant] | float:
     """ValueError for what the script never answers: a garbled grant would be a gift."""
     if part.startswith("!"):
         wait_s = float(part[1:])
@@ -53,10 +53,10 @@ def _read(part: str, group: Sequence[Spend]) -> list[Grant] | float:
             raise ValueError(part)
         return wait_s
     grants = []
-    for grant, spend in zip(part.split(","), group, strict=True):
-        units, _, left = map(str.strip, grant.partition(":"))
-        made = Grant(int(units), int(left))
-        if not (spend.least <= made.units <= spend.most and 0 <= made.left <= spend.burst):
+    for text, request in zip(part.split(","), group, strict=True):
+        units, _, left = map(str.strip, text.partition(":"))
+        grant = BucketGrant(int(units), int(left))
+        if not (request.least <= grant.units <= request.most and 0 <= grant.left <= request.burst):
             raise ValueError(part)
-        grants.append(made)
+        grants.append(grant)
     return grants

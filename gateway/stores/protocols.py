@@ -1,4 +1,4 @@
-"""What the rooms ask of a store.  The SQL text stands with the room that needs it."""
+"""What the rooms need of a store.  The SQL text stands in the room that needs it."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ class Database(Protocol):
     async def close(self) -> None: ...
 
 
-class Announcer(Protocol):
+class RevocationPublisher(Protocol):
     """Carries changes that SQL has already committed to every live worker."""
 
-    async def announce(self, changes: Sequence[Change]) -> bool:
+    async def publish(self, changes: Sequence[Change]) -> bool:
         """True when every live worker has applied them; False when that could not be
         confirmed: SQL and this worker have them, the relay does the rest.  Never raises
         StoreUnavailable."""
@@ -108,17 +108,19 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class Reservation:
+    """What `Attempts.reserve` answers."""
+
     wait_s: float
     """0.0 when every counter had room and was charged; else nothing was."""
     failures: int
-    """What has failed within the window of the paced counter; the most where several are."""
+    """Failures within the window of the paced counter; the most where several are."""
 
 
 class Attempts(Protocol):
     """Attempts, counted before the work they pay for (shared between workers)."""
 
-    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Counted:
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Reservation:
         """Charges every counter by one, at once and atomically, or none.  `mark` names the
         attempt to the other methods."""
 
@@ -132,7 +134,7 @@ class Attempts(Protocol):
 
 
 @dataclass(slots=True)
-class Spend:
+class BucketRequest:
     """What is asked of one bucket that all workers share."""
 
     key: str
@@ -149,7 +151,9 @@ class Spend:
 
 
 @dataclass(slots=True)
-class Grant:
+class BucketGrant:
+    """What one bucket gave."""
+
     units: int
     left: int
     """Whole units that remain in the bucket."""
@@ -159,9 +163,9 @@ class Counters(Protocol):
     """GCRA buckets that all workers share, by the store's own clock."""
 
     async def spend(
-        self, groups: Sequence[Sequence[Spend]], sharers: int
-    ) -> list[list[Grant] | float]:
-        """For each group, in order: a Grant for each Spend, or the seconds to wait.
+        self, groups: Sequence[Sequence[BucketRequest]], sharers: int
+    ) -> list[list[BucketGrant] | float]:
+        """For each group, in order: a grant for each request, or the seconds to wait.
 
         A group is charged whole or not at all, but for what is owed; the groups are judged
         one after the other, in one round trip.  `sharers` is how many workers are live: what
@@ -169,11 +173,15 @@ class Counters(Protocol):
         """
 
 
+Entry = tuple[int, Change | None]
+"""An entry's number and its change; None where the change cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
-class Held:
+class LeaseState:
     """One worker's lease, as the stream's server has it."""
 
-    beat: int
+    heartbeat: int
     """Grows with every renewal that was not behind the stream's end (or is still loading)."""
     position: int
     """The last entry that the worker has applied; -1 while it is still loading from SQL."""
@@ -182,7 +190,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class StreamView:
     """The stream as one round trip saw it."""
 
     incarnation: str
@@ -190,9 +198,9 @@ class View:
     and replication ids too."""
     end: int
     """The number of the last entry; entries are numbered without gaps."""
-    leases: Mapping[str, Held]
-    entries: Sequence[tuple[int, Change | None]] = ()
-    """Those after the caller's position, the oldest first; None where one cannot be read."""
+    leases: Mapping[str, LeaseState]
+    entries: Sequence[Entry] = ()
+    """Those after the caller's position, the oldest first."""
 
 
 INCARNATION = "stream.incarnation"
@@ -205,28 +213,30 @@ class ChangeStream(Protocol):
     Every method may raise StoreUnavailable.
     """
 
-    async def register(self, worker: str) -> View:
+    async def register(self, worker: str) -> StreamView:
         """Gives `worker` a lease, loading."""
 
-    async def renew(self, worker: str, beat: int, position: int, keys_position: int) -> View | None:
-        """None when the lease is gone.  The view has the entries after `position`; the beat is
-        taken only where there are none."""
+    async def renew(
+        self, worker: str, heartbeat: int, position: int, keys_position: int
+    ) -> StreamView | None:
+        """None when the lease is gone.  The view has the entries after `position`; the heartbeat
+        is taken only where there are none."""
 
     async def withdraw(self, worker: str) -> None:
         """Gives the lease up; the worker must have fenced itself before."""
 
-    async def forget(self, worker: str, beat: int) -> None:
-        """Takes away a lease that has not been renewed since."""
+    async def forget(self, worker: str, heartbeat: int) -> None:
+        """Removes a lease that has not been renewed since."""
 
-    async def append(self, changes: Sequence[Change]) -> View:
+    async def append(self, changes: Sequence[Change]) -> StreamView:
         """The view after it; its end is the number of the last of `changes`."""
 
-    async def view(self) -> View: ...
+    async def view(self) -> StreamView: ...
 
-    async def peek(self) -> View | None:
+    async def peek(self) -> StreamView | None:
         """As `view`; None where the server holds no stream, which then is not begun."""
 
-    async def news(self, position: int, wait_s: float) -> Sequence[tuple[int, Change | None]]:
+    async def read_new(self, position: int, wait_s: float) -> Sequence[Entry]:
         """The entries after `position`, as soon as there is one; none after `wait_s`."""
 
     async def trim(self, older_than_s: float) -> None: ...

@@ -5,9 +5,9 @@
 - A connection that turns out to be dead before anything was sent is thrown away, and the call
   is tried on another.  One that dies later is tried once more where a repeat changes nothing
   (`again`), and a time-out never.
-- Who waits for one of our own connections, not for the server, is StoreBusy.  What the worker
-  itself lives by (its lease, announcements) has connections of its own.
-- While the server is away, one call at a time goes and looks (after 50 ms, then 100 …
+- A caller that waits for one of our own connections, not for the server, gets StoreBusy.  What
+  the worker itself lives by (its lease, revocations) has connections of its own.
+- While the server is unavailable, one call at a time tries it (after 50 ms, then 100 …
   1,000 ms); the others are refused at once, so that nobody queues behind a dead server.
 - A connection whose call was cancelled is closed, never used again: its answer may still
   be under way, and would be read by the next caller.
@@ -32,15 +32,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from gateway.stores import causes
-from gateway.stores.connection_slots import Places
+from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.protocols import StoreBusy, StoreUnavailable
 
-WITHIN_S = 1.0
+TIMEOUT_S = 1.0
 CONNECTIONS = 16
 URGENT_CONNECTIONS = 8
 """Beside those, for `replicated`."""
 _MOST_CONNECTIONS = CONNECTIONS + URGENT_CONNECTIONS + 8
-REPLICATED_WITHIN_MS = 300
+REPLICATION_TIMEOUT_MS = 300
 PREFIX = "{authgate}:"
 
 _FIRST_PAUSE_S = 0.05
@@ -76,24 +76,24 @@ class RedisStore:
         prefix: str = PREFIX,
         durable: bool = False,
         replicas: int = 0,
-        within_s: float = WITHIN_S,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._client = client
-        self._within_s = within_s
-        self._places = Places("redis", CONNECTIONS)
-        self._urgent_places = Places("redis", URGENT_CONNECTIONS)
+        self._timeout_s = timeout_s
+        self._slots = ConnectionSlots("redis", CONNECTIONS)
+        self._urgent_slots = ConnectionSlots("redis", URGENT_CONNECTIONS)
         self._failures = 0
-        self._look_at = 0.0
-        self._looking = False
+        self._probe_at = 0.0
+        self._probing = False
         self._why = ""
-        """Why the last call failed: those that are refused at once are told the same."""
+        """Why the last call failed; those that are refused at once get the same cause."""
         self.prefix = prefix
         self.durable = durable
         self.replicas = replicas
 
     async def call(self, *words: str | int | float) -> Any:
         """One command, of a kind that changes nothing when it is repeated."""
-        return await self._asked(lambda: self._execute(*words))
+        return await self._bounded(lambda: self._execute(*words))
 
     async def time(self) -> float:
         """Seconds since the epoch by the server's clock, read when it is asked."""
@@ -108,18 +108,18 @@ class RedisStore:
         self, script: Script, keys: Sequence[str], words: Sequence[Any], *, again: bool = True
     ) -> Any:
         """Keys are given without the prefix.  `again`: it may run twice for one call."""
-        return await self._asked(lambda: self._run(script, keys, words), again=again)
+        return await self._bounded(lambda: self._run(script, keys, words), again=again)
 
     async def replicated(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
         """As `script`; the answer counts only once enough replicas have what was written."""
         if not self.replicas:
-            return await self._asked(lambda: self._run(script, keys, words), urgent=True)
-        return await self._asked(lambda: self._run_and_wait(script, keys, words), urgent=True)
+            return await self._bounded(lambda: self._run(script, keys, words), urgent=True)
+        return await self._bounded(lambda: self._run_and_wait(script, keys, words), urgent=True)
 
     async def wait(self, *words: str | int | float, wait_s: float) -> Any:
         """A command that blocks on the server for up to `wait_s`."""
         with _translated():
-            async with asyncio.timeout(wait_s + self._within_s):
+            async with asyncio.timeout(wait_s + self._timeout_s):
                 return await self._tried(lambda: self._execute(*words), again=True)
 
     async def close(self) -> None:
@@ -127,38 +127,38 @@ class RedisStore:
 
     @property
     def client(self) -> aioredis.Redis:
-        """For who bounds its calls itself."""
+        """For callers that bound their calls themselves."""
         return self._client
 
     @property
-    def is_away(self) -> bool:
+    def is_unavailable(self) -> bool:
         """Whether the last call failed for want of the server."""
         return self._failures > 0
 
-    async def _asked(
+    async def _bounded(
         self, work: Callable[[], Awaitable[Any]], *, again: bool = True, urgent: bool = False
     ) -> Any:
-        looks = self._enter(urgent)
+        probes = self._enter(urgent)
         try:
-            async with (self._urgent_places if urgent else self._places).held():
-                if not looks and not urgent and self._failures:
-                    # It went away while we waited for our place.
-                    raise _Away("redis", self._why)
+            async with (self._urgent_slots if urgent else self._slots).slot():
+                if not probes and not urgent and self._failures:
+                    # It became unavailable while we waited for our slot.
+                    raise _KnownUnavailable("redis", self._why)
                 with _translated():
-                    async with asyncio.timeout(self._within_s):
+                    async with asyncio.timeout(self._timeout_s):
                         answer = await self._tried(work, again=again)
-        except (_Away, StoreBusy):
+        except (_KnownUnavailable, StoreBusy):
             raise
         except StoreUnavailable as error:
-            self._note(failed=not isinstance(error, _NotReplicated))
+            self._record(failed=not isinstance(error, _NotReplicated))
             self._why = error.detail
             if isinstance(error.__cause__, ReadOnlyError):
-                await self._leave()
+                await self._disconnect_idle()
             raise
         finally:
-            if looks:
-                self._looking = False
-        self._note(failed=False)
+            if probes:
+                self._probing = False
+        self._record(failed=False)
         return answer
 
     async def _tried(self, work: Callable[[], Awaitable[Any]], *, again: bool) -> Any:
@@ -175,13 +175,13 @@ class RedisStore:
                 if not again:
                     raise
                 again = False
-                # Those that rest beside it were reset with it: the second try needs a new one.
-                await self._leave()
+                # The idle ones were reset with it: the second try needs a new one.
+                await self._disconnect_idle()
         return await work()
 
-    async def _leave(self) -> None:
-        """Closes what rests: it is dead, or the server was demoted and the name may lead to its
-        successor by now."""
+    async def _disconnect_idle(self) -> None:
+        """Closes the idle connections: they are dead, or the server was demoted and the name may
+        lead to its successor by now."""
         with suppress(Exception):  # a connection that cannot be closed well is closed all the same
             await self._client.connection_pool.disconnect(inuse_connections=False)
 
@@ -200,29 +200,29 @@ class RedisStore:
         # WAIT speaks of the writes of its own connection: a pipeline keeps to one.
         pipeline = self._client.pipeline(transaction=False)
         pipeline.execute_command("EVAL", script.text, len(named), *named, *words)
-        pipeline.execute_command("WAIT", self.replicas, REPLICATED_WITHIN_MS)
+        pipeline.execute_command("WAIT", self.replicas, REPLICATION_TIMEOUT_MS)
         answer, reached = await pipeline.execute()
         if not isinstance(reached, int) or reached < self.replicas:
             raise _NotReplicated("redis", "written, but not by enough replicas")
         return answer
 
     def _enter(self, urgent: bool) -> bool:
-        """Whether this call goes and looks for a server that was away; raises when another
-        does, or it is too early."""
+        """Whether this call probes a server that was unavailable; raises when another call does,
+        or it is too early."""
         if not self._failures or urgent:
             return False
-        if self._looking or asyncio.get_running_loop().time() < self._look_at:
-            raise _Away("redis", self._why)
-        self._looking = True
+        if self._probing or asyncio.get_running_loop().time() < self._probe_at:
+            raise _KnownUnavailable("redis", self._why)
+        self._probing = True
         return True
 
-    def _note(self, *, failed: bool) -> None:
+    def _record(self, *, failed: bool) -> None:
         if not failed:
             self._failures = 0
             return
         pause_s = min(_FIRST_PAUSE_S * 2 ** min(self._failures, 10), _LONGEST_PAUSE_S)
         self._failures += 1
-        self._look_at = asyncio.get_running_loop().time() + pause_s
+        self._probe_at = asyncio.get_running_loop().time() + pause_s
 
 
 def _never_sent(error: RedisConnectionError) -> bool:
@@ -232,8 +232,8 @@ def _never_sent(error: RedisConnectionError) -> bool:
     return isinstance(cause, ConnectionResetError) and cause.errno is None
 
 
-class _Away(StoreUnavailable):
-    """It was known to be away, and was not asked."""
+class _KnownUnavailable(StoreUnavailable):
+    """The server was known to be unavailable, and was not asked."""
 
 
 class _NotReplicated(StoreUnavailable):
@@ -285,7 +285,7 @@ def _open_sentinel(url: str, prefix: str) -> RedisStore:
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
-    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     service = unquote(parts.path.strip("/"))
     sentinels: list[tuple[str, int]] = []
     for host in hosts.split(","):
@@ -298,24 +298,24 @@ def _open_sentinel(url: str, prefix: str) -> RedisStore:
     watcher = Sentinel(  # type: ignore[no-untyped-call]
         sentinels,
         sentinel_kwargs={
-            "username": asked.get("sentinel_username"),
-            "password": asked.get("sentinel_password"),
+            "username": options.get("sentinel_username"),
+            "password": options.get("sentinel_password"),
             **_bounds(),
         },
         username=unquote(user) or None,
         password=unquote(password) or None,
-        db=int(asked.get("db", "0")),
-        ssl=asked.get("tls") == "true",
+        db=int(options.get("db", "0")),
+        ssl=options.get("tls") == "true",
         **_bounds(),
     )
     client = watcher.master_for(service, check_connection=True)
-    return RedisStore(client, prefix=prefix, replicas=int(asked.get("replicas", "1")))
+    return RedisStore(client, prefix=prefix, replicas=int(options.get("replicas", "1")))
 
 
 def _bounds() -> dict[str, Any]:
     return {
-        "socket_timeout": WITHIN_S,
-        "socket_connect_timeout": WITHIN_S / 2,
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S / 2,
         "socket_keepalive": True,
         "decode_responses": True,
         "protocol": 2,

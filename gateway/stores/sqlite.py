@@ -1,7 +1,7 @@
 """SQLite as the SQL store: one writer, two readers, and no acknowledged write lost.
 
 `synchronous = FULL` with a write-ahead log: a COMMIT has reached the disk before it
-answers, so that kill -9 (or the power) takes back nothing that a caller was told.  Every
+answers, so that kill -9 (or the power) takes back nothing that was answered.  Every
 statement runs in the connection's own thread, in order: what a cancelled caller left
 behind is finished and rolled back before the connection serves the next one.
 """
@@ -20,11 +20,11 @@ import aiosqlite
 
 from gateway.model import Clock
 from gateway.stores import causes
-from gateway.stores.connection_slots import Places
+from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
-ANSWER_WITHIN_S = 1.8
-BUSY_WAIT_S = 1.2
+TIMEOUT_S = 1.8
+LOCK_TIMEOUT_S = 1.2
 """How long SQLite itself waits for another process's write lock."""
 READERS = 2
 _AGAIN_S = 0.02
@@ -37,29 +37,29 @@ _CONFLICTS = {
 
 
 class SqliteDatabase:
-    """Meets `protocols.Database`.  The file is made at the first use, readable by its owner."""
+    """Meets `protocols.Database`.  The file is created at the first use, readable by its owner."""
 
     dialect = "sqlite"
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
-        self._writer = _Line(path, 1, reading=False)
-        self._readers = _Line(path, READERS, reading=True)
+        self._writer = _ConnectionPool(path, 1, read_only=False)
+        self._readers = _ConnectionPool(path, READERS, read_only=True)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        async with self._held(self._writer, "BEGIN IMMEDIATE", ANSWER_WITHIN_S) as transaction:
+        async with self._transaction(self._writer, "BEGIN IMMEDIATE", TIMEOUT_S) as transaction:
             yield transaction
 
     @asynccontextmanager
     async def read_transaction(self) -> AsyncIterator[Transaction]:
-        async with self._held(self._readers, "BEGIN", ANSWER_WITHIN_S) as transaction:
+        async with self._transaction(self._readers, "BEGIN", TIMEOUT_S) as transaction:
             yield transaction
 
     @asynccontextmanager
     async def migration_transaction(self, wait_s: float) -> AsyncIterator[Transaction]:
-        async with self._held(self._writer, "BEGIN IMMEDIATE", wait_s) as transaction:
+        async with self._transaction(self._writer, "BEGIN IMMEDIATE", wait_s) as transaction:
             yield transaction
 
     async def close(self) -> None:
@@ -67,10 +67,10 @@ class SqliteDatabase:
         await self._readers.close()
 
     @asynccontextmanager
-    async def _held(
-        self, line: _Line, begin: str, wait_s: float
+    async def _transaction(
+        self, pool: _ConnectionPool, begin: str, wait_s: float
     ) -> AsyncIterator[SqliteTransaction]:
-        connection = await line.take(wait_s)
+        connection = await pool.acquire(wait_s)
         try:
             await _begin(connection, begin, wait_s)
             yield SqliteTransaction(connection, self._clock)
@@ -81,7 +81,7 @@ class SqliteDatabase:
             await asyncio.shield(_roll_back(connection))
             raise
         finally:
-            line.give(connection)
+            pool.release(connection)
 
 
 class SqliteTransaction:
@@ -141,27 +141,27 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("sql", "closed") from error
 
 
-class _Line:
-    """Connections of one kind, opened as they are needed, handed out one to a caller."""
+class _ConnectionPool:
+    """Connections of one kind, opened as they are needed, each used by one caller at a time."""
 
-    def __init__(self, path: Path, size: int, *, reading: bool) -> None:
+    def __init__(self, path: Path, size: int, *, read_only: bool) -> None:
         self._path = path
-        self._reading = reading
-        self._places = Places("sql", size)
+        self._read_only = read_only
+        self._slots = ConnectionSlots("sql", size)
         self._free: list[aiosqlite.Connection] = []
         self._opened: list[aiosqlite.Connection] = []
 
-    async def take(self, wait_s: float) -> aiosqlite.Connection:
-        await self._places.take(wait_s)
+    async def acquire(self, wait_s: float) -> aiosqlite.Connection:
+        await self._slots.acquire(wait_s)
         try:
             return self._free.pop() if self._free else await self._open()
         except BaseException:
-            self._places.give()
+            self._slots.release()
             raise
 
-    def give(self, connection: aiosqlite.Connection) -> None:
+    def release(self, connection: aiosqlite.Connection) -> None:
         self._free.append(connection)
-        self._places.give()
+        self._slots.release()
 
     async def close(self) -> None:
         opened, self._opened, self._free = self._opened, [], []
@@ -170,8 +170,8 @@ class _Line:
 
     async def _open(self) -> aiosqlite.Connection:
         _make_private(self._path)
-        opening = aiosqlite.connect(self._path, isolation_level=None, timeout=BUSY_WAIT_S)
-        # A worker that is told to stop does not wait for a thread of ours.
+        opening = aiosqlite.connect(self._path, isolation_level=None, timeout=LOCK_TIMEOUT_S)
+        # A worker that stops does not wait for the thread of a connection.
         opening._thread.daemon = True
         with translated():
             connection = await opening
@@ -182,7 +182,7 @@ class _Line:
                 for pragma in (
                     "synchronous = FULL",
                     "foreign_keys = ON",
-                    *(["query_only = ON"] if self._reading else []),
+                    *(["query_only = ON"] if self._read_only else []),
                 ):
                     await connection.execute_fetchall(f"PRAGMA {pragma}")
         except BaseException:
@@ -195,7 +195,7 @@ class _Line:
 async def _write_ahead(connection: aiosqlite.Connection) -> None:
     """A file becomes one with a write-ahead log once, for good, and while nobody else opens it:
     several that start at once must not fail for that.  SQLite waits for no lock here."""
-    deadline = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
+    deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     while True:
         try:
             with translated():
@@ -208,7 +208,7 @@ async def _write_ahead(connection: aiosqlite.Connection) -> None:
 
 
 async def _begin(connection: aiosqlite.Connection, begin: str, wait_s: float) -> None:
-    """SQLite waits up to BUSY_WAIT_S for another process; longer waits are asked for again."""
+    """SQLite waits up to LOCK_TIMEOUT_S for another process; longer waits are asked for again."""
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
         try:
@@ -216,7 +216,7 @@ async def _begin(connection: aiosqlite.Connection, begin: str, wait_s: float) ->
                 await connection.execute_fetchall(begin)
             return
         except StoreUnavailable:
-            if asyncio.get_running_loop().time() + BUSY_WAIT_S > deadline:
+            if asyncio.get_running_loop().time() + LOCK_TIMEOUT_S > deadline:
                 raise
 
 

@@ -5,7 +5,7 @@ hash of leases.  Each operation is one script, so that what it answers is one mo
 
 Leases do not expire by Redis's clock, which is the wall clock of its host and may jump: a
 lease stays until its holder gives it up, or somebody has watched it on a steady clock for as
-long as it can be good without renewal (`worker.lease.Watch`), and takes it away.
+long as it can be good without renewal (`revocation.lease.LeaseMonitor`), and removes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Sequence
 
 from gateway.model import Change, ChangeKind, Reason
-from gateway.stores.protocols import Held, StoreUnavailable, View
+from gateway.stores.protocols import Entry, LeaseState, StoreUnavailable, StreamView
 from gateway.stores.redis import RedisStore, Script
 
 ENTRIES_AT_ONCE = 500
@@ -41,32 +41,33 @@ class RedisChangeStream:
         self._withdraw = Script.shipped("stream", "withdraw")
         self._trim = Script.shipped("stream", "trim")
 
-    async def register(self, worker: str) -> View:
-        return self._read(await self._ask(self._register, worker))
+    async def register(self, worker: str) -> StreamView:
+        return self._view_of(await self._ask(self._register, worker))
 
-    async def renew(self, worker: str, beat: int, position: int, keys_position: int) -> View | None:
-        answer = await self._ask(
-            self._renew, worker, str(beat), str(position), str(keys_position), str(ENTRIES_AT_ONCE)
-        )
-        return None if answer == "gone" else self._read(answer)
+    async def renew(
+        self, worker: str, heartbeat: int, position: int, keys_position: int
+    ) -> StreamView | None:
+        numbers = map(str, (heartbeat, position, keys_position, ENTRIES_AT_ONCE))
+        answer = await self._ask(self._renew, worker, *numbers)
+        return None if answer == "gone" else self._view_of(answer)
 
     async def withdraw(self, worker: str) -> None:
         await self._ask(self._withdraw, worker, "any")
 
-    async def forget(self, worker: str, beat: int) -> None:
-        await self._ask(self._withdraw, worker, str(beat))
+    async def forget(self, worker: str, heartbeat: int) -> None:
+        await self._ask(self._withdraw, worker, str(heartbeat))
 
-    async def append(self, changes: Sequence[Change]) -> View:
-        return self._read(await self._ask(self._append, *map(written, changes)))
+    async def append(self, changes: Sequence[Change]) -> StreamView:
+        return self._view_of(await self._ask(self._append, *map(encode, changes)))
 
-    async def view(self) -> View:
-        return self._read(await self._ask(self._view))
+    async def view(self) -> StreamView:
+        return self._view_of(await self._ask(self._view))
 
-    async def peek(self) -> View | None:
+    async def peek(self) -> StreamView | None:
         answer = await self._ask(self._view, begins=False)
-        return None if answer == "none" else self._read(answer)
+        return None if answer == "none" else self._view_of(answer)
 
-    async def news(self, position: int, wait_s: float) -> Sequence[tuple[int, Change | None]]:
+    async def read_new(self, position: int, wait_s: float) -> Sequence[Entry]:
         answer = await self._redis.wait(
             *("XREAD", "COUNT", ENTRIES_AT_ONCE, "BLOCK", round(wait_s * 1000), "STREAMS"),
             *(self._redis.prefix + "changes", f"{max(position, 0)}-0"),
@@ -74,7 +75,9 @@ class RedisChangeStream:
         )
         try:
             entries = answer[0][1] if answer else []
-            return [(int(id_.partition("-")[0]), read(fields["change"])) for id_, fields in entries]
+            return [
+                (int(id_.partition("-")[0]), decode(fields["change"])) for id_, fields in entries
+            ]
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise StoreUnavailable("redis", "an answer that cannot be read") from error
 
@@ -82,36 +85,36 @@ class RedisChangeStream:
         await self._ask(self._trim, str(round(older_than_s)))
 
     async def _ask(self, script: Script, *words: str, begins: bool = True) -> str:
-        asked = [secrets.token_hex(8) if begins and self._begins else "", *words]
-        asked.append(_digest("\n".join(asked)))
-        return str(await self._redis.replicated(script, _KEYS, asked))
+        arguments = [secrets.token_hex(8) if begins and self._begins else "", *words]
+        arguments.append(_digest("\n".join(arguments)))
+        return str(await self._redis.replicated(script, _KEYS, arguments))
 
-    def _read(self, answer: str) -> View:
+    def _view_of(self, answer: str) -> StreamView:
         if answer == "none":
             raise StoreUnavailable("redis", "it holds no stream of revocations")
         text, _, digest = answer.rpartition("\n")
         if _digest(text) != digest:
             raise StoreUnavailable("redis", "an answer that cannot be read")
-        leases: dict[str, Held] = {}
-        entries: list[tuple[int, Change | None]] = []
+        leases: dict[str, LeaseState] = {}
+        entries: list[Entry] = []
         epoch = server = ""
         end = 0
         for line in text.split("\n"):
             kind, name, rest = line.split(" ", 2)
             if kind == "L":
-                leases[name] = Held(*map(int, rest.split(" ")))
+                leases[name] = LeaseState(*map(int, rest.split(" ")))
             elif kind == "E":
-                entries.append((int(name), read(rest)))
+                entries.append((int(name), decode(rest)))
             else:
                 epoch, (number, server) = name, rest.split(" ")
                 end = int(number)
         # The embedded server forgets nothing when it restarts, so its epoch says it all.
         incarnation = epoch if self._redis.durable else f"{epoch}.{server}"
-        return View(incarnation, end, leases, entries)
+        return StreamView(incarnation, end, leases, entries)
 
 
-def written(change: Change) -> str:
-    """A change as an entry holds it: its digest and its JSON, on one line."""
+def encode(change: Change) -> str:
+    """Returns a change as an entry holds it: its digest and its JSON, on one line."""
     fields = [
         change.id,
         change.kind.value,
@@ -124,8 +127,8 @@ def written(change: Change) -> str:
     return f"{_digest(text)[:16]} {text}"
 
 
-def read(entry: str) -> Change | None:
-    """The change that an entry holds; None when it cannot be trusted."""
+def decode(entry: str) -> Change | None:
+    """Returns the change that an entry holds; None when it cannot be trusted."""
     digest, _, text = entry.partition(" ")
     if _digest(text)[:16] != digest:
         return None

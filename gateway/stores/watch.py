@@ -1,7 +1,7 @@
-"""Whether the SQL store is there, asked beside the traffic.
+"""Asks beside the traffic whether the SQL store answers.
 
-What a worker does not need for a while it does not miss: calls with live tokens ask SQL for
-nothing, so that nobody would notice for hours that it is gone.
+Calls with live tokens ask SQL for nothing, so that nobody would notice for hours that it is
+gone.
 """
 
 from __future__ import annotations
@@ -11,40 +11,41 @@ from collections.abc import Callable
 
 from gateway.stores.protocols import Database, StoreUnavailable
 
-LOOK_EVERY_S = 0.75
-ANSWER_WITHIN_S = 1.0
-"""Together under two seconds, within which an outage is told."""
+POLL_EVERY_S = 0.75
+TIMEOUT_S = 1.0
+"""Together under two seconds, within which an outage is logged."""
 
 
 class StoreWatch:
-    """Looks again and again; `database` is its own, so that it never waits in a queue."""
+    """Polls the store; `database` is its own, so that it never waits in a queue."""
 
-    def __init__(self, database: Database, *, told: Callable[[bool, str], None]) -> None:
-        """`told` hears of each change: whether the store is away, and why."""
+    def __init__(self, database: Database, *, on_change: Callable[[bool, str], None]) -> None:
+        """Calls `on_change` with whether the store is unavailable, and why, when that changes."""
         self._database = database
-        self._told = told
-        self.away = False
+        self._on_change = on_change
+        self.unavailable = False
         self.why = ""
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Polls until it is cancelled."""
         while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await self.poll()
+            await asyncio.sleep(POLL_EVERY_S)
 
-    async def look(self) -> None:
-        why = await self._found()
-        was_away, self.away, self.why = self.away, why is not None, why or ""
-        if self.away != was_away:
-            self._told(self.away, self.why)
+    async def poll(self) -> None:
+        outage = await self._outage()
+        changed = self.unavailable != (outage is not None)
+        self.unavailable, self.why = outage is not None, outage or ""
+        if changed:
+            self._on_change(self.unavailable, self.why)
 
     async def close(self) -> None:
         await self._database.close()
 
-    async def _found(self) -> str | None:
-        """Why it is away; None where it answers."""
+    async def _outage(self) -> str | None:
+        """Why the store does not answer; None where it does."""
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S), self._database.read_transaction() as tx:
+            async with asyncio.timeout(TIMEOUT_S), self._database.read_transaction() as tx:
                 await tx.now()
         except TimeoutError:
             return "no answer in time"

@@ -40,8 +40,8 @@ async def stream(redis: RedisStore) -> RedisChangeStream:
 async def beating(stream: RedisChangeStream) -> None:
     """Another node's worker, as long as it lives."""
     view = await stream.register("theirs")
-    for beat in range(1, 1000):
-        await stream.renew("theirs", beat, view.end, view.end)
+    for heartbeat in range(1, 1000):
+        await stream.renew("theirs", heartbeat, view.end, view.end)
         await asyncio.sleep(0.1)
 
 

@@ -1,6 +1,6 @@
 """The gateway's own endpoints behind a real door, over a real SQL store.
 
-Only the announcer and the clock are fakes, at their Protocols, so that a test can say when
+Only the publisher and the clock are fakes, at their Protocols, so that a test can say when
 a worker does not confirm and what time it is.
 """
 
@@ -60,7 +60,7 @@ from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
 from gateway.identity.tokens.authenticator import Identification, KindIdentifier
 from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
-from gateway.rate_limit.limiter import Limits
+from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from gateway.stores.redis import RedisStore
 from tests.databases import Hands, fresh_database
@@ -74,13 +74,13 @@ CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
 @dataclass
 class Workers:
-    """Meets `protocols.Announcer` and `worker.verified.Revocations`: one worker, which can be
+    """Meets `protocols.RevocationPublisher` and `worker.verified.Revocations`: one worker, which can be
     told not to confirm."""
 
     confirm: bool = True
     told: list[Change] = field(default_factory=list)
 
-    async def announce(self, changes: Sequence[Change]) -> bool:
+    async def publish(self, changes: Sequence[Change]) -> bool:
         self.told += changes
         return self.confirm
 
@@ -289,7 +289,7 @@ async def open_house(
             cookies = CookieSessions(
                 CookieParts(storage, refresh_tokens, sessions, workers, workers, csrf, clock, 900)
             )
-        limits = OwnLimits(Limits(clock)) if limited else None
+        limits = OwnLimits(RateLimiter(clock)) if limited else None
         recorded, throttle = Recorded(), Throttle(OwnAttempts(clock), clock, lambda: 1)
         captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), clock)
         post = postman or _postman(database)
@@ -302,7 +302,7 @@ async def open_house(
             throttle=throttle,
             issuer=issuer,
             verifier=verifier,
-            announcer=workers,
+            publisher=workers,
             guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), Accounts(database), clock),
             notices=Notices(database, post),
             audit=recorded,
@@ -383,7 +383,7 @@ def _machines(
             issuer=parts.issuer,
             verifier=parts.verifier,
             identifier=identification,
-            announcer=parts.announcer,
+            publisher=parts.publisher,
             unbroken=parts.unbroken,
             audit=recorded,
             issuer_name=URL,

@@ -58,14 +58,14 @@ class HandClock:
 
 
 class Announcements:
-    """An announcer that brings changes to rings, unless it is told that nobody answers."""
+    """An publisher that brings changes to rings, unless it is told that nobody answers."""
 
     def __init__(self) -> None:
         self.rings: list[KeyRing] = []
         self.heard: list[Change] = []
         self.confirms = True
 
-    async def announce(self, changes: Sequence[Change]) -> bool:
+    async def publish(self, changes: Sequence[Change]) -> bool:
         if not self.confirms:
             return False
         self.heard.extend(changes)

@@ -39,7 +39,7 @@ class Issued:
 
 
 class Town:
-    """The announcer: it reaches whoever does not lag, and sometimes nobody."""
+    """The publisher: it reaches whoever does not lag, and sometimes nobody."""
 
     def __init__(self) -> None:
         self.gates: list[Gate] = []
@@ -47,7 +47,7 @@ class Town:
         self.lagging: set[int] = set()
         self.lost = False
 
-    async def announce(self, changes: Sequence[Change]) -> bool:
+    async def publish(self, changes: Sequence[Change]) -> bool:
         del changes
         if self.lost:
             return False

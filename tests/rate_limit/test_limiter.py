@@ -10,7 +10,7 @@ from gateway.access.conditions.conditions import Condition, compile_condition
 from gateway.access.conditions.context import About
 from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Call, Principal
-from gateway.rate_limit.limiter import Limits, LocalCounts
+from gateway.rate_limit.limiter import LocalCounts, RateLimiter
 
 
 class HandClock:
@@ -41,7 +41,7 @@ def limit(
 
 
 async def passes(
-    limits: Limits, asked: Sequence[Limit], who: Call, principal: Principal | None = None
+    limits: RateLimiter, asked: Sequence[Limit], who: Call, principal: Principal | None = None
 ) -> bool:
     return (await limits.take(asked, who, principal)).wait_s == 0.0
 
@@ -109,7 +109,7 @@ def test_who_waits_as_long_as_told_passes(per_s: float, burst: int) -> None:
 
 
 async def test_one_refusing_limit_charges_none_of_the_others() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     wide = limit(name="wide", burst=5)
     narrow = limit(name="narrow", burst=1)
     both = (wide, narrow)
@@ -122,14 +122,14 @@ async def test_one_refusing_limit_charges_none_of_the_others() -> None:
 
 
 async def test_the_wait_is_that_of_the_slowest_limit() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     both = (limit(name="a", per_s=1, burst=1), limit(name="b", per_s=0.1, burst=1))
     await limits.take(both, call(), caller("ada"))
     assert abs((await limits.take(both, call(), caller("ada"))).wait_s - 10) < 1e-6
 
 
 async def test_users_do_not_use_up_each_others_calls() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(burst=1),)
     assert await passes(limits, asked, call(), caller("ada"))
     assert not await passes(limits, asked, call(), caller("ada"))
@@ -137,7 +137,7 @@ async def test_users_do_not_use_up_each_others_calls() -> None:
 
 
 async def test_a_user_limit_counts_a_caller_without_user_by_address() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(burst=1),)
     assert await passes(limits, asked, call("192.0.2.1"))
     assert not await passes(limits, asked, call("192.0.2.1"))
@@ -145,14 +145,14 @@ async def test_a_user_limit_counts_a_caller_without_user_by_address() -> None:
 
 
 async def test_a_subject_that_looks_like_an_address_does_not_share_its_bucket() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(burst=1),)
     assert await passes(limits, asked, call("192.0.2.1"), caller("192.0.2.1"))
     assert await passes(limits, asked, call("192.0.2.1"))
 
 
 async def test_all_addresses_of_an_ipv6_64_are_one() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(LimitKey.ADDRESS, burst=1),)
     assert await passes(limits, asked, call("2001:db8:0:1::1"))
     assert not await passes(limits, asked, call("2001:DB8::1:ffff:ffff:ffff:ffff"))
@@ -160,7 +160,7 @@ async def test_all_addresses_of_an_ipv6_64_are_one() -> None:
 
 
 async def test_an_ipv4_address_in_ipv6_clothes_is_the_ipv4_address() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(LimitKey.ADDRESS, burst=1),)
     assert await passes(limits, asked, call("192.0.2.1"))
     assert not await passes(limits, asked, call("::ffff:192.0.2.1"))
@@ -168,7 +168,7 @@ async def test_an_ipv4_address_in_ipv6_clothes_is_the_ipv4_address() -> None:
 
 
 async def test_a_role_limit_counts_together_who_has_the_same_roles() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(LimitKey.ROLE, burst=1),)
     assert await passes(limits, asked, call(), caller("ada", "user", "editor"))
     assert not await passes(limits, asked, call(), caller("bob", "editor", "user"))
@@ -176,7 +176,7 @@ async def test_a_role_limit_counts_together_who_has_the_same_roles() -> None:
 
 
 async def test_a_client_limit_counts_by_client_and_else_by_address() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(LimitKey.CLIENT, burst=1),)
     assert await passes(limits, asked, call(), caller("ada", client_id="cron"))
     assert not await passes(limits, asked, call(), caller("bob", client_id="cron"))
@@ -185,7 +185,7 @@ async def test_a_client_limit_counts_by_client_and_else_by_address() -> None:
 
 
 async def test_a_route_limit_counts_each_route_for_itself() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     first = (Limit("calls", LimitKey.ROUTE, 1, 1, Scope.LOCAL, route_id="orders.read"),)
     second = (Limit("calls", LimitKey.ROUTE, 1, 1, Scope.LOCAL, route_id="orders.write"),)
     assert await passes(limits, first, call(), caller("ada"))
@@ -194,20 +194,20 @@ async def test_a_route_limit_counts_each_route_for_itself() -> None:
 
 
 async def test_a_limit_that_several_routes_name_is_one_bucket_for_a_user() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     assert await passes(limits, (limit(burst=1),), call(), caller("ada"))
     assert not await passes(limits, (limit(burst=1),), call(), caller("ada"))
 
 
 async def test_a_reload_that_leaves_a_limit_as_it_was_keeps_its_counters() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     await limits.take((limit(burst=1),), call(), caller("ada"))
     limits.adopt([limit(burst=1)])
     assert not await passes(limits, (limit(burst=1),), call(), caller("ada"))
 
 
 async def test_a_reload_that_changes_a_limit_begins_anew() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     await limits.take((limit(burst=1),), call(), caller("ada"))
     limits.adopt([limit(burst=3)])
     assert await passes(limits, (limit(burst=3),), call(), caller("ada"))
@@ -239,21 +239,21 @@ async def test_what_nobody_used_for_its_whole_window_is_forgotten() -> None:
 
 
 async def test_the_policy_field_says_the_burst_and_the_time_in_which_it_fills() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(name="per-user", per_s=10, burst=100),)
     state = await limits.take(asked, call(), caller("ada"))
     assert state.policy == '"per-user";q=100;w=10'
 
 
 async def test_the_limit_field_says_what_is_left_and_when_it_has_come_back() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(name="per-user", per_s=10, burst=100),)
     state = await limits.take(asked, call(), caller("ada"))
     assert state.standing() == '"per-user";r=99;t=10'
 
 
 async def test_both_fields_list_every_limit() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     both = (limit(name="a", burst=3), limit(name="b", burst=1))
     state = await limits.take(both, call(), caller("ada"))
     assert state.policy == '"a";q=3;w=3, "b";q=1;w=1'
@@ -261,7 +261,7 @@ async def test_both_fields_list_every_limit() -> None:
 
 
 async def test_retry_after_never_comes_before_the_end_of_the_window_of_what_is_used_up() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (limit(name="slow", per_s=0.4, burst=1),)
     await limits.take(asked, call(), caller("ada"))
     state = await limits.take(asked, call(), caller("ada"))
@@ -282,7 +282,7 @@ def from_tenant(name: bytes) -> Call:
 
 
 async def test_an_expression_says_whose_calls_are_counted_together() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (by_expression("request.headers['x-tenant']"),)
     assert await passes(limits, asked, from_tenant(b"acme"), caller("ada"))
     assert not await passes(limits, asked, from_tenant(b"acme"), caller("bob"))
@@ -290,21 +290,21 @@ async def test_an_expression_says_whose_calls_are_counted_together() -> None:
 
 
 async def test_an_expression_reads_the_parameters_of_the_path() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (by_expression("request.params.shop"),)
     states = [await limits.take(asked, call(), None, About({"shop": shop}, {})) for shop in "aab"]
     assert [state.wait_s == 0.0 for state in states] == [True, False, True]
 
 
 async def test_an_expression_reads_the_resource() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (by_expression("resource.tenant"),)
     states = [await limits.take(asked, call(), None, About({}, {"tenant": t})) for t in "aab"]
     assert [state.wait_s == 0.0 for state in states] == [True, False, True]
 
 
 async def test_a_caller_without_what_the_expression_reads_counts_by_address() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (by_expression("request.headers['x-tenant']"),)
     assert await passes(limits, asked, call("192.0.2.1"))
     assert not await passes(limits, asked, call("192.0.2.1"))
@@ -312,7 +312,7 @@ async def test_a_caller_without_what_the_expression_reads_counts_by_address() ->
 
 
 async def test_a_tenant_with_an_endless_name_costs_no_more_memory_than_another() -> None:
-    limits = Limits(HandClock())
+    limits = RateLimiter(HandClock())
     asked = (by_expression("request.headers['x-tenant']"),)
     assert await passes(limits, asked, from_tenant(b"a" * 9_000))
     assert not await passes(limits, asked, from_tenant(b"a" * 9_000))

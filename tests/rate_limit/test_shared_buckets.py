@@ -1,4 +1,4 @@
-"""Leased and shared limits, on a real server: several workers are several `Limits`."""
+"""Leased and shared limits, on a real server: several workers are several `RateLimiter`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Call, Principal, SystemClock
-from gateway.rate_limit.limiter import Limits
+from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.counters import RedisCounters
-from gateway.stores.protocols import Grant, Spend, StoreUnavailable
+from gateway.stores.protocols import BucketGrant, BucketRequest, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
 from tests.faults import Fault, proxied
 from tests.servers import ValkeyServer, free_port
@@ -47,8 +47,8 @@ async def redis(server: ValkeyServer) -> AsyncIterator[RedisStore]:
     await store.close()
 
 
-def workers(redis: RedisStore, count: int) -> list[Limits]:
-    made = [Limits(SystemClock(), RedisCounters(redis)) for _ in range(count)]
+def workers(redis: RedisStore, count: int) -> list[RateLimiter]:
+    made = [RateLimiter(SystemClock(), RedisCounters(redis)) for _ in range(count)]
     for worker in made:
         worker.workers = count
     return made
@@ -59,7 +59,7 @@ async def commands(redis: RedisStore) -> int:
     return int((await redis.call("INFO", "stats"))["total_commands_processed"])
 
 
-async def passes(worker: Limits, asked: tuple[Limit, ...], who: str = "ada") -> bool:
+async def passes(worker: RateLimiter, asked: tuple[Limit, ...], who: str = "ada") -> bool:
     return (await worker.take(asked, CALL, caller(who))).wait_s == 0.0
 
 
@@ -108,7 +108,7 @@ async def test_a_shared_limit_asks_on_every_call(redis: RedisStore) -> None:
     one, *_ = workers(redis, 2)
     for _ in range(20):
         await passes(one, asked)
-    answer = await RedisCounters(redis).spend([[Spend("calls:ada", 1000.0, 1000, 0, 0)]], 1)
+    answer = await RedisCounters(redis).spend([[BucketRequest("calls:ada", 1000.0, 1000, 0, 0)]], 1)
     assert isinstance(answer[0], list)
     assert answer[0][0].left == 980
 
@@ -116,7 +116,7 @@ async def test_a_shared_limit_asks_on_every_call(redis: RedisStore) -> None:
 async def test_a_clock_of_redis_that_is_set_back_shuts_nobody_out(redis: RedisStore) -> None:
     """What was counted by a time that is yet to come would be waited for, an hour or a day."""
     counters = RedisCounters(redis)
-    asked = Spend("calls:ada", 1.0, 15)
+    asked = BucketRequest("calls:ada", 1.0, 15)
     await counters.spend([[asked]], 1)
     (key,) = await redis.call("KEYS", f"{redis.prefix}*calls:ada*")
     in_an_hour = float(await redis.call("GET", key)) + 3_600_000_000
@@ -131,7 +131,7 @@ async def test_a_burst_under_four_a_worker_is_shared_of_itself(redis: RedisStore
     one, *_ = workers(redis, 4)
     for _ in range(10):
         await passes(one, asked)
-    answer = await RedisCounters(redis).spend([[Spend("calls:ada", 1000.0, 15, 0, 0)]], 1)
+    answer = await RedisCounters(redis).spend([[BucketRequest("calls:ada", 1000.0, 15, 0, 0)]], 1)
     assert isinstance(answer[0], list)
     assert answer[0][0].left == 5
 
@@ -178,25 +178,25 @@ async def test_a_shared_refusal_gives_back_what_a_local_limit_took(redis: RedisS
 
 async def test_a_shared_bucket_fills_at_its_rate(redis: RedisStore) -> None:
     counters = RedisCounters(redis)
-    taken = await counters.spend([[Spend("k", 3600.0, 10, 10, 10)]], 1)
+    taken = await counters.spend([[BucketRequest("k", 3600.0, 10, 10, 10)]], 1)
     assert isinstance(taken[0], list)
     assert taken[0][0].left == 0
-    refused = await counters.spend([[Spend("k", 3600.0, 10)]], 1)
+    refused = await counters.spend([[BucketRequest("k", 3600.0, 10)]], 1)
     assert isinstance(refused[0], float)
     assert 3590 < refused[0] <= 3600
 
 
 async def test_what_is_owed_is_paid_back_even_where_there_is_no_room(redis: RedisStore) -> None:
     counters = RedisCounters(redis)
-    await counters.spend([[Spend("k", 100.0, 10, 8, 8)]], 1)
-    refused = await counters.spend([[Spend("k", 100.0, 10, 1, 1, owed=5)]], 1)
+    await counters.spend([[BucketRequest("k", 100.0, 10, 8, 8)]], 1)
+    refused = await counters.spend([[BucketRequest("k", 100.0, 10, 1, 1, owed=5)]], 1)
     assert isinstance(refused[0], float)
     assert 390 < refused[0] <= 400
 
 
 async def test_no_more_than_a_burst_is_ever_owed(redis: RedisStore) -> None:
     counters = RedisCounters(redis)
-    refused = await counters.spend([[Spend("k", 100.0, 10, 1, 1, owed=5000)]], 1)
+    refused = await counters.spend([[BucketRequest("k", 100.0, 10, 1, 1, owed=5000)]], 1)
     assert isinstance(refused[0], float)
     assert 1090 < refused[0] <= 1100
 
@@ -207,7 +207,7 @@ async def test_without_redis_each_worker_spends_its_share_and_no_more(tmp_path: 
     asked = (limit(per_s=0.001, burst=100),)
     for worker in four:
         assert sum([await passes(worker, asked) for _ in range(60)]) == 25
-        assert worker.away
+        assert worker.unavailable
 
 
 async def test_what_was_spent_without_redis_is_reported_when_it_is_back(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ async def test_what_was_spent_without_redis_is_reported_when_it_is_back(tmp_path
     server.start()
     try:
         async with asyncio.timeout(10):
-            while one.away or other.away:
+            while one.unavailable or other.unavailable:
                 await one.sync()
                 await other.sync()
         await one.sync()
@@ -239,7 +239,7 @@ async def test_workers_that_do_not_know_of_each_other_yet_pass_no_more_than_the_
 
 
 async def test_the_one_worker_there_can_ever_be_asks_nobody(redis: RedisStore) -> None:
-    alone = Limits(SystemClock(), RedisCounters(redis), live=lambda: 2, alone=True)
+    alone = RateLimiter(SystemClock(), RedisCounters(redis), live=lambda: 2, alone=True)
     asked = (limit(per_s=0.001, burst=100),)
     before = await commands(redis)
     assert sum([await passes(alone, asked) for _ in range(150)]) == 100
@@ -252,7 +252,7 @@ async def test_workers_that_start_without_redis_share_by_how_many_there_are_to_b
     asked = (limit(per_s=0.001, burst=100),)
     for _ in range(2):
         nobody = RedisCounters(open_redis(f"unix://{tmp_path}/nobody"))
-        worker = Limits(SystemClock(), nobody, live=lambda: 2)
+        worker = RateLimiter(SystemClock(), nobody, live=lambda: 2)
         assert sum([await passes(worker, asked) for _ in range(150)]) == 50
 
 
@@ -298,8 +298,8 @@ class Slow:
         self.fails = False
 
     async def spend(
-        self, groups: Sequence[Sequence[Spend]], sharers: int
-    ) -> list[list[Grant] | float]:
+        self, groups: Sequence[Sequence[BucketRequest]], sharers: int
+    ) -> list[list[BucketGrant] | float]:
         fails = self.fails
         await self.go.wait()
         if fails:
@@ -307,10 +307,10 @@ class Slow:
         return await self._counters.spend(groups, sharers)
 
 
-def slowed(redis: RedisStore) -> tuple[Limits, Slow]:
+def slowed(redis: RedisStore) -> tuple[RateLimiter, Slow]:
     """One of two workers, and what it asks."""
     slow = Slow(RedisCounters(redis))
-    worker = Limits(SystemClock(), slow)
+    worker = RateLimiter(SystemClock(), slow)
     worker.workers = 2
     return worker, slow
 
@@ -321,7 +321,7 @@ async def test_a_call_does_not_wait_for_a_server_that_hangs(redis: RedisStore) -
     async with asyncio.timeout(10):
         first = await asyncio.gather(*(passes(worker, asked) for _ in range(60)))
         assert sum(first) == 50
-        assert worker.away
+        assert worker.unavailable
         assert not await passes(worker, asked)
 
 
@@ -332,7 +332,7 @@ async def test_what_comes_too_late_for_its_caller_is_kept_for_the_next(redis: Re
     slow.go.set()
     await worker.sync()
     await worker.sync()
-    answer = await RedisCounters(redis).spend([[Spend("calls:ada", 1000.0, 100, 0, 0)]], 1)
+    answer = await RedisCounters(redis).spend([[BucketRequest("calls:ada", 1000.0, 100, 0, 0)]], 1)
     assert isinstance(answer[0], list)
     # One unit of the share, told afterwards, and one that this worker now holds.
     assert answer[0][0].left == 98
@@ -347,7 +347,7 @@ async def test_what_was_owed_to_a_server_that_hung_and_then_failed_is_owed_still
     assert sum([await passes(worker, asked) for _ in range(3)]) == 3  # of the share
     slow.go.set()
     async with asyncio.timeout(10):
-        while worker.away:  # until the first answer is there after all, and grants a unit
+        while worker.unavailable:  # until the first answer is there after all, and grants a unit
             await asyncio.sleep(0)
     slow.go.clear()
     slow.fails = True
@@ -356,7 +356,7 @@ async def test_what_was_owed_to_a_server_that_hung_and_then_failed_is_owed_still
     slow.go.set()
     await worker.sync()
     await worker.sync()
-    answer = await RedisCounters(redis).spend([[Spend("calls:ada", 1000.0, 100, 0, 0)]], 1)
+    answer = await RedisCounters(redis).spend([[BucketRequest("calls:ada", 1000.0, 100, 0, 0)]], 1)
     assert isinstance(answer[0], list)
     assert answer[0][0].left == 95
 
@@ -372,7 +372,7 @@ async def test_who_has_spent_the_limit_gets_no_share_when_redis_goes_away(
         await proxy.set(Fault.REFUSE)
         for worker in two:
             assert await passes(worker, asked, "bob")
-            assert worker.away
+            assert worker.unavailable
             assert not await passes(worker, asked)
         await store.close()
 
@@ -390,6 +390,6 @@ async def test_whatever_comes_back_a_call_is_judged_and_the_limit_holds(
             passed = [await passes(worker, asked) for _ in range(60)]
             assert sum(passed) == 50
             await proxy.set(Fault.NONE)
-            while worker.away:
+            while worker.unavailable:
                 await worker.sync()
         await store.close()

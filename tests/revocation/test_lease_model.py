@@ -1,6 +1,6 @@
 """Acknowledged revocation (decision 0004) against every interleaving that hypothesis can think of.
 
-The real judges (`Tenure`, `Confirmation`, `Watch`) run on a model of the rest: a server that
+The real judges (`Lease`, `PendingConfirmation`, `LeaseMonitor`) run on a model of the rest: a server that
 may be emptied, rewound and restarted, or be replaced by its replica while some workers still
 speak to it; a network that delays and loses requests and answers; processes that crash; clocks
 that drift.  After every step: no worker that believes itself live accepts what was promised to
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.model import Change, ChangeKind, Reason
-from gateway.revocation.lease import Confirmation, Tenure, Watch, good_for_s
-from gateway.stores.protocols import Held, View
+from gateway.revocation.lease import Lease, LeaseMonitor, PendingConfirmation, valid_for_s
+from gateway.stores.protocols import LeaseState, StreamView
 
 STALENESS_S = 5.0
 WORKERS = 2
@@ -36,26 +36,26 @@ class Server:
 
     incarnation: int = 1
     entries: list[Change] = field(default_factory=list)
-    leases: dict[str, Held] = field(default_factory=dict)
+    leases: dict[str, LeaseState] = field(default_factory=dict)
 
-    def view(self, after: int | None = None) -> View:
+    def view(self, after: int | None = None) -> StreamView:
         entries = [] if after is None else list(enumerate(self.entries, 1))[after:]
-        return View(str(self.incarnation), len(self.entries), dict(self.leases), entries)
+        return StreamView(str(self.incarnation), len(self.entries), dict(self.leases), entries)
 
-    def register(self, name: str) -> View:
-        self.leases[name] = Held(0, -1, -1)
+    def register(self, name: str) -> StreamView:
+        self.leases[name] = LeaseState(0, -1, -1)
         return self.view()
 
-    def renew(self, name: str, beat: int, position: int) -> View | None:
+    def renew(self, name: str, heartbeat: int, position: int) -> StreamView | None:
         held = self.leases.get(name)
         if held is None:
             return None
         behind = 0 <= position < len(self.entries)
-        self.leases[name] = Held(held.beat if behind else beat, position, position)
+        self.leases[name] = LeaseState(held.heartbeat if behind else heartbeat, position, position)
         return self.view(position if behind else None)
 
-    def forget(self, name: str, beat: int) -> None:
-        if name in self.leases and self.leases[name].beat == beat:
+    def forget(self, name: str, heartbeat: int) -> None:
+        if name in self.leases and self.leases[name].heartbeat == heartbeat:
             del self.leases[name]
 
 
@@ -63,11 +63,11 @@ class Server:
 class Renewal:
     """One on its way: to the server, then back."""
 
-    tenure: Tenure
+    lease: Lease
     sent_at: float
     position: int
-    beat: int
-    answer: View | None = None
+    heartbeat: int
+    answer: StreamView | None = None
     arrived: bool = False
 
 
@@ -78,9 +78,9 @@ class Question:
     sent_at: float
     appended: int | None
     """What is to be appended; None for a look."""
-    judged: list[tuple[int, Confirmation]]
+    judged: list[tuple[int, PendingConfirmation]]
     """What a look is meant to settle: announcements that were waiting when it was sent."""
-    answer: View | None = None
+    answer: StreamView | None = None
     arrived: bool = False
 
 
@@ -93,14 +93,14 @@ class Worker:
     def begin_life(self) -> None:
         self.applied: set[int] = set()
         self.live_until = float("-inf")
-        self.tenure: Tenure | None = None
+        self.lease: Lease | None = None
         self.loaded = False
         self.loading: set[int] | None = None
         self.under_way: list[Renewal] = []
         self.questions: list[Question] = []
-        self.announcing: list[tuple[int, Confirmation]] = []
+        self.announcing: list[tuple[int, PendingConfirmation]] = []
         self.old: list[str] = []
-        self.watch = Watch(self.clock, STALENESS_S)
+        self.monitor = LeaseMonitor(self.clock, STALENESS_S)
 
     def clock(self) -> float:
         return self.model.now * DRIFTS[self.number] + 1000 * self.number
@@ -134,24 +134,24 @@ class LeaseModel(RuleBasedStateMachine):
         view = self._reached(number).register(f"w{self.names}")
         if number in self.stranded:
             return
-        if worker.tenure:
-            worker.old.append(worker.tenure.name)
-        worker.tenure, worker.loaded, worker.loading = Tenure(f"w{self.names}", view), False, None
+        if worker.lease:
+            worker.old.append(worker.lease.name)
+        worker.lease, worker.loaded, worker.loading = Lease(f"w{self.names}", view), False, None
 
     @rule(number=st.integers(0, WORKERS - 1))
     def begin_to_load(self, number: int) -> None:
         """What is committed from here on may be missed: the pages before are read."""
         worker = self.workers[number]
-        if worker.tenure and not worker.loaded:
+        if worker.lease and not worker.loaded:
             worker.loading = set(self.sql)
 
     @rule(number=st.integers(0, WORKERS - 1))
     def end_of_loading(self, number: int) -> None:
         worker = self.workers[number]
-        if worker.tenure and worker.loading is not None:
+        if worker.lease and worker.loading is not None:
             worker.applied |= worker.loading
             worker.loaded, worker.loading = True, None
-            self.sql_incarnation = self.sql_incarnation or worker.tenure.incarnation
+            self.sql_incarnation = self.sql_incarnation or worker.lease.incarnation
 
     def _reached(self, number: int) -> Server:
         return self.old_server if number in self.stranded else self.server
@@ -159,10 +159,10 @@ class LeaseModel(RuleBasedStateMachine):
     @rule(number=st.integers(0, WORKERS - 1))
     def send_renewal(self, number: int) -> None:
         worker = self.workers[number]
-        tenure = worker.tenure
+        lease = worker.lease
         # One at a time; one that was given up on may still arrive.
-        if tenure and worker.loaded and len(worker.under_way) < 3:
-            renewal = Renewal(tenure, worker.clock(), tenure.position, tenure.next_beat())
+        if lease and worker.loaded and len(worker.under_way) < 3:
+            renewal = Renewal(lease, worker.clock(), lease.position, lease.next_heartbeat())
             worker.under_way.append(renewal)
 
     @rule(number=st.integers(0, WORKERS - 1), which=st.integers(0, 2))
@@ -170,8 +170,8 @@ class LeaseModel(RuleBasedStateMachine):
         waiting = [r for r in self.workers[number].under_way if not r.arrived]
         if waiting:
             renewal = waiting[which % len(waiting)]
-            name, server = renewal.tenure.name, self._reached(number)
-            answer = server.renew(name, renewal.beat, renewal.position)
+            name, server = renewal.lease.name, self._reached(number)
+            answer = server.renew(name, renewal.heartbeat, renewal.position)
             if number in self.stranded:
                 self.workers[number].under_way.remove(renewal)  # done, and not acknowledged
                 return
@@ -184,18 +184,18 @@ class LeaseModel(RuleBasedStateMachine):
             return
         # Only the last one sent is still listened to.
         renewal = worker.under_way.pop()
-        if not renewal.arrived or renewal.tenure is not worker.tenure or not worker.loaded:
+        if not renewal.arrived or renewal.lease is not worker.lease or not worker.loaded:
             return
-        view, tenure = renewal.answer, renewal.tenure
-        if view is None or not tenure.follows(renewal.position, view):
-            worker.old.append(tenure.name)
-            worker.tenure = None
+        view, lease = renewal.answer, renewal.lease
+        if view is None or not lease.follows(renewal.position, view):
+            worker.old.append(lease.name)
+            worker.lease = None
             return
-        for entry, applied in tenure.news(view.entries):
+        for entry, applied in lease.unapplied(view.entries):
             worker.applied.add(int(applied.id))
-            tenure.position = entry
-        if tenure.counts(renewal.position, view):
-            worker.live_until = renewal.sent_at + good_for_s(STALENESS_S)
+            lease.position = entry
+        if lease.confirms(renewal.position, view):
+            worker.live_until = renewal.sent_at + valid_for_s(STALENESS_S)
             self._see(number, view)
             while worker.old:
                 self._reached(number).leases.pop(worker.old.pop(), None)
@@ -210,12 +210,12 @@ class LeaseModel(RuleBasedStateMachine):
     def listen(self, number: int) -> None:
         """Takes what the stream has, whichever incarnation it is of by now."""
         worker = self.workers[number]
-        if worker.tenure and worker.loaded:
-            entries = self._reached(number).view(worker.tenure.position).entries
-            if worker.tenure.continues(entries):
-                for entry, applied in worker.tenure.news(entries):
+        if worker.lease and worker.loaded:
+            entries = self._reached(number).view(worker.lease.position).entries
+            if worker.lease.continues(entries):
+                for entry, applied in worker.lease.unapplied(entries):
                     worker.applied.add(int(applied.id))
-                    worker.tenure.position = entry
+                    worker.lease.position = entry
 
     @rule(number=st.integers(0, WORKERS - 1))
     def crash(self, number: int) -> None:
@@ -224,7 +224,7 @@ class LeaseModel(RuleBasedStateMachine):
     @rule(number=st.integers(0, WORKERS - 1))
     def stop(self, number: int) -> None:
         worker = self.workers[number]
-        names = [*worker.old, *([worker.tenure.name] if worker.tenure else [])]
+        names = [*worker.old, *([worker.lease.name] if worker.lease else [])]
         worker.begin_life()
         for name in names:
             self._reached(number).leases.pop(name, None)
@@ -233,7 +233,7 @@ class LeaseModel(RuleBasedStateMachine):
     def all_goes_well(self, numbers: set[int]) -> None:
         """Whole turns without a fault between: what these workers do nearly always."""
         for number in sorted(numbers):
-            if self.workers[number].tenure is None:
+            if self.workers[number].lease is None:
                 self.register(number)
             self.begin_to_load(number)
             self.end_of_loading(number)
@@ -320,8 +320,8 @@ class LeaseModel(RuleBasedStateMachine):
         if question.appended is None:
             self._judge(worker, view, question.judged)
             return
-        own = [*worker.old, *([worker.tenure.name] if worker.tenure else [])]
-        confirmation = Confirmation(view, [change(question.appended)], own)
+        own = [*worker.old, *([worker.lease.name] if worker.lease else [])]
+        confirmation = PendingConfirmation(view, [change(question.appended)], own)
         worker.announcing.append((question.appended, confirmation))
 
     @rule(number=st.integers(0, WORKERS - 1))
@@ -332,28 +332,28 @@ class LeaseModel(RuleBasedStateMachine):
         self.question_is_answered(number, -1)
 
     def _judge(
-        self, worker: Worker, view: View, announcements: list[tuple[int, Confirmation]]
+        self, worker: Worker, view: StreamView, announcements: list[tuple[int, PendingConfirmation]]
     ) -> None:
         for announcing in announcements:
             if announcing not in worker.announcing:
                 continue
             revoked, confirmation = announcing
-            if confirmation.given_up(view):
+            if confirmation.lost(view):
                 worker.announcing.remove(announcing)
-            elif confirmation.holds(view) and self._outlasted(worker, view.incarnation):
+            elif confirmation.complete(view) and self._outlasted(worker, view.incarnation):
                 self.promised.append(revoked)
                 worker.announcing.remove(announcing)
 
-    def _see(self, number: int, view: View) -> None:
-        for name, beat in self.workers[number].watch.see(view):
-            self._reached(number).forget(name, beat)
+    def _see(self, number: int, view: StreamView) -> None:
+        for name, heartbeat in self.workers[number].monitor.observe(view):
+            self._reached(number).forget(name, heartbeat)
 
     def _outlasted(self, worker: Worker, incarnation: str) -> bool:
-        if worker.watch.outlasted(incarnation):
+        if worker.monitor.outlasted(incarnation):
             self.sql_incarnation = incarnation
             return True
         self.sql_incarnation = self.sql_incarnation or incarnation
-        return not worker.watch.saw_one_end and self.sql_incarnation == incarnation
+        return not worker.monitor.saw_change and self.sql_incarnation == incarnation
 
     # What happens to them.
 

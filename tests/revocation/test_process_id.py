@@ -6,23 +6,30 @@ import os
 import subprocess
 import sys
 
-from gateway.revocation.process_id import is_surely_dead, lease_name
+import pytest
+
+from gateway.revocation.process_id import LocalProcesses, lease_name
 
 
-def test_a_process_that_lives_is_not_dead() -> None:
-    assert not is_surely_dead(lease_name())
+@pytest.fixture
+def processes() -> LocalProcesses:
+    return LocalProcesses()
+
+
+def test_a_process_that_lives_is_not_dead(processes: LocalProcesses) -> None:
+    assert not processes.is_surely_dead(lease_name())
     assert lease_name() != lease_name()
 
 
-def test_a_process_that_ended_is_dead() -> None:
+def test_a_process_that_ended_is_dead(processes: LocalProcesses) -> None:
     program = "from gateway.revocation.process_id import lease_name; print(lease_name())"
     name = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.strip()
-    assert is_surely_dead(name)
+    assert processes.is_surely_dead(name)
 
 
-def test_a_killed_process_is_dead_before_its_parent_has_noticed() -> None:
+def test_a_killed_process_is_dead_before_its_parent_has_noticed(processes: LocalProcesses) -> None:
     program = (
         "import signal\nfrom gateway.revocation.process_id import lease_name\n"
         "print(lease_name(), flush=True)\nsignal.pause()"
@@ -32,32 +39,34 @@ def test_a_killed_process_is_dead_before_its_parent_has_noticed() -> None:
     ) as child:
         assert child.stdout
         name = child.stdout.readline().strip()
-        assert not is_surely_dead(name)
+        assert not processes.is_surely_dead(name)
         os.kill(child.pid, 9)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert is_surely_dead(name)
+        assert processes.is_surely_dead(name)
 
 
-def test_another_process_of_the_same_number_is_not_the_one_that_was_meant() -> None:
-    house, pid, _, rest = lease_name().rsplit(".", 3)
-    assert is_surely_dead(f"{house}.{pid}.1.{rest}")
+def test_another_process_of_the_same_number_is_not_the_one_that_was_meant(
+    processes: LocalProcesses,
+) -> None:
+    machine, pid, _, rest = lease_name().rsplit(".", 3)
+    assert processes.is_surely_dead(f"{machine}.{pid}.1.{rest}")
 
 
-def test_of_another_machine_nothing_can_be_told() -> None:
+def test_of_another_machine_nothing_can_be_told(processes: LocalProcesses) -> None:
     _, pid, started, rest = lease_name().rsplit(".", 3)
-    assert not is_surely_dead(f"elsewhere.{pid}.{started}.{rest}")
-    assert not is_surely_dead("")
-    assert not is_surely_dead("a.b.c.d")
+    assert not processes.is_surely_dead(f"elsewhere.{pid}.{started}.{rest}")
+    assert not processes.is_surely_dead("")
+    assert not processes.is_surely_dead("a.b.c.d")
 
 
 def test_without_a_descriptor_left_to_look_with_nobody_is_taken_for_dead() -> None:
     program = (
-        "import resource as r\nfrom gateway.revocation.process_id import is_surely_dead, lease_name\n"
-        "name = lease_name()\nis_surely_dead(name)\n"
+        "import resource as r\nfrom gateway.revocation.process_id import LocalProcesses, lease_name\n"
+        "name, processes = lease_name(), LocalProcesses()\n"
         "r.setrlimit(r.RLIMIT_NOFILE, (0, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
-        "print(is_surely_dead(name))"
+        "print(processes.is_surely_dead(name))"
     )
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert told.stdout == "False\n", told.stderr
+    assert result.stdout == "False\n", result.stderr

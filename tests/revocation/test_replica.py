@@ -10,9 +10,9 @@ import pytest
 
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Reason, SystemClock
-from gateway.revocation.publisher import Announcements
+from gateway.revocation.publisher import StreamPublisher
 from gateway.revocation.replica import Replica
-from gateway.stores.protocols import Database, StoreUnavailable, View
+from gateway.stores.protocols import Database, StoreUnavailable, StreamView
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from tests.config.sites import Site, eventually, principal, sited
@@ -44,7 +44,7 @@ async def test_an_announced_change_is_applied_by_every_worker_when_true_comes_ba
     first, second = await site.worker(), await site.worker()
     for number in range(20):
         change = await site.commit(target=f"s{number}")
-        assert await first.announce([change])
+        assert await first.publish([change])
         assert second.refusal(principal(session_id=f"s{number}")) is Reason.TOKEN_REVOKED
         assert first.refusal(principal(session_id=f"s{number}")) is Reason.TOKEN_REVOKED
     assert second.refusal(principal(session_id="other")) is None
@@ -52,7 +52,7 @@ async def test_an_announced_change_is_applied_by_every_worker_when_true_comes_ba
 
 async def test_a_worker_that_starts_later_knows_what_was_announced_before(site: Site) -> None:
     first = await site.worker()
-    assert await first.announce([await site.commit()])
+    assert await first.publish([await site.commit()])
     second = await site.worker()
     assert second.refusal(principal()) is Reason.TOKEN_REVOKED
 
@@ -66,7 +66,7 @@ async def test_what_nobody_announced_is_relayed(site: Site) -> None:
 
 async def test_a_row_is_marked_once_the_stream_has_it(site: Site) -> None:
     replica = await site.worker()
-    assert await replica.announce([await site.commit()])
+    assert await replica.publish([await site.commit()])
     async with asyncio.timeout(3):
         while await revocations.unpublished(site.database, -5):
             await asyncio.sleep(0.02)
@@ -75,16 +75,16 @@ async def test_a_row_is_marked_once_the_stream_has_it(site: Site) -> None:
 async def test_what_every_worker_has_is_not_appended_again(site: Site) -> None:
     first, second = await site.worker(), await site.worker()
     change = await site.commit()
-    assert await first.announce([change])
+    assert await first.publish([change])
     for _ in range(50):
-        assert await first.announce([change])
+        assert await first.publish([change])
     assert (await site.stream.view()).end == 1
     async with asyncio.timeout(3):
         while not (known := await row_of(site, change)).confirmed:
             await asyncio.sleep(0.02)
     # Read from SQL, as who repeats a sign-out at another worker does.
     for _ in range(50):
-        assert await second.announce([known])
+        assert await second.publish([known])
     assert (await site.stream.view()).end == 1
 
 
@@ -95,10 +95,10 @@ async def test_what_could_not_be_confirmed_is_told_again_when_it_is_asked_for_ag
     await site.stream.register("elsewhere.1.1.ff")
     await site.stream.renew("elsewhere.1.1.ff", 1, 0, 0)
     change = await site.commit()
-    assert not await replica.announce([change])
+    assert not await replica.publish([change])
     assert not (await row_of(site, change)).confirmed
     await site.stream.withdraw("elsewhere.1.1.ff")
-    assert await replica.announce([await row_of(site, change)])
+    assert await replica.publish([await row_of(site, change)])
 
 
 async def row_of(site: Site, change: Change) -> Change:
@@ -118,12 +118,14 @@ class Overtaken(RedisChangeStream):
         self.under_way = asyncio.Event()
         self.go = asyncio.Event()
 
-    async def register(self, worker: str) -> View:
+    async def register(self, worker: str) -> StreamView:
         self.registered += 1
         return await super().register(worker)
 
-    async def renew(self, worker: str, beat: int, position: int, keys_position: int) -> View | None:
-        view = await super().renew(worker, beat, position, keys_position)
+    async def renew(
+        self, worker: str, heartbeat: int, position: int, keys_position: int
+    ) -> StreamView | None:
+        view = await super().renew(worker, heartbeat, position, keys_position)
         if self.late:
             self.under_way.set()
             await self.go.wait()
@@ -141,7 +143,7 @@ async def test_news_that_overtake_the_answer_to_a_renewal_do_not_cost_the_lease(
     await eventually(lambda: replica.refusal(principal()) is Reason.TOKEN_REVOKED)
     way.late = False
     way.go.set()
-    assert await replica.announce([await site.commit(target="s2")])
+    assert await replica.publish([await site.commit(target="s2")])
     assert replica.is_live()
     assert way.registered == 1
 
@@ -150,7 +152,7 @@ async def test_a_worker_that_stops_is_waited_for_by_nobody(site: Site) -> None:
     first, second = await site.worker(), await site.worker()
     await second.stop()
     assert second.refusal(principal()) is Reason.REPLICA_STALE
-    assert await first.announce([await site.commit()])
+    assert await first.publish([await site.commit()])
 
 
 WORKER = """
@@ -184,30 +186,30 @@ async def test_a_worker_killed_with_9_holds_up_nobody_on_its_machine(
     async with asyncio.timeout(20):
         while await other.stdout.readline() != b"live\n":
             pass
-    assert await replica.announce([await site.commit(target="before")])
+    assert await replica.publish([await site.commit(target="before")])
     other.kill()
     await other.wait()
-    assert await replica.announce([await site.commit(target="after")])
+    assert await replica.publish([await site.commit(target="after")])
 
 
 async def test_an_unanswered_lease_makes_the_announcement_unconfirmed(site: Site) -> None:
     replica = await site.worker()
     await site.stream.register("elsewhere.1.1.ff")
     await site.stream.renew("elsewhere.1.1.ff", 1, 0, 0)
-    assert not await replica.announce([await site.commit()])
+    assert not await replica.publish([await site.commit()])
     assert replica.refusal(principal()) is Reason.TOKEN_REVOKED
 
 
 async def test_a_lease_that_is_still_loading_is_waited_for_by_nobody(site: Site) -> None:
     replica = await site.worker()
     await site.stream.register("elsewhere.1.1.ff")
-    assert await replica.announce([await site.commit()])
+    assert await replica.publish([await site.commit()])
 
 
 async def test_a_command_of_the_shell_announces_to_the_workers_too(site: Site) -> None:
     replica = await site.worker()
-    shell = Announcements(site.database, site.stream, SystemClock(), max_staleness_s=5)
-    assert await shell.announce([await site.commit()])
+    shell = StreamPublisher(site.database, site.stream, SystemClock(), max_staleness_s=5)
+    assert await shell.publish([await site.commit()])
     assert replica.refusal(principal()) is Reason.TOKEN_REVOKED
     assert await revocations.unpublished(site.database, -5) == []
 
@@ -228,9 +230,9 @@ async def test_a_change_of_keys_is_confirmed_only_once_every_worker_has_read_the
     await eventually(lambda: bool(read))
     may_read.clear()
     change = await site.commit(ChangeKind.KEYS, "k2")
-    announcing = asyncio.create_task(first.announce([change]))
+    announcing = asyncio.create_task(first.publish([change]))
     session = await site.commit(target="s9")
-    assert await first.announce([session])
+    assert await first.publish([session])
     assert not announcing.done()
     before = len(read)
     may_read.set()
@@ -244,17 +246,17 @@ async def test_keys_that_cannot_be_read_leave_their_change_unconfirmed(site: Sit
         raise StoreUnavailable("sql")
 
     replica = await site.worker(keys_changed=read_keys)
-    assert not await replica.announce([await site.commit(ChangeKind.KEYS, "k2")])
+    assert not await replica.publish([await site.commit(ChangeKind.KEYS, "k2")])
     assert replica.is_live()
 
 
 async def test_nothing_to_announce_is_confirmed(site: Site) -> None:
-    assert await (await site.worker()).announce([])
+    assert await (await site.worker()).publish([])
 
 
 async def test_old_rows_are_pruned_and_live_ones_kept(site: Site) -> None:
     replica = await site.worker()
-    assert await replica.announce([await site.commit()])
+    assert await replica.publish([await site.commit()])
     await replica._announcements.mark()
     assert await revocations.prune(site.database, 3600) == 0
     assert await revocations.prune(site.database, -10) == 1
@@ -284,6 +286,6 @@ async def test_whoever_follows_is_told_of_a_change_once_it_is_refused_and_before
                 (name, replica.refusal(principal(session_id=change.target)))
             )
         )
-    assert await first.announce([await site.commit(target="s-told")])
+    assert await first.publish([await site.commit(target="s-told")])
     refused = Reason.TOKEN_REVOKED
     assert {("first", refused), ("second", refused)} <= set(told)

@@ -18,19 +18,19 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from gateway.model import Reason, SystemClock
-from gateway.revocation.lease import over_after_s
+from gateway.revocation.lease import expires_after_s
 from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
-from gateway.stores.protocols import ChangeStream, Database, Transaction, View
+from gateway.stores.protocols import ChangeStream, Database, StreamView, Transaction
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from tests.config.sites import Site, eventually, principal, sited
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import SentinelServer, ValkeyServer, wait_until
 
-OPTIONS = ReplicaOptions(max_staleness_s=1.5, confirm_within_s=0.7)
-OVER_S = over_after_s(OPTIONS.max_staleness_s)
+OPTIONS = ReplicaOptions(max_staleness_s=1.5, confirm_timeout_s=0.7)
+OVER_S = expires_after_s(OPTIONS.max_staleness_s)
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Town:
         """Signs somebody out at the near worker; a promise is put to the test at once."""
         self.asked += 1
         session = f"s{self.asked}"
-        confirmed = await self.near.announce([await self.site.commit(target=session)])
+        confirmed = await self.near.publish([await self.site.commit(target=session)])
         if confirmed:
             self.promised.append(session)
             self.expect_promises_kept([session])
@@ -63,15 +63,15 @@ class Town:
                 refusal = worker.refusal(principal(session_id=session))
                 assert refusal in (Reason.TOKEN_REVOKED, Reason.REPLICA_STALE), session
 
-    async def sign_out_until(self, condition: Callable[[], bool], within_s: float) -> None:
-        async with asyncio.timeout(within_s):
+    async def sign_out_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s):
             while not condition():
                 await self.sign_out()
                 await asyncio.sleep(0.01)
 
-    async def heals(self, within_s: float = 5) -> None:
+    async def heals(self, timeout_s: float = 5) -> None:
         """Both are live, and a sign-out is confirmed."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(timeout_s):
             while not (self.near.is_live() and self.far.is_live() and await self.sign_out()):
                 await asyncio.sleep(0.01)
         self.expect_promises_kept()
@@ -204,7 +204,7 @@ async def test_a_worker_that_was_stopped_wakes_up_fenced(town: Town) -> None:
     assert town.far.refusal(principal()) is Reason.REPLICA_STALE
 
 
-class Held:
+class SlowDatabase:
     """A database whose next readings wait, as those of a large table do."""
 
     def __init__(self, database: Database) -> None:
@@ -226,7 +226,7 @@ class Held:
 async def test_a_worker_that_loads_for_long_keeps_its_lease_and_holds_up_nobody(
     town: Town,
 ) -> None:
-    slow = Held(town.site.database)
+    slow = SlowDatabase(town.site.database)
     stream = RecordingStream(town.site.stream, slow)
     late = Replica(slow, stream, SystemClock(), OPTIONS)
     late.start()
@@ -248,7 +248,7 @@ async def test_a_worker_that_loads_for_long_keeps_its_lease_and_holds_up_nobody(
 class RecordingStream:
     """Passes everything on; holds SQL as soon as a lease was given."""
 
-    def __init__(self, stream: ChangeStream, slow: Held) -> None:
+    def __init__(self, stream: ChangeStream, slow: SlowDatabase) -> None:
         self._stream = stream
         self._slow = slow
         self.registered = asyncio.Event()
@@ -257,7 +257,7 @@ class RecordingStream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    async def register(self, worker: str) -> View:
+    async def register(self, worker: str) -> StreamView:
         view = await self._stream.register(worker)
         self.registrations += 1
         self._slow.may_read.clear()

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.revocation.stream_identity import (
-    BEAT_S,
-    OVER_MS,
-    OneStream,
+    EXPIRES_AFTER_MS,
+    HEARTBEAT_S,
+    StreamIdentity,
     another_stream_is_followed,
 )
 from gateway.stores.protocols import Database
@@ -30,16 +30,16 @@ async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
         yield opened
 
 
-async def beats(clock: Hands, *nodes: OneStream, times: int = 3) -> None:
+async def heartbeats(clock: Hands, *nodes: StreamIdentity, times: int = 3) -> None:
     for _ in range(times):
         for node in nodes:
-            await node.beat()
-        clock.move(BEAT_S)
+            await node.heartbeat()
+        clock.move(HEARTBEAT_S)
 
 
 async def test_nodes_that_follow_one_stream_confirm(database: Database, clock: Hands) -> None:
-    one, two = OneStream(database, lambda: "a"), OneStream(database, lambda: "a")
-    await beats(clock, one, two)
+    one, two = StreamIdentity(database, lambda: "a"), StreamIdentity(database, lambda: "a")
+    await heartbeats(clock, one, two)
     assert not one.differs
     assert not two.differs
 
@@ -47,20 +47,20 @@ async def test_nodes_that_follow_one_stream_confirm(database: Database, clock: H
 async def test_nodes_that_follow_two_streams_confirm_nothing_and_say_so_once(
     database: Database, clock: Hands
 ) -> None:
-    one, two = OneStream(database, lambda: "a"), OneStream(database, lambda: "b")
+    one, two = StreamIdentity(database, lambda: "a"), StreamIdentity(database, lambda: "b")
     with capture_logs() as logs:
-        await beats(clock, one, two, times=5)
+        await heartbeats(clock, one, two, times=5)
     assert one.differs
     assert two.differs
     assert [entry["event"] for entry in logs] == ["redis-differs", "redis-differs"]
 
 
 async def test_once_the_other_has_gone_it_confirms_again(database: Database, clock: Hands) -> None:
-    one, two = OneStream(database, lambda: "a"), OneStream(database, lambda: "b")
-    await beats(clock, one, two)
+    one, two = StreamIdentity(database, lambda: "a"), StreamIdentity(database, lambda: "b")
+    await heartbeats(clock, one, two)
     assert one.differs
-    clock.move(OVER_MS / 1000)
-    await beats(clock, one)
+    clock.move(EXPIRES_AFTER_MS / 1000)
+    await heartbeats(clock, one)
     assert not one.differs
 
 
@@ -68,38 +68,38 @@ async def test_a_fail_over_that_one_node_sees_a_moment_later_is_no_difference(
     database: Database, clock: Hands
 ) -> None:
     follows = {"one": "a", "two": "a"}
-    one, two = (OneStream(database, lambda name=name: follows[name]) for name in follows)  # type: ignore[misc]
-    await beats(clock, one, two)
+    one, two = (StreamIdentity(database, lambda name=name: follows[name]) for name in follows)  # type: ignore[misc]
+    await heartbeats(clock, one, two)
     follows["one"] = "b"
-    await one.beat()
-    await two.beat()
+    await one.heartbeat()
+    await two.heartbeat()
     follows["two"] = "b"
-    await beats(clock, one, two)
+    await heartbeats(clock, one, two)
     assert not one.differs
     assert not two.differs
 
 
 async def test_who_follows_nothing_yet_says_nothing(database: Database, clock: Hands) -> None:
-    one, two = OneStream(database, lambda: ""), OneStream(database, lambda: "b")
-    await beats(clock, one, two)
+    one, two = StreamIdentity(database, lambda: ""), StreamIdentity(database, lambda: "b")
+    await heartbeats(clock, one, two)
     assert not two.differs
 
 
 async def test_a_start_beside_a_node_that_follows_another_stream_is_seen(
     database: Database, clock: Hands
 ) -> None:
-    there = OneStream(database, lambda: "a")
+    there = StreamIdentity(database, lambda: "a")
 
     async def goes_on() -> None:
         while True:
-            await there.beat()
+            await there.heartbeat()
             clock.move(0.5)
             await asyncio.sleep(0.1)
 
     async def own() -> str:
         return "b"
 
-    await there.beat()
+    await there.heartbeat()
     other = asyncio.create_task(goes_on())
     try:
         assert await another_stream_is_followed(database, own)
@@ -110,8 +110,8 @@ async def test_a_start_beside_a_node_that_follows_another_stream_is_seen(
 async def test_what_a_node_said_that_is_gone_holds_nobody_up(
     database: Database, clock: Hands
 ) -> None:
-    await OneStream(database, lambda: "a").beat()
-    clock.move(OVER_MS / 1000)
+    await StreamIdentity(database, lambda: "a").heartbeat()
+    clock.move(EXPIRES_AFTER_MS / 1000)
 
     async def own() -> str:
         return "b"

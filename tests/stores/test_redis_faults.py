@@ -15,13 +15,13 @@ from gateway.stores.connection_slots import WAITING_MAX
 from gateway.stores.counters import RedisCounters
 from gateway.stores.health import redis_findings
 from gateway.stores.nonces import RedisOneTime
-from gateway.stores.protocols import Attempt, Spend, StoreBusy, StoreUnavailable
+from gateway.stores.protocols import Attempt, BucketRequest, StoreBusy, StoreUnavailable
 from gateway.stores.redis import CONNECTIONS, RedisStore, Script, open_redis
 from gateway.stores.stream import RedisChangeStream
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import SentinelServer, ValkeyServer, wait_until
 
-WITHIN_S = 1.3
+TIMEOUT_S = 1.3
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ async def fails_in_time(redis: RedisStore) -> None:
     before = time.monotonic()
     with pytest.raises(StoreUnavailable):
         await redis.call("SET", "a", "1")
-    assert time.monotonic() - before < WITHIN_S
+    assert time.monotonic() - before < TIMEOUT_S
 
 
-async def heals(redis: RedisStore, within_s: float = 5) -> None:
-    async with asyncio.timeout(within_s):
+async def heals(redis: RedisStore, timeout_s: float = 5) -> None:
+    async with asyncio.timeout(timeout_s):
         while True:
             try:
                 await redis.call("SET", "a", "1")
@@ -61,10 +61,10 @@ async def test_each_fault_is_an_outage_in_time_and_heals(
     await redis.call("SET", "a", "1")
     await proxy.set(fault)
     await fails_in_time(redis)
-    assert redis.is_away
+    assert redis.is_unavailable
     await proxy.set(Fault.NONE)
     await heals(redis)
-    assert not redis.is_away
+    assert not redis.is_unavailable
 
 
 async def test_while_it_is_away_only_one_caller_at_a_time_waits(
@@ -121,10 +121,10 @@ async def test_connections_that_were_reset_while_they_rested_are_not_noticed(
         async with asyncio.TaskGroup() as together:
             for n in range(60):
                 together.create_task(redis.call("PING"))
-                together.create_task(counters.spend([[Spend("k", 0.001, 10)]], 1))
+                together.create_task(counters.spend([[BucketRequest("k", 0.001, 10)]], 1))
                 together.create_task(once.first(f"{turn}.{number}.{n}", 60))
                 together.create_task(RedisChangeStream(redis).view())
-    assert not redis.is_away
+    assert not redis.is_unavailable
 
 
 @pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
@@ -143,13 +143,13 @@ async def test_whatever_is_asked_during_a_fault_no_other_exception_comes_out(
         lambda: attempts.settle([attempt], "x", failed=True),
         lambda: attempts.give_back([attempt], "x"),
         lambda: attempts.clear(["a"]),
-        lambda: counters.spend([[Spend("k", 1.0, 10, 1, 5)]], 1),
+        lambda: counters.spend([[BucketRequest("k", 1.0, 10, 1, 5)]], 1),
         lambda: once.first("k", 60),
         lambda: stream.register("w"),
         lambda: stream.renew("w", 1, 0, 0),
         lambda: stream.append([change]),
         lambda: stream.view(),
-        lambda: stream.news(0, 0.05),
+        lambda: stream.read_new(0, 0.05),
         lambda: stream.trim(60),
         lambda: redis_findings(redis),
     ]
@@ -173,7 +173,7 @@ async def test_who_finds_no_place_in_our_own_queue_is_told_so_and_redis_is_not_a
     )
     assert sum(isinstance(answer, StoreBusy) for answer in answers) >= 10
     assert not [a for a in answers if isinstance(a, BaseException) and not isinstance(a, StoreBusy)]
-    assert not redis.is_away
+    assert not redis.is_unavailable
 
 
 async def test_the_lease_does_not_stand_in_the_queue_of_the_callers(
@@ -252,7 +252,7 @@ async def test_a_write_that_no_replica_has_does_not_count(
         redis = open_redis(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
         with pytest.raises(StoreUnavailable, match="not by enough replicas"):
             await RedisChangeStream(redis).register("w")
-        assert not redis.is_away
+        assert not redis.is_unavailable
         await redis.close()
     finally:
         sentinel.kill()

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from gateway.model import Change, ChangeKind, Reason
-from gateway.stores.protocols import Held, StoreUnavailable
+from gateway.stores.protocols import LeaseState, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
-from gateway.stores.stream import RedisChangeStream, read, written
+from gateway.stores.stream import RedisChangeStream, decode, encode
 from tests.servers import ValkeyServer
 
 
@@ -60,10 +60,10 @@ async def test_a_renewal_that_is_behind_is_no_sign_of_life(stream: RedisChangeSt
     await stream.append([change("a")])
     view = await stream.renew("w", 1, 0, 0)
     assert view is not None
-    assert view.leases == {"w": Held(0, 0, 0)}
+    assert view.leases == {"w": LeaseState(0, 0, 0)}
     view = await stream.renew("w", 2, 1, 1)
     assert view is not None
-    assert view.leases == {"w": Held(2, 1, 1)}
+    assert view.leases == {"w": LeaseState(2, 1, 1)}
 
 
 async def test_a_lease_that_was_renewed_since_is_not_taken_away(
@@ -129,10 +129,10 @@ async def test_a_restarted_embedded_server_is_the_same_incarnation(
 
 
 async def test_news_come_as_soon_as_there_is_an_entry(stream: RedisChangeStream) -> None:
-    assert await stream.news(0, 0.01) == []
+    assert await stream.read_new(0, 0.01) == []
     await stream.append([change("a"), change("b")])
-    assert await stream.news(1, 5) == [(2, change("b"))]
-    assert await stream.news(2, 0.01) == []
+    assert await stream.read_new(1, 5) == [(2, change("b"))]
+    assert await stream.read_new(2, 0.01) == []
 
 
 async def test_old_entries_are_trimmed_and_young_ones_kept(stream: RedisChangeStream) -> None:
@@ -149,10 +149,10 @@ async def test_old_entries_are_trimmed_and_young_ones_kept(stream: RedisChangeSt
 
 
 def test_an_entry_that_was_changed_on_its_way_is_not_believed() -> None:
-    entry = written(change("session"))
-    assert read(entry) == change("session")
-    assert read(entry.replace("session", "sessiom", 1)) is None
-    assert read("") is None
+    entry = encode(change("session"))
+    assert decode(entry) == change("session")
+    assert decode(entry.replace("session", "sessiom", 1)) is None
+    assert decode("") is None
 
 
 async def test_a_request_that_was_changed_on_its_way_is_refused(
@@ -162,4 +162,4 @@ async def test_a_request_that_was_changed_on_its_way_is_refused(
     words = ["0011", "w", "1", "7", "7", "10"]
     with pytest.raises(StoreUnavailable, match="garbled"):
         await redis.script(stream._renew, ("state", "changes", "leases"), [*words, "0" * 40])
-    assert (await stream.view()).leases == {"w": Held(0, -1, -1)}
+    assert (await stream.view()).leases == {"w": LeaseState(0, -1, -1)}

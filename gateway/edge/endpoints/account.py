@@ -23,7 +23,7 @@ from gateway.identity.mail.notifications import Notices
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions
 from gateway.identity.sign_in.throttle import Ask, Throttle
 from gateway.model import Call, CredentialKind, Principal, Reason
-from gateway.stores.protocols import Announcer
+from gateway.stores.protocols import RevocationPublisher
 
 _ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.COOKIE})
 
@@ -42,7 +42,7 @@ class OwnAccountParts:
     passwords: Passwords
     sessions: Sessions
     throttle: Throttle
-    announcer: Announcer
+    publisher: RevocationPublisher
     unbroken: Unbroken
     notices: Notices
     guard: LoginGuard
@@ -207,7 +207,7 @@ class OwnAccount:
         self._parts.audit.record(
             event_of(AuditKind.PASSWORD_CHANGED, call, subject=principal.subject)
         )
-        answer = await confirmed(self._parts.announcer, replaced.changes)
+        answer = await confirmed(self._parts.publisher, replaced.changes)
         # The device cookies of the password before are strangers' now, and this browser is
         # none.  By the epoch of this change: what the owner has reset since is not its own.
         device = self._parts.guard.remembered(call, proof.email_key, replaced.password_epoch)
@@ -220,4 +220,4 @@ class OwnAccount:
         self._parts.audit.record(
             event_of(AuditKind.SESSION_ENDED, call, subject=owner, sid=session_id)
         )
-        return await confirmed(self._parts.announcer, changes)
+        return await confirmed(self._parts.publisher, changes)

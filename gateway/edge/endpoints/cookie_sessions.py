@@ -24,7 +24,7 @@ from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_of, set
 from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT
 from gateway.identity.tokens.authenticator import Revocations
 from gateway.model import Call, Change, Clock, Credential, Principal, Reason
-from gateway.stores.protocols import Announcer, StoreUnavailable
+from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
 REMEMBERED_MAX = 10_000
 """Sessions that go on while Redis is away; those that were used last."""
@@ -40,7 +40,7 @@ class CookieParts:
     refresh_tokens: RefreshTokens
     sessions: Sessions
     revocations: Revocations
-    announcer: Announcer
+    publisher: RevocationPublisher
     csrf: Csrf
     clock: Clock
     ttl_s: int
@@ -115,7 +115,7 @@ class CookieSessions:
         if changes is None:
             return Refused(Reason.SESSION_UNKNOWN)
         tell(changes)
-        if not await self._parts.announcer.announce(changes):
+        if not await self._parts.publisher.publish(changes):
             return Refused(Reason.REVOCATION_PENDING)
         return Said(204, headers=_CLEARED, cookies=(EXPIRED,))
 

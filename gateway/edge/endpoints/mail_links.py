@@ -24,7 +24,7 @@ from gateway.identity.email_address import address_key
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sign_in.throttle import Ask, Throttle
 from gateway.model import Call, Change, Reason
-from gateway.stores.protocols import Announcer, StoreUnavailable
+from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
 _TOKEN = Text(longest=256)
 _NAMED = Text(longest=PASSWORD_LONGEST, required=False)
@@ -38,7 +38,7 @@ class MailLinkParts:
     passwords: Passwords
     throttle: Throttle
     guard: LoginGuard
-    announcer: Announcer
+    publisher: RevocationPublisher
     unbroken: Unbroken
     audit: Recorder
 
@@ -147,7 +147,7 @@ class MailLinks:
         account_id, changes = done
         self._parts.audit.record(event_of(kind, call, subject=account_id))
         # The address is confirmed whether or not a worker still takes an older token.
-        await self._parts.announcer.announce(changes)
+        await self._parts.publisher.publish(changes)
         return Said(204)
 
     async def _not_good(self, call: Call) -> Refused:
@@ -181,7 +181,7 @@ class MailLinks:
         with contextlib.suppress(StoreUnavailable):
             # Whoever reads the mail is the owner: a stranger's guesses lock nobody out.
             await self._parts.throttle.forgive(account.email_key)
-        answer = await confirmed(self._parts.announcer, changes)
+        answer = await confirmed(self._parts.publisher, changes)
         if isinstance(answer, Refused):
             return answer
         # Nor do those who go on guessing: the browser that brought the link is the owner's.

@@ -37,7 +37,7 @@ from gateway.identity.sessions.sessions import refuse
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, ChangeKind, Credential, CredentialKind, Principal, Reason
-from gateway.stores.protocols import Announcer, Database
+from gateway.stores.protocols import Database, RevocationPublisher
 
 # RFC 6749 section 5.1 asks for both; `Cache-Control` stands on every answer of ours.
 _HEADERS = {"Pragma": "no-cache"}
@@ -62,7 +62,7 @@ class OAuthParts:
     issuer: TokenIssuer
     verifier: TokenVerifier
     identifier: Identifier
-    announcer: Announcer
+    publisher: RevocationPublisher
     unbroken: Unbroken
     audit: Recorder
     issuer_name: str
@@ -221,7 +221,7 @@ class OAuthApi:
             return changes
         if changes and not all(change.confirmed for change in changes):
             self._tell(AuditKind.REVOKED, call, client.id, "ok", changes[0].target)
-            if not await self._parts.announcer.announce(changes):
+            if not await self._parts.publisher.publish(changes):
                 return Refused(Reason.REVOCATION_PENDING)
         return Said(200, None, _HEADERS)
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from gateway.access.definitions import Limit, LimitKey
 from gateway.client_networks import holder
-from gateway.rate_limit.limiter import Limits
+from gateway.rate_limit.limiter import RateLimiter
 
 
 def _limit(name: str, per_s: float, burst: int) -> tuple[Limit, ...]:
@@ -63,7 +63,7 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
 
 
 class OwnLimits:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RateLimiter) -> None:
         """`limits` is for these alone: a reload of the routes leaves them."""
         self._limits = limits
 

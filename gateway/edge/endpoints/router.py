@@ -52,7 +52,7 @@ def assembled(
         passwords=parts.passwords,
         sessions=parts.sessions,
         throttle=parts.throttle,
-        announcer=parts.announcer,
+        publisher=parts.publisher,
         unbroken=parts.unbroken,
         notices=parts.notices,
         guard=parts.guard,

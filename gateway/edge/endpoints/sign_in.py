@@ -50,7 +50,7 @@ from gateway.identity.sign_in.session_cookies import hash_of
 from gateway.identity.sign_in.throttle import Ask, Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason, SystemClock
-from gateway.stores.protocols import Announcer, StoreUnavailable
+from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
 Verification = Literal["off", "optional", "required"]
 
@@ -78,7 +78,7 @@ class SignInParts:
     throttle: Throttle
     issuer: TokenIssuer
     verifier: TokenVerifier
-    announcer: Announcer
+    publisher: RevocationPublisher
     guard: LoginGuard
     notices: Notices
     audit: Recorder
@@ -366,7 +366,7 @@ class SignIn:
                         sid=rotated.session_id,
                     )
                 )
-            await self._parts.announcer.announce(rotated.changes)
+            await self._parts.publisher.publish(rotated.changes)
             return Refused(Reason.REFRESH_TOKEN_REUSED)
         if rotated.repeated:
             self._parts.audit.record(
@@ -384,7 +384,7 @@ class SignIn:
         if isinstance(ended, Reason):
             return Refused(ended)
         self._tell_sign_out(call, ended)
-        return await confirmed(self._parts.announcer, ended)
+        return await confirmed(self._parts.publisher, ended)
 
     def _tell_sign_out(self, call: Call, changes: Sequence[Change]) -> None:
         """By what has ended: the `sid`, whose sign-in names the account; the account itself
@@ -462,9 +462,9 @@ def _presented(call: Call, fields: dict[str, Any]) -> list[str]:
     return texts or [""]
 
 
-async def confirmed(announcer: Announcer, changes: Sequence[Change]) -> Answer:
+async def confirmed(publisher: RevocationPublisher, changes: Sequence[Change]) -> Answer:
     """204 is a promise: every live worker refuses what has ended."""
-    if await announcer.announce(changes):
+    if await publisher.publish(changes):
         return Said(204)
     return Refused(Reason.REVOCATION_PENDING)
 

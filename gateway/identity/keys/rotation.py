@@ -31,7 +31,7 @@ from gateway.identity.keys.key_ring import (
 from gateway.identity.keys.signing_keys import KeyRow, NewKey, in_state
 from gateway.identity.revocations import record
 from gateway.model import Change, ChangeKind, Reason
-from gateway.stores.protocols import Announcer, Database, Transaction
+from gateway.stores.protocols import Database, RevocationPublisher, Transaction
 
 NEXT_WAIT_S = JWKS_MAX_AGE_S + REFRESH_EVERY_S
 """From the confirmed announcement of a key to its first signature: a worker may serve the old
@@ -88,7 +88,7 @@ class KeyKeeper:
         self,
         database: Database,
         sealer: Sealer,
-        announcer: Announcer,
+        publisher: RevocationPublisher,
         *,
         alg: Alg | str,
         max_token_life_s: int,
@@ -96,7 +96,7 @@ class KeyKeeper:
     ) -> None:
         self._database = database
         self._sealer = sealer
-        self._announcer = announcer
+        self._publisher = publisher
         self._alg = Alg(alg)
         self._max_token_life_s = max_token_life_s
         self._make = make
@@ -270,7 +270,7 @@ class KeyKeeper:
 
     async def _announced(self, changes: Sequence[Change], kid: str | None) -> bool:
         """Whether every live worker has the changes; `kid` is then a key they all know."""
-        confirmed = await self._announcer.announce(changes)
+        confirmed = await self._publisher.publish(changes)
         if confirmed and kid is not None:
             async with self._database.transaction() as tx:
                 await signing_keys.allow_use(tx, kid, int(await tx.now()) + NEXT_WAIT_S)

@@ -1,7 +1,7 @@
 """Families: one sign-in each, whose id is the `sid` of every token that comes of it.
 
 Law: a family ends in the transaction that writes the change which tells the workers.  What is
-returned must then be announced; until `Announcer.announce` says True, no promise is made.
+returned must then be announced; until `RevocationPublisher.publish` says True, no promise is made.
 """
 
 from __future__ import annotations

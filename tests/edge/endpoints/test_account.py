@@ -213,7 +213,7 @@ async def test_a_role_change_outdates_the_token_and_a_refresh_brings_the_role(
 ) -> None:
     account = await house.register()
     session = await house.sign_in()
-    await house.workers.announce(await house.parts.accounts.grant(account.id, "manager"))
+    await house.workers.publish(await house.parts.accounts.grant(account.id, "manager"))
     old = await house.ask("GET", "/auth/me", token=session["access_token"])
     assert (old.status, reason(old)) == (401, "token_outdated")
     fresh = told(
@@ -248,7 +248,7 @@ async def test_a_change_begun_before_the_owners_reset_is_undone_by_no_moment(hou
     made = await hash_as_before("seven quiet rivers carry boats")
     assert isinstance(made, str)
     changes = await reset_password(house.database, account.id, made)
-    await house.workers.announce(changes)
+    await house.workers.publish(changes)
     go_on.set()
     answer = await change
     assert (answer.status, reason(answer)) == (401, "token_revoked")

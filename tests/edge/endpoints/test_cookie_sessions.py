@@ -213,10 +213,10 @@ async def test_a_change_of_roles_takes_effect_on_the_next_call(house: House) -> 
     cookie, _ = await signed_in(house)
     account = await house.parts.accounts.by_email(EMAIL)
     assert account is not None
-    await house.workers.announce(await house.parts.accounts.grant(account.id, "manager"))
+    await house.workers.publish(await house.parts.accounts.grant(account.id, "manager"))
     answer = await ask(house, "GET", "/auth/me", cookie)
     assert (answer.status, told(answer)["roles"]) == (200, ["manager"])
-    await house.workers.announce(await house.parts.accounts.revoke(account.id, "manager"))
+    await house.workers.publish(await house.parts.accounts.revoke(account.id, "manager"))
     answer = await ask(house, "GET", "/auth/me", cookie)
     assert (answer.status, told(answer)["roles"]) == (200, [])
 
@@ -227,7 +227,7 @@ async def test_a_revoked_session_is_refused_and_its_cookie_taken(house: House) -
         row = await tx.one("SELECT id FROM families")
     assert row is not None
     changes = await house.parts.sessions.end(str(row["id"]), "operator")
-    await house.workers.announce(changes or [])
+    await house.workers.publish(changes or [])
     answer = await ask(house, "GET", "/auth/me", cookie)
     assert (answer.status, reason(answer)) == (401, "token_revoked")
     assert expires(answer)
@@ -237,7 +237,7 @@ async def test_a_disabled_account_has_no_session(house: House) -> None:
     cookie, _ = await signed_in(house)
     account = await house.parts.accounts.by_email(EMAIL)
     assert account is not None
-    await house.workers.announce(await house.parts.accounts.disable(account.id))
+    await house.workers.publish(await house.parts.accounts.disable(account.id))
     assert (await ask(house, "GET", "/auth/me", cookie)).status == 401
     house.clock.move(900)
     answer = await ask(house, "GET", "/auth/me", cookie)

@@ -11,7 +11,7 @@ import yaml
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.endpoints.audit_events import EVENTS_AT_ONCE, Bounded
 from gateway.edge.endpoints.rate_limits import BY_ENDPOINT, CAPTCHA, SESSION, OwnLimits
-from gateway.rate_limit.limiter import Limits
+from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import Hands
 from tests.edge.auth_house import (
@@ -92,7 +92,7 @@ async def test_a_session_that_is_renewed_all_the_time_waits_and_keeps_its_token(
 
 async def test_a_day_of_renewals_ends_with_a_thousand() -> None:
     clock, renewed = Hands(), 0
-    limits = OwnLimits(Limits(clock))
+    limits = OwnLimits(RateLimiter(clock))
     while await limits.session_wait_s("s") == 0.0:
         renewed += 1
         clock.move(1)
