@@ -1,4 +1,4 @@
-"""Named background tasks that are begun again when they fail, and end with their worker."""
+"""Runs named background tasks, restarts those that fail, and ends them with their worker."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ log = structlog.get_logger()
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 CANCEL_AGAIN_AFTER_S = 0.2
-WELL_AFTER_S = 10.0
-"""A task that has run for so long is well again: its next failure is told anew."""
+HEALTHY_AFTER_S = 10.0
+"""A task that has run for so long is healthy again: its next failure is logged anew."""
 
 
 class Tasks:
     """The background tasks of one worker."""
 
     def __init__(self, failed: Tally | None = None) -> None:
-        """`failed` counts failures that no store is to blame for."""
+        """`failed` counts failures that no unavailable store explains."""
         self._failed = failed or Tally()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Runs `work` until it returns; an exception begins it again, after a pause.
+        """Runs `work` until it returns; after an exception it restarts, with a pause.
 
-        The first of a row of failures is logged, with a traceback unless it is a store that
-        is away.
+        The first of a row of failures is logged, with a traceback unless a store is
+        unavailable.
         """
         if name in self._tasks:
             raise ValueError(f"a task {name!r} runs already")
@@ -49,14 +49,14 @@ class Tasks:
 
     async def stop(self) -> None:
         """Cancels them all and waits for them."""
-        left = set(self._tasks.values())
+        running = set(self._tasks.values())
         self._tasks = {}
-        while left:
-            for task in left:
+        while running:
+            for task in running:
                 task.cancel()
             # Once is not always enough: before Python 3.12 `asyncio.wait_for`, which the store
             # drivers use, swallows a cancellation that comes together with its answer.
-            _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_AFTER_S)
+            _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_AFTER_S)
 
 
 async def _supervised(name: str, work: Callable[[], Awaitable[None]], failed: Tally) -> None:
@@ -68,17 +68,17 @@ async def _supervised(name: str, work: Callable[[], Awaitable[None]], failed: Ta
             await work()
             return
         except Exception as error:  # noqa: BLE001 (whatever it was, the task must go on)
-            if loop.time() - began_at > WELL_AFTER_S:
+            if loop.time() - began_at > HEALTHY_AFTER_S:
                 failures = 0
             failed.n += not isinstance(error, StoreUnavailable)
             if failures == 0:
-                _tell(name, error)
+                _log_failure(name, error)
             pause_s = min(FIRST_PAUSE_S * 2 ** min(failures, 10), LONGEST_PAUSE_S)
             failures += 1
         await asyncio.sleep(pause_s)
 
 
-def _tell(name: str, error: Exception) -> None:
+def _log_failure(name: str, error: Exception) -> None:
     if isinstance(error, StoreUnavailable):
         log.warning("task-waits-for-store", task=name, store=error.store, why=error.detail)
     else:

@@ -76,7 +76,7 @@ class AuthDependencies:
     audit: AuditLog
     configuration: ConfigWatcher
     meter: Callable[[str, str, int, float], None]
-    """`metrics.Metrics.own`."""
+    """`metrics.Metrics.record_endpoint`."""
     defects: Tally
     limits: OwnLimits
     key_secret: bytes = field(repr=False)
@@ -86,7 +86,7 @@ class LazyAuthApi:
     """`/auth` while the installation is not open yet, and then the endpoints themselves."""
 
     def __init__(self, meter: Callable[[str, str, int, float], None]) -> None:
-        """`meter` is `metrics.Metrics.own`: it counts what is refused before."""
+        """`meter` is `metrics.Metrics.record_endpoint`: it counts what is refused before."""
         self._meter = meter
         self.opened = asyncio.Event()
         self._api: AuthApi | None = None

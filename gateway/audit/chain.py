@@ -22,7 +22,7 @@ from gateway.stores.protocols import Database, Row, Transaction
 
 GENESIS = "0" * 64
 PRUNER = "prune-"
-"""How the name of a writer begins that notes what is pruned; see `audit_pruning`."""
+"""The prefix of a writer that records what is pruned; see `audit.pruning`."""
 PRUNED = "pruned"
 RESTORED = "restored"
 """The names of the two events that explain why rows are missing."""
@@ -69,30 +69,30 @@ class Cut:
 async def heads(tx: Transaction, limit: int) -> list[str]:
     """`writer:position:hash` of the chains that began last; two look-ups in an index for each,
     however long the log is."""
-    begun = await tx.all(
+    chains = await tx.all(
         "SELECT writer FROM audit_events WHERE position = 1"
         " ORDER BY at_ms DESC, writer LIMIT :limit",
         limit=limit,
     )
-    found = []
-    for row in begun:
+    newest = []
+    for row in chains:
         head = await tx.one(
             "SELECT position, hash FROM audit_events WHERE writer = :writer"
             " ORDER BY position DESC LIMIT 1",
             writer=row["writer"],
         )
         if head is not None:
-            found.append(f"{row['writer']}:{head['position']}:{head['hash']}")
-    return found
+            newest.append(f"{row['writer']}:{head['position']}:{head['hash']}")
+    return newest
 
 
 async def cuts(tx: Transaction, keys: Mapping[str, ChainKey]) -> dict[str, Cut]:
-    """By writer, how far its chain was pruned, as those rows of the pruners say that are ours:
-    what is written down anew must not make true what somebody else has put there."""
+    """By writer, how far its chain was pruned, as those rows of the pruners say that are ours: a
+    new record must not make true what somebody else has put there."""
     rows = await _pruners(tx)
     known: dict[str, Cut] = {}
     for _ in range(2):  # the second time with the cuts of the pruners' own chains
-        told, before = [], Cut(0, GENESIS)
+        explanations, before = [], Cut(0, GENESIS)
         writer = ""
         for row in rows:
             if row["writer"] != writer:
@@ -100,9 +100,9 @@ async def cuts(tx: Transaction, keys: Mapping[str, ChainKey]) -> dict[str, Cut]:
             if row["position"] != before.position + 1:
                 before = known.get(writer, before)
             if row["position"] == before.position + 1 and is_ours(keys, before.hash, row):
-                told += _told(row, PRUNED)
+                explanations += _explanations(row, PRUNED)
             before = Cut(int(row["position"]), str(row["hash"]))
-        known = _cuts(told)
+        known = _cuts(explanations)
     return known
 
 
@@ -120,10 +120,10 @@ def is_ours(keys: Mapping[str, ChainKey], before: str, row: Row) -> bool:
 def heads_in(line: str) -> list[str]:
     """The heads that the first row of a chain tells of."""
     try:
-        found = json.loads(line)["detail"]["heads"]
+        listed = json.loads(line)["detail"]["heads"]
     except (ValueError, KeyError, TypeError):
         return []
-    return [head for head in found if isinstance(head, str)]
+    return [head for head in listed if isinstance(head, str)]
 
 
 async def verify(
@@ -154,8 +154,8 @@ async def verify(
 
 
 @dataclass(slots=True)
-class _Told:
-    """The detail of an event that explains missing rows, and who says so."""
+class _Explanation:
+    """The detail of an event that explains missing rows, and who wrote it."""
 
     writer: str
     detail: Mapping[str, Any]
@@ -166,8 +166,8 @@ class _Check:
     """Takes every row, ordered by writer and position."""
 
     keys: Mapping[str, ChainKey]
-    pruned: list[_Told]
-    restored: list[_Told]
+    pruned: list[_Explanation]
+    restored: list[_Explanation]
     wanted: list[tuple[str, str]] = field(default_factory=list)
     """Heads that must be there, and who says so."""
     known: Mapping[str, Cut] = field(init=False)
@@ -178,7 +178,7 @@ class _Check:
     unkeyed: dict[str, int] = field(default_factory=dict)
     """The newest time of each chain without a key."""
     first_keyed_ms: int | None = None
-    found: set[str] = field(default_factory=set)
+    present: set[str] = field(default_factory=set)
     last_ms: dict[str, int] = field(default_factory=dict)
     """When the last row of each chain was written."""
     began_ms: dict[str, int] = field(default_factory=dict)
@@ -188,7 +188,9 @@ class _Check:
     hash: str = GENESIS
 
     def __post_init__(self) -> None:
-        self.known = _cuts(told for told in self.pruned if key_id(told.writer) in {"", *self.keys})
+        self.known = _cuts(
+            pruning for pruning in self.pruned if key_id(pruning.writer) in {"", *self.keys}
+        )
 
     def take(self, row: Row) -> None:
         if row["writer"] != self.writer:
@@ -216,7 +218,7 @@ class _Check:
         else:
             newest_ms = max(self.unkeyed.get(self.writer, 0), int(row["at_ms"]))
             self.unkeyed[self.writer] = newest_ms
-        self.found.add(f"{self.writer}:{position}:{self.hash}")
+        self.present.add(f"{self.writer}:{position}:{self.hash}")
         if position == 1:
             self.began_ms[self.writer] = int(row["at_ms"])
             self.wanted += [(head, self.writer) for head in heads_in(row["line"])]
@@ -234,7 +236,7 @@ class _Check:
                 " database could have made them up"
             )
         for head, source in self.wanted:
-            if head in self.found or self._is_pruned(head):
+            if head in self.present or self._is_pruned(head):
                 continue
             place = head.rpartition(":")[0]
             lost = self._lost_by_restore(head, source)
@@ -242,7 +244,7 @@ class _Check:
                 self.problems.append(f"{place}: missing or changed, known from {source}")
             else:
                 self.notes.append(f"{place}: {lost}")
-        before = [str(told.detail.get("before", "")) for told in self.pruned]
+        before = [str(pruning.detail.get("before", "")) for pruning in self.pruned]
         return Verification(
             self.writers,
             self.events,
@@ -269,7 +271,7 @@ class _Check:
             else:
                 self.notes.append(f"{place}: the rows after {self.position}: {lost}")
         elif key is None and key_id(self.writer):
-            pass  # told once, where the chain begins
+            pass  # a problem once, where the chain begins
         elif _hash(key, self.hash, row) != row["hash"]:
             self.problems.append(f"{place}: the row was changed")
         elif _at_ms_of(row["line"]) != row["at_ms"]:
@@ -289,29 +291,31 @@ class _Check:
         database that had lost it.  What was there up to the backup must be there, and so must
         what a chain names that began after the restore: it has seen it."""
         last_ms = self.last_ms.get(head.rsplit(":", 2)[0])
-        for told in self._restores():
-            if self.began_ms.get(source, 0) > told["restored_at_ms"]:
+        for times in self._restores():
+            if self.began_ms.get(source, 0) > times["restored_at_ms"]:
                 continue
-            if last_ms is None or last_ms <= told["backup_at_ms"]:
-                return _lost(told)
+            if last_ms is None or last_ms <= times["backup_at_ms"]:
+                return _lost(times)
         return None
 
     def _gap_by_restore(self, at_ms: int) -> str | None:
         """As `_lost_by_restore`, of a writer that ran on through the restore."""
         before_ms = self.last_ms.get(self.writer, 0)
-        for told in self._restores():
-            if before_ms <= told["backup_at_ms"] and at_ms >= told["restored_at_ms"] - _AT_ONCE_MS:
-                return _lost(told)
+        for times in self._restores():
+            if before_ms <= times["backup_at_ms"] and (
+                at_ms >= times["restored_at_ms"] - _AT_ONCE_MS
+            ):
+                return _lost(times)
         return None
 
     def _restores(self) -> list[Mapping[str, int]]:
         """Of chains under a key of ours: nobody else can explain away what is missing."""
         return [
-            {name: int(told.detail[name]) for name in _RESTORE_TIMES}
-            for told in self.restored
-            if key_id(told.writer) in self.keys
-            and told.detail.get("lost_rows")
-            and all(isinstance(told.detail.get(name), int) for name in _RESTORE_TIMES)
+            {name: int(restore.detail[name]) for name in _RESTORE_TIMES}
+            for restore in self.restored
+            if key_id(restore.writer) in self.keys
+            and restore.detail.get("lost_rows")
+            and all(isinstance(restore.detail.get(name), int) for name in _RESTORE_TIMES)
         ]
 
 
@@ -323,8 +327,8 @@ _AT_ONCE_MS = 60_000
 
 def key_id(writer: str) -> str:
     """Which key a chain is under; empty for the chains of before there was one."""
-    name, dot, found = writer.rpartition(".")
-    return found if dot and name else ""
+    name, dot, key = writer.rpartition(".")
+    return key if dot and name else ""
 
 
 def _joined(before: str, writer: str, position: int, line: str) -> bytes:
@@ -340,41 +344,42 @@ def _hash(key: ChainKey | None, before: str, row: Row) -> str:
     return hashlib.sha256(_joined(before, writer, position, line)).hexdigest()
 
 
-async def _pruned(tx: Transaction) -> list[_Told]:
-    """What the pruners said, whoever they were."""
-    return [told for row in await _pruners(tx) for told in _told(row, PRUNED)]
+async def _pruned(tx: Transaction) -> list[_Explanation]:
+    """What every pruner wrote, ours or not."""
+    rows = await _pruners(tx)
+    return [explanation for row in rows for explanation in _explanations(row, PRUNED)]
 
 
 async def _pruners(tx: Transaction) -> list[Row]:
     """The rows of their chains, which are found by name, in an index."""
-    begun = await tx.all(
+    chains = await tx.all(
         "SELECT writer FROM audit_events WHERE position = 1 AND writer LIKE :named",
         named=PRUNER + "%",
     )
-    found: list[Row] = []
-    for chain in begun:
-        found += await tx.all(
+    rows: list[Row] = []
+    for chain in chains:
+        rows += await tx.all(
             "SELECT writer, position, at_ms, line, hash FROM audit_events"
             " WHERE writer = :writer ORDER BY position",
             writer=chain["writer"],
         )
-    return found
+    return rows
 
 
-async def _restored(tx: Transaction) -> list[_Told]:
+async def _restored(tx: Transaction) -> list[_Explanation]:
     rows = await tx.all(
         "SELECT writer, line FROM audit_events WHERE line LIKE :event ORDER BY writer, position",
         event=f'%"event":"{RESTORED}"%',
     )
-    return [told for row in rows for told in _told(row, RESTORED)]
+    return [explanation for row in rows for explanation in _explanations(row, RESTORED)]
 
 
-def _told(row: Row, event: str) -> list[_Told]:
+def _explanations(row: Row, event: str) -> list[_Explanation]:
     parsed = _parsed(str(row["line"]))
     detail = parsed.get("detail", {})
     if parsed.get("event") != event or not isinstance(detail, dict):
         return []
-    return [_Told(str(row["writer"]), detail)]
+    return [_Explanation(str(row["writer"]), detail)]
 
 
 def _parsed(line: str) -> Mapping[str, Any]:
@@ -386,25 +391,25 @@ def _parsed(line: str) -> Mapping[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _cuts(told: Iterable[_Told]) -> dict[str, Cut]:
-    found: dict[str, Cut] = {}
-    for one in told:
-        cuts = one.detail.get("cuts", ())
-        for text in cuts if isinstance(cuts, list) else ():
-            if not (told_cut := _CUT.fullmatch(str(text))):
+def _cuts(prunings: Iterable[_Explanation]) -> dict[str, Cut]:
+    furthest: dict[str, Cut] = {}
+    for pruning in prunings:
+        texts = pruning.detail.get("cuts", ())
+        for text in texts if isinstance(texts, list) else ():
+            if not (fields := _CUT.fullmatch(str(text))):
                 continue
-            writer, position, digest = told_cut.groups()
-            if key_id(writer) and not key_id(one.writer):
+            writer, position, digest = fields.groups()
+            if key_id(writer) and not key_id(pruning.writer):
                 continue  # a chain without a key proves nothing of one with a key
-            if writer not in found or found[writer].position < int(position):
-                found[writer] = Cut(int(position), digest)
-    return found
+            if writer not in furthest or furthest[writer].position < int(position):
+                furthest[writer] = Cut(int(position), digest)
+    return furthest
 
 
-def _lost(told: Mapping[str, int]) -> str:
+def _lost(times: Mapping[str, int]) -> str:
     return (
-        f"lost with the database; the backup of {_shown(told['backup_at_ms'])} was restored"
-        f" at {_shown(told['restored_at_ms'])}"
+        f"lost with the database; the backup of {_shown(times['backup_at_ms'])} was restored"
+        f" at {_shown(times['restored_at_ms'])}"
     )
 
 

@@ -2,7 +2,7 @@
 
 Law: recording never waits and never fails a call: an event joins a bounded queue, and what
 finds no room is counted, in the log itself too.  Each writer (one worker, one command) has a
-chain of its own (see `audit_chain`).  A chain's first row holds the heads of the chains before
+chain of its own (see `audit.chain`).  A chain's first row holds the heads of the chains before
 it, and heads go to the ordinary log each hour, so that neither an edit nor a cut nor the loss
 of a whole chain stays unseen by who kept those lines.
 
@@ -47,7 +47,7 @@ OTHERS = "(others)"
 
 
 class AuditKind(StrEnum):
-    """What an event speaks of; the names are part of what operators rely on."""
+    """What an event is about; operators rely on the names."""
 
     WRITER_STARTED = "writer_started"
     DROPPED = "dropped"
@@ -121,14 +121,13 @@ class AuditLog:
         self.chain = ChainKey(chain_key)
         self.writer = self.chain.writer(writer or secrets.token_hex(8))
         self.dropped = Tally() if dropped is None else dropped
-        self.written = Tally()
         self._database = database
         self._clock = clock
         self._address_key = address_key
         self._room = queue
         self._queue: deque[tuple[float, AuditEvent]] = deque()
         self._denials: dict[tuple[str, str, str], int] = {}
-        self._dropped_untold = 0
+        self._unreported = 0
         self._pending: list[_Link] = []
         self._head = (0, GENESIS)
         self._begun = False
@@ -137,7 +136,7 @@ class AuditLog:
     def record(self, event: AuditEvent) -> None:
         if len(self._queue) >= self._room:
             self.dropped.n += 1
-            self._dropped_untold += 1
+            self._unreported += 1
             return
         self._queue.append((self._clock.now(), event))
         if len(self._queue) >= _BATCH:
@@ -161,7 +160,7 @@ class AuditLog:
         """Writes until it is cancelled; what is then queued is written by `close`."""
         next_minute = self._clock.steady() + 60
         next_hour = self._clock.steady() + 3600
-        away = False
+        unavailable = False
         while True:
             # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
@@ -170,26 +169,26 @@ class AuditLog:
             self._woken.clear()
             if self._clock.steady() >= next_minute:
                 next_minute = self._clock.steady() + 60
-                self._tell_denials()
+                self._record_denials()
             try:
                 await self.flush()
-                away = False
+                unavailable = False
             except StoreUnavailable as error:
-                if not away:  # told once, and not each second until it is back
+                if not unavailable:  # logged once, and not each second until it is back
                     log.warning(
                         "audit-unreachable",
                         store=error.store,
                         why=error.detail,
                         queued=len(self._queue),
                     )
-                away = True
+                unavailable = True
             if self._clock.steady() >= next_hour:
                 next_hour = self._clock.steady() + 3600
                 self.log_head()
 
     async def close(self) -> None:
         """Writes what is left, if the store lets it; never raises StoreUnavailable."""
-        self._tell_denials()
+        self._record_denials()
         try:
             await self.flush()
         except StoreUnavailable:
@@ -205,7 +204,7 @@ class AuditLog:
 
     async def flush(self) -> None:
         """Writes everything that is queued.  Raises StoreUnavailable; nothing is lost by it."""
-        while self._pending or self._queue or self._dropped_untold:
+        while self._pending or self._queue or self._unreported:
             if not self._pending:
                 self._pending = await self._next_batch()
             async with self._database.transaction() as tx:
@@ -226,7 +225,6 @@ class AuditLog:
                         for link in self._pending
                     ],
                 )
-            self.written.n += len(self._pending)
             self._head = (self._pending[-1].position, self._pending[-1].hash)
             self._pending = []
 
@@ -240,10 +238,10 @@ class AuditLog:
             # It is the first of its chain, and of what is shown by time, too.
             events.append((min([now, *(at for at, _ in self._queue)]), started))
             self._begun = True
-        if self._dropped_untold:
-            lost = AuditEvent(AuditKind.DROPPED, detail={"count": self._dropped_untold})
+        if self._unreported:
+            lost = AuditEvent(AuditKind.DROPPED, detail={"count": self._unreported})
             events.append((now, lost))
-            self._dropped_untold = 0
+            self._unreported = 0
         while self._queue and len(events) < _BATCH:
             events.append(self._queue.popleft())
         links = []
@@ -255,7 +253,7 @@ class AuditLog:
             links.append(_Link(position, milliseconds(json.loads(line)["at"]), line, digest))
         return links
 
-    def _tell_denials(self) -> None:
+    def _record_denials(self) -> None:
         counted, self._denials = self._denials, {}
         for (reason, route, subject), count in counted.items():
             self.record(
@@ -279,7 +277,7 @@ async def newest(tx: Transaction, limit: int) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EventPosition:
     """Where an event stands in the order of time."""
 
     at_ms: int
@@ -287,25 +285,25 @@ class Place:
     position: int
 
 
-def place_of(event: Mapping[str, Any]) -> Place:
+def position_of(event: Mapping[str, Any]) -> EventPosition:
     """`event` as `event_of` gave it."""
-    return Place(milliseconds(event["at"]), event["writer"], event["position"])
+    return EventPosition(milliseconds(event["at"]), event["writer"], event["position"])
 
 
-async def after(database: Database, place: Place) -> AsyncIterator[dict[str, Any]]:
-    """Every event behind `place`, oldest first, read a page at a time."""
+async def after(database: Database, last: EventPosition) -> AsyncIterator[dict[str, Any]]:
+    """Every event behind `last`, oldest first, read a page at a time."""
     while True:
         async with database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT writer, position, at_ms, line, hash FROM audit_events WHERE at_ms > :at"
                 " OR (at_ms = :at AND (writer > :writer OR (writer = :writer"
                 " AND position > :position))) ORDER BY at_ms, writer, position LIMIT 1000",
-                at=place.at_ms,
-                writer=place.writer,
-                position=place.position,
+                at=last.at_ms,
+                writer=last.writer,
+                position=last.position,
             )
         for row in rows:
-            place = Place(int(row["at_ms"]), str(row["writer"]), int(row["position"]))
+            last = EventPosition(int(row["at_ms"]), str(row["writer"]), int(row["position"]))
             yield event_of(row)
         if not rows:
             return
@@ -325,14 +323,14 @@ def event_of(row: Row) -> dict[str, Any]:
 def _line(at: float, event: AuditEvent) -> str:
     """The event as JSON; its text cannot end the line (ASVS 16.4.1)."""
     when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    found: dict[str, Any] = {"at": when, "event": event.kind.value, "result": str(event.result)}
+    fields: dict[str, Any] = {"at": when, "event": event.kind.value, "result": str(event.result)}
     for name in ("subject", "actor", "address", "request_id"):
         value = getattr(event, name)
         if value is not None:
-            found[name] = str(value)[:_LONGEST_TEXT]
+            fields[name] = str(value)[:_LONGEST_TEXT]
     if event.detail:
-        found["detail"] = {
+        fields["detail"] = {
             name: value[:_LONGEST_TEXT] if isinstance(value, str) else value
             for name, value in event.detail.items()
         }
-    return json.dumps(found, separators=(",", ":"))
+    return json.dumps(fields, separators=(",", ":"))

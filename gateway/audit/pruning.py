@@ -1,4 +1,4 @@
-"""What is too old in the audit log goes, and what stays can still be verified.
+"""Deletes what is too old of the audit log, so that the rest can still be verified.
 
 Law: before a row goes it is written down, in a chain, up to where each chain was cut: its
 writer, the last position that goes, and that row's hash.  So `verify` knows what the first row
@@ -28,8 +28,8 @@ _ROWS_A_STATEMENT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Old:
-    """What of one chain goes: up to `cut`, and its first row too where nothing is left."""
+class _Expired:
+    """What of one chain is deleted: up to `cut`, and its first row too where nothing is left."""
 
     writer: str
     first: int
@@ -56,28 +56,28 @@ async def prune(
     async with database.read_transaction() as tx:
         keys = {key.id: key for key in (pruner.chain, *older_keys)}
         known = await cuts(tx, keys)
-        old = await _old(tx, known, before_ms, keys)
-        fresh = [one for one in old if known.get(one.writer) != one.cut]
-        noted = {one.writer: one.cut for one in old}
+        expired = await _expired(tx, known, before_ms, keys)
+        fresh = [one for one in expired if known.get(one.writer) != one.cut]
+        noted = {one.writer: one.cut for one in expired}
         noted |= {w: c for w, c in (await _needed(tx, known)).items() if w not in noted}
     if fresh:
         await _note(pruner, noted, before_s)
     gone = 0
-    for one in old:
+    for one in expired:
         gone += await _take(database, one)
     if gone:
         log.info("audit-pruned", rows=gone, before=_when(before_s))
     return gone
 
 
-async def _old(
+async def _expired(
     tx: Transaction, known: Mapping[str, Cut], before_ms: int, keys: Mapping[str, ChainKey]
-) -> list[_Old]:
-    begun = await tx.all(
+) -> list[_Expired]:
+    chains = await tx.all(
         "SELECT writer FROM audit_events WHERE position = 1 AND at_ms < :before", before=before_ms
     )
-    found = []
-    for writer in sorted({str(row["writer"]) for row in begun} | set(known)):
+    expired = []
+    for writer in sorted({str(row["writer"]) for row in chains} | set(known)):
         ends = await tx.one(
             "SELECT MIN(CASE WHEN at_ms >= :before THEN position END) AS young,"
             " MIN(CASE WHEN position > 1 THEN position END) AS first,"
@@ -108,10 +108,10 @@ async def _old(
                 " `gateway audit verify` tells more",
             )
         elif row is not None:
-            found.append(_Old(writer, first, Cut(end, str(row["hash"])), whole))
+            expired.append(_Expired(writer, first, Cut(end, str(row["hash"])), whole))
         elif before is not None and before.position == end and first <= end:
-            found.append(_Old(writer, first, before, whole))
-    return found
+            expired.append(_Expired(writer, first, before, whole))
+    return expired
 
 
 async def _is_ours(
@@ -123,12 +123,12 @@ async def _is_ours(
         return is_ours(keys, GENESIS, row)
     if cut is not None and cut.position == before:
         return is_ours(keys, cut.hash, row)
-    found = await tx.one(
+    row_before = await tx.one(
         "SELECT hash FROM audit_events WHERE writer = :writer AND position = :before",
         writer=row["writer"],
         before=before,
     )
-    return found is not None and is_ours(keys, str(found["hash"]), row)
+    return row_before is not None and is_ours(keys, str(row_before["hash"]), row)
 
 
 async def _needed(tx: Transaction, known: Mapping[str, Cut]) -> dict[str, Cut]:
@@ -156,7 +156,7 @@ async def _note(pruner: AuditLog, noted: Mapping[str, Cut], before_s: float) -> 
     pruner.log_head()
 
 
-async def _take(database: Database, one: _Old) -> int:
+async def _take(database: Database, one: _Expired) -> int:
     """In steps, so that no statement takes long; the first row last."""
     gone = 0
     for low in range(one.first, one.cut.position + 1, _ROWS_A_STATEMENT):

@@ -49,7 +49,7 @@ def tail(
         newest_ms, shown = 0, set()
         async for event in _events(context, lines, every=every):
             _print(event, as_json=as_json)
-            newest_ms = log.place_of(event).at_ms
+            newest_ms = log.position_of(event).at_ms
             shown.add((event["writer"], event["position"]))
         while follow:
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -59,7 +59,7 @@ def tail(
                 name = (event["writer"], event["position"])
                 if name not in shown:
                     _print(event, as_json=as_json)
-                    newest_ms = max(newest_ms, log.place_of(event).at_ms)
+                    newest_ms = max(newest_ms, log.position_of(event).at_ms)
                     shown.add(name)
 
     run(work)

@@ -1,4 +1,4 @@
-"""How far the clocks of the stores are from this machine's.
+"""Measures how far the clocks of the stores are from this machine's.
 
 Tokens bear SQL's time and are judged by this machine's: a clock that is off refuses every token,
 or believes them for longer, and nothing else shows it.
@@ -16,17 +16,19 @@ from gateway.stores.protocols import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY_S = 5.0
+MEASURE_EVERY_S = 5.0
 MOST_S = 5.0
-"""A token from further in the future is refused; see `tokens.FUTURE_IAT_S`."""
-_ANSWER_WITHIN_S = 1.0
-"""An answer that took longer says too little of when it was given."""
+"""A token from further in the future is refused; see `access_tokens.FUTURE_IAT_S`."""
+_TIMEOUT_S = 1.0
+"""A slower answer does not tell when it was given."""
 
 Read = Callable[[], Awaitable[float]]
 """Seconds since the epoch by a store's clock.  Raises StoreUnavailable."""
 
 
-class ClockWatch:
+class ClockMonitor:
+    """Measures again and again, and logs when a clock differs."""
+
     def __init__(self, clock: Clock, stores: Mapping[str, Read]) -> None:
         self._clock = clock
         self._stores = stores
@@ -36,21 +38,21 @@ class ClockWatch:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await self.measure()
+            await asyncio.sleep(MEASURE_EVERY_S)
 
-    async def look(self) -> None:
+    async def measure(self) -> None:
         for store, read in self._stores.items():
             began_at = self._clock.steady()
             try:
-                async with asyncio.timeout(_ANSWER_WITHIN_S):
-                    there = await read()
+                async with asyncio.timeout(_TIMEOUT_S):
+                    store_now = await read()
             except (StoreUnavailable, TimeoutError):
                 self._offsets.pop(store, None)
                 continue
             took_s = self._clock.steady() - began_at
-            self._offsets[store] = there - (self._clock.now() - took_s / 2)
-        self._tell()
+            self._offsets[store] = store_now - (self._clock.now() - took_s / 2)
+        self._log()
 
     @property
     def offset_s(self) -> float:
@@ -65,7 +67,7 @@ class ClockWatch:
             return "in step"
         return ", ".join(f"{store}'s is {seconds:+.0f} s off" for store, seconds in off.items())
 
-    def _tell(self) -> None:
+    def _log(self) -> None:
         differs = abs(self.offset_s) > MOST_S
         if differs and not self._differs:
             log.error(

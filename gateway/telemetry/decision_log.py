@@ -1,7 +1,7 @@
 """The decision log: JSON lines, sampled, rotated, without secrets.
 
-On the path of a request only a reference is kept; what is written is made and written by a
-task, in a thread.  A queue that is full drops, and counts what it dropped: the log must
+On the path of a request only a reference is kept; a task builds and writes the lines, in a
+thread.  A queue that is full drops, and counts what it dropped: the log must
 never hold up traffic.
 """
 
@@ -32,7 +32,7 @@ MAX_WAITING = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class JournalOptions:
+class DecisionLogOptions:
     """`sample` is the share of allowed calls that are written; denials are written always."""
 
     folder: Path
@@ -54,7 +54,7 @@ class JournalOptions:
 
 
 @dataclass(slots=True)
-class _Entry:
+class _LoggedDecision:
     at: float
     call: Call
     decision: Decision
@@ -70,7 +70,7 @@ class DecisionLog:
 
     def __init__(
         self,
-        options: JournalOptions,
+        options: DecisionLogOptions,
         clock: Clock,
         version: Callable[[], str],
         *,
@@ -82,17 +82,16 @@ class DecisionLog:
         self._clock = clock
         self._version = version
         self._chance = chance
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[_LoggedDecision] = deque()
         self._name = name or str(os.getpid())
         self._path = options.folder / f"decisions-{self._name}.jsonl"
         self._dropped = Tally() if dropped is None else dropped
         self._begun = False
         self._failed = False
-        self.written = 0
 
     @property
     def dropped(self) -> int:
-        """Records that were not written: the queue was full, or the disk."""
+        """Records that were not written, since the queue or the disk was full."""
         return self._dropped.n
 
     def decided(
@@ -107,7 +106,7 @@ class DecisionLog:
             self._dropped.n += 1
             return
         at, version = self._clock.now(), self._version()
-        self._waiting.append(_Entry(at, call, decision, status, request_id, version))
+        self._waiting.append(_LoggedDecision(at, call, decision, status, request_id, version))
 
     def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
         """What never became a call has nothing that a policy could judge."""
@@ -129,12 +128,12 @@ class DecisionLog:
         if entries:
             await asyncio.to_thread(self._write, entries)
 
-    def _taken(self) -> list[_Entry]:
+    def _taken(self) -> list[_LoggedDecision]:
         entries = list(self._waiting)
         self._waiting.clear()
         return entries
 
-    def _write(self, entries: list[_Entry]) -> None:
+    def _write(self, entries: list[_LoggedDecision]) -> None:
         if not entries:
             return
         lines = [
@@ -157,7 +156,6 @@ class DecisionLog:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "a", encoding="utf-8") as file:
                 file.write("\n".join(lines) + "\n")
-            self.written += len(lines)
             self._failed = False
         except OSError as error:
             # A full disk loses records, never requests.
@@ -179,11 +177,11 @@ class DecisionLog:
             _prune(self._options, self._path)
 
 
-def _prune(options: JournalOptions, own: Path) -> None:
-    """Takes the oldest files away: as many workers as have lived, the folder holds so much.
+def _prune(options: DecisionLogOptions, own: Path) -> None:
+    """Deletes the oldest files, so that the folder is bounded however many workers have lived.
 
-    The files that others write now grow by as much again before they are begun anew; one that
-    was taken away for its age is made again at the next line.
+    The files that others write now grow by as much again before they are rotated; one that was
+    deleted for its age is created again at the next line.
     """
     others = []
     for path in options.folder.glob("decisions-*.jsonl"):

@@ -1,9 +1,9 @@
-"""What the gateway counts, as plain integers that cost a request under a microsecond.
+"""The metrics of the gateway, as plain integers that cost a request under a microsecond.
 
 prometheus-client's own counters take a lock for each step and its multiprocess mode a file;
 here a child is resolved when the configuration loads, a step is `n += 1` on the one thread of
-the loop, and the text of Prometheus is made when somebody asks.  A worker gives its `state()`
-as plain data, so that whichever worker is asked can answer for all of them.
+the loop, and the text of Prometheus is written at each scrape.  A worker returns its `state()`
+as plain data, so that any worker can answer for all of them.
 
     meter = metrics.route("orders.read")        # once, at load
     meter.record("rule_allowed", 200, 0.00004, 0.0031)
@@ -35,16 +35,19 @@ UPSTREAM_BOUNDS_S = (1e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 State = Mapping[str, Any]
 """One worker's metrics as JSON holds them."""
 
+Labels = tuple[str, ...]
+"""The names of a family's labels, or one child's values of them."""
+
 
 @dataclass(slots=True)
 class Tally:
-    """A number that only grows; `n` may be stepped directly."""
+    """A counter; its owner may step `n` directly."""
 
     n: int = 0
 
 
 @dataclass(slots=True)
-class Spread:
+class Histogram:
     """A histogram: `counts[i]` values were at most `bounds[i]`, the last ones above all."""
 
     bounds: Sequence[float]
@@ -59,15 +62,15 @@ class Spread:
         self.total += value
 
 
-class RouteMeter:
-    """What one route has answered.  It outlives a reload, so that no count goes back."""
+class RouteMetrics:
+    """Counts what one route has answered; it outlives a reload, so that no count goes back."""
 
     __slots__ = ("answers", "decision", "upstream")
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, int], int] = {}
-        self.decision = Spread(DECISION_BOUNDS_S)
-        self.upstream = Spread(UPSTREAM_BOUNDS_S)
+        self.decision = Histogram(DECISION_BOUNDS_S)
+        self.upstream = Histogram(UPSTREAM_BOUNDS_S)
 
     def record(
         self, reason: str, status: int, decision_s: float, upstream_s: float | None = None
@@ -76,64 +79,66 @@ class RouteMeter:
         upstream took until its head was there (None where it was not asked)."""
         key = (reason, status)
         self.answers[key] = self.answers.get(key, 0) + 1
-        spread = self.decision
-        spread.counts[bisect_left(DECISION_BOUNDS_S, decision_s)] += 1
-        spread.total += decision_s
+        histogram = self.decision
+        histogram.counts[bisect_left(DECISION_BOUNDS_S, decision_s)] += 1
+        histogram.total += decision_s
         if upstream_s is not None:
-            spread = self.upstream
-            spread.counts[bisect_left(UPSTREAM_BOUNDS_S, upstream_s)] += 1
-            spread.total += upstream_s
+            histogram = self.upstream
+            histogram.counts[bisect_left(UPSTREAM_BOUNDS_S, upstream_s)] += 1
+            histogram.total += upstream_s
 
 
 class Metrics:
-    """Everything that one worker counts."""
+    """The metrics of one worker."""
 
     def __init__(self) -> None:
         self._life = secrets.token_hex(8)
-        """Names these counts among those of all workers that ever were."""
-        self._routes: dict[str, RouteMeter] = {}
-        self._tallies: dict[str, tuple[str, tuple[str, ...], dict[tuple[str, ...], Tally]]] = {}
-        self._spreads: dict[str, tuple[str, tuple[str, ...], dict[tuple[str, ...], Spread]]] = {}
+        """Tells these counts from those of every other worker, dead ones included."""
+        self._routes: dict[str, RouteMetrics] = {}
+        self._tallies: dict[str, tuple[str, Labels, dict[Labels, Tally]]] = {}
+        self._histograms: dict[str, tuple[str, Labels, dict[Labels, Histogram]]] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._node: dict[str, tuple[str, Callable[[], int]]] = {}
         self._infos: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {}
-        self._own: dict[tuple[str, str, int], tuple[Tally, Spread]] = {}
+        self._endpoints: dict[tuple[str, str, int], tuple[Tally, Histogram]] = {}
         self._process = ProcessCollector(registry=None)
 
-    def route(self, route_id: str) -> RouteMeter:
-        """The meter of a route; what no route answered is counted under the empty id."""
-        meter = self._routes.get(route_id)
-        if meter is None:
-            meter = self._routes[route_id] = RouteMeter()
-        return meter
+    def route(self, route_id: str) -> RouteMetrics:
+        """The metrics of a route; what no route answered is counted under the empty id."""
+        metrics = self._routes.get(route_id)
+        if metrics is None:
+            metrics = self._routes[route_id] = RouteMetrics()
+        return metrics
 
-    def own(self, endpoint: str, outcome: str, status: int, seconds: float) -> None:
-        """One answer of the gateway's own endpoints; the empty endpoint is what is none."""
+    def record_endpoint(self, endpoint: str, outcome: str, status: int, seconds: float) -> None:
+        """Counts one answer of the gateway's own endpoints; an unknown one has an empty name."""
         key = (endpoint, outcome, status)
-        found = self._own.get(key)
-        if found is None:
-            found = self._own[key] = self._own_children(endpoint, outcome, str(status))
-        found[0].n += 1
-        found[1].observe(seconds)
+        children = self._endpoints.get(key)
+        if children is None:
+            children = self._endpoints[key] = self._endpoint(endpoint, outcome, str(status))
+        requests, durations = children
+        requests.n += 1
+        durations.observe(seconds)
 
-    def _own_children(self, endpoint: str, outcome: str, status: str) -> tuple[Tally, Spread]:
-        counted = self.tally(
+    def _endpoint(self, endpoint: str, outcome: str, status: str) -> tuple[Tally, Histogram]:
+        requests = self.tally(
             "endpoint_requests",
             "Answers of the gateway's own endpoints by outcome and status.",
             endpoint=endpoint,
             outcome=outcome,
             status=status,
         )
-        timed = self.spread(
+        durations = self.histogram(
             "endpoint_duration_seconds",
             "Time until the gateway's own endpoints had their answer.",
             UPSTREAM_BOUNDS_S,
             endpoint=endpoint,
         )
-        return counted, timed
+        return requests, durations
 
     def defects(self, where: str) -> Tally:
-        """Of the gateway itself: there from the start, so that the first one is seen to come."""
+        """Counts defects of the gateway; it exists from the start, so that the first one shows as
+        an increase."""
         return self.tally(
             "defects",
             "Answers 500 of the gateway's own making, and failures of background tasks.",
@@ -145,21 +150,21 @@ class Metrics:
         _, _, children = self._tallies.setdefault(name, (about, tuple(labels), {}))
         return children.setdefault(tuple(labels.values()), Tally())
 
-    def spread(self, name: str, about: str, bounds: Sequence[float], **labels: str) -> Spread:
+    def histogram(self, name: str, about: str, bounds: Sequence[float], **labels: str) -> Histogram:
         """`authgate_<name>`, a histogram; `name` ends with its unit."""
-        _, _, children = self._spreads.setdefault(name, (about, tuple(labels), {}))
-        return children.setdefault(tuple(labels.values()), Spread(bounds))
+        _, _, children = self._histograms.setdefault(name, (about, tuple(labels), {}))
+        return children.setdefault(tuple(labels.values()), Histogram(bounds))
 
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
-        """`authgate_<name>`, read when somebody asks; every worker shows its own."""
+        """`authgate_<name>`, read at each scrape; every worker shows its own."""
         self._gauges[name] = (about, read)
 
     def node(self, name: str, about: str, read: Callable[[], int]) -> None:
-        """`authgate_<name>_total`: one number that all workers of the node read, counted once."""
+        """`authgate_<name>_total`: one number that all workers of the node read; shown once."""
         self._node[name] = (about, read)
 
     def info(self, name: str, about: str, read: Callable[[], Mapping[str, str]]) -> None:
-        """`authgate_<name>_info`: always 1, its labels tell; once for all workers that agree."""
+        """`authgate_<name>_info`: always 1, with labels; shown once for all workers that agree."""
         self._infos[name] = (about, read)
 
     def state(self) -> State:
@@ -167,16 +172,21 @@ class Metrics:
             "worker": str(os.getpid()),
             "life": self._life,
             "routes": [
-                [route, list(meter.answers.items()), _plain(meter.decision), _plain(meter.upstream)]
-                for route, meter in self._routes.items()
+                [
+                    route,
+                    list(counts.answers.items()),
+                    _plain(counts.decision),
+                    _plain(counts.upstream),
+                ]
+                for route, counts in self._routes.items()
             ],
             "tallies": [
                 [name, about, labels, [[key, child.n] for key, child in children.items()]]
                 for name, (about, labels, children) in self._tallies.items()
             ],
-            "spreads": [
+            "histograms": [
                 [name, about, labels, [[key, _plain(child)] for key, child in children.items()]]
-                for name, (about, labels, children) in self._spreads.items()
+                for name, (about, labels, children) in self._histograms.items()
             ],
             "gauges": [[name, about, read()] for name, (about, read) in self._gauges.items()],
             "node": [[name, about, read()] for name, (about, read) in self._node.items()],
@@ -193,31 +203,33 @@ def exposition(states: Sequence[State]) -> bytes:
     """The metrics of all these workers in the text format of Prometheus: counts and times are
     added up, gauges carry the worker they are of."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Gathered(states))
+    registry.register(_StatesCollector(states))
     return generate_latest(registry)
 
 
-def _plain(spread: Spread) -> list[Any]:
-    return [list(spread.bounds), list(spread.counts), spread.total]
+def _plain(histogram: Histogram) -> list[Any]:
+    return [list(histogram.bounds), list(histogram.counts), histogram.total]
 
 
-class _Gathered(Collector):
+class _StatesCollector(Collector):
+    """Collects the states of all workers as families of Prometheus."""
+
     def __init__(self, states: Sequence[State]) -> None:
         self._states = states
 
     def collect(self) -> Iterable[Metric]:
         yield from self._requests()
-        yield from self._tallied()
-        yield from self._spread()
-        yield from self._read()
-        yield from self._of_the_node()
-        yield from self._told()
-        yield from self._of_processes()
+        yield from self._counters()
+        yield from self._histograms()
+        yield from self._gauges()
+        yield from self._node_counters()
+        yield from self._infos()
+        yield from self._processes()
 
     def _requests(self) -> Iterator[Metric]:
         answers: dict[tuple[str, str, str], int] = {}
-        decision: dict[tuple[str, ...], list[Any]] = {}
-        upstream: dict[tuple[str, ...], list[Any]] = {}
+        decision: dict[Labels, list[Any]] = {}
+        upstream: dict[Labels, list[Any]] = {}
         for state in self._states:
             for route, counted, decided, forwarded in state["routes"]:
                 for (reason, status), n in counted:
@@ -243,8 +255,8 @@ class _Gathered(Collector):
             upstream,
         )
 
-    def _tallied(self) -> Iterator[Metric]:
-        families: dict[str, tuple[str, Sequence[str], dict[tuple[str, ...], int]]] = {}
+    def _counters(self) -> Iterator[Metric]:
+        families: dict[str, tuple[str, Sequence[str], dict[Labels, int]]] = {}
         for state in self._states:
             for name, about, labels, children in state["tallies"]:
                 sums = families.setdefault(name, (about, labels, {}))[2]
@@ -256,17 +268,17 @@ class _Gathered(Collector):
                 family.add_metric(key, n)
             yield family
 
-    def _spread(self) -> Iterator[Metric]:
-        families: dict[str, tuple[str, Sequence[str], dict[tuple[str, ...], list[Any]]]] = {}
+    def _histograms(self) -> Iterator[Metric]:
+        families: dict[str, tuple[str, Sequence[str], dict[Labels, list[Any]]]] = {}
         for state in self._states:
-            for name, about, labels, children in state["spreads"]:
+            for name, about, labels, children in state["histograms"]:
                 sums = families.setdefault(name, (about, labels, {}))[2]
                 for key, plain in children:
                     _add(sums, tuple(key), plain)
         for name, (about, labels, sums) in families.items():
             yield _histogram(f"authgate_{name}", about, labels, sums)
 
-    def _read(self) -> Iterator[Metric]:
+    def _gauges(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily] = {}
         for state in self._states:
             for name, about, value in state["gauges"]:
@@ -276,49 +288,49 @@ class _Gathered(Collector):
                 family.add_metric((state["worker"],), value)
         yield from families.values()
 
-    def _of_the_node(self) -> Iterator[Metric]:
-        found: dict[str, tuple[str, int]] = {}
+    def _node_counters(self) -> Iterator[Metric]:
+        counters: dict[str, tuple[str, int]] = {}
         for state in self._states:
             for name, about, n in state["node"]:
-                found[name] = about, max(n, found.get(name, ("", 0))[1])
-        for name, (about, n) in found.items():
+                counters[name] = about, max(n, counters.get(name, ("", 0))[1])
+        for name, (about, n) in counters.items():
             yield CounterMetricFamily(f"authgate_{name}", about, value=n)
 
-    def _told(self) -> Iterator[Metric]:
-        found: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], None]]] = {}
+    def _infos(self) -> Iterator[Metric]:
+        infos: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], None]]] = {}
         for state in self._states:
             for name, about, labels in state["infos"]:
-                found.setdefault(name, (about, {}))[1][tuple(labels.items())] = None
-        for name, (about, each) in found.items():
-            names = [label for label, _ in next(iter(each))]
+                infos.setdefault(name, (about, {}))[1][tuple(labels.items())] = None
+        for name, (about, variants) in infos.items():
+            names = [label for label, _ in next(iter(variants))]
             family = GaugeMetricFamily(f"authgate_{name}_info", about, labels=names)
-            for pairs in each:
+            for pairs in variants:
                 family.add_metric([value for _, value in pairs], 1.0)
             yield family
 
-    def _of_processes(self) -> Iterator[Metric]:
+    def _processes(self) -> Iterator[Metric]:
         """By the names that every exporter gives them."""
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for state in self._states:
             for name, about, kind, value in state["process"]:
-                made = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
-                family = families.setdefault(name, made(name, about, labels=("worker",)))
+                family_of = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+                family = families.setdefault(name, family_of(name, about, labels=("worker",)))
                 family.add_metric((state["worker"],), value)
         yield from families.values()
 
 
-def _add(sums: dict[tuple[str, ...], list[Any]], key: tuple[str, ...], plain: list[Any]) -> None:
+def _add(sums: dict[Labels, list[Any]], key: Labels, plain: list[Any]) -> None:
     bounds, counts, total = plain
-    held = sums.get(key)
-    if held is None:
+    running = sums.get(key)
+    if running is None:
         sums[key] = [bounds, list(counts), total]
     else:
-        held[1] = [a + b for a, b in zip(held[1], counts, strict=True)]
-        held[2] += total
+        running[1] = [a + b for a, b in zip(running[1], counts, strict=True)]
+        running[2] += total
 
 
 def _histogram(
-    name: str, about: str, labels: Sequence[str], sums: Mapping[tuple[str, ...], list[Any]]
+    name: str, about: str, labels: Sequence[str], sums: Mapping[Labels, list[Any]]
 ) -> HistogramMetricFamily:
     family = HistogramMetricFamily(name, about, labels=labels)
     for key, (bounds, counts, total) in sums.items():

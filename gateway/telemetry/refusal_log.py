@@ -1,4 +1,4 @@
-"""Refusals in the ordinary log: whoever is shown a `request_id` can be told why.
+"""Writes refusals to the ordinary log, where an operator finds why by the `request_id`.
 
 Law: it never holds up traffic.  On the path of a request an entry is queued, and only of a
 refusal; a task writes them once a second, in a thread.  Of each reason so many are written in
@@ -28,7 +28,7 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 @dataclass(slots=True)
-class _Refusal:
+class _RefusalLine:
     request_id: str
     reason: str
     status: int | None
@@ -44,7 +44,7 @@ class RefusalLog:
     takes_allowed = False
 
     def __init__(self) -> None:
-        self._waiting: list[_Refusal] = []
+        self._waiting: list[_RefusalLine] = []
         self._seen: Counter[str] = Counter()
 
     def decided(
@@ -52,26 +52,26 @@ class RefusalLog:
     ) -> None:
         if decision is None or decision.allowed or not self._has_room(decision.reason):
             return
-        route, who = decision.route, decision.principal
+        route, principal = decision.route, decision.principal
         self._waiting.append(
-            _Refusal(
+            _RefusalLine(
                 request_id,
                 decision.reason,
                 status,
                 "" if route is None else route.id,
                 decision.rule,
                 "" if call is None else call.method,
-                None if who is None else who.subject,
+                None if principal is None else principal.subject,
             )
         )
 
     def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
         if self._has_room(reason):
-            self._waiting.append(_Refusal(request_id, reason, None, route_id, None, "", None))
+            self._waiting.append(_RefusalLine(request_id, reason, None, route_id, None, "", None))
 
     def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
         if self._has_room(reason):
-            self._waiting.append(_Refusal(request_id, reason, status, "", None, method, None))
+            self._waiting.append(_RefusalLine(request_id, reason, status, "", None, method, None))
 
     async def run(self) -> None:
         """Writes what waits, again and again; the rest when it is cancelled."""
@@ -90,7 +90,7 @@ class RefusalLog:
         seen[reason] += 1
         return seen[reason] <= OF_A_REASON and len(self._waiting) < OF_ALL
 
-    def _taken(self) -> tuple[list[_Refusal], Counter[str]]:
+    def _taken(self) -> tuple[list[_RefusalLine], Counter[str]]:
         """What was queued, and how many of each reason were not."""
         waiting, seen = self._waiting, self._seen
         self._waiting, self._seen = [], Counter()
@@ -98,7 +98,7 @@ class RefusalLog:
         return waiting, +seen
 
 
-def _write(refusals: list[_Refusal], omitted: Counter[str]) -> None:
+def _write(refusals: list[_RefusalLine], omitted: Counter[str]) -> None:
     for one in refusals:
         # What was no call has no method; what is no method of ours is somebody's own word.
         fields = {

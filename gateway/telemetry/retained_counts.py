@@ -1,9 +1,10 @@
-"""What workers had counted that have died stays part of their node's counts.
+"""Keeps the counts of dead workers part of their node's counts.
 
 `/metrics` adds the workers up.  A sum that goes back is a restart to Prometheus: it counts
-everything that is left a second time, so that a worker's death would ring for 500s of long ago.
-Whoever is asked keeps in the data folder what each worker last told, and once a worker is gone
-adds that to the sum of those before it.  The file begins anew with the gateway.
+everything that is left a second time, so that a worker's death would raise an alert for 500s of
+long ago.  The worker that answers a scrape keeps the last counts of each worker in the data
+folder, and adds those of a dead one to the sum of the dead.  The file begins anew with the
+gateway.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Any
 
 from gateway.telemetry.metrics import State
 
-_LOCK_WITHIN_S = 0.25
+_LOCK_TIMEOUT_S = 0.25
 _FOLDED = 64
-"""Lives that are remembered as added: a slower answer may still tell of one."""
+"""Dead workers that are remembered as added: a slower answer may still hold one."""
 
 
-class KeptCounts:
+class RetainedCounts:
     """Blocks on its file: not to be called on a loop."""
 
     def __init__(self, folder: Path) -> None:
@@ -32,28 +33,28 @@ class KeptCounts:
         self._lock = folder / "counts.lock"
 
     def begin_anew(self) -> None:
-        """No worker runs yet."""
+        """Removes the file of an earlier gateway, before any worker runs."""
         with suppress(OSError):
             self._file.unlink(missing_ok=True)
 
-    def completed(self, told: Sequence[State]) -> list[State]:
-        """These states, and those of the workers that do not tell any more.
+    def completed(self, states: Sequence[State]) -> list[State]:
+        """These states, and those of the workers that do not answer any more.
 
         Where the folder cannot be written the answer is the same; it only is not kept.
         """
         try:
             lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            return list(told)
+            return list(states)
         try:
-            return self._completed(told, keeps=_locked(lock))
+            return self._completed(states, keeps=_locked(lock))
         finally:
             os.close(lock)
 
-    def _completed(self, told: Sequence[State], *, keeps: bool) -> list[State]:
+    def _completed(self, states: Sequence[State], *, keeps: bool) -> list[State]:
         kept = self._read()
         folded: list[str] = kept["folded"]
-        live = {state["life"]: state for state in told if state["life"] not in folded}
+        live = {state["life"]: state for state in states if state["life"] not in folded}
         silent, gone = {}, [kept["gone"]]
         for life, counts in kept["lives"].items():
             if life in live:
@@ -84,8 +85,8 @@ class KeptCounts:
 
 
 def _locked(descriptor: int) -> bool:
-    """Whether it is ours now: a worker that was stopped may hold it for as long as it likes."""
-    until = time.monotonic() + _LOCK_WITHIN_S
+    """Whether this process has the lock now: a stopped worker may hold it for any time."""
+    until = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,7 +99,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def _is_gone(worker: str) -> bool:
-    """A number that was given again is one that stays silent: it counts all the same."""
+    """Whether no process has that number; one that got it anew counts as silent."""
     try:
         os.kill(int(worker), 0)
     except ProcessLookupError:
@@ -109,17 +110,17 @@ def _is_gone(worker: str) -> bool:
 
 
 def _counts(state: State) -> dict[str, Any]:
-    """What only grows of it; routes that nobody has called yet tell nothing."""
+    """The counters of a state; routes that nobody has called yet are left out."""
     return {
         "worker": state["worker"],
         "routes": [route for route in state["routes"] if route[1]],
         "tallies": state["tallies"],
-        "spreads": state["spreads"],
+        "histograms": state["histograms"],
     }
 
 
 def _shown(counts: Mapping[str, Any]) -> State:
-    """A state of counts alone."""
+    """A state that has counts alone."""
     return {**counts, "gauges": [], "node": [], "infos": [], "process": []}
 
 
@@ -127,23 +128,23 @@ def summed(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """One state of counts that holds all of these."""
     routes: dict[str, list[Any]] = {}
     tallies: dict[str, list[Any]] = {}
-    spreads: dict[str, list[Any]] = {}
+    histograms: dict[str, list[Any]] = {}
     for state in states:
         for route, answers, decided, forwarded in state["routes"]:
-            held = routes.setdefault(route, [{}, None, None])
-            _count(held[0], answers)
-            held[1], held[2] = _spread(held[1], decided), _spread(held[2], forwarded)
+            sums = routes.setdefault(route, [{}, None, None])
+            _count(sums[0], answers)
+            sums[1], sums[2] = _added(sums[1], decided), _added(sums[2], forwarded)
         for name, about, labels, children in state["tallies"]:
             _count(tallies.setdefault(name, [about, labels, {}])[2], children)
-        for name, about, labels, children in state["spreads"]:
-            sums = spreads.setdefault(name, [about, labels, {}])[2]
+        for name, about, labels, children in state["histograms"]:
+            children_sums = histograms.setdefault(name, [about, labels, {}])[2]
             for key, plain in children:
-                sums[tuple(key)] = _spread(sums.get(tuple(key)), plain)
+                children_sums[tuple(key)] = _added(children_sums.get(tuple(key)), plain)
     return {
         "worker": "",
-        "routes": [[name, _pairs(held[0]), *held[1:]] for name, held in routes.items()],
-        "tallies": [[name, *held[:2], _pairs(held[2])] for name, held in tallies.items()],
-        "spreads": [[name, *held[:2], _pairs(held[2])] for name, held in spreads.items()],
+        "routes": [[name, _pairs(sums[0]), *sums[1:]] for name, sums in routes.items()],
+        "tallies": [[name, *sums[:2], _pairs(sums[2])] for name, sums in tallies.items()],
+        "histograms": [[name, *sums[:2], _pairs(sums[2])] for name, sums in histograms.items()],
     }
 
 
@@ -152,12 +153,12 @@ def _count(sums: dict[tuple[Any, ...], int], counted: Iterable[Sequence[Any]]) -
         sums[tuple(key)] = sums.get(tuple(key), 0) + n
 
 
-def _spread(held: list[Any] | None, plain: list[Any]) -> list[Any]:
-    """Bounds, counts and total of both."""
-    if held is None:
+def _added(sums: list[Any] | None, plain: list[Any]) -> list[Any]:
+    """Bounds, counts and total of both histograms."""
+    if sums is None:
         return plain
-    counts = [a + b for a, b in zip(held[1], plain[1], strict=True)]
-    return [held[0], counts, held[2] + plain[2]]
+    counts = [a + b for a, b in zip(sums[1], plain[1], strict=True)]
+    return [sums[0], counts, sums[2] + plain[2]]
 
 
 def _pairs(sums: Mapping[tuple[Any, ...], Any]) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""Several workers, one answer: each worker tells the others what it knows of itself.
+"""Lets one worker answer for all: each tells the others its status.
 
 A worker listens on a unix socket (0600) in the data folder, named by its process id.  Whoever
 connects is sent one JSON document and the connection is closed: nothing is read, so there is
@@ -21,17 +21,19 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-ANSWER_WITHIN_S = 1.0
+TIMEOUT_S = 1.0
 # sun_path holds 108 bytes with the final NUL (unix(7)).
 _LONGEST_PATH_BYTES = 107
 
-Told = Mapping[str, Any]
+Status = Mapping[str, Any]
 
 
-class Peers:
-    def __init__(self, folder: Path, tell: Callable[[], Told]) -> None:
+class WorkerStatusSocket:
+    """This worker's socket, and the way to those of the others."""
+
+    def __init__(self, folder: Path, status: Callable[[], Status]) -> None:
         self._folder = folder
-        self._tell = tell
+        self._status = status
         self._own = f"{os.getpid()}.sock"
         self._server: asyncio.AbstractServer | None = None
         self._descriptor: int | None = None
@@ -58,19 +60,19 @@ class Peers:
             os.close(self._descriptor)
             self._descriptor = None
 
-    async def gather(self) -> list[Told]:
-        """What every live worker tells, this one first.  A worker that does not answer within
-        a second is left out; the socket of a dead one is taken away."""
+    async def gather(self) -> list[Status]:
+        """The status of every live worker, this one first.  A worker that does not answer within
+        a second is left out; the socket of a dead one is removed."""
         try:
             others = [n for n in os.listdir(self._folder) if n.endswith(".sock") and n != self._own]
         except OSError:
             others = []
-        told = await asyncio.gather(*(self._ask(name) for name in sorted(others)))
-        return [self._tell(), *(answer for answer in told if answer is not None)]
+        statuses = await asyncio.gather(*(self._ask(name) for name in sorted(others)))
+        return [self._status(), *(status for status in statuses if status is not None)]
 
-    async def _ask(self, name: str) -> Told | None:
+    async def _ask(self, name: str) -> Status | None:
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self._path(name))
                 try:
                     answer = json.loads(await reader.read())
@@ -89,8 +91,8 @@ class Peers:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         del reader
         try:
-            writer.write(json.dumps(self._tell()).encode())
-            await asyncio.wait_for(writer.drain(), ANSWER_WITHIN_S)
+            writer.write(json.dumps(self._status()).encode())
+            await asyncio.wait_for(writer.drain(), TIMEOUT_S)
         except (OSError, TimeoutError):
             pass
         finally:

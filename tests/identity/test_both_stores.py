@@ -202,7 +202,7 @@ async def test_the_audit_log_is_written_and_verifies(database: Database) -> None
     async with database.read_transaction() as tx:
         newest = await audit_log.newest(tx, 3)
     assert len(newest) == 3
-    seen = [event async for event in audit_log.after(database, audit_log.Place(0, "", 0))]
+    seen = [event async for event in audit_log.after(database, audit_log.EventPosition(0, "", 0))]
     assert len(seen) == found.events
 
 

@@ -8,7 +8,7 @@ import timeit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.telemetry.metrics import DECISION_BOUNDS_S, Metrics, Spread, exposition
+from gateway.telemetry.metrics import DECISION_BOUNDS_S, Histogram, Metrics, exposition
 
 
 def samples(*metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -41,7 +41,7 @@ def test_the_counts_of_all_workers_are_added_up() -> None:
     for metrics, n in ((one, 2), (other, 3)):
         metrics.tally("sign_ins", "Sign-ins.", result="good").n += n
         metrics.route("a").record("route_public", 200, 0.001)
-        metrics.spread("hash_seconds", "Time to hash.", (0.1, 1.0)).observe(0.5)
+        metrics.histogram("hash_seconds", "Time to hash.", (0.1, 1.0)).observe(0.5)
     found = samples(one, other)
     assert found["authgate_sign_ins_total", (("result", "good"),)] == 5
     assert found["authgate_decision_duration_seconds_count", (("route", "a"),)] == 2
@@ -59,10 +59,10 @@ def test_a_gauge_shows_each_worker() -> None:
 
 
 def test_a_value_on_a_bound_is_counted_below_it() -> None:
-    spread = Spread((1.0, 2.0))
+    histogram = Histogram((1.0, 2.0))
     for value in (1.0, 1.5, 2.0, 2.5):
-        spread.observe(value)
-    assert spread.counts == [1, 2, 1]
+        histogram.observe(value)
+    assert histogram.counts == [1, 2, 1]
 
 
 def test_a_route_keeps_its_meter() -> None:
@@ -118,7 +118,7 @@ def test_each_worker_is_told_of_as_a_process() -> None:
 def test_an_own_answer_is_counted_under_the_same_child_each_time() -> None:
     metrics = Metrics()
     for _ in range(2):
-        metrics.own("/auth/login", "ok", 200, 0.1)
+        metrics.record_endpoint("/auth/login", "ok", 200, 0.1)
     labels = (("endpoint", "/auth/login"), ("outcome", "ok"), ("status", "200"))
     found = samples(metrics)
     assert found["authgate_endpoint_requests_total", labels] == 2

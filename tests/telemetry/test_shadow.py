@@ -37,7 +37,7 @@ def told(
 
 
 def count(of: Shadow, name: str, **labels: str) -> int:
-    return of._tallies.tally(name, "", **labels).n
+    return of._metrics.tally(name, "", **labels).n
 
 
 def outcome(of: Shadow, text: str) -> int:

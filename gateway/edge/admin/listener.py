@@ -31,7 +31,7 @@ from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, problem, refusal
 from gateway.edge.server.listener import Connection, Outcome
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
-from gateway.telemetry.worker_status import Told
+from gateway.telemetry.worker_status import Status
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ ADMIN_ROLE = "admin"
 
 
 class Workers(Protocol):
-    async def gather(self) -> list[Told]:
+    async def gather(self) -> list[Status]:
         """What every live worker tells of itself, this one first."""
 
 
@@ -75,8 +75,8 @@ class AdminListener:
         defects: Tally | None = None,
         complete: Callable[[Sequence[State]], Sequence[State]] | None = None,
     ) -> None:
-        """`meter` is `metrics.Metrics.own`; `complete` adds the counts of workers that are gone,
-        in a thread."""
+        """`meter` is `metrics.Metrics.record_endpoint`; `complete` adds the counts of workers that
+        are gone, in a thread."""
         self._options = options
         self._meter = meter
         self._defects = defects or Tally()

@@ -79,7 +79,7 @@ class AuthApi:
         limits: OwnLimits | None = None,
     ) -> None:
         """`https`: clients reach the public URL over TLS, so answers carry HSTS.  Without
-        `intents` no cookie counts.  `meter` is `metrics.Metrics.own`.  Without `limits`
+        `intents` no cookie counts.  `meter` is `metrics.Metrics.record_endpoint`.  Without `limits`
         everybody may ask as often as they like, as tests do."""
         self._meter = meter
         self._defects = defects or Tally()

@@ -12,7 +12,7 @@ from gateway.model import Call, Reason
 
 
 class Meter(Protocol):
-    """One route's counts, resolved once; `metrics.RouteMeter` meets it."""
+    """One route's counts, resolved once; `metrics.RouteMetrics` meets it."""
 
     def record(
         self, reason: str, status: int, decision_s: float, upstream_s: float | None = None

@@ -158,7 +158,7 @@ async def test_a_defect_of_an_endpoint_is_a_500_of_that_endpoint() -> None:
         _WellKnown(),  # type: ignore[arg-type]
         unbroken,
         https=False,
-        meter=metrics.own,
+        meter=metrics.record_endpoint,
         defects=metrics.defects("answer"),
     )
     nowhere: Any = None
@@ -193,7 +193,7 @@ async def test_answers_of_the_admin_listener_are_counted_by_names_of_ours(
         options,
         _Workers(),
         None,  # type: ignore[arg-type]
-        meter=metrics.own,
+        meter=metrics.record_endpoint,
         defects=metrics.defects("answer"),
     )
     data = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
