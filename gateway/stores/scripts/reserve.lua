@@ -12,12 +12,12 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local wait, failures = 0, 0
 
 local function held_up(key, limit, window)
-  local found = redis.call('ZRANGE', key, -limit, -limit, 'WITHSCORES')
-  if limit == 0 or #found == 0 then return end
-  local left = tonumber(found[2]) + window - now
+  local attempt = redis.call('ZRANGE', key, -limit, -limit, 'WITHSCORES')
+  if limit == 0 or #attempt == 0 then return end
+  local left = tonumber(attempt[2]) + window - now
   if left > 0 then
     -- What is under way is done in a moment, and may have been right.
-    wait = math.max(wait, string.sub(found[1], 1, 1) == 'p' and 1 or left)
+    wait = math.max(wait, string.sub(attempt[1], 1, 1) == 'p' and 1 or left)
   end
 end
 
