@@ -23,7 +23,7 @@ from typing import Any
 from bench.processes import resident_bytes
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Principal, Reason, SystemClock
-from gateway.revocation.revocation_list import Revoked
+from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
 
@@ -36,7 +36,7 @@ def in_memory(count: int, kind: ChangeKind) -> dict[str, Any]:
     """As they come in: one by one, each with strings of its own."""
     gc.collect()
     before = resident_bytes(os.getpid())
-    revoked = Revoked()
+    revoked = RevocationList()
     began_at = time.perf_counter()
     for number in range(count):
         change = Change(
@@ -56,11 +56,11 @@ def in_memory(count: int, kind: ChangeKind) -> dict[str, Any]:
         "bytes": resident_bytes(os.getpid()) - before,
         "apply_us": took_s / count * 1e6,
         "ask_ns": _ask_s(revoked) * 1e9,
-        "ask_empty_ns": _ask_s(Revoked()) * 1e9,
+        "ask_empty_ns": _ask_s(RevocationList()) * 1e9,
     }
 
 
-def _ask_s(revoked: Revoked) -> float:
+def _ask_s(revoked: RevocationList) -> float:
     principal = Principal("u1", ("user",), "s1", "t1", "c1", "k1", 1_900_000_000, 1_900_000_900)
     asked: Callable[[], object] = lambda: revoked.refusal(principal)  # noqa: E731
     return min(timeit.repeat(asked, number=100_000, repeat=5)) / 100_000
@@ -85,7 +85,7 @@ async def catching_up(count: int, folder: Path) -> dict[str, Any]:
                     for _ in range(10_000)
                 ],
             )
-    revoked, steady = Revoked(), SystemClock().steady
+    revoked, steady = RevocationList(), SystemClock().steady
     longest_s = 0.0
     began_at = turn_at = time.perf_counter()
     async for change, keep_s in revocations.every(database, KEEP_S):

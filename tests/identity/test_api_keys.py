@@ -19,7 +19,7 @@ from gateway.identity.clients.api_keys import (
 )
 from gateway.identity.clients.clients import Clients
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
-from gateway.revocation.revocation_list import Revoked
+from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from tests.databases import Hands, fresh_database
 
@@ -61,7 +61,7 @@ class House:
         self.clock = clock
         self.clients = Clients(database)
         self.keys = ApiKeys(database)
-        self.revoked = Revoked()
+        self.revoked = RevocationList()
         self.identifier = ApiKeyIdentifier(self.database, self.revoked, clock)
         self.client_id = ""
 

@@ -32,7 +32,7 @@ from gateway.identity.mail.templates import Letters
 from gateway.identity.sessions.sessions import Origin
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason, SystemClock
-from gateway.revocation.revocation_list import Revoked
+from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database
 
 
@@ -171,7 +171,7 @@ async def test_clients_keys_and_assertions(database: Database) -> None:
         assert await next_issued_at(tx, client) > client.not_before
     key = await keys.create(made.client_id, roles=["reader"], scopes=["a:read"], life_s=60)
     assert key is not None
-    identifier = ApiKeyIdentifier(database, Revoked(), SystemClock())
+    identifier = ApiKeyIdentifier(database, RevocationList(), SystemClock())
     call = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
     found = await identifier.identify(Credential(CredentialKind.API_KEY, key.text), call)
     assert isinstance(found, Principal)

@@ -257,7 +257,7 @@ async def test_nothing_to_announce_is_confirmed(site: Site) -> None:
 async def test_old_rows_are_pruned_and_live_ones_kept(site: Site) -> None:
     replica = await site.worker()
     assert await replica.publish([await site.commit()])
-    await replica._announcements.mark()
+    await replica._publisher.mark()
     assert await revocations.prune(site.database, 3600) == 0
     assert await revocations.prune(site.database, -10) == 1
 

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.edge.streams.registry import OpenCalls
 from gateway.model import Change, ChangeKind, Principal, Reason
-from gateway.revocation.revocation_list import Revoked
+from gateway.revocation.revocation_list import RevocationList
 from tests.certificates import Authority
 from tests.edge.rig import Client, Exchange, Rig, Script, listen, principal, running
 from tests.edge.streams.test_frames import frame
@@ -31,7 +31,7 @@ class Worker:
     """What a worker knows of revocations, without the stores that tell it."""
 
     def __init__(self) -> None:
-        self.revoked = Revoked()
+        self.revoked = RevocationList()
         self.stale = False
         self.now = 1_000.0
         self.calls = OpenCalls(self.refusal, lambda: self.now)
