@@ -1,4 +1,4 @@
--- Made of gateway/stores/schema by `python -m gateway.stores.shape`: do not edit.
+-- Made of gateway/stores/schema by `python -m gateway.stores.schema_dump`: do not edit.
 -- SQLite's spelling; PostgreSQL's differs in none of it.
 
 CREATE TABLE accounts (
