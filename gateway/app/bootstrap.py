@@ -30,7 +30,7 @@ from gateway.model import Change
 from gateway.revocation.stream_identity import another_stream_is_followed
 from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
-from gateway.stores.protocols import Announcer, Database, StoreUnavailable
+from gateway.stores.protocols import Database, RevocationPublisher, StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.stream import RedisChangeStream
 
@@ -129,12 +129,12 @@ async def prepare(plan: BootstrapContext, database: Database, keeper: KeyKeeper)
 
 
 def make_key_rotation(
-    plan: BootstrapContext, database: Database, sealer: Sealer, announcer: Announcer
+    plan: BootstrapContext, database: Database, sealer: Sealer, publisher: RevocationPublisher
 ) -> KeyKeeper:
     return KeyKeeper(
         database,
         sealer,
-        announcer,
+        publisher,
         alg=plan.settings.signing_alg,
         max_token_life_s=plan.settings.max_token_life_s,
     )
@@ -160,6 +160,6 @@ def make_mailer(plan: BootstrapContext, database: Database) -> Postman:
 class _Nobody:
     """Nobody listens before the workers are there."""
 
-    async def announce(self, changes: Sequence[Change]) -> bool:
+    async def publish(self, changes: Sequence[Change]) -> bool:
         del changes
         return True

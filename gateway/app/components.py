@@ -41,17 +41,17 @@ from gateway.identity.tokens.access_tokens import TokenVerifier
 from gateway.identity.tokens.authenticator import Identification
 from gateway.identity.tokens.upstream_assertions import Assertions
 from gateway.model import Clock, CredentialKind, SystemClock
-from gateway.rate_limit.limiter import Limits
+from gateway.rate_limit.limiter import RateLimiter
 from gateway.revocation.replica import Replica, ReplicaOptions
-from gateway.revocation.stream_identity import OneStream
+from gateway.revocation.stream_identity import StreamIdentity
 from gateway.stores.counters import RedisCounters
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.stores.watch import StoreWatch
-from gateway.telemetry.clock_skew import ClockWatch
-from gateway.telemetry.decision_log import DecisionLog, JournalOptions, Journals
+from gateway.telemetry.clock_skew import ClockMonitor
+from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions, Journals
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.refusal_log import RefusalLog
 from gateway.telemetry.shadow import Shadow
@@ -74,9 +74,9 @@ class Components:
     database: Database
     sql_watch: StoreWatch
     redis: RedisStore
-    clock_watch: ClockWatch
+    clock_monitor: ClockMonitor
     replica: Replica
-    one_stream: OneStream
+    stream_identity: StreamIdentity
     ring: KeyRing
     key_rotation: KeyKeeper
     verifier: TokenVerifier
@@ -85,8 +85,8 @@ class Components:
     cookies: CookieSessions
     identification: Identification
     audit: AuditLog
-    limits: Limits
-    auth_limits: Limits
+    limits: RateLimiter
+    auth_limits: RateLimiter
     assertions: Assertions
     gate: Authorizer
     shadow: Shadow
@@ -106,7 +106,7 @@ def build_components(
     """Within the running loop of the worker."""
 
     async def sql_time() -> float:
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             return await tx.now()
 
     async def keys_changed() -> None:
@@ -118,10 +118,10 @@ def build_components(
     tasks = Tasks(metrics.defects("task"))
     database = open_database(settings.database_url, clock=clock)
     sql_watch = StoreWatch(
-        open_database(settings.database_url, clock=clock, pool_size=1), told=_told_sql
+        open_database(settings.database_url, clock=clock, pool_size=1), on_change=_log_sql
     )
     redis = open_redis(plan.redis_url, durable=settings.embedded_redis)
-    clock_watch = ClockWatch(clock, {"SQL": sql_time, "Redis": redis.time})
+    clock_monitor = ClockMonitor(clock, {"SQL": sql_time, "Redis": redis.time})
     replica = Replica(
         database,
         RedisChangeStream(redis),
@@ -133,8 +133,8 @@ def build_components(
         ),
         keys_changed=keys_changed,
     )
-    one_stream = OneStream(database, lambda: replica.incarnation)
-    replica.confirms_nothing = lambda: one_stream.differs
+    stream_identity = StreamIdentity(database, lambda: replica.incarnation)
+    replica.confirms_nothing = lambda: stream_identity.differs
     sealer = Sealer(plan.key_secret())
     ring = KeyRing(database, sealer, clock, refused=replica.refuses_key)
     key_rotation = make_key_rotation(plan, database, sealer, replica)
@@ -167,14 +167,14 @@ def build_components(
             "audit_events_dropped", "Events that found no room in the queue of the audit log."
         ),
     )
-    limits = Limits(
+    limits = RateLimiter(
         clock,
         RedisCounters(redis),
         live=lambda: replica.live_workers,
         # Nobody else opens the embedded server, and its folder is one gateway's.
         alone=settings.embedded_redis and settings.workers == 1,
     )
-    auth_limits = Limits(
+    auth_limits = RateLimiter(
         clock,
         RedisCounters(redis),
         live=lambda: replica.live_workers,
@@ -186,7 +186,7 @@ def build_components(
     decision_log: DecisionLog | None = None
     if settings.decision_log is not None:
         decision_log = DecisionLog(
-            JournalOptions(
+            DecisionLogOptions(
                 plan.folder.path / "decisions",
                 settings.decision_log,
                 workers=settings.workers,
@@ -207,7 +207,7 @@ def build_components(
     open_calls = OpenCalls(replica.refusal, clock.now, _session_reading(plan, database))
     replica.on_change.append(open_calls.changed)
     upstreams = Upstreams(on_sweep=open_calls.sweep, metrics=metrics)
-    auth_api = LazyAuthApi(metrics.own)
+    auth_api = LazyAuthApi(metrics.record_endpoint)
     mailer = make_mailer(plan, database)
     return Components(
         plan=plan,
@@ -218,9 +218,9 @@ def build_components(
         database=database,
         sql_watch=sql_watch,
         redis=redis,
-        clock_watch=clock_watch,
+        clock_monitor=clock_monitor,
         replica=replica,
-        one_stream=one_stream,
+        stream_identity=stream_identity,
         ring=ring,
         key_rotation=key_rotation,
         verifier=verifier,
@@ -278,7 +278,7 @@ def _cookie_sessions(
             refresh_tokens=_refresh_tokens(plan, database),
             sessions=Sessions(database, idle_s=settings.refresh_idle_s),
             revocations=replica,
-            announcer=replica,
+            publisher=replica,
             csrf=csrf,
             clock=clock,
             ttl_s=life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s),
@@ -286,8 +286,8 @@ def _cookie_sessions(
     )
 
 
-def _told_sql(away: bool, why: str) -> None:
-    if away:
+def _log_sql(unavailable: bool, why: str) -> None:
+    if unavailable:
         log.warning("sql-away", why=why)
     else:
         log.info("sql-back")

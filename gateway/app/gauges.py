@@ -65,16 +65,18 @@ def add_gauges(app: App) -> None:
     gauge(
         "clock_offset_seconds",
         "How far the clock of the store that is furthest off is ahead of this machine's.",
-        lambda: app.components.clock_watch.offset_s,
+        lambda: app.components.clock_monitor.offset_s,
     )
     gauge("ready", "1 while this worker can decide.", lambda: float(app.ready))
     gauge(
-        "sql_up", "1 while the SQL store answers.", lambda: float(not app.components.sql_watch.away)
+        "sql_up",
+        "1 while the SQL store answers.",
+        lambda: float(not app.components.sql_watch.unavailable),
     )
     gauge(
         "redis_up",
         "0 while the last call to Redis failed for want of it.",
-        lambda: float(not app.components.redis.is_away),
+        lambda: float(not app.components.redis.is_unavailable),
     )
     runs = {"version": version("authgate"), "python": platform.python_version()}
     configuration = app.components.plan.configuration

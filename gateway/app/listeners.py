@@ -20,7 +20,7 @@ from gateway.edge.server.descriptors import ADMIN_CONNECTIONS, room_for_clients
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.listener import Door
 from gateway.telemetry.decision_log import Journals
-from gateway.telemetry.retained_counts import KeptCounts
+from gateway.telemetry.retained_counts import RetainedCounts
 
 log = structlog.get_logger(__name__)
 
@@ -72,13 +72,13 @@ def admin_listener(components: Components, status: WorkerStatus) -> Door:
     defects = components.metrics.defects("answer")
     listener = AdminListener(
         options,
-        status.peers,
+        status.socket,
         components.identification,
         status,
         decisions,
-        meter=components.metrics.own,
+        meter=components.metrics.record_endpoint,
         defects=defects,
-        complete=KeptCounts(components.plan.folder.workers).completed,
+        complete=RetainedCounts(components.plan.folder.workers).completed,
     )
     limits = ListenerLimits(connections=ADMIN_CONNECTIONS)
     return Door(

@@ -61,7 +61,7 @@ class Maintenance:
                         derived_key(secret, KeyPurpose.AUDIT_CHAIN),
                         writer=pruner_name(),
                     )
-                    async with parts.database.reading() as tx:
+                    async with parts.database.read_transaction() as tx:
                         older = await readable_chain_keys(tx, Sealer(secret))
                     before_s = parts.clock.now() - keep_s
                     await prune(parts.database, pruner, before_s, map(ChainKey, older))

@@ -22,7 +22,7 @@ from gateway.app.master import GunicornApplication, Master
 from gateway.app.setting_types import Address, without_secrets
 from gateway.app.supervision import Systemd
 from gateway.edge.server.descriptors import raise_limit
-from gateway.telemetry.retained_counts import KeptCounts
+from gateway.telemetry.retained_counts import RetainedCounts
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +82,7 @@ def run(process: GatewayProcess) -> None:
         # Nothing but our own settings steers the processes.
         del os.environ[name]
     _tell_start(process)
-    KeptCounts(process.plan.folder.workers).begin_anew()
+    RetainedCounts(process.plan.folder.workers).begin_anew()
     raise_limit()
     gc.collect()
     gc.freeze()

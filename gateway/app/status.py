@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.access.routing.routes import Route
 from gateway.app.components import Components
-from gateway.telemetry.worker_status import Peers, Told
+from gateway.telemetry.worker_status import Status, WorkerStatusSocket
 
 
 class WorkerStatus:
@@ -20,9 +20,9 @@ class WorkerStatus:
         self._components = components
         self._ready = ready
         self._draining = draining
-        self.peers = Peers(components.plan.folder.workers, self.tell)
+        self.socket = WorkerStatusSocket(components.plan.folder.workers, self.tell)
 
-    def tell(self) -> Told:
+    def tell(self) -> Status:
         configuration = self._components.plan.configuration
         snapshot = configuration.snapshot
         return {
@@ -42,20 +42,20 @@ class WorkerStatus:
             "redis": self._redis_state(),
             "revocations": "confirmed" if self._components.replica.is_live() else "stale",
             "keys": self._keys_state(),
-            "clock": self._components.clock_watch.state(),
+            "clock": self._components.clock_monitor.state(),
         }
 
     def _sql_state(self) -> str:
-        if self._components.sql_watch.away:
+        if self._components.sql_watch.unavailable:
             return "away"
         return "open" if self._components.auth_api.opened.is_set() else "not opened yet"
 
     def _redis_state(self) -> str:
-        if self._components.redis.is_away:
+        if self._components.redis.is_unavailable:
             return "away"
         return (
             "open, and not the one of another node"
-            if self._components.one_stream.differs
+            if self._components.stream_identity.differs
             else "open"
         )
 

@@ -95,9 +95,9 @@ class App:
         parts.tasks.start("configuration", configuration.watch)
         parts.tasks.start("open", self._open)
         parts.tasks.start("sql-watch", parts.sql_watch.run)
-        parts.tasks.start("clock-watch", parts.clock_watch.run)
+        parts.tasks.start("clock-monitor", parts.clock_monitor.run)
         if not (parts.plan.settings.embedded_redis and parts.database.dialect == "sqlite"):
-            parts.tasks.start("one-stream", parts.one_stream.run)
+            parts.tasks.start("stream-identity", parts.stream_identity.run)
         parts.tasks.start("keys", self.maintenance.rotate_keys)
         parts.tasks.start("limits", parts.limits.run)
         parts.tasks.start("auth-limits", parts.auth_limits.run)
@@ -117,7 +117,7 @@ class App:
         if parts.certificates is not None:
             parts.tasks.start("certificates", self.maintenance.follow_certificates)
         with suppress(OSError):
-            await self.status.peers.start()
+            await self.status.socket.start()
 
     async def wait_until_ready(self, within_s: float) -> bool:
         """Whether this worker can decide, and sign people in, within that time."""
@@ -155,7 +155,7 @@ class App:
         await parts.auth_api.close()
         await parts.tasks.stop()
         await parts.replica.stop()
-        await self.status.peers.stop()
+        await self.status.socket.stop()
         parts.open_calls.abort()
         parts.upstreams.close()
         await parts.audit.close()
@@ -202,7 +202,7 @@ class App:
             mailer=parts.mailer,
             audit=parts.audit,
             configuration=parts.plan.configuration,
-            meter=parts.metrics.own,
+            meter=parts.metrics.record_endpoint,
             defects=parts.metrics.defects("answer"),
             limits=OwnLimits(parts.auth_limits),
             key_secret=parts.plan.key_secret(),

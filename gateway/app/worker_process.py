@@ -161,4 +161,4 @@ async def _tell_ready(app: App, readiness: Readiness) -> None:
 def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody awaited: one line, with the kind of error and never its text."""
     error = context.get("exception")
-    log.error("loop-failed", what=context.get("message"), error=type(error).__name__)
+    log.error("unhandled-exception", what=context.get("message"), error=type(error).__name__)

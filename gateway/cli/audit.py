@@ -54,7 +54,7 @@ def tail(
         while follow:
             await asyncio.sleep(_LOOK_EVERY_S)
             # A writer writes what it queued a moment ago: older events may still come.
-            since = log.Place(newest_ms - _LATE_MS, "", 0)
+            since = log.EventPosition(newest_ms - _LATE_MS, "", 0)
             async for event in log.after(context.database, since):
                 name = (event["writer"], event["position"])
                 if name not in shown:
@@ -82,7 +82,7 @@ def verify(
             raise CliError("a head is WRITER:POSITION:HASH, as the log tells it", ExitCode.USAGE)
 
     async def work(context: CommandContext) -> chain.Verification:
-        async with context.database.reading() as tx:
+        async with context.database.read_transaction() as tx:
             before = await readable_chain_keys(tx, Sealer(context.key_secret))
         now = derived_key(context.key_secret, KeyPurpose.AUDIT_CHAIN)
         keys = [chain.ChainKey(key) for key in (now, *before)]
@@ -115,10 +115,10 @@ async def _events(
     context: CommandContext, lines: int, *, every: bool
 ) -> AsyncIterator[dict[str, Any]]:
     if every:
-        async for event in log.after(context.database, log.Place(0, "", 0)):
+        async for event in log.after(context.database, log.EventPosition(0, "", 0)):
             yield event
         return
-    async with context.database.reading() as tx:
+    async with context.database.read_transaction() as tx:
         newest = await log.newest(tx, lines)
     if not newest:
         warn("none")

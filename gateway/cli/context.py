@@ -31,12 +31,12 @@ from gateway.cli.environment import service_not_read, settings
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import Change, Clock, SystemClock
-from gateway.revocation.command_publisher import CommandAnnouncements
+from gateway.revocation.command_publisher import CommandPublisher
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.embedded import embedded_url
 from gateway.stores.migrations import SchemaProblem, status
 from gateway.stores.open_database import open_database, sqlite_path
-from gateway.stores.protocols import Announcer, Attempts, Database, StoreUnavailable
+from gateway.stores.protocols import Attempts, Database, RevocationPublisher, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 
@@ -55,10 +55,10 @@ T = TypeVar("T")
 
 
 class NobodyListens:
-    """The announcer of an installation that no gateway serves now: SQL alone is the truth, and
+    """The publisher of an installation that no gateway serves now: SQL alone is the truth, and
     a gateway reads it at its start."""
 
-    async def announce(self, changes: Sequence[Change]) -> bool:
+    async def publish(self, changes: Sequence[Change]) -> bool:
         del changes
         return True
 
@@ -74,7 +74,7 @@ class CommandContext:
     """None while the embedded one is at rest: no gateway runs then."""
     attempts: Attempts | None
     """The counters of the login throttle; None as for `redis`."""
-    announcer: Announcer
+    publisher: RevocationPublisher
     key_secret: bytes
     clock: Clock
     audit: AuditLog
@@ -102,7 +102,7 @@ class CommandContext:
         """Brings committed changes to every live worker; Stop(3) when that could not be
         confirmed."""
         self.changed = True
-        if not await self.announcer.announce(changes):
+        if not await self.publisher.publish(changes):
             raise self.unconfirmed()
 
     def unconfirmed(self) -> CliError:
@@ -113,15 +113,15 @@ class CommandContext:
     @property
     def told_nobody(self) -> str:
         """Why nobody was told; empty where somebody was, or there is nobody."""
-        announcer = self.announcer
-        return announcer.why if isinstance(announcer, CommandAnnouncements) else ""
+        publisher = self.publisher
+        return publisher.why if isinstance(publisher, CommandPublisher) else ""
 
     async def throttle_counters(self) -> Attempts | None:
         """The counters of the login throttle; None while the embedded Redis is at rest.  Stop(3)
         where this is not the Redis that the gateways count in."""
-        announcer = self.announcer
-        if isinstance(announcer, CommandAnnouncements) and not await announcer.is_theirs():
-            raise CliError(f"{announcer.why}: nothing was forgotten there", ExitCode.UNREACHABLE)
+        publisher = self.publisher
+        if isinstance(publisher, CommandPublisher) and not await publisher.finds_workers():
+            raise CliError(f"{publisher.why}: nothing was forgotten there", ExitCode.UNREACHABLE)
         return self.attempts
 
 
@@ -158,12 +158,12 @@ async def opened(chosen: Settings) -> AsyncIterator[CommandContext]:
     redis: RedisStore | None = None
     try:
         url = redis_url(chosen, folder)
-        announcer: Announcer = NobodyListens()
+        publisher: RevocationPublisher = NobodyListens()
         if url is None:
             warn("no gateway is running: working on SQL alone")
         else:
             redis = open_redis(url, durable=chosen.embedded_redis)
-            announcer = CommandAnnouncements(
+            publisher = CommandPublisher(
                 database,
                 RedisChangeStream(redis, begins=False),
                 clock,
@@ -183,7 +183,7 @@ async def opened(chosen: Settings) -> AsyncIterator[CommandContext]:
             database=database,
             redis=redis,
             attempts=None if redis is None else RedisAttempts(redis),
-            announcer=announcer,
+            publisher=publisher,
             key_secret=secret,
             clock=clock,
             audit=audit,

@@ -70,7 +70,7 @@ async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes)
         then=Sealer(secret_then),
         chain_key_then=derived_key(secret_then, KeyPurpose.AUDIT_CHAIN),
     )
-    async with context.database.migrating(backup.RESTORE_WITHIN_S) as tx:
+    async with context.database.migration_transaction(backup.RESTORE_TIMEOUT_S) as tx:
         before = await restoring.present(tx, secrets.now)
         kept = await _has_event(tx, contents.newest_audit)
         rows = await backup.replace(tx, file, key)

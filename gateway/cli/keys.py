@@ -174,7 +174,7 @@ def _keeper(context: CommandContext) -> KeyKeeper:
     return KeyKeeper(
         context.database,
         Sealer(context.key_secret),
-        context.announcer,
+        context.publisher,
         alg=context.settings.signing_alg,
         max_token_life_s=context.settings.max_token_life_s,
     )

@@ -22,7 +22,7 @@ from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.revocations import every
 from gateway.identity.tokens.access_tokens import TokenVerifier, is_name
 from gateway.model import CredentialKind, Principal, Reason
-from gateway.revocation.revocation_list import Revoked
+from gateway.revocation.revocation_list import RevocationList
 
 MAX_TOKEN_FILE_BYTES = 64 * 1024
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)\Z")
@@ -188,7 +188,7 @@ def bearer_of(text: str) -> Principal | Reason:
         found = verifier.verify(text)
         if isinstance(found, Reason):
             return found
-        revoked = Revoked()
+        revoked = RevocationList()
         async for change, keep_s in every(context.database, 2 * chosen.max_token_life_s):
             revoked.apply(change, context.clock.steady() + keep_s)
         return revoked.refusal(found) or found

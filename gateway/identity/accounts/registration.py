@@ -80,7 +80,7 @@ class Enrolments:
 
     async def confirmation(self, token: str) -> Confirmation | None:
         """What the link would confirm now; looking uses nothing up."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             waiting = await registrations.look(tx, token)
             if waiting is not None:
                 return Confirmation(None, waiting.email_key, waiting.password_hash)
@@ -121,7 +121,7 @@ class Enrolments:
     async def resettable(self, token: str) -> str | None:
         """The address of the account whose link is good now; None for one that is not, for
         which nothing is hashed."""
-        async with self._database.reading() as tx:
+        async with self._database.read_transaction() as tx:
             found = await look(tx, token, Purpose.RESET)
             if found is None:
                 return None

@@ -509,7 +509,7 @@ async def test_a_key_that_has_ended_is_ended_again_without_another_row(house: Ho
     key = await ApiKeys(house.database).create(made.client_id)
     assert key is not None
     assert [(await revoked(house, made, key.text)).status for _ in range(3)] == [200] * 3
-    async with house.database.reading() as tx:
+    async with house.database.read_transaction() as tx:
         rows = await tx.all("SELECT id FROM changes WHERE target = :id", id=key.id)
     assert len(rows) == 1
 
