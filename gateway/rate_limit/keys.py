@@ -1,4 +1,4 @@
-"""Whose calls a limit counts together: the text under which it counts."""
+"""The key of a call: the text under which a limit counts it."""
 
 from __future__ import annotations
 
@@ -17,68 +17,96 @@ Key = Callable[[Call, Principal | None, About], str]
 
 LONGEST = 128
 """A key that an expression gives and that is longer counts under its hash."""
-
-
-def key_of(limit: Limit, clock: Clock) -> Key:
-    if limit.expression is not None:
-        return _by_expression(limit.expression, clock)
-    return _KEYS.get(limit.key, _all_together)
+HOLDERS_MAX = 8_192
+"""IPv6 addresses whose holders are remembered."""
 
 
 def by_user(call: Call, principal: Principal | None, about: About) -> str:
     """The subject; the address where nobody is signed in."""
-    return principal.subject if principal is not None else _anonymous(call)
+    return principal.subject if principal is not None else _anonymous(_address(call.client_ip))
 
 
-def _by_address(call: Call, principal: Principal | None, about: About) -> str:
-    address = call.client_ip
-    return holder(address) if ":" in address else address
+class LimitKeys:
+    """Builds the key function of each limit of one limiter.
 
+    It remembers the holders of recent IPv6 addresses, since most calls come again.
+    """
 
-def _by_client(call: Call, principal: Principal | None, about: About) -> str:
-    if principal is None or principal.client_id is None:
-        return _anonymous(call)
-    return principal.client_id
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._holders: dict[str, str] = {}
+        self._keys: dict[LimitKey, Key] = {
+            LimitKey.USER: self._by_user,
+            LimitKey.ADDRESS: self._by_address,
+            LimitKey.CLIENT: self._by_client,
+            LimitKey.ROLE: self._by_roles,
+        }
 
+    def of(self, limit: Limit) -> Key:
+        if limit.expression is not None:
+            return self._by_expression(limit.expression)
+        return self._keys.get(limit.key, _all_together)
 
-def _by_roles(call: Call, principal: Principal | None, about: About) -> str:
-    return ",".join(sorted(principal.role_set)) if principal is not None else _anonymous(call)
+    def _by_user(self, call: Call, principal: Principal | None, about: About) -> str:
+        return principal.subject if principal is not None else self._by_caller(call)
+
+    def _by_address(self, call: Call, principal: Principal | None, about: About) -> str:
+        client_ip = call.client_ip
+        if ":" not in client_ip:
+            return client_ip
+        known = self._holders.get(client_ip)
+        if known is None:
+            if len(self._holders) >= HOLDERS_MAX:
+                self._holders.clear()
+            known = self._holders[client_ip] = holder(client_ip)
+        return known
+
+    def _by_client(self, call: Call, principal: Principal | None, about: About) -> str:
+        if principal is None or principal.client_id is None:
+            return self._by_caller(call)
+        return principal.client_id
+
+    def _by_roles(self, call: Call, principal: Principal | None, about: About) -> str:
+        if principal is None:
+            return self._by_caller(call)
+        return ",".join(sorted(principal.role_set))
+
+    def _by_expression(self, expression: Condition) -> Key:
+        """What the expression gives; where it gives nothing to count by, the address."""
+        roles = RoleBook()
+        query = QueryParameters(expression.reads.query)
+        headers = HeaderFields(expression.reads.headers)
+
+        def key(call: Call, principal: Principal | None, about: About) -> str:
+            context = EvaluationContext(
+                call, principal, roles, self._clock.now, about.params, about.resource
+            )
+            if query.names:
+                context.query = query.read(call.query) or {}
+            if headers.names:
+                context.headers = headers.read(call.headers) or {}
+            value = expression.value(context)
+            if not isinstance(value, str | int) or value == "":
+                return self._by_caller(call)
+            text = str(value)
+            if len(text) > LONGEST:
+                text = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            return "is " + text
+
+        return key
+
+    def _by_caller(self, call: Call) -> str:
+        return _anonymous(self._by_address(call, None, NO_ABOUT))
 
 
 def _all_together(call: Call, principal: Principal | None, about: About) -> str:
     return ""
 
 
-_KEYS: dict[LimitKey, Key] = {
-    LimitKey.USER: by_user,
-    LimitKey.ADDRESS: _by_address,
-    LimitKey.CLIENT: _by_client,
-    LimitKey.ROLE: _by_roles,
-}
+def _address(client_ip: str) -> str:
+    return holder(client_ip) if ":" in client_ip else client_ip
 
 
-def _by_expression(expression: Condition, clock: Clock) -> Key:
-    """What the expression gives; where it gives nothing to count by, the address."""
-    roles = RoleBook()
-    query, headers = QueryParameters(expression.reads.query), HeaderFields(expression.reads.headers)
-
-    def key(call: Call, principal: Principal | None, about: About) -> str:
-        context = EvaluationContext(call, principal, roles, clock.now, about.params, about.resource)
-        if query.names:
-            context.query = query.read(call.query) or {}
-        if headers.names:
-            context.headers = headers.read(call.headers) or {}
-        value = expression.value(context)
-        if not isinstance(value, str | int) or value == "":
-            return _anonymous(call)
-        text = str(value)
-        if len(text) > LONGEST:
-            text = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        return "is " + text
-
-    return key
-
-
-def _anonymous(call: Call) -> str:
+def _anonymous(address: str) -> str:
     """The address, marked by a space: no subject, client or role can hold one."""
-    return "address " + _by_address(call, None, NO_ABOUT)
+    return "address " + address

@@ -5,7 +5,7 @@ takes one unit, which moves that moment one interval (1 / rate) on; it may pass 
 moment is no further away than `burst` intervals.
 
 The scopes (decision 0005): `local`: this worker counts alone.  `leased` and `shared`:
-see `leases.py`.  Counters outlive a reload as long as the limit's own numbers stay.
+see `shared_buckets.py`.  Counters outlive a reload as long as the limit's own numbers stay.
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ from contextlib import suppress
 from gateway.access.conditions.context import NO_ABOUT, About
 from gateway.access.definitions import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
-from gateway.rate_limit.keys import key_of
+from gateway.rate_limit.keys import LimitKeys
 from gateway.rate_limit.recent_keys import RecentKeys
-from gateway.rate_limit.shared_buckets import SYNC_S, Answer, Office, SharedCounts, StillAsked
-from gateway.stores.protocols import Counters, Spend, StoreUnavailable
+from gateway.rate_limit.shared_buckets import (
+    SYNC_S,
+    Answer,
+    SharedBucketClient,
+    SharedCounts,
+    SlowAnswer,
+)
+from gateway.stores.protocols import BucketRequest, Counters, StoreUnavailable
 
 CAPACITY = 100_000
 """Keys that one limit remembers in one worker: about 20 MB.  When a stranger brings more
@@ -54,7 +60,7 @@ class LocalCounts:
         return int((self._slack_s - backlog_s) * self._per_s + 1e-6)
 
     def give_back(self, key: str, now: float) -> None:
-        """A unit was taken for a call that another limit then refused."""
+        """Returns a unit that was taken for a call which another limit then refused."""
         full_at = self._keys.recall(key, now)
         if full_at is not None:
             self._keys.young[key] = full_at - self._interval_s
@@ -63,25 +69,28 @@ class LocalCounts:
         return len(self._keys)
 
 
-_STANDINGS_MAX = 1_024
+_STATES_MAX = 1_024
 
 
-class _Plan:
-    """The limits of one route, ready to be asked."""
+class _RouteLimits:
+    """The limits of one route, ready to be charged."""
 
     __slots__ = ("admitted", "counts", "first", "first_key", "keys", "limits", "named", "policy")
 
     def __init__(
-        self, limits: Sequence[Limit], counts: list[LocalCounts | SharedCounts], clock: Clock
+        self,
+        limits: Sequence[Limit],
+        counts: list[LocalCounts | SharedCounts],
+        keys: LimitKeys,
     ) -> None:
         self.limits = limits
         self.counts = counts
-        self.keys = [key_of(limit, clock) for limit in limits]
+        self.keys = [keys.of(limit) for limit in limits]
         self.first = counts[0] if len(counts) == 1 else None
         self.first_key = self.keys[0]
         self.named = tuple((limit.name, limit.per_s) for limit in limits)
         self.admitted: dict[float, LimitState] = {}
-        """The standing of who was admitted, by the units left: most callers stand alike."""
+        """The state of an admitted caller, by the units left: most callers have the same."""
         # The window is the time in which a bucket fills: q units may come at once, and
         # q in each w after that.
         self.policy = ", ".join(
@@ -90,13 +99,13 @@ class _Plan:
         )
 
     def admit(self, left: int) -> LimitState:
-        if len(self.admitted) >= _STANDINGS_MAX:
+        if len(self.admitted) >= _STATES_MAX:
             self.admitted.clear()
         state = self.admitted[left] = LimitState(0.0, self.policy, self.named, (left,))
         return state
 
 
-class Limits:
+class RateLimiter:
     """Meets `access.authorizer.Limiter`."""
 
     def __init__(
@@ -108,32 +117,33 @@ class Limits:
         alone: bool = False,
         capacity: int = CAPACITY,
     ) -> None:
-        """`live` says how many workers of all nodes hold a lease, this one included.
-        `alone`: there is no other worker, ever, and `live` is not asked."""
+        """`live` returns how many workers of all nodes hold a lease, this one included.
+        `alone`: there is no other worker, ever, and `live` is not called."""
         self._clock = clock
         self._steady = clock.steady
-        self._office = Office(counters)
-        self._office.alone = alone
+        self._client = SharedBucketClient(counters)
+        self._client.alone = alone
         self._live = live if not alone else None
         if self._live is not None:
             self.workers = self._live()
         self._capacity = capacity
-        self._plans: dict[int, _Plan] = {}
+        self._keys = LimitKeys(clock)
+        self._routes: dict[int, _RouteLimits] = {}
         self._counts: dict[tuple[object, ...], LocalCounts | SharedCounts] = {}
 
     @property
     def workers(self) -> int:
         """Live workers of all nodes, between whom the limits are shared."""
-        return self._office.workers
+        return self._client.workers
 
     @workers.setter
     def workers(self, count: int) -> None:
-        self._office.workers = max(count, 1)
+        self._client.workers = max(count, 1)
 
     @property
-    def away(self) -> bool:
-        """Whether the shared buckets could not be asked the last time."""
-        return self._office.away
+    def unavailable(self) -> bool:
+        """Whether the last request to the shared buckets failed."""
+        return self._client.unavailable
 
     async def take(
         self,
@@ -146,56 +156,56 @@ class Limits:
 
         `about` is for keys that are expressions.
         """
-        # By identity: to hash a Limit costs more than the whole decision.  The plan holds
-        # the sequence, so nothing else can come to live at its address.
-        plan = self._plans.get(id(limits)) or self._plan(limits)
+        # By identity: to hash a Limit costs more than the whole decision.  The entry keeps the
+        # sequence alive, so nothing else can take its address.
+        route = self._routes.get(id(limits)) or self._route_limits(limits)
         now = self._steady()
-        counts = plan.first
+        counts = route.first
         if counts is None:
-            keys = [key_of(call, principal, about) for key_of in plan.keys]
-            return await self._take_all(plan, keys, now)
-        key = plan.first_key(call, principal, about)
+            keys = [key_of(call, principal, about) for key_of in route.keys]
+            return await self._take_all(route, keys, now)
+        key = route.first_key(call, principal, about)
         left = counts.take(key, now)
         if left is None:
-            return await self._ask(plan, [None], [key], now)
+            return await self._request(route, [None], [key], now)
         if left >= 0:
-            return plan.admitted.get(left) or plan.admit(int(left))
-        return LimitState(-left, plan.policy, plan.named, (0,))
+            return route.admitted.get(left) or route.admit(int(left))
+        return LimitState(-left, route.policy, route.named, (0,))
 
     async def take_for(self, limits: Sequence[Limit], key: str) -> LimitState:
-        """As `take`, for who knows whose call it is, whatever the limits count by."""
-        plan = self._plans.get(id(limits)) or self._plan(limits)
-        return await self._take_all(plan, [key] * len(plan.counts), self._steady())
+        """As `take`, for a caller that knows whose call it is, whatever the limits count by."""
+        route = self._routes.get(id(limits)) or self._route_limits(limits)
+        return await self._take_all(route, [key] * len(route.counts), self._steady())
 
     def adopt(self, limits: Iterable[Limit]) -> None:
-        """After a reload, with every limit that is now in force, for whatever route: forgets
-        the others."""
-        self._plans.clear()
+        """Drops the counts of limits that a reload has removed; `limits` are all that are in
+        force, for whatever route."""
+        self._routes.clear()
         wanted = {_numbers(limit) for limit in limits}
         self._counts = {known: c for known, c in self._counts.items() if known[1:] in wanted}
 
-    async def _take_all(self, plan: _Plan, keys: list[str], now: float) -> LimitState:
-        taken = [counts.take(key, now) for counts, key in zip(plan.counts, keys, strict=True)]
+    async def _take_all(self, route: _RouteLimits, keys: list[str], now: float) -> LimitState:
+        taken = [counts.take(key, now) for counts, key in zip(route.counts, keys, strict=True)]
         if None in taken and all(left is None or left >= 0 for left in taken):
-            return await self._ask(plan, taken, keys, now)
-        return self._settle(plan, taken, keys, now)
+            return await self._request(route, taken, keys, now)
+        return self._combine(route, taken, keys, now)
 
-    def _settle(
-        self, plan: _Plan, taken: Sequence[float | None], keys: Sequence[str], now: float
+    def _combine(
+        self, route: _RouteLimits, taken: Sequence[float | None], keys: Sequence[str], now: float
     ) -> LimitState:
-        """Every limit has said what it says: one refusal gives back what the others took."""
+        """Combines the answers of all limits: one refusal gives back what the others took."""
         wait_s = max((-left for left in taken if left is not None and left < 0), default=0.0)
         left_of = tuple(max(int(left), 0) if left is not None else 0 for left in taken)
         if wait_s > 0:
-            left_of = self._give_back(plan, taken, keys, now)
-        return LimitState(wait_s, plan.policy, plan.named, left_of)
+            left_of = self._give_back(route, taken, keys, now)
+        return LimitState(wait_s, route.policy, route.named, left_of)
 
     def _give_back(
-        self, plan: _Plan, taken: Sequence[float | None], keys: Sequence[str], now: float
+        self, route: _RouteLimits, taken: Sequence[float | None], keys: Sequence[str], now: float
     ) -> tuple[int, ...]:
-        """Undoes what `take` took; what is left of each limit then."""
+        """Gives back what `take` took; returns what is left of each limit then."""
         left_of = []
-        for counts, key, left in zip(plan.counts, keys, taken, strict=True):
+        for counts, key, left in zip(route.counts, keys, taken, strict=True):
             if left is None or left < 0:
                 left_of.append(0)
             else:
@@ -203,30 +213,30 @@ class Limits:
                 left_of.append(int(left) + 1)
         return tuple(left_of)
 
-    async def _ask(
-        self, plan: _Plan, taken: list[float | None], keys: Sequence[str], now: float
+    async def _request(
+        self, route: _RouteLimits, taken: list[float | None], keys: Sequence[str], now: float
     ) -> LimitState:
-        """Asks the shared buckets for what `take` could not tell: all of them, or none."""
+        """Requests from the shared buckets what `take` could not tell: all of them, or none."""
         asked = [
             (at, counts)
-            for at, counts in enumerate(plan.counts)
+            for at, counts in enumerate(route.counts)
             if taken[at] is None and isinstance(counts, SharedCounts)
         ]
-        wanted = [counts.wanted(keys[at], now) for at, counts in asked]
-        asking = self._office.ask(wanted)
+        requests = [counts.request(keys[at], now) for at, counts in asked]
+        asking = self._client.request(requests)
         try:
             answer = await asyncio.shield(asking)
         except (asyncio.CancelledError, GeneratorExit):
-            # The client left, perhaps before a task took this over; what is granted to it is of
-            # use to the next one.
-            asking.add_done_callback(lambda done: _keep(done, asked, wanted, keys, now))
-            self._give_back(plan, taken, keys, now)
+            # The client left, perhaps before a task took this over; the next caller can use what
+            # is granted to it.
+            asking.add_done_callback(lambda done: _keep(done, asked, requests, keys, now))
+            self._give_back(route, taken, keys, now)
             raise
         except StoreUnavailable:
-            _keep(asking, asked, wanted, keys, now)
+            _keep(asking, asked, requests, keys, now)
             for at, counts in asked:
                 taken[at] = counts.take_share(keys[at], now)
-            return self._settle(plan, taken, keys, now)
+            return self._combine(route, taken, keys, now)
         if isinstance(answer, float):
             for at, counts in asked:
                 taken[at] = -answer
@@ -235,13 +245,13 @@ class Limits:
         else:
             for (at, counts), grant in zip(asked, answer, strict=True):
                 taken[at] = counts.granted(keys[at], now, grant)
-        return self._settle(plan, taken, keys, now)
+        return self._combine(route, taken, keys, now)
 
     async def run(self) -> None:
-        """Keeps the leases in step with the shared buckets, until it is cancelled."""
+        """Keeps the prefetched tokens in step with the shared buckets, until it is cancelled."""
         with suppress(StoreUnavailable):
             # The first caller does not wait for a connection to be made.
-            await self._office.spend([])
+            await self._client.spend([])
         while True:
             await asyncio.sleep(SYNC_S)
             if self._live is not None:
@@ -249,10 +259,10 @@ class Limits:
             await self.sync()
 
     async def sync(self) -> None:
-        """One round of `run`; while Redis is away, only asks whether it is back."""
+        """One round of `run`; while Redis is unavailable, only tries whether it is back."""
         try:
-            if self._office.away:
-                await self._office.spend([])
+            if self._client.unavailable:
+                await self._client.spend([])
             for counts in self._shared():
                 await counts.sync()
         except StoreUnavailable:
@@ -261,12 +271,12 @@ class Limits:
     def _shared(self) -> list[SharedCounts]:
         return [counts for counts in self._counts.values() if isinstance(counts, SharedCounts)]
 
-    def _plan(self, limits: Sequence[Limit]) -> _Plan:
-        plan = _Plan(limits, [self._counts_of(limit) for limit in limits], self._clock)
-        if len(self._plans) >= 20_000:
-            self._plans.clear()
-        self._plans[id(limits)] = plan
-        return plan
+    def _route_limits(self, limits: Sequence[Limit]) -> _RouteLimits:
+        route = _RouteLimits(limits, [self._counts_of(limit) for limit in limits], self._keys)
+        if len(self._routes) >= 20_000:
+            self._routes.clear()
+        self._routes[id(limits)] = route
+        return route
 
     def _counts_of(self, limit: Limit) -> LocalCounts | SharedCounts:
         identity = _identity(limit)
@@ -275,7 +285,7 @@ class Limits:
             if limit.scope is Scope.LOCAL:
                 counts = LocalCounts(limit, capacity=self._capacity)
             else:
-                counts = SharedCounts(limit, self._office, self._clock, capacity=self._capacity)
+                counts = SharedCounts(limit, self._client, self._clock, capacity=self._capacity)
             self._counts[identity] = counts
         return counts
 
@@ -293,20 +303,20 @@ def _numbers(limit: Limit) -> tuple[object, ...]:
 def _keep(
     done: Answer,
     asked: Sequence[tuple[int, SharedCounts]],
-    wanted: Sequence[Spend],
+    requests: Sequence[BucketRequest],
     keys: Sequence[str],
     now: float,
 ) -> None:
-    """An answer that nobody waits for: what it grants is of use to the next caller, and what
-    did not arrive is still owed."""
+    """Keeps an answer that nobody waits for: the next caller can use what it grants, and what did
+    not arrive is still owed."""
     if done.cancelled():
         return
     error = done.exception()
-    if isinstance(error, StillAsked):
-        error.late.add_done_callback(lambda late: _keep(late, asked, wanted, keys, now))
+    if isinstance(error, SlowAnswer):
+        error.late.add_done_callback(lambda late: _keep(late, asked, requests, keys, now))
     elif error is not None:
-        for (at, counts), spend in zip(asked, wanted, strict=True):
-            counts.unsent(keys[at], now, spend)
+        for (at, counts), request in zip(asked, requests, strict=True):
+            counts.not_sent(keys[at], now, request)
     elif isinstance(answer := done.result(), list):
         for (at, counts), grant in zip(asked, answer, strict=True):
             counts.granted(keys[at], now, grant)

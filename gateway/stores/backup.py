@@ -75,7 +75,7 @@ async def write(database: Database, path: Path, key: bytes) -> int:
             digest.update(line)
             file.write(line)
 
-        async with database.reading() as tx:
+        async with database.read_transaction() as tx:
             put(
                 {
                     "authgate": FORMAT,

@@ -1,4 +1,4 @@
-"""What rules, policies and whole configurations in shadow would have decided.
+"""Counts and logs what rules, policies and whole configurations in shadow would have decided.
 
 A rule in shadow is judged with the others, and only counted here.  A whole configuration in
 shadow (`gateway serve --shadow DIR`) judges the calls that were decided, beside the traffic:
@@ -23,6 +23,7 @@ from gateway.access.routing.routes import Auth
 from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Clock, CredentialKind, Principal, Reason
+from gateway.telemetry.metrics import Metrics, Tally
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +35,8 @@ MOST_S = 0.0005
 LOGGED_A_MINUTE = 60
 
 
-class Running(Protocol):
-    """As `config.watcher.ConfigWatcher`."""
+class ConfigurationSource(Protocol):
+    """As `config.watcher.ConfigWatcher`: the configuration in shadow, reloaded as it changes."""
 
     @property
     def snapshot(self) -> Snapshot: ...
@@ -49,20 +50,8 @@ class Callers(Protocol):
     ) -> Principal | Reason | None: ...
 
 
-class Tally(Protocol):
-    """As `metrics.Tally`."""
-
-    n: int
-
-
-class Tallies(Protocol):
-    """As `metrics.Metrics`."""
-
-    def tally(self, name: str, about: str, **labels: str) -> Tally: ...
-
-
 @dataclass(slots=True)
-class _Seen:
+class _Judged:
     call: Call
     decision: Decision
     request_id: str
@@ -73,18 +62,18 @@ class Shadow:
 
     def __init__(
         self,
-        tallies: Tallies,
+        metrics: Metrics,
         clock: Clock,
-        configuration: Running | None = None,
+        configuration: ConfigurationSource | None = None,
         callers: Callers | None = None,
     ) -> None:
-        self._tallies = tallies
+        self._metrics = metrics
         self._clock = clock
         self._configuration = configuration
         self._callers = callers
         self._caller = FixedAuthenticator(Reason.NO_CREDENTIAL)
-        self._gate = Authorizer(self._caller, NoLimits(), clock=clock)
-        self._waiting: deque[_Seen] = deque()
+        self._authorizer = Authorizer(self._caller, NoLimits(), clock=clock)
+        self._waiting: deque[_Judged] = deque()
         self._outcomes: dict[str, Tally] = {}
         self._minute = 0
         self._logged = 0
@@ -103,7 +92,7 @@ class Shadow:
         if self._configuration is None or decision.reason in UNJUDGED:
             return
         if len(self._waiting) < MAX_WAITING:
-            self._waiting.append(_Seen(call, decision, request_id))
+            self._waiting.append(_Judged(call, decision, request_id))
         else:
             self._outcome("not judged")
 
@@ -114,13 +103,14 @@ class Shadow:
         """No configuration judges the gateway's own endpoints."""
 
     async def run(self) -> None:
-        """Judges what waits, a few at a time."""
+        """Judges the waiting calls, a few at a time."""
         while True:
             await asyncio.sleep(PAUSE_S)
             self.judge_some(MOST_S)
 
     def judge_some(self, most_s: float = math.inf) -> None:
-        """Up to a batch of what waits; begins none once `most_s` of processor time is over."""
+        """Judges up to a batch of the waiting calls, and begins none after `most_s` of processor
+        time."""
         if self._configuration is None:
             return
         snapshot = self._configuration.snapshot
@@ -130,7 +120,7 @@ class Shadow:
                 return
             self._judge(self._waiting.popleft(), snapshot)
 
-    def _judge(self, seen: _Seen, snapshot: Snapshot) -> None:
+    def _judge(self, seen: _Judged, snapshot: Snapshot) -> None:
         decision = seen.decision
         unknown = decision.route is None or decision.route.auth is Auth.PUBLIC
         who: Principal | Reason | None = _who(decision)
@@ -141,7 +131,7 @@ class Shadow:
             self._outcome("not judged")
             return
         self._caller.caller = who
-        would = run_sync(self._gate, seen.call, snapshot)
+        would = run_sync(self._authorizer, seen.call, snapshot)
         if would.allowed == decision.allowed:
             self._outcome("the same")
             return
@@ -167,7 +157,7 @@ class Shadow:
     def _count_rules(self, decision: Decision, request_id: str) -> None:
         for one in decision.shadowed:
             would = "allow" if one.allowed else "deny"
-            self._tallies.tally(
+            self._metrics.tally(
                 "shadow_rules",
                 "Decisions that a rule or policy in shadow would have changed.",
                 policy=one.policy,
@@ -187,7 +177,7 @@ class Shadow:
     def _outcome(self, outcome: str) -> None:
         tally = self._outcomes.get(outcome)
         if tally is None:
-            tally = self._outcomes[outcome] = self._tallies.tally(
+            tally = self._outcomes[outcome] = self._metrics.tally(
                 "shadow_configuration",
                 "Decisions judged by the configuration in shadow, by what it would have changed.",
                 outcome=outcome.replace(" ", "_"),
