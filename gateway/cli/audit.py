@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.audit import chain, log
+from gateway.audit import chain, log, verification
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, sanitize, warn
 from gateway.identity.key_derivation import KeyPurpose, derived_key
@@ -81,12 +81,12 @@ def verify(
         if not _HEAD.fullmatch(text):
             raise CliError("a head is WRITER:POSITION:HASH, as the log tells it", ExitCode.USAGE)
 
-    async def work(context: CommandContext) -> chain.Verification:
+    async def work(context: CommandContext) -> verification.Verification:
         async with context.database.read_transaction() as tx:
             before = await readable_chain_keys(tx, Sealer(context.key_secret))
         now = derived_key(context.key_secret, KeyPurpose.AUDIT_CHAIN)
         keys = [chain.ChainKey(key) for key in (now, *before)]
-        return await chain.verify(context.database, keys, tuple(head or ()))
+        return await verification.verify(context.database, keys, tuple(head or ()))
 
     found = run(work)
     if as_json:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.stores.protocols import Attempt, Reservation, StoreUnavailable
+from gateway.stores.protocols import Attempt, ReserveResult, StoreUnavailable
 from gateway.stores.redis import RedisStore, Script
 
 _ANSWER = re.compile(r"(\d{1,8}(?:\.\d{1,9})?):(\d{1,8})", re.ASCII)
@@ -25,7 +25,7 @@ class RedisAttempts:
         self._settle = Script.shipped("settle")
         self._give_back = Script.shipped("give_back")
 
-    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Reservation:
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> ReserveResult:
         words: list[Any] = [mark]
         for attempt in attempts:
             words += (attempt.limit, attempt.window_s, int(attempt.paced), attempt.an_hour)
@@ -33,7 +33,7 @@ class RedisAttempts:
         fields = _ANSWER.fullmatch(str(answer))
         if fields is None:
             raise StoreUnavailable("redis", "an answer that cannot be read")
-        return Reservation(float(fields[1]), int(fields[2]))
+        return ReserveResult(float(fields[1]), int(fields[2]))
 
     async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
         words: list[Any] = [mark, "f" if failed else "s"]

@@ -108,7 +108,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Reservation:
+class ReserveResult:
     """What `Attempts.reserve` answers."""
 
     wait_s: float
@@ -120,7 +120,7 @@ class Reservation:
 class Attempts(Protocol):
     """Attempts, counted before the work they pay for (shared between workers)."""
 
-    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Reservation:
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> ReserveResult:
         """Charges every counter by one, at once and atomically, or none.  `mark` names the
         attempt to the other methods."""
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.audit.chain import ChainKey, Verification, heads, verify
+from gateway.audit.chain import ChainKey, heads
 from gateway.audit.log import OTHERS, AuditEvent, AuditKind, AuditLog, newest
+from gateway.audit.verification import Verification, verify
 from gateway.model import Reason
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from tests.databases import Hands, fresh_database

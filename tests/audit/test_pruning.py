@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from gateway.audit.chain import ChainKey, heads, milliseconds, verify
+from gateway.audit.chain import ChainKey, heads, milliseconds
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog, newest
 from gateway.audit.pruning import prune, pruner_name
+from gateway.audit.verification import verify
 from gateway.stores.protocols import Database, StoreUnavailable
 from tests.databases import Hands, fresh_database
 

@@ -10,7 +10,7 @@ import secrets
 
 import pytest
 
-from gateway.audit import chain
+from gateway.audit import chain, verification
 from gateway.audit import log as audit_log
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.identity.accounts.accounts import Account, Accounts, Proof
@@ -196,7 +196,7 @@ async def test_the_audit_log_is_written_and_verifies(database: Database) -> None
     for number in range(700):
         log.record(AuditEvent(AuditKind.SIGNED_IN, subject=f"s{number}"))
     await log.flush()
-    found = await chain.verify(database, [chain.ChainKey(b"c" * 32)])
+    found = await verification.verify(database, [chain.ChainKey(b"c" * 32)])
     assert found.problems == ()
     assert found.events >= 701
     async with database.read_transaction() as tx:

@@ -18,7 +18,7 @@ from gateway.identity.sign_in.throttle import (
     Throttle,
     account_counter,
 )
-from gateway.stores.protocols import Attempt, Reservation, StoreBusy, StoreUnavailable
+from gateway.stores.protocols import Attempt, ReserveResult, StoreBusy, StoreUnavailable
 from tests.databases import Hands
 
 ATTEMPT = [Attempt("k", 5, 900, paced=True)]
@@ -28,7 +28,7 @@ ANN, HERE = "a@example.com", "192.0.2.7"
 class Away:
     """Counters that cannot be reached; meets `protocols.Attempts`."""
 
-    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Reservation:
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> ReserveResult:
         raise StoreUnavailable("redis")
 
     async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
@@ -163,7 +163,7 @@ async def test_with_redis_away_each_worker_admits_its_share_and_never_none(
 class Crowded(Away):
     """There is no place in the queue of those who ask."""
 
-    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Reservation:
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> ReserveResult:
         raise StoreBusy("redis")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.model import Clock
-from gateway.stores.protocols import HOUR_S, PENDING_S, Attempt, Reservation
+from gateway.stores.protocols import HOUR_S, PENDING_S, Attempt, ReserveResult
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class OwnAttempts:
         self._most = most
         self._counters: OrderedDict[str, _Counter] = OrderedDict()
 
-    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> Reservation:
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> ReserveResult:
         now = self._clock.steady()
         counters = [self._current(attempt, now) for attempt in attempts]
         wait_s, failures = 0.0, 0
@@ -49,12 +49,12 @@ class OwnAttempts:
                 if failed:
                     wait_s = max(wait_s, max(failed) + 2.0 ** (len(failed) - 1) - now)
         if wait_s > 0:
-            return Reservation(wait_s, failures)
+            return ReserveResult(wait_s, failures)
         for attempt, counter in zip(attempts, counters, strict=True):
             at = now - attempt.window_s + min(PENDING_S, attempt.window_s)
             counter.entries[mark] = _Entry(at, "pending")
             _keep(attempt, counter, now)
-        return Reservation(0.0, failures)
+        return ReserveResult(0.0, failures)
 
     async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
         now = self._clock.steady()

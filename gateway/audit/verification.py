@@ -1,0 +1,258 @@
+"""Verifies the audit log: reads every row, and lists each that was changed, made up or is missing.
+
+What is missing is no problem where an event of a chain under a key of ours explains it: a pruning
+up to that row, or a restore of an older backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from gateway.audit.chain import (
+    GENESIS,
+    PRUNED,
+    RESTORED,
+    ChainKey,
+    Cut,
+    GapExplanation,
+    cuts_of,
+    explanations_in,
+    heads_in,
+    key_id,
+    line_time_ms,
+    pruner_rows,
+    row_hash,
+)
+from gateway.stores.protocols import Database, Row, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of `gateway audit verify`."""
+
+    writers: int
+    events: int
+    problems: tuple[str, ...]
+    pruned_before: str | None = None
+    """Before when rows were deleted as too old; None where none were."""
+    notes: tuple[str, ...] = ()
+    """Rows that are missing and explained, or present and not proven: no reason for alarm."""
+
+
+async def verify(
+    database: Database, keys: Iterable[ChainKey], expected_heads: tuple[str, ...] = ()
+) -> Verification:
+    """Reads the whole log and checks every chain, every head that a chain names, and
+    `expected_heads` (`writer:position:hash`, as the ordinary log has them).  `keys`: the key of
+    now, and those of secrets that were in use before."""
+    async with database.read_transaction() as tx:
+        pruned, restored = await _pruned(tx), await _restored(tx)
+    check = _Check({key.id: key for key in keys}, pruned, restored)
+    check.wanted += [(head, "the given heads") for head in expected_heads]
+    writer, position = "", 0
+    while True:
+        async with database.read_transaction() as tx:
+            rows = await tx.all(
+                "SELECT writer, position, at_ms, line, hash FROM audit_events"
+                " WHERE writer > :writer OR (writer = :writer AND position > :position)"
+                " ORDER BY writer, position LIMIT 1000",
+                writer=writer,
+                position=position,
+            )
+        if not rows:
+            return check.verdict()
+        for row in rows:
+            check.take(row)
+        writer, position = str(rows[-1]["writer"]), int(rows[-1]["position"])
+
+
+@dataclass(slots=True)
+class _Check:
+    """Takes every row, ordered by writer and position."""
+
+    keys: Mapping[str, ChainKey]
+    pruned: list[GapExplanation]
+    restored: list[GapExplanation]
+    wanted: list[tuple[str, str]] = field(default_factory=list)
+    """Heads that must be there, and who says so."""
+    known: Mapping[str, Cut] = field(init=False)
+    writers: int = 0
+    events: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unkeyed: dict[str, int] = field(default_factory=dict)
+    """The newest time of each chain without a key."""
+    first_keyed_ms: int | None = None
+    present: set[str] = field(default_factory=set)
+    last_ms: dict[str, int] = field(default_factory=dict)
+    """When the last row of each chain was written."""
+    began_ms: dict[str, int] = field(default_factory=dict)
+    """When the first row of each chain was written."""
+    writer: str = ""
+    position: int = 0
+    hash: str = GENESIS
+
+    def __post_init__(self) -> None:
+        self.known = cuts_of(
+            pruning for pruning in self.pruned if key_id(pruning.writer) in {"", *self.keys}
+        )
+
+    def take(self, row: Row) -> None:
+        if row["writer"] != self.writer:
+            self.writer, self.position, self.hash = str(row["writer"]), 0, GENESIS
+            self.writers += 1
+            self._begin()
+        self.events += 1
+        position = int(row["position"])
+        cut = self.known.get(self.writer)
+        if cut is not None and self.position < cut.position and position != 1:
+            if position < cut.position:
+                return  # it is on its way out: the row before it may be gone
+            if position == cut.position:
+                if row["hash"] != cut.hash:
+                    self.problems.append(f"{self.writer}:{cut.position}: the row was changed")
+                return
+            self.position, self.hash = cut.position, cut.hash
+        self._judge(row)
+        # From here on as the row says: one edit is one problem, not one for each row.
+        self.position, self.hash = position, str(row["hash"])
+        self.last_ms[self.writer] = int(row["at_ms"])
+        if key_id(self.writer):
+            if self.first_keyed_ms is None or row["at_ms"] < self.first_keyed_ms:
+                self.first_keyed_ms = int(row["at_ms"])
+        else:
+            newest_ms = max(self.unkeyed.get(self.writer, 0), int(row["at_ms"]))
+            self.unkeyed[self.writer] = newest_ms
+        self.present.add(f"{self.writer}:{position}:{self.hash}")
+        if position == 1:
+            self.began_ms[self.writer] = int(row["at_ms"])
+            self.wanted += [(head, self.writer) for head in heads_in(row["line"])]
+
+    def verdict(self) -> Verification:
+        for writer, newest_ms in self.unkeyed.items():
+            if self.first_keyed_ms is not None and newest_ms >= self.first_keyed_ms:
+                self.problems.append(
+                    f"{writer}: goes on without a key after {_shown(self.first_keyed_ms)}, when"
+                    " chains had one: it was made up, or written by an older version"
+                )
+        if self.unkeyed:
+            self.notes.append(
+                f"{len(self.unkeyed)} chains are of before there was a key: who could write the"
+                " database could have made them up"
+            )
+        for head, source in self.wanted:
+            if head in self.present or self._is_pruned(head):
+                continue
+            place = head.rpartition(":")[0]
+            lost = self._lost_by_restore(head, source)
+            if lost is None:
+                self.problems.append(f"{place}: missing or changed, known from {source}")
+            else:
+                self.notes.append(f"{place}: {lost}")
+        before = [str(pruning.detail.get("before", "")) for pruning in self.pruned]
+        return Verification(
+            self.writers,
+            self.events,
+            tuple(self.problems),
+            max(before, default=None),
+            tuple(dict.fromkeys(self.notes)),
+        )
+
+    def _begin(self) -> None:
+        named = key_id(self.writer)
+        if named and named not in self.keys:
+            self.problems.append(
+                f"{self.writer}: chained under a key that is unknown here: another"
+                " GATEWAY_KEY_SECRET, or it was made up"
+            )
+
+    def _judge(self, row: Row) -> None:
+        place = f"{row['writer']}:{row['position']}"
+        key = self.keys.get(key_id(self.writer))
+        if row["position"] != self.position + 1:
+            lost = self._gap_by_restore(int(row["at_ms"]))
+            if lost is None:
+                self.problems.append(f"{place}: the rows after {self.position} are missing")
+            else:
+                self.notes.append(f"{place}: the rows after {self.position}: {lost}")
+        elif key is None and key_id(self.writer):
+            pass  # a problem once, where the chain begins
+        elif row_hash(key, self.hash, row) != row["hash"]:
+            self.problems.append(f"{place}: the row was changed")
+        elif line_time_ms(row["line"]) != row["at_ms"]:
+            self.problems.append(f"{place}: the time of the row was changed")
+
+    def _is_pruned(self, head: str) -> bool:
+        """Whether the row went with those that were too old; its hash is known of the last
+        alone."""
+        writer, position, digest = head.rsplit(":", 2)
+        cut = self.known.get(writer)
+        if cut is None or int(position) > cut.position:
+            return False
+        return int(position) < cut.position or digest == cut.hash
+
+    def _lost_by_restore(self, head: str, source: str) -> str | None:
+        """Why the end of a chain may be missing: a backup of before it was restored into a
+        database that had lost it.  What was there up to the backup must be there, and so must
+        what a chain names that began after the restore: it has seen it."""
+        last_ms = self.last_ms.get(head.rsplit(":", 2)[0])
+        for times in self._restores():
+            if self.began_ms.get(source, 0) > times["restored_at_ms"]:
+                continue
+            if last_ms is None or last_ms <= times["backup_at_ms"]:
+                return _lost(times)
+        return None
+
+    def _gap_by_restore(self, at_ms: int) -> str | None:
+        """As `_lost_by_restore`, of a writer that ran on through the restore."""
+        before_ms = self.last_ms.get(self.writer, 0)
+        for times in self._restores():
+            if before_ms <= times["backup_at_ms"] and (
+                at_ms >= times["restored_at_ms"] - _AT_ONCE_MS
+            ):
+                return _lost(times)
+        return None
+
+    def _restores(self) -> list[Mapping[str, int]]:
+        """Of chains under a key of ours: nobody else can explain away what is missing."""
+        return [
+            {name: int(restore.detail[name]) for name in _RESTORE_TIMES}
+            for restore in self.restored
+            if key_id(restore.writer) in self.keys
+            and restore.detail.get("lost_rows")
+            and all(isinstance(restore.detail.get(name), int) for name in _RESTORE_TIMES)
+        ]
+
+
+_RESTORE_TIMES = ("backup_at_ms", "restored_at_ms")
+
+
+_AT_ONCE_MS = 60_000
+"""What a writer had queued while the restore ran bears an earlier time than the restore."""
+
+
+async def _pruned(tx: Transaction) -> list[GapExplanation]:
+    """What every pruner wrote, ours or not."""
+    rows = await pruner_rows(tx)
+    return [explanation for row in rows for explanation in explanations_in(row, PRUNED)]
+
+
+async def _restored(tx: Transaction) -> list[GapExplanation]:
+    rows = await tx.all(
+        "SELECT writer, line FROM audit_events WHERE line LIKE :event ORDER BY writer, position",
+        event=f'%"event":"{RESTORED}"%',
+    )
+    return [explanation for row in rows for explanation in explanations_in(row, RESTORED)]
+
+
+def _lost(times: Mapping[str, int]) -> str:
+    return (
+        f"lost with the database; the backup of {_shown(times['backup_at_ms'])} was restored"
+        f" at {_shown(times['restored_at_ms'])}"
+    )
+
+
+def _shown(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
