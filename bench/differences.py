@@ -21,7 +21,7 @@ import yaml
 from rich.console import Console
 
 from gateway.access.authorizer import evaluation_context
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
 from gateway.access.routing.route_table import Match
@@ -422,7 +422,7 @@ class Reader:
         """What a condition gives by the new configuration, and by the old one."""
         if source not in self._conditions:
             tables_ = {**_data(self.sides[0]), **_data(self.sides[1])}
-            made = compile_condition(source, tables_)
+            made = ConditionCompiler(tables_).compile(source)
             assert isinstance(made, Condition), (source, made)
             self._conditions[source] = made
         # A side whose rules do not ask it has not read what it is about.

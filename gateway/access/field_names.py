@@ -37,7 +37,5 @@ _OVERRIDING = (
 
 ADDRESS_FIELDS = frozenset(name.lower() for name in _ADDRESSES)
 """The client's address, as it says itself; `X-Forwarded-For` has the one that was seen."""
-OVERRIDING_FIELDS = frozenset(name.lower() for name in _OVERRIDING)
-"""Another path or method than that of the request line."""
 KEEPABLE = {name.lower(): name for name in (*_ADDRESSES, *_OVERRIDING)}
 """What a route may keep: the names in lower case, and as they are written."""

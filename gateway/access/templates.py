@@ -15,8 +15,6 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _FIELD = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
 
-SOURCES = ("query", "headers", "body", "resource", "user")
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:

@@ -69,69 +69,67 @@ def known(
             if source is not None and not source.name:
                 compared.add(source.before, "text", source.before)
         compared.numbers |= survey.numbers
+        reader = _TableReader(sources, values, compared)
         for index, steps in enumerate(survey.tables):
-            name = (side, tuple(map(str, steps)), index)
-            for place, value_read in _resolved(data, steps, sources, values, (name,), compared):
-                _walk(value_read, place, compared)
-    for input_, value in values.items():
+            reader.read(data, steps, ((side, tuple(map(str, steps)), index),))
+    for name, value in values.items():
         if isinstance(value, str):
-            compared.add(value, "value", input_)
+            compared.add(value, "value", name)
     return compared
 
 
-def _resolved(
-    value: Any,
-    steps: tuple[TableStep, ...],
-    sources: Mapping[TableStep, Source | None],
-    values: Values,
-    place: tuple[object, ...],
-    compared: ComparedValues,
-) -> Iterator[tuple[tuple[object, ...], Any]]:
-    """What a read of data gives, as far as its keys have their values."""
-    if not steps:
-        yield place, value
-        return
-    step, rest = steps[0], steps[1:]
-    keys: list[str | int]
-    if isinstance(step, tuple):
-        source = sources.get(step)
+@dataclass(slots=True)
+class _TableReader:
+    """Adds what the tables hold that an atom reads, as far as their keys have their values."""
+
+    sources: Mapping[TableStep, Source | None]
+    values: Values
+    compared: ComparedValues
+
+    def read(self, table: Any, steps: tuple[TableStep, ...], place: tuple[object, ...]) -> None:
+        if not steps:
+            self._add_all(table, place)
+            return
+        step, rest = steps[0], steps[1:]
+        for key in self._keys(table, step, place):
+            if isinstance(step, tuple) and isinstance(key, str):
+                self.compared.add(key, *place, "key", key)
+            entry: Any = None
+            if isinstance(table, Mapping):
+                entry = table.get(key)
+            elif isinstance(table, list) and isinstance(key, int) and key < len(table):
+                entry = table[key]
+            if entry is not None:
+                self.read(entry, rest, (*place, key))
+
+    def _keys(self, table: Any, step: TableStep, place: tuple[object, ...]) -> list[str | int]:
+        if not isinstance(step, tuple):
+            return [step]
+        source = self.sources.get(step)
         if source is None:
-            keys = []
-        elif (text := source.text(values)) is not None:
-            compared.add(text, *place, "key", text)
-            keys = [text]
-        else:
-            keys = list(value) if isinstance(value, Mapping) and source.name not in values else []
-    else:
-        keys = [step]
-    for key in keys:
-        if isinstance(step, tuple) and isinstance(key, str):
-            compared.add(key, *place, "key", key)
-        inner: Any = None
-        if isinstance(value, Mapping):
-            inner = value.get(key)
-        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-            inner = value[key]
-        if inner is not None:
-            yield from _resolved(inner, rest, sources, values, (*place, key), compared)
+            return []
+        text = source.text(self.values)
+        if text is not None:
+            self.compared.add(text, *place, "key", text)
+            return [text]
+        return list(table) if isinstance(table, Mapping) and source.name not in self.values else []
 
-
-def _walk(value_read: Any, place: tuple[object, ...], compared: ComparedValues) -> None:
-    if isinstance(value_read, str):
-        compared.add(value_read, *place)
-    elif isinstance(value_read, bool) or value_read is None:
-        return
-    elif isinstance(value_read, int | float):
-        compared.numbers.add(value_read)
-    elif isinstance(value_read, Mapping):
-        for key, value in value_read.items():
-            if isinstance(key, str):
-                compared.add(key, *place, "keys")
-            _walk(value, (*place, key), compared)
-    elif isinstance(value_read, list | tuple):
-        for index, item in enumerate(value_read):
-            # Plain texts of a list are alike; where there is more, each has its own place.
-            _walk(item, (*place, "item" if isinstance(item, str) else index), compared)
+    def _add_all(self, value: Any, place: tuple[object, ...]) -> None:
+        if isinstance(value, str):
+            self.compared.add(value, *place)
+        elif isinstance(value, bool) or value is None:
+            return
+        elif isinstance(value, int | float):
+            self.compared.numbers.add(value)
+        elif isinstance(value, Mapping):
+            for key, entry in value.items():
+                if isinstance(key, str):
+                    self.compared.add(key, *place, "keys")
+                self._add_all(entry, (*place, key))
+        elif isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                # Plain texts of a list are alike; where there is more, each has its own place.
+                self._add_all(item, (*place, "item" if isinstance(item, str) else index))
 
 
 @dataclass(slots=True)

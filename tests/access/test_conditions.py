@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.conditions.conditions import MAX_ITEMS, Condition, compile_condition
+from gateway.access.conditions.conditions import MAX_ITEMS, Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import AddressBlocks
 from gateway.access.roles import Role, RoleBook
@@ -20,7 +20,7 @@ BOOK = RoleBook([Role("lead", ("member",)), Role("member", (), ("docs:read",))])
 
 def evaluate(source: str, caller: Principal | None = None, **more: Any) -> bool | str:
     data = more.pop("data", {})
-    condition = compile_condition(source, data)
+    condition = ConditionCompiler(data).compile(source)
     assert isinstance(condition, Condition), condition
     call = simulated_call(
         SimulatedRequest("GET", "/a/b?x=1", client_ip=more.pop("ip", "127.0.0.1"))
@@ -30,7 +30,7 @@ def evaluate(source: str, caller: Principal | None = None, **more: Any) -> bool 
 
 
 def refused(source: str) -> str:
-    found = compile_condition(source, {"teams": {}})
+    found = ConditionCompiler({"teams": {}}).compile(source)
     assert not isinstance(found, Condition), f"{source} was taken"
     return " / ".join(text for _, text in found)
 
@@ -85,7 +85,7 @@ def test_what_nobody_could_answer_is_refused_at_load(source: str, said: str) -> 
 
 
 def test_every_problem_of_an_expression_is_told_with_its_place() -> None:
-    found = compile_condition("usr.id == 1 && nope(user.x)")
+    found = ConditionCompiler().compile("usr.id == 1 && nope(user.x)")
     assert isinstance(found, list)
     assert [at for at, _ in found] == [0, 15, 20]
 
@@ -109,7 +109,7 @@ def test_every_problem_of_an_expression_is_told_with_its_place() -> None:
     ],
 )
 def test_what_can_be_answered_is_taken(source: str) -> None:
-    assert isinstance(compile_condition(source), Condition)
+    assert isinstance(ConditionCompiler().compile(source), Condition)
 
 
 @pytest.mark.parametrize(

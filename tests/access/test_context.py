@@ -8,7 +8,7 @@ import cel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import USER, EvaluationContext
 from gateway.access.conditions.functions import AddressBlocks
 from gateway.access.simulation import SimulatedRequest, simulated_call
@@ -93,7 +93,7 @@ RESOURCES = st.sampled_from(
 def test_what_is_bound_never_changes_the_answer(
     source: str, caller: Principal | None, resource: dict[str, Any], query: bool
 ) -> None:
-    condition = compile_condition(source, DATA)
+    condition = ConditionCompiler(DATA).compile(source)
     if not isinstance(condition, Condition):
         return
     call = simulated_call(SimulatedRequest("GET", "/a/b"))

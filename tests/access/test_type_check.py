@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import read_expression
 from gateway.access.conditions.type_check import type_problems
@@ -88,7 +88,7 @@ def test_the_engine_and_the_check_agree_on_every_pair() -> None:
     ],
 )
 def test_what_could_never_be_judged_is_told_with_its_place(source: str, at: int, said: str) -> None:
-    found = compile_condition(source)
+    found = ConditionCompiler().compile(source)
     assert not isinstance(found, Condition), f"{source} was taken"
     ((where, text),) = found
     assert where == at
@@ -113,12 +113,12 @@ def test_what_could_never_be_judged_is_told_with_its_place(source: str, at: int,
     ],
 )
 def test_what_could_be_is_taken(source: str) -> None:
-    assert isinstance(compile_condition(source), Condition)
+    assert isinstance(ConditionCompiler().compile(source), Condition)
 
 
 def test_however_deep_it_is_it_is_no_crash() -> None:
     for source in ("(" * 400 + "true" + ")" * 400, "!" * 400 + "true", "[" * 90 + "]" * 90):
-        compile_condition(source)
+        ConditionCompiler().compile(source)
 
 
 def test_the_problem_names_the_file_the_line_and_the_column() -> None:
@@ -129,5 +129,7 @@ def test_the_problem_names_the_file_the_line_and_the_column() -> None:
 
 
 def test_a_key_of_a_limit_may_be_any_text() -> None:
-    assert isinstance(compile_condition("user.id + '/' + request.method", truth=False), Condition)
-    assert not isinstance(compile_condition("user.id + 1", truth=False), Condition)
+    assert isinstance(
+        ConditionCompiler().compile("user.id + '/' + request.method", truth=False), Condition
+    )
+    assert not isinstance(ConditionCompiler().compile("user.id + 1", truth=False), Condition)

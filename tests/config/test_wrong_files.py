@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.expressions import read_expression
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
@@ -122,5 +122,5 @@ TOKENS = st.sampled_from(
 @given(st.lists(TOKENS, max_size=14).map("".join))
 def test_any_condition_is_taken_or_told_about(source: str) -> None:
     read_expression(source)
-    found = compile_condition(source, {"teams": {}})
+    found = ConditionCompiler({"teams": {}}).compile(source)
     assert isinstance(found, Condition) or (found and all(text for _, text in found))

@@ -6,7 +6,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import About
 from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Call, Principal
@@ -270,7 +270,7 @@ async def test_retry_after_never_comes_before_the_end_of_the_window_of_what_is_u
 
 
 def by_expression(source: str) -> Limit:
-    condition = compile_condition(source, truth=False)
+    condition = ConditionCompiler().compile(source, truth=False)
     assert isinstance(condition, Condition)
     return Limit("calls", LimitKey.EXPRESSION, 1, 1, Scope.LOCAL, expression=condition)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.differences import Reader, Tally, check, disagreements
-from gateway.access.conditions.conditions import Condition, compile_condition
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.simulation import FixedClock, SimulatedRequest
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
@@ -287,7 +287,7 @@ def test_a_condition_is_taken_apart_at_its_connectives(source: str, atoms: list[
     given_source = (
         source.replace("x || y", f"{names['x']} || {names['y']}") if plain else filled(source)
     )
-    condition = compile_condition(given_source)
+    condition = ConditionCompiler().compile(given_source)
     assert isinstance(condition, Condition), condition
     wanted = [names.get(atom, atom if plain else filled(atom)) for atom in atoms]
     assert [atom.source for atom in taken_apart(condition).atoms()] == wanted

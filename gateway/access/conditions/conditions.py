@@ -140,13 +140,6 @@ class ConditionCompiler:
         return sorted(problems)
 
 
-def compile_condition(
-    source: str, data: Mapping[str, Any] | None = None, *, truth: bool = True
-) -> Condition | list[tuple[int, str]]:
-    """One condition alone, as `ConditionCompiler.compile`."""
-    return ConditionCompiler(data).compile(source, truth=truth)
-
-
 def _has_role(context: EvaluationContext) -> Callable[[Any], bool]:
     principal = context.principal
     roles = context.roles.expand(principal.roles) if principal else frozenset()
