@@ -27,7 +27,7 @@ from bench.cluster import program
 from bench.processes import run_bench
 from bench.rig import HERE
 from gateway.access.authorizer import Authorizer
-from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
 from gateway.access.simulation import (
     FixedAuthenticator,
@@ -74,7 +74,7 @@ class Narrow:
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
-        about: About = NO_ABOUT,
+        requested: RequestedResource = NO_RESOURCE,
     ) -> LimitState:
         wait_s = 1.0 if self._choose.random() < 0.01 else 0.0
         return LimitState(wait_s, "", tuple((one.name, 1.0) for one in limits), (1,) * len(limits))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from gateway.access.conditions.context import NO_ABOUT, About, EvaluationContext
+from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
 from gateway.access.policies import Rule, Shadowed, Verdict
@@ -54,7 +54,7 @@ class Limiter(Protocol):
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
-        about: About = NO_ABOUT,
+        requested: RequestedResource = NO_RESOURCE,
     ) -> LimitState:
         """Where the caller stands; `wait_s` is 0.0 once every limit was charged by one.
 
@@ -144,8 +144,8 @@ class Authorizer:
                 return await self._unidentified(identified, call, match)
         limit_state: LimitState | None = None
         if route.first_limits:
-            about = _about(call, match) if route.first_about else NO_ABOUT
-            limit_state = await self._limiter.take(route.first_limits, call, principal, about)
+            requested = _requested_resource(call, match) if route.first_by_resource else NO_RESOURCE
+            limit_state = await self._limiter.take(route.first_limits, call, principal, requested)
             if limit_state.wait_s > 0.0:
                 return _limited(match, principal, limit_state)
         decision = self._evaluate(call, match, principal)
@@ -160,8 +160,8 @@ class Authorizer:
                     return _refused(Reason.AMBIGUOUS_PATH, match, principal)
                 decision.target = sent
             if decision.last_limits:
-                about = _about(call, match)
-                last = await self._limiter.take(decision.last_limits, call, principal, about)
+                requested = _requested_resource(call, match)
+                last = await self._limiter.take(decision.last_limits, call, principal, requested)
                 decision.limit = last if limit_state is None else limit_state.joined(last)
                 if last.wait_s > 0.0:
                     return _limited(match, principal, decision.limit, decision)
@@ -254,7 +254,7 @@ class Authorizer:
             shadowed=verdict.shadowed,
         )
         if verdict.allowed:
-            if route.asks_last:
+            if route.has_last_limits:
                 decision.last_limits = route.limits_after(rule)
             if context is not None and rule is not None and rule.headers:
                 decision.headers = _rule_headers(rule, context)
@@ -289,14 +289,14 @@ def evaluation_context(
     return context
 
 
-def _about(call: Call, match: Match) -> About:
+def _requested_resource(call: Call, match: Match) -> RequestedResource:
     """For the keys of limits.  A value that could be read in two ways is none."""
     route, params = match.route, match.params
     if not route.resource:
-        return About(params, NO_ABOUT.resource)
+        return RequestedResource(params, NO_RESOURCE.resource)
     query = route.resource_query.read(call.query) if route.resource_query else {}
     headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
-    return About(params, _resource(call, match, query or {}, headers or {}))
+    return RequestedResource(params, _resource(call, match, query or {}, headers or {}))
 
 
 def _resource(

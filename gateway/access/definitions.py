@@ -69,7 +69,7 @@ class Limit:
         return replace(self, route_id=route_id) if self.key is LimitKey.ROUTE else self
 
     @property
-    def of_what_is_asked(self) -> bool:
+    def by_resource(self) -> bool:
         """Whether its key is what the call is about: a value of the path, or the resource."""
         reads = self.expression.reads if self.expression is not None else None
         return reads is not None and bool(reads.params or "resource" in reads.roots)

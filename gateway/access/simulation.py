@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.access.authorizer import Authorizer, Decision
-from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.decision_record import RecordedDecision
 from gateway.access.definitions import Limit
 from gateway.access.routing.paths import split_target
@@ -66,7 +66,7 @@ class NoLimits:
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
-        about: About = NO_ABOUT,
+        requested: RequestedResource = NO_RESOURCE,
     ) -> LimitState:
         return _ADMITTED
 

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Callable
 
 from gateway.access.conditions.conditions import Condition
-from gateway.access.conditions.context import NO_ABOUT, About, EvaluationContext
+from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.roles import RoleBook
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.client_networks import holder
 from gateway.model import Call, Clock, Principal
 
-Key = Callable[[Call, Principal | None, About], str]
+Key = Callable[[Call, Principal | None, RequestedResource], str]
 
 LONGEST = 128
 """A key that an expression gives and that is longer counts under its hash."""
@@ -21,7 +21,7 @@ HOLDERS_MAX = 8_192
 """IPv6 addresses whose holders are remembered."""
 
 
-def by_user(call: Call, principal: Principal | None, about: About) -> str:
+def by_user(call: Call, principal: Principal | None, requested: RequestedResource) -> str:
     """The subject; the address where nobody is signed in."""
     return principal.subject if principal is not None else _anonymous(_address(call.client_ip))
 
@@ -47,10 +47,14 @@ class LimitKeys:
             return self._by_expression(limit.expression)
         return self._keys.get(limit.key, _all_together)
 
-    def _by_user(self, call: Call, principal: Principal | None, about: About) -> str:
+    def _by_user(
+        self, call: Call, principal: Principal | None, requested: RequestedResource
+    ) -> str:
         return principal.subject if principal is not None else self._by_caller(call)
 
-    def _by_address(self, call: Call, principal: Principal | None, about: About) -> str:
+    def _by_address(
+        self, call: Call, principal: Principal | None, requested: RequestedResource
+    ) -> str:
         client_ip = call.client_ip
         if ":" not in client_ip:
             return client_ip
@@ -61,12 +65,16 @@ class LimitKeys:
             known = self._holders[client_ip] = holder(client_ip)
         return known
 
-    def _by_client(self, call: Call, principal: Principal | None, about: About) -> str:
+    def _by_client(
+        self, call: Call, principal: Principal | None, requested: RequestedResource
+    ) -> str:
         if principal is None or principal.client_id is None:
             return self._by_caller(call)
         return principal.client_id
 
-    def _by_roles(self, call: Call, principal: Principal | None, about: About) -> str:
+    def _by_roles(
+        self, call: Call, principal: Principal | None, requested: RequestedResource
+    ) -> str:
         if principal is None:
             return self._by_caller(call)
         return ",".join(sorted(principal.role_set))
@@ -77,9 +85,9 @@ class LimitKeys:
         query = QueryParameters(expression.reads.query)
         headers = HeaderFields(expression.reads.headers)
 
-        def key(call: Call, principal: Principal | None, about: About) -> str:
+        def key(call: Call, principal: Principal | None, requested: RequestedResource) -> str:
             context = EvaluationContext(
-                call, principal, roles, self._clock.now, about.params, about.resource
+                call, principal, roles, self._clock.now, requested.params, requested.resource
             )
             if query.names:
                 context.query = query.read(call.query) or {}
@@ -96,10 +104,10 @@ class LimitKeys:
         return key
 
     def _by_caller(self, call: Call) -> str:
-        return _anonymous(self._by_address(call, None, NO_ABOUT))
+        return _anonymous(self._by_address(call, None, NO_RESOURCE))
 
 
-def _all_together(call: Call, principal: Principal | None, about: About) -> str:
+def _all_together(call: Call, principal: Principal | None, requested: RequestedResource) -> str:
     return ""
 
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
 from gateway.rate_limit.keys import LimitKeys
@@ -150,11 +150,11 @@ class RateLimiter:
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
-        about: About = NO_ABOUT,
+        requested: RequestedResource = NO_RESOURCE,
     ) -> LimitState:
         """Charges one unit of each, or none at all and says how long to wait.
 
-        `about` is for keys that are expressions.
+        `requested` is for keys that are expressions.
         """
         # By identity: to hash a Limit costs more than the whole decision.  The entry keeps the
         # sequence alive, so nothing else can take its address.
@@ -162,9 +162,9 @@ class RateLimiter:
         now = self._steady()
         counts = route.first
         if counts is None:
-            keys = [key_of(call, principal, about) for key_of in route.keys]
+            keys = [key_of(call, principal, requested) for key_of in route.keys]
             return await self._take_all(route, keys, now)
-        key = route.first_key(call, principal, about)
+        key = route.first_key(call, principal, requested)
         left = counts.take(key, now)
         if left is None:
             return await self._request(route, [None], [key], now)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.authorizer import Authorizer, Decision
-from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
 from gateway.access.simulation import (
     FixedAuthenticator,
@@ -50,18 +50,18 @@ class Counting:
         """`waits_s` are of one asking after another; the last one stays."""
         self.waits_s = list(waits_s) or [0.0]
         self.asked: list[tuple[tuple[str, ...], str | None]] = []
-        self.about: list[About] = []
+        self.requested: list[RequestedResource] = []
 
     async def take(
         self,
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
-        about: About = NO_ABOUT,
+        requested: RequestedResource = NO_RESOURCE,
     ) -> LimitState:
         names = tuple(limit.name for limit in limits)
         self.asked.append((names, principal.subject if principal else None))
-        self.about.append(about)
+        self.requested.append(requested)
         wait_s = self.waits_s[0] if len(self.waits_s) == 1 else self.waits_s.pop(0)
         return LimitState(wait_s, "", (), ())
 
@@ -193,27 +193,29 @@ rules: [{id: own, allow: ["a:b"], when: resource.tenant == user.id, limits: [per
 def test_a_limit_by_what_is_asked_is_charged_to_those_who_may_ask(key: str) -> None:
     world = snapshot(TENANTS.format(key=key), OWN_TENANT)
 
-    def asked(url: str, *waits: float) -> tuple[Decision, list[tuple[str, ...]], list[About]]:
+    def asked(
+        url: str, *waits: float
+    ) -> tuple[Decision, list[tuple[str, ...]], list[RequestedResource]]:
         limiter = Counting(*waits)
         found = simulated_call(SimulatedRequest("GET", url, who("u1")))
         assert not isinstance(found, Reason)
         decision = run_sync(
             Authorizer(FixedAuthenticator(who("u1")), limiter, clock=FixedClock(NOW)), found, world
         )
-        return decision, [names for names, _ in limiter.asked], limiter.about
+        return decision, [names for names, _ in limiter.asked], limiter.requested
 
-    allowed, names, about = asked("/tenants/u1")
+    allowed, names, requested = asked("/tenants/u1")
     assert allowed.allowed
     assert names == [("per-user",), ("per-tenant", "per-route")]
-    assert about[1] == About({"tenant": "u1"}, {"tenant": "u1"})
+    assert requested[1] == RequestedResource({"tenant": "u1"}, {"tenant": "u1"})
     # A stranger to the tenant spends nothing of what its people may spend.
     denied, names, _ = asked("/tenants/u2")
     assert (denied.refusal, names) == (Reason.NO_RULE, [("per-user",)])
     waits, _, _ = asked("/tenants/u1", 0.0, 3.0)
     assert (waits.refusal, waits.retry_after_s, waits.rule) == (Reason.RATE_LIMITED, 3.0, "own")
     # Where nobody judges, all are asked at once.
-    _, names, about = asked("/open/u1")
-    assert (names, about[0].params) == ([("per-user", "per-tenant")], {"tenant": "u1"})
+    _, names, requested = asked("/open/u1")
+    assert (names, requested[0].params) == ([("per-user", "per-tenant")], {"tenant": "u1"})
 
 
 def test_the_limits_that_a_rule_asks_for_are_the_same_object_each_time() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
-from gateway.access.conditions.context import About
+from gateway.access.conditions.context import RequestedResource
 from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Call, Principal
 from gateway.rate_limit.limiter import LocalCounts, RateLimiter
@@ -292,14 +292,19 @@ async def test_an_expression_says_whose_calls_are_counted_together() -> None:
 async def test_an_expression_reads_the_parameters_of_the_path() -> None:
     limits = RateLimiter(HandClock())
     asked = (by_expression("request.params.shop"),)
-    states = [await limits.take(asked, call(), None, About({"shop": shop}, {})) for shop in "aab"]
+    states = [
+        await limits.take(asked, call(), None, RequestedResource({"shop": shop}, {}))
+        for shop in "aab"
+    ]
     assert [state.wait_s == 0.0 for state in states] == [True, False, True]
 
 
 async def test_an_expression_reads_the_resource() -> None:
     limits = RateLimiter(HandClock())
     asked = (by_expression("resource.tenant"),)
-    states = [await limits.take(asked, call(), None, About({}, {"tenant": t})) for t in "aab"]
+    states = [
+        await limits.take(asked, call(), None, RequestedResource({}, {"tenant": t})) for t in "aab"
+    ]
     assert [state.wait_s == 0.0 for state in states] == [True, False, True]
 
 

@@ -36,7 +36,7 @@ class EvaluationContext:
 
 
 @dataclass(slots=True)
-class About:
+class RequestedResource:
     """What a call is about, for the keys of limits: the values of its path, and the resource
     that its route makes of it."""
 
@@ -44,7 +44,7 @@ class About:
     resource: Mapping[str, Any]
 
 
-NO_ABOUT = About(MappingProxyType({}), MappingProxyType({}))
+NO_RESOURCE = RequestedResource(MappingProxyType({}), MappingProxyType({}))
 
 Binding = Callable[[EvaluationContext], Any]
 

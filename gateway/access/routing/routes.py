@@ -123,9 +123,9 @@ class Route:
     """Those that are asked once the policy has allowed the call."""
     limits_of_rules: Mapping[Rule | None, tuple[Limit, ...]] = field(init=False)
     """The same with those that an allowing rule asks for besides."""
-    asks_last: bool = field(init=False)
+    has_last_limits: bool = field(init=False)
     """Whether there is any of these."""
-    first_about: bool = field(init=False)
+    first_by_resource: bool = field(init=False)
     """Whether the key of one of the first limits is what the call is about."""
     action_rules: ActionRules | None = field(init=False)
     """The rules of the policy that cover the action."""
@@ -151,9 +151,7 @@ class Route:
         object.__setattr__(self, "plain", plain)
         action_rules = None if self.policy is None else self.policy.rules_for(self.action)
         object.__setattr__(self, "action_rules", action_rules)
-        last = tuple(
-            one for one in self.limits if action_rules is not None and one.of_what_is_asked
-        )
+        last = tuple(one for one in self.limits if action_rules is not None and one.by_resource)
         object.__setattr__(self, "last_limits", last)
         object.__setattr__(self, "first_limits", tuple(o for o in self.limits if o not in last))
         of_rules = {
@@ -162,9 +160,9 @@ class Route:
             if rule.limits
         }
         object.__setattr__(self, "limits_of_rules", of_rules)
-        object.__setattr__(self, "asks_last", bool(last or of_rules))
-        about = any(one.of_what_is_asked for one in self.first_limits)
-        object.__setattr__(self, "first_about", about)
+        object.__setattr__(self, "has_last_limits", bool(last or of_rules))
+        reads_resource = any(one.by_resource for one in self.first_limits)
+        object.__setattr__(self, "first_by_resource", reads_resource)
         for source, attribute in (
             ("query", "query_names"), ("headers", "header_names"), ("body", "body_names"),
         ):  # fmt: skip

@@ -12,7 +12,7 @@ from base64 import b64encode
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from gateway.access.conditions.context import NO_ABOUT
+from gateway.access.conditions.context import NO_RESOURCE
 from gateway.edge.http1.grammar import tokens
 from gateway.edge.streams.tunnel import Tunnel
 from gateway.rate_limit.keys import by_user
@@ -101,7 +101,7 @@ class Handshake:
         as many are open as the route lets one caller have."""
         route, principal = self._decision.route, self._decision.principal
         assert route is not None
-        caller = (route.id, by_user(self._call, principal, NO_ABOUT))
+        caller = (route.id, by_user(self._call, principal, NO_RESOURCE))
         return self._open_calls.seats.take(caller, route.sockets.max_per_user)
 
     def granted_by(self, head: Head) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.access.authorizer import Authorizer
-from gateway.access.conditions.context import NO_ABOUT, About
+from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
 from gateway.access.snapshot import Snapshot
 from gateway.edge.admin.decision_api import DecisionApi
@@ -115,7 +115,7 @@ class OneOfFour:
         limits: Sequence[Limit],
         call: Call,
         principal: Principal | None,
-        about: About = NO_ABOUT,
+        requested: RequestedResource = NO_RESOURCE,
     ) -> LimitState:
         self.left -= 1
         wait_s = 0.0 if self.left >= 0 else 30.0
