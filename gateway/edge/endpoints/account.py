@@ -141,11 +141,11 @@ class OwnAccount:
         made = await self._parts.passwords.hash(
             fields["new_password"], words=(principal.email or "",), lane=Lane.KNOWN
         )
-        if isinstance(made, str):
-            await self._parts.throttle.spent(reservation)
-            return await self._parts.unbroken(self._replace(principal, made, proof, call))
-        await self._parts.throttle.give_back(reservation)
-        return weak(made, "new_password") if isinstance(made, Weak) else Refused(made)
+        if isinstance(made, Reason | Weak):  # a Reason is a str too: it must not be stored
+            await self._parts.throttle.give_back(reservation)
+            return weak(made, "new_password") if isinstance(made, Weak) else Refused(made)
+        await self._parts.throttle.spent(reservation)
+        return await self._parts.unbroken(self._replace(principal, made, proof, call))
 
     async def change_address(self, request: web.BaseRequest, call: Call) -> Answer:
         """Always 202 after a right password, whoever has the new address; the account moves

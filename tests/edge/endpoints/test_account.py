@@ -196,6 +196,25 @@ async def test_a_weak_new_password_is_named(house: House) -> None:
     assert told(answer)["errors"][0]["field"] == "new_password"
 
 
+async def test_a_change_while_hashing_is_busy_leaves_the_password(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HASHING_BUSY is text as well: stored in the hash's place, it locks the owner out."""
+    await house.register()
+    session = await house.sign_in()
+
+    async def busy(password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW) -> Reason:
+        return Reason.HASHING_BUSY
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.parts.passwords, "hash", busy)
+        body = {"password": PASSWORD, "new_password": "seven quiet rivers carry boats"}
+        token = session["access_token"]
+        answer = await house.ask("POST", "/auth/password/change", body, token=token)
+    assert (answer.status, reason(answer)) == (503, "hashing_busy")
+    await house.sign_in()
+
+
 async def test_a_token_of_an_imported_key_has_no_password_here(house: House) -> None:
     stranger = TokenSubject("u-elsewhere", None, False, (), "s-elsewhere", None, ("pwd",), None)
     token = house.issuer.issue(stranger, int(house.clock.at)).text
