@@ -22,7 +22,7 @@ from bench.processes import (
     resident_bytes,
 )
 from bench.rig import BASE_PORT, HERE, Rig
-from gateway.identity.accounts.user_import import Person, bring_people_in
+from gateway.identity.accounts.user_import import ImportedUser, import_users
 from gateway.stores.open_database import open_database
 from tests.servers import PostgresServer, ValkeyServer
 
@@ -156,10 +156,10 @@ async def _bring_in(database_url: str, emails: Sequence[str]) -> None:
             )
         assert first is not None
         people = [
-            Person(line, email, email, True, ("user",), str(first["password_hash"]))
+            ImportedUser(line, email, email, True, ("user",), str(first["password_hash"]))
             for line, email in enumerate(emails[1:], 2)
         ]
-        if problems := await bring_people_in(database, people):
+        if problems := await import_users(database, people):
             raise RuntimeError(f"{emails[problems[0].line - 1]}: {problems[0].problem}")
     finally:
         await database.close()

@@ -15,11 +15,11 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from gateway.edge.endpoints.endpoint import Refused
+from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
 from gateway.identity.sign_in.devices import Devices
-from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.identity.sign_in.throttle import WINDOW_S, Throttle
 from gateway.model import Call
 
@@ -48,7 +48,7 @@ class Used:
     def __init__(self) -> None:
         self._keys: set[str] = set()
 
-    async def first(self, key: str, ttl_s: int) -> bool:
+    async def claim(self, key: str, ttl_s: int) -> bool:
         del ttl_s
         new = key not in self._keys
         self._keys.add(key)
@@ -67,19 +67,19 @@ class House:
         self.clock = Clock()
         self.epoch = 0
         captcha = Solved(CaptchaOptions(b"c" * 32, 1, ""), Used(), self.clock)
-        self.throttle = Throttle(OwnAttempts(self.clock), self.clock, lambda: 1)
+        self.throttle = Throttle(LocalAttempts(self.clock), self.clock, lambda: 1)
         self.guard = LoginGuard(self.throttle, captcha, Devices(b"d" * 32), self, self.clock)
 
-    async def password_epoch(self, email_key: str) -> int | None:
-        """Meets `login_guard.Epochs`: every account's password changes with the owner's."""
-        del email_key
+    async def password_epoch(self, normalized_email: str) -> int | None:
+        """Meets `login_guard.PasswordEpochs`: every account's password changes with the owner's."""
+        del normalized_email
         return self.epoch
 
     async def guess(self, guess: Guess) -> bool:
         """A wrong password; whether it was evaluated at all."""
         call = _call(guess.address, guess.cookie)
         admission = await self.guard.admit(call, guess.account, "solved")
-        if isinstance(admission, Refused):
+        if isinstance(admission, ProblemReply):
             return False
         await self.guard.failed(admission)
         return True
@@ -87,7 +87,7 @@ class House:
     async def sign_in(self, address: str, cookie: str | None = None) -> bool:
         """The right password; whether it was evaluated, and so signed in."""
         admission = await self.guard.admit(_call(address, cookie), OWNER, "solved")
-        if isinstance(admission, Refused):
+        if isinstance(admission, ProblemReply):
             return False
         await self.guard.give_back(admission)
         return True

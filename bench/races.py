@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 
 from bench.processes import run_bench
-from gateway.identity.sessions.sessions import Origin
+from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
@@ -28,7 +28,7 @@ from gateway.stores.protocols import Database
 from tests.servers import PostgresServer
 
 console = Console()
-ORIGIN = Origin("bench", "127.0.0.1")
+ORIGIN = SignInSource("bench", "127.0.0.1")
 
 
 async def begin(database: Database) -> Grant:

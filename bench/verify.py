@@ -17,9 +17,9 @@ from pathlib import Path
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.jwk import Alg
 from gateway.identity.keys.key_ring import KeyRing
-from gateway.identity.keys.rotation import KeyKeeper
+from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
-from gateway.identity.tokens.authenticator import Identification
+from gateway.identity.tokens.authenticator import RequestAuthenticator
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.stores.migrations import upgrade
 from gateway.stores.sqlite import SqliteDatabase
@@ -52,13 +52,13 @@ class Measured:
         return f"{self.what:<44} {self.median_us:8.2f} {self.best_us:8.2f}"
 
 
-def driven(identification: Identification, calls: list[Call]) -> Callable[[], None]:
+def driven(authenticator: RequestAuthenticator, calls: list[Call]) -> Callable[[], None]:
     """Runs the coroutines to their end without an event loop: a hit awaits nothing."""
 
     def run() -> None:
         for call in calls:
             try:
-                identification.identify(call, BEARER).send(None)
+                authenticator.identify(call, BEARER).send(None)
             except StopIteration:
                 continue
             raise RuntimeError("it waited for something")
@@ -99,30 +99,30 @@ async def of(alg: Alg, folder: Path) -> list[Measured]:
     database = SqliteDatabase(folder / f"{alg}.db", clock)
     await upgrade(database)
     sealer = Sealer(bytes(range(32)))
-    keeper = KeyKeeper(database, sealer, NobodyListens(), alg=alg, max_token_life_s=86_400)
+    rotation = KeyRotation(database, sealer, NobodyListens(), alg=alg, max_token_life_s=86_400)
     ring = KeyRing(database, sealer, clock)
-    await keeper.ensure()
+    await rotation.ensure()
     await ring.refresh()
     await database.close()
     issuer = TokenIssuer(ring, issuer=HERE, audience=HERE, ttl_s=900)
     verifier = TokenVerifier(ring, issuer=HERE, audience=HERE, max_life_s=86_400, clock=clock)
-    identification = Identification(verifier, ring, NobodyRevoked(), clock)
+    authenticator = RequestAuthenticator(verifier, ring, NobodyRevoked(), clock)
 
     now = int(time.time())
     began = time.perf_counter()
     texts = [issuer.issue(subject(number), now).text for number in range(TOKENS)]
     issued = (time.perf_counter() - began) / TOKENS * 1e6
     calls = [call_with(text) for text in texts]
-    run = driven(identification, calls)
+    run = driven(authenticator, calls)
     forged = [text[:-20] + "A" * 20 for text in texts]
 
     def judge_forged() -> None:
         for text in forged:
             assert verifier.verify(text) is Reason.TOKEN_SIGNATURE_INVALID
 
-    miss = rounds(f"{alg}: first sight", TOKENS, run, identification.clear)
+    miss = rounds(f"{alg}: first sight", TOKENS, run, authenticator.clear)
     run()
-    assert len(identification) == TOKENS
+    assert len(authenticator) == TOKENS
 
     def anew() -> None:
         """Every request brings a text of its own, whose hash nobody has computed yet."""

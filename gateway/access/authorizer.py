@@ -11,7 +11,7 @@ from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, Re
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
 from gateway.access.policies import Rule, Shadowed, Verdict
-from gateway.access.routing.csrf import AllowedOrigins, CsrfCheck, OwnOrigins, unmeant
+from gateway.access.routing.csrf import AllowedOrigins, CsrfCheck, OwnOrigins, csrf_refusal
 from gateway.access.routing.paths import canonical
 from gateway.access.routing.request_values import reads_alike
 from gateway.access.routing.route_table import Match
@@ -40,7 +40,7 @@ _COOKIE = CredentialKind.COOKIE
 _FIELD_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%") + " "
 
 
-class Identifier(Protocol):
+class Authenticator(Protocol):
     async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
         """Who calls: the credential verified, its expiry and revocation asked.
 
@@ -108,13 +108,13 @@ class Authorizer:
 
     def __init__(
         self,
-        identifier: Identifier,
+        authenticator: Authenticator,
         limiter: Limiter,
         csrf: CsrfCheck | None = None,
         clock: Clock | None = None,
         origins: OwnOrigins | None = None,
     ) -> None:
-        self._identifier = identifier
+        self._authenticator = authenticator
         self._limiter = limiter
         self._csrf = csrf
         self._origins = origins or OwnOrigins()
@@ -137,7 +137,7 @@ class Authorizer:
             if isinstance(credential, Credential) and credential.kind is _COOKIE:
                 identified = await self._identify_cookie(call, route)
             else:
-                identified = await self._identifier.identify(call, route.accept)
+                identified = await self._authenticator.identify(call, route.accept)
             if isinstance(identified, Principal):
                 principal = identified
             elif route.auth is Auth.REQUIRED or identified is not Reason.NO_CREDENTIAL:
@@ -187,7 +187,7 @@ class Authorizer:
             refusal: Reason | None = Reason.NO_CREDENTIAL
             if credential.kind in route.accept:
                 by_cookie = credential.kind is CredentialKind.COOKIE
-                refusal = self._unmeant(call, route) if by_cookie else None
+                refusal = self._csrf_refusal(call, route) if by_cookie else None
             if refusal is not None:
                 return _refused(refusal, match, principal)
         return self._evaluate(call, match, principal)
@@ -195,13 +195,13 @@ class Authorizer:
     async def _identify_cookie(self, call: Call, route: Route) -> Principal | Reason:
         if CredentialKind.COOKIE not in route.accept:
             return Reason.NO_CREDENTIAL
-        refusal = self._unmeant(call, route)
+        refusal = self._csrf_refusal(call, route)
         if refusal is not None:
             return refusal
-        return await self._identifier.identify(call, route.accept)
+        return await self._authenticator.identify(call, route.accept)
 
-    def _unmeant(self, call: Call, route: Route) -> Reason | None:
-        return unmeant(call, AllowedOrigins(self._origins, route.host, route.cors), self._csrf)
+    def _csrf_refusal(self, call: Call, route: Route) -> Reason | None:
+        return csrf_refusal(call, AllowedOrigins(self._origins, route.host, route.cors), self._csrf)
 
     async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:
         # Whoever tries tokens pays for it, and nobody but the address is known to pay.

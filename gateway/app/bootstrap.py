@@ -17,15 +17,16 @@ from gateway.app.data_dir import DataFolder
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import SettingsDiffer, agree, shared
 from gateway.config.watcher import ConfigWatcher
-from gateway.identity.accounts.passwords import settled_rounds
+from gateway.identity.accounts.passwords import calibrated_rounds
 from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys import signing_keys
 from gateway.identity.keys.encryption import Sealer
-from gateway.identity.keys.rotation import KeyKeeper
-from gateway.identity.mail.outbox import MailOptions, Postman
-from gateway.identity.mail.smtp import SmtpCarrier, SmtpServer
-from gateway.identity.mail.templates import Letters
+from gateway.identity.keys.rotation import KeyRotation
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
+from gateway.identity.mail.templates import MailTemplates
 from gateway.model import Change
 from gateway.revocation.stream_identity import another_stream_is_followed
 from gateway.stores.migrations import upgrade
@@ -36,8 +37,8 @@ from gateway.stores.stream import RedisChangeStream
 
 log = structlog.get_logger(__name__)
 
-LETTERS = Path("mail")
-"""Where an operator's own letters are looked for, beside `routes.yaml`."""
+TEMPLATES = Path("mail")
+"""Where an operator's own mail templates are looked for, beside `routes.yaml`."""
 
 
 @dataclass
@@ -51,7 +52,7 @@ class BootstrapContext:
     """Where Redis is, once the embedded one is started."""
     shadow: ConfigWatcher | None = None
     """A configuration that judges beside the traffic and enforces nothing."""
-    letters: Letters | None = None
+    templates: MailTemplates | None = None
     """Read by `initialize`; a worker that is replaced has them even when they are gone."""
 
     def key_secret(self) -> bytes:
@@ -62,20 +63,20 @@ def initialize(plan: BootstrapContext) -> None:
     """Everything that can be wrong for good, and what a fresh installation lacks; once, in the
     master, before it forks.  A store that is away is left to the workers.
 
-    Raises ValueError (SettingsDiffer too), BadLetter, FolderError, SchemaProblem, WrongSecret.
+    Raises ValueError (SettingsDiffer too), InvalidMail, FolderError, SchemaProblem, WrongSecret.
     """
     settings = plan.settings
     site = settings.public_url.partition("://")[2]
-    plan.letters = Letters.load([LETTERS], site=site, public_url=settings.public_url)
+    plan.templates = MailTemplates.load([TEMPLATES], site=site, public_url=settings.public_url)
 
     async def whole() -> None:
         await open_redis(plan.redis_url).close()
         database = open_database(settings.database_url)
         sealer = Sealer(plan.key_secret())
         make_mailer(plan, database)
-        keeper = make_key_rotation(plan, database, sealer, _Nobody())
+        rotation = make_key_rotation(plan, database, sealer, _Nobody())
         try:
-            await prepare(plan, database, keeper)
+            await prepare(plan, database, rotation)
             async with database.transaction() as tx:
                 # Raises WrongSecret: with another secret nothing here could be signed.
                 await signing_keys.lock(tx, sealer)
@@ -118,20 +119,20 @@ async def _agree(plan: BootstrapContext, database: Database) -> None:
         await redis.close()
 
 
-async def prepare(plan: BootstrapContext, database: Database, keeper: KeyKeeper) -> None:
+async def prepare(plan: BootstrapContext, database: Database, rotation: KeyRotation) -> None:
     """The schema, the first signing keys and the cost of a hash: each made once for the whole
     installation, whichever process comes first.  Raises StoreUnavailable."""
     await upgrade(database)
     for left in await rekey(database):
         log.warning("address-unreached", user_id=left.user_id, kept_by=left.kept_by)
-    await keeper.ensure()
-    await settled_rounds(database, plan.settings.bcrypt_rounds)
+    await rotation.ensure()
+    await calibrated_rounds(database, plan.settings.bcrypt_rounds)
 
 
 def make_key_rotation(
     plan: BootstrapContext, database: Database, sealer: Sealer, publisher: RevocationPublisher
-) -> KeyKeeper:
-    return KeyKeeper(
+) -> KeyRotation:
+    return KeyRotation(
         database,
         sealer,
         publisher,
@@ -140,13 +141,13 @@ def make_key_rotation(
     )
 
 
-def make_mailer(plan: BootstrapContext, database: Database) -> Postman:
+def make_mailer(plan: BootstrapContext, database: Database) -> MailOutbox:
     """Brings mail to the server of the settings; without one it stays in the outbox."""
     settings = plan.settings
-    assert plan.letters is not None
-    carrier = None
+    assert plan.templates is not None
+    transport = None
     if settings.smtp_url is not None:
-        carrier = SmtpCarrier(SmtpServer.parse(settings.smtp_url))
+        transport = SmtpTransport(SmtpServer.parse(settings.smtp_url))
     options = MailOptions(
         sender=settings.mail_from or "authgate <no-reply@localhost>",
         public_url=settings.public_url,
@@ -154,7 +155,7 @@ def make_mailer(plan: BootstrapContext, database: Database) -> Postman:
         verify_ttl_s=settings.verify_ttl_s,
         reset_ttl_s=settings.reset_ttl_s,
     )
-    return Postman(database, plan.letters, options, carrier)
+    return MailOutbox(database, plan.templates, options, transport)
 
 
 class _Nobody:

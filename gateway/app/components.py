@@ -16,7 +16,7 @@ from gateway.app.bootstrap import BootstrapContext, make_key_rotation, make_mail
 from gateway.audit.log import AuditLog
 from gateway.background_tasks import Tasks
 from gateway.edge.endpoints.cookie_sessions import (
-    CookieParts,
+    CookieDependencies,
     CookieSessions,
     life_of_what_was_read,
 )
@@ -27,18 +27,18 @@ from gateway.edge.server.listener_tls import Certificates
 from gateway.edge.streams.reevaluation import SessionReading
 from gateway.edge.streams.registry import OpenCalls
 from gateway.edge.upstream.clusters import Upstreams
-from gateway.identity.clients.api_keys import ApiKeyIdentifier
+from gateway.identity.clients.api_keys import ApiKeyAuthenticator
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
-from gateway.identity.keys.rotation import KeyKeeper
-from gateway.identity.mail.outbox import Postman
+from gateway.identity.keys.rotation import KeyRotation
+from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.sessions.sealing import SessionSealer
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
 from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
 from gateway.identity.tokens.access_tokens import TokenVerifier
-from gateway.identity.tokens.authenticator import Identification
+from gateway.identity.tokens.authenticator import RequestAuthenticator
 from gateway.identity.tokens.upstream_assertions import Assertions
 from gateway.model import Clock, CredentialKind, SystemClock
 from gateway.rate_limit.limiter import RateLimiter
@@ -78,12 +78,13 @@ class Components:
     replica: Replica
     stream_identity: StreamIdentity
     ring: KeyRing
-    key_rotation: KeyKeeper
+    key_rotation: KeyRotation
     verifier: TokenVerifier
-    api_keys: ApiKeyIdentifier
+    api_keys: ApiKeyAuthenticator
     csrf: Csrf
+    refresh_tokens: RefreshTokens
     cookies: CookieSessions
-    identification: Identification
+    authenticator: RequestAuthenticator
     audit: AuditLog
     limits: RateLimiter
     auth_limits: RateLimiter
@@ -97,7 +98,7 @@ class Components:
     open_calls: OpenCalls
     upstreams: Upstreams
     auth_api: LazyAuthApi
-    mailer: Postman
+    mailer: MailOutbox
 
 
 def build_components(
@@ -145,10 +146,30 @@ def build_components(
         max_life_s=settings.max_token_life_s,
         clock=clock,
     )
-    api_keys = ApiKeyIdentifier(database, replica, clock)
+    api_keys = ApiKeyAuthenticator(database, replica, clock)
     csrf = Csrf(derived_key(plan.key_secret(), KeyPurpose.CSRF))
-    cookies = _cookie_sessions(plan, database, redis, replica=replica, csrf=csrf, clock=clock)
-    identification = Identification(
+    refresh_tokens = RefreshTokens(
+        database, RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
+    )
+    reread_s = life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s)
+    cookies = CookieSessions(
+        CookieDependencies(
+            storage=SessionStorage(
+                redis,
+                clock,
+                SessionSealer(derived_key(plan.key_secret(), KeyPurpose.SESSION)),
+                CookieMint(derived_key(plan.key_secret(), KeyPurpose.SESSION_COOKIE)),
+            ),
+            refresh_tokens=refresh_tokens,
+            sessions=Sessions(database, idle_s=settings.refresh_idle_s),
+            revocations=replica,
+            publisher=replica,
+            csrf=csrf,
+            clock=clock,
+            ttl_s=reread_s,
+        )
+    )
+    authenticator = RequestAuthenticator(
         verifier,
         ring,
         replica,
@@ -181,8 +202,8 @@ def build_components(
         capacity=AUTH_CALLERS,
     )
     assertions = Assertions(database, plan.key_secret(), clock, issuer=settings.token_issuer)
-    gate = Authorizer(identification, limits, csrf, origins=OwnOrigins(settings.public_url))
-    shadow = Shadow(metrics, clock, plan.shadow, identification)
+    gate = Authorizer(authenticator, limits, csrf, origins=OwnOrigins(settings.public_url))
+    shadow = Shadow(metrics, clock, plan.shadow, authenticator)
     decision_log: DecisionLog | None = None
     if settings.decision_log is not None:
         decision_log = DecisionLog(
@@ -204,7 +225,7 @@ def build_components(
         journals.append(decision_log)
     journal = Journals(*journals)
     reader = CallReader(settings.trusted_proxies)
-    open_calls = OpenCalls(replica.refusal, clock.now, _session_reading(plan, database))
+    open_calls = OpenCalls(replica.refusal, clock.now, SessionReading(refresh_tokens, reread_s))
     replica.on_change.append(open_calls.changed)
     upstreams = Upstreams(on_sweep=open_calls.sweep, metrics=metrics)
     auth_api = LazyAuthApi(metrics.record_endpoint)
@@ -226,8 +247,9 @@ def build_components(
         verifier=verifier,
         api_keys=api_keys,
         csrf=csrf,
+        refresh_tokens=refresh_tokens,
         cookies=cookies,
-        identification=identification,
+        authenticator=authenticator,
         audit=audit,
         limits=limits,
         auth_limits=auth_limits,
@@ -242,47 +264,6 @@ def build_components(
         upstreams=upstreams,
         auth_api=auth_api,
         mailer=mailer,
-    )
-
-
-def _refresh_tokens(plan: BootstrapContext, database: Database) -> RefreshTokens:
-    settings = plan.settings
-    options = RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
-    return RefreshTokens(database, options)
-
-
-def _session_reading(plan: BootstrapContext, database: Database) -> SessionReading:
-    settings = plan.settings
-    ttl_s = life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s)
-    return SessionReading(_refresh_tokens(plan, database), ttl_s)
-
-
-def _cookie_sessions(
-    plan: BootstrapContext,
-    database: Database,
-    redis: RedisStore,
-    *,
-    replica: Replica,
-    csrf: Csrf,
-    clock: Clock,
-) -> CookieSessions:
-    settings, secret = plan.settings, plan.key_secret()
-    return CookieSessions(
-        CookieParts(
-            storage=SessionStorage(
-                redis,
-                clock,
-                SessionSealer(derived_key(secret, KeyPurpose.SESSION)),
-                CookieMint(derived_key(secret, KeyPurpose.SESSION_COOKIE)),
-            ),
-            refresh_tokens=_refresh_tokens(plan, database),
-            sessions=Sessions(database, idle_s=settings.refresh_idle_s),
-            revocations=replica,
-            publisher=replica,
-            csrf=csrf,
-            clock=clock,
-            ttl_s=life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s),
-        )
     )
 
 

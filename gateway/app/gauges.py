@@ -44,7 +44,7 @@ def add_gauges(app: App) -> None:
     gauge(
         "token_cache_entries",
         "Tokens whose signature is remembered as good.",
-        lambda: float(len(app.components.identification)),
+        lambda: float(len(app.components.authenticator)),
     )
     gauge(
         "password_hash_jobs",

@@ -73,7 +73,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Door:
     listener = AdminListener(
         options,
         status.socket,
-        components.identification,
+        components.authenticator,
         status,
         decisions,
         meter=components.metrics.record_endpoint,

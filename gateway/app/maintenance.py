@@ -16,10 +16,10 @@ from gateway.identity.clients.client_auth import purge_assertions
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import REFRESH_EVERY_S
-from gateway.identity.keys.rotation import Rotated
+from gateway.identity.keys.rotation import RotatedKey
 from gateway.identity.keys.signing_keys import readable_chain_keys
 from gateway.identity.sessions.sessions import Sessions
-from gateway.stores.nonces import RedisOneTime
+from gateway.stores.nonces import RedisNonceStore
 from gateway.stores.protocols import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -39,8 +39,8 @@ class Maintenance:
         parts = self._components
         while True:
             await asyncio.sleep(REFRESH_EVERY_S)
-            await parts.key_rotation.tend(
-                period_s=parts.plan.settings.key_rotation_s or None, told=self._rotated
+            await parts.key_rotation.rotate_if_due(
+                period_s=parts.plan.settings.key_rotation_s or None, on_rotated=self._rotated
             )
             await parts.ring.refresh()
             parts.ring.publish(parts.assertions.verifying_keys())
@@ -49,10 +49,10 @@ class Maintenance:
         """Once a day, on whichever worker is first."""
         parts = self._components
         keep_s = parts.plan.settings.audit_retention_days * 86_400
-        once = RedisOneTime(parts.redis)
+        once = RedisNonceStore(parts.redis)
         while True:
             try:
-                if await once.first("audit-prune", PRUNE_EVERY_S):
+                if await once.claim("audit-prune", PRUNE_EVERY_S):
                     secret = parts.plan.key_secret()
                     pruner = AuditLog(
                         parts.database,
@@ -69,7 +69,7 @@ class Maintenance:
                 log.warning("audit-not-pruned", store=error.store, why=error.detail)
             await asyncio.sleep(PURGE_EVERY_S)
 
-    def _rotated(self, rotated: Rotated) -> None:
+    def _rotated(self, rotated: RotatedKey) -> None:
         detail = {
             "change": "rotated when it was due",
             "kid": rotated.active,
@@ -82,7 +82,7 @@ class Maintenance:
         sessions = Sessions(parts.database, idle_s=parts.plan.settings.refresh_idle_s)
         purge_at = 0.0
         while True:
-            parts.identification.sweep()
+            parts.authenticator.sweep()
             now = parts.clock.steady()
             with suppress(StoreUnavailable):
                 await sessions.erase_sealed()

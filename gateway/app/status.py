@@ -71,11 +71,11 @@ class WorkerStatus:
         return [
             {
                 "to": mail.recipient,
-                "subject": mail.letter.subject,
-                "text": mail.letter.text,
+                "subject": mail.content.subject,
+                "text": mail.content.text,
                 "at": mail.created_at,
             }
-            for mail in await self._components.mailer.outbox()
+            for mail in await self._components.mailer.waiting_mail()
         ]
 
 

@@ -22,7 +22,7 @@ from gateway.app.maintenance import SWEEP_EVERY_S, Maintenance
 from gateway.app.quickstart import DemoUser
 from gateway.app.status import WorkerStatus
 from gateway.audit.log import AuditEvent, AuditKind
-from gateway.edge.endpoints.rate_limits import OwnLimits
+from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.server.listener import Door
 from gateway.edge.server.listener_tls import Certificates
 from gateway.identity.accounts.accounts import Accounts
@@ -196,7 +196,8 @@ class App:
             replica=parts.replica,
             ring=parts.ring,
             verifier=parts.verifier,
-            identification=parts.identification,
+            authenticator=parts.authenticator,
+            refresh_tokens=parts.refresh_tokens,
             cookies=parts.cookies,
             csrf=parts.csrf,
             mailer=parts.mailer,
@@ -204,7 +205,7 @@ class App:
             configuration=parts.plan.configuration,
             meter=parts.metrics.record_endpoint,
             defects=parts.metrics.defects("answer"),
-            limits=OwnLimits(parts.auth_limits),
+            limits=EndpointLimits(parts.auth_limits),
             key_secret=parts.plan.key_secret(),
         )
         parts.auth_api.open(await build_auth_api(dependencies))

@@ -13,7 +13,6 @@ such an address only a keyed hash is written.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import hmac
@@ -30,6 +29,7 @@ import structlog
 
 from gateway.audit import chain
 from gateway.audit.chain import GENESIS, ChainKey, heads, milliseconds
+from gateway.identity.base64url import encoded
 from gateway.model import Clock
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 from gateway.telemetry.metrics import Tally
@@ -61,10 +61,10 @@ class AuditKind(StrEnum):
     """The same client asked again for the successor that it had been given."""
     REFRESH_REUSED = "refresh_reused"
     REGISTERED = "registered"
-    ADDRESS_VERIFIED = "address_verified"
-    ADDRESS_CHANGED = "address_changed"
+    EMAIL_VERIFIED = "email_verified"
+    EMAIL_CHANGED = "email_changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 (the name of an event)
-    PASSWORD_RESET_ASKED = "password_reset_asked"  # noqa: S105
+    PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
     ACCOUNT_CHANGED = "account_changed"
     ROLE_CHANGED = "role_changed"
@@ -109,21 +109,21 @@ class AuditLog:
         self,
         database: Database,
         clock: Clock,
-        address_key: bytes,
+        pseudonym_key: bytes,
         chain_key: bytes,
         *,
         writer: str | None = None,
         queue: int = _QUEUE,
         dropped: Tally | None = None,
     ) -> None:
-        """`address_key`, `chain_key`: `derived_key` of KeyPurpose.AUDIT_ADDRESS, AUDIT_CHAIN.
+        """`pseudonym_key`, `chain_key`: `derived_key` of KeyPurpose.AUDIT_ADDRESS, AUDIT_CHAIN.
         `writer` names the chain, which bears the key's name besides."""
         self.chain = ChainKey(chain_key)
         self.writer = self.chain.writer(writer or secrets.token_hex(8))
         self.dropped = Tally() if dropped is None else dropped
         self._database = database
         self._clock = clock
-        self._address_key = address_key
+        self._pseudonym_key = pseudonym_key
         self._room = queue
         self._queue: deque[tuple[float, AuditEvent]] = deque()
         self._denials: dict[tuple[str, str, str], int] = {}
@@ -150,11 +150,11 @@ class AuditLog:
             key = (reason, route or "", OTHERS)
         self._denials[key] = self._denials.get(key, 0) + 1
 
-    def pseudonym(self, email_key: str) -> str:
-        """Stands for an address that no account has: equal for equal addresses, and of no use
-        without the installation's secret."""
-        digest = hmac.digest(self._address_key, email_key.encode(), hashlib.sha256)
-        return base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode()
+    def pseudonym(self, normalized_email: str) -> str:
+        """A pseudonym of an e-mail address that no account has: equal for equal addresses, and
+        of no use without the installation's secret."""
+        digest = hmac.digest(self._pseudonym_key, normalized_email.encode(), hashlib.sha256)
+        return encoded(digest[:16])
 
     async def run(self) -> None:
         """Writes until it is cancelled; what is then queued is written by `close`."""

@@ -20,7 +20,7 @@ from gateway.cli.output import (
     warn,
     when,
 )
-from gateway.identity.clients.api_keys import ApiKey, ApiKeys, NewKey
+from gateway.identity.clients.api_keys import ApiKey, ApiKeys, NewApiKey
 from gateway.identity.clients.clients import Client, Clients, NewSecret
 from gateway.identity.keys.jwk import KeyRefused, VerifyingKey, read_pem, verifying
 
@@ -159,7 +159,7 @@ def key(
 ) -> None:
     """Make an API key and print it, once."""
 
-    async def work(context: CommandContext) -> NewKey | None:
+    async def work(context: CommandContext) -> NewApiKey | None:
         client = await client_of(context, name)
         made = await ApiKeys(context.database).create(
             client.id, roles=role, scopes=scope, life_s=days * _DAY_S if days else None

@@ -74,7 +74,7 @@ async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes)
         before = await restoring.present(tx, secrets.now)
         kept = await _has_event(tx, contents.newest_audit)
         rows = await backup.replace(tx, file, key)
-        carried, changes = await restoring.disown(tx, before, secrets, keys)
+        carried, changes = await restoring.revoke_all(tx, before, secrets, keys)
         restored_at_ms = int(await tx.now() * 1000)
     context.audit.record(
         AuditEvent(

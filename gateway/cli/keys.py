@@ -20,7 +20,13 @@ from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, record, t
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import SECRET_BYTES, Sealer
 from gateway.identity.keys.jwk import KeyRefused
-from gateway.identity.keys.rotation import Imported, KeyKeeper, Revoked, Rotated, Scheduled
+from gateway.identity.keys.rotation import (
+    ImportedKey,
+    KeyRotation,
+    RevokedKey,
+    RotatedKey,
+    ScheduledRotation,
+)
 from gateway.identity.keys.signing_keys import KeyRow, WrongSecret, reseal
 
 T = TypeVar("T")
@@ -40,7 +46,7 @@ def show(as_json: AsJson = False) -> None:
     """List the signing keys and what each does now."""
 
     async def work(context: CommandContext) -> list[KeyRow]:
-        return await _keeper(context).listing()
+        return await _rotation(context).listing()
 
     rows = [asdict(row) for row in _run(work)]
     if not as_json:
@@ -59,14 +65,14 @@ def rotate(as_json: AsJson = False) -> None:
     every worker knew it; before that the running gateway rotates by itself when it may.
     """
 
-    async def work(context: CommandContext) -> tuple[Rotated | Scheduled, CliError]:
-        outcome = await _keeper(context).rotate()
-        if isinstance(outcome, Rotated):
+    async def work(context: CommandContext) -> tuple[RotatedKey | ScheduledRotation, CliError]:
+        outcome = await _rotation(context).rotate()
+        if isinstance(outcome, RotatedKey):
             context.tell(AuditKind.KEY_CHANGED, None, "rotated", kid=outcome.active)
         return outcome, context.unconfirmed()
 
     outcome, unconfirmed = _run(work)
-    if isinstance(outcome, Rotated):
+    if isinstance(outcome, RotatedKey):
         fields = {"state": "rotated", "active": outcome.active, "retiring": outcome.retiring}
         record(fields, as_json=as_json)
         if not outcome.confirmed:
@@ -92,10 +98,10 @@ def bring_in_key(
     """
     content = _content(pem)
 
-    async def work(context: CommandContext) -> tuple[Imported, CliError]:
-        keeper = _keeper(context)
-        await keeper.ensure()
-        imported = await keeper.bring_in(content, verify_only=verify_only)
+    async def work(context: CommandContext) -> tuple[ImportedKey, CliError]:
+        rotation = _rotation(context)
+        await rotation.ensure()
+        imported = await rotation.import_key(content, verify_only=verify_only)
         context.tell(AuditKind.KEY_CHANGED, None, f"imported as {imported.state}", kid=imported.kid)
         return imported, context.unconfirmed()
 
@@ -158,11 +164,11 @@ def secret() -> None:
     echo(base64.b64encode(os.urandom(SECRET_BYTES)).decode())
 
 
-async def revoke_key(context: CommandContext, kid: str) -> Revoked:
+async def revoke_key(context: CommandContext, kid: str) -> RevokedKey:
     """What `gateway revoke key KID` does.  Stop(1) for an unknown kid; the caller reports
     `confirmed`: False is exit 3."""
     try:
-        outcome = await _keeper(context).revoke(kid)
+        outcome = await _rotation(context).revoke(kid)
     except WrongSecret as error:
         raise CliError(str(error), ExitCode.USAGE) from error
     if outcome is None:
@@ -170,8 +176,8 @@ async def revoke_key(context: CommandContext, kid: str) -> Revoked:
     return outcome
 
 
-def _keeper(context: CommandContext) -> KeyKeeper:
-    return KeyKeeper(
+def _rotation(context: CommandContext) -> KeyRotation:
+    return KeyRotation(
         context.database,
         Sealer(context.key_secret),
         context.publisher,

@@ -16,7 +16,8 @@ from gateway.access.roles import is_action_pattern
 from gateway.access.simulation import person
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import CliError, ExitCode, warn
-from gateway.identity.accounts.accounts import ROLE, Accounts
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.role_names import ROLE
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.revocations import every

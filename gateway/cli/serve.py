@@ -23,7 +23,7 @@ from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
 from gateway.edge.server.listener_tls import CertificateWrong
 from gateway.identity.keys.signing_keys import WrongSecret
-from gateway.identity.mail.templates import BadLetter
+from gateway.identity.mail.templates import InvalidMail
 from gateway.stores.embedded import ServerMissing
 from gateway.stores.migrations import SchemaProblem
 from gateway.stores.open_database import sqlite_path
@@ -145,7 +145,7 @@ def _run(
         ValueError,
     ) as refused:
         raise CliError(str(refused), ExitCode.USAGE) from refused
-    except (BadLetter, SchemaProblem, WrongSecret) as refused:
+    except (InvalidMail, SchemaProblem, WrongSecret) as refused:
         raise CliError(str(refused)) from refused
     except StoreUnavailable as away:
         raise CliError(f"{away.store}: {away.detail}", ExitCode.UNREACHABLE) from away

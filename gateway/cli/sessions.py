@@ -27,7 +27,7 @@ def show(email: Email, as_json: AsJson = False) -> None:
     async def work(context: CommandContext) -> list[dict[str, Any]]:
         account = await account_of(context, email)
         sessions = Sessions(context.database, idle_s=context.settings.refresh_idle_s)
-        return [asdict(family) for family in await sessions.live(account.id)]
+        return [asdict(family) for family in await sessions.find_active(account.id)]
 
     rows = run(work)
     if not as_json:

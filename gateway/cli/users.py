@@ -25,10 +25,16 @@ from gateway.cli.output import (
     when,
 )
 from gateway.edge.replies.cookies import erase_sessions
-from gateway.identity.accounts.accounts import Account, Accounts, check_roles
-from gateway.identity.accounts.passwords import PasswordOptions, Passwords, Weak, settled_rounds
-from gateway.identity.accounts.user_import import BadLine, BadLines, bring_people_in, read_people
-from gateway.identity.email_address import address_key, shown_address
+from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.passwords import (
+    PasswordOptions,
+    Passwords,
+    WeakPassword,
+    calibrated_rounds,
+)
+from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.accounts.user_import import BadLine, BadLines, import_users, read_users
+from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.throttle import account_counters
 from gateway.model import Change, Reason
@@ -73,7 +79,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make an account."""
-    shown = shown_address(email)
+    shown = display_email(email)
     if shown is None:
         raise CliError("this is not an address that mail can reach", ExitCode.USAGE)
     roles = role or []
@@ -105,7 +111,7 @@ def show_all(
     """List the accounts by address."""
 
     async def work(context: CommandContext) -> list[Account]:
-        key = address_key(after) or after.strip()
+        key = normalize_email(after) or after.strip()
         return await Accounts(context.database).page(after=key, limit=_MOST_LISTED)
 
     rows = [account_fields(account) for account in run(work)]
@@ -124,7 +130,7 @@ def show(email: Email, as_json: AsJson = False) -> None:
 
     async def work(context: CommandContext) -> dict[str, Any]:
         account = await account_of(context, email)
-        sessions = await _sessions(context).live(account.id)
+        sessions = await _sessions(context).find_active(account.id)
         return {**account_fields(account), "sessions": len(sessions)}
 
     fields = run(work)
@@ -166,7 +172,7 @@ def unlock(email: Email) -> None:
         attempts = await context.throttle_counters()
         if attempts is None:
             return None
-        await attempts.clear(account_counters(account.email_key, account.password_epoch))
+        await attempts.clear(account_counters(account.normalized_email, account.password_epoch))
         context.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
         return account
 
@@ -200,7 +206,7 @@ def delete(
             await context.publish(changes)
         finally:
             if context.redis is not None and context.attempts is not None:
-                counters = account_counters(account.email_key, account.password_epoch)
+                counters = account_counters(account.normalized_email, account.password_epoch)
                 await erase_sessions(context.redis, cookies)
                 await context.attempts.clear(counters)
         return changes
@@ -225,14 +231,14 @@ def import_(
     verified (true or false), roles (in CSV separated by spaces).
     """
     try:
-        lines = read_people(file.read_bytes(), json_lines=file.suffix == ".jsonl")
+        lines = read_users(file.read_bytes(), json_lines=file.suffix == ".jsonl")
     except OSError as error:
         raise CliError(f"{file}: {error.strerror}", ExitCode.USAGE) from error
 
     async def work(context: CommandContext) -> Sequence[BadLine]:
         if isinstance(lines, BadLines):
             return lines.problems
-        problems = await bring_people_in(context.database, lines, dry_run=dry_run)
+        problems = await import_users(context.database, lines, dry_run=dry_run)
         if not problems and not dry_run:
             context.tell(AuditKind.ACCOUNT_CHANGED, None, "imported", accounts=str(len(lines)))
         return problems
@@ -256,7 +262,7 @@ def export(email: Email) -> None:
 
     async def work(context: CommandContext) -> dict[str, Any] | None:
         account = await account_of(context, email)
-        return await Accounts(context.database).held_of(account.id)
+        return await Accounts(context.database).export(account.id)
 
     data(run(work))
 
@@ -285,13 +291,13 @@ async def add_account(
         pepper=pepper.get_secret_value().encode() if pepper else None,
         min_length=settings.password_min_length,
     )
-    rounds = await settled_rounds(context.database, settings.bcrypt_rounds)
+    rounds = await calibrated_rounds(context.database, settings.bcrypt_rounds)
     passwords = await Passwords.open(options, rounds)
     try:
         made = await passwords.hash(password, words=(email,))
     finally:
         passwords.close()
-    if isinstance(made, Weak):
+    if isinstance(made, WeakPassword):
         raise CliError(f"the password is refused: {made.hint}")
     if isinstance(made, Reason):
         raise CliError(f"the password could not be hashed: {made}", ExitCode.UNREACHABLE)

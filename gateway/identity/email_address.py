@@ -11,10 +11,10 @@ import unicodedata
 
 from email_validator import EmailNotValidError, validate_email
 
-MAX_ADDRESS_LENGTH = 254
+MAX_EMAIL_LENGTH = 254
 
 
-def address_key(text: str) -> str | None:
+def normalize_email(text: str) -> str | None:
     """What tells accounts apart; None for what is no address.
 
     Sign-in, throttling and registration all ask this, so that no spelling of an address has
@@ -22,7 +22,7 @@ def address_key(text: str) -> str | None:
     """
     text = text.strip()
     # The cap comes first: what checks a host takes quadratic time (CVE-2024-3651).
-    if not 3 <= len(text) <= MAX_ADDRESS_LENGTH:
+    if not 3 <= len(text) <= MAX_EMAIL_LENGTH:
         return None
     # Stripped again: `´` is a space and an accent by then, and the key of a key is itself.
     name, at, host = unicodedata.normalize("NFKC", text).strip().partition("@")
@@ -38,11 +38,11 @@ def address_key(text: str) -> str | None:
     return f"{unicodedata.normalize('NFKC', name.casefold())}@{ascii_host}"
 
 
-def shown_address(text: str) -> str | None:
+def display_email(text: str) -> str | None:
     """The address as it was typed, without the spaces around it; None where it is not one
     that mail could reach (RFC 5321, RFC 6531; the DNS is not asked)."""
     text = text.strip()
-    if address_key(text) is None:
+    if normalize_email(text) is None:
         return None
     try:
         validate_email(text, check_deliverability=False)
@@ -56,10 +56,10 @@ def _ascii_host(host: str) -> str | None:
     if host.isascii():
         return host.lower()
     try:
-        found = validate_email(f"a@{host}", check_deliverability=False, test_environment=True)
+        validated = validate_email(f"a@{host}", check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         return None
-    return found.ascii_domain
+    return validated.ascii_domain
 
 
 def _storable(text: str) -> bool:

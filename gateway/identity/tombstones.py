@@ -35,8 +35,8 @@ class Ended(StrEnum):
     """Revoked, or retired to its end (its `kid`)."""
 
 
-async def bury(tx: Transaction, kind: Ended, target: str, epoch: int = 0) -> None:
-    """Writes the tombstone; of two the higher epoch counts."""
+async def add_tombstone(tx: Transaction, kind: Ended, target: str, epoch: int = 0) -> None:
+    """Write the tombstone; of two the higher epoch counts."""
     await tx.run(
         "INSERT INTO tombstones (kind, target, epoch, ended_at) VALUES (:kind, :target, :epoch,"
         " :now) ON CONFLICT (kind, target) DO UPDATE SET epoch = CASE WHEN tombstones.epoch >"
@@ -48,8 +48,8 @@ async def bury(tx: Transaction, kind: Ended, target: str, epoch: int = 0) -> Non
     )
 
 
-async def unearth(tx: Transaction, kind: Ended, target: str) -> None:
-    """The thing lives again, by an operator's or the owner's own act."""
+async def remove_tombstone(tx: Transaction, kind: Ended, target: str) -> None:
+    """Delete the tombstone: an operator or the owner has restored the thing."""
     await tx.run(
         "DELETE FROM tombstones WHERE kind = :kind AND target = :target",
         kind=kind.value,
@@ -62,6 +62,6 @@ def role_target(account_id: str, role: str) -> str:
     return f"{account_id} {role}"
 
 
-def email_target(account_id: str, email_key: str) -> str:
+def email_target(account_id: str, normalized_email: str) -> str:
     """A hash: the address itself would outlive the account."""
-    return hashlib.sha256(f"{account_id} {email_key}".encode()).hexdigest()
+    return hashlib.sha256(f"{account_id} {normalized_email}".encode()).hexdigest()

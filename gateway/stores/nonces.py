@@ -1,4 +1,4 @@
-"""What may be used once, in Redis: whichever worker is first has it."""
+"""Nonces in Redis: whichever worker claims one first has it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import secrets
 from gateway.stores.redis import RedisStore, Script
 
 
-class RedisOneTime:
-    """Meets `identity.captcha.OneTime`."""
+class RedisNonceStore:
+    """Implements `protocols.NonceStore`."""
 
     def __init__(self, redis: RedisStore) -> None:
         self._redis = redis
         self._script = Script.shipped("once")
 
-    async def first(self, key: str, ttl_s: int) -> bool:
+    async def claim(self, key: str, ttl_s: int) -> bool:
         """One step on the server, so of two at once one is first."""
         words = (secrets.token_hex(8), max(1, ttl_s))
         answer = await self._redis.script(self._script, [f"once:{key}"], words)

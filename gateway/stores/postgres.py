@@ -1,7 +1,7 @@
 """PostgreSQL through aiopg, with its traps closed.
 
 - aiopg runs in autocommit: BEGIN and COMMIT are written here.
-- Its connections are `postgres_sessions.Session`: aiopg's own have traps that are told there.
+- Its connections are `postgres_sessions.PostgresSession`: aiopg's own have traps, described there.
 - A cancelled caller leaves the query running on the server: the connection is thrown
   away, and `statement_timeout` ends the query.
 - Settings are `SET LOCAL` and locks `pg_advisory_xact_lock`, so that PgBouncer may pool by

@@ -1,8 +1,8 @@
 """Connections to PostgreSQL: aiopg's, with what it leaves open mended, by libpq's own URLs.
 
 - A server-side cancel or a statement time-out comes out of aiopg as `CancelledError`, with
-  a traceback in the log: `Session` raises the query's own error instead.
-- aiopg leaves the loop watching a number that libpq may have closed: `Session` does not.
+  a traceback in the log: `PostgresSession` raises the query's own error instead.
+- aiopg leaves the loop watching a number that libpq may have closed: `PostgresSession` does not.
 - libpq resolves names synchronously, so they are resolved here first.
 """
 
@@ -46,7 +46,7 @@ async def connected(url: str, timeout_s: float) -> aiopg.Connection:
     failed = ""
     for number, place in enumerate(places):
         try:
-            return await Session(place, timeout_s / (len(places) - number))
+            return await PostgresSession(place, timeout_s / (len(places) - number))
         except Exception as error:  # noqa: BLE001 (bytes that no server of ours sends, among others)
             failure, failed = error, causes.of_postgres(error, place)
     raise StoreUnavailable("sql", failed) from failure
@@ -74,7 +74,7 @@ async def _places(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     return places
 
 
-class Session(aiopg.Connection):
+class PostgresSession(aiopg.Connection):
     """An aiopg connection that waits for its socket in its own way.
 
     libpq opens and closes its socket as it likes, so that the number which aiopg gave to the

@@ -117,6 +117,14 @@ class ReserveResult:
     """Failures within the window of the paced counter; the most where several are."""
 
 
+class NonceStore(Protocol):
+    """Nonces that all workers share."""
+
+    async def claim(self, key: str, ttl_s: int) -> bool:
+        """True for the first caller within `ttl_s`, False for all others.  Raises
+        StoreUnavailable."""
+
+
 class Attempts(Protocol):
     """Attempts, counted before the work they pay for (shared between workers)."""
 

@@ -43,7 +43,7 @@ class ConfigurationSource(Protocol):
 
 
 class Callers(Protocol):
-    """As `worker.verified.Identification`."""
+    """As `worker.verified.RequestAuthenticator`."""
 
     def at_hand(
         self, call: Call, accept: frozenset[CredentialKind]

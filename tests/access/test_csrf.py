@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.definitions import Cors
-from gateway.access.routing.csrf import AllowedOrigins, Intent, OwnOrigins, intent, unmeant
+from gateway.access.routing.csrf import (
+    AllowedOrigins,
+    OriginCheck,
+    OwnOrigins,
+    check_origin,
+    csrf_refusal,
+)
 from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Call, Reason
 
@@ -41,9 +47,9 @@ def origin(value: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("headers", "verdict"),
     [
-        ([site("same-origin")], Intent.PROVEN),
-        ([site("same-origin"), origin("http://gate.example:8080")], Intent.PROVEN),
-        ([site("same-origin"), origin(LISTED)], Intent.PROVEN),
+        ([site("same-origin")], OriginCheck.PROVEN),
+        ([site("same-origin"), origin("http://gate.example:8080")], OriginCheck.PROVEN),
+        ([site("same-origin"), origin(LISTED)], OriginCheck.PROVEN),
         ([site("same-origin"), origin("https://evil.example")], Reason.CROSS_ORIGIN),
         ([site("same-origin"), origin("http://gate.example:9999")], Reason.CROSS_ORIGIN),
         ([site("same-origin"), origin("http://gate.example")], Reason.CROSS_ORIGIN),
@@ -52,78 +58,78 @@ def origin(value: str) -> tuple[str, str]:
         ([site("same-site"), origin("http://gate.example:9999")], Reason.CROSS_ORIGIN),
         ([site("same-site")], Reason.CROSS_ORIGIN),
         ([site("cross-site"), origin("https://evil.example")], Reason.CROSS_ORIGIN),
-        ([site("cross-site"), origin(LISTED)], Intent.PROVEN),
-        ([site("same-site"), origin(LISTED)], Intent.PROVEN),
+        ([site("cross-site"), origin(LISTED)], OriginCheck.PROVEN),
+        ([site("same-site"), origin(LISTED)], OriginCheck.PROVEN),
         ([site("none")], Reason.CROSS_ORIGIN),
         ([site("nonsense")], Reason.CROSS_ORIGIN),
-        ([origin("http://gate.example:8080")], Intent.PROVEN),
+        ([origin("http://gate.example:8080")], OriginCheck.PROVEN),
         ([origin("http://GATE.example:8080")], Reason.CROSS_ORIGIN),
         ([origin("http://gate.example")], Reason.CROSS_ORIGIN),
         ([origin("https://gate.example:8080")], Reason.CROSS_ORIGIN),
-        ([origin(LISTED)], Intent.PROVEN),
+        ([origin(LISTED)], OriginCheck.PROVEN),
         ([origin(LISTED + ".evil.example")], Reason.CROSS_ORIGIN),
         ([origin("null")], Reason.CROSS_ORIGIN),
         ([site("same-origin"), origin("null")], Reason.CROSS_ORIGIN),
-        ([], Intent.NEEDS_TOKEN),
+        ([], OriginCheck.NEEDS_TOKEN),
         ([site("same-origin"), site("cross-site")], Reason.CROSS_ORIGIN),
         ([origin(LISTED), origin("https://evil.example")], Reason.CROSS_ORIGIN),
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_an_unsafe_call_needs_proof(
-    method: str, headers: list[tuple[str, str]], verdict: Intent | Reason
+    method: str, headers: list[tuple[str, str]], verdict: OriginCheck | Reason
 ) -> None:
-    assert intent(call(method, *headers), at(CORS)) is verdict
+    assert check_origin(call(method, *headers), at(CORS)) is verdict
 
 
 @pytest.mark.parametrize(
     ("headers", "verdict"),
     [
-        ([site("same-origin")], Intent.PROVEN),
-        ([site("none")], Intent.PROVEN),
-        ([site("same-origin"), origin("http://gate.example:8080")], Intent.PROVEN),
-        ([site("same-origin"), origin("https://evil.example")], Intent.WITHOUT_COOKIE),
-        ([site("none"), origin("https://evil.example")], Intent.WITHOUT_COOKIE),
-        ([origin("http://gate.example:8080")], Intent.PROVEN),
-        ([site("cross-site"), origin(LISTED)], Intent.PROVEN),
-        ([site("cross-site")], Intent.WITHOUT_COOKIE),
-        ([site("same-site")], Intent.WITHOUT_COOKIE),
+        ([site("same-origin")], OriginCheck.PROVEN),
+        ([site("none")], OriginCheck.PROVEN),
+        ([site("same-origin"), origin("http://gate.example:8080")], OriginCheck.PROVEN),
+        ([site("same-origin"), origin("https://evil.example")], OriginCheck.WITHOUT_COOKIE),
+        ([site("none"), origin("https://evil.example")], OriginCheck.WITHOUT_COOKIE),
+        ([origin("http://gate.example:8080")], OriginCheck.PROVEN),
+        ([site("cross-site"), origin(LISTED)], OriginCheck.PROVEN),
+        ([site("cross-site")], OriginCheck.WITHOUT_COOKIE),
+        ([site("same-site")], OriginCheck.WITHOUT_COOKIE),
         (
             [site("cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")],
-            Intent.PROVEN,
+            OriginCheck.PROVEN,
         ),
         (
             [site("cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")],
-            Intent.WITHOUT_COOKIE,
+            OriginCheck.WITHOUT_COOKIE,
         ),
-        ([site("cross-site"), ("Sec-Fetch-Dest", "image")], Intent.WITHOUT_COOKIE),
-        ([origin("null")], Intent.WITHOUT_COOKIE),
-        ([origin("https://evil.example")], Intent.WITHOUT_COOKIE),
-        ([], Intent.NEEDS_TOKEN),
+        ([site("cross-site"), ("Sec-Fetch-Dest", "image")], OriginCheck.WITHOUT_COOKIE),
+        ([origin("null")], OriginCheck.WITHOUT_COOKIE),
+        ([origin("https://evil.example")], OriginCheck.WITHOUT_COOKIE),
+        ([], OriginCheck.NEEDS_TOKEN),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_read_without_proof_is_one_without_the_cookie(
-    method: str, headers: list[tuple[str, str]], verdict: Intent
+    method: str, headers: list[tuple[str, str]], verdict: OriginCheck
 ) -> None:
-    assert intent(call(method, *headers), at(CORS)) is verdict
+    assert check_origin(call(method, *headers), at(CORS)) is verdict
 
 
 def test_a_websocket_handshake_is_no_read() -> None:
     # CVE-2024-23898: no check of Origin in the handshake.
     upgrade = ("Upgrade", "websocket")
     assert (
-        intent(call("GET", upgrade, origin("https://evil.example")), at(CORS))
+        check_origin(call("GET", upgrade, origin("https://evil.example")), at(CORS))
         is Reason.CROSS_ORIGIN
     )
-    assert intent(call("GET", upgrade, site("none")), at()) is Reason.CROSS_ORIGIN
-    assert intent(call("GET", upgrade), at()) is Intent.NEEDS_TOKEN
+    assert check_origin(call("GET", upgrade, site("none")), at()) is Reason.CROSS_ORIGIN
+    assert check_origin(call("GET", upgrade), at()) is OriginCheck.NEEDS_TOKEN
 
 
 def test_an_origin_counts_only_where_credentials_are_allowed_to_it() -> None:
     for cors in (None, OPEN, Cors("any", frozenset("*"))):
         assert (
-            intent(call("POST", site("cross-site"), origin(LISTED)), at(cors))
+            check_origin(call("POST", site("cross-site"), origin(LISTED)), at(cors))
             is Reason.CROSS_ORIGIN
         )
 
@@ -159,7 +165,9 @@ def test_own_origins_are_the_public_url_and_the_hosts_that_routes_name(
     named = host or said.partition("://")[2] or "x"
     unsafe = call("POST", origin(said), url=f"http://{named}/a")
     if said:
-        assert intent(unsafe, allowed) is (Intent.PROVEN if meant else Reason.CROSS_ORIGIN)
+        assert check_origin(unsafe, allowed) is (
+            OriginCheck.PROVEN if meant else Reason.CROSS_ORIGIN
+        )
     else:
         assert not allowed.hold(said)
 
@@ -181,8 +189,8 @@ def test_an_origin_beside_fetch_metadata_agrees_with_the_host_that_was_asked(
     said: str, url: str, meant: bool
 ) -> None:
     unsafe = call("POST", site("same-origin"), origin(said), url=url)
-    wanted = Intent.PROVEN if meant else Reason.CROSS_ORIGIN
-    assert intent(unsafe, at(url="https://gate.example")) is wanted
+    wanted = OriginCheck.PROVEN if meant else Reason.CROSS_ORIGIN
+    assert check_origin(unsafe, at(url="https://gate.example")) is wanted
 
 
 class AnyToken:
@@ -223,11 +231,11 @@ def test_nothing_that_a_foreign_page_can_send_proves_an_unsafe_call(
     if of == "same-origin" and said == "https://gate.example:8080":
         return  # TLS that ended before the gateway: only the browser knows
     headers = [origin(said), *([site(of)] if fetch_metadata else []), *added]
-    assert unmeant(call(method, *headers), at(cors), AnyToken()) is Reason.CROSS_ORIGIN
+    assert csrf_refusal(call(method, *headers), at(cors), AnyToken()) is Reason.CROSS_ORIGIN
 
 
 def test_a_handshake_without_proof_is_refused_and_a_read_is_a_strangers() -> None:
-    assert unmeant(call("GET"), at(), None) is Reason.NO_CREDENTIAL
-    assert unmeant(call("GET", ("Upgrade", "websocket")), at(), None) is Reason.CSRF_INVALID
-    assert unmeant(call("POST"), at(), None) is Reason.CSRF_INVALID
-    assert unmeant(call("POST"), at(), AnyToken()) is None
+    assert csrf_refusal(call("GET"), at(), None) is Reason.NO_CREDENTIAL
+    assert csrf_refusal(call("GET", ("Upgrade", "websocket")), at(), None) is Reason.CSRF_INVALID
+    assert csrf_refusal(call("POST"), at(), None) is Reason.CSRF_INVALID
+    assert csrf_refusal(call("POST"), at(), AnyToken()) is None

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ async def test_the_start_of_a_writer_is_shown_before_what_it_was_told_first(
     clock.move(3)
     await audit.flush()
     assert [event["event"] for event in await events(database)] == ["writer_started", "signed_in"]
+
+
+class Earlier(StrEnum):
+    EMAIL_VERIFIED = "address_verified"
+    EMAIL_CHANGED = "address_changed"
+    PASSWORD_RESET_REQUESTED = "password_reset_asked"
+
+
+async def test_events_that_an_earlier_version_named_otherwise_are_read_and_verify(
+    database: Database, clock: Hands
+) -> None:
+    audit = writer(database, clock)
+    for kind in Earlier:
+        audit.record(AuditEvent(kind, subject="u1"))  # type: ignore[arg-type]
+    await audit.flush()
+    await written(database, clock, "w2", 1)
+    assert set(Earlier) <= {event["event"] for event in await events(database)}
+    assert (await verify(database, [KEY])).problems == ()
 
 
 async def test_an_event_says_when_who_what_from_where_and_how_it_ended(

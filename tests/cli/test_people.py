@@ -13,7 +13,7 @@ import pytest
 
 from gateway.cli import main
 from gateway.identity.accounts.accounts import Accounts
-from gateway.identity.sessions.sessions import Origin
+from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
@@ -70,7 +70,7 @@ def sign_in(folder: Path) -> str:
         account = await Accounts(database).by_email(EMAIL)
         assert account is not None
         grant = await RefreshTokens(database, RefreshOptions()).begin(
-            account.id, Origin("agent \x9b", "192.0.2.7"), checked_hash=account.password_hash
+            account.id, SignInSource("agent \x9b", "192.0.2.7"), checked_hash=account.password_hash
         )
         assert isinstance(grant, Grant)
         return grant.session_id

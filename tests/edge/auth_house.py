@@ -1,7 +1,8 @@
-"""The gateway's own endpoints behind a real door, over a real SQL store.
+"""The built-in endpoints behind a real listener, over a real SQL store, wired as a worker wires
+them (`edge.endpoints.assembly`).
 
-Only the publisher and the clock are fakes, at their Protocols, so that a test can say when
-a worker does not confirm and what time it is.
+The announcer and the clock are fakes, at their Protocols, so that a test can say when a worker
+does not confirm and what time it is; so is Redis where a test does not bring its own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,48 +22,42 @@ import altcha
 from gateway.access.definitions import Cors
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.audit.log import AuditEvent
-from gateway.edge.endpoints.cookie_sessions import CookieParts, CookieSessions
-from gateway.edge.endpoints.csrf import Intents
-from gateway.edge.endpoints.endpoint import Endpoint, Unbroken
+from gateway.edge.endpoints.assembly import EndpointDependencies, build_endpoints
+from gateway.edge.endpoints.cookie_sessions import CookieDependencies, CookieSessions
+from gateway.edge.endpoints.csrf import CsrfGuard
+from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
-from gateway.edge.endpoints.mail_links import MailLinkParts, MailLinks
-from gateway.edge.endpoints.oauth import OAuthApi, OAuthParts
-from gateway.edge.endpoints.rate_limits import OwnLimits
-from gateway.edge.endpoints.router import AuthApi, assembled
-from gateway.edge.endpoints.sign_in import SignInParts, Verification
+from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.edge.endpoints.router import AuthApi
+from gateway.edge.endpoints.sign_in import Verification
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
-from gateway.edge.replies.cookies import SessionStorage
+from gateway.edge.replies.cookies import RedisCalls, SessionStorage
 from gateway.edge.server.listener import Door
 from gateway.edge.upstream.clusters import Upstreams
 from gateway.identity.accounts.accounts import Account, Accounts
-from gateway.identity.accounts.email_change import AddressChanges
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
-from gateway.identity.accounts.registration import Enrolments
-from gateway.identity.clients.api_keys import ApiKeyIdentifier, ApiKeys
-from gateway.identity.clients.client_auth import ClientAuthenticator
-from gateway.identity.clients.failures import ClientFailures
+from gateway.identity.clients.api_keys import ApiKeyAuthenticator
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
-from gateway.identity.keys.rotation import KeyKeeper
-from gateway.identity.mail.notifications import Notices
-from gateway.identity.mail.outbox import MailOptions, Postman
-from gateway.identity.mail.templates import Letters
+from gateway.identity.keys.rotation import KeyRotation
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.sessions.sealing import SessionSealer
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
 from gateway.identity.sign_in.devices import Devices
-from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
 from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
-from gateway.identity.tokens.authenticator import Identification, KindIdentifier
+from gateway.identity.tokens.authenticator import RequestAuthenticator
 from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
-from gateway.stores.redis import RedisStore
 from tests.databases import Hands, fresh_database
 from tests.edge.rig import Answer, Client, listen
 
@@ -74,7 +69,7 @@ CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
 @dataclass
 class Workers:
-    """Meets `protocols.RevocationPublisher` and `worker.verified.Revocations`: one worker, which can be
+    """Meets `protocols.RevocationPublisher` and `identity.tokens.authenticator.Revocations`: one worker, which can be
     told not to confirm."""
 
     confirm: bool = True
@@ -135,7 +130,7 @@ class Fragile:
 
 @dataclass
 class Recorded:
-    """Meets `edge.evidence.Recorder`."""
+    """Meets `edge.endpoints.audit_events.AuditSink`."""
 
     events: list[AuditEvent] = field(default_factory=list)
 
@@ -147,37 +142,53 @@ class Recorded:
     def denied(self, reason: str, route: str | None, subject: str | None) -> None:
         self.denials.append((reason, route, subject))
 
-    def pseudonym(self, email_key: str) -> str:
-        return f"pseudonym of {len(email_key)} letters"
+    def pseudonym(self, normalized_email: str) -> str:
+        return f"pseudonym of {len(normalized_email)} letters"
 
 
 class Once:
-    """Meets `identity.captcha.OneTime`."""
+    """Meets `protocols.NonceStore`."""
 
     def __init__(self) -> None:
         self._used: set[str] = set()
 
-    async def first(self, key: str, ttl_s: int) -> bool:
+    async def claim(self, key: str, ttl_s: int) -> bool:
         del ttl_s
         new = key not in self._used
         self._used.add(key)
         return new
 
 
+class MemoryRedis:
+    """The calls of cookie sessions, kept in memory; meets `edge.replies.cookies.RedisCalls`."""
+
+    prefix = ""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+
+    async def call(self, *words: str | int | float) -> Any:
+        name, *keys = map(str, words)
+        if name == "DEL":
+            for key in keys:
+                self._values.pop(key, None)
+        elif name == "SET" and ("XX" not in keys or keys[0] in self._values):
+            self._values[keys[0]] = keys[1]
+        return self._values.get(keys[0])
+
+
 @dataclass
 class House:
-    """A running door; `ask` speaks JSON to it over a connection of its own."""
+    """A running listener; `ask` speaks JSON to it over a connection of its own."""
 
     port: int
     api: AuthApi
+    deps: EndpointDependencies
     database: Fragile
     workers: Workers
     clock: Hands
-    parts: SignInParts
-    issuer: TokenIssuer
     captcha: Captcha
-    postman: Postman
-    recorded: Recorded = field(default_factory=lambda: Recorded())
+    recorded: Recorded
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -203,9 +214,9 @@ class House:
         return await self.raw(request(method, path, content, token=token, headers=headers))
 
     async def register(self, email: str = "alice@example.com") -> Account:
-        made = await self.parts.passwords.hash(PASSWORD)
-        assert isinstance(made, str)
-        account = await self.parts.accounts.register(email, made, verified=True)
+        password_hash = await self.deps.passwords.hash(PASSWORD)
+        assert isinstance(password_hash, str)
+        account = await self.deps.accounts.register(email, password_hash, verified=True)
         assert isinstance(account, Account)
         return account
 
@@ -261,139 +272,95 @@ async def open_house(
     folder: Path,
     *,
     verification: Verification = "off",
-    by_mail: Callable[[Database], tuple[Postman, Enrolments]] | None = None,
     passwords: PasswordOptions | None = None,
-    machines: bool = False,
-    redis: RedisStore | None = None,
+    redis: RedisCalls | None = None,
     auth_cors: Cors | None = None,
-    limited: bool = False,
 ) -> AsyncIterator[House]:
-    """With `redis` there are session cookies too; `limited` as it is served."""
-    clock, workers, unbroken = Hands(), Workers(), Unbroken()
+    clock, workers, recorded, shielded = Hands(), Workers(), Recorded(), ShieldedTasks()
     async with fresh_database(folder, clock) as real:
         database = Fragile(real)
         sealer = Sealer(b"k" * 32)
-        keeper = KeyKeeper(real, sealer, workers, alg="ES256", max_token_life_s=86_400)
-        await keeper.ensure()
+        await KeyRotation(real, sealer, workers, alg="ES256", max_token_life_s=86_400).ensure()
         ring = KeyRing(real, sealer, clock)
         await ring.refresh()
         workers.told.clear()
-        issuer = TokenIssuer(ring, issuer=URL, audience=URL, ttl_s=900)
         verifier = TokenVerifier(ring, issuer=URL, audience=URL, max_life_s=86_400, clock=clock)
-        postman, enrolments = by_mail(database) if by_mail else (None, None)
         refresh_tokens, sessions = RefreshTokens(database, RefreshOptions()), Sessions(database)
         csrf = Csrf(b"c" * 32)
-        cookies = None
-        if redis is not None:
-            storage = SessionStorage(redis, clock, SessionSealer(b"s" * 32), CookieMint(b"m" * 32))
-            cookies = CookieSessions(
-                CookieParts(storage, refresh_tokens, sessions, workers, workers, csrf, clock, 900)
+        mint, session_sealer = CookieMint(b"m" * 32), SessionSealer(b"s" * 32)
+        cookies = CookieSessions(
+            CookieDependencies(
+                storage=SessionStorage(redis or MemoryRedis(), clock, session_sealer, mint),
+                refresh_tokens=refresh_tokens,
+                sessions=sessions,
+                revocations=workers,
+                publisher=workers,
+                csrf=csrf,
+                clock=clock,
+                ttl_s=900,
             )
-        limits = OwnLimits(RateLimiter(clock)) if limited else None
-        recorded, throttle = Recorded(), Throttle(OwnAttempts(clock), clock, lambda: 1)
+        )
+        authenticator = RequestAuthenticator(
+            verifier,
+            ring,
+            workers,
+            clock,
+            others={
+                CredentialKind.API_KEY: ApiKeyAuthenticator(database, workers, clock),
+                CredentialKind.COOKIE: cookies,
+            },
+        )
+        limits = EndpointLimits(RateLimiter(clock))
         captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), clock)
-        post = postman or _postman(database)
-        address_changes = AddressChanges(database, post)
-        parts = SignInParts(
-            accounts=Accounts(database),
+        accounts, throttle = Accounts(database), Throttle(LocalAttempts(clock), clock, lambda: 1)
+        deps = EndpointDependencies(
+            database=database,
+            clock=clock,
+            accounts=accounts,
+            mailer=MailOutbox(
+                database,
+                MailTemplates.load([], site="gate.example", public_url=URL),
+                MailOptions("no-reply@gate.example", URL, b"m" * 32),
+                None,
+            ),
             passwords=await Passwords.open(passwords or PasswordOptions(), 10),
             refresh_tokens=refresh_tokens,
             sessions=sessions,
             throttle=throttle,
-            issuer=issuer,
+            guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), accounts, clock),
+            issuer=TokenIssuer(ring, issuer=URL, audience=URL, ttl_s=900),
             verifier=verifier,
+            authenticator=authenticator,
             publisher=workers,
-            guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), Accounts(database), clock),
-            notices=Notices(database, post),
             audit=recorded,
             origins=lambda _call: AllowedOrigins(OwnOrigins(URL), cors=auth_cors),
-            unbroken=unbroken,
-            verification=verification,
-            enrolment=enrolments,
+            shielded=shielded,
             cookies=cookies,
-            session_wait_s=limits.session_wait_s if limits else None,
+            limits=limits,
+            issuer_name=URL,
+            audience=URL,
+            assertion_audiences=(URL, f"{URL}/auth/token"),
+            verification=verification,
         )
-        others: dict[CredentialKind, KindIdentifier] = {
-            CredentialKind.API_KEY: ApiKeyIdentifier(database, workers, clock)
-        }
-        if cookies is not None:
-            others[CredentialKind.COOKIE] = cookies
-        identification = Identification(verifier, ring, workers, clock, others=others)
-        intents = None
-        if cookies is not None:
-            intents = Intents(csrf, parts.origins, identification)
-        well_known = WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL))
-        more: dict[tuple[str, ...], Mapping[str, Endpoint]] = {**parts.guard.endpoints()}
-        if enrolments is not None:
-            more |= MailLinks(
-                MailLinkParts(
-                    enrolments,
-                    address_changes,
-                    parts.passwords,
-                    parts.throttle,
-                    parts.guard,
-                    workers,
-                    unbroken,
-                    recorded,
-                )
-            ).endpoints()
-        if machines:
-            more |= _machines(parts, database, identification, clock, recorded).endpoints()
-        api = assembled(
-            parts,
-            identification,
-            well_known,
+        api = AuthApi(
+            build_endpoints(deps),
+            WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL)),
+            shielded,
             https=True,
-            address_changes=address_changes,
-            more=more,
-            intents=intents,
+            csrf_guard=CsrfGuard(csrf, deps.origins, authenticator),
             limits=limits,
         )
-        async with _behind_a_door(api, auth_cors) as port:
-            house = House(
-                port, api, database, workers, clock, parts, issuer, captcha, post, recorded
-            )
+        async with _behind_a_listener(api, auth_cors) as port:
+            house = House(port, api, deps, database, workers, clock, captcha, recorded)
             yield house
             for client in house.clients:
                 client.close()
         await api.close()
-        parts.passwords.close()
-
-
-def _postman(database: Database) -> Postman:
-    letters = Letters.load([], site="gate.example", public_url=URL)
-    options = MailOptions("no-reply@gate.example", URL, b"m" * 32)
-    return Postman(database, letters, options, None)
-
-
-def _machines(
-    parts: SignInParts,
-    database: Database,
-    identification: Identification,
-    clock: Hands,
-    recorded: Recorded,
-) -> OAuthApi:
-    return OAuthApi(
-        OAuthParts(
-            database=database,
-            authenticator=ClientAuthenticator(database, clock, [URL, f"{URL}/auth/token"]),
-            failures=ClientFailures(parts.throttle, clock),
-            api_keys=ApiKeys(database),
-            refresh_tokens=parts.refresh_tokens,
-            issuer=parts.issuer,
-            verifier=parts.verifier,
-            identifier=identification,
-            publisher=parts.publisher,
-            unbroken=parts.unbroken,
-            audit=recorded,
-            issuer_name=URL,
-            audience=URL,
-        )
-    )
+        deps.passwords.close()
 
 
 @asynccontextmanager
-async def _behind_a_door(api: AuthApi, auth_cors: Cors | None) -> AsyncIterator[int]:
+async def _behind_a_listener(api: AuthApi, auth_cors: Cors | None) -> AsyncIterator[int]:
     reader = CallReader()
     nowhere: Any = None
     snapshot: Any = SimpleNamespace(auth_cors=auth_cors)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.jwk import Alg, PrivateKey, SigningKey, generate
 from gateway.identity.keys.key_ring import KeyRing
-from gateway.identity.keys.rotation import KeyKeeper
+from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Change
 from gateway.stores.migrations import upgrade
@@ -92,7 +92,7 @@ class Gate:
         self.announcements = announcements or Announcements()
         self.sealer = sealer or Sealer(SECRET)
         self.ring = KeyRing(database, self.sealer, clock, sleep=self._sleep)
-        self.keeper = KeyKeeper(
+        self.rotation = KeyRotation(
             database,
             self.sealer,
             self.announcements,
@@ -108,7 +108,7 @@ class Gate:
         self.announcements.rings.append(self.ring)
 
     async def start(self) -> Gate:
-        await self.keeper.ensure()
+        await self.rotation.ensure()
         await self.ring.refresh()
         return self
 

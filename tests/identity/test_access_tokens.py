@@ -407,7 +407,7 @@ async def test_signing_out_takes_nothing_else_that_is_wrong(gate: Gate, clock: H
 @pytest.mark.parametrize("alg", list(Alg))
 async def test_a_token_of_an_imported_key_needs_no_account_here(gate: Gate, alg: Alg) -> None:
     private = generate(alg)
-    imported = await gate.keeper.bring_in(public_pem(private), verify_only=True)
+    imported = await gate.rotation.import_key(public_pem(private), verify_only=True)
     key = SigningKey(imported.kid, alg, private)
     claims = {k: v for k, v in CLAIMS.items() if k not in ("email", "email_verified")}
     header = {"alg": alg, "typ": "at+jwt", "kid": imported.kid}
@@ -420,7 +420,7 @@ async def test_a_token_of_an_imported_key_needs_no_account_here(gate: Gate, alg:
 
 async def test_a_token_of_an_imported_key_needs_our_issuer_audience_and_type(gate: Gate) -> None:
     private = generate(Alg.ES256)
-    imported = await gate.keeper.bring_in(private_pem(private), verify_only=True)
+    imported = await gate.rotation.import_key(private_pem(private), verify_only=True)
     key = SigningKey(imported.kid, Alg.ES256, private)
     for typ, change in (
         ("at+jwt", {"iss": "https://theirs.example"}),

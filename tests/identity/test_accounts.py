@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.identity.accounts.accounts import Account, Accounts, check_roles
-from gateway.identity.email_address import address_key, shown_address
+from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.email_address import display_email, normalize_email
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import reset_password
@@ -34,7 +35,7 @@ async def made(accounts: Accounts, email: str = "Alice@Example.com") -> Account:
 )
 def test_every_spelling_of_an_address_is_one_account(spelling: str) -> None:
     # CVE-2025-24806: failures were counted for the name as it was typed.
-    assert address_key(spelling) == "alice@example.com"
+    assert normalize_email(spelling) == "alice@example.com"
 
 
 @pytest.mark.parametrize(
@@ -53,19 +54,19 @@ def test_every_spelling_of_an_address_is_one_account(spelling: str) -> None:
     ],
 )
 def test_what_is_no_address_has_no_account(text: str) -> None:
-    assert address_key(text) is None
-    assert shown_address(text) is None
+    assert normalize_email(text) is None
+    assert display_email(text) is None
 
 
 @pytest.mark.parametrize(
     "text", ["a@localhost", "a@[127.0.0.1]", '"a b"@example.com', "a b@example.com", "a@b..com"]
 )
 def test_an_address_that_mail_cannot_reach_is_not_registered(text: str) -> None:
-    assert shown_address(text) is None
+    assert display_email(text) is None
 
 
 def test_an_address_is_shown_as_it_was_typed() -> None:
-    assert shown_address(" Ünï@Bücher.example ") == "Ünï@Bücher.example"
+    assert display_email(" Ünï@Bücher.example ") == "Ünï@Bücher.example"
 
 
 @pytest.mark.parametrize(
@@ -78,8 +79,8 @@ def test_an_address_is_shown_as_it_was_typed() -> None:
     ],
 )
 def test_two_mailboxes_are_two_accounts(one: str, other: str) -> None:
-    assert address_key(one) != address_key(other)
-    assert address_key(one) is not None
+    assert normalize_email(one) != normalize_email(other)
+    assert normalize_email(one) is not None
 
 
 @pytest.mark.parametrize(
@@ -95,11 +96,11 @@ def test_two_mailboxes_are_two_accounts(one: str, other: str) -> None:
     ],
 )
 def test_one_mailbox_is_one_account_in_every_spelling(one: str, other: str) -> None:
-    assert address_key(one) == address_key(other) is not None
+    assert normalize_email(one) == normalize_email(other) is not None
 
 
 def test_the_host_of_a_key_is_in_ascii() -> None:
-    assert address_key("Jürgen@Bücher.example") == "jürgen@xn--bcher-kva.example"
+    assert normalize_email("Jürgen@Bücher.example") == "jürgen@xn--bcher-kva.example"
 
 
 async def test_hosts_that_differ_have_accounts_of_their_own(database: Database) -> None:
@@ -115,8 +116,8 @@ async def test_hosts_that_differ_have_accounts_of_their_own(database: Database) 
 def test_nobody_takes_an_address_whose_mail_goes_to_another_host() -> None:
     """`ϲ` is `σ` to the DNS, and was `ς` to us: another owner's host."""
     lunate, final = "bob@e\u03f2a.example", "bob@e\u03c2a.example"
-    assert shown_address(lunate) == lunate
-    assert address_key(lunate) != address_key(final)
+    assert display_email(lunate) == lunate
+    assert normalize_email(lunate) != normalize_email(final)
 
 
 async def test_an_account_is_found_by_its_key_where_the_name_begins_with_an_accent(
@@ -126,15 +127,15 @@ async def test_an_account_is_found_by_its_key_where_the_name_begins_with_an_acce
     accounts = Accounts(database)
     made_of_it = await accounts.register("\u00b4bob@example.com", "h")
     assert isinstance(made_of_it, Account)
-    assert await accounts.by_email(made_of_it.email_key) == made_of_it
+    assert await accounts.by_email(made_of_it.normalized_email) == made_of_it
 
 
 @given(st.text(max_size=300))
 @example("\u00b4bob@example.com")
 def test_the_key_of_a_key_is_itself(text: str) -> None:
-    key = address_key(text)
+    key = normalize_email(text)
     if key is not None and len(key) <= 254:
-        assert address_key(key) == key
+        assert normalize_email(key) == key
 
 
 async def test_an_address_is_taken_in_every_spelling(database: Database) -> None:
@@ -219,11 +220,11 @@ async def test_a_changed_password_raises_the_epoch_and_a_renewed_hash_does_not(
 ) -> None:
     accounts = Accounts(database)
     account = await made(accounts)
-    assert await accounts.password_epoch(account.email_key) == account.password_epoch == 0
+    assert await accounts.password_epoch(account.normalized_email) == account.password_epoch == 0
     await accounts.renew_hash(account.id, "v1$2b$10$hash", "renewed")
-    assert await accounts.password_epoch(account.email_key) == 0
+    assert await accounts.password_epoch(account.normalized_email) == 0
     await reset_password(database, account.id, "changed")
-    assert await accounts.password_epoch(account.email_key) == 1
+    assert await accounts.password_epoch(account.normalized_email) == 1
     assert await accounts.password_epoch("nobody@example.com") is None
 
 
@@ -252,7 +253,7 @@ async def test_accounts_are_listed_by_address_from_a_place_on(database: Database
         await accounts.register(f"{name}@example.com", "h", roles=[name])
     first = await accounts.page(limit=2)
     assert [a.email for a in first] == ["alice@example.com", "bob@example.com"]
-    rest = await accounts.page(after=first[-1].email_key)
+    rest = await accounts.page(after=first[-1].normalized_email)
     assert [(a.email, a.roles) for a in rest] == [("carol@example.com", ("carol",))]
     assert await accounts.role_counts() == [("alice", 1), ("bob", 1), ("carol", 1)]
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.identity.clients.api_keys import (
-    ApiKeyIdentifier,
+    ApiKeyAuthenticator,
     ApiKeys,
-    NewKey,
+    NewApiKey,
     looks_like_key,
     new_key,
     well_formed,
@@ -62,10 +62,10 @@ class House:
         self.clients = Clients(database)
         self.keys = ApiKeys(database)
         self.revoked = RevocationList()
-        self.identifier = ApiKeyIdentifier(self.database, self.revoked, clock)
+        self.identifier = ApiKeyAuthenticator(self.database, self.revoked, clock)
         self.client_id = ""
 
-    async def key(self, **more: object) -> NewKey:
+    async def key(self, **more: object) -> NewApiKey:
         if not self.client_id:
             made = await self.clients.create("ci", ["reader", "writer"])
             assert made is not None
@@ -75,7 +75,7 @@ class House:
         return key
 
     async def who(self, text: str) -> Principal | Reason:
-        """As `Identification` asks: the replica judges what the identifier answers."""
+        """As `RequestAuthenticator` asks: the replica judges what the identifier answers."""
         found = await self.identifier.identify(Credential(CredentialKind.API_KEY, text), CALL)
         if isinstance(found, Reason):
             return found

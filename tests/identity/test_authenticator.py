@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.tokens.authenticator import Identification, VerifiedTokens
+from gateway.identity.tokens.authenticator import RequestAuthenticator, TokenCache
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
 from tests.identity.keyring import ALICE, Gate, HandClock, opened
@@ -48,8 +48,8 @@ def replica() -> Replica:
 
 
 @pytest.fixture
-def identification(gate: Gate, replica: Replica) -> Identification:
-    return Identification(gate.verifier, gate.ring, replica, gate.clock)
+def authenticator(gate: Gate, replica: Replica) -> RequestAuthenticator:
+    return RequestAuthenticator(gate.verifier, gate.ring, replica, gate.clock)
 
 
 def call_with(credential: Credential | Reason | str | None) -> Call:
@@ -69,89 +69,89 @@ def call_with(credential: Credential | Reason | str | None) -> Call:
 
 
 async def test_a_good_token_is_identified_and_remembered(
-    gate: Gate, identification: Identification
+    gate: Gate, authenticator: RequestAuthenticator
 ) -> None:
     call = call_with(gate.token())
-    first = await identification.identify(call, BEARER)
+    first = await authenticator.identify(call, BEARER)
     assert isinstance(first, Principal)
     assert first.subject == ALICE.subject
-    assert await identification.identify(call, BEARER) is first
-    assert len(identification) == 1
+    assert await authenticator.identify(call, BEARER) is first
+    assert len(authenticator) == 1
 
 
 async def test_revocation_is_asked_on_every_call_of_a_remembered_token(
-    gate: Gate, identification: Identification, replica: Replica
+    gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    principal = await identification.identify(call, BEARER)
+    principal = await authenticator.identify(call, BEARER)
     assert isinstance(principal, Principal)
     replica.refused[principal.token_id] = Reason.TOKEN_REVOKED
-    assert await identification.identify(call, BEARER) is Reason.TOKEN_REVOKED
+    assert await authenticator.identify(call, BEARER) is Reason.TOKEN_REVOKED
     replica.refused[principal.token_id] = Reason.TOKEN_OUTDATED
-    assert await identification.identify(call, BEARER) is Reason.TOKEN_OUTDATED
+    assert await authenticator.identify(call, BEARER) is Reason.TOKEN_OUTDATED
 
 
 async def test_a_token_that_was_revoked_before_it_was_ever_seen_is_refused(
-    gate: Gate, identification: Identification, replica: Replica
+    gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     issued = gate.issuer.issue(ALICE, int(gate.clock.now()))
     replica.refused[issued.token_id] = Reason.TOKEN_REVOKED
-    verdict = await identification.identify(call_with(issued.text), BEARER)
+    verdict = await authenticator.identify(call_with(issued.text), BEARER)
     assert verdict is Reason.TOKEN_REVOKED
 
 
 async def test_a_stale_replica_refuses_remembered_tokens_too(
-    gate: Gate, identification: Identification, replica: Replica
+    gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    await identification.identify(call, BEARER)
+    await authenticator.identify(call, BEARER)
     replica.stale = True
-    assert await identification.identify(call, BEARER) is Reason.REPLICA_STALE
+    assert await authenticator.identify(call, BEARER) is Reason.REPLICA_STALE
 
 
 async def test_expiry_is_asked_of_the_clock_on_every_call(
-    gate: Gate, identification: Identification, clock: HandClock
+    gate: Gate, authenticator: RequestAuthenticator, clock: HandClock
 ) -> None:
     call = call_with(gate.token())
-    await identification.identify(call, BEARER)
+    await authenticator.identify(call, BEARER)
     clock.advance(899.9)
-    assert isinstance(await identification.identify(call, BEARER), Principal)
+    assert isinstance(await authenticator.identify(call, BEARER), Principal)
     clock.advance(0.1)
-    assert await identification.identify(call, BEARER) is Reason.TOKEN_EXPIRED
+    assert await authenticator.identify(call, BEARER) is Reason.TOKEN_EXPIRED
 
 
 async def test_a_key_that_ceases_to_verify_empties_the_memory(
-    gate: Gate, identification: Identification
+    gate: Gate, authenticator: RequestAuthenticator
 ) -> None:
     # CVE-2026-33496
     call = call_with(gate.token())
-    await identification.identify(call, BEARER)
-    await gate.keeper.revoke(gate.ring.signing_key().kid)
-    assert len(identification) == 0
-    assert await identification.identify(call, BEARER) is Reason.KEY_UNKNOWN
+    await authenticator.identify(call, BEARER)
+    await gate.rotation.revoke(gate.ring.signing_key().kid)
+    assert len(authenticator) == 0
+    assert await authenticator.identify(call, BEARER) is Reason.KEY_UNKNOWN
 
 
 async def test_a_rotation_leaves_the_memory_as_it_is(
-    gate: Gate, identification: Identification
+    gate: Gate, authenticator: RequestAuthenticator
 ) -> None:
     call = call_with(gate.token())
-    first = await identification.identify(call, BEARER)
-    await gate.keeper.rotate()
-    assert await identification.identify(call, BEARER) is first
+    first = await authenticator.identify(call, BEARER)
+    await gate.rotation.rotate()
+    assert await authenticator.identify(call, BEARER) is first
 
 
-async def test_the_whole_text_is_the_key(gate: Gate, identification: Identification) -> None:
+async def test_the_whole_text_is_the_key(gate: Gate, authenticator: RequestAuthenticator) -> None:
     """Same header, same claims, a broken signature: a memory of less would let it in."""
     text = gate.token()
-    await identification.identify(call_with(text), BEARER)
+    await authenticator.identify(call_with(text), BEARER)
     broken = text[:-20] + ("A" if text[-20] != "A" else "B") + text[-19:]
-    verdict = await identification.identify(call_with(broken), BEARER)
+    verdict = await authenticator.identify(call_with(broken), BEARER)
     assert verdict is Reason.TOKEN_SIGNATURE_INVALID
-    assert isinstance(await identification.identify(call_with(text), BEARER), Principal)
+    assert isinstance(await authenticator.identify(call_with(text), BEARER), Principal)
 
 
 async def test_forged_tokens_push_no_good_one_out(gate: Gate, replica: Replica) -> None:
-    small = Identification(gate.verifier, gate.ring, replica, gate.clock, tokens_max=2)
+    small = RequestAuthenticator(gate.verifier, gate.ring, replica, gate.clock, tokens_max=2)
     good = gate.token()
     principal = await small.identify(call_with(good), BEARER)
     head = good.rpartition(".")[0]
@@ -162,52 +162,52 @@ async def test_forged_tokens_push_no_good_one_out(gate: Gate, replica: Replica) 
 
 
 async def test_a_token_with_a_new_key_is_looked_up_and_then_believed(
-    gate: Gate, identification: Identification, clock: HandClock
+    gate: Gate, authenticator: RequestAuthenticator, clock: HandClock
 ) -> None:
     other = await Gate(gate.database, clock).start()
     for _ in range(2):  # the second one promotes a key that the first node has never seen
-        await other.keeper.revoke(other.ring.signing_key().kid)
+        await other.rotation.revoke(other.ring.signing_key().kid)
         await other.ring.refresh()
-    verdict = await identification.identify(call_with(other.token()), BEARER)
+    verdict = await authenticator.identify(call_with(other.token()), BEARER)
     assert isinstance(verdict, Principal)
 
 
 async def test_nobody_who_could_not_look_calls_a_token_bad(
-    gate: Gate, identification: Identification, monkeypatch: pytest.MonkeyPatch
+    gate: Gate, authenticator: RequestAuthenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = gate.token()
-    await gate.keeper.revoke(gate.ring.signing_key().kid)
+    await gate.rotation.revoke(gate.ring.signing_key().kid)
 
     async def away(kid: str) -> None:
         raise StoreUnavailable("sql", kid)
 
     monkeypatch.setattr(gate.ring, "find", away)
-    verdict = await identification.identify(call_with(text), BEARER)
+    verdict = await authenticator.identify(call_with(text), BEARER)
     assert verdict is Reason.STORE_UNAVAILABLE
 
 
 @pytest.mark.parametrize("credential", [None, Reason.AMBIGUOUS_HEADER, Reason.TOKEN_MALFORMED])
 async def test_what_could_not_be_read_is_answered_as_the_door_said(
-    identification: Identification, credential: Reason | None
+    authenticator: RequestAuthenticator, credential: Reason | None
 ) -> None:
-    verdict = await identification.identify(call_with(credential), BEARER)
+    verdict = await authenticator.identify(call_with(credential), BEARER)
     assert verdict is (credential or Reason.NO_CREDENTIAL)
 
 
 async def test_a_kind_that_the_route_does_not_accept_is_not_looked_at(
-    gate: Gate, identification: Identification, replica: Replica
+    gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    verdict = await identification.identify(call, frozenset({CredentialKind.COOKIE}))
+    verdict = await authenticator.identify(call, frozenset({CredentialKind.COOKIE}))
     assert verdict is Reason.NO_CREDENTIAL
-    assert (len(identification), replica.asked) == (0, 0)
+    assert (len(authenticator), replica.asked) == (0, 0)
 
 
 async def test_a_kind_that_nobody_judges_here_is_no_credential(
-    identification: Identification,
+    authenticator: RequestAuthenticator,
 ) -> None:
     cookie = Credential(CredentialKind.COOKIE, "id")
-    assert await identification.identify(call_with(cookie), ALL) is Reason.NO_CREDENTIAL
+    assert await authenticator.identify(call_with(cookie), ALL) is Reason.NO_CREDENTIAL
 
 
 class Cookies:
@@ -224,13 +224,13 @@ async def test_another_kind_is_judged_by_its_own_judge_and_then_by_clock_and_rep
     principal = gate.verifier.verify(gate.token())
     assert isinstance(principal, Principal)
     others = {CredentialKind.COOKIE: Cookies(principal)}
-    identification = Identification(gate.verifier, gate.ring, replica, clock, others=others)
+    authenticator = RequestAuthenticator(gate.verifier, gate.ring, replica, clock, others=others)
     call = call_with(Credential(CredentialKind.COOKIE, "id"))
-    assert await identification.identify(call, ALL) is principal
+    assert await authenticator.identify(call, ALL) is principal
     replica.refused[principal.token_id] = Reason.TOKEN_REVOKED
-    assert await identification.identify(call, ALL) is Reason.TOKEN_REVOKED
+    assert await authenticator.identify(call, ALL) is Reason.TOKEN_REVOKED
     clock.advance(1000)
-    assert await identification.identify(call, ALL) is Reason.TOKEN_EXPIRED
+    assert await authenticator.identify(call, ALL) is Reason.TOKEN_EXPIRED
 
 
 async def test_a_cookie_value_is_never_taken_for_a_token(
@@ -238,30 +238,30 @@ async def test_a_cookie_value_is_never_taken_for_a_token(
 ) -> None:
     """Even one whose text is a good token that is remembered."""
     others = {CredentialKind.COOKIE: Cookies(Reason.SESSION_UNKNOWN)}
-    identification = Identification(gate.verifier, gate.ring, replica, clock, others=others)
+    authenticator = RequestAuthenticator(gate.verifier, gate.ring, replica, clock, others=others)
     text = gate.token()
-    await identification.identify(call_with(text), ALL)
+    await authenticator.identify(call_with(text), ALL)
     call = call_with(Credential(CredentialKind.COOKIE, text))
-    assert await identification.identify(call, ALL) is Reason.SESSION_UNKNOWN
+    assert await authenticator.identify(call, ALL) is Reason.SESSION_UNKNOWN
 
 
 async def test_many_first_sights_at_once_leave_one_memory(
-    gate: Gate, identification: Identification
+    gate: Gate, authenticator: RequestAuthenticator
 ) -> None:
     call = call_with(gate.token())
-    await asyncio.gather(*(identification.identify(call, BEARER) for _ in range(100)))
-    assert len(identification) == 1
+    await asyncio.gather(*(authenticator.identify(call, BEARER) for _ in range(100)))
+    assert len(authenticator) == 1
 
 
 async def test_sweeping_lets_go_of_expired_tokens_alone(
-    gate: Gate, identification: Identification, clock: HandClock
+    gate: Gate, authenticator: RequestAuthenticator, clock: HandClock
 ) -> None:
-    await identification.identify(call_with(gate.token()), BEARER)
+    await authenticator.identify(call_with(gate.token()), BEARER)
     clock.advance(600)
-    await identification.identify(call_with(gate.token()), BEARER)
+    await authenticator.identify(call_with(gate.token()), BEARER)
     clock.advance(300)
-    identification.sweep()
-    assert len(identification) == 1
+    authenticator.sweep()
+    assert len(authenticator) == 1
 
 
 # The memory itself
@@ -272,14 +272,14 @@ def someone() -> Principal:
 
 
 def test_the_memory_never_holds_more_than_it_may() -> None:
-    memory = VerifiedTokens(100, 1_000_000)
+    memory = TokenCache(100, 1_000_000)
     for number in range(10_000):
         memory.keep(f"token-{number}", someone())
         assert len(memory) <= 100
 
 
 def test_long_texts_are_bounded_by_their_length_together() -> None:
-    memory = VerifiedTokens(1_000_000, 100_000)
+    memory = TokenCache(1_000_000, 100_000)
     texts = [f"{number:08d}" * 1024 for number in range(100)]
     for text in texts:
         memory.keep(text, someone())
@@ -287,7 +287,7 @@ def test_long_texts_are_bounded_by_their_length_together() -> None:
 
 
 def test_a_token_that_is_in_use_outlives_those_that_are_not() -> None:
-    memory = VerifiedTokens(100, 1_000_000)
+    memory = TokenCache(100, 1_000_000)
     principal = someone()
     memory.keep("used", principal)
     for number in range(1000):
@@ -296,7 +296,7 @@ def test_a_token_that_is_in_use_outlives_those_that_are_not() -> None:
 
 
 def test_a_swept_memory_holds_what_has_not_expired() -> None:
-    memory = VerifiedTokens(100, 1_000_000)
+    memory = TokenCache(100, 1_000_000)
     memory.keep("old", someone())
     memory.keep("new", replace(someone(), expires_at=20))
     memory.sweep(10)
@@ -305,19 +305,19 @@ def test_a_swept_memory_holds_what_has_not_expired() -> None:
 
 
 async def test_who_is_at_hand_is_told_without_a_wait(
-    gate: Gate, identification: Identification, replica: Replica
+    gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    found = identification.at_hand(call, BEARER)
+    found = authenticator.at_hand(call, BEARER)
     assert isinstance(found, Principal)
     replica.refused[found.token_id] = Reason.TOKEN_REVOKED
-    assert identification.at_hand(call, BEARER) is Reason.TOKEN_REVOKED
-    assert identification.at_hand(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED
-    assert identification.at_hand(call, frozenset()) is Reason.NO_CREDENTIAL
+    assert authenticator.at_hand(call, BEARER) is Reason.TOKEN_REVOKED
+    assert authenticator.at_hand(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED
+    assert authenticator.at_hand(call, frozenset()) is Reason.NO_CREDENTIAL
 
 
 async def test_for_whom_a_store_would_be_asked_is_not_at_hand(
-    identification: Identification,
+    authenticator: RequestAuthenticator,
 ) -> None:
     cookie = Credential(CredentialKind.COOKIE, "x")
-    assert identification.at_hand(call_with(cookie), ALL) is None
+    assert authenticator.at_hand(call_with(cookie), ALL) is None

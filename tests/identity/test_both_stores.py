@@ -14,31 +14,32 @@ from gateway.audit import chain, verification
 from gateway.audit import log as audit_log
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.identity.accounts.accounts import Account, Accounts, Proof
-from gateway.identity.accounts.email_change import AddressChanges
-from gateway.identity.accounts.registration import Enrolments
-from gateway.identity.clients.api_keys import ApiKeyIdentifier, ApiKeys
+from gateway.identity.accounts.email_change import EmailChanges
+from gateway.identity.accounts.registration import Registrations
+from gateway.identity.clients.api_keys import ApiKeyAuthenticator, ApiKeys
 from gateway.identity.clients.client_auth import (
     Assertion,
     BasicSecret,
     ClientAuthenticator,
-    Unbelieved,
+    UnknownClient,
     purge_assertions,
 )
 from gateway.identity.clients.clients import Clients, locked, next_issued_at
 from gateway.identity.mail.links import Purpose
-from gateway.identity.mail.notifications import Notices
-from gateway.identity.mail.outbox import Asked, MailOptions, Postman
-from gateway.identity.mail.templates import Letters
-from gateway.identity.sessions.sessions import Origin
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox import MailOutbox, MailRequest
+from gateway.identity.mail.templates import MailTemplates
+from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database
 
 
-def postman(database: Database) -> Postman:
-    letters = Letters.load([], site="x.example", public_url="https://x.example")
-    return Postman(
+def outbox(database: Database) -> MailOutbox:
+    letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
+    return MailOutbox(
         database, letters, MailOptions("no@x.example", "https://x.example", b"k" * 32), None
     )
 
@@ -52,46 +53,46 @@ async def proof(database: Database, account: Account) -> Proof:
     """Of an owner who is signed in and has given the password."""
     tokens = RefreshTokens(database, RefreshOptions())
     grant = await tokens.begin(
-        account.id, Origin("one", "192.0.2.1"), checked_hash=account.password_hash
+        account.id, SignInSource("one", "192.0.2.1"), checked_hash=account.password_hash
     )
     assert isinstance(grant, Grant)
     return Proof(grant.session_id, account.password_hash)
 
 
-async def links(post: Postman, recipient: str) -> list[str]:
+async def links(post: MailOutbox, recipient: str) -> list[str]:
     while await post.drain():
         pass
     return [
-        re.findall(r"#token=(\S+)", letter.letter.text)[0]
-        for letter in await post.outbox(1000)
-        if letter.recipient == recipient and "#token=" in letter.letter.text
+        re.findall(r"#token=(\S+)", letter.content.text)[0]
+        for letter in await post.waiting_mail(1000)
+        if letter.recipient == recipient and "#token=" in letter.content.text
     ]
 
 
 async def test_a_registration_is_confirmed_and_a_password_reset_by_mail(
     database: Database,
 ) -> None:
-    post = postman(database)
-    enrolments = Enrolments(database, post)
+    post = outbox(database)
+    registrations = Registrations(database, post)
     email = unique("ann") + "@x.example"
-    await enrolments.enrol(email, "first", "a stranger")
-    await enrolments.enrol(email, "second", "the owner")
+    await registrations.register(email, "first", "a stranger")
+    await registrations.register(email, "second", "the owner")
     assert await Accounts(database).by_email(email) is None
     mailed = {}
     for link in await links(post, email):
-        confirmation = await enrolments.confirmation(link)
+        confirmation = await registrations.confirmation(link)
         assert confirmation is not None
         mailed[confirmation.password_hash] = (link, confirmation)
-    verified = await enrolments.verify(*mailed["second"])
+    verified = await registrations.verify(*mailed["second"])
     assert not isinstance(verified, Reason)
     account = await Accounts(database).by_email(email)
     assert account is not None
     assert (account.id, account.password_hash) == (verified[0], "second")
-    assert await enrolments.verify(*mailed["first"]) is Reason.INVALID_TOKEN
-    await enrolments.forgot(email, "the owner")
+    assert await registrations.verify(*mailed["first"]) is Reason.INVALID_TOKEN
+    await registrations.forgot(email, "the owner")
     (token,) = await links(post, email)
-    assert await enrolments.resettable(token)
-    done = await asyncio.gather(*(enrolments.reset(token, "third") for _ in range(4)))
+    assert await registrations.resettable(token)
+    done = await asyncio.gather(*(registrations.reset(token, "third") for _ in range(4)))
     assert sum(answer is not None for answer in done) == 1
     after = await Accounts(database).by_email(email)
     assert after is not None
@@ -100,12 +101,12 @@ async def test_a_registration_is_confirmed_and_a_password_reset_by_mail(
 
 
 async def test_an_account_moves_to_another_address(database: Database) -> None:
-    post, accounts = postman(database), Accounts(database)
+    post, accounts = outbox(database), Accounts(database)
     old, new = unique("old") + "@x.example", unique("new") + "@x.example"
     account = await accounts.register(old, "hash", verified=True)
     assert isinstance(account, Account)
-    changes = AddressChanges(database, post)
-    assert await changes.ask(account.id, new, await proof(database, account)) is None
+    changes = EmailChanges(database, post)
+    assert await changes.request(account.id, new, await proof(database, account)) is None
     (token,) = await links(post, new)
     assert await changes.confirm(token) is not None
     moved = await accounts.by_email(new)
@@ -114,37 +115,39 @@ async def test_an_account_moves_to_another_address(database: Database) -> None:
 
 
 async def test_a_taken_address_is_no_error(database: Database) -> None:
-    post, accounts = postman(database), Accounts(database)
+    post, accounts = outbox(database), Accounts(database)
     old, new = unique("old") + "@x.example", unique("new") + "@x.example"
     account = await accounts.register(old, "hash", verified=True)
     assert isinstance(account, Account)
-    changes = AddressChanges(database, post)
-    await changes.ask(account.id, new, await proof(database, account))
+    changes = EmailChanges(database, post)
+    await changes.request(account.id, new, await proof(database, account))
     (token,) = await links(post, new)
     await accounts.register(new, "hash")
     assert await changes.confirm(token) is None
 
 
 async def test_a_new_device_is_told(database: Database) -> None:
-    post, accounts = postman(database), Accounts(database)
+    post, accounts = outbox(database), Accounts(database)
     email = unique("ann") + "@x.example"
     account = await accounts.register(email, "hash", verified=True)
     assert isinstance(account, Account)
     tokens = RefreshTokens(database, RefreshOptions())
     for agent in ("one", "two"):
-        grant = await tokens.begin(account.id, Origin(agent, "192.0.2.1"), checked_hash="hash")
+        grant = await tokens.begin(
+            account.id, SignInSource(agent, "192.0.2.1"), checked_hash="hash"
+        )
         assert isinstance(grant, Grant)
-        assert await tokens.live(grant.refresh_token) is not None
-        await Notices(database, post).signed_in(
+        assert await tokens.find_active(grant.refresh_token) is not None
+        await SecurityNotifications(database, post).signed_in(
             account.id, grant.session_id, user_agent=agent, address="192.0.2.1"
         )
     while await post.drain():
         pass
-    assert [w.recipient for w in await post.outbox(1000) if w.recipient == email] == [email]
+    assert [w.recipient for w in await post.waiting_mail(1000) if w.recipient == email] == [email]
 
 
 async def test_two_postmen_share_the_work(database: Database) -> None:
-    posts = [postman(database), postman(database)]
+    posts = [outbox(database), outbox(database)]
     while await posts[0].drain():
         pass
     names = [unique("n") + "@x.example" for _ in range(12)]
@@ -152,7 +155,7 @@ async def test_two_postmen_share_the_work(database: Database) -> None:
         await Accounts(database).register(name, "hash")
     async with database.transaction() as tx:
         for name in names:
-            await posts[0].ask(tx, Purpose.RESET, name, Asked("somebody"))
+            await posts[0].request_link(tx, Purpose.RESET, name, MailRequest("somebody"))
     drained = await asyncio.gather(*(post.drain() for post in posts))
     assert sum(drained) == 12
 
@@ -171,7 +174,7 @@ async def test_clients_keys_and_assertions(database: Database) -> None:
         assert await next_issued_at(tx, client) > client.not_before
     key = await keys.create(made.client_id, roles=["reader"], scopes=["a:read"], life_s=60)
     assert key is not None
-    identifier = ApiKeyIdentifier(database, RevocationList(), SystemClock())
+    identifier = ApiKeyAuthenticator(database, RevocationList(), SystemClock())
     call = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
     found = await identifier.identify(Credential(CredentialKind.API_KEY, key.text), call)
     assert isinstance(found, Principal)
@@ -218,4 +221,4 @@ async def test_what_is_no_id_of_a_client_is_asked_of_no_store(
     )
     for presented in (BasicSecret(client_id, "s"), Assertion(forged)):
         believed = await authenticator.authenticate(presented)
-        assert believed == Unbelieved(None)
+        assert believed == UnknownClient(None)

@@ -8,19 +8,19 @@ from typing import Any
 import altcha
 import pytest
 
-from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, UsedOnce
+from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, FallbackNonceStore
 from gateway.stores.protocols import StoreUnavailable
 from tests.databases import Hands
 
 
 class Once:
-    """Meets `OneTime`."""
+    """Meets `NonceStore`."""
 
     def __init__(self) -> None:
         self.keys: dict[str, int] = {}
         self.away = False
 
-    async def first(self, key: str, ttl_s: int) -> bool:
+    async def claim(self, key: str, ttl_s: int) -> bool:
         if self.away:
             raise StoreUnavailable("redis")
         if key in self.keys:
@@ -190,7 +190,7 @@ async def test_while_the_store_is_away_each_worker_takes_a_solution_once(
     clock: Hands, once: Once
 ) -> None:
     options = CaptchaOptions(key=b"c" * 32, cost=2, prefix="0")
-    captcha = Captcha(options, UsedOnce(once, clock), clock)
+    captcha = Captcha(options, FallbackNonceStore(once, clock), clock)
     solution = text(solved(captcha.challenge()))
     once.away = True
     assert await captcha.passed(solution) is True
@@ -203,11 +203,11 @@ async def test_what_is_remembered_while_the_store_is_away_is_bounded(
     clock: Hands, once: Once
 ) -> None:
     once.away = True
-    used = UsedOnce(once, clock, most=10)
+    used = FallbackNonceStore(once, clock, most=10)
     for number in range(50):
-        assert await used.first(f"{number}", 60)
+        assert await used.claim(f"{number}", 60)
     assert len(used._own) <= 10
-    assert not await used.first("49", 60)
+    assert not await used.claim("49", 60)
     clock.move(61)
-    assert await used.first("50", 60)
+    assert await used.claim("50", 60)
     assert len(used._own) == 1

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.clients.clients import Clients, locked, next_issued_at, secret_hash
+from gateway.identity.clients.clients import Clients, locked, next_issued_at
 from gateway.identity.keys.jwk import Alg, generate, verifying
+from gateway.identity.opaque_tokens import hash_token
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, fresh_database
@@ -79,7 +80,7 @@ async def test_two_secrets_live_while_one_replaces_the_other(clients: Clients) -
         secrets.append(rotated[0].client_secret)
     found = await clients.find("billing")
     assert found is not None
-    assert set(found.secret_hashes) == {secret_hash(text) for text in secrets[1:]}
+    assert set(found.secret_hashes) == {hash_token(text) for text in secrets[1:]}
 
 
 async def test_a_leaked_secret_is_replaced_at_once_and_its_tokens_end(clients: Clients) -> None:
@@ -89,7 +90,7 @@ async def test_a_leaked_secret_is_replaced_at_once_and_its_tokens_end(clients: C
     assert rotated is not None
     found = await clients.find("billing")
     assert found is not None
-    assert found.secret_hashes == (secret_hash(rotated[0].client_secret),)
+    assert found.secret_hashes == (hash_token(rotated[0].client_secret),)
     (change,) = rotated[1]
     assert (change.kind, change.target, change.cause) == (
         ChangeKind.CLIENT,

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.accounts.accounts import Accounts, Proof
-from gateway.identity.accounts.email_change import AddressChanges
-from gateway.identity.accounts.registration import Enrolments
-from gateway.identity.mail.outbox import MailOptions, Postman, Waiting
-from gateway.identity.mail.templates import Letters
-from gateway.identity.sessions.sessions import Origin, begin
+from gateway.identity.accounts.email_change import EmailChanges
+from gateway.identity.accounts.registration import Registrations
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox import MailOutbox, OutboxMail
+from gateway.identity.mail.templates import MailTemplates
+from gateway.identity.sessions.sessions import SignInSource, begin
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, add_account, fresh_database
@@ -22,30 +23,30 @@ OLD, NEW = "ann@x.example", "Anna@y.example"
 class House:
     def __init__(self, database: Database) -> None:
         self.database = database
-        letters = Letters.load([], site="x.example", public_url="https://x.example")
+        letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
         options = MailOptions("no-reply@x.example", "https://x.example", b"k" * 32)
-        self.postman = Postman(database, letters, options, None)
-        self.changes = AddressChanges(database, self.postman)
+        self.outbox = MailOutbox(database, letters, options, None)
+        self.changes = EmailChanges(database, self.outbox)
         self.accounts = Accounts(database)
 
     async def proof(self, account_id: str) -> Proof:
         """Of an owner who is signed in and has given the password."""
         async with self.database.transaction() as tx:
-            origin = Origin("a browser", "192.0.2.1")
+            origin = SignInSource("a browser", "192.0.2.1")
             sid = await begin(tx, account_id, origin, amr="pwd", at=NOON, expires_at=NOON + 600)
         return Proof(sid, "old")
 
     async def ask(self, account_id: str, new_email: str) -> Reason | None:
-        return await self.changes.ask(account_id, new_email, await self.proof(account_id))
+        return await self.changes.request(account_id, new_email, await self.proof(account_id))
 
-    async def letters(self) -> list[Waiting]:
+    async def letters(self) -> list[OutboxMail]:
         """Oldest first."""
-        await self.postman.drain()
-        return sorted(await self.postman.outbox(), key=lambda letter: letter.recipient)
+        await self.outbox.drain()
+        return sorted(await self.outbox.waiting_mail(), key=lambda letter: letter.recipient)
 
     async def link_to(self, recipient: str) -> str:
         (letter,) = [found for found in await self.letters() if found.recipient == recipient]
-        found = re.search(r"#token=(\S+)", letter.letter.text)
+        found = re.search(r"#token=(\S+)", letter.content.text)
         assert found is not None
         return found[1]
 
@@ -62,7 +63,7 @@ async def test_the_account_moves_when_the_new_address_confirms_and_both_are_told
     ann = await add_account(house.database, OLD, verified=True)
     assert await house.ask(ann, NEW) is None
     asked = await house.letters()
-    assert [(letter.recipient, letter.letter.subject.split()[0]) for letter in asked] == [
+    assert [(letter.recipient, letter.content.subject.split()[0]) for letter in asked] == [
         (NEW, "Confirm"),
         (OLD, "A"),
     ]
@@ -77,7 +78,7 @@ async def test_the_account_moves_when_the_new_address_confirms_and_both_are_told
     assert moved is not None
     assert (moved.id, moved.email, moved.email_verified) == (ann, NEW, True)
     assert await house.accounts.by_email(OLD) is None
-    told = [letter for letter in await house.letters() if "has changed" in letter.letter.subject]
+    told = [letter for letter in await house.letters() if "has changed" in letter.content.subject]
     assert [letter.recipient for letter in told] == [OLD]
 
 
@@ -125,16 +126,16 @@ async def test_a_changed_password_stops_the_move_also_before_its_letter_is_writt
 
 async def test_a_reset_link_to_the_old_address_ends_with_the_move(house: House) -> None:
     ann = await add_account(house.database, OLD)
-    enrolments = Enrolments(house.database, house.postman)
-    await enrolments.forgot(OLD, "somebody")
+    registrations = Registrations(house.database, house.outbox)
+    await registrations.forgot(OLD, "somebody")
     reset = await house.link_to(OLD)
-    assert await enrolments.resettable(reset)
+    assert await registrations.resettable(reset)
     await house.ask(ann, NEW)
     assert await house.changes.confirm(await house.link_to(NEW)) is not None
-    assert not await enrolments.resettable(reset)
+    assert not await registrations.resettable(reset)
     async with house.database.transaction() as tx:
         await tx.run("UPDATE accounts SET email_key = :old", old=OLD)
-    assert not await enrolments.resettable(reset)  # nor when the account moves back
+    assert not await registrations.resettable(reset)  # nor when the account moves back
 
 
 async def test_a_disabled_account_does_not_move(house: House) -> None:
@@ -145,7 +146,7 @@ async def test_a_disabled_account_does_not_move(house: House) -> None:
     assert await house.changes.confirm(link) is None
     assert await house.ask(ann, NEW) is Reason.TOKEN_REVOKED
     proof = await house.proof(ann)
-    assert await house.changes.ask("nobody", NEW, proof) is Reason.TOKEN_REVOKED
+    assert await house.changes.request("nobody", NEW, proof) is Reason.TOKEN_REVOKED
 
 
 async def test_the_old_address_is_not_told_unless_its_owner_had_confirmed_it(

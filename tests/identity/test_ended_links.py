@@ -9,18 +9,18 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.identity.accounts.accounts import Account, Accounts, Proof
-from gateway.identity.accounts.email_change import AddressChanges
-from gateway.identity.accounts.registration import Confirmation, Enrolments
+from gateway.identity.accounts.email_change import EmailChanges
+from gateway.identity.accounts.registration import PendingConfirmation, Registrations
 from gateway.identity.mail.links import Purpose
-from gateway.identity.mail.outbox import Asked
-from gateway.identity.sessions.sessions import Origin, Sessions
+from gateway.identity.mail.outbox import MailRequest
+from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Reason
 from gateway.stores.protocols import Database
 from tests.databases import reset_password
-from tests.identity.test_both_stores import links, postman, unique
+from tests.identity.test_both_stores import links, outbox, unique
 
-ORIGIN = Origin("a browser", "192.0.2.1")
+ORIGIN = SignInSource("a browser", "192.0.2.1")
 
 
 class House:
@@ -28,11 +28,11 @@ class House:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.post = postman(database)
+        self.post = outbox(database)
         self.accounts = Accounts(database)
         self.tokens = RefreshTokens(database, RefreshOptions())
-        self.enrolments = Enrolments(database, self.post)
-        self.moves = AddressChanges(database, self.post)
+        self.registrations = Registrations(database, self.post)
+        self.moves = EmailChanges(database, self.post)
         self.email = unique("ann") + "@x.example"
         self.id = ""
 
@@ -57,23 +57,23 @@ class House:
     async def link(self, purpose: Purpose) -> str:
         """A link of the account that is good now."""
         recipient = self.email
-        if purpose is Purpose.ADDRESS:
+        if purpose is Purpose.EMAIL_CHANGE:
             recipient = unique("new") + "@x.example"
-            assert await self.moves.ask(self.id, recipient, await self.proof()) is None
+            assert await self.moves.request(self.id, recipient, await self.proof()) is None
         elif purpose is Purpose.RESET:
-            await self.enrolments.forgot(self.email, "the owner")
+            await self.registrations.forgot(self.email, "the owner")
         else:
-            await self.enrolments.resend(self.email, "the owner")
+            await self.registrations.resend(self.email, "the owner")
         return (await links(self.post, recipient))[0]
 
     async def good(self, purpose: Purpose, link: str) -> bool:
         """Whether the link still does what it allows."""
-        if purpose is Purpose.ADDRESS:
+        if purpose is Purpose.EMAIL_CHANGE:
             return await self.moves.confirm(link) is not None
         if purpose is Purpose.RESET:
-            return await self.enrolments.reset(link, "by the link") is not None
-        checked = Confirmation(self.id, self.email, await self.hash())
-        return not isinstance(await self.enrolments.verify(link, checked), Reason)
+            return await self.registrations.reset(link, "by the link") is not None
+        checked = PendingConfirmation(self.id, self.email, await self.hash())
+        return not isinstance(await self.registrations.verify(link, checked), Reason)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ async def test_a_change_that_was_begun_before_its_end_writes_nothing(
     new = unique("thief") + "@x.example"
     for done in (
         await house.accounts.change_password(house.id, "the thief's", proof),
-        await house.moves.ask(house.id, new, proof),
+        await house.moves.request(house.id, new, proof),
     ):
         assert done in (Reason.TOKEN_REVOKED, Reason.INVALID_CREDENTIALS)
     assert await house.accounts.by_id(house.id) == before
@@ -139,7 +139,7 @@ async def test_of_ten_changes_at_once_one_wins_and_its_password_is_the_one(house
     won = [number for number, answer in enumerate(done) if not isinstance(answer, Reason)]
     assert len(won) == 1
     assert await house.hash() == f"new {won[0]}"
-    live = await Sessions(house.database).live(house.id)
+    live = await Sessions(house.database).find_active(house.id)
     assert [family.id for family in live] == [proofs[won[0]].session_id]
 
 
@@ -173,7 +173,9 @@ async def test_a_link_that_is_written_while_it_is_ended_is_ended(house: House) -
     """The postman and an operator at the same moment, in whichever order."""
     for _ in range(10):
         async with house.database.transaction() as tx:
-            await house.post.ask(tx, Purpose.RESET, house.email, Asked(secrets.token_hex(4)))
+            await house.post.request_link(
+                tx, Purpose.RESET, house.email, MailRequest(secrets.token_hex(4))
+            )
         await asyncio.gather(house.post.drain(), house.accounts.end_all(house.id, "operator"))
         async with house.database.read_transaction() as tx:
             rows = await tx.all("SELECT * FROM mail_tokens WHERE account_id = :id", id=house.id)
@@ -181,16 +183,16 @@ async def test_a_link_that_is_written_while_it_is_ended_is_ended(house: House) -
 
 
 async def test_a_signing_out_everywhere_stops_a_move_to_another_address(house: House) -> None:
-    link = await house.link(Purpose.ADDRESS)
+    link = await house.link(Purpose.EMAIL_CHANGE)
     family = await Sessions(house.database).get((await house.sign_in()).session_id)
     assert family is not None
-    await Sessions(house.database).sign_out_family(family, everywhere=True)
+    await Sessions(house.database).sign_out_session(family, everywhere=True)
     assert await house.moves.confirm(link) is None
 
 
 async def test_a_deleted_account_leaves_nothing_in_the_outbox(house: House) -> None:
     await house.link(Purpose.RESET)
-    await house.link(Purpose.ADDRESS)
+    await house.link(Purpose.EMAIL_CHANGE)
     await house.accounts.delete(house.id)
     async with house.database.read_transaction() as tx:
         for table in ("outbox", "mail_tokens", "registrations"):
@@ -201,18 +203,18 @@ async def test_two_confirmations_of_one_address_at_once_make_one_account(
     database: Database,
 ) -> None:
     """Each of them may be tried twice, and the postman writes letters meanwhile."""
-    post, email = postman(database), unique("ann") + "@x.example"
-    enrolments = Enrolments(database, post)
+    post, email = outbox(database), unique("ann") + "@x.example"
+    registrations = Registrations(database, post)
     for number in range(4):
-        await enrolments.enrol(email, f"hash {number}", f"requester {number}")
+        await registrations.register(email, f"hash {number}", f"requester {number}")
     tokens = await links(post, email)
     for number in range(3):
-        await enrolments.enrol(email, f"later {number}", f"requester {number}")
-    confirmations = [await enrolments.confirmation(token) for token in tokens]
+        await registrations.register(email, f"later {number}", f"requester {number}")
+    confirmations = [await registrations.confirmation(token) for token in tokens]
     assert None not in confirmations
     done = await asyncio.gather(
         *(
-            enrolments.verify(token, confirmation)
+            registrations.verify(token, confirmation)
             for token, confirmation in zip(tokens, confirmations, strict=True)
             if confirmation is not None
             for _ in range(2)
@@ -230,18 +232,18 @@ async def test_a_mailbox_is_filled_by_no_number_of_accounts_that_wish_to_move_th
     victim = unique("victim") + "@x.example"
     for _ in range(8):
         house = await House(database).open()
-        assert await house.moves.ask(house.id, victim, await house.proof()) is None
+        assert await house.moves.request(house.id, victim, await house.proof()) is None
         while await house.post.drain():
             pass
-    assert len(await links(postman(database), victim)) == 5
+    assert len(await links(outbox(database), victim)) == 5
 
 
 async def test_one_account_wears_its_old_mailbox_out_with_no_letters(house: House) -> None:
     for _ in range(9):
-        await house.moves.ask(house.id, unique("new") + "@x.example", await house.proof())
+        await house.moves.request(house.id, unique("new") + "@x.example", await house.proof())
     while await house.post.drain():
         pass
-    told = [w for w in await house.post.outbox(1000) if w.recipient == house.email]
+    told = [w for w in await house.post.waiting_mail(1000) if w.recipient == house.email]
     assert len(told) == 5
 
 
@@ -250,27 +252,27 @@ async def test_a_password_that_was_changed_since_it_was_checked_confirms_nothing
 ) -> None:
     house = await House(database).open(verified=False)
     link = await house.link(Purpose.VERIFY)
-    checked = await house.enrolments.confirmation(link)
+    checked = await house.registrations.confirmation(link)
     assert checked is not None
     await change(house, Proof("", None))
-    assert await house.enrolments.verify(link, checked) is Reason.INVALID_CREDENTIALS
+    assert await house.registrations.verify(link, checked) is Reason.INVALID_CREDENTIALS
     assert await house.good(Purpose.VERIFY, link)
 
 
 async def test_a_replaced_letter_that_is_tried_again_brings_no_link_back(
     database: Database,
 ) -> None:
-    post, email = postman(database), unique("ann") + "@x.example"
-    enrolments = Enrolments(database, post)
-    await enrolments.enrol(email, "older", "the owner")
+    post, email = outbox(database), unique("ann") + "@x.example"
+    registrations = Registrations(database, post)
+    await registrations.register(email, "older", "the owner")
     (older,) = await links(post, email)
     async with database.transaction() as tx:
         await tx.run("UPDATE outbox SET asked_ms = asked_ms - 1")
         await tx.run("UPDATE registrations SET asked_ms = asked_ms - 1")
-    await enrolments.enrol(email, "newer", "the owner")
+    await registrations.register(email, "newer", "the owner")
     await links(post, email)
     async with database.transaction() as tx:  # as if nobody knew whether they had arrived
         await tx.run("UPDATE outbox SET prepared_at = NULL, claimed_until = 0, due_at = 0")
     while await post.drain():
         pass
-    assert await enrolments.confirmation(older) is None
+    assert await registrations.confirmation(older) is None

@@ -25,13 +25,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.identity.accounts.accounts import Account, Accounts, Proof, Replaced
-from gateway.identity.accounts.email_change import AddressChanges
-from gateway.identity.accounts.registration import Confirmation, Enrolments
+from gateway.identity.accounts.email_change import EmailChanges
+from gateway.identity.accounts.registration import PendingConfirmation, Registrations
 from gateway.identity.mail import registrations
-from gateway.identity.mail.links import Purpose, look
-from gateway.identity.mail.outbox import Delivered, Delivery, MailOptions, Postman
-from gateway.identity.mail.templates import Letters
-from gateway.identity.sessions.sessions import Origin, Sessions
+from gateway.identity.mail.links import Purpose, find_link
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.mail.templates import MailTemplates
+from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
+from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Reason
 from gateway.stores.migrations import upgrade
@@ -45,7 +47,7 @@ T = TypeVar("T")
 Fact = tuple[str, str]
 """What may be good: an account, a password, a session or a link, and which."""
 EMAILS = ("ann@x.example", "anna@y.example")
-ORIGIN = Origin("a browser", "192.0.2.1")
+ORIGIN = SignInSource("a browser", "192.0.2.1")
 LONG_S = 10**8
 """Links expire in no run: a letter that is sent again makes its link good for longer, by
 design."""
@@ -60,12 +62,12 @@ class Server:
         self.later = False
         self.links: list[str] = []
 
-    async def carry(self, message: EmailMessage, sender: str, recipient: str) -> Delivered:
+    async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
         del sender, recipient
         for link in re.findall(r"#token=(\S+)", body_of(message)):
             if link not in self.links:
                 self.links.append(link)
-        return Delivered(Delivery.LATER if self.later else Delivery.DONE)
+        return DeliveryResult(DeliveryOutcome.LATER if self.later else DeliveryOutcome.DONE)
 
 
 class Town:
@@ -74,17 +76,17 @@ class Town:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.server = Server()
-        letters = Letters.load([], site="x.example", public_url="https://x.example")
+        letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
         options = MailOptions("n@x.example", "https://x.example", b"k" * 32, LONG_S, LONG_S)
-        self.post = Postman(database, letters, options, self.server)
+        self.post = MailOutbox(database, letters, options, self.server)
         self.accounts = Accounts(database)
         self.sessions = Sessions(database)
         self.tokens = RefreshTokens(database, RefreshOptions(life_s=LONG_S))
-        self.enrolments = Enrolments(database, self.post)
-        self.moves = AddressChanges(database, self.post)
+        self.registrations = Registrations(database, self.post)
+        self.moves = EmailChanges(database, self.post)
         self.passwords = 0
         self.proofs: list[Proof] = []
-        self.confirmations: list[tuple[str, Confirmation]] = []
+        self.confirmations: list[tuple[str, PendingConfirmation]] = []
         self.ended: set[Fact] = set()
         """What had ceased to be good before this step began."""
 
@@ -112,13 +114,13 @@ class Town:
 
     async def register(self, _: Account | None, pick: int) -> None:
         email = EMAILS[pick % 2]
-        await self.enrolments.enrol(email, self.new_password(), f"requester {pick % 3}")
+        await self.registrations.register(email, self.new_password(), f"requester {pick % 3}")
 
     async def resend(self, _: Account | None, pick: int) -> None:
-        await self.enrolments.resend(EMAILS[pick % 2], f"requester {pick % 3}")
+        await self.registrations.resend(EMAILS[pick % 2], f"requester {pick % 3}")
 
     async def forgot(self, _: Account | None, pick: int) -> None:
-        await self.enrolments.forgot(EMAILS[pick % 2], f"requester {pick % 3}")
+        await self.registrations.forgot(EMAILS[pick % 2], f"requester {pick % 3}")
 
     # --- whoever knows a password or holds a link ---
 
@@ -149,7 +151,7 @@ class Town:
     async def ask_to_move(self, account: Account | None, pick: int) -> None:
         if account is not None and self.proofs:
             proof = self.proofs[-1 - pick % len(self.proofs)]
-            if await self.moves.ask(account.id, EMAILS[pick % 2], proof) is None:
+            if await self.moves.request(account.id, EMAILS[pick % 2], proof) is None:
                 self.took_proof(proof)
 
     async def open_link(self, _: Account | None, pick: int) -> None:
@@ -159,8 +161,8 @@ class Town:
             if await self.moves.confirm(link) is not None:
                 self.took(("link", link))
             done = None
-            if await self.enrolments.resettable(link):
-                done = await self.enrolments.reset(link, self.new_password())
+            if await self.registrations.resettable(link):
+                done = await self.registrations.reset(link, self.new_password())
             if done is not None:
                 self.took(("link", link))
 
@@ -168,14 +170,14 @@ class Town:
         """The password of a link is checked; it is used at once, or a while later."""
         if self.server.links:
             link = self.server.links[-1 - pick % len(self.server.links)]
-            confirmation = await self.enrolments.confirmation(link)
+            confirmation = await self.registrations.confirmation(link)
             if confirmation is not None:
                 self.confirmations.append((link, confirmation))
 
     async def verify(self, _: Account | None, pick: int) -> None:
         if self.confirmations:
             link, confirmation = self.confirmations[-1 - pick % len(self.confirmations)]
-            if not isinstance(await self.enrolments.verify(link, confirmation), Reason):
+            if not isinstance(await self.registrations.verify(link, confirmation), Reason):
                 self.took(("link", link), ("password", str(confirmation.password_hash)))
 
     async def sign_out(self, _: Account | None, pick: int) -> None:
@@ -187,7 +189,7 @@ class Town:
             sid = self.proofs[-1 - pick % len(self.proofs)].session_id
             family = await self.sessions.get(sid)
             if family is not None:
-                await self.sessions.sign_out_family(family, everywhere=True)
+                await self.sessions.sign_out_session(family, everywhere=True)
 
     # --- the operator ---
 
@@ -227,15 +229,15 @@ class Town:
             found.add(("account", account.id))
             found.add(("password", str(account.password_hash)))
             if not account.disabled:
-                live = await self.sessions.live(account.id)
+                live = await self.sessions.find_active(account.id)
                 found |= {("session", family.id) for family in live}
         async with self.database.read_transaction() as tx:
             for link in self.server.links:
-                waiting = await registrations.look(tx, link)
+                waiting = await registrations.find(tx, link)
                 taken = waiting is not None and await tx.one(
-                    "SELECT id FROM accounts WHERE email_key = :key", key=waiting.email_key
+                    "SELECT id FROM accounts WHERE email_key = :key", key=waiting.normalized_email
                 )
-                if (waiting is not None and not taken) or await look(tx, link, *Purpose):
+                if (waiting is not None and not taken) or await find_link(tx, link, *Purpose):
                     found.add(("link", link))
         return found
 
@@ -312,10 +314,10 @@ class StaysEnded(RuleBasedStateMachine):
             await self.town.act(act, pick)
             if account is None or act not in LEAVES_NOTHING:
                 return
-            assert not await self.town.sessions.live(account.id)
+            assert not await self.town.sessions.find_active(account.id)
             async with self.town.database.read_transaction() as tx:
                 for link in self.town.server.links:
-                    token = await look(tx, link, *Purpose)
+                    token = await find_link(tx, link, *Purpose)
                     assert token is None or token.account_id != account.id
 
         self.do(work())

@@ -69,7 +69,7 @@ async def test_the_jwks_names_the_active_and_the_next_key(gate: Gate) -> None:
 
 
 async def test_the_signing_key_is_the_active_one(gate: Gate) -> None:
-    active = next(row for row in await gate.keeper.listing() if row.state is KeyState.ACTIVE)
+    active = next(row for row in await gate.rotation.listing() if row.state is KeyState.ACTIVE)
     assert gate.ring.signing_key().kid == active.kid
 
 
@@ -128,7 +128,7 @@ async def test_a_key_another_node_made_is_found_by_its_kid(
     gate: Gate, database: Counted, clock: HandClock
 ) -> None:
     other = await Gate(database, clock).start()
-    revoked = await other.keeper.revoke(other.ring.signing_key().kid)
+    revoked = await other.rotation.revoke(other.ring.signing_key().kid)
     assert revoked is not None
     await other.ring.refresh()
     fresh = next(iter(other.ring.kids() - gate.ring.kids()))
@@ -172,7 +172,7 @@ async def test_a_kid_that_is_known_to_be_gone_is_never_looked_up(
     gate: Gate, database: Counted
 ) -> None:
     kid = gate.ring.signing_key().kid
-    await gate.keeper.revoke(kid)
+    await gate.rotation.revoke(kid)
     before = database.readings
     assert await gate.ring.find(kid) is None
     assert database.readings == before
@@ -199,7 +199,7 @@ async def test_whoever_remembers_tokens_is_told_when_a_key_ceases_to_verify(gate
     gate.ring.on_retirement(lambda: told.append(True))
     await gate.ring.refresh()
     assert not told
-    await gate.keeper.revoke(gate.ring.signing_key().kid)
+    await gate.rotation.revoke(gate.ring.signing_key().kid)
     assert told
 
 
@@ -207,7 +207,7 @@ async def test_an_unchanged_ring_keeps_its_etag_and_a_changed_one_does_not(gate:
     before = gate.ring.jwks.etag
     await gate.ring.refresh()
     assert gate.ring.jwks.etag == before
-    await gate.keeper.revoke(gate.ring.signing_key().kid)
+    await gate.rotation.revoke(gate.ring.signing_key().kid)
     assert gate.ring.jwks.etag != before
 
 

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.mail.links import MailToken, Purpose, forget, keep, look, take, token_text
+from gateway.identity.mail.links import (
+    MailToken,
+    Purpose,
+    find_link,
+    redeem_link,
+    revoke_links,
+    store_link,
+    token_text,
+)
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, add_account, fresh_database
 
@@ -29,13 +37,13 @@ async def kept(
     text = token_text(KEY, mail)
     async with database.transaction() as tx:
         token = MailToken(account_id, purpose, "ann@x.example", None, NOON + 600)
-        await keep(tx, text, mail, token)
+        await store_link(tx, text, mail, token)
     return text
 
 
 async def taken(database: Database, text: str, *purposes: Purpose) -> MailToken | None:
     async with database.transaction() as tx:
-        return await take(tx, text, *purposes)
+        return await redeem_link(tx, text, *purposes)
 
 
 def test_a_token_has_256_bits_and_follows_from_key_and_letter() -> None:
@@ -55,7 +63,7 @@ async def test_a_token_works_once(database: Database) -> None:
 async def test_looking_uses_nothing_up(database: Database) -> None:
     text = await kept(database, await add_account(database, "ann@x.example"))
     async with database.read_transaction() as tx:
-        assert await look(tx, text, Purpose.RESET) is not None
+        assert await find_link(tx, text, Purpose.RESET) is not None
     assert await taken(database, text, Purpose.RESET) is not None
 
 
@@ -64,7 +72,7 @@ async def test_a_use_that_rolls_back_leaves_the_token_good(database: Database) -
 
     async def use_and_fail() -> None:
         async with database.transaction() as tx:
-            assert await take(tx, text, Purpose.RESET) is not None
+            assert await redeem_link(tx, text, Purpose.RESET) is not None
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -83,7 +91,7 @@ async def test_a_link_for_one_purpose_serves_no_other(database: Database) -> Non
         database, await add_account(database, "ann@x.example"), purpose=Purpose.VERIFY
     )
     assert await taken(database, text, Purpose.RESET) is None
-    assert await taken(database, text, Purpose.VERIFY, Purpose.ADDRESS) is not None
+    assert await taken(database, text, Purpose.VERIFY, Purpose.EMAIL_CHANGE) is not None
 
 
 async def test_a_link_to_an_address_that_the_account_has_left_is_dead(database: Database) -> None:
@@ -106,7 +114,7 @@ async def test_links_can_be_ended_unused(database: Database) -> None:
     ann = await add_account(database, "ann@x.example")
     text = await kept(database, ann)
     async with database.transaction() as tx:
-        await forget(tx, ann, Purpose.RESET)
+        await revoke_links(tx, ann, Purpose.RESET)
     assert await taken(database, text, Purpose.RESET) is None
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.mail.templates import FIELDS, BadLetter, Letters, Template
+from gateway.identity.mail.templates import FIELDS, InvalidMail, MailTemplate, MailTemplates
 
 VALUES = {
     "link": "https://x.example/verify-email#token=abc",
@@ -18,13 +18,15 @@ VALUES = {
 }
 
 
-def shipped(*folders: Path) -> Letters:
-    return Letters.load(folders, site="x.example", public_url="https://x.example")
+def shipped(*folders: Path) -> MailTemplates:
+    return MailTemplates.load(folders, site="x.example", public_url="https://x.example")
 
 
-@pytest.mark.parametrize("template", list(Template))
-def test_every_shipped_letter_has_text_and_html_with_each_of_its_values(template: Template) -> None:
-    letter = shipped().write(template, VALUES)
+@pytest.mark.parametrize("template", list(MailTemplate))
+def test_every_shipped_letter_has_text_and_html_with_each_of_its_values(
+    template: MailTemplate,
+) -> None:
+    letter = shipped().render(template, VALUES)
     assert "x.example" in letter.subject
     assert letter.html is not None
     for name in FIELDS[template] - {"site", "public_url", "token"}:
@@ -35,9 +37,9 @@ def test_every_shipped_letter_has_text_and_html_with_each_of_its_values(template
 def test_an_operator_replaces_a_letter_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "verify.txt").write_text("Subject: Adresse bestätigen\n\n$link\n")
     letters = shipped(tmp_path)
-    letter = letters.write(Template.VERIFY, VALUES)
+    letter = letters.render(MailTemplate.VERIFY, VALUES)
     assert (letter.subject, letter.html) == ("Adresse bestätigen", None)
-    assert "Choose" in letters.write(Template.RESET, VALUES).subject
+    assert "Choose" in letters.render(MailTemplate.RESET, VALUES).subject
 
 
 @pytest.mark.parametrize(
@@ -56,26 +58,28 @@ def test_a_wrong_template_is_refused_with_its_place(
     tmp_path: Path, text: str, problem: str
 ) -> None:
     (tmp_path / "verify.txt").write_text(text)
-    with pytest.raises(BadLetter, match=problem):
+    with pytest.raises(InvalidMail, match=problem):
         shipped(tmp_path)
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "verify.txt").write_text("x")
     (tmp_path / "reset.txt").write_text("x")
-    with pytest.raises(BadLetter) as problem:
+    with pytest.raises(InvalidMail) as problem:
         shipped(tmp_path)
     assert "verify.txt" in str(problem.value)
     assert "reset.txt" in str(problem.value)
 
 
 def test_a_value_is_never_read_as_a_template() -> None:
-    letter = shipped().write(Template.NEW_DEVICE, {**VALUES, "device": "$address $site ${time}"})
+    letter = shipped().render(
+        MailTemplate.NEW_DEVICE, {**VALUES, "device": "$address $site ${time}"}
+    )
     assert "($address $site ${time})" in letter.text
 
 
 def test_a_value_cannot_bring_markup_into_the_html_part() -> None:
-    letter = shipped().write(Template.NEW_DEVICE, {**VALUES, "device": '<img src="//e">'})
+    letter = shipped().render(MailTemplate.NEW_DEVICE, {**VALUES, "device": '<img src="//e">'})
     assert letter.html is not None
     assert "<img" not in letter.html
     assert "&lt;img" in letter.html
@@ -85,19 +89,19 @@ def test_a_value_cannot_bring_markup_into_the_html_part() -> None:
     "device", ["a\r\nBcc: b@c.example", "a\nb", "a\x00b", "a\u2028b", "x" * 3000]
 )
 def test_a_value_that_could_end_a_line_is_refused(device: str) -> None:
-    with pytest.raises(BadLetter, match="device"):
-        shipped().write(Template.NEW_DEVICE, {**VALUES, "device": device})
+    with pytest.raises(InvalidMail, match="device"):
+        shipped().render(MailTemplate.NEW_DEVICE, {**VALUES, "device": device})
 
 
 def test_a_letter_with_a_missing_value_is_refused() -> None:
-    with pytest.raises(BadLetter, match="no value for expires, link, token"):
-        shipped().write(Template.VERIFY, {})
+    with pytest.raises(InvalidMail, match="no value for expires, link, token"):
+        shipped().render(MailTemplate.VERIFY, {})
 
 
 @given(st.text())
 def test_a_subject_is_always_one_line(device: str) -> None:
     try:
-        letter = shipped().write(Template.NEW_DEVICE, {**VALUES, "device": device})
-    except BadLetter:
+        letter = shipped().render(MailTemplate.NEW_DEVICE, {**VALUES, "device": device})
+    except InvalidMail:
         return
     assert len(letter.subject.splitlines()) == 1

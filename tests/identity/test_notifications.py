@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.mail.notifications import Notices, shown
-from gateway.identity.mail.outbox import MailOptions, Postman
-from gateway.identity.mail.templates import Letters
-from gateway.identity.sessions.sessions import Origin, begin
+from gateway.identity.mail.notifications import SecurityNotifications, shown
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.mail.templates import MailTemplates
+from gateway.identity.sessions.sessions import SignInSource, begin
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, add_account, fresh_database
 
@@ -18,20 +19,20 @@ from tests.databases import NOON, Hands, add_account, fresh_database
 class House:
     def __init__(self, database: Database) -> None:
         self.database = database
-        letters = Letters.load([], site="x.example", public_url="https://x.example")
+        letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
         options = MailOptions("no-reply@x.example", "https://x.example", b"k" * 32)
-        self.postman = Postman(database, letters, options, None)
-        self.notices = Notices(database, self.postman)
+        self.outbox = MailOutbox(database, letters, options, None)
+        self.notifications = SecurityNotifications(database, self.outbox)
 
     async def sign_in(self, account_id: str, user_agent: str, address: str = "192.0.2.1") -> None:
         async with self.database.transaction() as tx:
-            origin = Origin(user_agent, address)
+            origin = SignInSource(user_agent, address)
             sid = await begin(tx, account_id, origin, amr="pwd", at=NOON, expires_at=NOON + 600)
-        await self.notices.signed_in(account_id, sid, user_agent=user_agent, address=address)
+        await self.notifications.signed_in(account_id, sid, user_agent=user_agent, address=address)
 
     async def texts(self) -> list[str]:
-        await self.postman.drain()
-        return [waiting.letter.text for waiting in await self.postman.outbox()]
+        await self.outbox.drain()
+        return [waiting.content.text for waiting in await self.outbox.waiting_mail()]
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ async def test_nothing_is_sent_unasked_to_an_address_that_nobody_confirmed(house
     await house.sign_in(ann, "Firefox")
     await house.sign_in(ann, "curl")
     async with house.database.transaction() as tx:
-        await house.notices.password_changed(tx, ann)
+        await house.notifications.password_changed(tx, ann)
     assert await house.texts() == []
 
 
@@ -95,7 +96,7 @@ async def test_a_crowd_of_devices_makes_five_letters_an_hour(house: House) -> No
 async def test_a_changed_password_is_told(house: House) -> None:
     ann = await add_account(house.database, "ann@x.example", verified=True)
     async with house.database.transaction() as tx:
-        await house.notices.password_changed(tx, ann)
+        await house.notifications.password_changed(tx, ann)
     (text,) = await house.texts()
     assert "was changed at 2027-01-15 08:00 UTC" in text
 

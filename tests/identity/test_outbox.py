@@ -8,18 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.mail.links import Purpose, look, take
+from gateway.identity.mail.links import Purpose, find_link, redeem_link
 from gateway.identity.mail.messages import message_of, one_address
-from gateway.identity.mail.outbox import (
-    Asked,
-    Carrier,
-    Delivered,
-    Delivery,
-    MailOptions,
-    Postman,
-)
-from gateway.identity.mail.smtp import SmtpCarrier, SmtpServer
-from gateway.identity.mail.templates import BadLetter, Letters, Template
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox import MailOutbox, MailRequest
+from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
+from gateway.identity.mail.templates import InvalidMail, MailTemplate, MailTemplates
+from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult, MailTransport
 from gateway.stores.protocols import Database, Transaction
 from tests.databases import NOON, Hands, add_account, fresh_database
 from tests.mailbox import Mailbox, body_of, mail_server
@@ -48,29 +43,29 @@ def mailbox(free_port: Callable[[], int]) -> object:
 class Refusing:
     """A mail server that answers as it is told."""
 
-    def __init__(self, *answers: Delivered) -> None:
+    def __init__(self, *answers: DeliveryResult) -> None:
         self.answers = list(answers)
         self.messages: list[EmailMessage] = []
 
-    async def carry(self, message: EmailMessage, sender: str, recipient: str) -> Delivered:
+    async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
         self.messages.append(message)
-        return self.answers.pop(0) if self.answers else Delivered(Delivery.DONE)
+        return self.answers.pop(0) if self.answers else DeliveryResult(DeliveryOutcome.DONE)
 
 
-def postman(database: Database, carrier: Carrier | None) -> Postman:
-    letters = Letters.load([], site="x.example", public_url="https://x.example")
+def outbox(database: Database, transport: MailTransport | None) -> MailOutbox:
+    letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
     options = MailOptions(
         sender="Authgate <no-reply@x.example>", public_url="https://x.example", token_key=b"k" * 32
     )
-    return Postman(database, letters, options, carrier)
+    return MailOutbox(database, letters, options, transport)
 
 
-def to(box: Mailbox) -> SmtpCarrier:
-    return SmtpCarrier(SmtpServer.parse(f"smtp://127.0.0.1:{box.port}"))
+def to(box: Mailbox) -> SmtpTransport:
+    return SmtpTransport(SmtpServer.parse(f"smtp://127.0.0.1:{box.port}"))
 
 
 async def ask(
-    post: Postman,
+    post: MailOutbox,
     database: Database,
     purpose: Purpose,
     key: str,
@@ -78,7 +73,7 @@ async def ask(
     **more: str,
 ) -> None:
     async with database.transaction() as tx:
-        await post.ask(tx, purpose, key, Asked(requester, **more))
+        await post.request_link(tx, purpose, key, MailRequest(requester, **more))
 
 
 async def count(database: Database, table: str = "outbox", where: str = "state = 'waiting'") -> int:
@@ -89,9 +84,9 @@ async def count(database: Database, table: str = "outbox", where: str = "state =
 
 
 async def test_a_letter_arrives_as_text_and_html(database: Database, mailbox: Mailbox) -> None:
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     async with database.transaction() as tx:
-        await post.enqueue(tx, Template.PASSWORD_CHANGED, "ann@x.example", TIME)
+        await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, "ann@x.example", TIME)
     assert await post.drain() == 1
     (mail,) = mailbox.mails
     assert mailbox.recipients == [["ann@x.example"]]
@@ -106,11 +101,11 @@ async def test_a_letter_arrives_as_text_and_html(database: Database, mailbox: Ma
 async def test_a_letter_of_a_transaction_that_rolled_back_is_never_sent(
     database: Database, mailbox: Mailbox
 ) -> None:
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
 
     async def fail() -> None:
         async with database.transaction() as tx:
-            await post.enqueue(tx, Template.PASSWORD_CHANGED, "ann@x.example", TIME)
+            await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, "ann@x.example", TIME)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -124,14 +119,14 @@ async def test_a_letter_of_a_transaction_that_rolled_back_is_never_sent(
     [
         (Purpose.VERIFY, "/verify-email", {}),
         (Purpose.RESET, "/reset-password", {}),
-        (Purpose.ADDRESS, "/verify-email", {"email": "new@x.example"}),
+        (Purpose.EMAIL_CHANGE, "/verify-email", {"email": "new@x.example"}),
     ],
 )
 async def test_a_link_is_of_the_public_url_and_its_token_is_good(
     database: Database, mailbox: Mailbox, purpose: Purpose, path: str, more: dict[str, str]
 ) -> None:
     ann = await add_account(database, "ann@x.example")
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     await ask(post, database, purpose, "ann@x.example", **more)
     await post.drain()
     found = LINK.search(body_of(mailbox.mails[0]))
@@ -139,7 +134,7 @@ async def test_a_link_is_of_the_public_url_and_its_token_is_good(
     assert found[1] == path
     assert mailbox.recipients == [[more.get("email", "ann@x.example")]]
     async with database.transaction() as tx:
-        token = await take(tx, found[2], purpose)
+        token = await redeem_link(tx, found[2], purpose)
     assert token is not None
     assert token.account_id == ann
 
@@ -147,7 +142,7 @@ async def test_a_link_is_of_the_public_url_and_its_token_is_good(
 async def test_nobody_is_written_to_and_nothing_kept_of_an_unknown_address(
     database: Database, mailbox: Mailbox
 ) -> None:
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     await ask(post, database, Purpose.RESET, "nobody@x.example")
     assert await post.drain() == 1
     assert mailbox.mails == []
@@ -156,7 +151,7 @@ async def test_nobody_is_written_to_and_nothing_kept_of_an_unknown_address(
 
 async def test_a_disabled_account_gets_no_reset_link(database: Database, mailbox: Mailbox) -> None:
     await add_account(database, "ann@x.example", disabled=True)
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     await ask(post, database, Purpose.RESET, "ann@x.example")
     await post.drain()
     assert mailbox.mails == []
@@ -166,7 +161,7 @@ async def test_who_registers_again_is_told_by_mail_and_gets_no_link(
     database: Database, mailbox: Mailbox
 ) -> None:
     await add_account(database, "ann@x.example", verified=True)
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     registered = {"email": "ANN@x.example", "password_hash": "h"}
     await ask(post, database, Purpose.VERIFY, "ann@x.example", **registered)
     await ask(post, database, Purpose.VERIFY, "ann@x.example")
@@ -184,7 +179,7 @@ async def test_the_letter_goes_to_the_account_and_not_to_the_spelling_that_was_t
     await add_account(database, "ann@x.example")
     async with database.transaction() as tx:
         await tx.run("UPDATE accounts SET email = 'Ann@x.example'")
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     await ask(post, database, Purpose.RESET, "ann@x.example")
     await post.drain()
     assert mailbox.recipients == [["Ann@x.example"]]
@@ -194,17 +189,19 @@ async def test_a_mail_server_that_is_away_delays_a_letter_and_its_link_is_the_sa
     database: Database, clock: Hands
 ) -> None:
     await add_account(database, "ann@x.example")
-    carrier = Refusing(Delivered(Delivery.LATER, "away"), Delivered(Delivery.LATER, "away"))
-    post = postman(database, carrier)
+    transport = Refusing(
+        DeliveryResult(DeliveryOutcome.LATER, "away"), DeliveryResult(DeliveryOutcome.LATER, "away")
+    )
+    post = outbox(database, transport)
     await ask(post, database, Purpose.RESET, "ann@x.example")
     waits = []
-    while len(carrier.messages) < 3:
+    while len(transport.messages) < 3:
         if not await post.drain():
             clock.move(1)
             waits.append(1)
     assert len(waits) == 15 + 60
-    assert len({LINK.findall(body_of(m))[0] for m in carrier.messages}) == 1
-    assert len({m["Message-ID"] for m in carrier.messages}) == 1
+    assert len({LINK.findall(body_of(m))[0] for m in transport.messages}) == 1
+    assert len({m["Message-ID"] for m in transport.messages}) == 1
     assert await count(database) == 0
 
 
@@ -212,16 +209,16 @@ async def test_a_link_is_good_for_its_whole_time_from_the_try_that_arrived(
     database: Database, clock: Hands
 ) -> None:
     await add_account(database, "ann@x.example")
-    carrier = Refusing(*[Delivered(Delivery.LATER)] * 4)
-    post = postman(database, carrier)
+    transport = Refusing(*[DeliveryResult(DeliveryOutcome.LATER)] * 4)
+    post = outbox(database, transport)
     await ask(post, database, Purpose.RESET, "ann@x.example")
-    while len(carrier.messages) < 5:
+    while len(transport.messages) < 5:
         if not await post.drain():
             clock.move(60)
     clock.move(599)
-    token = LINK.findall(body_of(carrier.messages[-1]))[0][1]
+    token = LINK.findall(body_of(transport.messages[-1]))[0][1]
     async with database.read_transaction() as tx:
-        assert await look(tx, token, Purpose.RESET) is not None
+        assert await find_link(tx, token, Purpose.RESET) is not None
 
 
 async def test_a_letter_that_is_refused_for_good_is_not_tried_again(
@@ -229,7 +226,7 @@ async def test_a_letter_that_is_refused_for_good_is_not_tried_again(
 ) -> None:
     await add_account(database, "ann@x.example")
     mailbox.refuse_recipient = "550 no such user"
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     await ask(post, database, Purpose.RESET, "ann@x.example")
     await post.drain()
     clock.move(86_000)
@@ -242,7 +239,7 @@ async def test_a_recipient_who_must_wait_is_tried_again(
 ) -> None:
     await add_account(database, "ann@x.example")
     mailbox.refuse_recipient = "451 greylisted"
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     await ask(post, database, Purpose.RESET, "ann@x.example")
     await post.drain()
     mailbox.refuse_recipient = None
@@ -254,9 +251,9 @@ async def test_a_recipient_who_must_wait_is_tried_again(
 async def test_a_letter_that_nobody_takes_for_three_days_is_given_up(
     database: Database, clock: Hands
 ) -> None:
-    post = postman(database, Refusing(*[Delivered(Delivery.LATER, "away")] * 999))
+    post = outbox(database, Refusing(*[DeliveryResult(DeliveryOutcome.LATER, "away")] * 999))
     async with database.transaction() as tx:
-        await post.enqueue(tx, Template.PASSWORD_CHANGED, "ann@x.example", TIME)
+        await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, "ann@x.example", TIME)
     for _ in range(3 * 24 + 3):
         await post.drain()
         clock.move(3600)
@@ -270,14 +267,14 @@ async def test_a_worker_that_dies_with_a_letter_leaves_it_to_another(
     database: Database, mailbox: Mailbox, clock: Hands
 ) -> None:
     class Dying:
-        async def carry(self, message: EmailMessage, sender: str, recipient: str) -> Delivered:
+        async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
             raise asyncio.CancelledError
 
     async with database.transaction() as tx:
-        await postman(database, None).enqueue(tx, Template.PASSWORD_CHANGED, "a@x.example", TIME)
+        await outbox(database, None).enqueue(tx, MailTemplate.PASSWORD_CHANGED, "a@x.example", TIME)
     with pytest.raises(asyncio.CancelledError):
-        await postman(database, Dying()).drain()
-    other = postman(database, to(mailbox))
+        await outbox(database, Dying()).drain()
+    other = outbox(database, to(mailbox))
     assert await other.drain() == 0
     clock.move(120)
     assert await other.drain() == 1
@@ -285,39 +282,39 @@ async def test_a_worker_that_dies_with_a_letter_leaves_it_to_another(
 
 
 async def test_two_workers_never_claim_one_letter(database: Database) -> None:
-    carrier = Refusing()
-    first, second = postman(database, carrier), postman(database, carrier)
+    transport = Refusing()
+    first, second = outbox(database, transport), outbox(database, transport)
     async with database.transaction() as tx:
         for number in range(30):
-            await first.enqueue(tx, Template.PASSWORD_CHANGED, f"n{number}@x.example", TIME)
+            await first.enqueue(tx, MailTemplate.PASSWORD_CHANGED, f"n{number}@x.example", TIME)
     drained = await asyncio.gather(first.drain(), second.drain())
     assert sorted(drained) == [10, 20]
-    assert len({m["To"] for m in carrier.messages}) == len(carrier.messages) == 30
+    assert len({m["To"] for m in transport.messages}) == len(transport.messages) == 30
 
 
 async def test_a_used_link_is_not_made_good_again_by_a_second_try(
     database: Database, clock: Hands
 ) -> None:
     await add_account(database, "ann@x.example")
-    carrier = Refusing(Delivered(Delivery.LATER, "it had arrived"))
-    post = postman(database, carrier)
+    transport = Refusing(DeliveryResult(DeliveryOutcome.LATER, "it had arrived"))
+    post = outbox(database, transport)
     await ask(post, database, Purpose.RESET, "ann@x.example")
     await post.drain()
-    token = LINK.findall(body_of(carrier.messages[0]))[0][1]
+    token = LINK.findall(body_of(transport.messages[0]))[0][1]
     async with database.transaction() as tx:
-        assert await take(tx, token, Purpose.RESET) is not None
+        assert await redeem_link(tx, token, Purpose.RESET) is not None
     clock.move(60)
     await post.drain()
-    assert len(carrier.messages) == 1
+    assert len(transport.messages) == 1
     async with database.read_transaction() as tx:
-        assert await look(tx, token, Purpose.RESET) is None
+        assert await find_link(tx, token, Purpose.RESET) is None
 
 
 async def test_one_address_gets_five_links_an_hour(
     database: Database, mailbox: Mailbox, clock: Hands
 ) -> None:
     await add_account(database, "ann@x.example")
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     for _ in range(9):
         await ask(post, database, Purpose.RESET, "ann@x.example")
         await post.drain()
@@ -332,14 +329,14 @@ async def test_letters_asked_for_while_the_server_was_away_do_not_crowd_each_oth
     database: Database, clock: Hands
 ) -> None:
     await add_account(database, "ann@x.example")
-    carrier = Refusing(*[Delivered(Delivery.LATER)] * 5)
-    post = postman(database, carrier)
+    transport = Refusing(*[DeliveryResult(DeliveryOutcome.LATER)] * 5)
+    post = outbox(database, transport)
     for _ in range(7):
         await ask(post, database, Purpose.RESET, "ann@x.example")
     await post.drain()
     clock.move(60)
     await post.drain()
-    assert len(carrier.messages) == 10
+    assert len(transport.messages) == 10
     assert await count(database, where="state = 'sent'") == 5
 
 
@@ -347,8 +344,8 @@ async def test_a_letter_that_waits_for_long_is_not_crowded_out_by_newer_ones(
     database: Database, clock: Hands
 ) -> None:
     await add_account(database, "ann@x.example")
-    carrier = Refusing(*[Delivered(Delivery.LATER)] * 25)
-    post = postman(database, carrier)
+    transport = Refusing(*[DeliveryResult(DeliveryOutcome.LATER)] * 25)
+    post = outbox(database, transport)
     for _ in range(5):
         await ask(post, database, Purpose.RESET, "ann@x.example")
     for wait_s in (15, 60, 240, 960, 2400):  # the fifth try is followed by an hour
@@ -366,28 +363,28 @@ async def test_without_a_mail_server_letters_rest_in_the_outbox_with_their_links
     database: Database,
 ) -> None:
     await add_account(database, "ann@x.example")
-    post = postman(database, None)
+    post = outbox(database, None)
     await ask(post, database, Purpose.VERIFY, "ann@x.example")
     assert await post.drain() == 1
     assert await post.drain() == 0
-    (waiting,) = await post.outbox()
+    (waiting,) = await post.waiting_mail()
     assert waiting.recipient == "ann@x.example"
-    found = LINK.search(waiting.letter.text)
+    found = LINK.search(waiting.content.text)
     assert found is not None
-    assert "2027-01-16" in waiting.letter.text
+    assert "2027-01-16" in waiting.content.text
     async with database.transaction() as tx:
-        assert await take(tx, found[2], Purpose.VERIFY) is not None
-    assert await post.outbox() == []
+        assert await redeem_link(tx, found[2], Purpose.VERIFY) is not None
+    assert await post.waiting_mail() == []
 
 
 async def test_a_woken_postman_brings_the_letter_at_once(
     database: Database, mailbox: Mailbox
 ) -> None:
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     running = asyncio.create_task(post.run())
     try:
         async with database.transaction() as tx:
-            await post.enqueue(tx, Template.PASSWORD_CHANGED, "ann@x.example", TIME)
+            await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, "ann@x.example", TIME)
         post.wake()
         async with asyncio.timeout(5):
             while not mailbox.mails:
@@ -416,13 +413,13 @@ async def test_a_woken_postman_brings_the_letter_at_once(
 async def test_anything_but_one_address_is_refused_before_it_is_kept(
     database: Database, recipient: str
 ) -> None:
-    post = postman(database, None)
+    post = outbox(database, None)
 
     async def put(tx: Transaction) -> None:
-        await post.enqueue(tx, Template.PASSWORD_CHANGED, recipient, TIME)
+        await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, recipient, TIME)
 
     async with database.transaction() as tx:
-        with pytest.raises(BadLetter):
+        with pytest.raises(InvalidMail):
             await put(tx)
 
 
@@ -431,11 +428,11 @@ def test_a_host_in_another_script_is_written_in_ascii() -> None:
 
 
 def test_a_message_never_has_two_recipients() -> None:
-    letters = Letters.load([], site="x.example", public_url="https://x.example")
-    letter = letters.write(Template.PASSWORD_CHANGED, TIME)
+    letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
+    letter = letters.render(MailTemplate.PASSWORD_CHANGED, TIME)
     message = message_of(letter, "id", "no-reply@x.example", "ann@x.example")
     assert [a.addr_spec for a in message["To"].addresses] == ["ann@x.example"]
-    with pytest.raises(BadLetter):
+    with pytest.raises(InvalidMail):
         message_of(letter, "id", "no-reply@x.example", "ann@x.example, eve@x.example")
 
 
@@ -453,20 +450,20 @@ class Failing:
         self.recipient = recipient
         self.carried: list[str] = []
 
-    async def carry(self, message: EmailMessage, sender: str, recipient: str) -> Delivered:
+    async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
         self.carried.append(recipient)
         if recipient == self.recipient:
             raise RuntimeError("a defect")
-        return Delivered(Delivery.DONE)
+        return DeliveryResult(DeliveryOutcome.DONE)
 
 
 @pytest.mark.parametrize("name", ["müller", "δοκιμή", "用户", "o'brien+tag"])
 async def test_a_name_in_any_script_gets_its_letter(
     database: Database, mailbox: Mailbox, name: str
 ) -> None:
-    post = postman(database, to(mailbox))
+    post = outbox(database, to(mailbox))
     async with database.transaction() as tx:
-        await post.enqueue(tx, Template.PASSWORD_CHANGED, f"{name}@bücher.example", TIME)
+        await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, f"{name}@bücher.example", TIME)
     assert await post.drain() == 1
     assert mailbox.recipients == [[f"{name}@xn--bcher-kva.example"]]
     (address,) = mailbox.mails[0]["To"].addresses
@@ -479,9 +476,9 @@ async def test_a_mail_server_that_takes_no_such_name_is_not_asked_again(
     database: Database, free_port: Callable[[], int]
 ) -> None:
     with mail_server(free_port(), enable_SMTPUTF8=False) as box:
-        post = postman(database, to(box))
+        post = outbox(database, to(box))
         async with database.transaction() as tx:
-            await post.enqueue(tx, Template.PASSWORD_CHANGED, "müller@x.example", TIME)
+            await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, "müller@x.example", TIME)
         await post.drain()
     assert await count(database, where="state = 'failed' AND failure = 'no SMTPUTF8'") == 1
 
@@ -489,11 +486,11 @@ async def test_a_mail_server_that_takes_no_such_name_is_not_asked_again(
 async def test_a_letter_that_cannot_be_sent_holds_up_no_other(
     database: Database, clock: Hands
 ) -> None:
-    carrier = Failing("bad@x.example")
-    post = postman(database, carrier)
+    transport = Failing("bad@x.example")
+    post = outbox(database, transport)
     async with database.transaction() as tx:
         for name in ("bad", "ann", "bob"):
-            await post.enqueue(tx, Template.PASSWORD_CHANGED, f"{name}@x.example", TIME)
+            await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, f"{name}@x.example", TIME)
     assert await post.drain() == 3
     assert await count(database, where="state = 'sent'") == 2
     assert await post.drain() == 0
@@ -505,16 +502,18 @@ async def test_a_letter_that_cannot_be_sent_holds_up_no_other(
 async def test_a_row_that_cannot_be_written_out_holds_up_no_other(
     database: Database, clock: Hands
 ) -> None:
-    carrier = Refusing()
-    post = postman(database, carrier)
+    transport = Refusing()
+    post = outbox(database, transport)
     async with database.transaction() as tx:
         for number in range(30):
-            broken = await post.enqueue(tx, Template.PASSWORD_CHANGED, f"n{number}@x.example", TIME)
+            broken = await post.enqueue(
+                tx, MailTemplate.PASSWORD_CHANGED, f"n{number}@x.example", TIME
+            )
             await tx.run("UPDATE outbox SET fields = '{' WHERE id = :id", id=broken)
-        await post.enqueue(tx, Template.PASSWORD_CHANGED, "ann@x.example", TIME)
+        await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, "ann@x.example", TIME)
     while await post.drain():
         pass
-    assert [m["To"] for m in carrier.messages] == ["ann@x.example"]
+    assert [m["To"] for m in transport.messages] == ["ann@x.example"]
     assert await count(database, where="failure = 'JSONDecodeError' AND attempts = 1") == 30
     clock.move(3 * 86_400 + 1)
     while await post.drain():
@@ -525,9 +524,9 @@ async def test_a_row_that_cannot_be_written_out_holds_up_no_other(
 async def test_purging_goes_on_while_nothing_can_be_claimed(
     database: Database, clock: Hands
 ) -> None:
-    post = postman(database, Refusing())
+    post = outbox(database, Refusing())
     async with database.transaction() as tx:
-        await post.enqueue(tx, Template.PASSWORD_CHANGED, "ann@x.example", TIME)
+        await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, "ann@x.example", TIME)
     await post.drain()
     clock.move(86_401)
 

@@ -14,8 +14,8 @@ from gateway.identity.accounts.passwords import (
     Checked,
     PasswordOptions,
     Passwords,
-    Weak,
-    settled_rounds,
+    WeakPassword,
+    calibrated_rounds,
 )
 from gateway.model import Reason
 from gateway.stores.protocols import Database
@@ -174,7 +174,7 @@ def test_a_good_password_of_any_alphabet_and_length_is_taken(password: str) -> N
 
 def test_the_minimum_length_is_a_setting() -> None:
     strict = Passwords(PasswordOptions(min_length=30), rounds=10)
-    assert strict.weakness(GOOD) == Weak("It must hold at least 30 characters.")
+    assert strict.weakness(GOOD) == WeakPassword("It must hold at least 30 characters.")
 
 
 def test_no_password_holds_a_thread_for_long() -> None:
@@ -224,21 +224,21 @@ async def test_the_cost_is_measured_once_and_kept(sqlite_database: Database) -> 
         measured.append(rounds)
         return {11: 0.04, 12: 0.08, 13: 0.16}[rounds]
 
-    assert await settled_rounds(sqlite_database, None, measure) == 12
+    assert await calibrated_rounds(sqlite_database, None, measure) == 12
     assert measured == [11, 11, 12, 12, 13, 13]
-    assert await settled_rounds(sqlite_database, None, measure) == 12
+    assert await calibrated_rounds(sqlite_database, None, measure) == 12
     assert len(measured) == 6
 
 
 async def test_the_cost_is_never_under_10_however_slow_the_machine(
     sqlite_database: Database,
 ) -> None:
-    assert await settled_rounds(sqlite_database, None, lambda _rounds: 3.0) == 10
+    assert await calibrated_rounds(sqlite_database, None, lambda _rounds: 3.0) == 10
 
 
 async def test_a_configured_cost_is_taken_and_not_kept(sqlite_database: Database) -> None:
-    assert await settled_rounds(sqlite_database, 14) == 14
-    assert await settled_rounds(sqlite_database, None, lambda _rounds: 3.0) == 10
+    assert await calibrated_rounds(sqlite_database, 14) == 14
+    assert await calibrated_rounds(sqlite_database, None, lambda _rounds: 3.0) == 10
 
 
 async def test_two_first_starts_agree_on_one_cost(database: Database) -> None:
@@ -254,7 +254,7 @@ async def test_two_first_starts_agree_on_one_cost(database: Database) -> None:
         return measure
 
     measured: set[float] = set()
-    fast = settled_rounds(database, None, start(0.001))
-    slow = settled_rounds(database, None, start(1.0))
+    fast = calibrated_rounds(database, None, start(0.001))
+    slow = calibrated_rounds(database, None, start(1.0))
     one, other = await asyncio.gather(fast, slow)
     assert one == other

@@ -12,20 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.identity.accounts.accounts import Account, Accounts, Proof
-from gateway.identity.sessions.sessions import Origin, Sessions
+from gateway.identity.opaque_tokens import hash_token
+from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import (
     Grant,
     RefreshOptions,
     RefreshTokens,
-    Reused,
-    hash_of,
+    ReuseDetected,
 )
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, fresh_database, reset_password
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"
-ORIGIN = Origin(BROWSER, "192.0.2.7")
+ORIGIN = SignInSource(BROWSER, "192.0.2.7")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
     return grant
 
 
-async def rotated(tokens: RefreshTokens, token: str, origin: Origin = ORIGIN) -> Grant:
+async def rotated(tokens: RefreshTokens, token: str, origin: SignInSource = ORIGIN) -> Grant:
     grant = await tokens.rotate(token, origin)
     assert isinstance(grant, Grant)
     return grant
@@ -93,7 +93,7 @@ async def test_a_second_use_after_ten_seconds_ends_the_family(
     second = await rotated(tokens, first.refresh_token)
     clock.move(11)
     reused = await tokens.rotate(first.refresh_token, ORIGIN)
-    assert isinstance(reused, Reused)
+    assert isinstance(reused, ReuseDetected)
     (change,) = reused.changes
     assert (change.kind, change.target) == (ChangeKind.SESSION, first.session_id)
     assert change.cause is Reason.TOKEN_REVOKED
@@ -106,7 +106,8 @@ async def test_a_second_use_by_another_client_ends_the_family_at_once(database: 
     tokens = RefreshTokens(database, RefreshOptions())
     second = await rotated(tokens, first.refresh_token)
     assert isinstance(
-        await tokens.rotate(first.refresh_token, Origin("curl/8", ORIGIN.address)), Reused
+        await tokens.rotate(first.refresh_token, SignInSource("curl/8", ORIGIN.address)),
+        ReuseDetected,
     )
     assert await tokens.rotate(second.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
@@ -120,7 +121,7 @@ async def test_the_grace_is_exact_to_the_millisecond(timed: Database, clock: Han
     clock.move(9.999)
     await rotated(tokens, first.refresh_token)
     clock.move(0.002)
-    assert isinstance(await tokens.rotate(other.refresh_token, ORIGIN), Reused)
+    assert isinstance(await tokens.rotate(other.refresh_token, ORIGIN), ReuseDetected)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +135,10 @@ async def test_a_thief_on_another_network_does_not_follow_the_session(
     """They know the User-Agent, and come within the grace."""
     first = await signed_in(timed)
     tokens = RefreshTokens(timed, RefreshOptions())
-    second = await rotated(tokens, first.refresh_token, Origin(BROWSER, owner))
-    assert isinstance(await tokens.rotate(first.refresh_token, Origin(BROWSER, thief)), Reused)
+    second = await rotated(tokens, first.refresh_token, SignInSource(BROWSER, owner))
+    assert isinstance(
+        await tokens.rotate(first.refresh_token, SignInSource(BROWSER, thief)), ReuseDetected
+    )
     assert await tokens.rotate(second.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 
@@ -149,8 +152,8 @@ async def test_a_client_whose_address_moves_within_its_network_is_the_same(
 ) -> None:
     first = await signed_in(timed)
     tokens = RefreshTokens(timed, RefreshOptions())
-    second = await rotated(tokens, first.refresh_token, Origin(BROWSER, one))
-    again = await rotated(tokens, first.refresh_token, Origin(BROWSER, other))
+    second = await rotated(tokens, first.refresh_token, SignInSource(BROWSER, one))
+    again = await rotated(tokens, first.refresh_token, SignInSource(BROWSER, other))
     assert (again.refresh_token, again.repeated) == (second.refresh_token, True)
 
 
@@ -160,7 +163,7 @@ async def test_the_grace_ends_when_the_successor_is_used(timed: Database, clock:
     second = await rotated(tokens, first.refresh_token)
     third = await rotated(tokens, second.refresh_token)
     clock.move(1)
-    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), Reused)
+    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), ReuseDetected)
     assert await tokens.rotate(third.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 
@@ -171,7 +174,7 @@ async def test_a_clock_set_back_an_hour_does_not_stretch_the_grace(
     tokens = RefreshTokens(timed, RefreshOptions())
     await rotated(tokens, first.refresh_token)
     clock.move(-3600)
-    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), Reused)
+    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), ReuseDetected)
 
 
 @pytest.mark.parametrize("token", ["", "x", "x" * 43, "\ud800", "'; DROP TABLE families; --"])
@@ -200,7 +203,7 @@ async def test_a_family_that_is_not_used_ends_when_an_idle_time_is_set(
     grant = await rotated(tokens, grant.refresh_token)
     clock.move(3600)
     assert await tokens.rotate(grant.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
-    assert await Sessions(timed, idle_s=3600).live(grant.account.id) == []
+    assert await Sessions(timed, idle_s=3600).find_active(grant.account.id) == []
 
 
 async def test_a_refresh_brings_the_roles_of_now(database: Database) -> None:
@@ -298,9 +301,9 @@ async def test_a_dump_of_the_store_opens_no_session(database: Database) -> None:
         dump = str([dict(row) for row in await tx.all("SELECT * FROM refresh_tokens")])
     for token in (first.refresh_token, second.refresh_token):
         assert token not in dump
-        assert hash_of(token) in dump
+        assert hash_token(token) in dump
         assert (
-            await RefreshTokens(database, RefreshOptions()).rotate(hash_of(token), ORIGIN)
+            await RefreshTokens(database, RefreshOptions()).rotate(hash_token(token), ORIGIN)
             is Reason.INVALID_REFRESH_TOKEN
         )
 
@@ -327,7 +330,7 @@ async def test_a_damaged_successor_ends_the_session_and_opens_none(database: Dat
     await rotated(tokens, first.refresh_token)
     async with database.transaction() as tx:
         await tx.run("UPDATE refresh_tokens SET successor_sealed = :s", s="A" * 90)
-    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), Reused)
+    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), ReuseDetected)
 
 
 async def test_a_successor_sealed_for_another_family_does_not_open(database: Database) -> None:
@@ -339,12 +342,16 @@ async def test_a_successor_sealed_for_another_family_does_not_open(database: Dat
         await tx.run(
             "UPDATE refresh_tokens SET family_id = :other WHERE hash = :hash",
             other=two.session_id,
-            hash=hash_of(one.refresh_token),
+            hash=hash_token(one.refresh_token),
         )
-    assert isinstance(await tokens.rotate(one.refresh_token, ORIGIN), Reused)
+    assert isinstance(await tokens.rotate(one.refresh_token, ORIGIN), ReuseDetected)
 
 
-HERE, AGENT, NETWORK = Origin("a", "192.0.2.7"), Origin("b", "192.0.2.7"), Origin("a", "192.0.3.7")
+HERE, AGENT, NETWORK = (
+    SignInSource("a", "192.0.2.7"),
+    SignInSource("b", "192.0.2.7"),
+    SignInSource("a", "192.0.3.7"),
+)
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 5),
@@ -358,7 +365,7 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 async def test_in_any_order_of_uses_there_is_one_line_of_successors(
-    steps: list[tuple[int, Origin, float]],
+    steps: list[tuple[int, SignInSource, float]],
 ) -> None:
     """Each step waits, then presents the nth token that was ever given, from one of three places."""
     clock = Hands()
@@ -366,7 +373,7 @@ async def test_in_any_order_of_uses_there_is_one_line_of_successors(
         async with fresh_database(Path(folder), clock) as database:
             tokens = RefreshTokens(database, RefreshOptions())
             line = [(await signed_in(database)).refresh_token]
-            used_ms: dict[str, tuple[int, Origin]] = {}
+            used_ms: dict[str, tuple[int, SignInSource]] = {}
             over = False
             for nth, client, wait_s in steps:
                 clock.move(wait_s)
@@ -389,7 +396,7 @@ async def test_in_any_order_of_uses_there_is_one_line_of_successors(
                     assert answer.repeated
                     assert answer.refresh_token == line[line.index(token) + 1]
                 else:
-                    assert isinstance(answer, Reused)
+                    assert isinstance(answer, ReuseDetected)
                     over = True
 
 

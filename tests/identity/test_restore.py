@@ -13,7 +13,7 @@ from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.signing_keys import made_key
 from gateway.identity.sessions import restore
 from gateway.identity.sessions.restore import Carried, Present, Secrets
-from gateway.identity.tombstones import Ended, bury, email_target, unearth
+from gateway.identity.tombstones import Ended, add_tombstone, email_target, remove_tombstone
 from gateway.model import Change, ChangeKind
 from gateway.stores.protocols import Database, Transaction
 
@@ -26,7 +26,7 @@ async def disowned(
     tx: Transaction, before: Present = NOBODY, secrets: Secrets = SECRETS
 ) -> tuple[Carried, list[Change]]:
     keys = (made_key(Alg.ES256), made_key(Alg.ES256))
-    carried, changes = await restore.disown(tx, before, secrets, keys)
+    carried, changes = await restore.revoke_all(tx, before, secrets, keys)
     return carried, list(changes)
 
 
@@ -115,7 +115,7 @@ async def test_a_public_key_that_was_imported_stays_unless_it_was_revoked(
     async with database.transaction() as tx:
         for key in (stays, revoked):
             await signing_keys.insert(tx, SECRETS.now, key, KeyState.VERIFYING, 1)
-        await bury(tx, Ended.SIGNING_KEY, revoked.kid)
+        await add_tombstone(tx, Ended.SIGNING_KEY, revoked.kid)
         await disowned(tx)
         state = {row.kid: row.state for row in await signing_keys.all_keys(tx)}
     assert state[stays.kid] is KeyState.VERIFYING
@@ -156,8 +156,8 @@ async def test_a_deleted_account_and_a_deleted_client_stay_deleted(database: Dat
         await account(tx)
         await account(tx, "other")
         await tx.run("INSERT INTO clients (id, name, created_at) VALUES ('c', 'c', 1)")
-        await bury(tx, Ended.ACCOUNT, "u")
-        await bury(tx, Ended.CLIENT, "c")
+        await add_tombstone(tx, Ended.ACCOUNT, "u")
+        await add_tombstone(tx, Ended.CLIENT, "c")
         carried, _ = await disowned(tx)
         assert await found(tx) == {}
         assert await found(tx, "other") != {}
@@ -172,8 +172,8 @@ async def test_a_disabled_account_stays_disabled_and_an_enabled_one_enabled(
         await account(tx)
         await account(tx, "back")
         for name in ("u", "back"):
-            await bury(tx, Ended.DISABLED, name)
-        await unearth(tx, Ended.DISABLED, "back")
+            await add_tombstone(tx, Ended.DISABLED, name)
+        await remove_tombstone(tx, Ended.DISABLED, "back")
         await disowned(tx)
         assert (await found(tx))["disabled"] == 1
         assert (await found(tx, "back"))["disabled"] == 0
@@ -193,7 +193,7 @@ async def test_a_password_that_was_replaced_does_not_come_back(
             before = await restore.present(tx, SECRETS.now)
             await tx.run("DELETE FROM accounts")
         await account(tx, hash="of the backup", epoch=2)
-        await bury(tx, Ended.PASSWORD, "u", 3)
+        await add_tombstone(tx, Ended.PASSWORD, "u", 3)
         carried, _ = await disowned(tx, before)
         row = await found(tx)
     assert row["password_hash"] == password
@@ -205,7 +205,7 @@ async def test_a_password_that_was_replaced_does_not_come_back(
 async def test_a_password_that_nobody_has_replaced_comes_back(database: Database) -> None:
     async with database.transaction() as tx:
         await account(tx, hash="of the backup", epoch=3)
-        await bury(tx, Ended.PASSWORD, "u", 3)
+        await add_tombstone(tx, Ended.PASSWORD, "u", 3)
         await disowned(tx)
         assert (await found(tx))["password_hash"] == "of the backup"
 
@@ -216,7 +216,7 @@ async def test_an_address_that_was_left_receives_no_link_again(database: Databas
         before = await restore.present(tx, SECRETS.now)
         await tx.run("DELETE FROM accounts")
         await account(tx, email="left@b")
-        await bury(tx, Ended.EMAIL, email_target("u", "left@b"))
+        await add_tombstone(tx, Ended.EMAIL, email_target("u", "left@b"))
         await disowned(tx, before)
         assert (await found(tx))["email"] == "new@b"
 
@@ -226,7 +226,7 @@ async def test_an_account_whose_address_nobody_knows_any_more_is_disabled(
 ) -> None:
     async with database.transaction() as tx:
         await account(tx, email="left@b")
-        await bury(tx, Ended.EMAIL, email_target("u", "left@b"))
+        await add_tombstone(tx, Ended.EMAIL, email_target("u", "left@b"))
         await disowned(tx)
         assert (await found(tx))["disabled"] == 1
 
@@ -270,10 +270,10 @@ async def test_an_address_that_was_returned_to_since_the_backup_is_none_that_was
     async with database.transaction() as tx:
         await account(tx, email="home@b")
         before = await restore.present(tx, SECRETS.now)
-        await bury(tx, Ended.EMAIL, email_target("u", "away@b"))
+        await add_tombstone(tx, Ended.EMAIL, email_target("u", "away@b"))
         await tx.run("DELETE FROM accounts")
         await account(tx, email="away@b")
-        await bury(tx, Ended.EMAIL, email_target("u", "home@b"))
+        await add_tombstone(tx, Ended.EMAIL, email_target("u", "home@b"))
         await disowned(tx, before)
         assert (await found(tx))["email"] == "home@b"
         again = await restore.present(tx, SECRETS.now)

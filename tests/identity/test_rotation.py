@@ -9,7 +9,12 @@ import pytest
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.jwk import Alg, KeyRefused, generate, private_der, thumbprint
 from gateway.identity.keys.key_ring import SIGNING_LEASE_S, KeyState
-from gateway.identity.keys.rotation import NEXT_WAIT_S, RETIRING_EXTRA_S, Rotated, Scheduled
+from gateway.identity.keys.rotation import (
+    NEXT_WAIT_S,
+    RETIRING_EXTRA_S,
+    RotatedKey,
+    ScheduledRotation,
+)
 from gateway.identity.keys.signing_keys import KeyRow, WrongSecret, reseal, retained_chain_keys
 from gateway.model import ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row
@@ -37,11 +42,11 @@ async def gate(database: SqliteDatabase, clock: HandClock) -> Gate:
 
 
 async def states(gate: Gate) -> dict[str, KeyState]:
-    return {row.kid: row.state for row in await gate.keeper.listing()}
+    return {row.kid: row.state for row in await gate.rotation.listing()}
 
 
 async def row_in(gate: Gate, state: KeyState) -> KeyRow:
-    (row,) = [row for row in await gate.keeper.listing() if row.state is state]
+    (row,) = [row for row in await gate.rotation.listing() if row.state is state]
     return row
 
 
@@ -100,7 +105,7 @@ async def test_private_keys_rest_sealed(gate: Gate, database: Database) -> None:
 async def test_a_rotation_lets_the_next_sign_and_the_old_verify(gate: Gate) -> None:
     token, old = gate.token(), gate.ring.signing_key().kid
     following = (await row_in(gate, KeyState.NEXT)).kid
-    assert isinstance(await gate.keeper.rotate(), Rotated)
+    assert isinstance(await gate.rotation.rotate(), RotatedKey)
     assert gate.ring.signing_key().kid == following
     assert isinstance(gate.verifier.verify(token), Principal)
     assert (await states(gate))[old] is KeyState.RETIRING
@@ -110,25 +115,25 @@ async def test_a_rotation_lets_the_next_sign_and_the_old_verify(gate: Gate) -> N
 async def test_a_second_rotation_waits_until_nobody_can_hold_an_older_jwks(
     gate: Gate, clock: HandClock
 ) -> None:
-    await gate.keeper.rotate()
+    await gate.rotation.rotate()
     signing = gate.ring.signing_key().kid
-    assert await gate.keeper.rotate() == Scheduled(NEXT_WAIT_S)
+    assert await gate.rotation.rotate() == ScheduledRotation(NEXT_WAIT_S)
     clock.advance(NEXT_WAIT_S - 1)
-    await gate.keeper.tend()
+    await gate.rotation.rotate_if_due()
     assert (await row_in(gate, KeyState.ACTIVE)).kid == signing
     clock.advance(1)
-    assert await gate.keeper.tend()
+    assert await gate.rotation.rotate_if_due()
     assert (await row_in(gate, KeyState.ACTIVE)).kid != signing
 
 
 async def test_a_wish_to_rotate_is_fulfilled_once(gate: Gate, clock: HandClock) -> None:
-    await gate.keeper.rotate()
-    await gate.keeper.rotate()
+    await gate.rotation.rotate()
+    await gate.rotation.rotate()
     clock.advance(NEXT_WAIT_S)
-    await gate.keeper.tend()
+    await gate.rotation.rotate_if_due()
     held = await row_in(gate, KeyState.ACTIVE)
     clock.advance(NEXT_WAIT_S)
-    await gate.keeper.tend()
+    await gate.rotation.rotate_if_due()
     assert await row_in(gate, KeyState.ACTIVE) == held
 
 
@@ -136,27 +141,27 @@ async def test_a_key_signs_only_after_every_worker_confirmed_that_it_knows_it(
     gate: Gate, clock: HandClock
 ) -> None:
     gate.announcements.confirms = False
-    rotated = await gate.keeper.rotate()
-    assert isinstance(rotated, Rotated)
+    rotated = await gate.rotation.rotate()
+    assert isinstance(rotated, RotatedKey)
     assert not rotated.confirmed
     clock.advance(10 * NEXT_WAIT_S)
-    assert await gate.keeper.rotate() == Scheduled(None)
+    assert await gate.rotation.rotate() == ScheduledRotation(None)
     gate.announcements.confirms = True
-    await gate.keeper.tend()
+    await gate.rotation.rotate_if_due()
     assert (await row_in(gate, KeyState.ACTIVE)).kid == rotated.active
     clock.advance(NEXT_WAIT_S)
-    await gate.keeper.tend()
+    await gate.rotation.rotate_if_due()
     assert (await row_in(gate, KeyState.ACTIVE)).kid != rotated.active
 
 
 async def test_the_period_rotates_by_itself(gate: Gate, clock: HandClock) -> None:
     held = await row_in(gate, KeyState.ACTIVE)
     clock.advance(99)
-    await gate.keeper.tend(period_s=100)
+    await gate.rotation.rotate_if_due(period_s=100)
     assert await row_in(gate, KeyState.ACTIVE) == held
     clock.advance(1)
-    told: list[Rotated] = []
-    await gate.keeper.tend(period_s=100, told=told.append)
+    told: list[RotatedKey] = []
+    await gate.rotation.rotate_if_due(period_s=100, on_rotated=told.append)
     assert await row_in(gate, KeyState.ACTIVE) != held
     assert [one.retiring for one in told] == [held.kid]
 
@@ -166,12 +171,12 @@ async def test_ten_workers_that_find_it_due_rotate_once(
 ) -> None:
     gates = [gate, *[await Gate(database, clock).start() for _ in range(9)]]
     clock.advance(100)
-    await asyncio.gather(*(one.keeper.tend(period_s=100) for one in gates))
+    await asyncio.gather(*(one.rotation.rotate_if_due(period_s=100) for one in gates))
     assert await count(gate, KeyState.ACTIVE, KeyState.NEXT, KeyState.RETIRING) == [1, 1, 1]
 
 
 async def test_a_retiring_key_holds_no_private_half(gate: Gate, database: Database) -> None:
-    await gate.keeper.rotate()
+    await gate.rotation.rotate()
     retiring = [row for row in await raw_rows(database) if row["state"] == "retiring"]
     assert [row["sealed_private"] for row in retiring] == [None]
 
@@ -180,12 +185,12 @@ async def test_a_retiring_key_goes_when_the_last_token_that_it_may_have_signed_i
     gate: Gate, clock: HandClock
 ) -> None:
     old = gate.ring.signing_key().kid
-    await gate.keeper.rotate()
+    await gate.rotation.rotate()
     clock.advance(MAX_LIFE_S + RETIRING_EXTRA_S - 1)
-    await gate.keeper.tend()
+    await gate.rotation.rotate_if_due()
     assert (await states(gate))[old] is KeyState.RETIRING
     clock.advance(1)
-    assert await gate.keeper.tend()
+    assert await gate.rotation.rotate_if_due()
     assert (await states(gate))[old] is KeyState.GONE
 
 
@@ -193,11 +198,11 @@ async def test_what_a_worker_signs_that_missed_the_change_holds_until_it_expires
     gate: Gate, database: Database, clock: HandClock
 ) -> None:
     lagging = await Gate(database, clock, ttl_s=MAX_LIFE_S).start()
-    await gate.keeper.rotate()
+    await gate.rotation.rotate()
     clock.advance(SIGNING_LEASE_S)
     token = lagging.token()
     clock.advance(MAX_LIFE_S - 1)
-    await gate.keeper.tend()
+    await gate.rotation.rotate_if_due()
     await gate.ring.refresh()
     assert isinstance(gate.verifier.verify(token), Principal)
 
@@ -208,7 +213,7 @@ async def test_what_a_worker_signs_that_missed_the_change_holds_until_it_expires
 async def test_a_revoked_key_verifies_nothing_and_the_next_signs_at_once(gate: Gate) -> None:
     token, old = gate.token(), gate.ring.signing_key().kid
     following = (await row_in(gate, KeyState.NEXT)).kid
-    revoked = await gate.keeper.revoke(old)
+    revoked = await gate.rotation.revoke(old)
     assert revoked is not None
     assert (revoked.promoted, revoked.confirmed) == (following, True)
     assert gate.verifier.verify(token) is Reason.KEY_UNKNOWN
@@ -217,7 +222,7 @@ async def test_a_revoked_key_verifies_nothing_and_the_next_signs_at_once(gate: G
 
 async def test_a_revocation_is_told_to_every_worker_as_one_of_the_kid(gate: Gate) -> None:
     old = gate.ring.signing_key().kid
-    await gate.keeper.revoke(old)
+    await gate.rotation.revoke(old)
     heard = [change for change in gate.announcements.heard if change.kind is ChangeKind.KEY]
     assert [(change.target, change.cause) for change in heard] == [(old, Reason.TOKEN_REVOKED)]
 
@@ -225,12 +230,12 @@ async def test_a_revocation_is_told_to_every_worker_as_one_of_the_kid(gate: Gate
 async def test_a_revocation_that_nobody_confirmed_is_kept_and_may_be_repeated(gate: Gate) -> None:
     old = gate.ring.signing_key().kid
     gate.announcements.confirms = False
-    first = await gate.keeper.revoke(old)
+    first = await gate.rotation.revoke(old)
     assert first is not None
     assert not first.confirmed
     assert (await states(gate))[old] is KeyState.GONE
     gate.announcements.confirms = True
-    again = await gate.keeper.revoke(old)
+    again = await gate.rotation.revoke(old)
     assert again is not None
     assert again.confirmed
     assert again.promoted is None
@@ -238,21 +243,21 @@ async def test_a_revocation_that_nobody_confirmed_is_kept_and_may_be_repeated(ga
 
 async def test_every_key_may_be_revoked_in_a_row_and_one_still_signs(gate: Gate) -> None:
     for _ in range(5):
-        await gate.keeper.revoke((await row_in(gate, KeyState.ACTIVE)).kid)
-        await gate.keeper.revoke((await row_in(gate, KeyState.NEXT)).kid)
+        await gate.rotation.revoke((await row_in(gate, KeyState.ACTIVE)).kid)
+        await gate.rotation.revoke((await row_in(gate, KeyState.NEXT)).kid)
     assert await count(gate, KeyState.ACTIVE, KeyState.NEXT) == [1, 1]
     assert isinstance(gate.verifier.verify(gate.token()), Principal)
 
 
 async def test_a_kid_that_was_never_here_cannot_be_revoked(gate: Gate) -> None:
     before = await states(gate)
-    assert await gate.keeper.revoke("nobody") is None
+    assert await gate.rotation.revoke("nobody") is None
     assert await states(gate) == before
 
 
 async def test_two_operators_who_revoke_the_same_key_promote_one(gate: Gate) -> None:
     old = gate.ring.signing_key().kid
-    outcomes = await asyncio.gather(gate.keeper.revoke(old), gate.keeper.revoke(old))
+    outcomes = await asyncio.gather(gate.rotation.revoke(old), gate.rotation.revoke(old))
     assert [o.promoted is not None for o in outcomes if o].count(True) == 1
     assert await count(gate, KeyState.ACTIVE, KeyState.NEXT, KeyState.GONE) == [1, 1, 1]
 
@@ -263,7 +268,7 @@ async def test_two_operators_who_revoke_the_same_key_promote_one(gate: Gate) -> 
 async def test_an_imported_private_key_takes_the_place_of_the_next(gate: Gate) -> None:
     replaced = (await row_in(gate, KeyState.NEXT)).kid
     key = generate(Alg.ES256)
-    imported = await gate.keeper.bring_in(private_pem(key))
+    imported = await gate.rotation.import_key(private_pem(key))
     assert imported.kid == thumbprint(key.public_key())
     assert (await row_in(gate, KeyState.NEXT)).kid == imported.kid
     assert (await states(gate))[replaced] is KeyState.GONE
@@ -272,10 +277,10 @@ async def test_an_imported_private_key_takes_the_place_of_the_next(gate: Gate) -
 async def test_an_imported_key_waits_like_any_other_before_it_signs(
     gate: Gate, clock: HandClock
 ) -> None:
-    imported = await gate.keeper.bring_in(private_pem(generate(Alg.ES256)))
-    assert await gate.keeper.rotate() == Scheduled(NEXT_WAIT_S)
+    imported = await gate.rotation.import_key(private_pem(generate(Alg.ES256)))
+    assert await gate.rotation.rotate() == ScheduledRotation(NEXT_WAIT_S)
     clock.advance(NEXT_WAIT_S)
-    await gate.keeper.tend()
+    await gate.rotation.rotate_if_due()
     await gate.ring.refresh()
     assert gate.ring.signing_key().kid == imported.kid
     assert isinstance(gate.verifier.verify(gate.token()), Principal)
@@ -284,44 +289,44 @@ async def test_an_imported_key_waits_like_any_other_before_it_signs(
 async def test_a_verify_only_key_verifies_and_never_signs(
     gate: Gate, database: Database, clock: HandClock
 ) -> None:
-    imported = await gate.keeper.bring_in(private_pem(generate(Alg.ES256)), verify_only=True)
+    imported = await gate.rotation.import_key(private_pem(generate(Alg.ES256)), verify_only=True)
     assert imported.kid in gate.ring.kids()
     (row,) = [row for row in await raw_rows(database) if row["kid"] == imported.kid]
     assert row["sealed_private"] is None
     for _ in range(3):
         clock.advance(NEXT_WAIT_S)
-        await gate.keeper.rotate()
+        await gate.rotation.rotate()
     assert (await states(gate))[imported.kid] is KeyState.VERIFYING
 
 
 async def test_a_public_key_needs_the_word_that_it_is_to_verify_only(gate: Gate) -> None:
     pem = public_pem(generate(Alg.ES256))
     with pytest.raises(KeyRefused, match="--verify-only"):
-        await gate.keeper.bring_in(pem)
-    assert (await gate.keeper.bring_in(pem, verify_only=True)).state is KeyState.VERIFYING
+        await gate.rotation.import_key(pem)
+    assert (await gate.rotation.import_key(pem, verify_only=True)).state is KeyState.VERIFYING
 
 
 async def test_the_same_key_may_be_imported_twice(gate: Gate) -> None:
     pem = private_pem(generate(Alg.ES256))
-    first = await gate.keeper.bring_in(pem)
+    first = await gate.rotation.import_key(pem)
     before = await states(gate)
-    assert (await gate.keeper.bring_in(pem)).kid == first.kid
+    assert (await gate.rotation.import_key(pem)).kid == first.kid
     assert await states(gate) == before
 
 
 async def test_a_revoked_key_cannot_be_imported_back(gate: Gate) -> None:
     pem = private_pem(generate(Alg.ES256))
-    await gate.keeper.revoke((await gate.keeper.bring_in(pem)).kid)
+    await gate.rotation.revoke((await gate.rotation.import_key(pem)).kid)
     for verify_only in (False, True):
         with pytest.raises(KeyRefused, match="does not come back"):
-            await gate.keeper.bring_in(pem, verify_only=verify_only)
+            await gate.rotation.import_key(pem, verify_only=verify_only)
 
 
 async def test_a_key_that_verifies_only_does_not_become_a_signing_one(gate: Gate) -> None:
     pem = private_pem(generate(Alg.ES256))
-    await gate.keeper.bring_in(pem, verify_only=True)
+    await gate.rotation.import_key(pem, verify_only=True)
     with pytest.raises(KeyRefused, match="to verify only, and cannot become a signing key"):
-        await gate.keeper.bring_in(pem)
+        await gate.rotation.import_key(pem)
 
 
 # The secret
@@ -349,7 +354,7 @@ async def test_after_a_reseal_the_old_secret_makes_no_more_keys(
     await reseal(database, Sealer(SECRET), Sealer(NEW_SECRET), b"c" * 32)
     before = await raw_rows(database)
     with pytest.raises(WrongSecret):
-        await gate.keeper.rotate()
+        await gate.rotation.rotate()
     assert await raw_rows(database) == before
 
 
@@ -388,7 +393,7 @@ async def test_announcements_reach_every_ring(database: Database, clock: HandClo
     announcements = Announcements()
     one = await Gate(database, clock, announcements=announcements).start()
     two = await Gate(database, clock, announcements=announcements).start()
-    await one.keeper.rotate()
+    await one.rotation.rotate()
     assert two.ring.signing_key().kid == one.ring.signing_key().kid
 
 

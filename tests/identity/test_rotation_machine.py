@@ -124,26 +124,26 @@ class LifeOfKeys(RuleBasedStateMachine):
     async def _tended(self) -> None:
         """What every worker does by itself; one that lags does not."""
         for gate in self.awake:
-            await gate.keeper.tend()
+            await gate.rotation.rotate_if_due()
             await gate.ring.refresh()
 
     @rule(node=nodes)
     def rotate(self, node: int) -> None:
-        self.do(self.town.gates[node].keeper.rotate())
+        self.do(self.town.gates[node].rotation.rotate())
 
     @rule(node=nodes)
     def import_a_key(self, node: int) -> None:
-        self.do(self.town.gates[node].keeper.bring_in(private_pem(generate(Alg.EDDSA))))
+        self.do(self.town.gates[node].rotation.import_key(private_pem(generate(Alg.EDDSA))))
 
     @rule(node=nodes, state=st.sampled_from([KeyState.ACTIVE, KeyState.NEXT, KeyState.RETIRING]))
     def revoke(self, node: int, state: KeyState) -> None:
         self.do(self._revoke(self.town.gates[node], state))
 
     async def _revoke(self, gate: Gate, state: KeyState) -> None:
-        kid = next((r.kid for r in await gate.keeper.listing() if r.state is state), None)
+        kid = next((r.kid for r in await gate.rotation.listing() if r.state is state), None)
         if kid is None:
             return
-        revoked = await gate.keeper.revoke(kid)
+        revoked = await gate.rotation.revoke(kid)
         assert revoked is not None
         self.revoked.add(kid)
         if revoked.promoted:
@@ -176,7 +176,7 @@ class LifeOfKeys(RuleBasedStateMachine):
     @invariant()
     def one_key_signs_and_one_waits(self) -> None:
         if self.town.gates:
-            rows = self.do(self.town.gates[0].keeper.listing())
+            rows = self.do(self.town.gates[0].rotation.listing())
             found = [row.state for row in rows]
             assert found.count(KeyState.ACTIVE) == 1
             assert found.count(KeyState.NEXT) == 1

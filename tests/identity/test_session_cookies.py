@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.identity.sign_in import refresh_tokens
+from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sign_in.session_cookies import (
     COOKIE,
     EXPIRED,
     CookieMint,
     Csrf,
-    hash_of,
+    hash_cookie,
     set_cookie,
 )
 from gateway.model import Call, Credential, CredentialKind
@@ -51,8 +51,8 @@ def test_the_cookie_goes_with_the_attributes_it_came_with() -> None:
 
 
 def test_the_hash_of_a_cookie_is_no_refresh_tokens_hash() -> None:
-    assert hash_of(MINE) != refresh_tokens.hash_of(MINE)
-    assert hash_of(MINE) != hash_of(THEIRS)
+    assert hash_cookie(MINE) != hash_token(MINE)
+    assert hash_cookie(MINE) != hash_cookie(THEIRS)
 
 
 def test_a_sessions_own_token_is_valid() -> None:
@@ -66,7 +66,7 @@ def test_a_sessions_own_token_is_valid() -> None:
         ((b"x-csrf-token", b""),),
         ((b"x-csrf-token", CSRF.token(THEIRS).encode()),),
         ((b"x-csrf-token", MINE.encode()),),
-        ((b"x-csrf-token", hash_of(MINE).encode()),),
+        ((b"x-csrf-token", hash_cookie(MINE).encode()),),
         ((b"x-csrf-token", Csrf(b"other" * 8).token(MINE).encode()),),
         ((b"x-csrf-token", CSRF.token(MINE).encode() + b"\xff"),),
         ((b"x-csrf-token", CSRF.token(MINE).encode()), (b"X-Csrf-Token", b"x")),

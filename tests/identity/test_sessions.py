@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.accounts.accounts import Accounts, Proof
-from gateway.identity.sessions.sessions import Family, Origin, Sessions, refuse, shown_user_agent
+from gateway.identity.sessions.sessions import (
+    Session,
+    Sessions,
+    SignInSource,
+    refuse,
+    shown_user_agent,
+)
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database
@@ -21,7 +27,7 @@ async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
     account = await accounts.by_email(email)
     assert account is not None
     grant = await RefreshTokens(database, RefreshOptions()).begin(
-        account.id, Origin("agent", "192.0.2.7"), checked_hash="hash"
+        account.id, SignInSource("agent", "192.0.2.7"), checked_hash="hash"
     )
     assert isinstance(grant, Grant)
     return grant
@@ -49,7 +55,7 @@ async def test_signing_out_ends_this_session_and_no_other(database: Database) ->
     sessions = Sessions(database)
     changes = await sessions.sign_out(holder(one), everywhere=False)
     assert targets(changes) == [("session", one.session_id)]
-    assert [family.id for family in await sessions.live(one.account.id)] == [two.session_id]
+    assert [family.id for family in await sessions.find_active(one.account.id)] == [two.session_id]
 
 
 async def test_signing_out_again_gives_the_same_change_and_adds_no_row(database: Database) -> None:
@@ -67,7 +73,7 @@ async def test_signing_out_everywhere_refuses_every_token_given_so_far(database:
     assert targets(changes) == [("subject", one.account.id)]
     assert changes[0].not_before >= max(one.issued_at, two.issued_at)
     assert changes[0].cause is Reason.TOKEN_REVOKED
-    assert await Sessions(database).live(one.account.id) == []
+    assert await Sessions(database).find_active(one.account.id) == []
     assert await Sessions(database).sign_out(holder(one), everywhere=True) == changes
 
 
@@ -79,7 +85,7 @@ async def test_an_old_token_cannot_sign_its_owner_out_of_a_newer_session(
     ended = await sessions.sign_out(holder(old), everywhere=False)
     new = await signed_in(database)
     assert await sessions.sign_out(holder(old), everywhere=True) == ended
-    assert [family.id for family in await sessions.live(new.account.id)] == [new.session_id]
+    assert [family.id for family in await sessions.find_active(new.account.id)] == [new.session_id]
 
 
 async def test_a_token_of_an_imported_key_is_refused_by_its_session(database: Database) -> None:
@@ -123,14 +129,14 @@ async def test_a_refresh_token_signs_out_everywhere_and_an_old_one_only_what_it_
     sessions = Sessions(database)
     family = await sessions.get(one.session_id)
     assert family is not None
-    changes = await sessions.sign_out_family(family, everywhere=True)
+    changes = await sessions.sign_out_session(family, everywhere=True)
     assert targets(changes) == [("subject", one.account.id)]
-    assert await sessions.live(two.account.id) == []
+    assert await sessions.find_active(two.account.id) == []
     new = await signed_in(database)
     ended = await sessions.get(one.session_id)
     assert ended is not None
-    assert await sessions.sign_out_family(ended, everywhere=True) == changes
-    assert [live.id for live in await sessions.live(new.account.id)] == [new.session_id]
+    assert await sessions.sign_out_session(ended, everywhere=True) == changes
+    assert [live.id for live in await sessions.find_active(new.account.id)] == [new.session_id]
 
 
 async def test_a_token_without_a_session_is_refused_by_itself(database: Database) -> None:
@@ -139,7 +145,7 @@ async def test_a_token_without_a_session_is_refused_by_itself(database: Database
     machine.session_id = None
     changes = await Sessions(database).sign_out(machine, everywhere=True)
     assert targets(changes) == [("token", "the-jti")]
-    assert len(await Sessions(database).live(grant.account.id)) == 1
+    assert len(await Sessions(database).find_active(grant.account.id)) == 1
 
 
 async def test_a_token_that_names_somebody_elses_session_does_not_end_it(
@@ -150,7 +156,7 @@ async def test_a_token_that_names_somebody_elses_session_does_not_end_it(
     forged = holder(grant, subject="somebody-else")
     changes = await Sessions(database).sign_out(forged, everywhere=False)
     assert targets(changes) == [("token", "the-jti")]
-    assert len(await Sessions(database).live(grant.account.id)) == 1
+    assert len(await Sessions(database).find_active(grant.account.id)) == 1
 
 
 async def test_only_the_owner_ends_a_session_by_its_id(database: Database) -> None:
@@ -169,14 +175,16 @@ async def test_a_changed_password_ends_every_other_session(database: Database) -
     replaced = await Accounts(database).change_password(kept.account.id, "new", proof)
     assert not isinstance(replaced, Reason)
     assert targets(replaced.changes) == [("session", lost.session_id)]
-    assert [f.id for f in await Sessions(database).live(kept.account.id)] == [kept.session_id]
+    assert [f.id for f in await Sessions(database).find_active(kept.account.id)] == [
+        kept.session_id
+    ]
 
 
 async def test_a_replaced_password_ends_every_session(database: Database) -> None:
     grant = await signed_in(database)
     changes = await reset_password(database, grant.account.id, "new")
     assert targets(changes) == [("subject", grant.account.id)]
-    assert await Sessions(database).live(grant.account.id) == []
+    assert await Sessions(database).find_active(grant.account.id) == []
 
 
 async def test_what_ends_and_the_change_that_tells_of_it_stand_or_fall_together(
@@ -187,7 +195,7 @@ async def test_what_ends_and_the_change_that_tells_of_it_stand_or_fall_together(
         await tx.run("ALTER TABLE changes RENAME TO changes_away")
     with pytest.raises(Exception, match="a table is missing"):
         await Sessions(database).sign_out(holder(grant), everywhere=False)
-    assert len(await Sessions(database).live(grant.account.id)) == 1
+    assert len(await Sessions(database).find_active(grant.account.id)) == 1
 
 
 @pytest.mark.parametrize("kind", [ChangeKind.TOKEN, ChangeKind.SESSION])
@@ -239,5 +247,5 @@ def test_a_user_agent_is_kept_printable_and_short(sent: str, shown: str) -> None
 def test_no_owner_learns_the_moment_of_a_refresh(
     created_at: int, last_used_at: int, told: int
 ) -> None:
-    family = Family("f", "u", "a", "192.0.2.7", created_at, last_used_at, 10_000, None)
+    family = Session("f", "u", "a", "192.0.2.7", created_at, last_used_at, 10_000, None)
     assert family.seen_at == told

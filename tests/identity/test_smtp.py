@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.mail.messages import message_of
-from gateway.identity.mail.outbox import Delivered, Delivery
-from gateway.identity.mail.smtp import SmtpCarrier, SmtpServer
-from gateway.identity.mail.templates import Letter
+from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
+from gateway.identity.mail.templates import RenderedMail
+from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
 from tests.mailbox import mail_server, own_certificate
 
 
-async def sent(url: str, tls: ssl.SSLContext | None = None) -> Delivered:
-    letter = Letter("Hello", "text", "<p>text</p>")
+async def sent(url: str, tls: ssl.SSLContext | None = None) -> DeliveryResult:
+    letter = RenderedMail("Hello", "text", "<p>text</p>")
     message = message_of(letter, "id", "no-reply@x.example", "ann@x.example")
-    carrier = SmtpCarrier(SmtpServer.parse(url), tls=tls)
-    return await carrier.carry(message, "no-reply@x.example", "ann@x.example")
+    transport = SmtpTransport(SmtpServer.parse(url), tls=tls)
+    return await transport.send(message, "no-reply@x.example", "ann@x.example")
 
 
 async def test_starttls_is_used_and_the_password_given_inside_it(
@@ -27,21 +27,23 @@ async def test_starttls_is_used_and_the_password_given_inside_it(
     server, client = own_certificate(tmp_path)
     with mail_server(free_port(), tls_context=server, require_starttls=True) as box:
         url = f"smtp+starttls://ann:p%3Aw%20d@localhost:{box.port}"
-        assert await sent(url, client) == Delivered(Delivery.DONE)
+        assert await sent(url, client) == DeliveryResult(DeliveryOutcome.DONE)
         assert (box.encrypted, box.logins) == ([True], ["ann"])
 
 
 async def test_tls_from_the_first_byte(tmp_path: Path, free_port: Callable[[], int]) -> None:
     server, client = own_certificate(tmp_path)
     with mail_server(free_port(), ssl_context=server) as box:
-        assert await sent(f"smtps://localhost:{box.port}", client) == Delivered(Delivery.DONE)
+        assert await sent(f"smtps://localhost:{box.port}", client) == DeliveryResult(
+            DeliveryOutcome.DONE
+        )
         assert len(box.mails) == 1
 
 
 async def test_a_server_without_starttls_gets_nothing(free_port: Callable[[], int]) -> None:
     with mail_server(free_port()) as box:
         answer = await sent(f"smtp+starttls://127.0.0.1:{box.port}")
-        assert answer.outcome is Delivery.LATER
+        assert answer.outcome is DeliveryOutcome.LATER
         assert box.mails == []
 
 
@@ -51,7 +53,7 @@ async def test_a_certificate_that_nobody_vouches_for_gets_nothing(
     server, _ = own_certificate(tmp_path)
     with mail_server(free_port(), tls_context=server) as box:
         answer = await sent(f"smtp+starttls://localhost:{box.port}")
-        assert answer.outcome is Delivery.LATER
+        assert answer.outcome is DeliveryOutcome.LATER
         assert box.mails == []
 
 
@@ -61,11 +63,11 @@ async def test_a_wrong_mail_password_delays_and_loses_nothing(
     server, client = own_certificate(tmp_path)
     with mail_server(free_port(), tls_context=server, require_starttls=True) as box:
         answer = await sent(f"smtp+starttls://ann:wrong@localhost:{box.port}", client)
-        assert answer == Delivered(Delivery.LATER, "not signed in: 535")
+        assert answer == DeliveryResult(DeliveryOutcome.LATER, "not signed in: 535")
 
 
 async def test_a_port_that_nobody_listens_on_is_no_error(free_port: Callable[[], int]) -> None:
-    assert (await sent(f"smtp://127.0.0.1:{free_port()}")).outcome is Delivery.LATER
+    assert (await sent(f"smtp://127.0.0.1:{free_port()}")).outcome is DeliveryOutcome.LATER
 
 
 async def test_a_server_that_talks_nonsense_is_no_error(free_port: Callable[[], int]) -> None:
@@ -76,7 +78,7 @@ async def test_a_server_that_talks_nonsense_is_no_error(free_port: Callable[[], 
     port = free_port()
     server = await asyncio.start_server(talk, "127.0.0.1", port)
     async with server:
-        assert (await sent(f"smtp://127.0.0.1:{port}")).outcome is not Delivery.DONE
+        assert (await sent(f"smtp://127.0.0.1:{port}")).outcome is not DeliveryOutcome.DONE
 
 
 @pytest.mark.parametrize(

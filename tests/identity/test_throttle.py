@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.identity.email_address import address_key
-from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.email_address import normalize_email
+from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.identity.sign_in.throttle import (
     ACCOUNT_FAILURES,
     ADDRESS_FAILURES,
-    ASKS,
+    REQUESTS,
     WINDOW_S,
-    Ask,
+    RequestKind,
     Throttle,
     account_counter,
 )
@@ -42,10 +42,10 @@ class Away:
 
 
 def throttle(
-    shared: OwnAttempts | Away | None = None, workers: int = 1, clock: Hands | None = None
+    shared: LocalAttempts | Away | None = None, workers: int = 1, clock: Hands | None = None
 ) -> Throttle:
     clock = clock or Hands()
-    return Throttle(shared or OwnAttempts(clock), clock, lambda: workers)
+    return Throttle(shared or LocalAttempts(clock), clock, lambda: workers)
 
 
 async def fail(limiter: Throttle, clock: Hands, times: int) -> list[float]:
@@ -128,7 +128,7 @@ async def test_what_a_killed_worker_had_reserved_is_forgotten_after_two_minutes(
 
 
 async def test_a_refused_attempt_charges_no_counter() -> None:
-    attempts = OwnAttempts(Hands())
+    attempts = LocalAttempts(Hands())
     full, other = Attempt("full", 1, 900), Attempt("other", 2, 900)
     await attempts.reserve([full], "a")
     for number in range(5):
@@ -146,7 +146,7 @@ async def test_a_refused_attempt_makes_no_wait_longer() -> None:
 
 
 async def test_counters_in_memory_are_bounded() -> None:
-    attempts = OwnAttempts(Hands(), most=10)
+    attempts = LocalAttempts(Hands(), most=10)
     for n in range(100):
         await attempts.reserve([Attempt(f"k{n}", 5, 900)], "mark")
     assert len(attempts) == 10
@@ -182,7 +182,7 @@ async def test_what_was_reserved_in_memory_is_given_back_there() -> None:
         await limiter.give_back(reservation)
 
 
-class Forgetful(OwnAttempts):
+class Forgetful(LocalAttempts):
     """Counters that can be away once something is reserved."""
 
     away = False
@@ -204,14 +204,14 @@ async def test_a_sign_in_does_not_fail_because_its_attempt_cannot_be_given_back(
 async def test_forgiving_empties_the_account_and_not_the_address() -> None:
     limiter = throttle()
     assert await admitted(limiter, "a@example.com", "192.0.2.7", 9) == 5
-    await limiter.forgive("a@example.com")
+    await limiter.reset("a@example.com")
     assert await admitted(limiter, "a@example.com", "192.0.2.7", 9) == 5
     assert await admitted(limiter, "b@example.com", "192.0.2.7", 1) == 1
 
 
 async def test_forgiving_fails_aloud_when_the_counters_are_away() -> None:
     with pytest.raises(StoreUnavailable):
-        await throttle(Away()).forgive("a@example.com")
+        await throttle(Away()).reset("a@example.com")
 
 
 async def test_every_spelling_of_an_address_counts_at_one_account() -> None:
@@ -221,7 +221,7 @@ async def test_every_spelling_of_an_address_counts_at_one_account() -> None:
         "ａlice@example.com",
         "Alice＠EXAMPLE.com ",
     ]
-    keys = {address_key(spelling) for spelling in spellings}
+    keys = {normalize_email(spelling) for spelling in spellings}
     assert keys == {"alice@example.com"}
 
 
@@ -242,13 +242,13 @@ async def test_forgiving_forgets_that_proof_was_needed() -> None:
     clock = Hands()
     limiter = throttle(clock=clock)
     await fail(limiter, clock, 3)
-    await limiter.forgive(ANN)
+    await limiter.reset(ANN)
     assert (await limiter.reserve(ANN, HERE)).failures == 0
 
 
 async def test_who_registers_all_day_stops_nobody_from_a_reset() -> None:
     limiter = throttle()
-    for _ in range(ASKS):
-        assert (await limiter.reserve_ask(HERE, Ask.REGISTER)).wait_s == 0
-    assert (await limiter.reserve_ask(HERE, Ask.REGISTER)).wait_s > 0
-    assert (await limiter.reserve_ask(HERE, Ask.RESET)).wait_s == 0
+    for _ in range(REQUESTS):
+        assert (await limiter.reserve_request(HERE, RequestKind.REGISTER)).wait_s == 0
+    assert (await limiter.reserve_request(HERE, RequestKind.REGISTER)).wait_s > 0
+    assert (await limiter.reserve_request(HERE, RequestKind.RESET)).wait_s == 0

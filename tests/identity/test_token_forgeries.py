@@ -42,7 +42,7 @@ async def key_of(gate: Gate, alg: Alg) -> SigningKey:
     if alg is Alg.EDDSA:
         return gate.ring.signing_key()
     private = rsa_key() if alg is Alg.RS256 else generate(alg)
-    imported = await gate.keeper.bring_in(private_pem(private), verify_only=True)
+    imported = await gate.rotation.import_key(private_pem(private), verify_only=True)
     return SigningKey(imported.kid, alg, private)
 
 

@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from gateway.identity.keys.jwk import Alg, VerifyingKey
-from gateway.identity.tokens.jws import opened as opened_jws
+from gateway.identity.tokens.jws import parse as opened_jws
 from gateway.identity.tokens.upstream_assertions import PERIOD_S, Assertions
 from gateway.model import Principal, Reason
 from gateway.stores.protocols import Database

@@ -7,8 +7,8 @@ import bcrypt
 import pytest
 
 from gateway.identity.accounts.accounts import Accounts
-from gateway.identity.accounts.passwords import Checked, PasswordOptions, Passwords, imported
-from gateway.identity.accounts.user_import import BadLine, BadLines, bring_people_in, read_people
+from gateway.identity.accounts.passwords import Checked, PasswordOptions, Passwords, import_hash
+from gateway.identity.accounts.user_import import BadLine, BadLines, import_users, read_users
 from gateway.stores.protocols import Database
 
 HASH = bcrypt.hashpw(b"their old password 1", bcrypt.gensalt(4)).decode()
@@ -28,9 +28,9 @@ async def passwords() -> AsyncIterator[Passwords]:
 async def test_people_of_another_system_sign_in_with_their_old_passwords(
     database: Database, passwords: Passwords
 ) -> None:
-    people = read_people(CSV.encode(), json_lines=False)
+    people = read_users(CSV.encode(), json_lines=False)
     assert not isinstance(people, BadLines)
-    assert await bring_people_in(database, people) == []
+    assert await import_users(database, people) == []
     ann = await Accounts(database).by_email("ann@x.example")
     assert ann is not None
     assert (ann.email, ann.email_verified, ann.roles) == (
@@ -59,8 +59,8 @@ async def test_json_lines_say_the_same() -> None:
         {"email": "bob@x.example"},
     ]
     text = "\n".join(json.dumps(line) for line in lines)
-    found = read_people(text.encode(), json_lines=True)
-    expected = read_people(CSV.encode(), json_lines=False)
+    found = read_users(text.encode(), json_lines=True)
+    expected = read_users(CSV.encode(), json_lines=False)
     assert isinstance(found, list)
     assert isinstance(expected, list)
     assert [(p.email, p.verified, p.roles, p.password_hash) for p in found] == [
@@ -79,7 +79,7 @@ d@x.example,,,"a,b"
 e@x.example,,
 GOOD@x.example,,,
 """
-    found = read_people(text.encode(), json_lines=False)
+    found = read_users(text.encode(), json_lines=False)
     assert isinstance(found, BadLines)
     assert [bad.line for bad in found.problems] == [3, 4, 5, 6, 7, 8, 9]
     assert found.problems[-1] == BadLine(9, "the address stands in line 2 already")
@@ -90,24 +90,24 @@ async def test_an_address_that_has_an_account_is_told_and_nothing_is_brought_in(
     database: Database,
 ) -> None:
     await Accounts(database).register("bob@x.example", "hash")
-    people = read_people(CSV.encode(), json_lines=False)
+    people = read_users(CSV.encode(), json_lines=False)
     assert not isinstance(people, BadLines)
-    assert await bring_people_in(database, people) == [BadLine(3, "the address has an account")]
+    assert await import_users(database, people) == [BadLine(3, "the address has an account")]
     assert await Accounts(database).by_email("ann@x.example") is None
 
 
 async def test_a_dry_run_changes_nothing(database: Database) -> None:
-    people = read_people(CSV.encode(), json_lines=False)
+    people = read_users(CSV.encode(), json_lines=False)
     assert not isinstance(people, BadLines)
-    assert await bring_people_in(database, people, dry_run=True) == []
+    assert await import_users(database, people, dry_run=True) == []
     assert await Accounts(database).by_email("ann@x.example") is None
 
 
 async def test_a_thousand_people_are_brought_in_at_once(database: Database) -> None:
     text = "\n".join(json.dumps({"email": f"n{n}@x.example", "roles": ["r"]}) for n in range(1000))
-    people = read_people(text.encode(), json_lines=True)
+    people = read_users(text.encode(), json_lines=True)
     assert not isinstance(people, BadLines)
-    assert await bring_people_in(database, people) == []
+    assert await import_users(database, people) == []
     assert await Accounts(database).role_counts() == [("r", 1000)]
 
 
@@ -132,27 +132,27 @@ async def test_a_thousand_people_are_brought_in_at_once(database: Database) -> N
 def test_what_is_no_file_of_people_is_told_with_its_line(
     raw: bytes, json_lines: bool, line: int
 ) -> None:
-    found = read_people(raw, json_lines=json_lines)
+    found = read_users(raw, json_lines=json_lines)
     assert isinstance(found, BadLines)
     assert [bad.line for bad in found.problems][-1] == line
 
 
 def test_a_line_that_a_spreadsheet_wrote_is_read() -> None:
     raw = "\ufeffemail,roles\r\nann@x.example,a b\r\n\r\n".encode()
-    found = read_people(raw, json_lines=False)
+    found = read_users(raw, json_lines=False)
     assert isinstance(found, list)
     assert [person.roles for person in found] == [("a", "b")]
 
 
 def test_a_password_of_over_72_bytes_is_checked_as_the_other_system_did() -> None:
-    assert imported(HASH) == "bc" + HASH
-    assert imported(HASH.replace("$2b$", "$2y$")) is not None
+    assert import_hash(HASH) == "bc" + HASH
+    assert import_hash(HASH.replace("$2b$", "$2y$")) is not None
     for wrong in ("", "x", HASH[:-1], HASH + "\n", HASH.replace("$04$", "$31$"), "$1$abc$def"):
-        assert imported(wrong) is None
+        assert import_hash(wrong) is None
 
 
 def test_a_line_that_is_not_utf_8_does_not_hide_the_others() -> None:
-    found = read_people(b'[]\n{"email":"\xff@example.com"}\n{bad\n', json_lines=True)
+    found = read_users(b'[]\n{"email":"\xff@example.com"}\n{bad\n', json_lines=True)
     assert isinstance(found, BadLines)
     assert [(bad.line, bad.problem) for bad in found.problems] == [
         (1, "is not a JSON object"),

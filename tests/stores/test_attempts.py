@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.protocols import Attempt
 from gateway.stores.redis import RedisStore, open_redis
@@ -133,7 +133,7 @@ async def test_counters_in_memory_judge_as_the_shared_ones_do(
 ) -> None:
     """Whoever is away, the same caller is told the same."""
     chance, clock, passed_s = random.Random(seed), Hands(), 0.0
-    own = OwnAttempts(clock)
+    own = LocalAttempts(clock)
     some = [
         Attempt("a", 2, 900),
         Attempt("b", 3, 900, paced=True),

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.stores.nonces import RedisOneTime
+from gateway.stores.nonces import RedisNonceStore
 from gateway.stores.redis import RedisStore, open_redis
 
 
@@ -17,18 +17,18 @@ async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
 
 
 async def test_of_many_at_once_one_is_first(redis: RedisStore) -> None:
-    workers = [RedisOneTime(redis) for _ in range(20)]
-    answers = await asyncio.gather(*(worker.first("a", 60) for worker in workers))
+    workers = [RedisNonceStore(redis) for _ in range(20)]
+    answers = await asyncio.gather(*(worker.claim("a", 60) for worker in workers))
     assert answers.count(True) == 1
 
 
 async def test_it_is_forgotten_when_its_time_is_over(redis: RedisStore, key_prefix: str) -> None:
-    once = RedisOneTime(redis)
-    assert await once.first("a", 60)
+    once = RedisNonceStore(redis)
+    assert await once.claim("a", 60)
     assert 0 < await redis.client.ttl(f"{key_prefix}once:a") <= 60
 
 
 async def test_another_key_is_another_thing(redis: RedisStore) -> None:
-    once = RedisOneTime(redis)
-    assert await once.first("a", 60)
-    assert await once.first("b", 60)
+    once = RedisNonceStore(redis)
+    assert await once.claim("a", 60)
+    assert await once.claim("b", 60)

@@ -14,7 +14,7 @@ from gateway.stores.attempts import RedisAttempts
 from gateway.stores.connection_slots import WAITING_MAX
 from gateway.stores.counters import RedisCounters
 from gateway.stores.health import redis_findings
-from gateway.stores.nonces import RedisOneTime
+from gateway.stores.nonces import RedisNonceStore
 from gateway.stores.protocols import Attempt, BucketRequest, StoreBusy, StoreUnavailable
 from gateway.stores.redis import CONNECTIONS, RedisStore, Script, open_redis
 from gateway.stores.stream import RedisChangeStream
@@ -112,7 +112,7 @@ async def test_connections_that_were_reset_while_they_rested_are_not_noticed(
     proxy: FaultProxy, redis: RedisStore, turn: int
 ) -> None:
     """uvloop refuses to write to each with a RuntimeError of its own."""
-    counters, once = RedisCounters(redis), RedisOneTime(redis)
+    counters, once = RedisCounters(redis), RedisNonceStore(redis)
     for number in range(4):
         await asyncio.gather(*(redis.call("PING") for _ in range(200)))
         proxy.reset_idle()
@@ -122,7 +122,7 @@ async def test_connections_that_were_reset_while_they_rested_are_not_noticed(
             for n in range(60):
                 together.create_task(redis.call("PING"))
                 together.create_task(counters.spend([[BucketRequest("k", 0.001, 10)]], 1))
-                together.create_task(once.first(f"{turn}.{number}.{n}", 60))
+                together.create_task(once.claim(f"{turn}.{number}.{n}", 60))
                 together.create_task(RedisChangeStream(redis).view())
     assert not redis.is_unavailable
 
@@ -132,7 +132,7 @@ async def test_whatever_is_asked_during_a_fault_no_other_exception_comes_out(
     proxy: FaultProxy, redis: RedisStore, fault: Fault
 ) -> None:
     stream, attempts = RedisChangeStream(redis), RedisAttempts(redis)
-    counters, once = RedisCounters(redis), RedisOneTime(redis)
+    counters, once = RedisCounters(redis), RedisNonceStore(redis)
     attempt = Attempt("a", 5, 900)
     change = Change("id", ChangeKind.SESSION, "s", 5, Reason.TOKEN_REVOKED, 7)
     questions: list[Callable[[], Awaitable[object]]] = [
@@ -144,7 +144,7 @@ async def test_whatever_is_asked_during_a_fault_no_other_exception_comes_out(
         lambda: attempts.give_back([attempt], "x"),
         lambda: attempts.clear(["a"]),
         lambda: counters.spend([[BucketRequest("k", 1.0, 10, 1, 5)]], 1),
-        lambda: once.first("k", 60),
+        lambda: once.claim("k", 60),
         lambda: stream.register("w"),
         lambda: stream.renew("w", 1, 0, 0),
         lambda: stream.append([change]),

@@ -1,4 +1,4 @@
-"""Proof of intent: whether a call that carries the cookie is one that its user meant.
+"""CSRF: whether a call that carries the session cookie comes from a page that may send it.
 
 The browser adds the cookie by itself, so a page of another origin can make it travel.
 This is checked before the cookie is looked up.  A bearer token needs none of it:
@@ -24,7 +24,9 @@ class CsrfCheck(Protocol):
         """Whether `X-CSRF-Token` belongs to the session cookie; the session is not looked up."""
 
 
-class Intent(Enum):
+class OriginCheck(Enum):
+    """What the `Origin` and `Sec-Fetch-*` fields of a call prove."""
+
     PROVEN = auto()
     WITHOUT_COOKIE = auto()
     """Judge the call as one that brought no credential."""
@@ -72,23 +74,23 @@ class AllowedOrigins:
         return bool(origin) and cors is not None and cors.credentials and origin in cors.origins
 
 
-def unmeant(call: Call, allowed: AllowedOrigins, csrf: CsrfCheck | None) -> Reason | None:
-    """None when the caller meant to send the cookie; it is not looked up yet.
+def csrf_refusal(call: Call, allowed: AllowedOrigins, csrf: CsrfCheck | None) -> Reason | None:
+    """Why the call may not use the session cookie, which is not looked up yet; None when it may.
 
     NO_CREDENTIAL where the call is to be decided as one without the cookie.
     """
-    meant = intent(call, allowed)
-    if isinstance(meant, Reason):
-        return meant
-    if meant is Intent.NEEDS_TOKEN:
+    check = check_origin(call, allowed)
+    if isinstance(check, Reason):
+        return check
+    if check is OriginCheck.NEEDS_TOKEN:
         if csrf is not None and csrf.csrf_valid(call):
             return None
         if call.method not in SAFE_METHODS or _is_handshake(call.headers):
             return Reason.CSRF_INVALID
-    return None if meant is Intent.PROVEN else Reason.NO_CREDENTIAL
+    return None if check is OriginCheck.PROVEN else Reason.NO_CREDENTIAL
 
 
-def intent(call: Call, allowed: AllowedOrigins) -> Intent | Reason:
+def check_origin(call: Call, allowed: AllowedOrigins) -> OriginCheck | Reason:
     """What the browser's own headers prove; CROSS_ORIGIN when they prove the contrary."""
     site = _single(call.headers, b"sec-fetch-site")
     origin = _single(call.headers, b"origin")
@@ -100,37 +102,37 @@ def intent(call: Call, allowed: AllowedOrigins) -> Intent | Reason:
     return _writing(call, allowed, site, origin)
 
 
-def _writing(call: Call, allowed: AllowedOrigins, site: str, origin: str) -> Intent | Reason:
+def _writing(call: Call, allowed: AllowedOrigins, site: str, origin: str) -> OriginCheck | Reason:
     if origin == "null":
         return Reason.CROSS_ORIGIN
     if site == "same-origin":
         agrees = not origin or _agrees(call, allowed, origin)
-        return Intent.PROVEN if agrees else Reason.CROSS_ORIGIN
+        return OriginCheck.PROVEN if agrees else Reason.CROSS_ORIGIN
     if site:
         # `none` cannot be had for an unsafe method from a browser: only a list helps.
-        return Intent.PROVEN if allowed.listed(origin) else Reason.CROSS_ORIGIN
+        return OriginCheck.PROVEN if allowed.listed(origin) else Reason.CROSS_ORIGIN
     if origin:
-        return Intent.PROVEN if allowed.hold(origin) else Reason.CROSS_ORIGIN
-    return Intent.NEEDS_TOKEN
+        return OriginCheck.PROVEN if allowed.hold(origin) else Reason.CROSS_ORIGIN
+    return OriginCheck.NEEDS_TOKEN
 
 
-def _reading(call: Call, allowed: AllowedOrigins, site: str, origin: str) -> Intent:
+def _reading(call: Call, allowed: AllowedOrigins, site: str, origin: str) -> OriginCheck:
     """A read is not refused: what cannot be proven is answered as to a stranger."""
     if origin == "null":
-        return Intent.WITHOUT_COOKIE
+        return OriginCheck.WITHOUT_COOKIE
     if allowed.listed(origin):
-        return Intent.PROVEN
+        return OriginCheck.PROVEN
     if site in ("same-origin", "none"):
         agrees = not origin or _agrees(call, allowed, origin)
-        return Intent.PROVEN if agrees else Intent.WITHOUT_COOKIE
+        return OriginCheck.PROVEN if agrees else OriginCheck.WITHOUT_COOKIE
     if site:
         mode = _single(call.headers, b"sec-fetch-mode")
         destination = _single(call.headers, b"sec-fetch-dest")
         top = mode == "navigate" and destination == "document"
-        return Intent.PROVEN if top else Intent.WITHOUT_COOKIE
+        return OriginCheck.PROVEN if top else OriginCheck.WITHOUT_COOKIE
     if origin:
-        return Intent.PROVEN if allowed.hold(origin) else Intent.WITHOUT_COOKIE
-    return Intent.NEEDS_TOKEN
+        return OriginCheck.PROVEN if allowed.hold(origin) else OriginCheck.WITHOUT_COOKIE
+    return OriginCheck.NEEDS_TOKEN
 
 
 def _agrees(call: Call, allowed: AllowedOrigins, origin: str) -> bool:

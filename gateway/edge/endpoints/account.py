@@ -1,75 +1,72 @@
-"""What a signed-in caller sees and does about their own account: `/auth/me`, `/auth/me/export`,
-`/auth/sessions`, `/auth/password/change` and `/auth/email/change`."""
+"""A caller's own account: `/auth/me`, `/auth/me/export`, `/auth/password/change` and
+`/auth/email/change`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from aiohttp import web
 
+from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
-from gateway.edge.endpoints.audit_events import Recorder, event_of
-from gateway.edge.endpoints.endpoint import Answer, Endpoint, Refused, Said, Unbroken, invalid
-from gateway.edge.endpoints.json_body import Text, read_fields
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.endpoint import (
+    Endpoint,
+    JsonReply,
+    ProblemReply,
+    Reply,
+    ShieldedTasks,
+    await_propagation,
+    invalid_field,
+)
+from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
 from gateway.edge.endpoints.login_guard import LoginGuard
-from gateway.edge.endpoints.sign_in import EMAIL, PASSWORD_LONGEST, confirmed, weak
+from gateway.edge.endpoints.sign_in import weak_password
 from gateway.identity.accounts.accounts import Accounts, Proof
-from gateway.identity.accounts.email_change import AddressChanges
+from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
-from gateway.identity.accounts.passwords import Checked, Passwords, Weak
-from gateway.identity.email_address import shown_address
-from gateway.identity.mail.notifications import Notices
-from gateway.identity.sessions.sessions import SESSION_ID, Sessions
-from gateway.identity.sign_in.throttle import Ask, Throttle
+from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
+from gateway.identity.email_address import display_email
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.model import Call, CredentialKind, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
 _ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.COOKIE})
 
 
-class Identifier(Protocol):
-    """As `access.authorizer.Identifier`."""
-
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
-        """Who calls, expiry and revocation asked."""
-
-
 @dataclass(frozen=True, slots=True)
-class OwnAccountParts:
-    identifier: Identifier
+class AccountDependencies:
+    authenticator: Authenticator
     accounts: Accounts
     passwords: Passwords
-    sessions: Sessions
     throttle: Throttle
     publisher: RevocationPublisher
-    unbroken: Unbroken
-    notices: Notices
+    shielded: ShieldedTasks
+    notifications: SecurityNotifications
     guard: LoginGuard
-    address_changes: AddressChanges
-    audit: Recorder
+    email_changes: EmailChanges
+    audit: AuditSink
 
 
-class OwnAccount:
-    def __init__(self, parts: OwnAccountParts) -> None:
-        self._parts = parts
+class AccountEndpoints:
+    def __init__(self, dependencies: AccountDependencies) -> None:
+        self._deps = dependencies
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
             ("me",): {"GET": self.me},
             ("me", "export"): {"GET": self.export},
-            ("sessions",): {"GET": self.list_sessions},
-            ("sessions", "*"): {"DELETE": self.end_session},
             ("password", "change"): {"POST": self.change_password},
-            ("email", "change"): {"POST": self.change_address},
+            ("email", "change"): {"POST": self.change_email},
         }
 
-    async def me(self, _request: web.BaseRequest, call: Call) -> Answer:
-        """What the token says.  No store is asked: a change of the account outdates it."""
-        principal = await self._parts.identifier.identify(call, _ACCEPT)
+    async def me(self, _request: web.BaseRequest, call: Call) -> Reply:
+        """What the credential says.  No store is asked: a change of the account outdates it."""
+        principal = await self._deps.authenticator.identify(call, _ACCEPT)
         if isinstance(principal, Reason):
-            return Refused(principal)
-        return Said(
+            return ProblemReply(principal)
+        return JsonReply(
             200,
             {
                 "user_id": principal.subject,
@@ -81,143 +78,111 @@ class OwnAccount:
             },
         )
 
-    async def export(self, _request: web.BaseRequest, call: Call) -> Answer:
-        """All that is held of the caller (GDPR article 20)."""
-        principal = await self._parts.identifier.identify(call, _ACCEPT)
+    async def export(self, _request: web.BaseRequest, call: Call) -> Reply:
+        """All that is stored about the caller (GDPR article 20)."""
+        principal = await self._deps.authenticator.identify(call, _ACCEPT)
         if isinstance(principal, Reason):
-            return Refused(principal)
-        held = await self._parts.accounts.held_of(principal.subject)
-        # A token of an imported key may speak of somebody who has no account here.
-        return Refused(Reason.ROUTE_UNKNOWN) if held is None else Said(200, held)
+            return ProblemReply(principal)
+        data = await self._deps.accounts.export(principal.subject)
+        # A token of an imported key may name somebody who has no account here.
+        return ProblemReply(Reason.ROUTE_UNKNOWN) if data is None else JsonReply(200, data)
 
-    async def list_sessions(self, _request: web.BaseRequest, call: Call) -> Answer:
-        principal = await self._parts.identifier.identify(call, _ACCEPT)
-        if isinstance(principal, Reason):
-            return Refused(principal)
-        families = await self._parts.sessions.live(principal.subject)
-        return Said(
-            200,
-            {
-                "sessions": [
-                    {
-                        "session_id": family.id,
-                        "created_at": family.created_at,
-                        "last_used_at": family.seen_at,
-                        "expires_at": family.expires_at,
-                        "address": family.address,
-                        "user_agent": family.user_agent,
-                        "current": family.id == principal.session_id,
-                    }
-                    for family in families
-                ]
-            },
-        )
-
-    async def end_session(self, _request: web.BaseRequest, call: Call) -> Answer:
-        """404 for somebody else's session, as for one that never was."""
-        principal = await self._parts.identifier.identify(call, _ACCEPT)
-        if isinstance(principal, Reason):
-            return Refused(principal)
-        session_id = call.segments[-1]
-        if not SESSION_ID.fullmatch(session_id):
-            return Refused(Reason.ROUTE_UNKNOWN)
-        return await self._parts.unbroken(self._end(session_id, principal.subject, call))
-
-    async def change_password(self, request: web.BaseRequest, call: Call) -> Answer:
+    async def change_password(self, request: web.BaseRequest, call: Call) -> Reply:
         """Counts as an attempt to sign in: a stolen token must not be a way to guess."""
-        principal = await self._parts.identifier.identify(call, _ACCEPT)
+        principal = await self._deps.authenticator.identify(call, _ACCEPT)
         if isinstance(principal, Reason):
-            return Refused(principal)
-        text = Text(longest=PASSWORD_LONGEST)
-        fields = await read_fields(request, {"password": text, "new_password": text})
-        if isinstance(fields, Refused):
+            return ProblemReply(principal)
+        fields = await read_fields(request, {"password": PASSWORD, "new_password": PASSWORD})
+        if isinstance(fields, ProblemReply):
             return fields
-        proof = await self._proven(principal, fields["password"], call)
-        if isinstance(proof, Refused):
+        proof = await self._prove(principal, fields["password"], call)
+        if isinstance(proof, ProblemReply):
             return proof
-        reservation = await self._parts.throttle.reserve_change(principal.subject)
+        reservation = await self._deps.throttle.reserve_change(principal.subject)
         if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        made = await self._parts.passwords.hash(
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        password_hash = await self._deps.passwords.hash(
             fields["new_password"], words=(principal.email or "",), lane=Lane.KNOWN
         )
-        if isinstance(made, Reason | Weak):  # a Reason is a str too: it must not be stored
-            await self._parts.throttle.give_back(reservation)
-            return weak(made, "new_password") if isinstance(made, Weak) else Refused(made)
-        await self._parts.throttle.spent(reservation)
-        return await self._parts.unbroken(self._replace(principal, made, proof, call))
-
-    async def change_address(self, request: web.BaseRequest, call: Call) -> Answer:
-        """Always 202 after a right password, whoever has the new address; the account moves
-        when the letter that goes there is answered."""
-        principal = await self._parts.identifier.identify(call, _ACCEPT)
-        if isinstance(principal, Reason):
-            return Refused(principal)
-        fields = await read_fields(
-            request, {"password": Text(longest=PASSWORD_LONGEST), "email": EMAIL}
+        if isinstance(password_hash, Reason):  # a str too: what is stored must be a hash
+            await self._deps.throttle.give_back(reservation)
+            return ProblemReply(password_hash)
+        if isinstance(password_hash, WeakPassword):
+            await self._deps.throttle.give_back(reservation)
+            return weak_password(password_hash, "new_password")
+        await self._deps.throttle.spent(reservation)
+        return await self._deps.shielded(
+            self._replace_password(principal, password_hash, proof, call)
         )
-        if isinstance(fields, Refused):
-            return fields
-        email = shown_address(fields["email"])
-        if email is None:
-            return invalid("email", "is not an address that mail can reach")
-        proof = await self._proven(principal, fields["password"], call)
-        if isinstance(proof, Refused):
-            return proof
-        reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.ADDRESS)
-        if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._parts.throttle.spent(reservation)
-        asked = self._parts.address_changes.ask(principal.subject, email, proof)
-        refused = await self._parts.unbroken(asked)
-        return Said(202, {"status": "verification_sent"}) if refused is None else Refused(refused)
 
-    async def _proven(self, principal: Principal, password: str, call: Call) -> Proof | Refused:
-        """The caller's session and password, for a change that is compared with both again.
-        Counted as a sign-in is: the device cookie keeps what strangers use up from the owner."""
-        account = await self._parts.accounts.by_id(principal.subject)
+    async def change_email(self, request: web.BaseRequest, call: Call) -> Reply:
+        """Always 202 after a right password, whoever has the new e-mail address; the account
+        gets it when the link that is sent there is opened."""
+        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        fields = await read_fields(request, {"password": PASSWORD, "email": EMAIL})
+        if isinstance(fields, ProblemReply):
+            return fields
+        email = display_email(fields["email"])
+        if email is None:
+            return invalid_field("email", "is not an address that mail can reach")
+        proof = await self._prove(principal, fields["password"], call)
+        if isinstance(proof, ProblemReply):
+            return proof
+        reservation = await self._deps.throttle.reserve_request(
+            call.client_ip, RequestKind.EMAIL_CHANGE
+        )
+        if reservation.wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._deps.throttle.spent(reservation)
+        refusal = await self._deps.shielded(
+            self._deps.email_changes.request(principal.subject, email, proof)
+        )
+        if refusal is not None:
+            return ProblemReply(refusal)
+        return JsonReply(202, {"status": "verification_sent"})
+
+    async def _prove(self, principal: Principal, password: str, call: Call) -> Proof | ProblemReply:
+        """Check the caller's password, for a change that compares it and the session again.
+
+        Counted as a sign-in is: the device cookie keeps strangers from using up the owner's
+        attempts.
+        """
+        account = await self._deps.accounts.by_id(principal.subject)
         if account is None or principal.session_id is None:
             # The token is of an imported key; there is no password here.
-            return Refused(Reason.INVALID_CREDENTIALS)
-        admission = await self._parts.guard.admit_holder(call, account.email_key)
-        if isinstance(admission, Refused):
+            return ProblemReply(Reason.INVALID_CREDENTIALS)
+        admission = await self._deps.guard.admit_holder(call, account.normalized_email)
+        if isinstance(admission, ProblemReply):
             return admission
         try:
-            checked = await self._parts.passwords.check(password, account.password_hash, Lane.KNOWN)
+            checked = await self._deps.passwords.check(password, account.password_hash, Lane.KNOWN)
         except BaseException:
-            await self._parts.guard.give_back(admission)
+            await self._deps.guard.give_back(admission)
             raise
         if isinstance(checked, Checked) and not checked.good:
-            await self._parts.guard.failed(admission)
-            return Refused(Reason.INVALID_CREDENTIALS)
-        await self._parts.guard.give_back(admission)
+            await self._deps.guard.failed(admission)
+            return ProblemReply(Reason.INVALID_CREDENTIALS)
+        await self._deps.guard.give_back(admission)
         if isinstance(checked, Reason):
-            return Refused(checked)
-        return Proof(principal.session_id, account.password_hash, account.email_key)
+            return ProblemReply(checked)
+        return Proof(principal.session_id, account.password_hash, account.normalized_email)
 
-    async def _replace(
+    async def _replace_password(
         self, principal: Principal, password_hash: str, proof: Proof, call: Call
-    ) -> Answer:
-        replaced = await self._parts.accounts.change_password(
-            principal.subject, password_hash, proof, notices=self._parts.notices
+    ) -> Reply:
+        replaced = await self._deps.accounts.change_password(
+            principal.subject, password_hash, proof, notifications=self._deps.notifications
         )
         if isinstance(replaced, Reason):
-            return Refused(replaced)
-        self._parts.notices.wake()
-        self._parts.audit.record(
+            return ProblemReply(replaced)
+        self._deps.notifications.wake()
+        self._deps.audit.record(
             event_of(AuditKind.PASSWORD_CHANGED, call, subject=principal.subject)
         )
-        answer = await confirmed(self._parts.publisher, replaced.changes)
-        # The device cookies of the password before are strangers' now, and this browser is
-        # none.  By the epoch of this change: what the owner has reset since is not its own.
-        device = self._parts.guard.remembered(call, proof.email_key, replaced.password_epoch)
-        return replace(answer, cookies=(*answer.cookies, device))
-
-    async def _end(self, session_id: str, owner: str, call: Call) -> Answer:
-        changes = await self._parts.sessions.end(session_id, "ended by its owner", owner=owner)
-        if changes is None:
-            return Refused(Reason.ROUTE_UNKNOWN)
-        self._parts.audit.record(
-            event_of(AuditKind.SESSION_ENDED, call, subject=owner, sid=session_id)
-        )
-        return await confirmed(self._parts.publisher, changes)
+        reply = await await_propagation(self._deps.publisher, replaced.changes)
+        # The older password's device cookies no longer count; this browser gets a new one, by
+        # the epoch of this change: after a reset that came since it does not count either.
+        device = self._deps.guard.remembered(call, proof.normalized_email, replaced.password_epoch)
+        return replace(reply, cookies=(*reply.cookies, device))

@@ -11,43 +11,43 @@ from gateway.edge.server.web_request import REQUEST_ID
 from gateway.model import Call, Clock
 
 
-class Recorder(Protocol):
-    """As `audit.AuditLog`: nothing here waits or fails."""
+class AuditSink(Protocol):
+    """Takes events; `audit.log.AuditLog` implements it.  Nothing here waits or fails."""
 
     def record(self, event: AuditEvent) -> None: ...
 
     def denied(self, reason: str, route: str | None, subject: str | None) -> None:
-        """Counted a minute: what a stranger can do as often as they like."""
+        """Count a refusal, a minute at a time: a stranger can bring them about without limit."""
 
-    def pseudonym(self, email_key: str) -> str:
-        """Stands for an address that no account has."""
+    def pseudonym(self, normalized_email: str) -> str:
+        """A pseudonym of an e-mail address that no account may have."""
 
 
 _OF_STRANGERS = frozenset(
-    {AuditKind.SIGN_IN_FAILED, AuditKind.PASSWORD_RESET_ASKED, AuditKind.REGISTERED}
+    {AuditKind.SIGN_IN_FAILED, AuditKind.PASSWORD_RESET_REQUESTED, AuditKind.REGISTERED}
 )
 EVENTS_AT_ONCE = 1_000
 EVENTS_A_SECOND = 1.0
 
 
-class Bounded:
-    """Meets `Recorder`.  Of what a stranger can bring about it writes, of each kind, a thousand
-    rows at once and one a second from then on; the rest it counts, a minute at a time."""
+class BoundedAuditSink:
+    """Bounds the rows that strangers can cause: of each kind a thousand at once and one a second
+    from then on; the rest is counted, a minute at a time."""
 
-    def __init__(self, recorder: Recorder, clock: Clock) -> None:
-        self._recorder = recorder
+    def __init__(self, sink: AuditSink, clock: Clock) -> None:
+        self._sink = sink
         self._clock = clock
         self._full_at: dict[AuditKind, float] = {}
-        self.denied = recorder.denied
-        self.pseudonym = recorder.pseudonym
+        self.denied = sink.denied
+        self.pseudonym = sink.pseudonym
 
     def record(self, event: AuditEvent) -> None:
-        if event.kind in _OF_STRANGERS and not self._room(event.kind):
-            self._recorder.denied(event.kind, None, None)
+        if event.kind in _OF_STRANGERS and not self._has_capacity(event.kind):
+            self._sink.denied(event.kind, None, None)
         else:
-            self._recorder.record(event)
+            self._sink.record(event)
 
-    def _room(self, kind: AuditKind) -> bool:
+    def _has_capacity(self, kind: AuditKind) -> bool:
         now = self._clock.steady()
         full_at = max(self._full_at.get(kind, 0.0), now)
         if full_at - now > (EVENTS_AT_ONCE - 1) / EVENTS_A_SECOND:

@@ -1,6 +1,6 @@
-"""Sign-ins that a browser holds by its cookie (docs/browsers.md).
+"""Sessions that a browser holds by its cookie (docs/browsers.md).
 
-Law: the cookie holds a family like any other, and no token.  Redis is asked whether the
+Law: the cookie stands for a session like any other, and holds no token.  Redis is asked whether the
 session is there on every call, the revocation replica on every call after it, and SQL when
 what Redis has of the account is over (15 minutes) or outdated.
 """
@@ -16,11 +16,11 @@ from typing import Any
 
 from aiohttp_session import Session
 
-from gateway.edge.endpoints.endpoint import Answer, Refused, Said
-from gateway.edge.replies.cookies import ENDS_AT, SessionStorage
+from gateway.edge.endpoints.endpoint import JsonReply, ProblemReply, Reply
+from gateway.edge.replies.cookies import ENDS_AT, SessionStorage, new_session
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshTokens, SessionWait
-from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_of, set_cookie
+from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_cookie, set_cookie
 from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT
 from gateway.identity.tokens.authenticator import Revocations
 from gateway.model import Call, Change, Clock, Credential, Principal, Reason
@@ -35,7 +35,7 @@ _CLEARED = {"Clear-Site-Data": '"cache", "storage"'}
 
 
 @dataclass(frozen=True, slots=True)
-class CookieParts:
+class CookieDependencies:
     storage: SessionStorage
     refresh_tokens: RefreshTokens
     sessions: Sessions
@@ -48,10 +48,10 @@ class CookieParts:
 
 
 class CookieSessions:
-    """Meets `worker.verified.KindIdentifier`, and does what the endpoints do with cookies."""
+    """Authenticates calls by their session cookie, and does what the endpoints do with cookies."""
 
-    def __init__(self, parts: CookieParts) -> None:
-        self._parts = parts
+    def __init__(self, dependencies: CookieDependencies) -> None:
+        self._deps = dependencies
         self._remembered: OrderedDict[str, Principal] = OrderedDict()
         self._renewals: dict[str, asyncio.Task[Principal | Reason]] = {}
 
@@ -60,83 +60,80 @@ class CookieSessions:
         del call
         cookie = credential.text
         try:
-            session = await self._parts.storage.load(cookie)
+            session = await self._deps.storage.load(cookie)
         except StoreUnavailable as error:
             return await self._without_redis(cookie, error)
         principal = None if session.new else principal_of(session)
         if principal is None:
             self._remembered.pop(cookie, None)
             return Reason.SESSION_UNKNOWN
-        if self._over(principal):
-            return await self._renewed(cookie, principal, session)
+        if self._must_reread(principal):
+            return await self._shared_renewal(cookie, principal, session)
         return self._remember(cookie, principal)
 
-    async def admit(self, grant: Grant, cookie: str, replaced: str | None) -> Answer:
+    async def admit(self, grant: Grant, cookie: str, replaced: str | None) -> Reply:
         """Seals the session of a sign-in; the one that this browser had before ends.
 
         Raises StoreUnavailable, and the family that nobody holds has ended.
         """
-        parts = self._parts
-        session = await parts.storage.new_session()
+        deps = self._deps
+        session = new_session()
         session.set_new_identity(cookie)
-        session.update(_written(grant, parts.ttl_s))
+        session.update(_session_data(grant, deps.ttl_s))
         try:
-            await parts.storage.seal(session)
+            await deps.storage.seal(session)
         except StoreUnavailable:
             with suppress(StoreUnavailable):
-                await parts.sessions.end(grant.session_id, "unfinished")
+                await deps.sessions.end(grant.session_id, "unfinished")
             raise
         if replaced is not None:
             with suppress(StoreUnavailable):
-                await self._ended(replaced, everywhere=False)
-        return Said(
-            200, self._told(grant, cookie), cookies=(set_cookie(cookie, grant.expires_in_s),)
+                await self._end(replaced, everywhere=False)
+        return JsonReply(
+            200, self._reply_body(grant, cookie), cookies=(set_cookie(cookie, grant.expires_in_s),)
         )
 
-    async def refresh(self, cookie: str, wait_s: SessionWait | None = None) -> Answer:
+    async def refresh(self, cookie: str, wait_s: SessionWait) -> Reply:
         """Reads the account again, whether or not that was due.  The cookie stays."""
-        session = await self._parts.storage.load(cookie)
+        session = await self._deps.storage.load(cookie)
         principal = None if session.new else principal_of(session)
         if principal is None or principal.session_id is None:
-            return Refused(Reason.SESSION_UNKNOWN)
-        if wait_s is not None and (seconds := await wait_s(principal.session_id)) > 0:
-            return Refused(Reason.RATE_LIMITED, retry_after_s=seconds)
-        grant = await self._read_again(cookie, principal.session_id, session)
+            return ProblemReply(Reason.SESSION_UNKNOWN)
+        if (seconds := await wait_s(principal.session_id)) > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
+        grant = await self._reread(cookie, principal.session_id, session)
         if grant is None:
-            return Refused(Reason.SESSION_UNKNOWN)
-        return Said(200, self._told(grant, cookie))
+            return ProblemReply(Reason.SESSION_UNKNOWN)
+        return JsonReply(200, self._reply_body(grant, cookie))
 
     async def sign_out(
-        self, cookie: str, *, everywhere: bool, tell: Callable[[Sequence[Change]], None]
-    ) -> Answer:
+        self, cookie: str, *, everywhere: bool, on_ended: Callable[[Sequence[Change]], None]
+    ) -> Reply:
         """204 when every live worker refuses the session.  Until then the cookie stays, so
         that the call can be repeated; a dead session is signed out like a live one."""
-        changes = await self._ended(cookie, everywhere=everywhere)
+        changes = await self._end(cookie, everywhere=everywhere)
         if changes is None:
-            return Refused(Reason.SESSION_UNKNOWN)
-        tell(changes)
-        if not await self._parts.publisher.publish(changes):
-            return Refused(Reason.REVOCATION_PENDING)
-        return Said(204, headers=_CLEARED, cookies=(EXPIRED,))
+            return ProblemReply(Reason.SESSION_UNKNOWN)
+        on_ended(changes)
+        if not await self._deps.publisher.publish(changes):
+            return ProblemReply(Reason.REVOCATION_PENDING)
+        return JsonReply(204, headers=_CLEARED, cookies=(EXPIRED,))
 
     def new_cookie(self) -> str:
-        return self._parts.storage.mint.new()
+        return self._deps.storage.mint.new()
 
-    def csrf_token(self, cookie: str) -> str:
-        return self._parts.csrf.token(cookie)
-
-    async def _ended(self, cookie: str, *, everywhere: bool) -> Sequence[Change] | None:
+    async def _end(self, cookie: str, *, everywhere: bool) -> Sequence[Change] | None:
         """Ends the family that the cookie holds; SQL knows it although Redis may not."""
-        parts = self._parts
-        if not parts.storage.mint.gave(cookie):
+        deps = self._deps
+        if not deps.storage.mint.gave(cookie):
             return None
-        family = await parts.refresh_tokens.family_of_cookie(hash_of(cookie))
-        if family is None:
+        session = await deps.refresh_tokens.session_of_cookie(hash_cookie(cookie))
+        if session is None:
             return None
-        changes = await parts.sessions.sign_out_family(family, everywhere=everywhere)
+        changes = await deps.sessions.sign_out_session(session, everywhere=everywhere)
         self._remembered.pop(cookie, None)
         with suppress(StoreUnavailable):  # the family has ended: nobody renews what is left
-            await parts.storage.end(cookie)
+            await deps.storage.end(cookie)
         return changes
 
     async def _without_redis(self, cookie: str, error: StoreUnavailable) -> Principal | Reason:
@@ -144,19 +141,23 @@ class CookieSessions:
         principal = self._remembered.get(cookie)
         if principal is None:
             return error.reason
-        return await self._renewed(cookie, principal) if self._over(principal) else principal
+        return (
+            await self._shared_renewal(cookie, principal)
+            if self._must_reread(principal)
+            else principal
+        )
 
-    def _over(self, principal: Principal) -> bool:
+    def _must_reread(self, principal: Principal) -> bool:
         """Whether the account must be read again: a change of roles takes effect at once.
 
         Nothing that was read is believed for longer than it may be, whatever is written of it.
         """
-        ends_at = min(principal.expires_at, principal.issued_at + self._parts.ttl_s)
-        if ends_at <= self._parts.clock.now():
+        ends_at = min(principal.expires_at, principal.issued_at + self._deps.ttl_s)
+        if ends_at <= self._deps.clock.now():
             return True
-        return self._parts.revocations.refusal(principal) is Reason.TOKEN_OUTDATED
+        return self._deps.revocations.refusal(principal) is Reason.TOKEN_OUTDATED
 
-    async def _renewed(
+    async def _shared_renewal(
         self, cookie: str, principal: Principal, session: Session | None = None
     ) -> Principal | Reason:
         """One look at SQL for all calls that wait for it, and it survives the first of them."""
@@ -171,26 +172,24 @@ class CookieSessions:
         self, cookie: str, principal: Principal, session: Session | None
     ) -> Principal | Reason:
         try:
-            grant = await self._read_again(cookie, principal.session_id or "", session)
+            grant = await self._reread(cookie, principal.session_id or "", session)
         except StoreUnavailable as error:
             return error.reason
         if grant is None:
             self._remembered.pop(cookie, None)
             return Reason.SESSION_UNKNOWN
-        return self._remember(cookie, _principal(_written(grant, self._parts.ttl_s)))
+        return self._remember(cookie, _principal(_session_data(grant, self._deps.ttl_s)))
 
-    async def _read_again(
-        self, cookie: str, session_id: str, session: Session | None
-    ) -> Grant | None:
+    async def _reread(self, cookie: str, session_id: str, session: Session | None) -> Grant | None:
         """The account and the family as SQL has them now, written into the session too."""
-        parts = self._parts
-        grant = await parts.refresh_tokens.renew(session_id)
+        deps = self._deps
+        grant = await deps.refresh_tokens.renew(session_id)
         with suppress(StoreUnavailable):  # Redis: the next call reads SQL once more
             if grant is None:
-                await parts.storage.end(cookie)
+                await deps.storage.end(cookie)
             elif session is not None:
-                session.update(_written(grant, parts.ttl_s))
-                await parts.storage.seal(session)
+                session.update(_session_data(grant, deps.ttl_s))
+                await deps.storage.seal(session)
         return grant
 
     def _remember(self, cookie: str, principal: Principal) -> Principal:
@@ -200,11 +199,11 @@ class CookieSessions:
             self._remembered.popitem(last=False)
         return principal
 
-    def _told(self, grant: Grant, cookie: str) -> dict[str, Any]:
+    def _reply_body(self, grant: Grant, cookie: str) -> dict[str, Any]:
         account = grant.account
         return {
-            "expires_in": min(self._parts.ttl_s, grant.expires_in_s),
-            "csrf_token": self._parts.csrf.token(cookie),
+            "expires_in": min(self._deps.ttl_s, grant.expires_in_s),
+            "csrf_token": self._deps.csrf.token(cookie),
             "user": {
                 "user_id": account.id,
                 "email": account.email,
@@ -227,27 +226,27 @@ def principal_of(session: Session) -> Principal | None:
         return None
 
 
-def _principal(written: dict[str, Any]) -> Principal:
+def _principal(data: dict[str, Any]) -> Principal:
     """Policies see the claims that an access token of the same sign-in would have."""
-    del written[ENDS_AT]
+    del data[ENDS_AT]
     return Principal(
-        subject=written["sub"],
-        roles=tuple(written["roles"]),
-        session_id=written["sid"],
-        token_id=written["sid"],
+        subject=data["sub"],
+        roles=tuple(data["roles"]),
+        session_id=data["sid"],
+        token_id=data["sid"],
         client_id=FIRST_PARTY_CLIENT,
         kid="",
-        issued_at=int(written["iat"]),
-        expires_at=int(written["exp"]),
-        email=written["email"],
-        email_verified=written["email_verified"],
-        auth_time=written["auth_time"],
-        amr=tuple(written["amr"]),
-        claims=written,
+        issued_at=int(data["iat"]),
+        expires_at=int(data["exp"]),
+        email=data["email"],
+        email_verified=data["email_verified"],
+        auth_time=data["auth_time"],
+        amr=tuple(data["amr"]),
+        claims=data,
     )
 
 
-def _written(grant: Grant, ttl_s: int) -> dict[str, Any]:
+def _session_data(grant: Grant, ttl_s: int) -> dict[str, Any]:
     """What Redis keeps: nothing by which anybody could call."""
     account, ends_at = grant.account, grant.issued_at + grant.expires_in_s
     return {

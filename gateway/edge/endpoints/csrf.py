@@ -1,8 +1,8 @@
-"""Proof of intent at the gateway's own endpoints, and `GET /auth/csrf` (docs/browsers.md).
+"""CSRF protection of the built-in endpoints, and `GET /auth/csrf` (docs/browsers.md).
 
-Routes are judged by `access.decision.Gate`; these by the same function, before any endpoint
-sees the call.  Which origins are the gateway's own is its configuration's to say; what others
-may do, the `auth: cors` block's.
+`access.authorizer` asks the same function for routes; here it is asked before any endpoint
+sees the call.  The configuration says which origins are the gateway's own; the `auth: cors`
+block says what others may do.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.access.routing.csrf import SAFE_METHODS, AllowedOrigins, Intent, intent, unmeant
-from gateway.edge.endpoints.account import Identifier
-from gateway.edge.endpoints.endpoint import Answer, Endpoint, Refused, Said
+from gateway.access.authorizer import Authenticator
+from gateway.access.routing.csrf import (
+    SAFE_METHODS,
+    AllowedOrigins,
+    OriginCheck,
+    check_origin,
+    csrf_refusal,
+)
+from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.sign_in.session_cookies import Csrf
 from gateway.model import Call, Credential, CredentialKind, Reason
@@ -22,41 +28,44 @@ _CSRF = ("auth", "csrf")
 _ACCEPT = frozenset({CredentialKind.COOKIE})
 
 
-class Intents:
+class CsrfGuard:
     def __init__(
-        self, csrf: Csrf, origins: Callable[[Call], AllowedOrigins], identifier: Identifier
+        self, csrf: Csrf, origins: Callable[[Call], AllowedOrigins], authenticator: Authenticator
     ) -> None:
-        """`origins` are those that the snapshot of now lets call `/auth`."""
+        """`origins` gives those that the current snapshot lets call `/auth`."""
         self._csrf = csrf
         self._origins = origins
-        self._identifier = identifier
+        self._authenticator = authenticator
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {("csrf",): {"GET": self.csrf}}
 
     def refusal(self, call: Call) -> Reason | None:
-        """Why a call with the cookie is refused.  A read whose intent cannot be proven goes on
-        as one without the cookie.  A call that does not carry it is not asked."""
+        """Why a call with the session cookie is refused, or None.
+
+        A read whose origin cannot be proven goes on as one without the cookie.  A call
+        without the cookie is not checked.
+        """
         if cookie_of(call) is None:
             return None
         origins = self._origins(call)
         if (
             call.segments == _CSRF
             and call.method in SAFE_METHODS
-            and intent(call, origins) is Intent.NEEDS_TOKEN
+            and check_origin(call, origins) is OriginCheck.NEEDS_TOKEN
         ):
             # A browser that sends neither field gets the token here: it asks with the cookie
-            # alone, and no other page can read the answer.
+            # alone, and no page of another origin can read the response.
             return None
-        refusal = unmeant(call, origins, self._csrf)
+        refusal = csrf_refusal(call, origins, self._csrf)
         if refusal is Reason.NO_CREDENTIAL:
             call.credential = None
             return None
         return refusal
 
-    async def csrf(self, _request: web.BaseRequest, call: Call) -> Answer:
-        principal = await self._identifier.identify(call, _ACCEPT)
+    async def csrf(self, _request: web.BaseRequest, call: Call) -> Reply:
+        principal = await self._authenticator.identify(call, _ACCEPT)
         if isinstance(principal, Reason):
-            return Refused(principal)
+            return ProblemReply(principal)
         assert isinstance(call.credential, Credential)
-        return Said(200, {"csrf_token": self._csrf.token(call.credential.text)})
+        return JsonReply(200, {"csrf_token": self._csrf.token(call.credential.text)})

@@ -1,27 +1,28 @@
-"""What an endpoint of the gateway's own is, and what it answers.
+"""What a built-in endpoint is, and what it replies.
 
-An endpoint returns `Said` or `Refused`; `router.py` makes the HTTP answer of either, so
-that headers, request ids and the form of a problem are in one place.
+An endpoint returns a `JsonReply` or a `ProblemReply`; `router.py` makes the HTTP response of
+either, so that headers, request ids and the form of a problem are in one place.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import web
 
-from gateway.model import Call, Reason
+from gateway.model import Call, Change, Reason
+from gateway.stores.protocols import RevocationPublisher
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A good answer; `body` is JSON, None where there is none.  `headers` join those that
-    every answer carries; `cookies` are the values of `Set-Cookie` lines."""
+class JsonReply:
+    """A success; `body` is JSON, None where there is none.  `headers` join those that every
+    response carries; `cookies` are the values of `Set-Cookie` lines."""
 
     status: int
     body: Mapping[str, Any] | None = None
@@ -31,15 +32,16 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """`field` is one of ours, or "" for the body as a whole."""
+    """What is wrong with one field of the body; `field` is "" for the body as a whole."""
 
     field: str
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A refusal.  Its texts are constants: nothing that the client sent comes back."""
+class ProblemReply:
+    """A refusal, as problem+json.  Its texts are constants: nothing that the client sent is
+    repeated."""
 
     reason: Reason
     errors: tuple[FieldError, ...] = ()
@@ -48,14 +50,14 @@ class Refused:
     cookies: tuple[str, ...] = ()
 
 
-Answer = Said | Refused
-Endpoint = Callable[[web.BaseRequest, Call], Awaitable[Answer]]
+Reply = JsonReply | ProblemReply
+Endpoint = Callable[[web.BaseRequest, Call], Awaitable[Reply]]
 Endpoints = Mapping[tuple[str, ...], Mapping[str, Endpoint]]
 """Path segments after `/auth` → method → endpoint.  "*" stands for any one segment."""
 
 
-def invalid(field: str, problem: str) -> Refused:
-    return Refused(Reason.BODY_INVALID, (FieldError(field, problem),))
+def invalid_field(field: str, problem: str) -> ProblemReply:
+    return ProblemReply(Reason.BODY_INVALID, (FieldError(field, problem),))
 
 
 def user_agent_of(call: Call) -> str:
@@ -66,11 +68,18 @@ def user_agent_of(call: Call) -> str:
     return ""
 
 
-class Unbroken:
-    """Lets a write and its announcement finish although the client has gone.
+async def await_propagation(publisher: RevocationPublisher, changes: Sequence[Change]) -> Reply:
+    """204 when every live worker has the changes, else 503 `revocation_pending`."""
+    if await publisher.publish(changes):
+        return JsonReply(204)
+    return ProblemReply(Reason.REVOCATION_PENDING)
 
-    The server cancels the handler of a client that leaves.  Between a commit and its
-    announcement that would leave to the relay what could be known at once.
+
+class ShieldedTasks:
+    """Lets a write and its announcement finish although the client has disconnected.
+
+    The server cancels the handler of a client that disconnects.  Between a commit and its
+    announcement that would leave the announcement to the relay, seconds later.
     """
 
     def __init__(self) -> None:
@@ -82,12 +91,12 @@ class Unbroken:
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
-    async def settle(self) -> None:
-        """Waits for what is under way; for the end of the worker."""
+    async def wait(self) -> None:
+        """Waits until every task has ended; called when the worker stops."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever still waits has it; nobody else needs the warning
+            task.exception()  # the caller has it; if the caller is gone, asyncio need not warn

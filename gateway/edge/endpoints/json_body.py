@@ -1,8 +1,8 @@
-"""JSON bodies of the gateway's own endpoints: read, bounded, and checked field by field.
+"""JSON bodies of the built-in endpoints: read, bounded, and checked field by field.
 
 Law: what two parsers could read in two ways is refused (duplicate keys, NaN, broken UTF-8,
-depth), and no answer holds anything that the client sent: a field is named only if it is one
-of ours, and each problem is a constant.
+depth), and no reply repeats anything that the client sent: a field is named only if the
+endpoint knows it, and each problem is a constant.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway import strict_json
-from gateway.edge.endpoints.endpoint import FieldError, Refused
+from gateway.edge.endpoints.endpoint import FieldError, ProblemReply
 from gateway.edge.server.request_parser import Refused as CutOff
 from gateway.model import Reason
 from gateway.strict_json import MEDIA_TYPE, MOST_BYTES
@@ -59,21 +59,27 @@ class Flag:
 
 Fields = Mapping[str, Text | Flag]
 
+PASSWORD_LONGEST = 1024
+"""Characters that are read at all: up to these a password is refused like any over 256."""
+
+EMAIL = Text(longest=1024)
+PASSWORD = Text(longest=PASSWORD_LONGEST)
+
 
 async def read_fields(
     request: web.BaseRequest, fields: Fields, *, optional: bool = False
-) -> dict[str, Any] | Refused:
-    """The checked fields of the request's JSON object.  With `optional` a request without a
-    body has none."""
+) -> dict[str, Any] | ProblemReply:
+    """Read the fields of the request's JSON object and check them.  With `optional` a request
+    without a body has no fields."""
     if optional and not request.body_exists:
         return {}
     raw = await read_whole(request)
-    if isinstance(raw, Refused):
+    if isinstance(raw, ProblemReply):
         return raw
     if optional and not raw:
         return {}
     if not _is_json(request):
-        return Refused(Reason.MEDIA_TYPE_UNSUPPORTED)
+        return ProblemReply(Reason.MEDIA_TYPE_UNSUPPORTED)
     return check(parse(raw), fields)
 
 
@@ -82,15 +88,15 @@ def parse(raw: bytes) -> Any:
     try:
         return strict_json.loads(raw)
     except ValueError:
-        return Refused(Reason.BODY_MALFORMED)
+        return ProblemReply(Reason.BODY_MALFORMED)
 
 
-def check(value: Any, fields: Fields) -> dict[str, Any] | Refused:
-    """The fields that are there, if each is known and right and none is missing."""
-    if isinstance(value, Refused):
+def check(value: Any, fields: Fields) -> dict[str, Any] | ProblemReply:
+    """Return the fields that are present, if each is known and valid and none is missing."""
+    if isinstance(value, ProblemReply):
         return value
     if not isinstance(value, dict):
-        return Refused(Reason.BODY_INVALID, (FieldError("", "must be a JSON object"),))
+        return ProblemReply(Reason.BODY_INVALID, (FieldError("", "must be a JSON object"),))
     errors: list[FieldError] = []
     if value.keys() - fields.keys():
         errors.append(FieldError("", "holds a field besides " + ", ".join(fields)))
@@ -102,29 +108,29 @@ def check(value: Any, fields: Fields) -> dict[str, Any] | Refused:
         if problem is not None:
             errors.append(FieldError(name, problem))
     if errors:
-        return Refused(Reason.BODY_INVALID, tuple(errors))
+        return ProblemReply(Reason.BODY_INVALID, tuple(errors))
     return {name: value[name] for name in fields if name in value}
 
 
-async def read_whole(request: web.BaseRequest) -> bytes | Refused:
-    """The whole body, up to 64 KiB.  The connection watches how fast it comes."""
+async def read_whole(request: web.BaseRequest) -> bytes | ProblemReply:
+    """Read the whole body, up to 64 KiB.  The connection bounds how long that may take."""
     length = request.content_length
     if length is not None and length > MOST_BYTES:
-        return Refused(Reason.BODY_TOO_LARGE)
-    parts: list[bytes] = []
-    held = 0
+        return ProblemReply(Reason.BODY_TOO_LARGE)
+    chunks: list[bytes] = []
+    size = 0
     try:
         while not request.content.at_eof():
-            part = await request.content.readany()
-            held += len(part)
-            if held > MOST_BYTES:
-                return Refused(Reason.BODY_TOO_LARGE)
-            parts.append(part)
+            chunk = await request.content.readany()
+            size += len(chunk)
+            if size > MOST_BYTES:
+                return ProblemReply(Reason.BODY_TOO_LARGE)
+            chunks.append(chunk)
     except CutOff as cut:  # too slow, or broken in its framing
-        return Refused(cut.reason)
+        return ProblemReply(cut.reason)
     except (web.RequestPayloadError, HttpProcessingError):
-        return Refused(Reason.REQUEST_MALFORMED)
-    return b"".join(parts)
+        return ProblemReply(Reason.REQUEST_MALFORMED)
+    return b"".join(chunks)
 
 
 def _is_json(request: web.BaseRequest) -> bool:

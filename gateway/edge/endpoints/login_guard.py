@@ -12,29 +12,27 @@ from typing import Protocol
 
 from aiohttp import web
 
-from gateway.edge.endpoints.endpoint import Answer, Endpoint, Refused, Said
+from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
 from gateway.identity.sign_in.captcha import Captcha
 from gateway.identity.sign_in.devices import COOKIE, Device, Devices, set_cookie
-from gateway.identity.sign_in.throttle import UNPROVEN_FAILURES, Reservation, Throttle
+from gateway.identity.sign_in.throttle import Reservation, Throttle
 from gateway.model import Call, Clock, Reason
 from gateway.stores.protocols import StoreUnavailable
 
 _COOKIE = COOKIE.encode()
 
 
-class Epochs(Protocol):
-    """As `accounts.Accounts`."""
-
-    async def password_epoch(self, email_key: str) -> int | None:
+class PasswordEpochs(Protocol):
+    async def password_epoch(self, normalized_email: str) -> int | None:
         """What a change of the account's password raises; None without an account.  Raises
         StoreUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class AdmittedAttempt:
     """One attempt that may be made; `give_back` when it was no failure, `failed` when it was."""
 
-    email_key: str
+    normalized_email: str
     reservation: Reservation
     device: Device | None
     """The device, where this account has signed in with it before, with the password that it
@@ -43,7 +41,12 @@ class Admission:
 
 class LoginGuard:
     def __init__(
-        self, throttle: Throttle, captcha: Captcha, devices: Devices, epochs: Epochs, clock: Clock
+        self,
+        throttle: Throttle,
+        captcha: Captcha,
+        devices: Devices,
+        epochs: PasswordEpochs,
+        clock: Clock,
     ) -> None:
         self._throttle = throttle
         self._captcha = captcha
@@ -54,19 +57,21 @@ class LoginGuard:
     def endpoints(self) -> Mapping[tuple[str, ...], Mapping[str, Endpoint]]:
         return {("captcha",): {"GET": self.challenge}}
 
-    async def challenge(self, _request: web.BaseRequest, _call: Call) -> Answer:
-        """What the ALTCHA widget asks for."""
-        return Said(200, self._captcha.challenge())
+    async def challenge(self, _request: web.BaseRequest, _call: Call) -> Reply:
+        """A challenge for the ALTCHA widget."""
+        return JsonReply(200, self._captcha.challenge())
 
-    async def admit(self, call: Call, email_key: str, solution: str | None) -> Admission | Refused:
+    async def admit(
+        self, call: Call, normalized_email: str, solution: str | None
+    ) -> AdmittedAttempt | ProblemReply:
         """TOO_MANY_ATTEMPTS after five failures, and for a moment after each; after three
-        CAPTCHA_REQUIRED, unless a solved challenge came.  Who sends none spends an attempt:
-        guessing does not go on for ever.
+        CAPTCHA_REQUIRED, unless a solved challenge came.  An attempt without one is spent, so
+        that guessing ends.
         """
-        admission = await self.admit_holder(call, email_key)
-        if isinstance(admission, Refused):
+        admission = await self.admit_holder(call, normalized_email)
+        if isinstance(admission, ProblemReply):
             return admission
-        if admission.reservation.failures >= UNPROVEN_FAILURES:
+        if admission.reservation.requires_captcha:
             try:
                 proven = solution is not None and await self._captcha.passed(solution)
             except StoreUnavailable:
@@ -74,51 +79,53 @@ class LoginGuard:
                 raise
             if not proven:
                 await self._throttle.spent(admission.reservation)
-                return Refused(Reason.CAPTCHA_REQUIRED)
+                return ProblemReply(Reason.CAPTCHA_REQUIRED)
         return admission
 
-    async def admit_holder(self, call: Call, email_key: str) -> Admission | Refused:
+    async def admit_holder(
+        self, call: Call, normalized_email: str
+    ) -> AdmittedAttempt | ProblemReply:
         """As `admit`, for who already holds a session or a link of the account: it counts like
         a sign-in, and asks for no challenge."""
-        device = await self._known(call, email_key)
-        counted = await self._throttle.reserve(email_key, call.client_ip, device)
-        if counted.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=counted.wait_s)
-        return Admission(email_key, counted, device)
+        device = await self._known_device(call, normalized_email)
+        reservation = await self._throttle.reserve(normalized_email, call.client_ip, device)
+        if reservation.wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        return AdmittedAttempt(normalized_email, reservation, device)
 
-    async def give_back(self, admission: Admission) -> None:
+    async def give_back(self, admission: AdmittedAttempt) -> None:
         await self._throttle.give_back(admission.reservation)
 
-    async def failed(self, admission: Admission) -> None:
+    async def failed(self, admission: AdmittedAttempt) -> None:
         """The password was wrong."""
         await self._throttle.failed(admission.reservation)
 
-    def remembered(self, call: Call, email_key: str, epoch: int) -> str:
+    def remembered(self, call: Call, normalized_email: str, epoch: int) -> str:
         """The `Set-Cookie` of a sign-in: this browser is now a device of the account."""
         now = self._clock.now()
-        return set_cookie(self._devices.remember(device_cookie(call), email_key, epoch, now))
+        return set_cookie(self._devices.remember(device_cookie(call), normalized_email, epoch, now))
 
-    async def _known(self, call: Call, email_key: str) -> Device | None:
-        device = self._devices.claimed(device_cookie(call), email_key, self._clock.now())
+    async def _known_device(self, call: Call, normalized_email: str) -> Device | None:
+        device = self._devices.claimed(device_cookie(call), normalized_email, self._clock.now())
         if device is None:
             return None
         # Asked only for a cookie that we signed for this very account: no stranger sees by
         # the clock whether there is one.
-        epoch = await self._epochs.password_epoch(email_key)
-        if epoch is None or not self._devices.current(device, email_key, epoch):
+        epoch = await self._epochs.password_epoch(normalized_email)
+        if epoch is None or not self._devices.current(device, normalized_email, epoch):
             return None
         return replace(device, epoch=epoch)
 
 
 def device_cookie(call: Call) -> str | None:
     """The value of `__Host-device`; None where there is none, or more than one."""
-    found = [
+    values = [
         value.strip()
         for name, line in call.headers
         if name.lower() == b"cookie" and _COOKIE in line
         for word, _, value in (pair.partition(b"=") for pair in line.split(b";"))
         if word.strip() == _COOKIE
     ]
-    if len(found) != 1 or not found[0].isascii():
+    if len(values) != 1 or not values[0].isascii():
         return None
-    return found[0].decode("ascii")
+    return values[0].decode("ascii")

@@ -1,5 +1,5 @@
 """`/auth/email/verify`, `/auth/email/resend`, `/auth/password/forgot` and `/auth/password/reset`
-(docs/mail.md): what begins or ends with a mailed link."""
+(docs/mail.md): what sends a mailed link or redeems one."""
 
 from __future__ import annotations
 
@@ -11,41 +11,55 @@ from typing import Any
 from aiohttp import web
 
 from gateway.audit.log import AuditKind
-from gateway.edge.endpoints.audit_events import Recorder, event_of
-from gateway.edge.endpoints.endpoint import Answer, Endpoint, Refused, Said, Unbroken, invalid
-from gateway.edge.endpoints.json_body import Text, read_fields
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.endpoint import (
+    Endpoint,
+    JsonReply,
+    ProblemReply,
+    Reply,
+    ShieldedTasks,
+    await_propagation,
+    invalid_field,
+)
+from gateway.edge.endpoints.json_body import (
+    EMAIL,
+    PASSWORD,
+    PASSWORD_LONGEST,
+    Text,
+    read_fields,
+)
 from gateway.edge.endpoints.login_guard import LoginGuard
-from gateway.edge.endpoints.sign_in import EMAIL, PASSWORD, PASSWORD_LONGEST, confirmed, weak
-from gateway.identity.accounts.email_change import AddressChanges
+from gateway.edge.endpoints.sign_in import weak_password
+from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
-from gateway.identity.accounts.passwords import Checked, Passwords, Weak
-from gateway.identity.accounts.registration import Confirmation, Enrolments
-from gateway.identity.email_address import address_key
+from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
+from gateway.identity.accounts.registration import PendingConfirmation, Registrations
+from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.recipients import requester_of
-from gateway.identity.sign_in.throttle import Ask, Throttle
+from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.model import Call, Change, Reason
 from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
 _TOKEN = Text(longest=256)
-_NAMED = Text(longest=PASSWORD_LONGEST, required=False)
+_OPTIONAL_PASSWORD = Text(longest=PASSWORD_LONGEST, required=False)
 _RESET_SENT = "reset_sent"
 
 
 @dataclass(frozen=True, slots=True)
-class MailLinkParts:
-    enrolments: Enrolments
-    address_changes: AddressChanges
+class MailLinkDependencies:
+    registrations: Registrations
+    email_changes: EmailChanges
     passwords: Passwords
     throttle: Throttle
     guard: LoginGuard
     publisher: RevocationPublisher
-    unbroken: Unbroken
-    audit: Recorder
+    shielded: ShieldedTasks
+    audit: AuditSink
 
 
-class MailLinks:
-    def __init__(self, parts: MailLinkParts) -> None:
-        self._parts = parts
+class MailLinkEndpoints:
+    def __init__(self, dependencies: MailLinkDependencies) -> None:
+        self._deps = dependencies
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
@@ -55,135 +69,136 @@ class MailLinks:
             ("password", "reset"): {"POST": self.reset},
         }
 
-    async def resend(self, request: web.BaseRequest, call: Call) -> Answer:
-        return await self._asked(
-            request, call, self._parts.enrolments.resend, Ask.RESEND, "verification_sent"
+    async def resend(self, request: web.BaseRequest, call: Call) -> Reply:
+        return await self._send_link(
+            request, call, self._deps.registrations.resend, RequestKind.RESEND, "verification_sent"
         )
 
-    async def forgot(self, request: web.BaseRequest, call: Call) -> Answer:
-        return await self._asked(
-            request, call, self._parts.enrolments.forgot, Ask.RESET, _RESET_SENT
+    async def forgot(self, request: web.BaseRequest, call: Call) -> Reply:
+        return await self._send_link(
+            request, call, self._deps.registrations.forgot, RequestKind.RESET, _RESET_SENT
         )
 
-    async def verify(self, request: web.BaseRequest, call: Call) -> Answer:
-        """A link of a registration, with the password that this registration named; or one
-        that moves an account to another address, alone."""
-        fields = await read_fields(request, {"token": _TOKEN, "password": _NAMED})
-        if isinstance(fields, Refused):
+    async def verify(self, request: web.BaseRequest, call: Call) -> Reply:
+        """Redeem the link of a registration, with the password that this registration named; or
+        one that moves an account to another e-mail address, alone."""
+        fields = await read_fields(request, {"token": _TOKEN, "password": _OPTIONAL_PASSWORD})
+        if isinstance(fields, ProblemReply):
             return fields
         token, password = fields["token"], fields.get("password")
-        confirmation = await self._parts.enrolments.confirmation(token)
+        confirmation = await self._deps.registrations.confirmation(token)
         if confirmation is None:
-            return await self._parts.unbroken(self._moved(token, call))
+            return await self._deps.shielded(self._change_email(token, call))
         if password is None:
-            return invalid("password", "is missing")
-        # By the link: who has it reads the mailbox, and nobody else's failures count.
-        reservation = await self._parts.throttle.reserve_link(token)
+            return invalid_field("password", "is missing")
+        # Counted by the link: its holder reads the mailbox, and nobody else's failures count.
+        reservation = await self._deps.throttle.reserve_link(token)
         if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        checked = await self._parts.passwords.check(
-            password, confirmation.password_hash, Lane.KNOWN
-        )
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        checked = await self._deps.passwords.check(password, confirmation.password_hash, Lane.KNOWN)
         if isinstance(checked, Checked) and not checked.good:
-            await self._parts.throttle.failed(reservation)
-            return Refused(Reason.INVALID_CREDENTIALS)
-        await self._parts.throttle.give_back(reservation)
+            await self._deps.throttle.failed(reservation)
+            return ProblemReply(Reason.INVALID_CREDENTIALS)
+        await self._deps.throttle.give_back(reservation)
         if isinstance(checked, Reason):
-            return Refused(checked)
-        return await self._parts.unbroken(self._verified(token, confirmation, call))
+            return ProblemReply(checked)
+        return await self._deps.shielded(self._verify(token, confirmation, call))
 
-    async def reset(self, request: web.BaseRequest, call: Call) -> Answer:
+    async def reset(self, request: web.BaseRequest, call: Call) -> Reply:
         fields = await read_fields(request, {"token": _TOKEN, "password": PASSWORD})
-        if isinstance(fields, Refused):
+        if isinstance(fields, ProblemReply):
             return fields
-        return await self._parts.unbroken(self._reset(fields["token"], fields["password"], call))
+        return await self._deps.shielded(
+            self._reset_password(fields["token"], fields["password"], call)
+        )
 
-    async def _asked(
+    async def _send_link(
         self,
         request: web.BaseRequest,
         call: Call,
-        ask: Callable[[str, str], Coroutine[Any, Any, None]],
-        purpose: Ask,
+        send: Callable[[str, str], Coroutine[Any, Any, None]],
+        purpose: RequestKind,
         status: str,
-    ) -> Answer:
-        """Always 202, whoever has the address; a stranger who asks too often waits."""
+    ) -> Reply:
+        """Always 202, whoever has the e-mail address; a stranger who asks too often waits."""
         fields = await read_fields(request, {"email": EMAIL})
-        if isinstance(fields, Refused):
+        if isinstance(fields, ProblemReply):
             return fields
-        key = address_key(fields["email"])
+        key = normalize_email(fields["email"])
         if key is None:
-            return invalid("email", "is not an address")
-        reservation = await self._parts.throttle.reserve_ask(call.client_ip, purpose)
+            return invalid_field("email", "is not an address")
+        reservation = await self._deps.throttle.reserve_request(call.client_ip, purpose)
         if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._parts.throttle.spent(reservation)
-        await self._parts.unbroken(ask(fields["email"], requester_of(call.client_ip)))
-        # Whether there is an account is not looked up here: the address stands as a pseudonym.
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._deps.throttle.spent(reservation)
+        await self._deps.shielded(send(fields["email"], requester_of(call.client_ip)))
+        # Whether there is an account is not looked up here: a pseudonym stands for the address.
         if status == _RESET_SENT:
-            about = self._parts.audit.pseudonym(key)
-            self._parts.audit.record(
-                event_of(AuditKind.PASSWORD_RESET_ASKED, call, request, asked_for=about)
+            pseudonym = self._deps.audit.pseudonym(key)
+            self._deps.audit.record(
+                event_of(AuditKind.PASSWORD_RESET_REQUESTED, call, request, asked_for=pseudonym)
             )
-        return Said(202, {"status": status})
+        return JsonReply(202, {"status": status})
 
-    async def _verified(self, token: str, checked: Confirmation, call: Call) -> Answer:
-        confirmed_to = await self._parts.enrolments.verify(token, checked)
-        if isinstance(confirmed_to, Reason):
-            return Refused(confirmed_to)
+    async def _verify(self, token: str, confirmation: PendingConfirmation, call: Call) -> Reply:
+        verified = await self._deps.registrations.verify(token, confirmation)
+        if isinstance(verified, Reason):
+            return ProblemReply(verified)
         with contextlib.suppress(StoreUnavailable):
-            # Who tried to sign in before the address was confirmed has failed, and is the owner.
-            await self._parts.throttle.forgive(checked.email_key)
-        return await self._told(AuditKind.ADDRESS_VERIFIED, confirmed_to, call)
+            # Who failed to sign in before the address was confirmed is its owner.
+            await self._deps.throttle.reset(confirmation.normalized_email)
+        account_id, changes = verified
+        return await self._finish(AuditKind.EMAIL_VERIFIED, account_id, changes, call)
 
-    async def _moved(self, token: str, call: Call) -> Answer:
-        moved_to = await self._parts.address_changes.confirm(token)
-        if moved_to is None:
-            return await self._not_good(call)
-        return await self._told(AuditKind.ADDRESS_CHANGED, moved_to, call)
+    async def _change_email(self, token: str, call: Call) -> Reply:
+        confirmed = await self._deps.email_changes.confirm(token)
+        if confirmed is None:
+            return await self._bad_link(call)
+        account_id, changes = confirmed
+        return await self._finish(AuditKind.EMAIL_CHANGED, account_id, changes, call)
 
-    async def _told(
-        self, kind: AuditKind, done: tuple[str, Sequence[Change]], call: Call
-    ) -> Answer:
-        account_id, changes = done
-        self._parts.audit.record(event_of(kind, call, subject=account_id))
-        # The address is confirmed whether or not a worker still takes an older token.
-        await self._parts.publisher.publish(changes)
-        return Said(204)
+    async def _finish(
+        self, kind: AuditKind, account_id: str, changes: Sequence[Change], call: Call
+    ) -> Reply:
+        self._deps.audit.record(event_of(kind, call, subject=account_id))
+        # The address is confirmed whether or not a worker still accepts an older token.
+        await self._deps.publisher.publish(changes)
+        return JsonReply(204)
 
-    async def _not_good(self, call: Call) -> Refused:
-        """What is no link, or none any more, counts against its sender; a good one is looked
-        for first, so that it is refused for nobody else's."""
-        reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.LINK)
+    async def _bad_link(self, call: Call) -> ProblemReply:
+        """Count what is no link, or none any more, against its sender.  The link is looked up
+        first, so that a good one is refused for nobody's bad ones."""
+        reservation = await self._deps.throttle.reserve_request(call.client_ip, RequestKind.LINK)
         if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._parts.throttle.spent(reservation)
-        return Refused(Reason.INVALID_TOKEN)
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._deps.throttle.spent(reservation)
+        return ProblemReply(Reason.INVALID_TOKEN)
 
-    async def _reset(self, token: str, password: str, call: Call) -> Answer:
-        email = await self._parts.enrolments.resettable(token)
+    async def _reset_password(self, token: str, password: str, call: Call) -> Reply:
+        email = await self._deps.registrations.resettable(token)
         if email is None:
-            return await self._not_good(call)
-        # By the link: anybody can have one of their own, and hold the threads with it.
-        reservation = await self._parts.throttle.reserve_reset(token)
+            return await self._bad_link(call)
+        # Counted by the link: with one of their own anybody could keep the threads busy.
+        reservation = await self._deps.throttle.reserve_reset(token)
         if reservation.wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._parts.throttle.spent(reservation)
-        made = await self._parts.passwords.hash(password, words=(email,), lane=Lane.KNOWN)
-        if isinstance(made, Reason):
-            return Refused(made)
-        if isinstance(made, Weak):
-            return weak(made, "password")
-        done = await self._parts.enrolments.reset(token, made)
-        if done is None:
-            return Refused(Reason.INVALID_TOKEN)
-        account, changes = done
-        self._parts.audit.record(event_of(AuditKind.PASSWORD_RESET, call, subject=account.id))
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._deps.throttle.spent(reservation)
+        password_hash = await self._deps.passwords.hash(password, words=(email,), lane=Lane.KNOWN)
+        if isinstance(password_hash, Reason):
+            return ProblemReply(password_hash)
+        if isinstance(password_hash, WeakPassword):
+            return weak_password(password_hash, "password")
+        reset = await self._deps.registrations.reset(token, password_hash)
+        if reset is None:
+            return ProblemReply(Reason.INVALID_TOKEN)
+        account, changes = reset
+        self._deps.audit.record(event_of(AuditKind.PASSWORD_RESET, call, subject=account.id))
         with contextlib.suppress(StoreUnavailable):
             # Whoever reads the mail is the owner: a stranger's guesses lock nobody out.
-            await self._parts.throttle.forgive(account.email_key)
-        answer = await confirmed(self._parts.publisher, changes)
-        if isinstance(answer, Refused):
-            return answer
+            await self._deps.throttle.reset(account.normalized_email)
+        reply = await await_propagation(self._deps.publisher, changes)
+        if isinstance(reply, ProblemReply):
+            return reply
         # Nor do those who go on guessing: the browser that brought the link is the owner's.
-        device = self._parts.guard.remembered(call, account.email_key, account.password_epoch)
-        return replace(answer, cookies=(*answer.cookies, device))
+        device = self._deps.guard.remembered(call, account.normalized_email, account.password_epoch)
+        return replace(reply, cookies=(*reply.cookies, device))

@@ -17,10 +17,10 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from aiohttp import web
 
+from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
-from gateway.edge.endpoints.account import Identifier
-from gateway.edge.endpoints.audit_events import Recorder, event_of
-from gateway.edge.endpoints.endpoint import Answer, Endpoint, Refused, Said, Unbroken
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, ShieldedTasks
 from gateway.edge.endpoints.json_body import read_whole
 from gateway.identity.clients.api_keys import ApiKeys, looks_like_key
 from gateway.identity.clients.client_auth import (
@@ -28,7 +28,7 @@ from gateway.identity.clients.client_auth import (
     Assertion,
     BasicSecret,
     ClientAuthenticator,
-    Unbelieved,
+    UnknownClient,
     claimed_client,
 )
 from gateway.identity.clients.clients import Client, locked, next_issued_at
@@ -53,25 +53,25 @@ _NOT_THE_TOKENS_FAULT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class OAuthParts:
+class OAuthDependencies:
     database: Database
-    authenticator: ClientAuthenticator
+    client_authenticator: ClientAuthenticator
     failures: ClientFailures
     api_keys: ApiKeys
     refresh_tokens: RefreshTokens
     issuer: TokenIssuer
     verifier: TokenVerifier
-    identifier: Identifier
+    authenticator: Authenticator
     publisher: RevocationPublisher
-    unbroken: Unbroken
-    audit: Recorder
+    shielded: ShieldedTasks
+    audit: AuditSink
     issuer_name: str
     audience: str
 
 
-class OAuthApi:
-    def __init__(self, parts: OAuthParts) -> None:
-        self._parts = parts
+class OAuthEndpoints:
+    def __init__(self, dependencies: OAuthDependencies) -> None:
+        self._deps = dependencies
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
@@ -80,7 +80,7 @@ class OAuthApi:
             ("revoke",): {"POST": self.revoke},
         }
 
-    async def token(self, request: web.BaseRequest, call: Call) -> Answer:
+    async def token(self, request: web.BaseRequest, call: Call) -> Reply:
         """RFC 6749 section 4.4: an access token, and no refresh token."""
         form = await _form(request)
         if not isinstance(form, dict):
@@ -95,31 +95,31 @@ class OAuthApi:
             return _error("unsupported_grant_type", "client_credentials is the only grant here")
         if "scope" in form:
             return _error("invalid_scope", "a client has roles here, and no scopes")
-        return await self._granted(client.id, call)
+        return await self._issue(client.id, call)
 
-    async def introspect(self, request: web.BaseRequest, call: Call) -> Answer:
+    async def introspect(self, request: web.BaseRequest, call: Call) -> Reply:
         """RFC 7662.  Nothing tells apart why a token is not active (section 2.2)."""
-        found = await self._authenticated(request, call)
-        if not isinstance(found, tuple):
-            return found
-        _, token = found
-        described = await self._described(token, call)
-        if isinstance(described, Reason):
-            return Refused(described)
-        return Said(200, described, _HEADERS)
+        client_and_token = await self._client_and_token(request, call)
+        if not isinstance(client_and_token, tuple):
+            return client_and_token
+        _, token = client_and_token
+        description = await self._describe(token, call)
+        if isinstance(description, Reason):
+            return ProblemReply(description)
+        return JsonReply(200, description, _HEADERS)
 
-    async def revoke(self, request: web.BaseRequest, call: Call) -> Answer:
+    async def revoke(self, request: web.BaseRequest, call: Call) -> Reply:
         """RFC 7009.  200 when every live worker refuses the token, or when there is none;
         a client that is answered 503 must take it to be good still (section 2.2.1)."""
-        found = await self._authenticated(request, call)
-        if not isinstance(found, tuple):
-            return found
-        client, token = found
-        return await self._parts.unbroken(self._revoked(client, token, call))
+        client_and_token = await self._client_and_token(request, call)
+        if not isinstance(client_and_token, tuple):
+            return client_and_token
+        client, token = client_and_token
+        return await self._deps.shielded(self._revoke(client, token, call))
 
-    async def _authenticated(
+    async def _client_and_token(
         self, request: web.BaseRequest, call: Call
-    ) -> tuple[Client, str] | Answer:
+    ) -> tuple[Client, str] | Reply:
         form = await _form(request)
         if not isinstance(form, dict):
             return form
@@ -130,30 +130,30 @@ class OAuthApi:
             return _error("invalid_request", "token is missing")
         return client, form["token"]
 
-    async def _client(self, call: Call, form: Mapping[str, str]) -> Client | Answer:
-        presented = _presented(call, form)
-        if isinstance(presented, Said):
-            return presented
-        claimed = claimed_client(presented)
-        wait_s = self._parts.failures.wait_s(call.client_ip, claimed)
+    async def _client(self, call: Call, form: Mapping[str, str]) -> Client | Reply:
+        proof = _client_proof(call, form)
+        if isinstance(proof, JsonReply):
+            return proof
+        client_id = claimed_client(proof)
+        wait_s = self._deps.failures.wait_s(call.client_ip, client_id)
         if wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
-        client = await self._parts.authenticator.authenticate(presented)
-        if isinstance(client, Unbelieved):
-            await self._parts.failures.failed(call.client_ip, claimed)
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
+        client = await self._deps.client_authenticator.authenticate(proof)
+        if isinstance(client, UnknownClient):
+            await self._deps.failures.failed(call.client_ip, client_id)
             # Counted and not written: a stranger must not fill the log.
             endpoint = "/" + "/".join(call.segments)
-            self._parts.audit.denied("invalid_client", endpoint, client.client_id)
+            self._deps.audit.denied("invalid_client", endpoint, client.client_id)
             return _invalid_client()
         return client
 
-    async def _granted(self, client_id: str, call: Call) -> Answer:
-        async with self._parts.database.transaction() as tx:
+    async def _issue(self, client_id: str, call: Call) -> Reply:
+        async with self._deps.database.transaction() as tx:
             client = await locked(tx, client_id)
             if client is None:  # deleted since it proved who it is
                 return _invalid_client()
             issued_at = await next_issued_at(tx, client)
-        issued = self._parts.issuer.issue(
+        issued = self._deps.issuer.issue(
             TokenSubject(
                 subject=client.id,
                 email=None,
@@ -166,92 +166,92 @@ class OAuthApi:
             ),
             issued_at,
         )
-        self._tell(AuditKind.CLIENT_TOKEN, call, client.id, "ok")
+        self._record(AuditKind.CLIENT_TOKEN, call, client.id, "ok")
         body = {
             "access_token": issued.text,
             "token_type": "Bearer",
             "expires_in": issued.expires_at - issued_at,
         }
-        return Said(200, body, _HEADERS)
+        return JsonReply(200, body, _HEADERS)
 
-    async def _described(self, token: str, call: Call) -> Mapping[str, Any] | Reason:
+    async def _describe(self, token: str, call: Call) -> Mapping[str, Any] | Reason:
         kind = CredentialKind.API_KEY if looks_like_key(token) else CredentialKind.BEARER
-        presented = replace(call, credential=Credential(kind, token))
-        principal = await self._parts.identifier.identify(presented, _ACCEPT)
+        with_token = replace(call, credential=Credential(kind, token))
+        principal = await self._deps.authenticator.identify(with_token, _ACCEPT)
         if isinstance(principal, Principal):
-            return self._active(principal, kind)
+            return self._describe_active(principal, kind)
         if principal in _NOT_THE_TOKENS_FAULT:
             return principal
-        refresh = await self._parts.refresh_tokens.live(token)
-        if refresh is None:
+        session = await self._deps.refresh_tokens.find_active(token)
+        if session is None:
             return {"active": False}
         return {
             "active": True,
             "token_type": "refresh_token",
-            "sub": refresh.account_id,
-            "sid": refresh.id,
-            "iat": refresh.created_at,
-            "exp": refresh.expires_at,
-            "iss": self._parts.issuer_name,
+            "sub": session.account_id,
+            "sid": session.id,
+            "iat": session.created_at,
+            "exp": session.expires_at,
+            "iss": self._deps.issuer_name,
         }
 
-    def _active(self, principal: Principal, kind: CredentialKind) -> dict[str, Any]:
-        found: dict[str, Any] = {
+    def _describe_active(self, principal: Principal, kind: CredentialKind) -> dict[str, Any]:
+        description: dict[str, Any] = {
             "active": True,
             "token_type": "api_key" if kind is CredentialKind.API_KEY else "Bearer",
             "sub": principal.subject,
             "client_id": principal.client_id,
             "roles": list(principal.roles),
-            "iss": self._parts.issuer_name,
-            "aud": self._parts.audience,
+            "iss": self._deps.issuer_name,
+            "aud": self._deps.audience,
             "jti": principal.token_id,
             "exp": principal.expires_at,
             "sid": principal.session_id,
             "username": principal.email,
         }
         if kind is CredentialKind.BEARER:
-            found["iat"] = principal.issued_at
+            description["iat"] = principal.issued_at
         if principal.scopes is not None:
-            found["scope"] = " ".join(principal.scopes)
-        return {name: value for name, value in found.items() if value is not None}
+            description["scope"] = " ".join(principal.scopes)
+        return {name: value for name, value in description.items() if value is not None}
 
-    async def _revoked(self, client: Client, token: str, call: Call) -> Answer:
-        changes = await self._refused_from_now_on(client, token)
-        if isinstance(changes, Said):
+    async def _revoke(self, client: Client, token: str, call: Call) -> Reply:
+        changes = await self._end_token(client, token)
+        if isinstance(changes, JsonReply):
             return changes
         if changes and not all(change.confirmed for change in changes):
-            self._tell(AuditKind.REVOKED, call, client.id, "ok", changes[0].target)
-            if not await self._parts.publisher.publish(changes):
-                return Refused(Reason.REVOCATION_PENDING)
-        return Said(200, None, _HEADERS)
+            self._record(AuditKind.REVOKED, call, client.id, "ok", changes[0].target)
+            if not await self._deps.publisher.publish(changes):
+                return ProblemReply(Reason.REVOCATION_PENDING)
+        return JsonReply(200, None, _HEADERS)
 
-    async def _refused_from_now_on(self, client: Client, token: str) -> list[Change] | Said:
+    async def _end_token(self, client: Client, token: str) -> list[Change] | JsonReply:
         if looks_like_key(token):
-            ended = await self._parts.api_keys.end_text(token, client.id)
-            return [] if ended is None else list(ended)
-        principal = self._parts.verifier.verify(token, allow_expired=True)
+            changes = await self._deps.api_keys.end_text(token, client.id)
+            return [] if changes is None else list(changes)
+        principal = self._deps.verifier.verify(token, allow_expired=True)
         if isinstance(principal, Reason):
             # Not a token of ours, or a refresh token, which no client was ever given.
-            if await self._parts.refresh_tokens.live(token) is not None:
+            if await self._deps.refresh_tokens.find_active(token) is not None:
                 return _error("invalid_grant", "the token was issued to somebody else")
             return []
         if principal.client_id != client.id:
             return _error("invalid_grant", "the token was issued to somebody else")
-        changes = await refuse(self._parts.database, ChangeKind.TOKEN, principal.token_id)
-        return list(changes)
+        return list(await refuse(self._deps.database, ChangeKind.TOKEN, principal.token_id))
 
-    def _tell(
+    def _record(
         self, kind: AuditKind, call: Call, subject: str | None, result: str, token: str = ""
     ) -> None:
-        told = event_of(kind, call, subject=subject, result=result, token=token or None)
-        self._parts.audit.record(told)
+        self._deps.audit.record(
+            event_of(kind, call, subject=subject, result=result, token=token or None)
+        )
 
 
-async def _form(request: web.BaseRequest) -> dict[str, str] | Answer:
+async def _form(request: web.BaseRequest) -> dict[str, str] | Reply:
     """The parameters; those without a value count as left out, none may come twice, and what
     is not known is ignored (RFC 6749 section 3.2)."""
     raw = await read_whole(request)
-    if isinstance(raw, Refused):
+    if isinstance(raw, ProblemReply):
         return raw
     types = request.headers.getall("Content-Type", [])
     if len(types) != 1 or not _FORM_TYPE.fullmatch(types[0].strip()):
@@ -273,7 +273,7 @@ async def _form(request: web.BaseRequest) -> dict[str, str] | Answer:
     return {name: value for name, value in form.items() if value}
 
 
-def _presented(call: Call, form: Mapping[str, str]) -> BasicSecret | Assertion | Said:
+def _client_proof(call: Call, form: Mapping[str, str]) -> BasicSecret | Assertion | JsonReply:
     """How the client says who it is; exactly one way (RFC 6749 section 2.3)."""
     fields = [value for name, value in call.headers if name.lower() == b"authorization"]
     asserted = "client_assertion" in form or "client_assertion_type" in form
@@ -308,11 +308,11 @@ def _basic(field: bytes) -> BasicSecret | None:
     return BasicSecret(unquote_plus(client_id), unquote_plus(secret))
 
 
-def _error(error: str, description: str, status: int = 400) -> Said:
+def _error(error: str, description: str, status: int = 400) -> JsonReply:
     """RFC 6749 section 5.2; the description is a constant."""
-    return Said(status, {"error": error, "error_description": description}, _HEADERS)
+    return JsonReply(status, {"error": error, "error_description": description}, _HEADERS)
 
 
-def _invalid_client() -> Said:
+def _invalid_client() -> JsonReply:
     body = {"error": "invalid_client", "error_description": "the client is not believed"}
-    return Said(401, body, _CHALLENGE)
+    return JsonReply(401, body, _CHALLENGE)

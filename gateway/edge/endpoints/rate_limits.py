@@ -1,9 +1,9 @@
-"""How often one address may ask each of the gateway's own endpoints, and one session be renewed.
+"""How often one address may call each built-in endpoint, and one session be renewed.
 
 Law: whatever a stranger can ask for has a limit by address (an IPv6 /64 is one), shared by all
 workers as the limits of routes are.  They are wide: an office behind one address, or a proxy that
-nobody named in GATEWAY_TRUSTED_PROXIES, must not meet them.  What a guess or a letter costs has
-narrower bounds of its own (`identity.throttle`, `identity.hashing`).
+nobody named in GATEWAY_TRUSTED_PROXIES, must not meet them.  What an attempt or a mail costs has
+narrower bounds of its own (`sign_in.throttle`, `accounts.hashing_threads`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _limit(name: str, per_s: float, burst: int) -> tuple[Limit, ...]:
 
 SIGN_IN = _limit("sign-in", 200, 2_000)
 REGISTER = _limit("register", 10, 300)
-LETTER = _limit("letter", 10, 300)
+MAIL = _limit("letter", 10, 300)
 REFRESH = _limit("refresh", 1_000, 5_000)
 CAPTCHA = _limit("captcha", 20, 300)
 CLIENT = _limit("client", 500, 5_000)
@@ -47,8 +47,8 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("sessions", "*"): ACCOUNT,
         ("password", "change"): SIGN_IN,
         ("email", "change"): SIGN_IN,
-        ("email", "resend"): LETTER,
-        ("password", "forgot"): LETTER,
+        ("email", "resend"): MAIL,
+        ("password", "forgot"): MAIL,
         # A good link is refused for nobody's tries: what is not good is counted by the throttle.
         ("email", "verify"): None,
         ("password", "reset"): None,
@@ -62,7 +62,7 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
 """As the endpoints of `/auth` are named; one that is not here is limited like ACCOUNT."""
 
 
-class OwnLimits:
+class EndpointLimits:
     def __init__(self, limits: RateLimiter) -> None:
         """`limits` is for these alone: a reload of the routes leaves them."""
         self._limits = limits

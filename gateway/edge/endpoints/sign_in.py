@@ -1,109 +1,83 @@
-"""`/auth/register`, `/auth/login`, `/auth/refresh` and `/auth/logout` (docs/accounts.md).
+"""`/auth/register` and `/auth/login` (docs/accounts.md).
 
-Law: a stranger cannot tell a known address from an unknown one.  Whatever is asked of an
-address costs the same work in the same order, and what is special about an account is said
-only after a right password.
+Law: a stranger cannot tell a known e-mail address from an unknown one.  Whatever is asked of an
+e-mail address costs the same work in the same order, and what is special about an account is
+said only after a right password.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from aiohttp import web
 
-from gateway.access.routing.csrf import AllowedOrigins, intent
+from gateway.access.routing.csrf import AllowedOrigins, check_origin
 from gateway.audit.log import AuditKind
-from gateway.edge.endpoints.audit_events import Recorder, event_of
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import (
-    Answer,
     Endpoint,
     FieldError,
-    Refused,
-    Said,
-    Unbroken,
-    invalid,
+    JsonReply,
+    ProblemReply,
+    Reply,
+    ShieldedTasks,
+    invalid_field,
     user_agent_of,
 )
-from gateway.edge.endpoints.json_body import Flag, Text, read_fields
-from gateway.edge.endpoints.login_guard import Admission, LoginGuard
-from gateway.edge.endpoints.sign_out_limit import Repeats
+from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, Text, read_fields
+from gateway.edge.endpoints.login_guard import AdmittedAttempt, LoginGuard
+from gateway.edge.endpoints.sessions import token_reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.hashing_threads import Lane
-from gateway.identity.accounts.passwords import Checked, Passwords, Weak
-from gateway.identity.email_address import address_key, shown_address
-from gateway.identity.mail.notifications import Notices
+from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
+from gateway.identity.accounts.registration import Registrations
+from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.recipients import requester_of
-from gateway.identity.sessions.sessions import Origin, Sessions, shown_user_agent
-from gateway.identity.sign_in.refresh_tokens import (
-    Grant,
-    RefreshTokens,
-    Reused,
-    SessionWait,
-    TooSoon,
-)
-from gateway.identity.sign_in.session_cookies import hash_of
-from gateway.identity.sign_in.throttle import Ask, Throttle
-from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
-from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason, SystemClock
-from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
+from gateway.identity.sessions.sessions import SignInSource, shown_user_agent
+from gateway.identity.sign_in.refresh_tokens import Grant, RefreshTokens
+from gateway.identity.sign_in.session_cookies import hash_cookie
+from gateway.identity.sign_in.throttle import RequestKind, Throttle
+from gateway.identity.tokens.access_tokens import TokenIssuer
+from gateway.model import Call, Reason
+from gateway.stores.protocols import StoreUnavailable
 
 Verification = Literal["off", "optional", "required"]
 
-PASSWORD_LONGEST = 1024
-"""Of what is read at all: 1,024 characters are refused like any that are over 256."""
-
-EMAIL = Text(longest=1024)
-PASSWORD = Text(longest=PASSWORD_LONGEST)
-
-
-class Enrolment(Protocol):
-    """Registers by mail: takes the same time and says the same, whoever has the address."""
-
-    async def enrol(self, email: str, password_hash: str, requester: str) -> None: ...
-
 
 @dataclass(frozen=True, slots=True)
-class SignInParts:
-    """What the endpoints of signing in stand on."""
-
+class SignInDependencies:
     accounts: Accounts
     passwords: Passwords
     refresh_tokens: RefreshTokens
-    sessions: Sessions
     throttle: Throttle
     issuer: TokenIssuer
-    verifier: TokenVerifier
-    publisher: RevocationPublisher
     guard: LoginGuard
-    notices: Notices
-    audit: Recorder
+    notifications: SecurityNotifications
+    audit: AuditSink
     origins: Callable[[Call], AllowedOrigins]
-    """Whose pages may call `/auth`, as the snapshot of now says."""
-    unbroken: Unbroken
-    repeats: Repeats = field(default_factory=lambda: Repeats(SystemClock()))
-    verification: Verification = "off"
-    enrolment: Enrolment | None = None
-    """Needed where `verification` is not off."""
-    cookies: CookieSessions | None = None
-    """None: there is no `transport: cookie`."""
-    session_wait_s: SessionWait | None = None
-    """As `own_limits.OwnLimits`; None: a session may be renewed as often as it likes."""
+    """Whose pages may call `/auth`, as the current snapshot says."""
+    shielded: ShieldedTasks
+    registrations: Registrations
+    verification: Verification
+    cookies: CookieSessions
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """An attempt to sign in that may be evaluated.  With `cookie` the session is held by it."""
+class SignInAttempt:
+    """An attempt to sign in whose password may be checked.  `cookie` is the session cookie that
+    it will get, None for one that will get tokens."""
 
     call: Call
     request: web.BaseRequest
-    email_key: str
+    normalized_email: str
     password: str = field(repr=False)
-    admission: Admission
+    admission: AdmittedAttempt
     cookie: str | None = field(repr=False)
 
     @property
@@ -111,126 +85,86 @@ class Guess:
         return Lane.SIGN_IN if self.admission.device is None else Lane.KNOWN
 
 
-class SignIn:
-    def __init__(self, parts: SignInParts) -> None:
-        if parts.verification != "off" and parts.enrolment is None:
-            raise ValueError("addresses cannot be verified without mail")
-        self._parts = parts
-        self._transports = ("bearer",) if parts.cookies is None else ("bearer", "cookie")
+class SignInEndpoints:
+    def __init__(self, dependencies: SignInDependencies) -> None:
+        self._deps = dependencies
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
             ("register",): {"POST": self.register},
             ("login",): {"POST": self.login},
-            ("refresh",): {"POST": self.refresh},
-            ("logout",): {"POST": self.logout},
         }
 
-    async def register(self, request: web.BaseRequest, call: Call) -> Answer:
-        if self._of_another_origin(call):
-            return Refused(Reason.CROSS_ORIGIN)
+    async def register(self, request: web.BaseRequest, call: Call) -> Reply:
+        if self._is_cross_origin(call):
+            return ProblemReply(Reason.CROSS_ORIGIN)
         fields = await read_fields(request, {"email": EMAIL, "password": PASSWORD})
-        if isinstance(fields, Refused):
+        if isinstance(fields, ProblemReply):
             return fields
-        email = shown_address(fields["email"])
+        email = display_email(fields["email"])
         if email is None:
-            return invalid("email", "is not an address that mail can reach")
-        if self._parts.verification != "off":
-            reservation = await self._parts.throttle.reserve_ask(call.client_ip, Ask.REGISTER)
+            return invalid_field("email", "is not an address that mail can reach")
+        if self._deps.verification != "off":
+            reservation = await self._deps.throttle.reserve_request(
+                call.client_ip, RequestKind.REGISTER
+            )
             if reservation.wait_s > 0:
-                return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-            await self._parts.throttle.spent(reservation)
-        made = await self._parts.passwords.hash(fields["password"], words=(email,))
-        if isinstance(made, Reason):
-            return Refused(made)
-        if isinstance(made, Weak):
-            return weak(made, "password")
-        return await self._parts.unbroken(self._enrol(email, made, call))
+                return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+            await self._deps.throttle.spent(reservation)
+        password_hash = await self._deps.passwords.hash(fields["password"], words=(email,))
+        if isinstance(password_hash, Reason):
+            return ProblemReply(password_hash)
+        if isinstance(password_hash, WeakPassword):
+            return weak_password(password_hash, "password")
+        return await self._deps.shielded(self._register(email, password_hash, call))
 
-    async def login(self, request: web.BaseRequest, call: Call) -> Answer:
-        if self._of_another_origin(call):
-            return Refused(Reason.CROSS_ORIGIN)
+    async def login(self, request: web.BaseRequest, call: Call) -> Reply:
+        if self._is_cross_origin(call):
+            return ProblemReply(Reason.CROSS_ORIGIN)
         fields = await read_fields(
             request,
             {
                 "email": EMAIL,
                 "password": PASSWORD,
-                "transport": Text(required=False, words=self._transports),
+                "transport": Text(required=False, words=("bearer", "cookie")),
                 "captcha": Text(longest=4096, required=False),
             },
         )
-        if isinstance(fields, Refused):
+        if isinstance(fields, ProblemReply):
             return fields
-        key = address_key(fields["email"])
+        key = normalize_email(fields["email"])
         if key is None:
-            return invalid("email", "is not an address")
-        admission = await self._parts.guard.admit(call, key, fields.get("captcha"))
-        if isinstance(admission, Refused):
-            self._parts.audit.denied(admission.reason, "/auth/login", None)
+            return invalid_field("email", "is not an address")
+        admission = await self._deps.guard.admit(call, key, fields.get("captcha"))
+        if isinstance(admission, ProblemReply):
+            self._deps.audit.denied(admission.reason, "/auth/login", None)
             return admission
-        cookies = self._parts.cookies if fields.get("transport") == "cookie" else None
-        cookie = None if cookies is None else cookies.new_cookie()
-        guess = Guess(call, request, key, fields["password"], admission, cookie)
-        account = await self._checked(guess)
-        if isinstance(account, Refused):
+        wants_cookie = fields.get("transport") == "cookie"
+        cookie = self._deps.cookies.new_cookie() if wants_cookie else None
+        attempt = SignInAttempt(call, request, key, fields["password"], admission, cookie)
+        account = await self._check_password(attempt)
+        if isinstance(account, ProblemReply):
             return account
-        return await self._parts.unbroken(self._admit(guess, account))
+        return await self._deps.shielded(self._admit(attempt, account))
 
-    async def refresh(self, request: web.BaseRequest, call: Call) -> Answer:
-        cookie = cookie_of(call) if self._parts.cookies is not None else None
-        fields = await read_fields(
-            request,
-            {"refresh_token": Text(longest=256, required=cookie is None)},
-            optional=cookie is not None,
-        )
-        if isinstance(fields, Refused):
-            return fields
-        if self._parts.cookies is None or cookie is None or "refresh_token" in fields:
-            return await self._parts.unbroken(self._refreshed(fields["refresh_token"], call))
-        return await self._parts.unbroken(
-            self._parts.cookies.refresh(cookie, self._parts.session_wait_s)
-        )
-
-    async def logout(self, request: web.BaseRequest, call: Call) -> Answer:
-        fields = await read_fields(
-            request,
-            {"refresh_token": Text(longest=256, required=False), "all": Flag()},
-            optional=True,
-        )
-        if isinstance(fields, Refused):
-            return fields
-        wait_s = max(map(self._parts.repeats.wait_s, _presented(call, fields)))
-        if wait_s > 0:
-            return Refused(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
-        cookie = cookie_of(call)
-        if self._parts.cookies is None or cookie is None or "refresh_token" in fields:
-            return await self._parts.unbroken(self._signed_out(call, fields))
-        return await self._parts.unbroken(
-            self._parts.cookies.sign_out(
-                cookie,
-                everywhere=fields.get("all", False),
-                tell=lambda changes: self._tell_sign_out(call, changes),
-            )
-        )
-
-    def _of_another_origin(self, call: Call) -> bool:
+    def _is_cross_origin(self, call: Call) -> bool:
         """Whether a page of another origin made the browser send this: it would sign its
-        visitor in to an account of its own.  Who is no browser sends no `Origin`."""
-        return intent(call, self._parts.origins(call)) is Reason.CROSS_ORIGIN
+        visitor in to an account of its own.  What is no browser sends no `SignInSource`."""
+        return check_origin(call, self._deps.origins(call)) is Reason.CROSS_ORIGIN
 
-    async def _enrol(self, email: str, password_hash: str, call: Call) -> Answer:
-        if self._parts.enrolment is not None and self._parts.verification != "off":
+    async def _register(self, email: str, password_hash: str, call: Call) -> Reply:
+        if self._deps.verification != "off":
             requester = requester_of(call.client_ip)
-            await self._parts.enrolment.enrol(email, password_hash, requester)
-            # Whether it has an account is not asked, so that nothing tells it.
-            about = self._parts.audit.pseudonym(address_key(email) or "")
-            self._parts.audit.record(event_of(AuditKind.REGISTERED, call, asked_for=about))
-            return Said(202, {"status": "verification_sent"})
-        account = await self._parts.accounts.register(email, password_hash)
+            await self._deps.registrations.register(email, password_hash, requester)
+            # Whether it has an account is not looked up, so that nothing reveals it.
+            pseudonym = self._deps.audit.pseudonym(normalize_email(email) or "")
+            self._deps.audit.record(event_of(AuditKind.REGISTERED, call, asked_for=pseudonym))
+            return JsonReply(202, {"status": "verification_sent"})
+        account = await self._deps.accounts.register(email, password_hash)
         if isinstance(account, Reason):
-            return Refused(account)
-        self._parts.audit.record(event_of(AuditKind.REGISTERED, call, subject=account.id))
-        return Said(
+            return ProblemReply(account)
+        self._deps.audit.record(event_of(AuditKind.REGISTERED, call, subject=account.id))
+        return JsonReply(
             201,
             {
                 "user_id": account.id,
@@ -240,234 +174,124 @@ class SignIn:
             },
         )
 
-    async def _checked(self, guess: Guess) -> Account | Refused:
-        """The account whose password this is.  What was not evaluated is no failure."""
+    async def _check_password(self, attempt: SignInAttempt) -> Account | ProblemReply:
+        """The account whose password this is.  An attempt whose password was not checked is no
+        failure."""
         try:
-            account = await self._parts.accounts.by_email(guess.email_key)
+            account = await self._deps.accounts.by_email(attempt.normalized_email)
             # Without an account a dummy is checked, at the same cost.
-            checked = await self._parts.passwords.check(
-                guess.password, account.password_hash if account else None, guess.lane
+            checked = await self._deps.passwords.check(
+                attempt.password, account.password_hash if account else None, attempt.lane
             )
         except StoreUnavailable:
-            await self._parts.guard.give_back(guess.admission)
+            await self._deps.guard.give_back(attempt.admission)
             raise
         if isinstance(checked, Reason):
-            await self._parts.guard.give_back(guess.admission)
-            return Refused(checked)
+            await self._deps.guard.give_back(attempt.admission)
+            return ProblemReply(checked)
         if account is None or not checked.good:
-            await self._parts.guard.failed(guess.admission)
-            self._tell_failure(guess, account, Reason.INVALID_CREDENTIALS)
-            return Refused(Reason.INVALID_CREDENTIALS)
+            await self._deps.guard.failed(attempt.admission)
+            self._record_failure(attempt, account, Reason.INVALID_CREDENTIALS)
+            return ProblemReply(Reason.INVALID_CREDENTIALS)
         return account
 
-    async def _renewed(self, account: Account, guess: Guess) -> Account:
+    async def _renew_hash(self, account: Account, attempt: SignInAttempt) -> Account:
         """The account with its hash at this installation's cost, when there is time for it."""
-        if account.password_hash is None or self._parts.passwords.current(account.password_hash):
+        if account.password_hash is None or self._deps.passwords.current(account.password_hash):
             return account
-        renewed = await self._parts.passwords.rehash(guess.password, guess.lane)
+        renewed = await self._deps.passwords.rehash(attempt.password, attempt.lane)
         if isinstance(renewed, Reason):
             return account
-        await self._parts.accounts.renew_hash(account.id, account.password_hash, renewed)
-        return await self._parts.accounts.by_id(account.id) or account
+        await self._deps.accounts.renew_hash(account.id, account.password_hash, renewed)
+        return await self._deps.accounts.by_id(account.id) or account
 
-    async def _admit(self, guess: Guess, account: Account) -> Answer:
-        """A session for whoever knew the password; the cookie that it replaces ends."""
-        await self._parts.guard.give_back(guess.admission)
-        origin = Origin(user_agent_of(guess.call), guess.call.client_ip)
-        account = await self._renewed(account, guess)
-        grant = await self._begin(account, origin, guess.cookie)
+    async def _admit(self, attempt: SignInAttempt, account: Account) -> Reply:
+        """Begin a session for a right password; the session of an older cookie ends."""
+        await self._deps.guard.give_back(attempt.admission)
+        origin = SignInSource(user_agent_of(attempt.call), attempt.call.client_ip)
+        account = await self._renew_hash(account, attempt)
+        grant = await self._begin(account, origin, attempt.cookie)
         if grant is Reason.INVALID_CREDENTIALS:
             # The hash was replaced between the check and the lock: by a change of the
             # password, or by another sign-in that renewed it.  The new one decides.
-            again = await self._parts.accounts.by_id(account.id)
-            checked = await self._parts.passwords.check(
-                guess.password, again.password_hash if again else None, guess.lane
+            current = await self._deps.accounts.by_id(account.id)
+            checked = await self._deps.passwords.check(
+                attempt.password, current.password_hash if current else None, attempt.lane
             )
-            if again is not None and isinstance(checked, Checked) and checked.good:
-                grant = await self._begin(again, origin, guess.cookie)
+            if current is not None and isinstance(checked, Checked) and checked.good:
+                grant = await self._begin(current, origin, attempt.cookie)
         if isinstance(grant, Reason):
-            self._tell_failure(guess, account, grant)
-            return Refused(grant)
-        if guess.cookie is None or self._parts.cookies is None:
-            answer: Answer = self._granted(grant)
+            self._record_failure(attempt, account, grant)
+            return ProblemReply(grant)
+        if attempt.cookie is None:
+            reply: Reply = token_reply(self._deps.issuer, grant)
         else:
-            answer = await self._parts.cookies.admit(grant, guess.cookie, cookie_of(guess.call))
-        if isinstance(answer, Refused):
-            return answer
-        await self._welcome(guess, grant, origin)
+            reply = await self._deps.cookies.admit(grant, attempt.cookie, cookie_of(attempt.call))
+        if isinstance(reply, ProblemReply):
+            return reply
+        await self._after_sign_in(attempt, grant, origin)
         epoch = grant.account.password_epoch
-        device = self._parts.guard.remembered(guess.call, guess.email_key, epoch)
-        return replace(answer, cookies=(*answer.cookies, device))
+        device = self._deps.guard.remembered(attempt.call, attempt.normalized_email, epoch)
+        return replace(reply, cookies=(*reply.cookies, device))
 
-    async def _welcome(self, guess: Guess, grant: Grant, origin: Origin) -> None:
-        """Tells the audit log, and the owner of a device that the account has not seen."""
-        known = guess.admission.device is not None
-        self._parts.audit.record(
+    async def _after_sign_in(
+        self, attempt: SignInAttempt, grant: Grant, origin: SignInSource
+    ) -> None:
+        """Record the sign-in, and notify the owner of a device that the account has not seen."""
+        known_device = attempt.admission.device is not None
+        self._deps.audit.record(
             event_of(
                 AuditKind.SIGNED_IN,
-                guess.call,
-                guess.request,
+                attempt.call,
+                attempt.request,
                 subject=grant.account.id,
                 sid=grant.session_id,
                 amr=list(grant.amr),
-                transport="bearer" if guess.cookie is None else "cookie",
-                known_device=known,
+                transport="bearer" if attempt.cookie is None else "cookie",
+                known_device=known_device,
             )
         )
-        if known:
+        if known_device:
             return
-        with suppress(StoreUnavailable):  # the sign-in has happened, with or without a letter
-            await self._parts.notices.signed_in(
+        with suppress(StoreUnavailable):  # the sign-in has happened, with or without a mail
+            await self._deps.notifications.signed_in(
                 grant.account.id,
                 grant.session_id,
                 user_agent=shown_user_agent(origin.user_agent),
                 address=origin.address,
             )
 
-    def _tell_failure(self, guess: Guess, account: Account | None, reason: Reason) -> None:
-        """By the account's id, or by a pseudonym of the address where there is none."""
-        unknown = None if account else self._parts.audit.pseudonym(guess.email_key)
-        self._parts.audit.record(
+    def _record_failure(
+        self, attempt: SignInAttempt, account: Account | None, reason: Reason
+    ) -> None:
+        """Record it by the account's id, or by a pseudonym of the e-mail address where there is
+        no account."""
+        pseudonym = None if account else self._deps.audit.pseudonym(attempt.normalized_email)
+        self._deps.audit.record(
             event_of(
                 AuditKind.SIGN_IN_FAILED,
-                guess.call,
-                guess.request,
+                attempt.call,
+                attempt.request,
                 subject=account.id if account else None,
                 result=reason,
-                unknown=unknown,
+                unknown=pseudonym,
             )
         )
 
-    async def _begin(self, account: Account, origin: Origin, cookie: str | None) -> Grant | Reason:
-        return await self._parts.refresh_tokens.begin(
+    async def _begin(
+        self, account: Account, origin: SignInSource, cookie: str | None
+    ) -> Grant | Reason:
+        return await self._deps.refresh_tokens.begin(
             account.id,
             origin,
             checked_hash=account.password_hash,
-            verified_only=self._parts.verification == "required",
-            cookie_hash=None if cookie is None else hash_of(cookie),
-        )
-
-    async def _refreshed(self, token: str, call: Call) -> Answer:
-        origin = Origin(user_agent_of(call), call.client_ip)
-        rotated = await self._parts.refresh_tokens.rotate(token, origin, self._parts.session_wait_s)
-        if isinstance(rotated, TooSoon):
-            return Refused(Reason.RATE_LIMITED, retry_after_s=rotated.wait_s)
-        if isinstance(rotated, Reason):
-            return Refused(rotated)
-        if isinstance(rotated, Reused):
-            # The answer is the same when a worker has not confirmed: the relay goes on.
-            if not all(change.confirmed for change in rotated.changes):
-                self._parts.audit.record(
-                    event_of(
-                        AuditKind.REFRESH_REUSED,
-                        call,
-                        result=Reason.REFRESH_TOKEN_REUSED,
-                        subject=rotated.account_id,
-                        sid=rotated.session_id,
-                    )
-                )
-            await self._parts.publisher.publish(rotated.changes)
-            return Refused(Reason.REFRESH_TOKEN_REUSED)
-        if rotated.repeated:
-            self._parts.audit.record(
-                event_of(
-                    AuditKind.REFRESH_REPEATED,
-                    call,
-                    subject=rotated.account.id,
-                    sid=rotated.session_id,
-                )
-            )
-        return self._granted(rotated)
-
-    async def _signed_out(self, call: Call, fields: dict[str, Any]) -> Answer:
-        ended = await self._ended(call.credential, fields)
-        if isinstance(ended, Reason):
-            return Refused(ended)
-        self._tell_sign_out(call, ended)
-        return await confirmed(self._parts.publisher, ended)
-
-    def _tell_sign_out(self, call: Call, changes: Sequence[Change]) -> None:
-        """By what has ended: the `sid`, whose sign-in names the account; the account itself
-        where all its sessions have.  A repeat of what is over ends nothing."""
-        if all(change.confirmed for change in changes):
-            return
-        ended = {str(change.kind): change.target for change in changes}
-        self._parts.audit.record(
-            event_of(
-                AuditKind.SIGNED_OUT, call, subject=ended.get("subject"), sid=ended.get("session")
-            )
-        )
-
-    async def _ended(
-        self, credential: Credential | Reason | None, fields: dict[str, Any]
-    ) -> Sequence[Change] | Reason:
-        everywhere: bool = fields.get("all", False)
-        principal = self._bearer(credential)
-        if isinstance(principal, Principal):
-            return await self._parts.sessions.sign_out(principal, everywhere=everywhere)
-        token: str | None = fields.get("refresh_token")
-        if token is None:
-            return principal
-        family = await self._parts.refresh_tokens.family_of(token)
-        if family is None:
-            return Reason.INVALID_REFRESH_TOKEN
-        return await self._parts.sessions.sign_out_family(family, everywhere=everywhere)
-
-    def _bearer(self, credential: Credential | Reason | None) -> Principal | Reason:
-        """Who holds the token.  One that has expired or was revoked still ends its session."""
-        if isinstance(credential, Reason):
-            return credential
-        if credential is None or credential.kind is not CredentialKind.BEARER:
-            return Reason.NO_CREDENTIAL
-        return self._parts.verifier.verify(credential.text, allow_expired=True)
-
-    def _granted(self, grant: Grant) -> Said:
-        account = grant.account
-        issued = self._parts.issuer.issue(
-            TokenSubject(
-                subject=account.id,
-                email=account.email,
-                email_verified=account.email_verified,
-                roles=account.roles,
-                session_id=grant.session_id,
-                client_id=None,
-                amr=grant.amr,
-                auth_time=grant.auth_time,
-            ),
-            grant.issued_at,
-        )
-        return Said(
-            200,
-            {
-                "access_token": issued.text,
-                "token_type": "Bearer",
-                "expires_in": issued.expires_at - grant.issued_at,
-                "refresh_token": grant.refresh_token,
-                "refresh_expires_in": grant.expires_in_s,
-                "user": {
-                    "user_id": account.id,
-                    "email": account.email,
-                    "roles": list(account.roles),
-                },
-            },
+            verified_only=self._deps.verification == "required",
+            cookie_hash=None if cookie is None else hash_cookie(cookie),
         )
 
 
-def _presented(call: Call, fields: dict[str, Any]) -> list[str]:
-    """Every text by which a sign-out is asked for: one that is made up must not hide another
-    that is good.  Where there is none, the empty one."""
-    texts = [call.credential.text] if isinstance(call.credential, Credential) else []
-    if "refresh_token" in fields:
-        texts.append(str(fields["refresh_token"]))
-    return texts or [""]
-
-
-async def confirmed(publisher: RevocationPublisher, changes: Sequence[Change]) -> Answer:
-    """204 is a promise: every live worker refuses what has ended."""
-    if await publisher.publish(changes):
-        return Said(204)
-    return Refused(Reason.REVOCATION_PENDING)
-
-
-def weak(found: Weak, field: str) -> Refused:
-    return Refused(Reason.WEAK_PASSWORD, (FieldError(field, found.hint),), detail=found.hint)
+def weak_password(weakness: WeakPassword, field: str) -> ProblemReply:
+    """422 with the hint of what would make the password stronger."""
+    return ProblemReply(
+        Reason.WEAK_PASSWORD, (FieldError(field, weakness.hint),), detail=weakness.hint
+    )

@@ -17,7 +17,7 @@ AT_ONCE = 10
 _REMEMBERED = 10_000
 
 
-class Repeats:
+class SignOutLimit:
     """Counts in this worker's memory, by a hash of the credential."""
 
     def __init__(self, clock: Clock) -> None:

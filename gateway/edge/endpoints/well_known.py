@@ -1,11 +1,11 @@
-"""The three documents that tell others how to believe our tokens.
+"""The three documents that tell others how to verify the tokens issued here.
 
 /.well-known/jwks.json                     RFC 7517
 /.well-known/oauth-authorization-server    RFC 8414
 /.well-known/oauth-protected-resource      RFC 9728
 
-They are made of settings and of the key ring, never of the request: a `Host` of somebody's
-choosing appears in none of them.
+They are made of settings and of the key ring, never of the request: a `Host` that a client
+chose appears in none of them.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ class WellKnown:
         headers = {**OWN_HEADERS, "Cache-Control": _CACHED, "ETag": document.etag}
         if self._https:
             headers["Strict-Transport-Security"] = HSTS
-        if _is_known(request.headers.getall("If-None-Match", []), document.etag):
+        if _etag_matches(request.headers.getall("If-None-Match", []), document.etag):
             return web.Response(status=304, headers=headers)
         headers["Content-Type"] = media_type
         return web.Response(body=document.body, headers=headers)
 
 
-def _is_known(fields: list[str], etag: str) -> bool:
+def _etag_matches(fields: list[str], etag: str) -> bool:
     """RFC 9110 section 13.1.2; the comparison is weak.  Our tags hold no comma."""
-    known = [tag.strip().removeprefix("W/") for field in fields for tag in field.split(",")]
-    return "*" in known or etag in known
+    etags = [tag.strip().removeprefix("W/") for field in fields for tag in field.split(",")]
+    return "*" in etags or etag in etags
 
 
 def _document(members: dict[str, Any]) -> Jwks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.access.authorizer import Decision
-from gateway.edge.replies.cookies import parting
+from gateway.edge.replies.cookies import expired_cookie
 from gateway.edge.replies.problems import (
     Refusal,
     problem_parts,
@@ -26,7 +26,7 @@ def denial(
     if decision.limit is not None:
         extra["RateLimit-Policy"] = decision.limit.policy
         extra["RateLimit"] = decision.limit.standing()
-    if gone := parting(call, decision.reason):
+    if gone := expired_cookie(call, decision.reason):
         extra["Set-Cookie"] = gone[0]
     row, headers, document = problem_parts(
         decision.reason,

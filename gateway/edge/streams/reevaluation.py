@@ -73,7 +73,7 @@ Renewal = Callable[[Principal], Principal]
 
 
 class SessionReading:
-    """`ttl_s` as in `cookie_sessions.CookieParts`: for so long what was read is good."""
+    """`ttl_s` as in `cookie_sessions.CookieDependencies`: for so long what was read is good."""
 
     def __init__(self, refresh_tokens: RefreshTokens, ttl_s: int) -> None:
         self._refresh_tokens = refresh_tokens

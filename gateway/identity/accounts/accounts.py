@@ -1,4 +1,4 @@
-"""Accounts: an address, a password, roles.
+"""Accounts: an e-mail address, a password, roles.
 
 Law: whatever changes what a token says of its subject writes, in the same transaction, the
 change that refuses the tokens given before.  Each method returns such changes for the caller
@@ -7,33 +7,29 @@ to announce.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from gateway.identity.accounts.data_export import own_data
-from gateway.identity.email_address import address_key
-from gateway.identity.mail.links import Purpose, forget
+from gateway.identity.accounts.data_export import export_data
+from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.email_address import normalize_email
+from gateway.identity.mail.links import Purpose, revoke_links
+from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.sessions import end_every, end_others, find, lock, outdate
-from gateway.identity.tombstones import Ended, bury, role_target, unearth
+from gateway.identity.tombstones import Ended, add_tombstone, remove_tombstone, role_target
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
-
-ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
-
-# A token of more than 8 KiB is refused unread: its roles may take half of that.
-_ROLES_LENGTH = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`email` is shown as it was typed; `email_key` is what tells accounts apart."""
+    """`email` is as it was typed; `normalized_email` tells accounts apart."""
 
     id: str
     email: str
-    email_key: str
+    normalized_email: str
     email_verified: bool
     disabled: bool
     not_before: int
@@ -44,14 +40,6 @@ class Account:
     """Raised with each change of the password; a hash that is made anew leaves it."""
 
 
-def check_roles(roles: Sequence[str]) -> None:
-    """Raises ValueError for roles that no token could carry."""
-    if not all(ROLE.fullmatch(role) for role in roles):
-        raise ValueError("a role is 1 to 128 of A-Z a-z 0-9 . _ : @ -")
-    if sum(len(role) + 3 for role in roles) > _ROLES_LENGTH:
-        raise ValueError(f"the roles of one account hold at most {_ROLES_LENGTH} characters")
-
-
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What a change of one's own account stands on: a session, and the right password."""
@@ -59,7 +47,7 @@ class Proof:
     session_id: str
     checked_hash: str | None = field(repr=False)
     """What the password was checked against."""
-    email_key: str = ""
+    normalized_email: str = ""
     """Of the account that it was checked for."""
 
 
@@ -72,14 +60,8 @@ class Replaced:
     """Of the new one: what was changed since has another."""
 
 
-class PasswordNotices(Protocol):
-    """As `notices.Notices`."""
-
-    async def password_changed(self, tx: Transaction, account_id: str) -> None: ...
-
-
 class Accounts:
-    """What registration, sign-in and operators do with accounts."""
+    """Creates, reads and changes accounts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -92,7 +74,7 @@ class Accounts:
         roles: Sequence[str] = (),
         verified: bool = False,
     ) -> Account | Reason:
-        """A new account, or EMAIL_TAKEN.  `email` is as `shown_address` gave it."""
+        """A new account, or EMAIL_TAKEN.  `email` is as `display_email` gave it."""
         try:
             async with self._database.transaction() as tx:
                 return await add(tx, email, password_hash, roles=roles, verified=verified)
@@ -100,7 +82,7 @@ class Accounts:
             return Reason.EMAIL_TAKEN
 
     async def by_email(self, email: str) -> Account | None:
-        key = address_key(email)
+        key = normalize_email(email)
         if key is None:
             return None
         async with self._database.read_transaction() as tx:
@@ -111,18 +93,18 @@ class Accounts:
             row = await tx.one(f"{_SELECT} WHERE id = :id", id=account_id)
             return await _with_roles(tx, row)
 
-    async def password_epoch(self, email_key: str) -> int | None:
+    async def password_epoch(self, normalized_email: str) -> int | None:
         """None without an account.  See `Account.password_epoch`."""
         async with self._database.read_transaction() as tx:
             row = await tx.one(
-                "SELECT password_epoch FROM accounts WHERE email_key = :key", key=email_key
+                "SELECT password_epoch FROM accounts WHERE email_key = :key", key=normalized_email
             )
         return None if row is None else int(row["password_epoch"])
 
-    async def held_of(self, account_id: str) -> dict[str, Any] | None:
-        """As `own_data.own_data`."""
+    async def export(self, account_id: str) -> dict[str, Any] | None:
+        """As `data_export.export_data`."""
         async with self._database.read_transaction() as tx:
-            return await own_data(tx, account_id)
+            return await export_data(tx, account_id)
 
     async def page(self, *, after: str = "", limit: int = 1000) -> list[Account]:
         """Accounts by address, from the one past the key `after`."""
@@ -161,20 +143,20 @@ class Accounts:
                 return []
             check_roles([*account.roles, role])
             await _grant(tx, account_id, role)
-            await unearth(tx, Ended.ROLE, role_target(account_id, role))
+            await remove_tombstone(tx, Ended.ROLE, role_target(account_id, role))
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
     async def revoke(self, account_id: str, role: str) -> Sequence[Change]:
         """Empty where the account did not have the role."""
         async with self._database.transaction() as tx:
-            gone = await tx.run(
+            deleted = await tx.run(
                 "DELETE FROM account_roles WHERE account_id = :id AND role = :role",
                 id=account_id,
                 role=role,
             )
-            if not gone:
+            if not deleted:
                 return []
-            await bury(tx, Ended.ROLE, role_target(account_id, role))
+            await add_tombstone(tx, Ended.ROLE, role_target(account_id, role))
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
     async def disable(self, account_id: str) -> Sequence[Change]:
@@ -184,14 +166,14 @@ class Accounts:
             if await lock(tx, account_id) is None:
                 return []
             await _update(tx, account_id, "disabled = 1")
-            await bury(tx, Ended.DISABLED, account_id)
-            await forget(tx, account_id)
+            await add_tombstone(tx, Ended.DISABLED, account_id)
+            await revoke_links(tx, account_id)
             return await end_every(tx, account_id, "disabled")
 
     async def enable(self, account_id: str) -> None:
         async with self._database.transaction() as tx:
             await _update(tx, account_id, "disabled = 0")
-            await unearth(tx, Ended.DISABLED, account_id)
+            await remove_tombstone(tx, Ended.DISABLED, account_id)
 
     async def cookie_hashes(self, account_id: str) -> list[str]:
         """Of the session cookies that the account was given: what Redis holds stands there."""
@@ -208,18 +190,18 @@ class Accounts:
         async with self._database.transaction() as tx:
             if await lock(tx, account_id) is None:
                 return []
-            await forget(tx, account_id)
+            await revoke_links(tx, account_id)
             return await end_every(tx, account_id, why)
 
     async def delete(self, account_id: str) -> Sequence[Change]:
-        """Erases the account and all that hangs on it, letters to it and from it included;
-        what it was given is refused."""
+        """Erase the account and all that belongs to it, mail to it and from it included; refuse
+        every token that it was given."""
         async with self._database.transaction() as tx:
             row = await lock(tx, account_id)
             if row is None:
                 return []
             changes = await end_every(tx, account_id, "deleted")
-            await bury(tx, Ended.ACCOUNT, account_id)
+            await add_tombstone(tx, Ended.ACCOUNT, account_id)
             await tx.run(
                 "DELETE FROM outbox WHERE email_key = :key OR recipient_key = :key"
                 " OR recipient = :email",
@@ -236,23 +218,23 @@ class Accounts:
         password_hash: str,
         proof: Proof,
         *,
-        notices: PasswordNotices | None = None,
+        notifications: SecurityNotifications | None = None,
     ) -> Replaced | Reason:
-        """Ends every session but the one that asks, and a move to another address that is
-        under way; as `outdated` where the proof is not good any more.  `notices` tells the
+        """End every session but the caller's, and a pending change of the e-mail address; a
+        Reason, as of `outdated`, where the proof is no longer good.  `notifications` tells the
         owner, if it commits.
 
         A link that resets the password stays good: who has stolen a session and the password
         must not be able to take it from the owner.
         """
         async with self._database.transaction() as tx:
-            refused = await outdated(tx, await locked(tx, account_id), proof)
-            if refused is not None:
-                return refused
-            if notices is not None:
-                await notices.password_changed(tx, account_id)
+            refusal = await outdated(tx, await locked(tx, account_id), proof)
+            if refusal is not None:
+                return refusal
+            if notifications is not None:
+                await notifications.password_changed(tx, account_id)
             epoch = await _put_password(tx, account_id, password_hash)
-            await forget(tx, account_id, Purpose.ADDRESS)
+            await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
             changes = await end_others(tx, account_id, proof.session_id, "password")
             return Replaced(changes, epoch)
 
@@ -278,7 +260,7 @@ async def add(
     verified: bool = False,
 ) -> Account:
     """Raises Conflict where the address has an account."""
-    account_id, key = str(uuid.uuid4()), address_key(email)
+    account_id, key = str(uuid.uuid4()), normalize_email(email)
     if key is None:
         raise ValueError("not an address")
     check_roles(roles)
@@ -298,7 +280,7 @@ async def add(
     return Account(
         id=account_id,
         email=email.strip(),
-        email_key=key,
+        normalized_email=key,
         email_verified=verified,
         disabled=False,
         not_before=0,
@@ -328,7 +310,7 @@ async def replace_password(
     """By whoever reads the mail.  Ends every session, and every mailed link that could undo
     this."""
     await _put_password(tx, account_id, password_hash)
-    await forget(tx, account_id, Purpose.RESET, Purpose.VERIFY)
+    await revoke_links(tx, account_id, Purpose.RESET, Purpose.VERIFY)
     return await end_every(tx, account_id, "password")
 
 
@@ -359,7 +341,7 @@ async def _put_password(tx: Transaction, account_id: str, password_hash: str) ->
     )
     epoch = int(row["password_epoch"]) if row else 0
     if row is not None:
-        await bury(tx, Ended.PASSWORD, account_id, epoch)
+        await add_tombstone(tx, Ended.PASSWORD, account_id, epoch)
     return epoch
 
 
@@ -402,7 +384,7 @@ def _account(row: Row, roles: Sequence[str]) -> Account:
     return Account(
         id=str(row["id"]),
         email=str(row["email"]),
-        email_key=str(row["email_key"]),
+        normalized_email=str(row["email_key"]),
         email_verified=bool(row["email_verified"]),
         disabled=bool(row["disabled"]),
         not_before=int(row["not_before"]),

@@ -1,4 +1,4 @@
-"""What the gateway holds of one person, for that person to take away."""
+"""The data that is stored about one person, for that person to take away."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.stores.protocols import Transaction
 _BOOLEANS = ("email_verified", "disabled")
 
 
-async def own_data(tx: Transaction, account_id: str) -> dict[str, Any] | None:
+async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None:
     """The account, its roles and every session that is still kept; None where there is none.
 
     Times are seconds since the epoch.  No hash and no secret is part of it.

@@ -1,7 +1,8 @@
-"""Moving an account to another address: the new one confirms it, and both are told.
+"""Changing the e-mail address of an account: the new one confirms it, and both are notified.
 
-Law: whoever asks has given the password; nothing moves until the link that was sent to the new
-address is used.  Asking says the same whether or not the new address has an account.
+Law: the caller has given the password; nothing changes until the link that was sent to the new
+address is opened.  A request is answered the same whether or not the new address has an
+account.
 """
 
 from __future__ import annotations
@@ -9,67 +10,70 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.identity.accounts.accounts import Proof, locked, outdated
-from gateway.identity.email_address import address_key, shown_address
-from gateway.identity.mail.links import Purpose, forget, look, take
-from gateway.identity.mail.notifications import Notices
-from gateway.identity.mail.outbox import Asked, Postman
-from gateway.identity.mail.templates import Template
+from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.mail.outbox import MailOutbox, MailRequest
+from gateway.identity.mail.templates import MailTemplate
 from gateway.identity.sessions.sessions import outdate
-from gateway.identity.tombstones import Ended, bury, email_target, unearth
+from gateway.identity.tombstones import Ended, add_tombstone, email_target, remove_tombstone
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database
 
 
-class AddressChanges:
-    def __init__(self, database: Database, postman: Postman) -> None:
+class EmailChanges:
+    def __init__(self, database: Database, outbox: MailOutbox) -> None:
         self._database = database
-        self._postman = postman
-        self._notices = Notices(database, postman)
+        self._outbox = outbox
+        self._notifications = SecurityNotifications(database, outbox)
 
-    async def ask(self, account_id: str, new_email: str, proof: Proof) -> Reason | None:
-        """`new_email` is as `shown_address` gave it; as `outdated` where the proof is not good
-        any more."""
+    async def request(self, account_id: str, new_email: str, proof: Proof) -> Reason | None:
+        """Send a link to `new_email`, which is as `display_email` gave it; a Reason, as of
+        `outdated`, where the proof is no longer good."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
-            refused = await outdated(tx, account, proof)
-            if account is None or refused is not None:
-                return refused
-            # An earlier wish is void: one link at a time can move the account.
-            await forget(tx, account_id, Purpose.ADDRESS)
-            asked = Asked(f"account:{account_id}", new_email)
-            await self._postman.ask(tx, Purpose.ADDRESS, account.email_key, asked)
-            await self._notices.tell(tx, account_id, Template.ADDRESS_ASKED)
-        self._postman.wake()
+            refusal = await outdated(tx, account, proof)
+            if account is None or refusal is not None:
+                return refusal
+            # An earlier request is void: one link at a time can change the address.
+            await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
+            request = MailRequest(f"account:{account_id}", new_email)
+            await self._outbox.request_link(
+                tx, Purpose.EMAIL_CHANGE, account.normalized_email, request
+            )
+            await self._notifications.notify(tx, account_id, MailTemplate.EMAIL_CHANGE_REQUESTED)
+        self._outbox.wake()
         return None
 
     async def confirm(self, token: str) -> tuple[str, Sequence[Change]] | None:
-        """The account's id and its changes; None for a link that is not good.
+        """Change the e-mail address; the account's id and its changes, or None for a link that is
+        not valid.
 
-        Its tokens say the address of before: they are outdated, and a refresh brings the new.
+        Older tokens name the old address: they are outdated, and a refresh brings the new one.
         """
         async with self._database.read_transaction() as tx:
-            # Takes no write lock for what is no link: a stranger can try as many as they like.
-            if await look(tx, token, Purpose.ADDRESS) is None:
+            # Takes no write lock for what is no link: a stranger can try without limit.
+            if await find_link(tx, token, Purpose.EMAIL_CHANGE) is None:
                 return None
         try:
             return await self._confirm(token)
-        except Conflict:  # the address was taken meanwhile; the link is as good as before
+        except Conflict:  # the address was taken meanwhile; the link stays valid
             return None
 
     async def _confirm(self, token: str) -> tuple[str, Sequence[Change]] | None:
         async with self._database.transaction() as tx:
-            used = await take(tx, token, Purpose.ADDRESS)
-            account = await locked(tx, used.account_id) if used is not None else None
-            if used is None or account is None or account.disabled:
+            link = await redeem_link(tx, token, Purpose.EMAIL_CHANGE)
+            account = await locked(tx, link.account_id) if link is not None else None
+            if link is None or account is None or account.disabled:
                 return None
-            email = shown_address(used.new_email or "")
-            key = address_key(email) if email is not None else None
+            email = display_email(link.new_email or "")
+            key = normalize_email(email) if email is not None else None
             if email is None or key is None:
                 return None
-            # Before it moves: the owner of the old address is told.
-            await self._notices.tell(tx, account.id, Template.ADDRESS_CHANGED)
+            # Before the change: the owner of the old address is notified.
+            await self._notifications.notify(tx, account.id, MailTemplate.EMAIL_CHANGED)
             # Links to the old address could take the account back.
-            await forget(tx, account.id, Purpose.RESET, Purpose.VERIFY)
+            await revoke_links(tx, account.id, Purpose.RESET, Purpose.VERIFY)
             await tx.run(
                 "UPDATE accounts SET email = :email, email_key = :key, email_verified = 1,"
                 " updated_at = :now WHERE id = :id",
@@ -78,8 +82,8 @@ class AddressChanges:
                 now=int(await tx.now()),
                 id=account.id,
             )
-            await bury(tx, Ended.EMAIL, email_target(account.id, account.email_key))
-            await unearth(tx, Ended.EMAIL, email_target(account.id, key))
+            await add_tombstone(tx, Ended.EMAIL, email_target(account.id, account.normalized_email))
+            await remove_tombstone(tx, Ended.EMAIL, email_target(account.id, key))
             changes = [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
-        self._postman.wake()
+        self._outbox.wake()
         return account.id, changes

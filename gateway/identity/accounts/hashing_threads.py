@@ -53,7 +53,7 @@ class HashingThreads:
         self._queue = queue
         self._waiting: dict[Lane, deque[_Job]] = {lane: deque() for lane in Lane}
         self._turns = itertools.cycle(_TURNS)
-        self._held = 0
+        self._pending = 0
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[[], T], lane: Lane) -> T | Reason:
@@ -63,7 +63,7 @@ class HashingThreads:
             starts = self._free > 0
             if not starts and len(self._waiting[lane]) >= self._queue:
                 return Reason.HASHING_BUSY
-            self._held += 1
+            self._pending += 1
             self._free -= starts
             if not starts:
                 self._waiting[lane].append((work, job))
@@ -74,27 +74,27 @@ class HashingThreads:
         return await asyncio.wrap_future(job)
 
     @property
-    def held(self) -> int:
+    def pending(self) -> int:
         """Jobs that are in a thread or wait for one."""
-        return self._held
+        return self._pending
 
     def close(self) -> None:
         with self._lock:
-            left = [job for waiting in self._waiting.values() for _, job in waiting]
-        for job in left:
+            waiting_jobs = [job for waiting in self._waiting.values() for _, job in waiting]
+        for job in waiting_jobs:
             job.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _serve(self, found: _Job | None) -> None:
+    def _serve(self, next_job: _Job | None) -> None:
         """In a thread: one job after the other, until there is none."""
-        while found is not None:
-            work, job = found
+        while next_job is not None:
+            work, job = next_job
             if job.set_running_or_notify_cancel():
                 try:
                     job.set_result(work())
                 except BaseException as error:  # noqa: BLE001 (the caller's to handle)
                     job.set_exception(error)
-            found = self._next()
+            next_job = self._next()
 
     def _next(self) -> _Job | None:
         with self._lock:
@@ -107,7 +107,7 @@ class HashingThreads:
 
     def _leave(self, lane: Lane, work: Callable[[], Any], job: Future[Any]) -> None:
         with self._lock:
-            self._held -= 1
+            self._pending -= 1
             if job.cancelled():
                 with suppress(ValueError):  # a thread has just taken it
                     self._waiting[lane].remove((work, job))

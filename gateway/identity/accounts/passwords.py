@@ -61,7 +61,7 @@ class PasswordOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Weak:
+class WeakPassword:
     """The password is refused; `hint` is a constant that says what would be better."""
 
     hint: str
@@ -84,25 +84,25 @@ class Passwords:
 
     @classmethod
     async def open(cls, options: PasswordOptions, rounds: int) -> Passwords:
-        """`rounds` is the installation's cost, as `settled_rounds` gives it."""
-        made = cls(options, rounds)
-        made._dummy = await asyncio.to_thread(made._hash, secrets.token_urlsafe(32))
-        return made
+        """`rounds` is the installation's cost, as `calibrated_rounds` gives it."""
+        passwords = cls(options, rounds)
+        passwords._dummy = await asyncio.to_thread(passwords._hash, secrets.token_urlsafe(32))
+        return passwords
 
     @property
     def under_way(self) -> int:
         """Jobs that are in a thread or wait for one."""
-        return self._pool.held
+        return self._pool.pending
 
     def close(self) -> None:
         self._pool.close()
 
     async def hash(
         self, password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW
-    ) -> str | Weak | Reason:
+    ) -> str | WeakPassword | Reason:
         """The text to store; Weak, or HASHING_BUSY.  `words` are the owner's address and name."""
 
-        def work() -> str | Weak:
+        def work() -> str | WeakPassword:
             return self.weakness(password, words) or self._hash(password)
 
         return await self._pool.run(work, lane)
@@ -125,13 +125,13 @@ class Passwords:
         """Whether the hash has this installation's cost and scheme; else hash again."""
         return stored.startswith(f"{self._scheme}$2b${self.rounds:02d}$")
 
-    def weakness(self, password: str, words: Sequence[str] = ()) -> Weak | None:
+    def weakness(self, password: str, words: Sequence[str] = ()) -> WeakPassword | None:
         """Why the password is refused, or None.  Takes up to 0.3 s: for a thread."""
         text = unicodedata.normalize("NFKC", password)
         if len(text) < self._options.min_length:
-            return Weak(f"It must hold at least {self._options.min_length} characters.")
+            return WeakPassword(f"It must hold at least {self._options.min_length} characters.")
         if len(text) > MAX_LENGTH:
-            return Weak(f"It must hold at most {MAX_LENGTH} characters.")
+            return WeakPassword(f"It must hold at most {MAX_LENGTH} characters.")
         return _guessable(text, [*words, *self._options.context_words])
 
     def _hash(self, password: str) -> str:
@@ -167,13 +167,13 @@ class Passwords:
         )
 
 
-def imported(bcrypt_hash: str) -> str | None:
+def import_hash(bcrypt_hash: str) -> str | None:
     """The text to store for another system's bcrypt hash; None for what is none, and for one
     of a cost over 14: checking it would hold a thread for seconds."""
     return f"{_IMPORTED}{bcrypt_hash}" if _BCRYPT.fullmatch(bcrypt_hash) else None
 
 
-async def settled_rounds(
+async def calibrated_rounds(
     database: Database, configured: int | None, measure: Callable[[int], float] | None = None
 ) -> int:
     """The installation's bcrypt cost: what is configured, else what SQL keeps, else the highest
@@ -204,7 +204,7 @@ async def settled_rounds(
 _zxcvbn_lock = threading.Lock()
 
 
-def _guessable(password: str, words: Sequence[str]) -> Weak | None:
+def _guessable(password: str, words: Sequence[str]) -> WeakPassword | None:
     """zxcvbn under 3 of 4 is refused (10^8 guesses).
 
     It is asked about windows of 24 characters, and one good window is enough: its time grows
@@ -230,13 +230,13 @@ def _parts(word: str) -> list[str]:
     return [word, *(piece for piece in pieces if len(piece) > 2)]
 
 
-def _hint(sequence: Sequence[dict[str, Any]]) -> Weak:
+def _hint(sequence: Sequence[dict[str, Any]]) -> WeakPassword:
     names = [match.get("dictionary_name") for match in sequence]
     if "user_inputs" in names:
-        return Weak("It is made of your address or of a word that belongs to this place.")
+        return WeakPassword("It is made of your address or of a word that belongs to this place.")
     if len(names) == 1 and names[0] == "passwords":
-        return Weak("It is one of the most common passwords.")
-    return Weak("It is too easy to guess; a few more words, uncommon ones, make it good.")
+        return WeakPassword("It is one of the most common passwords.")
+    return WeakPassword("It is too easy to guess; a few more words, uncommon ones, make it good.")
 
 
 def _calibrate(measure: Callable[[int], float]) -> int:

@@ -1,4 +1,4 @@
-"""The keys of addresses, brought to what `addresses.address_key` says today.
+"""The keys of addresses, brought to what `addresses.normalize_email` says today.
 
 Law: no account is merged and none is lost.  Where two accounts have turned out to be one
 address, one keeps it, and the other stays as it is under its old key: nobody signs in to it by
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.identity.email_address import address_key
+from gateway.identity.email_address import normalize_email
 from gateway.stores.protocols import Database, Row, Transaction
 
 _WAIT_S = 60.0
@@ -42,10 +42,10 @@ class Unreached:
 async def rekey(database: Database) -> list[Unreached]:
     """Those that could not be brought to their key.  Asks for little once all could."""
     async with database.read_transaction() as tx:
-        if await _settled(tx):
+        if await _is_done(tx):
             return []
     async with database.migration_transaction(_WAIT_S) as tx:
-        if await _settled(tx):
+        if await _is_done(tx):
             return []
         # Only what is outside ASCII can have another key than before.
         octets = "LENGTH(CAST(email AS BLOB))"
@@ -55,25 +55,26 @@ async def rekey(database: Database) -> list[Unreached]:
             "SELECT id, email, email_key FROM accounts"  # noqa: S608 (no words of a stranger)
             f" WHERE {octets} > LENGTH(email) ORDER BY email_verified DESC, created_at, id"
         )
-        left = [found for row in rows if (found := await _rekeyed(tx, row)) is not None]
-        if not left:
+        results = [await _rekey(tx, row) for row in rows]
+        unreached = [account for account in results if account is not None]
+        if not unreached:
             await tx.run(
                 "INSERT INTO installation (name, value) VALUES (:name, :form)"
                 " ON CONFLICT (name) DO UPDATE SET value = :form",
                 name=_SETTING,
                 form=_FORM,
             )
-        return left
+        return unreached
 
 
-async def _settled(tx: Transaction) -> bool:
+async def _is_done(tx: Transaction) -> bool:
     row = await tx.one("SELECT value FROM installation WHERE name = :name", name=_SETTING)
     return row is not None and row["value"] == _FORM
 
 
-async def _rekeyed(tx: Transaction, row: Row) -> Unreached | None:
+async def _rekey(tx: Transaction, row: Row) -> Unreached | None:
     before, email = str(row["email_key"]), str(row["email"])
-    key = address_key(email)
+    key = normalize_email(email)
     if key == before:
         return None
     if key is None:

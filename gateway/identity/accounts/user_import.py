@@ -1,6 +1,6 @@
-"""Accounts of another system, brought in with their bcrypt hashes.
+"""Imports accounts of another system with their bcrypt hashes.
 
-Law: every bad line is told with its number, and with one bad line nothing is brought in.  The
+Law: every bad line is reported with its number, and with one bad line nothing is imported.  The
 hash is checked as the other system made it until the first sign-in, which renews it.
 """
 
@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.identity.accounts.accounts import check_roles
-from gateway.identity.accounts.passwords import imported
-from gateway.identity.email_address import address_key, shown_address
+from gateway.identity.accounts.passwords import import_hash
+from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.email_address import display_email, normalize_email
 from gateway.stores.protocols import Conflict, Database, Transaction
 
 _FIELDS = ("email", "password_hash", "verified", "roles")
@@ -38,59 +38,59 @@ class BadLines:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class ImportedUser:
     line: int
     email: str
-    email_key: str
+    normalized_email: str
     verified: bool
     roles: tuple[str, ...]
     password_hash: str | None = field(repr=False)
     """As it is stored here."""
 
 
-def read_people(raw: bytes, *, json_lines: bool) -> list[Person] | BadLines:
-    """Every person of the file, or every bad line of it."""
+def read_users(raw: bytes, *, json_lines: bool) -> list[ImportedUser] | BadLines:
+    """Every user of the file, or every bad line of it."""
     broken = _not_utf8(raw)
     text = raw.decode("utf-8-sig", "replace")
-    people: list[Person] = []
+    users: list[ImportedUser] = []
     problems = [BadLine(line, "is not UTF-8") for line in sorted(broken)]
-    seen: dict[str, int] = {}
-    for line, found in _json_rows(text) if json_lines else _csv_rows(text):
+    first_lines: dict[str, int] = {}
+    for line, fields in _json_rows(text) if json_lines else _csv_rows(text):
         if line in broken:
             continue
-        person = found if isinstance(found, str) else _person(line, found)
-        if isinstance(person, str):
-            problems.append(BadLine(line, person))
-        elif (first := seen.setdefault(person.email_key, line)) != line:
+        user = fields if isinstance(fields, str) else _read_user(line, fields)
+        if isinstance(user, str):
+            problems.append(BadLine(line, user))
+        elif (first := first_lines.setdefault(user.normalized_email, line)) != line:
             problems.append(BadLine(line, f"the address stands in line {first} already"))
         else:
-            people.append(person)
-    return BadLines(sorted(problems, key=lambda bad: bad.line)) if problems else people
+            users.append(user)
+    return BadLines(sorted(problems, key=lambda bad: bad.line)) if problems else users
 
 
 def _not_utf8(raw: bytes) -> set[int]:
     """The numbers of the lines that are not UTF-8."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     for line, part in enumerate(raw.split(b"\n"), 1):
         try:
             part.decode("utf-8")
         except UnicodeDecodeError:
-            found.add(line)
-    return found
+            numbers.add(line)
+    return numbers
 
 
-async def bring_people_in(
-    database: Database, people: Sequence[Person], *, dry_run: bool = False
+async def import_users(
+    database: Database, users: Sequence[ImportedUser], *, dry_run: bool = False
 ) -> Sequence[BadLine]:
     """The lines whose address has an account; without any, everybody is brought in, in one
     transaction."""
     try:
         async with database.transaction() as tx:
             now = int(await tx.now())
-            problems = [bad for page in _pages(people) for bad in await _taken(tx, page)]
+            problems = [bad for page in _pages(users) for bad in await _taken(tx, page)]
             if problems or dry_run:
                 return problems
-            for page in _pages(people):
+            for page in _pages(users):
                 await _add(tx, page, now)
     except Conflict:
         return [BadLine(0, "an address was registered at this moment: try again")]
@@ -124,24 +124,24 @@ def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if not raw.strip():
             continue
         try:
-            found = json.loads(raw)
+            fields = json.loads(raw)
         except (ValueError, RecursionError):
-            found = None
-        yield line, found if isinstance(found, dict) else "is not a JSON object"
+            fields = None
+        yield line, fields if isinstance(fields, dict) else "is not a JSON object"
 
 
-def _person(line: int, fields: dict[str, Any]) -> Person | str:
-    """The person, or what is wrong with the line."""
+def _read_user(line: int, fields: dict[str, Any]) -> ImportedUser | str:
+    """The user, or what is wrong with the line."""
     if unknown := fields.keys() - set(_FIELDS):
         return f"holds a field besides {', '.join(_FIELDS)}: {min(unknown)[:40]!r}"
     typed = fields.get("email")
-    email = shown_address(typed) if isinstance(typed, str) else None
-    key = address_key(email) if email is not None else None
+    email = display_email(typed) if isinstance(typed, str) else None
+    key = normalize_email(email) if email is not None else None
     if email is None or key is None:
         return "email is not an address that mail can reach"
-    given = fields.get("password_hash")
-    password_hash = imported(given) if isinstance(given, str) else None
-    if given not in (None, "") and password_hash is None:
+    bcrypt_hash = fields.get("password_hash")
+    password_hash = import_hash(bcrypt_hash) if isinstance(bcrypt_hash, str) else None
+    if bcrypt_hash not in (None, "") and password_hash is None:
         return "password_hash is not a bcrypt hash of a cost from 4 to 14"
     verified = fields.get("verified", False)
     if isinstance(verified, str):
@@ -156,21 +156,25 @@ def _person(line: int, fields: dict[str, Any]) -> Person | str:
         check_roles(roles)
     except ValueError as error:
         return str(error)
-    return Person(line, email, key, verified, tuple(dict.fromkeys(roles)), password_hash)
+    return ImportedUser(line, email, key, verified, tuple(dict.fromkeys(roles)), password_hash)
 
 
-async def _taken(tx: Transaction, page: Sequence[Person]) -> list[BadLine]:
-    keys = {f"k{number}": person.email_key for number, person in enumerate(page)}
+async def _taken(tx: Transaction, page: Sequence[ImportedUser]) -> list[BadLine]:
+    keys = {f"k{number}": user.normalized_email for number, user in enumerate(page)}
     names = ", ".join(f":{name}" for name in keys)
     rows = await tx.all(
         f"SELECT email_key FROM accounts WHERE email_key IN ({names})",  # noqa: S608
         **keys,
     )
-    taken = {row["email_key"] for row in rows}
-    return [BadLine(p.line, "the address has an account") for p in page if p.email_key in taken]
+    registered = {row["email_key"] for row in rows}
+    return [
+        BadLine(user.line, "the address has an account")
+        for user in page
+        if user.normalized_email in registered
+    ]
 
 
-async def _add(tx: Transaction, page: Sequence[Person], now: int) -> None:
+async def _add(tx: Transaction, page: Sequence[ImportedUser], now: int) -> None:
     ids = [str(uuid.uuid4()) for _ in page]
     await tx.many(
         "INSERT INTO accounts (id, email, email_key, email_verified, password_hash, created_at,"
@@ -178,25 +182,25 @@ async def _add(tx: Transaction, page: Sequence[Person], now: int) -> None:
         [
             {
                 "id": account_id,
-                "email": person.email,
-                "key": person.email_key,
-                "verified": int(person.verified),
-                "hash": person.password_hash,
+                "email": user.email,
+                "key": user.normalized_email,
+                "verified": int(user.verified),
+                "hash": user.password_hash,
                 "now": now,
             }
-            for account_id, person in zip(ids, page, strict=True)
+            for account_id, user in zip(ids, page, strict=True)
         ],
     )
     await tx.many(
         "INSERT INTO account_roles (account_id, role, granted_at) VALUES (:id, :role, :now)",
         [
             {"id": account_id, "role": role, "now": now}
-            for account_id, person in zip(ids, page, strict=True)
-            for role in person.roles
+            for account_id, user in zip(ids, page, strict=True)
+            for role in user.roles
         ],
     )
 
 
-def _pages(people: Sequence[Person]) -> Iterator[Sequence[Person]]:
-    for start in range(0, len(people), _PAGE):
-        yield people[start : start + _PAGE]
+def _pages(users: Sequence[ImportedUser]) -> Iterator[Sequence[ImportedUser]]:
+    for start in range(0, len(users), _PAGE):
+        yield users[start : start + _PAGE]

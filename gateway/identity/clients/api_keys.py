@@ -18,11 +18,12 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from gateway.identity.accounts.accounts import check_roles
-from gateway.identity.clients.clients import find_client, locked, secret_hash
+from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.clients.clients import find_client, locked
+from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sessions.sessions import refuse_once
+from gateway.identity.tokens.authenticator import Revocations
 from gateway.model import (
     Call,
     Change,
@@ -36,8 +37,8 @@ from gateway.stores.protocols import Database, Row, StoreUnavailable, Transactio
 
 PREFIX = "ag_"
 AMR = ("api_key",)
-REMEMBERED_S = 60.0
-_REMEMBERED_MAX = 10_000
+CACHED_S = 60.0
+_CACHE_MAX = 10_000
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_DIGITS = 43
 _CHECK_DIGITS = 6
@@ -47,12 +48,6 @@ _LOOKS_AT_ONCE = 8
 _LOOK_WITHIN_S = 2.0
 NEVER = 2**53 - 1
 """The `expires_at` of a key that has none."""
-
-
-class Revocations(Protocol):
-    """As `worker.verified.Revocations`."""
-
-    def refusal(self, principal: Principal) -> Reason | None: ...
 
 
 def looks_like_key(text: str) -> bool:
@@ -67,12 +62,12 @@ def new_key() -> str:
 
 
 def well_formed(text: str) -> bool:
-    found = _FORM.fullmatch(text)
-    return found is not None and _checksum(found[1]) == found[2]
+    match = _FORM.fullmatch(text)
+    return match is not None and _checksum(match[1]) == match[2]
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey:
+class NewApiKey:
     """Shown once; only its hash is kept."""
 
     id: str
@@ -95,7 +90,7 @@ class ApiKey:
 
 
 class ApiKeys:
-    """What operators do with keys."""
+    """Creates, lists and ends API keys, for operators."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -107,7 +102,7 @@ class ApiKeys:
         roles: Sequence[str] | None = None,
         scopes: Sequence[str] | None = None,
         life_s: int | None = None,
-    ) -> NewKey | None:
+    ) -> NewApiKey | None:
         """None where there is no such client.  Raises ValueError for a role that the client
         does not have and for what is no action."""
         for scope in scopes or ():
@@ -127,14 +122,14 @@ class ApiKeys:
                 "INSERT INTO api_keys (id, hash, client_id, roles, scopes, created_at, expires_at)"
                 " VALUES (:id, :hash, :client, :roles, :scopes, :now, :expires)",
                 id=key_id,
-                hash=secret_hash(text),
+                hash=hash_token(text),
                 client=client_id,
                 roles=None if roles is None else json.dumps(sorted(set(roles))),
                 scopes=None if scopes is None else json.dumps(sorted(set(scopes))),
                 now=now,
                 expires=expires_at,
             )
-        return NewKey(key_id, text, expires_at)
+        return NewApiKey(key_id, text, expires_at)
 
     async def of_client(self, client_id: str) -> list[ApiKey]:
         async with self._database.read_transaction() as tx:
@@ -157,29 +152,29 @@ class ApiKeys:
         async with self._database.transaction() as tx:
             row = await tx.one(
                 "SELECT id FROM api_keys WHERE hash = :hash AND client_id = :client",
-                hash=secret_hash(text),
+                hash=hash_token(text),
                 client=client_id,
             )
             return None if row is None else await _end(tx, str(row["id"]))
 
 
 @dataclass(slots=True)
-class _Remembered:
+class _CachedPrincipal:
     principal: Principal
     until: float
     """By the steady clock."""
 
 
-class ApiKeyIdentifier:
-    """Meets `worker.verified.KindIdentifier` for one worker."""
+class ApiKeyAuthenticator:
+    """Authenticates API keys, with a cache of one worker."""
 
     def __init__(self, database: Database, revocations: Revocations, clock: Clock) -> None:
         self._database = database
         self._revocations = revocations
         self._clock = clock
-        self._known: OrderedDict[str, _Remembered] = OrderedDict()
+        self._cache: OrderedDict[str, _CachedPrincipal] = OrderedDict()
         self._used: set[str] = set()
-        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._look_ups = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
     async def identify(self, credential: Credential, call: Call) -> Principal | Reason:
         """TOKEN_MALFORMED for a slip of the hand; TOKEN_REVOKED for a key that ended and for
@@ -188,14 +183,12 @@ class ApiKeyIdentifier:
         text = credential.text
         if not well_formed(text):
             return Reason.TOKEN_MALFORMED
-        found = self._remembered(text)
-        if found is None:
-            looked = await self._look(text)
-            if isinstance(looked, Reason):
-                return looked
-            found = looked
-        self._used.add(found.token_id)
-        return found
+        principal: Principal | Reason | None = self._cached(text)
+        if principal is None:
+            principal = await self._look_up(text)
+        if isinstance(principal, Principal):
+            self._used.add(principal.token_id)
+        return principal
 
     async def write_uses(self) -> None:
         """Writes which keys were used since the last time; for a task, each minute.  Raises
@@ -214,38 +207,38 @@ class ApiKeyIdentifier:
             self._used |= used
             raise
 
-    def _remembered(self, text: str) -> Principal | None:
-        known = self._known.get(text)
-        if known is None:
+    def _cached(self, text: str) -> Principal | None:
+        cached = self._cache.get(text)
+        if cached is None:
             return None
         # A change of the client since then: SQL has what is true now.  A replica that is
         # stale says nothing of the key, and what comes after refuses the call.
-        refusal = self._revocations.refusal(known.principal)
-        if known.until <= self._clock.steady() or refusal not in (None, Reason.REPLICA_STALE):
-            del self._known[text]
+        refusal = self._revocations.refusal(cached.principal)
+        if cached.until <= self._clock.steady() or refusal not in (None, Reason.REPLICA_STALE):
+            del self._cache[text]
             return None
-        self._known.move_to_end(text)
-        return known.principal
+        self._cache.move_to_end(text)
+        return cached.principal
 
-    async def _look(self, text: str) -> Principal | Reason:
+    async def _look_up(self, text: str) -> Principal | Reason:
         """Bounded: who makes up well-formed keys must not fill the store's queue."""
         try:
             async with asyncio.timeout(_LOOK_WITHIN_S):
-                await self._looks.acquire()
+                await self._look_ups.acquire()
         except TimeoutError:
             return Reason.STORE_BUSY
         try:
             async with self._database.read_transaction() as tx:
-                found = await _principal(tx, secret_hash(text))
+                principal = await _principal(tx, hash_token(text))
         except StoreUnavailable as error:
             return error.reason
         finally:
-            self._looks.release()
-        if isinstance(found, Principal):
-            self._known[text] = _Remembered(found, self._clock.steady() + REMEMBERED_S)
-            while len(self._known) > _REMEMBERED_MAX:
-                self._known.popitem(last=False)
-        return found
+            self._look_ups.release()
+        if isinstance(principal, Principal):
+            self._cache[text] = _CachedPrincipal(principal, self._clock.steady() + CACHED_S)
+            while len(self._cache) > _CACHE_MAX:
+                self._cache.popitem(last=False)
+        return principal
 
 
 async def _principal(tx: Transaction, digest: str) -> Principal | Reason:

@@ -17,7 +17,8 @@ from typing import Any
 
 import jwt
 
-from gateway.identity.clients.clients import Client, find_client, secret_hash
+from gateway.identity.clients.clients import Client, find_client
+from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sessions.sessions import SESSION_ID
 from gateway.model import Clock
 from gateway.stores.protocols import Conflict, Database
@@ -29,7 +30,7 @@ _CLOCK_AHEAD_S = 5
 _LONGEST_TEXT = 4096
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_DUMMY = secret_hash("nobody's secret")
+_DUMMY = hash_token("nobody's secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +47,26 @@ class Assertion:
 
 
 @dataclass(frozen=True, slots=True)
-class Unbelieved:
-    """What was presented proves nothing; `client_id` is whom it named, where there is such a
+class UnknownClient:
+    """The proof is not valid; `client_id` is whom it named, where there is such a
     client."""
 
     client_id: str | None
 
 
-def claimed_client(presented: BasicSecret | Assertion) -> str:
+def claimed_client(proof: BasicSecret | Assertion) -> str:
     """Whom it names, before anything of it is believed; empty where it names nobody."""
     named: object
-    if isinstance(presented, BasicSecret):
-        named = presented.client_id
+    if isinstance(proof, BasicSecret):
+        named = proof.client_id
     else:
-        named = (_unverified(presented.text) or {}).get("sub")
+        named = (_unverified(proof.text) or {}).get("sub")
     # Whatever else it holds (NUL, half of a surrogate pair) no store can be asked about.
     return named if isinstance(named, str) and SESSION_ID.fullmatch(named) else ""
 
 
 class ClientAuthenticator:
-    """Believes a client, or does not; says nothing of why."""
+    """Authenticates clients; a refusal does not say why."""
 
     def __init__(self, database: Database, clock: Clock, audiences: Sequence[str]) -> None:
         """`audiences`: the issuer and the URLs of the endpoints that take an assertion."""
@@ -73,31 +74,31 @@ class ClientAuthenticator:
         self._clock = clock
         self._audiences = frozenset(audiences)
 
-    async def authenticate(self, presented: BasicSecret | Assertion) -> Client | Unbelieved:
+    async def authenticate(self, proof: BasicSecret | Assertion) -> Client | UnknownClient:
         """Raises StoreUnavailable."""
-        found = await self._find(claimed_client(presented))
-        if isinstance(presented, BasicSecret):
-            believed = self._by_secret(presented, found)
+        client = await self._find(claimed_client(proof))
+        if isinstance(proof, BasicSecret):
+            authenticated = self._by_secret(proof, client)
         else:
-            believed = await self._by_assertion(presented, found)
-        return believed or Unbelieved(found.id if found is not None else None)
+            authenticated = await self._by_assertion(proof, client)
+        return authenticated or UnknownClient(client.id if client is not None else None)
 
-    def _by_secret(self, presented: BasicSecret, client: Client | None) -> Client | None:
-        given = secret_hash(presented.client_secret)
+    def _by_secret(self, proof: BasicSecret, client: Client | None) -> Client | None:
+        secret_hash = hash_token(proof.client_secret)
         hashes = client.secret_hashes if client else (_DUMMY,)
         # Each is compared: how many there are, and which one it was, takes the same time.
-        same = [hmac.compare_digest(given, known) for known in hashes]
+        same = [hmac.compare_digest(secret_hash, stored) for stored in hashes]
         return client if client is not None and any(same) else None
 
-    async def _by_assertion(self, presented: Assertion, client: Client | None) -> Client | None:
-        claims = _unverified(presented.text)
+    async def _by_assertion(self, proof: Assertion, client: Client | None) -> Client | None:
+        claims = _unverified(proof.text)
         if claims is None:
             return None
         if client is None or claims.get("sub") != client.id or claims.get("iss") != client.id:
             return None
-        if presented.client_id not in (None, client.id):
+        if proof.client_id not in (None, client.id):
             return None
-        if not _signed(presented.text, client):
+        if not _signed(proof.text, client):
             return None
         if not self._in_time(claims) or not self._for_here(claims.get("aud")):
             return None
@@ -121,10 +122,14 @@ class ClientAuthenticator:
         )
 
     def _for_here(self, audience: object) -> bool:
-        found = audience if isinstance(audience, list) else [audience]
+        audiences = audience if isinstance(audience, list) else [audience]
         # RFC 7523 section 3 leaves a list open.  One audience: an assertion that another server
         # may take too could come from there.
-        return len(found) == 1 and isinstance(found[0], str) and found[0] in self._audiences
+        return (
+            len(audiences) == 1
+            and isinstance(audiences[0], str)
+            and audiences[0] in self._audiences
+        )
 
     async def _first_use(self, client: Client, jti: str, expires_at: float) -> bool:
         digest = hashlib.sha256(f"{client.id}\x00{jti}".encode()).hexdigest()

@@ -1,23 +1,22 @@
 """Machine clients: programs that sign in as themselves (OAuth 2.0 client credentials).
 
 Law: whatever changes what a client may do writes, in the same transaction, the change that
-refuses the tokens given before.  A secret rests as a hash; two are live while one replaces the
-other.
+refuses the tokens given before.  Only the hash of a secret is stored; two are valid while one
+replaces the other.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.identity.accounts.accounts import ROLE, check_roles
+from gateway.identity.accounts.role_names import ROLE, check_roles
 from gateway.identity.keys.jwk import VerifyingKey, public_from_jwk, public_jwk, verifying
+from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.revocations import record
-from gateway.identity.tombstones import Ended, bury
+from gateway.identity.tombstones import Ended, add_tombstone
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
 
@@ -49,7 +48,7 @@ class NewSecret:
 
 
 class Clients:
-    """What operators do with clients."""
+    """Creates, changes and deletes clients, for operators."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -105,8 +104,8 @@ class Clients:
                 return None
             changes: list[Change] = []
             if at_once:
-                for found in client.secret_hashes:
-                    await bury(tx, Ended.CLIENT_SECRET, found)
+                for secret_hash in client.secret_hashes:
+                    await add_tombstone(tx, Ended.CLIENT_SECRET, secret_hash)
                 await tx.run("DELETE FROM client_secrets WHERE client_id = :id", id=client_id)
                 changes.append(await outdate(tx, client_id))
             return NewSecret(client_id, await _add_secret(tx, client_id)), changes
@@ -130,7 +129,7 @@ class Clients:
             if await locked(tx, client_id) is None:
                 return None
             changes = [await outdate(tx, client_id)]
-            await bury(tx, Ended.CLIENT, client_id)
+            await add_tombstone(tx, Ended.CLIENT, client_id)
             await tx.run("DELETE FROM clients WHERE id = :id", id=client_id)
             return changes
 
@@ -176,11 +175,6 @@ async def next_issued_at(tx: Transaction, client: Client) -> int:
     return issued_at
 
 
-def secret_hash(text: str) -> str:
-    """SHA-256 is enough for what has 256 bits of its own."""
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-
-
 async def _insert(
     tx: Transaction, name: str, roles: Sequence[str], public_keys: Sequence[VerifyingKey]
 ) -> str:
@@ -209,7 +203,7 @@ async def _add_secret(tx: Transaction, client_id: str) -> str:
         id=client_id,
     )
     for row in live[LIVE_SECRETS - 1 :]:
-        await bury(tx, Ended.CLIENT_SECRET, str(row["hash"]))
+        await add_tombstone(tx, Ended.CLIENT_SECRET, str(row["hash"]))
         await tx.run("DELETE FROM client_secrets WHERE hash = :hash", hash=row["hash"])
     newest = await tx.one(
         "SELECT MAX(created_at) AS at FROM client_secrets WHERE client_id = :id", id=client_id
@@ -218,7 +212,7 @@ async def _add_secret(tx: Transaction, client_id: str) -> str:
     last = int(newest["at"]) if newest and newest["at"] is not None else 0
     await tx.run(
         "INSERT INTO client_secrets (hash, client_id, created_at) VALUES (:hash, :id, :at)",
-        hash=secret_hash(secret),
+        hash=hash_token(secret),
         id=client_id,
         at=max(int(await tx.now()), last + 1),
     )
@@ -238,7 +232,7 @@ async def _client(tx: Transaction, row: Row) -> Client:
         not_before=int(row["not_before"]),
         created_at=int(row["created_at"]),
         last_used_at=None if row["last_used_at"] is None else int(row["last_used_at"]),
-        secret_hashes=tuple(str(found["hash"]) for found in hashes),
+        secret_hashes=tuple(str(secret["hash"]) for secret in hashes),
     )
 
 

@@ -174,14 +174,14 @@ class KeyRing:
         await self.refresh()
 
     def _take(self, rows: list[Row]) -> None:
-        held, signing = self._keys, self._signing
+        previous, signing = self._keys, self._signing
         keys: dict[str, VerifyingKey] = {}
         active: Row | None = None
         for row in rows:
             if row["state"] not in VERIFIES:
                 continue
             kid = row["kid"]
-            keys[kid] = held.get(kid) or VerifyingKey(
+            keys[kid] = previous.get(kid) or VerifyingKey(
                 kid, Alg(row["alg"]), public_from_jwk(row["public_jwk"]), bool(row["imported"])
             )
             if row["state"] == KeyState.ACTIVE:
@@ -193,7 +193,7 @@ class KeyRing:
         self._gone = frozenset(row["kid"] for row in rows if row["state"] == KeyState.GONE)
         self._keys = keys
         self.jwks = _jwks([*keys.values(), *self._published])
-        if held.keys() - keys.keys():
+        if previous.keys() - keys.keys():
             for listener in self._listeners:
                 listener()
 

@@ -28,7 +28,7 @@ from gateway.identity.keys.key_ring import (
     SIGNING_LEASE_S,
     KeyState,
 )
-from gateway.identity.keys.signing_keys import KeyRow, NewKey, in_state
+from gateway.identity.keys.signing_keys import KeyRow, NewSigningKey, in_state
 from gateway.identity.revocations import record
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, RevocationPublisher, Transaction
@@ -42,7 +42,7 @@ RETIRING_EXTRA_S = SIGNING_LEASE_S + 60
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
+class RotatedKey:
     active: str
     retiring: str
     confirmed: bool
@@ -50,15 +50,15 @@ class Rotated:
 
 
 @dataclass(frozen=True, slots=True)
-class Scheduled:
+class ScheduledRotation:
     """The next key may sign in `wait_s` seconds; None: some worker has not confirmed it.
-    `tend` rotates as soon as it may."""
+    `rotate_if_due` rotates as soon as it may."""
 
     wait_s: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Revoked:
+class RevokedKey:
     """`confirmed`: every live worker refuses the key."""
 
     kid: str
@@ -67,7 +67,7 @@ class Revoked:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedKey:
     """`confirmed`: every live worker knows the key."""
 
     kid: str
@@ -76,8 +76,8 @@ class Imported:
     confirmed: bool
 
 
-class KeyKeeper:
-    """Moves the keys on.  One for each process that serves, one for each command; every
+class KeyRotation:
+    """Moves keys through their life.  One for each process that serves, one for each command; every
     method may raise StoreUnavailable, and WrongSecret where it would make a key.
 
     `max_token_life_s` is GATEWAY_MAX_TOKEN_LIFE_S, not the life that tokens get today: that
@@ -130,35 +130,38 @@ class KeyKeeper:
             if following is None:
                 await self._insert(tx, fresh, KeyState.NEXT, now)
 
-    async def tend(
-        self, *, period_s: int | None = None, told: Callable[[Rotated], None] = lambda _: None
+    async def rotate_if_due(
+        self,
+        *,
+        period_s: int | None = None,
+        on_rotated: Callable[[RotatedKey], None] = lambda _: None,
     ) -> bool:
-        """What has come due: confirm the next key, let retired ones go, rotate when somebody
-        wished it or after `period_s`.  Call it every REFRESH_EVERY_S on every worker.
+        """Do what is due: confirm the next key, expire retired ones, rotate when an operator
+        requested it or after `period_s`.  Called every REFRESH_EVERY_S on every worker.
 
-        Whether anything moved, so that the ring should be read.  `told` hears of a rotation
-        on the one worker that did it.
+        True when a key changed its state, so that the ring should be read.  `on_rotated` is
+        called on the one worker that rotated.
         """
         await self.ensure()
         async with self._database.read_transaction() as tx:
             rows, now = await signing_keys.all_keys(tx), int(await tx.now())
-            wished = await signing_keys.wished_to_retire(tx)
-        moved = await self._let_go(rows, now)
+            retiring_kid = await signing_keys.retirement_requested(tx)
+        changed = await self._expire_due(rows, now)
         await self._confirm(rows)
         active, following = in_state(rows, KeyState.ACTIVE), in_state(rows, KeyState.NEXT)
         if active is None or following is None or not _usable(following, now):
-            return moved
-        old = period_s is not None and (active.activated_at or 0) + period_s <= now
-        if old or wished == active.kid:
+            return changed
+        too_old = period_s is not None and (active.activated_at or 0) + period_s <= now
+        if too_old or retiring_kid == active.kid:
             outcome = await self.rotate(only_if_active=active.kid)
-            if isinstance(outcome, Rotated):
-                moved = True
-                told(outcome)
-        return moved
+            if isinstance(outcome, RotatedKey):
+                changed = True
+                on_rotated(outcome)
+        return changed
 
-    async def rotate(self, *, only_if_active: str | None = None) -> Rotated | Scheduled:
-        """Gently: the next key signs from now on, the active one goes on verifying.  Where
-        the next may not sign yet, the wish is kept and `tend` fulfils it."""
+    async def rotate(self, *, only_if_active: str | None = None) -> RotatedKey | ScheduledRotation:
+        """Let the next key sign from now on; the active one goes on verifying.  Where the next
+        may not sign yet, the request is kept and `rotate_if_due` fulfils it."""
         await self.ensure()
         await self._confirm(await self.listing())
         fresh = await self._fresh()
@@ -169,10 +172,10 @@ class KeyKeeper:
             assert active is not None
             assert following is not None
             if only_if_active not in (None, active.kid):
-                return Scheduled(0)  # another worker was first
+                return ScheduledRotation(0)  # another worker was first
             if not _usable(following, now):
-                await signing_keys.wish_to_retire(tx, active.kid)
-                return Scheduled(following.usable_at and following.usable_at - now)
+                await signing_keys.request_retirement(tx, active.kid)
+                return ScheduledRotation(following.usable_at and following.usable_at - now)
             gone_at = now + self._max_token_life_s + RETIRING_EXTRA_S
             await signing_keys.retire(tx, active.kid, now, gone_at)
             await signing_keys.promote(tx, following.kid, now)
@@ -182,11 +185,11 @@ class KeyKeeper:
                 await signing_keys.moved(tx, fresh.kid),
             ]
         confirmed = await self._announced(changes, fresh.kid)
-        return Rotated(following.kid, active.kid, confirmed)
+        return RotatedKey(following.kid, active.kid, confirmed)
 
-    async def revoke(self, kid: str) -> Revoked | None:
-        """At once: no token of the key is good any more, and were it the active one, the
-        next signs in its place.  May be repeated.  None for a kid that was never here."""
+    async def revoke(self, kid: str) -> RevokedKey | None:
+        """Refuse every token of the key at once; if it is the active one, the next signs in its
+        place.  May be repeated.  None for a kid that was never here."""
         fresh = await self._fresh()
         promoted = None
         async with self._database.transaction() as tx:
@@ -207,33 +210,35 @@ class KeyKeeper:
                 await self._insert(tx, fresh, KeyState.NEXT, now)
                 changes.append(await signing_keys.moved(tx, fresh.kid))
         confirmed = await self._announced(changes, fresh.kid if replaced else None)
-        return Revoked(kid, promoted, confirmed)
+        return RevokedKey(kid, promoted, confirmed)
 
-    async def bring_in(self, pem: bytes, *, verify_only: bool = False) -> Imported:
-        """A key made elsewhere.  With its private half it takes the place of the next key;
-        `verify_only` keeps the public half alone, which verifies until it is revoked.
+    async def import_key(self, pem: bytes, *, verify_only: bool = False) -> ImportedKey:
+        """Import a key.  With its private half it takes the place of the next key; `verify_only`
+        keeps the public half alone, which verifies until it is revoked.
 
         Raises KeyRefused besides.
         """
-        given = await asyncio.to_thread(read_pem, pem)
-        if given.private is None and not verify_only:
+        imported = await asyncio.to_thread(read_pem, pem)
+        if imported.private is None and not verify_only:
             raise KeyRefused("the file has no private key; a public one needs --verify-only")
         state = KeyState.VERIFYING if verify_only else KeyState.NEXT
-        key = NewKey(given.public, None if verify_only else given.private, imported=True)
+        key = NewSigningKey(
+            imported.public, None if verify_only else imported.private, imported=True
+        )
         async with self._database.transaction() as tx:
             await signing_keys.lock(tx, self._sealer)
             rows, now = await signing_keys.all_keys(tx), int(await tx.now())
-            known = next((row for row in rows if row.kid == key.kid), None)
-            if known is None:
+            existing = next((row for row in rows if row.kid == key.kid), None)
+            if existing is None:
                 replaced = in_state(rows, KeyState.NEXT)
                 if state is KeyState.NEXT and replaced is not None:
                     await signing_keys.drop(tx, replaced.kid, now)  # it has signed nothing
                 await self._insert(tx, key, state, now)
             else:
-                state = _same(known, state)
+                state = _same(existing, state)
             changes = [await signing_keys.moved(tx, key.kid)]
         confirmed = await self._announced(changes, key.kid)
-        return Imported(key.kid, state, given.warning, confirmed)
+        return ImportedKey(key.kid, state, imported.warning, confirmed)
 
     async def listing(self) -> list[KeyRow]:
         """Every key that was ever here, oldest first."""
@@ -244,14 +249,14 @@ class KeyKeeper:
         """An imported next key is the operator's wish, whatever the settings say."""
         return row.alg is self._alg or row.imported
 
-    async def _fresh(self) -> NewKey:
+    async def _fresh(self) -> NewSigningKey:
         private = await asyncio.to_thread(self._make, self._alg)
-        return NewKey(private.public_key(), private)
+        return NewSigningKey(private.public_key(), private)
 
     async def _insert(
         self,
         tx: Transaction,
-        key: NewKey,
+        key: NewSigningKey,
         state: KeyState,
         now: int,
         *,
@@ -276,16 +281,16 @@ class KeyKeeper:
                 await signing_keys.allow_use(tx, kid, int(await tx.now()) + NEXT_WAIT_S)
         return confirmed
 
-    async def _let_go(self, rows: Sequence[KeyRow], now: int) -> bool:
-        moved = False
+    async def _expire_due(self, rows: Sequence[KeyRow], now: int) -> bool:
+        expired = False
         for row in rows:
             if row.state is KeyState.RETIRING and (row.gone_at or 0) <= now:
-                moved = True
+                expired = True
                 async with self._database.transaction() as tx:
-                    # Whoever was first tells the others; nobody needs to wait for it.
-                    if await signing_keys.let_go(tx, row.kid):
+                    # The first worker announces it; nobody needs to wait for that.
+                    if await signing_keys.expire(tx, row.kid):
                         await signing_keys.moved(tx, row.kid)
-        return moved
+        return expired
 
 
 def _usable(row: KeyRow, now: int) -> bool:
@@ -301,11 +306,11 @@ _OTHERWISE = {
 }
 
 
-def _same(known: KeyRow, state: KeyState) -> KeyState:
+def _same(existing: KeyRow, state: KeyState) -> KeyState:
     """The state of a key that is brought in again as what it is.  Raises KeyRefused."""
-    if known.state is KeyState.GONE:
-        raise KeyRefused(f"the key {known.kid} was here and is gone; it does not come back")
-    signs = known.state in (KeyState.NEXT, KeyState.ACTIVE)
+    if existing.state is KeyState.GONE:
+        raise KeyRefused(f"the key {existing.kid} was here and is gone; it does not come back")
+    signs = existing.state in (KeyState.NEXT, KeyState.ACTIVE)
     if signs is not (state is KeyState.NEXT):
-        raise KeyRefused(f"the key {known.kid} {_OTHERWISE[known.state]}")
-    return known.state
+        raise KeyRefused(f"the key {existing.kid} {_OTHERWISE[existing.state]}")
+    return existing.state

@@ -23,12 +23,12 @@ from gateway.identity.keys.jwk import (
 )
 from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.revocations import record
-from gateway.identity.tombstones import Ended, bury
+from gateway.identity.tombstones import Ended, add_tombstone
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
 _FINGERPRINT = "signing_keys_fingerprint"
-_WISH = "signing_key_to_retire"
+_RETIREMENT = "signing_key_to_retire"
 _CHAIN_KEYS = "audit_chain_keys"
 _CHAIN_KEY = "audit chain"
 
@@ -60,8 +60,8 @@ class KeyRow:
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key to be written; without `private` it can only verify."""
+class NewSigningKey:
+    """A signing key to be written; without `private` it can only verify."""
 
     public: PublicKey
     private: PrivateKey | None
@@ -72,10 +72,10 @@ class NewKey:
         return thumbprint(self.public)
 
 
-def made_key(alg: Alg) -> NewKey:
+def made_key(alg: Alg) -> NewSigningKey:
     """A fresh key; an RSA one takes a moment of a core: not on the loop."""
     private = generate(alg)
-    return NewKey(private.public_key(), private)
+    return NewSigningKey(private.public_key(), private)
 
 
 async def lock(tx: Transaction, sealer: Sealer) -> None:
@@ -101,7 +101,7 @@ def in_state(rows: Sequence[KeyRow], state: KeyState) -> KeyRow | None:
 async def insert(
     tx: Transaction,
     sealer: Sealer,
-    key: NewKey,
+    key: NewSigningKey,
     state: KeyState,
     now: int,
     *,
@@ -154,18 +154,18 @@ async def retire(tx: Transaction, kid: str, now: int, gone_at: int) -> None:
     )
 
 
-async def let_go(tx: Transaction, kid: str) -> bool:
-    """The end of a retiring key; whether it is this call that ended it."""
+async def expire(tx: Transaction, kid: str) -> bool:
+    """End a retiring key; whether it is this call that ended it."""
     sql = "UPDATE signing_keys SET state = 'gone' WHERE kid = :kid AND state = 'retiring'"
     ended = await tx.run(sql, kid=kid) == 1
     if ended:
-        await bury(tx, Ended.SIGNING_KEY, kid)
+        await add_tombstone(tx, Ended.SIGNING_KEY, kid)
     return ended
 
 
 async def drop(tx: Transaction, kid: str, now: int) -> None:
     """The end of any key, at once; also of one that a restore took away."""
-    await bury(tx, Ended.SIGNING_KEY, kid)
+    await add_tombstone(tx, Ended.SIGNING_KEY, kid)
     await tx.run(
         "UPDATE signing_keys SET state = 'gone', sealed_private = NULL, gone_at = :now"
         " WHERE kid = :kid AND state <> 'gone'",
@@ -179,14 +179,14 @@ async def moved(tx: Transaction, kid: str) -> Change:
     return await record(tx, ChangeKind.KEYS, kid, Reason.TOKEN_REVOKED)
 
 
-async def wish_to_retire(tx: Transaction, kid: str) -> None:
-    """Kept until the next key may sign.  It names the key, so that a wish which a revocation
-    has overtaken is void."""
-    await _put(tx, _WISH, kid)
+async def request_retirement(tx: Transaction, kid: str) -> None:
+    """Keep the request until the next key may sign.  It names the key, so that it is void once
+    that key was revoked."""
+    await _put(tx, _RETIREMENT, kid)
 
 
-async def wished_to_retire(tx: Transaction) -> str | None:
-    row = await tx.one("SELECT value FROM installation WHERE name = :name", name=_WISH)
+async def retirement_requested(tx: Transaction) -> str | None:
+    row = await tx.one("SELECT value FROM installation WHERE name = :name", name=_RETIREMENT)
     return None if row is None else str(row["value"])
 
 
@@ -205,10 +205,10 @@ async def reseal(database: Database, old: Sealer, new: Sealer, chain_key: bytes)
                 return 0
             raise WrongSecret
         try:
-            kept = [*await retained_chain_keys(tx, old), chain_key]
+            chain_keys = [*await retained_chain_keys(tx, old), chain_key]
         except SealBroken as error:
             raise WrongSecret from error
-        await retain_chain_keys(tx, new, kept)
+        await retain_chain_keys(tx, new, chain_keys)
         rows = await tx.all(
             "SELECT kid, sealed_private FROM signing_keys WHERE sealed_private IS NOT NULL"
         )

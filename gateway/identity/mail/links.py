@@ -1,71 +1,58 @@
-"""The secret in a mailed link: 256 bits, good once, for one purpose, for one address.
+"""The token in a mailed link: 256 bits, valid once, for one purpose, for one e-mail address.
 
-Law: only its hash rests in SQL, and using it deletes it in the transaction that does what it
-allows.  The token is HMAC-SHA256 of the letter's id under a key of the installation: a letter
-that must be sent again, because nobody knows whether it arrived, carries the same link, and
-the outbox holds none.
+Law: only its hash is stored in SQL, and using it deletes it in the transaction that does what
+it allows.  The token is HMAC-SHA256 of the mail's id under a key of the installation: a mail
+that must be sent again, because nobody knows whether it arrived, has the same link, and the
+outbox stores none.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.identity.base64url import encoded
+from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.stores.protocols import Row, Transaction
-
-_FORM = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # 32 bytes in base64url
 
 
 class Purpose(StrEnum):
     VERIFY = "verify"
     RESET = "reset"
-    ADDRESS = "address"
-    """Moves the account to `MailToken.new_email`, where the link was sent."""
+    EMAIL_CHANGE = "address"
+    """Gives the account `MailToken.new_email`, where the link was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailToken:
-    """What the link allows, to whoever holds it."""
+    """What the link allows its holder."""
 
     account_id: str
     purpose: Purpose
-    email_key: str
-    """The account's address when the link was sent; it is worth nothing under another."""
+    normalized_email: str
+    """The account's e-mail address when the link was sent; with another the link is not valid."""
     new_email: str | None
     expires_at: int
 
 
 def token_text(key: bytes, mail_id: str) -> str:
     """`key` is `derived_key(secret, KeyPurpose.MAIL_TOKEN)`."""
-    digest = hmac.digest(key, mail_id.encode(), hashlib.sha256)
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return encoded(hmac.digest(key, mail_id.encode(), hashlib.sha256))
 
 
-def well_formed(text: str) -> bool:
-    """Whether the text can be the token of a link; SQL is asked about nothing else."""
-    return bool(_FORM.fullmatch(text))
-
-
-def hash_of(text: str) -> str:
-    """SHA-256 is enough for what has 256 bits of its own (ASVS 6.5.2)."""
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-
-
-async def keep(tx: Transaction, text: str, mail_id: str, token: MailToken) -> None:
-    """Makes the link good, or good for longer."""
+async def store_link(tx: Transaction, text: str, mail_id: str, token: MailToken) -> None:
+    """Make the link valid, or valid for longer."""
     await tx.run(
         "INSERT INTO mail_tokens (hash, account_id, purpose, email_key, created_at, expires_at,"
-        " mail_id, new_email) VALUES (:hash, :account_id, :purpose, :email_key, :now,"
+        " mail_id, new_email) VALUES (:hash, :account_id, :purpose, :normalized_email, :now,"
         " :expires_at, :mail_id, :new_email)"
         " ON CONFLICT (hash) DO UPDATE SET expires_at = :expires_at",
-        hash=hash_of(text),
+        hash=hash_token(text),
         account_id=token.account_id,
         purpose=token.purpose.value,
-        email_key=token.email_key,
+        normalized_email=token.normalized_email,
         now=int(await tx.now()),
         expires_at=token.expires_at,
         mail_id=mail_id,
@@ -73,39 +60,39 @@ async def keep(tx: Transaction, text: str, mail_id: str, token: MailToken) -> No
     )
 
 
-async def look(tx: Transaction, text: str, *purposes: Purpose) -> MailToken | None:
-    """The token, if it is good now; it stays so.  For what must not be done for a stranger
-    (hashing a password), before `take`."""
+async def find_link(tx: Transaction, text: str, *purposes: Purpose) -> MailToken | None:
+    """The token, if it is valid now; it stays so.  Asked before `redeem_link`, for what must not
+    be done for a stranger (hashing a password)."""
     if not well_formed(text):
         return None
-    row = await tx.one(f"{_SELECT} WHERE hash = :hash", hash=hash_of(text))
-    return await _good(tx, row, purposes)
+    row = await tx.one(f"{_SELECT} WHERE hash = :hash", hash=hash_token(text))
+    return await _valid(tx, row, purposes)
 
 
-async def take(tx: Transaction, text: str, *purposes: Purpose) -> MailToken | None:
-    """The token, if it is good now: used by this, with every other link of the account for
-    the same purpose.  None for one that is unknown, used, expired or for something else."""
-    token = await look(tx, text, *purposes)
+async def redeem_link(tx: Transaction, text: str, *purposes: Purpose) -> MailToken | None:
+    """Use the token up, with every other link of the account for the same purpose.  None for one
+    that is unknown, used, expired or for something else."""
+    token = await find_link(tx, text, *purposes)
     if token is None:
         return None
-    # The account before its links, as whoever ends them does: else the two could wait for
-    # each other.  What was good before the wait must be good after it.
+    # The account is locked before its links, as in `revoke_links`: else the two could wait for
+    # each other.  What was valid before the wait must be valid after it.
     await tx.run("UPDATE accounts SET id = id WHERE id = :id", id=token.account_id)
-    token = await look(tx, text, *purposes)
+    token = await find_link(tx, text, *purposes)
     if token is None:
         return None
     # Of two that come at once, one deletes the row and the other finds none to delete.
-    if not await tx.run("DELETE FROM mail_tokens WHERE hash = :hash", hash=hash_of(text)):
+    if not await tx.run("DELETE FROM mail_tokens WHERE hash = :hash", hash=hash_token(text)):
         return None
-    await forget(tx, token.account_id, token.purpose)
+    await revoke_links(tx, token.account_id, token.purpose)
     return token
 
 
-async def forget(tx: Transaction, account_id: str, *purposes: Purpose) -> None:
-    """Ends every link of the account for these purposes; without any, for every purpose.
+async def revoke_links(tx: Transaction, account_id: str, *purposes: Purpose) -> None:
+    """Revoke every link of the account for these purposes; without any, for every purpose.
 
-    Letters that wait, or that nobody knows to have arrived, are not sent (again) either:
-    that would make their links good again.
+    Mail that waits, or that nobody knows to have arrived, is not sent (again) either: that
+    would make its links valid again.
     """
     for purpose in purposes or tuple(Purpose):
         await tx.run(
@@ -124,8 +111,8 @@ async def forget(tx: Transaction, account_id: str, *purposes: Purpose) -> None:
         )
 
 
-async def purge(tx: Transaction) -> int:
-    """Deletes what has expired."""
+async def purge_links(tx: Transaction) -> int:
+    """Delete what has expired."""
     return await tx.run("DELETE FROM mail_tokens WHERE expires_at <= :now", now=int(await tx.now()))
 
 
@@ -135,7 +122,7 @@ _SELECT = (
 )
 
 
-async def _good(
+async def _valid(
     tx: Transaction, row: Row | None, purposes: tuple[Purpose, ...]
 ) -> MailToken | None:
     if row is None or row["purpose"] not in {purpose.value for purpose in purposes}:
@@ -145,7 +132,7 @@ async def _good(
     return MailToken(
         account_id=str(row["account_id"]),
         purpose=Purpose(row["purpose"]),
-        email_key=str(row["email_key"]),
+        normalized_email=str(row["email_key"]),
         new_email=row["new_email"],
         expires_at=int(row["expires_at"]),
     )

@@ -1,4 +1,4 @@
-"""One letter as the message that a mail server takes (RFC 5322, RFC 2046, RFC 6531).
+"""One mail as the message that a mail server takes (RFC 5322, RFC 2046, RFC 6531).
 
 Law: a recipient is one address or none.  Its name and its host are put together apart, so
 that no spelling of either can come out as a second recipient or as another header.
@@ -13,32 +13,32 @@ from email.policy import SMTP
 
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
-from gateway.identity.mail.templates import BadLetter, Letter
+from gateway.identity.mail.templates import InvalidMail, RenderedMail
 
 
 def one_address(text: str) -> str:
-    """The address as it goes to a mail server: its host in ASCII, its name as it is (RFC 6531
-    section 3.3).  Raises BadLetter for anything but exactly one address."""
-    found = _validated(text)
-    return f"{found.local_part}@{found.ascii_domain}"
+    """The e-mail address as mail servers take it: its host in ASCII, its name as it is (RFC 6531
+    section 3.3).  Raises InvalidMail for anything but exactly one address."""
+    email = _validated(text)
+    return f"{email.local_part}@{email.ascii_domain}"
 
 
-def message_of(letter: Letter, mail_id: str, sender: str, recipient: str) -> EmailMessage:
-    """The text, then the HTML.  Raises BadLetter."""
+def message_of(content: RenderedMail, mail_id: str, sender: str, recipient: str) -> EmailMessage:
+    """The text, then the HTML.  Raises InvalidMail."""
     to = _validated(recipient)
     message = EmailMessage(policy=SMTP)
     host = bare(sender).rpartition("@")[2]
     message["From"] = sender
     # Not `addr_spec`: that is parsed, and refuses a name outside ASCII.
     message["To"] = (Address(username=to.local_part, domain=to.ascii_domain),)
-    message["Subject"] = letter.subject
+    message["Subject"] = content.subject
     message["Date"] = datetime.now(UTC)
     # The same for each try, so that a second copy is known for one.
     message["Message-ID"] = f"<{mail_id}@{host}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday answers
-    message.set_content(letter.text)
-    if letter.html is not None:
-        message.add_alternative(letter.html, subtype="html")
+    message.set_content(content.text)
+    if content.html is not None:
+        message.add_alternative(content.html, subtype="html")
     return message
 
 
@@ -56,4 +56,4 @@ def _validated(text: str) -> ValidatedEmail:
     try:
         return validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
-        raise BadLetter("not one address") from error
+        raise InvalidMail("not one address") from error

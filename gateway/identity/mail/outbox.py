@@ -1,9 +1,9 @@
-"""Letters on their way: asked for in the caller's transaction, drained by any worker.
+"""The outbox: mail is queued in the caller's transaction, and sent by any worker.
 
-Law: what is asked for commits or rolls back with the fact that it tells of, and is then sent
-at least once: a worker that dies, or a mail server that is away, delays a letter and loses
-none.  Whether there is an account behind an address is looked up when the letter is written,
-never when it is asked for, so that asking costs a stranger the same for every address.
+Law: a mail commits or rolls back with the fact that it tells of, and is then sent at least
+once: a worker that dies, or a mail server that is away, delays a mail and loses none.  Whether
+an e-mail address has an account is looked up when the mail is written, never when it is
+requested, so that a request costs a stranger the same for every address.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.message import EmailMessage
-from enum import StrEnum
-from typing import Protocol
 
 import structlog
 
-from gateway.identity.email_address import address_key
+from gateway.identity.email_address import normalize_email
 from gateway.identity.mail import registrations
-from gateway.identity.mail.links import Purpose, purge, token_text
+from gateway.identity.mail.links import Purpose, purge_links, token_text
 from gateway.identity.mail.messages import bare, message_of, one_address, shown_time
-from gateway.identity.mail.recipients import Links, addressed
-from gateway.identity.mail.templates import BadLetter, Letter, Letters, Template
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.recipients import choose_recipient
+from gateway.identity.mail.templates import InvalidMail, MailTemplate, MailTemplates, RenderedMail
+from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult, MailTransport
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
@@ -41,163 +40,133 @@ _PURGE_EVERY_S = 600
 
 
 @dataclass(frozen=True, slots=True)
-class MailOptions:
-    sender: str
-    """`name@host`, or `Name <name@host>`."""
-    public_url: str
-    token_key: bytes
-    """`derived_key(secret, KeyPurpose.MAIL_TOKEN)`."""
-    verify_ttl_s: int = 86_400
-    reset_ttl_s: int = 600
-    verify_path: str = "/verify-email"
-    """Where the application takes a link to; the token follows as `#token=…`, which no server
-    log and no `Referer` ever holds."""
-    reset_path: str = "/reset-password"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is known of who asks for a letter with a link."""
+class MailRequest:
+    """Who requests a mail with a link, and for what."""
 
     requester: str
-    """As `requester_of` gives it; letters are counted by it."""
+    """As `requester_of` gives it; mail is counted by it."""
     email: str | None = None
-    """The address as it was typed: of a registration, or the one to move to."""
+    """The e-mail address as it was typed: of a registration, or the new one of an account."""
     password_hash: str | None = field(default=None, repr=False)
     """Of a registration."""
 
 
-class Delivery(StrEnum):
-    DONE = "done"
-    LATER = "later"
-    REFUSED = "refused"
-    """For good: trying again would be the same (a 5xx of RFC 5321 section 4.2.1)."""
-
-
 @dataclass(frozen=True, slots=True)
-class Delivered:
-    outcome: Delivery
-    why: str = ""
-    """A code or a constant; never text of the mail server."""
-
-
-class Carrier(Protocol):
-    """Brings one message to a mail server."""
-
-    async def carry(self, message: EmailMessage, sender: str, recipient: str) -> Delivered: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A letter of the outbox, as it will be sent."""
+class OutboxMail:
+    """A mail of the outbox, as it will be sent."""
 
     id: str
     recipient: str
-    letter: Letter
+    content: RenderedMail
     created_at: int
     attempts: int
 
 
-class Postman:
-    """Takes letters in a transaction, and brings them away outside of it."""
+class MailOutbox:
+    """Queues mail within a transaction, and sends it outside of it."""
 
     def __init__(
-        self, database: Database, letters: Letters, options: MailOptions, carrier: Carrier | None
+        self,
+        database: Database,
+        templates: MailTemplates,
+        options: MailOptions,
+        transport: MailTransport | None,
     ) -> None:
+        """Without `transport` (no mail server is configured) mail is written and not sent."""
         self._database = database
-        self._letters = letters
+        self._templates = templates
         self._options = options
-        self._carrier = carrier
-        self._links = Links(options.token_key, options.verify_ttl_s, options.reset_ttl_s)
-        self._woken = asyncio.Event()
+        self._transport = transport
+        self._wake_event = asyncio.Event()
         self._purge_due = 0.0
-        self._seen: set[str] = set()
-
-    # What callers ask, in their own transaction.
+        self._logged_kinds: set[str] = set()
 
     async def enqueue(
-        self, tx: Transaction, template: Template, to: str, values: Mapping[str, str]
+        self, tx: Transaction, template: MailTemplate, to: str, values: Mapping[str, str]
     ) -> str:
-        """A letter without a link; its id.  Raises BadLetter at once, not when it is sent."""
+        """Queue a mail without a link, and return its id.  Raises InvalidMail at once, not when
+        it is sent."""
         one_address(to)
-        self._letters.write(template, values)
+        self._templates.render(template, values)
         return await self._insert(
             tx,
             template=template.value,
             recipient=to,
-            recipient_key=address_key(to) or "",
+            recipient_key=normalize_email(to) or "",
             fields=json.dumps(dict(values)),
         )
 
-    async def ask(self, tx: Transaction, purpose: Purpose, email_key: str, asked: Asked) -> str:
-        """A letter with a link, for whoever has the address then; nothing where nobody has it
-        (`addressing.addressed`)."""
+    async def request_link(
+        self, tx: Transaction, purpose: Purpose, normalized_email: str, request: MailRequest
+    ) -> str:
+        """Queue a mail with a link, for whoever has the e-mail address when it is written; none
+        is sent where nobody has it (`recipients.choose_recipient`)."""
         template = {
-            Purpose.VERIFY: Template.VERIFY,
-            Purpose.RESET: Template.RESET,
-            Purpose.ADDRESS: Template.ADDRESS_CONFIRM,
+            Purpose.VERIFY: MailTemplate.VERIFY,
+            Purpose.RESET: MailTemplate.RESET,
+            Purpose.EMAIL_CHANGE: MailTemplate.EMAIL_CHANGE_CONFIRM,
         }[purpose]
-        if asked.email is not None:
-            one_address(asked.email)
-        to_key = email_key if purpose is not Purpose.ADDRESS else address_key(asked.email or "")
+        if request.email is not None:
+            one_address(request.email)
+        recipient_key: str | None = normalized_email
+        if purpose is Purpose.EMAIL_CHANGE:
+            recipient_key = normalize_email(request.email or "")
         return await self._insert(
             tx,
             template=template.value,
             purpose=purpose.value,
-            email_key=email_key,
-            recipient=asked.email,
-            recipient_key=to_key,
-            requester=asked.requester,
-            password_hash=asked.password_hash,
+            normalized_email=normalized_email,
+            recipient=request.email,
+            recipient_key=recipient_key,
+            requester=request.requester,
+            password_hash=request.password_hash,
         )
 
     def wake(self) -> None:
-        """The transaction has committed: look now rather than within 2 s."""
-        self._woken.set()
-
-    # What the worker's task does.
+        """Send now what the caller's transaction has committed, rather than within 2 s."""
+        self._wake_event.set()
 
     async def run(self) -> None:
-        """Drains until it is cancelled."""
-        away = False
+        """Send what comes due, until cancelled."""
+        unavailable = False
         loop = asyncio.get_running_loop()
         while True:
-            self._woken.clear()
+            self._wake_event.clear()
             drained = 0
             try:
-                # First, and remembered: what keeps letters from being sent erases old ones.
+                # First: old mail is erased even where none can be sent.
                 if loop.time() >= self._purge_due:
                     await self.purge()
                     self._purge_due = loop.time() + _PURGE_EVERY_S
                 drained = await self.drain()
-                away = False
+                unavailable = False
             except StoreUnavailable as error:
-                if not away:  # told once, and not every two seconds until it is back
+                if not unavailable:  # logged once, not every two seconds until it is back
                     log.warning("outbox-unreachable", store=error.store, why=error.detail)
-                away = True
+                unavailable = True
             if drained < _BATCH:
                 # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
-                        await self._woken.wait()
+                        await self._wake_event.wait()
 
     async def drain(self) -> int:
-        """Brings away what is due, at most 20 letters; how many were looked at."""
-        claimed = await self._claim()
-        turns = asyncio.Semaphore(_AT_ONCE)
+        """Send at most 20 mails that are due, and return how many were claimed."""
+        mail_ids = await self._claim()
+        slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def turn(mail_id: str) -> None:
-            async with turns:
-                await self._bring(mail_id)
+        async def deliver(mail_id: str) -> None:
+            async with slots:
+                await self._deliver(mail_id)
 
-        ended = await asyncio.gather(*map(turn, claimed), return_exceptions=True)
-        for failure in ended:
-            if isinstance(failure, BaseException):
-                raise failure
-        return len(claimed)
+        results = await asyncio.gather(*map(deliver, mail_ids), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return len(mail_ids)
 
     async def purge(self) -> None:
-        """Erases letters that ended a day ago, and tokens that have expired."""
+        """Erase mail that was sent or dropped a day ago, and links that have expired."""
         async with self._database.transaction() as tx:
             now = int(await tx.now())
             await tx.run(
@@ -211,12 +180,12 @@ class Postman:
                 now=now,
                 before=now - _GIVE_UP_S,
             )
-            await purge(tx)
+            await purge_links(tx)
             await registrations.purge(tx)
 
-    async def outbox(self, limit: int = 50) -> list[Waiting]:
-        """The newest letters that wait and have been written, links included: for the admin
-        page of `gateway dev`."""
+    async def waiting_mail(self, limit: int = 50) -> list[OutboxMail]:
+        """The newest mail that was written and not sent yet, links included: for the admin page
+        of `gateway dev`."""
         async with self._database.read_transaction() as tx:
             rows = await tx.all(
                 "SELECT o.*, COALESCE(t.expires_at, r.expires_at, 0) AS expires_at FROM outbox o"
@@ -227,10 +196,10 @@ class Postman:
                 limit=limit,
             )
         return [
-            Waiting(
+            OutboxMail(
                 id=str(row["id"]),
                 recipient=str(row["recipient"]),
-                letter=self._written(row, int(row["expires_at"])),
+                content=self._render(row, int(row["expires_at"])),
                 created_at=int(row["created_at"]),
                 attempts=int(row["attempts"]),
             )
@@ -241,7 +210,7 @@ class Postman:
         mail_id, now = secrets.token_urlsafe(32), await tx.now()
         row = {
             "purpose": None,
-            "email_key": "",
+            "normalized_email": "",
             "fields": "{}",
             "requester": "",
             "password_hash": None,
@@ -250,8 +219,8 @@ class Postman:
         await tx.run(
             "INSERT INTO outbox (id, template, purpose, email_key, recipient, recipient_key,"
             " requester, fields, password_hash, due_at, created_at, asked_ms) VALUES (:id,"
-            " :template, :purpose, :email_key, :recipient, :recipient_key, :requester, :fields,"
-            " :password_hash, :now, :now, :asked_ms)",
+            " :template, :purpose, :normalized_email, :recipient, :recipient_key, :requester,"
+            " :fields, :password_hash, :now, :now, :asked_ms)",
             id=mail_id,
             now=int(now),
             asked_ms=int(now * 1000),
@@ -260,11 +229,11 @@ class Postman:
         return mail_id
 
     async def _claim(self) -> list[str]:
-        """Ids that no other worker will touch for two minutes."""
-        # Without a mail server a letter is written once and then rests.
+        """Claim mail that is due: no other worker sends it for two minutes."""
+        # Without a mail server a mail is written once and then stays.
         due = (
             "state = 'waiting' AND due_at <= :now AND claimed_until <= :now"
-            + ("" if self._carrier else " AND prepared_at IS NULL")
+            + ("" if self._transport else " AND prepared_at IS NULL")
         )  # fmt: skip
         async with self._database.read_transaction() as tx:
             now = int(await tx.now())
@@ -283,50 +252,51 @@ class Postman:
             )
         return [str(row["id"]) for row in rows]
 
-    async def _bring(self, mail_id: str) -> None:
-        """One letter.  What is wrong with it is its own: the others go on, and it is tried
-        again as if the mail server had been away."""
+    async def _deliver(self, mail_id: str) -> None:
+        """Send one mail.  A failure concerns it alone: it is tried again, as if the mail server
+        had been away."""
         try:
-            delivered = await self._carried(mail_id)
+            result = await self._send(mail_id)
         except StoreUnavailable:
             raise
-        except BadLetter:
-            delivered = Delivered(Delivery.REFUSED, "not a letter")
+        except InvalidMail:
+            result = DeliveryResult(DeliveryOutcome.REFUSED, "invalid mail")
         except Exception as error:
             kind = type(error).__name__
-            # A defect is told whole once: a thousand letters may have it.
-            log.error("mail-failed", mail=mail_id[:8], why=kind, exc_info=kind not in self._seen)
-            self._seen.add(kind)
-            delivered = Delivered(Delivery.LATER, kind)
-        if delivered is not None:
-            await self._finish(mail_id, delivered)
+            # The traceback of a defect is logged once: a thousand mails may have it.
+            first_time = kind not in self._logged_kinds
+            log.error("mail-failed", mail=mail_id[:8], why=kind, exc_info=first_time)
+            self._logged_kinds.add(kind)
+            result = DeliveryResult(DeliveryOutcome.LATER, kind)
+        if result is not None:
+            await self._finish(mail_id, result)
 
-    async def _carried(self, mail_id: str) -> Delivered | None:
-        """None where there is nothing to send, or nobody to carry it."""
+    async def _send(self, mail_id: str) -> DeliveryResult | None:
+        """Write the mail and send it; None where there is nothing to send, or no mail server."""
         async with self._database.transaction() as tx:
-            written = await self._prepare(tx, mail_id)
-        if written is None or self._carrier is None:
+            mail = await self._prepare(tx, mail_id)
+        if mail is None or self._transport is None:
             return None
         sender = self._options.sender
-        message = message_of(written.letter, written.id, sender, written.recipient)
-        return await self._carrier.carry(message, bare(sender), one_address(written.recipient))
+        message = message_of(mail.content, mail.id, sender, mail.recipient)
+        return await self._transport.send(message, bare(sender), one_address(mail.recipient))
 
-    async def _prepare(self, tx: Transaction, mail_id: str) -> Waiting | None:
-        """The letter, its link made good; None where there is nothing to send.
+    async def _prepare(self, tx: Transaction, mail_id: str) -> OutboxMail | None:
+        """Write the mail and make its link valid; None where there is nothing to send.
 
-        In a transaction of its own: what is sent must be good before it can be read.
+        In a transaction of its own: a link must be valid before it can be read.
         """
-        asked = await tx.one("SELECT email_key, purpose FROM outbox WHERE id = :id", id=mail_id)
-        if asked is None:
+        queued = await tx.one("SELECT email_key, purpose FROM outbox WHERE id = :id", id=mail_id)
+        if queued is None:
             return None
         account = None
-        if asked["purpose"] is not None:
-            # The account before its letters, as whoever ends its links does: what was ended
-            # while this waited is not made good again.
+        if queued["purpose"] is not None:
+            # The account is locked before its mail, as in `links.forget`: what was revoked while
+            # this waited does not become valid again.
             account = await tx.one(
                 "UPDATE accounts SET id = id WHERE email_key = :key RETURNING id, email,"
                 " email_verified, disabled, password_hash",
-                key=asked["email_key"],
+                key=queued["email_key"],
             )
         row = await tx.one(
             "UPDATE outbox SET id = id WHERE id = :id AND state = 'waiting' RETURNING *",
@@ -336,17 +306,17 @@ class Postman:
             return None
         expires_at = 0
         if row["purpose"] is not None:
-            found = await addressed(tx, row, account, self._links)
-            if found is None:
-                # Nothing of a stranger's address is kept.
+            chosen = await choose_recipient(tx, row, account, self._options)
+            if chosen is None:
+                # Nothing of a stranger's e-mail address is kept.
                 await tx.run("DELETE FROM outbox WHERE id = :id", id=mail_id)
                 return None
-            expires_at = found.expires_at
+            expires_at = chosen.expires_at
             row = {
                 **row,
-                "recipient": found.recipient,
-                "template": found.template.value,
-                "purpose": found.purpose,
+                "recipient": chosen.recipient,
+                "template": chosen.template.value,
+                "purpose": chosen.purpose,
             }
         await tx.run(
             "UPDATE outbox SET prepared_at = :now, recipient = :recipient, template = :template,"
@@ -357,15 +327,15 @@ class Postman:
             purpose=row["purpose"],
             id=mail_id,
         )
-        return Waiting(
+        return OutboxMail(
             id=mail_id,
             recipient=str(row["recipient"]),
-            letter=self._written(row, expires_at),
+            content=self._render(row, expires_at),
             created_at=int(row["created_at"]),
             attempts=int(row["attempts"]),
         )
 
-    def _written(self, row: Row, expires_at: int) -> Letter:
+    def _render(self, row: Row, expires_at: int) -> RenderedMail:
         values: dict[str, str] = json.loads(str(row["fields"]))
         if row["purpose"] is not None:
             token = token_text(self._options.token_key, str(row["id"]))
@@ -374,9 +344,9 @@ class Postman:
             values["token"] = token
             values["link"] = f"{self._options.public_url}{path}#token={token}"
             values["expires"] = shown_time(expires_at)
-        return self._letters.write(Template(str(row["template"])), values)
+        return self._templates.render(MailTemplate(str(row["template"])), values)
 
-    async def _finish(self, mail_id: str, delivered: Delivered) -> None:
+    async def _finish(self, mail_id: str, result: DeliveryResult) -> None:
         async with self._database.transaction() as tx:
             now = int(await tx.now())
             row = await tx.one(
@@ -385,7 +355,9 @@ class Postman:
             )
             if row is None:
                 return
-            state = {Delivery.DONE: "sent", Delivery.REFUSED: "failed"}.get(delivered.outcome)
+            state = {DeliveryOutcome.DONE: "sent", DeliveryOutcome.REFUSED: "failed"}.get(
+                result.outcome
+            )
             if state is None and now - int(row["created_at"]) > _GIVE_UP_S:
                 state = "failed"
             if state is None:
@@ -394,7 +366,7 @@ class Postman:
                     "UPDATE outbox SET due_at = :due, claimed_until = 0, failure = :why"
                     " WHERE id = :id AND state = 'waiting'",
                     due=now + wait_s,
-                    why=delivered.why,
+                    why=result.cause,
                     id=mail_id,
                 )
             else:
@@ -403,10 +375,10 @@ class Postman:
                     " fields = '{}', password_hash = NULL WHERE id = :id AND state = 'waiting'",
                     state=state,
                     now=now,
-                    why=delivered.why or None,
+                    why=result.cause or None,
                     id=mail_id,
                 )
         if state == "failed":
-            log.warning("mail-refused", mail=mail_id[:8], why=delivered.why)
+            log.warning("mail-refused", mail=mail_id[:8], why=result.cause)
         elif state is None:
-            log.info("mail-delayed", mail=mail_id[:8], why=delivered.why, wait_s=wait_s)
+            log.info("mail-delayed", mail=mail_id[:8], why=result.cause, wait_s=wait_s)

@@ -1,8 +1,8 @@
-"""Who gets a letter with a link, and whether anybody does: settled when it is written.
+"""Who gets a mail with a link, and whether anybody does: decided when it is written.
 
-Law: what a stranger asks for fills no mailbox and shuts nobody out.  Letters are counted by
-the mailbox that they go to and by what they are for, and each requester has a part of that:
-who asks in somebody else's name uses up their own part.
+Law: a stranger's requests fill no mailbox and lock nobody out.  Mail is counted by the mailbox
+that it goes to and by its purpose, and each requester has a share of that: who asks in
+somebody else's name uses up their own share.
 """
 
 from __future__ import annotations
@@ -13,72 +13,64 @@ from dataclasses import dataclass
 
 from gateway.client_networks import holder
 from gateway.identity.mail import registrations
-from gateway.identity.mail.links import MailToken, Purpose, keep, token_text
+from gateway.identity.mail.links import MailToken, Purpose, store_link, token_text
+from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.registrations import Registration
-from gateway.identity.mail.templates import Template
+from gateway.identity.mail.templates import MailTemplate
 from gateway.stores.protocols import Row, Transaction
 
 HOUR_S = 3600
 PER_REQUESTER = 5
-"""Letters with a link for one purpose that one requester has sent to one mailbox in an hour."""
+"""Mails with a link for one purpose that one requester may have sent to one mailbox an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Budget:
-    templates: Sequence[Template]
+    templates: Sequence[MailTemplate]
     per_mailbox: int
-    """In an hour, whoever asks."""
+    """In an hour, by all requesters."""
 
 
 _BUDGETS = {
-    Purpose.VERIFY: _Budget((Template.VERIFY, Template.REGISTERED_ALREADY), 15),
-    Purpose.RESET: _Budget((Template.RESET,), 15),
-    # Who asks is signed in, and the mailbox is not known to be theirs.
-    Purpose.ADDRESS: _Budget((Template.ADDRESS_CONFIRM,), 5),
+    Purpose.VERIFY: _Budget((MailTemplate.VERIFY, MailTemplate.REGISTERED_ALREADY), 15),
+    Purpose.RESET: _Budget((MailTemplate.RESET,), 15),
+    # The requester is signed in, and the mailbox is not known to be theirs.
+    Purpose.EMAIL_CHANGE: _Budget((MailTemplate.EMAIL_CHANGE_CONFIRM,), 5),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
-    """How links are made, and for how long they are good."""
-
-    token_key: bytes
-    verify_ttl_s: int
-    reset_ttl_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class Addressed:
+class MailRecipient:
     recipient: str
-    template: Template
+    template: MailTemplate
     purpose: Purpose | None
-    """None: the letter has no link."""
+    """None: the mail has no link."""
     expires_at: int = 0
 
 
 def requester_of(client_ip: str) -> str:
-    """Who asks, as letters are counted by: an address (IPv6: its /64), as a pseudonym."""
+    """The requester by which mail is counted: a pseudonym of an IP address (IPv6: its /64)."""
     return hashlib.sha256(holder(client_ip).encode()).hexdigest()[:32]
 
 
-async def addressed(
-    tx: Transaction, row: Row, account: Row | None, links: Links
-) -> Addressed | None:
-    """What becomes of a letter that was asked for, its link made good; None where nobody gets
-    one.
+async def choose_recipient(
+    tx: Transaction, row: Row, account: Row | None, options: MailOptions
+) -> MailRecipient | None:
+    """Who gets the requested mail, its link made valid; None where nobody does.
 
-    `row` is of the outbox; `account`, which has the address, is held by the transaction.
+    `row` is of the outbox; `account`, which has the e-mail address, is locked by the
+    transaction.
     """
     if account is not None and account["disabled"]:
         return None
     purpose = Purpose(row["purpose"])
     if await _replaced(tx, row, purpose):
         return None
-    if row["prepared_at"] is None and await _flooded(tx, row, purpose, account):
+    if row["prepared_at"] is None and await _over_limit(tx, row, purpose, account):
         return None
     if account is None:
-        return await _registering(tx, row, links) if purpose is Purpose.VERIFY else None
-    if purpose is Purpose.ADDRESS and await _taken(tx, row):
+        return await _registration_mail(tx, row, options) if purpose is Purpose.VERIFY else None
+    if purpose is Purpose.EMAIL_CHANGE and await _taken(tx, row):
         return None
     email = str(account["email"])
     if purpose is Purpose.VERIFY:
@@ -86,50 +78,52 @@ async def addressed(
         # (where sign-in does not wait for the address): it has the very same hash.
         other = row["password_hash"] not in (None, account["password_hash"])
         if other or (account["email_verified"] and row["password_hash"] is not None):
-            return Addressed(email, Template.REGISTERED_ALREADY, None)
+            return MailRecipient(email, MailTemplate.REGISTERED_ALREADY, None)
         if account["email_verified"] or account["password_hash"] is None:
             return None
-    ttl_s = links.reset_ttl_s if purpose is Purpose.RESET else links.verify_ttl_s
-    moves = purpose is Purpose.ADDRESS
+    ttl_s = options.reset_ttl_s if purpose is Purpose.RESET else options.verify_ttl_s
+    moves = purpose is Purpose.EMAIL_CHANGE
     token = MailToken(
         account_id=str(account["id"]),
         purpose=purpose,
-        email_key=str(row["email_key"]),
+        normalized_email=str(row["email_key"]),
         new_email=str(row["recipient"]) if moves else None,
         expires_at=int(await tx.now()) + ttl_s,
     )
-    await keep(tx, token_text(links.token_key, str(row["id"])), str(row["id"]), token)
+    await store_link(tx, token_text(options.token_key, str(row["id"])), str(row["id"]), token)
     recipient = str(row["recipient"]) if moves else email
-    return Addressed(recipient, Template(str(row["template"])), purpose, token.expires_at)
+    return MailRecipient(recipient, MailTemplate(str(row["template"])), purpose, token.expires_at)
 
 
-async def _registering(tx: Transaction, row: Row, links: Links) -> Addressed | None:
-    """The letter of a registration, or of one that is asked for again."""
+async def _registration_mail(
+    tx: Transaction, row: Row, options: MailOptions
+) -> MailRecipient | None:
+    """The mail of a registration, or of one that is requested again."""
     key = str(row["email_key"])
-    expires_at = int(await tx.now()) + links.verify_ttl_s
+    expires_at = int(await tx.now()) + options.verify_ttl_s
     if row["password_hash"] is None:
-        found = await registrations.newest(tx, key, str(row["requester"]))
-        if found is None:
+        newest = await registrations.newest(tx, key, str(row["requester"]))
+        if newest is None:
             return None
-        email, password_hash = found.email, found.password_hash
+        email, password_hash = newest.email, newest.password_hash
     else:
         email, password_hash = str(row["recipient"]), str(row["password_hash"])
     registration = Registration(
         email=email,
-        email_key=key,
-        # Who asks for the letter of somebody else's registration ends no link of theirs.
+        normalized_email=key,
+        # Who requests the mail of somebody else's registration revokes no link of theirs.
         requester=str(row["requester"]),
         asked_ms=int(row["asked_ms"]),
         expires_at=expires_at,
         password_hash=password_hash,
     )
-    token = token_text(links.token_key, str(row["id"]))
-    await registrations.keep(tx, token, str(row["id"]), registration)
-    return Addressed(email, Template.VERIFY, Purpose.VERIFY, expires_at)
+    token = token_text(options.token_key, str(row["id"]))
+    await registrations.store(tx, token, str(row["id"]), registration)
+    return MailRecipient(email, MailTemplate.VERIFY, Purpose.VERIFY, expires_at)
 
 
 async def _replaced(tx: Transaction, row: Row, purpose: Purpose) -> bool:
-    """Whether the same requester has asked anew since: only the newest letter is sent."""
+    """Whether the same requester has asked again since: only the newest mail is sent."""
     if purpose is not Purpose.VERIFY:
         return False
     newer = await tx.one(
@@ -143,12 +137,12 @@ async def _replaced(tx: Transaction, row: Row, purpose: Purpose) -> bool:
     return newer is not None
 
 
-async def _flooded(tx: Transaction, row: Row, purpose: Purpose, account: Row | None) -> bool:
+async def _over_limit(tx: Transaction, row: Row, purpose: Purpose, account: Row | None) -> bool:
     budget = _BUDGETS[purpose]
     names = {f"t{number}": template.value for number, template in enumerate(budget.templates)}
     spread = ", ".join(f":{name}" for name in names)
-    sent = await tx.all(
-        f"SELECT requester, COUNT(*) AS letters FROM outbox WHERE recipient_key = :key"  # noqa: S608
+    rows = await tx.all(
+        f"SELECT requester, COUNT(*) AS mails FROM outbox WHERE recipient_key = :key"  # noqa: S608
         f" AND template IN ({spread}) AND id <> :id AND prepared_at > :since"
         " AND created_at > :since GROUP BY requester",
         key=row["recipient_key"],
@@ -156,29 +150,31 @@ async def _flooded(tx: Transaction, row: Row, purpose: Purpose, account: Row | N
         since=int(await tx.now()) - HOUR_S,
         **names,
     )
-    by_requester = {str(found["requester"]): int(found["letters"]) for found in sent}
+    by_requester = {str(sent["requester"]): int(sent["mails"]) for sent in rows}
     if by_requester.get(str(row["requester"]), 0) >= PER_REQUESTER:
         return True
     if sum(by_requester.values()) < budget.per_mailbox:
         return False
     # A reset is how an owner gets in whom others have locked out: those who ask in the owner's
-    # name use up no more than what the mailbox already holds a good link for.
-    return purpose is not Purpose.RESET or account is None or await _holds_link(tx, account)
+    # name use up no more than what the mailbox already has a valid link for.
+    return purpose is not Purpose.RESET or account is None or await _has_reset_link(tx, account)
 
 
-async def _holds_link(tx: Transaction, account: Row) -> bool:
-    """Whether a letter that resets the password was sent, and its link is still good."""
-    found = await tx.one(
+async def _has_reset_link(tx: Transaction, account: Row) -> bool:
+    """Whether a mail that resets the password was sent, and its link is still valid."""
+    link = await tx.one(
         "SELECT 1 AS found FROM mail_tokens WHERE account_id = :id AND purpose = :purpose"
         " AND expires_at > :now LIMIT 1",
         id=account["id"],
         purpose=Purpose.RESET.value,
         now=int(await tx.now()),
     )
-    return found is not None
+    return link is not None
 
 
 async def _taken(tx: Transaction, row: Row) -> bool:
-    """Whether the address has an account: then it gets no letter that somebody else wished."""
-    found = await tx.one("SELECT id FROM accounts WHERE email_key = :key", key=row["recipient_key"])
-    return found is not None
+    """Whether the new e-mail address has an account: then it gets no such mail."""
+    account = await tx.one(
+        "SELECT id FROM accounts WHERE email_key = :key", key=row["recipient_key"]
+    )
+    return account is not None

@@ -1,16 +1,16 @@
-"""Registrations that wait for their address to be confirmed.
+"""Registrations whose e-mail address is not confirmed yet.
 
-Law: what waits is no account: nobody can sign in to it, no role can be given to it, and it is
-gone when its link has expired.  Two things make an account of it: the link, which only who
-reads the mailbox has, and the password that this very registration named, so that whoever
-registers somebody else's address has chosen a password for nobody.
+Law: such a registration is no account: nobody can sign in to it, no role can be granted to it,
+and it is deleted when its link has expired.  Two things make an account of it: the link, which
+only the reader of the mailbox has, and the password that this very registration named, so that
+whoever registers somebody else's address has chosen a password for nobody.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.identity.mail.links import hash_of, well_formed
+from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.stores.protocols import Row, Transaction
 
 
@@ -18,7 +18,7 @@ from gateway.stores.protocols import Row, Transaction
 class Registration:
     email: str
     """As it was typed."""
-    email_key: str
+    normalized_email: str
     requester: str
     """Who asked, as `requester_of` says."""
     asked_ms: int
@@ -26,18 +26,18 @@ class Registration:
     password_hash: str = field(repr=False)
 
 
-async def keep(tx: Transaction, token: str, mail_id: str, registration: Registration) -> None:
-    """Makes the link good, or good for longer.  Older ones of the same requester to the same
-    address end, and their letters that wait for another try are not sent again."""
+async def store(tx: Transaction, token: str, mail_id: str, registration: Registration) -> None:
+    """Make the link valid, or valid for longer.  Older links of the same requester to the same
+    address end, and their mail that waits for another try is not sent again."""
     await tx.run(
         "INSERT INTO registrations (hash, mail_id, email, email_key, password_hash, requester,"
         " asked_ms, expires_at) VALUES (:hash, :mail_id, :email, :key, :password_hash,"
         " :requester, :asked_ms, :expires_at)"
         " ON CONFLICT (hash) DO UPDATE SET expires_at = :expires_at",
-        hash=hash_of(token),
+        hash=hash_token(token),
         mail_id=mail_id,
         email=registration.email,
-        key=registration.email_key,
+        key=registration.normalized_email,
         password_hash=registration.password_hash,
         requester=registration.requester,
         asked_ms=registration.asked_ms,
@@ -46,7 +46,7 @@ async def keep(tx: Transaction, token: str, mail_id: str, registration: Registra
     await tx.run(
         "DELETE FROM registrations WHERE email_key = :key AND requester = :requester"
         " AND asked_ms < :asked_ms",
-        key=registration.email_key,
+        key=registration.normalized_email,
         requester=registration.requester,
         asked_ms=registration.asked_ms,
     )
@@ -55,31 +55,31 @@ async def keep(tx: Transaction, token: str, mail_id: str, registration: Registra
         " password_hash = NULL WHERE state = 'waiting' AND purpose = 'verify'"
         " AND email_key = :key AND requester = :requester AND asked_ms < :asked_ms",
         now=int(await tx.now()),
-        key=registration.email_key,
+        key=registration.normalized_email,
         requester=registration.requester,
         asked_ms=registration.asked_ms,
     )
 
 
-async def look(tx: Transaction, token: str) -> Registration | None:
-    """The registration of a link that is good now; looking uses nothing up."""
+async def find(tx: Transaction, token: str) -> Registration | None:
+    """The registration of a link that is valid now; this does not use it up."""
     if not well_formed(token):
         return None
     row = await tx.one(
         f"{_SELECT} WHERE hash = :hash AND expires_at > :now",
-        hash=hash_of(token),
+        hash=hash_token(token),
         now=int(await tx.now()),
     )
     return _registration(row)
 
 
-async def newest(tx: Transaction, email_key: str, requester: str) -> Registration | None:
-    """What a letter that is sent again is about: the newest of the same requester, else the
+async def newest(tx: Transaction, normalized_email: str, requester: str) -> Registration | None:
+    """The registration that a repeated mail is about: the newest of the same requester, else the
     newest of all."""
     row = await tx.one(
         f"{_SELECT} WHERE email_key = :key AND expires_at > :now"
         " ORDER BY CASE WHEN requester = :requester THEN 0 ELSE 1 END, asked_ms DESC LIMIT 1",
-        key=email_key,
+        key=normalized_email,
         requester=requester,
         now=int(await tx.now()),
     )
@@ -87,18 +87,18 @@ async def newest(tx: Transaction, email_key: str, requester: str) -> Registratio
 
 
 async def use(tx: Transaction, token: str) -> bool:
-    """Whether the link was good until now; it is used up by this."""
-    used = await tx.run(
+    """Use the link up; whether it was valid until now."""
+    deleted = await tx.run(
         "DELETE FROM registrations WHERE hash = :hash AND expires_at > :now",
-        hash=hash_of(token),
+        hash=hash_token(token),
         now=int(await tx.now()),
     )
-    return used == 1
+    return deleted == 1
 
 
-async def forget(tx: Transaction, email_key: str) -> None:
-    """Ends every registration of the address: it has an account, or must have none."""
-    await tx.run("DELETE FROM registrations WHERE email_key = :key", key=email_key)
+async def delete(tx: Transaction, normalized_email: str) -> None:
+    """Delete every registration of the e-mail address: it has an account, or must have none."""
+    await tx.run("DELETE FROM registrations WHERE email_key = :key", key=normalized_email)
 
 
 async def purge(tx: Transaction) -> None:
@@ -116,7 +116,7 @@ def _registration(row: Row | None) -> Registration | None:
         return None
     return Registration(
         email=str(row["email"]),
-        email_key=str(row["email_key"]),
+        normalized_email=str(row["email_key"]),
         requester=str(row["requester"]),
         asked_ms=int(row["asked_ms"]),
         expires_at=int(row["expires_at"]),

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import aiosmtplib
 
-from gateway.identity.mail.outbox import Delivered, Delivery
+from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
 
 _TIMEOUT_S = 30.0
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
@@ -46,7 +46,7 @@ class SmtpServer:
         if query and split.scheme != "smtp":
             raise ValueError(f"?tls=never contradicts {split.scheme}://")
         tls = "implicit" if split.scheme == "smtps" else "starttls"
-        if query or (split.scheme == "smtp" and _this_machine(split.hostname)):
+        if query or (split.scheme == "smtp" and _is_loopback(split.hostname)):
             tls = "never"
         return cls(
             host=split.hostname,
@@ -57,14 +57,14 @@ class SmtpServer:
         )
 
 
-class SmtpCarrier:
-    """One connection a letter: they are few, and a connection that broke harms one of them."""
+class SmtpTransport:
+    """One connection for each mail: they are few, and a broken connection harms one of them."""
 
     def __init__(self, server: SmtpServer, *, tls: ssl.SSLContext | None = None) -> None:
         self._server = server
         self._tls = tls or ssl.create_default_context()
 
-    async def carry(self, message: EmailMessage, sender: str, recipient: str) -> Delivered:
+    async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
         server = self._server
         client = aiosmtplib.SMTP(
             hostname=server.host,
@@ -85,30 +85,32 @@ class SmtpCarrier:
                 connected = True
                 await client.send_message(message, sender=sender, recipients=[recipient])
         except aiosmtplib.SMTPRecipientsRefused as refused:
-            return _judged(refused.recipients[0].code)
+            return _result_of(refused.recipients[0].code)
         except aiosmtplib.SMTPNotSupported:
             if connected and not recipient.isascii():  # nor will it take the name next time
-                return Delivered(Delivery.REFUSED, "no SMTPUTF8")
+                return DeliveryResult(DeliveryOutcome.REFUSED, "no SMTPUTF8")
             # No STARTTLS.
-            return Delivered(Delivery.LATER, "not supported")
+            return DeliveryResult(DeliveryOutcome.LATER, "not supported")
         except aiosmtplib.SMTPSenderRefused as refused:
-            # Our own sender is the operator's to mend; the letter waits for it.
-            return Delivered(Delivery.LATER, f"sender refused: {refused.code}")
+            # Our own sender is for the operator to correct; the mail waits for it.
+            return DeliveryResult(DeliveryOutcome.LATER, f"sender refused: {refused.code}")
         except aiosmtplib.SMTPAuthenticationError as refused:
-            return Delivered(Delivery.LATER, f"not signed in: {refused.code}")
+            return DeliveryResult(DeliveryOutcome.LATER, f"not signed in: {refused.code}")
         except aiosmtplib.SMTPResponseException as refused:
-            return _judged(refused.code)
+            return _result_of(refused.code)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            return Delivered(Delivery.LATER, type(error).__name__)
-        return Delivered(Delivery.DONE)
+            return DeliveryResult(DeliveryOutcome.LATER, type(error).__name__)
+        return DeliveryResult(DeliveryOutcome.DONE)
 
 
-def _judged(code: int) -> Delivered:
-    final = 500 <= code <= 599
-    return Delivered(Delivery.REFUSED if final else Delivery.LATER, str(code))
+def _result_of(code: int) -> DeliveryResult:
+    permanent = 500 <= code <= 599
+    return DeliveryResult(
+        DeliveryOutcome.REFUSED if permanent else DeliveryOutcome.LATER, str(code)
+    )
 
 
-def _this_machine(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:

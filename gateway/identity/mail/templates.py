@@ -1,4 +1,4 @@
-"""Letters: a template, and the values that fill it, make one message of text and HTML.
+"""Mail templates: a template and its values make one message of text and HTML.
 
 A template is `NAME.txt` (its first line is `Subject: …`, then an empty line) and, if there is
 an HTML part, `NAME.html`.  An operator's folder replaces a template as a whole: a translated
@@ -23,112 +23,115 @@ SHIPPED = Path(__file__).parent / "shipped"
 _LONGEST_VALUE = 2048
 
 
-class Template(StrEnum):
-    """Every letter there is; the value is the name of its files."""
+class MailTemplate(StrEnum):
+    """Every mail that is sent; the value is the name of its files."""
 
     VERIFY = "verify"
     REGISTERED_ALREADY = "registered_already"
     RESET = "reset"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 (a file's name)
-    ADDRESS_CONFIRM = "address_confirm"
-    ADDRESS_ASKED = "address_asked"
-    ADDRESS_CHANGED = "address_changed"
+    EMAIL_CHANGE_CONFIRM = "address_confirm"
+    EMAIL_CHANGE_REQUESTED = "address_asked"
+    EMAIL_CHANGED = "address_changed"
     NEW_DEVICE = "new_device"
 
 
 _ALWAYS = frozenset({"site", "public_url"})
 _LINK = frozenset({"link", "token", "expires"})
-FIELDS: dict[Template, frozenset[str]] = {
-    Template.VERIFY: _ALWAYS | _LINK,
-    Template.REGISTERED_ALREADY: _ALWAYS,
-    Template.RESET: _ALWAYS | _LINK,
-    Template.PASSWORD_CHANGED: _ALWAYS | {"time"},
-    Template.ADDRESS_CONFIRM: _ALWAYS | _LINK,
-    Template.ADDRESS_ASKED: _ALWAYS | {"time"},
-    Template.ADDRESS_CHANGED: _ALWAYS | {"time"},
-    Template.NEW_DEVICE: _ALWAYS | {"time", "address", "device"},
+FIELDS: dict[MailTemplate, frozenset[str]] = {
+    MailTemplate.VERIFY: _ALWAYS | _LINK,
+    MailTemplate.REGISTERED_ALREADY: _ALWAYS,
+    MailTemplate.RESET: _ALWAYS | _LINK,
+    MailTemplate.PASSWORD_CHANGED: _ALWAYS | {"time"},
+    MailTemplate.EMAIL_CHANGE_CONFIRM: _ALWAYS | _LINK,
+    MailTemplate.EMAIL_CHANGE_REQUESTED: _ALWAYS | {"time"},
+    MailTemplate.EMAIL_CHANGED: _ALWAYS | {"time"},
+    MailTemplate.NEW_DEVICE: _ALWAYS | {"time", "address", "device"},
 }
 """What a template may name.  `link` is the whole link, `token` the secret in it."""
 
 
-class BadLetter(Exception):
-    """A template is wrong, or a value may not stand in a letter."""
+class InvalidMail(Exception):
+    """A template is wrong, or a value may not stand in a mail."""
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class RenderedMail:
     subject: str
     text: str
     html: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Pattern:
+class _ParsedTemplate:
     subject: string.Template
     text: string.Template
     html: string.Template | None
 
 
-class Letters:
+class MailTemplates:
     """Every template, read once and checked whole."""
 
-    def __init__(self, patterns: Mapping[Template, _Pattern], always: Mapping[str, str]) -> None:
-        self._patterns = patterns
+    def __init__(
+        self, parsed: Mapping[MailTemplate, _ParsedTemplate], always: Mapping[str, str]
+    ) -> None:
+        self._parsed = parsed
         self._always = dict(always)
 
     @classmethod
-    def load(cls, folders: Sequence[Path], *, site: str, public_url: str) -> Letters:
+    def load(cls, folders: Sequence[Path], *, site: str, public_url: str) -> MailTemplates:
         """For each template the first of `folders` that has its text, else the shipped one.
 
-        Raises BadLetter with every problem of every template.
+        Raises InvalidMail with every problem of every template.
         """
-        patterns: dict[Template, _Pattern] = {}
+        parsed: dict[MailTemplate, _ParsedTemplate] = {}
         problems: list[str] = []
-        for template in Template:
+        for template in MailTemplate:
             folder = next((f for f in folders if (f / f"{template}.txt").is_file()), SHIPPED)
             try:
-                patterns[template] = _read(folder, template)
-            except BadLetter as problem:
+                parsed[template] = _read(folder, template)
+            except InvalidMail as problem:
                 problems.append(str(problem))
         if problems:
-            raise BadLetter("\n".join(problems))
-        return cls(patterns, {"site": site, "public_url": public_url})
+            raise InvalidMail("\n".join(problems))
+        return cls(parsed, {"site": site, "public_url": public_url})
 
-    def write(self, template: Template, values: Mapping[str, str]) -> Letter:
-        """Raises BadLetter when a value is missing or may not stand in a letter."""
-        pattern = self._patterns[template]
-        filled = {**values, **self._always}
-        if missing := FIELDS[template] - filled.keys():
-            raise BadLetter(f"{template}: no value for {', '.join(sorted(missing))}")
-        for name, value in filled.items():
+    def render(self, template: MailTemplate, values: Mapping[str, str]) -> RenderedMail:
+        """Fill the template.  Raises InvalidMail where a value is missing or may not stand in a
+        mail."""
+        parsed = self._parsed[template]
+        all_values = {**values, **self._always}
+        if missing := FIELDS[template] - all_values.keys():
+            raise InvalidMail(f"{template}: no value for {', '.join(sorted(missing))}")
+        for name, value in all_values.items():
             _check_value(name, value)
-        escaped = {name: html.escape(value) for name, value in filled.items()}
-        return Letter(
-            subject=pattern.subject.substitute(filled),
-            text=pattern.text.substitute(filled),
-            html=pattern.html.substitute(escaped) if pattern.html else None,
+        escaped = {name: html.escape(value) for name, value in all_values.items()}
+        return RenderedMail(
+            subject=parsed.subject.substitute(all_values),
+            text=parsed.text.substitute(all_values),
+            html=parsed.html.substitute(escaped) if parsed.html else None,
         )
 
 
 def _check_value(name: str, value: str) -> None:
-    """Raises BadLetter for what could end a line, and so begin a header, or is too long."""
+    """Raises InvalidMail for what could end a line, and so begin a header, or is too long."""
     if len(value) > _LONGEST_VALUE:
-        raise BadLetter(f"{name} is longer than {_LONGEST_VALUE} characters")
+        raise InvalidMail(f"{name} is longer than {_LONGEST_VALUE} characters")
     # Cc: controls, CR and LF among them.  Zl, Zp: what some readers break a line at.
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
-        raise BadLetter(f"{name} holds a control character")
+        raise InvalidMail(f"{name} holds a control character")
 
 
-def _read(folder: Path, template: Template) -> _Pattern:
+def _read(folder: Path, template: MailTemplate) -> _ParsedTemplate:
     path = folder / f"{template}.txt"
     head, _, text = _text_of(path).partition("\n")
     name, colon, subject = head.partition(":")
     if name.strip().lower() != "subject" or not colon or not subject.strip():
-        raise BadLetter(f"{path}:1: the first line must be `Subject: …`")
+        raise InvalidMail(f"{path}:1: the first line must be `Subject: …`")
     if not text.startswith("\n") or not text.strip():
-        raise BadLetter(f"{path}:2: an empty line and the text must follow the subject")
+        raise InvalidMail(f"{path}:2: an empty line and the text must follow the subject")
     page = folder / f"{template}.html"
-    return _Pattern(
+    return _ParsedTemplate(
         subject=_template(path, template, subject.strip()),
         text=_template(path, template, text.lstrip("\n")),
         html=_template(page, template, _text_of(page)) if page.is_file() else None,
@@ -139,14 +142,14 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text("utf-8").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadLetter(f"{path}: cannot be read as UTF-8 text") from error
+        raise InvalidMail(f"{path}: cannot be read as UTF-8 text") from error
 
 
-def _template(path: Path, template: Template, text: str) -> string.Template:
-    made = string.Template(text)
-    if not made.is_valid():
-        raise BadLetter(f"{path}: a `$` that begins no name; write `$$` for the sign itself")
-    if unknown := set(made.get_identifiers()) - FIELDS[template]:
-        known = ", ".join(f"${name}" for name in sorted(FIELDS[template]))
-        raise BadLetter(f"{path}: ${sorted(unknown)[0]} is unknown here; known: {known}")
-    return made
+def _template(path: Path, template: MailTemplate, text: str) -> string.Template:
+    template_text = string.Template(text)
+    if not template_text.is_valid():
+        raise InvalidMail(f"{path}: a `$` that begins no name; write `$$` for the sign itself")
+    if unknown := set(template_text.get_identifiers()) - FIELDS[template]:
+        fields = ", ".join(f"${name}" for name in sorted(FIELDS[template]))
+        raise InvalidMail(f"{path}: ${sorted(unknown)[0]} is unknown here; known: {fields}")
+    return template_text

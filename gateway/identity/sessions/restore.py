@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from gateway.identity.keys import signing_keys
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyState
-from gateway.identity.keys.signing_keys import KeyRow, NewKey
+from gateway.identity.keys.signing_keys import KeyRow, NewSigningKey
 from gateway.identity.revocations import record
-from gateway.identity.tombstones import Ended, email_target, role_target, unearth
+from gateway.identity.tombstones import Ended, email_target, remove_tombstone, role_target
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Row, Transaction
 
@@ -83,20 +83,20 @@ class Secrets:
     """What the latter gives the chains of the audit log."""
 
 
-async def disown(
-    tx: Transaction, before: Present, secrets: Secrets, keys: tuple[NewKey, NewKey]
+async def revoke_all(
+    tx: Transaction, before: Present, secrets: Secrets, keys: tuple[NewSigningKey, NewSigningKey]
 ) -> tuple[Carried, Sequence[Change]]:
-    """Ends all that the backup brought back.  `keys` sign from now on: the active and the next
+    """Revoke all that the backup brought back.  `keys` sign from now on: the active and the next
     one.  The changes are to be announced once this is committed."""
     now = int(await tx.now())
     newest_at = max(before.newest_token_at, await newest_token_at(tx))
     await _end_sessions(tx, now, newest_at)
-    kept = (
+    chain_keys = (
         *before.chain_keys,
         *await signing_keys.readable_chain_keys(tx, secrets.then),
         secrets.chain_key_then,
     )
-    await signing_keys.retain_chain_keys(tx, secrets.now, tuple(dict.fromkeys(kept)))
+    await signing_keys.retain_chain_keys(tx, secrets.now, tuple(dict.fromkeys(chain_keys)))
     retired, changes = await _replace_keys(tx, before, secrets.now, keys, now)
     carried = Carried(
         deleted_accounts=await _drop(tx, "accounts", "id", Ended.ACCOUNT),
@@ -146,7 +146,11 @@ async def _end_sessions(tx: Transaction, now: int, newest_at: int) -> None:
 
 
 async def _replace_keys(
-    tx: Transaction, before: Present, sealer: Sealer, keys: tuple[NewKey, NewKey], now: int
+    tx: Transaction,
+    before: Present,
+    sealer: Sealer,
+    keys: tuple[NewSigningKey, NewSigningKey],
+    now: int,
 ) -> tuple[int, list[Change]]:
     """Every key that signed goes, also one that the backup knows nothing of: some worker may
     have it in memory.  A public key that was imported to verify stays, unless it was revoked."""
@@ -204,12 +208,12 @@ async def _end_passwords(tx: Transaction, before: Present, now: int) -> int:
         kind=Ended.PASSWORD.value,
     )
     for row in rows:
-        known = before.accounts.get(row["id"])
-        current = known is not None and known["password_epoch"] >= row["epoch"]
+        account = before.accounts.get(row["id"])
+        current = account is not None and account["password_epoch"] >= row["epoch"]
         await tx.run(
             "UPDATE accounts SET password_hash = :hash, password_epoch = :epoch,"
             " updated_at = :now WHERE id = :id",
-            hash=known["password_hash"] if known is not None and current else None,
+            hash=account["password_hash"] if account is not None and current else None,
             epoch=row["epoch"],
             now=now,
             id=row["id"],
@@ -218,21 +222,21 @@ async def _end_passwords(tx: Transaction, before: Present, now: int) -> int:
 
 
 async def _move_emails(tx: Transaction, before: Present, now: int) -> int:
-    """An address that the account has left would receive its reset links again."""
+    """An e-mail address that the account has left would receive its reset links again."""
     moved = 0
-    left = await _targets(tx, Ended.EMAIL)
-    for row in await tx.all("SELECT id, email_key FROM accounts") if left else ():
+    left_emails = await _targets(tx, Ended.EMAIL)
+    for row in await tx.all("SELECT id, email_key FROM accounts") if left_emails else ():
         account_id, key = str(row["id"]), str(row["email_key"])
-        if email_target(account_id, key) not in left:
+        if email_target(account_id, key) not in left_emails:
             continue
         moved += 1
-        known = before.accounts.get(account_id)
-        taken = known and await tx.one(
+        before_restore = before.accounts.get(account_id)
+        taken = before_restore and await tx.one(
             "SELECT 1 FROM accounts WHERE email_key = :key AND id <> :id",
-            key=known["email_key"],
+            key=before_restore["email_key"],
             id=account_id,
         )
-        if known is None or known["email_key"] == key or taken:
+        if before_restore is None or before_restore["email_key"] == key or taken:
             # Nobody knows where its owner is to be reached: an operator has to say.
             await tx.run(
                 "UPDATE accounts SET disabled = 1, updated_at = :now WHERE id = :id",
@@ -243,21 +247,23 @@ async def _move_emails(tx: Transaction, before: Present, now: int) -> int:
         await tx.run(
             "UPDATE accounts SET email = :email, email_key = :key, email_verified = :verified,"
             " updated_at = :now WHERE id = :id",
-            email=known["email"],
-            key=known["email_key"],
-            verified=known["email_verified"],
+            email=before_restore["email"],
+            key=before_restore["email_key"],
+            verified=before_restore["email_verified"],
             now=now,
             id=account_id,
         )
         # The backup may know it as one that was left: it was returned to since.
-        await unearth(tx, Ended.EMAIL, email_target(account_id, str(known["email_key"])))
+        await remove_tombstone(
+            tx, Ended.EMAIL, email_target(account_id, str(before_restore["email_key"]))
+        )
     return moved
 
 
 async def _drop_roles(tx: Transaction) -> int:
-    dropped, taken = 0, await _targets(tx, Ended.ROLE)
-    for row in await tx.all("SELECT account_id, role FROM account_roles") if taken else ():
-        if role_target(row["account_id"], row["role"]) in taken:
+    dropped, revoked = 0, await _targets(tx, Ended.ROLE)
+    for row in await tx.all("SELECT account_id, role FROM account_roles") if revoked else ():
+        if role_target(row["account_id"], row["role"]) in revoked:
             dropped += await tx.run(
                 "DELETE FROM account_roles WHERE account_id = :id AND role = :role",
                 id=row["account_id"],

@@ -1,6 +1,8 @@
-"""Families: one sign-in each, whose id is the `sid` of every token that comes of it.
+"""Sessions: one for each sign-in; its id is the `sid` of every token that comes of it.
 
-Law: a family ends in the transaction that writes the change which tells the workers.  What is
+The SQL table is named `families`, of refresh tokens.
+
+Law: a session ends in the transaction that writes the change which tells the workers.  What is
 returned must then be announced; until `RevocationPublisher.publish` says True, no promise is made.
 """
 
@@ -12,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.identity.mail.links import Purpose, forget
+from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.revocations import change_of, record
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
@@ -26,14 +28,17 @@ GRACE_MS = 10_000
 COARSE_S = 900
 """When a session was last used is told to its owner to the quarter of an hour."""
 
-# How long an ended family is still shown to the tools, and its tokens still known as its own.
+# How long an ended session is still shown to the tools, and its tokens still known as its own.
 _KEPT_AFTER_END_S = 86_400
 _SHOWN_USER_AGENT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """One sign-in, as its owner may see it.  `last_used_at` is the `iat` of its newest token."""
+class Session:
+    """One sign-in, as its owner may see it; `address` is an IP address.
+
+    `last_used_at` is the `iat` of its newest token.
+    """
 
     id: str
     account_id: str
@@ -52,22 +57,22 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a sign-in or a refresh comes from."""
+class SignInSource:
+    """Where a sign-in or a refresh comes from; `address` is an IP address."""
 
     user_agent: str
     address: str
 
 
 class Sessions:
-    """What owners and operators do with families."""
+    """Lists and ends sessions, for owners and operators."""
 
     def __init__(self, database: Database, *, idle_s: int = 0) -> None:
         self._database = database
         self._idle_s = idle_s
 
-    async def live(self, account_id: str) -> list[Family]:
-        """The account's families that a refresh would still be given to, newest first."""
+    async def find_active(self, account_id: str) -> list[Session]:
+        """The account's sessions that can still be refreshed, newest first."""
         async with self._database.read_transaction() as tx:
             now = int(await tx.now())
             rows = await tx.all(
@@ -76,57 +81,59 @@ class Sessions:
                 account=account_id,
                 now=now,
             )
-        families = [_family(row) for row in rows]
-        return [f for f in families if not self._idle_s or f.last_used_at + self._idle_s > now]
+        sessions = [_session(row) for row in rows]
+        return [f for f in sessions if not self._idle_s or f.last_used_at + self._idle_s > now]
 
-    async def get(self, session_id: str) -> Family | None:
+    async def get(self, session_id: str) -> Session | None:
         async with self._database.read_transaction() as tx:
             return await find(tx, session_id)
 
     async def end(
         self, session_id: str, why: str, *, owner: str | None = None
     ) -> Sequence[Change] | None:
-        """Ends one family; None when there is none of that id (or it is not `owner`'s).
+        """End one session; None when there is none of that id (or it is not `owner`'s).
 
-        May be repeated: a family that has ended gives the change that ended it.
+        May be repeated: a session that has ended gives the change that ended it.
         """
         async with self._database.transaction() as tx:
-            family = await find(tx, session_id)
-            if family is None or (owner is not None and family.account_id != owner):
+            session = await find(tx, session_id)
+            if session is None or (owner is not None and session.account_id != owner):
                 return None
-            return await end_one(tx, family.id, why)
+            return await end_one(tx, session.id, why)
 
     async def sign_out(self, principal: Principal, *, everywhere: bool) -> Sequence[Change]:
         """Ends the session of a verified access token, be the token expired or revoked.
 
-        The account and the family may be unknown here (a token of an imported key): then its
+        The account and the session may be unknown here (a token of an imported key): then its
         `sid`, or without one its `jti`, is refused all the same.
         """
         async with self._database.transaction() as tx:
             sid = principal.session_id
-            family = await find(tx, sid) if sid is not None else None
-            if sid is None or (family is not None and family.account_id != principal.subject):
+            session = await find(tx, sid) if sid is not None else None
+            if sid is None or (session is not None and session.account_id != principal.subject):
                 return await refuse_once(tx, ChangeKind.TOKEN, principal.token_id)
             if not everywhere:
                 return await end_one(tx, sid, "logout")
-            if family is not None and family.ended_at is None:
-                return await end_every(tx, family.account_id, "logout")
-            told = await _told(tx, sid, principal.subject, principal.issued_at)
-            if told:
-                return told
-            if family is None and principal.expires_at > await tx.now():
+            if session is not None and session.ended_at is None:
+                return await end_every(tx, session.account_id, "logout")
+            recorded = await _recorded_changes(tx, sid, principal.subject, principal.issued_at)
+            if recorded:
+                return recorded
+            if session is None and principal.expires_at > await tx.now():
                 return await end_every(tx, principal.subject, "logout")
             return await end_one(tx, sid, "logout")
 
-    async def sign_out_family(self, family: Family, *, everywhere: bool) -> Sequence[Change]:
-        """The same for whoever holds a refresh token of the family, used or not."""
+    async def sign_out_session(self, session: Session, *, everywhere: bool) -> Sequence[Change]:
+        """The same for whoever has a refresh token of the session, used or not."""
         async with self._database.transaction() as tx:
             if not everywhere:
-                return await end_one(tx, family.id, "logout")
-            if family.ended_at is None:
-                return await end_every(tx, family.account_id, "logout")
-            told = await _told(tx, family.id, family.account_id, family.created_at)
-            return told or await end_one(tx, family.id, "logout")
+                return await end_one(tx, session.id, "logout")
+            if session.ended_at is None:
+                return await end_every(tx, session.account_id, "logout")
+            recorded = await _recorded_changes(
+                tx, session.id, session.account_id, session.created_at
+            )
+            return recorded or await end_one(tx, session.id, "logout")
 
     async def erase_sealed(self) -> None:
         """Erases the sealed successors whose grace is over.
@@ -150,7 +157,7 @@ class Sessions:
             )
 
     async def purge(self) -> None:
-        """Deletes families that are long over, with their tokens."""
+        """Delete sessions that ended or expired a day ago, with their tokens."""
         async with self._database.read_transaction() as tx:
             before = int(await tx.now()) - _KEPT_AFTER_END_S
             due = await tx.one(
@@ -180,22 +187,22 @@ async def refuse(database: Database, kind: ChangeKind, target: str) -> Sequence[
         return await refuse_once(tx, kind, target)
 
 
-async def find(tx: Transaction, session_id: str) -> Family | None:
+async def find(tx: Transaction, session_id: str) -> Session | None:
     row = await tx.one(f"{_SELECT} WHERE id = :id", id=session_id)
-    return _family(row) if row else None
+    return _session(row) if row else None
 
 
 async def begin(
     tx: Transaction,
     account_id: str,
-    origin: Origin,
+    source: SignInSource,
     *,
     amr: str,
     at: int,
     expires_at: int,
     transport: Transport = "bearer",
 ) -> str:
-    """Writes a new family and gives its id: 128 random bits."""
+    """Write a new session and return its id: 128 random bits."""
     session_id = secrets.token_hex(16)
     await tx.run(
         "INSERT INTO families (id, account_id, transport, user_agent, address, amr, auth_time,"
@@ -204,8 +211,8 @@ async def begin(
         id=session_id,
         account=account_id,
         transport=transport,
-        agent=shown_user_agent(origin.user_agent),
-        address=origin.address,
+        agent=shown_user_agent(source.user_agent),
+        address=source.address,
         amr=amr,
         at=at,
         expires=expires_at,
@@ -214,7 +221,7 @@ async def begin(
 
 
 async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change]:
-    """Ends the family, if it lives, and gives the change that refuses its tokens."""
+    """End the session, unless it has ended, and give the change that refuses its tokens."""
     ended = await tx.run(
         "UPDATE families SET ended_at = :now, end_reason = :why"
         " WHERE id = :id AND ended_at IS NULL",
@@ -227,13 +234,15 @@ async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change
     return await refuse_once(tx, ChangeKind.SESSION, session_id)
 
 
-async def end_others(tx: Transaction, account_id: str, kept: str, why: str) -> Sequence[Change]:
-    """Ends every family of the account but `kept`."""
+async def end_others(
+    tx: Transaction, account_id: str, except_id: str, why: str
+) -> Sequence[Change]:
+    """End every session of the account but `except_id`."""
     rows = await tx.all(
         "UPDATE families SET ended_at = :now, end_reason = :why"
-        " WHERE account_id = :account AND id <> :kept AND ended_at IS NULL RETURNING id",
+        " WHERE account_id = :account AND id <> :except_id AND ended_at IS NULL RETURNING id",
         account=account_id,
-        kept=kept,
+        except_id=except_id,
         why=why,
         now=int(await tx.now()),
     )
@@ -241,12 +250,12 @@ async def end_others(tx: Transaction, account_id: str, kept: str, why: str) -> S
 
 
 async def end_every(tx: Transaction, account_id: str, why: str) -> Sequence[Change]:
-    """Ends every family of the account and refuses every token it has been given.
+    """End every session of the account and refuse every token it has been given.
 
-    A move to another address that one of them asked for ends with them.
+    A change of the e-mail address that one of them requested ends with them.
     """
     change = await outdate(tx, account_id, Reason.TOKEN_REVOKED)
-    await forget(tx, account_id, Purpose.ADDRESS)
+    await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
     await tx.run(
         "UPDATE families SET ended_at = :now, end_reason = :why"
         " WHERE account_id = :account AND ended_at IS NULL",
@@ -295,7 +304,9 @@ def shown_user_agent(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:_SHOWN_USER_AGENT]).strip()
 
 
-async def _told(tx: Transaction, session_id: str, account_id: str, since: int) -> Sequence[Change]:
+async def _recorded_changes(
+    tx: Transaction, session_id: str, account_id: str, since: int
+) -> Sequence[Change]:
     """The changes that ended a session which is over, for announcing them again.
 
     Signing out everywhere with such a session ends nothing that began after it: an old
@@ -322,9 +333,9 @@ async def refuse_once(tx: Transaction, kind: ChangeKind, target: str) -> Sequenc
     return [change_of(row) if row else await record(tx, kind, target, Reason.TOKEN_REVOKED)]
 
 
-def _family(row: Row) -> Family:
+def _session(row: Row) -> Session:
     ended = row["ended_at"]
-    return Family(
+    return Session(
         id=str(row["id"]),
         account_id=str(row["account_id"]),
         user_agent=str(row["user_agent"]),

@@ -15,45 +15,36 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import altcha
 
 from gateway.model import Clock
-from gateway.stores.protocols import StoreUnavailable
+from gateway.stores.protocols import NonceStore, StoreUnavailable
 
 _LONGEST = 4096
 _ALGORITHM = "PBKDF2/SHA-256"
 
 
-class OneTime(Protocol):
-    """What may be used once, by whichever worker is first (SET NX in Redis)."""
+class FallbackNonceStore:
+    """The shared store, and this worker's memory while that is unavailable: a solution is then
+    valid once on each worker, which is not worth an outage for a second of work."""
 
-    async def first(self, key: str, ttl_s: int) -> bool:
-        """True for the first caller within `ttl_s`, False for all others.  Raises
-        StoreUnavailable."""
-
-
-class UsedOnce:
-    """Asks the shared store, and this worker's memory while it is away: a solution is then
-    good once on each worker, which a challenge of under a second does not make worth waiting
-    for."""
-
-    def __init__(self, shared: OneTime, clock: Clock, *, most: int = 50_000) -> None:
+    def __init__(self, shared: NonceStore, clock: Clock, *, most: int = 50_000) -> None:
         self._shared = shared
         self._clock = clock
         self._most = most
         self._own: OrderedDict[str, float] = OrderedDict()
 
-    async def first(self, key: str, ttl_s: int) -> bool:
+    async def claim(self, key: str, ttl_s: int) -> bool:
         if key in self._own:
             return False
         try:
-            return await self._shared.first(key, ttl_s)
+            return await self._shared.claim(key, ttl_s)
         except StoreUnavailable:
-            return self._first_here(key, ttl_s)
+            return self._claim_locally(key, ttl_s)
 
-    def _first_here(self, key: str, ttl_s: int) -> bool:
+    def _claim_locally(self, key: str, ttl_s: int) -> bool:
         now = self._clock.steady()
         while self._own and (next(iter(self._own.values())) <= now or len(self._own) >= self._most):
             self._own.popitem(last=False)
@@ -75,22 +66,22 @@ class CaptchaOptions:
 class Captcha:
     """Sets challenges and checks solutions."""
 
-    def __init__(self, options: CaptchaOptions, used: OneTime, clock: Clock) -> None:
+    def __init__(self, options: CaptchaOptions, nonces: NonceStore, clock: Clock) -> None:
         self._options = options
-        self._used = used
+        self._nonces = nonces
         self._clock = clock
 
     def challenge(self) -> Mapping[str, Any]:
         """The JSON that the ALTCHA widget reads."""
-        made = altcha.create_challenge(
+        challenge = altcha.create_challenge(
             _ALGORITHM,
             self._options.cost,
             key_prefix=self._options.prefix,
             expires_at=int(self._clock.now()) + self._options.life_s,
             hmac_secret=self._options.key,
         )
-        found: dict[str, Any] = made.to_dict()
-        return found
+        members: dict[str, Any] = challenge.to_dict()
+        return members
 
     async def passed(self, text: str) -> bool:
         """Whether `text` (base64 of the widget's JSON) is a solution that nobody used before;
@@ -110,7 +101,7 @@ class Captcha:
             return False
         nonce = payload.challenge.parameters.nonce
         key = "captcha:" + hashlib.sha256(nonce.encode()).hexdigest()[:32]
-        return await self._used.first(key, int(left_s) + 5)
+        return await self._nonces.claim(key, int(left_s) + 5)
 
 
 def _payload(text: str) -> altcha.Payload | None:
@@ -122,13 +113,13 @@ def _payload(text: str) -> altcha.Payload | None:
         challenge, solution = parsed["challenge"], parsed["solution"]
         if not isinstance(challenge["parameters"], dict) or not isinstance(solution, dict):
             return None
-        found = altcha.Payload(
+        payload = altcha.Payload(
             altcha.Challenge.from_dict(challenge), altcha.Solution.from_dict(solution)
         )
     except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
         return None
-    asked = found.challenge.parameters
+    parameters = payload.challenge.parameters
     # What is signed is JavaScript's text, to which 10000 and 10000.0 are one number; what
     # derives the key takes whole numbers alone.
-    whole = all(type(number) is int for number in (asked.cost, asked.key_length))
-    return found if whole else None
+    whole = all(type(number) is int for number in (parameters.cost, parameters.key_length))
+    return payload if whole else None

@@ -1,8 +1,8 @@
 """The device cookie: a browser that has signed in before, and to which accounts.
 
-It signs nobody in.  All it earns is a count of its own in the login throttle, so that a
+It signs nobody in.  It gives the browser a count of its own in the login throttle, so that a
 stranger who uses up the account's attempts does not lock its owner out, and the silence of
-the letter about new devices.
+the mail about new devices.
 
 Law: it is signed whole, by a key that signs nothing else, and names no account to whoever
 reads it: an account is the start of an HMAC.  Beside each account stands its epoch, which a
@@ -11,12 +11,13 @@ changed password raises: whoever laid cookies up under the password of before ho
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
 import secrets
 from dataclasses import dataclass
+
+from gateway.identity.base64url import encoded
 
 COOKIE = "__Host-device"
 LIFE_S = 180 * 86_400
@@ -56,59 +57,60 @@ class Devices:
         """`key` is `derived_key(secret, KeyPurpose.DEVICE)`."""
         self._key = key
 
-    def claimed(self, cookie: str | None, email_key: str, now: float) -> Device | None:
+    def claimed(self, cookie: str | None, normalized_email: str, now: float) -> Device | None:
         """The device, if this account has signed in with it within 180 days, whatever its
         password was then."""
         device = self._read(cookie, now)
-        if device is None or device.epoch_of(self._account(email_key)) is None:
+        if device is None or device.epoch_of(self._account(normalized_email)) is None:
             return None
         return device
 
-    def current(self, device: Device, email_key: str, epoch: int) -> bool:
+    def current(self, device: Device, normalized_email: str, epoch: int) -> bool:
         """Whether the account still has the epoch in which the device signed in."""
-        found = device.epoch_of(self._account(email_key))
-        return found is not None and hmac.compare_digest(found, self._epoch(email_key, epoch))
+        epoch_tag = device.epoch_of(self._account(normalized_email))
+        return epoch_tag is not None and hmac.compare_digest(
+            epoch_tag, self._epoch(normalized_email, epoch)
+        )
 
-    def remember(self, cookie: str | None, email_key: str, epoch: int, now: float) -> str:
+    def remember(self, cookie: str | None, normalized_email: str, epoch: int, now: float) -> str:
         """The cookie's next value, after this account has signed in."""
         device = self._read(cookie, now)
         device_id = device.id if device else secrets.token_urlsafe(16)
-        account = self._account(email_key)
+        account = self._account(normalized_email)
         before = [tag for tag in (device.tags if device else ()) if tag[:_ACCOUNT] != account]
-        tags = "~".join([account + self._epoch(email_key, epoch), *before][:_ACCOUNTS])
+        tags = "~".join([account + self._epoch(normalized_email, epoch), *before][:_ACCOUNTS])
         body = f"2.{device_id}.{int(now)}.{tags}"
         return f"{body}.{self._signature(body)}"
 
     def _read(self, cookie: str | None, now: float) -> Device | None:
-        found = _FORM.fullmatch(cookie) if cookie else None
-        if cookie is None or found is None:
+        match = _FORM.fullmatch(cookie) if cookie else None
+        if cookie is None or match is None:
             return None
         body = cookie.rpartition(".")[0]
         # Texts are compared: a changed last letter can stand for the same bytes.
-        if not hmac.compare_digest(found["signature"], self._signature(body)):
+        if not hmac.compare_digest(match["signature"], self._signature(body)):
             return None
-        if not int(found["at"]) <= now + 60 <= int(found["at"]) + LIFE_S:
+        if not int(match["at"]) <= now + 60 <= int(match["at"]) + LIFE_S:
             return None
-        return Device(found["id"], tuple(found["tags"].split("~")))
+        return Device(match["id"], tuple(match["tags"].split("~")))
 
-    def _account(self, email_key: str) -> str:
-        return self._mac(b"account\x00" + email_key.encode())[:_ACCOUNT]
+    def _account(self, normalized_email: str) -> str:
+        return self._mac(b"account\x00" + normalized_email.encode())[:_ACCOUNT]
 
-    def _epoch(self, email_key: str, epoch: int) -> str:
-        return self._mac(b"epoch\x00%d\x00" % epoch + email_key.encode())[:_ACCOUNT]
+    def _epoch(self, normalized_email: str, epoch: int) -> str:
+        return self._mac(b"epoch\x00%d\x00" % epoch + normalized_email.encode())[:_ACCOUNT]
 
     def _signature(self, body: str) -> str:
         return self._mac(b"cookie\x00" + body.encode())
 
     def _mac(self, text: bytes) -> str:
-        digest = hmac.digest(self._key, text, hashlib.sha256)
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return encoded(hmac.digest(self._key, text, hashlib.sha256))
 
 
-def device_counter(device: Device, email_key: str) -> str:
+def device_counter(device: Device, normalized_email: str) -> str:
     """The counter of the login throttle for this account on this device: it stands in for the
     account's own.  See `throttle.account_counter`."""
-    named = f"{device.id}\x00{device.epoch}\x00{email_key}"
+    named = f"{device.id}\x00{device.epoch}\x00{normalized_email}"
     digest = hashlib.sha256(named.encode()).hexdigest()
     return "login:device:" + digest[:32]
 

@@ -15,7 +15,7 @@ from gateway.stores.protocols import HOUR_S, PENDING_S, Attempt, ReserveResult
 
 
 @dataclass(slots=True)
-class _Entry:
+class _CountedAttempt:
     at: float
     """Counts until its window has passed since.  Of what is not settled yet, so far back that
     it is forgotten after `PENDING_S`."""
@@ -25,11 +25,11 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Counter:
-    entries: dict[str, _Entry] = field(default_factory=dict)
+    entries: dict[str, _CountedAttempt] = field(default_factory=dict)
     forget_at: float = 0.0
 
 
-class OwnAttempts:
+class LocalAttempts:
     """Meets `protocols.Attempts`.  Bounded, and gone when the worker ends."""
 
     def __init__(self, clock: Clock, *, most: int = 50_000) -> None:
@@ -52,7 +52,7 @@ class OwnAttempts:
             return ReserveResult(wait_s, failures)
         for attempt, counter in zip(attempts, counters, strict=True):
             at = now - attempt.window_s + min(PENDING_S, attempt.window_s)
-            counter.entries[mark] = _Entry(at, "pending")
+            counter.entries[mark] = _CountedAttempt(at, "pending")
             _keep(attempt, counter, now)
         return ReserveResult(0.0, failures)
 
@@ -60,7 +60,7 @@ class OwnAttempts:
         now = self._clock.steady()
         for attempt in attempts:
             counter = self._current(attempt, now)
-            counter.entries[mark] = _Entry(now, "failed" if failed else "spent")
+            counter.entries[mark] = _CountedAttempt(now, "failed" if failed else "spent")
             _keep(attempt, counter, now)
 
     async def give_back(self, attempts: Sequence[Attempt], mark: str) -> None:

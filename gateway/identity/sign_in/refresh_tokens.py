@@ -9,10 +9,8 @@ derive, and is erased after the grace.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +22,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.client_networks import nearby
 from gateway.identity.accounts.accounts import Account, locked
+from gateway.identity.base64url import decoded, encoded
+from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
-from gateway.identity.sessions.sessions import GRACE_MS, Origin, Transport
+from gateway.identity.sessions.sessions import GRACE_MS, SignInSource, Transport
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -53,7 +53,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Reused:
+class ReuseDetected:
     """The token had been used: its family has ended, and `changes` must be announced."""
 
     account_id: str
@@ -72,9 +72,6 @@ SessionWait = Callable[[str], Awaitable[float]]
 """Seconds that a session has to wait for its next renewal; 0.0 for none."""
 
 
-_FORM = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # 32 bytes in base64url
-
-
 @dataclass(frozen=True, slots=True)
 class RefreshOptions:
     life_s: int = 604_800
@@ -83,7 +80,7 @@ class RefreshOptions:
 
 
 class RefreshTokens:
-    """Begins families and rotates their tokens."""
+    """Begins sessions and rotates their refresh tokens."""
 
     def __init__(self, database: Database, options: RefreshOptions) -> None:
         self._database = database
@@ -92,17 +89,17 @@ class RefreshTokens:
     async def begin(
         self,
         account_id: str,
-        origin: Origin,
+        source: SignInSource,
         *,
         checked_hash: str | None = None,
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
         cookie_hash: str | None = None,
     ) -> Grant | Reason:
-        """A new family for an account whose password was right.
+        """Begin a session of an account whose password was right.
 
-        With `cookie_hash` it is held by a session cookie: no refresh token is made, and the
-        hash stands in its place, so that whoever has the cookie can end the family.
+        With `cookie_hash` a session cookie stands for it: no refresh token is made, and the
+        hash is stored in its place, so that whoever has the cookie can end the session.
 
         Hashing took its time, outside of any transaction: ACCOUNT_DISABLED, EMAIL_UNVERIFIED
         or (where the password is not that of `checked_hash` any more) INVALID_CREDENTIALS
@@ -121,7 +118,7 @@ class RefreshTokens:
             session_id = await sessions.begin(
                 tx,
                 account.id,
-                origin,
+                source,
                 amr=" ".join(amr),
                 at=now,
                 expires_at=now + self._options.life_s,
@@ -144,36 +141,36 @@ class RefreshTokens:
             )
 
     async def rotate(
-        self, token: str, origin: Origin, wait_s: SessionWait | None = None
-    ) -> Grant | Reused | TooSoon | Reason:
-        """The successor of `token`; INVALID_REFRESH_TOKEN where there is none to give.
+        self, token: str, source: SignInSource, wait_s: SessionWait | None = None
+    ) -> Grant | ReuseDetected | TooSoon | Reason:
+        """Give the successor of `token`; INVALID_REFRESH_TOKEN where there is none.
 
-        `wait_s` says how long a session has to wait for it; a token that waits is not used.
+        `wait_s` says how long a session has to wait for it; a token that waits is not used up.
         """
         if not well_formed(token):
             return Reason.INVALID_REFRESH_TOKEN
-        token_hash = hash_of(token)
-        family = await self._family_of(token_hash)  # takes no write lock for what is no token
+        token_hash = hash_token(token)
+        family = await self._find_row(token_hash)  # takes no write lock for what is no token
         if family is None:
             return Reason.INVALID_REFRESH_TOKEN
         if wait_s is not None and (seconds := await wait_s(str(family["family_id"]))) > 0:
             return TooSoon(seconds)
         async with self._database.transaction() as tx:
             account = await locked(tx, str(family["account_id"]))
-            row = await tx.one(_WITH_FAMILY, hash=token_hash)
+            row = await tx.one(_WITH_SESSION, hash=token_hash)
             now_ms = int(await tx.now() * 1000)
             now = now_ms // 1000
-            if account is None or row is None or not self._lives(row, account, now):
+            if account is None or row is None or not self._is_active(row, account, now):
                 return Reason.INVALID_REFRESH_TOKEN
             session_id = str(row["family_id"])
             repeated = row["used_at"] is not None
             if not repeated:
-                successor = await _rotate(tx, token, row, origin, now_ms)
+                successor = await _rotate(tx, token, row, source, now_ms)
             else:
-                again = await _successor_in_grace(tx, token, row, origin, now_ms)
+                again = await _successor_in_grace(tx, token, row, source, now_ms)
                 if again is None:
                     changes = await sessions.end_one(tx, session_id, "reused")
-                    return Reused(account.id, session_id, changes)
+                    return ReuseDetected(account.id, session_id, changes)
                 successor = again
             issued_at = _issued_at(now, account)
             await _mark_used(tx, session_id, issued_at)
@@ -189,19 +186,19 @@ class RefreshTokens:
             )
 
     async def renew(self, session_id: str, transport: Transport = "cookie") -> Grant | None:
-        """A family, with its account read again; None once no refresh would be given.
+        """Renew a session and read its account again; None once it has ended.
 
-        The grant has no refresh token: what holds the family (`transport`) goes on to.
+        The grant has no refresh token: what stands for the session (`transport`) stays.
         """
         async with self._database.read_transaction() as tx:
-            family = await tx.one(_FAMILY, id=session_id, transport=transport)
+            family = await tx.one(_SESSION, id=session_id, transport=transport)
         if family is None:
             return None
         async with self._database.transaction() as tx:
             account = await locked(tx, str(family["account_id"]))
-            row = await tx.one(_FAMILY, id=session_id, transport=transport)
+            row = await tx.one(_SESSION, id=session_id, transport=transport)
             now = int(await tx.now())
-            if account is None or row is None or not self._lives(row, account, now):
+            if account is None or row is None or not self._is_active(row, account, now):
                 return None
             issued_at = _issued_at(now, account)
             await _mark_used(tx, session_id, issued_at)
@@ -215,26 +212,26 @@ class RefreshTokens:
                 refresh_token="",
             )
 
-    async def family_of_cookie(self, cookie_hash: str) -> sessions.Family | None:
-        """The family that a session cookie holds, ended or not."""
+    async def session_of_cookie(self, cookie_hash: str) -> sessions.Session | None:
+        """The session of a session cookie, ended or not."""
         async with self._database.read_transaction() as tx:
-            row = await tx.one(_WITH_FAMILY, hash=cookie_hash)
+            row = await tx.one(_WITH_SESSION, hash=cookie_hash)
             return await sessions.find(tx, str(row["family_id"])) if row else None
 
-    async def family_of(self, token: str) -> sessions.Family | None:
-        """The family of a token, used or not, ended or not."""
+    async def session_of(self, token: str) -> sessions.Session | None:
+        """The session of a token, used or not, ended or not."""
         if not well_formed(token):
             return None
         async with self._database.read_transaction() as tx:
-            row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
+            row = await tx.one(_WITH_SESSION, hash=hash_token(token))
             return await sessions.find(tx, str(row["family_id"])) if row else None
 
-    async def live(self, token: str) -> sessions.Family | None:
-        """The family of a token that a refresh would be given for; looking uses nothing up."""
+    async def find_active(self, token: str) -> sessions.Session | None:
+        """The session of a token that can still be refreshed; this does not use it up."""
         if not well_formed(token):
             return None
         async with self._database.read_transaction() as tx:
-            row = await tx.one(_WITH_FAMILY, hash=hash_of(token))
+            row = await tx.one(_WITH_SESSION, hash=hash_token(token))
             if row is None or row["used_at"] is not None:
                 return None
             family = await sessions.find(tx, str(row["family_id"]))
@@ -244,11 +241,11 @@ class RefreshTokens:
             return None
         return None if idle_s and family.last_used_at + idle_s <= now else family
 
-    async def _family_of(self, token_hash: str) -> Row | None:
+    async def _find_row(self, token_hash: str) -> Row | None:
         async with self._database.read_transaction() as tx:
-            return await tx.one(_WITH_FAMILY, hash=token_hash)
+            return await tx.one(_WITH_SESSION, hash=token_hash)
 
-    def _lives(self, row: Row, account: Account, now: int) -> bool:
+    def _is_active(self, row: Row, account: Account, now: int) -> bool:
         idle_s = self._options.idle_s
         return (
             row["ended_at"] is None
@@ -258,24 +255,14 @@ class RefreshTokens:
         )
 
 
-def well_formed(token: str) -> bool:
-    """Whether it can be a refresh token at all; no store is asked about others."""
-    return _FORM.fullmatch(token) is not None
-
-
-def hash_of(token: str) -> str:
-    """What SQL keeps of a token of 256 random bits: for those a plain hash is one-way enough."""
-    return _text(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())
-
-
-_WITH_FAMILY = (
+_WITH_SESSION = (
     "SELECT t.hash, t.family_id, t.used_at, t.used_ms, t.used_by, t.successor_sealed, f.account_id,"
     " f.amr, f.auth_time, f.last_used_at, f.expires_at, f.ended_at"
     " FROM refresh_tokens t JOIN families f ON f.id = t.family_id WHERE t.hash = :hash"
 )
 
 
-_FAMILY = (
+_SESSION = (
     "SELECT account_id, amr, auth_time, last_used_at, expires_at, ended_at FROM families"
     " WHERE id = :id AND transport = :transport"
 )
@@ -283,7 +270,7 @@ _FAMILY = (
 
 async def _add_token(tx: Transaction, session_id: str, now: int) -> str:
     token = secrets.token_urlsafe(32)
-    await _add_hash(tx, hash_of(token), session_id, now)
+    await _add_hash(tx, hash_token(token), session_id, now)
     return token
 
 
@@ -296,7 +283,7 @@ async def _add_hash(tx: Transaction, token_hash: str, session_id: str, now: int)
     )
 
 
-async def _rotate(tx: Transaction, token: str, row: Row, origin: Origin, now_ms: int) -> str:
+async def _rotate(tx: Transaction, token: str, row: Row, source: SignInSource, now_ms: int) -> str:
     """Marks the token used and adds its one successor.
 
     The caller holds the account's row and read the token under it; the condition makes the
@@ -310,7 +297,7 @@ async def _rotate(tx: Transaction, token: str, row: Row, origin: Origin, now_ms:
         hash=row["hash"],
         now=now,
         now_ms=now_ms,
-        used_by=_client_of(origin),
+        used_by=_client_tag(source),
         sealed=_seal(token, successor, str(row["family_id"])),
     )
     if used != 1:
@@ -319,14 +306,14 @@ async def _rotate(tx: Transaction, token: str, row: Row, origin: Origin, now_ms:
 
 
 async def _successor_in_grace(
-    tx: Transaction, token: str, row: Row, origin: Origin, now_ms: int
+    tx: Transaction, token: str, row: Row, source: SignInSource, now_ms: int
 ) -> str | None:
     # A clock that was set back makes the age negative: the grace is as wide on that side,
     # and no wider.
     used_ms, sealed = row["used_ms"], row["successor_sealed"]
     if used_ms is None or abs(now_ms - int(used_ms)) > GRACE_MS or sealed is None:
         return None
-    if row["used_by"] != _client_of(origin):
+    if row["used_by"] != _client_tag(source):
         return None
     successor = _unseal(token, str(sealed), str(row["family_id"]))
     if successor is None:
@@ -334,7 +321,7 @@ async def _successor_in_grace(
     # Whoever used the successor has it: to ask for it again is to be somebody else.
     unused = await tx.one(
         "SELECT 1 FROM refresh_tokens WHERE hash = :hash AND used_at IS NULL",
-        hash=hash_of(successor),
+        hash=hash_token(successor),
     )
     return None if unused is None else successor
 
@@ -353,35 +340,31 @@ def _issued_at(now: int, account: Account) -> int:
     return max(now, account.not_before + 1)
 
 
-def _client_of(origin: Origin) -> str:
+def _client_tag(source: SignInSource) -> str:
     """Stands for a User-Agent at a network; each part is preceded by its length."""
     digest = hashlib.sha256()
-    for part in (origin.user_agent, nearby(origin.address)):
+    for part in (source.user_agent, nearby(source.address)):
         raw = part.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "big") + raw)
-    return _text(digest.digest())
+    return encoded(digest.digest())
 
 
 def _seal(token: str, successor: str, session_id: str) -> str:
     nonce = os.urandom(_NONCE_BYTES)
     sealed = AESGCM(_key(token)).encrypt(nonce, successor.encode(), session_id.encode())
-    return _text(nonce + sealed)
+    return encoded(nonce + sealed)
 
 
 def _unseal(token: str, sealed: str, session_id: str) -> str | None:
-    raw = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+    raw = decoded(sealed) or b""
     try:
         opened = AESGCM(_key(token)).decrypt(
             raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], session_id.encode()
         )
-    except InvalidTag:  # the row was damaged; the token's holder signs in again
+    except (InvalidTag, ValueError):  # the row was damaged; the token's holder signs in again
         return None
     return opened.decode()
 
 
 def _key(token: str) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=b"authgate refresh successor").derive(token.encode())
-
-
-def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

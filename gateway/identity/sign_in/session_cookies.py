@@ -7,12 +7,12 @@ three is worth anything in the place of another.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
 import secrets
 
+from gateway.identity.base64url import encoded
 from gateway.model import Call, Credential, CredentialKind, Principal
 
 COOKIE = "__Host-session"
@@ -50,7 +50,7 @@ class CookieMint:
         return hmac.compare_digest(mark, self._mark(drawn))
 
     def _mark(self, drawn: str) -> str:
-        return _text(hmac.digest(self._key, drawn.encode(), hashlib.sha256)[:8])
+        return encoded(hmac.digest(self._key, drawn.encode(), hashlib.sha256)[:8])
 
 
 def set_cookie(cookie: str, life_s: int) -> str:
@@ -63,35 +63,32 @@ def is_of_cookie(principal: Principal) -> bool:
     return principal.session_id is not None and not principal.kid
 
 
-def hash_of(cookie: str) -> str:
+def hash_cookie(cookie: str) -> str:
     """What the stores keep of a cookie.
 
     Never the hash of a refresh token of the same text: the one cannot be presented as the
     other.
     """
-    return _text(hashlib.sha256(b"authgate session cookie\x00" + cookie.encode()).digest())
+    return encoded(hashlib.sha256(b"authgate session cookie\x00" + cookie.encode()).digest())
 
 
 class Csrf:
-    """Meets `access.origin.CsrfCheck`.  The token lasts as long as its cookie."""
+    """Makes and checks CSRF tokens (`access.routing.csrf.CsrfCheck`).  One lasts as long as its
+    cookie."""
 
     def __init__(self, key: bytes) -> None:
         """`key` is `derived_key(secret, KeyPurpose.CSRF)`."""
         self._key = key
 
     def token(self, cookie: str) -> str:
-        return _text(hmac.digest(self._key, b"csrf\x00" + cookie.encode(), hashlib.sha256))
+        return encoded(hmac.digest(self._key, b"csrf\x00" + cookie.encode(), hashlib.sha256))
 
     def csrf_valid(self, call: Call) -> bool:
         """Whether the call's one `X-CSRF-Token` belongs to its session cookie."""
         credential = call.credential
         if not isinstance(credential, Credential) or credential.kind is not CredentialKind.COOKIE:
             return False
-        given = [value for name, value in call.headers if name.lower() == CSRF_FIELD]
-        if len(given) != 1:
+        values = [value for name, value in call.headers if name.lower() == CSRF_FIELD]
+        if len(values) != 1:
             return False
-        return hmac.compare_digest(given[0], self.token(credential.text).encode())
-
-
-def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+        return hmac.compare_digest(values[0], self.token(credential.text).encode())

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from gateway.client_networks import holder, neighbourhood
 from gateway.identity.sign_in.devices import Device, device_counter
-from gateway.identity.sign_in.local_attempts import OwnAttempts
+from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.model import Clock
 from gateway.stores.protocols import Attempt, Attempts, StoreBusy, StoreUnavailable
 
@@ -33,27 +33,27 @@ DEVICE_FAILURES = 5
 DEVICE_FAILURES_A_DAY = 10
 DEVICES_FAILURES_A_DAY = 90
 """Of all devices of one account together: nine stolen cookies, not one, shut the others out."""
-UNPROVEN_FAILURES = 3
+CAPTCHA_AFTER_FAILURES = 3
 """After so many an attempt needs a solved challenge."""
-ASKS = 50
+REQUESTS = 50
 """Of one address and one purpose."""
 WINDOW_S = 900
 DAY_S = 86_400
 CHANGES = 10
 CHANGES_WINDOW_S = 3600
-"""New passwords of one account: each costs two hashes and a letter."""
+"""New passwords of one account: each costs two hashes and a mail."""
 RESETS = 20
 """New passwords that are tried with one mailed link: each may be weak, and costs a hash."""
 
 
-class Ask(StrEnum):
+class RequestKind(StrEnum):
     """What is asked for without a password.  Each has a budget of its own: who uses up one
     (registers all day) stops nobody from another (a reset of the password)."""
 
     REGISTER = "register"
     RESEND = "resend"
     RESET = "reset"
-    ADDRESS = "address"
+    EMAIL_CHANGE = "address"
     LINK = "link"
     """A mailed link that was not good."""
 
@@ -70,51 +70,58 @@ class Reservation:
     mark: str
     counter: Attempts
 
+    @property
+    def requires_captcha(self) -> bool:
+        """Whether the attempt needs a solved challenge."""
+        return self.failures >= CAPTCHA_AFTER_FAILURES
+
 
 class Throttle:
-    """Asks the shared counters, and this worker's own while they are away."""
+    """Asks the shared counters, and this worker's own while they are unavailable."""
 
     def __init__(self, shared: Attempts, clock: Clock, live_workers: Callable[[], int]) -> None:
         """`live_workers` is how many share the limits when each must count alone."""
         self._shared = shared
-        self._own = OwnAttempts(clock)
+        self._local = LocalAttempts(clock)
         self._live_workers = live_workers
 
     async def reserve(
-        self, email_key: str, client_ip: str, device: Device | None = None
+        self, normalized_email: str, client_ip: str, device: Device | None = None
     ) -> Reservation:
-        """Counts one attempt at an account from an address, unless it has to wait.
+        """Count one attempt at an account from an address, unless it has to wait.
 
         A device that this account has signed in with, with the password that it has now,
         counts by itself: what strangers use up, of the account's attempts or of an office's,
         does not shut its owner out.
         """
         if device is not None:
-            return await self._reserve(_by_device(email_key, client_ip, device))
-        return await self._reserve(_by_stranger(email_key, client_ip))
+            return await self._reserve(_by_device(normalized_email, client_ip, device))
+        return await self._reserve(_by_stranger(normalized_email, client_ip))
 
-    async def reserve_ask(self, client_ip: str, ask: Ask = Ask.RESEND) -> Reservation:
-        """Counts one letter asked for, or one mailed link tried, from an address."""
-        key = f"mail:{ask}:{holder(client_ip)}"
-        return await self._reserve([Attempt(key, ASKS, WINDOW_S)])
+    async def reserve_request(
+        self, client_ip: str, kind: RequestKind = RequestKind.RESEND
+    ) -> Reservation:
+        """Count one mail requested, or one mailed link tried, from an IP address."""
+        key = f"mail:{kind}:{holder(client_ip)}"
+        return await self._reserve([Attempt(key, REQUESTS, WINDOW_S)])
 
     async def reserve_link(self, token: str) -> Reservation:
-        """Counts one password that was tried with a mailed link, by that link alone."""
+        """Count one password that was tried with a mailed link, by that link alone."""
         key = "link:" + hashlib.sha256(token.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, ACCOUNT_FAILURES, WINDOW_S)])
 
     async def reserve_reset(self, token: str) -> Reservation:
-        """Counts one new password that a good link was sent with, by that link alone."""
+        """Count one new password that a good link was sent with, by that link alone."""
         key = "reset:" + hashlib.sha256(token.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, RESETS, WINDOW_S)])
 
     async def reserve_change(self, account_id: str) -> Reservation:
-        """Counts one new password of an account, whose owner knew the old one."""
+        """Count one new password of an account, whose owner knew the old one."""
         key = "change:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, CHANGES, CHANGES_WINDOW_S)])
 
     async def count(self, attempt: Attempt) -> float:
-        """Counts what has happened, up to its limit: 0.0, and once it is reached the seconds
+        """Count what has happened, up to its limit: 0.0, and once it is reached the seconds
         until there is room again."""
         reserved = await self._reserve([attempt])
         if reserved.wait_s == 0:
@@ -122,26 +129,25 @@ class Throttle:
         return reserved.wait_s
 
     async def give_back(self, reservation: Reservation) -> None:
-        """The attempt was no failure: the password was right, or nothing was evaluated."""
+        """Uncount the attempt: the password was right, or was not checked."""
         try:
             await reservation.counter.give_back(reservation.attempts, reservation.mark)
         except StoreUnavailable:
             return  # what is not settled counts for two minutes and is then forgotten
 
     async def failed(self, reservation: Reservation) -> None:
-        """The password was wrong: it counts from now on, after its evaluation, and the next
-        attempt waits."""
+        """Count a wrong password from now on, after its check; the next attempt waits."""
         await self._settle(reservation, failed=True)
 
     async def spent(self, reservation: Reservation) -> None:
-        """Nothing was evaluated, and the attempt is gone all the same."""
+        """Count the attempt although nothing was checked."""
         await self._settle(reservation, failed=False)
 
-    async def forgive(self, email_key: str) -> None:
-        """Forgets the account's failures; raises StoreUnavailable.  For operators, and for
-        whoever proved by mail to own the address."""
-        counters = account_counters(email_key)
-        await self._own.clear(counters)
+    async def reset(self, normalized_email: str) -> None:
+        """Forget the account's failures, for operators and for whoever proved by mail to own the
+        e-mail address.  Raises StoreUnavailable."""
+        counters = account_counters(normalized_email)
+        await self._local.clear(counters)
         await self._shared.clear(counters)
 
     async def _settle(self, reservation: Reservation, *, failed: bool) -> None:
@@ -150,7 +156,7 @@ class Throttle:
             await counter.settle(attempts, mark, failed=failed)
         except StoreUnavailable:
             # Counted in memory then: to forget a failure would be a gift.
-            await self._own.settle(attempts, mark, failed=failed)
+            await self._local.settle(attempts, mark, failed=failed)
 
     async def _reserve(self, attempts: Sequence[Attempt]) -> Reservation:
         mark = secrets.token_hex(5)
@@ -166,24 +172,24 @@ class Throttle:
                 replace(a, limit=max(1, a.limit // workers), an_hour=_share(a.an_hour, workers))
                 for a in attempts
             ]
-            counted = await self._own.reserve(share, mark)
-            return Reservation(counted.wait_s, counted.failures, share, mark, self._own)
+            counted = await self._local.reserve(share, mark)
+            return Reservation(counted.wait_s, counted.failures, share, mark, self._local)
 
 
-def account_counter(email_key: str) -> str:
-    """The counter of an account, whether or not there is one: it holds no address."""
-    return "login:account:" + hashlib.sha256(email_key.encode()).hexdigest()[:32]
+def account_counter(normalized_email: str) -> str:
+    """The counter of an account, whether or not there is one: its name holds no e-mail address."""
+    return "login:account:" + hashlib.sha256(normalized_email.encode()).hexdigest()[:32]
 
 
-def account_counters(email_key: str, epoch: int = 0) -> list[str]:
-    """Every counter that is the account's own, for who forgives it."""
-    return [account_counter(email_key), _devices_counter(email_key, epoch)]
+def account_counters(normalized_email: str, epoch: int = 0) -> list[str]:
+    """Every counter of the account itself, for `reset`."""
+    return [account_counter(normalized_email), _devices_counter(normalized_email, epoch)]
 
 
-def _by_stranger(email_key: str, client_ip: str) -> list[Attempt]:
+def _by_stranger(normalized_email: str, client_ip: str) -> list[Attempt]:
     return [
         Attempt(
-            account_counter(email_key),
+            account_counter(normalized_email),
             ACCOUNT_FAILURES,
             WINDOW_S,
             paced=True,
@@ -194,20 +200,20 @@ def _by_stranger(email_key: str, client_ip: str) -> list[Attempt]:
     ]
 
 
-def _by_device(email_key: str, client_ip: str, device: Device) -> list[Attempt]:
-    key = device_counter(device, email_key)
+def _by_device(normalized_email: str, client_ip: str, device: Device) -> list[Attempt]:
+    key = device_counter(device, normalized_email)
     return [
         Attempt(key, DEVICE_FAILURES, WINDOW_S, paced=True),
         Attempt(f"{key}:day", DEVICE_FAILURES_A_DAY, DAY_S),
-        Attempt(_devices_counter(email_key, device.epoch), DEVICES_FAILURES_A_DAY, DAY_S),
+        Attempt(_devices_counter(normalized_email, device.epoch), DEVICES_FAILURES_A_DAY, DAY_S),
         # Not the counter of an office: one of its people would shut out all its browsers.
         Attempt(f"login:devices-at:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
     ]
 
 
-def _devices_counter(email_key: str, epoch: int) -> str:
-    """A new password begins anew: the cookies that used this up are strangers from then on."""
-    digest = hashlib.sha256(f"{epoch}\x00{email_key}".encode()).hexdigest()
+def _devices_counter(normalized_email: str, epoch: int) -> str:
+    """A new password starts a new counter: older device cookies no longer count as known."""
+    digest = hashlib.sha256(f"{epoch}\x00{normalized_email}".encode()).hexdigest()
     return "login:devices-of:" + digest[:32]
 
 

@@ -134,19 +134,19 @@ class TokenVerifier:
         is missing or of another type; TOKEN_EXPIRED.  `allow_expired` is for signing out: a
         token otherwise good.
         """
-        opened = jws.opened(text)
-        if opened is None:
+        parsed = jws.parse(text)
+        if parsed is None:
             return Reason.TOKEN_MALFORMED
-        key = self._ring.key(opened.kid)
+        key = self._ring.key(parsed.kid)
         if key is None:
             return Reason.KEY_UNKNOWN
         # CVE-2026-48523, CVE-2022-29217: what the header says chooses nothing.
-        if opened.alg != key.alg or not key.verifies(opened.signed, opened.signature):
+        if parsed.alg != key.alg or not key.verifies(parsed.signed, parsed.signature):
             return Reason.TOKEN_SIGNATURE_INVALID
-        claims = jws.json_object(opened.payload)
+        claims = jws.json_object(parsed.payload)
         if claims is None or not _well_named(claims):
             return Reason.TOKEN_MALFORMED
-        if not _well_typed(claims) or not self._for_here(opened.typ, claims):
+        if not _well_typed(claims) or not self._for_here(parsed.typ, claims):
             return Reason.TOKEN_CLAIMS_INVALID
         # RFC 7519 section 4.1.4: refused on or after it; no leeway.
         if claims["exp"] <= self._clock.now() and not allow_expired:
@@ -175,8 +175,8 @@ class TokenVerifier:
 
 def unknown_kid(text: str) -> str | None:
     """The kid of a token that `verify` answered with KEY_UNKNOWN."""
-    opened = jws.opened(text)
-    return None if opened is None else opened.kid
+    parsed = jws.parse(text)
+    return None if parsed is None else parsed.kid
 
 
 _WHOLE_MAX = 2**53

@@ -1,8 +1,8 @@
-"""Who calls: the credential verified, or remembered as verified, and then judged anew.
+"""Authenticates requests: the credential verified, or cached as verified, then checked.
 
-Law: the memory never decides.  It says "the signature and the claims of this text were good";
-the clock and the revocation replica are asked after it, on every request.  Only what was
-good is remembered, so forged tokens push nobody out; a key that ceases to verify empties it.
+Law: the cache never decides.  It says "the signature and the claims of this text were valid";
+the clock and the revocation replica are asked after it, on every request.  Only valid tokens
+are cached, so forged ones evict nobody's; a key that ceases to verify empties the cache.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from gateway.stores.protocols import StoreUnavailable
 _BEARER = CredentialKind.BEARER
 TOKENS_MAX = 20_000
 TEXT_MAX = 16 * 1024 * 1024
-"""Characters of all remembered tokens together; what was read of them takes about three times
-as much again."""
+"""Characters of all cached tokens together; their claims take about three times as much again."""
 
 
 class Revocations(Protocol):
+    """Knows what has been revoked; `revocation.replica.Replica`."""
+
     def refusal(self, principal: Principal) -> Reason | None:
         """Why a token that is otherwise good must not pass; None where it may."""
 
 
-class KindIdentifier(Protocol):
-    """Judges one kind of credential other than bearer tokens (cookies, API keys).  Expiry and
-    revocation of what it answers are asked by `Identification`."""
+class CredentialAuthenticator(Protocol):
+    """Authenticates one kind of credential other than bearer tokens (cookies, API keys).
+    `RequestAuthenticator` checks expiry and revocation of the principal."""
 
     async def identify(self, credential: Credential, call: Call) -> Principal | Reason: ...
 
 
-class Identification:
-    """Meets `access.authorizer.Identifier`.
+class RequestAuthenticator:
+    """Authenticates requests, for `access.authorizer`.
 
     A credential of a kind that the route does not accept is answered as if none had come:
     the caller learns what is missing, and nothing about what came, which was not looked at.
@@ -49,7 +50,7 @@ class Identification:
         revocations: Revocations,
         clock: Clock,
         *,
-        others: Mapping[CredentialKind, KindIdentifier] | None = None,
+        others: Mapping[CredentialKind, CredentialAuthenticator] | None = None,
         tokens_max: int = TOKENS_MAX,
         text_max: int = TEXT_MAX,
     ) -> None:
@@ -58,8 +59,8 @@ class Identification:
         self._refusal = revocations.refusal
         self._now = clock.now
         self._others = dict(others or {})
-        self._verified = VerifiedTokens(tokens_max, text_max)
-        self._known = self._verified.get
+        self._cache = TokenCache(tokens_max, text_max)
+        self._cached = self._cache.get
         ring.on_retirement(self.clear)
 
     async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
@@ -70,16 +71,16 @@ class Identification:
         if kind not in accept:
             return Reason.NO_CREDENTIAL
         if kind is _BEARER:
-            found: Principal | Reason | None = self._known(credential.text)
-            if found is None:
-                found = await self._first_sight(credential.text)
+            principal: Principal | Reason | None = self._cached(credential.text)
+            if principal is None:
+                principal = await self._verify(credential.text)
         else:
-            found = await self._other(credential, call)
-        if not isinstance(found, Principal):
-            return found
-        if found.expires_at <= self._now():
+            principal = await self._authenticate_other(credential, call)
+        if not isinstance(principal, Principal):
+            return principal
+        if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
-        return self._refusal(found) or found
+        return self._refusal(principal) or principal
 
     def at_hand(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason | None:
         """As `identify`, of what is here already; None where a store would have to be asked."""
@@ -90,52 +91,52 @@ class Identification:
             return Reason.NO_CREDENTIAL
         if credential.kind is not _BEARER:
             return None
-        found: Principal | Reason | None = self._known(credential.text)
-        if found is None:
-            found = self._verifier.verify(credential.text)
-        if found is Reason.KEY_UNKNOWN:
+        principal: Principal | Reason | None = self._cached(credential.text)
+        if principal is None:
+            principal = self._verifier.verify(credential.text)
+        if principal is Reason.KEY_UNKNOWN:
             return None
-        if not isinstance(found, Principal):
-            return found
-        if found.expires_at <= self._now():
+        if not isinstance(principal, Principal):
+            return principal
+        if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
-        return self._refusal(found) or found
+        return self._refusal(principal) or principal
 
     def clear(self) -> None:
-        """Forgets every token; each is verified again when it is next seen."""
-        self._verified.clear()
+        """Drop every cached token; each is verified again when it is next presented."""
+        self._cache.clear()
 
     def sweep(self) -> None:
-        """Lets go of the memory of expired tokens; a minute between two calls will do."""
-        self._verified.sweep(self._now())
+        """Drop expired tokens; called once a minute."""
+        self._cache.sweep(self._now())
 
     def __len__(self) -> int:
-        return len(self._verified)
+        return len(self._cache)
 
-    async def _first_sight(self, text: str) -> Principal | Reason:
+    async def _verify(self, text: str) -> Principal | Reason:
         verdict = self._verifier.verify(text)
         if verdict is Reason.KEY_UNKNOWN:
             await asyncio.sleep(0)  # decisions are begun outside a task; a store needs one
             try:
-                found = await self._ring.find(unknown_kid(text) or "")
+                key = await self._ring.find(unknown_kid(text) or "")
             except StoreUnavailable as error:
                 # Not 401: a good token must not be called bad because nobody could look.
                 return error.reason
-            if found is not None:
+            if key is not None:
                 verdict = self._verifier.verify(text)
         if isinstance(verdict, Principal):
-            self._verified.keep(text, verdict)
+            self._cache.keep(text, verdict)
         return verdict
 
-    async def _other(self, credential: Credential, call: Call) -> Principal | Reason:
-        judge = self._others.get(credential.kind)
-        if judge is None:
+    async def _authenticate_other(self, credential: Credential, call: Call) -> Principal | Reason:
+        authenticator = self._others.get(credential.kind)
+        if authenticator is None:
             return Reason.NO_CREDENTIAL
         await asyncio.sleep(0)  # as above
-        return await judge.identify(credential, call)
+        return await authenticator.identify(credential, call)
 
 
-class VerifiedTokens:
+class TokenCache:
     """Token text → principal, in two generations: what was not asked for while the younger
     one filled up is forgotten, all of it in one assignment.
 
@@ -151,10 +152,10 @@ class VerifiedTokens:
         self._text_max = text_max // 2
 
     def get(self, text: str) -> Principal | None:
-        found = self._young.get(text)
-        if found is None and (found := self._old.get(text)) is not None:
-            self.keep(text, found)
-        return found
+        principal = self._young.get(text)
+        if principal is None and (principal := self._old.get(text)) is not None:
+            self.keep(text, principal)
+        return principal
 
     def keep(self, text: str, principal: Principal) -> None:
         if len(self._young) >= self._tokens_max or self._young_text + len(text) > self._text_max:

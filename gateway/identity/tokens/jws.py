@@ -26,7 +26,7 @@ _DEPTH_MAX = 32
 
 
 @dataclass(slots=True)
-class Opened:
+class ParsedToken:
     """The parts of a token, not yet believed.  `payload` is the part as it came."""
 
     alg: str
@@ -37,7 +37,7 @@ class Opened:
     signature: bytes
 
 
-def opened(text: str) -> Opened | None:
+def parse(text: str) -> ParsedToken | None:
     """None for what is no JWS with `alg`, `typ` and `kid`, or brings a key or an extension."""
     if len(text) > BYTES_MAX:
         return None
@@ -50,7 +50,7 @@ def opened(text: str) -> Opened | None:
     alg, typ, kid = header.get("alg"), header.get("typ"), header.get("kid")
     if not (isinstance(alg, str) and isinstance(typ, str) and isinstance(kid, str)):
         return None
-    return Opened(alg, typ, kid, text[: match.end(2)].encode(), match[2], signature)
+    return ParsedToken(alg, typ, kid, text[: match.end(2)].encode(), match[2], signature)
 
 
 def signed(header: dict[str, Any], payload: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:

@@ -75,7 +75,7 @@ class Assertions:
         period = self._period()
         return [verifying(self._key(n).private.public_key()) for n in range(period - 1, period + 2)]
 
-    def assertion(self, who: Principal, audience: str, method: str, path: str) -> str | None:
+    def assertion(self, principal: Principal, audience: str, method: str, path: str) -> str | None:
         """The token for this call, made or given again; None before `open`.
 
         `path` is what the upstream will see, up to the `?`.
@@ -85,42 +85,42 @@ class Assertions:
             # Forgotten all at once: nothing is given again for longer than REUSE_S.
             self._recent, self._turn_at = {}, now + REUSE_S
         # A tuple of all that the token says: joined text could say one thing in two ways.
-        asked = (
-            who.subject,
-            who.session_id,
-            who.roles,
-            who.email,
-            who.email_verified,
+        key = (
+            principal.subject,
+            principal.session_id,
+            principal.roles,
+            principal.email,
+            principal.email_verified,
             audience,
             method,
             path,
         )
-        found = self._recent.get(asked)
-        if found is None:
+        token = self._recent.get(key)
+        if token is None:
             if self._salt is None:
                 return None
-            found = self._made(who, audience, method, path)
+            token = self._sign(principal, audience, method, path)
             if len(path) <= _PATH_REMEMBERED_MAX:
-                self._recent[asked] = found
-        return found
+                self._recent[key] = token
+        return token
 
-    def _made(self, who: Principal, audience: str, method: str, path: str) -> str:
+    def _sign(self, principal: Principal, audience: str, method: str, path: str) -> str:
         issued_at = int(self._clock.now())
         claims: dict[str, object] = {
             "iss": self._issuer,
             "aud": audience,
-            "sub": who.subject,
-            "roles": list(who.roles),
+            "sub": principal.subject,
+            "roles": list(principal.roles),
             "method": method,
             "path": path,
             "iat": issued_at,
             "exp": issued_at + LIFE_S,
         }
-        if who.session_id is not None:
-            claims["sid"] = who.session_id
-        if who.email is not None:
-            claims["email"] = who.email
-            claims["email_verified"] = who.email_verified
+        if principal.session_id is not None:
+            claims["sid"] = principal.session_id
+        if principal.email is not None:
+            claims["email"] = principal.email
+            claims["email_verified"] = principal.email_verified
         key = self._key(self._period())
         return jws.signed({"alg": key.alg.value, "typ": TYP, "kid": key.kid}, claims, key.sign)
 
@@ -128,8 +128,8 @@ class Assertions:
         return int(self._clock.now()) // PERIOD_S
 
     def _key(self, period: int) -> SigningKey:
-        found = self._keys.get(period)
-        if found is None:
+        key = self._keys.get(period)
+        if key is None:
             seed = HKDF(
                 algorithm=SHA256(),
                 length=32,
@@ -140,5 +140,5 @@ class Assertions:
             kid = verifying(private.public_key()).kid
             if len(self._keys) > 3:
                 self._keys.clear()
-            found = self._keys[period] = SigningKey(kid, Alg.EDDSA, private)
-        return found
+            key = self._keys[period] = SigningKey(kid, Alg.EDDSA, private)
+        return key

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.accounts.hashing_threads import Lane
-from gateway.identity.accounts.passwords import Weak
+from gateway.identity.accounts.passwords import WeakPassword
 from gateway.identity.tokens.access_tokens import TokenSubject
 from gateway.model import Reason
 from tests.databases import reset_password
@@ -207,7 +207,7 @@ async def test_a_change_while_hashing_is_busy_leaves_the_password(
         return Reason.HASHING_BUSY
 
     with monkeypatch.context() as patched:
-        patched.setattr(house.parts.passwords, "hash", busy)
+        patched.setattr(house.deps.passwords, "hash", busy)
         body = {"password": PASSWORD, "new_password": "seven quiet rivers carry boats"}
         token = session["access_token"]
         answer = await house.ask("POST", "/auth/password/change", body, token=token)
@@ -217,7 +217,7 @@ async def test_a_change_while_hashing_is_busy_leaves_the_password(
 
 async def test_a_token_of_an_imported_key_has_no_password_here(house: House) -> None:
     stranger = TokenSubject("u-elsewhere", None, False, (), "s-elsewhere", None, ("pwd",), None)
-    token = house.issuer.issue(stranger, int(house.clock.at)).text
+    token = house.deps.issuer.issue(stranger, int(house.clock.at)).text
     me = told(await house.ask("GET", "/auth/me", token=token))
     assert (me["user_id"], me["email"], me["email_verified"]) == ("u-elsewhere", None, False)
     body = {"password": PASSWORD, "new_password": "seven quiet rivers carry boats"}
@@ -232,7 +232,7 @@ async def test_a_role_change_outdates_the_token_and_a_refresh_brings_the_role(
 ) -> None:
     account = await house.register()
     session = await house.sign_in()
-    await house.workers.publish(await house.parts.accounts.grant(account.id, "manager"))
+    await house.workers.publish(await house.deps.accounts.grant(account.id, "manager"))
     old = await house.ask("GET", "/auth/me", token=session["access_token"])
     assert (old.status, reason(old)) == (401, "token_outdated")
     fresh = told(
@@ -249,16 +249,16 @@ async def test_a_change_begun_before_the_owners_reset_is_undone_by_no_moment(hou
     account = await house.register()
     thief = await house.sign_in()
     hashing, go_on = asyncio.Event(), asyncio.Event()
-    hash_as_before = house.parts.passwords.hash
+    hash_as_before = house.deps.passwords.hash
 
     async def held(
         password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW
-    ) -> str | Weak | Reason:
+    ) -> str | WeakPassword | Reason:
         hashing.set()
         await go_on.wait()
         return await hash_as_before(password, words, lane)
 
-    house.parts.passwords.hash = held  # type: ignore[method-assign]
+    house.deps.passwords.hash = held  # type: ignore[method-assign]
     body = {"password": PASSWORD, "new_password": "the thief's 9 quiet words"}
     change = asyncio.create_task(
         house.ask("POST", "/auth/password/change", body, token=thief["access_token"])

@@ -11,7 +11,7 @@ import pytest
 from gateway.access.definitions import Cors
 from gateway.edge.endpoints import cookie_sessions
 from gateway.edge.replies.cookies import erase_sessions
-from gateway.identity.sign_in.session_cookies import EXPIRED, CookieMint, hash_of
+from gateway.identity.sign_in.session_cookies import EXPIRED, CookieMint, hash_cookie
 from gateway.model import ChangeKind
 from gateway.stores.redis import RedisStore, open_redis
 from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, told
@@ -103,7 +103,7 @@ async def test_the_family_behind_it_is_like_any_other(house: House) -> None:
 async def test_neither_store_holds_the_cookie(house: House, redis: RedisStore) -> None:
     cookie, _ = await signed_in(house)
     keys = await redis.call("KEYS", f"{redis.prefix}session:*")
-    assert keys == [f"{redis.prefix}session:{hash_of(cookie)}"]
+    assert keys == [f"{redis.prefix}session:{hash_cookie(cookie)}"]
     held = await redis.call("GET", keys[0])
     async with house.database.read_transaction() as tx:
         tokens = await tx.all("SELECT * FROM refresh_tokens")
@@ -113,9 +113,9 @@ async def test_neither_store_holds_the_cookie(house: House, redis: RedisStore) -
 
 async def test_what_rests_in_the_stores_signs_nobody_in(house: House, redis: RedisStore) -> None:
     cookie, _ = await signed_in(house)
-    answer = await ask(house, "GET", "/auth/me", hash_of(cookie))
+    answer = await ask(house, "GET", "/auth/me", hash_cookie(cookie))
     assert (answer.status, reason(answer)) == (401, "session_unknown")
-    for stolen in (cookie, hash_of(cookie)):
+    for stolen in (cookie, hash_cookie(cookie)):
         answer = await house.ask("POST", "/auth/refresh", {"refresh_token": stolen})
         assert (answer.status, reason(answer)) == (401, "invalid_refresh_token")
 
@@ -211,12 +211,12 @@ async def test_many_calls_at_once_read_the_account_once(house: House) -> None:
 
 async def test_a_change_of_roles_takes_effect_on_the_next_call(house: House) -> None:
     cookie, _ = await signed_in(house)
-    account = await house.parts.accounts.by_email(EMAIL)
+    account = await house.deps.accounts.by_email(EMAIL)
     assert account is not None
-    await house.workers.publish(await house.parts.accounts.grant(account.id, "manager"))
+    await house.workers.publish(await house.deps.accounts.grant(account.id, "manager"))
     answer = await ask(house, "GET", "/auth/me", cookie)
     assert (answer.status, told(answer)["roles"]) == (200, ["manager"])
-    await house.workers.publish(await house.parts.accounts.revoke(account.id, "manager"))
+    await house.workers.publish(await house.deps.accounts.revoke(account.id, "manager"))
     answer = await ask(house, "GET", "/auth/me", cookie)
     assert (answer.status, told(answer)["roles"]) == (200, [])
 
@@ -226,7 +226,7 @@ async def test_a_revoked_session_is_refused_and_its_cookie_taken(house: House) -
     async with house.database.read_transaction() as tx:
         row = await tx.one("SELECT id FROM families")
     assert row is not None
-    changes = await house.parts.sessions.end(str(row["id"]), "operator")
+    changes = await house.deps.sessions.end(str(row["id"]), "operator")
     await house.workers.publish(changes or [])
     answer = await ask(house, "GET", "/auth/me", cookie)
     assert (answer.status, reason(answer)) == (401, "token_revoked")
@@ -235,9 +235,9 @@ async def test_a_revoked_session_is_refused_and_its_cookie_taken(house: House) -
 
 async def test_a_disabled_account_has_no_session(house: House) -> None:
     cookie, _ = await signed_in(house)
-    account = await house.parts.accounts.by_email(EMAIL)
+    account = await house.deps.accounts.by_email(EMAIL)
     assert account is not None
-    await house.workers.publish(await house.parts.accounts.disable(account.id))
+    await house.workers.publish(await house.deps.accounts.disable(account.id))
     assert (await ask(house, "GET", "/auth/me", cookie)).status == 401
     house.clock.move(900)
     answer = await ask(house, "GET", "/auth/me", cookie)
@@ -576,9 +576,9 @@ async def test_what_redis_holds_of_an_account_can_be_erased(
 ) -> None:
     await signed_in(house)
     await signed_in(house)
-    account = await house.parts.accounts.by_email(EMAIL)
+    account = await house.deps.accounts.by_email(EMAIL)
     assert account is not None
-    cookies = await house.parts.accounts.cookie_hashes(account.id)
+    cookies = await house.deps.accounts.cookie_hashes(account.id)
     assert len(cookies) == 2
     await erase_sessions(redis, cookies)
     assert await redis.call("KEYS", f"{redis.prefix}session:*") == []

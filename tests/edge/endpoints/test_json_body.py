@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.endpoints.endpoint import FieldError, Refused
+from gateway.edge.endpoints.endpoint import FieldError, ProblemReply
 from gateway.edge.endpoints.json_body import Flag, Text, check, parse
 from gateway.model import Reason
 from gateway.strict_json import DEEPEST, MOST_BYTES
 from tests.edge.auth_house import PASSWORD, House, open_house, reason, request, told
 
-MALFORMED = Refused(Reason.BODY_MALFORMED)
+MALFORMED = ProblemReply(Reason.BODY_MALFORMED)
 FIELDS: dict[str, Text | Flag] = {
     "email": Text(longest=10),
     "transport": Text(required=False, words=("bearer",)),
@@ -73,7 +73,7 @@ def test_what_is_not_one_json_value_is_malformed(raw: bytes) -> None:
 )
 def test_what_is_one_json_value_is_read(raw: bytes, value: object) -> None:
     found = parse(raw)
-    assert not isinstance(found, Refused)
+    assert not isinstance(found, ProblemReply)
     if value is not None:
         assert found == value
 
@@ -132,7 +132,7 @@ def test_no_body_of_64_kib_takes_long(piece: bytes) -> None:
 )
 def test_every_wrong_field_is_named_at_once(value: Any, errors: list[tuple[str, str]]) -> None:
     found = check(value, FIELDS)
-    assert found == Refused(Reason.BODY_INVALID, tuple(FieldError(*error) for error in errors))
+    assert found == ProblemReply(Reason.BODY_INVALID, tuple(FieldError(*error) for error in errors))
 
 
 def test_a_right_body_gives_its_fields() -> None:

@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge.endpoints.mail_links import MailLinkParts, MailLinks
-from gateway.identity.accounts.registration import Enrolments
-from gateway.identity.mail.outbox import MailOptions, Postman, Waiting
+from gateway.identity.accounts.registration import Registrations
+from gateway.identity.mail.outbox import MailOutbox, OutboxMail
 from gateway.identity.mail.recipients import requester_of
-from gateway.identity.mail.templates import Letters
-from gateway.stores.protocols import Database
-from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, URL, House, open_house, reason, told
+from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
 from tests.edge.rig import Answer
 
 OTHER = "seven quiet rivers carry boats"
@@ -24,27 +21,29 @@ ATTACKERS = "the attacker's 7 words"
 @dataclass
 class MailHouse:
     house: House
-    postman: Postman
+    outbox: MailOutbox
 
     async def post(self, path: str, **body: object) -> Answer:
         return await self.house.ask("POST", path, body)
 
     async def as_from(self, address: str, email: str, password: str) -> None:
         """A registration by somebody at that address."""
-        made = await self.house.parts.passwords.hash(password)
-        assert isinstance(made, str)
-        assert self.house.parts.enrolment is not None
-        await self.house.parts.enrolment.enrol(email, made, requester_of(address))
+        password_hash = await self.house.deps.passwords.hash(password)
+        assert isinstance(password_hash, str)
+        await self.registrations().register(email, password_hash, requester_of(address))
 
-    async def letters(self) -> list[Waiting]:
+    def registrations(self) -> Registrations:
+        return Registrations(self.house.database, self.outbox)
+
+    async def letters(self) -> list[OutboxMail]:
         """Those that wait, newest first."""
-        while await self.postman.drain():
+        while await self.outbox.drain():
             pass
-        return await self.postman.outbox(100)
+        return await self.outbox.waiting_mail(100)
 
     async def links(self) -> list[str]:
         """The tokens of the letters that wait, newest first."""
-        texts = [waiting.letter.text for waiting in await self.letters()]
+        texts = [waiting.content.text for waiting in await self.letters()]
         return [token_in(text) for text in texts if "#token=" in text]
 
 
@@ -54,22 +53,8 @@ def token_in(text: str) -> str:
 
 @pytest.fixture
 async def mail(tmp_path: Path) -> AsyncIterator[MailHouse]:
-    async with open_house(tmp_path, verification="required", by_mail=with_mail) as house:
-        assert house.postman is not None
-        yield MailHouse(house, house.postman)
-
-
-def with_mail(database: Database) -> tuple[Postman, Enrolments]:
-    letters = Letters.load([], site="gate.example", public_url=URL)
-    options = MailOptions(sender="no-reply@gate.example", public_url=URL, token_key=b"k" * 32)
-    postman = Postman(database, letters, options, None)
-    return postman, Enrolments(database, postman)
-
-
-def at_once(database: Database) -> tuple[Postman, Enrolments]:
-    """Where sign-in does not wait for the address."""
-    postman, _ = with_mail(database)
-    return postman, Enrolments(database, postman, waits=False)
+    async with open_house(tmp_path, verification="required") as house:
+        yield MailHouse(house, house.deps.mailer)
 
 
 async def test_registering_says_the_same_for_known_and_unknown_addresses(
@@ -91,7 +76,7 @@ async def test_what_is_registered_and_not_confirmed_is_no_account(mail: MailHous
     assert (waiting.status, reason(waiting)) == (401, "invalid_credentials")
     said = [{**told(answer), "request_id": ""} for answer in (waiting, unknown)]
     assert said[0] == said[1]
-    assert await mail.house.parts.accounts.by_email(EMAIL) is None
+    assert await mail.house.deps.accounts.by_email(EMAIL) is None
 
 
 async def test_registering_tells_nobody_which_addresses_have_an_account(mail: MailHouse) -> None:
@@ -137,7 +122,7 @@ async def test_a_wrong_password_leaves_the_link_good(mail: MailHouse) -> None:
     (token,) = await mail.links()
     wrong = await mail.post("/auth/email/verify", token=token, password="wrong one 17")
     assert (wrong.status, reason(wrong)) == (401, "invalid_credentials")
-    assert await mail.house.parts.accounts.by_email(EMAIL) is None
+    assert await mail.house.deps.accounts.by_email(EMAIL) is None
     right = await mail.post("/auth/email/verify", token=token, password=PASSWORD)
     assert right.status == 204
 
@@ -157,7 +142,7 @@ async def test_passwords_tried_with_a_link_are_throttled_by_that_link_alone(
 ) -> None:
     await mail.post("/auth/register", **CREDENTIALS)
     await mail.post("/auth/register", email="bob@example.com", password=OTHER)
-    links = {w.recipient: token_in(w.letter.text) for w in await mail.letters()}
+    links = {w.recipient: token_in(w.content.text) for w in await mail.letters()}
     for number in range(5):
         wrong = await mail.post(
             "/auth/email/verify", token=links[EMAIL], password=f"wrong one {number}"
@@ -198,7 +183,7 @@ async def test_a_registration_ends_with_its_link(mail: MailHouse) -> None:
     mail.house.clock.move(86_400)
     late = await mail.post("/auth/email/verify", token=token, password=PASSWORD)
     assert (late.status, reason(late)) == (400, "invalid_token")
-    await mail.postman.purge()
+    await mail.outbox.purge()
     async with mail.house.database.read_transaction() as tx:
         assert await tx.all("SELECT * FROM registrations") == []
 
@@ -233,9 +218,9 @@ async def test_who_floods_a_mailbox_keeps_no_owners_letter_from_it(mail: MailHou
     owner's link is good whichever came last."""
     for _ in range(9):
         await mail.as_from("198.51.100.7", EMAIL, ATTACKERS)
-        await mail.postman.drain()
+        await mail.outbox.drain()
     await mail.as_from("203.0.113.9", EMAIL, PASSWORD)
-    await mail.postman.drain()
+    await mail.outbox.drain()
     await mail.as_from("198.51.100.7", EMAIL, ATTACKERS)
     answers = [
         (await mail.post("/auth/email/verify", token=token, password=PASSWORD)).status
@@ -251,8 +236,7 @@ async def test_three_who_ask_in_the_owners_name_keep_no_owner_from_a_reset(
 ) -> None:
     """Whoever comes when the links of their letters are over gets one that is good."""
     await mail.house.register()
-    assert isinstance(mail.house.parts.enrolment, Enrolments)
-    forgot = mail.house.parts.enrolment.forgot
+    forgot = mail.registrations().forgot
     for network in range(3):
         for _ in range(5):
             await forgot(EMAIL, requester_of(f"198.51.{network}.7"))
@@ -268,10 +252,9 @@ async def test_who_asks_for_resets_all_hour_sends_a_bounded_number_of_letters(
     mail: MailHouse,
 ) -> None:
     await mail.house.register()
-    assert isinstance(mail.house.parts.enrolment, Enrolments)
     for number in range(120):
-        await mail.house.parts.enrolment.forgot(EMAIL, requester_of(f"198.51.{number}.7"))
-        await mail.postman.drain()
+        await mail.registrations().forgot(EMAIL, requester_of(f"198.51.{number}.7"))
+        await mail.outbox.drain()
         mail.house.clock.move(29)
     assert len(await mail.letters()) <= 15 + 6
 
@@ -281,7 +264,7 @@ async def test_one_mailbox_gets_a_bounded_number_of_letters_from_everybody(
 ) -> None:
     for number in range(40):
         await mail.as_from(f"198.51.100.{number}", EMAIL, ATTACKERS)
-        await mail.postman.drain()
+        await mail.outbox.drain()
     assert len(await mail.letters()) == 15
 
 
@@ -289,7 +272,7 @@ async def test_registrations_use_up_no_letter_that_resets_a_password(mail: MailH
     await mail.house.register()
     for _ in range(6):
         await mail.post("/auth/register", email=EMAIL, password=ATTACKERS)
-        await mail.postman.drain()
+        await mail.outbox.drain()
     await mail.post("/auth/password/forgot", email=EMAIL)
     assert len(await mail.links()) == 1
 
@@ -338,9 +321,7 @@ async def test_a_stranger_who_asks_for_the_letter_again_ends_no_link_of_the_owne
     await mail.post("/auth/register", **CREDENTIALS)
     (mine,) = await mail.links()
     mail.house.clock.move(1)
-    enrolment = mail.house.parts.enrolment
-    assert isinstance(enrolment, Enrolments)
-    await enrolment.resend(EMAIL, requester_of("198.51.100.7"))
+    await mail.registrations().resend(EMAIL, requester_of("198.51.100.7"))
     assert len(await mail.links()) == 2
     answer = await mail.post("/auth/email/verify", token=mine, password=PASSWORD)
     assert answer.status == 204
@@ -358,13 +339,13 @@ async def test_a_registration_never_touches_an_account_that_an_operator_made(
     mail: MailHouse, password_hash: str | None
 ) -> None:
     """Unverified, with a role; imported, with a password of before or with none."""
-    accounts = mail.house.parts.accounts
+    accounts = mail.house.deps.accounts
     await accounts.register(EMAIL, password_hash, roles=["admin"])
     before = await accounts.by_email(EMAIL)
     await mail.post("/auth/register", email=EMAIL, password=ATTACKERS)
     (letter,) = await mail.letters()
-    assert "already have an account" in letter.letter.subject
-    assert "#token=" not in letter.letter.text
+    assert "already have an account" in letter.content.subject
+    assert "#token=" not in letter.content.text
     assert await accounts.by_email(EMAIL) == before
     assert (await mail.post("/auth/login", email=EMAIL, password=ATTACKERS)).status == 401
 
@@ -372,9 +353,9 @@ async def test_a_registration_never_touches_an_account_that_an_operator_made(
 async def test_an_account_that_an_operator_made_is_confirmed_with_its_own_password(
     mail: MailHouse,
 ) -> None:
-    made = await mail.house.parts.passwords.hash(PASSWORD)
+    made = await mail.house.deps.passwords.hash(PASSWORD)
     assert isinstance(made, str)
-    await mail.house.parts.accounts.register(EMAIL, made, roles=["admin"])
+    await mail.house.deps.accounts.register(EMAIL, made, roles=["admin"])
     early = await mail.post("/auth/login", **CREDENTIALS)
     assert (early.status, reason(early)) == (403, "email_unverified")
     await mail.post("/auth/email/resend", email=EMAIL)
@@ -394,7 +375,7 @@ async def test_an_account_made_while_a_registration_waited_is_not_taken_over(
     account = await mail.house.register()
     answer = await mail.post("/auth/email/verify", token=token, password=ATTACKERS)
     assert (answer.status, reason(answer)) == (400, "invalid_token")
-    assert await mail.house.parts.accounts.by_email(EMAIL) == account
+    assert await mail.house.deps.accounts.by_email(EMAIL) == account
 
 
 async def test_resend_and_forgot_are_always_202(mail: MailHouse) -> None:
@@ -499,7 +480,7 @@ async def test_a_disabled_accounts_link_does_nothing(mail: MailHouse) -> None:
     account = await mail.house.register()
     await mail.post("/auth/password/forgot", email=EMAIL)
     (token,) = await mail.links()
-    await mail.house.parts.accounts.disable(account.id)
+    await mail.house.deps.accounts.disable(account.id)
     answer = await mail.post("/auth/password/reset", token=token, password=OTHER)
     assert (answer.status, reason(answer)) == (400, "invalid_token")
 
@@ -519,14 +500,14 @@ async def test_a_wrong_body_is_422_before_anything_is_asked(
 ) -> None:
     answer = await mail.post(path, **body)
     assert (answer.status, reason(answer)) == (422, "body_invalid")
-    assert await mail.postman.drain() == 0
+    assert await mail.outbox.drain() == 0
 
 
 async def test_a_confirmed_address_outdates_the_token_that_says_otherwise(
     tmp_path: Path,
 ) -> None:
-    async with open_house(tmp_path, verification="optional", by_mail=at_once) as house:
-        mail = MailHouse(house, house.postman)
+    async with open_house(tmp_path, verification="optional") as house:
+        mail = MailHouse(house, house.deps.mailer)
         await mail.post("/auth/register", **CREDENTIALS)
         session = await house.sign_in()
         me = told(await house.ask("GET", "/auth/me", token=session["access_token"]))
@@ -544,16 +525,16 @@ async def test_a_confirmed_address_outdates_the_token_that_says_otherwise(
 async def test_where_sign_in_waits_for_no_mail_a_second_registration_changes_nothing(
     tmp_path: Path,
 ) -> None:
-    async with open_house(tmp_path, verification="optional", by_mail=at_once) as house:
-        mail = MailHouse(house, house.postman)
+    async with open_house(tmp_path, verification="optional") as house:
+        mail = MailHouse(house, house.deps.mailer)
         await mail.post("/auth/register", email=EMAIL, password=ATTACKERS)
-        before = await house.parts.accounts.by_email(EMAIL)
+        before = await house.deps.accounts.by_email(EMAIL)
         house.clock.move(1)
         answer = await mail.post("/auth/register", **CREDENTIALS)
         assert (answer.status, told(answer)) == (202, {"status": "verification_sent"})
-        assert await house.parts.accounts.by_email(EMAIL) == before
+        assert await house.deps.accounts.by_email(EMAIL) == before
         newest = (await mail.letters())[0]
-        assert "already have an account" in newest.letter.subject
+        assert "already have an account" in newest.content.subject
         await mail.post("/auth/password/forgot", email=EMAIL)
         reset = {"token": (await mail.links())[0], "password": PASSWORD}
         assert (await mail.post("/auth/password/reset", **reset)).status == 204
@@ -606,13 +587,3 @@ async def test_sql_away_is_503_and_never_202(mail: MailHouse) -> None:
         body = CREDENTIALS if path == "/auth/register" else {"email": EMAIL}
         answer = await mail.post(path, **body)
         assert (answer.status, reason(answer)) == (503, "store_unavailable")
-
-
-def test_mail_links_name_every_endpoint_of_the_contract() -> None:
-    parts = MailLinkParts(*[None] * 8)  # type: ignore[arg-type]
-    assert set(MailLinks(parts).endpoints()) == {
-        ("email", "verify"),
-        ("email", "resend"),
-        ("password", "forgot"),
-        ("password", "reset"),
-    }

@@ -28,7 +28,7 @@ TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path, machines=True) as opened:
+    async with open_house(tmp_path) as opened:
         yield opened
 
 
@@ -95,7 +95,7 @@ async def test_a_client_gets_a_token_that_speaks_for_it(house: House) -> None:
     body = told(answer)
     assert set(body) == {"access_token", "token_type", "expires_in"}
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
-    found = house.parts.verifier.verify(body["access_token"])
+    found = house.deps.verifier.verify(body["access_token"])
     assert isinstance(found, Principal)
     assert found.subject == found.client_id == made.client_id
     assert found.roles == ("reader", "writer")

@@ -14,7 +14,6 @@ import pytest
 
 from gateway.identity.accounts.passwords import PasswordOptions
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
-from tests.edge.endpoints.test_mail_links import with_mail
 from tests.edge.rig import Answer
 
 WRONG = {"email": EMAIL, "password": "wrong one 17"}
@@ -29,7 +28,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def mail(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path, verification="required", by_mail=with_mail) as opened:
+    async with open_house(tmp_path, verification="required") as opened:
         yield opened
 
 
@@ -49,8 +48,10 @@ def events(house: House) -> list[tuple[str, str, str | None]]:
 
 async def letters(house: House) -> list[tuple[str, str]]:
     """Recipient and text."""
-    await house.postman.drain()
-    return [(found.recipient, found.letter.text) for found in await house.postman.outbox()]
+    await house.deps.mailer.drain()
+    return [
+        (found.recipient, found.content.text) for found in await house.deps.mailer.waiting_mail()
+    ]
 
 
 async def link_to(house: House, recipient: str) -> str:
@@ -178,7 +179,7 @@ async def test_a_crowd_that_registers_keeps_no_known_device_waiting(tmp_path: Pa
             )
             for n in range(20)
         ]
-        while house.parts.passwords.under_way < 15:
+        while house.deps.passwords.under_way < 15:
             await asyncio.sleep(0)
         assert (await login(house, CREDENTIALS, device)).status == 200
         # One that was under way, one or two whose turn it was: not the whole row.
@@ -365,10 +366,28 @@ async def test_what_mail_does_to_an_account_is_recorded(mail: House) -> None:
     body = {"token": link, "password": OTHER}
     assert (await mail.ask("POST", "/auth/password/reset", body)).status == 204
     assert [event[0:3:2] for event in events(mail)] == [
-        ("password_reset_asked", None),
+        ("password_reset_requested", None),
         ("password_reset", account.id),
     ]
     assert link not in str(mail.recorded.events)
+
+
+async def test_a_confirmed_and_a_changed_email_address_are_recorded(mail: House) -> None:
+    await mail.ask("POST", "/auth/register", CREDENTIALS)
+    confirmed = {"token": await link_to(mail, EMAIL), "password": PASSWORD}
+    assert (await mail.ask("POST", "/auth/email/verify", confirmed)).status == 204
+    session = await mail.sign_in()
+    await asked_to_move(mail, session["access_token"], "anna@y.example")
+    moved = {"token": await link_to(mail, "anna@y.example")}
+    assert (await mail.ask("POST", "/auth/email/verify", moved)).status == 204
+    user_id = session["user"]["user_id"]
+    assert [event[0] for event in events(mail)] == [
+        "registered",
+        "email_verified",
+        "signed_in",
+        "email_changed",
+    ]
+    assert {event[2] for event in events(mail)[1:]} == {user_id}
 
 
 async def test_what_an_owner_does_is_recorded(house: House) -> None:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from gateway.audit.log import AuditEvent, AuditKind
-from gateway.edge.endpoints.audit_events import EVENTS_AT_ONCE, Bounded
-from gateway.edge.endpoints.rate_limits import BY_ENDPOINT, CAPTCHA, SESSION, OwnLimits
+from gateway.edge.endpoints.audit_events import EVENTS_AT_ONCE, BoundedAuditSink
+from gateway.edge.endpoints.rate_limits import BY_ENDPOINT, CAPTCHA, SESSION, EndpointLimits
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import Hands
@@ -30,7 +30,7 @@ OPENAPI = Path(__file__).parents[3] / "gateway/schemas/openapi.yaml"
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path, limited=True) as opened:
+    async with open_house(tmp_path) as opened:
         yield opened
 
 
@@ -92,7 +92,7 @@ async def test_a_session_that_is_renewed_all_the_time_waits_and_keeps_its_token(
 
 async def test_a_day_of_renewals_ends_with_a_thousand() -> None:
     clock, renewed = Hands(), 0
-    limits = OwnLimits(RateLimiter(clock))
+    limits = EndpointLimits(RateLimiter(clock))
     while await limits.session_wait_s("s") == 0.0:
         renewed += 1
         clock.move(1)
@@ -105,7 +105,7 @@ async def test_a_session_of_a_cookie_waits_as_well(
     tmp_path: Path, redis_url: str, key_prefix: str
 ) -> None:
     store: RedisStore = open_redis(redis_url, prefix=key_prefix)
-    async with open_house(tmp_path, limited=True, redis=store) as house:
+    async with open_house(tmp_path, redis=store) as house:
         await house.register()
         signed = await house.ask("POST", "/auth/login", {**CREDENTIALS, "transport": "cookie"})
         (cookie,) = [
@@ -123,7 +123,7 @@ async def test_a_session_of_a_cookie_waits_as_well(
 
 def test_what_strangers_bring_about_is_written_a_thousand_times_and_then_counted() -> None:
     clock, recorded = Hands(), Recorded()
-    audit = Bounded(recorded, clock)
+    audit = BoundedAuditSink(recorded, clock)
     for _ in range(EVENTS_AT_ONCE + 5):
         audit.record(AuditEvent(AuditKind.SIGN_IN_FAILED))
     assert len(recorded.events) == EVENTS_AT_ONCE

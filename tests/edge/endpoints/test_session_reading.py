@@ -6,9 +6,9 @@ import pytest
 
 from gateway.edge.streams.reevaluation import SessionReading
 from gateway.identity.accounts.accounts import Account, Accounts
-from gateway.identity.sessions.sessions import Origin, Sessions
+from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
-from gateway.identity.sign_in.session_cookies import CookieMint, hash_of
+from gateway.identity.sign_in.session_cookies import CookieMint, hash_cookie
 from gateway.model import Principal, Reason
 from gateway.stores.protocols import Database
 from tests.edge.rig import principal
@@ -23,9 +23,9 @@ async def grant_of(database: Database, *, cookie: bool = False) -> Grant:
     assert isinstance(account, Account)
     grant = await RefreshTokens(database, RefreshOptions()).begin(
         account.id,
-        Origin("Browser/1", "192.0.2.7"),
+        SignInSource("Browser/1", "192.0.2.7"),
         checked_hash="hash",
-        cookie_hash=hash_of(MINT.new()) if cookie else None,
+        cookie_hash=hash_cookie(MINT.new()) if cookie else None,
     )
     assert isinstance(grant, Grant)
     return grant

@@ -78,7 +78,7 @@ async def test_who_has_another_is_sent_the_whole(documents: WellKnown, known: st
 
 async def test_a_rotation_changes_the_etag(gate: Gate, documents: WellKnown) -> None:
     etag = asked(documents, JWKS_PATH).headers["ETag"]
-    await gate.keeper.rotate()
+    await gate.rotation.rotate()
     assert asked(documents, JWKS_PATH, **{"If-None-Match": etag}).status == 200
 
 

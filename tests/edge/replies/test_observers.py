@@ -10,14 +10,20 @@ import pytest
 from aiohttp import web
 
 from gateway.access.authorizer import Decision
+from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.edge.admin.listener import AdminListener, AdminOptions
+from gateway.edge.endpoints.csrf import CsrfGuard
+from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.listener import Door, ListenerLimits
 from gateway.edge.upstream.clusters import Upstreams
-from gateway.model import Call, Reason
+from gateway.identity.sign_in.session_cookies import Csrf
+from gateway.model import Call, CredentialKind, Principal, Reason
+from gateway.rate_limit.limiter import RateLimiter
 from gateway.telemetry.metrics import Metrics
+from tests.databases import Hands
 from tests.edge.rig import Client, answering, listen, running
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -150,14 +156,21 @@ async def _asked(handler: Any, data: bytes) -> int:
         await door.cleanup()
 
 
+class _Nobody:
+    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+        return Reason.NO_CREDENTIAL
+
+
 async def test_a_defect_of_an_endpoint_is_a_500_of_that_endpoint() -> None:
     metrics = Metrics()
-    unbroken: Any = None
+    shielded: Any = None
     api = AuthApi(
         {("login",): {"POST": _broken}},
         _WellKnown(),  # type: ignore[arg-type]
-        unbroken,
+        shielded,
         https=False,
+        csrf_guard=CsrfGuard(Csrf(b"c" * 32), lambda _: AllowedOrigins(OwnOrigins()), _Nobody()),
+        limits=EndpointLimits(RateLimiter(Hands())),
         meter=metrics.record_endpoint,
         defects=metrics.defects("answer"),
     )

@@ -1,0 +1,157 @@
+"""The endpoints of `/auth`, put together: each gets the dependencies that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.access.authorizer import Authenticator
+from gateway.access.routing.csrf import AllowedOrigins
+from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
+from gateway.edge.endpoints.audit_events import AuditSink
+from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.endpoint import Endpoints, ShieldedTasks
+from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndpoints
+from gateway.edge.endpoints.oauth import OAuthDependencies, OAuthEndpoints
+from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.edge.endpoints.sessions import SessionDependencies, SessionEndpoints
+from gateway.edge.endpoints.sign_in import SignInDependencies, SignInEndpoints, Verification
+from gateway.edge.endpoints.sign_out_limit import SignOutLimit
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.email_change import EmailChanges
+from gateway.identity.accounts.passwords import Passwords
+from gateway.identity.accounts.registration import Registrations
+from gateway.identity.clients.api_keys import ApiKeys
+from gateway.identity.clients.client_auth import ClientAuthenticator
+from gateway.identity.clients.failures import ClientFailures
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens
+from gateway.identity.sign_in.throttle import Throttle
+from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
+from gateway.model import Call, Clock
+from gateway.stores.protocols import Database, RevocationPublisher
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointDependencies:
+    """What the endpoints need together; a worker and the tests fill in the same."""
+
+    database: Database
+    clock: Clock
+    accounts: Accounts
+    mailer: MailOutbox
+    passwords: Passwords
+    refresh_tokens: RefreshTokens
+    sessions: Sessions
+    throttle: Throttle
+    guard: LoginGuard
+    issuer: TokenIssuer
+    verifier: TokenVerifier
+    authenticator: Authenticator
+    publisher: RevocationPublisher
+    audit: AuditSink
+    origins: Callable[[Call], AllowedOrigins]
+    """Whose pages may call `/auth`, as the current snapshot says."""
+    shielded: ShieldedTasks
+    cookies: CookieSessions
+    limits: EndpointLimits
+    issuer_name: str
+    audience: str
+    assertion_audiences: tuple[str, ...]
+    """What the assertions of clients may be made out to."""
+    verification: Verification
+
+
+def build_endpoints(deps: EndpointDependencies) -> Endpoints:
+    """Every endpoint below `/auth` but `/auth/csrf`, which is the CSRF guard's."""
+    notifications = SecurityNotifications(deps.database, deps.mailer)
+    registrations = Registrations(deps.database, deps.mailer, waits=deps.verification == "required")
+    email_changes = EmailChanges(deps.database, deps.mailer)
+    sign_in = SignInEndpoints(
+        SignInDependencies(
+            accounts=deps.accounts,
+            passwords=deps.passwords,
+            refresh_tokens=deps.refresh_tokens,
+            throttle=deps.throttle,
+            issuer=deps.issuer,
+            guard=deps.guard,
+            notifications=notifications,
+            audit=deps.audit,
+            origins=deps.origins,
+            shielded=deps.shielded,
+            registrations=registrations,
+            verification=deps.verification,
+            cookies=deps.cookies,
+        )
+    )
+    sessions = SessionEndpoints(
+        SessionDependencies(
+            authenticator=deps.authenticator,
+            refresh_tokens=deps.refresh_tokens,
+            sessions=deps.sessions,
+            issuer=deps.issuer,
+            verifier=deps.verifier,
+            publisher=deps.publisher,
+            audit=deps.audit,
+            shielded=deps.shielded,
+            sign_out_limit=SignOutLimit(deps.clock),
+            cookies=deps.cookies,
+            session_wait_s=deps.limits.session_wait_s,
+        )
+    )
+    account = AccountEndpoints(
+        AccountDependencies(
+            authenticator=deps.authenticator,
+            accounts=deps.accounts,
+            passwords=deps.passwords,
+            throttle=deps.throttle,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            notifications=notifications,
+            guard=deps.guard,
+            email_changes=email_changes,
+            audit=deps.audit,
+        )
+    )
+    mail_links = MailLinkEndpoints(
+        MailLinkDependencies(
+            registrations=registrations,
+            email_changes=email_changes,
+            passwords=deps.passwords,
+            throttle=deps.throttle,
+            guard=deps.guard,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            audit=deps.audit,
+        )
+    )
+    oauth = OAuthEndpoints(
+        OAuthDependencies(
+            database=deps.database,
+            client_authenticator=ClientAuthenticator(
+                deps.database, deps.clock, deps.assertion_audiences
+            ),
+            failures=ClientFailures(deps.throttle, deps.clock),
+            api_keys=ApiKeys(deps.database),
+            refresh_tokens=deps.refresh_tokens,
+            issuer=deps.issuer,
+            verifier=deps.verifier,
+            authenticator=deps.authenticator,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            audit=deps.audit,
+            issuer_name=deps.issuer_name,
+            audience=deps.audience,
+        )
+    )
+    return {
+        **sign_in.endpoints(),
+        **sessions.endpoints(),
+        **account.endpoints(),
+        **mail_links.endpoints(),
+        **oauth.endpoints(),
+        **deps.guard.endpoints(),
+    }

@@ -1,0 +1,264 @@
+"""`/auth/refresh`, `/auth/logout` and `/auth/sessions` (docs/accounts.md): the sessions of a
+caller, renewed, listed and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.access.authorizer import Authenticator
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.endpoint import (
+    Endpoint,
+    JsonReply,
+    ProblemReply,
+    Reply,
+    ShieldedTasks,
+    await_propagation,
+    user_agent_of,
+)
+from gateway.edge.endpoints.json_body import Flag, Text, read_fields
+from gateway.edge.endpoints.sign_out_limit import SignOutLimit
+from gateway.edge.replies.cookies import cookie_of
+from gateway.identity.sessions.sessions import SESSION_ID, Sessions, SignInSource
+from gateway.identity.sign_in.refresh_tokens import (
+    Grant,
+    RefreshTokens,
+    ReuseDetected,
+    SessionWait,
+    TooSoon,
+)
+from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
+from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
+from gateway.stores.protocols import RevocationPublisher
+
+_ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.COOKIE})
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDependencies:
+    authenticator: Authenticator
+    refresh_tokens: RefreshTokens
+    sessions: Sessions
+    issuer: TokenIssuer
+    verifier: TokenVerifier
+    publisher: RevocationPublisher
+    audit: AuditSink
+    shielded: ShieldedTasks
+    sign_out_limit: SignOutLimit
+    cookies: CookieSessions
+    session_wait_s: SessionWait
+
+
+class SessionEndpoints:
+    def __init__(self, dependencies: SessionDependencies) -> None:
+        self._deps = dependencies
+
+    def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
+        return {
+            ("refresh",): {"POST": self.refresh},
+            ("logout",): {"POST": self.logout},
+            ("sessions",): {"GET": self.list_sessions},
+            ("sessions", "*"): {"DELETE": self.end_session},
+        }
+
+    async def refresh(self, request: web.BaseRequest, call: Call) -> Reply:
+        cookie = cookie_of(call)
+        fields = await read_fields(
+            request,
+            {"refresh_token": Text(longest=256, required=cookie is None)},
+            optional=cookie is not None,
+        )
+        if isinstance(fields, ProblemReply):
+            return fields
+        if cookie is None or "refresh_token" in fields:
+            return await self._deps.shielded(self._refresh(fields["refresh_token"], call))
+        return await self._deps.shielded(
+            self._deps.cookies.refresh(cookie, self._deps.session_wait_s)
+        )
+
+    async def logout(self, request: web.BaseRequest, call: Call) -> Reply:
+        fields = await read_fields(
+            request,
+            {"refresh_token": Text(longest=256, required=False), "all": Flag()},
+            optional=True,
+        )
+        if isinstance(fields, ProblemReply):
+            return fields
+        wait_s = max(map(self._deps.sign_out_limit.wait_s, _credentials(call, fields)))
+        if wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
+        cookie = cookie_of(call)
+        if cookie is None or "refresh_token" in fields:
+            return await self._deps.shielded(self._sign_out(call, fields))
+        return await self._deps.shielded(
+            self._deps.cookies.sign_out(
+                cookie,
+                everywhere=fields.get("all", False),
+                on_ended=lambda changes: self._record_sign_out(call, changes),
+            )
+        )
+
+    async def list_sessions(self, _request: web.BaseRequest, call: Call) -> Reply:
+        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        sessions = await self._deps.sessions.find_active(principal.subject)
+        return JsonReply(
+            200,
+            {
+                "sessions": [
+                    {
+                        "session_id": session.id,
+                        "created_at": session.created_at,
+                        "last_used_at": session.seen_at,
+                        "expires_at": session.expires_at,
+                        "address": session.address,
+                        "user_agent": session.user_agent,
+                        "current": session.id == principal.session_id,
+                    }
+                    for session in sessions
+                ]
+            },
+        )
+
+    async def end_session(self, _request: web.BaseRequest, call: Call) -> Reply:
+        """404 for somebody else's session, as for one that never existed."""
+        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        session_id = call.segments[-1]
+        if not SESSION_ID.fullmatch(session_id):
+            return ProblemReply(Reason.ROUTE_UNKNOWN)
+        return await self._deps.shielded(self._end(session_id, principal.subject, call))
+
+    async def _refresh(self, token: str, call: Call) -> Reply:
+        origin = SignInSource(user_agent_of(call), call.client_ip)
+        rotated = await self._deps.refresh_tokens.rotate(token, origin, self._deps.session_wait_s)
+        if isinstance(rotated, TooSoon):
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=rotated.wait_s)
+        if isinstance(rotated, Reason):
+            return ProblemReply(rotated)
+        if isinstance(rotated, ReuseDetected):
+            # The reply is the same when a worker has not confirmed: the relay goes on.
+            if not all(change.confirmed for change in rotated.changes):
+                self._deps.audit.record(
+                    event_of(
+                        AuditKind.REFRESH_REUSED,
+                        call,
+                        result=Reason.REFRESH_TOKEN_REUSED,
+                        subject=rotated.account_id,
+                        sid=rotated.session_id,
+                    )
+                )
+            await self._deps.publisher.publish(rotated.changes)
+            return ProblemReply(Reason.REFRESH_TOKEN_REUSED)
+        if rotated.repeated:
+            self._deps.audit.record(
+                event_of(
+                    AuditKind.REFRESH_REPEATED,
+                    call,
+                    subject=rotated.account.id,
+                    sid=rotated.session_id,
+                )
+            )
+        return token_reply(self._deps.issuer, rotated)
+
+    async def _sign_out(self, call: Call, fields: dict[str, Any]) -> Reply:
+        changes = await self._end_presented(call.credential, fields)
+        if isinstance(changes, Reason):
+            return ProblemReply(changes)
+        self._record_sign_out(call, changes)
+        return await await_propagation(self._deps.publisher, changes)
+
+    def _record_sign_out(self, call: Call, changes: Sequence[Change]) -> None:
+        """Record what has ended: the `sid`, whose sign-in names the account, or the account
+        where all its sessions have.  A repeated sign-out ends nothing and is not recorded."""
+        if all(change.confirmed for change in changes):
+            return
+        ended = {str(change.kind): change.target for change in changes}
+        self._deps.audit.record(
+            event_of(
+                AuditKind.SIGNED_OUT, call, subject=ended.get("subject"), sid=ended.get("session")
+            )
+        )
+
+    async def _end_presented(
+        self, credential: Credential | Reason | None, fields: dict[str, Any]
+    ) -> Sequence[Change] | Reason:
+        """End the session of the access token or, without one, of the refresh token."""
+        everywhere: bool = fields.get("all", False)
+        principal = self._bearer(credential)
+        if isinstance(principal, Principal):
+            return await self._deps.sessions.sign_out(principal, everywhere=everywhere)
+        token: str | None = fields.get("refresh_token")
+        if token is None:
+            return principal
+        session = await self._deps.refresh_tokens.session_of(token)
+        if session is None:
+            return Reason.INVALID_REFRESH_TOKEN
+        return await self._deps.sessions.sign_out_session(session, everywhere=everywhere)
+
+    def _bearer(self, credential: Credential | Reason | None) -> Principal | Reason:
+        """The holder of the token.  One that has expired or was revoked still ends its session."""
+        if isinstance(credential, Reason):
+            return credential
+        if credential is None or credential.kind is not CredentialKind.BEARER:
+            return Reason.NO_CREDENTIAL
+        return self._deps.verifier.verify(credential.text, allow_expired=True)
+
+    async def _end(self, session_id: str, owner: str, call: Call) -> Reply:
+        changes = await self._deps.sessions.end(session_id, "ended by its owner", owner=owner)
+        if changes is None:
+            return ProblemReply(Reason.ROUTE_UNKNOWN)
+        self._deps.audit.record(
+            event_of(AuditKind.SESSION_ENDED, call, subject=owner, sid=session_id)
+        )
+        return await await_propagation(self._deps.publisher, changes)
+
+
+def token_reply(issuer: TokenIssuer, grant: Grant) -> JsonReply:
+    """The access token that `issuer` mints from the grant, with its refresh token."""
+    account = grant.account
+    issued = issuer.issue(
+        TokenSubject(
+            subject=account.id,
+            email=account.email,
+            email_verified=account.email_verified,
+            roles=account.roles,
+            session_id=grant.session_id,
+            client_id=None,
+            amr=grant.amr,
+            auth_time=grant.auth_time,
+        ),
+        grant.issued_at,
+    )
+    return JsonReply(
+        200,
+        {
+            "access_token": issued.text,
+            "token_type": "Bearer",
+            "expires_in": issued.expires_at - grant.issued_at,
+            "refresh_token": grant.refresh_token,
+            "refresh_expires_in": grant.expires_in_s,
+            "user": {
+                "user_id": account.id,
+                "email": account.email,
+                "roles": list(account.roles),
+            },
+        },
+    )
+
+
+def _credentials(call: Call, fields: dict[str, Any]) -> list[str]:
+    """Every credential by which a sign-out is requested: an invented one must not hide another
+    that is valid.  Where there is none, the empty text."""
+    texts = [call.credential.text] if isinstance(call.credential, Credential) else []
+    if "refresh_token" in fields:
+        texts.append(str(fields["refresh_token"]))
+    return texts or [""]

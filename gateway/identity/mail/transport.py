@@ -1,0 +1,28 @@
+"""How one message is handed to a mail server, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.message import EmailMessage
+from enum import StrEnum
+from typing import Protocol
+
+
+class DeliveryOutcome(StrEnum):
+    DONE = "done"
+    LATER = "later"
+    REFUSED = "refused"
+    """For good: trying again would be the same (a 5xx of RFC 5321 section 4.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
+    outcome: DeliveryOutcome
+    cause: str = ""
+    """A code or a constant; never text of the mail server."""
+
+
+class MailTransport(Protocol):
+    """Sends one message to a mail server."""
+
+    async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult: ...
