@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 from gateway.edge.http1.grammar import (
     _FIELD_BYTES,
@@ -48,10 +49,10 @@ class ChunkReader:
         self.trailers: list[bytes] = []
         self.done = False
 
-    def feed(self, data: bytes, out: list[bytes], at: int = 0) -> int:
-        """How far into `data` the body reached, from `at`."""
-        size = len(data)
-        while at < size and not self.done:
+    def feed(self, data: bytes, out: list[bytes], at: int = 0, *, most: int = sys.maxsize) -> int:
+        """How far into `data` the body reached, from `at`, or its next `most` pieces did."""
+        size, full = len(data), len(out) + most
+        while at < size and not self.done and len(out) < full:
             if self._state == self._DATA:
                 piece = data[at : at + self._left] if at or size > self._left else data
                 out.append(piece)

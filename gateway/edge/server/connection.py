@@ -272,7 +272,7 @@ class Connection(Outbound):
         transport = self.transport
         if transport is None or self._busy or self._queue or self.receiving or self._last:
             return None
-        if transport.get_write_buffer_size():
+        if self._put_off or transport.get_write_buffer_size():
             return None
         return self._head_since or self._next_keepalive_close_time - self._keepalive_timeout
 
@@ -342,7 +342,7 @@ class Connection(Outbound):
         """
         transport = self.transport
         assert transport is not None
-        held, self._backlog = self._backlog, b""
+        held, self._backlog, self._put_off = self._backlog, b"", False
         self._door.buffers.release(self)
         if self._half_closed_at:
             transport.abort()  # it cannot speak any more

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from aiohttp.streams import StreamReader
 
 from gateway.edge.http1.request_head import RequestHead
+from gateway.edge.http1.turns import Turns
 from gateway.edge.replies.observers import Meter
 from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.limits import ListenerLimits
@@ -56,6 +57,7 @@ class Listener(Protocol):
     reader: PeerReader
     limits: ListenerLimits
     buffers: Buffers
+    turns: Turns
     meter: Meter
     defects: Tally
     on_refusal: Callable[[Reason, str], None] | None

@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 from aiohttp.web_server import Server
 
+from gateway.edge.http1.turns import Turns
 from gateway.edge.replies.observers import Meter, NoMeters
 from gateway.edge.server.accepting import Acceptor
 from gateway.edge.server.admission import Admission
@@ -123,6 +124,7 @@ class Door(web.BaseRunner):
             self._stop_reading,
             self._read_on,
         )
+        self.turns = Turns()
         self._acceptors: list[Acceptor] = []
         self._accepting = True
         self._watched: set[Connection] = set()

@@ -21,6 +21,7 @@ from aiohttp.web_server import Server
 from gateway.edge.http1.chunked import ChunkReader
 from gateway.edge.http1.grammar import REQUEST_LINE, Malformed
 from gateway.edge.http1.request_head import RequestHead, read_request
+from gateway.edge.http1.turns import HEAD_SHARE, SHARE
 from gateway.edge.server.handler import Listener
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.request_body import RequestBody
@@ -61,6 +62,7 @@ class Inbound(RequestHandler):
         "_left",
         "_linger_left",
         "_lingering",
+        "_put_off",
         "_queue",
         "_state",
         "_waiting_bytes",
@@ -80,6 +82,8 @@ class Inbound(RequestHandler):
         """What was received and may not be read yet, or is part of a head."""
         self._held = False
         """Nothing is read until a request is answered."""
+        self._put_off = False
+        """Nothing is read until others were: it has sent much at once."""
         self._last = False
         """Nothing more is served here."""
         self._left = 0
@@ -126,6 +130,9 @@ class Inbound(RequestHandler):
         if self._broken or ((self._force_close or self._close) and self._state == _HEAD):
             # A worker that ends begins nothing new, but hears out what it has begun.
             return
+        if self._put_off:
+            self._backlog += data
+            return
         if self._backlog:
             data = self._backlog + data
             self._backlog = b""
@@ -156,11 +163,11 @@ class Inbound(RequestHandler):
 
     def _go_on(self) -> None:
         """Take what waited, and read on unless that is enough again."""
-        if self._held or self._reading_paused:
+        if self._held or self._reading_paused or self._put_off:
             return
         if self._backlog:
             self.data_received(b"")
-        if not (self._held or self._reading_paused):
+        if not (self._held or self._reading_paused or self._put_off):
             self._resume_transport_reading()
 
     def _hold(self, rest: bytes) -> None:
@@ -170,19 +177,36 @@ class Inbound(RequestHandler):
             self._pause_transport_reading()
             self._weigh()
 
+    def _wait_for_turn(self, rest: bytes) -> None:
+        """It has had its share of this turn of the loop."""
+        self._backlog, self._put_off = rest, True
+        self._pause_transport_reading()
+        self._weigh()
+        self._door.turns.wait(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self._put_off:
+            self._put_off = False
+            self._go_on()
+            self._weigh()
+
     # --- the parser ---
 
     def _take(self, data: bytes) -> None:
-        at, size = 0, len(data)
+        at, size, share = 0, len(data), SHARE
         while at < size:
             if self._held or self._reading_paused or self._broken:
                 self._hold(data[at:] if at else data)
+                return
+            if share <= 0:
+                self._wait_for_turn(data[at:])
                 return
             if self._state == _HEAD:
                 end = data.find(b"\r\n\r\n", at)
                 if end < 0:
                     self._take_part_of_head(data[at:] if at else data)
                     return
+                share -= HEAD_SHARE
                 self._take_head(data[at:end])
                 at = end + 4
             elif self._state == _SIZED:
@@ -196,7 +220,8 @@ class Inbound(RequestHandler):
                     if self._close or self._force_close:
                         return
             else:
-                at = self._take_chunks(data, at)
+                at, chunks = self._take_chunks(data, at, share)
+                share -= chunks
                 if self._state == _HEAD and (self._close or self._force_close):
                     return
 
@@ -266,18 +291,19 @@ class Inbound(RequestHandler):
         self._watch()
         return self._body
 
-    def _take_chunks(self, data: bytes, at: int) -> int:
-        """The contents of chunks; extensions and trailers end here."""
+    def _take_chunks(self, data: bytes, at: int, most: int) -> tuple[int, int]:
+        """The contents of so many chunks, how far they reached and how many they were;
+        extensions and trailers end here."""
         assert self._chunks is not None
         pieces: list[bytes] = []
-        end = self._chunks.feed(data, pieces, at)
+        end = self._chunks.feed(data, pieces, at, most=most)
         self._body_bytes += end - at
         if pieces:
             self._body.feed_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self._chunks.done:
             self._chunks = None
             self._end_body()
-        return end
+        return end, len(pieces)
 
     def _end_body(self) -> None:
         self._state = _HEAD
@@ -332,7 +358,7 @@ class Inbound(RequestHandler):
         """408 for a body that has stopped coming, or comes more slowly than is allowed."""
         last_at, last, window_at, window = self._body_mark
         received = self._body_bytes
-        if self._reading_paused or self._held:
+        if self._reading_paused or self._held or self._put_off:
             # It is the upstream that is slow, not the client.
             self._body_mark = (now, received, now, received)
             return

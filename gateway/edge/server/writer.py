@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp.web_server import Server
 
+from gateway.edge.http1.turns import Turns
 from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.handler import Listener, Writer
 from gateway.edge.server.limits import ListenerLimits
@@ -70,7 +71,7 @@ class Outbound(Inbound):
 
     def _weigh(self) -> None:
         buffers = self._door.buffers
-        ahead = self._held and self.buffered() >= BUFFER_BYTES
+        ahead = (self._held or self._put_off) and self.buffered() >= BUFFER_BYTES
         if ahead or self._paused or self._reading_paused:
             buffers.hold(self)
         else:
@@ -85,6 +86,11 @@ class Outbound(Inbound):
     def buffers(self) -> Buffers:
         """Whoever takes over its transport counts there too."""
         return self._door.buffers
+
+    @property
+    def turns(self) -> Turns:
+        """The same for who takes its turn to be read."""
+        return self._door.turns
 
     def buffered(self) -> int:
         """Meets `buffers.Holder`."""

@@ -8,6 +8,7 @@ the reserved bits and the payload mean, never where it ends.
 from __future__ import annotations
 
 import os
+import sys
 
 MAX_HEAD_BYTES = 14
 MAX_REASON_BYTES = 123
@@ -26,7 +27,7 @@ class FrameReader:
     of ours, of which the other side knows nothing.
     """
 
-    __slots__ = ("_head", "_held", "_left", "_max_bytes", "answer", "closed")
+    __slots__ = ("_head", "_held", "_left", "_max_bytes", "answer", "closed", "rest")
 
     def __init__(self, max_bytes: int = 0) -> None:
         self._head = b""
@@ -37,32 +38,45 @@ class FrameReader:
         self.answer = b""
         self.closed = False
         """A Close frame has begun: no frame may follow it in this direction (section 5.5.1)."""
+        self.rest = b""
+        """What came behind the frames that `feed` was to take."""
 
     @property
     def between(self) -> bool:
         """Whether what was passed on ended with a frame: here another one may be put in."""
         return not self._left and not self._head
 
-    def feed(self, data: bytes) -> bytes | None:
-        """What of `data` passes; None when a frame is too long: then nothing of it is read."""
+    def feed(self, data: bytes, most: int = sys.maxsize) -> bytes | None:
+        """What of the next `most` frames of `data` passes; None when one is too long: then
+        nothing of it is read."""
+        self.rest = b""
         if self.answer:
-            return self._sifted(data)
+            return self._sifted(data, most)
         before = self._head, self._left
         at, size = 0, len(data)
         while at < size:
+            if not most:
+                self.rest = data[at:]
+                return data[:at]
+            most -= 1
             at = self.step(data, at)
             if at < 0:
                 self._head, self._left = before
                 return None
         return data
 
-    def _sifted(self, data: bytes) -> bytes | None:
+    def _sifted(self, data: bytes, most: int) -> bytes | None:
         """As `feed`, less the answers to us."""
         before = self._head, self._left, self._held
         data, self._held = self._held + data, b""
         passed: list[bytes] = []
         start, at, size = 0, 0, len(data)
         while at < size:
+            if not most:
+                self.rest = data[at:]
+                size = at
+                break
+            most -= 1
             if data[at] == _PONG and self.between:
                 end = _answer_end(data, at, self.answer)
                 if end < 0:

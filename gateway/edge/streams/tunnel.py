@@ -11,6 +11,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, cast
 
+from gateway.edge.http1.turns import SHARE
 from gateway.edge.streams.frames import FrameReader, close_frame, ping_frame
 from gateway.edge.streams.registry import GOODBYE_S, OpenCalls
 from gateway.model import Principal, Reason
@@ -39,7 +40,16 @@ PING_BYTES = 8
 class Side(asyncio.Protocol):
     """One end of a tunnel.  Its transport was another protocol's before."""
 
-    __slots__ = ("asked_at", "frames", "heard_at", "other", "paused_at", "transport", "tunnel")
+    __slots__ = (
+        "asked_at",
+        "frames",
+        "heard_at",
+        "other",
+        "paused_at",
+        "rest",
+        "transport",
+        "tunnel",
+    )
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, max_bytes: int) -> None:
         self.tunnel = tunnel
@@ -51,6 +61,8 @@ class Side(asyncio.Protocol):
         self.heard_at = tunnel.loop.time()
         self.asked_at = 0.0
         """When it was last sent a Ping of ours."""
+        self.rest = b""
+        """What it has said and what waits for its turn: nothing is read meanwhile."""
 
     def write(self, data: bytes) -> None:
         if self.transport is not None:
@@ -69,6 +81,8 @@ class Side(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         tunnel = self.tunnel
         now = self.heard_at = tunnel.loop.time()
+        if self.rest:
+            data, self.rest = self.rest + data, b""
         if tunnel.closing:
             tunnel.hear_out(self, data)
             return
@@ -77,12 +91,34 @@ class Side(asyncio.Protocol):
             # Before any of it: to a worker that stood still the sweep comes too late.
             tunnel.end_for(ended)
             return
-        passed = self.frames.feed(data)
+        passed = self.frames.feed(data, SHARE)
         if passed is None:
             tunnel.end(MESSAGE_TOO_BIG, "frame_too_large")
         elif passed:
             tunnel.active_at = now
             self.other.write(passed)
+            if self.frames.rest:
+                self._wait_for_turn(self.frames.rest)
+
+    def _wait_for_turn(self, rest: bytes) -> None:
+        """It has had its share of this turn of the loop."""
+        self.rest = rest
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self.tunnel.turns.wait(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self.rest and not self.other.paused_at:
+            self.data_received(b"")
+            if not self.rest:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """The other side takes what it is sent."""
+        if self.rest:
+            self.tunnel.turns.wait(self._take_turn)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> None:
         self.tunnel.left(self)
@@ -104,8 +140,7 @@ class Side(asyncio.Protocol):
         self.tunnel.buffers.release(self)
         # To take is a sign of life; and the other was not read meanwhile: its silence was ours.
         self.heard_at = self.other.heard_at = self.tunnel.loop.time()
-        if self.other.transport is not None and not self.other.transport.is_closing():
-            self.other.transport.resume_reading()
+        self.other._read_on()
 
     def buffered(self) -> int:
         """Meets `buffers.Holder`."""
@@ -154,6 +189,7 @@ class Tunnel:
         "over",
         "principal",
         "rejudged",
+        "turns",
         "upstream",
     )
 
@@ -168,6 +204,7 @@ class Tunnel:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.buffers = connection.buffers
+        self.turns = connection.turns
         self.principal = principal
         self.rejudged: Rejudged | None = None
         self.ended: asyncio.Future[None] = self.loop.create_future()

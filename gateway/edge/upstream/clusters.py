@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from random import Random
 
-from gateway.access.definitions import Balance, Health, Upstream
+from gateway.access.definitions import Balance, Health, Upstream, UpstreamTarget
+from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S
 from gateway.edge.upstream.resolver import (
     RESOLVE_EVERY_S,
@@ -141,6 +142,7 @@ class Upstreams:
         self._metrics = metrics or Metrics()
         self._endpoints = Endpoints(resolver or SystemResolver())
         self._resolve_every_s = resolve_every_s
+        self._turns = Turns()
         self._lookups: dict[TargetPool, asyncio.Task[None]] = {}
         self._loop = loop or asyncio.get_running_loop()
         self._on_sweep = on_sweep
@@ -185,7 +187,7 @@ class Upstreams:
             waiting, budget = known.waiting, known.budget
         for target in spec.targets:
             if target not in there:
-                there[target] = TargetPool(target, spec, self._loop, self._endpoints)
+                there[target] = self._fresh(target, spec)
                 self._retire([there[target]])
         targets = [there[target] for target in spec.targets]
         return UpstreamPool(spec, targets, waiting, self._loop, self._random, budget)
@@ -196,7 +198,7 @@ class Upstreams:
         waiting: Waiting = known.waiting if known is not None else deque()
         targets = []
         for target in spec.targets:
-            pool = kept.pop(target, None) or TargetPool(target, spec, self._loop, self._endpoints)
+            pool = kept.pop(target, None) or self._fresh(target, spec)
             pool.adopt(spec, waiting)
             targets.append(pool)
         self._retire(kept.values())
@@ -207,6 +209,9 @@ class Upstreams:
         fresh = UpstreamPool(spec, targets, waiting, self._loop, self._random, budget)
         self._pools[spec.name] = fresh
         return fresh
+
+    def _fresh(self, target: UpstreamTarget, spec: Upstream) -> TargetPool:
+        return TargetPool(target, spec, self._loop, self._endpoints, self._turns)
 
     def _budget(self, spec: Upstream) -> RetryBudget | None:
         if spec.retry.attempts < 2:

@@ -23,6 +23,7 @@ from gateway.edge.http1.response_head import (
     body_length,
     read_head,
 )
+from gateway.edge.http1.turns import SHARE, Turns
 from gateway.model import Reason
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Pool(Protocol):
 
     spec: Upstream
     connections: set[UpstreamConnection]
+    turns: Turns
     in_flight: int
     """Calls that hold a place at it."""
     keeps: bool
@@ -126,6 +128,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_pending",
         "_pool",
         "_relay",
+        "_rest",
         "_state",
         "began_at",
         "paused",
@@ -154,6 +157,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.began_at = monotonic()
         """When it was made, last fell idle, was written to or read from, by the loop's clock."""
         self.sent_at = 0.0
+        self._rest = b""
+        """What of a body waits for its turn: nothing is read meanwhile."""
         self.transport: asyncio.Transport | None = None
 
     # --- what the proxy calls ---
@@ -192,7 +197,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is not None and self._held_back:
             self._held_back = False
             self.began_at = monotonic()
-            self.transport.resume_reading()
+            if self._rest:
+                self._pool.turns.wait(self._take_turn)
+            else:
+                self.transport.resume_reading()
 
     def hand_over(self) -> tuple[asyncio.Transport, Pool]:
         """It carries no HTTP any more, and belongs to whoever takes its transport."""
@@ -261,6 +269,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._drained = None
 
     def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data, self._rest = self._rest + data, b""
         relay = self._relay
         if relay is None:
             # Bytes that nobody asked for would become the next caller's answer.
@@ -346,9 +356,9 @@ class UpstreamConnection(asyncio.Protocol):
         elif length == CHUNKED:
             self._chunks = ChunkReader()
             pieces: list[bytes] = []
-            taken = self._chunks.feed(data, pieces, at)
+            taken = self._chunks.feed(data, pieces, at, most=SHARE)
             relay.begin(head, length, b"", False)
-            self._pass_chunks(relay, pieces, clean=taken == len(data))
+            self._pass_chunks(relay, pieces, data[taken:])
         else:
             if length != UNTIL_CLOSE:
                 self._left = length - came
@@ -359,8 +369,8 @@ class UpstreamConnection(asyncio.Protocol):
         if left == CHUNKED:
             pieces: list[bytes] = []
             assert self._chunks is not None
-            taken = self._chunks.feed(data, pieces)
-            self._pass_chunks(relay, pieces, clean=taken == len(data))
+            taken = self._chunks.feed(data, pieces, most=SHARE)
+            self._pass_chunks(relay, pieces, data[taken:])
         elif left == UNTIL_CLOSE:
             relay.piece(data)
         elif len(data) < left:
@@ -370,14 +380,33 @@ class UpstreamConnection(asyncio.Protocol):
             relay.piece(data[:left] if len(data) > left else data)
             self._finish(relay, clean=len(data) == left)
 
-    def _pass_chunks(self, relay: Relay, pieces: list[bytes], *, clean: bool) -> None:
+    def _pass_chunks(self, relay: Relay, pieces: list[bytes], rest: bytes) -> None:
         assert self._chunks is not None
         if self._chunks.done:
             trailers, self._chunks = self._chunks.trailers, None
             relay.chunks(pieces, trailers)
-            self._finish(relay, clean=clean)
-        elif pieces:
+            self._finish(relay, clean=not rest)
+            return
+        if pieces:
             relay.chunks(pieces, None)
+        if rest and self._relay is relay:
+            self._wait_for_turn(rest)
+
+    def _wait_for_turn(self, rest: bytes) -> None:
+        """It has had its share of this turn of the loop."""
+        self._rest = rest
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+        if not self._held_back:
+            self._pool.turns.wait(self._take_turn)
+
+    def _take_turn(self) -> None:
+        transport = self.transport
+        if transport is None or self._held_back or not self._rest:
+            return
+        self.data_received(b"")
+        if not (self._rest or self._held_back or transport.is_closing()):
+            transport.resume_reading()
 
     def _finish(self, relay: Relay, *, clean: bool) -> None:
         if self._relay is not relay:

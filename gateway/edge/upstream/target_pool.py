@@ -16,6 +16,7 @@ import structlog
 
 from gateway.access.definitions import Tls, Upstream, UpstreamTarget
 from gateway.config import upstream_tls
+from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.resolver import Endpoints, has_name
 from gateway.edge.upstream.target_health import Standing
@@ -39,11 +40,13 @@ class TargetPool:
         spec: Upstream,
         loop: asyncio.AbstractEventLoop,
         endpoints: Endpoints,
+        turns: Turns,
     ) -> None:
         self.target = target
         self.resolve_at = 0.0
         self.named = has_name(target)
         self._endpoints = endpoints
+        self.turns = turns
         self.spec = spec
         self.connections: set[UpstreamConnection] = set()
         self.in_flight = 0

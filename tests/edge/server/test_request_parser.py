@@ -55,6 +55,11 @@ class Reader(Inbound):
         self._held = False
         self._go_on()
 
+    async def turns_taken(self) -> None:
+        """Until it has read all that it was sent, or waits for an answer."""
+        while self._put_off:
+            await asyncio.sleep(0)
+
     def told(self) -> list[Any]:
         """What came out: each request with its body, and how the last of it ended."""
         found: list[Any] = []
@@ -86,7 +91,9 @@ async def outcome(data: bytes, cuts: list[int], *, answers: bool) -> list[Any]:
         if end > start:
             reader.data_received(data[start:end])
             assert len(reader._queue) <= MAX_QUEUED
+    await reader.turns_taken()
     reader.catch_up()
+    await reader.turns_taken()
     return reader.told()
 
 
