@@ -2,6 +2,9 @@
 
 Everything goes to standard error, the remarks of libraries too, from WARNING on.  Each line
 names the process that wrote it, as `/readyz`, the metrics and the lines about dead workers do.
+
+Law: a line that cannot be written is lost, and nothing else.  Its reader may have gone (a pipe),
+or its disk may be full: neither ends a task, an answer or the gateway.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict
@@ -32,6 +36,7 @@ def configure(level: str = "info") -> None:
         return line
 
     terminal = sys.stderr.isatty()
+    lossy: Any = LossyStream(sys.stderr)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -44,10 +49,10 @@ def configure(level: str = "info") -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, last],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=lossy),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(lossy)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _of_a_library, structlog.processors.format_exc_info],
@@ -57,6 +62,22 @@ def configure(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, LEVELS[level]))
+
+
+class LossyStream:
+    """Writes to a stream, and loses what that does not take."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # ValueError: it was closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _of_a_library(_: Any, __: str, line: EventDict) -> EventDict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Annotated, Any
@@ -90,12 +91,16 @@ def echo(text: str, *, style: str = "", bold_until: int = 0) -> None:
 
 
 def warn(text: str, *, style: str = "") -> None:
-    """One line on standard error: for people, never part of the data."""
-    _write(sys.stderr, text, style, 0)
+    """One line on standard error: for people, never part of the data.  Where nobody reads it any
+    more it is lost: the exit code still tells how the command ended."""
+    with suppress(OSError):
+        _write(sys.stderr, text, style, 0)
 
 
 def error(text: str) -> None:
-    _write(sys.stderr, f"error: {text}", "", len("error:"), "bold red")
+    """As `warn`, of what ends the command."""
+    with suppress(OSError):
+        _write(sys.stderr, f"error: {text}", "", len("error:"), "bold red")
 
 
 def when(seconds: float | None) -> str:

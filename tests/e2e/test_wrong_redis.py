@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Running, started
+from tests.contract.running import GATEWAY, Running, started
 from tests.e2e.processes import until, workers
 from tests.servers import ValkeyServer
 
@@ -81,6 +83,27 @@ def test_a_revocation_is_told_to_nobody_there_and_reaches_the_gateways_all_the_s
     assert done.stdout == ""
     assert (entries(server), epoch(server), kept(running)) == before
     until(lambda: running.call("GET", "/me", token=token).status == 401, 15)
+
+
+def test_the_exit_code_tells_although_nobody_reads_what_is_said(
+    running: Running, wrong: tuple[ValkeyServer, Running]
+) -> None:
+    _, mistaken = wrong
+    running.sign_in("unread@example.com")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [str(GATEWAY), "revoke", "user", "unread@example.com"],
+            cwd=mistaken.folder,
+            env=mistaken.environment,
+            stderr=writer,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == 3
 
 
 def test_doctor_tells_and_what_is_counted_elsewhere_is_not_said_to_be_forgotten(
