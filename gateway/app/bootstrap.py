@@ -99,7 +99,7 @@ async def _agree(plan: BootstrapContext, database: Database) -> None:
     """With whoever serves the same database already.  Raises SettingsDiffer."""
     settings = plan.settings
     own = shared(settings, plan.key_secret())
-    if settings.embedded_redis and database.dialect == "sqlite":
+    if settings.stores_are_own:
         await agree(database, own, None, settings.max_staleness_s)
         return
     redis = open_redis(plan.redis_url, durable=settings.embedded_redis)

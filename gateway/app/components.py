@@ -134,7 +134,9 @@ def build_components(
         ),
         keys_changed=keys_changed,
     )
-    stream_identity = StreamIdentity(database, lambda: replica.incarnation)
+    stream_identity = StreamIdentity(
+        database, lambda: replica.incarnation, settings.max_staleness_s
+    )
     replica.confirms_nothing = lambda: stream_identity.differs
     sealer = Sealer(plan.key_secret())
     ring = KeyRing(database, sealer, clock, refused=replica.refuses_key)

@@ -147,6 +147,15 @@ class Settings(BaseSettings):
     def embedded_redis(self) -> bool:
         return self.redis_url == EMBEDDED
 
+    @property
+    def stores_are_own(self) -> bool:
+        """Whether both stores are files of the data folder, which one gateway has at a time: then
+        no other node can be of this installation."""
+        path = self.database_url.removeprefix("sqlite:///")
+        if not self.embedded_redis or path == self.database_url:
+            return False
+        return Path(path).resolve().is_relative_to(self.data_dir.resolve())
+
     def key_secret_bytes(self) -> bytes | None:
         """None where the data folder is to keep one (loopback only)."""
         return values.secret_bytes(self.key_secret.get_secret_value()) if self.key_secret else None

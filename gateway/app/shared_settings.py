@@ -1,9 +1,10 @@
 """What the nodes of one installation must have in common, kept in SQL and compared.
 
-Law: two nodes that differ in one of these refuse each other's tokens, passwords or keys, and
-neither sees why.  So the first node writes them down; whoever starts beside a node that runs
-with others is refused, and says which differ.  Where nobody else runs, the new ones are written
-down: an operator who stops all nodes may change what they like.
+Law: two nodes that differ in one of these refuse each other's tokens, passwords or keys, or call a
+sign-out confirmed of which the other has not heard, and neither sees why.  So the first node
+writes them down; whoever starts beside a node that runs with others is refused, and says which
+differ.  Where nobody else runs, the new ones are written down: an operator who stops all nodes
+may change what they like.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable, T
 
 log = structlog.get_logger(__name__)
 
+MAX_STALENESS = "GATEWAY_MAX_STALENESS_S"
 _NAME = "shared_settings"
 _LOOK_EVERY_S = 0.3
 _SECRET = "(secret)"  # noqa: S105 (what is shown instead)
@@ -42,6 +44,7 @@ def shared(settings: Settings, key_secret: bytes) -> dict[str, str]:
         "GATEWAY_AUDIENCE": settings.token_audience,
         "GATEWAY_SIGNING_ALG": settings.signing_alg,
         "GATEWAY_MAX_TOKEN_LIFE_S": str(settings.max_token_life_s),
+        MAX_STALENESS: f"{settings.max_staleness_s:g}",
         "GATEWAY_PASSWORD_PEPPER": _fingerprint(settings, key_secret),
     }
 
@@ -50,6 +53,14 @@ async def differences(database: Database, own: Mapping[str, str]) -> list[str]:
     """A sentence for each setting that differs from what the nodes have written down."""
     async with database.read_transaction() as tx:
         return _compared(await _written(tx), own)
+
+
+async def longest_staleness_s(database: Database, own_s: float) -> float:
+    """How long a worker of these nodes may go without hearing what has been revoked: whoever
+    waits for a silent one must not give it up sooner."""
+    async with database.read_transaction() as tx:
+        written = await _written(tx)
+    return max(own_s, float(written.get(MAX_STALENESS, own_s)))
 
 
 async def agree(

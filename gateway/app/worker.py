@@ -96,7 +96,7 @@ class App:
         parts.tasks.start("open", self._open)
         parts.tasks.start("sql-watch", parts.sql_watch.run)
         parts.tasks.start("clock-monitor", parts.clock_monitor.run)
-        if not (parts.plan.settings.embedded_redis and parts.database.dialect == "sqlite"):
+        if not parts.plan.settings.stores_are_own:
             parts.tasks.start("stream-identity", parts.stream_identity.run)
         parts.tasks.start("keys", self.maintenance.rotate_keys)
         parts.tasks.start("limits", parts.limits.run)

@@ -26,12 +26,14 @@ import typer
 from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.setting_types import without_secrets
 from gateway.app.settings import Settings
+from gateway.app.shared_settings import longest_staleness_s
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.cli.environment import service_not_read, settings
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import Change, Clock, SystemClock
 from gateway.revocation.command_publisher import CommandPublisher
+from gateway.revocation.stream_identity import another_stream_is_followed
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.embedded import embedded_url
 from gateway.stores.migrations import SchemaProblem, status
@@ -55,12 +57,33 @@ T = TypeVar("T")
 
 
 class NobodyListens:
-    """The publisher of an installation that no gateway serves now: SQL alone is the truth, and
-    a gateway reads it at its start."""
+    """The publisher of an installation that no gateway of its data folder serves now: SQL alone
+    is the truth, and a gateway reads it at its start."""
+
+    def __init__(self, chosen: Settings, folder: DataFolder, database: Database) -> None:
+        self._folder = folder
+        self._database = database
+        self._alone = chosen.stores_are_own
+        self.why = ""
+        """Why nobody was told, although somebody may listen."""
 
     async def publish(self, changes: Sequence[Change]) -> bool:
-        del changes
-        return True
+        """Whether nobody had to be told.  Asked once the changes are committed: a gateway that
+        begins later reads them in SQL."""
+        self.why = ""
+        if not changes:
+            return True
+        if self._folder.in_use():
+            return False  # it has begun meanwhile
+        if not self._alone and await another_stream_is_followed(self._database, _no_stream):
+            self.why = (
+                f"a gateway of this database runs, and not on the data folder {self._folder.path}"
+            )
+        return not self.why
+
+
+async def _no_stream() -> str:
+    return ""
 
 
 @dataclass(slots=True)
@@ -114,7 +137,9 @@ class CommandContext:
     def told_nobody(self) -> str:
         """Why nobody was told; empty where somebody was, or there is nobody."""
         publisher = self.publisher
-        return publisher.why if isinstance(publisher, CommandPublisher) else ""
+        if isinstance(publisher, CommandPublisher | NobodyListens):
+            return publisher.why
+        return ""
 
     async def throttle_counters(self) -> Attempts | None:
         """The counters of the login throttle; None while the embedded Redis is at rest.  Stop(3)
@@ -158,7 +183,8 @@ async def opened(chosen: Settings) -> AsyncIterator[CommandContext]:
     redis: RedisStore | None = None
     try:
         url = redis_url(chosen, folder)
-        publisher: RevocationPublisher = NobodyListens()
+        await _check_schema(database, chosen)
+        publisher: RevocationPublisher = NobodyListens(chosen, folder, database)
         if url is None:
             warn("no gateway is running: working on SQL alone")
         else:
@@ -167,9 +193,8 @@ async def opened(chosen: Settings) -> AsyncIterator[CommandContext]:
                 database,
                 RedisChangeStream(redis, begins=False),
                 clock,
-                max_staleness_s=chosen.max_staleness_s,
+                max_staleness_s=await longest_staleness_s(database, chosen.max_staleness_s),
             )
-        await _check_schema(database, chosen)
         secret = chosen.key_secret_bytes() or folder.key_secret(make=False)
         audit = AuditLog(
             database,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from gateway.model import Change, Clock
 from gateway.revocation.publisher import StreamPublisher
+from gateway.revocation.stream_identity import another_stream_is_followed
 from gateway.stores.protocols import ChangeStream, Database, StoreUnavailable
 
 _POLL_EVERY_S = 0.1
@@ -26,6 +27,7 @@ class CommandPublisher:
     def __init__(
         self, database: Database, stream: ChangeStream, clock: Clock, *, max_staleness_s: float
     ) -> None:
+        self._database = database
         self._stream = stream
         self._publisher = StreamPublisher(
             database,
@@ -70,8 +72,16 @@ class CommandPublisher:
         """What is wrong with the stream; None where it is the one that SQL knows."""
         saved = await self._publisher.saved_incarnation()
         view = await self._stream.peek()
-        if saved is None or (view is not None and view.incarnation == saved):
+        if saved is None:
+            return None
+        if view is not None and view.incarnation == saved:
+            if await another_stream_is_followed(self._database, self._peeked):
+                return "another node of this database follows another Redis"
             return None
         if view is None:
             return "this Redis holds no revocations: it is not the one that the gateways use"
         return "this Redis is not the one that SQL knows the gateways to use"
+
+    async def _peeked(self) -> str:
+        view = await self._stream.peek()
+        return "" if view is None else view.incarnation

@@ -35,9 +35,7 @@ def unread(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Running]:
         yield running
 
 
-def test_an_outage_heals_although_nobody_reads_of_it(
-    unread: Running, valkey: ValkeyServer
-) -> None:
+def test_an_outage_heals_although_nobody_reads_of_it(unread: Running, valkey: ValkeyServer) -> None:
     token = unread.sign_in("somebody@example.com")["access_token"]
     valkey.freeze()
     until(lambda: unread.call("GET", "/me", token=token).status == 503, 10)

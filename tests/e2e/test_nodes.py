@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.contract.running import GATEWAY, Running, started
+from tests.e2e.processes import until
 from tests.servers import ValkeyServer, free_port
 
 SECRET = base64.b64encode(os.urandom(32)).decode()
@@ -62,6 +66,8 @@ def second(node: Running, tmp_path: Path, **settings: str) -> subprocess.Complet
     [
         ("GATEWAY_PUBLIC_URL", "http://localhost:8080"),
         ("GATEWAY_PASSWORD_PEPPER", "another pepper, of thirty-two bytes"),
+        # Whoever waits for less would call a sign-out confirmed that the other has not heard of.
+        ("GATEWAY_MAX_STALENESS_S", "30"),
     ],
 )
 def test_a_node_that_differs_from_the_one_that_runs_does_not_start(
@@ -96,5 +102,57 @@ def test_a_node_with_another_redis_does_not_start(
         refused = second(node, tmp_path, GATEWAY_REDIS_URL=url)
     finally:
         other.kill()
+    assert refused.returncode == 2, refused.stderr
+    assert "GATEWAY_REDIS_URL" in refused.stderr
+
+
+def test_nodes_that_start_at_once_with_a_redis_each_confirm_no_sign_out(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """Neither finds the other running; each has two workers, which speak one after the other."""
+    settings = {
+        "GATEWAY_DATABASE_URL": postgres_url,
+        "GATEWAY_KEY_SECRET": SECRET,
+        "GATEWAY_PUBLIC_URL": "http://127.0.0.1:8080",
+    }
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        nodes = [started(tmp_path / name, "--workers", "2", **settings) for name in ("a", "b")]
+        here, there = [future.result() for future in [pool.submit(n.__enter__) for n in nodes]]
+        for one in nodes:
+            stack.push(one.__exit__)
+
+        def signed_out() -> set[int]:
+            statuses = set()
+            for _ in range(6):
+                token = here.sign_in("somebody@example.com")["access_token"]
+                statuses.add(here.call("POST", "/auth/logout", token=token).status)
+            return statuses
+
+        until(lambda: signed_out() == {503}, 30)
+        token = here.sign_in("somebody@example.com")["access_token"]
+        assert here.call("POST", "/auth/logout", token=token).status == 503
+        assert there.call("GET", "/me", token=token).status in (200, 401)
+        assert here.cli("revoke", "user", "somebody@example.com").returncode == 3
+
+
+def test_a_command_without_the_settings_of_redis_confirms_nothing_while_a_node_runs(
+    node: Running, tmp_path: Path
+) -> None:
+    node.sign_in("somebody@example.com")
+    environment = {**node.environment, "GATEWAY_DATA_DIR": str(tmp_path / "mine")}
+    del environment["GATEWAY_REDIS_URL"]
+    mistaken = dataclasses.replace(node, environment=environment)
+    done = mistaken.cli("revoke", "user", "somebody@example.com")
+    assert done.returncode == 3, done
+    assert "a gateway of this database runs" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_second_gateway_on_the_same_sqlite_file_does_not_start(tmp_path: Path) -> None:
+    """Each would have a Redis of its own, and hear of no sign-out of the other."""
+    database = f"sqlite:///{tmp_path}/shared.db"
+    own = {"GATEWAY_DATABASE_URL": database, "GATEWAY_KEY_SECRET": SECRET}
+    with started(tmp_path / "one", **own) as one:
+        refused = second(one, tmp_path, GATEWAY_PUBLIC_URL=one.environment["GATEWAY_PUBLIC_URL"])
     assert refused.returncode == 2, refused.stderr
     assert "GATEWAY_REDIS_URL" in refused.stderr

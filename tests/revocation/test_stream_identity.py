@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.revocation.stream_identity import (
     EXPIRES_AFTER_MS,
+    FORGOTTEN_MS,
     HEARTBEAT_S,
     StreamIdentity,
     another_stream_is_followed,
@@ -30,7 +31,11 @@ async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
         yield opened
 
 
-async def heartbeats(clock: Hands, *nodes: StreamIdentity, times: int = 3) -> None:
+def node(database: Database, incarnation: str, max_staleness_s: float = 5) -> StreamIdentity:
+    return StreamIdentity(database, lambda: incarnation, max_staleness_s)
+
+
+async def heartbeats(clock: Hands, *nodes: StreamIdentity, times: int = 4) -> None:
     for _ in range(times):
         for node in nodes:
             await node.heartbeat()
@@ -38,7 +43,7 @@ async def heartbeats(clock: Hands, *nodes: StreamIdentity, times: int = 3) -> No
 
 
 async def test_nodes_that_follow_one_stream_confirm(database: Database, clock: Hands) -> None:
-    one, two = StreamIdentity(database, lambda: "a"), StreamIdentity(database, lambda: "a")
+    one, two = node(database, "a"), node(database, "a")
     await heartbeats(clock, one, two)
     assert not one.differs
     assert not two.differs
@@ -47,7 +52,7 @@ async def test_nodes_that_follow_one_stream_confirm(database: Database, clock: H
 async def test_nodes_that_follow_two_streams_confirm_nothing_and_say_so_once(
     database: Database, clock: Hands
 ) -> None:
-    one, two = StreamIdentity(database, lambda: "a"), StreamIdentity(database, lambda: "b")
+    one, two = node(database, "a"), node(database, "b")
     with capture_logs() as logs:
         await heartbeats(clock, one, two, times=5)
     assert one.differs
@@ -55,8 +60,48 @@ async def test_nodes_that_follow_two_streams_confirm_nothing_and_say_so_once(
     assert [entry["event"] for entry in logs] == ["redis-differs", "redis-differs"]
 
 
+async def test_two_workers_that_speak_one_after_the_other_hide_no_other_node(
+    database: Database, clock: Hands
+) -> None:
+    here = [node(database, "a"), node(database, "a")]
+    there = [node(database, "b"), node(database, "b")]
+    await heartbeats(clock, *here, *there)
+    assert all(worker.differs for worker in [*here, *there])
+
+
+async def test_each_of_three_nodes_that_follow_three_streams_sees_it(
+    database: Database, clock: Hands
+) -> None:
+    nodes = [node(database, "a"), node(database, "b"), node(database, "c")]
+    for number in range(6):
+        await heartbeats(clock, *nodes[number % 3 :], *nodes[: number % 3], times=1)
+    assert all(worker.differs for worker in nodes)
+
+
+async def test_nodes_that_wait_for_different_times_confirm_nothing_and_say_which_setting_it_is(
+    database: Database, clock: Hands
+) -> None:
+    patient, hasty = node(database, "a", 60), node(database, "a", 2)
+    with capture_logs() as logs:
+        await heartbeats(clock, patient, hasty)
+    assert patient.differs
+    assert hasty.differs
+    assert all("GATEWAY_MAX_STALENESS_S" in entry["effect"] for entry in logs)
+
+
+async def test_a_row_of_somebody_who_is_long_gone_is_deleted(
+    database: Database, clock: Hands
+) -> None:
+    await node(database, "a").heartbeat()
+    clock.move(FORGOTTEN_MS / 1000 + 1)
+    await node(database, "b").heartbeat()
+    async with database.read_transaction() as tx:
+        rows = await tx.all("SELECT name FROM installation WHERE name LIKE 'stream.followed%'")
+    assert [row["name"] for row in rows] == ["stream.followed:b/5"]
+
+
 async def test_once_the_other_has_gone_it_confirms_again(database: Database, clock: Hands) -> None:
-    one, two = StreamIdentity(database, lambda: "a"), StreamIdentity(database, lambda: "b")
+    one, two = node(database, "a"), node(database, "b")
     await heartbeats(clock, one, two)
     assert one.differs
     clock.move(EXPIRES_AFTER_MS / 1000)
@@ -68,7 +113,7 @@ async def test_a_fail_over_that_one_node_sees_a_moment_later_is_no_difference(
     database: Database, clock: Hands
 ) -> None:
     follows = {"one": "a", "two": "a"}
-    one, two = (StreamIdentity(database, lambda name=name: follows[name]) for name in follows)  # type: ignore[misc]
+    one, two = (StreamIdentity(database, lambda name=name: follows[name], 5) for name in follows)  # type: ignore[misc]
     await heartbeats(clock, one, two)
     follows["one"] = "b"
     await one.heartbeat()
@@ -80,7 +125,7 @@ async def test_a_fail_over_that_one_node_sees_a_moment_later_is_no_difference(
 
 
 async def test_who_follows_nothing_yet_says_nothing(database: Database, clock: Hands) -> None:
-    one, two = StreamIdentity(database, lambda: ""), StreamIdentity(database, lambda: "b")
+    one, two = node(database, ""), node(database, "b")
     await heartbeats(clock, one, two)
     assert not two.differs
 
@@ -88,7 +133,7 @@ async def test_who_follows_nothing_yet_says_nothing(database: Database, clock: H
 async def test_a_start_beside_a_node_that_follows_another_stream_is_seen(
     database: Database, clock: Hands
 ) -> None:
-    there = StreamIdentity(database, lambda: "a")
+    there = node(database, "a")
 
     async def goes_on() -> None:
         while True:
@@ -110,7 +155,7 @@ async def test_a_start_beside_a_node_that_follows_another_stream_is_seen(
 async def test_what_a_node_said_that_is_gone_holds_nobody_up(
     database: Database, clock: Hands
 ) -> None:
-    await StreamIdentity(database, lambda: "a").heartbeat()
+    await node(database, "a").heartbeat()
     clock.move(EXPIRES_AFTER_MS / 1000)
 
     async def own() -> str:

@@ -117,7 +117,8 @@ async def revoke_all(
     # No lease that the backup's Redis knew of says anything about this database, and what its
     # nodes had in common binds nobody now.
     await tx.run("UPDATE installation SET value = '' WHERE name = 'stream.incarnation'")
-    await tx.run("DELETE FROM installation WHERE name IN ('shared_settings', 'stream.followed')")
+    await tx.run("DELETE FROM installation WHERE name = 'shared_settings'")
+    await tx.run("DELETE FROM installation WHERE name LIKE 'stream.followed%'")
     everyone = await record(
         tx, ChangeKind.EVERYONE, ANYBODY, Reason.TOKEN_REVOKED, not_before=newest_at
     )
