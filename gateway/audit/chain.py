@@ -14,7 +14,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -52,6 +52,8 @@ class Cut:
 
     position: int
     hash: str
+    before_ms: int = field(default=0, compare=False)
+    """What went is older than this."""
 
 
 async def heads(tx: Transaction, limit: int) -> list[str]:
@@ -180,6 +182,7 @@ def cuts_of(prunings: Iterable[GapExplanation]) -> dict[str, Cut]:
     """By writer, the furthest cut that these events record."""
     furthest: dict[str, Cut] = {}
     for pruning in prunings:
+        before_ms = _before_ms(pruning)
         texts = pruning.detail.get("cuts", ())
         for text in texts if isinstance(texts, list) else ():
             if not (fields := _CUT.fullmatch(str(text))):
@@ -188,8 +191,16 @@ def cuts_of(prunings: Iterable[GapExplanation]) -> dict[str, Cut]:
             if key_id(writer) and not key_id(pruning.writer):
                 continue  # a chain without a key proves nothing of one with a key
             if writer not in furthest or furthest[writer].position < int(position):
-                furthest[writer] = Cut(int(position), digest)
+                furthest[writer] = Cut(int(position), digest, before_ms)
     return furthest
+
+
+def _before_ms(pruning: GapExplanation) -> int:
+    """It is told to the second, so a second is added; 0 where it tells no time."""
+    try:
+        return milliseconds(str(pruning.detail.get("before"))) + 1_000
+    except ValueError:
+        return 0
 
 
 def line_time_ms(line: str) -> int | None:

@@ -99,7 +99,9 @@ async def _expired(
         )
         before = known.get(writer)
         first = int(ends["first"] or end + 1)
-        if row is not None and not await _is_ours(tx, row, before, keys):
+        cut = None if row is None else Cut(end, str(row["hash"]))
+        # A cut that is recorded was verified then: what is left there is the rest of that pruning.
+        if row is not None and cut != before and not await _is_ours(tx, row, before, keys):
             log.warning(
                 "audit-chain-not-pruned",
                 writer=writer,
@@ -107,8 +109,8 @@ async def _expired(
                 effect="the chain stays: this row was changed, or what it hangs on is missing;"
                 " `gateway audit verify` tells more",
             )
-        elif row is not None:
-            expired.append(_Expired(writer, first, Cut(end, str(row["hash"])), whole))
+        elif cut is not None:
+            expired.append(_Expired(writer, first, cut, whole))
         elif before is not None and before.position == end and first <= end:
             expired.append(_Expired(writer, first, before, whole))
     return expired

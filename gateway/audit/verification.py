@@ -17,15 +17,15 @@ from gateway.audit.chain import (
     ChainKey,
     Cut,
     GapExplanation,
-    cuts_of,
+    cuts,
     explanations_in,
     heads_in,
+    is_ours,
     key_id,
     line_time_ms,
-    pruner_rows,
     row_hash,
 )
-from gateway.stores.protocols import Database, Row, Transaction
+from gateway.stores.protocols import Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ async def verify(
     """Reads the whole log and checks every chain, every head that a chain names, and
     `expected_heads` (`writer:position:hash`, as the ordinary log has them).  `keys`: the key of
     now, and those of secrets that were in use before."""
+    by_id = {key.id: key for key in keys}
     async with database.read_transaction() as tx:
-        pruned, restored = await _pruned(tx), await _restored(tx)
-    check = _Check({key.id: key for key in keys}, pruned, restored)
+        check = _Check(by_id, await cuts(tx, by_id))
     check.wanted += [(head, "the given heads") for head in expected_heads]
     writer, position = "", 0
     while True:
@@ -68,16 +68,29 @@ async def verify(
         writer, position = str(rows[-1]["writer"]), int(rows[-1]["position"])
 
 
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """Rows that are missing before the one at `place`, and the times on either side."""
+
+    place: str
+    after: int
+    last_ms: int
+    at_ms: int
+
+
 @dataclass(slots=True)
 class _Check:
-    """Takes every row, ordered by writer and position."""
+    """Takes every row, ordered by writer and position.
+
+    Law: what explains missing rows is believed of a row that has been checked itself.
+    """
 
     keys: Mapping[str, ChainKey]
-    pruned: list[GapExplanation]
-    restored: list[GapExplanation]
+    known: Mapping[str, Cut]
+    restored: list[GapExplanation] = field(default_factory=list)
+    pruned_before: list[str] = field(default_factory=list)
     wanted: list[tuple[str, str]] = field(default_factory=list)
     """Heads that must be there, and who says so."""
-    known: Mapping[str, Cut] = field(init=False)
     writers: int = 0
     events: int = 0
     problems: list[str] = field(default_factory=list)
@@ -93,14 +106,13 @@ class _Check:
     writer: str = ""
     position: int = 0
     hash: str = GENESIS
-
-    def __post_init__(self) -> None:
-        self.known = cuts_of(
-            pruning for pruning in self.pruned if key_id(pruning.writer) in {"", *self.keys}
-        )
+    remainder: Row | None = None
+    """The last row that was seen of those of this chain that a pruning has yet to take."""
+    gaps: list[_Gap] = field(default_factory=list)
 
     def take(self, row: Row) -> None:
         if row["writer"] != self.writer:
+            self._end_remainder()
             self.writer, self.position, self.hash = str(row["writer"]), 0, GENESIS
             self.writers += 1
             self._begin()
@@ -108,14 +120,13 @@ class _Check:
         position = int(row["position"])
         cut = self.known.get(self.writer)
         if cut is not None and self.position < cut.position and position != 1:
-            if position < cut.position:
-                return  # it is on its way out: the row before it may be gone
-            if position == cut.position:
-                if row["hash"] != cut.hash:
-                    self.problems.append(f"{self.writer}:{cut.position}: the row was changed")
+            if position <= cut.position:
+                self._take_remainder(row, cut)
                 return
+            self._end_remainder()
             self.position, self.hash = cut.position, cut.hash
-        self._judge(row)
+        if self._judge(row):
+            self._believe(row)
         # From here on as the row says: one edit is one problem, not one for each row.
         self.position, self.hash = position, str(row["hash"])
         self.last_ms[self.writer] = int(row["at_ms"])
@@ -131,6 +142,13 @@ class _Check:
             self.wanted += [(head, self.writer) for head in heads_in(row["line"])]
 
     def verdict(self) -> Verification:
+        self._end_remainder()
+        for gap in self.gaps:
+            lost = self._gap_by_restore(gap)
+            if lost is None:
+                self.problems.append(f"{gap.place}: the rows after {gap.after} are missing")
+            else:
+                self.notes.append(f"{gap.place}: the rows after {gap.after}: {lost}")
         for writer, newest_ms in self.unkeyed.items():
             if self.first_keyed_ms is not None and newest_ms >= self.first_keyed_ms:
                 self.problems.append(
@@ -151,12 +169,11 @@ class _Check:
                 self.problems.append(f"{place}: missing or changed, known from {source}")
             else:
                 self.notes.append(f"{place}: {lost}")
-        before = [str(pruning.detail.get("before", "")) for pruning in self.pruned]
         return Verification(
             self.writers,
             self.events,
             tuple(self.problems),
-            max(before, default=None),
+            max(self.pruned_before, default=None),
             tuple(dict.fromkeys(self.notes)),
         )
 
@@ -168,21 +185,53 @@ class _Check:
                 " GATEWAY_KEY_SECRET, or it was made up"
             )
 
-    def _judge(self, row: Row) -> None:
+    def _take_remainder(self, row: Row, cut: Cut) -> None:
+        """A row that a pruning has yet to take.  It takes the oldest first, so what is left
+        follows each other up to the cut.  The first of them hangs on nothing: it is as old as
+        those that went, or else somebody put it there."""
+        before, position = self.remainder, int(row["position"])
+        if before is not None:
+            good = position == before["position"] + 1 and is_ours(self.keys, before["hash"], row)
+        elif position == self.position + 1:
+            good = is_ours(self.keys, self.hash, row)
+        else:
+            good = row["at_ms"] < cut.before_ms and line_time_ms(row["line"]) == row["at_ms"]
+        if not good or (position == cut.position and row["hash"] != cut.hash):
+            self.problems.append(
+                f"{self.writer}:{position}: the row was changed, or put where rows were pruned"
+            )
+        self.remainder = row
+
+    def _end_remainder(self) -> None:
+        last, self.remainder = self.remainder, None
+        cut = self.known.get(self.writer)
+        if last is not None and cut is not None and last["position"] != cut.position:
+            self.problems.append(
+                f"{self.writer}:{last['position']}: what follows was pruned, and this was not"
+            )
+
+    def _believe(self, row: Row) -> None:
+        if key_id(self.writer):
+            self.restored += explanations_in(row, RESTORED)
+        for pruning in explanations_in(row, PRUNED):
+            self.pruned_before.append(str(pruning.detail.get("before", "")))
+
+    def _judge(self, row: Row) -> bool:
+        """Whether the row is proven to be as its writer wrote it."""
         place = f"{row['writer']}:{row['position']}"
         key = self.keys.get(key_id(self.writer))
         if row["position"] != self.position + 1:
-            lost = self._gap_by_restore(int(row["at_ms"]))
-            if lost is None:
-                self.problems.append(f"{place}: the rows after {self.position} are missing")
-            else:
-                self.notes.append(f"{place}: the rows after {self.position}: {lost}")
+            last_ms = self.last_ms.get(self.writer, 0)
+            self.gaps.append(_Gap(place, self.position, last_ms, int(row["at_ms"])))
         elif key is None and key_id(self.writer):
             pass  # a problem once, where the chain begins
         elif row_hash(key, self.hash, row) != row["hash"]:
             self.problems.append(f"{place}: the row was changed")
         elif line_time_ms(row["line"]) != row["at_ms"]:
             self.problems.append(f"{place}: the time of the row was changed")
+        else:
+            return True
+        return False
 
     def _is_pruned(self, head: str) -> bool:
         """Whether the row went with those that were too old; its hash is known of the last
@@ -205,13 +254,11 @@ class _Check:
                 return _lost(times)
         return None
 
-    def _gap_by_restore(self, at_ms: int) -> str | None:
+    def _gap_by_restore(self, gap: _Gap) -> str | None:
         """As `_lost_by_restore`, of a writer that ran on through the restore."""
-        before_ms = self.last_ms.get(self.writer, 0)
         for times in self._restores():
-            if before_ms <= times["backup_at_ms"] and (
-                at_ms >= times["restored_at_ms"] - _AT_ONCE_MS
-            ):
+            ran_on = gap.at_ms >= times["restored_at_ms"] - _AT_ONCE_MS
+            if gap.last_ms <= times["backup_at_ms"] and ran_on:
                 return _lost(times)
         return None
 
@@ -231,20 +278,6 @@ _RESTORE_TIMES = ("backup_at_ms", "restored_at_ms")
 
 _AT_ONCE_MS = 60_000
 """What a writer had queued while the restore ran bears an earlier time than the restore."""
-
-
-async def _pruned(tx: Transaction) -> list[GapExplanation]:
-    """What every pruner wrote, ours or not."""
-    rows = await pruner_rows(tx)
-    return [explanation for row in rows for explanation in explanations_in(row, PRUNED)]
-
-
-async def _restored(tx: Transaction) -> list[GapExplanation]:
-    rows = await tx.all(
-        "SELECT writer, line FROM audit_events WHERE line LIKE :event ORDER BY writer, position",
-        event=f'%"event":"{RESTORED}"%',
-    )
-    return [explanation for row in rows for explanation in explanations_in(row, RESTORED)]
 
 
 def _lost(times: Mapping[str, int]) -> str:

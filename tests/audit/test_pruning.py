@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,99 @@ async def test_nothing_goes_that_could_not_be_noted(
     with pytest.raises(StoreUnavailable):
         await prune(database, full, clock.now() - 5 * DAY_S)
     assert await positions(database, "long") == [1, 2, 3, 4, 5, 6]
+
+
+async def put(database: Database, writer_name: str, position: int, line: str, hash_: str) -> None:
+    """A row, as somebody makes it who can write the database and has no key."""
+    row = {
+        "writer": writer_name,
+        "position": position,
+        "at_ms": milliseconds(json.loads(line)["at"]),
+        "line": line,
+        "hash": hash_,
+    }
+    async with database.transaction() as tx:
+        await tx.many(
+            "INSERT INTO audit_events (writer, position, at_ms, line, hash)"
+            " VALUES (:writer, :position, :at_ms, :line, :hash)",
+            [row],
+        )
+
+
+def event_line(at_s: float, event: str, **detail: object) -> str:
+    at = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
+    return json.dumps(
+        {"at": at, "event": event, "result": "ok", "detail": detail}, separators=(",", ":")
+    )
+
+
+@pytest.mark.parametrize(("position", "days_ago"), [(3, 0), (3, 20), (4, 0), (4, 20)])
+async def test_no_row_can_be_put_where_rows_were_pruned(
+    aged: AuditLog, database: Database, clock: Hands, position: int, days_ago: int
+) -> None:
+    """Neither one of today, nor one as old as those that went that is no rest of a pruning."""
+    async with database.read_transaction() as tx:
+        (last,) = await tx.all(
+            "SELECT hash FROM audit_events WHERE writer = :w AND position = 4", w=LONG
+        )
+    await pruned(database, clock, 5)
+    line = event_line(clock.now() - days_ago * DAY_S, "role_changed", role="admin")
+    await put(database, LONG, position, line, last["hash"])
+    found = (await verify(database, [KEY])).problems
+    if (position, days_ago) == (4, 20):
+        # Nothing tells it from the last row of a pruning that was cut short; the next takes it.
+        assert found == ()
+        await pruned(database, clock, 5)
+        assert await positions(database, "long") == [1, 5, 6]
+    else:
+        assert found != ()
+
+
+async def test_a_restore_that_is_put_where_rows_were_pruned_explains_nothing(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    async with database.read_transaction() as tx:
+        known = tuple(await heads(tx, 32))
+        (last,) = await tx.all(
+            "SELECT hash FROM audit_events WHERE writer = :w AND position = 4", w=LONG
+        )
+    await pruned(database, clock, 5)
+    now_ms = int(clock.now() * 1000)
+    times = {"backup_at_ms": now_ms - 1, "restored_at_ms": now_ms, "lost_rows": True}
+    line = event_line(clock.now() - 20 * DAY_S, "restored", **times)
+    await put(database, LONG, 4, line, last["hash"])
+    await change(database, f"DELETE FROM audit_events WHERE writer = '{YOUNG}'")
+    found = await verify(database, [KEY], known)
+    assert any(f"{YOUNG}:3: missing" in problem for problem in found.problems)
+
+
+async def test_a_pruning_that_is_put_where_rows_were_pruned_hides_nothing(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    """The chains of the prunings are pruned themselves."""
+    await pruned(database, clock, 5)
+    clock.move(10 * DAY_S)
+    await tell(aged, 3)
+    async with database.read_transaction() as tx:
+        (pruner,) = await tx.all(
+            "SELECT writer, hash FROM audit_events WHERE writer LIKE 'prune-%' AND position = 2"
+        )
+        (first,) = await tx.all(
+            "SELECT line, hash FROM audit_events WHERE writer = :w AND position = 1",
+            w=pruner["writer"],
+        )
+        (taken,) = await tx.all(
+            "SELECT hash FROM audit_events WHERE writer = :w AND position = 8", w=LONG
+        )
+    await pruned(database, clock, 5)
+    cut = f"{LONG}:8:{taken['hash']}"
+    at_s = clock.now() - 20 * DAY_S
+    line = event_line(at_s, "pruned", before="2027-01-10T00:00:00+00:00", cuts=[cut])
+    await put(database, pruner["writer"], 1, first["line"], first["hash"])
+    await put(database, pruner["writer"], 2, line, pruner["hash"])
+    await change(database, f"DELETE FROM audit_events WHERE writer = '{LONG}' AND position = 8")
+    found = await verify(database, [KEY])
+    assert any(f"{LONG}:9: the rows after 7 are missing" in one for one in found.problems)
 
 
 def _forged(text_key: bytes | None, name: str, line: str) -> dict[str, object]:
