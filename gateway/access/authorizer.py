@@ -13,7 +13,7 @@ from gateway.access.definitions import Limit
 from gateway.access.policies import Rule, Shadowed, Verdict
 from gateway.access.routing.csrf import AllowedOrigins, CsrfCheck, OwnOrigins, csrf_refusal
 from gateway.access.routing.paths import canonical
-from gateway.access.routing.request_values import reads_alike
+from gateway.access.routing.request_values import field_at, reads_alike
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth, Route
 from gateway.model import (
@@ -282,11 +282,24 @@ def evaluation_context(
         if headers is None:
             return Reason.AMBIGUOUS_HEADER
         context.headers = headers
-    if route.body_names and not reads_alike(call.body, route.body_names):
+    if route.body_names and not _can_be_read(call.body, route):
         return Reason.BODY_MALFORMED
     if route.resource:
         context.resource = _resource(call, match, context.query, context.headers)
     return context
+
+
+def _can_be_read(body: object, route: Route) -> bool:
+    """Whether what the resource is made of is there for the policy if it is for the backend."""
+    parts_of_text = (
+        path
+        for one in route.resource
+        if len(one.template.pieces) > 1
+        for path in one.template.names("body")
+    )
+    return reads_alike(body, route.body_names) and not any(
+        isinstance(field_at(body, path), bool | Mapping | list) for path in parts_of_text
+    )
 
 
 def _requested_resource(call: Call, match: Match) -> RequestedResource:

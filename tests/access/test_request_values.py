@@ -157,8 +157,19 @@ def test_a_handshake_may_be_asked_whether_it_is_one() -> None:
         ({"team": "a", "other": {"X": 1, "x": 2}}, True),
         ({"team": {"A": 1, "a": 2}}, True),
         ({}, True),
-        ([], True),
-        ("team", True),
+        (None, True),
+        ({"meta": None}, True),
+        ({"team": [1], "meta": {"owner": {}}}, True),
+        ({"team": 2**63 - 1}, True),
+        # What a rule that asks `has(…)` would not find, and a backend may.
+        ([], False),
+        ([{"team": "a"}], False),
+        ("team", False),
+        (7, False),
+        ({"meta": [{"owner": "x"}]}, False),
+        ({"meta": "x"}, False),
+        ({"team": 2**63}, False),
+        ({"team": -(2**63)}, False),
     ],
 )
 def test_a_field_of_the_body_has_one_name_in_any_case(body: object, alike: bool) -> None:

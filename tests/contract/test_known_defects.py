@@ -96,3 +96,28 @@ def test_a_token_in_a_body_or_a_cookie_is_none(gateway: Running, alice: dict[str
     form = ("Content-Type", "application/x-www-form-urlencoded")
     assert gateway.call("POST", "/me", form, body=f"access_token={token}".encode()).status == 401
     assert gateway.call("GET", "/me", ("Cookie", f"access_token={token}")).status == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"team": "b"}]',
+        b'"team"',
+        b'{"team": 9223372036854775808}',
+        b'{"Team": "b"}',
+    ],
+)
+def test_no_shape_of_a_body_hides_a_field_from_a_rule_that_denies_by_it(
+    gateway: Running, alice: dict[str, str], body: bytes
+) -> None:
+    """`has(resource.team) && …` is not true of what the policy does not find."""
+    before = len(gateway.echo.seen)
+    answer = gateway.call(
+        "POST",
+        "/tenant",
+        ("Content-Type", "application/json"),
+        body=body,
+        token=alice["access_token"],
+    )
+    assert (answer.status, answer.reason) == (400, "body_malformed")
+    assert len(gateway.echo.seen) == before

@@ -93,21 +93,34 @@ class HeaderFields:
 
 
 def reads_alike(body: object, paths: Collection[str]) -> bool:
-    """Whether the fields at `paths` (`a.b`) of a JSON body are known by one name each.
+    """Whether the fields at `paths` (`a.b`) of a JSON body are known by one name each, and lie in
+    objects.
 
     Some backends take a field in any case, and of several the last: what the policy read, or
-    did not find, would be another's.
+    did not find, would be another's.  A list where an object is expected, and a number that no
+    condition can hold, would be no field to a rule that asks `has(…)`, and one to a backend.
     """
     for path in paths:
         value = body
         for key in path.split("."):
-            if not isinstance(value, Mapping):
+            if value is None:
                 break
+            if not isinstance(value, Mapping):
+                return False
             same = key.casefold()
             if any(other.casefold() == same and other != key for other in value):
                 return False
             value = value.get(key)
+        if isinstance(value, int) and abs(value) >= 2**63:
+            return False
     return True
+
+
+def field_at(body: object, path: str) -> object:
+    """The field at `path` (`a.b`) of a JSON body; None where there is none."""
+    for key in path.split("."):
+        body = body.get(key) if isinstance(body, Mapping) else None
+    return body
 
 
 _QUERY_FOLDED = str.maketrans(". [", "___")
