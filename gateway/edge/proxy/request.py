@@ -228,10 +228,10 @@ def canonical_host(raw: bytes) -> tuple[str, int | None] | None:
     if match["v6"]:
         ip = plain_ip(match["v6"].decode("ascii"), mapped=False)
         return None if ip is None else (f"[{ip}]", port)
-    name = match["name"].decode("ascii").lower().removesuffix(".")
-    if not name or ".." in name or name[0] == ".":
+    name = match["name"].decode("ascii").lower()
+    if ".." in name or name[0] == ".":
         return None
-    return name, port
+    return name.removesuffix("."), port
 
 
 def plain_ip(text: str, *, mapped: bool = True) -> str | None:

@@ -53,7 +53,21 @@ def test_a_host_has_one_spelling(raw: bytes, host: str, port: int | None) -> Non
 @pytest.mark.parametrize(
     "raw",
     [
-        *(b"", b".", b"a..b", b".a", b"a b", b"a/b", b"a@b", b"a:b", b"a:0", b"a:65536"),
+        *(
+            b"",
+            b".",
+            b"a..b",
+            b"a..",
+            b"a..:80",
+            b"..",
+            b".a",
+            b"a b",
+            b"a/b",
+            b"a@b",
+            b"a:b",
+            b"a:0",
+            b"a:65536",
+        ),
         *(b"a:80:80", b"[::1", b"::1", b"[x]", b"[::1]x", b"a%2e", b"\xe9", b"a,b", b"a" * 255),
     ],
 )
