@@ -40,6 +40,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t \x21-\x7e\
 
 # What a field of a response is to this gateway.  PASS is 0: it only passes.
 PASS, LENGTH, CODING, CONNECTION, REMOVED, COOKIE, VIA, CORS, LIMITS, WATCHED = range(10)
+BINDING = 10
 
 _KINDS = {
     b"content-length": LENGTH,
@@ -126,6 +127,10 @@ _LINE_MAX = 256
 _lines: dict[bytes, Special] = {}
 _LINES_MAX = 2_048
 
+# These sign a connection in (RFC 4559 section 6), and not a request: whoever comes next on it
+# would be taken for the caller of before.
+_BINDS = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?![^ \t,])", re.IGNORECASE)
+
 # Names, beside those of _KINDS, whose presence somebody asks about.
 _watched: set[bytes] = set()
 
@@ -177,6 +182,8 @@ def read_head(block: bytes) -> Head:
         elif kind == REMOVED:
             head.removed.append(line)
         elif kind:
+            if kind == BINDING:
+                head.keeps_open = False
             head.special = head.special or []
             head.special.append((line, special))
     if head.chunked and (head.length is not None or not minor):
@@ -207,6 +214,8 @@ def _learn(line: bytes) -> Special:
         raise Malformed("no colon")
     name, value = name.lower(), value.strip(b" \t")
     kind = _KINDS.get(name, WATCHED if name in _watched else PASS)
+    if name == b"www-authenticate" and _BINDS.search(value):
+        kind = BINDING
     if kind == LENGTH and not (value.isdigit() and len(value) <= 18):
         # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
         raise Malformed("content length")

@@ -348,6 +348,9 @@ def kept_up(failure: Failure | None) -> bool | None:
 
 
 def _framing(head: RequestHead) -> Sequence[bytes]:
+    if head.method == "HEAD" and not head.has_body:
+        # Its connection is not used again: what came of a body would be another's answer.
+        return (b"Connection: close",)
     if not head.has_body:
         # RFC 9110 section 8.6: a method that expects content says that there is none.
         return (b"Content-Length: 0",) if head.method in _LENGTH_EXPECTED else ()

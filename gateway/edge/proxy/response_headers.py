@@ -8,7 +8,16 @@ from gateway.access.definitions import HeaderChanges, SecurityHeaders
 from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.grammar import name_of
 from gateway.edge.http1.request_head import OWN_COOKIES, VIA
-from gateway.edge.http1.response_head import COOKIE, CORS, LIMITS, SPECIAL, WATCHED, Head, watch
+from gateway.edge.http1.response_head import (
+    BINDING,
+    COOKIE,
+    CORS,
+    LIMITS,
+    SPECIAL,
+    WATCHED,
+    Head,
+    watch,
+)
 from gateway.edge.http1.response_head import VIA as VIA_FIELD
 from gateway.model import LimitState
 
@@ -40,7 +49,7 @@ def response_lines(
                 (kind == COOKIE and not sets_own_cookie(line))
                 or (kind == CORS and not own_cors)
                 or (kind == LIMITS and not own_limits)
-                or kind == WATCHED
+                or kind in (WATCHED, BINDING)
             ):
                 continue
             lines.remove(line)

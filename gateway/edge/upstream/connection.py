@@ -341,9 +341,10 @@ class UpstreamConnection(asyncio.Protocol):
         length = head.length
         if length is None or relay.to_head or head.status in BODILESS:
             length = body_length(head, to_head=relay.to_head)
-            if head.status == 204 and (head.length or head.chunked):
-                # RFC 9112 section 6.3 gives it no body.  Who announces one all the same sends
-                # it, and what comes later would be the next caller's answer.
+            if relay.to_head or (length == NO_BODY and (head.length or head.chunked)):
+                # RFC 9112 section 6.3 gives these no body.  A backend may send one all the same,
+                # announced (204, 304) or not (what gunicorn makes of an application that
+                # answers HEAD as GET), and what comes later would be the next caller's answer.
                 self._keep = False
         self._left = length
         came = len(data) - at

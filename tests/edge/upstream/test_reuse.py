@@ -220,25 +220,79 @@ async def test_what_an_unproven_target_leaves_open_is_bounded() -> None:
         assert len(target.connections) <= UNPROVEN_MOST
 
 
-@pytest.mark.parametrize("framing", [b"Content-Length: 38", b"Transfer-Encoding: chunked"])
-async def test_no_body_of_a_204_becomes_the_answer_to_the_next_call(framing: bytes) -> None:
+HEAD = b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n"
+LENGTH, CHUNKED = b"Content-Length: 38\r\n", b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "framing"),
+    [
+        (GET, b"204 No Content", LENGTH),
+        (GET, b"204 No Content", CHUNKED),
+        (GET, b"304 Not Modified", LENGTH),
+        (GET, b"304 Not Modified", CHUNKED),
+        (HEAD, b"200 OK", LENGTH),
+        (HEAD, b"200 OK", CHUNKED),
+        (HEAD, b"200 OK", b""),
+    ],
+)
+async def test_no_body_that_may_not_be_becomes_the_answer_to_the_next_call(
+    request_bytes: bytes, status: bytes, framing: bytes
+) -> None:
     """Its backend writes the head and the body apart, as many do."""
 
     async def script(exchange: Exchange) -> None:
         if exchange.received.connection > 1:
             await answer_ok(exchange)
             return
-        exchange.send(b"HTTP/1.1 204 No Content\r\n" + framing + b"\r\n\r\n")
+        exchange.send(b"HTTP/1.1 " + status + b"\r\n" + framing + b"\r\n")
         if await exchange.reader.read(1):
             exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
 
     async with running(script) as rig:
-        assert (await rig.ask(GET)).status == 204
+        first = await rig.ask(request_bytes, to_head=request_bytes is HEAD)
+        assert first.status == int(status[:3])
         assert (await rig.ask(GET)).body == b"ok"
 
 
-async def test_a_connection_is_used_again_after_a_204_without_a_body() -> None:
-    async with running(answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")) as rig:
+async def test_an_upstream_is_told_that_a_head_is_the_last_of_its_connection() -> None:
+    async with running(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")) as rig:
+        assert (await rig.ask(HEAD, to_head=True)).status == 200
+        assert rig.upstream.requests[0].values("connection") == [b"close"]
+
+
+@pytest.mark.parametrize(
+    ("challenge", "connections"),
+    [
+        (b"NTLM", 2),
+        (b"Negotiate", 2),
+        (b"negotiate oRQw", 2),
+        (b"Basic realm=a, NTLM TlRM", 2),
+        (b"Bearer", 1),
+        (b'Basic realm="ntlm"', 1),
+        (b"NTLMx", 1),
+    ],
+)
+async def test_nobody_comes_after_another_on_a_connection_that_was_signed_in(
+    challenge: bytes, connections: int
+) -> None:
+    """With NTLM a backend takes all that comes on a connection for the caller who signed in."""
+    asked = b"HTTP/1.1 401 No\r\nWWW-Authenticate: " + challenge + b"\r\nContent-Length: 0\r\n\r\n"
+    async with running(answering(asked)) as rig:
         for _ in range(2):
-            assert (await rig.ask(GET)).status == 204
+            answer = await rig.ask(GET)
+            assert (answer.status, answer.values("www-authenticate")) == (401, [challenge])
+        assert rig.upstream.connections == connections
+
+
+@pytest.mark.parametrize(
+    ("status", "framing"),
+    [(204, b"Content-Length: 0\r\n"), (204, b""), (304, b""), (304, b"Content-Length: 0\r\n")],
+)
+async def test_a_connection_is_used_again_after_an_answer_that_announces_no_body(
+    status: int, framing: bytes
+) -> None:
+    async with running(answering(b"HTTP/1.1 %d A\r\n%b\r\n" % (status, framing))) as rig:
+        for _ in range(2):
+            assert (await rig.ask(GET)).status == status
         assert rig.upstream.connections == 1
