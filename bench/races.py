@@ -21,7 +21,7 @@ from rich.console import Console
 
 from bench.processes import run_bench
 from gateway.identity.sessions.sessions import SignInSource
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
@@ -31,7 +31,7 @@ console = Console()
 ORIGIN = SignInSource("bench", "127.0.0.1")
 
 
-async def begin(database: Database) -> Grant:
+async def begin(database: Database) -> SessionGrant:
     """A session of an account of its own."""
     name = secrets.token_hex(8)
     async with database.transaction() as tx:
@@ -41,7 +41,7 @@ async def begin(database: Database) -> Grant:
             id=name,
         )
     grant = await RefreshTokens(database, RefreshOptions()).begin(name, ORIGIN, checked_hash="hash")
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, SessionGrant)
     return grant
 
 
@@ -51,8 +51,8 @@ async def race(nodes: Sequence[Database], token: str, parallel: int) -> set[str]
     answers = await asyncio.gather(
         *(tokens[i % len(tokens)].rotate(token, ORIGIN) for i in range(parallel))
     )
-    granted = {answer.refresh_token for answer in answers if isinstance(answer, Grant)}
-    return granted if all(isinstance(answer, Grant) for answer in answers) else set()
+    granted = {answer.refresh_token for answer in answers if isinstance(answer, SessionGrant)}
+    return granted if all(isinstance(answer, SessionGrant) for answer in answers) else set()
 
 
 async def run(nodes: Sequence[Database], races: int, parallel: int) -> dict[str, float]:

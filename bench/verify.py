@@ -58,7 +58,7 @@ def driven(authenticator: RequestAuthenticator, calls: list[Call]) -> Callable[[
     def run() -> None:
         for call in calls:
             try:
-                authenticator.identify(call, BEARER).send(None)
+                authenticator.authenticate(call, BEARER).send(None)
             except StopIteration:
                 continue
             raise RuntimeError("it waited for something")

@@ -41,7 +41,9 @@ _FIELD_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%
 
 
 class Authenticator(Protocol):
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+    async def authenticate(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason:
         """Who calls: the credential verified, its expiry and revocation asked.
 
         NO_CREDENTIAL where none came, or none of a kind in `accept`.
@@ -137,7 +139,7 @@ class Authorizer:
             if isinstance(credential, Credential) and credential.kind is _COOKIE:
                 identified = await self._identify_cookie(call, route)
             else:
-                identified = await self._authenticator.identify(call, route.accept)
+                identified = await self._authenticator.authenticate(call, route.accept)
             if isinstance(identified, Principal):
                 principal = identified
             elif route.auth is Auth.REQUIRED or identified is not Reason.NO_CREDENTIAL:
@@ -198,7 +200,7 @@ class Authorizer:
         refusal = self._csrf_refusal(call, route)
         if refusal is not None:
             return refusal
-        return await self._authenticator.identify(call, route.accept)
+        return await self._authenticator.authenticate(call, route.accept)
 
     def _csrf_refusal(self, call: Call, route: Route) -> Reason | None:
         return csrf_refusal(call, AllowedOrigins(self._origins, route.host, route.cors), self._csrf)

@@ -51,7 +51,9 @@ class FixedAuthenticator:
 
     caller: Principal | Reason
 
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+    async def authenticate(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason:
         credential = call.credential
         if isinstance(credential, Credential) and credential.kind not in accept:
             return Reason.NO_CREDENTIAL

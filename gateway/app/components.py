@@ -184,7 +184,7 @@ def build_components(
     audit = AuditLog(
         database,
         clock,
-        derived_key(plan.key_secret(), KeyPurpose.AUDIT_ADDRESS),
+        derived_key(plan.key_secret(), KeyPurpose.AUDIT_PSEUDONYM),
         derived_key(plan.key_secret(), KeyPurpose.AUDIT_CHAIN),
         dropped=metrics.tally(
             "audit_events_dropped", "Events that found no room in the queue of the audit log."

@@ -57,7 +57,7 @@ class Maintenance:
                     pruner = AuditLog(
                         parts.database,
                         parts.clock,
-                        derived_key(secret, KeyPurpose.AUDIT_ADDRESS),
+                        derived_key(secret, KeyPurpose.AUDIT_PSEUDONYM),
                         derived_key(secret, KeyPurpose.AUDIT_CHAIN),
                         writer=pruner_name(),
                     )

@@ -199,7 +199,7 @@ async def opened(chosen: Settings) -> AsyncIterator[CommandContext]:
         audit = AuditLog(
             database,
             clock,
-            derived_key(secret, KeyPurpose.AUDIT_ADDRESS),
+            derived_key(secret, KeyPurpose.AUDIT_PSEUDONYM),
             derived_key(secret, KeyPurpose.AUDIT_CHAIN),
         )
         context = CommandContext(

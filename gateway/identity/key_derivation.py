@@ -19,7 +19,7 @@ class KeyPurpose(StrEnum):
     CSRF = "csrf token"
     SESSION = "cookie session"
     SESSION_COOKIE = "session cookie"
-    AUDIT_ADDRESS = "audit address"
+    AUDIT_PSEUDONYM = "audit address"
     AUDIT_CHAIN = "audit chain"
     BACKUP = "backup"
     ASSERTION = "assertions"

@@ -24,7 +24,7 @@ class Ended(StrEnum):
     PASSWORD = "password"  # noqa: S105 (the name of a kind)
     """Every password before `epoch` (the account's id)."""
     EMAIL = "email"
-    """An address that the account has left (see `email_target`)."""
+    """An e-mail address that the account has left (see `email_target`)."""
     ROLE = "role"
     """Taken from an account (see `role_target`)."""
     CLIENT = "client"
@@ -63,5 +63,5 @@ def role_target(account_id: str, role: str) -> str:
 
 
 def email_target(account_id: str, normalized_email: str) -> str:
-    """A hash: the address itself would outlive the account."""
+    """A hash: the e-mail address itself would outlive the account."""
     return hashlib.sha256(f"{account_id} {normalized_email}".encode()).hexdigest()

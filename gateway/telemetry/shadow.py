@@ -45,7 +45,7 @@ class ConfigurationSource(Protocol):
 class Callers(Protocol):
     """As `worker.verified.RequestAuthenticator`."""
 
-    def at_hand(
+    def authenticate_from_memory(
         self, call: Call, accept: frozenset[CredentialKind]
     ) -> Principal | Reason | None: ...
 
@@ -152,7 +152,11 @@ class Shadow:
         match = snapshot.routes.match(call.host, call.method, call.segments)
         if not isinstance(match, Match) or match.route.auth is Auth.PUBLIC:
             return Reason.NO_CREDENTIAL
-        return self._callers.at_hand(call, match.route.accept) if self._callers else None
+        return (
+            self._callers.authenticate_from_memory(call, match.route.accept)
+            if self._callers
+            else None
+        )
 
     def _count_rules(self, decision: Decision, request_id: str) -> None:
         for one in decision.shadowed:

@@ -384,7 +384,9 @@ class Csrf:
 class Refusing:
     """Nobody may look the cookie up."""
 
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+    async def authenticate(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason:
         raise AssertionError("the cookie was looked up")
 
 

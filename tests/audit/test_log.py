@@ -17,7 +17,7 @@ from gateway.model import Reason
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from tests.databases import Hands, fresh_database
 
-ADDRESS_KEY, CHAIN_KEY = b"a" * 32, b"c" * 32
+PSEUDONYM_KEY, CHAIN_KEY = b"a" * 32, b"c" * 32
 KEY = ChainKey(CHAIN_KEY)
 W0, W1, W2 = (KEY.writer(name) for name in ("w0", "w1", "w2"))
 
@@ -67,7 +67,7 @@ class Failing:
 
 
 def writer(database: Database, clock: Hands, name: str = "w1", **more: Any) -> AuditLog:
-    return AuditLog(database, clock, ADDRESS_KEY, CHAIN_KEY, writer=name, **more)
+    return AuditLog(database, clock, PSEUDONYM_KEY, CHAIN_KEY, writer=name, **more)
 
 
 async def written(database: Database, clock: Hands, name: str, count: int) -> AuditLog:
@@ -344,7 +344,7 @@ async def test_text_of_a_stranger_cannot_end_a_line_and_is_cut(
 
 def test_an_unknown_address_is_written_as_a_keyed_hash(tmp_path: Path) -> None:
     clock = Hands()
-    one = AuditLog(None, clock, ADDRESS_KEY, CHAIN_KEY)  # type: ignore[arg-type]
+    one = AuditLog(None, clock, PSEUDONYM_KEY, CHAIN_KEY)  # type: ignore[arg-type]
     other = AuditLog(None, clock, b"b" * 32, CHAIN_KEY)  # type: ignore[arg-type]
     assert one.pseudonym("x@y.example") == one.pseudonym("x@y.example")
     assert one.pseudonym("x@y.example") != other.pseudonym("x@y.example")

@@ -19,7 +19,7 @@ from gateway.stores.protocols import Database, StoreUnavailable
 from tests.databases import Hands, fresh_database
 
 DAY_S = 86_400
-ADDRESS_KEY, CHAIN_KEY = b"a" * 32, b"c" * 32
+PSEUDONYM_KEY, CHAIN_KEY = b"a" * 32, b"c" * 32
 KEY = ChainKey(CHAIN_KEY)
 LONG, YOUNG = KEY.writer("long"), KEY.writer("young")
 
@@ -36,7 +36,7 @@ async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
 
 
 def writer(database: Database, clock: Hands, name: str, **more: Any) -> AuditLog:
-    return AuditLog(database, clock, ADDRESS_KEY, CHAIN_KEY, writer=name, **more)
+    return AuditLog(database, clock, PSEUDONYM_KEY, CHAIN_KEY, writer=name, **more)
 
 
 async def tell(audit: AuditLog, count: int) -> AuditLog:
@@ -350,7 +350,7 @@ async def test_a_chain_of_before_there_was_a_key_is_a_note_and_no_alarm(
 async def test_a_key_of_before_a_reseal_still_verifies_its_chains(
     aged: AuditLog, database: Database, clock: Hands
 ) -> None:
-    await tell(AuditLog(database, clock, ADDRESS_KEY, b"n" * 32), 1)
+    await tell(AuditLog(database, clock, PSEUDONYM_KEY, b"n" * 32), 1)
     now = ChainKey(b"n" * 32)
     assert (await verify(database, [now, KEY])).problems == ()
     assert any("unknown here" in problem for problem in (await verify(database, [now])).problems)

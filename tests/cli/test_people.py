@@ -14,7 +14,7 @@ import pytest
 from gateway.cli import main
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.sessions.sessions import SignInSource
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 
@@ -72,7 +72,7 @@ def sign_in(folder: Path) -> str:
         grant = await RefreshTokens(database, RefreshOptions()).begin(
             account.id, SignInSource("agent \x9b", "192.0.2.7"), checked_hash=account.password_hash
         )
-        assert isinstance(grant, Grant)
+        assert isinstance(grant, SessionGrant)
         return grant.session_id
 
     return inside(folder, work)

@@ -76,7 +76,7 @@ class House:
 
     async def who(self, text: str) -> Principal | Reason:
         """As `RequestAuthenticator` asks: the replica judges what the identifier answers."""
-        found = await self.identifier.identify(Credential(CredentialKind.API_KEY, text), CALL)
+        found = await self.identifier.authenticate(Credential(CredentialKind.API_KEY, text), CALL)
         if isinstance(found, Reason):
             return found
         return self.revoked.refusal(found) or found

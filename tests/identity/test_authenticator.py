@@ -72,10 +72,10 @@ async def test_a_good_token_is_identified_and_remembered(
     gate: Gate, authenticator: RequestAuthenticator
 ) -> None:
     call = call_with(gate.token())
-    first = await authenticator.identify(call, BEARER)
+    first = await authenticator.authenticate(call, BEARER)
     assert isinstance(first, Principal)
     assert first.subject == ALICE.subject
-    assert await authenticator.identify(call, BEARER) is first
+    assert await authenticator.authenticate(call, BEARER) is first
     assert len(authenticator) == 1
 
 
@@ -83,12 +83,12 @@ async def test_revocation_is_asked_on_every_call_of_a_remembered_token(
     gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    principal = await authenticator.identify(call, BEARER)
+    principal = await authenticator.authenticate(call, BEARER)
     assert isinstance(principal, Principal)
     replica.refused[principal.token_id] = Reason.TOKEN_REVOKED
-    assert await authenticator.identify(call, BEARER) is Reason.TOKEN_REVOKED
+    assert await authenticator.authenticate(call, BEARER) is Reason.TOKEN_REVOKED
     replica.refused[principal.token_id] = Reason.TOKEN_OUTDATED
-    assert await authenticator.identify(call, BEARER) is Reason.TOKEN_OUTDATED
+    assert await authenticator.authenticate(call, BEARER) is Reason.TOKEN_OUTDATED
 
 
 async def test_a_token_that_was_revoked_before_it_was_ever_seen_is_refused(
@@ -96,7 +96,7 @@ async def test_a_token_that_was_revoked_before_it_was_ever_seen_is_refused(
 ) -> None:
     issued = gate.issuer.issue(ALICE, int(gate.clock.now()))
     replica.refused[issued.token_id] = Reason.TOKEN_REVOKED
-    verdict = await authenticator.identify(call_with(issued.text), BEARER)
+    verdict = await authenticator.authenticate(call_with(issued.text), BEARER)
     assert verdict is Reason.TOKEN_REVOKED
 
 
@@ -104,20 +104,20 @@ async def test_a_stale_replica_refuses_remembered_tokens_too(
     gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    await authenticator.identify(call, BEARER)
+    await authenticator.authenticate(call, BEARER)
     replica.stale = True
-    assert await authenticator.identify(call, BEARER) is Reason.REPLICA_STALE
+    assert await authenticator.authenticate(call, BEARER) is Reason.REPLICA_STALE
 
 
 async def test_expiry_is_asked_of_the_clock_on_every_call(
     gate: Gate, authenticator: RequestAuthenticator, clock: HandClock
 ) -> None:
     call = call_with(gate.token())
-    await authenticator.identify(call, BEARER)
+    await authenticator.authenticate(call, BEARER)
     clock.advance(899.9)
-    assert isinstance(await authenticator.identify(call, BEARER), Principal)
+    assert isinstance(await authenticator.authenticate(call, BEARER), Principal)
     clock.advance(0.1)
-    assert await authenticator.identify(call, BEARER) is Reason.TOKEN_EXPIRED
+    assert await authenticator.authenticate(call, BEARER) is Reason.TOKEN_EXPIRED
 
 
 async def test_a_key_that_ceases_to_verify_empties_the_memory(
@@ -125,39 +125,39 @@ async def test_a_key_that_ceases_to_verify_empties_the_memory(
 ) -> None:
     # CVE-2026-33496
     call = call_with(gate.token())
-    await authenticator.identify(call, BEARER)
+    await authenticator.authenticate(call, BEARER)
     await gate.rotation.revoke(gate.ring.signing_key().kid)
     assert len(authenticator) == 0
-    assert await authenticator.identify(call, BEARER) is Reason.KEY_UNKNOWN
+    assert await authenticator.authenticate(call, BEARER) is Reason.KEY_UNKNOWN
 
 
 async def test_a_rotation_leaves_the_memory_as_it_is(
     gate: Gate, authenticator: RequestAuthenticator
 ) -> None:
     call = call_with(gate.token())
-    first = await authenticator.identify(call, BEARER)
+    first = await authenticator.authenticate(call, BEARER)
     await gate.rotation.rotate()
-    assert await authenticator.identify(call, BEARER) is first
+    assert await authenticator.authenticate(call, BEARER) is first
 
 
 async def test_the_whole_text_is_the_key(gate: Gate, authenticator: RequestAuthenticator) -> None:
     """Same header, same claims, a broken signature: a memory of less would let it in."""
     text = gate.token()
-    await authenticator.identify(call_with(text), BEARER)
+    await authenticator.authenticate(call_with(text), BEARER)
     broken = text[:-20] + ("A" if text[-20] != "A" else "B") + text[-19:]
-    verdict = await authenticator.identify(call_with(broken), BEARER)
+    verdict = await authenticator.authenticate(call_with(broken), BEARER)
     assert verdict is Reason.TOKEN_SIGNATURE_INVALID
-    assert isinstance(await authenticator.identify(call_with(text), BEARER), Principal)
+    assert isinstance(await authenticator.authenticate(call_with(text), BEARER), Principal)
 
 
 async def test_forged_tokens_push_no_good_one_out(gate: Gate, replica: Replica) -> None:
     small = RequestAuthenticator(gate.verifier, gate.ring, replica, gate.clock, tokens_max=2)
     good = gate.token()
-    principal = await small.identify(call_with(good), BEARER)
+    principal = await small.authenticate(call_with(good), BEARER)
     head = good.rpartition(".")[0]
     for number in range(200):
-        await small.identify(call_with(f"{head}.{number:086d}"), BEARER)
-    assert await small.identify(call_with(good), BEARER) is principal
+        await small.authenticate(call_with(f"{head}.{number:086d}"), BEARER)
+    assert await small.authenticate(call_with(good), BEARER) is principal
     assert len(small) == 1
 
 
@@ -168,7 +168,7 @@ async def test_a_token_with_a_new_key_is_looked_up_and_then_believed(
     for _ in range(2):  # the second one promotes a key that the first node has never seen
         await other.rotation.revoke(other.ring.signing_key().kid)
         await other.ring.refresh()
-    verdict = await authenticator.identify(call_with(other.token()), BEARER)
+    verdict = await authenticator.authenticate(call_with(other.token()), BEARER)
     assert isinstance(verdict, Principal)
 
 
@@ -182,7 +182,7 @@ async def test_nobody_who_could_not_look_calls_a_token_bad(
         raise StoreUnavailable("sql", kid)
 
     monkeypatch.setattr(gate.ring, "find", away)
-    verdict = await authenticator.identify(call_with(text), BEARER)
+    verdict = await authenticator.authenticate(call_with(text), BEARER)
     assert verdict is Reason.STORE_UNAVAILABLE
 
 
@@ -190,7 +190,7 @@ async def test_nobody_who_could_not_look_calls_a_token_bad(
 async def test_what_could_not_be_read_is_answered_as_the_door_said(
     authenticator: RequestAuthenticator, credential: Reason | None
 ) -> None:
-    verdict = await authenticator.identify(call_with(credential), BEARER)
+    verdict = await authenticator.authenticate(call_with(credential), BEARER)
     assert verdict is (credential or Reason.NO_CREDENTIAL)
 
 
@@ -198,7 +198,7 @@ async def test_a_kind_that_the_route_does_not_accept_is_not_looked_at(
     gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    verdict = await authenticator.identify(call, frozenset({CredentialKind.COOKIE}))
+    verdict = await authenticator.authenticate(call, frozenset({CredentialKind.COOKIE}))
     assert verdict is Reason.NO_CREDENTIAL
     assert (len(authenticator), replica.asked) == (0, 0)
 
@@ -207,14 +207,14 @@ async def test_a_kind_that_nobody_judges_here_is_no_credential(
     authenticator: RequestAuthenticator,
 ) -> None:
     cookie = Credential(CredentialKind.COOKIE, "id")
-    assert await authenticator.identify(call_with(cookie), ALL) is Reason.NO_CREDENTIAL
+    assert await authenticator.authenticate(call_with(cookie), ALL) is Reason.NO_CREDENTIAL
 
 
 class Cookies:
     def __init__(self, answer: Principal | Reason) -> None:
         self.answer = answer
 
-    async def identify(self, credential: Credential, call: Call) -> Principal | Reason:
+    async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
         return self.answer
 
 
@@ -226,11 +226,11 @@ async def test_another_kind_is_judged_by_its_own_judge_and_then_by_clock_and_rep
     others = {CredentialKind.COOKIE: Cookies(principal)}
     authenticator = RequestAuthenticator(gate.verifier, gate.ring, replica, clock, others=others)
     call = call_with(Credential(CredentialKind.COOKIE, "id"))
-    assert await authenticator.identify(call, ALL) is principal
+    assert await authenticator.authenticate(call, ALL) is principal
     replica.refused[principal.token_id] = Reason.TOKEN_REVOKED
-    assert await authenticator.identify(call, ALL) is Reason.TOKEN_REVOKED
+    assert await authenticator.authenticate(call, ALL) is Reason.TOKEN_REVOKED
     clock.advance(1000)
-    assert await authenticator.identify(call, ALL) is Reason.TOKEN_EXPIRED
+    assert await authenticator.authenticate(call, ALL) is Reason.TOKEN_EXPIRED
 
 
 async def test_a_cookie_value_is_never_taken_for_a_token(
@@ -240,25 +240,25 @@ async def test_a_cookie_value_is_never_taken_for_a_token(
     others = {CredentialKind.COOKIE: Cookies(Reason.SESSION_UNKNOWN)}
     authenticator = RequestAuthenticator(gate.verifier, gate.ring, replica, clock, others=others)
     text = gate.token()
-    await authenticator.identify(call_with(text), ALL)
+    await authenticator.authenticate(call_with(text), ALL)
     call = call_with(Credential(CredentialKind.COOKIE, text))
-    assert await authenticator.identify(call, ALL) is Reason.SESSION_UNKNOWN
+    assert await authenticator.authenticate(call, ALL) is Reason.SESSION_UNKNOWN
 
 
 async def test_many_first_sights_at_once_leave_one_memory(
     gate: Gate, authenticator: RequestAuthenticator
 ) -> None:
     call = call_with(gate.token())
-    await asyncio.gather(*(authenticator.identify(call, BEARER) for _ in range(100)))
+    await asyncio.gather(*(authenticator.authenticate(call, BEARER) for _ in range(100)))
     assert len(authenticator) == 1
 
 
 async def test_sweeping_lets_go_of_expired_tokens_alone(
     gate: Gate, authenticator: RequestAuthenticator, clock: HandClock
 ) -> None:
-    await authenticator.identify(call_with(gate.token()), BEARER)
+    await authenticator.authenticate(call_with(gate.token()), BEARER)
     clock.advance(600)
-    await authenticator.identify(call_with(gate.token()), BEARER)
+    await authenticator.authenticate(call_with(gate.token()), BEARER)
     clock.advance(300)
     authenticator.sweep()
     assert len(authenticator) == 1
@@ -308,16 +308,18 @@ async def test_who_is_at_hand_is_told_without_a_wait(
     gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    found = authenticator.at_hand(call, BEARER)
+    found = authenticator.authenticate_from_memory(call, BEARER)
     assert isinstance(found, Principal)
     replica.refused[found.token_id] = Reason.TOKEN_REVOKED
-    assert authenticator.at_hand(call, BEARER) is Reason.TOKEN_REVOKED
-    assert authenticator.at_hand(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED
-    assert authenticator.at_hand(call, frozenset()) is Reason.NO_CREDENTIAL
+    assert authenticator.authenticate_from_memory(call, BEARER) is Reason.TOKEN_REVOKED
+    assert (
+        authenticator.authenticate_from_memory(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED
+    )
+    assert authenticator.authenticate_from_memory(call, frozenset()) is Reason.NO_CREDENTIAL
 
 
 async def test_for_whom_a_store_would_be_asked_is_not_at_hand(
     authenticator: RequestAuthenticator,
 ) -> None:
     cookie = Credential(CredentialKind.COOKIE, "x")
-    assert authenticator.at_hand(call_with(cookie), ALL) is None
+    assert authenticator.authenticate_from_memory(call_with(cookie), ALL) is None

@@ -31,7 +31,7 @@ from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox, MailRequest
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.sessions.sessions import SignInSource
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database
@@ -55,7 +55,7 @@ async def proof(database: Database, account: Account) -> Proof:
     grant = await tokens.begin(
         account.id, SignInSource("one", "192.0.2.1"), checked_hash=account.password_hash
     )
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, SessionGrant)
     return Proof(grant.session_id, account.password_hash)
 
 
@@ -136,7 +136,7 @@ async def test_a_new_device_is_told(database: Database) -> None:
         grant = await tokens.begin(
             account.id, SignInSource(agent, "192.0.2.1"), checked_hash="hash"
         )
-        assert isinstance(grant, Grant)
+        assert isinstance(grant, SessionGrant)
         assert await tokens.find_active(grant.refresh_token) is not None
         await SecurityNotifications(database, post).signed_in(
             account.id, grant.session_id, user_agent=agent, address="192.0.2.1"
@@ -176,7 +176,7 @@ async def test_clients_keys_and_assertions(database: Database) -> None:
     assert key is not None
     identifier = ApiKeyAuthenticator(database, RevocationList(), SystemClock())
     call = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
-    found = await identifier.identify(Credential(CredentialKind.API_KEY, key.text), call)
+    found = await identifier.authenticate(Credential(CredentialKind.API_KEY, key.text), call)
     assert isinstance(found, Principal)
     assert (found.roles, found.scopes) == (("reader",), ("a:read",))
     await identifier.write_uses()

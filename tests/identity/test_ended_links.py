@@ -10,11 +10,11 @@ import pytest
 
 from gateway.identity.accounts.accounts import Account, Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
-from gateway.identity.accounts.registration import PendingConfirmation, Registrations
+from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.mail.links import Purpose
 from gateway.identity.mail.outbox import MailRequest
 from gateway.identity.sessions.sessions import Sessions, SignInSource
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Reason
 from gateway.stores.protocols import Database
 from tests.databases import reset_password
@@ -42,9 +42,9 @@ class House:
         self.id = account.id
         return self
 
-    async def sign_in(self, checked: str = "first") -> Grant:
+    async def sign_in(self, checked: str = "first") -> SessionGrant:
         grant = await self.tokens.begin(self.id, ORIGIN, checked_hash=checked)
-        assert isinstance(grant, Grant)
+        assert isinstance(grant, SessionGrant)
         return grant
 
     async def proof(self, checked: str = "first") -> Proof:
@@ -72,7 +72,7 @@ class House:
             return await self.moves.confirm(link) is not None
         if purpose is Purpose.RESET:
             return await self.registrations.reset(link, "by the link") is not None
-        checked = PendingConfirmation(self.id, self.email, await self.hash())
+        checked = EmailConfirmation(self.id, self.email, await self.hash())
         return not isinstance(await self.registrations.verify(link, checked), Reason)
 
 

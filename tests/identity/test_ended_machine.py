@@ -26,7 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.identity.accounts.accounts import Account, Accounts, Proof, Replaced
 from gateway.identity.accounts.email_change import EmailChanges
-from gateway.identity.accounts.registration import PendingConfirmation, Registrations
+from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link
 from gateway.identity.mail.options import MailOptions
@@ -34,7 +34,7 @@ from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
 from gateway.identity.sessions.sessions import Sessions, SignInSource
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Reason
 from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
@@ -86,7 +86,7 @@ class Town:
         self.moves = EmailChanges(database, self.post)
         self.passwords = 0
         self.proofs: list[Proof] = []
-        self.confirmations: list[tuple[str, PendingConfirmation]] = []
+        self.confirmations: list[tuple[str, EmailConfirmation]] = []
         self.ended: set[Fact] = set()
         """What had ceased to be good before this step began."""
 
@@ -127,7 +127,7 @@ class Town:
     async def sign_in(self, account: Account | None, _: int) -> None:
         if account is not None:
             begun = await self.tokens.begin(account.id, ORIGIN, checked_hash=account.password_hash)
-            if isinstance(begun, Grant):
+            if isinstance(begun, SessionGrant):
                 self.proofs.append(Proof(begun.session_id, account.password_hash))
 
     async def sign_in_late(self, account: Account | None, pick: int) -> None:
@@ -135,7 +135,7 @@ class Town:
         if account is not None and self.proofs:
             checked = self.proofs[-1 - pick % len(self.proofs)].checked_hash
             begun = await self.tokens.begin(account.id, ORIGIN, checked_hash=checked)
-            if isinstance(begun, Grant):
+            if isinstance(begun, SessionGrant):
                 self.took(("password", str(checked)))
                 self.proofs.append(Proof(begun.session_id, checked))
 

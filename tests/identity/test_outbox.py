@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.mail.links import Purpose, find_link, redeem_link
-from gateway.identity.mail.messages import message_of, one_address
+from gateway.identity.mail.messages import message_of, single_email
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox, MailRequest
 from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
@@ -424,7 +424,7 @@ async def test_anything_but_one_address_is_refused_before_it_is_kept(
 
 
 def test_a_host_in_another_script_is_written_in_ascii() -> None:
-    assert one_address("ann@bücher.example") == "ann@xn--bcher-kva.example"
+    assert single_email("ann@bücher.example") == "ann@xn--bcher-kva.example"
 
 
 def test_a_message_never_has_two_recipients() -> None:

@@ -15,10 +15,10 @@ from gateway.identity.accounts.accounts import Account, Accounts, Proof
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import (
-    Grant,
     RefreshOptions,
     RefreshTokens,
     ReuseDetected,
+    SessionGrant,
 )
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
@@ -39,7 +39,7 @@ async def timed(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
         yield database
 
 
-async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
+async def signed_in(database: Database, email: str = "a@example.com") -> SessionGrant:
     accounts = Accounts(database)
     await accounts.register(email, "hash")
     account = await accounts.by_email(email)
@@ -47,13 +47,13 @@ async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
     grant = await RefreshTokens(database, RefreshOptions()).begin(
         account.id, ORIGIN, checked_hash="hash"
     )
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, SessionGrant)
     return grant
 
 
-async def rotated(tokens: RefreshTokens, token: str, origin: SignInSource = ORIGIN) -> Grant:
+async def rotated(tokens: RefreshTokens, token: str, origin: SignInSource = ORIGIN) -> SessionGrant:
     grant = await tokens.rotate(token, origin)
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, SessionGrant)
     return grant
 
 
@@ -383,7 +383,7 @@ async def test_in_any_order_of_uses_there_is_one_line_of_successors(
                 if over:
                     assert answer is Reason.INVALID_REFRESH_TOKEN
                 elif token not in used_ms:
-                    assert isinstance(answer, Grant)
+                    assert isinstance(answer, SessionGrant)
                     assert answer.refresh_token not in line
                     used_ms[token] = (now_ms, client)
                     line.append(answer.refresh_token)
@@ -392,7 +392,7 @@ async def test_in_any_order_of_uses_there_is_one_line_of_successors(
                     and client == used_ms[token][1]
                     and line[line.index(token) + 1] not in used_ms
                 ):
-                    assert isinstance(answer, Grant)
+                    assert isinstance(answer, SessionGrant)
                     assert answer.repeated
                     assert answer.refresh_token == line[line.index(token) + 1]
                 else:
@@ -415,7 +415,7 @@ async def test_whatever_happens_at_once_the_last_change_refuses_every_token(
         accounts.change_password(account_id, "new", Proof(grants[5].session_id, "hash")),
         tokens.begin(account_id, ORIGIN, checked_hash="hash"),
     )
-    given = [answer for answer in (*grants, *answers) if isinstance(answer, Grant)]
+    given = [answer for answer in (*grants, *answers) if isinstance(answer, SessionGrant)]
     (change,) = await accounts.disable(account_id)
     assert all(grant.issued_at <= change.not_before for grant in given)
     for grant in given:

@@ -15,13 +15,13 @@ from gateway.identity.sessions.sessions import (
     refuse,
     shown_user_agent,
 )
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database
 from tests.databases import Hands, fresh_database, reset_password
 
 
-async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
+async def signed_in(database: Database, email: str = "a@example.com") -> SessionGrant:
     accounts = Accounts(database)
     await accounts.register(email, "hash")
     account = await accounts.by_email(email)
@@ -29,11 +29,11 @@ async def signed_in(database: Database, email: str = "a@example.com") -> Grant:
     grant = await RefreshTokens(database, RefreshOptions()).begin(
         account.id, SignInSource("agent", "192.0.2.7"), checked_hash="hash"
     )
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, SessionGrant)
     return grant
 
 
-def holder(grant: Grant, *, session_id: str | None = None, subject: str = "") -> Principal:
+def holder(grant: SessionGrant, *, session_id: str | None = None, subject: str = "") -> Principal:
     return Principal(
         subject=subject or grant.account.id,
         roles=(),

@@ -103,7 +103,9 @@ class AtHand:
 
     who: Principal | Reason | None
 
-    def at_hand(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason | None:
+    def authenticate_from_memory(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason | None:
         return self.who
 
 

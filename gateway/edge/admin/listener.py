@@ -49,7 +49,9 @@ class Outbox(Protocol):
 
 
 class Who(Protocol):
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+    async def authenticate(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason:
         """As `access.authorizer.Identifier`."""
 
 
@@ -184,7 +186,7 @@ class AdminListener:
             scheme="http",
             credential=Credential(CredentialKind.BEARER, token),
         )
-        found = await self._who.identify(call, frozenset({CredentialKind.BEARER}))
+        found = await self._who.authenticate(call, frozenset({CredentialKind.BEARER}))
         if isinstance(found, Reason):
             return found
         return None if ADMIN_ROLE in found.role_set else Reason.NO_RULE

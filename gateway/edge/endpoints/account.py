@@ -63,7 +63,7 @@ class AccountEndpoints:
 
     async def me(self, _request: web.BaseRequest, call: Call) -> Reply:
         """What the credential says.  No store is asked: a change of the account outdates it."""
-        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         return JsonReply(
@@ -80,7 +80,7 @@ class AccountEndpoints:
 
     async def export(self, _request: web.BaseRequest, call: Call) -> Reply:
         """All that is stored about the caller (GDPR article 20)."""
-        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         data = await self._deps.accounts.export(principal.subject)
@@ -89,7 +89,7 @@ class AccountEndpoints:
 
     async def change_password(self, request: web.BaseRequest, call: Call) -> Reply:
         """Counts as an attempt to sign in: a stolen token must not be a way to guess."""
-        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         fields = await read_fields(request, {"password": PASSWORD, "new_password": PASSWORD})
@@ -118,7 +118,7 @@ class AccountEndpoints:
     async def change_email(self, request: web.BaseRequest, call: Call) -> Reply:
         """Always 202 after a right password, whoever has the new e-mail address; the account
         gets it when the link that is sent there is opened."""
-        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         fields = await read_fields(request, {"password": PASSWORD, "email": EMAIL})

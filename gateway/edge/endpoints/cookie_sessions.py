@@ -19,7 +19,7 @@ from aiohttp_session import Session
 from gateway.edge.endpoints.endpoint import JsonReply, ProblemReply, Reply
 from gateway.edge.replies.cookies import ENDS_AT, SessionStorage, new_session
 from gateway.identity.sessions.sessions import Sessions
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshTokens, SessionWait
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, SessionWait
 from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_cookie, set_cookie
 from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT
 from gateway.identity.tokens.authenticator import Revocations
@@ -55,7 +55,7 @@ class CookieSessions:
         self._remembered: OrderedDict[str, Principal] = OrderedDict()
         self._renewals: dict[str, asyncio.Task[Principal | Reason]] = {}
 
-    async def identify(self, credential: Credential, call: Call) -> Principal | Reason:
+    async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
         """SESSION_UNKNOWN for what has ended and for what never was."""
         del call
         cookie = credential.text
@@ -71,7 +71,7 @@ class CookieSessions:
             return await self._shared_renewal(cookie, principal, session)
         return self._remember(cookie, principal)
 
-    async def admit(self, grant: Grant, cookie: str, replaced: str | None) -> Reply:
+    async def admit(self, grant: SessionGrant, cookie: str, replaced: str | None) -> Reply:
         """Seals the session of a sign-in; the one that this browser had before ends.
 
         Raises StoreUnavailable, and the family that nobody holds has ended.
@@ -180,7 +180,9 @@ class CookieSessions:
             return Reason.SESSION_UNKNOWN
         return self._remember(cookie, _principal(_session_data(grant, self._deps.ttl_s)))
 
-    async def _reread(self, cookie: str, session_id: str, session: Session | None) -> Grant | None:
+    async def _reread(
+        self, cookie: str, session_id: str, session: Session | None
+    ) -> SessionGrant | None:
         """The account and the family as SQL has them now, written into the session too."""
         deps = self._deps
         grant = await deps.refresh_tokens.renew(session_id)
@@ -199,7 +201,7 @@ class CookieSessions:
             self._remembered.popitem(last=False)
         return principal
 
-    def _reply_body(self, grant: Grant, cookie: str) -> dict[str, Any]:
+    def _reply_body(self, grant: SessionGrant, cookie: str) -> dict[str, Any]:
         account = grant.account
         return {
             "expires_in": min(self._deps.ttl_s, grant.expires_in_s),
@@ -246,7 +248,7 @@ def _principal(data: dict[str, Any]) -> Principal:
     )
 
 
-def _session_data(grant: Grant, ttl_s: int) -> dict[str, Any]:
+def _session_data(grant: SessionGrant, ttl_s: int) -> dict[str, Any]:
     """What Redis keeps: nothing by which anybody could call."""
     account, ends_at = grant.account, grant.issued_at + grant.expires_in_s
     return {

@@ -64,7 +64,7 @@ class CsrfGuard:
         return refusal
 
     async def csrf(self, _request: web.BaseRequest, call: Call) -> Reply:
-        principal = await self._authenticator.identify(call, _ACCEPT)
+        principal = await self._authenticator.authenticate(call, _ACCEPT)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         assert isinstance(call.credential, Credential)

@@ -33,7 +33,7 @@ from gateway.edge.endpoints.sign_in import weak_password
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
-from gateway.identity.accounts.registration import PendingConfirmation, Registrations
+from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
@@ -140,7 +140,7 @@ class MailLinkEndpoints:
             )
         return JsonReply(202, {"status": status})
 
-    async def _verify(self, token: str, confirmation: PendingConfirmation, call: Call) -> Reply:
+    async def _verify(self, token: str, confirmation: EmailConfirmation, call: Call) -> Reply:
         verified = await self._deps.registrations.verify(token, confirmation)
         if isinstance(verified, Reason):
             return ProblemReply(verified)

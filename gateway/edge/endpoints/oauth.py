@@ -177,7 +177,7 @@ class OAuthEndpoints:
     async def _describe(self, token: str, call: Call) -> Mapping[str, Any] | Reason:
         kind = CredentialKind.API_KEY if looks_like_key(token) else CredentialKind.BEARER
         with_token = replace(call, credential=Credential(kind, token))
-        principal = await self._deps.authenticator.identify(with_token, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(with_token, _ACCEPT)
         if isinstance(principal, Principal):
             return self._describe_active(principal, kind)
         if principal in _NOT_THE_TOKENS_FAULT:

@@ -1,4 +1,4 @@
-"""How often one address may call each built-in endpoint, and one session be renewed.
+"""How often one IP address may call each built-in endpoint, and one session be renewed.
 
 Law: whatever a stranger can ask for has a limit by address (an IPv6 /64 is one), shared by all
 workers as the limits of routes are.  They are wide: an office behind one address, or a proxy that

@@ -27,9 +27,9 @@ from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import (
-    Grant,
     RefreshTokens,
     ReuseDetected,
+    SessionGrant,
     SessionWait,
     TooSoon,
 )
@@ -105,7 +105,7 @@ class SessionEndpoints:
         )
 
     async def list_sessions(self, _request: web.BaseRequest, call: Call) -> Reply:
-        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         sessions = await self._deps.sessions.find_active(principal.subject)
@@ -129,7 +129,7 @@ class SessionEndpoints:
 
     async def end_session(self, _request: web.BaseRequest, call: Call) -> Reply:
         """404 for somebody else's session, as for one that never existed."""
-        principal = await self._deps.authenticator.identify(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         session_id = call.segments[-1]
@@ -138,8 +138,8 @@ class SessionEndpoints:
         return await self._deps.shielded(self._end(session_id, principal.subject, call))
 
     async def _refresh(self, token: str, call: Call) -> Reply:
-        origin = SignInSource(user_agent_of(call), call.client_ip)
-        rotated = await self._deps.refresh_tokens.rotate(token, origin, self._deps.session_wait_s)
+        source = SignInSource(user_agent_of(call), call.client_ip)
+        rotated = await self._deps.refresh_tokens.rotate(token, source, self._deps.session_wait_s)
         if isinstance(rotated, TooSoon):
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=rotated.wait_s)
         if isinstance(rotated, Reason):
@@ -222,7 +222,7 @@ class SessionEndpoints:
         return await await_propagation(self._deps.publisher, changes)
 
 
-def token_reply(issuer: TokenIssuer, grant: Grant) -> JsonReply:
+def token_reply(issuer: TokenIssuer, grant: SessionGrant) -> JsonReply:
     """The access token that `issuer` mints from the grant, with its refresh token."""
     account = grant.account
     issued = issuer.issue(

@@ -40,7 +40,7 @@ from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sessions.sessions import SignInSource, shown_user_agent
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer
@@ -208,9 +208,9 @@ class SignInEndpoints:
     async def _admit(self, attempt: SignInAttempt, account: Account) -> Reply:
         """Begin a session for a right password; the session of an older cookie ends."""
         await self._deps.guard.give_back(attempt.admission)
-        origin = SignInSource(user_agent_of(attempt.call), attempt.call.client_ip)
+        source = SignInSource(user_agent_of(attempt.call), attempt.call.client_ip)
         account = await self._renew_hash(account, attempt)
-        grant = await self._begin(account, origin, attempt.cookie)
+        grant = await self._begin(account, source, attempt.cookie)
         if grant is Reason.INVALID_CREDENTIALS:
             # The hash was replaced between the check and the lock: by a change of the
             # password, or by another sign-in that renewed it.  The new one decides.
@@ -219,7 +219,7 @@ class SignInEndpoints:
                 attempt.password, current.password_hash if current else None, attempt.lane
             )
             if current is not None and isinstance(checked, Checked) and checked.good:
-                grant = await self._begin(current, origin, attempt.cookie)
+                grant = await self._begin(current, source, attempt.cookie)
         if isinstance(grant, Reason):
             self._record_failure(attempt, account, grant)
             return ProblemReply(grant)
@@ -229,13 +229,13 @@ class SignInEndpoints:
             reply = await self._deps.cookies.admit(grant, attempt.cookie, cookie_of(attempt.call))
         if isinstance(reply, ProblemReply):
             return reply
-        await self._after_sign_in(attempt, grant, origin)
+        await self._after_sign_in(attempt, grant, source)
         epoch = grant.account.password_epoch
         device = self._deps.guard.remembered(attempt.call, attempt.normalized_email, epoch)
         return replace(reply, cookies=(*reply.cookies, device))
 
     async def _after_sign_in(
-        self, attempt: SignInAttempt, grant: Grant, origin: SignInSource
+        self, attempt: SignInAttempt, grant: SessionGrant, source: SignInSource
     ) -> None:
         """Record the sign-in, and notify the owner of a device that the account has not seen."""
         known_device = attempt.admission.device is not None
@@ -257,8 +257,8 @@ class SignInEndpoints:
             await self._deps.notifications.signed_in(
                 grant.account.id,
                 grant.session_id,
-                user_agent=shown_user_agent(origin.user_agent),
-                address=origin.address,
+                user_agent=shown_user_agent(source.user_agent),
+                address=source.address,
             )
 
     def _record_failure(
@@ -279,11 +279,11 @@ class SignInEndpoints:
         )
 
     async def _begin(
-        self, account: Account, origin: SignInSource, cookie: str | None
-    ) -> Grant | Reason:
+        self, account: Account, source: SignInSource, cookie: str | None
+    ) -> SessionGrant | Reason:
         return await self._deps.refresh_tokens.begin(
             account.id,
-            origin,
+            source,
             checked_hash=account.password_hash,
             verified_only=self._deps.verification == "required",
             cookie_hash=None if cookie is None else hash_cookie(cookie),

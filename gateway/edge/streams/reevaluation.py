@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.access.routing.routes import Route
     from gateway.access.snapshot import Snapshot
     from gateway.identity.sessions.sessions import Transport
-    from gateway.identity.sign_in.refresh_tokens import Grant, RefreshTokens
+    from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
 
 
 class Judge(Protocol):
@@ -91,7 +91,7 @@ class SessionReading:
         return lambda old: as_of_now(old, grant, self._ttl_s)
 
 
-def as_of_now(principal: Principal, grant: Grant, ttl_s: int) -> Principal:
+def as_of_now(principal: Principal, grant: SessionGrant, ttl_s: int) -> Principal:
     """Whoever a token was given for, as one given now would say.
 
     It keeps the token's own id and key: to revoke either still ends what it opened.

@@ -107,7 +107,7 @@ class Accounts:
             return await export_data(tx, account_id)
 
     async def page(self, *, after: str = "", limit: int = 1000) -> list[Account]:
-        """Accounts by address, from the one past the key `after`."""
+        """Accounts in the order of their normalized e-mail address, after `after`."""
         async with self._database.read_transaction() as tx:
             rows = await tx.all(
                 f"{_SELECT} WHERE email_key > :after ORDER BY email_key LIMIT :limit",
@@ -259,10 +259,10 @@ async def add(
     roles: Sequence[str] = (),
     verified: bool = False,
 ) -> Account:
-    """Raises Conflict where the address has an account."""
+    """Add an account.  Raises Conflict where the e-mail address has one."""
     account_id, key = str(uuid.uuid4()), normalize_email(email)
     if key is None:
-        raise ValueError("not an address")
+        raise ValueError("not an e-mail address")
     check_roles(roles)
     now = int(await tx.now())
     await tx.run(

@@ -100,7 +100,8 @@ class Passwords:
     async def hash(
         self, password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW
     ) -> str | WeakPassword | Reason:
-        """The text to store; Weak, or HASHING_BUSY.  `words` are the owner's address and name."""
+        """The text to store; WeakPassword, or HASHING_BUSY.  `words` are the owner's e-mail address
+        and name."""
 
         def work() -> str | WeakPassword:
             return self.weakness(password, words) or self._hash(password)

@@ -30,7 +30,7 @@ from gateway.stores.protocols import Conflict, Database
 
 
 @dataclass(frozen=True, slots=True)
-class PendingConfirmation:
+class EmailConfirmation:
     """What a link confirms, for whoever knows the password of `password_hash` too."""
 
     account_id: str | None
@@ -50,8 +50,8 @@ class Registrations:
         self._waits = waits
 
     async def register(self, email: str, password_hash: str, requester: str) -> None:
-        """Send a mail to the address: with a link where it has no account, else one that says
-        so.  An existing account stays as it is.
+        """Send a mail to the e-mail address: with a link where it has no account, else one that
+        says so.  An existing account stays as it is.
 
         Where sign-in does not wait for the confirmation, the account is made at once.
         """
@@ -80,12 +80,12 @@ class Registrations:
     async def forgot(self, email: str, requester: str) -> None:
         await self._ask(Purpose.RESET, email, requester)
 
-    async def confirmation(self, token: str) -> PendingConfirmation | None:
+    async def confirmation(self, token: str) -> EmailConfirmation | None:
         """What the link would confirm now; this does not use it up."""
         async with self._database.read_transaction() as tx:
             registration = await registrations.find(tx, token)
             if registration is not None:
-                return PendingConfirmation(
+                return EmailConfirmation(
                     None, registration.normalized_email, registration.password_hash
                 )
             link = await find_link(tx, token, Purpose.VERIFY)
@@ -95,10 +95,10 @@ class Registrations:
                 "SELECT password_hash FROM accounts WHERE id = :id", id=link.account_id
             )
             stored = row["password_hash"] if row else None
-            return PendingConfirmation(link.account_id, link.normalized_email, stored)
+            return EmailConfirmation(link.account_id, link.normalized_email, stored)
 
     async def verify(
-        self, token: str, checked: PendingConfirmation
+        self, token: str, checked: EmailConfirmation
     ) -> tuple[str, Sequence[Change]] | Reason:
         """Confirm the e-mail address, and return the account's id; `checked` is the confirmation
         whose password was right.  INVALID_TOKEN for a link that is no longer valid, and
@@ -183,5 +183,5 @@ class _LinkInvalid(Exception):
 def _key(email: str) -> str:
     key = normalize_email(email)
     if key is None:
-        raise ValueError("not an address")
+        raise ValueError("not an e-mail address")
     return key

@@ -1,9 +1,9 @@
-"""The keys of addresses, brought to what `addresses.normalize_email` says today.
+"""Normalizes the stored e-mail addresses anew, as `email_address.normalize_email` does today.
 
-Law: no account is merged and none is lost.  Where two accounts have turned out to be one
-address, one keeps it, and the other stays as it is under its old key: nobody signs in to it by
-its address, commands find it by its `user_id`, and it is told at every start until an operator
-has decided.
+Law: no account is merged and none is lost.  Where two accounts turn out to have one e-mail
+address, one keeps it, and the other keeps its old normalized form: nobody signs in to it by its
+e-mail address, commands find it by its `user_id`, and it is logged at every start until an
+operator has decided.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ that it was case-folded like the name."""
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """An account that nobody signs in to by its address."""
+    """An account that nobody signs in to by its e-mail address."""
 
     user_id: str
     email: str
     kept_by: str | None
-    """The `user_id` of the account that has the address; None where it is no address now."""
+    """The `user_id` of the account that has the e-mail address; None where it is none any more."""
 
     def __str__(self) -> str:
         why = "it is no address any more"
@@ -40,14 +40,14 @@ class Unreached:
 
 
 async def rekey(database: Database) -> list[Unreached]:
-    """Those that could not be brought to their key.  Asks for little once all could."""
+    """The accounts that could not be normalized anew.  Cheap once all could."""
     async with database.read_transaction() as tx:
         if await _is_done(tx):
             return []
     async with database.migration_transaction(_WAIT_S) as tx:
         if await _is_done(tx):
             return []
-        # Only what is outside ASCII can have another key than before.
+        # Only what is outside ASCII can have another normalized form than before.
         octets = "LENGTH(CAST(email AS BLOB))"
         if database.dialect == "postgresql":
             octets = "octet_length(email)"
@@ -83,7 +83,7 @@ async def _rekey(tx: Transaction, row: Row) -> Unreached | None:
     if holder is not None:
         return Unreached(str(row["id"]), email, str(holder["id"]))
     await tx.run("UPDATE accounts SET email_key = :key WHERE id = :id", key=key, id=row["id"])
-    # What was mailed stays good: it is worth nothing under another key.
+    # What was mailed stays valid: with another form it would not be.
     await tx.run(
         "UPDATE mail_tokens SET email_key = :key WHERE account_id = :id", key=key, id=row["id"]
     )

@@ -176,7 +176,7 @@ class ApiKeyAuthenticator:
         self._used: set[str] = set()
         self._look_ups = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
-    async def identify(self, credential: Credential, call: Call) -> Principal | Reason:
+    async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
         """TOKEN_MALFORMED for a slip of the hand; TOKEN_REVOKED for a key that ended and for
         one that never was, which are not told apart."""
         del call

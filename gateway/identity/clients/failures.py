@@ -16,7 +16,7 @@ from gateway.stores.protocols import Attempt
 
 WINDOW_S = 60
 CLIENT_FAILURES = 20
-"""Of one client at one address.  It stops a program that was given a wrong secret, and none
+"""Of one client at one IP address.  It stops a program that was given a wrong secret, and none
 beside it: those that are refused here do not count for their address."""
 ADDRESS_FAILURES = 300
 _REMEMBERED_MAX = 10_000

@@ -1,6 +1,6 @@
 """One mail as the message that a mail server takes (RFC 5322, RFC 2046, RFC 6531).
 
-Law: a recipient is one address or none.  Its name and its host are put together apart, so
+Law: a recipient is one e-mail address or none.  Its name and its host are set apart, so
 that no spelling of either can come out as a second recipient or as another header.
 """
 
@@ -16,9 +16,9 @@ from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 from gateway.identity.mail.templates import InvalidMail, RenderedMail
 
 
-def one_address(text: str) -> str:
+def single_email(text: str) -> str:
     """The e-mail address as mail servers take it: its host in ASCII, its name as it is (RFC 6531
-    section 3.3).  Raises InvalidMail for anything but exactly one address."""
+    section 3.3).  Raises InvalidMail for anything but exactly one."""
     email = _validated(text)
     return f"{email.local_part}@{email.ascii_domain}"
 
@@ -56,4 +56,4 @@ def _validated(text: str) -> ValidatedEmail:
     try:
         return validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
-        raise InvalidMail("not one address") from error
+        raise InvalidMail("not one e-mail address") from error

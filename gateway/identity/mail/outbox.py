@@ -3,7 +3,7 @@
 Law: a mail commits or rolls back with the fact that it tells of, and is then sent at least
 once: a worker that dies, or a mail server that is away, delays a mail and loses none.  Whether
 an e-mail address has an account is looked up when the mail is written, never when it is
-requested, so that a request costs a stranger the same for every address.
+requested, so that a request costs a stranger the same for all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import structlog
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, purge_links, token_text
-from gateway.identity.mail.messages import bare, message_of, one_address, shown_time
+from gateway.identity.mail.messages import bare, message_of, shown_time, single_email
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.recipients import choose_recipient
 from gateway.identity.mail.templates import InvalidMail, MailTemplate, MailTemplates, RenderedMail
@@ -86,7 +86,7 @@ class MailOutbox:
     ) -> str:
         """Queue a mail without a link, and return its id.  Raises InvalidMail at once, not when
         it is sent."""
-        one_address(to)
+        single_email(to)
         self._templates.render(template, values)
         return await self._insert(
             tx,
@@ -107,7 +107,7 @@ class MailOutbox:
             Purpose.EMAIL_CHANGE: MailTemplate.EMAIL_CHANGE_CONFIRM,
         }[purpose]
         if request.email is not None:
-            one_address(request.email)
+            single_email(request.email)
         recipient_key: str | None = normalized_email
         if purpose is Purpose.EMAIL_CHANGE:
             recipient_key = normalize_email(request.email or "")
@@ -279,7 +279,7 @@ class MailOutbox:
             return None
         sender = self._options.sender
         message = message_of(mail.content, mail.id, sender, mail.recipient)
-        return await self._transport.send(message, bare(sender), one_address(mail.recipient))
+        return await self._transport.send(message, bare(sender), single_email(mail.recipient))
 
     async def _prepare(self, tx: Transaction, mail_id: str) -> OutboxMail | None:
         """Write the mail and make its link valid; None where there is nothing to send.

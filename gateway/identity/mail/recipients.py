@@ -150,7 +150,7 @@ async def _over_limit(tx: Transaction, row: Row, purpose: Purpose, account: Row 
         since=int(await tx.now()) - HOUR_S,
         **names,
     )
-    by_requester = {str(sent["requester"]): int(sent["mails"]) for sent in rows}
+    by_requester = {str(count["requester"]): int(count["mails"]) for count in rows}
     if by_requester.get(str(row["requester"]), 0) >= PER_REQUESTER:
         return True
     if sum(by_requester.values()) < budget.per_mailbox:

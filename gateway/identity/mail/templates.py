@@ -5,7 +5,7 @@ an HTML part, `NAME.html`.  An operator's folder replaces a template as a whole:
 text never travels with an HTML part in another language.
 
 Law: the text of a template comes from files alone.  What a stranger may have chosen (an
-address, a User-Agent) is a value: put in once, never looked at for placeholders again,
+e-mail address, a User-Agent) is a value: put in once, never looked at for placeholders again,
 escaped in HTML, and refused where it holds a control character.
 """
 

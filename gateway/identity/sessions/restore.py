@@ -4,7 +4,7 @@ Law: what was ended stays ended.  Sessions, API keys, mailed links and tokens of
 restore end, whatever the backup says of them; the signing keys that it held are gone and new
 ones stand in their place, as nobody knows who has read it; and every tombstone (see
 `tombstones`) is laid upon what came back: deleted accounts and clients, disabled accounts,
-replaced passwords and secrets, addresses that were left, roles that were taken away.
+replaced passwords and secrets, e-mail addresses that were left, roles that were taken away.
 """
 
 from __future__ import annotations
@@ -232,12 +232,12 @@ async def _move_emails(tx: Transaction, before: Present, now: int) -> int:
             continue
         moved += 1
         before_restore = before.accounts.get(account_id)
-        taken = before_restore and await tx.one(
+        in_use = before_restore and await tx.one(
             "SELECT 1 FROM accounts WHERE email_key = :key AND id <> :id",
             key=before_restore["email_key"],
             id=account_id,
         )
-        if before_restore is None or before_restore["email_key"] == key or taken:
+        if before_restore is None or before_restore["email_key"] == key or in_use:
             # Nobody knows where its owner is to be reached: an operator has to say.
             await tx.run(
                 "UPDATE accounts SET disabled = 1, updated_at = :now WHERE id = :id",

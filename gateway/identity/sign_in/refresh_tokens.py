@@ -33,7 +33,7 @@ _NONCE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class SessionGrant:
     """What a sign-in or a refresh yields; the access token is minted from it.
 
     `issued_at` is the `iat` that the access token must carry: it lies after every change of
@@ -95,7 +95,7 @@ class RefreshTokens:
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
         cookie_hash: str | None = None,
-    ) -> Grant | Reason:
+    ) -> SessionGrant | Reason:
         """Begin a session of an account whose password was right.
 
         With `cookie_hash` a session cookie stands for it: no refresh token is made, and the
@@ -130,7 +130,7 @@ class RefreshTokens:
                 token = await _add_token(tx, session_id, now)
             else:
                 await _add_hash(tx, cookie_hash, session_id, now)
-            return Grant(
+            return SessionGrant(
                 account=account,
                 session_id=session_id,
                 issued_at=issued_at,
@@ -142,7 +142,7 @@ class RefreshTokens:
 
     async def rotate(
         self, token: str, source: SignInSource, wait_s: SessionWait | None = None
-    ) -> Grant | ReuseDetected | TooSoon | Reason:
+    ) -> SessionGrant | ReuseDetected | TooSoon | Reason:
         """Give the successor of `token`; INVALID_REFRESH_TOKEN where there is none.
 
         `wait_s` says how long a session has to wait for it; a token that waits is not used up.
@@ -174,7 +174,7 @@ class RefreshTokens:
                 successor = again
             issued_at = _issued_at(now, account)
             await _mark_used(tx, session_id, issued_at)
-            return Grant(
+            return SessionGrant(
                 account=account,
                 session_id=session_id,
                 issued_at=issued_at,
@@ -185,7 +185,7 @@ class RefreshTokens:
                 repeated=repeated,
             )
 
-    async def renew(self, session_id: str, transport: Transport = "cookie") -> Grant | None:
+    async def renew(self, session_id: str, transport: Transport = "cookie") -> SessionGrant | None:
         """Renew a session and read its account again; None once it has ended.
 
         The grant has no refresh token: what stands for the session (`transport`) stays.
@@ -202,7 +202,7 @@ class RefreshTokens:
                 return None
             issued_at = _issued_at(now, account)
             await _mark_used(tx, session_id, issued_at)
-            return Grant(
+            return SessionGrant(
                 account=account,
                 session_id=session_id,
                 issued_at=issued_at,

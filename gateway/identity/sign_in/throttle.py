@@ -27,7 +27,7 @@ ACCOUNT_FAILURES_AN_HOUR = 15
 for the account's own devices."""
 ADDRESS_FAILURES = 50
 NETWORK_FAILURES = 250
-"""Of a neighbourhood of addresses: who tries one password on many accounts from many of them
+"""Of a neighbourhood of IP addresses: who tries one password on many accounts from many of them
 is slowed as well."""
 DEVICE_FAILURES = 5
 DEVICE_FAILURES_A_DAY = 10
@@ -36,7 +36,7 @@ DEVICES_FAILURES_A_DAY = 90
 CAPTCHA_AFTER_FAILURES = 3
 """After so many an attempt needs a solved challenge."""
 REQUESTS = 50
-"""Of one address and one purpose."""
+"""Of one IP address and one purpose."""
 WINDOW_S = 900
 DAY_S = 86_400
 CHANGES = 10
@@ -88,7 +88,7 @@ class Throttle:
     async def reserve(
         self, normalized_email: str, client_ip: str, device: Device | None = None
     ) -> Reservation:
-        """Count one attempt at an account from an address, unless it has to wait.
+        """Count one attempt at an account from an IP address, unless it has to wait.
 
         A device that this account has signed in with, with the password that it has now,
         counts by itself: what strangers use up, of the account's attempts or of an office's,

@@ -33,7 +33,7 @@ class CredentialAuthenticator(Protocol):
     """Authenticates one kind of credential other than bearer tokens (cookies, API keys).
     `RequestAuthenticator` checks expiry and revocation of the principal."""
 
-    async def identify(self, credential: Credential, call: Call) -> Principal | Reason: ...
+    async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason: ...
 
 
 class RequestAuthenticator:
@@ -63,7 +63,9 @@ class RequestAuthenticator:
         self._cached = self._cache.get
         ring.on_retirement(self.clear)
 
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+    async def authenticate(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason:
         credential = call.credential
         if not isinstance(credential, Credential):
             return credential or Reason.NO_CREDENTIAL
@@ -82,8 +84,10 @@ class RequestAuthenticator:
             return Reason.TOKEN_EXPIRED
         return self._refusal(principal) or principal
 
-    def at_hand(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason | None:
-        """As `identify`, of what is here already; None where a store would have to be asked."""
+    def authenticate_from_memory(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason | None:
+        """As `authenticate`, of what is here already; None where a store would have to be asked."""
         credential = call.credential
         if not isinstance(credential, Credential):
             return credential or Reason.NO_CREDENTIAL
@@ -133,7 +137,7 @@ class RequestAuthenticator:
         if authenticator is None:
             return Reason.NO_CREDENTIAL
         await asyncio.sleep(0)  # as above
-        return await authenticator.identify(credential, call)
+        return await authenticator.authenticate(credential, call)
 
 
 class TokenCache:

@@ -92,7 +92,9 @@ class Someone:
 
     calls: list[Call] = field(default_factory=list)
 
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+    async def authenticate(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason:
         self.calls.append(call)
         if call.credential is None:
             return Reason.NO_CREDENTIAL

@@ -44,7 +44,9 @@ class Workers:
 class Somebody:
     """Knows two access tokens: one of an admin, one of anybody."""
 
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+    async def authenticate(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason:
         assert isinstance(call.credential, Credential)
         roles = {"token-of-admin": ("admin",), "token-of-user": ("viewer",)}.get(
             call.credential.text

@@ -7,7 +7,7 @@ import pytest
 from gateway.edge.streams.reevaluation import SessionReading
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.sessions.sessions import Sessions, SignInSource
-from gateway.identity.sign_in.refresh_tokens import Grant, RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.identity.sign_in.session_cookies import CookieMint, hash_cookie
 from gateway.model import Principal, Reason
 from gateway.stores.protocols import Database
@@ -17,7 +17,7 @@ TTL_S = 900
 MINT = CookieMint(b"m" * 32)
 
 
-async def grant_of(database: Database, *, cookie: bool = False) -> Grant:
+async def grant_of(database: Database, *, cookie: bool = False) -> SessionGrant:
     accounts = Accounts(database)
     account = await accounts.register("ada@example.com", "hash", roles=["reader"])
     assert isinstance(account, Account)
@@ -27,11 +27,11 @@ async def grant_of(database: Database, *, cookie: bool = False) -> Grant:
         checked_hash="hash",
         cookie_hash=hash_cookie(MINT.new()) if cookie else None,
     )
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, SessionGrant)
     return grant
 
 
-def caller(grant: Grant, **more: object) -> Principal:
+def caller(grant: SessionGrant, **more: object) -> Principal:
     who = {"subject": grant.account.id, "session_id": grant.session_id, "roles": ("reader",)}
     claims = {"claims": {"roles": ["reader"], "iat": 0, "tenant": "t-7"}}
     return principal(**(who | claims | more))

@@ -157,7 +157,9 @@ async def _asked(handler: Any, data: bytes) -> int:
 
 
 class _Nobody:
-    async def identify(self, call: Call, accept: frozenset[CredentialKind]) -> Principal | Reason:
+    async def authenticate(
+        self, call: Call, accept: frozenset[CredentialKind]
+    ) -> Principal | Reason:
         return Reason.NO_CREDENTIAL
 
 
