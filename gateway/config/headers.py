@@ -25,6 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _OWN = "the gateway itself writes it"
 _FRAMING = "it frames or describes one message, which only its sender knows"
 _HOP = "it speaks of one connection, and never passes"
+_ONE_CALLERS = "a cookie is one caller's; it can be removed, not set"
 _EITHER_WAY = {
     **dict.fromkeys(("content-length", "transfer-encoding", "content-encoding"), _FRAMING),
     **dict.fromkeys(
@@ -88,6 +89,14 @@ def read_answer_fields(reader: Reader, node: Node | None) -> tuple[tuple[str, st
     return tuple(_written(reader, node, "`headers`", known, {}))
 
 
+def check_written_name(reader: Reader, node: Node, name: str, seen: dict[str, str]) -> bool:
+    """Whether a field of this name may be written for the upstream; a problem where not."""
+    if not _NAME.match(name):
+        reader.error(node, f"`{name}` is no name to set: letters, digits and `-`")
+        return False
+    return _takes(reader, node, name, {**_REQUEST, "cookie": _ONE_CALLERS}, seen)
+
+
 def written_once(reader: Reader, node: Node, changes: HeaderChanges, policy: Policy) -> None:
     """A rule of the route's policy that writes the same field is a problem."""
     for rule in policy.rules:
@@ -120,9 +129,8 @@ def _changes(
     if not block and isinstance(node, yaml.MappingNode) and not node.value:
         reader.error(node, f"`{key}` has `set_headers:`, `remove_headers:` or both")
     seen: dict[str, str] = {}
-    one_callers = {unset: "a cookie is one caller's; it can be removed, not set"}
     written = _written(
-        reader, block.get("set_headers"), "`set_headers`", {**refused, **one_callers}, seen
+        reader, block.get("set_headers"), "`set_headers`", {**refused, unset: _ONE_CALLERS}, seen
     )
     removed: list[str] = []
     for name, item in reader.texts(block.get("remove_headers"), "`remove_headers`") or []:

@@ -18,6 +18,7 @@ from gateway.access.roles import Role, RoleBook, is_action_pattern
 from gateway.access.snapshot import TableLocation
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import TextTemplate, read_template
+from gateway.config.headers import check_written_name
 from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem, Reason
 
@@ -32,13 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*\Z")
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_FIELD_NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _USER_FIELDS = ("id", "email")
-_HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host",
-     "content-length", "proxy-connection", "via", "forwarded", "x-request-id", "traceparent",
-     "authorization", "cookie", "expect")
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -375,12 +370,9 @@ class _PolicyReader:
     def _headers(self, node: Node | None, effect: Effect) -> tuple[tuple[str, TextTemplate], ...]:
         reader = self._reader
         templates: list[tuple[str, TextTemplate]] = []
+        names: dict[str, str] = {}
         for name, value in reader.entries(node, "`headers`").items():
-            lower = name.lower()
-            if not _FIELD_NAME.match(name):
-                reader.error(reader.name_of(value), "a header's name is letters, digits and `-`")
-            elif lower in _HOP_BY_HOP or lower.startswith(("x-auth-", "x-forwarded-", "proxy-")):
-                reader.error(reader.name_of(value), f"`{name}` is written by the gateway itself")
+            check_written_name(reader, reader.name_of(value), name, names)
             text = reader.text(value, f"the header `{name}`")
             template = read_template(text, ("resource", "user")) if text is not None else None
             if isinstance(template, TextTemplate):
