@@ -229,7 +229,7 @@ def build_components(
     reader = CallReader(settings.trusted_proxies)
     open_calls = OpenCalls(replica.refusal, clock.now, SessionReading(refresh_tokens, reread_s))
     replica.on_change.append(open_calls.changed)
-    upstreams = Upstreams(on_sweep=open_calls.sweep, metrics=metrics)
+    upstreams = Upstreams(on_sweep=open_calls.sweep, metrics=metrics, tls=plan.configuration.tls)
     auth_api = LazyAuthApi(metrics.record_endpoint)
     mailer = make_mailer(plan, database)
     return Components(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gateway.access.snapshot import Snapshot
 from gateway.cli.output import CliError, ExitCode, warn
-from gateway.config import upstream_tls
 from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.upstream_tls import TlsContexts
 from gateway.config.watcher import read_sources
 from gateway.edge.replies.problems import refusal_of
 from gateway.model import ConfigProblem, Reason
@@ -33,7 +33,7 @@ def read_for_here(config: Path, policies: Path) -> Snapshot | list[ConfigProblem
     found = read(config, policies)
     if isinstance(found, list):
         return found
-    return upstream_tls.problems(found.upstreams.values()) or found
+    return TlsContexts().problems(found.upstreams.values()) or found
 
 
 def compiled(config: Path, policies: Path) -> Snapshot:

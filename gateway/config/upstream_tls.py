@@ -13,16 +13,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from gateway.access.definitions import Tls, Upstream
+from gateway.bounded_memo import BoundedMemo
 from gateway.model import ConfigProblem
 
 FileStamp = tuple[tuple[int, int, int], ...]
 """What differs once a file was written anew, replaced, or led elsewhere by a link."""
 
 _MISSING = (0, 0, -1)
-# What was made last for each, and what was refused: reading authorities takes tens of
-# milliseconds, and files that are no good are not read again for every connection.
-_made: dict[Tls | None, tuple[FileStamp, ssl.SSLContext]] = {}
-_refused: dict[Tls | None, FileStamp] = {}
 _KEPT_MAX = 1_024
 
 
@@ -43,52 +40,58 @@ def file_stamp(files: Iterable[str]) -> FileStamp:
     return tuple(stamps)
 
 
-def context(tls: Tls | None) -> ssl.SSLContext:
-    """Certificates and names are verified, TLS 1.2 at least.
+class TlsContexts:
+    """The contexts of a worker's connections to its upstreams, each made once for what its files
+    hold: reading authorities takes tens of milliseconds."""
 
-    OSError when a file cannot be used and nothing good was made of these paths before.
-    """
-    now = file_stamp(paths(tls))
-    kept = _made.get(tls)
-    if kept is not None and kept[0] == now:
-        return kept[1]
-    try:
-        if _refused.get(tls) == now:
-            raise OSError("a file of the upstream's `tls` is no good")
-        fresh = _fresh(tls)
-    except OSError:
-        _refused[tls] = now
-        if kept is None:
-            raise
-        return kept[1]
-    if len(_made) >= _KEPT_MAX:
-        _made.clear()
-        _refused.clear()
-    _made[tls] = now, fresh
-    return fresh
+    def __init__(self) -> None:
+        self._made: BoundedMemo[Tls | None, tuple[FileStamp, ssl.SSLContext]]
+        self._made = BoundedMemo(_KEPT_MAX)
+        # Files that are no good are not read again for every connection.
+        self._refused: BoundedMemo[Tls | None, FileStamp] = BoundedMemo(_KEPT_MAX)
+
+    def context(self, tls: Tls | None) -> ssl.SSLContext:
+        """Certificates and names are verified, TLS 1.2 at least.
+
+        OSError when a file cannot be used and nothing good was made of these paths before.
+        """
+        now = file_stamp(paths(tls))
+        made = self._made.get(tls)
+        if made is not None and made[0] == now:
+            return made[1]
+        try:
+            if self._refused.get(tls) == now:
+                raise OSError("a file of the upstream's `tls` is no good")
+            context = _new_context(tls)
+        except OSError:
+            self._refused.keep(tls, now)
+            if made is None:
+                raise
+            return made[1]
+        self._made.keep(tls, (now, context))
+        return context
+
+    def problems(self, upstreams: Iterable[Upstream]) -> list[ConfigProblem]:
+        """Every file that an upstream names and that cannot be used, where it is named.
+
+        What is good is made ready: to read it while calls wait would hold them all up.
+        """
+        problems = []
+        for upstream in upstreams:
+            tls = upstream.tls
+            if tls is None:
+                continue
+            unusable = _unusable(tls)
+            for name, text in unusable:
+                location = tls.locations.get(name, upstream.location)
+                problems.append(ConfigProblem.at(location, text))
+            if not unusable:
+                with suppress(OSError):  # written anew meanwhile: the next look finds out
+                    self.context(tls)
+        return problems
 
 
-def problems(upstreams: Iterable[Upstream]) -> list[ConfigProblem]:
-    """Every file that an upstream names and that cannot be used, where it is named.
-
-    What is good is made ready: to read it while calls wait would hold them all up.
-    """
-    mistakes = []
-    for upstream in upstreams:
-        tls = upstream.tls
-        if tls is None:
-            continue
-        wrong = _wrong(tls)
-        for name, text in wrong:
-            location = tls.locations.get(name, upstream.location)
-            mistakes.append(ConfigProblem.at(location, text))
-        if not wrong:
-            with suppress(OSError):  # written anew meanwhile: the next look tells
-                context(tls)
-    return mistakes
-
-
-def _wrong(tls: Tls) -> list[tuple[str, str]]:
+def _unusable(tls: Tls) -> list[tuple[str, str]]:
     """Which of the files are no good, and why."""
     named = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key}
     unusable = []
@@ -106,11 +109,11 @@ def _wrong(tls: Tls) -> list[tuple[str, str]]:
         except ssl.SSLError:
             unusable.append(("ca", f"`{tls.ca}` holds no certificate of an authority in PEM"))
     if tls.certificate is not None and not unread & {"certificate", "key"}:
-        unusable += _wrong_pair(tls.certificate, tls.key)
+        unusable += _unusable_pair(tls.certificate, tls.key)
     return unusable
 
 
-def _wrong_pair(certificate: str, key: str | None) -> list[tuple[str, str]]:
+def _unusable_pair(certificate: str, key: str | None) -> list[tuple[str, str]]:
     private, name = (key, "key") if key is not None else (certificate, "certificate")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
@@ -129,12 +132,12 @@ def _wrong_pair(certificate: str, key: str | None) -> list[tuple[str, str]]:
     return []
 
 
-def _fresh(tls: Tls | None) -> ssl.SSLContext:
-    fresh = ssl.create_default_context(cafile=None if tls is None else tls.ca)
-    fresh.minimum_version = ssl.TLSVersion.TLSv1_2
+def _new_context(tls: Tls | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=None if tls is None else tls.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls is not None and tls.certificate is not None:
-        fresh.load_cert_chain(tls.certificate, tls.key, password=_no_password)
-    return fresh
+        context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
+    return context
 
 
 def _no_password() -> str:

@@ -173,6 +173,8 @@ class ConfigWatcher:
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
     on_refusal: list[Callable[[list[ConfigProblem]], None]] = field(default_factory=list)
     """Told of what is wrong when an edit is refused; not again for the same problems."""
+    tls: upstream_tls.TlsContexts = field(default_factory=upstream_tls.TlsContexts)
+    """For the connections to upstreams: what the configuration names is made ready."""
     _snapshot: Snapshot | None = None
     _signature: Signature = ()
     _tls_files: tuple[str, ...] = ()
@@ -282,7 +284,7 @@ class ConfigWatcher:
         upstreams = built.upstreams.values()
         self._tls_files = tuple(path for one in upstreams for path in upstream_tls.paths(one.tls))
         self._tls_stamp = upstream_tls.file_stamp(self._tls_files)
-        return upstream_tls.problems(upstreams) or built
+        return self.tls.problems(upstreams) or built
 
     async def _read_stable(self) -> Sources | list[ConfigProblem]:
         """The texts, read while nobody wrote to them."""

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from gateway.access.definitions import Tls
-from gateway.config import upstream_tls
+from gateway.config.upstream_tls import TlsContexts
 from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
 from tests.certificates import Authority
 from tests.config.test_watcher import until
@@ -117,15 +117,15 @@ def test_a_certificate_may_hold_its_key(configuration: ConfigWatcher, authority:
     routes.write_text(re.sub(r" *key: .*\n", "", routes.read_text()))
     configuration.load()
     assert tls_of(configuration).key is None
-    assert upstream_tls.context(tls_of(configuration)) is not None
+    assert configuration.tls.context(tls_of(configuration)) is not None
 
 
 async def test_files_that_are_written_anew_make_a_new_context(
     watched: ConfigWatcher, authority: Authority
 ) -> None:
-    before = upstream_tls.context(tls_of(watched))
+    before = watched.tls.context(tls_of(watched))
     authority.issue("client")
-    assert upstream_tls.context(tls_of(watched)) is not before
+    assert watched.tls.context(tls_of(watched)) is not before
     await until(lambda: not watched._changed())
     assert not watched.stale
 
@@ -133,14 +133,14 @@ async def test_files_that_are_written_anew_make_a_new_context(
 async def test_files_that_broke_leave_what_was_good_and_say_so_until_they_are_mended(
     watched: ConfigWatcher, authority: Authority
 ) -> None:
-    before = upstream_tls.context(tls_of(watched))
+    before = watched.tls.context(tls_of(watched))
     key = authority.folder / "client.key"
     good = key.read_bytes()
     key.write_text("broken\n")
-    assert upstream_tls.context(tls_of(watched)) is before
+    assert watched.tls.context(tls_of(watched)) is before
     await until(lambda: watched.stale)
     assert "no private key" in str(watched.problems[0])
-    assert upstream_tls.context(tls_of(watched)) is before
+    assert watched.tls.context(tls_of(watched)) is before
     key.write_bytes(good)
     await until(lambda: not watched.stale)
 
@@ -162,10 +162,11 @@ async def test_a_mounted_secret_that_is_swapped_by_its_link_is_followed(
         (mount / name).symlink_to(f"..data/{name}")
     (mount / "..data").symlink_to("..1")
     tls = Tls(None, str(mount / "client.pem"), str(mount / "client.key"))
-    before = upstream_tls.context(tls)
+    contexts = TlsContexts()
+    before = contexts.context(tls)
     (mount / "..data_tmp").symlink_to("..2")
     os.replace(mount / "..data_tmp", mount / "..data")
-    assert upstream_tls.context(tls) is not before
+    assert contexts.context(tls) is not before
 
 
 def test_a_gateway_that_starts_while_a_file_is_missing_takes_the_last_good_configuration(

@@ -14,6 +14,7 @@ from functools import partial
 from random import Random
 
 from gateway.access.definitions import Balance, Health, Upstream, UpstreamTarget
+from gateway.config.upstream_tls import TlsContexts
 from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S
 from gateway.edge.upstream.resolver import (
@@ -25,10 +26,10 @@ from gateway.edge.upstream.resolver import (
 )
 from gateway.edge.upstream.retry_budget import RetryBudget
 from gateway.edge.upstream.target_health import probe
-from gateway.edge.upstream.target_pool import TargetPool, Waiting, authority, context_for
+from gateway.edge.upstream.target_pool import TargetPool, Waiting, authority
 from gateway.telemetry.metrics import Metrics
 
-__all__ = ["TargetPool", "UpstreamPool", "Upstreams", "Waiting", "authority", "context_for"]
+__all__ = ["TargetPool", "UpstreamPool", "Upstreams", "Waiting", "authority"]
 
 
 class UpstreamPool:
@@ -138,8 +139,10 @@ class Upstreams:
         metrics: Metrics | None = None,
         resolver: Resolver | None = None,
         resolve_every_s: float = RESOLVE_EVERY_S,
+        tls: TlsContexts | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
+        self._tls = tls or TlsContexts()
         self._endpoints = Endpoints(resolver or SystemResolver())
         self._resolve_every_s = resolve_every_s
         self._turns = Turns()
@@ -211,7 +214,7 @@ class Upstreams:
         return fresh
 
     def _fresh(self, target: UpstreamTarget, spec: Upstream) -> TargetPool:
-        return TargetPool(target, spec, self._loop, self._endpoints, self._turns)
+        return TargetPool(target, spec, self._loop, self._endpoints, self._turns, tls=self._tls)
 
     def _budget(self, spec: Upstream) -> RetryBudget | None:
         if spec.retry.attempts < 2:
@@ -271,7 +274,7 @@ class Upstreams:
 
     async def _ask(self, target: TargetPool, health: Health, host: bytes) -> bool:
         try:
-            context = context_for(target.target, target.spec.tls)
+            context = target.context()
         except OSError:
             return False
         return await probe(target.target, health, host, context, self._endpoints)

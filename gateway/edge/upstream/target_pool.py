@@ -14,8 +14,8 @@ from time import monotonic
 
 import structlog
 
-from gateway.access.definitions import Tls, Upstream, UpstreamTarget
-from gateway.config import upstream_tls
+from gateway.access.definitions import Upstream, UpstreamTarget
+from gateway.config.upstream_tls import TlsContexts
 from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.resolver import Endpoints, has_name
@@ -41,12 +41,15 @@ class TargetPool:
         loop: asyncio.AbstractEventLoop,
         endpoints: Endpoints,
         turns: Turns,
+        *,
+        tls: TlsContexts,
     ) -> None:
         self.target = target
         self.resolve_at = 0.0
         self.named = has_name(target)
         self._endpoints = endpoints
         self.turns = turns
+        self._tls = tls
         self.spec = spec
         self.connections: set[UpstreamConnection] = set()
         self.in_flight = 0
@@ -154,7 +157,7 @@ class TargetPool:
                 lambda: UpstreamConnection(self, self._loop), target.socket_path
             )
             return connection
-        context = context_for(target, self.spec.tls)
+        context = self.context()
         if not self.named:
             return await self._dial(target.host, context)
         missed: OSError | None = None
@@ -178,6 +181,10 @@ class TargetPool:
         if now >= self._tell_at:
             log.warning("upstream-unreachable", target=self.target.url, why=why, calls=self._missed)
             self._missed, self._tell_at = 0, now + TELL_EVERY_S
+
+    def context(self) -> ssl.SSLContext | None:
+        """None for plain HTTP; else what `TlsContexts.context` gives and raises."""
+        return self._tls.context(self.spec.tls) if self.target.scheme == "https" else None
 
     async def _dial(self, address: str, context: ssl.SSLContext | None) -> UpstreamConnection:
         _, connection = await self._loop.create_connection(
@@ -250,8 +257,3 @@ def authority(target: UpstreamTarget) -> bytes:
     """The `Host` of a target where no client named one."""
     name = f"[{target.host}]" if ":" in target.host else target.host
     return f"{name}:{target.port}".encode("ascii")
-
-
-def context_for(target: UpstreamTarget, tls: Tls | None) -> ssl.SSLContext | None:
-    """None for plain HTTP; else what `upstream_tls.context` gives and raises."""
-    return upstream_tls.context(tls) if target.scheme == "https" else None

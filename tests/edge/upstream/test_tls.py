@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway.access.definitions import Health, Tls, UpstreamTarget
-from gateway.edge.upstream.clusters import context_for
+from gateway.config.upstream_tls import TlsContexts
 from tests.certificates import Authority
-from tests.edge.rig import OK, Rig, running, target
+from tests.edge.rig import OK, Rig, running
 
 BOTH_LOOPS = True
 
@@ -109,12 +109,11 @@ def test_the_context_verifies_and_is_made_once_for_what_the_files_hold(
     authority: Authority,
 ) -> None:
     tls = Tls(str(authority.file))
-    context = context_for(SECURE, tls)
-    assert context is not None
-    assert context is context_for(SECURE, tls)
+    contexts = TlsContexts()
+    context = contexts.context(tls)
+    assert context is contexts.context(tls)
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     os.utime(authority.file, ns=(0, 1))
-    assert context_for(SECURE, tls) is not context
-    assert context_for(target(80), None) is None
+    assert contexts.context(tls) is not context
