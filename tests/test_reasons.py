@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.edge.replies.problems import REFUSALS
+from gateway.edge.replies.problems import PROBLEMS
 from gateway.model import Reason
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text("utf-8")
@@ -20,7 +20,7 @@ def rows() -> dict[str, tuple[int, str]]:
 
 def test_every_refusal_has_a_row_with_its_status_and_cause() -> None:
     told = {name: status for name, (status, _) in rows().items()}
-    refused = {str(reason): row.status for reason, row in REFUSALS.items()}
+    refused = {str(reason): row.status for reason, row in PROBLEMS.items()}
     assert told == refused
     assert all(len(cause) > 10 for _, cause in rows().values())
 

@@ -169,7 +169,7 @@ class Authorizer:
                     return _limited(match, principal, decision.limit, decision)
         return decision
 
-    def judge_again(self, call: Call, snapshot: Snapshot, principal: Principal | None) -> Decision:
+    def reevaluate(self, call: Call, snapshot: Snapshot, principal: Principal | None) -> Decision:
         """The decision of this moment on a call that has been going on since one before.
 
         Who calls is known.  No limit is asked: it is no new call.

@@ -203,7 +203,7 @@ class HeaderChanges:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnAnswer:
+class DirectResponse:
     """What a route answers by itself, in place of an upstream."""
 
     status: int

@@ -22,11 +22,11 @@ from gateway.edge.endpoints.cookie_sessions import (
 )
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import SessionStorage
-from gateway.edge.replies.observers import DenialJournal, Journal
+from gateway.edge.replies.observers import DecisionObserver, DenialObserver
 from gateway.edge.server.listener_tls import Certificates
 from gateway.edge.streams.reevaluation import SessionReading
-from gateway.edge.streams.registry import OpenCalls
-from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.streams.registry import LongLivedRequests
+from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.clients.api_keys import ApiKeyAuthenticator
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
@@ -51,7 +51,7 @@ from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.stores.watch import StoreWatch
 from gateway.telemetry.clock_skew import ClockMonitor
-from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions, Journals
+from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions, DecisionObservers
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.refusal_log import RefusalLog
 from gateway.telemetry.shadow import Shadow
@@ -93,10 +93,10 @@ class Components:
     shadow: Shadow
     decision_log: DecisionLog | None
     refusals: RefusalLog
-    journal: Journals
+    observer: DecisionObservers
     reader: CallReader
-    open_calls: OpenCalls
-    upstreams: Upstreams
+    long_lived: LongLivedRequests
+    clusters: Clusters
     auth_api: LazyAuthApi
     mailer: MailOutbox
 
@@ -222,14 +222,16 @@ def build_components(
             ),
         )
     refusals = RefusalLog()
-    journals: list[Journal] = [DenialJournal(audit), refusals, shadow]
+    observers: list[DecisionObserver] = [DenialObserver(audit), refusals, shadow]
     if decision_log is not None:
-        journals.append(decision_log)
-    journal = Journals(*journals)
+        observers.append(decision_log)
+    observer = DecisionObservers(*observers)
     reader = CallReader(settings.trusted_proxies)
-    open_calls = OpenCalls(replica.refusal, clock.now, SessionReading(refresh_tokens, reread_s))
-    replica.on_change.append(open_calls.changed)
-    upstreams = Upstreams(on_sweep=open_calls.sweep, metrics=metrics, tls=plan.configuration.tls)
+    long_lived = LongLivedRequests(
+        replica.refusal, clock.now, SessionReading(refresh_tokens, reread_s)
+    )
+    replica.on_change.append(long_lived.changed)
+    clusters = Clusters(on_sweep=long_lived.sweep, metrics=metrics, tls=plan.configuration.tls)
     auth_api = LazyAuthApi(metrics.record_endpoint)
     mailer = make_mailer(plan, database)
     return Components(
@@ -260,10 +262,10 @@ def build_components(
         shadow=shadow,
         decision_log=decision_log,
         refusals=refusals,
-        journal=journal,
+        observer=observer,
         reader=reader,
-        open_calls=open_calls,
-        upstreams=upstreams,
+        long_lived=long_lived,
+        clusters=clusters,
         auth_api=auth_api,
         mailer=mailer,
     )

@@ -34,12 +34,12 @@ def add_gauges(app: App) -> None:
     gauge(
         "websockets",
         "Open WebSockets of the public listener.",
-        lambda: float(len(app.components.open_calls.tunnels)),
+        lambda: float(len(app.components.long_lived.tunnels)),
     )
     gauge(
         "long_lived_requests",
         "Sockets and long answers that end with the session of their caller.",
-        lambda: float(len(app.components.open_calls)),
+        lambda: float(len(app.components.long_lived)),
     )
     gauge(
         "token_cache_entries",

@@ -15,11 +15,12 @@ from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
-from gateway.edge.replies.observers import DenialJournal
+from gateway.edge.replies.observers import DenialObserver
 from gateway.edge.server.descriptors import ADMIN_CONNECTIONS, room_for_clients
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.listener import Door
-from gateway.telemetry.decision_log import Journals
+from gateway.review.error_page import ExplainedDenial
+from gateway.telemetry.decision_log import DecisionObservers
 from gateway.telemetry.retained_counts import RetainedCounts
 
 log = structlog.get_logger(__name__)
@@ -30,20 +31,21 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Doo
         components.gate,
         lambda: components.plan.configuration.snapshot,
         components.reader,
-        components.upstreams,
+        components.clusters,
         components.auth_api,
-        open_calls=components.open_calls,
-        meters=components.metrics,
-        journal=components.journal,
+        long_lived=components.long_lived,
+        metrics=components.metrics,
+        observer=components.observer,
+        denial_page=ExplainedDenial(),
         draining=draining,
-        asserter=components.assertions,
+        assertion_signer=components.assertions,
         csrf=components.csrf,
     )
     return Door(
         handler,
         components.reader,
         _door_limits(components.plan.settings),
-        on_shutdown=components.open_calls.close,
+        on_shutdown=components.long_lived.close,
         on_refusal=lambda reason, request_id: components.refusals.refused(reason, "", request_id),
         metrics=components.metrics,
         meter=components.metrics.route(""),
@@ -64,10 +66,10 @@ def admin_listener(components: Components, status: WorkerStatus) -> Door:
         lambda: components.plan.configuration.snapshot,
         reader,
         live=components.replica.is_live,
-        refusal=components.open_calls.refusal,
-        asserter=components.assertions,
-        meters=components.metrics,
-        journal=Journals(DenialJournal(components.audit), components.refusals),
+        refusal=components.long_lived.refusal,
+        assertion_signer=components.assertions,
+        metrics=components.metrics,
+        observer=DecisionObservers(DenialObserver(components.audit), components.refusals),
     )
     defects = components.metrics.defects("answer")
     listener = AdminListener(

@@ -156,8 +156,8 @@ class App:
         await parts.tasks.stop()
         await parts.replica.stop()
         await self.status.socket.stop()
-        parts.open_calls.abort()
-        parts.upstreams.close()
+        parts.long_lived.abort()
+        parts.clusters.close()
         await parts.audit.close()
         await parts.redis.close()
         await parts.sql_watch.close()
@@ -225,8 +225,8 @@ class App:
                 AuditEvent(AuditKind.CONFIGURATION, detail={"version": snapshot.version})
             )
         parts.limits.adopt(snapshot.limits.values())
-        parts.upstreams.adopt(snapshot.upstreams.values())
-        parts.open_calls.reloaded()
+        parts.clusters.apply(snapshot.upstreams.values())
+        parts.long_lived.reloaded()
         for route in snapshot.routes:
             parts.metrics.route(route.id)
 

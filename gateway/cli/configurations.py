@@ -11,7 +11,7 @@ from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.upstream_tls import TlsContexts
 from gateway.config.watcher import read_sources
-from gateway.edge.replies.problems import refusal_of
+from gateway.edge.replies.problems import problem_type
 from gateway.model import ConfigProblem, Reason
 
 
@@ -100,4 +100,4 @@ def _git(*words: str, otherwise: str = "") -> str:
 
 def status_for(reason: str, refusal: Reason | None) -> int:
     """The status that the table of answers has for a refusal."""
-    return refusal_of(reason, refusal).status
+    return problem_type(reason, refusal).status

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.access.definitions import OwnAnswer
+from gateway.access.definitions import DirectResponse
 from gateway.access.routing.paths import canonical
 from gateway.config.headers import read_answer_fields
 from gateway.config.yaml_reader import Node, Reader
@@ -39,7 +39,7 @@ _IDLE = (
 )
 
 
-def read_answer(reader: Reader, fields: Mapping[str, Node]) -> OwnAnswer | None:
+def read_answer(reader: Reader, fields: Mapping[str, Node]) -> DirectResponse | None:
     """The answer of the route itself; None where it has an upstream."""
     given = [key for key in ("direct_response", "redirect") if key in fields]
     if not given:
@@ -60,7 +60,7 @@ def read_answer(reader: Reader, fields: Mapping[str, Node]) -> OwnAnswer | None:
     return _redirect(reader, fields[key], getattr(fields.get("match"), "value", ()))
 
 
-def _direct_response(reader: Reader, node: Node) -> OwnAnswer:
+def _direct_response(reader: Reader, node: Node) -> DirectResponse:
     fields = reader.block(node, "`direct_response`", DIRECT_RESPONSE_KEYS)
     status = reader.integer(fields.get("status"), "`status`", least=200)
     if status in _REDIRECTS:
@@ -79,10 +79,10 @@ def _direct_response(reader: Reader, node: Node) -> OwnAnswer:
         reader.error(fields["content_type"], "`content_type` needs the `body:` that it describes")
     written = read_answer_fields(reader, fields.get("headers"))
     typed = (("Content-Type", kind or _TEXT),) if body else ()
-    return OwnAnswer(status or 200, (*typed, *written), body)
+    return DirectResponse(status or 200, (*typed, *written), body)
 
 
-def _redirect(reader: Reader, node: Node, match: object) -> OwnAnswer:
+def _redirect(reader: Reader, node: Node, match: object) -> DirectResponse:
     fields = reader.block(node, "`redirect`", REDIRECT_KEYS)
     to = reader.text(fields.get("to"), "`to`")
     if "to" not in fields and fields:
@@ -103,7 +103,7 @@ def _redirect(reader: Reader, node: Node, match: object) -> OwnAnswer:
             reader.error(
                 fields["to"], f"`{to}` is the route's own path: it would lead back for ever"
             )
-    return OwnAnswer(status or 302, location=to, keep_query=keep)
+    return DirectResponse(status or 302, location=to, keep_query=keep)
 
 
 def _target_problem(to: str) -> str | None:

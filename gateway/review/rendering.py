@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.access.authorizer import Decision
-from gateway.access.definitions import OwnAnswer
+from gateway.access.definitions import DirectResponse
 from gateway.access.explanation import Explanation, RuleEvaluation
 from gateway.access.policies import Effect
 from gateway.model import Reason, SourceLocation
@@ -196,7 +196,7 @@ def _evaluation_data(evaluation: RuleEvaluation) -> dict[str, Any]:
     }
 
 
-def _answer(decision: Decision) -> OwnAnswer | None:
+def _answer(decision: Decision) -> DirectResponse | None:
     return decision.route.answer if decision.route is not None else None
 
 

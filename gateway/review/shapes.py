@@ -13,7 +13,7 @@ from itertools import product
 from math import prod
 
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.route_table import Match, RouteTable, is_own
+from gateway.access.routing.route_table import Match, RouteTable, is_reserved_path
 from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
@@ -115,7 +115,7 @@ class Shapes:
         self, shape: Shape, host: str, method: str, segments: tuple[str, ...]
     ) -> tuple[Route | None, Route | None] | None:
         """The routes of both sides; None for a path of another shape, or of none."""
-        if is_own(segments):
+        if is_reserved_path(segments):
             return None
         match = self._union.match(host, method, segments)
         if not isinstance(match, Match) or self.all[int(match.route.id)] is not shape:

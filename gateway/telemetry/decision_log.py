@@ -64,7 +64,7 @@ class _LoggedDecision:
 
 
 class DecisionLog:
-    """`edge.record.Journal` of one worker.  Each worker writes files of its own."""
+    """A `DecisionObserver` of one worker.  Each worker writes files of its own."""
 
     takes_allowed = True
 
@@ -196,7 +196,7 @@ def _prune(options: DecisionLogOptions, own: Path) -> None:
             path.unlink(missing_ok=True)  # another worker may have been faster
 
 
-class Journals:
+class DecisionObservers:
     """Several journals, each told of everything."""
 
     def __init__(self, *journals: _Journal) -> None:
@@ -222,7 +222,7 @@ class Journals:
 
 
 class _Journal(Protocol):
-    """As `edge.record.Journal`, which this room does not know of."""
+    """As `edge.replies.observers.DecisionObserver`, which this room does not know of."""
 
     @property
     def takes_allowed(self) -> bool: ...

@@ -39,7 +39,7 @@ class _RefusalLine:
 
 
 class RefusalLog:
-    """`edge.record.Journal` of one worker."""
+    """`edge.replies.observers.DecisionObserver` of one worker."""
 
     takes_allowed = False
 

@@ -58,7 +58,7 @@ class _Judged:
 
 
 class Shadow:
-    """`edge.record.Journal` that asks what would have been."""
+    """`edge.replies.observers.DecisionObserver` that asks what would have been."""
 
     def __init__(
         self,

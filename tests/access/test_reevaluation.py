@@ -41,7 +41,7 @@ def judged(
     limiter = Counting(60.0)
     # Nobody is identified anew: whoever calls is known.
     gate = Authorizer(FixedAuthenticator(Reason.KEY_UNKNOWN), limiter, clock=FixedClock(NOW))
-    return gate.judge_again(call, snapshot, caller), limiter
+    return gate.reevaluate(call, snapshot, caller), limiter
 
 
 def test_the_roles_that_are_given_count() -> None:

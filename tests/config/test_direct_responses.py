@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.definitions import OwnAnswer
+from gateway.access.definitions import DirectResponse
 from gateway.access.explanation import explain
 from gateway.access.routing.routes import Route
 from gateway.access.simulation import SimulatedRequest, simulate
@@ -34,15 +34,15 @@ def test_an_answer_is_read() -> None:
         'direct_response: {status: 503, headers: {Retry-After: "60"}, body: "Grüße", content_type: text/html}'
     )
     assert found.upstream is None
-    assert found.answer == OwnAnswer(
+    assert found.answer == DirectResponse(
         503, (("Content-Type", "text/html"), ("Retry-After", "60")), "Grüße".encode()
     )
 
 
 def test_an_answer_says_200_and_plain_text_where_nothing_else_is_written() -> None:
     text = (("Content-Type", "text/plain; charset=utf-8"),)
-    assert route("direct_response: {body: hello}").answer == OwnAnswer(200, text, b"hello")
-    assert route("direct_response: {status: 204}").answer == OwnAnswer(204)
+    assert route("direct_response: {body: hello}").answer == DirectResponse(200, text, b"hello")
+    assert route("direct_response: {status: 204}").answer == DirectResponse(204)
 
 
 def test_an_answer_of_the_route_goes_over_the_upstream_of_the_defaults() -> None:
@@ -130,7 +130,7 @@ def test_what_cannot_be_meant_is_a_problem_with_its_place(lines: list[str], says
 
 def test_a_body_has_its_bound() -> None:
     assert (
-        len((route(f"direct_response: {{body: {'a' * 65_536}}}").answer or OwnAnswer(0)).body)
+        len((route(f"direct_response: {{body: {'a' * 65_536}}}").answer or DirectResponse(0)).body)
         == 65_536
     )
     assert any("64 KiB" in one for one in wrong(f"direct_response: {{body: {'ä' * 32_769}}}"))

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
-from gateway.edge.replies.problems import REFUSALS
+from gateway.edge.replies.problems import PROBLEMS
 from tests.contract.running import Running, started
 
 REPOSITORY = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def test_every_reason_of_the_text_is_one_of_ours() -> None:
     told = set()
     for answer in DOCUMENT["components"]["responses"].values():
         told |= set(re.findall(r"`([a-z_]+)`", answer["description"]))
-    assert told - {"errors"} <= {str(reason) for reason in REFUSALS}
+    assert told - {"errors"} <= {str(reason) for reason in PROBLEMS}
 
 
 def test_the_copy_among_the_documents_is_the_text_that_ships() -> None:

@@ -35,7 +35,7 @@ from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import RedisCalls, SessionStorage
 from gateway.edge.server.listener import Door
-from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
 from gateway.identity.clients.api_keys import ApiKeyAuthenticator
@@ -364,7 +364,7 @@ async def _behind_a_listener(api: AuthApi, auth_cors: Cors | None) -> AsyncItera
     reader = CallReader()
     nowhere: Any = None
     snapshot: Any = SimpleNamespace(auth_cors=auth_cors)
-    proxy = Proxy(nowhere, lambda: snapshot, reader, Upstreams(), api)
+    proxy = Proxy(nowhere, lambda: snapshot, reader, Clusters(), api)
     door = Door(proxy, reader, shutdown_timeout=0.1)
     await door.setup()
     port = await listen(door)

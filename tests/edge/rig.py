@@ -17,12 +17,13 @@ from gateway.access.definitions import Cors, Upstream, UpstreamTarget
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
-from gateway.edge.proxy.handler import Asserter, Proxy
+from gateway.edge.proxy.handler import AssertionSigner, Proxy
+from gateway.edge.proxy.local_replies import DenialPage
 from gateway.edge.proxy.request import CallReader, Network
 from gateway.edge.server.listener import Door, ListenerLimits, Site
-from gateway.edge.streams.registry import OpenCalls
+from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.streams.tunnel import Tunnel
-from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.upstream.clusters import Clusters
 from gateway.edge.upstream.resolver import Resolver
 from gateway.model import Call, Principal, Reason
 from gateway.telemetry.metrics import Metrics
@@ -239,7 +240,7 @@ class FakeGate:
         self.again: list[Principal | None] = []
         """Whose calls were judged again."""
 
-    def judge_again(self, call: Call, snapshot: object, principal: Principal | None) -> Decision:
+    def reevaluate(self, call: Call, snapshot: object, principal: Principal | None) -> Decision:
         self.again.append(principal)
         if self.decision is not None:
             return self.decision
@@ -265,8 +266,8 @@ class Rig:
     door: Door
     gate: FakeGate
     upstream: RawUpstream
-    upstreams: Upstreams
-    open_calls: OpenCalls
+    clusters: Clusters
+    long_lived: LongLivedRequests
     port: int
     snapshot: Snapshot
     clients: list[Client] = field(default_factory=list)
@@ -274,7 +275,7 @@ class Rig:
     @property
     def tunnel(self) -> Tunnel:
         """The one that is open."""
-        (tunnel,) = self.open_calls.tunnels
+        (tunnel,) = self.long_lived.tunnels
         assert isinstance(tunnel, Tunnel)
         return tunnel
 
@@ -324,10 +325,11 @@ async def running(
     *,
     limits: ListenerLimits | None = None,
     trusted: Sequence[Network] = (),
-    asserter: Asserter | None = None,
-    open_calls: OpenCalls | None = None,
+    assertion_signer: AssertionSigner | None = None,
+    long_lived: LongLivedRequests | None = None,
     resolver: Resolver | None = None,
     metrics: Metrics | None = None,
+    denial_page: DenialPage | None = None,
 ) -> AsyncIterator[Rig]:
     upstream = RawUpstream(script)
     await upstream.start()
@@ -336,8 +338,8 @@ async def running(
     gate = FakeGate(route)
     reader = CallReader(trusted)
     # An empty registry is false.
-    calls = OpenCalls() if open_calls is None else open_calls
-    upstreams = Upstreams(on_sweep=calls.sweep, resolver=resolver, resolve_every_s=0.1)
+    calls = LongLivedRequests() if long_lived is None else long_lived
+    clusters = Clusters(on_sweep=calls.sweep, resolver=resolver, resolve_every_s=0.1)
     door: Door
     rig: Rig
 
@@ -345,12 +347,13 @@ async def running(
         gate,
         lambda: rig.snapshot,
         reader,
-        upstreams,
+        clusters,
         FakeOwn(),
-        open_calls=calls,
+        long_lived=calls,
         draining=lambda: door.draining,
-        meters=metrics,
-        asserter=asserter,
+        metrics=metrics,
+        assertion_signer=assertion_signer,
+        denial_page=denial_page,
     )
     door = Door(
         proxy,
@@ -363,7 +366,7 @@ async def running(
     )
     await door.setup()
     port = await listen(door)
-    rig = Rig(door, gate, upstream, upstreams, calls, port, Snapshot("v", RouteTable()))
+    rig = Rig(door, gate, upstream, clusters, calls, port, Snapshot("v", RouteTable()))
     try:
         yield rig
     finally:
@@ -371,5 +374,5 @@ async def running(
             client.close()
         await door.cleanup()
         calls.abort()
-        upstreams.close()
+        clusters.close()
         await upstream.stop()

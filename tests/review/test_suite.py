@@ -8,7 +8,7 @@ import pytest
 
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
-from gateway.edge.replies.problems import refusal_of
+from gateway.edge.replies.problems import problem_type
 from gateway.model import Principal, Reason
 from gateway.review.cases import Case, read_cases
 from gateway.review.counterfactuals import find_counterfactuals
@@ -47,7 +47,7 @@ FULL = (
 
 
 def status(reason: str, refusal: Reason | None) -> int:
-    return refusal_of(reason, refusal).status
+    return problem_type(reason, refusal).status
 
 
 def cases(text: str, world: Snapshot = WORLD) -> list[Case]:

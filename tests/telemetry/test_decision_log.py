@@ -15,7 +15,7 @@ from gateway.access.decision_record import read_record
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.model import Reason
 from gateway.telemetry import decision_log
-from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions, Journals
+from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions, DecisionObservers
 from gateway.telemetry.metrics import Metrics, exposition
 from tests.access.worlds import NOW, rule_world, who
 
@@ -33,7 +33,9 @@ def log_of(folder: Path, **options: Any) -> DecisionLog:
     )
 
 
-def tell(to: DecisionLog | Journals, url: str = "/orders/u1", request_id: str = "r1") -> None:
+def tell(
+    to: DecisionLog | DecisionObservers, url: str = "/orders/u1", request_id: str = "r1"
+) -> None:
     answer = simulate(SimulatedRequest("GET", url, who("u1"), clock=FixedClock(NOW)), WORLD)
     to.decided(answer.call, answer.decision, 200, request_id)
 
@@ -170,7 +172,7 @@ async def test_what_waits_is_written_at_the_end(tmp_path: Path) -> None:
 
 async def test_several_journals_are_told_of_everything(tmp_path: Path) -> None:
     one, two = log_of(tmp_path / "1"), log_of(tmp_path / "2")
-    both = Journals(one, two)
+    both = DecisionObservers(one, two)
     tell(both)
     both.refused(Reason.REQUEST_MALFORMED, "", "r2")
     await one.flush()

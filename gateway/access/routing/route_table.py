@@ -157,7 +157,7 @@ class RouteTable:
         return match
 
     def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
-        if is_own(segments):
+        if is_reserved_path(segments):
             return _UNKNOWN
         leaf, values = self._leaf(host, segments)
         if leaf is None:
@@ -202,7 +202,7 @@ class RouteTable:
         return _walk(self._any_host, segments, 0, len(segments), values), values
 
 
-def is_own(segments: tuple[str, ...]) -> bool:
+def is_reserved_path(segments: tuple[str, ...]) -> bool:
     """Whether the path is one that the gateway answers itself, on every host."""
     first = segments[0]
     if first == "auth":

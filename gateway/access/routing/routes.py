@@ -10,9 +10,9 @@ from typing import Any
 
 from gateway.access.definitions import (
     Cors,
+    DirectResponse,
     HeaderChanges,
     Limit,
-    OwnAnswer,
     SecurityHeaders,
     Upstream,
 )
@@ -106,7 +106,7 @@ class Route:
     """The fields that `request: {set_headers: …}` adds, joined by CRLF."""
     response: HeaderChanges | None = None
     """What becomes of the fields of an upstream's answer."""
-    answer: OwnAnswer | None = None
+    answer: DirectResponse | None = None
     """Set where `upstream` is None."""
     sockets: Sockets = STANDARD_SOCKETS
     reevaluates: bool = False

@@ -1,12 +1,12 @@
 """The decision API: whether a call that another proxy holds may pass.
 
-/decide/nginx     auth_request     told by X-Original-*; the status travels in Authgate-Status
-/decide/envoy     ext_authz        told by the request line and Host
-/decide/traefik   forwardAuth      told by X-Forwarded-*
-/decide/caddy     forward_auth     told by X-Forwarded-*
+/decide/nginx     auth_request     described by X-Original-*; status in Authgate-Status
+/decide/envoy     ext_authz        described by the request line and Host
+/decide/traefik   forwardAuth      described by X-Forwarded-*
+/decide/caddy     forward_auth     described by X-Forwarded-*
 
 Law: what the original call was is believed only from a peer in `decision_api.trusted_peers`;
-what cannot be read is refused, and no branch ends in an allow but the Gate's own.  A worker
+what cannot be read is refused, and no branch ends in an allow but the authorizer's own.  A worker
 that cannot confirm what has been revoked answers 503 to everything.
 
 The answer speaks of the fields that the backend may see: `Authorization`, `Cookie` and the
@@ -28,13 +28,13 @@ from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin
 from gateway.edge.proxy.request_headers import foreign_cookies, identity_headers
-from gateway.edge.replies.denials import denial
-from gateway.edge.replies.observers import Journal, Meters, NoMeters
+from gateway.edge.replies.denials import render_denial
+from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
 from gateway.edge.replies.problems import (
     SERVER,
-    answer_bytes,
     problem_parts,
 )
+from gateway.edge.replies.response_bytes import answer_bytes
 from gateway.edge.server.eager import rest_of
 from gateway.edge.server.listener import Connection, Outcome
 from gateway.model import Call, Principal, Reason
@@ -42,7 +42,7 @@ from gateway.model import Call, Principal, Reason
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
     from gateway.access.snapshot import Snapshot
-    from gateway.edge.proxy.handler import Asserter, Decider
+    from gateway.edge.proxy.handler import AssertionSigner, RequestAuthorizer
     from gateway.edge.proxy.request import CallReader
 
 PREFIX = "/decide/"
@@ -59,24 +59,24 @@ class DecisionApi:
 
     def __init__(
         self,
-        gate: Decider,
+        authorizer: RequestAuthorizer,
         snapshot: Callable[[], Snapshot],
         reader: CallReader,
         *,
         live: Callable[[], bool],
         refusal: Callable[[Principal], Reason | None] = lambda principal: None,
-        asserter: Asserter,
-        meters: Meters | None = None,
-        journal: Journal | None = None,
+        assertion_signer: AssertionSigner,
+        metrics: RequestMetrics | None = None,
+        observer: DecisionObserver | None = None,
     ) -> None:
-        self._gate = gate
+        self._authorizer = authorizer
         self._snapshot = snapshot
         self._reader = reader
         self._live = live
         self._refusal_of = refusal
-        self._asserter = asserter
-        self._meters = meters or NoMeters()
-        self._journal = journal
+        self._assertion_signer = assertion_signer
+        self._metrics = metrics or NoMetrics()
+        self._observer = observer
         self._cross_origin = CrossOrigin()
         self._peers = TrustedPeers()
         self._loop = asyncio.get_running_loop()
@@ -86,63 +86,63 @@ class DecisionApi:
         keep = head.keeps_open and body.is_eof()
         answering = self._answer(head, client.peer.ip, self._reader.request_id(head), keep=keep)
         try:
-            waited_for = answering.send(None)
-        except StopIteration as answered:
-            client.write(answered.value)
+            awaited = answering.send(None)
+        except StopIteration as completed:
+            client.write(completed.value)
             return keep
-        return _answered_later(client, rest_of(answering, waited_for), keep=keep)
+        return _await_answer(client, rest_of(answering, awaited), keep=keep)
 
     async def _answer(
         self, head: RequestHead, peer_ip: str, request_id: str, *, keep: bool
     ) -> bytes:
         snapshot = self._snapshot()
         dialect = dialect_of(head.target)
-        answering = _Answering(head, dialect, request_id, keep)
+        question = _Question(head, dialect, request_id, keep)
         if not self._peers.trusts(peer_ip, snapshot.trusted_peers):
             # 403 as a rule's word: the stranger learns nothing of the call it made up.
-            return self._refusal(answering, Reason.NO_RULE, detail=_NOT_TRUSTED)
+            return self._refusal(question, Reason.NO_RULE, detail=_NOT_TRUSTED)
         if dialect is None:
-            return self._refusal(answering, Reason.ROUTE_UNKNOWN)
+            return self._refusal(question, Reason.ROUTE_UNKNOWN)
         if not self._live():
-            return self._refusal(answering, Reason.REPLICA_STALE)
+            return self._refusal(question, Reason.REPLICA_STALE)
         original = dialect.read(head, lambda ip: self._peers.trusts(ip, snapshot.trusted_peers))
         if isinstance(original, Unreadable):
-            return self._refusal(answering, Reason.REQUEST_MALFORMED, detail=original.detail)
+            return self._refusal(question, Reason.REQUEST_MALFORMED, detail=original.detail)
         if original.head.method in _REFUSED_METHODS:
-            return self._refusal(answering, Reason.METHOD_NOT_ALLOWED, allow=_ANY_METHOD)
+            return self._refusal(question, Reason.METHOD_NOT_ALLOWED, allow=_ANY_METHOD)
         call = self._reader.read(original.head, original.peer)
         if isinstance(call, Reason):
-            return self._refusal(answering, call)
+            return self._refusal(question, call)
         began_at = self._loop.time()
-        decision = await self._gate.decide(call, snapshot)
+        decision = await self._authorizer.decide(call, snapshot)
         decided_s = self._loop.time() - began_at
         if decision.allowed and decision.principal is not None:
             # It may have waited for a limit since it was known who calls.
-            ended = self._refusal_of(decision.principal)
-            if ended is not None:
-                return self._refusal(answering, ended)
+            reason = self._refusal_of(decision.principal)
+            if reason is not None:
+                return self._refusal(question, reason)
         if decision.allowed and decision.route is not None and decision.route.reads_body:
             # `!has(request.body.x)` is true of a body that is not here.
-            return self._refusal(answering, Reason.NO_RULE, detail=_UNSEEN_BODY)
+            return self._refusal(question, Reason.NO_RULE, detail=_UNSEEN_BODY)
         if decision.allowed and decision.route is not None and decision.route.answer is not None:
             # Its answer is the whole of the route: no backend of the proxy's stands for it.
-            return self._refusal(answering, Reason.NO_RULE, detail=_OWN_ANSWER)
+            return self._refusal(question, Reason.NO_RULE, detail=_OWN_ANSWER)
         if decision.allowed:
-            allowed = self._allowed(answering, call, decision)
+            allowed = self._allowed(question, call, decision)
             if allowed is not None:
                 self._record(call, decision, 200, request_id, decided_s)
                 return allowed
-            return self._refusal(answering, Reason.STORE_UNAVAILABLE)
-        status, answer = await self._denied(answering, call, decision)
+            return self._refusal(question, Reason.STORE_UNAVAILABLE)
+        status, answer = await self._denied(question, call, decision)
         self._record(call, decision, status, request_id, decided_s)
         return answer
 
-    def _allowed(self, answering: _Answering, call: Call, decision: Decision) -> bytes | None:
+    def _allowed(self, question: _Question, call: Call, decision: Decision) -> bytes | None:
         """The 200; None where the upstream asks for an assertion that cannot be made now."""
-        lines = [_ALLOWED, date_line(), b"X-Request-Id: " + answering.id_bytes]
-        route, principal, head = decision.route, decision.principal, answering.head
+        lines = [_ALLOWED, date_line(), b"X-Request-Id: " + question.id_bytes]
+        route, principal, head = decision.route, decision.principal, question.head
         assert route is not None
-        if not answering.keep:
+        if not question.keep:
             lines.append(b"Connection: close")
         elif not head.minor:
             lines.append(b"Connection: keep-alive")
@@ -160,56 +160,58 @@ class DecisionApi:
         if principal is not None:
             lines.append(principal.identity_headers or identity_headers(principal))
             if route.upstream is not None and route.upstream.assertion_audience is not None:
-                assertion = self._asserter.assertion(
+                assertion = self._assertion_signer.assertion(
                     principal, route.upstream.assertion_audience, call.method, call.path
                 )
                 if assertion is None:
                     return None
                 lines.append(b"X-Auth-Assertion: " + assertion.encode("ascii"))
-        if answering.dialect is not None and answering.dialect.lists_removals:
+        if question.dialect is not None and question.dialect.lists_removals:
             given = b"\r\n".join(lines).lower()
             names = (*_REMOVABLE, *sorted(route.claimed_headers))
-            gone = [name for name in names if b"\r\n%b:" % name not in given]
-            lines.append(b"x-envoy-auth-headers-to-remove: " + b",".join(gone))
+            absent = [name for name in names if b"\r\n%b:" % name not in given]
+            lines.append(b"x-envoy-auth-headers-to-remove: " + b",".join(absent))
         lines.append(b"\r\n")
         return b"\r\n".join(lines)
 
     async def _denied(
-        self, answering: _Answering, call: Call, decision: Decision
+        self, question: _Question, call: Call, decision: Decision
     ) -> tuple[int, bytes]:
-        cors: Mapping[str, str] = {}
+        cors_headers: Mapping[str, str] = {}
         if decision.route is not None and decision.route.cors is not None:
-            cors = await self._cross_origin.fields(call, decision.route.cors)
-        row, headers, document = denial(call, decision, answering.request_id, cors)
-        return row.status, answering.refusal(row.status, headers, document)
+            cors_headers = await self._cross_origin.fields(call, decision.route.cors)
+        problem, headers, document = render_denial(
+            call, decision, question.request_id, cors_headers
+        )
+        return problem.status, question.refusal(problem.status, headers, document)
 
     def _refusal(
         self,
-        answering: _Answering,
+        question: _Question,
         reason: Reason,
         *,
         detail: str | None = None,
         allow: tuple[str, ...] = (),
     ) -> bytes:
         """What never came to a decision."""
-        row, headers, document = problem_parts(
-            reason, None, answering.request_id, detail=detail, allow=allow
+        problem, headers, document = problem_parts(
+            reason, None, question.request_id, detail=detail, allow=allow
         )
-        self._meters.route("").record(reason, row.status, 0.0)
-        if self._journal is not None:
-            self._journal.refused(reason, "", answering.request_id)
-        return answering.refusal(row.status, headers, document)
+        self._metrics.route("").record(reason, problem.status, 0.0)
+        if self._observer is not None:
+            self._observer.refused(reason, "", question.request_id)
+        return question.refusal(problem.status, headers, document)
 
     def _record(
         self, call: Call, decision: Decision, status: int, request_id: str, decided_s: float
     ) -> None:
         route_id = decision.route.id if decision.route is not None else ""
-        self._meters.route(route_id).record(decision.reason, status, decided_s)
-        if self._journal is not None:
-            self._journal.decided(call, decision, status, request_id)
+        self._metrics.route(route_id).record(decision.reason, status, decided_s)
+        if self._observer is not None:
+            self._observer.decided(call, decision, status, request_id)
 
 
-async def _answered_later(client: Connection, answer: Awaitable[bytes], *, keep: bool) -> bool:
+async def _await_answer(client: Connection, answer: Awaitable[bytes], *, keep: bool) -> bool:
     client.write(await answer)
     return keep
 
@@ -229,7 +231,7 @@ _REMOVABLE = (
 )
 
 
-class _Answering:
+class _Question:
     """One request of a proxy, and the form in which it takes a refusal."""
 
     __slots__ = ("dialect", "head", "keep", "request_id")
@@ -270,8 +272,8 @@ class TrustedPeers:
         if blocks is not self._blocks or len(self._known) > 1_024:
             self._blocks, self._known = blocks, {}
             self._networks = tuple(ipaddress.ip_network(block) for block in blocks)
-        found = self._known.get(ip)
-        if found is None:
+        trusted = self._known.get(ip)
+        if trusted is None:
             address = ipaddress.ip_address(ip)
-            found = self._known[ip] = any(address in network for network in self._networks)
-        return found
+            trusted = self._known[ip] = any(address in network for network in self._networks)
+        return trusted

@@ -1,4 +1,5 @@
-"""The original call, as another proxy tells it: its request comes in, a head to judge comes out.
+"""The original call, as another proxy describes it: its request comes in, a head to judge
+comes out.
 
 Law: each of method, host, target, scheme and address comes exactly once and is of its own form,
 or the whole is refused with the name of what is wrong.  Nothing is guessed and nothing has a
@@ -45,7 +46,7 @@ Trusts = Callable[[str], bool]
 
 
 @dataclass(slots=True)
-class Original:
+class OriginalRequest:
     """`head` has the method, the target, the host and the credential of the original call;
     `peer` is its client."""
 
@@ -62,56 +63,56 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one kind of proxy tells a call, and what it makes of an answer."""
+    """How one kind of proxy describes a call, and what it makes of an answer."""
 
     name: str
-    read: Callable[[RequestHead, Trusts], Original | Unreadable]
+    read: Callable[[RequestHead, Trusts], OriginalRequest | Unreadable]
     only_401_and_403: bool = False
     """Any other refusal would become a 500: the status travels in `Authgate-Status`."""
     lists_removals: bool = False
     """Removes the fields that `x-envoy-auth-headers-to-remove` names."""
 
 
-def _from_x_original(head: RequestHead, trusts: Trusts) -> Original | Unreadable:
+def _from_x_original(head: RequestHead, trusts: Trusts) -> OriginalRequest | Unreadable:
     """nginx: five fields that the recipe sets, whatever the client sent."""
     del trusts
-    said: dict[bytes, bytes] = {}
+    fields: dict[bytes, bytes] = {}
     for line in head.lines:
         if line[:11].lower() != b"x-original-":
             continue
         name, _, value = line.partition(b":")
         lower = name.lower()
         # A second one of any of them spoils it: no value is of the form that is asked for.
-        said[lower] = b"" if lower in said else value.strip(b" \t")
-    client_ip = _address(said.get(b"x-original-ip", b""))
+        fields[lower] = b"" if lower in fields else value.strip(b" \t")
+    client_ip = _address(fields.get(b"x-original-ip", b""))
     if client_ip is None:
         return Unreadable("X-Original-IP must come exactly once and hold one address.")
-    return _built(
+    return _build(
         head,
-        _Told(
-            said.get(b"x-original-method"),
-            said.get(b"x-original-uri"),
-            said.get(b"x-original-host"),
-            said.get(b"x-original-proto"),
+        _RawFields(
+            fields.get(b"x-original-method"),
+            fields.get(b"x-original-uri"),
+            fields.get(b"x-original-host"),
+            fields.get(b"x-original-proto"),
             client_ip,
         ),
         "X-Original-",
     )
 
 
-def _from_x_forwarded(head: RequestHead, trusts: Trusts) -> Original | Unreadable:
+def _from_x_forwarded(head: RequestHead, trusts: Trusts) -> OriginalRequest | Unreadable:
     """Traefik and Caddy: the fields of a forward-auth request."""
-    said = _forwarded(head)
-    client_ip = _client_of(said.get(b"x-forwarded-for", []), trusts)
+    fields = _forwarded(head)
+    client_ip = _client_of(fields.get(b"x-forwarded-for", []), trusts)
     if client_ip is None:
         return Unreadable(_NO_CLIENT)
-    return _built(
+    return _build(
         head,
-        _Told(
-            _only(said, b"x-forwarded-method"),
-            _only(said, b"x-forwarded-uri"),
-            _only(said, b"x-forwarded-host"),
-            _only(said, b"x-forwarded-proto"),
+        _RawFields(
+            _only(fields, b"x-forwarded-method"),
+            _only(fields, b"x-forwarded-uri"),
+            _only(fields, b"x-forwarded-host"),
+            _only(fields, b"x-forwarded-proto"),
             client_ip,
         ),
         "X-Forwarded-",
@@ -121,19 +122,19 @@ def _from_x_forwarded(head: RequestHead, trusts: Trusts) -> Original | Unreadabl
 ENVOY_PREFIX = "/decide/envoy"
 
 
-def _from_request_line(head: RequestHead, trusts: Trusts) -> Original | Unreadable:
+def _from_request_line(head: RequestHead, trusts: Trusts) -> OriginalRequest | Unreadable:
     """Envoy: the original method, `Host`, and the original target behind our path."""
-    said = _forwarded(head)
-    client_ip = _client_of(said.get(b"x-forwarded-for", []), trusts)
+    fields = _forwarded(head)
+    client_ip = _client_of(fields.get(b"x-forwarded-for", []), trusts)
     if client_ip is None:
         return Unreadable(_NO_CLIENT)
-    return _built(
+    return _build(
         head,
-        _Told(
+        _RawFields(
             head.method.encode("ascii"),
             head.target.removeprefix(ENVOY_PREFIX).encode("ascii"),
             head.host,
-            _only(said, b"x-forwarded-proto"),
+            _only(fields, b"x-forwarded-proto"),
             client_ip,
         ),
         "X-Forwarded-",
@@ -151,7 +152,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
 
 
 def dialect_of(target: str) -> Dialect | None:
-    """The dialect in which a request for this target is told; None for no address of ours.
+    """The dialect in which a request for this target is written; None for no address of ours.
 
     Envoy puts the original target behind the path; with the others a query says nothing
     (Caddy keeps the client's).
@@ -164,7 +165,7 @@ def dialect_of(target: str) -> Dialect | None:
 
 class OriginalHead(RequestHead):
     """The call that a proxy asks about.  Its fields as the policies read them: the original
-    `Host`, and nothing of what the proxy added to tell the call."""
+    `Host`, and nothing of what the proxy added to describe the call."""
 
     __slots__ = ("asked",)
 
@@ -184,8 +185,8 @@ class OriginalHead(RequestHead):
 
 
 @dataclass(slots=True)
-class _Told:
-    """What the proxy said, not yet read; None for what came never or twice."""
+class _RawFields:
+    """What the proxy sent, not yet read; None for what came never or twice."""
 
     method: bytes | None
     target: bytes | None
@@ -194,31 +195,31 @@ class _Told:
     client_ip: str
 
 
-def _built(head: RequestHead, told: _Told, prefix: str) -> Original | Unreadable:
-    method, target, host = told.method, told.target, told.host
+def _build(head: RequestHead, raw: _RawFields, prefix: str) -> OriginalRequest | Unreadable:
+    method, target, host = raw.method, raw.target, raw.host
     if method is None or not _METHOD.fullmatch(method):
         return Unreadable(f"{prefix}Method must come exactly once and hold a method.")
     if target is None or len(target) > TARGET_BYTES_MAX or not _TARGET.fullmatch(target):
         return Unreadable(f"{prefix}URI must come exactly once and hold the target as it came.")
     if host is None or len(host) > MAX_HOST_BYTES or not _is_host(host):
         return Unreadable(f"{prefix}Host must come exactly once and hold a host.")
-    https = _HTTPS.get(told.proto or b"")
+    https = _HTTPS.get(raw.proto or b"")
     if https is None:
         return Unreadable(f"{prefix}Proto must come exactly once and be http or https.")
     start = RequestLine(b"", method.decode("ascii"), target.decode("ascii"), 1)
     original = OriginalHead(start, host, head)
-    return Original(original, Peer(told.client_ip, https=https, trusted=False))
+    return OriginalRequest(original, Peer(raw.client_ip, https=https, trusted=False))
 
 
 def _forwarded(head: RequestHead) -> dict[bytes, list[bytes]]:
-    said: dict[bytes, list[bytes]] = {}
+    fields: dict[bytes, list[bytes]] = {}
     for name, value in head.forwarded or ():
-        said.setdefault(name.lower(), []).append(value)
-    return said
+        fields.setdefault(name.lower(), []).append(value)
+    return fields
 
 
-def _only(said: Mapping[bytes, list[bytes]], name: bytes) -> bytes | None:
-    values = said.get(name, [])
+def _only(fields: Mapping[bytes, list[bytes]], name: bytes) -> bytes | None:
+    values = fields.get(name, [])
     return values[0] if len(values) == 1 else None
 
 
@@ -228,13 +229,13 @@ def _client_of(values: list[bytes], trusts: Trusts) -> str | None:
     What stands left of it was written by the client.  Where every hop is trusted, the
     leftmost is the client.  None for what is no address, and where it is too far away.
     """
-    found: str | None = None
+    address: str | None = None
     hops, more = last_hops(values)
     for hop in hops:
-        found = _address(hop)
-        if found is None or not trusts(found):
-            return found
-    return None if more else found
+        address = _address(hop)
+        if address is None or not trusts(address):
+            return address
+    return None if more else address
 
 
 def _address(text: bytes) -> str | None:

@@ -24,12 +24,13 @@ import structlog
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
+from gateway.access.authorizer import Authenticator
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.http1.request_head import RequestHead
-from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, problem, refusal_of
+from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, problem, problem_type
 from gateway.edge.server.listener import Connection, Outcome
-from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import Call, Credential, CredentialKind, Reason
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
 from gateway.telemetry.worker_status import Status
 
@@ -38,21 +39,14 @@ log = structlog.get_logger(__name__)
 ADMIN_ROLE = "admin"
 
 
-class Workers(Protocol):
+class WorkerStatuses(Protocol):
     async def gather(self) -> list[Status]:
-        """What every live worker tells of itself, this one first."""
+        """The status of every live worker, this one first."""
 
 
 class Outbox(Protocol):
     async def mails(self) -> Sequence[Mapping[str, Any]]:
         """The mails that were not sent but kept, the newest first."""
-
-
-class Who(Protocol):
-    async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
-    ) -> Principal | Reason:
-        """As `access.authorizer.Identifier`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +62,8 @@ class AdminListener:
     def __init__(
         self,
         options: AdminOptions,
-        workers: Workers,
-        who: Who,
+        workers: WorkerStatuses,
+        authenticator: Authenticator,
         outbox: Outbox | None = None,
         decisions: DecisionApi | None = None,
         *,
@@ -85,7 +79,7 @@ class AdminListener:
         self._complete = complete
         self._decisions = decisions
         self._workers = workers
-        self._who = who
+        self._authenticator = authenticator
         self._outbox = outbox
         self._page = files("gateway.edge.admin").joinpath("page.html").read_text("utf-8")
         self._openapi = files("gateway").joinpath("schemas", "openapi.yaml").read_bytes()
@@ -132,7 +126,7 @@ class AdminListener:
         return answer
 
     async def _answered(self, request: web.BaseRequest, path: str, request_id: str) -> web.Response:
-        if not self._host_admitted(request):
+        if not self._allows_host(request):
             return _refused(Reason.HOST_MISMATCH, request_id, 403)
         if path not in self._known:
             return problem(Reason.ROUTE_UNKNOWN, request_id=request_id)
@@ -142,18 +136,18 @@ class AdminListener:
             return await self._open[path]()
         if _foreign(request):
             return problem(Reason.CROSS_ORIGIN, request_id=request_id)
-        refused = await self._judge(request)
+        refusal = await self._authorize(request)
         if path not in self._guarded:
-            return self._shell(refused, request_id)
-        if refused is not None:
-            return problem(refused, request_id=request_id)
+            return self._shell(refusal, request_id)
+        if refusal is not None:
+            return problem(refusal, request_id=request_id)
         return await self._guarded[path]()
 
-    def _host_admitted(self, request: web.BaseRequest) -> bool:
-        named = request.headers.getall("Host", [])
-        if len(named) != 1:
+    def _allows_host(self, request: web.BaseRequest) -> bool:
+        values = request.headers.getall("Host", [])
+        if len(values) != 1:
             return False
-        host = named[0].lower()
+        host = values[0].lower()
         host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         if host == "localhost" or host in self._options.hosts:
             return True
@@ -162,7 +156,7 @@ class AdminListener:
         except ValueError:
             return False
 
-    async def _judge(self, request: web.BaseRequest) -> Reason | None:
+    async def _authorize(self, request: web.BaseRequest) -> Reason | None:
         """None for whoever shows the local token, or an access token with the admin role."""
         fields = request.headers.getall("Authorization", [])
         if not fields:
@@ -186,28 +180,28 @@ class AdminListener:
             scheme="http",
             credential=Credential(CredentialKind.BEARER, token),
         )
-        found = await self._who.authenticate(call, frozenset({CredentialKind.BEARER}))
-        if isinstance(found, Reason):
-            return found
-        return None if ADMIN_ROLE in found.role_set else Reason.NO_RULE
+        principal = await self._authenticator.authenticate(call, frozenset({CredentialKind.BEARER}))
+        if isinstance(principal, Reason):
+            return principal
+        return None if ADMIN_ROLE in principal.role_set else Reason.NO_RULE
 
     async def _healthz(self) -> web.Response:
         return _json({"status": "ok"})
 
     async def _readyz(self) -> web.Response:
         """200 when every worker can decide; what each depends on, and what it runs."""
-        told = await self._workers.gather()
+        statuses = await self._workers.gather()
         workers = [
-            {key: one[key] for key in ("worker", "ready", "configuration", "dependencies")}
-            for one in told
+            {key: status[key] for key in ("worker", "ready", "configuration", "dependencies")}
+            for status in statuses
         ]
         ready = all(worker["ready"] for worker in workers)
         return _json({"ready": ready, "workers": workers}, status=200 if ready else 503)
 
     async def _metrics(self) -> web.Response:
-        told = await self._workers.gather()
+        statuses = await self._workers.gather()
         # With a thousand routes it takes a third of a second: the calls have their turn between.
-        body = await asyncio.to_thread(self._exposed, [one["metrics"] for one in told])
+        body = await asyncio.to_thread(self._exposed, [status["metrics"] for status in statuses])
         return web.Response(body=body, headers={**OWN_HEADERS, "Content-Type": CONTENT_TYPE})
 
     def _exposed(self, states: Sequence[State]) -> bytes:
@@ -219,10 +213,14 @@ class AdminListener:
         return web.Response(body=self._openapi, headers=headers)
 
     async def _state(self) -> web.Response:
-        told = await self._workers.gather()
+        statuses = await self._workers.gather()
         hidden = ("metrics",)
         return _json(
-            {"workers": [{k: v for k, v in one.items() if k not in hidden} for one in told]}
+            {
+                "workers": [
+                    {k: v for k, v in status.items() if k not in hidden} for status in statuses
+                ]
+            }
         )
 
     async def _mails(self) -> web.Response:
@@ -230,7 +228,7 @@ class AdminListener:
             return _json({"mails": []})
         return _json({"mails": [dict(mail) for mail in await self._outbox.mails()]})
 
-    def _shell(self, refused: Reason | None, request_id: str) -> web.Response:
+    def _shell(self, refusal: Reason | None, request_id: str) -> web.Response:
         """The page without any data: its script asks for those with the token.
 
         A browser that types the address has no token to show: it is refused as everybody is,
@@ -238,8 +236,8 @@ class AdminListener:
         """
         nonce = secrets.token_urlsafe(16)
         headers = dict(OWN_HEADERS)
-        if refused is not None:
-            headers |= problem(refused, request_id=request_id).headers
+        if refusal is not None:
+            headers |= problem(refusal, request_id=request_id).headers
         headers |= {
             "Content-Type": "text/html; charset=utf-8",
             "Content-Security-Policy": (
@@ -249,7 +247,7 @@ class AdminListener:
             "Cross-Origin-Opener-Policy": "same-origin",
         }
         return web.Response(
-            status=200 if refused is None else refusal_of(refused).status,
+            status=200 if refusal is None else problem_type(refusal).status,
             body=self._page.replace("NONCE", nonce).encode(),
             headers=headers,
         )

@@ -22,7 +22,7 @@ VARY = "Origin"
 _PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 
-class _Asked:
+class _CorsRequest:
     """The request as aiohttp-cors reads it: its fields, and the block that judges it."""
 
     __slots__ = ("cors", "headers", "methods", "preflight")
@@ -38,14 +38,14 @@ class _Asked:
         self.methods = methods
 
 
-class _Answered:
+class _CorsResponse:
     __slots__ = ("headers",)
 
     def __init__(self) -> None:
         self.headers: CIMultiDict[str] = CIMultiDict()
 
 
-class _Blocks(AbstractRouterAdapter):
+class _BlockAdapter(AbstractRouterAdapter):
     """Every request brings its own block, so nothing is kept by route."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class _Blocks(AbstractRouterAdapter):
         return True
 
     def set_config_for_routing_entity(self, routing_entity: object, config: object) -> None:
-        """Nothing to keep: see `_Asked.cors`."""
+        """Nothing to keep: see `_CorsRequest.cors`."""
 
     async def get_preflight_request_config(
         self, preflight_request: Any, origin: str, requested_method: str
@@ -80,7 +80,7 @@ class CrossOrigin:
     """Answers preflights and says what an answer on a route with `cors` carries."""
 
     def __init__(self) -> None:
-        blocks = _Blocks()
+        blocks = _BlockAdapter()
         app = web.Application()
         CorsConfig(app, router_adapter=blocks).add(None)
         app.freeze()
@@ -95,12 +95,12 @@ class CrossOrigin:
         `methods` are the route's; those that `cors` lists narrow them.
         """
         allowed = tuple(m for m in cors.methods if not methods or m in methods) or methods
-        asked = _Asked(call, cors, preflight=True, methods=allowed or _requested(call))
+        request = _CorsRequest(call, cors, preflight=True, methods=allowed or _requested(call))
         try:
-            answer = await self._preflight(asked)
+            response = await self._preflight(request)
         except web.HTTPForbidden:
             return None
-        fields = {name: value for name, value in answer.headers.items() if _is_cors(name)}
+        fields = {name: value for name, value in response.headers.items() if _is_cors(name)}
         if "*" in cors.origins:
             fields[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
         if allowed:
@@ -110,13 +110,13 @@ class CrossOrigin:
 
     async def fields(self, call: Call, cors: Cors) -> dict[str, str]:
         """What every answer on the route carries, errors included; always `Vary`."""
-        answer = _Answered()
-        await self._prepare.send(_Asked(call, cors, preflight=False), answer)  # type: ignore[arg-type]
-        found = dict(answer.headers)
-        if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in found and "*" in cors.origins:
-            found[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
-        found[hdrs.VARY] = VARY
-        return found
+        response = _CorsResponse()
+        await self._prepare.send(_CorsRequest(call, cors, preflight=False), response)  # type: ignore[arg-type]
+        fields = dict(response.headers)
+        if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in fields and "*" in cors.origins:
+            fields[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
+        fields[hdrs.VARY] = VARY
+        return fields
 
 
 def is_preflight(call: Call) -> bool:
@@ -141,13 +141,13 @@ def _has(call: Call, wanted: bytes) -> bool:
 
 
 def _options(cors: Cors) -> dict[str, ResourceOptions]:
-    made = ResourceOptions(  # type: ignore[no-untyped-call]
+    options = ResourceOptions(  # type: ignore[no-untyped-call]
         allow_credentials=cors.credentials,
         expose_headers=cors.expose,
         allow_headers=cors.headers,
         max_age=cors.max_age_s,
     )
-    return dict.fromkeys(cors.origins, made)
+    return dict.fromkeys(cors.origins, options)
 
 
 def _is_cors(name: str) -> bool:

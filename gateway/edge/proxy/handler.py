@@ -1,4 +1,4 @@
-"""The handler of the public door: decide, then refuse, answer or forward.
+"""The handler of the public listener: decide, then refuse, answer or forward.
 
 Law: nothing of a request reaches an upstream before the decision.
 """
@@ -6,7 +6,7 @@ Law: nothing of a request reaches an upstream before the decision.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,240 +14,187 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp.streams import StreamReader
 
 from gateway.access.routing.csrf import CsrfCheck
-from gateway.access.routing.route_table import Match, is_own
+from gateway.access.routing.route_table import Match, is_reserved_path
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin, is_preflight, requested_method
-from gateway.edge.proxy.forwarder import Exchange, Forwarder, kept_up
-from gateway.edge.proxy.local_replies import OwnAnswers, OwnEndpoints, with_limit
+from gateway.edge.proxy.exchange import Exchange
+from gateway.edge.proxy.forwarder import Forwarder, target_succeeded
+from gateway.edge.proxy.local_replies import BuiltinEndpoints, DenialPage, LocalReplies
 from gateway.edge.proxy.policy_body import not_json, take_json
-from gateway.edge.proxy.response_relay import GONE, Failure
-from gateway.edge.replies.observers import Journal, Meters, NoMeters
+from gateway.edge.proxy.response_relay import CLIENT_GONE, Failure, ResponseRelay
+from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
 from gateway.edge.server.eager import rest_of
 from gateway.edge.server.listener import Connection, Outcome, Refused
 from gateway.edge.streams.handshake import Handshake, handshake_key, of_another_version
-from gateway.edge.streams.reevaluation import Judge, Rejudged
-from gateway.edge.streams.registry import OpenCalls
-from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.streams.reevaluation import PolicyEvaluator, Reevaluation
+from gateway.edge.streams.registry import LongLivedRequests
+from gateway.edge.upstream.clusters import Clusters
 from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
     from gateway.access.definitions import Cors
-    from gateway.access.routing.routes import Route
     from gateway.access.snapshot import Snapshot
     from gateway.edge.proxy.request import CallReader
 
-_OWN_FIRST = frozenset(("auth", ".well-known"))
-_NOTHING: Mapping[str, str] = {}
+_RESERVED_FIRST = frozenset(("auth", ".well-known"))
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 
 
-class Decider(Judge, Protocol):
-    """`access.decision.Gate` meets it."""
+class RequestAuthorizer(PolicyEvaluator, Protocol):
+    """`access.authorizer.Authorizer` meets it."""
 
     def decide(self, call: Call, snapshot: Snapshot) -> Coroutine[Any, Any, Decision]:
         """It is begun outside a task: what it needs a task for, it does after it has waited."""
 
 
-class Asserter(Protocol):
-    """`identity.assertions.Assertions` meets it."""
+class AssertionSigner(Protocol):
+    """`identity.tokens.upstream_assertions.Assertions` meets it."""
 
-    def assertion(self, who: Principal, audience: str, method: str, path: str) -> str | None:
+    def assertion(self, principal: Principal, audience: str, method: str, path: str) -> str | None:
         """The text for `X-Auth-Assertion`; None while its key is not known."""
 
 
 class Proxy:
-    """`server.Handler` for the public door.  Made inside the running loop of its worker."""
+    """`server.Handler` of the public listener.  Made inside the running loop of its worker."""
 
     def __init__(
         self,
-        gate: Decider,
+        authorizer: RequestAuthorizer,
         snapshot: Callable[[], Snapshot],
         reader: CallReader,
-        upstreams: Upstreams,
-        own: OwnEndpoints,
+        clusters: Clusters,
+        endpoints: BuiltinEndpoints,
         *,
-        open_calls: OpenCalls | None = None,
-        meters: Meters | None = None,
-        journal: Journal | None = None,
+        long_lived: LongLivedRequests | None = None,
+        metrics: RequestMetrics | None = None,
+        observer: DecisionObserver | None = None,
         draining: Callable[[], bool] = lambda: False,
-        cross_origin: CrossOrigin | None = None,
-        asserter: Asserter | None = None,
+        assertion_signer: AssertionSigner | None = None,
         csrf: CsrfCheck | None = None,
+        denial_page: DenialPage | None = None,
     ) -> None:
-        self._gate = gate
+        self._authorizer = authorizer
         self._snapshot = snapshot
         self._reader = reader
         # An empty registry is false.
-        self._open_calls = OpenCalls() if open_calls is None else open_calls
-        self._forwarder = Forwarder(reader, upstreams, self._open_calls, csrf)
-        self._meters = meters or NoMeters()
-        self._journals_all = journal is not None and journal.takes_allowed
+        self._long_lived = LongLivedRequests() if long_lived is None else long_lived
+        self._forwarder = Forwarder(reader, clusters, self._long_lived, csrf)
+        self._metrics = metrics or NoMetrics()
+        self._observes_allowed = observer is not None and observer.takes_allowed
         self._draining = draining
-        self._answers = OwnAnswers(
-            own,
+        self._replies = LocalReplies(
+            endpoints,
             snapshot,
-            self._meters,
-            journal,
-            draining,
-            cross_origin or CrossOrigin(),
+            metrics=self._metrics,
+            observer=observer,
+            draining=draining,
+            cross_origin=CrossOrigin(),
+            denial_page=denial_page,
         )
-        self._asserter = asserter
+        self._assertion_signer = assertion_signer
         self._on_end = self._ended
 
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
         """Meets `server.Handler`: what can be done at once is done without a task."""
-        request_id = self._reader.request_id(head)
+        exchange = Exchange(client, head, body, self._reader.request_id(head))
         if not head.plain:
-            refusal = _unserved(head)
+            refusal = _unsupported(head)
             if refusal is not None:
-                return self._answers.refuse(client, head, refusal, request_id, close=True)
+                return self._replies.refuse(exchange, refusal, close=True)
         call = self._reader.read(head, client.peer)
         if isinstance(call, Reason):
-            return self._answers.refuse(client, head, call, request_id, close=True)
+            return self._replies.refuse(exchange, call, close=True)
+        exchange.call = call
         snapshot = self._snapshot()
-        if call.segments[0] in _OWN_FIRST and is_own(call.segments):
+        if call.segments[0] in _RESERVED_FIRST and is_reserved_path(call.segments):
             cors = snapshot.auth_cors if call.segments[0] == "auth" else None
-            return self._answers.endpoint(client, head, body, call, cors, request_id)
+            return self._replies.endpoint(exchange, cors)
         if not head.plain:
             if head.method == "OPTIONS" and is_preflight(call):
                 cors, methods = _cors_of(call, snapshot)
                 if cors is not None:
-                    return self._answers.preflight(
-                        client, head, body, call, cors, methods, request_id
-                    )
+                    return self._replies.preflight(exchange, cors, methods)
             if snapshot.reads_bodies and head.has_body and _reads_body(call, snapshot):
-                return self._judged_with_body(client, head, body, call, snapshot, request_id)
-        began_at = monotonic()
-        deciding = self._gate.decide(call, snapshot)
+                return self._decide_with_body(exchange, snapshot)
+        exchange.began_at = monotonic()
+        deciding = self._authorizer.decide(call, snapshot)
         try:
-            waited_for = deciding.send(None)
-        except StopIteration as decided:
-            decision: Decision = decided.value
+            awaited = deciding.send(None)
+        except StopIteration as completed:
+            decision: Decision = completed.value
             if decision.route is None or decision.route.cors is None:
-                return self._act(
-                    client, head, body, call, decision, _NOTHING, request_id, began_at, at_once=True
-                )
-            rest: Awaitable[Decision] = _at_hand(decision)
+                exchange.decision = decision
+                return self._apply_decision(exchange, at_once=True)
+            pending: Awaitable[Decision] = _completed(decision)
         else:
-            rest = rest_of(deciding, waited_for)
-        return self._decided_later(client, head, body, call, rest, request_id, began_at)
+            pending = rest_of(deciding, awaited)
+        return self._await_decision(exchange, pending)
 
-    async def _judged_with_body(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        snapshot: Snapshot,
-        request_id: str,
-    ) -> bool:
-        """The route's policy reads the body: it is here whole before the decision."""
+    async def _decide_with_body(self, exchange: Exchange, snapshot: Snapshot) -> bool:
+        """The route's policy reads the body: it is read whole before the decision."""
+        head, call = exchange.head, exchange.call
         if head.length and (refusal := not_json(call)) is not None:
-            return self._answers.refuse(client, head, refusal, request_id, close=True)
+            return self._replies.refuse(exchange, refusal, close=True)
         if head.expects_continue:
-            client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             head.expect = None
-        taken = await take_json(body, head, call)
-        if isinstance(taken, Reason):
-            return self._answers.refuse(client, head, taken, request_id, close=True)
-        began_at = monotonic()
-        deciding = self._gate.decide(call, snapshot)
-        return await self._decided_later(client, head, taken, call, deciding, request_id, began_at)
+        body = await take_json(exchange.body, head, call)
+        if isinstance(body, Reason):
+            return self._replies.refuse(exchange, body, close=True)
+        exchange.body = body
+        exchange.began_at = monotonic()
+        return await self._await_decision(exchange, self._authorizer.decide(call, snapshot))
 
-    async def _decided_later(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        deciding: Awaitable[Decision],
-        request_id: str,
-        began_at: float,
-    ) -> bool:
-        decision = await deciding
-        extra: Mapping[str, str] = _NOTHING
+    async def _await_decision(self, exchange: Exchange, pending: Awaitable[Decision]) -> bool:
+        decision = await pending
         if decision.route is not None and decision.route.cors is not None:
-            extra = await self._answers.cors_fields(call, decision.route.cors)
+            cors = decision.route.cors
+            exchange.cors_headers = await self._replies.cors_headers(exchange.call, cors)
         if decision.allowed:
             # It may have waited for a limit since it was known who calls.
-            ended = self._open_calls.refusal(decision.principal)
-            if ended is not None:
-                decision = replace(decision, allowed=False, reason=ended, refusal=ended)
-        outcome = self._act(
-            client, head, body, call, decision, extra, request_id, began_at, at_once=False
-        )
+            reason = self._long_lived.refusal(decision.principal)
+            if reason is not None:
+                decision = replace(decision, allowed=False, reason=reason, refusal=reason)
+        exchange.decision = decision
+        outcome = self._apply_decision(exchange, at_once=False)
         assert outcome is not None
         return outcome if isinstance(outcome, bool) else await outcome
 
-    def _act(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        decision: Decision,
-        extra: Mapping[str, str],
-        request_id: str,
-        began_at: float,
-        *,
-        at_once: bool,
-    ) -> Outcome:
-        decided_at = monotonic()
-        decided_s = decided_at - began_at
+    def _apply_decision(self, exchange: Exchange, *, at_once: bool) -> Outcome:
+        """Deny, answer or forward.  Only with `at_once` may the end be told to `_ended`."""
+        exchange.decided_at = decided_at = monotonic()
+        exchange.decided_s = decided_at - exchange.began_at
+        head, decision = exchange.head, exchange.decision
         route = decision.route
         if not decision.allowed or route is None:
-            return self._answers.deny(
-                client, head, body, call, decision, extra, request_id, decided_s
-            )
+            return self._replies.deny(exchange)
+        exchange.route = route
+        plain = head.plain and route.plain
         upstream = route.upstream
-        if upstream is None or not (head.plain and route.plain):
+        if upstream is None or not plain:
             if route.answer is not None:
-                return self._answers.for_route(
-                    client, head, body, call, decision, route, extra, request_id, decided_s
-                )
-            refusal = self._unsendable(head, call, decision, route)
+                return self._replies.direct_response(exchange, route.answer)
+            refusal = self._unsendable(exchange)
             if refusal is not None or upstream is None:
-                limit = with_limit(extra, decision)
-                return self._answers.refuse(
-                    client,
-                    head,
-                    refusal or Reason.ROUTE_UNKNOWN,
-                    request_id,
-                    close=not body.is_eof(),
-                    route_id=route.id,
-                    extra=limit,
-                )
-        exchange = Exchange(
-            client,
-            head,
-            body,
-            call,
-            decision,
-            route,
-            upstream,
-            request_id,
-            extra,
-            decided_s,
-            decided_at,
-            (head.plain or head.keeps_open) and not self._draining(),
-        )
-        if not (head.plain and route.plain):
+                return self._replies.fail(exchange, refusal or Reason.ROUTE_UNKNOWN)
+        exchange.upstream = upstream
+        relay = ResponseRelay(exchange, self._long_lived)
+        relay.keep_alive = (head.plain or head.keeps_open) and not self._draining()
+        if not plain:
             if route.reevaluates:
-                exchange.rejudged = Rejudged(call, route, self._gate, self._snapshot)
+                relay.reevaluation = Reevaluation(
+                    exchange.call, route, self._authorizer, self._snapshot
+                )
             if head.upgrade is not None and (key := handshake_key(head)) is not None:
-                handshake = Handshake(key, call, decision, exchange.rejudged, self._open_calls)
-                exchange.handshake = handshake
-                return self._open_socket(exchange, handshake)
-        if at_once and self._forwarder.begin(exchange, self._on_end):
+                return self._open_socket(relay, key)
+        if at_once and self._forwarder.begin(relay, self._on_end):
             return None
-        return self._forward(exchange)
+        return self._forward(relay)
 
-    def _unsendable(
-        self, head: RequestHead, call: Call, decision: Decision, route: Route
-    ) -> Reason | None:
+    def _unsendable(self, exchange: Exchange) -> Reason | None:
         """Why a call that may pass is not sent."""
-        upstream = route.upstream
+        head, route, upstream = exchange.head, exchange.route, exchange.route.upstream
         if upstream is None:
             return Reason.ROUTE_UNKNOWN
         if head.upgrade is not None and of_another_version(head):
@@ -255,101 +202,97 @@ class Proxy:
         if head.length is not None and head.length > route.max_body_bytes:
             return Reason.BODY_TOO_LARGE
         audience = upstream.assertion_audience
-        if audience is not None and not self._asserted(call, decision, audience):
+        if audience is not None and not self._add_assertion(exchange, audience):
             return Reason.STORE_UNAVAILABLE
         return None
 
-    def _asserted(self, call: Call, decision: Decision, audience: str) -> bool:
-        """Adds `X-Auth-Assertion` to what the upstream is sent; False where it cannot be made."""
+    def _add_assertion(self, exchange: Exchange, audience: str) -> bool:
+        """Add `X-Auth-Assertion` to what the upstream is sent; False where it cannot be made."""
+        call, decision = exchange.call, exchange.decision
         if decision.principal is None:
             return True
-        path = decision.target.partition("?")[0] or call.path
-        text = (
-            None
-            if self._asserter is None
-            else self._asserter.assertion(decision.principal, audience, call.method, path)
-        )
-        if text is None:
+        if self._assertion_signer is None:
             return False
-        decision.headers = (*decision.headers, ("X-Auth-Assertion", text))
+        path = decision.target.partition("?")[0] or call.path
+        assertion = self._assertion_signer.assertion(
+            decision.principal, audience, call.method, path
+        )
+        if assertion is None:
+            return False
+        decision.headers = (*decision.headers, ("X-Auth-Assertion", assertion))
         return True
 
-    async def _forward(self, exchange: Exchange) -> bool:
+    async def _forward(self, relay: ResponseRelay) -> bool:
         try:
-            failure = await self._forwarder.forward(exchange)
+            failure = await self._forwarder.forward(relay)
         except Refused as refused:
             failure = Failure(refused.reason, replayable=False)
         except (CancelledError, ConnectionError):
-            if exchange.started:
+            if relay.started:
                 # The end of the client's connection cancels this task.
-                self._record(exchange, exchange.cut_for or exchange.decision.reason)
+                self._record(relay, relay.aborted_for or relay.exchange.decision.reason)
             raise
         if failure is not None:
-            return self._failed(exchange, failure)
-        return self._answered(exchange)
+            return self._failed(relay, failure)
+        return self._answered(relay)
 
-    async def _open_socket(self, exchange: Exchange, handshake: Handshake) -> bool:
-        seat = handshake.seat()
-        if seat is None:
-            return self._failed(exchange, Failure(Reason.RATE_LIMITED, replayable=False))
+    async def _open_socket(self, relay: ResponseRelay, key: bytes) -> bool:
+        exchange = relay.exchange
+        handshake = Handshake(
+            key, exchange.call, exchange.decision, relay.reevaluation, self._long_lived
+        )
+        slot = handshake.acquire_slot()
+        if slot is None:
+            return self._failed(relay, Failure(Reason.RATE_LIMITED, replayable=False))
+        relay.handshake = handshake
         try:
-            keep = await self._forward(exchange)
+            keep_alive = await self._forward(relay)
             if handshake.tunnel is not None:
                 await handshake.tunnel.ended
-            return keep
+            return keep_alive
         finally:
-            seat.leave()
+            slot.release()
 
-    def _ended(self, exchange: Exchange, failure: Failure | None) -> None:
+    def _ended(self, relay: ResponseRelay, failure: Failure | None) -> None:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""
+        exchange = relay.exchange
         target = exchange.tried[-1]
-        target.leave(None if target.standing is None else kept_up(failure))
-        client = exchange.client
+        target.release(None if target.health is None else target_succeeded(failure))
         if failure is None:
-            client.ended(self._answered(exchange))
-        elif exchange.started:
-            self._record(exchange, exchange.cut_for or exchange.decision.reason)
-        elif failure is not GONE:
-            again = self._forwarder.again(exchange, failure)
-            rest = self._forward(exchange) if again else self._fail_later(exchange, failure)
-            client.run(rest, exchange.head, exchange.body)
+            exchange.client.ended(self._answered(relay))
+        elif relay.started:
+            self._record(relay, relay.aborted_for or exchange.decision.reason)
+        elif failure is not CLIENT_GONE:
+            retry = self._forwarder.may_retry(relay, failure)
+            work = self._forward(relay) if retry else self._fail_later(relay, failure)
+            exchange.client.run(work, exchange.head, exchange.body)
 
-    async def _fail_later(self, exchange: Exchange, failure: Failure) -> bool:
-        return self._failed(exchange, failure)
+    async def _fail_later(self, relay: ResponseRelay, failure: Failure) -> bool:
+        return self._failed(relay, failure)
 
-    def _failed(self, exchange: Exchange, failure: Failure) -> bool:
-        if exchange.started:
-            exchange.cut_off()
-            self._record(exchange, failure.reason)
+    def _failed(self, relay: ResponseRelay, failure: Failure) -> bool:
+        if relay.started:
+            relay.abort()
+            self._record(relay, failure.reason)
             raise ConnectionError("cut off")
-        return self._answers.refuse(
-            exchange.client,
-            exchange.head,
-            failure.reason,
-            exchange.request_id,
-            close=not exchange.body.is_eof(),
-            route_id=exchange.route.id,
-            extra=with_limit(exchange.extra, exchange.decision),
-        )
+        return self._replies.fail(relay.exchange, failure.reason)
 
-    def _answered(self, exchange: Exchange) -> bool:
-        decision = exchange.decision
-        self._record(exchange, decision.reason)
-        if self._journals_all or decision.shadowed:
-            self._answers.told(exchange.call, decision, exchange.status, exchange.request_id)
-        return exchange.keep_alive
+    def _answered(self, relay: ResponseRelay) -> bool:
+        decision = relay.exchange.decision
+        self._record(relay, decision.reason)
+        if self._observes_allowed or decision.shadowed:
+            self._replies.log_decision(relay.exchange, relay.status)
+        return relay.keep_alive
 
-    def _record(self, exchange: Exchange, reason: str) -> None:
-        """Count an answer of an upstream, one that was cut off by the reason for that."""
-        self._meters.route(exchange.route.id).record(
-            reason,
-            exchange.status,
-            exchange.decided_s,
-            exchange.answered_at - exchange.decided_at,
+    def _record(self, relay: ResponseRelay, reason: str) -> None:
+        """Count an upstream's answer; one that was aborted is counted by the reason for that."""
+        exchange = relay.exchange
+        self._metrics.route(exchange.route.id).record(
+            reason, relay.status, exchange.decided_s, relay.answered_at - exchange.decided_at
         )
 
 
-def _unserved(head: RequestHead) -> Reason | None:
+def _unsupported(head: RequestHead) -> Reason | None:
     """Why a request is not for this gateway at all."""
     if head.method in _REFUSED_METHODS:
         return Reason.METHOD_NOT_ALLOWED
@@ -358,13 +301,13 @@ def _unserved(head: RequestHead) -> Reason | None:
     return None
 
 
-async def _at_hand(decision: Decision) -> Decision:
+async def _completed(decision: Decision) -> Decision:
     return decision
 
 
 def _reads_body(call: Call, snapshot: Snapshot) -> bool:
-    found = snapshot.routes.match(call.host, call.method, call.segments)
-    return isinstance(found, Match) and found.route.reads_body
+    match = snapshot.routes.match(call.host, call.method, call.segments)
+    return isinstance(match, Match) and match.route.reads_body
 
 
 def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ...]]:
@@ -373,9 +316,9 @@ def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ..
     It is that of the route which the announced call would reach; where none takes the method,
     any route of the path that has a block says no.
     """
-    found = snapshot.routes.match(call.host, requested_method(call), call.segments)
-    if isinstance(found, Match):
-        return found.route.cors, found.route.methods
+    match = snapshot.routes.match(call.host, requested_method(call), call.segments)
+    if isinstance(match, Match):
+        return match.route.cors, match.route.methods
     for route in snapshot.routes.candidates(call.host, call.segments):
         if route.cors is not None:
             return route.cors, route.methods

@@ -1,208 +1,232 @@
-"""What the public door answers by itself: denials, refusals, preflights, and its own endpoints.
+"""What the public listener answers by itself: denials, refusals, preflights, built-in endpoints.
 
-Each says whether the connection may go on after it.
+Each method returns whether the connection may go on after it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
-from aiohttp.streams import StreamReader
 
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin, is_preflight
-from gateway.edge.replies.denials import denial
-from gateway.edge.replies.observers import Journal, Meters
+from gateway.edge.proxy.exchange import Exchange
+from gateway.edge.replies.denials import render_denial
+from gateway.edge.replies.observers import DecisionObserver, RequestMetrics
 from gateway.edge.replies.problems import (
     HSTS,
     OUTCOME,
     OWN_HEADERS,
-    answer_bytes,
+    direct_response_fields,
     problem_parts,
-    route_answer,
 )
-from gateway.edge.server.listener import Connection
+from gateway.edge.replies.response_bytes import answer_bytes
+from gateway.edge.server.listener import Outcome
 from gateway.edge.server.web_request import REQUEST_ID
 from gateway.model import Call, Reason
-from gateway.review.error_page import POLICY as PAGE_POLICY
-from gateway.review.error_page import explains, page
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
-    from gateway.access.definitions import Cors
-    from gateway.access.routing.routes import Route
+    from gateway.access.definitions import Cors, DirectResponse
     from gateway.access.snapshot import Snapshot
 
+PAGES_AT_ONCE = 2
+"""Denials that are explained at the same time: each takes a thread, and the rest wait."""
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
-class OwnEndpoints(Protocol):
-    """The gateway's own addresses; met by `auth_api.AuthApi`."""
+class BuiltinEndpoints(Protocol):
+    """The gateway's own addresses; `endpoints.router.AuthApi` meets it."""
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse: ...
 
 
-class OwnAnswers:
-    """Writes each of them to the client, counts it, and tells the journal of what was decided."""
+class DenialPage(Protocol):
+    """A page that explains a denial in the browser; met by `review.error_page`."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The fields of the page, in place of those of the plain answer."""
+
+    def is_for(self, call: Call, decision: Decision) -> bool:
+        """Whether the caller is one who is shown why, and asked for a page."""
+
+    def render(self, call: Call, decision: Decision, snapshot: Snapshot, request_id: str) -> bytes:
+        """Called in a thread: it may take long."""
+
+
+class LocalReplies:
+    """Writes each answer to the client, counts it, and tells the observer of the decision."""
 
     def __init__(
         self,
-        own: OwnEndpoints,
+        endpoints: BuiltinEndpoints,
         snapshot: Callable[[], Snapshot],
-        meters: Meters,
-        journal: Journal | None,
+        *,
+        metrics: RequestMetrics,
+        observer: DecisionObserver | None,
         draining: Callable[[], bool],
         cross_origin: CrossOrigin,
+        denial_page: DenialPage | None,
     ) -> None:
-        self._own = own
+        self._endpoints = endpoints
         self._snapshot = snapshot
-        self._meters = meters
-        self._journal = journal
+        self._metrics = metrics
+        self._observer = observer
         self._draining = draining
         self._cross_origin = cross_origin
-        self.cors_fields = cross_origin.fields
+        self.cors_headers = cross_origin.fields
+        self._denial_page = denial_page
+        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
-    async def preflight(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        cors: Cors,
-        methods: tuple[str, ...],
-        request_id: str,
-    ) -> bool:
+    async def preflight(self, exchange: Exchange, cors: Cors, methods: tuple[str, ...]) -> bool:
         """Answered before limits and identity: a browser sends no credential with it."""
-        fields = await self._cross_origin.preflight(call, cors, methods)
-        close = not body.is_eof()
+        fields = await self._cross_origin.preflight(exchange.call, cors, methods)
+        head, close = exchange.head, not exchange.body.is_eof()
         if fields is None:
-            vary = {"Vary": "Origin"}
-            return self.refuse(
-                client, head, Reason.CROSS_ORIGIN, request_id, close=close, extra=vary
-            )
-        keep = self._keeps(head) and not close
-        headers = {**OWN_HEADERS, "X-Request-Id": request_id, **fields}
-        client.write(answer_bytes(204, headers, b"", head, keep_alive=keep))
-        self._meters.route("").record("preflight", 204, 0.0)
-        return keep
+            exchange.cors_headers = {"Vary": "Origin"}
+            return self.refuse(exchange, Reason.CROSS_ORIGIN, close=close)
+        keep_alive = self._keeps_alive(head) and not close
+        headers = {**OWN_HEADERS, "X-Request-Id": exchange.request_id, **fields}
+        exchange.client.write(answer_bytes(204, headers, b"", head, keep_alive=keep_alive))
+        self._metrics.route("").record("preflight", 204, 0.0)
+        return keep_alive
 
-    async def endpoint(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        cors: Cors | None,
-        request_id: str,
-    ) -> bool:
+    async def endpoint(self, exchange: Exchange, cors: Cors | None) -> bool:
+        """Let a built-in endpoint answer; `cors` is the block of the endpoints, if any."""
+        call, request_id = exchange.call, exchange.request_id
         if cors is not None and is_preflight(call):
-            return await self.preflight(client, head, body, call, cors, (), request_id)
+            return await self.preflight(exchange, cors, ())
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             request[REQUEST_ID] = request_id
-            answer = await self._own.answer(request, call)
-            if answer.prepared:
-                return answer
-            if self._journal is not None and (reason := answer.get(OUTCOME)) is not None:
-                self._journal.answered(reason, answer.status, call.method, request_id)
+            response = await self._endpoints.answer(request, call)
+            if response.prepared:
+                return response
+            if self._observer is not None and (reason := response.get(OUTCOME)) is not None:
+                self._observer.answered(reason, response.status, call.method, request_id)
             for name, value in OWN_HEADERS.items():
-                answer.headers.setdefault(name, value)
-            answer.headers.setdefault("X-Request-Id", request_id)
+                response.headers.setdefault(name, value)
+            response.headers.setdefault("X-Request-Id", request_id)
             if cors is not None:
-                answer.headers.update(await self._cross_origin.fields(call, cors))
+                response.headers.update(await self._cross_origin.fields(call, cors))
             if call.scheme == "https":
-                answer.headers.setdefault("Strict-Transport-Security", HSTS)
-            if not body.is_eof() or self._draining():
-                answer.force_close()
-            return answer
+                response.headers.setdefault("Strict-Transport-Security", HSTS)
+            if not exchange.body.is_eof() or self._draining():
+                response.force_close()
+            return response
 
-        if head.expects_continue:
-            client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await client.answer(head, body, handle)
+        if exchange.head.expects_continue:
+            exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return await exchange.client.answer(exchange.head, exchange.body, handle)
 
-    def deny(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        decision: Decision,
-        extra: Mapping[str, str],
-        request_id: str,
-        decided_s: float,
+    def deny(self, exchange: Exchange) -> Outcome:
+        """Answer a decision that allows nothing."""
+        page = self._denial_page
+        if page is not None and page.is_for(exchange.call, exchange.decision):
+            return self._deny_with_page(exchange, page)
+        return self._write_denial(exchange, None)
+
+    async def _deny_with_page(self, exchange: Exchange, page: DenialPage) -> bool:
+        async with self._pages:
+            document = await asyncio.to_thread(
+                page.render,
+                exchange.call,
+                exchange.decision,
+                self._snapshot(),
+                exchange.request_id,
+            )
+        return self._write_denial(exchange, (page.headers, document))
+
+    def _write_denial(
+        self, exchange: Exchange, page: tuple[Mapping[str, str], bytes] | None
     ) -> bool:
-        """A decision that allows nothing; `extra` are the CORS fields of its route."""
-        row, headers, document = denial(call, decision, request_id, extra)
-        if explains(call, decision):
-            document = page(call, decision, self._snapshot(), request_id)
-            headers |= {"Content-Type": "text/html; charset=utf-8"}
-            headers["Content-Security-Policy"] = PAGE_POLICY
-        keep = self._keeps(head) and body.is_eof()
-        client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
-        route_id = decision.route.id if decision.route is not None else ""
-        self._meters.route(route_id).record(decision.reason, row.status, decided_s)
-        self.told(call, decision, row.status, request_id)
-        return keep
+        head, decision = exchange.head, exchange.decision
+        problem, headers, document = render_denial(
+            exchange.call, decision, exchange.request_id, exchange.cors_headers
+        )
+        if page is not None:
+            page_headers, document = page
+            headers |= page_headers
+        keep_alive = self._keeps_alive(head) and exchange.body.is_eof()
+        exchange.client.write(
+            answer_bytes(problem.status, headers, document, head, keep_alive=keep_alive)
+        )
+        self._record_decision(exchange, problem.status)
+        return keep_alive
 
-    def refuse(
+    def refuse(self, exchange: Exchange, reason: Reason, *, close: bool) -> bool:
+        """Answer what never came to a decision."""
+        return self._refuse(exchange, reason, "", exchange.cors_headers, close=close)
+
+    def fail(self, exchange: Exchange, reason: Reason) -> bool:
+        """Answer what failed after the decision had allowed it."""
+        close = not exchange.body.is_eof()
+        return self._refuse(
+            exchange, reason, exchange.route.id, route_headers(exchange), close=close
+        )
+
+    def _refuse(
         self,
-        client: Connection,
-        head: RequestHead,
+        exchange: Exchange,
         reason: Reason,
-        request_id: str,
+        route_id: str,
+        extra_headers: Mapping[str, str],
         *,
         close: bool,
-        route_id: str = "",
-        extra: Mapping[str, str] | None = None,
     ) -> bool:
-        """Answer what never came to a decision, or what failed after it."""
-        allow = _ANY_METHOD if reason is Reason.METHOD_NOT_ALLOWED else ()
-        row, headers, document = problem_parts(
-            reason, None, request_id, allow=allow, https=client.peer.https, extra=extra
+        client, head = exchange.client, exchange.head
+        problem, headers, document = problem_parts(
+            reason,
+            None,
+            exchange.request_id,
+            allow=_ANY_METHOD if reason is Reason.METHOD_NOT_ALLOWED else (),
+            https=client.peer.https,
+            extra_headers=extra_headers,
         )
         # What was too much to read is not read as the next request either.
-        keep = not close and self._keeps(head) and reason is not Reason.BODY_TOO_LARGE
-        client.write(answer_bytes(row.status, headers, document, head, keep_alive=keep))
-        self._meters.route(route_id).record(reason, row.status, 0.0)
-        if self._journal is not None:
-            self._journal.refused(reason, route_id, request_id)
-        return keep
+        keep_alive = not close and self._keeps_alive(head) and reason is not Reason.BODY_TOO_LARGE
+        client.write(answer_bytes(problem.status, headers, document, head, keep_alive=keep_alive))
+        self._metrics.route(route_id).record(reason, problem.status, 0.0)
+        if self._observer is not None:
+            self._observer.refused(reason, route_id, exchange.request_id)
+        return keep_alive
 
-    def for_route(
-        self,
-        client: Connection,
-        head: RequestHead,
-        body: StreamReader,
-        call: Call,
-        decision: Decision,
-        route: Route,
-        extra: Mapping[str, str],
-        request_id: str,
-        decided_s: float,
-    ) -> bool:
-        """The route answers by itself.  The body is not read: what is left of it closes."""
-        assert route.answer is not None
-        status = route.answer.status
-        keep = self._keeps(head) and body.is_eof()
-        fields = route_answer(route, call, request_id, with_limit(extra, decision))
-        client.write(answer_bytes(status, fields, route.answer.body, head, keep_alive=keep))
-        self._meters.route(route.id).record(decision.reason, status, decided_s)
-        self.told(call, decision, status, request_id)
-        return keep
+    def direct_response(self, exchange: Exchange, response: DirectResponse) -> bool:
+        """Answer as the route says.  The body is not read: what is left of it closes."""
+        head = exchange.head
+        keep_alive = self._keeps_alive(head) and exchange.body.is_eof()
+        fields = direct_response_fields(
+            exchange.route, exchange.call, exchange.request_id, route_headers(exchange)
+        )
+        exchange.client.write(
+            answer_bytes(response.status, fields, response.body, head, keep_alive=keep_alive)
+        )
+        self._record_decision(exchange, response.status)
+        return keep_alive
 
-    def told(self, call: Call, decision: Decision, status: int, request_id: str) -> None:
-        if self._journal is not None:
-            self._journal.decided(call, decision, status, request_id)
+    def log_decision(self, exchange: Exchange, status: int) -> None:
+        """Tell the observer of a decision and of the status that came of it."""
+        if self._observer is not None:
+            self._observer.decided(exchange.call, exchange.decision, status, exchange.request_id)
 
-    def _keeps(self, head: RequestHead) -> bool:
+    def _record_decision(self, exchange: Exchange, status: int) -> None:
+        decision = exchange.decision
+        route_id = decision.route.id if decision.route is not None else ""
+        self._metrics.route(route_id).record(decision.reason, status, exchange.decided_s)
+        self.log_decision(exchange, status)
+
+    def _keeps_alive(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()
 
 
-def with_limit(extra: Mapping[str, str], decision: Decision) -> Mapping[str, str]:
-    """What a refusal of ours carries besides, where limits or CORS speak on its route."""
-    if decision.limit is None:
-        return extra
-    limit = decision.limit
-    return {"RateLimit-Policy": limit.policy, "RateLimit": limit.standing(), **extra}
+def route_headers(exchange: Exchange) -> Mapping[str, str]:
+    """What an answer of ours carries where CORS or limits speak on its route."""
+    limit = exchange.decision.limit
+    if limit is None:
+        return exchange.cors_headers
+    standing = {"RateLimit-Policy": limit.policy, "RateLimit": limit.standing()}
+    return {**standing, **exchange.cors_headers}

@@ -1,4 +1,4 @@
-"""A JSON body that a policy reads: taken whole, up to 64 KiB, and sent on as it came.
+"""A JSON body that a policy reads: read whole, up to 64 KiB, and sent on as it came.
 
 Only routes whose resource names a field of the body have theirs read before the decision.
 There it is JSON exactly, or refused: taken for a body without fields, what the backend makes
@@ -31,12 +31,12 @@ async def take_json(body: StreamReader, head: RequestHead, call: Call) -> Stream
     if head.length is not None and head.length > MOST_BYTES:
         return Reason.BODY_TOO_LARGE
     parts: list[bytes] = []
-    held = 0
+    size = 0
     try:
         while not body.at_eof():
             part = await body.readany()
-            held += len(part)
-            if held > MOST_BYTES:
+            size += len(part)
+            if size > MOST_BYTES:
                 return Reason.BODY_TOO_LARGE
             parts.append(part)
     except CutOff as cut:  # too slow, or broken in its framing
@@ -45,7 +45,7 @@ async def take_json(body: StreamReader, head: RequestHead, call: Call) -> Stream
         return Reason.REQUEST_MALFORMED
     raw = b"".join(parts)
     if not raw:
-        return _again(raw)
+        return _replayed(raw)
     refusal = not_json(call)
     if refusal is not None:
         return refusal
@@ -53,7 +53,7 @@ async def take_json(body: StreamReader, head: RequestHead, call: Call) -> Stream
         call.body = strict_json.loads(raw)
     except ValueError:
         return Reason.BODY_MALFORMED
-    return _again(raw)
+    return _replayed(raw)
 
 
 def not_json(call: Call) -> Reason | None:
@@ -62,16 +62,16 @@ def not_json(call: Call) -> Reason | None:
     AMBIGUOUS_HEADER for two types, for another spelling of the field, and for one that
     `Connection` takes away before the backend sees it.
     """
-    read = _TYPE.read(call.headers)
-    if read is None:
+    types = _TYPE.read(call.headers)
+    if types is None:
         return Reason.AMBIGUOUS_HEADER
-    if not MEDIA_TYPE.fullmatch(read.get("content-type", "")):
+    if not MEDIA_TYPE.fullmatch(types.get("content-type", "")):
         return Reason.MEDIA_TYPE_UNSUPPORTED
-    coded = any(folded(name) == b"content-encoding" for name, _ in call.headers)
-    return Reason.MEDIA_TYPE_UNSUPPORTED if coded else None
+    encoded = any(folded(name) == b"content-encoding" for name, _ in call.headers)
+    return Reason.MEDIA_TYPE_UNSUPPORTED if encoded else None
 
 
-def _again(raw: bytes) -> StreamReader:
+def _replayed(raw: bytes) -> StreamReader:
     """The same bytes once more, with their end."""
     loop = asyncio.get_running_loop()
     body = RequestBody(BaseProtocol(loop), 2 * MOST_BYTES, loop=loop)

@@ -38,6 +38,8 @@ _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 _TRACES_AT_ONCE = 256
+_BEARERS_MAX = 4_096
+_BEARER_KEPT = 2_048
 _AMBIGUOUS = Reason.AMBIGUOUS_HEADER
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -53,6 +55,9 @@ class CallReader:
         self._targets: dict[str, Target] = {}
         self._traces: list[bytes] = []
         """New ones, for calls that bring none."""
+        self._bearers: dict[bytes, Credential] = {}
+        """The credentials of `Authorization` fields met lately: the very objects, so that their
+        texts are hashed once.  Bounded like the lines that hold them."""
 
     def peer(self, address: str, *, https: bool) -> Peer:
         """`address` is the peer's, as the socket has it; a zone (`%eth0`) is no part of it."""
@@ -73,32 +78,32 @@ class CallReader:
             if isinstance(absolute, Reason):
                 return absolute
             target, host = absolute
-        read = self._targets.get(target)
-        if read is None:
-            taken = split_target(target)
-            if isinstance(taken, Reason):
-                return taken
-            read = self._remember(target, taken)
-        credential = credential_of(fields)
+        parts = self._targets.get(target)
+        if parts is None:
+            fresh = split_target(target)
+            if isinstance(fresh, Reason):
+                return fresh
+            parts = self._remember(target, fresh)
+        credential = self._credential(fields)
         if credential is _AMBIGUOUS:
             return _AMBIGUOUS
         client_ip, scheme = peer.ip, peer.scheme
         if peer.trusted and fields.forwarded is not None:
-            told = self._forwarded(fields.forwarded, peer)
-            if told is None:
+            origin = self._forwarded(fields.forwarded, peer)
+            if origin is None:
                 return _AMBIGUOUS
-            client_ip, scheme = told
+            client_ip, scheme = origin
         return Call(
             fields.method,
             host,
-            read.path,
-            read.segments,
-            read.query,
+            parts.path,
+            parts.segments,
+            parts.query,
             fields,
             client_ip,
             scheme,
             credential,
-            read.encoded_slash,
+            parts.encoded_slash,
         )
 
     def request_id(self, fields: RequestHead) -> str:
@@ -120,21 +125,52 @@ class CallReader:
             self._traces = _new_traces()
         return self._traces.pop()
 
-    def _remember(self, target: str, read: Target) -> Target:
+    def _credential(self, fields: RequestHead) -> Credential | Reason | None:
+        """What was presented; `Authorization` before the cookie, and the cookie not beside it.
+
+        AMBIGUOUS_HEADER for two of one kind, TOKEN_MALFORMED for what is no bearer token: a
+        route that judges nobody does not look at it.
+        """
+        authorization = fields.authorization
+        if authorization is not None:
+            if len(authorization) > 1:
+                return Reason.AMBIGUOUS_HEADER
+            field = authorization[0]
+            return self._bearers.get(field) or self._bearer(field)
+        if fields.cookie is not None:
+            return _session_cookie(fields.cookie)
+        return None
+
+    def _bearer(self, field: bytes) -> Credential | Reason:
+        # RFC 9110 section 11.1: the scheme is compared without case.
+        if field[:7].lower() != b"bearer ":
+            return Reason.TOKEN_MALFORMED
+        token = field[7:].strip(b" ")
+        if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
+            return Reason.TOKEN_MALFORMED
+        kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
+        credential = Credential(kind, token.decode("ascii"))
+        if len(self._bearers) >= _BEARERS_MAX:
+            self._bearers.clear()
+        if len(field) <= _BEARER_KEPT:
+            self._bearers[field] = credential
+        return credential
+
+    def _remember(self, target: str, parts: Target) -> Target:
         """The same targets are asked for again and again.  Bounded in number and in length."""
         if len(target) <= 256:
             if len(self._targets) >= 4_096:
                 self._targets.clear()
-            self._targets[target] = read
-        return read
+            self._targets[target] = parts
+        return parts
 
     def _read_host(self, raw: bytes) -> tuple[str, int | None] | None:
-        read = canonical_host(raw)
-        if read is not None:
+        host = canonical_host(raw)
+        if host is not None:
             if len(self._hosts) >= 1_024:
                 self._hosts.clear()
-            self._hosts[raw] = read
-        return read
+            self._hosts[raw] = host
+        return host
 
     def _absolute(
         self, target: str, host: str, port: int | None, host_came: bool
@@ -165,24 +201,24 @@ class CallReader:
     def _forwarded(
         self, forwarded: Sequence[tuple[bytes, bytes]], peer: Peer
     ) -> tuple[str, str] | None:
-        """Address and scheme of the client, as the trusted proxies in front tell them.
+        """Address and scheme of the client, as the trusted proxies in front name them.
 
         `X-Forwarded-For` is read from the right: the first address that is no trusted proxy
         is the client.  What stands left of it was written by the client itself.  None where
         more than MOST_HOPS would have to be read to find it.
         """
-        told_hops: list[bytes] = []
+        fields: list[bytes] = []
         scheme = peer.scheme
         for name, value in forwarded:
             lower = name.lower()
             if lower == b"x-forwarded-for":
-                told_hops.append(value)
+                fields.append(value)
             elif lower == b"x-forwarded-proto":
                 scheme = value.rpartition(b",")[2].decode("latin-1").strip().lower()
         if scheme not in _DEFAULT_PORTS:
             scheme = peer.scheme
         client_ip = peer.ip
-        hops, more = last_hops(told_hops)
+        hops, more = last_hops(fields)
         for hop in hops:
             ip = plain_ip(_without_port(hop.decode("latin-1").strip()))
             if ip is None:
@@ -255,56 +291,17 @@ def _without_port(hop: str) -> str:
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
-def credential_of(fields: RequestHead) -> Credential | Reason | None:
-    """What was presented; `Authorization` before the cookie, and the cookie not beside it.
-
-    AMBIGUOUS_HEADER for two of one kind, TOKEN_MALFORMED for what is no bearer token: a
-    route that judges nobody does not look at it.
-    """
-    authorization = fields.authorization
-    if authorization is not None:
-        if len(authorization) > 1:
-            return Reason.AMBIGUOUS_HEADER
-        return _bearers.get(authorization[0]) or _bearer(authorization[0])
-    if fields.cookie is not None:
-        return _session_cookie(fields.cookie)
-    return None
-
-
-# The credentials of fields met lately: the very objects, so that their texts are hashed once.
-# Bounded like the lines that hold them.
-_bearers: dict[bytes, Credential] = {}
-_BEARERS_MAX = 4_096
-_BEARER_KEPT = 2_048
-
-
-def _bearer(field: bytes) -> Credential | Reason:
-    # RFC 9110 section 11.1: the scheme is compared without case.
-    if field[:7].lower() != b"bearer ":
-        return Reason.TOKEN_MALFORMED
-    token = field[7:].strip(b" ")
-    if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
-        return Reason.TOKEN_MALFORMED
-    kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
-    credential = Credential(kind, token.decode("ascii"))
-    if len(_bearers) >= _BEARERS_MAX:
-        _bearers.clear()
-    if len(field) <= _BEARER_KEPT:
-        _bearers[field] = credential
-    return credential
-
-
 def _session_cookie(values: Sequence[bytes]) -> Credential | Reason | None:
-    found = [
+    cookies = [
         value.strip(b" \t")
         for line in values
         if SESSION_COOKIE in line
         for name, _, value in (pair.partition(b"=") for pair in line.split(b";"))
         if name.strip(b" \t") == SESSION_COOKIE
     ]
-    if not found:
+    if not cookies:
         return None
-    if len(found) > 1:
+    if len(cookies) > 1:
         return Reason.AMBIGUOUS_HEADER
     # Whether it can be a session's is asked later: first, whether it was meant to be sent.
-    return Credential(CredentialKind.COOKIE, found[0].decode("latin-1"))
+    return Credential(CredentialKind.COOKIE, cookies[0].decode("latin-1"))

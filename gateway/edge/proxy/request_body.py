@@ -1,6 +1,6 @@
 """The body of a request on its way to an upstream, read no faster than the upstream takes it.
 
-Law: a body belongs to the call, a pump to one try of it.  A try that ends leaves the body as it
+Law: a body belongs to the call, a pump to one attempt.  An attempt that ends leaves the body as it
 found it, so the next one sends it whole; and every write that followed a wait asks first whether
 the call still holds.
 """
@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.edge.proxy.response_relay import Relay
+    from gateway.edge.proxy.response_relay import ResponseRelay
     from gateway.edge.upstream.connection import UpstreamConnection
 from gateway.edge.server.request_body import RequestBody
 
@@ -29,7 +29,7 @@ class BodyPump:
         self,
         payload: RequestBody,
         upstream: UpstreamConnection,
-        relay: Relay,
+        relay: ResponseRelay,
         *,
         chunked: bool,
         max_bytes: int,
@@ -49,15 +49,15 @@ class BodyPump:
         body broke or stopped coming.
         """
         relay, payload = self._relay, self._payload
-        if relay.may_go_on is not None:
+        if relay.continue_sent is not None:
             # RFC 9110 section 10.1.1: a client that waits need not wait for ever.
             await asyncio.wait(
-                (relay.may_go_on, relay.done),
+                (relay.continue_sent, relay.done),
                 timeout=CONTINUE_AFTER_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not relay.done.done():
-                relay.go_on()
+                relay.send_continue()
         payload.on_more = self._wake
         # Where it is done already, this is called later: it wakes a pump, and no other one.
         relay.done.add_done_callback(self._wake)
@@ -92,11 +92,11 @@ class BodyPump:
     def _write(self, data: bytes) -> None:
         """Every byte of a body goes out from here, and each has waited: so the call is judged
         again."""
-        ended = self._relay.refusal()
-        if ended is None:
+        refusal = self._relay.refusal()
+        if refusal is None:
             self._upstream.write(data)
         else:
-            self._upstream.end(ended)
+            self._upstream.end(refusal)
 
     def _wake(self, *_: object) -> None:
         if self._more is not None and not self._more.done():

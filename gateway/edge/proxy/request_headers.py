@@ -92,10 +92,10 @@ def forwarded_headers(client_ip: str, scheme: str, host: bytes) -> bytes:
 def appended_headers(
     peer_ip: str, scheme: str, host: bytes, forwarded: Sequence[tuple[bytes, bytes]]
 ) -> bytes:
-    """The same behind a trusted proxy: what it said is kept, and the proxy itself added."""
-    said: dict[bytes, list[bytes]] = {}
+    """The same behind a trusted proxy: what it sent is kept, and the proxy itself added."""
+    received: dict[bytes, list[bytes]] = {}
     for name, value in forwarded:
-        said.setdefault(name.lower(), []).append(value)
+        received.setdefault(name.lower(), []).append(value)
     ip = peer_ip.encode("ascii")
     node = b'"[%b]"' % ip if b":" in ip else ip
     named = b"host=%b;" % quoted(host) if host else b""
@@ -105,13 +105,13 @@ def appended_headers(
         b"Via": VIA,
     }
     lines = [
-        b"%b: %b" % (name, b", ".join([*said.pop(name.lower(), ()), value]))
+        b"%b: %b" % (name, b", ".join([*received.pop(name.lower(), ()), value]))
         for name, value in fresh.items()
     ]
-    said.pop(b"x-forwarded-proto", None)
+    received.pop(b"x-forwarded-proto", None)
     lines.append(b"X-Forwarded-Proto: " + scheme.encode("ascii"))
-    hosts = said.pop(b"x-forwarded-host", None) or [host]
+    hosts = received.pop(b"x-forwarded-host", None) or [host]
     if hosts[0]:
         lines.append(b"X-Forwarded-Host: " + hosts[0])
-    lines += [b"%b: %b" % (name, value) for name, each in said.items() for value in each]
+    lines += [b"%b: %b" % (name, value) for name, each in received.items() for value in each]
     return b"\r\n".join(lines)

@@ -41,10 +41,10 @@ def response_lines(
     if head.length is not None and not keep_length:
         _drop(lines, (b"content-length",))
     if head.special is not None:
-        said: list[bytes] = []
+        upstream_via: list[bytes] = []
         for line, (kind, _, value) in head.special:
             if kind == VIA_FIELD:
-                said.append(value)
+                upstream_via.append(value)
             elif (
                 (kind == COOKIE and not sets_own_cookie(line))
                 or (kind == CORS and not own_cors)
@@ -53,14 +53,14 @@ def response_lines(
             ):
                 continue
             lines.remove(line)
-        if said:
-            via = b"Via: " + b", ".join([*said, VIA])
+        if upstream_via:
+            via = b"Via: " + b", ".join([*upstream_via, VIA])
     named = head.connection
     if named is not None and not _ORDINARY_CONNECTION.issuperset(named):
         # RFC 9110 section 7.6.1.  A length that is named stays: it frames what follows.
-        gone = {*named} - {b"content-length"}
-        _drop(lines, gone)
-        _forget(head, gone)
+        removed = {*named} - {b"content-length"}
+        _drop(lines, removed)
+        _forget(head, removed)
     lines.append(via)
     return lines
 
@@ -86,8 +86,8 @@ def changed(lines: list[bytes], head: Head, changes: HeaderChanges) -> list[byte
         written = changes.lines.split(b"\r\n")
         lines += written
         head.dated = head.dated or any(name_of(line) == b"date" for line in written)
-        said = [(line, (WATCHED, name_of(line), b"")) for line in written]
-        head.special = [*(head.special or ()), *said]
+        watched = [(line, (WATCHED, name_of(line), b"")) for line in written]
+        head.special = [*(head.special or ()), *watched]
     return lines
 
 
@@ -112,10 +112,10 @@ class _Security:
         self.hsts = field_line(_HSTS, spec.hsts) if spec.hsts else None
         self.over_tls = self.lines if self.hsts is None else [*self.lines, self.hsts]
 
-    def unsaid(self, said: set[bytes], *, https: bool) -> list[bytes]:
-        """Those whose names an upstream has not said."""
-        lines = [line for name, line in self.named.items() if name not in said]
-        if https and self.hsts is not None and _HSTS.lower().encode("ascii") not in said:
+    def missing(self, present: set[bytes], *, https: bool) -> list[bytes]:
+        """Those whose names the upstream did not send."""
+        lines = [line for name, line in self.named.items() if name not in present]
+        if https and self.hsts is not None and _HSTS.lower().encode("ascii") not in present:
             lines.append(self.hsts)
         return lines
 
@@ -134,12 +134,12 @@ def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[by
         _security[id(spec)] = ours
         watch((*ours.named, _HSTS.lower().encode("ascii")))
         # This head was read before anybody asked about these names.
-        said = {name_of(line) for line in head.fields}
+        present = {name_of(line) for line in head.fields}
     elif head.special is None:
         return ours.over_tls if https else ours.lines
     else:
-        said = {name for _, (_, name, _) in head.special}
-    return ours.unsaid(said, https=https)
+        present = {name for _, (_, name, _) in head.special}
+    return ours.missing(present, https=https)
 
 
 def limit_lines(limit: LimitState) -> bytes:
@@ -168,14 +168,14 @@ _NEVER_TRAILERS = SPECIAL | {
 }
 
 
-def trailer_lines(lines: Iterable[bytes], gone: frozenset[bytes] = frozenset()) -> bytes:
+def trailer_lines(lines: Iterable[bytes], removed: frozenset[bytes] = frozenset()) -> bytes:
     """The trailer section for the client, its closing empty line included.
 
-    Fields whose names are in `gone` are left out.
+    Fields whose names are in `removed` are left out.
     """
     kept = []
     for line in lines:
         name = line[: line.find(b":")].lower()
-        if name not in _NEVER_TRAILERS and name not in gone:
+        if name not in _NEVER_TRAILERS and name not in removed:
             kept.append(line + b"\r\n")
     return b"".join(kept) + b"\r\n"

@@ -1,6 +1,6 @@
 """One response on its way from an upstream to a client, written to the client as it comes.
 
-Law: a response that was begun is either finished as it was framed or cut off; it never ends
+Law: a response that was begun is either finished as it was framed or aborted; it never ends
 cleanly when the upstream's did not.  What the upstream sends is written to the client's
 transport from the read callback itself: no task, no queue, and when the client is slow the
 upstream is not read.
@@ -9,7 +9,7 @@ upstream is not read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -27,21 +27,19 @@ from gateway.edge.proxy.response_headers import (
 from gateway.model import Reason
 
 if TYPE_CHECKING:
-    from gateway.access.authorizer import Decision
-    from gateway.access.routing.routes import Route
-    from gateway.edge.http1.request_head import RequestHead
-    from gateway.edge.server.listener import Connection
+    from gateway.edge.proxy.exchange import Exchange
     from gateway.edge.streams.handshake import Handshake
-    from gateway.edge.streams.reevaluation import Rejudged
-    from gateway.edge.streams.registry import OpenCalls
+    from gateway.edge.streams.reevaluation import Reevaluation
+    from gateway.edge.streams.registry import LongLivedRequests
     from gateway.edge.upstream.connection import UpstreamConnection
+    from gateway.edge.upstream.protocols import UpgradedConnection
     from gateway.edge.upstream.retry_budget import RetryBudget
     from gateway.model import Principal
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No response came; `replayable` as in `upstream.Relay.failed`."""
+    """No response came; `replayable` as in `ResponseReceiver.failed`."""
 
     reason: Reason
     replayable: bool
@@ -49,101 +47,95 @@ class Failure:
 
 NO_STATUSES: frozenset[int] = frozenset()
 
-GONE = Failure(Reason.UPSTREAM_UNREACHABLE, replayable=False)
-"""The client has gone: there is nobody to answer."""
+CLIENT_GONE = Failure(Reason.UPSTREAM_UNREACHABLE, replayable=False)
+"""The client has disconnected: there is nobody to answer."""
 
-NOBODY_WAITS = cast("asyncio.Future[Failure | None]", None)
+NO_FUTURE = cast("asyncio.Future[Failure | None]", None)
 """On the common path the end is told to `on_end`: a future would cost a turn of the loop."""
 
 
-class Relay:
-    """The answering half of `forward.Exchange`, which makes it whole.
+class ResponseRelay:
+    """Passes the response to one exchange on, through all attempts until one brings it.
 
-    Meets `upstream.Relay` and `server.Writer`.  `done` ends with None or a Failure.
+    Meets `connection.ResponseReceiver`, `registry.LongLivedRequest` and `server.handler.Writer`.
     """
 
     __slots__ = (
-        "_chunk",
+        "_chunked",
         "_upstream",
+        "aborted_for",
         "answered_at",
         "awaits_continue",
         "body_read",
         "client",
-        "cut_for",
+        "continue_sent",
         "decided_at",
-        "decision",
         "done",
-        "entered",
-        "extra",
+        "exchange",
         "handshake",
-        "head",
         "id_line",
+        "is_head",
         "keep_alive",
-        "may_go_on",
+        "long_lived",
         "on_end",
-        "open_calls",
         "principal",
-        "rejudged",
+        "reevaluation",
+        "registered",
         "request_sent",
         "retry_budget",
         "retry_granted",
         "retry_statuses",
-        "route",
-        "scheme",
         "started",
         "status",
-        "to_head",
     )
 
-    _chunk: bool
-    _upstream: UpstreamConnection | None
-    client: Connection
-    head: RequestHead
-    decision: Decision
-    route: Route
-    scheme: str
-    id_line: bytes
-    """`X-Request-Id`, as both sides read it."""
-    extra: Mapping[str, str]
-    """The CORS fields of whatever answer it gets: where there are any, the upstream's go."""
-    keep_alive: bool
-    to_head: bool
-    done: asyncio.Future[Failure | None]
-    on_end: Callable[[Any, Failure | None], None] | None
-    """Told at once how it ended, instead of whoever waits for `done`."""
-    handshake: Handshake | None
-    """Set where the upstream may answer with a tunnel."""
-    open_calls: OpenCalls
-    """Whom it asks, and where it is entered once it lasts."""
-    entered: bool
-    request_sent: bool
-    body_read: bool
-    """A byte of the body was taken: the request cannot be sent again."""
-    retry_statuses: frozenset[int]
-    """Only where there are some, the two below are set."""
     retry_budget: RetryBudget
     retry_granted: bool
-    may_go_on: asyncio.Future[None] | None
-    """Set while the client waits for `100 Continue`."""
-    awaits_continue: bool
-    started: bool
-    cut_for: Reason | None
-    """Why the answer that had begun was cut off; None where it was not, or the client left."""
-    status: int
-    decided_at: float
-    answered_at: float
-    """When the decision and the upstream's head were there, by the monotonic clock."""
+    """Both are set only where there are `retry_statuses`."""
 
-    principal: Principal | None
-    """Whose call it is, and ends with."""
-    rejudged: Rejudged | None
-    """Set where the route wants it judged again rather than ended."""
+    def __init__(self, exchange: Exchange, long_lived: LongLivedRequests) -> None:
+        self.exchange = exchange
+        self.client = exchange.client
+        self.long_lived = long_lived
+        self.id_line = b"X-Request-Id: " + exchange.request_id.encode("ascii")
+        """As both sides read it."""
+        self.is_head = exchange.head.method == "HEAD"
+        self.decided_at = exchange.decided_at
+        self.answered_at = 0.0
+        """When the upstream's head was there, by the monotonic clock."""
+        self.principal: Principal | None = exchange.decision.principal
+        """Whose request it is, and ends with."""
+        self.reevaluation: Reevaluation | None = None
+        """Set where the route wants it judged again rather than ended."""
+        self.registered = False
+        """Whether it stands in `long_lived`."""
+        self.handshake: Handshake | None = None
+        """Set where the upstream may answer with a tunnel."""
+        self.done = NO_FUTURE
+        """Ends with None once the response was relayed, or with a Failure."""
+        self.on_end: Callable[[Any, Failure | None], None] | None = None
+        """Told at once how it ended, instead of whoever waits for `done`."""
+        self.request_sent = True
+        self.body_read = False
+        """A byte of the body was taken: the request cannot be sent again."""
+        self.retry_statuses = NO_STATUSES
+        self.continue_sent: asyncio.Future[None] | None = None
+        """Set while the client waits for `100 Continue`."""
+        self.awaits_continue = False
+        self.keep_alive = False
+        self.started = False
+        self.aborted_for: Reason | None = None
+        """Why the response that had begun was aborted; None where it was not, or the client
+        left."""
+        self.status = 0
+        self._upstream: UpstreamConnection | None = None
+        self._chunked = False
 
     def attach(self, upstream: UpstreamConnection) -> None:
-        """A try begins: this connection's answer is awaited."""
+        """An attempt begins: this connection's response is awaited."""
         self._upstream = upstream
         self.client.relay = self
-        if self.on_end is None and (self.done is NOBODY_WAITS or self.done.done()):
+        if self.on_end is None and (self.done is NO_FUTURE or self.done.done()):
             self.done = asyncio.get_running_loop().create_future()
 
     # --- what the client's connection calls ---
@@ -160,36 +152,37 @@ class Relay:
         if self._upstream is not None:
             self._upstream.abort()
         if self.on_end is not None:
-            self._end(GONE)
+            self._end(CLIENT_GONE)
 
     # --- what the upstream's connection calls ---
 
     def interim(self, head: Head) -> None:
         """RFC 9110 section 15.2: 1xx are passed on, but never to an HTTP/1.0 client."""
         if head.status == 100:
-            self.go_on()
-        elif self.head.minor:
+            self.send_continue()
+        elif self.exchange.head.minor:
             lines = response_lines(head, keep_length=False, own_cors=False)
             self._write(_block(head, lines, b""))
 
-    def go_on(self) -> None:
+    def send_continue(self) -> None:
         """Send `100 Continue`, once, if the client waits for it."""
         if self.awaits_continue:
             self.awaits_continue = False
             self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self.may_go_on is not None and not self.may_go_on.done():
-            self.may_go_on.set_result(None)
+        if self.continue_sent is not None and not self.continue_sent.done():
+            self.continue_sent.set_result(None)
 
-    def tries_again(self) -> bool:
-        """One of `retry_statuses` came: whether the upstream may be sent one more try."""
+    def acquire_retry(self) -> bool:
+        """One of `retry_statuses` came: whether the upstream may be sent one more attempt."""
         self.retry_granted = not self.body_read and self.retry_budget.take()
         return self.retry_granted
 
-    def begin(self, head: Head, length: int, first: bytes, complete: bool) -> None:
+    def begin(self, head: Head, length: int, initial_data: bytes, complete: bool) -> None:
         self.started = True
         self.status = status = head.status
         self.answered_at = monotonic()
         client = self.client
+        client_minor = self.exchange.head.minor
         lines = self._fields(head, keep_length=length >= NO_BODY and status != 204)
         if not head.dated:
             # RFC 9110 section 6.6.1: who has a clock must say when what it forwards came.
@@ -198,32 +191,32 @@ class Relay:
             # RFC 9112 section 9.6: the rest of the request is not read as another one.
             self.keep_alive = False
         if length < NO_BODY:
-            if not self.head.minor:
+            if not client_minor:
                 self.keep_alive = False
             else:
-                self._chunk = True
+                self._chunked = True
                 lines.append(b"Transfer-Encoding: chunked")
-                if first:
-                    first = _chunked(first)
+                if initial_data:
+                    initial_data = _chunk(initial_data)
         if not self.keep_alive:
             lines.append(b"Connection: close")
-        elif not self.head.minor:
+        elif not client_minor:
             lines.append(b"Connection: keep-alive")
         transport = client.transport
         if transport is not None:
-            transport.write(_block(head, lines, first))
+            transport.write(_block(head, lines, initial_data))
         if not complete and client.must_wait:
-            # It was slow before this answer began, and will not say so again.
+            # It was slow before this response began, and will not say so again.
             self.pause()
 
     def _fields(self, head: Head, *, keep_length: bool) -> list[bytes]:
         """The upstream's fields as the client may have them, and ours."""
-        route, decision = self.route, self.decision
-        limit = decision.limit
+        exchange = self.exchange
+        route, limit, cors_headers = exchange.route, exchange.decision.limit, exchange.cors_headers
         lines = response_lines(
             head,
             keep_length=keep_length,
-            own_cors=bool(self.extra),
+            own_cors=bool(cors_headers),
             own_limits=limit is not None,
         )
         if route.response is not None:
@@ -231,38 +224,39 @@ class Relay:
         lines.append(self.id_line)
         if limit is not None:
             lines.append(limit.fields or limit_lines(limit))
-        if self.extra:
-            lines += [field_line(name, value) for name, value in self.extra.items()]
+        if cors_headers:
+            lines += [field_line(name, value) for name, value in cors_headers.items()]
         if route.security_headers is not None:
-            lines += security_lines(route.security_headers, head, https=self.scheme == "https")
+            https = exchange.call.scheme == "https"
+            lines += security_lines(route.security_headers, head, https=https)
         return lines
 
-    def piece(self, data: bytes) -> None:
-        self._write(_chunked(data) if self._chunk else data)
+    def data(self, data: bytes) -> None:
+        self._write(_chunk(data) if self._chunked else data)
 
-    def chunks(self, pieces: list[bytes], trailers: list[bytes] | None) -> None:
-        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        out = _chunked(content) if self._chunk and content else content
-        if trailers is not None and self._chunk:
-            self._chunk = False
-            changes = self.route.response
-            gone = frozenset[bytes]() if changes is None else changes.names
-            out += b"0\r\n" + trailer_lines(trailers, gone)
+    def chunks(self, contents: list[bytes], trailers: list[bytes] | None) -> None:
+        content = contents[0] if len(contents) == 1 else b"".join(contents)
+        out = _chunk(content) if self._chunked and content else content
+        if trailers is not None and self._chunked:
+            self._chunked = False
+            changes = self.exchange.route.response
+            removed = frozenset[bytes]() if changes is None else changes.names
+            out += b"0\r\n" + trailer_lines(trailers, removed)
         if out:
             self._write(out)
 
     def finished(self) -> None:
-        if self._chunk:
+        if self._chunked:
             self._write(b"0\r\n\r\n")
         self._end(None)
 
     def failed(self, reason: Reason, *, replayable: bool) -> None:
         if self.started:
-            self.cut_for = reason
-            self.cut_off()
+            self.aborted_for = reason
+            self.abort()
         self._end(Failure(reason, replayable))
 
-    def upgrade(self, head: Head, upstream: UpstreamConnection, first: bytes) -> bool:
+    def upgrade(self, head: Head, upstream: UpgradedConnection, initial_data: bytes) -> bool:
         handshake = self.handshake
         if handshake is None or not handshake.granted_by(head):
             return False
@@ -274,41 +268,42 @@ class Relay:
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
         self._write(_block(head, lines, b""))
         self._upstream = None
-        handshake.open(self.client, upstream, first)
+        handshake.open(self.client, upstream, initial_data)
         self._end(None)
         return True
 
-    # --- what the registry of lasting calls calls ---
+    # --- what the registry of long-lived requests calls ---
 
-    def lasts(self) -> None:
-        if not self.entered and (self.principal is not None or self.rejudged is not None):
-            self.entered = True
-            self.open_calls.add(self)
+    def mark_long_lived(self) -> None:
+        """Register it, once, where something may end it."""
+        if not self.registered and (self.principal is not None or self.reevaluation is not None):
+            self.registered = True
+            self.long_lived.add(self)
 
     def refusal(self) -> Reason | None:
-        return None if self.principal is None else self.open_calls.ends(self)
+        return None if self.principal is None else self.long_lived.refusal_of(self)
 
     @property
-    def over(self) -> bool:
+    def closed(self) -> bool:
         return self._upstream is None or not self._upstream.carries(self)
 
-    def end_for(self, reason: Reason, said: str = "") -> None:
-        """An answer where none was begun; else a cut, which no client takes for its end."""
+    def terminate(self, reason: Reason, detail: str = "") -> None:
+        """Refuse where no response was begun; else abort, which no client takes for its end."""
         if self._upstream is not None and self._upstream.carries(self):
             self._upstream.end(reason)
 
     def _end(self, failure: Failure | None) -> None:
-        if self.entered:
-            self.open_calls.discard(self)
-        told, self.on_end = self.on_end, None
-        if told is not None:
-            told(self, failure)
+        if self.registered:
+            self.long_lived.discard(self)
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end(self, failure)
         elif not self.done.done():
             # Before whoever waits goes on, it may carry the exchange of another client.
             self._upstream = None
             self.done.set_result(failure)
 
-    def cut_off(self) -> None:
+    def abort(self) -> None:
         """End what was begun in a way that no client takes for its end."""
         self.client.abort()
 
@@ -318,13 +313,13 @@ class Relay:
             transport.write(data)
 
 
-def _block(head: Head, lines: list[bytes], first: bytes) -> bytes:
-    """The head for the client, and `first` of the body behind it."""
+def _block(head: Head, lines: list[bytes], initial_data: bytes) -> bytes:
+    """The head for the client, and the beginning of the body behind it."""
     lines.insert(0, head.start)
     lines.append(b"")
-    lines.append(first)
+    lines.append(initial_data)
     return b"\r\n".join(lines)
 
 
-def _chunked(data: bytes) -> bytes:
+def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,4 +1,4 @@
-"""A denied call as its caller is told of it, whichever door was asked."""
+"""The answer to a denied call, whichever listener was asked."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Mapping
 from gateway.access.authorizer import Decision
 from gateway.edge.replies.cookies import expired_cookie
 from gateway.edge.replies.problems import (
-    Refusal,
+    ProblemType,
     problem_parts,
     step_up_challenge,
 )
 from gateway.model import Call
 
 
-def denial(
-    call: Call, decision: Decision, request_id: str, cors: Mapping[str, str]
-) -> tuple[Refusal, dict[str, str], bytes]:
-    """Row, fields and body for a decision that allows nothing; `cors` are the route's fields.
+def render_denial(
+    call: Call, decision: Decision, request_id: str, cors_headers: Mapping[str, str]
+) -> tuple[ProblemType, dict[str, str], bytes]:
+    """Row, fields and body for a decision that allows nothing; `cors_headers` are the route's.
 
     It tells of limits where one was asked, takes the cookie of a session that is over away,
     and says how to sign in.
     """
-    extra = dict(cors)
+    extra_headers = dict(cors_headers)
     if decision.limit is not None:
-        extra["RateLimit-Policy"] = decision.limit.policy
-        extra["RateLimit"] = decision.limit.standing()
-    if gone := expired_cookie(call, decision.reason):
-        extra["Set-Cookie"] = gone[0]
-    row, headers, document = problem_parts(
+        extra_headers["RateLimit-Policy"] = decision.limit.policy
+        extra_headers["RateLimit"] = decision.limit.standing()
+    if deletion := expired_cookie(call, decision.reason):
+        extra_headers["Set-Cookie"] = deletion[0]
+    problem, headers, document = problem_parts(
         decision.reason,
         decision.refusal,
         request_id,
@@ -36,8 +36,8 @@ def denial(
         allow=decision.allow,
         conceal=decision.conceal,
         https=call.scheme == "https",
-        extra=extra,
+        extra_headers=extra_headers,
     )
     if decision.max_age_s is not None or decision.amr:
         headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
-    return row, headers, document
+    return problem, headers, document

@@ -1,4 +1,4 @@
-"""What the public door tells of each answer: counted always, written down where asked for.
+"""What is told of each answer: counted always, written down where asked for.
 
 Nothing here may wait or fail: it stands on the path of every request.
 """
@@ -19,13 +19,13 @@ class Meter(Protocol):
     ) -> None: ...
 
 
-class Meters(Protocol):
+class RequestMetrics(Protocol):
     """`metrics.Metrics` meets it.  What no route answered is counted under the empty id."""
 
     def route(self, route_id: str) -> Meter: ...
 
 
-class Journal(Protocol):
+class DecisionObserver(Protocol):
     """Writes decisions down, buffered and off the hot path; the file or stream is its own.
 
     It must never be given a credential: `call.headers` holds one, so it takes what it writes
@@ -48,7 +48,7 @@ class Journal(Protocol):
         """What an endpoint of the gateway's own refused."""
 
 
-class NoMeters:
+class NoMetrics:
     """Counts nothing; for tests and tools."""
 
     def route(self, route_id: str) -> Meter:
@@ -60,7 +60,7 @@ class NoMeters:
         return None
 
 
-class DenialJournal:
+class DenialObserver:
     """Counts denials in the audit log: by reason, route and subject, a minute at a time."""
 
     takes_allowed = False

@@ -1,4 +1,4 @@
-"""The one table of refusals: what each Reason looks like to a client.
+"""The one table of problems: what each Reason looks like to a client (RFC 9457).
 
 Law: an answer is made of constants, the request id and what the caller of `problem` passes as
 `errors`.  It never holds bytes of the request, a library's name or an exception's text, so
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aiohttp import web
 
 from gateway.access.routing.routes import Route
-from gateway.edge.http1.date_header import date_line
-from gateway.edge.http1.request_head import RequestHead
+from gateway.edge.replies.response_bytes import response_bytes
 from gateway.model import Call, Reason
 
 OUTCOME = web.ResponseKey("outcome", str)
@@ -40,7 +38,7 @@ OWN_HEADERS: dict[str, str] = {
 HSTS = "max-age=31536000; includeSubDomains"
 
 
-class Refusal(NamedTuple):
+class ProblemType(NamedTuple):
     """A row of the table.  `proxy_error` is an error type of RFC 9209 section 2.3."""
 
     status: int
@@ -57,178 +55,182 @@ _DENIED = "http_request_denied"
 _ERROR = "http_request_error"
 _OWN = "proxy_internal_response"
 
-REFUSALS: dict[Reason, Refusal] = {
-    Reason.REQUEST_MALFORMED: Refusal(
+PROBLEMS: dict[Reason, ProblemType] = {
+    Reason.REQUEST_MALFORMED: ProblemType(
         400, "Malformed request", "The request is not well-formed HTTP/1.1.", _ERROR
     ),
-    Reason.AMBIGUOUS_PATH: Refusal(
+    Reason.AMBIGUOUS_PATH: ProblemType(
         400, "Ambiguous path", "The path can be read in more than one way.", _ERROR
     ),
-    Reason.AMBIGUOUS_QUERY: Refusal(
+    Reason.AMBIGUOUS_QUERY: ProblemType(
         400,
         "Ambiguous query",
         "A query parameter that the policy reads is repeated or does not decode.",
         _ERROR,
     ),
-    Reason.AMBIGUOUS_HEADER: Refusal(
+    Reason.AMBIGUOUS_HEADER: ProblemType(
         400,
         "Ambiguous header",
         "A header field that must appear once is repeated or does not decode.",
         _ERROR,
     ),
-    Reason.HOST_MISMATCH: Refusal(
+    Reason.HOST_MISMATCH: ProblemType(
         400, "Host mismatch", "The request target and the Host field disagree.", _ERROR
     ),
-    Reason.BODY_MALFORMED: Refusal(
+    Reason.BODY_MALFORMED: ProblemType(
         400, "Malformed body", "The body is not one well-formed JSON document.", _ERROR
     ),
-    Reason.INVALID_TOKEN: Refusal(
+    Reason.INVALID_TOKEN: ProblemType(
         400, "Invalid link", "The link is unknown, was used, or has expired.", _ERROR
     ),
-    Reason.NO_CREDENTIAL: Refusal(
+    Reason.NO_CREDENTIAL: ProblemType(
         401, "Sign-in required", "This call needs a credential, and none came.", _DENIED
     ),
-    Reason.TOKEN_MALFORMED: Refusal(
+    Reason.TOKEN_MALFORMED: ProblemType(
         401, "Malformed token", "The credential cannot be read as an access token.", _DENIED
     ),
-    Reason.TOKEN_SIGNATURE_INVALID: Refusal(
+    Reason.TOKEN_SIGNATURE_INVALID: ProblemType(
         401, "Invalid signature", "The signature of the token does not hold.", _DENIED
     ),
-    Reason.TOKEN_EXPIRED: Refusal(
+    Reason.TOKEN_EXPIRED: ProblemType(
         401, "Token expired", "The token was good until it expired; refresh it.", _DENIED
     ),
-    Reason.TOKEN_CLAIMS_INVALID: Refusal(
+    Reason.TOKEN_CLAIMS_INVALID: ProblemType(
         401, "Invalid claims", "A claim of the token is missing, wrong or not for here.", _DENIED
     ),
-    Reason.TOKEN_REVOKED: Refusal(401, "Token revoked", "The token has been revoked.", _DENIED),
-    Reason.TOKEN_OUTDATED: Refusal(
+    Reason.TOKEN_REVOKED: ProblemType(401, "Token revoked", "The token has been revoked.", _DENIED),
+    Reason.TOKEN_OUTDATED: ProblemType(
         401, "Token outdated", "The account has changed since; refresh the token.", _DENIED
     ),
-    Reason.KEY_UNKNOWN: Refusal(
+    Reason.KEY_UNKNOWN: ProblemType(
         401, "Unknown key", "The token names a signing key that is not known here.", _DENIED
     ),
-    Reason.SESSION_UNKNOWN: Refusal(
+    Reason.SESSION_UNKNOWN: ProblemType(
         401, "Unknown session", "The session is unknown or has ended; sign in again.", _DENIED
     ),
-    Reason.INVALID_CREDENTIALS: Refusal(
+    Reason.INVALID_CREDENTIALS: ProblemType(
         401, "Invalid credentials", "The address and the password do not match.", _DENIED
     ),
-    Reason.INVALID_REFRESH_TOKEN: Refusal(
+    Reason.INVALID_REFRESH_TOKEN: ProblemType(
         401, "Invalid refresh token", "The refresh token is unknown or has ended.", _DENIED
     ),
-    Reason.REFRESH_TOKEN_REUSED: Refusal(
+    Reason.REFRESH_TOKEN_REUSED: ProblemType(
         401, "Refresh token reused", "The refresh token was used before; sign in again.", _DENIED
     ),
-    Reason.INSUFFICIENT_USER_AUTHENTICATION: Refusal(
+    Reason.INSUFFICIENT_USER_AUTHENTICATION: ProblemType(
         401, "Stronger sign-in required", "This call needs a fresher or stronger sign-in.", _DENIED
     ),
-    Reason.NO_RULE: Refusal(403, "Forbidden", "No rule of the policy allows this call.", _DENIED),
-    Reason.CONDITION_FAILED: Refusal(
+    Reason.NO_RULE: ProblemType(
+        403, "Forbidden", "No rule of the policy allows this call.", _DENIED
+    ),
+    Reason.CONDITION_FAILED: ProblemType(
         403,
         "Condition failed",
         "A condition of the policy could not be evaluated for this call.",
         _DENIED,
     ),
-    Reason.CROSS_ORIGIN: Refusal(
+    Reason.CROSS_ORIGIN: ProblemType(
         403, "Cross-origin call", "The cookie does not count for a call of this origin.", _DENIED
     ),
-    Reason.CSRF_INVALID: Refusal(
+    Reason.CSRF_INVALID: ProblemType(
         403, "Invalid CSRF token", "The CSRF token is missing or wrong.", _DENIED
     ),
-    Reason.EMAIL_UNVERIFIED: Refusal(
+    Reason.EMAIL_UNVERIFIED: ProblemType(
         403, "Address not verified", "The address of the account must be verified first.", _DENIED
     ),
-    Reason.ACCOUNT_DISABLED: Refusal(403, "Account disabled", "The account is disabled.", _DENIED),
-    Reason.CAPTCHA_REQUIRED: Refusal(
+    Reason.ACCOUNT_DISABLED: ProblemType(
+        403, "Account disabled", "The account is disabled.", _DENIED
+    ),
+    Reason.CAPTCHA_REQUIRED: ProblemType(
         403, "CAPTCHA required", "A solved challenge must come with this call.", _DENIED
     ),
-    Reason.ROUTE_UNKNOWN: Refusal(
+    Reason.ROUTE_UNKNOWN: ProblemType(
         404, "Not found", "There is nothing at this address.", "destination_not_found"
     ),
-    Reason.METHOD_NOT_ALLOWED: Refusal(
+    Reason.METHOD_NOT_ALLOWED: ProblemType(
         405, "Method not allowed", "The address exists, but not for this method.", _ERROR
     ),
-    Reason.REQUEST_TIMEOUT: Refusal(
+    Reason.REQUEST_TIMEOUT: ProblemType(
         408, "Request timeout", "The request did not arrive in time.", _ERROR
     ),
-    Reason.EMAIL_TAKEN: Refusal(
+    Reason.EMAIL_TAKEN: ProblemType(
         409, "Address taken", "An account with this address exists.", _ERROR
     ),
-    Reason.BODY_TOO_LARGE: Refusal(
+    Reason.BODY_TOO_LARGE: ProblemType(
         413, "Body too large", "The body is larger than this address takes.", _ERROR
     ),
-    Reason.TARGET_TOO_LONG: Refusal(
+    Reason.TARGET_TOO_LONG: ProblemType(
         414, "Target too long", "The request line is longer than 8 KiB.", _ERROR
     ),
-    Reason.MEDIA_TYPE_UNSUPPORTED: Refusal(
+    Reason.MEDIA_TYPE_UNSUPPORTED: ProblemType(
         415, "Unsupported media type", "The body has a media type that is not taken here.", _ERROR
     ),
-    Reason.BODY_INVALID: Refusal(
+    Reason.BODY_INVALID: ProblemType(
         422, "Invalid body", "A field of the body is missing, unknown or wrong.", _ERROR
     ),
-    Reason.WEAK_PASSWORD: Refusal(
+    Reason.WEAK_PASSWORD: ProblemType(
         422, "Weak password", "The password is too easy to guess.", _ERROR
     ),
-    Reason.UPGRADE_REQUIRED: Refusal(
+    Reason.UPGRADE_REQUIRED: ProblemType(
         426, "Upgrade required", "Only version 13 of the WebSocket protocol is spoken.", _ERROR
     ),
-    Reason.RATE_LIMITED: Refusal(
+    Reason.RATE_LIMITED: ProblemType(
         429, "Too many requests", "The limit of this address is used up for now.", _DENIED, 1
     ),
-    Reason.TOO_MANY_ATTEMPTS: Refusal(
+    Reason.TOO_MANY_ATTEMPTS: ProblemType(
         429, "Too many attempts", "Too many attempts failed; try again later.", _DENIED, 1
     ),
-    Reason.HEADER_TOO_LARGE: Refusal(
+    Reason.HEADER_TOO_LARGE: ProblemType(
         431, "Header too large", "The header section is over 16 KiB or 100 fields.", _ERROR
     ),
-    Reason.INTERNAL_ERROR: Refusal(
+    Reason.INTERNAL_ERROR: ProblemType(
         500,
         "Internal error",
         "The gateway failed; the request id finds it.",
         "proxy_internal_error",
     ),
-    Reason.UPSTREAM_UNREACHABLE: Refusal(
+    Reason.UPSTREAM_UNREACHABLE: ProblemType(
         502, "Upstream unreachable", "The backend does not answer.", "destination_unavailable"
     ),
-    Reason.UPSTREAM_MALFORMED: Refusal(
+    Reason.UPSTREAM_MALFORMED: ProblemType(
         502, "Malformed upstream answer", "The backend's answer is not HTTP.", "http_protocol_error"
     ),
-    Reason.UPSTREAM_TIMEOUT: Refusal(
+    Reason.UPSTREAM_TIMEOUT: ProblemType(
         504, "Upstream timeout", "The backend did not answer in time.", "http_response_timeout"
     ),
-    Reason.REPLICA_STALE: Refusal(
+    Reason.REPLICA_STALE: ProblemType(
         503, "Not ready", "This worker cannot confirm what has been revoked.", _OWN, 2
     ),
-    Reason.STORE_UNAVAILABLE: Refusal(
+    Reason.STORE_UNAVAILABLE: ProblemType(
         503, "Store unavailable", "A store that this call needs is away.", _OWN, 5
     ),
-    Reason.STORE_BUSY: Refusal(
+    Reason.STORE_BUSY: ProblemType(
         503, "Store busy", "Too many calls wait for a store; try again.", _OWN, 1
     ),
-    Reason.REVOCATION_PENDING: Refusal(
+    Reason.REVOCATION_PENDING: ProblemType(
         503,
         "Revocation pending",
         "The session has ended; not every worker has confirmed it yet.",
         _OWN,
         1,
     ),
-    Reason.HASHING_BUSY: Refusal(
+    Reason.HASHING_BUSY: ProblemType(
         503, "Busy", "Too many sign-ins are being checked; try again.", _OWN, 1
     ),
-    Reason.UPSTREAM_BUSY: Refusal(
+    Reason.UPSTREAM_BUSY: ProblemType(
         503, "Upstream busy", "The backend takes no more calls now.", "connection_limit_reached", 1
     ),
-    Reason.DRAINING: Refusal(503, "Draining", "This instance is shutting down.", _OWN, 1),
+    Reason.DRAINING: ProblemType(503, "Draining", "This instance is shutting down.", _OWN, 1),
 }
 
 # A reason that a rule gives is the operator's word; its status is always 403.
-RULE_REFUSAL = Refusal(403, "Forbidden", "A rule of the policy refuses this call.", _DENIED)
+RULE_PROBLEM = ProblemType(403, "Forbidden", "A rule of the policy refuses this call.", _DENIED)
 
 
-def refusal_of(reason: str, refusal: Reason | None = None) -> Refusal:
+def problem_type(reason: str, refusal: Reason | None = None) -> ProblemType:
     """The row for `refusal`, or for `reason` where that is a Reason; a rule's own is 403."""
     key = refusal if refusal is not None else reason
-    return REFUSALS[key] if isinstance(key, Reason) else RULE_REFUSAL
+    return PROBLEMS[key] if isinstance(key, Reason) else RULE_PROBLEM
 
 
 def problem(
@@ -242,7 +244,7 @@ def problem(
     errors: Sequence[Mapping[str, str]] | None = None,
     conceal: bool = False,
     https: bool = False,
-    extra: Mapping[str, str] | None = None,
+    extra_headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """An RFC 9457 answer for `reason`; `errors` names fields of the body and what is wrong.
 
@@ -259,7 +261,7 @@ def problem(
         errors=errors,
         conceal=conceal,
         https=https,
-        extra=extra,
+        extra_headers=extra_headers,
     )
     answer = web.Response(status=row.status, headers=headers, body=body)
     answer[OUTCOME] = str(reason)
@@ -274,46 +276,7 @@ def problem_bytes(
     The connection is closed after it.
     """
     row, headers, body = problem_parts(reason, None, request_id, https=https)
-    return _on_the_wire(row.status, headers, body, b"Connection: close\r\n", to_head=to_head)
-
-
-def answer_bytes(
-    status: int,
-    headers: Mapping[str, str] | Iterable[tuple[str, str]],
-    body: bytes,
-    request: RequestHead,
-    *,
-    keep_alive: bool,
-) -> bytes:
-    """An answer to `request`, whole.
-
-    HTTP/1.1 whatever the client speaks: RFC 9110 section 2.5 has a server send its own
-    version.  A 1.0 client that asked to go on is told so, as it assumes the contrary.
-    """
-    connection = b"" if keep_alive else b"Connection: close\r\n"
-    if keep_alive and not request.minor:
-        connection = b"Connection: keep-alive\r\n"
-    return _on_the_wire(status, headers, body, connection, to_head=request.method == "HEAD")
-
-
-_PHRASES = {int(status): status.phrase for status in HTTPStatus}
-
-
-def _on_the_wire(
-    status: int,
-    headers: Mapping[str, str] | Iterable[tuple[str, str]],
-    body: bytes,
-    connection: bytes,
-    *,
-    to_head: bool,
-) -> bytes:
-    fields = headers.items() if isinstance(headers, Mapping) else headers
-    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in fields]
-    if status != 204:  # RFC 9110 section 8.6: a 204 must not have one
-        lines.append(f"Content-Length: {len(body)}\r\n")
-    head = b"%b%b\r\n%b\r\n" % ("".join(lines).encode("latin-1"), date_line(), connection)
-    return head if to_head else head + body
+    return response_bytes(row.status, headers, body, b"Connection: close\r\n", to_head=to_head)
 
 
 def problem_parts(
@@ -327,13 +290,13 @@ def problem_parts(
     errors: Sequence[Mapping[str, str]] | None = None,
     conceal: bool = False,
     https: bool = False,
-    extra: Mapping[str, str] | None = None,
-) -> tuple[Refusal, dict[str, str], bytes]:
+    extra_headers: Mapping[str, str] | None = None,
+) -> tuple[ProblemType, dict[str, str], bytes]:
     """Row, header fields and body of `problem`."""
     if conceal:
         reason, refusal, detail, errors = Reason.ROUTE_UNKNOWN, None, None, None
-        retry_after_s, allow, extra = 0.0, (), None
-    row = refusal_of(reason, refusal)
+        retry_after_s, allow, extra_headers = 0.0, (), None
+    row = problem_type(reason, refusal)
     document: dict[str, object] = {
         "type": f"urn:authgate:reason:{reason}",
         "title": row.title,
@@ -357,23 +320,23 @@ def problem_parts(
         headers["Allow"] = ", ".join(allow)
     if row.status == 426:
         headers.update(_SPOKEN)
-    if extra:
-        headers.update(extra)
+    if extra_headers:
+        headers.update(extra_headers)
     return row, headers, json.dumps(document).encode("ascii")
 
 
-def route_answer(
-    route: Route, call: Call, request_id: str, extra: Mapping[str, str]
+def direct_response_fields(
+    route: Route, call: Call, request_id: str, extra_headers: Mapping[str, str]
 ) -> list[tuple[str, str]]:
-    """The fields of what a route answers by itself; `extra` are those of CORS and limits."""
-    answer = route.answer
-    assert answer is not None
+    """The fields of a direct response; `extra_headers` are those of CORS and limits."""
+    response = route.answer
+    assert response is not None
     fields = [("Server", SERVER), ("X-Request-Id", request_id), ("Proxy-Status", SERVER)]
-    fields += answer.fields
-    location = answer.leads_to(call.query)
+    fields += response.fields
+    location = response.leads_to(call.query)
     if location is not None:
         fields.append(("Location", location))
-    fields += extra.items()
+    fields += extra_headers.items()
     if route.security_headers is not None:
         fields += route.security_headers.fields
         if route.security_headers.hsts is not None and call.scheme == "https":

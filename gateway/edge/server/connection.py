@@ -20,7 +20,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_server import Server
 
 from gateway.edge.http1.request_head import RequestHead
-from gateway.edge.replies.problems import problem_bytes, refusal_of
+from gateway.edge.replies.problems import problem_bytes, problem_type
 from gateway.edge.server.handler import Listener, Outcome
 from gateway.edge.server.peer import Peer
 from gateway.edge.server.request_parser import Refused
@@ -373,7 +373,7 @@ class Connection(Outbound):
         else:
             reason = Reason.INTERNAL_ERROR
         request_id = self._door.reader.new_request_id()
-        self._door.meter.record(reason, refusal_of(reason).status, 0.0)
+        self._door.meter.record(reason, problem_type(reason).status, 0.0)
         if reason is Reason.INTERNAL_ERROR:
             self._door.defects.n += 1
             log.error("request-failed", request_id=request_id, exc_info=error)

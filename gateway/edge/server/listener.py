@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.web_server import Server
 
 from gateway.edge.http1.turns import Turns
-from gateway.edge.replies.observers import Meter, NoMeters
+from gateway.edge.replies.observers import Meter, NoMetrics
 from gateway.edge.server.accepting import Acceptor
 from gateway.edge.server.admission import Admission
 from gateway.edge.server.buffers import Buffers
@@ -103,7 +103,7 @@ class Door(web.BaseRunner):
         """Ends what would not end by itself, once nothing is accepted any more."""
         self.on_refusal = on_refusal
         """Told of what was refused before it was a request, and of the id that it was given."""
-        self.meter = meter or NoMeters()
+        self.meter = meter or NoMetrics()
         """Counts what its connections answer by themselves."""
         self.defects = defects or Tally()
         self.draining = False

@@ -27,13 +27,13 @@ class FrameReader:
     of ours, of which the other side knows nothing.
     """
 
-    __slots__ = ("_head", "_held", "_left", "_max_bytes", "answer", "closed", "rest")
+    __slots__ = ("_head", "_left", "_max_bytes", "_pending_pong", "answer", "closed", "rest")
 
     def __init__(self, max_bytes: int = 0) -> None:
         self._head = b""
         self._left = 0
         self._max_bytes = max_bytes
-        self._held = b""
+        self._pending_pong = b""
         """The beginning of what may be an answer to us; nobody was given it."""
         self.answer = b""
         self.closed = False
@@ -67,8 +67,8 @@ class FrameReader:
 
     def _sifted(self, data: bytes, most: int) -> bytes | None:
         """As `feed`, less the answers to us."""
-        before = self._head, self._left, self._held
-        data, self._held = self._held + data, b""
+        before = self._head, self._left, self._pending_pong
+        data, self._pending_pong = self._pending_pong + data, b""
         passed: list[bytes] = []
         start, at, size = 0, 0, len(data)
         while at < size:
@@ -80,7 +80,7 @@ class FrameReader:
             if data[at] == _PONG and self.between:
                 end = _answer_end(data, at, self.answer)
                 if end < 0:
-                    self._held = data[at:]
+                    self._pending_pong = data[at:]
                     size = at
                     break
                 if end:
@@ -89,7 +89,7 @@ class FrameReader:
                     continue
             at = self.step(data, at)
             if at < 0:
-                self._head, self._left, self._held = before
+                self._head, self._left, self._pending_pong = before
                 return None
         if not start and size == len(data):
             return data
@@ -152,20 +152,22 @@ def _answer_end(data: bytes, at: int, payload: bytes) -> int:
     end = begin + len(payload)
     if len(data) < end:
         return -1
-    said = data[begin:end]
-    return end if (_masked(said, data[at + 2 : begin]) if masked else said) == payload else 0
+    content = data[begin:end]
+    if masked:
+        content = _masked(content, data[at + 2 : begin])
+    return end if content == payload else 0
 
 
 def _head_bytes(head: bytes) -> int:
     if len(head) < 2:
         return 2
-    said = head[1] & 0x7F
-    extended = 2 if said == 126 else 8 if said == 127 else 0
+    length = head[1] & 0x7F
+    extended = 2 if length == 126 else 8 if length == 127 else 0
     return 2 + extended + (4 if head[1] & _MASKED else 0)
 
 
 def _payload_bytes(head: bytes) -> int:
-    said = head[1] & 0x7F
-    if said == 126:
+    length = head[1] & 0x7F
+    if length == 126:
         return int.from_bytes(head[2:4], "big")
-    return int.from_bytes(head[2:10], "big") if said == 127 else said
+    return int.from_bytes(head[2:10], "big") if length == 127 else length

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from gateway.edge.http1.request_head import RequestHead
     from gateway.edge.http1.response_head import Head
     from gateway.edge.server.connection import Connection
-    from gateway.edge.streams.reevaluation import Rejudged
-    from gateway.edge.streams.registry import OpenCalls
-    from gateway.edge.streams.socket_quota import Seat
-    from gateway.edge.upstream.connection import UpstreamConnection
+    from gateway.edge.streams.reevaluation import Reevaluation
+    from gateway.edge.streams.registry import LongLivedRequests
+    from gateway.edge.streams.socket_quota import Slot
+    from gateway.edge.upstream.protocols import UpgradedConnection
     from gateway.model import Call
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -64,56 +64,61 @@ def grants(head: Head, key: bytes) -> bool:
     """Whether a 101 is the answer to a handshake with `key` (RFC 6455 section 4.1)."""
     # SHA-1 is the RFC's own; there is no secret in it.
     accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
-    said = head.values(b"sec-websocket-accept")
+    accepts = head.values(b"sec-websocket-accept")
     upgrade = head.values(b"upgrade")
-    named = [token for value in head.values(b"connection") for token in tokens(value)]
+    options = [token for value in head.values(b"connection") for token in tokens(value)]
     return (
         head.minor == 1
-        and said == [accept]
+        and accepts == [accept]
         and len(upgrade) == 1
         and upgrade[0].lower() == b"websocket"
-        and b"upgrade" in named
+        and b"upgrade" in options
     )
 
 
 class Handshake:
     """One that was allowed; `tunnel` is None until the upstream has granted it."""
 
-    __slots__ = ("_call", "_decision", "_key", "_open_calls", "_rejudged", "tunnel")
+    __slots__ = ("_call", "_decision", "_key", "_long_lived", "_reevaluation", "tunnel")
 
     def __init__(
         self,
         key: bytes,
         call: Call,
         decision: Decision,
-        rejudged: Rejudged | None,
-        open_calls: OpenCalls,
+        reevaluation: Reevaluation | None,
+        long_lived: LongLivedRequests,
     ) -> None:
         self._key = key
         self._call = call
         self._decision = decision
-        self._rejudged = rejudged
-        self._open_calls = open_calls
+        self._reevaluation = reevaluation
+        self._long_lived = long_lived
         self.tunnel: Tunnel | None = None
 
-    def seat(self) -> Seat | None:
-        """A place among the sockets of its caller, to be left once it has ended; None where
-        as many are open as the route lets one caller have."""
+    def acquire_slot(self) -> Slot | None:
+        """A slot of its caller's quota, to be released once it has ended; None where as many
+        sockets are open as the route lets one caller have."""
         route, principal = self._decision.route, self._decision.principal
         assert route is not None
-        caller = (route.id, by_user(self._call, principal, NO_RESOURCE))
-        return self._open_calls.seats.take(caller, route.sockets.max_per_user)
+        key = (route.id, by_user(self._call, principal, NO_RESOURCE))
+        return self._long_lived.socket_quota.acquire(key, route.sockets.max_per_user)
 
     def granted_by(self, head: Head) -> bool:
         return grants(head, self._key)
 
-    def open(self, client: Connection, upstream: UpstreamConnection, first: bytes) -> None:
-        """The 101 was written to the client; `first` is what came behind it."""
-        transport, target = upstream.hand_over()
+    def open(self, client: Connection, upstream: UpgradedConnection, initial_data: bytes) -> None:
+        """The 101 was written to the client; `initial_data` is what came behind it."""
+        transport, target = upstream.detach()
         route = self._decision.route
         assert route is not None
         self.tunnel = Tunnel(
-            client, transport, target, route.sockets, self._decision.principal, self._open_calls
+            client,
+            transport,
+            target,
+            options=route.sockets,
+            principal=self._decision.principal,
+            long_lived=self._long_lived,
         )
-        self.tunnel.rejudged = self._rejudged
-        self.tunnel.open(first)
+        self.tunnel.reevaluation = self._reevaluation
+        self.tunnel.open(initial_data)

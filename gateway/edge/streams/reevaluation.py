@@ -1,4 +1,4 @@
-"""What becomes of a call that lasts when its caller, its token or the configuration changes.
+"""What becomes of a long-lived request when its caller, its token or the configuration changes.
 
 Law: the end of a session ends its calls, always.  What has only become old (the roles, the
 token, the policy) ends a call too, but for two: one that came with a session cookie outlasts
@@ -24,25 +24,29 @@ if TYPE_CHECKING:
     from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
 
 
-class Judge(Protocol):
-    """`access.decision.Gate` meets it."""
+class PolicyEvaluator(Protocol):
+    """`access.authorizer.Authorizer` meets it."""
 
-    def judge_again(
+    def reevaluate(
         self, call: Call, snapshot: Snapshot, principal: Principal | None
     ) -> Decision: ...
 
 
-class Rejudged:
+class Reevaluation:
     """One call that its route wants judged again."""
 
-    __slots__ = ("_call", "_judge", "_route", "_snapshot")
+    __slots__ = ("_call", "_evaluator", "_route", "_snapshot")
 
     def __init__(
-        self, call: Call, route: Route, judge: Judge, snapshot: Callable[[], Snapshot]
+        self,
+        call: Call,
+        route: Route,
+        evaluator: PolicyEvaluator,
+        snapshot: Callable[[], Snapshot],
     ) -> None:
         self._call = call
         self._route = route
-        self._judge = judge
+        self._evaluator = evaluator
         self._snapshot = snapshot
 
     @property
@@ -52,7 +56,7 @@ class Rejudged:
 
     def refusal(self, principal: Principal | None) -> tuple[Reason, str] | None:
         """Why it may not go on: the Reason, and what the client is told."""
-        decision = self._judge.judge_again(self._call, self._snapshot(), principal)
+        decision = self._evaluator.reevaluate(self._call, self._snapshot(), principal)
         if decision.route is not None:
             self._route = decision.route
         if decision.allowed:
@@ -62,13 +66,13 @@ class Rejudged:
         return decision.refusal or Reason.NO_RULE, decision.reason
 
 
-class Renewals(Protocol):
+class PrincipalRefresher(Protocol):
     """Where the account of a session is read again; met by `SessionReading`."""
 
-    async def renewed(self, principal: Principal) -> Renewal | Reason: ...
+    async def refresh(self, principal: Principal) -> PrincipalUpdate | Reason: ...
 
 
-Renewal = Callable[[Principal], Principal]
+PrincipalUpdate = Callable[[Principal], Principal]
 """Makes of a principal the one that it would be now."""
 
 
@@ -79,7 +83,7 @@ class SessionReading:
         self._refresh_tokens = refresh_tokens
         self._ttl_s = ttl_s
 
-    async def renewed(self, principal: Principal) -> Renewal | Reason:
+    async def refresh(self, principal: Principal) -> PrincipalUpdate | Reason:
         """SESSION_UNKNOWN once no refresh would be given for the session."""
         transport: Transport = "cookie" if is_of_cookie(principal) else "bearer"
         try:
@@ -88,17 +92,17 @@ class SessionReading:
             return error.reason
         if grant is None or grant.account.id != principal.subject:
             return Reason.SESSION_UNKNOWN
-        return lambda old: as_of_now(old, grant, self._ttl_s)
+        return lambda before: refreshed(before, grant, self._ttl_s)
 
 
-def as_of_now(principal: Principal, grant: SessionGrant, ttl_s: int) -> Principal:
+def refreshed(principal: Principal, grant: SessionGrant, ttl_s: int) -> Principal:
     """Whoever a token was given for, as one given now would say.
 
     It keeps the token's own id and key: to revoke either still ends what it opened.
     """
     account = grant.account
     expires_at = grant.issued_at + min(ttl_s, grant.expires_in_s)
-    said = {
+    claims = {
         "roles": list(account.roles),
         "email": account.email,
         "email_verified": account.email_verified,
@@ -112,6 +116,6 @@ def as_of_now(principal: Principal, grant: SessionGrant, ttl_s: int) -> Principa
         expires_at=expires_at,
         email=account.email,
         email_verified=account.email_verified,
-        claims={**principal.claims, **said},
+        claims={**principal.claims, **claims},
         identity_headers=None,
     )

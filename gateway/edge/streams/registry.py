@@ -1,13 +1,13 @@
-"""Calls that last: sockets and long answers, ended when what let them in no longer holds.
+"""Long-lived requests: sockets and long responses, ended when what let them in no longer holds.
 
 Law: a call is judged when it begins, again where it waited before its first byte went out
-(`refusal`), and a short one is over before that could change.  One that lasts is entered here,
-and from then on a revocation that names its session, token, subject, client or key ends it in
-the same turn of the loop in which this worker learns of it; so it has ended before the
+(`refusal`), and a short one is over before that could change.  A long-lived one is registered
+here, and from then on a revocation that names its session, token, subject, client or key ends it
+in the same turn of the loop in which this worker learns of it; so it has ended before the
 revocation is acknowledged, or a moment after.  Its expiry, and a worker that can no longer know
 what is revoked, end it at the next sweep; and because a worker that stood still hears its sockets
-before it sweeps, whatever lasts is asked for (`ends`) before any more of it passes.  What
-`rejudging` says of those that may go on is done here, within the same second.
+before it sweeps, `refusal_of` is asked before any more of it passes.  What `reevaluation.py` says
+of those that may go on is done here, within the same second.
 """
 
 from __future__ import annotations
@@ -17,40 +17,41 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.edge.streams.socket_quota import Seats
+from gateway.edge.streams.socket_quota import SocketQuota
 from gateway.identity.sign_in.session_cookies import is_of_cookie
 from gateway.model import Change, ChangeKind, Principal, Reason
 
 if TYPE_CHECKING:
-    from gateway.edge.streams.reevaluation import Rejudged, Renewal, Renewals
+    from gateway.edge.streams.reevaluation import PrincipalRefresher, PrincipalUpdate, Reevaluation
 
-RENEWAL_S = 0.6
+REFRESH_TIMEOUT_S = 0.6
 """For an account to be read again after a change of roles: what the old ones let in is closed
 within the second, whatever the store does."""
-EXPIRED_RENEWAL_S = 5.0
+EXPIRED_REFRESH_TIMEOUT_S = 5.0
 """For the same where nothing has changed and what was read has merely become old."""
-GOODBYE_S = 0.5
+CLOSE_TIMEOUT_S = 0.5
 """From a Close frame of ours to the cut, for whoever does not leave."""
-READ_AT_ONCE = 16
-JUDGED_AT_ONCE = 100
+REFRESHES_AT_ONCE = 16
+REEVALUATIONS_AT_ONCE = 100
+"""Between two turns of the loop for everybody else."""
 
 
-class OpenCall(Protocol):
-    """`relay.Relay` and `tunnel.Tunnel` meet it."""
+class LongLivedRequest(Protocol):
+    """`response_relay.ResponseRelay` and `tunnel.Tunnel` meet it."""
 
     principal: Principal | None
-    rejudged: Rejudged | None
+    reevaluation: Reevaluation | None
     """Set where its route wants it judged again rather than ended."""
 
     @property
-    def over(self) -> bool: ...
+    def closed(self) -> bool: ...
 
-    def end_for(self, reason: Reason, said: str = "") -> None:
-        """Close it, at once or as soon as its framing allows; `said` where the policy gave a
+    def terminate(self, reason: Reason, detail: str = "") -> None:
+        """End it, at once or as soon as its framing allows; `detail` where the policy gave a
         reason of its own."""
 
 
-class OpenTunnel(OpenCall, Protocol):
+class OpenTunnel(LongLivedRequest, Protocol):
     """`tunnel.Tunnel` meets it."""
 
     due_at: float
@@ -65,47 +66,47 @@ class OpenTunnel(OpenCall, Protocol):
     def abort(self) -> None: ...
 
 
-class OpenCalls:
+class LongLivedRequests:
     """`refusal` is the replica's; `now` gives the seconds by which tokens expire."""
 
     def __init__(
         self,
         refusal: Callable[[Principal], Reason | None] = lambda principal: None,
         now: Callable[[], float] = time.time,
-        renewals: Renewals | None = None,
+        refresher: PrincipalRefresher | None = None,
     ) -> None:
         self._refusal = refusal
         self._now = now
-        self._renewals = renewals
-        self._calls: dict[OpenCall, Principal | None] = {}
-        self._named: dict[ChangeKind, dict[str, set[OpenCall]]] = {
+        self._refresher = refresher
+        self._requests: dict[LongLivedRequest, Principal | None] = {}
+        self._by_name: dict[ChangeKind, dict[str, set[LongLivedRequest]]] = {
             ChangeKind.SESSION: {},
             ChangeKind.TOKEN: {},
             ChangeKind.SUBJECT: {},
         }
         self.tunnels: set[OpenTunnel] = set()
         """Every one, anonymous ones too: their silence is counted."""
-        self.seats = Seats()
-        self._renewing: dict[_Session, set[OpenCall]] = {}
+        self.socket_quota = SocketQuota()
+        self._refreshing: dict[_Session, set[LongLivedRequest]] = {}
         """By session, whose account is being read."""
-        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        self._refreshes = asyncio.Semaphore(REFRESHES_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._requests)
 
-    def add(self, call: OpenCall) -> None:
+    def add(self, request: LongLivedRequest) -> None:
         """From now on it is ended when its principal is refused; at once if that is so now."""
-        principal = call.principal
-        if call in self._calls or (principal is None and call.rejudged is None):
+        principal = request.principal
+        if request in self._requests or (principal is None and request.reevaluation is None):
             return
-        self._calls[call] = principal
+        self._requests[request] = principal
         if principal is not None:
             for kind, name in _names(principal):
-                self._named[kind].setdefault(name, set()).add(call)
-        self._check((call,))
-        if call.rejudged is not None and call.rejudged.is_due:
-            self._judge(call)
+                self._by_name[kind].setdefault(name, set()).add(request)
+        self._check((request,))
+        if request.reevaluation is not None and request.reevaluation.is_due:
+            self._reevaluate(request)
 
     def refusal(self, principal: Principal | None) -> Reason | None:
         """Why a call that waited may not be sent any more.
@@ -119,56 +120,55 @@ class OpenCalls:
             return Reason.TOKEN_EXPIRED
         return reason
 
-    def ends(self, call: OpenCall) -> Reason | None:
-        """Why no more bytes of a call may pass; None too where it is looked at again instead."""
-        principal = call.principal
+    def refusal_of(self, request: LongLivedRequest) -> Reason | None:
+        """Why no more of its bytes may pass; None too where its session is asked first."""
+        principal = request.principal
         reason = self.refusal(principal)
         if reason is None or principal is None:
             return None
-        if self._renewals is not None and _goes_on(call, principal, reason):
+        if self._refresher is not None and _may_refresh(request, principal, reason):
             return None
         return reason
 
-    def discard(self, call: OpenCall) -> None:
-        """It is over."""
-        principal = self._calls.pop(call, None)
+    def discard(self, request: LongLivedRequest) -> None:
+        """It has ended."""
+        principal = self._requests.pop(request, None)
         if principal is None:
             return
         for kind, name in _names(principal):
-            calls = self._named[kind].get(name)
-            if calls is not None:
-                calls.discard(call)
-                if not calls:
-                    del self._named[kind][name]
+            requests = self._by_name[kind].get(name)
+            if requests is not None:
+                requests.discard(request)
+                if not requests:
+                    del self._by_name[kind][name]
 
     async def close(self) -> None:
-        """The worker goes: sockets have no end of their own to wait for."""
+        """The worker ends: sockets have no end of their own to wait for."""
         for task in tuple(self._tasks):
             task.cancel()
         for tunnel in tuple(self.tunnels):
             tunnel.go_away()
         if self.tunnels:
-            await asyncio.wait([tunnel.ended for tunnel in self.tunnels], timeout=GOODBYE_S)
-        for tunnel in tuple(self.tunnels):
-            tunnel.abort()
+            await asyncio.wait([tunnel.ended for tunnel in self.tunnels], timeout=CLOSE_TIMEOUT_S)
+        self.abort()
 
     # --- what is told to it ---
 
     def changed(self, change: Change) -> None:
         """The replica has taken `change` in; most changes name nobody who is here."""
-        if not self._calls:
+        if not self._requests:
             return
-        named = self._named.get(change.kind)
-        if named is not None:
-            self._check(tuple(named.get(change.target, ())))
+        by_name = self._by_name.get(change.kind)
+        if by_name is not None:
+            self._check(tuple(by_name.get(change.target, ())))
         elif change.kind is not ChangeKind.KEYS:
-            self._check(tuple(self._calls))
+            self._check(tuple(self._requests))
 
     def reloaded(self) -> None:
-        """Another configuration runs: whoever asked for it is judged by that."""
-        calls = [call for call in self._calls if call.rejudged is not None]
-        if calls:
-            self._begin(self._judge_all(calls))
+        """Another configuration runs: the routes that ask for it are judged by that."""
+        requests = [request for request in self._requests if request.reevaluation is not None]
+        if requests:
+            self._start(self._reevaluate_all(requests))
 
     def abort(self) -> None:
         """Cut every tunnel: nobody looks after them any more."""
@@ -179,77 +179,89 @@ class OpenCalls:
         """`now` is by the loop's clock."""
         for tunnel in [tunnel for tunnel in self.tunnels if tunnel.due_at <= now]:
             tunnel.sweep(now)
-        if not self._calls:
+        if not self._requests:
             return
-        for call in [call for call in self._calls if call.over]:
-            self.discard(call)
-        wall = self._now()
-        for call in [c for c, who in self._calls.items() if who and who.expires_at <= wall]:
-            self._no_longer(call, Reason.TOKEN_EXPIRED)
-        some = next((who for who in self._calls.values() if who is not None), None)
-        if some is not None and self._refusal(some) is not None:
-            # A fenced worker refuses everyone alike: this is the one that it is asked by.
-            self._check(tuple(self._calls))
+        for request in [request for request in self._requests if request.closed]:
+            self.discard(request)
+        wall_clock = self._now()
+        expired = [
+            request
+            for request, principal in self._requests.items()
+            if principal is not None and principal.expires_at <= wall_clock
+        ]
+        for request in expired:
+            self._on_invalidated(request, Reason.TOKEN_EXPIRED)
+        principals = (principal for principal in self._requests.values() if principal is not None)
+        anyone = next(principals, None)
+        if anyone is not None and self._refusal(anyone) is not None:
+            # A fenced worker refuses everyone alike: one of them is enough to notice.
+            self._check(tuple(self._requests))
 
     # --- private ---
 
-    def _check(self, calls: Iterable[OpenCall]) -> None:
-        for call in calls:
-            principal = self._calls.get(call)
+    def _check(self, requests: Iterable[LongLivedRequest]) -> None:
+        for request in requests:
+            principal = self._requests.get(request)
             reason = None if principal is None else self._refusal(principal)
             if reason is not None:
-                self._no_longer(call, reason)
+                self._on_invalidated(request, reason)
 
-    def _no_longer(self, call: OpenCall, reason: Reason) -> None:
+    def _on_invalidated(self, request: LongLivedRequest, reason: Reason) -> None:
         """What let it in has ended, or (where it may go on) has only become old."""
-        principal = self._calls[call]
-        if self._renewals is None or principal is None or not _goes_on(call, principal, reason):
-            call.end_for(reason)
+        principal = self._requests[request]
+        refresher = self._refresher
+        if refresher is None or principal is None or not _may_refresh(request, principal, reason):
+            request.terminate(reason)
             return
         session = _session(principal)
-        waiting = self._renewing.get(session)
-        if waiting is None:
-            self._renewing[session] = {call}
-            within_s = RENEWAL_S if reason is Reason.TOKEN_OUTDATED else EXPIRED_RENEWAL_S
-            self._begin(self._renew(self._renewals, principal, within_s))
-        else:
-            waiting.add(call)
+        refreshing = self._refreshing.get(session)
+        if refreshing is not None:
+            refreshing.add(request)
+            return
+        self._refreshing[session] = {request}
+        outdated = reason is Reason.TOKEN_OUTDATED
+        timeout_s = REFRESH_TIMEOUT_S if outdated else EXPIRED_REFRESH_TIMEOUT_S
+        self._start(self._refresh(refresher, principal, timeout_s))
 
-    async def _renew(self, renewals: Renewals, principal: Principal, within_s: float) -> None:
-        """One look at the account for all calls of its session."""
-        found: Renewal | Reason = Reason.STORE_UNAVAILABLE
+    async def _refresh(
+        self, refresher: PrincipalRefresher, principal: Principal, timeout_s: float
+    ) -> None:
+        """Read the account once for all requests of its session."""
+        update: PrincipalUpdate | Reason = Reason.STORE_UNAVAILABLE
         try:
-            async with asyncio.timeout(within_s), self._reading:
-                found = await renewals.renewed(principal)
+            async with asyncio.timeout(timeout_s), self._refreshes:
+                update = await refresher.refresh(principal)
         except TimeoutError:
             pass
         finally:
-            calls = self._renewing.pop(_session(principal))
-        if isinstance(found, Reason):
-            for call in calls:
-                call.end_for(found)
+            requests = self._refreshing.pop(_session(principal))
+        if isinstance(update, Reason):
+            for request in requests:
+                request.terminate(update)
             return
-        for call in calls:
-            old = self._calls.get(call)
-            if old is not None:
+        for request in requests:
+            before = self._requests.get(request)
+            if before is not None:
                 # Its names stay: only what they stand for was read again.
-                call.principal = self._calls[call] = found(old)
-        self._check(calls)
-        await self._judge_all([call for call in calls if call.rejudged is not None])
+                request.principal = self._requests[request] = update(before)
+        self._check(requests)
+        await self._reevaluate_all(
+            [request for request in requests if request.reevaluation is not None]
+        )
 
-    async def _judge_all(self, calls: Sequence[OpenCall]) -> None:
-        for number, call in enumerate(calls, 1):
-            self._judge(call)
-            if not number % JUDGED_AT_ONCE:
+    async def _reevaluate_all(self, requests: Sequence[LongLivedRequest]) -> None:
+        for number, request in enumerate(requests, 1):
+            self._reevaluate(request)
+            if not number % REEVALUATIONS_AT_ONCE:
                 await asyncio.sleep(0)
 
-    def _judge(self, call: OpenCall) -> None:
-        if call in self._calls and call.rejudged is not None:
-            refused = call.rejudged.refusal(self._calls[call])
-            if refused is not None:
-                call.end_for(*refused)
+    def _reevaluate(self, request: LongLivedRequest) -> None:
+        if request in self._requests and request.reevaluation is not None:
+            refusal = request.reevaluation.refusal(self._requests[request])
+            if refusal is not None:
+                request.terminate(*refusal)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -264,20 +276,21 @@ def _session(principal: Principal) -> _Session:
     return principal.session_id, principal.subject, is_of_cookie(principal)
 
 
-def _goes_on(call: OpenCall, principal: Principal, reason: Reason) -> bool:
-    """Whether to look at the session again before it is ended."""
+def _may_refresh(request: LongLivedRequest, principal: Principal, reason: Reason) -> bool:
+    """Whether to read the account of its session again before it is ended."""
     if principal.session_id is None:
         return False
-    if call.rejudged is not None:
+    if request.reevaluation is not None:
         return reason in (Reason.TOKEN_EXPIRED, Reason.TOKEN_OUTDATED)
     return reason is Reason.TOKEN_EXPIRED and is_of_cookie(principal)
 
 
 def _names(principal: Principal) -> list[tuple[ChangeKind, str]]:
-    found = [
+    """By which a revocation may name it."""
+    names = [
         (ChangeKind.SUBJECT, principal.subject),
         (ChangeKind.TOKEN, principal.token_id),
     ]
     if principal.session_id is not None:
-        found.append((ChangeKind.SESSION, principal.session_id))
-    return found
+        names.append((ChangeKind.SESSION, principal.session_id))
+    return names

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-Caller = tuple[str, str]
+QuotaKey = tuple[str, str]
 """A route's id, and whom its sockets are counted for."""
 
 
-class Seats:
+class SocketQuota:
     def __init__(self) -> None:
-        self._taken: dict[Caller, int] = {}
+        self._used: dict[QuotaKey, int] = {}
 
     def __len__(self) -> int:
         """Callers that have any."""
-        return len(self._taken)
+        return len(self._used)
 
-    def take(self, caller: Caller, most: int) -> Seat | None:
-        """None where the caller has `most` already; 0 is without a limit."""
-        taken = self._taken.get(caller, 0)
-        if most and taken >= most:
+    def acquire(self, key: QuotaKey, limit: int) -> Slot | None:
+        """None where the caller has `limit` already; 0 is without a limit."""
+        used = self._used.get(key, 0)
+        if limit and used >= limit:
             return None
-        self._taken[caller] = taken + 1
-        return Seat(self._taken, caller)
+        self._used[key] = used + 1
+        return Slot(self._used, key)
 
 
-class Seat:
-    """One that was taken; it is left once."""
+class Slot:
+    """A socket that counts; it is released once."""
 
-    __slots__ = ("_caller", "_taken")
+    __slots__ = ("_key", "_used")
 
-    def __init__(self, taken: dict[Caller, int], caller: Caller) -> None:
-        self._taken = taken
-        self._caller = caller
+    def __init__(self, used: dict[QuotaKey, int], key: QuotaKey) -> None:
+        self._used = used
+        self._key = key
 
-    def leave(self) -> None:
-        left = self._taken[self._caller] - 1
-        if left:
-            self._taken[self._caller] = left
+    def release(self) -> None:
+        used = self._used[self._key] - 1
+        if used:
+            self._used[self._key] = used
         else:
-            del self._taken[self._caller]
+            del self._used[self._key]

@@ -1,8 +1,8 @@
-"""The connections to the upstreams, kept by target, and whose turn it is.
+"""The upstreams of a worker as clusters of targets, and whose turn it is.
 
 Law: a pool changes its state first and does its I/O afterwards, so nothing that I/O calls back
 finds it half changed.  Time is looked at by one sweep for all, never by a timer of each
-request.  A call holds one place at its target from before it is sent until it has ended.
+request.  A call holds one slot at its target from before it is sent until it has ended.
 """
 
 from __future__ import annotations
@@ -26,34 +26,35 @@ from gateway.edge.upstream.resolver import (
 )
 from gateway.edge.upstream.retry_budget import RetryBudget
 from gateway.edge.upstream.target_health import probe
-from gateway.edge.upstream.target_pool import TargetPool, Waiting, authority
+from gateway.edge.upstream.target_pool import TargetPool, Waiters, authority
 from gateway.telemetry.metrics import Metrics
 
-__all__ = ["TargetPool", "UpstreamPool", "Upstreams", "Waiting", "authority"]
+__all__ = ["Cluster", "Clusters", "TargetPool", "Waiters", "authority"]
 
 
-class UpstreamPool:
+class Cluster:
     """The targets of one upstream, and whose turn it is."""
 
     def __init__(
         self,
         spec: Upstream,
         targets: list[TargetPool],
-        waiting: Waiting,
+        *,
+        waiters: Waiters,
+        budget: RetryBudget | None,
         loop: asyncio.AbstractEventLoop,
         random: Random,
-        budget: RetryBudget | None = None,
     ) -> None:
         self.spec = spec
         self.targets = targets
-        self.waiting = waiting
+        self.waiters = waiters
         self.budget = budget
         """None where nothing is tried again."""
         self._loop = loop
         self._random = random.random
         self._turn = 0
-        self._judged = spec.health is not None or spec.breaker is not None
-        plain = not self._judged and budget is None
+        self._has_health = spec.health is not None or spec.breaker is not None
+        plain = not self._has_health and budget is None
         self._only = targets[0] if len(targets) == 1 and plain else None
 
     def choose(self, tried: Collection[TargetPool] = ()) -> TargetPool | None:
@@ -67,64 +68,64 @@ class UpstreamPool:
         if self.budget is not None and not tried:
             self.budget.calls += 1
         targets = self.targets
-        if self._judged:
-            targets = self._usable(self._loop.time())
+        if self._has_health:
+            targets = self._available(self._loop.time())
             if not targets:
                 return None
         if len(targets) > 1 and tried:
             targets = [target for target in targets if target not in tried] or targets
         if len(targets) > 1 and self.spec.max_connections:
-            targets = [target for target in targets if target.has_room] or targets
+            targets = [target for target in targets if target.has_capacity] or targets
         count = len(targets)
         if count == 1:
             return targets[0]
         if self.spec.balance is Balance.LEAST_REQUESTS:
             # The better of two drawn ones: nearly as even as the best of all, and a target that
             # has just come back is not sent everything at once (Mitzenmacher, 2001).
-            first = int(self._random() * count)
-            second = int(self._random() * (count - 1))
-            a, b = targets[first], targets[second + (second >= first)]
-            return a if a.in_flight + a.promised <= b.in_flight + b.promised else b
+            index = int(self._random() * count)
+            other = int(self._random() * (count - 1))
+            a, b = targets[index], targets[other + (other >= index)]
+            return a if a.in_flight + a.reserved <= b.in_flight + b.reserved else b
         self._turn += 1
         return targets[self._turn % count]
 
-    def _usable(self, now: float) -> list[TargetPool]:
-        standings = [(target, target.standing) for target in self.targets]
-        usable = [t for t, standing in standings if standing is None or standing.usable(now)]
-        if usable:
-            return usable
-        return [t for t, standing in standings if standing is None or not standing.is_open(now)]
+    def _available(self, now: float) -> list[TargetPool]:
+        healths = [(target, target.health) for target in self.targets]
+        available = [t for t, health in healths if health is None or health.available(now)]
+        if available:
+            return available
+        return [t for t, health in healths if health is None or not health.is_open(now)]
 
-    def another_is_alive(self, tried: Collection[TargetPool]) -> bool:
+    def has_untried_target(self, tried: Collection[TargetPool]) -> bool:
         """Whether a target that was not tried yet is not known to be unreachable."""
         return any(target.reachable and target not in tried for target in self.targets)
 
-    def tries_again(self) -> bool:
-        """Whether one more try of a call may be sent; it is counted."""
+    def acquire_retry(self) -> bool:
+        """Whether one more attempt of a call may be sent; it is counted."""
         return self.budget is not None and self.budget.take()
 
-    async def location(self) -> TargetPool | None:
-        """Wait for a place at a target.  None when too many wait, or it takes too long."""
-        if len(self.waiting) >= self.spec.queue:
+    async def acquire_slot(self) -> TargetPool | None:
+        """Wait for a slot at a target.  None when too many wait, or it takes too long."""
+        if len(self.waiters) >= self.spec.queue:
             return None
-        turn: asyncio.Future[TargetPool] = self._loop.create_future()
-        self.waiting.append(turn)
+        waiter: asyncio.Future[TargetPool] = self._loop.create_future()
+        self.waiters.append(waiter)
         try:
             async with asyncio.timeout(self.spec.timeout_connect_s):
                 try:
-                    return await turn
+                    return await waiter
                 except asyncio.CancelledError:
-                    if turn.done() and not turn.cancelled():
-                        turn.result().leave(None)
+                    if waiter.done() and not waiter.cancelled():
+                        waiter.result().release(None)
                     raise
         except TimeoutError:
             return None
         finally:
-            if turn in self.waiting:
-                self.waiting.remove(turn)
+            if waiter in self.waiters:
+                self.waiters.remove(waiter)
 
 
-class Upstreams:
+class Clusters:
     """Every upstream of the running configuration, with the connections that outlive a reload.
 
     `on_sweep` is told the loop's time each SWEEP_S: one timer serves all that is looked at.
@@ -150,77 +151,91 @@ class Upstreams:
         self._loop = loop or asyncio.get_running_loop()
         self._on_sweep = on_sweep
         self._random = random or Random()  # noqa: S311 (it spreads load)
-        self._adopted: dict[str, Upstream] | None = None
+        self._applied: dict[str, Upstream] | None = None
         """Those of the running configuration; None before there is one."""
-        self._pools: dict[str, UpstreamPool] = {}
+        self._clusters: dict[str, Cluster] = {}
         self._retired: list[TargetPool] = []
         """Targets that a reload removed, until their last exchange has ended."""
         self._probes: dict[TargetPool, asyncio.Task[None]] = {}
         self._timer = self._loop.call_later(SWEEP_S, self._sweep)
 
-    def adopt(self, specs: Iterable[Upstream]) -> None:
+    def apply(self, specs: Iterable[Upstream]) -> None:
         """The upstreams of a new configuration: probes begin, and what is gone is let go."""
-        named = self._adopted = {spec.name: spec for spec in specs}
-        for name in [name for name in self._pools if name not in named]:
-            self._retire(self._pools.pop(name).targets)
-        for spec in named.values():
-            self.pool(spec)
+        applied = self._applied = {spec.name: spec for spec in specs}
+        for name in [name for name in self._clusters if name not in applied]:
+            self._retire(self._clusters.pop(name).targets)
+        for spec in applied.values():
+            self.cluster_of(spec)
         self._endpoints.keep(
             (pool.target.host, pool.target.port)
             for pool in self._targets()
             if has_name(pool.target)
         )
 
-    def pool(self, spec: Upstream) -> UpstreamPool:
-        known = self._pools.get(spec.name)
-        if known is not None and known.spec is spec:
-            return known
-        if self._adopted is not None and self._adopted.get(spec.name) is not spec:
-            return self._former(spec, known)
-        return self._renew(spec, known)
+    def cluster_of(self, spec: Upstream) -> Cluster:
+        current = self._clusters.get(spec.name)
+        if current is not None and current.spec is spec:
+            return current
+        if self._applied is not None and self._applied.get(spec.name) is not spec:
+            return self._former(spec, current)
+        return self._renew(spec, current)
 
-    def _former(self, spec: Upstream, known: UpstreamPool | None) -> UpstreamPool:
+    def _former(self, spec: Upstream, current: Cluster | None) -> Cluster:
         """For a call that an earlier configuration admitted: its targets, those that are gone
         too, and nothing of the running configuration is changed for it."""
-        there = {pool.target: pool for pool in self._retired}
-        waiting: Waiting = deque()
+        pools = {pool.target: pool for pool in self._retired}
+        waiters: Waiters = deque()
         budget: RetryBudget | None = None
-        if known is not None:
-            there |= {pool.target: pool for pool in known.targets}
-            waiting, budget = known.waiting, known.budget
+        if current is not None:
+            pools |= {pool.target: pool for pool in current.targets}
+            waiters, budget = current.waiters, current.budget
         for target in spec.targets:
-            if target not in there:
-                there[target] = self._fresh(target, spec)
-                self._retire([there[target]])
-        targets = [there[target] for target in spec.targets]
-        return UpstreamPool(spec, targets, waiting, self._loop, self._random, budget)
+            if target not in pools:
+                pools[target] = self._pool(target, spec)
+                self._retire([pools[target]])
+        return self._cluster(spec, [pools[target] for target in spec.targets], waiters, budget)
 
-    def _renew(self, spec: Upstream, known: UpstreamPool | None) -> UpstreamPool:
+    def _renew(self, spec: Upstream, current: Cluster | None) -> Cluster:
         """A reload made a new specification: connections to the same targets are kept."""
-        kept = {pool.target: pool for pool in known.targets} if known is not None else {}
-        waiting: Waiting = known.waiting if known is not None else deque()
-        targets = []
+        kept = {pool.target: pool for pool in current.targets} if current is not None else {}
+        waiters: Waiters = current.waiters if current is not None else deque()
+        pools = []
         for target in spec.targets:
-            pool = kept.pop(target, None) or self._fresh(target, spec)
-            pool.adopt(spec, waiting)
-            targets.append(pool)
+            pool = kept.pop(target, None) or self._pool(target, spec)
+            pool.apply(spec, waiters)
+            pools.append(pool)
         self._retire(kept.values())
-        if known is not None and known.spec.retry == spec.retry:
-            budget = known.budget
+        if current is not None and current.spec.retry == spec.retry:
+            budget = current.budget
         else:
             budget = self._budget(spec)
-        fresh = UpstreamPool(spec, targets, waiting, self._loop, self._random, budget)
-        self._pools[spec.name] = fresh
-        return fresh
+        cluster = self._clusters[spec.name] = self._cluster(spec, pools, waiters, budget)
+        return cluster
 
-    def _fresh(self, target: UpstreamTarget, spec: Upstream) -> TargetPool:
+    def _cluster(
+        self,
+        spec: Upstream,
+        targets: list[TargetPool],
+        waiters: Waiters,
+        budget: RetryBudget | None,
+    ) -> Cluster:
+        return Cluster(
+            spec,
+            targets,
+            waiters=waiters,
+            budget=budget,
+            loop=self._loop,
+            random=self._random,
+        )
+
+    def _pool(self, target: UpstreamTarget, spec: Upstream) -> TargetPool:
         return TargetPool(target, spec, self._loop, self._endpoints, self._turns, tls=self._tls)
 
     def _budget(self, spec: Upstream) -> RetryBudget | None:
         if spec.retry.attempts < 2:
             return None
-        about = "Second and later tries of calls: sent, or refused by the budget."
-        tally = partial(self._metrics.tally, "upstream_retries", about, upstream=spec.name)
+        description = "Second and later tries of calls: sent, or refused by the budget."
+        tally = partial(self._metrics.tally, "upstream_retries", description, upstream=spec.name)
         return RetryBudget(spec.retry.budget, tally(outcome="sent"), tally(outcome="refused"))
 
     def _retire(self, targets: Iterable[TargetPool]) -> None:
@@ -235,52 +250,55 @@ class Upstreams:
         for target in self._targets():
             target.sweep(now)
         self._on_sweep(now)
-        for pool in self._pools.values():
-            if pool.budget is not None:
-                pool.budget.turn(now)
-            if pool.spec.health is not None:
-                for target in pool.targets:
-                    if now >= target.probe_at and target not in self._probes:
-                        target.probe_at = now + pool.spec.health.every_s
-                        self._probes[target] = self._loop.create_task(self._probe(target))
+        for cluster in self._clusters.values():
+            if cluster.budget is not None:
+                cluster.budget.turn(now)
+            for target in cluster.targets:
+                self._probe_if_due(target, now)
+                self._resolve_if_due(target, now)
 
-            for target in pool.targets:
-                if target.named and target.connections and now >= target.resolve_at:
-                    target.resolve_at = now + self._resolve_every_s
-                    if target not in self._lookups:
-                        self._lookups[target] = self._loop.create_task(self._resolve(target))
+    def _probe_if_due(self, target: TargetPool, now: float) -> None:
+        health = target.spec.health
+        if health is not None and now >= target.probe_at and target not in self._probes:
+            target.probe_at = now + health.every_s
+            self._probes[target] = self._loop.create_task(self._probe(target, health))
 
-    async def _resolve(self, target: TargetPool) -> None:
+    def _resolve_if_due(self, target: TargetPool, now: float) -> None:
+        if target.is_named and target.connections and now >= target.resolve_at:
+            target.resolve_at = now + self._resolve_every_s
+            if target not in self._lookups:
+                self._lookups[target] = self._loop.create_task(self._resolve(target))
+
+    async def _resolve(self, pool: TargetPool) -> None:
         """What cannot be resolved now stays where it is."""
         try:
             async with asyncio.timeout(RESOLVE_EVERY_S):
-                where = target.target
-                target.moved(await self._endpoints.looked_up(where.host, where.port))
+                target = pool.target
+                pool.addresses_changed(await self._endpoints.looked_up(target.host, target.port))
         except (OSError, TimeoutError):
             pass  # told by `Endpoints`
         finally:
-            self._lookups.pop(target, None)
+            self._lookups.pop(pool, None)
 
-    async def _probe(self, target: TargetPool) -> None:
-        health, host = target.spec.health, target.spec.host
+    async def _probe(self, pool: TargetPool, health: Health) -> None:
         try:
-            if health is not None:
-                named = authority(target.target) if host is None else host.encode("ascii")
-                good = await self._ask(target, health, named)
-                if target.standing is not None:
-                    target.standing.probed(good)
+            succeeded = await self._send_probe(pool, health)
+            if pool.health is not None:
+                pool.health.record_probe(succeeded)
         finally:
-            self._probes.pop(target, None)
+            self._probes.pop(pool, None)
 
-    async def _ask(self, target: TargetPool, health: Health, host: bytes) -> bool:
+    async def _send_probe(self, pool: TargetPool, health: Health) -> bool:
+        host = pool.spec.host
+        host_field = authority(pool.target) if host is None else host.encode("ascii")
         try:
-            context = target.context()
+            context = pool.context()
         except OSError:
             return False
-        return await probe(target.target, health, host, context, self._endpoints)
+        return await probe(pool.target, health, host_field, context, self._endpoints)
 
     def _targets(self) -> list[TargetPool]:
-        current = [target for pool in self._pools.values() for target in pool.targets]
+        current = [pool for cluster in self._clusters.values() for pool in cluster.targets]
         return current + self._retired
 
     def close(self) -> None:

@@ -53,24 +53,24 @@ class SystemResolver:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str]] = loop.create_future()
 
-        def told(found: list[str] | OSError) -> None:
+        def deliver(result: list[str] | OSError) -> None:
             self._under_way -= 1
             if answer.done():
                 return
-            if isinstance(found, OSError):
-                answer.set_exception(found)
+            if isinstance(result, OSError):
+                answer.set_exception(result)
             else:
-                answer.set_result(found)
+                answer.set_result(result)
 
         def look_up() -> None:
-            found: list[str] | OSError
+            result: list[str] | OSError
             try:
-                rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-                found = list(dict.fromkeys(str(address[0]) for *_, address in rows))
+                infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                result = list(dict.fromkeys(str(address[0]) for *_, address in infos))
             except (OSError, UnicodeError) as error:
-                found = error if isinstance(error, OSError) else OSError(str(error))
+                result = error if isinstance(error, OSError) else OSError(str(error))
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(told, found)
+                loop.call_soon_threadsafe(deliver, result)
 
         self._under_way += 1
         # A daemon: a name server that says nothing must not hold up the end of the process.
@@ -104,9 +104,9 @@ class Endpoints:
         known = self._known.get((host, port))
         if known is None:
             return await self.looked_up(host, port)
-        found, at = known
-        if monotonic() - at < self._fresh_s:
-            return found
+        addresses, known_at = known
+        if monotonic() - known_at < self._fresh_s:
+            return addresses
         await asyncio.wait((self._lookup((host, port)),), timeout=self._patience_s)
         return self._known.get((host, port), known)[0]
 
@@ -129,17 +129,17 @@ class Endpoints:
         if lookup is None:
             lookup = asyncio.create_task(self._resolve(name), name=f"resolve {name[0]}")
             self._lookups[name] = lookup
-            lookup.add_done_callback(lambda done: self._ended(name, done))
+            lookup.add_done_callback(lambda ended: self._on_lookup_end(name, ended))
         return lookup
 
     async def _resolve(self, name: Name) -> list[str]:
-        found = await self._resolver.addresses(*name)
-        if not found:
+        addresses = await self._resolver.addresses(*name)
+        if not addresses:
             raise OSError("the name has no address")
-        self._known[name] = found, monotonic()
-        return found
+        self._known[name] = addresses, monotonic()
+        return addresses
 
-    def _ended(self, name: Name, lookup: asyncio.Task[list[str]]) -> None:
+    def _on_lookup_end(self, name: Name, lookup: asyncio.Task[list[str]]) -> None:
         del self._lookups[name]
         if not lookup.cancelled() and (error := lookup.exception()) is not None:
             log.debug("upstream-not-resolved", host=name[0], error=str(error))

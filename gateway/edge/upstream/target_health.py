@@ -1,4 +1,4 @@
-"""Whether a target may be sent calls: what probes and calls met with there.
+"""Whether a target may be sent calls, as its probes and calls have shown.
 
 Law: only what the connection shows counts as a failure (refused, silent, not HTTP); a status is
 the backend's answer and its own affair.  With `health`, `fall` failures in a row take a target
@@ -24,13 +24,13 @@ from gateway.edge.upstream.resolver import Endpoints, has_name
 log = structlog.get_logger(__name__)
 
 
-class Standing:
+class TargetHealth:
     __slots__ = (
         "_failed_calls",
         "_failed_probes",
         "_failures",
+        "_good_probes",
         "_open_until",
-        "_risen",
         "_spec",
         "_url",
         "healthy",
@@ -42,25 +42,25 @@ class Standing:
         self.healthy = True
         self._failed_calls = 0
         self._failed_probes = 0
-        self._risen = 0
+        self._good_probes = 0
         self._open_until = 0.0
         breaker = spec.breaker
         self._failures: deque[float] = deque(maxlen=breaker.failures if breaker else 1)
 
-    def usable(self, now: float) -> bool:
+    def available(self, now: float) -> bool:
         return self.healthy and now >= self._open_until
 
     def is_open(self, now: float) -> bool:
         """The breaker keeps calls away."""
         return now < self._open_until
 
-    def sent(self, now: float) -> None:
+    def record_dispatch(self, now: float) -> None:
         """A call goes there.  The first one after the breaker's rest is its only trial."""
         breaker = self._spec.breaker
         if self._open_until and breaker is not None:
             self._open_until = now + breaker.open_s
 
-    def met(self, ok: bool, now: float) -> None:
+    def record_result(self, ok: bool, now: float) -> None:
         """How a call ended."""
         if ok:
             self._open_until = 0.0
@@ -68,7 +68,7 @@ class Standing:
             return
         if self._spec.health is not None:
             self._failed_calls += 1
-            self._fall(self._spec.health, self._failed_calls)
+            self._record_failures(self._spec.health, self._failed_calls)
         breaker = self._spec.breaker
         if breaker is None:
             return
@@ -81,25 +81,25 @@ class Standing:
             self._open_until = now + breaker.open_s
             failures.clear()
 
-    def probed(self, ok: bool) -> None:
+    def record_probe(self, ok: bool) -> None:
         health = self._spec.health
         if health is None:
             return
         if not ok:
             self._failed_probes += 1
-            self._fall(health, self._failed_probes)
+            self._record_failures(health, self._failed_probes)
             return
         self._failed_probes = 0
         if not self.healthy:
-            self._risen += 1
-            if self._risen >= health.rise:
+            self._good_probes += 1
+            if self._good_probes >= health.rise:
                 self.healthy = True
                 self._failed_calls = 0
                 log.info("upstream-target-up", target=self._url)
 
-    def _fall(self, health: Health, failures: int) -> None:
+    def _record_failures(self, health: Health, failures: int) -> None:
         """`failures` in a row, of calls or of probes."""
-        self._risen = 0
+        self._good_probes = 0
         if self.healthy and failures >= health.fall:
             self.healthy = False
             log.warning("upstream-target-down", target=self._url, failures=failures)
@@ -115,7 +115,7 @@ async def probe(
     """Whether one `GET` of the health path is answered 2xx in time, on a connection of its own."""
     try:
         async with asyncio.timeout(health.timeout_s):
-            reader, writer = await _opened(target, context, endpoints)
+            reader, writer = await _open(target, context, endpoints)
             try:
                 writer.write(
                     b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: authgate-health\r\n"
@@ -131,7 +131,7 @@ async def probe(
         return False
 
 
-async def _opened(
+async def _open(
     target: UpstreamTarget, context: ssl.SSLContext | None, endpoints: Endpoints
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if target.socket_path is not None:
@@ -139,7 +139,7 @@ async def _opened(
     addresses = [target.host]
     if has_name(target):
         addresses = await endpoints.addresses(target.host, target.port)
-    missed: OSError | None = None
+    last_error: OSError | None = None
     for address in addresses:
         try:
             return await asyncio.open_connection(
@@ -150,5 +150,5 @@ async def _opened(
                 limit=MAX_HEAD_BYTES,
             )
         except OSError as error:
-            missed = error
-    raise missed or OSError("the name has no address")
+            last_error = error
+    raise last_error or OSError("the name has no address")

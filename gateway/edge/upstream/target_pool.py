@@ -1,6 +1,6 @@
-"""The connections to one target of an upstream, and the places at it.
+"""The connections to one target of an upstream, and the slots at it.
 
-Law: as in `pools`.  A call holds one place from before it is sent until it has ended, and a
+Law: as in `clusters.py`.  A call holds one slot from before it is sent until it has ended, and a
 connection is used again only while its address is one of the target's.
 """
 
@@ -19,16 +19,16 @@ from gateway.config.upstream_tls import TlsContexts
 from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.resolver import Endpoints, has_name
-from gateway.edge.upstream.target_health import Standing
+from gateway.edge.upstream.target_health import TargetHealth
 
 log = structlog.get_logger(__name__)
 
-TELL_EVERY_S = 60.0
+WARN_EVERY_S = 60.0
 
 UNPROVEN_MOST = 64
 """Idle connections to a target that was not seen to keep one: enough to see it."""
 
-Waiting = deque["asyncio.Future[TargetPool]"]
+Waiters = deque["asyncio.Future[TargetPool]"]
 
 
 class TargetPool:
@@ -46,92 +46,92 @@ class TargetPool:
     ) -> None:
         self.target = target
         self.resolve_at = 0.0
-        self.named = has_name(target)
+        self.is_named = has_name(target)
         self._endpoints = endpoints
         self.turns = turns
         self._tls = tls
         self.spec = spec
         self.connections: set[UpstreamConnection] = set()
         self.in_flight = 0
-        self.promised = 0
-        """Calls that were given to it in this turn of the loop, and hold no place yet."""
+        self.reserved = 0
+        """Calls that were given to it in this turn of the loop, and hold no slot yet."""
         self.reachable = True
         """Whether the last attempt to connect succeeded."""
-        self.standing: Standing | None = None
+        self.health: TargetHealth | None = None
         self.probe_at = 0.0
         self._idle: list[UpstreamConnection] = []
-        self.keeps = False
+        self.keeps_idle = False
         """Whether it was seen to leave an idle connection open.  Who closes after each answer
         and does not say so would lose a call that is sent meanwhile: what cannot be sent again
         has a connection of its own until then."""
-        self._keeps_all = False
+        self._all_reusable = False
         """None of the reasons not to pool what was released: a look at one is enough."""
         self._closed = False
-        self._leaving: set[UpstreamConnection] = set()
+        self._retired: set[UpstreamConnection] = set()
         """Those that carry no further call: the name no longer leads there, or what they carry
         may be read in two ways."""
-        self._missed = 0
-        self._tell_at = 0.0
+        self._connect_failures = 0
+        self._warn_at = 0.0
         self._loop = loop
-        self._waiting: Waiting = deque()
-        self.adopt(spec, self._waiting)
+        self._waiters: Waiters = deque()
+        self.apply(spec, self._waiters)
 
-    def adopt(self, spec: Upstream, waiting: Waiting) -> None:
+    def apply(self, spec: Upstream, waiters: Waiters) -> None:
         """A configuration says what is asked of it; what it is known for stays, if that does."""
-        same = self.spec.health == spec.health and self.spec.breaker == spec.breaker
+        unchanged = self.spec.health == spec.health and self.spec.breaker == spec.breaker
         if spec.health is None and spec.breaker is None:
-            self.standing = None
-        elif self.standing is None or not same:
-            self.standing = Standing(spec, self.target.url)
+            self.health = None
+        elif self.health is None or not unchanged:
+            self.health = TargetHealth(spec, self.target.url)
         self.spec = spec
-        self._waiting = waiting
+        self._waiters = waiters
 
-    # --- places ---
+    # --- slots ---
 
     @property
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         return not self.spec.max_connections or self.in_flight < self.spec.max_connections
 
-    def promise(self) -> None:
+    def reserve(self) -> None:
         """A call will be sent here once its task runs: until then it counts as if it had."""
-        if not self.promised:
-            self._loop.call_soon(self._forget_promises)
-        self.promised += 1
+        if not self.reserved:
+            self._loop.call_soon(self._clear_reserved)
+        self.reserved += 1
 
-    def _forget_promises(self) -> None:
-        self.promised = 0
+    def _clear_reserved(self) -> None:
+        self.reserved = 0
 
-    def enter(self) -> None:
+    def acquire(self) -> None:
         """A call is about to be sent here."""
         self.in_flight += 1
-        if self.standing is not None:
-            self.standing.sent(self._loop.time())
+        if self.health is not None:
+            self.health.record_dispatch(self._loop.time())
 
-    def leave(self, met: bool | None) -> None:
-        """It has ended; `met` is whether the target did its part, None where nobody knows.
+    def release(self, succeeded: bool | None) -> None:
+        """It has ended; `succeeded` is whether the target did its part, None where nobody knows.
 
-        Its place goes to whoever waits: nobody who comes meanwhile can take it.
+        Its slot goes to whoever waits: nobody who comes meanwhile can take it.
         """
-        if met is not None and self.standing is not None:
-            self.standing.met(met, self._loop.time())
-        waiting = self._waiting
-        while waiting and self.in_flight <= self.spec.max_connections:
-            first = waiting.popleft()
-            if not first.done():
-                first.set_result(self)
+        if succeeded is not None and self.health is not None:
+            self.health.record_result(succeeded, self._loop.time())
+        waiters = self._waiters
+        while waiters and self.in_flight <= self.spec.max_connections:
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(self)
                 return
         self.in_flight -= 1
 
     # --- connections ---
 
-    def take(self) -> UpstreamConnection | None:
+    def take_idle(self) -> UpstreamConnection | None:
         """An idle connection, no longer idle; None when there is none that is fresh enough."""
         while self._idle:
             connection = self._idle.pop()
             transport = connection.transport
             if transport is None or transport.is_closing():
                 continue
-            if monotonic() - connection.began_at < self.spec.pool_idle_s:
+            if monotonic() - connection.active_at < self.spec.pool_idle_s:
                 return connection
             connection.abort()
         return None
@@ -158,29 +158,34 @@ class TargetPool:
             )
             return connection
         context = self.context()
-        if not self.named:
+        if not self.is_named:
             return await self._dial(target.host, context)
-        missed: OSError | None = None
+        last_error: OSError | None = None
         tried: list[str] = []
         # Where it is known to be, and, if it is not there any more, where it is now.
-        for where in (self._endpoints.addresses, self._endpoints.looked_up):
-            for address in await where(target.host, target.port):
+        for lookup in (self._endpoints.addresses, self._endpoints.looked_up):
+            for address in await lookup(target.host, target.port):
                 if address in tried:
                     continue
                 tried.append(address)
                 try:
                     return await self._dial(address, context)
                 except OSError as error:
-                    missed = error
-        raise missed or OSError("the name has no address")
+                    last_error = error
+        raise last_error or OSError("the name has no address")
 
-    def missed(self, why: str) -> None:
+    def record_connect_failure(self, why: str) -> None:
         """A call found nobody here.  Told at the first, then once a minute with their number."""
-        self._missed += 1
+        self._connect_failures += 1
         now = self._loop.time()
-        if now >= self._tell_at:
-            log.warning("upstream-unreachable", target=self.target.url, why=why, calls=self._missed)
-            self._missed, self._tell_at = 0, now + TELL_EVERY_S
+        if now >= self._warn_at:
+            log.warning(
+                "upstream-unreachable",
+                target=self.target.url,
+                why=why,
+                calls=self._connect_failures,
+            )
+            self._connect_failures, self._warn_at = 0, now + WARN_EVERY_S
 
     def context(self) -> ssl.SSLContext | None:
         """None for plain HTTP; else what `TlsContexts.context` gives and raises."""
@@ -196,44 +201,47 @@ class TargetPool:
         )
         return connection
 
-    def release(self, connection: UpstreamConnection) -> None:
-        if self._keeps_all:
+    def add(self, connection: UpstreamConnection) -> None:
+        self.connections.add(connection)
+
+    def put_idle(self, connection: UpstreamConnection) -> None:
+        if self._all_reusable:
             self._idle.append(connection)
-        elif self._closed or connection in self._leaving:
+        elif self._closed or connection in self._retired:
             connection.abort()
-        elif self.keeps or len(self._idle) < UNPROVEN_MOST:
+        elif self.keeps_idle or len(self._idle) < UNPROVEN_MOST:
             self._idle.append(connection)
         else:
             connection.abort()
 
-    def forget(self, connection: UpstreamConnection) -> None:
+    def discard(self, connection: UpstreamConnection) -> None:
         self.connections.discard(connection)
-        self._leaving.discard(connection)
-        self._keeps_all = self.keeps and not (self._closed or self._leaving)
+        self._retired.discard(connection)
+        self._all_reusable = self.keeps_idle and not (self._closed or self._retired)
 
-    def kept(self) -> None:
+    def record_reuse(self) -> None:
         """It left an idle connection open for a while, or answered on one again."""
-        self.keeps = True
-        self._keeps_all = not (self._closed or self._leaving)
+        self.keeps_idle = True
+        self._all_reusable = not (self._closed or self._retired)
 
-    def left_early(self) -> None:
+    def record_early_close(self) -> None:
         """It closed an idle connection as soon as it was one, and had not said so."""
-        self.keeps = self._keeps_all = False
+        self.keeps_idle = self._all_reusable = False
 
-    def part_with(self, connection: UpstreamConnection) -> None:
+    def retire_connection(self, connection: UpstreamConnection) -> None:
         """It is not used again after what it carries now."""
-        self._leaving.add(connection)
-        self._keeps_all = False
+        self._retired.add(connection)
+        self._all_reusable = False
 
-    def moved(self, addresses: Collection[str]) -> None:
+    def addresses_changed(self, addresses: Collection[str]) -> None:
         """The name leads there now: connections elsewhere end with what they carry."""
-        gone = [c for c in self.connections if not c.leads_to(addresses)]
-        if not gone or set(gone) <= self._leaving:
+        elsewhere = [c for c in self.connections if not c.leads_to(addresses)]
+        if not elsewhere or set(elsewhere) <= self._retired:
             return
-        log.info("upstream-endpoint-removed", target=self.target.url, connections=len(gone))
-        self._leaving.update(gone)
-        self._keeps_all = False
-        for connection in gone:
+        log.info("upstream-endpoint-removed", target=self.target.url, connections=len(elsewhere))
+        self._retired.update(elsewhere)
+        self._all_reusable = False
+        for connection in elsewhere:
             if connection in self._idle:
                 self._idle.remove(connection)
                 connection.abort()
@@ -242,12 +250,12 @@ class TargetPool:
         for connection in list(self.connections):
             connection.sweep(now, self.spec)
         self._idle = [c for c in self._idle if c in self.connections]
-        if not self.keeps and any(now - c.began_at >= SWEEP_S for c in self._idle):
-            self.kept()
+        if not self.keeps_idle and any(now - c.active_at >= SWEEP_S for c in self._idle):
+            self.record_reuse()
 
     def close(self) -> None:
         """Cut what is idle; what is in flight goes on and is not pooled again."""
-        self._closed, self._keeps_all = True, False
+        self._closed, self._all_reusable = True, False
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.abort()

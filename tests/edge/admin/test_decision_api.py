@@ -124,7 +124,7 @@ class OneOfFour:
         return LimitState(wait_s, '"few";q=4', (("few", 0.1),), (max(self.left, 0),))
 
 
-class Asserter:
+class AssertionSigner:
     ready = True
 
     def assertion(self, who: Principal, audience: str, method: str, path: str) -> str | None:
@@ -135,7 +135,7 @@ class Asserter:
 class House:
     port: int
     someone: Someone
-    asserter: Asserter
+    assertion_signer: AssertionSigner
     live: bool = True
     ended: Reason | None = None
     """Why the session of the caller has ended since it was looked up."""
@@ -225,8 +225,8 @@ class _Nobody:
 
 @asynccontextmanager
 async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
-    someone, asserter = Someone(), Asserter()
-    house = House(0, someone, asserter)
+    someone, assertion_signer = Someone(), AssertionSigner()
+    house = House(0, someone, assertion_signer)
     reader = CallReader()
     decisions = DecisionApi(
         Authorizer(someone, OneOfFour()),
@@ -234,7 +234,7 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
         reader,
         live=lambda: house.live,
         refusal=lambda who: house.ended,
-        asserter=asserter,
+        assertion_signer=assertion_signer,
     )
     options = AdminOptions(frozenset(), "local", page=False)
     listener = AdminListener(options, _Nobody(), someone, None, decisions)  # type: ignore[arg-type]
@@ -580,7 +580,7 @@ async def test_an_upstream_that_asks_is_given_an_assertion(house: House, dialect
 async def test_without_the_key_of_assertions_nothing_passes_to_who_asks(
     house: House, dialect: str
 ) -> None:
-    house.asserter.ready = False
+    house.assertion_signer.ready = False
     answer = await house.ask(dialect, "/orders/7", token="good")
     assert seen(answer, dialect) == (503, "store_unavailable")
     assert (await house.ask(dialect, "/me", token="good")).status == 200

@@ -42,7 +42,7 @@ def reading(database: Database) -> SessionReading:
 
 
 async def now(database: Database, who: Principal) -> Principal | Reason:
-    found = await reading(database).renewed(who)
+    found = await reading(database).refresh(who)
     return found if isinstance(found, Reason) else found(who)
 
 
@@ -73,7 +73,7 @@ async def test_what_was_read_lies_after_every_change_and_lasts_as_long_as_a_toke
 
 async def test_it_lasts_no_longer_than_its_session(database: Database) -> None:
     grant = await grant_of(database)
-    found = await SessionReading(RefreshTokens(database, RefreshOptions()), 10**9).renewed(
+    found = await SessionReading(RefreshTokens(database, RefreshOptions()), 10**9).refresh(
         caller(grant)
     )
     assert not isinstance(found, Reason)

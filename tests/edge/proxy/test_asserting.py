@@ -9,7 +9,7 @@ from tests.edge.rig import principal, running
 FORGED = b"X-Auth-Assertion: forged\r\nx_auth_assertion: forged\r\n"
 
 
-class Asserter:
+class AssertionSigner:
     ready = True
 
     def assertion(self, who: Principal, audience: str, method: str, path: str) -> str | None:
@@ -21,7 +21,7 @@ def request(target: bytes, method: bytes = b"GET") -> bytes:
 
 
 async def test_an_upstream_that_asks_is_given_one_for_method_and_path() -> None:
-    async with running(asserter=Asserter()) as rig:
+    async with running(assertion_signer=AssertionSigner()) as rig:
         rig.spec(assertion_audience="orders")
         rig.gate.principal = principal()
         await rig.ask(request(b"/a/b?c=d"))
@@ -31,7 +31,7 @@ async def test_an_upstream_that_asks_is_given_one_for_method_and_path() -> None:
 
 
 async def test_the_path_is_the_one_that_the_upstream_sees() -> None:
-    async with running(asserter=Asserter()) as rig:
+    async with running(assertion_signer=AssertionSigner()) as rig:
         rig.spec(assertion_audience="orders")
         rig.gate.decision = Decision(
             True,
@@ -45,23 +45,23 @@ async def test_the_path_is_the_one_that_the_upstream_sees() -> None:
 
 
 async def test_an_upstream_that_does_not_ask_is_given_none() -> None:
-    async with running(asserter=Asserter()) as rig:
+    async with running(assertion_signer=AssertionSigner()) as rig:
         rig.gate.principal = principal()
         await rig.ask(request(b"/a"))
         assert not rig.upstream.requests[0].values("x-auth-assertion")
 
 
 async def test_an_anonymous_call_has_none_whatever_the_client_sends() -> None:
-    async with running(asserter=Asserter()) as rig:
+    async with running(assertion_signer=AssertionSigner()) as rig:
         rig.spec(assertion_audience="orders")
         await rig.ask(request(b"/a"))
         assert b"forged" not in rig.upstream.requests[0].head
 
 
 async def test_without_the_key_the_upstream_is_not_asked() -> None:
-    asserter = Asserter()
-    asserter.ready = False
-    async with running(asserter=asserter) as rig:
+    assertion_signer = AssertionSigner()
+    assertion_signer.ready = False
+    async with running(assertion_signer=assertion_signer) as rig:
         rig.spec(assertion_audience="orders")
         rig.gate.principal = principal()
         answer = await rig.ask(request(b"/a"))

@@ -35,7 +35,7 @@ class WaitingGate(FakeGate):
 
 
 def install(rig: Rig, gate: FakeGate) -> None:
-    rig.door.handler._gate = gate  # type: ignore[attr-defined]
+    rig.door.handler._authorizer = gate  # type: ignore[attr-defined]
 
 
 async def test_a_decision_that_waits_goes_on_where_it_stopped() -> None:
@@ -81,7 +81,7 @@ async def test_a_client_that_leaves_frees_the_target_it_waited_for() -> None:
         await client.send(GET)
         await client.answer()
         assert rig.gate.route.upstream is not None
-        target = rig.upstreams.pool(rig.gate.route.upstream).targets[0]
+        target = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]
         await client.send(GET)
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 2)
         assert target.in_flight == 1

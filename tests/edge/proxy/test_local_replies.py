@@ -7,17 +7,17 @@ import json
 import pytest
 
 from gateway.access.authorizer import Decision
-from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors, OwnAnswer
+from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors, DirectResponse
 from gateway.model import LimitState, Reason
 from tests.edge.rig import Rig, running
 
 BOTH_LOOPS = True
 
 GET = b"GET /a?q=1 HTTP/1.1\r\nHost: x\r\n\r\n"
-TEXT = OwnAnswer(200, (("Content-Type", "text/plain; charset=utf-8"), ("X-A", "a")), b"hello")
+TEXT = DirectResponse(200, (("Content-Type", "text/plain; charset=utf-8"), ("X-A", "a")), b"hello")
 
 
-def answering(rig: Rig, answer: OwnAnswer, **changes: object) -> None:
+def answering(rig: Rig, answer: DirectResponse, **changes: object) -> None:
     rig.route(upstream=None, answer=answer, **changes)
 
 
@@ -39,7 +39,7 @@ async def test_a_route_answers_by_itself_and_the_connection_goes_on() -> None:
 
 async def test_a_redirect_leads_where_the_route_says_and_keeps_the_query_as_it_came() -> None:
     async with running() as rig:
-        answering(rig, OwnAnswer(308, location="https://new.example/b", keep_query=True))
+        answering(rig, DirectResponse(308, location="https://new.example/b", keep_query=True))
         answer = await rig.ask(b"POST /a?next=//evil%0d%0a HTTP/1.1\r\nHost: x\r\n\r\n")
         assert answer.status == 308
         assert answer.values("location") == [b"https://new.example/b?next=//evil%0d%0a"]
@@ -66,7 +66,7 @@ async def test_head_has_the_fields_and_no_body() -> None:
 
 async def test_204_has_no_length_and_the_next_answer_follows() -> None:
     async with running() as rig:
-        answering(rig, OwnAnswer(204))
+        answering(rig, DirectResponse(204))
         client = await rig.client()
         await client.send(GET + GET)
         for _ in range(2):
@@ -76,7 +76,7 @@ async def test_204_has_no_length_and_the_next_answer_follows() -> None:
 
 async def test_a_status_that_has_no_name_is_sent_without_one() -> None:
     async with running() as rig:
-        answering(rig, OwnAnswer(599))
+        answering(rig, DirectResponse(599))
         assert (await rig.ask(GET)).line == b"HTTP/1.1 599 "
 
 

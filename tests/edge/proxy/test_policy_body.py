@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.access.authorizer import Authorizer
+from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.simulation import FixedAuthenticator, NoLimits
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
-from gateway.model import Principal
+from gateway.edge.proxy.local_replies import DenialPage
+from gateway.model import Call, Principal
+from gateway.review.error_page import ExplainedDenial
 from tests.access.worlds import who
 from tests.edge.rig import OK, Answer, Exchange, Rig, running
 
@@ -47,14 +50,16 @@ rules:
 
 
 @asynccontextmanager
-async def house(caller: Principal) -> AsyncIterator[tuple[Rig, list[bytes]]]:
+async def house(
+    caller: Principal, page: DenialPage | None = None
+) -> AsyncIterator[tuple[Rig, list[bytes]]]:
     bodies: list[bytes] = []
 
     async def script(exchange: Exchange) -> None:
         bodies.append(await exchange.body())
         exchange.send(OK)
 
-    async with running(script) as rig:
+    async with running(script, denial_page=page) as rig:
         files = (("policies/p.yaml", POLICY),)
         found = compile_snapshot(
             Sources(("routes.yaml", ROUTES.format(port=rig.upstream.port)), files)
@@ -193,7 +198,7 @@ SHOWN = b"GET /shown/%3Cb%3E HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nA
 
 @pytest.mark.parametrize("role", ["operator", "chief"])
 async def test_an_operator_is_shown_why(role: str) -> None:
-    async with house(who("u1", role)) as (rig, _):
+    async with house(who("u1", role), ExplainedDenial()) as (rig, _):
         answer = await rig.ask(SHOWN)
         assert answer.status == 404
         assert answer.values("content-type") == [b"text/html; charset=utf-8"]
@@ -213,6 +218,39 @@ async def test_an_operator_is_shown_why(role: str) -> None:
 async def test_everybody_else_gets_the_plain_answer(
     caller: Principal, request_bytes: bytes
 ) -> None:
-    async with house(caller) as (rig, _):
+    async with house(caller, ExplainedDenial()) as (rig, _):
         answer = await rig.ask(request_bytes)
         assert (answer.status, reason(answer)) == (404, "route_unknown")
+
+
+class SlowPage:
+    """A page that another call must not wait for."""
+
+    headers = {"Content-Type": "text/html"}
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.finish = threading.Event()
+
+    def is_for(self, call: Call, decision: Decision) -> bool:
+        return call.path.startswith("/shown")
+
+    def render(self, call: Call, decision: Decision, snapshot: Snapshot, request_id: str) -> bytes:
+        self.begun.set()
+        assert self.finish.wait(10)
+        return b"page"
+
+
+async def test_a_page_that_takes_long_holds_nobody_else_up() -> None:
+    page = SlowPage()
+    async with house(who("u1", "operator"), page) as (rig, _):
+        client = await rig.client()
+        await client.send(SHOWN)
+        try:
+            answer = await rig.ask(post(MINE, JSON))
+            assert answer.status == 200
+            assert not page.finish.is_set()
+        finally:
+            page.finish.set()
+        assert (await client.answer()).body == b"page"
+        assert page.begun.is_set()

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import gateway.edge
-from gateway.access.definitions import OwnAnswer, Retry, Tls, UpstreamTarget
+from gateway.access.definitions import DirectResponse, Retry, Tls, UpstreamTarget
 from gateway.model import ChangeKind
 from tests.certificates import Authority
 from tests.edge.proxy.test_common_path import WaitingGate, install
@@ -95,7 +95,7 @@ class World:
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
     worker, names = Worker(), SlowNames()
-    async with running(open_calls=worker.calls, resolver=names) as rig:
+    async with running(long_lived=worker.calls, resolver=names) as rig:
         rig.gate.principal = principal(issued_at=400)
         yield World(rig, worker, names)
 
@@ -123,9 +123,9 @@ async def in_a_queue(w: World, data: bytes) -> Client:
     await w.requests(1)
     w.rig.gate.principal = principal(issued_at=400)
     client = await w.call(data)
-    pool = w.rig.upstreams.pool(w.rig.gate.route.upstream)  # type: ignore[arg-type]
+    cluster = w.rig.clusters.cluster_of(w.rig.gate.route.upstream)  # type: ignore[arg-type]
     async with asyncio.timeout(5):
-        while not pool.waiting:
+        while not cluster.waiters:
             await asyncio.sleep(0)
     w.rig.upstream.requests.clear()
     return client
@@ -211,7 +211,7 @@ async def test_nothing_is_sent_by_a_worker_that_became_stale_while_the_call_wait
 
 async def test_not_even_an_answer_of_the_routes_own_is_given_once_the_session_has_ended() -> None:
     async with world() as w:
-        w.rig.route(upstream=None, answer=OwnAnswer(200, (), b"for members"))
+        w.rig.route(upstream=None, answer=DirectResponse(200, (), b"for members"))
         client = await for_a_decision(w, GET)
         w.sign_out()
         w.let.set()
@@ -349,7 +349,7 @@ async def test_the_rest_of_a_body_does_not_pass_once_the_upstream_reads_again() 
         )
         await w.requests(1)
         client.writer.write(b"x" * size)
-        (connection,) = w.rig.upstreams.pool(w.rig.gate.route.upstream).targets[0].connections  # type: ignore[arg-type]
+        (connection,) = w.rig.clusters.cluster_of(w.rig.gate.route.upstream).targets[0].connections  # type: ignore[arg-type]
         async with asyncio.timeout(10):
             while not connection.paused:
                 await asyncio.sleep(0.01)
@@ -364,9 +364,9 @@ async def test_the_rest_of_a_body_does_not_pass_once_the_upstream_reads_again() 
 
 WRITES = re.compile(r"(.*[._])?(connection|upstream|other)\.(send|write)")
 SENDERS = {
-    "forward.begin": "a call that was decided in the same turn of the loop",
-    "forward._send": "asks",
-    "body._write": "asks",
+    "forwarder.begin": "a call that was decided in the same turn of the loop",
+    "forwarder._send": "asks",
+    "request_body._write": "asks",
     "tunnel.data_received": "asks",
     "tunnel.end": "a Close frame of our own",
 }
@@ -375,7 +375,7 @@ SENDERS = {
 def senders() -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function of the edge that gives a connection to an upstream something to write."""
     found: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
-    for path in sorted(Path(gateway.edge.__path__[0]).glob("*.py")):
+    for path in sorted(Path(gateway.edge.__path__[0]).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
                 WRITES.fullmatch(call) for call in called(node)
@@ -401,7 +401,7 @@ def test_nothing_of_a_call_reaches_an_upstream_but_through_who_asks_first() -> N
 
 def test_only_a_call_that_was_decided_at_once_begins_without_being_asked_again() -> None:
     """`begin` is called where `at_once` holds, which only `serve` says, and `serve` never awaits."""
-    tree = ast.parse((Path(gateway.edge.__path__[0]) / "proxy.py").read_text("utf-8"))
+    tree = ast.parse((Path(gateway.edge.__path__[0]) / "proxy" / "handler.py").read_text("utf-8"))
     functions = {
         node.name: node
         for node in ast.walk(tree)
@@ -409,7 +409,7 @@ def test_only_a_call_that_was_decided_at_once_begins_without_being_asked_again()
     }
     begins = [
         node
-        for node in ast.walk(functions["_act"])
+        for node in ast.walk(functions["_apply_decision"])
         if isinstance(node, ast.If) and "_forwarder.begin" in ast.unparse(node.test)
     ]
     assert [ast.unparse(node.test).split(" and ")[0] for node in begins] == ["at_once"]
@@ -418,5 +418,5 @@ def test_only_a_call_that_was_decided_at_once_begins_without_being_asked_again()
         name for name, function in functions.items() if "at_once=True" in ast.unparse(function)
     ]
     assert saying_so == ["serve"]
-    for name in ("serve", "_act"):
+    for name in ("serve", "_apply_decision"):
         assert isinstance(functions[name], ast.FunctionDef), name

@@ -18,7 +18,7 @@ from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.listener import Door, ListenerLimits
-from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.sign_in.session_cookies import Csrf
 from gateway.model import Call, CredentialKind, Principal, Reason
 from gateway.rate_limit.limiter import RateLimiter
@@ -178,7 +178,7 @@ async def test_a_defect_of_an_endpoint_is_a_500_of_that_endpoint() -> None:
     )
     nowhere: Any = None
     snapshot: Any = SimpleNamespace(auth_cors=None)
-    proxy = Proxy(nowhere, lambda: snapshot, CallReader(), Upstreams(), api, meters=metrics)
+    proxy = Proxy(nowhere, lambda: snapshot, CallReader(), Clusters(), api, metrics=metrics)
     data = b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
     assert await _asked(proxy, data) == 500
     assert own(metrics) == {("/auth/login", "internal_error", "500"): 1}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.edge.replies.problems import REFUSALS, problem, problem_bytes
+from gateway.edge.replies.problems import PROBLEMS, problem, problem_bytes
 from gateway.model import Reason
 
 CONTRACT = {
@@ -40,7 +40,7 @@ ALLOWED = {Reason.ROUTE_PUBLIC, Reason.ROUTE_OPTIONAL, Reason.SIGNED_IN, Reason.
 
 
 def test_every_reason_to_refuse_has_its_row() -> None:
-    assert {reason for _, reason in ROWS} == set(REFUSALS) == set(Reason) - ALLOWED
+    assert {reason for _, reason in ROWS} == set(PROBLEMS) == set(Reason) - ALLOWED
 
 
 @pytest.mark.parametrize(("status", "reason"), ROWS)

@@ -60,9 +60,9 @@ async def test_an_upstream_that_takes_no_more_of_a_body_is_504_and_is_cut() -> N
     async with running(deaf) as rig:
         rig.spec(timeout_idle_s=0.3)
         await failed(await upload(rig), 504, "upstream_timeout")
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        assert pool.targets[0].in_flight == 0
-        assert not pool.targets[0].connections
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert cluster.targets[0].in_flight == 0
+        assert not cluster.targets[0].connections
 
 
 async def test_an_upstream_that_takes_a_body_slowly_is_waited_for() -> None:
@@ -180,7 +180,7 @@ async def test_a_side_of_a_socket_that_takes_nothing_is_cut() -> None:
             while not tunnel.client.paused_at:
                 await asyncio.sleep(0.01)
         tunnel.sweep(tunnel.client.paused_at + STALL_S - 1.0)
-        assert not tunnel.over
+        assert not tunnel.closed
         tunnel.sweep(tunnel.client.paused_at + STALL_S + 1.0)
         tunnel.sweep(tunnel.client.paused_at + STALL_S + 2.0)
         await rig.upstream.until(lambda: rig.upstream.open == 0)
@@ -199,13 +199,13 @@ async def test_what_one_side_left_behind_is_given_to_the_other_for_a_moment_only
         async with asyncio.timeout(10):
             while not tunnel.client.paused_at:
                 await asyncio.sleep(0.01)
-        tunnel.left(tunnel.upstream)
+        tunnel.on_eof(tunnel.upstream)
         left_at = asyncio.get_running_loop().time()
         tunnel.sweep(left_at + FLUSH_S - 1.0)
         assert tunnel.client.transport is not None
         tunnel.sweep(left_at + FLUSH_S + 1.0)
         await rig.upstream.until(lambda: rig.upstream.open == 0)
-        assert tunnel.over
+        assert tunnel.closed
 
 
 async def test_a_name_that_is_not_resolved_in_time_is_504() -> None:

@@ -293,7 +293,7 @@ async def test_when_one_side_leaves_the_other_is_given_what_came_and_then_the_en
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         if side == "client":
             assert heard == [last]
-        assert not rig.open_calls.tunnels
+        assert not rig.long_lived.tunnels
         assert rig.door.open == 0 or side == "upstream"
 
 
@@ -361,7 +361,7 @@ async def test_a_worker_that_ends_says_goodbye_to_its_sockets() -> None:
 async def test_a_tunnel_counts_as_a_request_of_its_target() -> None:
     async with running(echo) as rig:
         client = await opened(rig)
-        pool = rig.upstreams.pool(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        pool = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
         assert pool.in_flight == 1
         client.close()
         await rig.upstream.until(lambda: rig.upstream.open == 0)

@@ -78,8 +78,8 @@ async def test_no_frame_that_came_with_the_handshake_passes_once_the_session_has
 async def stale_stream(rig: Rig, worker: Worker) -> None:
     client = await stream(rig)
     await entered(worker)
-    pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-    (connection,) = pool.targets[0].connections
+    cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+    (connection,) = cluster.targets[0].connections
     worker.stale = True
     connection.data_received(EVENT)
     with pytest.raises(ConnectionResetError):
@@ -111,8 +111,8 @@ async def test_a_late_answer_does_not_pass_such_a_worker() -> None:
 
     async with signed_in(silent) as (rig, worker):
         client, late = await answered_late(rig, worker)
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        (connection,) = pool.targets[0].connections
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        (connection,) = cluster.targets[0].connections
         worker.stale = True
         connection.data_received(late)
         answer = await client.answer()

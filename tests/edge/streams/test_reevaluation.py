@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gateway.access.authorizer import Decision
-from gateway.edge.streams.reevaluation import Renewal
-from gateway.edge.streams.registry import OpenCalls
+from gateway.edge.streams.reevaluation import PrincipalUpdate
+from gateway.edge.streams.registry import LongLivedRequests
 from gateway.model import ChangeKind, Principal, Reason
 from tests.edge.rig import Client, Rig, Script, principal, running
 from tests.edge.streams.test_frames import frame
@@ -26,7 +26,7 @@ STILL = frame(b"still", masked=True)
 
 
 class Session:
-    """One session, as a store would tell of it now.  Meets `rejudging.Renewals`."""
+    """One session, as a store would tell of it now.  Meets `reevaluation.PrincipalRefresher`."""
 
     def __init__(self) -> None:
         self.refusal: Reason | None = None
@@ -35,7 +35,7 @@ class Session:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def renewed(self, principal: Principal) -> Renewal | Reason:
+    async def refresh(self, principal: Principal) -> PrincipalUpdate | Reason:
         self.read += 1
         says = dict(self.says)
         await self.go.wait()
@@ -46,7 +46,7 @@ class Following(Worker):
     def __init__(self) -> None:
         super().__init__()
         self.session = Session()
-        self.calls = OpenCalls(self.refusal, lambda: self.now, self.session)
+        self.calls = LongLivedRequests(self.refusal, lambda: self.now, self.session)
 
     def outdate(self) -> None:
         self.learn(ChangeKind.SUBJECT, "u-1", cause=Reason.TOKEN_OUTDATED)
@@ -57,7 +57,7 @@ async def signed_in(
     script: Script = echo, *, reevaluates: bool = True, **who: Any
 ) -> AsyncIterator[tuple[Rig, Following]]:
     worker = Following()
-    async with running(script, open_calls=worker.calls) as rig:
+    async with running(script, long_lived=worker.calls) as rig:
         rig.gate.principal = principal(**({"issued_at": 400, "expires_at": 2_000} | who))
         rig.route(reevaluates=reevaluates)
         rig.publish(rig.gate.route)
@@ -71,7 +71,7 @@ async def goes_on(client: Client) -> None:
 
 async def read(worker: Following, times: int = 1) -> None:
     async with asyncio.timeout(5):
-        while worker.session.read < times or worker.calls._renewing:
+        while worker.session.read < times or worker.calls._refreshing:
             await asyncio.sleep(0.01)
 
 
@@ -349,12 +349,12 @@ async def test_a_worker_that_cannot_know_what_is_revoked_keeps_no_socket_that_re
 
 async def test_a_session_that_another_only_claims_does_not_end_with_that_claim() -> None:
     class Two(Session):
-        async def renewed(self, principal: Principal) -> Renewal | Reason:
-            found = await super().renewed(principal)
+        async def refresh(self, principal: Principal) -> PrincipalUpdate | Reason:
+            found = await super().refresh(principal)
             return Reason.SESSION_UNKNOWN if principal.subject == "liar" else found
 
     async with signed_in() as (rig, worker):
-        worker.session = worker.calls._renewals = Two()
+        worker.session = worker.calls._refresher = Two()
         worker.session.go.clear()
         rig.gate.principal = principal(subject="liar", issued_at=400, expires_at=2_000)
         lying = await opened(rig)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.edge.streams.registry import OpenCalls
+from gateway.edge.streams.registry import LongLivedRequests
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.revocation.revocation_list import RevocationList
 from tests.certificates import Authority
@@ -34,7 +34,7 @@ class Worker:
         self.revoked = RevocationList()
         self.stale = False
         self.now = 1_000.0
-        self.calls = OpenCalls(self.refusal, lambda: self.now)
+        self.calls = LongLivedRequests(self.refusal, lambda: self.now)
 
     def refusal(self, who: Principal) -> Reason | None:
         return Reason.REPLICA_STALE if self.stale else self.revoked.refusal(who)
@@ -49,7 +49,7 @@ class Worker:
 @asynccontextmanager
 async def signed_in(script: Script = echo, **who: Any) -> AsyncIterator[tuple[Rig, Worker]]:
     worker = Worker()
-    async with running(script, open_calls=worker.calls) as rig:
+    async with running(script, long_lived=worker.calls) as rig:
         rig.gate.principal = principal(**({"issued_at": 400} | who))
         yield rig, worker
 

@@ -23,7 +23,7 @@ async def refused(rig: Rig) -> bytes:
 async def left(rig: Rig, count: int) -> None:
     """Until that many callers hold a place; the last of a socket is told by its transports."""
     async with asyncio.timeout(5):
-        while len(rig.open_calls.seats) != count:
+        while len(rig.long_lived.socket_quota) != count:
             await asyncio.sleep(0.01)
 
 
@@ -232,7 +232,7 @@ async def test_a_peer_that_is_not_read_is_not_taken_for_silent() -> None:
         client = await opened(rig)
         tunnel = rig.tunnel
         async with asyncio.timeout(5):
-            while not tunnel.upstream.asked_at:
+            while not tunnel.upstream.pinged_at:
                 await asyncio.sleep(0.01)
         slow = tunnel.upstream.other
         slow.pause_writing()  # as its transport does while the client takes nothing

@@ -82,7 +82,7 @@ async def test_a_hundred_clients_that_leave_leave_no_request_upstream() -> None:
             client.writer.transport.abort()
         await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=3.0)
         assert time.monotonic() - began < 3.0
-        assert all(not t.in_flight for p in rig.upstreams._pools.values() for t in p.targets)
+        assert all(not t.in_flight for p in rig.clusters._clusters.values() for t in p.targets)
 
 
 async def test_a_hundred_clients_that_wait_for_nothing_yet_leave_no_request_upstream() -> None:

@@ -284,8 +284,8 @@ async def test_pings_of_the_gateway_disturb_no_peer_and_reach_none(kind: str) ->
             tunnel = rig.tunnel
             for message in ("a", "b", "c"):
                 async with asyncio.timeout(5):
-                    asked = tunnel.upstream.asked_at
-                    while tunnel.upstream.asked_at == asked or not tunnel.upstream.frames.answer:
+                    asked = tunnel.upstream.pinged_at
+                    while tunnel.upstream.pinged_at == asked or not tunnel.upstream.frames.answer:
                         await asyncio.sleep(0.02)  # until either side was asked once more
                 await socket.send(message)
                 assert await socket.recv() == message

@@ -13,8 +13,8 @@ from random import Random
 import pytest
 
 from gateway.access.definitions import Balance, Breaker, Health, Retry, Upstream
-from gateway.edge.upstream.clusters import Upstreams
-from gateway.edge.upstream.target_health import Standing
+from gateway.edge.upstream.clusters import Clusters
+from gateway.edge.upstream.target_health import TargetHealth
 from tests.edge.rig import OK, Answer, Exchange, RawUpstream, Rig, answering, running, target
 
 BOTH_LOOPS = True
@@ -42,36 +42,36 @@ async def until(true: object, within_s: float = 5.0) -> None:
 
 
 @asynccontextmanager
-async def spec_of(count: int, **changes: object) -> AsyncIterator[tuple[Upstreams, Upstream]]:
-    upstreams = Upstreams(random=Random(7))
+async def spec_of(count: int, **changes: object) -> AsyncIterator[tuple[Clusters, Upstream]]:
+    clusters = Clusters(random=Random(7))
     spec = Upstream("u", tuple(target(20_000 + n) for n in range(count)), **changes)  # type: ignore[arg-type]
     try:
-        yield upstreams, spec
+        yield clusters, spec
     finally:
-        upstreams.close()
+        clusters.close()
 
 
 # --- balance ---
 
 
 async def test_two_choices_keep_ten_targets_nearly_even() -> None:
-    async with spec_of(10, balance=Balance.LEAST_REQUESTS) as (upstreams, spec):
-        pool = upstreams.pool(spec)
+    async with spec_of(10, balance=Balance.LEAST_REQUESTS) as (clusters, spec):
+        cluster = clusters.cluster_of(spec)
         for _ in range(1_000):
-            chosen = pool.choose()
+            chosen = cluster.choose()
             assert chosen is not None
-            chosen.enter()
-        busy = [each.in_flight for each in pool.targets]
+            chosen.acquire()
+        busy = [each.in_flight for each in cluster.targets]
         assert sum(busy) == 1_000
         assert max(busy) - min(busy) <= 6
 
 
 async def test_a_target_that_was_tried_is_left_out_while_there_is_another() -> None:
-    async with spec_of(2, balance=Balance.LEAST_REQUESTS) as (upstreams, spec):
-        pool = upstreams.pool(spec)
-        first, second = pool.targets
-        assert {pool.choose([first]) for _ in range(20)} == {second}
-        assert pool.choose([first, second]) in (first, second)
+    async with spec_of(2, balance=Balance.LEAST_REQUESTS) as (clusters, spec):
+        cluster = clusters.cluster_of(spec)
+        first, second = cluster.targets
+        assert {cluster.choose([first]) for _ in range(20)} == {second}
+        assert cluster.choose([first, second]) in (first, second)
 
 
 # --- places ---
@@ -109,15 +109,15 @@ async def test_who_waits_is_served_in_turn_on_the_one_connection() -> None:
     async with narrow(queue=2) as (rig, go):
         calls = [asyncio.create_task(rig.ask(GET))]
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
         calls += [asyncio.create_task(rig.ask(GET)) for _ in range(2)]
-        await until(lambda: len(pool.waiting) == 2)
+        await until(lambda: len(cluster.waiters) == 2)
         assert (await rig.ask(GET)).status == 503
         for _ in range(3):
             go.release()
         assert [(await call).status for call in calls] == [200, 200, 200]
         assert rig.upstream.connections == 1
-        assert pool.targets[0].in_flight == 0
+        assert cluster.targets[0].in_flight == 0
 
 
 async def test_who_waits_too_long_is_told_so_and_leaves_the_queue() -> None:
@@ -126,8 +126,8 @@ async def test_who_waits_too_long_is_told_so_and_leaves_the_queue() -> None:
         first = asyncio.create_task(rig.ask(GET))
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
         assert reason(await rig.ask(GET)) == "upstream_busy"
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        assert not pool.waiting
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert not cluster.waiters
         go.release()
         assert (await first).status == 200
 
@@ -136,28 +136,28 @@ async def test_a_client_that_leaves_the_queue_takes_no_place_with_it() -> None:
     async with narrow(queue=1) as (rig, go):
         first = asyncio.create_task(rig.ask(GET))
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
         leaver = await rig.client()
         await leaver.send(GET)
-        await until(lambda: len(pool.waiting) == 1)
+        await until(lambda: len(cluster.waiters) == 1)
         leaver.close()
-        await until(lambda: not pool.waiting)
+        await until(lambda: not cluster.waiters)
         go.release()
         assert (await first).status == 200
-        assert pool.targets[0].in_flight == 0
+        assert cluster.targets[0].in_flight == 0
 
 
 async def test_a_place_given_to_who_leaves_in_the_same_moment_is_given_back() -> None:
-    async with spec_of(1, max_connections=1, queue=1) as (upstreams, spec):
-        pool = upstreams.pool(spec)
-        pool.targets[0].enter()
-        waiting = asyncio.create_task(pool.location())
-        await until(lambda: len(pool.waiting) == 1)
-        pool.targets[0].leave(True)
+    async with spec_of(1, max_connections=1, queue=1) as (clusters, spec):
+        cluster = clusters.cluster_of(spec)
+        cluster.targets[0].acquire()
+        waiting = asyncio.create_task(cluster.acquire_slot())
+        await until(lambda: len(cluster.waiters) == 1)
+        cluster.targets[0].release(True)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert pool.targets[0].in_flight == 0
+        assert cluster.targets[0].in_flight == 0
 
 
 # --- health ---
@@ -182,8 +182,8 @@ def lines(upstream: RawUpstream) -> Counter[bytes]:
 async def test_a_target_whose_probes_fail_gets_no_calls_until_they_succeed_again() -> None:
     async with pair(health=HEALTH) as (rig, second):
         assert rig.gate.route.upstream is not None
-        rig.upstreams.adopt([rig.gate.route.upstream])
-        standing = rig.upstreams.pool(rig.gate.route.upstream).targets[1].standing
+        rig.clusters.apply([rig.gate.route.upstream])
+        standing = rig.clusters.cluster_of(rig.gate.route.upstream).targets[1].health
         assert standing is not None
         second.script = answering(BAD, close=True)
         await until(lambda: not standing.healthy)
@@ -207,8 +207,8 @@ async def test_calls_that_fail_take_a_target_out_before_its_next_probe() -> None
             retry=Retry(attempts=2, connect=True),
         )
         assert [(await rig.ask(GET)).status for _ in range(8)] == [200] * 8
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        assert [t.standing is not None and t.standing.healthy for t in pool.targets] == [
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert [t.health is not None and t.health.healthy for t in cluster.targets] == [
             True,
             False,
         ]
@@ -218,8 +218,8 @@ async def test_calls_that_are_answered_do_not_speak_for_a_target_whose_probes_fa
     """Its health path says no: it is being taken out of service, and answers until then."""
     async with pair(health=HEALTH) as (rig, second):
         assert rig.gate.route.upstream is not None
-        rig.upstreams.adopt([rig.gate.route.upstream])
-        standing = rig.upstreams.pool(rig.gate.route.upstream).targets[1].standing
+        rig.clusters.apply([rig.gate.route.upstream])
+        standing = rig.clusters.cluster_of(rig.gate.route.upstream).targets[1].health
         assert standing is not None
 
         async def leaving(exchange: Exchange) -> None:
@@ -255,16 +255,16 @@ async def test_ten_calls_at_once_are_shared_by_two_targets_without_a_connection(
 async def test_where_every_target_is_called_bad_the_calls_go_out_all_the_same() -> None:
     async with running() as rig:
         rig.spec(health=Health("/healthz", every_s=60.0, fall=1))
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        assert pool.targets[0].standing is not None
-        pool.targets[0].standing.probed(False)
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert cluster.targets[0].health is not None
+        cluster.targets[0].health.record_probe(False)
         assert (await rig.ask(GET)).status == 200
 
 
 async def test_a_probe_goes_on_a_connection_of_its_own_and_names_the_host() -> None:
     async with running() as rig:
         rig.spec(health=HEALTH, host="orders.internal")
-        rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
+        rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
         await rig.upstream.until(lambda: len(rig.upstream.requests) >= 1)
         first = rig.upstream.requests[0]
         assert first.line == b"GET /healthz HTTP/1.1"
@@ -274,9 +274,9 @@ async def test_a_probe_goes_on_a_connection_of_its_own_and_names_the_host() -> N
 async def test_an_upstream_that_a_reload_removed_is_probed_no_more() -> None:
     async with running() as rig:
         rig.spec(health=HEALTH)
-        rig.upstreams.adopt([rig.gate.route.upstream])  # type: ignore[list-item]
+        rig.clusters.apply([rig.gate.route.upstream])  # type: ignore[list-item]
         await rig.upstream.until(lambda: len(rig.upstream.requests) >= 1)
-        rig.upstreams.adopt([])
+        rig.clusters.apply([])
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         before = len(rig.upstream.requests)
         await asyncio.sleep(0.6)  # two probes' time
@@ -286,46 +286,46 @@ async def test_an_upstream_that_a_reload_removed_is_probed_no_more() -> None:
 # --- the breaker ---
 
 
-def breaking(failures: int, window_s: float = 10.0, open_s: float = 15.0) -> Standing:
+def breaking(failures: int, window_s: float = 10.0, open_s: float = 15.0) -> TargetHealth:
     spec = Upstream("u", (), breaker=Breaker(failures, window_s, open_s))
-    return Standing(spec, "http://x")
+    return TargetHealth(spec, "http://x")
 
 
 def test_a_breaker_opens_after_so_many_failures_in_its_window() -> None:
     standing = breaking(3)
     for now in (100.0, 104.0):
-        standing.met(False, now)
-    assert standing.usable(104.0)
-    standing.met(False, 109.9)
-    assert not standing.usable(109.9)
+        standing.record_result(False, now)
+    assert standing.available(104.0)
+    standing.record_result(False, 109.9)
+    assert not standing.available(109.9)
 
 
 def test_failures_spread_over_more_than_the_window_open_nothing() -> None:
     standing = breaking(3)
     for now in (100.0, 106.0, 112.0, 118.0, 124.0):
-        standing.met(False, now)
-        assert standing.usable(now)
+        standing.record_result(False, now)
+        assert standing.available(now)
 
 
 def test_after_its_rest_one_call_tries_and_the_others_wait_for_what_it_meets() -> None:
     standing = breaking(1)
-    standing.met(False, 100.0)
-    assert not standing.usable(114.9)
-    assert standing.usable(115.0)
-    standing.sent(115.0)
-    assert not standing.usable(115.1)
-    standing.met(True, 116.0)
-    assert standing.usable(116.0)
+    standing.record_result(False, 100.0)
+    assert not standing.available(114.9)
+    assert standing.available(115.0)
+    standing.record_dispatch(115.0)
+    assert not standing.available(115.1)
+    standing.record_result(True, 116.0)
+    assert standing.available(116.0)
 
 
 def test_a_trial_that_fails_opens_the_breaker_again() -> None:
     standing = breaking(5)
     for _ in range(5):
-        standing.met(False, 100.0)
-    standing.sent(115.0)
-    standing.met(False, 116.0)
-    assert not standing.usable(130.9)
-    assert standing.usable(131.0)
+        standing.record_result(False, 100.0)
+    standing.record_dispatch(115.0)
+    standing.record_result(False, 116.0)
+    assert not standing.available(130.9)
+    assert standing.available(131.0)
 
 
 async def test_an_open_breaker_answers_503_without_asking_the_upstream() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.access.definitions import Balance, Retry
 from gateway.edge.server.listener import Connection
-from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.upstream.clusters import Clusters
 from tests.edge.rig import OK, Client, Exchange, RawUpstream, Rig, answering, running, target
 
 BOTH_LOOPS = True
@@ -354,7 +354,7 @@ async def test_a_client_that_leaves_cuts_no_connection_that_another_has_taken_up
         await whole.wait()
         known = [c for c in rig.door.server.connections if isinstance(c, Connection)]
         found = {c.relay is None: c for c in known}
-        pool = rig.upstreams.pool(rig.gate.route.upstream).targets[0]
+        pool = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]
         (connection,) = pool.connections
         # In one turn of the loop, as one poll may report them: a client resets, its answer
         # comes, another client asks.
@@ -435,18 +435,18 @@ async def test_a_call_that_is_replayed_after_a_reload_brings_nothing_back(change
 
     async with running(hangs_up_on_the_second) as rig:
         assert rig.gate.route.upstream is not None
-        rig.upstreams.adopt([rig.gate.route.upstream])
+        rig.clusters.apply([rig.gate.route.upstream])
         client = await rig.client()
         assert await ask(client) == 200
         await client.send(GET)
         await asked.wait()
         rig.spec(targets=(target(9),))
         fresh = rig.gate.route.upstream
-        rig.upstreams.adopt([fresh] if changed else [])
-        pools = dict(rig.upstreams._pools)
+        rig.clusters.apply([fresh] if changed else [])
+        pools = dict(rig.clusters._clusters)
         reloaded.set()
         assert (await client.answer()).status == 200
-        assert rig.upstreams._pools == pools
+        assert rig.clusters._clusters == pools
         # Its connection is not kept, though it ended well.
         await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=2)
 
@@ -454,6 +454,6 @@ async def test_a_call_that_is_replayed_after_a_reload_brings_nothing_back(change
 async def test_closing_cuts_every_connection() -> None:
     async with running() as rig:
         assert (await rig.ask(GET)).status == 200
-        assert isinstance(rig.upstreams, Upstreams)
-        rig.upstreams.close()
+        assert isinstance(rig.clusters, Clusters)
+        rig.clusters.close()
         await rig.upstream.until(lambda: rig.upstream.open == 0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.definitions import Retry
-from gateway.edge.upstream.clusters import Upstreams
+from gateway.edge.upstream.clusters import Clusters
 from gateway.edge.upstream.retry_budget import LEAST_PER_S, WINDOW_S, RetryBudget
 from gateway.telemetry.metrics import Metrics, Tally
 from tests.access.worlds import problems, snapshot
@@ -117,15 +117,15 @@ async def test_an_upstream_that_is_down_is_not_dialled_twice_for_every_call() ->
     async with running() as rig:
         metrics = Metrics()
         door = rig.door.handler
-        rig.upstreams.close()
-        door._forwarder._upstreams = Upstreams(metrics=metrics)  # type: ignore[attr-defined]
+        rig.clusters.close()
+        door._forwarder._clusters = Clusters(metrics=metrics)  # type: ignore[attr-defined]
         rig.spec(targets=(target(9), target(9)), retry=Retry(attempts=2, connect=True))
         assert await storm(rig, 200) == [502] * 200
         told = dict(metrics.state()["tallies"][0][3])
         assert LEAST <= told["u", "sent"] <= 200 * 0.2 + LEAST
         # But for the ten that are begun before anybody knows that nobody is there.
         assert 190 <= told["u", "sent"] + told["u", "refused"] <= 200
-        door._forwarder._upstreams.close()  # type: ignore[attr-defined]
+        door._forwarder._clusters.close()  # type: ignore[attr-defined]
 
 
 async def test_a_failing_target_among_good_ones_is_made_up_for() -> None:
@@ -147,10 +147,10 @@ async def test_a_dead_target_beside_a_living_one_costs_no_call_and_no_budget() -
             targets=(target(rig.upstream.port), target(dead_port())),
             retry=Retry(attempts=2, connect=True),
         )
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        assert pool.budget is not None
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert cluster.budget is not None
         assert await storm(rig, 10 * LEAST) == [200] * (10 * LEAST)
-        assert pool.budget.sent.n == 0
+        assert cluster.budget.sent.n == 0
 
 
 async def test_connections_that_had_ended_are_replayed_outside_the_budget() -> None:
@@ -161,23 +161,23 @@ async def test_connections_that_had_ended_are_replayed_outside_the_budget() -> N
 
     async with running(once) as rig:
         rig.spec(retry=Retry(attempts=2, connect=True))
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        assert pool.budget is not None
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert cluster.budget is not None
         client = await rig.client()
         for _ in range(3 * LEAST):
             await client.send(GET)
             assert (await client.answer()).status == 200
-        assert pool.budget.sent.n == 0
+        assert cluster.budget.sent.n == 0
 
 
 async def test_what_was_spent_stays_spent_over_a_reload() -> None:
     async with running() as rig:
         rig.spec(retry=Retry(attempts=2, connect=True))
-        spent = rig.upstreams.pool(rig.gate.route.upstream).budget  # type: ignore[arg-type]
+        spent = rig.clusters.cluster_of(rig.gate.route.upstream).budget  # type: ignore[arg-type]
         rig.spec(timeout_connect_s=2.0)
-        assert rig.upstreams.pool(rig.gate.route.upstream).budget is spent  # type: ignore[arg-type]
+        assert rig.clusters.cluster_of(rig.gate.route.upstream).budget is spent  # type: ignore[arg-type]
         rig.spec(retry=Retry(attempts=2, connect=True, budget=0.5))
-        fresh = rig.upstreams.pool(rig.gate.route.upstream).budget  # type: ignore[arg-type]
+        fresh = rig.clusters.cluster_of(rig.gate.route.upstream).budget  # type: ignore[arg-type]
         assert fresh is not None
         assert fresh is not spent
 

@@ -27,8 +27,8 @@ async def sweep_on(rig: Rig) -> None:
     """Time is looked at in every turn of the loop: a sweep that may come at any moment does."""
     loop = asyncio.get_running_loop()
     while True:
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        for target in pool.targets:
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        for target in cluster.targets:
             target.sweep(loop.time())
         await asyncio.sleep(0)
 
@@ -67,8 +67,8 @@ async def test_two_thousand_posts_to_an_upstream_that_closes_each_time_are_all_a
 async def test_a_connection_whose_other_end_has_left_is_not_ready_to_be_sent_a_call() -> None:
     """Nothing was sent to it: its call counts as one that could not connect."""
     async with running() as rig:
-        pool = rig.upstreams.pool(rig.gate.route.upstream)  # type: ignore[arg-type]
-        connection = await pool.targets[0].connect()
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        connection = await cluster.targets[0].connect()
         assert connection.ready
         assert connection.transport is not None
         connection.transport.abort()
@@ -168,11 +168,11 @@ async def test_two_thousand_posts_to_an_upstream_that_closes_unsaid_are_all_answ
 async def test_a_target_is_trusted_with_a_post_once_it_left_a_connection_open() -> None:
     async with running(answer_ok) as rig:
         client = await rig.client()
-        target = rig.upstreams.pool(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        target = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
         await client.send(POST)
         assert (await client.answer()).status == 200
         async with asyncio.timeout(5):
-            while not target.keeps:
+            while not target.keeps_idle:
                 await asyncio.sleep(0.01)
         for _ in range(2):
             await client.send(POST)
@@ -183,24 +183,24 @@ async def test_a_target_is_trusted_with_a_post_once_it_left_a_connection_open() 
 async def test_a_target_that_begins_to_close_is_trusted_no_longer() -> None:
     async with running(answer_ok) as rig:
         client = await rig.client()
-        target = rig.upstreams.pool(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        target = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
         for _ in range(2):
             await client.send(GET)
             await client.answer()
-        before = target.keeps
+        before = target.keeps_idle
         rig.upstream.script = closes_unsaid
         await client.send(GET)
         await client.answer()
         async with asyncio.timeout(5):
-            while target.keeps:
+            while target.keeps_idle:
                 await asyncio.sleep(0.001)
-        assert (before, target.keeps) == (True, False)
+        assert (before, target.keeps_idle) == (True, False)
 
 
 async def test_what_an_unproven_target_leaves_open_is_bounded() -> None:
     async with running(answer_ok) as rig:
         rig.spec(timeout_connect_s=30.0)
-        target = rig.upstreams.pool(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        target = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
         gate = asyncio.Event()
 
         async def held(exchange: Exchange) -> None:

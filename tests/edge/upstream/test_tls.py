@@ -98,7 +98,7 @@ async def test_a_file_that_is_not_there_is_502_and_no_defect(authority: Authorit
 async def test_probes_verify_as_calls_do(authority: Authority) -> None:
     async with secured(authority, Tls(str(authority.file))) as (rig, seen):
         rig.spec(health=Health("/healthz"))
-        rig.upstreams.adopt([rig.gate.route.upstream])  # type: ignore[list-item]
+        rig.clusters.apply([rig.gate.route.upstream])  # type: ignore[list-item]
         async with asyncio.timeout(5):
             while not seen:
                 await asyncio.sleep(0.01)
