@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import psycopg2
+import psycopg
 import pytest
 
 from gateway.stores.migrations import upgrade
@@ -29,7 +29,7 @@ def server_urls() -> servers.Urls:
 def postgres_database_url(server_urls: servers.Urls) -> str:
     """A database of this process's own on the suite's server."""
     name = f"t_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{secrets.token_hex(4)}"
-    with closing(psycopg2.connect(server_urls.postgres)) as connection:
+    with closing(psycopg.connect(server_urls.postgres)) as connection:
         connection.autocommit = True
         connection.cursor().execute(f"CREATE DATABASE {name}")
     return urlunsplit(urlsplit(server_urls.postgres)._replace(path=f"/{name}"))
@@ -52,7 +52,7 @@ def other_postgres_url(postgres_database_url: str) -> Iterator[str]:
 @contextmanager
 def _schema(database_url: str) -> Iterator[str]:
     name = f"s_{secrets.token_hex(6)}"
-    with closing(psycopg2.connect(database_url)) as connection:
+    with closing(psycopg.connect(database_url)) as connection:
         connection.autocommit = True
         connection.cursor().execute(f"CREATE SCHEMA {name}")
         yield f"{database_url}?options={quote(f'-csearch_path={name}')}"

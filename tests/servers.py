@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg2
+import psycopg
 
 START_WITHIN_S = 60.0
 POSTGRES_USER = "authgate"
@@ -297,8 +297,8 @@ class PostgresServer(Server):
 
     def _answers(self) -> bool:
         try:
-            psycopg2.connect(self.url, connect_timeout=2).close()
-        except psycopg2.OperationalError:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
             return False
         return True
 

@@ -62,6 +62,8 @@ def configure(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, LEVELS[level]))
+    # It remarks on each session that a cancelled caller leaves behind, which is how we end them.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 class LossyStream:

@@ -15,8 +15,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-import psycopg2
-import psycopg2.errors
+import psycopg
+import psycopg.errors
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeout
 
@@ -24,12 +24,12 @@ NO_ANSWER = "no answer in time"
 _LONGEST = 200
 
 _OF_POSTGRES: tuple[tuple[type[Exception], str], ...] = (
-    (psycopg2.errors.DiskFull, "the server's disk is full: make room there"),
-    (psycopg2.errors.QueryCanceled, NO_ANSWER),
-    (psycopg2.errors.ReadOnlySqlTransaction, "the server is a standby: name the primary"),
-    (psycopg2.errors.UndefinedTable, "a table is missing: run `gateway db upgrade`"),
-    (psycopg2.errors.InsufficientPrivilege, "its user may not use the tables: grant it to"),
-    (psycopg2.errors.AdminShutdown, "the server was shut down"),
+    (psycopg.errors.DiskFull, "the server's disk is full: make room there"),
+    (psycopg.errors.QueryCanceled, NO_ANSWER),
+    (psycopg.errors.ReadOnlySqlTransaction, "the server is a standby: name the primary"),
+    (psycopg.errors.UndefinedTable, "a table is missing: run `gateway db upgrade`"),
+    (psycopg.errors.InsufficientPrivilege, "its user may not use the tables: grant it to"),
+    (psycopg.errors.AdminShutdown, "the server was shut down"),
 )
 _OF_SQLITE = {
     sqlite3.SQLITE_FULL: "the disk is full: make room",
@@ -39,20 +39,26 @@ _OF_SQLITE = {
     sqlite3.SQLITE_IOERR: "the disk could not be read or written",
 }
 _MISSING_TABLE = "no such table: "
+_PREFIX = re.compile(
+    r"(?:connection failed: )?"
+    r"(?:connection to server [^,]*(?:, port \d+)? failed: )?"
+    r"(?:[A-Z]+:\s+)?"
+)
+"""What psycopg and libpq put before the cause: the server, which we name ourselves."""
 
 
-def of_postgres(error: BaseException, place: Mapping[str, Any] | None = None) -> str:
-    """Of an error of psycopg2 or of the system; `place` is what was connected to."""
+def of_postgres(error: BaseException, server: Mapping[str, Any] | None = None) -> str:
+    """Of an error of psycopg or of the system; `server` is what was connected to."""
     for kind, words in _OF_POSTGRES:
         if isinstance(error, kind):
             return words
     of_system = _of_system(error)
     if of_system is not None:
-        return of_system + _at(place)
+        return of_system + _at(server)
     text = str(error).strip().splitlines()
-    # While a session is opened psycopg2 has no code, only what libpq or the server said.
-    cause = re.sub(r"^[A-Z]+:\s+", "", text[0]) if text else type(error).__name__
-    return cause[:_LONGEST] + _at(place)
+    # While a session is opened psycopg has no code, only the text of libpq or the server.
+    cause = _PREFIX.sub("", text[0], 1) if text else type(error).__name__
+    return cause[:_LONGEST] + _at(server)
 
 
 def of_redis(error: BaseException) -> str:
@@ -101,9 +107,9 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:_LONGEST] if lines else ""
 
 
-def _at(place: Mapping[str, Any] | None) -> str:
-    if place is None:
+def _at(server: Mapping[str, Any] | None) -> str:
+    if server is None:
         return ""
-    host = place.get("host") or place.get("hostaddr") or "the socket"
-    port = place.get("port")
+    host = server.get("host") or server.get("hostaddr") or "the socket"
+    port = server.get("port")
     return f" (at {host}:{port})" if port else f" (at {host})"

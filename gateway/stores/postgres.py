@@ -1,11 +1,11 @@
-"""PostgreSQL through aiopg, with its traps closed.
+"""PostgreSQL through psycopg.
 
-- aiopg runs in autocommit: BEGIN and COMMIT are written here.
-- Its connections are `postgres_sessions.PostgresSession`: aiopg's own have traps, described there.
-- A cancelled caller leaves the query running on the server: the connection is thrown
-  away, and `statement_timeout` ends the query.
-- Settings are `SET LOCAL` and locks `pg_advisory_xact_lock`, so that PgBouncer may pool by
-  transaction.
+- Sessions are in autocommit: BEGIN and COMMIT are written here.
+- A statement's values are put into its text here (`AsyncClientCursor`), so that a transaction is
+  begun, and many rows are written, in one message.
+- The session of a cancelled caller is thrown away; `statement_timeout` ends the query.
+- Settings are `SET LOCAL`, locks `pg_advisory_xact_lock`, and nothing is prepared, so that
+  PgBouncer may pool by transaction.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import aiopg
-import psycopg2
-import psycopg2.errors
-import psycopg2.extensions
+import psycopg
+import psycopg.errors
 
 from gateway.stores import causes
 from gateway.stores.connection_slots import ConnectionSlots
-from gateway.stores.postgres_sessions import connected
+from gateway.stores.postgres_sessions import PostgresSession, open_session
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 
 TIMEOUT_S = 1.5
@@ -34,6 +31,8 @@ SLOT_TIMEOUT_S = 1.0
 STATEMENT_TIMEOUT_MS = 1200
 ROWS_A_MESSAGE = 500
 _UNREADABLE = "an answer that cannot be read"
+Cursor = psycopg.AsyncClientCursor[tuple[Any, ...]]
+
 _MIGRATING_LOCK = 0x6175746867617465  # "authgate"
 
 
@@ -50,6 +49,7 @@ class PostgresDatabase:
 
     def __init__(self, options: PostgresOptions) -> None:
         self._pool = _SessionPool(options)
+        self._statements = _Statements()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -79,7 +79,7 @@ class PostgresDatabase:
             f" SET LOCAL idle_in_transaction_session_timeout = {max(timeout_ms, 10_000)}"
         )
         session = await self._pool.acquire(opening)
-        transaction = PostgresTransaction(session, timeout_s)
+        transaction = PostgresTransaction(session, self._statements, timeout_s)
         clean = False
         try:
             yield transaction
@@ -100,28 +100,27 @@ class PostgresDatabase:
 class PostgresTransaction:
     """Meets `protocols.Transaction`."""
 
-    def __init__(self, session: aiopg.Connection, timeout_s: float) -> None:
-        self._session = session
+    def __init__(self, session: PostgresSession, statements: _Statements, timeout_s: float) -> None:
+        self._cursor = psycopg.AsyncClientCursor(session)
+        self._statements = statements
         self._timeout_s = timeout_s
 
     async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
-        answer = await self._ask(sql, parameters)
-        return [dict(zip(answer.columns, values, strict=True)) for values in answer.rows]
+        result = await self._execute(sql, parameters)
+        return [dict(zip(result.columns, values, strict=True)) for values in result.rows]
 
     async def one(self, sql: str, /, **parameters: Any) -> Row | None:
         rows = await self.all(sql, **parameters)
         return rows[0] if rows else None
 
     async def run(self, sql: str, /, **parameters: Any) -> int:
-        return max((await self._ask(sql, parameters)).rowcount, 0)
+        return max((await self._execute(sql, parameters)).rowcount, 0)
 
     async def many(self, sql: str, rows: Sequence[Mapping[str, Any]], /) -> None:
-        # executemany does not exist in asynchronous mode; joined statements are one round trip.
-        text = _to_pyformat(sql)
+        text = self._statements.pyformat(sql)
         for start in range(0, len(rows), ROWS_A_MESSAGE):
-            with self._session.raw.cursor() as cursor:
-                parts = [cursor.mogrify(text, row) for row in rows[start : start + ROWS_A_MESSAGE]]
-            await self.command(b";".join(parts))
+            part = rows[start : start + ROWS_A_MESSAGE]
+            await self.command(";".join(_bound(self._cursor, text, row) for row in part))
 
     async def now(self) -> float:
         row = await self.one("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
@@ -129,30 +128,30 @@ class PostgresTransaction:
             raise StoreUnavailable("sql", _UNREADABLE)
         return float(row["now"])
 
-    async def command(self, sql: str | bytes) -> None:
-        await _asked(self._session, sql, None, self._timeout_s)
+    async def command(self, sql: str) -> None:
+        await _execute(self._cursor, sql, self._timeout_s)
 
-    async def _ask(self, sql: str, parameters: Mapping[str, Any]) -> _Result:
-        # Without parameters psycopg2 interpolates nothing: a `%` is then a `%`.
-        text = _to_pyformat(sql) if parameters else sql
-        return await _asked(self._session, text, parameters or None, self._timeout_s)
+    async def _execute(self, sql: str, parameters: Mapping[str, Any]) -> _Result:
+        if parameters:
+            sql = _bound(self._cursor, self._statements.pyformat(sql), parameters)
+        return await _execute(self._cursor, sql, self._timeout_s)
 
 
 class _SessionPool:
     """At most `pool_size` sessions; the one used last is used next.
 
     A session goes back only after a COMMIT or ROLLBACK that was answered.  One that the
-    server closed while it rested is found at its next BEGIN, before anything was done with
-    it: all that rest are then thrown away and a new one is opened, once.
+    server closed while it was idle is found at its next BEGIN, before anything was done with
+    it: all idle ones are then closed and a new one is opened, once.
     """
 
     def __init__(self, options: PostgresOptions) -> None:
         self._options = options
         self._slots = ConnectionSlots("sql", options.pool_size)
-        self._free: list[aiopg.Connection] = []
+        self._idle: list[PostgresSession] = []
         self._closed = False
 
-    async def acquire(self, opening: str) -> aiopg.Connection:
+    async def acquire(self, opening: str) -> PostgresSession:
         """A session in a transaction, within `TIMEOUT_S`."""
         deadline = asyncio.get_running_loop().time() + TIMEOUT_S
         await self._slots.acquire(SLOT_TIMEOUT_S)
@@ -161,96 +160,81 @@ class _SessionPool:
                 return await self._begun(opening)
         except TimeoutError as error:
             self._slots.release()
-            raise StoreUnavailable("sql", "no answer in time") from error
+            raise StoreUnavailable("sql", causes.NO_ANSWER) from error
         except BaseException:
             self._slots.release()
             raise
 
-    def release(self, session: aiopg.Connection, *, clean: bool) -> None:
+    def release(self, session: PostgresSession, *, clean: bool) -> None:
         if clean and not self._closed and not session.closed:
-            self._free.append(session)
+            self._idle.append(session)
         else:
-            session.close()
+            session.pgconn.finish()
         self._slots.release()
 
     def close(self) -> None:
         self._closed = True
-        while self._free:
-            self._free.pop().close()
+        self._close_idle()
 
-    async def _begun(self, opening: str) -> aiopg.Connection:
-        while self._free:
-            session = self._free.pop()
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().pgconn.finish()
+
+    async def _begun(self, opening: str) -> PostgresSession:
+        while self._idle:
+            session = self._idle.pop()
             try:
-                if not session.closed:
-                    # Half the time: the other half is for a new one, where a firewall has
-                    # silently dropped those that rested.
-                    await _asked(session, opening, None, TIMEOUT_S / 2)
-                    return session
+                # Half the time: the other half is for a new one, where a firewall has silently
+                # dropped the idle ones.
+                await _execute(psycopg.AsyncClientCursor(session), opening, TIMEOUT_S / 2)
+                return session
             except StoreUnavailable:
-                session.close()
-                while self._free:
-                    self._free.pop().close()
+                session.pgconn.finish()
+                self._close_idle()
             except BaseException:
-                session.close()
+                session.pgconn.finish()
                 raise
-        session = await connected(self._options.url, TIMEOUT_S)
+        session = await open_session(self._options.url, TIMEOUT_S)
         try:
-            await _asked(session, opening, None, TIMEOUT_S)
+            await _execute(psycopg.AsyncClientCursor(session), opening, TIMEOUT_S)
         except BaseException:
-            session.close()
+            session.pgconn.finish()
             raise
         return session
 
 
-async def _asked(
-    session: aiopg.Connection,
-    sql: str | bytes,
-    parameters: Mapping[str, Any] | None,
-    timeout_s: float,
-) -> _Result:
-    statement = _statement(session, sql, parameters)
+def _bound(cursor: Cursor, text: str, parameters: Mapping[str, Any]) -> str:
+    """The statement with its values: what is wrong with those is a defect of ours, no outage."""
     try:
-        async with session.cursor(timeout=timeout_s) as cursor:
-            await cursor.execute(statement)  # type: ignore[arg-type]
-            return _answer(cursor.raw, _verb(sql))
-    except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
+        return cursor.mogrify(text, parameters)
+    except (psycopg.InterfaceError, psycopg.OperationalError) as error:
+        raise StoreUnavailable("sql", causes.of_postgres(error)) from error
+
+
+async def _execute(cursor: Cursor, sql: str, timeout_s: float) -> _Result:
+    try:
+        async with asyncio.timeout(timeout_s):
+            # Without parameters psycopg interpolates nothing: a `%` is a `%`.
+            await cursor.execute(sql)
+        return await _result(cursor, _verb(sql))
+    except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation) as error:
         raise Conflict(error.diag.constraint_name or "") from error
-    except psycopg2.Error as error:
+    except psycopg.Error as error:
         if _is_defect(error):
             raise
         raise StoreUnavailable("sql", causes.of_postgres(error)) from error
     except TimeoutError as error:
-        raise StoreUnavailable("sql", "no answer in time") from error
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        # Nobody cancelled us: it was the query (an aiopg that has its own way again).
-        raise StoreUnavailable("sql", "the query was cancelled") from error
+        raise StoreUnavailable("sql", causes.NO_ANSWER) from error
     except StoreUnavailable:
         raise
     except Exception as error:
-        # Bytes that no server of ours sends, and whatever the libraries make of them.
+        # Bytes that no server of ours sends, and whatever the library makes of them.
         raise StoreUnavailable("sql", _UNREADABLE) from error
-
-
-def _statement(
-    session: aiopg.Connection, sql: str | bytes, parameters: Mapping[str, Any] | None
-) -> str | bytes:
-    """With its parameters: what is wrong with those is a defect of ours, not an answer."""
-    if parameters is None:
-        return sql
-    try:
-        with session.raw.cursor() as cursor:
-            return bytes(cursor.mogrify(sql, parameters))
-    except psycopg2.InterfaceError as error:
-        raise StoreUnavailable("sql", causes.of_postgres(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What a cursor held when it was closed."""
+    """What the server answered to one statement."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
@@ -260,40 +244,38 @@ class _Result:
 _TAG = re.compile(r"[A-Z]+(?: [A-Z]+)*(?: \d+){0,2}", re.ASCII)
 
 
-def _answer(cursor: Any, verb: str) -> _Result:
-    """What the server says it did is held against what it was asked: a COMMIT may be answered
+async def _result(cursor: Cursor, verb: str) -> _Result:
+    """Holds what the server says it did against what it was asked: a COMMIT may be answered
     ROLLBACK, and bytes that were changed on their way rarely spell both."""
     tag = cursor.statusmessage or ""
     if not _TAG.fullmatch(tag) or (verb and tag.partition(" ")[0] != verb):
         raise StoreUnavailable("sql", _UNREADABLE)
     if cursor.description is None:
         return _Result((), [], cursor.rowcount)
-    rows = cursor.fetchall()
+    rows = await cursor.fetchall()
     if verb == "SELECT" and tag != f"SELECT {len(rows)}":
         raise StoreUnavailable("sql", _UNREADABLE)
-    return _Result(tuple(column[0] for column in cursor.description), rows, cursor.rowcount)
+    return _Result(tuple(column.name for column in cursor.description), rows, cursor.rowcount)
 
 
-_VERBS = {word: word for word in ("SELECT", "INSERT", "UPDATE", "DELETE", "COMMIT", "ROLLBACK")} | {
-    "BEGIN": "SET"
-}
-"""A statement's first word → that of the last answer to it (`_begun` sets after it begins)."""
+_VERBS = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN", "COMMIT", "ROLLBACK"))
+"""Statements whose answer begins with their own first word."""
 
 
-def _verb(sql: str | bytes) -> str:
+def _verb(sql: str) -> str:
     first = sql[:16].split(None, 1)[0] if sql else ""
-    word = first.decode("latin-1") if isinstance(first, bytes) else first
-    return _VERBS.get(word.rstrip(";").upper(), "")
+    word = first.rstrip(";").upper()
+    return word if word in _VERBS else ""
 
 
 _STATE_OF_THE_DATABASE = (
-    psycopg2.errors.ReadOnlySqlTransaction,
-    psycopg2.errors.UndefinedTable,
-    psycopg2.errors.InsufficientPrivilege,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InsufficientPrivilege,
 )
 
 
-def _is_defect(error: psycopg2.Error) -> bool:
+def _is_defect(error: psycopg.Error) -> bool:
     """Whether the statement itself is wrong, rather than its surroundings.
 
     Class 25006 is a server that became a standby: reconnecting finds the new primary.  A table or
@@ -304,11 +286,11 @@ def _is_defect(error: psycopg2.Error) -> bool:
     return isinstance(
         error,
         (
-            psycopg2.ProgrammingError,
-            psycopg2.DataError,
-            psycopg2.IntegrityError,
-            psycopg2.NotSupportedError,
-            psycopg2.InternalError,
+            psycopg.ProgrammingError,
+            psycopg.DataError,
+            psycopg.IntegrityError,
+            psycopg.NotSupportedError,
+            psycopg.InternalError,
         ),
     )
 
@@ -316,13 +298,23 @@ def _is_defect(error: psycopg2.Error) -> bool:
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|::|:([A-Za-z_][A-Za-z0-9_]*)|%")
 
 
-@lru_cache(maxsize=1024)
-def _to_pyformat(sql: str) -> str:
-    """`:name` as psycopg2 wants it, `%(name)s`; texts, casts and comments stay."""
+class _Statements:
+    """The statements of one database as psycopg wants them, each translated once."""
 
-    def replaced(match: re.Match[str]) -> str:
-        if match[1]:
-            return f"%({match[1]})s"
-        return match[0].replace("%", "%%")
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
 
-    return _TOKEN.sub(replaced, sql)
+    def pyformat(self, sql: str) -> str:
+        """`:name` becomes `%(name)s`; texts, casts and comments stay."""
+        text = self._texts.get(sql)
+        if text is None:
+            if len(self._texts) >= 1_024:
+                self._texts.clear()
+            text = self._texts[sql] = _TOKEN.sub(_replaced, sql)
+        return text
+
+
+def _replaced(match: re.Match[str]) -> str:
+    if match[1]:
+        return f"%({match[1]})s"
+    return match[0].replace("%", "%%")

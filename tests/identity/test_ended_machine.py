@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-import psycopg2
+import psycopg
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -384,7 +384,7 @@ class StaysEndedOnPostgres(StaysEnded):
 
 def _new_database(url: str) -> str:
     name = f"ended_{secrets.token_hex(6)}"
-    with closing(psycopg2.connect(url)) as connection:
+    with closing(psycopg.connect(url)) as connection:
         connection.autocommit = True
         connection.cursor().execute(f"CREATE DATABASE {name}")
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

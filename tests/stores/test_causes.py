@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psycopg2
-import psycopg2.errors
+import psycopg
+import psycopg.errors
 import pytest
 from redis.exceptions import ResponseError
 
@@ -58,7 +58,7 @@ def guarded() -> Iterator[PostgresServer]:
     folder.chmod(0o755)
     server = PostgresServer(folder / "postgres").start()
     try:
-        with closing(psycopg2.connect(server.url)) as connection:
+        with closing(psycopg.connect(server.url)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")
@@ -156,10 +156,10 @@ async def test_a_full_disk_and_a_missing_table_of_sqlite_are_told(tmp_path: Path
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (psycopg2.errors.DiskFull("could not extend file"), "the server's disk is full"),
-        (psycopg2.errors.QueryCanceled("x"), "no answer in time"),
+        (psycopg.errors.DiskFull("could not extend file"), "the server's disk is full"),
+        (psycopg.errors.QueryCanceled("x"), "no answer in time"),
         (OSError(errno.ENETUNREACH, "x"), "Network is unreachable"),
-        (psycopg2.OperationalError(""), "OperationalError"),
+        (psycopg.OperationalError(""), "OperationalError"),
     ],
 )
 def test_what_a_driver_tells_by_a_class_or_a_number_is_put_into_words(
@@ -175,4 +175,4 @@ def test_a_full_disk_of_redis_is_told_in_the_words_of_the_server() -> None:
 
 
 def test_the_code_of_a_full_disk_is_the_class_that_is_looked_for() -> None:
-    assert psycopg2.errors.lookup("53100") is psycopg2.errors.DiskFull
+    assert psycopg.errors.lookup("53100") is psycopg.errors.DiskFull

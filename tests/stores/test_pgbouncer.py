@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import psycopg2
+import psycopg
 import pytest
 
 from gateway.stores.migrations import status, upgrade
@@ -50,8 +50,8 @@ class PgBouncer(Server):
 
     def _answers(self) -> bool:
         try:
-            psycopg2.connect(self.url, connect_timeout=2).close()
-        except psycopg2.OperationalError:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
             return False
         return True
 
@@ -84,7 +84,7 @@ async def test_migrations_and_transactions_work_over_two_shared_sessions(pooled:
 
 async def test_no_setting_of_ours_is_left_in_a_shared_session(pooled: Database) -> None:
     await upgrade(pooled)
-    with closing(psycopg2.connect(pooled._pool._options.url)) as other:  # type: ignore[attr-defined]
+    with closing(psycopg.connect(pooled._pool._options.url)) as other:  # type: ignore[attr-defined]
         other.autocommit = True
         cursor = other.cursor()
         for _ in range(4):
