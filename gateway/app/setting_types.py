@@ -175,10 +175,14 @@ def _check_places(rest: str) -> None:
     """Whether each `host:port` behind `scheme://` can be connected to at all: a store that is
     waited for is told from one that no waiting brings.  The text may hold a password, so the
     problem shows none of it."""
-    places = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    login_and_places = re.split("[/?#]", rest, maxsplit=1)[0]
+    # An `@` behind them ends a password that holds a `/`, `?` or `#`: all of it is read as another
+    # part of the URL, and shown as such.
+    cut_short = "@" in rest[len(login_and_places) :].partition("=")[0]
+    places = login_and_places.rpartition("@")[2]
     for place in places.split(","):
         found = re.fullmatch(r"(?:\[[^][]*\]|[^][:]*)(?::([0-9]{0,5}))?", place, re.ASCII)
-        if found is None or not 0 < int(found[1] or 1) <= 65535:
+        if cut_short or found is None or not 0 < int(found[1] or 1) <= 65535:
             raise ValueError(
                 "must name HOST or HOST:PORT behind the //, the port from 1 to 65535; in a user"
                 " name or password write /, ? and # as %2F, %3F and %23"

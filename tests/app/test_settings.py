@@ -376,3 +376,25 @@ def test_the_documented_default_is_the_default(name: str) -> None:
     default: Any = read().database_url if name == "GATEWAY_DATABASE_URL" else field.default
     shown = {None: "none", (): "empty", "": "the public URL"}.get(default, f"`{default}`")
     assert documented()[name] == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://authgate:4711/hidden@db.internal/authgate",
+        "postgresql://authgate:4711?hidden@db.internal/authgate",
+        "redis://:4711/hidden@redis.internal/0",
+    ],
+)
+def test_a_password_that_ends_the_name_of_the_host_is_refused_and_not_shown(url: str) -> None:
+    """All behind it would be read, and shown, as the name of the database."""
+    name = "GATEWAY_REDIS_URL" if url.startswith("redis") else "GATEWAY_DATABASE_URL"
+    with pytest.raises(SettingsError) as refused:
+        load({name: url}, env_file=None)
+    assert "%2F" in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
+def test_an_option_of_a_url_may_hold_an_at_sign() -> None:
+    url = "redis+sentinel://s1:26379/main?sentinel_password=a@b"
+    assert load({"GATEWAY_REDIS_URL": url}, env_file=None).redis_url == url
