@@ -10,7 +10,7 @@ import structlog
 from gateway.app.components import Components
 from gateway.audit.chain import ChainKey
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
-from gateway.audit.pruning import prune, pruner_name
+from gateway.audit.pruning import prune, pruner_name, retained_since_s
 from gateway.edge.server.listener_tls import LOOK_EVERY_S
 from gateway.identity.clients.client_auth import purge_assertions
 from gateway.identity.key_derivation import KeyPurpose, derived_key
@@ -63,7 +63,7 @@ class Maintenance:
                     )
                     async with parts.database.read_transaction() as tx:
                         older = await readable_chain_keys(tx, Sealer(secret))
-                    before_s = parts.clock.now() - keep_s
+                    before_s = await retained_since_s(parts.database, parts.clock, keep_s)
                     await prune(parts.database, pruner, before_s, map(ChainKey, older))
             except StoreUnavailable as error:
                 log.warning("audit-not-pruned", store=error.store, why=error.detail)

@@ -19,6 +19,7 @@ import structlog
 
 from gateway.audit.chain import GENESIS, PRUNER, ChainKey, Cut, cuts, heads_in, is_ours
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
+from gateway.model import Clock
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
@@ -41,6 +42,13 @@ class _Expired:
 def pruner_name() -> str:
     """The writer of one pruning: a chain of its own, found by its name."""
     return PRUNER + secrets.token_hex(8)
+
+
+async def retained_since_s(database: Database, clock: Clock, keep_s: float) -> float:
+    """What is older than this may go: by this machine's clock or by SQL's, whichever is behind.  A
+    clock that is ahead must not take what is young.  Raises StoreUnavailable."""
+    async with database.read_transaction() as tx:
+        return min(clock.now(), await tx.now()) - keep_s
 
 
 async def prune(

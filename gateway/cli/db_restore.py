@@ -13,6 +13,7 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 import typer
 
 from gateway.app.data_dir import FolderError
+from gateway.audit.chain import ChainKey, cuts
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.cli.context import CommandContext, run, user_name
 from gateway.cli.keys import secret_of
@@ -20,7 +21,7 @@ from gateway.cli.output import AsJson, CliError, ExitCode, record, warn, when
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.jwk import Alg
-from gateway.identity.keys.signing_keys import made_key
+from gateway.identity.keys.signing_keys import made_key, readable_chain_keys
 from gateway.identity.sessions import restore as restoring
 from gateway.stores import backup
 from gateway.stores.migrations import SchemaProblem
@@ -72,7 +73,7 @@ async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes)
     )
     async with context.database.migration_transaction(backup.RESTORE_TIMEOUT_S) as tx:
         before = await restoring.present(tx, secrets.now)
-        kept = await _has_event(tx, contents.newest_audit)
+        kept = await _has_event(tx, contents.newest_audit, context.key_secret)
         rows = await backup.replace(tx, file, key)
         carried, changes = await restoring.revoke_all(tx, before, secrets, keys)
         restored_at_ms = int(await tx.now() * 1000)
@@ -95,10 +96,15 @@ async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes)
     }
 
 
-async def _has_event(tx: Transaction, event: tuple[str, int] | None) -> bool:
-    """Whether the database still has what the backup has of the audit log; else it was lost,
-    and all that was written after the backup with it."""
+async def _has_event(tx: Transaction, event: tuple[str, int] | None, secret: bytes) -> bool:
+    """Whether the database still has what the backup has of the audit log, or has pruned it; else
+    it was lost, and all that was written after the backup with it."""
     if event is None:
+        return True
+    keys = [derived_key(secret, KeyPurpose.AUDIT_CHAIN)]
+    keys += await readable_chain_keys(tx, Sealer(secret))
+    cut = (await cuts(tx, {key.id: key for key in map(ChainKey, keys)})).get(event[0])
+    if cut is not None and event[1] <= cut.position:
         return True
     row = await tx.one(
         "SELECT 1 FROM audit_events WHERE writer = :writer AND position = :position",

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.audit.chain import ChainKey, heads, milliseconds
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog, newest
-from gateway.audit.pruning import prune, pruner_name
+from gateway.audit.pruning import prune, pruner_name, retained_since_s
 from gateway.audit.verification import verify
 from gateway.stores.protocols import Database, StoreUnavailable
 from tests.databases import Hands, fresh_database
@@ -178,6 +178,16 @@ async def test_a_pruning_that_was_cut_short_is_no_false_alarm_and_is_finished(
     assert await positions(database, "long") == [1, 5, 6]
     assert await positions(database, "gone") == []
     assert (await verify(database, [KEY])).problems == ()
+
+
+async def test_a_node_whose_clock_is_years_ahead_takes_nothing_that_is_young(
+    aged: AuditLog, database: Database, clock: Hands
+) -> None:
+    ahead = Hands(clock.at + 3_650 * DAY_S)
+    before_s = await retained_since_s(database, ahead, 400 * DAY_S)
+    assert await prune(database, writer(database, clock, pruner_name()), before_s) == 0
+    behind = Hands(clock.at - 3_650 * DAY_S)
+    assert await retained_since_s(database, behind, 0) == behind.at
 
 
 async def test_nothing_goes_that_could_not_be_noted(

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app.data_dir import DataFolder
+from gateway.audit.log import AuditLog
+from gateway.audit.pruning import prune, pruner_name
 from gateway.cli import main
+from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.model import SystemClock
 from gateway.stores.backup import tables
 from gateway.stores.open_database import open_database
 
@@ -200,3 +205,26 @@ def test_a_restore_into_a_database_that_was_not_lost_explains_no_row_away(
     change(database_url, f"DELETE FROM audit_events WHERE writer = '{head['writer']}'")
     named = f"{head['writer']}:{head['position']}:{head['hash']}"
     assert gateway("audit", "verify", "--head", named)[0] == NO
+
+
+def test_a_restore_of_a_backup_whose_events_were_pruned_explains_no_row_away(
+    gateway: Gateway, tmp_path: Path, database_url: str
+) -> None:
+    assert gateway("db", "upgrade")[0] == GOOD
+    assert gateway("users", "create", "alice@example.com")[0] == GOOD
+    assert gateway("db", "backup", "kept")[0] == GOOD
+    asyncio.run(_prune_everything(database_url, DataFolder(tmp_path / "data").key_secret()))
+    assert gateway("db", "restore", "kept")[0] == GOOD
+    lines = gateway("audit", "tail", "--all", "--json")[1].splitlines()
+    (restored,) = [e for e in map(json.loads, lines) if e["event"] == "restored"]
+    assert restored["detail"]["lost_rows"] is False
+
+
+async def _prune_everything(database_url: str, secret: bytes) -> None:
+    database, clock = open_database(database_url), SystemClock()
+    keys = [derived_key(secret, p) for p in (KeyPurpose.AUDIT_PSEUDONYM, KeyPurpose.AUDIT_CHAIN)]
+    try:
+        pruner = AuditLog(database, clock, *keys, writer=pruner_name())
+        assert await prune(database, pruner, clock.now() + 60) > 0
+    finally:
+        await database.close()
