@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -155,6 +156,7 @@ def run(work: Callable[[CommandContext], Awaitable[T]]) -> T:
     chosen = settings()
 
     async def whole() -> T:
+        _end_in_order()
         async with opened(chosen) as context:
             try:
                 return await work(context)
@@ -164,12 +166,23 @@ def run(work: Callable[[CommandContext], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(whole())
+    except asyncio.CancelledError as ended:
+        raise CliError(f"ended by a signal: {PENDING}", ExitCode.UNREACHABLE) from ended
     except StoreUnavailable as error:
         raise unreachable(error, chosen) from error
     except (FolderError, ValueError) as error:
         raise CliError(str(error), ExitCode.USAGE) from error
     except SchemaProblem as error:
         raise CliError(str(error)) from error
+
+
+def _end_in_order() -> None:
+    """SIGTERM, or a terminal that is gone, ends a command as Ctrl-C does: what it has changed is
+    written to the audit log first."""
+    work = asyncio.current_task()
+    assert work is not None
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, work.cancel)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -104,6 +105,35 @@ def test_the_exit_code_tells_although_nobody_reads_what_is_said(
     finally:
         os.close(writer)
     assert done.returncode == 3
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_what_a_command_did_that_was_ended_is_in_the_audit_log(
+    running: Running, wrong: tuple[ValkeyServer, Running], signum: signal.Signals
+) -> None:
+    """It waits for workers that it does not find."""
+    _, mistaken = wrong
+    running.sign_in("ended@example.com")
+
+    def revocations() -> int:
+        with sqlite3.connect(running.folder / "data" / "gateway.db") as database:
+            query = "SELECT COUNT(*) FROM changes WHERE kind = 'subject'"
+            return int(database.execute(query).fetchone()[0])
+
+    before = revocations()
+    command = subprocess.Popen(
+        [str(GATEWAY), "revoke", "user", "ended@example.com"],
+        cwd=mistaken.folder,
+        env=mistaken.environment,
+        stderr=subprocess.PIPE,
+    )
+    until(lambda: revocations() > before, 20)
+    command.send_signal(signum)
+    _, said = command.communicate(timeout=20)
+    assert command.returncode == 3, said
+    newest = running.cli("audit", "tail", "-n", "3").stdout
+    assert "revoked" in newest.splitlines()[-1]
+    assert "actor=cli:" in newest.splitlines()[-1]
 
 
 def test_doctor_tells_and_what_is_counted_elsewhere_is_not_said_to_be_forgotten(
