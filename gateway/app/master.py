@@ -95,6 +95,7 @@ class Master(Arbiter):  # type: ignore[misc]
             if not self._spawn_failed:
                 log.error("worker-not-started", why=error.strerror)
             self._spawn_failed = True
+            self.app.process.deaths.add()
             return 0
         self._spawn_failed = False
         return pid

@@ -22,6 +22,7 @@ from gateway.app.quickstart import DemoUser
 from gateway.app.supervision import Readiness
 from gateway.app.worker import App
 from gateway.edge.server.listener import Site
+from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +89,8 @@ class WorkerProcess(Worker):  # type: ignore[misc]
         process: GatewayProcess = self.app.process
         app = App(process.plan, process.certificates, deaths=lambda: process.deaths.count)
         add_gauges(app)
-        self.loop.set_exception_handler(_loop_failed)
+        callbacks = app.components.metrics.defects("callback")
+        self.loop.set_exception_handler(lambda _, context: _loop_failed(callbacks, context))
         self.loop.add_signal_handler(signal.SIGHUP, process.plan.configuration.request_reload)
         heartbeat = self.loop.create_task(self._heartbeat())
         try:
@@ -158,7 +160,8 @@ async def _tell_ready(app: App, readiness: Readiness) -> None:
     readiness.tell()
 
 
-def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _loop_failed(defects: Tally, context: dict[str, Any]) -> None:
     """What nobody awaited: one line, with the kind of error and never its text."""
+    defects.n += 1
     error = context.get("exception")
     log.error("unhandled-exception", what=context.get("message"), error=type(error).__name__)
