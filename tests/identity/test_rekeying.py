@@ -81,6 +81,21 @@ async def test_its_mailed_links_stay_good(database: Database) -> None:
     assert row["email_key"] == "bob@xn--strae-oqa.de"
 
 
+async def test_a_registration_that_waits_is_found_by_its_address_after_the_upgrade(
+    database: Database,
+) -> None:
+    async with database.transaction() as tx:
+        await tx.run(
+            "INSERT INTO registrations (hash, mail_id, email, email_key, password_hash, requester,"
+            " asked_ms, expires_at) VALUES ('h', 'm', 'Bob@straße.de', 'bob@strasse.de', 'p', 'r',"
+            " 0, 0)"
+        )
+    await rekey(database)
+    async with database.read_transaction() as tx:
+        (row,) = await tx.all("SELECT email_key FROM registrations")
+    assert row["email_key"] == "bob@xn--strae-oqa.de"
+
+
 async def test_two_accounts_of_one_address_are_told_and_neither_is_touched(
     database: Database,
 ) -> None:

@@ -55,6 +55,7 @@ async def rekey(database: Database) -> list[Unreached]:
             "SELECT id, email, email_key FROM accounts"  # noqa: S608 (no words of a stranger)
             f" WHERE {octets} > LENGTH(email) ORDER BY email_verified DESC, created_at, id"
         )
+        await _rekey_registrations(tx, octets)
         results = [await _rekey(tx, row) for row in rows]
         unreached = [account for account in results if account is not None]
         if not unreached:
@@ -65,6 +66,22 @@ async def rekey(database: Database) -> list[Unreached]:
                 form=_FORM,
             )
         return unreached
+
+
+async def _rekey_registrations(tx: Transaction, octets: str) -> None:
+    """Those that wait are asked for by their key: when their letter is sent again, and when the
+    account of the address is deleted."""
+    for row in await tx.all(
+        "SELECT hash, email, email_key FROM registrations"  # noqa: S608 (no words of a stranger)
+        f" WHERE {octets} > LENGTH(email)"
+    ):
+        key = normalize_email(str(row["email"]))
+        if key is not None and key != row["email_key"]:
+            await tx.run(
+                "UPDATE registrations SET email_key = :key WHERE hash = :hash",
+                key=key,
+                hash=row["hash"],
+            )
 
 
 async def _is_done(tx: Transaction) -> bool:
