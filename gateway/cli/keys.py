@@ -221,6 +221,10 @@ def _set_aside(folder: DataFolder, given: bytes | None) -> Path:
     text = base64.b64encode(given or os.urandom(SECRET_BYTES)) + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        if os.geteuid() == 0:
+            # Root has made it for the user of the service, who must read it at the next start.
+            owner = folder.path.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

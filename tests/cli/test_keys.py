@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,12 @@ def test_a_reseal_that_was_killed_before_it_kept_the_secret_is_ended_by_the_next
     assert kept.read_bytes() == after
     assert not (folder / "data" / "key-secret.new").exists()
     assert gateway("revoke", "key", in_state(gateway, "active"))[0] == GOOD
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as an operator of a service is")
+def test_a_secret_that_root_makes_is_read_by_the_service(gateway: Gateway, folder: Path) -> None:
+    data = folder / "data"
+    os.chown(data, 65_534, 65_534)
+    assert gateway("keys", "reseal")[0] == 0
+    kept = (data / "key-secret").stat()
+    assert (kept.st_uid, kept.st_gid, kept.st_mode & 0o777) == (65_534, 65_534, 0o600)
