@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from gateway.app.settings import Settings, load
-from gateway.app.shared_settings import SettingsDiffer, agree, differences, shared
+from gateway.app.shared_settings import (
+    SettingsDiffer,
+    agree,
+    differences,
+    longest_staleness_s,
+    shared,
+)
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
@@ -61,6 +67,7 @@ async def test_the_first_node_writes_down_what_the_others_must_have(
         ({"AUDIENCE": "shop"}, "GATEWAY_AUDIENCE is shop here"),
         ({"SIGNING_ALG": "ES256"}, "GATEWAY_SIGNING_ALG is ES256 here and RS256 there"),
         ({"MAX_TOKEN_LIFE_S": "7200"}, "GATEWAY_MAX_TOKEN_LIFE_S is 7200 here"),
+        ({"MAX_STALENESS_S": "30"}, "GATEWAY_MAX_STALENESS_S is 30 here and 5 there"),
         ({"PASSWORD_PEPPER": "0123456789abcdef0123456789abcdef"},
          "GATEWAY_PASSWORD_PEPPER differs"),
     ],
@@ -108,3 +115,12 @@ def test_no_secret_is_written_down() -> None:
     written: dict[str, Any] = shared(settings(PASSWORD_PEPPER="p" * 40), SECRET)
     assert "pppp" not in str(written)
     assert written["GATEWAY_PASSWORD_PEPPER"] != OURS["GATEWAY_PASSWORD_PEPPER"]
+
+
+async def test_a_command_waits_as_long_as_the_nodes_do_whatever_its_own_settings_say(
+    sqlite_database: Database,
+) -> None:
+    assert await longest_staleness_s(sqlite_database, 5) == 5
+    await agree(sqlite_database, shared(settings(MAX_STALENESS_S="30"), SECRET), None, SOON_S)
+    assert await longest_staleness_s(sqlite_database, 5) == 30
+    assert await longest_staleness_s(sqlite_database, 60) == 60
