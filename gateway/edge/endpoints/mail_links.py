@@ -86,6 +86,8 @@ class MailLinkEndpoints:
         if isinstance(fields, ProblemReply):
             return fields
         token, password = fields["token"], fields.get("password")
+        if not await self._deps.registrations.has_sent(token):
+            return await self._bad_link(call)
         confirmation = await self._deps.registrations.confirmation(token)
         if confirmation is None:
             return await self._deps.shielded(self._change_email(token, call))

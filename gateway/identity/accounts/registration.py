@@ -24,6 +24,7 @@ from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox, MailRequest
+from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions.sessions import outdate
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database
@@ -79,6 +80,19 @@ class Registrations:
 
     async def forgot(self, email: str, requester: str) -> None:
         await self._ask(Purpose.RESET, email, requester)
+
+    async def has_sent(self, token: str) -> bool:
+        """Whether any link of ours has this token, valid or not: one question for what a stranger
+        makes up, who can ask it without limit."""
+        if not well_formed(token):
+            return False
+        async with self._database.read_transaction() as tx:
+            row = await tx.one(
+                "SELECT (EXISTS (SELECT 1 FROM registrations WHERE hash = :hash)"
+                " OR EXISTS (SELECT 1 FROM mail_tokens WHERE hash = :hash)) AS sent",
+                hash=hash_token(token),
+            )
+        return bool(row and row["sent"])
 
     async def confirmation(self, token: str) -> EmailConfirmation | None:
         """What the link would confirm now; this does not use it up."""
