@@ -54,7 +54,7 @@ STEP = {room: step for step, rooms in enumerate(STAIR) for room in rooms}
 PUTS_TOGETHER = frozenset(("app", "cli", "__main__"))
 """They make the stores, and hand them to the others, who know their protocols alone."""
 
-PURE = frozenset(("aiohttp", "asyncio", "redis", "aiosqlite", "psycopg", "yaml"))
+PURE = frozenset(("aiohttp", "asyncio", "redis", "sqlite3", "psycopg", "yaml"))
 """What `access` must not know of: it decides; it reads nothing and waits for nothing."""
 
 

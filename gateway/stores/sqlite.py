@@ -2,8 +2,8 @@
 
 `synchronous = FULL` with a write-ahead log: a COMMIT has reached the disk before it
 answers, so that kill -9 (or the power) takes back nothing that was answered.  Every
-statement runs in the connection's own thread, in order: what a cancelled caller left
-behind is finished and rolled back before the connection serves the next one.
+statement runs in the connection's own thread (`SqliteThread`), in order: what a cancelled
+caller left behind is finished and rolled back before the connection serves the next one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
-
 from gateway.model import Clock
 from gateway.stores import causes
 from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
+from gateway.stores.sqlite_thread import SqliteThread
 
 TIMEOUT_S = 1.8
 LOCK_TIMEOUT_S = 1.2
@@ -75,7 +74,7 @@ class SqliteDatabase:
             await _begin(connection, begin, wait_s)
             yield SqliteTransaction(connection, self._clock)
             with translated():
-                await connection.commit()
+                await connection.run(sqlite3.Connection.commit)
         except BaseException:
             # The rollback stands in the queue behind whatever was cancelled half-way.
             await asyncio.shield(_roll_back(connection))
@@ -87,14 +86,13 @@ class SqliteDatabase:
 class SqliteTransaction:
     """Meets `protocols.Transaction`."""
 
-    def __init__(self, connection: aiosqlite.Connection, clock: Clock) -> None:
+    def __init__(self, connection: SqliteThread, clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
 
     async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
         with translated():
-            rows: Any = await self._connection.execute_fetchall(sql, parameters)
-            return list(rows)
+            return await self._connection.run(lambda c: c.execute(sql, parameters).fetchall())
 
     async def one(self, sql: str, /, **parameters: Any) -> Row | None:
         rows = await self.all(sql, **parameters)
@@ -102,16 +100,13 @@ class SqliteTransaction:
 
     async def run(self, sql: str, /, **parameters: Any) -> int:
         with translated():
-            cursor = await self._connection.execute(sql, parameters)
-            changed = cursor.rowcount
-            await cursor.close()
+            changed = await self._connection.run(lambda c: c.execute(sql, parameters).rowcount)
             return max(changed, 0)
 
     async def many(self, sql: str, rows: Sequence[Mapping[str, Any]], /) -> None:
         if rows:
             with translated():
-                cursor = await self._connection.executemany(sql, rows)
-                await cursor.close()
+                await self._connection.run(lambda c: c.executemany(sql, rows).rowcount)
 
     async def now(self) -> float:
         # The store lives on this machine: its clock is the machine's.
@@ -136,9 +131,6 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("sql", causes.of_sqlite(error)) from error
     except sqlite3.DatabaseError as error:
         raise StoreUnavailable("sql", "the database file is damaged") from error
-    except ValueError as error:
-        # aiosqlite, of a connection that was closed under its caller.
-        raise StoreUnavailable("sql", "closed") from error
 
 
 class _ConnectionPool:
@@ -148,10 +140,10 @@ class _ConnectionPool:
         self._path = path
         self._read_only = read_only
         self._slots = ConnectionSlots("sql", size)
-        self._free: list[aiosqlite.Connection] = []
-        self._opened: list[aiosqlite.Connection] = []
+        self._free: list[SqliteThread] = []
+        self._opened: list[SqliteThread] = []
 
-    async def acquire(self, wait_s: float) -> aiosqlite.Connection:
+    async def acquire(self, wait_s: float) -> SqliteThread:
         await self._slots.acquire(wait_s)
         try:
             return self._free.pop() if self._free else await self._open()
@@ -159,7 +151,7 @@ class _ConnectionPool:
             self._slots.release()
             raise
 
-    def release(self, connection: aiosqlite.Connection) -> None:
+    def release(self, connection: SqliteThread) -> None:
         self._free.append(connection)
         self._slots.release()
 
@@ -168,38 +160,39 @@ class _ConnectionPool:
         for connection in opened:
             await connection.close()
 
-    async def _open(self) -> aiosqlite.Connection:
+    async def _open(self) -> SqliteThread:
         _make_private(self._path)
-        opening = aiosqlite.connect(self._path, isolation_level=None, timeout=LOCK_TIMEOUT_S)
-        # A worker that stops does not wait for the thread of a connection.
-        opening._thread.daemon = True
-        with translated():
-            connection = await opening
-            connection.row_factory = _as_dict  # type: ignore[assignment]
+        connection = SqliteThread(self._connect)
         try:
             await _write_ahead(connection)
             with translated():
-                for pragma in (
-                    "synchronous = FULL",
-                    "foreign_keys = ON",
-                    *(["query_only = ON"] if self._read_only else []),
-                ):
-                    await connection.execute_fetchall(f"PRAGMA {pragma}")
+                await connection.run(self._configure)
         except BaseException:
             await connection.close()
             raise
         self._opened.append(connection)
         return connection
 
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=LOCK_TIMEOUT_S)
+        connection.row_factory = _as_dict
+        return connection
 
-async def _write_ahead(connection: aiosqlite.Connection) -> None:
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if self._read_only:
+            connection.execute("PRAGMA query_only = ON")
+
+
+async def _write_ahead(connection: SqliteThread) -> None:
     """A file becomes one with a write-ahead log once, for good, and while nobody else opens it:
     several that start at once must not fail for that.  SQLite waits for no lock here."""
     deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     while True:
         try:
             with translated():
-                await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+                await connection.run(lambda c: c.execute("PRAGMA journal_mode = WAL").fetchall())
             return
         except StoreUnavailable:
             if asyncio.get_running_loop().time() > deadline:
@@ -207,22 +200,22 @@ async def _write_ahead(connection: aiosqlite.Connection) -> None:
             await asyncio.sleep(_AGAIN_S)
 
 
-async def _begin(connection: aiosqlite.Connection, begin: str, wait_s: float) -> None:
+async def _begin(connection: SqliteThread, begin: str, wait_s: float) -> None:
     """SQLite waits up to LOCK_TIMEOUT_S for another process; longer waits are asked for again."""
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
         try:
             with translated():
-                await connection.execute_fetchall(begin)
+                await connection.run(lambda c: c.execute(begin).fetchall())
             return
         except StoreUnavailable:
             if asyncio.get_running_loop().time() + LOCK_TIMEOUT_S > deadline:
                 raise
 
 
-async def _roll_back(connection: aiosqlite.Connection) -> None:
+async def _roll_back(connection: SqliteThread) -> None:
     with translated():
-        await connection.rollback()
+        await connection.run(sqlite3.Connection.rollback)
 
 
 def _as_dict(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> dict[str, Any]:
