@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import yaml
 
@@ -56,12 +56,12 @@ ROUTE_KEYS = (
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
-_DEFAULT_BODY = 10 * 1024 * 1024
+_DEFAULT_BODY_BYTES = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What routes may name."""
+    """The blocks that routes may name."""
 
     upstreams: Mapping[str, Upstream]
     limits: Mapping[str, Limit]
@@ -69,18 +69,17 @@ class Names:
     policies: Mapping[str, Policy]
 
 
-@dataclass(slots=True)
-class Defaults:
-    """What a route has that does not say otherwise."""
+@dataclass(frozen=True, slots=True)
+class RouteOptions:
+    """What a route may say, or leave to `defaults`."""
 
     auth: Auth = Auth.REQUIRED
     accept: frozenset[CredentialKind] = frozenset(CredentialKind)
-    policy: str | None = None
     upstream: Upstream | None = None
     limits: tuple[Limit, ...] = ()
     cors: Cors | None = None
-    max_body_bytes: int = _DEFAULT_BODY
-    security_headers: SecurityHeaders | None = field(default=STANDARD_SECURITY_HEADERS)
+    max_body_bytes: int = _DEFAULT_BODY_BYTES
+    security_headers: SecurityHeaders | None = STANDARD_SECURITY_HEADERS
     explain_role: str | None = None
     request: HeaderChanges | None = None
     response: HeaderChanges | None = None
@@ -93,7 +92,8 @@ class RouteReader:
     def __init__(self, reader: Reader, names: Names) -> None:
         self._reader = reader
         self._names = names
-        self._defaults = Defaults()
+        self._defaults = RouteOptions()
+        self._default_policy: str | None = None
         self._needs = Needs()
         # One object for all routes that say the same.
         self._security: dict[tuple[SecurityHeaders, HeaderChanges | None], SecurityHeaders] = {}
@@ -106,25 +106,10 @@ class RouteReader:
 
     def defaults(self, node: Node | None) -> None:
         fields = self._reader.block(node, "`defaults`", DEFAULT_KEYS)
-        base = self._defaults
-        base.auth = self._auth(fields)
-        base.accept = self._accept(fields)
-        base.policy = self._reader.text(fields.get("policy"), "`policy`")
-        if base.policy is not None:
-            self._policy_named(base.policy, fields["policy"])
-        base.upstream = self._upstream(fields)
-        base.limits = self._limits(fields)
-        base.cors = self._cors(fields)
-        base.max_body_bytes = self._max_body(fields)
-        base.security_headers = self._security_headers(fields)
-        base.explain_role = self._explain_role(fields)
-        base.request = read_request_changes(self._reader, fields)
-        base.response = read_response_changes(self._reader, fields)
-        base.sockets = read_sockets(self._reader, fields.get("websocket"), base.sockets)
-        base.reevaluates = self._reevaluates(fields)
-        base.kept_headers = read_kept_headers(
-            self._reader, fields.get("keep_headers"), base.request
-        )
+        self._default_policy = self._reader.text(fields.get("policy"), "`policy`")
+        if self._default_policy is not None:
+            self._policy_named(self._default_policy, fields["policy"])
+        self._defaults = self._options(fields, self._defaults)
 
     def routes(self, node: Node | None) -> RouteTable:
         table = RouteTable()
@@ -150,64 +135,36 @@ class RouteReader:
         return table
 
     def _route(self, node: Node) -> Route | None:
-        reader, base = self._reader, self._defaults
-        before = len(self._reader.problems)
+        reader = self._reader
+        before = len(reader.problems)
         fields = reader.block(node, "a route", ROUTE_KEYS)
-        route_id = reader.text(fields.get("id"), "`id`")
-        if fields and "id" not in fields:
-            reader.error(node, "the route has no `id`")
-        elif route_id is not None and not NAME.match(route_id):
-            reader.error(fields["id"], "an `id` is letters, digits and any of ._-")
-        if fields and "match" not in fields:
-            reader.error(node, 'the route has no `match: {path: "/…"}`')
+        route_id = self._route_id(node, fields)
         match = reader.block(fields.get("match"), "`match`", MATCH_KEYS)
         slash = reader.flag(fields.get("allow_encoded_slash"), "`allow_encoded_slash`", False)
-        segments = read_path(self._reader, fields.get("match"), match, slash)
-        methods = read_methods(self._reader, match.get("methods"))
-        auth = self._auth(fields) if "auth" in fields else base.auth
+        segments = read_path(reader, fields.get("match"), match, slash)
+        methods = read_methods(reader, match.get("methods"))
+        host = read_host(reader, match.get("host"))
+        rewrite = read_rewrite(reader, fields.get("rewrite"), segments, slash)
+        options = self._options(fields, self._defaults)
         action = self._action(fields.get("action"))
-        resource = read_resource(self._reader, fields.get("resource"), segments)
-        policy = self._policy(node, fields, auth)
-        answer = read_answer(reader, fields)
-        upstream = self._upstream(fields) if "upstream" in fields else base.upstream
-        if answer is not None:
-            upstream = None
-        elif upstream is None and "upstream" not in fields and fields:
-            reader.error(node, "the route has no `upstream:`, `direct_response:` or `redirect:`")
-        rewrite = read_rewrite(self._reader, fields.get("rewrite"), segments, slash)
-        host = read_host(self._reader, match.get("host"))
-        limits = self._limits(fields) if "limits" in fields else base.limits
-        request = read_request_changes(reader, fields) if "request" in fields else base.request
-        response = read_response_changes(reader, fields) if "response" in fields else base.response
-        security = (
-            self._security_headers(fields)
-            if "security_headers" in fields
-            else base.security_headers
-        )
-        if request is not None and policy is not None:
-            written_once(reader, fields.get("request", node), request, policy)
-        kept = base.kept_headers
-        if "keep_headers" in fields:
-            kept = read_kept_headers(reader, fields["keep_headers"], request)
-        if answer is not None:
-            request, response = None, HeaderChanges(answer.fields)
+        resource = read_resource(reader, fields.get("resource"), segments)
+        policy = self._policy(node, fields, options.auth)
+        rules = policy.rules_for(action).rules if policy is not None else ()
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
-            check_kept(reader, node, policy.rules_for(action).rules, resource, kept)
-        of_rules = (
-            [limit for rule in policy.rules_for(action).rules for limit in rule.limits]
-            if policy
-            else []
-        )
-        check_limits(reader, node, (*limits, *of_rules), resource, segments)
-        accept = self._accept(fields) if "accept" in fields else base.accept
-        max_body = self._max_body(fields) if "max_body" in fields else base.max_body_bytes
-        cors = self._cors(fields) if "cors" in fields else base.cors
+            check_kept(reader, node, rules, resource, options.kept_headers)
+        limits = (*options.limits, *(limit for rule in rules for limit in rule.limits))
+        check_limits(reader, node, limits, resource, segments)
+        request, response, upstream = options.request, options.response, options.upstream
+        if request is not None and policy is not None:
+            written_once(reader, fields.get("request", node), request, policy)
+        answer = read_answer(reader, fields)
+        if answer is not None:
+            request, response, upstream = None, HeaderChanges(answer.fields), None
+        elif upstream is None and "upstream" not in fields and fields:
+            reader.error(node, "the route has no `upstream:`, `direct_response:` or `redirect:`")
         forward = reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False)
-        explain = self._explain_role(fields) if "errors" in fields else base.explain_role
-        sockets = read_sockets(reader, fields.get("websocket"), base.sockets)
-        reevaluates = self._reevaluates(fields) if "on_change" in fields else base.reevaluates
-        if len(self._reader.problems) > before or not segments or route_id is None:
+        if len(reader.problems) > before or not segments or route_id is None:
             return None
         return Route(
             id=route_id,
@@ -215,28 +172,65 @@ class RouteReader:
             pattern=reader.text(match.get("path"), "`path`") or "",
             segments=segments,
             methods=methods,
-            auth=auth,
-            accept=accept,
+            auth=options.auth,
+            accept=options.accept,
             policy=policy,
             action=action,
             resource=resource,
             upstream=upstream,
             rewrite=rewrite,
-            max_body_bytes=max_body,
-            limits=tuple(limit.for_route(route_id) for limit in limits),
-            cors=cors,
-            security_headers=self._without_written(security, response),
+            max_body_bytes=options.max_body_bytes,
+            limits=tuple(limit.for_route(route_id) for limit in options.limits),
+            cors=options.cors,
+            security_headers=self._without_written(options.security_headers, response),
             forward_authorization=forward,
             allow_encoded_slash=slash,
             reads_body=any(one.template.names("body") for one in resource),
-            explain_role=explain,
+            explain_role=options.explain_role,
             location=reader.location(node),
             claimed_headers=self._claimed if request is None else self._claimed | request.folded,
             request_lines=b"" if request is None else request.lines,
             response=response if answer is None else None,
             answer=answer,
-            sockets=sockets,
-            reevaluates=reevaluates,
+            sockets=options.sockets,
+            reevaluates=options.reevaluates,
+            kept_headers=options.kept_headers,
+        )
+
+    def _route_id(self, node: Node, fields: Mapping[str, Node]) -> str | None:
+        route_id = self._reader.text(fields.get("id"), "`id`")
+        if fields and "id" not in fields:
+            self._reader.error(node, "the route has no `id`")
+        elif route_id is not None and not NAME.match(route_id):
+            self._reader.error(fields["id"], "an `id` is letters, digits and any of ._-")
+        if fields and "match" not in fields:
+            self._reader.error(node, 'the route has no `match: {path: "/…"}`')
+        return route_id
+
+    def _options(self, fields: Mapping[str, Node], base: RouteOptions) -> RouteOptions:
+        """`base` with what the block says otherwise, key by key."""
+        reader = self._reader
+        request = read_request_changes(reader, fields) if "request" in fields else base.request
+        kept = base.kept_headers
+        if "keep_headers" in fields:
+            kept = read_kept_headers(reader, fields["keep_headers"], request)
+        return RouteOptions(
+            auth=self._auth(fields) if "auth" in fields else base.auth,
+            accept=self._accept(fields) if "accept" in fields else base.accept,
+            upstream=self._upstream(fields) if "upstream" in fields else base.upstream,
+            limits=self._limits(fields) if "limits" in fields else base.limits,
+            cors=self._cors(fields) if "cors" in fields else base.cors,
+            max_body_bytes=self._max_body(fields) if "max_body" in fields else base.max_body_bytes,
+            security_headers=read_security_headers(reader, fields["security_headers"])
+            if "security_headers" in fields
+            else base.security_headers,
+            explain_role=self._explain_role(fields) if "errors" in fields else base.explain_role,
+            request=request,
+            response=read_response_changes(reader, fields)
+            if "response" in fields
+            else base.response,
+            sockets=read_sockets(reader, fields.get("websocket"), base.sockets),
+            reevaluates=self._reevaluates(fields) if "on_change" in fields else base.reevaluates,
             kept_headers=kept,
         )
 
@@ -273,7 +267,7 @@ class RouteReader:
                     )
             return None
         if named is None and "policy" not in fields and auth is Auth.REQUIRED:
-            named = self._defaults.policy
+            named = self._default_policy
             # A word that is no `auth` is reported already: it may have meant `public`.
             known = getattr(fields.get("auth"), "value", Auth.REQUIRED) in tuple(Auth)
             if named is None and fields and known:
@@ -332,10 +326,7 @@ class RouteReader:
 
     def _max_body(self, fields: Mapping[str, Node]) -> int:
         size = self._reader.size_bytes(fields.get("max_body"), "`max_body`")
-        return _DEFAULT_BODY if size is None else size
-
-    def _security_headers(self, fields: Mapping[str, Node]) -> SecurityHeaders | None:
-        return read_security_headers(self._reader, fields.get("security_headers"))
+        return _DEFAULT_BODY_BYTES if size is None else size
 
     def _without_written(
         self, security: SecurityHeaders | None, response: HeaderChanges | None
