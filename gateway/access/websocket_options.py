@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Sockets:
+class WebSocketOptions:
     max_per_user: int = 0
     """Open at once on one route in one worker, for each subject, or each address where nobody
     is signed in; 0 is without a limit."""
@@ -19,4 +19,4 @@ class Sockets:
     """Of a client's frame; what an upstream sends is its own affair."""
 
 
-STANDARD_SOCKETS = Sockets()
+DEFAULT_WEBSOCKET_OPTIONS = WebSocketOptions()

@@ -88,5 +88,5 @@ def _shown(route: Route) -> Mapping[str, Any]:
         "auth": str(route.auth),
         "policy": route.policy.name if route.policy else None,
         "upstream": route.upstream.name if route.upstream else None,
-        "answer": str(route.answer) if route.answer else None,
+        "answer": str(route.direct_response) if route.direct_response else None,
     }

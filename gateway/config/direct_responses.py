@@ -39,7 +39,7 @@ _IDLE = (
 )
 
 
-def read_answer(reader: Reader, fields: Mapping[str, Node]) -> DirectResponse | None:
+def read_direct_response(reader: Reader, fields: Mapping[str, Node]) -> DirectResponse | None:
     """The answer of the route itself; None where it has an upstream."""
     given = [key for key in ("direct_response", "redirect") if key in fields]
     if not given:

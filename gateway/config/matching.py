@@ -11,7 +11,7 @@ import yaml
 from gateway.access.conditions.vocabulary import header_problem
 from gateway.access.policies import ResourceField
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.patterns import own_path, read_pattern
+from gateway.access.routing.patterns import read_pattern, reserved_path
 from gateway.access.routing.routes import PatternSegment, Rewrite, SegmentKind
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import TextTemplate, read_template
@@ -47,7 +47,7 @@ def read_path(
     if not slash:
         _no_encoded_slash(reader, where, text, segments, "no call reaches this route")
     own = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
-    taken = own_path(segments)
+    taken = reserved_path(segments)
     literal = segments[0].kind is SegmentKind.LITERAL
     if taken is not None and (literal or not own):
         hint = "choose another path"

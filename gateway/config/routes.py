@@ -21,8 +21,8 @@ from gateway.access.roles import is_action
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.suggestions import suggestion
-from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets
-from gateway.config.direct_responses import read_answer
+from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
+from gateway.config.direct_responses import read_direct_response
 from gateway.config.headers import (
     read_kept_headers,
     read_request_changes,
@@ -39,7 +39,7 @@ from gateway.config.matching import (
 )
 from gateway.config.route_checks import Needs, check_kept, check_limits
 from gateway.config.upstreams import NAME, read_security_headers
-from gateway.config.websocket import read_sockets
+from gateway.config.websocket import read_websocket_options
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import CredentialKind
 
@@ -83,7 +83,7 @@ class RouteOptions:
     explain_role: str | None = None
     request: HeaderChanges | None = None
     response: HeaderChanges | None = None
-    sockets: Sockets = STANDARD_SOCKETS
+    websocket: WebSocketOptions = DEFAULT_WEBSOCKET_OPTIONS
     reevaluates: bool = False
     kept_headers: frozenset[bytes] = frozenset()
 
@@ -158,9 +158,9 @@ class RouteReader:
         request, response, upstream = options.request, options.response, options.upstream
         if request is not None and policy is not None:
             written_once(reader, fields.get("request", node), request, policy)
-        answer = read_answer(reader, fields)
-        if answer is not None:
-            request, response, upstream = None, HeaderChanges(answer.fields), None
+        direct_response = read_direct_response(reader, fields)
+        if direct_response is not None:
+            request, response, upstream = None, HeaderChanges(direct_response.fields), None
         elif upstream is None and "upstream" not in fields and fields:
             reader.error(node, "the route has no `upstream:`, `direct_response:` or `redirect:`")
         forward = reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False)
@@ -190,9 +190,9 @@ class RouteReader:
             location=reader.location(node),
             claimed_headers=self._claimed if request is None else self._claimed | request.folded,
             request_lines=b"" if request is None else request.lines,
-            response=response if answer is None else None,
-            answer=answer,
-            sockets=options.sockets,
+            response=response if direct_response is None else None,
+            direct_response=direct_response,
+            websocket=options.websocket,
             reevaluates=options.reevaluates,
             kept_headers=options.kept_headers,
         )
@@ -229,7 +229,7 @@ class RouteReader:
             response=read_response_changes(reader, fields)
             if "response" in fields
             else base.response,
-            sockets=read_sockets(reader, fields.get("websocket"), base.sockets),
+            websocket=read_websocket_options(reader, fields.get("websocket"), base.websocket),
             reevaluates=self._reevaluates(fields) if "on_change" in fields else base.reevaluates,
             kept_headers=kept,
         )

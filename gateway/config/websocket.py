@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from gateway.access.websocket_options import Sockets
+from gateway.access.websocket_options import WebSocketOptions
 from gateway.config.yaml_reader import Node, Reader
 
-SOCKET_KEYS = ("max_per_user", "idle", "ping", "max_frame")
+WEBSOCKET_KEYS = ("max_per_user", "idle", "ping", "max_frame")
 
 
 PING_MIN_S = 1.0
@@ -18,9 +18,11 @@ FRAME_MIN_BYTES = 125
 """What any control frame may hold (RFC 6455 section 5.5)."""
 
 
-def read_sockets(reader: Reader, node: Node | None, base: Sockets) -> Sockets:
+def read_websocket_options(
+    reader: Reader, node: Node | None, base: WebSocketOptions
+) -> WebSocketOptions:
     """`base` with what the block says otherwise, key by key."""
-    fields = reader.block(node, "`websocket`", SOCKET_KEYS)
+    fields = reader.block(node, "`websocket`", WEBSOCKET_KEYS)
     options: dict[str, Any] = {
         "max_per_user": reader.integer(fields.get("max_per_user"), "`max_per_user`"),
         "idle_s": reader.duration_s(fields.get("idle"), "`idle`"),

@@ -197,7 +197,7 @@ def _evaluation_data(evaluation: RuleEvaluation) -> dict[str, Any]:
 
 
 def _answer(decision: Decision) -> DirectResponse | None:
-    return decision.route.answer if decision.route is not None else None
+    return decision.route.direct_response if decision.route is not None else None
 
 
 def _upstream(decision: Decision) -> str | None:

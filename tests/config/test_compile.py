@@ -10,7 +10,7 @@ import pytest
 from gateway.access.definitions import Balance, LimitKey, Scope
 from gateway.access.routing.routes import Auth
 from gateway.access.snapshot import Snapshot
-from gateway.access.websocket_options import Sockets
+from gateway.access.websocket_options import WebSocketOptions
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import ConfigProblem, CredentialKind
 from tests.access.worlds import built, problems, snapshot
@@ -673,8 +673,8 @@ def test_a_route_changes_what_defaults_say_of_sockets_key_by_key() -> None:
     a, b = world.routes.get("a"), world.routes.get("b")
     assert a is not None
     assert b is not None
-    assert a.sockets == Sockets(20, None, 10.0, 65_536)
-    assert b.sockets == Sockets(20, 600.0, 0.0, 65_536)
+    assert a.websocket == WebSocketOptions(20, None, 10.0, 65_536)
+    assert b.websocket == WebSocketOptions(20, 600.0, 0.0, 65_536)
     assert (a.reevaluates, b.reevaluates) == (True, False)
 
 

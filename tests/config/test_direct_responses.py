@@ -34,15 +34,17 @@ def test_an_answer_is_read() -> None:
         'direct_response: {status: 503, headers: {Retry-After: "60"}, body: "Grüße", content_type: text/html}'
     )
     assert found.upstream is None
-    assert found.answer == DirectResponse(
+    assert found.direct_response == DirectResponse(
         503, (("Content-Type", "text/html"), ("Retry-After", "60")), "Grüße".encode()
     )
 
 
 def test_an_answer_says_200_and_plain_text_where_nothing_else_is_written() -> None:
     text = (("Content-Type", "text/plain; charset=utf-8"),)
-    assert route("direct_response: {body: hello}").answer == DirectResponse(200, text, b"hello")
-    assert route("direct_response: {status: 204}").answer == DirectResponse(204)
+    assert route("direct_response: {body: hello}").direct_response == DirectResponse(
+        200, text, b"hello"
+    )
+    assert route("direct_response: {status: 204}").direct_response == DirectResponse(204)
 
 
 def test_an_answer_of_the_route_goes_over_the_upstream_of_the_defaults() -> None:
@@ -61,7 +63,7 @@ def test_an_answer_of_the_route_goes_over_the_upstream_of_the_defaults() -> None
 
 
 def test_a_redirect_is_read() -> None:
-    found = route("redirect: {to: https://example.com/new}").answer
+    found = route("redirect: {to: https://example.com/new}").direct_response
     assert found is not None
     assert (found.status, found.leads_to("q=1")) == (302, "https://example.com/new")
 
@@ -76,7 +78,7 @@ def test_a_redirect_is_read() -> None:
     ],
 )
 def test_a_kept_query_stands_behind_the_place(to: str, query: str, leads: str) -> None:
-    found = route(f'redirect: {{to: "{to}", keep_query: true}}').answer
+    found = route(f'redirect: {{to: "{to}", keep_query: true}}').direct_response
     assert found is not None
     assert found.leads_to(query) == leads
 
@@ -130,7 +132,12 @@ def test_what_cannot_be_meant_is_a_problem_with_its_place(lines: list[str], says
 
 def test_a_body_has_its_bound() -> None:
     assert (
-        len((route(f"direct_response: {{body: {'a' * 65_536}}}").answer or DirectResponse(0)).body)
+        len(
+            (
+                route(f"direct_response: {{body: {'a' * 65_536}}}").direct_response
+                or DirectResponse(0)
+            ).body
+        )
         == 65_536
     )
     assert any("64 KiB" in one for one in wrong(f"direct_response: {{body: {'ä' * 32_769}}}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.routes import OWN_DOCUMENTS, PatternSegment, SegmentKind
+from gateway.access.routing.routes import RESERVED_DOCUMENTS, PatternSegment, SegmentKind
 from gateway.model import Reason
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}\Z")
@@ -55,7 +55,7 @@ def _parameter(piece: str, *, last: bool) -> PatternSegment | str:
     return PatternSegment(kinds[kind], name)
 
 
-def own_path(segments: tuple[PatternSegment, ...]) -> str | None:
+def reserved_path(segments: tuple[PatternSegment, ...]) -> str | None:
     """The path of the gateway's own that a pattern would match, as it is shown."""
     first = segments[0]
     open_kinds = (SegmentKind.PLAIN, SegmentKind.REST)
@@ -67,6 +67,6 @@ def own_path(segments: tuple[PatternSegment, ...]) -> str | None:
         second = segments[1]
         if second.kind in open_kinds:
             return "`/.well-known/jwks.json`"
-        if second.kind is SegmentKind.LITERAL and second.text in OWN_DOCUMENTS:
+        if second.kind is SegmentKind.LITERAL and second.text in RESERVED_DOCUMENTS:
             return f"`/.well-known/{second.text}`"
     return None

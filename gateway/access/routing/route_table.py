@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gateway.access.routing.routes import (
     INT_SEGMENT,
-    OWN_DOCUMENTS,
+    RESERVED_DOCUMENTS,
     UUID_SEGMENT,
     Auth,
     PatternSegment,
@@ -207,7 +207,7 @@ def is_reserved_path(segments: tuple[str, ...]) -> bool:
     first = segments[0]
     if first == "auth":
         return True
-    return first == ".well-known" and len(segments) == 2 and segments[1] in OWN_DOCUMENTS
+    return first == ".well-known" and len(segments) == 2 and segments[1] in RESERVED_DOCUMENTS
 
 
 def _leaf_for(node: _Node, route: Route) -> _Leaf:

@@ -19,10 +19,12 @@ from gateway.access.definitions import (
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
-from gateway.access.websocket_options import STANDARD_SOCKETS, Sockets
+from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
 from gateway.model import NOWHERE, Call, CredentialKind, Reason, SourceLocation
 
-OWN_DOCUMENTS = frozenset(("jwks.json", "oauth-authorization-server", "oauth-protected-resource"))
+RESERVED_DOCUMENTS = frozenset(
+    ("jwks.json", "oauth-authorization-server", "oauth-protected-resource")
+)
 """The documents below `/.well-known/` that the gateway answers itself, on every host."""
 
 INT_SEGMENT = re.compile(r"[0-9]+\Z", re.ASCII)
@@ -106,9 +108,9 @@ class Route:
     """The fields that `request: {set_headers: …}` adds, joined by CRLF."""
     response: HeaderChanges | None = None
     """What becomes of the fields of an upstream's answer."""
-    answer: DirectResponse | None = None
+    direct_response: DirectResponse | None = None
     """Set where `upstream` is None."""
-    sockets: Sockets = STANDARD_SOCKETS
+    websocket: WebSocketOptions = DEFAULT_WEBSOCKET_OPTIONS
     reevaluates: bool = False
     """A long-lived request is evaluated again where it would end because the caller's roles,
     the token or the configuration has changed (`on_change: reevaluate`)."""

@@ -124,7 +124,11 @@ class DecisionApi:
         if decision.allowed and decision.route is not None and decision.route.reads_body:
             # `!has(request.body.x)` is true of a body that is not here.
             return self._refusal(question, Reason.NO_RULE, detail=_UNSEEN_BODY)
-        if decision.allowed and decision.route is not None and decision.route.answer is not None:
+        if (
+            decision.allowed
+            and decision.route is not None
+            and decision.route.direct_response is not None
+        ):
             # Its answer is the whole of the route: no backend of the proxy's stands for it.
             return self._refusal(question, Reason.NO_RULE, detail=_OWN_ANSWER)
         if decision.allowed:

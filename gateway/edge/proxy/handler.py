@@ -173,8 +173,8 @@ class Proxy:
         plain = head.plain and route.plain
         upstream = route.upstream
         if upstream is None or not plain:
-            if route.answer is not None:
-                return self._replies.direct_response(exchange, route.answer)
+            if route.direct_response is not None:
+                return self._replies.direct_response(exchange, route.direct_response)
             refusal = self._unsendable(exchange)
             if refusal is not None or upstream is None:
                 return self._replies.fail(exchange, refusal or Reason.ROUTE_UNKNOWN)

@@ -329,7 +329,7 @@ def direct_response_fields(
     route: Route, call: Call, request_id: str, extra_headers: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """The fields of a direct response; `extra_headers` are those of CORS and limits."""
-    response = route.answer
+    response = route.direct_response
     assert response is not None
     fields = [("Server", SERVER), ("X-Request-Id", request_id), ("Proxy-Status", SERVER)]
     fields += response.fields

@@ -102,7 +102,7 @@ class Handshake:
         route, principal = self._decision.route, self._decision.principal
         assert route is not None
         key = (route.id, by_user(self._call, principal, NO_RESOURCE))
-        return self._long_lived.socket_quota.acquire(key, route.sockets.max_per_user)
+        return self._long_lived.socket_quota.acquire(key, route.websocket.max_per_user)
 
     def granted_by(self, head: Head) -> bool:
         return grants(head, self._key)
@@ -116,7 +116,7 @@ class Handshake:
             client,
             transport,
             target,
-            options=route.sockets,
+            options=route.websocket,
             principal=self._decision.principal,
             long_lived=self._long_lived,
         )

@@ -17,7 +17,7 @@ from gateway.edge.streams.registry import CLOSE_TIMEOUT_S, LongLivedRequests
 from gateway.model import Principal, Reason
 
 if TYPE_CHECKING:
-    from gateway.access.websocket_options import Sockets
+    from gateway.access.websocket_options import WebSocketOptions
     from gateway.edge.server.connection import Connection
     from gateway.edge.streams.reevaluation import Reevaluation
     from gateway.edge.upstream.protocols import ConnectionPool
@@ -199,7 +199,7 @@ class Tunnel:
         upstream: asyncio.Transport,
         target: ConnectionPool[Any],
         *,
-        options: Sockets,
+        options: WebSocketOptions,
         principal: Principal | None,
         long_lived: LongLivedRequests,
     ) -> None:

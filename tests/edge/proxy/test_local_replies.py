@@ -18,7 +18,7 @@ TEXT = DirectResponse(200, (("Content-Type", "text/plain; charset=utf-8"), ("X-A
 
 
 def answering(rig: Rig, answer: DirectResponse, **changes: object) -> None:
-    rig.route(upstream=None, answer=answer, **changes)
+    rig.route(upstream=None, direct_response=answer, **changes)
 
 
 async def test_a_route_answers_by_itself_and_the_connection_goes_on() -> None:

@@ -211,7 +211,7 @@ async def test_nothing_is_sent_by_a_worker_that_became_stale_while_the_call_wait
 
 async def test_not_even_an_answer_of_the_routes_own_is_given_once_the_session_has_ended() -> None:
     async with world() as w:
-        w.rig.route(upstream=None, answer=DirectResponse(200, (), b"for members"))
+        w.rig.route(upstream=None, direct_response=DirectResponse(200, (), b"for members"))
         client = await for_a_decision(w, GET)
         w.sign_out()
         w.let.set()

@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from gateway.access.authorizer import Decision
-from gateway.access.websocket_options import STANDARD_SOCKETS
+from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS
 from gateway.edge.streams.frames import FrameReader
 from gateway.model import Reason
 from tests.edge.rig import OK, Client, Exchange, Rig, Script, principal, running, target
@@ -26,7 +26,7 @@ from tests.edge.streams.test_frames import frame
 
 BOTH_LOOPS = True
 
-MAX_FRAME_BYTES = STANDARD_SOCKETS.max_frame_bytes
+MAX_FRAME_BYTES = DEFAULT_WEBSOCKET_OPTIONS.max_frame_bytes
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
 GRANTED = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from gateway.access.websocket_options import Sockets
+from gateway.access.websocket_options import WebSocketOptions
 from tests.edge.rig import Exchange, Rig, principal, running
 from tests.edge.streams.test_frames import frame
 from tests.edge.streams.test_handshake import echo, exactly, granting, handshake, opened
@@ -33,7 +33,7 @@ async def left(rig: Rig, count: int) -> None:
 async def test_past_its_limit_a_user_is_told_429_before_the_upstream_is_asked() -> None:
     async with running(echo) as rig:
         rig.gate.principal = principal()
-        rig.route(sockets=Sockets(max_per_user=2))
+        rig.route(websocket=WebSocketOptions(max_per_user=2))
         for _ in range(2):
             await opened(rig)
         assert int(await refused(rig)) >= 1
@@ -43,7 +43,7 @@ async def test_past_its_limit_a_user_is_told_429_before_the_upstream_is_asked() 
 async def test_another_user_and_another_route_are_not_counted_together() -> None:
     async with running(echo) as rig:
         rig.gate.principal = principal()
-        rig.route(sockets=Sockets(max_per_user=1))
+        rig.route(websocket=WebSocketOptions(max_per_user=1))
         await opened(rig)
         await refused(rig)
         rig.gate.principal = principal(subject="u-2")
@@ -55,7 +55,7 @@ async def test_another_user_and_another_route_are_not_counted_together() -> None
 
 async def test_all_sessions_of_a_user_are_counted_together() -> None:
     async with running(echo) as rig:
-        rig.route(sockets=Sockets(max_per_user=1))
+        rig.route(websocket=WebSocketOptions(max_per_user=1))
         rig.gate.principal = principal(session_id="s-1", token_id="t-1")
         await opened(rig)
         rig.gate.principal = principal(session_id="s-2", token_id="t-2")
@@ -64,7 +64,7 @@ async def test_all_sessions_of_a_user_are_counted_together() -> None:
 
 async def test_where_nobody_is_signed_in_the_address_is_counted() -> None:
     async with running(echo) as rig:
-        rig.route(sockets=Sockets(max_per_user=1))
+        rig.route(websocket=WebSocketOptions(max_per_user=1))
         await opened(rig)
         await refused(rig)
         # A user of the same address has places of their own.
@@ -74,7 +74,7 @@ async def test_where_nobody_is_signed_in_the_address_is_counted() -> None:
 
 async def test_a_socket_that_ends_leaves_its_place() -> None:
     async with running(echo) as rig:
-        rig.route(sockets=Sockets(max_per_user=1))
+        rig.route(websocket=WebSocketOptions(max_per_user=1))
         client = await opened(rig)
         client.close()
         await left(rig, 0)
@@ -91,7 +91,7 @@ async def test_a_handshake_holds_its_place_while_the_upstream_thinks_and_leaves_
         exchange.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
     async with running(script) as rig:
-        rig.route(sockets=Sockets(max_per_user=1))
+        rig.route(websocket=WebSocketOptions(max_per_user=1))
         client = await rig.client()
         await client.send(handshake())
         await rig.upstream.until(lambda: bool(rig.upstream.requests))
@@ -106,7 +106,7 @@ async def test_a_client_that_leaves_before_the_101_leaves_its_place_too() -> Non
         await exchange.reader.read()
 
     async with running(script) as rig:
-        rig.route(sockets=Sockets(max_per_user=1))
+        rig.route(websocket=WebSocketOptions(max_per_user=1))
         client = await rig.client()
         await client.send(handshake())
         await rig.upstream.until(lambda: bool(rig.upstream.requests))
@@ -116,7 +116,7 @@ async def test_a_client_that_leaves_before_the_101_leaves_its_place_too() -> Non
 
 async def test_a_thousand_handshakes_at_once_get_no_place_more_than_there_are() -> None:
     async with running(echo) as rig:
-        rig.route(sockets=Sockets(max_per_user=5))
+        rig.route(websocket=WebSocketOptions(max_per_user=5))
 
         async def one() -> int:
             client = await rig.client()
@@ -133,7 +133,7 @@ async def test_a_thousand_handshakes_at_once_get_no_place_more_than_there_are() 
 
 async def test_a_route_may_take_shorter_and_longer_frames() -> None:
     async with running(echo) as rig:
-        rig.route(sockets=Sockets(max_frame_bytes=200))
+        rig.route(websocket=WebSocketOptions(max_frame_bytes=200))
         client = await opened(rig)
         await client.send(frame(b"x" * 200, masked=True))
         await exactly(client, len(frame(b"x" * 200, masked=True)))
@@ -144,7 +144,7 @@ async def test_a_route_may_take_shorter_and_longer_frames() -> None:
 async def test_a_route_may_bear_a_longer_silence_than_its_upstream_does() -> None:
     async with running(granting()) as rig:
         rig.spec(timeout_idle_s=30.0)
-        rig.route(sockets=Sockets(idle_s=0.3))
+        rig.route(websocket=WebSocketOptions(idle_s=0.3))
         client = await opened(rig)
         assert await client.rest() == b"\x88\x0e\x03\xe9idle_timeout"
 
@@ -173,7 +173,7 @@ async def test_a_silent_client_is_asked_and_its_answer_goes_no_further() -> None
         heard.append(await exchange.reader.readexactly(len(frame(b"after", masked=True))))
 
     async with running(granting(then=then)) as rig:
-        rig.route(sockets=Sockets(ping_s=0.5))
+        rig.route(websocket=WebSocketOptions(ping_s=0.5))
         client = await opened(rig)
         ping = await exactly(client, 10)
         assert ping[:2] == bytes((PING, 8))
@@ -194,7 +194,7 @@ async def test_each_side_is_asked_with_a_payload_that_the_other_never_sees() -> 
         told.append(await exchange.reader.readexactly(14))
 
     async with running(granting(then=then)) as rig:
-        rig.route(sockets=Sockets(ping_s=0.3))
+        rig.route(websocket=WebSocketOptions(ping_s=0.3))
         client = await opened(rig)
         ping = await exactly(client, 10)
         await rig.upstream.until(lambda: bool(told))
@@ -210,7 +210,7 @@ async def test_a_peer_that_gives_no_sign_of_life_is_closed_and_the_other_is_told
             await asyncio.sleep(0.05)
 
     async with running(granting(then=then)) as rig:
-        rig.route(sockets=Sockets(ping_s=0.3))
+        rig.route(websocket=WebSocketOptions(ping_s=0.3))
         client = await opened(rig)
         heard = await client.rest()
         assert heard.endswith(b"\x88\x0e\x03\xe9ping_timeout")
@@ -228,7 +228,7 @@ async def test_a_peer_that_is_not_read_is_not_taken_for_silent() -> None:
         exchange.send(frame(payload, first=PONG) + frame(b"late"))
 
     async with running(granting(then=then)) as rig:
-        rig.route(sockets=Sockets(ping_s=0.4))
+        rig.route(websocket=WebSocketOptions(ping_s=0.4))
         client = await opened(rig)
         tunnel = rig.tunnel
         async with asyncio.timeout(5):
@@ -247,7 +247,7 @@ async def test_a_peer_that_is_not_read_is_not_taken_for_silent() -> None:
 
 async def test_any_byte_is_a_sign_of_life() -> None:
     async with running(echo) as rig:
-        rig.route(sockets=Sockets(ping_s=0.4))
+        rig.route(websocket=WebSocketOptions(ping_s=0.4))
         client = await opened(rig)
         for _ in range(20):  # twice the time in which it would have been given up
             await client.send(frame(b"tick", masked=True))
@@ -265,7 +265,7 @@ async def test_a_ping_never_stands_within_a_frame() -> None:
         await answering_pings(exchange)
 
     async with running(granting(then=then)) as rig:
-        rig.route(sockets=Sockets(ping_s=0.2))
+        rig.route(websocket=WebSocketOptions(ping_s=0.2))
         client = await opened(rig)
         assert await exactly(client, len(whole)) == whole
         assert (await exactly(client, 10))[:2] == bytes((PING, 8))
@@ -281,7 +281,7 @@ async def test_a_ping_may_stand_between_the_fragments_of_a_message() -> None:
         exchange.send(last)
 
     async with running(granting(then=then)) as rig:
-        rig.route(sockets=Sockets(ping_s=0.3))
+        rig.route(websocket=WebSocketOptions(ping_s=0.3))
         client = await opened(rig)
         assert await exactly(client, 7) == first
         ping = await exactly(client, 10)
@@ -295,14 +295,14 @@ async def test_nothing_follows_a_close_frame_of_the_upstream() -> None:
         exchange.send(frame(b"\x03\xe8", first=0x88))
 
     async with running(granting(then=then)) as rig:
-        rig.route(sockets=Sockets(ping_s=0.2, idle_s=0.9))
+        rig.route(websocket=WebSocketOptions(ping_s=0.2, idle_s=0.9))
         client = await opened(rig)
         assert await client.rest() == frame(b"\x03\xe8", first=0x88)
 
 
 async def test_answers_to_us_are_no_talk_that_keeps_a_socket_open() -> None:
     async with running(granting(then=answering_pings)) as rig:
-        rig.route(sockets=Sockets(ping_s=0.3, idle_s=1.2))
+        rig.route(websocket=WebSocketOptions(ping_s=0.3, idle_s=1.2))
         client = await opened(rig)
         answered = 0
         while (head := await exactly(client, 2)) == bytes((PING, 8)):
@@ -316,6 +316,6 @@ async def test_answers_to_us_are_no_talk_that_keeps_a_socket_open() -> None:
 
 async def test_where_it_is_off_nobody_is_asked() -> None:
     async with running(echo) as rig:
-        rig.route(sockets=Sockets(ping_s=0.0, idle_s=0.8))
+        rig.route(websocket=WebSocketOptions(ping_s=0.0, idle_s=0.8))
         client = await opened(rig)
         assert await client.rest() == b"\x88\x0e\x03\xe9idle_timeout"

@@ -28,7 +28,7 @@ from wsproto.events import (
 )
 from wsproto.extensions import PerMessageDeflate
 
-from gateway.access.websocket_options import Sockets
+from gateway.access.websocket_options import WebSocketOptions
 from tests.edge.rig import Client, Rig, running, target
 from tests.edge.streams.test_frames import frame
 from tests.edge.streams.test_handshake import handshake
@@ -270,14 +270,14 @@ async def test_messages_of_every_length_pass(kind: str, client: str) -> None:
     sizes = (0, 1, 125, 126, 127, 65_535, 65_536, 1_048_576)
     messages: list[bytes | str] = [bytes(n * 31 % 251 for n in range(size)) for size in sizes]
     async with front(kind) as (rig, _):
-        rig.route(sockets=Sockets(max_frame_bytes=2 * 1_048_576))
+        rig.route(websocket=WebSocketOptions(max_frame_bytes=2 * 1_048_576))
         assert await CLIENTS[client](rig.port, messages) == messages
 
 
 @SERVERS
 async def test_pings_of_the_gateway_disturb_no_peer_and_reach_none(kind: str) -> None:
     async with front(kind) as (rig, _):
-        rig.route(sockets=Sockets(ping_s=0.25))
+        rig.route(websocket=WebSocketOptions(ping_s=0.25))
         async with connect(
             f"ws://127.0.0.1:{rig.port}/ws", ping_interval=None, proxy=None
         ) as socket:
