@@ -16,7 +16,7 @@ from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.observers import DenialObserver
-from gateway.edge.server.descriptors import ADMIN_CONNECTIONS, room_for_clients
+from gateway.edge.server.descriptors import room_for_admin, room_for_clients
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.listener import Door
 from gateway.review.error_page import ExplainedDenial
@@ -82,7 +82,8 @@ def admin_listener(components: Components, status: WorkerStatus) -> Door:
         defects=defects,
         complete=RetainedCounts(components.plan.folder.workers).completed,
     )
-    limits = ListenerLimits(connections=ADMIN_CONNECTIONS)
+    # One proxy may ask with all of them.
+    limits = ListenerLimits(connections=room_for_admin(), connections_of_one=0)
     return Door(
         listener,
         reader,

@@ -27,7 +27,7 @@ from gateway.identity.keys.jwk import (
     public_from_jwk,
 )
 from gateway.model import Clock
-from gateway.stores.protocols import Database, Row, StoreUnavailable
+from gateway.stores.protocols import Database, Row, StoreBusy, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,9 @@ SIGNING_LEASE_S = 600
 
 LOOK_EVERY_S = 1.0
 """Unknown kids cost at most one reading in so many seconds."""
+
+MOST_WAITING = 32
+"""Who makes kids up must not hold connections by the thousand: each of them waits that long."""
 
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -92,6 +95,8 @@ class KeyRing:
         self._signing: SigningKey | None = None
         self._read_at: float | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._asking = 0
+        """How many wait for a reading."""
         self._looked_at: float | None = None
         self._listeners: list[Callable[[], None]] = []
         self._published: tuple[VerifyingKey, ...] = ()
@@ -153,15 +158,22 @@ class KeyRing:
 
         The answer comes of a reading that began after the question, and readings begin at
         most once in LOOK_EVERY_S: those who ask meanwhile wait for the next one together.
-        A kid that is no thumbprint, or is known to be gone, is answered at once.
+        A kid that is no thumbprint, or is known to be gone, is answered at once.  StoreBusy
+        where MOST_WAITING wait already.
         """
         if kid in self._gone or not _KID.fullmatch(kid):
             return None
+        if self._asking >= MOST_WAITING:
+            raise StoreBusy("sql", "too many unknown keys are asked for")
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name="key-ring-look-up")
             self._looking.add_done_callback(_seen)
         # Shielded: one who gives up must not take the reading away from the others.
-        await asyncio.shield(self._looking)
+        self._asking += 1
+        try:
+            await asyncio.shield(self._looking)
+        finally:
+            self._asking -= 1
         return self._keys.get(kid)
 
     async def _look(self) -> None:
