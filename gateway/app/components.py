@@ -23,6 +23,7 @@ from gateway.edge.endpoints.cookie_sessions import (
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import SessionStorage
 from gateway.edge.replies.observers import DecisionObserver, DenialObserver
+from gateway.edge.server.descriptors import are_scarce
 from gateway.edge.server.listener_tls import Certificates
 from gateway.edge.streams.reevaluation import SessionReading
 from gateway.edge.streams.registry import LongLivedRequests
@@ -231,7 +232,12 @@ def build_components(
         replica.refusal, clock.now, SessionReading(refresh_tokens, reread_s)
     )
     replica.on_change.append(long_lived.changed)
-    clusters = Clusters(on_sweep=long_lived.sweep, metrics=metrics, tls=plan.configuration.tls)
+    clusters = Clusters(
+        on_sweep=long_lived.sweep,
+        metrics=metrics,
+        tls=plan.configuration.tls,
+        scarce=are_scarce,
+    )
     auth_api = LazyAuthApi(metrics.record_endpoint)
     mailer = make_mailer(plan, database)
     return Components(

@@ -198,6 +198,48 @@ def test_silent_connections_shut_nobody_out(tmp_path: Path) -> None:
         expect_no_trace(one)
 
 
+SLOW = """\
+version: 1
+upstreams:
+  echo: {{targets: ["http://127.0.0.1:{port}"]}}
+  slow: {{targets: ["http://127.0.0.1:%d"]}}
+routes:
+  - {{id: me, match: {{path: /me}}, policy: signed-in, upstream: echo}}
+  - {{id: slow, match: {{path: /slow}}, auth: public, upstream: slow}}
+"""
+
+
+def test_calls_that_wait_for_their_upstream_leave_descriptors_to_stores_and_files(
+    tmp_path: Path,
+) -> None:
+    """A client and its call take two: as many as may come took all that there are."""
+    limit = 400
+    within = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh"]
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=limit))
+        one = stack.enter_context(
+            started(tmp_path / "g", routes=SLOW % silent.getsockname()[1], within=within)
+        )
+        (worker,) = workers(one)
+        live = one.sign_in("live@example.com")["access_token"]
+        waiting = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=10))
+            for _ in range((limit - limit // 4) * 2 // 3 - 3)
+        ]
+        for sock in waiting:
+            sock.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda: metric(one, "authgate_requests_total") != [], 10)
+        refused = read_answer(waiting[-1].makefile("rb"), "GET")
+        assert (refused.status, refused.reason) == (503, "upstream_busy")
+        assert len(os.listdir(f"/proc/{worker}/fd")) < limit
+        assert ready(one)["ready"] is True
+        assert login(one, "live@example.com").status == 200
+        assert one.call("GET", "/me", token=live).status in (200, 503)
+        assert "Too many open files" not in one.log.read_text()
+        assert "EMFILE" not in one.log.read_text()
+        expect_no_trace(one)
+
+
 def test_without_a_file_descriptor_nobody_is_let_in_and_it_heals(tmp_path: Path) -> None:
     with started(tmp_path / "g") as one:
         (worker,) = workers(one)
@@ -212,7 +254,7 @@ def test_without_a_file_descriptor_nobody_is_let_in_and_it_heals(tmp_path: Path)
             # It keeps what it has, and gets none besides.
             resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, limits[1]))
             # The upstream would need a connection, and there is none to be had.
-            assert ask(early, one, "/me", live) == (502, "upstream_unreachable")
+            assert ask(early, one, "/me", live) == (503, "upstream_busy")
             assert ask(early, one, "/me", ended) == (401, "token_revoked")
             with socket.create_connection(("127.0.0.1", one.port), timeout=10) as late:
                 until(lambda: "connections-wait" in one.log.read_text(), 10)

@@ -29,6 +29,7 @@ from gateway.edge.server.request_body import RequestBody
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.upstream.clusters import Cluster, Clusters, TargetPool, authority
 from gateway.edge.upstream.connection import UpstreamConnection
+from gateway.edge.upstream.target_pool import NoDescriptor
 from gateway.model import Call, Reason
 
 if TYPE_CHECKING:
@@ -118,6 +119,9 @@ class Forwarder:
                 idle = target.take_idle() if target.keeps_idle or repeatable else None
                 connection = idle or await _connect(target)
                 if isinstance(connection, Reason):
+                    if connection is Reason.UPSTREAM_BUSY:
+                        # It is our own descriptors that are lacking.
+                        return Failure(connection, replayable=False)
                     succeeded = False
                     # Nothing was sent: where another target lives, this costs it one call.
                     more = retry.connect and len(tried) < retry.attempts
@@ -294,6 +298,9 @@ def _framing(head: RequestHead) -> Sequence[bytes]:
 async def _connect(target: TargetPool) -> UpstreamConnection | Reason:
     try:
         connection = await target.connect()
+    except NoDescriptor:
+        target.missed("no file descriptor is left")
+        return Reason.UPSTREAM_BUSY
     except TimeoutError:
         target.record_connect_failure("no answer in time")
         return Reason.UPSTREAM_TIMEOUT

@@ -141,12 +141,14 @@ class Clusters:
         resolver: Resolver | None = None,
         resolve_every_s: float = RESOLVE_EVERY_S,
         tls: TlsContexts | None = None,
+        scarce: Callable[[], bool] = lambda: False,
     ) -> None:
         self._metrics = metrics or Metrics()
         self._tls = tls or TlsContexts()
         self._endpoints = Endpoints(resolver or SystemResolver())
         self._resolve_every_s = resolve_every_s
         self._turns = Turns()
+        self._scarce = scarce
         self._lookups: dict[TargetPool, asyncio.Task[None]] = {}
         self._loop = loop or asyncio.get_running_loop()
         self._on_sweep = on_sweep
@@ -229,7 +231,15 @@ class Clusters:
         )
 
     def _pool(self, target: UpstreamTarget, spec: Upstream) -> TargetPool:
-        return TargetPool(target, spec, self._loop, self._endpoints, self._turns, tls=self._tls)
+        return TargetPool(
+            target,
+            spec,
+            self._loop,
+            self._endpoints,
+            self._turns,
+            tls=self._tls,
+            scarce=self._scarce,
+        )
 
     def _budget(self, spec: Upstream) -> RetryBudget | None:
         if spec.retry.attempts < 2:

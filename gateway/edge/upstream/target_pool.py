@@ -7,9 +7,10 @@ connection is used again only while its address is one of the target's.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from time import monotonic
 
 import structlog
@@ -31,6 +32,13 @@ UNPROVEN_MOST = 64
 Waiters = deque["asyncio.Future[TargetPool]"]
 
 
+_NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
+
+
+class NoDescriptor(Exception):
+    """There is none left for a connection to an upstream, which may well be there."""
+
+
 class TargetPool:
     """The connections of one worker to one target, the last used first."""
 
@@ -43,13 +51,16 @@ class TargetPool:
         turns: Turns,
         *,
         tls: TlsContexts,
+        scarce: Callable[[], bool],
     ) -> None:
+        """`scarce`: whether there is no descriptor for one more connection."""
         self.target = target
         self.resolve_at = 0.0
         self.is_named = has_name(target)
         self._endpoints = endpoints
         self.turns = turns
         self._tls = tls
+        self._scarce = scarce
         self.spec = spec
         self.connections: set[UpstreamConnection] = set()
         self.in_flight = 0
@@ -139,12 +150,17 @@ class TargetPool:
     async def connect(self) -> UpstreamConnection:
         """A new connection, to whatever its name leads to.
 
-        OSError when it is refused, TimeoutError when nobody answers.
+        OSError when it is refused, TimeoutError when nobody answers; NoDescriptor when it is we
+        who cannot make one.
         """
+        if self._scarce():
+            raise NoDescriptor
         try:
             async with asyncio.timeout(self.spec.timeout_connect_s):
                 connection = await self._connect()
-        except OSError:  # TimeoutError is one
+        except OSError as error:  # TimeoutError is one
+            if error.errno in _NO_DESCRIPTOR:
+                raise NoDescriptor from error
             self.reachable = False
             raise
         self.reachable = True
