@@ -25,7 +25,7 @@ routes:
   - {{id: up, match: {{path: /up}}, auth: public, upstream: echo}}
   - {{id: socket, match: {{path: /socket}}, auth: public, upstream: sockets}}
   - {{id: tiny, match: {{path: /tiny}}, auth: public, upstream: tiny}}
-  - {{id: here, match: {{path: /here}}, auth: public, respond: {{body: here}}}}
+  - {{id: here, match: {{path: /here}}, auth: public, direct_response: {{body: here}}}}
   - {{id: me, match: {{path: /me}}, policy: signed-in, upstream: echo}}
 """
 CHUNKS = b"1\r\na\r\n" * 40_000
