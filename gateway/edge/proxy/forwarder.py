@@ -299,7 +299,7 @@ async def _connect(target: TargetPool) -> UpstreamConnection | Reason:
     try:
         connection = await target.connect()
     except NoDescriptor:
-        target.missed("no file descriptor is left")
+        target.record_connect_failure("no file descriptor is left")
         return Reason.UPSTREAM_BUSY
     except TimeoutError:
         target.record_connect_failure("no answer in time")

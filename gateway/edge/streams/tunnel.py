@@ -334,7 +334,8 @@ class Tunnel:
             self.closed = True
             if not self.ended.done():
                 self.ended.set_result(None)
-            self._target.release(True)
+            # How the handshake went was told; the end of a socket says nothing of its target.
+            self._target.release(None)
             self._long_lived.tunnels.discard(self)
             self._long_lived.discard(self)
 

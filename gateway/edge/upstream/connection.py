@@ -388,7 +388,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._state == _HEAD:
             self._sweep_request(receiver, now, spec)
         elif now - receiver.answered_at > spec.timeout_stream_s:
-            self._fail(Reason.UPSTREAM_TIMEOUT)
+            # No failure of the target, which answered: that it was asked for so much is not.
+            self._fail(Reason.REQUEST_TIMEOUT)
         elif now - self.active_at > spec.timeout_idle_s and not self._reading_paused:
             # It is the upstream that is silent, and not the client that does not read.
             self._fail(Reason.UPSTREAM_TIMEOUT)

@@ -108,6 +108,9 @@ class TargetPool:
         if not self.reserved:
             self._loop.call_soon(self._clear_reserved)
         self.reserved += 1
+        if self.health is not None:
+            # It may be the one call that tries it: those of the same turn are not.
+            self.health.record_dispatch(self._loop.time())
 
     def _clear_reserved(self) -> None:
         self.reserved = 0

@@ -356,3 +356,47 @@ async def test_clients_that_leave_open_no_breaker() -> None:
             await rig.upstream.until(lambda count=count: len(rig.upstream.requests) == count)  # type: ignore[misc]
             client.close()
             await rig.upstream.until(lambda: rig.upstream.open == 0)
+
+
+async def test_a_stream_whose_longest_life_is_over_is_no_failure_of_its_target() -> None:
+    """Else who opens streams could close the target to everybody."""
+
+    async def script(exchange: Exchange) -> None:
+        if b"/stream" not in exchange.received.line:
+            exchange.send(OK)
+            return
+        exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await exchange.reader.read()
+
+    async with running(script) as rig:
+        rig.spec(timeout_stream_s=0.3, breaker=Breaker(failures=1, window_s=10.0, open_s=60.0))
+        assert (await rig.ask(GET)).status == 200  # its connection is kept
+        client = await rig.client()
+        await client.send(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.head()).status == 200
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+        assert (await rig.ask(GET)).status == 200
+
+
+async def test_of_calls_that_come_at_once_after_the_breakers_rest_one_tries() -> None:
+    go_on = asyncio.Event()
+
+    async def waiting(exchange: Exchange) -> None:
+        await go_on.wait()
+        exchange.send(OK)
+
+    async with running(waiting) as rig:
+        rig.spec(breaker=Breaker(failures=1, window_s=10.0, open_s=0.2))
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        health = cluster.targets[0].health
+        assert health is not None
+        clients = [await rig.client() for _ in range(8)]
+        health.record_result(False, asyncio.get_running_loop().time() - 0.2)
+        for client in clients:
+            client.writer.write(GET)
+        answers = [asyncio.create_task(client.answer()) for client in clients]
+        await rig.upstream.until(lambda: len(rig.upstream.requests) > 0)
+        go_on.set()
+        assert sorted([(await one).status for one in answers]) == [200, *[503] * 7]
+        assert len(rig.upstream.requests) == 1
