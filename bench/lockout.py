@@ -31,6 +31,8 @@ OFFICE = "198.51.100.7"
 NETWORKS = 1_000
 STOLEN, MANY_STOLEN = 8, 40
 LAID_UP = 40
+NEIGHBOURS = 60
+"""Accounts of attackers behind the owner's address, with nine devices each: all that count."""
 
 
 class Clock:
@@ -122,6 +124,8 @@ class Stock:
     """From before the password was changed."""
     stolen: list[str] = field(default_factory=list)
     """Of now."""
+    neighbours: list[tuple[str, str]] = field(default_factory=list)
+    """Accounts of attackers behind the owner's address, and device cookies of them."""
 
 
 Attack = Callable[[int, Stock], Iterable[Guess]]
@@ -151,6 +155,8 @@ async def day(scenario: str, attack: Attack) -> Day:
     house.epoch += 1
     device = house.device(OWNER, OFFICE)
     stock.stolen = [house.device(OWNER, OFFICE) for _ in range(MANY_STOLEN)]
+    accounts = [f"neighbour{number}@example.com" for number in range(NEIGHBOURS)]
+    stock.neighbours = [(a, house.device(a, OFFICE)) for a in accounts for _ in range(9)]
     evaluated: dict[str, list[float]] = {}
     known, new, by_link = [], [], []
     tried = 0
@@ -248,6 +254,11 @@ def neighbour(step: int, stock: Stock) -> Iterable[Guess]:
     yield Guess(OFFICE, f"user{step % 5_000}@example.com")
 
 
+def neighbours(step: int, stock: Stock) -> Iterable[Guess]:
+    account, cookie = stock.neighbours[step % len(stock.neighbours)]
+    yield Guess(OFFICE, account, cookie)
+
+
 SCENARIOS: dict[str, Attack] = {
     "one attacker, one account": one_attacker,
     f"{NETWORKS:,} networks, one account": botnet,
@@ -257,6 +268,7 @@ SCENARIOS: dict[str, Attack] = {
     f"{NETWORKS:,} networks with {MANY_STOLEN} stolen cookies": many_stolen,
     "one network, one password, 20,000 accounts": sprayer,
     "a neighbour behind the owner's address": neighbour,
+    f"a neighbour with {NEIGHBOURS} accounts and 9 devices of each": neighbours,
 }
 
 

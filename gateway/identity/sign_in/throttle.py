@@ -94,9 +94,15 @@ class Throttle:
         counts by itself: what strangers use up, of the account's attempts or of an office's,
         does not shut its owner out.
         """
-        if device is not None:
-            return await self._reserve(_by_device(normalized_email, client_ip, device))
-        return await self._reserve(_by_stranger(normalized_email, client_ip))
+        if device is None:
+            return await self._reserve(_by_stranger(normalized_email, client_ip))
+        own = _by_device(normalized_email, device)
+        reserved = await self._reserve([*own, _devices_at(client_ip)])
+        if reserved.wait_s > 0 and reserved.failures < UNPROVEN_FAILURES:
+            # The others at this address have used up what all have there.  Any of them may have
+            # an account and devices of their own: that shuts out nobody who did not fail.
+            return await self._reserve(own)
+        return reserved
 
     async def reserve_request(
         self, client_ip: str, kind: RequestKind = RequestKind.RESEND
@@ -200,15 +206,18 @@ def _by_stranger(normalized_email: str, client_ip: str) -> list[Attempt]:
     ]
 
 
-def _by_device(normalized_email: str, client_ip: str, device: Device) -> list[Attempt]:
+def _by_device(normalized_email: str, device: Device) -> list[Attempt]:
     key = device_counter(device, normalized_email)
     return [
         Attempt(key, DEVICE_FAILURES, WINDOW_S, paced=True),
         Attempt(f"{key}:day", DEVICE_FAILURES_A_DAY, DAY_S),
         Attempt(_devices_counter(normalized_email, device.epoch), DEVICES_FAILURES_A_DAY, DAY_S),
-        # Not the counter of an office: one of its people would shut out all its browsers.
-        Attempt(f"login:devices-at:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
     ]
+
+
+def _devices_at(client_ip: str) -> Attempt:
+    """Not the counter of an office: one of its people would shut out all its browsers."""
+    return Attempt(f"login:devices-at:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S)
 
 
 def _devices_counter(normalized_email: str, epoch: int) -> str:
