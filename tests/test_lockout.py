@@ -29,9 +29,7 @@ def test_no_mix_of_attackers_gets_480_guesses_a_day_at_one_account(days: dict[st
 def test_no_stranger_gets_a_sixth_guess_in_any_15_minutes(days: dict[str, Day]) -> None:
     """Who holds a device cookie is none to the account that it is of: stolen, or one's own."""
     known = ("stolen", "devices of each")
-    strangers = [
-        found for name, found in days.items() if not any(word in name for word in known)
-    ]
+    strangers = [found for name, found in days.items() if not any(word in name for word in known)]
     assert max(found.most_in_a_window for found in strangers) == 5
 
 

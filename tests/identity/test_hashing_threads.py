@@ -32,8 +32,8 @@ class Bench:
         await begun.wait()
         return task
 
-    def ask(self, lane: Lane) -> asyncio.Task[object]:
-        return asyncio.ensure_future(self.threads.run(lambda: self.served.append(lane), lane))
+    def ask(self, lane: Lane, of: str = "") -> asyncio.Task[object]:
+        return asyncio.ensure_future(self.threads.run(lambda: self.served.append(lane), lane, of))
 
 
 @pytest.fixture
@@ -67,6 +67,23 @@ async def test_every_lane_gets_its_turns(bench: Bench) -> None:
         Lane.SIGN_IN: 4,
         Lane.NEW: 2,
     }
+
+
+async def test_one_account_fills_no_lane(bench: Bench) -> None:
+    """Whoever has an account can have as many known devices of it as they like."""
+    held = await bench.hold()
+    crowd = [bench.ask(Lane.KNOWN, "mallory") for _ in range(70)]
+    await asyncio.sleep(0)
+    known = bench.ask(Lane.KNOWN, "alice")
+    stranger = bench.ask(Lane.SIGN_IN, "mallory")
+    await asyncio.sleep(0)
+    bench.go.set()
+    answers = await asyncio.gather(*crowd)
+    assert answers.count(Reason.HASHING_BUSY) == 65
+    assert await known is await stranger is None
+    await held
+    again = [bench.ask(Lane.KNOWN, "mallory") for _ in range(5)]
+    assert set(await asyncio.gather(*again)) == {None}
 
 
 async def test_a_full_lane_is_busy_and_the_others_are_not(bench: Bench) -> None:

@@ -102,7 +102,10 @@ class AccountEndpoints:
         if reservation.wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         password_hash = await self._deps.passwords.hash(
-            fields["new_password"], words=(principal.email or "",), lane=Lane.KNOWN
+            fields["new_password"],
+            words=(principal.email or "",),
+            lane=Lane.KNOWN,
+            account=proof.normalized_email,
         )
         if isinstance(password_hash, Reason):  # a str too: what is stored must be a hash
             await self._deps.throttle.give_back(reservation)
@@ -157,7 +160,9 @@ class AccountEndpoints:
         if isinstance(admission, ProblemReply):
             return admission
         try:
-            checked = await self._deps.passwords.check(password, account.password_hash, Lane.KNOWN)
+            checked = await self._deps.passwords.check(
+                password, account.password_hash, Lane.KNOWN, account=account.normalized_email
+            )
         except BaseException:
             await self._deps.guard.give_back(admission)
             raise

@@ -97,7 +97,12 @@ class MailLinkEndpoints:
         reservation = await self._deps.throttle.reserve_link(token)
         if reservation.wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        checked = await self._deps.passwords.check(password, confirmation.password_hash, Lane.KNOWN)
+        checked = await self._deps.passwords.check(
+            password,
+            confirmation.password_hash,
+            Lane.KNOWN,
+            account=confirmation.normalized_email,
+        )
         if isinstance(checked, Checked) and not checked.good:
             await self._deps.throttle.failed(reservation)
             return ProblemReply(Reason.INVALID_CREDENTIALS)
@@ -185,7 +190,9 @@ class MailLinkEndpoints:
         if reservation.wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         await self._deps.throttle.spent(reservation)
-        password_hash = await self._deps.passwords.hash(password, words=(email,), lane=Lane.KNOWN)
+        password_hash = await self._deps.passwords.hash(
+            password, words=(email,), lane=Lane.KNOWN, account=normalize_email(email) or ""
+        )
         if isinstance(password_hash, Reason):
             return ProblemReply(password_hash)
         if isinstance(password_hash, WeakPassword):

@@ -181,7 +181,10 @@ class SignInEndpoints:
             account = await self._deps.accounts.by_email(attempt.normalized_email)
             # Without an account a dummy is checked, at the same cost.
             checked = await self._deps.passwords.check(
-                attempt.password, account.password_hash if account else None, attempt.lane
+                attempt.password,
+                account.password_hash if account else None,
+                attempt.lane,
+                account=attempt.normalized_email,
             )
         except StoreUnavailable:
             await self._deps.guard.give_back(attempt.admission)
@@ -199,7 +202,9 @@ class SignInEndpoints:
         """The account with its hash at this installation's cost, when there is time for it."""
         if account.password_hash is None or self._deps.passwords.current(account.password_hash):
             return account
-        renewed = await self._deps.passwords.rehash(attempt.password, attempt.lane)
+        renewed = await self._deps.passwords.rehash(
+            attempt.password, attempt.lane, account=attempt.normalized_email
+        )
         if isinstance(renewed, Reason):
             return account
         await self._deps.accounts.renew_hash(account.id, account.password_hash, renewed)
@@ -216,7 +221,10 @@ class SignInEndpoints:
             # password, or by another sign-in that renewed it.  The new one decides.
             current = await self._deps.accounts.by_id(account.id)
             checked = await self._deps.passwords.check(
-                attempt.password, current.password_hash if current else None, attempt.lane
+                attempt.password,
+                current.password_hash if current else None,
+                attempt.lane,
+                account=attempt.normalized_email,
             )
             if current is not None and isinstance(checked, Checked) and checked.good:
                 grant = await self._begin(current, source, attempt.cookie)
