@@ -9,6 +9,7 @@ import pytest
 
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.sessions.sessions import (
+    SESSIONS_MAX,
     Session,
     Sessions,
     SignInSource,
@@ -56,6 +57,23 @@ async def test_signing_out_ends_this_session_and_no_other(database: Database) ->
     changes = await sessions.sign_out(holder(one), everywhere=False)
     assert targets(changes) == [("session", one.session_id)]
     assert [family.id for family in await sessions.find_active(one.account.id)] == [two.session_id]
+
+
+async def test_an_account_has_no_more_than_a_hundred_sessions(tmp_path: Path) -> None:
+    """Whoever signs in again and again, with a right password, makes no list without an end."""
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as database:
+        grants = []
+        for _ in range(SESSIONS_MAX + 3):
+            grants.append(await signed_in(database))
+            clock.move(1)
+        live = await Sessions(database).find_active(grants[0].account.id)
+        assert {family.id for family in live} == {grant.session_id for grant in grants[3:]}
+        displaced = [gone.session_id for grant in grants for gone in grant.displaced]
+        assert displaced == [grant.session_id for grant in grants[:3]]
+        async with database.read_transaction() as tx:
+            told = await tx.all("SELECT target FROM changes")
+        assert {row["target"] for row in told} == set(displaced)
 
 
 async def test_signing_out_again_gives_the_same_change_and_adds_no_row(database: Database) -> None:

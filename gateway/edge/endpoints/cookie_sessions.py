@@ -18,7 +18,7 @@ from aiohttp_session import Session
 
 from gateway.edge.endpoints.endpoint import JsonReply, ProblemReply, Reply
 from gateway.edge.replies.cookies import ENDS_AT, SessionStorage, new_session
-from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sessions.sessions import Displaced, Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, SessionWait
 from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_cookie, set_cookie
 from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT
@@ -118,6 +118,16 @@ class CookieSessions:
         if not await self._deps.publisher.publish(changes):
             return ProblemReply(Reason.REVOCATION_PENDING)
         return JsonReply(204, headers=_CLEARED, cookies=(EXPIRED,))
+
+    async def end_displaced(self, displaced: Sequence[Displaced]) -> None:
+        """Publish the end of sessions that made room for another, without a promise, and erase
+        what Redis holds of them."""
+        hashes = [session.cookie_hash for session in displaced if session.cookie_hash]
+        with suppress(StoreUnavailable):  # nobody renews what is left
+            await self._deps.storage.erase(hashes)
+        await self._deps.publisher.publish(
+            [change for session in displaced for change in session.changes]
+        )
 
     def new_cookie(self) -> str:
         return self._deps.storage.mint.new()

@@ -29,6 +29,8 @@ CAPTCHA = _limit("captcha", 20, 300)
 CLIENT = _limit("client", 500, 5_000)
 ACCOUNT = _limit("account", 200, 2_000)
 """What has a credential, and answers a stranger without a store."""
+EXPORT = _limit("export", 1, 30)
+"""All that is held of one person, sessions of the last day included."""
 SESSION = (
     Limit("auth/session", LimitKey.ADDRESS, 1, 100),
     Limit("auth/session-day", LimitKey.ADDRESS, 1_000 / 86_400, 1_000),
@@ -42,7 +44,7 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("refresh",): REFRESH,
         ("logout",): ACCOUNT,
         ("me",): ACCOUNT,
-        ("me", "export"): ACCOUNT,
+        ("me", "export"): EXPORT,
         ("sessions",): ACCOUNT,
         ("sessions", "*"): ACCOUNT,
         ("password", "change"): SIGN_IN,

@@ -231,6 +231,7 @@ class SignInEndpoints:
         if isinstance(grant, Reason):
             self._record_failure(attempt, account, grant)
             return ProblemReply(grant)
+        await self._end_displaced(attempt, grant)
         if attempt.cookie is None:
             reply: Reply = token_reply(self._deps.issuer, grant)
         else:
@@ -241,6 +242,23 @@ class SignInEndpoints:
         epoch = grant.account.password_epoch
         device = self._deps.guard.remembered(attempt.call, attempt.normalized_email, epoch)
         return replace(reply, cookies=(*reply.cookies, device))
+
+    async def _end_displaced(self, attempt: SignInAttempt, grant: SessionGrant) -> None:
+        """Record and publish the end of the sessions that made room for this one."""
+        if not grant.displaced:
+            return
+        for session in grant.displaced:
+            self._deps.audit.record(
+                event_of(
+                    AuditKind.SESSION_ENDED,
+                    attempt.call,
+                    attempt.request,
+                    subject=grant.account.id,
+                    sid=session.session_id,
+                    why="displaced",
+                )
+            )
+        await self._deps.cookies.end_displaced(grant.displaced)
 
     async def _after_sign_in(
         self, attempt: SignInAttempt, grant: SessionGrant, source: SignInSource

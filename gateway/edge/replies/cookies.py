@@ -74,6 +74,10 @@ class SessionStorage:
             await self._store.call("SET", self._key(cookie), text, "XX", "KEEPTTL")
         return cookie
 
+    async def erase(self, hashes: Sequence[str]) -> None:
+        """Ends the sessions of these cookies' hashes, for who has no cookie to show."""
+        await erase_sessions(self._store, hashes)
+
     async def end(self, cookie: str) -> None:
         if self.mint.gave(cookie):
             await self._store.call("DEL", self._key(cookie))

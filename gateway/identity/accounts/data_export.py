@@ -7,6 +7,8 @@ from typing import Any
 from gateway.stores.protocols import Transaction
 
 _BOOLEANS = ("email_verified", "disabled")
+_SESSIONS_MAX = 1_000
+"""The newest: those that have ended are kept for a day, however many they are."""
 
 
 async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None:
@@ -28,11 +30,12 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
     sessions = await tx.all(
         "SELECT id AS session_id, transport, user_agent, address, auth_time, created_at,"
         " last_used_at, expires_at, ended_at, end_reason"
-        " FROM families WHERE account_id = :id ORDER BY created_at, id",
+        " FROM families WHERE account_id = :id ORDER BY created_at DESC, id DESC LIMIT :most",
         id=account_id,
+        most=_SESSIONS_MAX,
     )
     return {
         "account": dict(account) | {name: bool(account[name]) for name in _BOOLEANS},
         "roles": [dict(row) for row in roles],
-        "sessions": [dict(row) for row in sessions],
+        "sessions": [dict(row) for row in reversed(sessions)],
     }

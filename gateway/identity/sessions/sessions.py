@@ -28,6 +28,12 @@ GRACE_MS = 10_000
 COARSE_S = 900
 """When a session was last used is told to its owner to the quarter of an hour."""
 
+SESSIONS_MAX = 100
+"""Live sessions of one account.  Each is a row, a line of the list that its owner reads, a change
+to tell when the password is replaced, and with a cookie a record in Redis: who signs in again and
+again must not make any of that long."""
+_ROOM_AT_ONCE = 10
+
 # How long an ended session is still shown to the tools, and its tokens still known as its own.
 _KEPT_AFTER_END_S = 86_400
 _SHOWN_USER_AGENT = 256
@@ -62,6 +68,16 @@ class SignInSource:
 
     user_agent: str
     address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """A session that made room for a newer one; `changes` are to be announced."""
+
+    session_id: str
+    cookie_hash: str | None
+    """Of the cookie that held it: what Redis keeps of it stands under this."""
+    changes: Sequence[Change]
 
 
 class Sessions:
@@ -218,6 +234,25 @@ async def begin(
         expires=expires_at,
     )
     return session_id
+
+
+async def make_room(tx: Transaction, account_id: str) -> Sequence[Displaced]:
+    """Ends the sessions that were used longest ago, so that with one more the account has no
+    more than SESSIONS_MAX.  The account's row is held by the transaction."""
+    rows = await tx.all(
+        "SELECT f.id, t.hash FROM families f"
+        " LEFT JOIN refresh_tokens t ON t.family_id = f.id AND f.transport = 'cookie'"
+        " WHERE f.account_id = :account AND f.ended_at IS NULL AND f.expires_at > :now"
+        " ORDER BY f.last_used_at DESC, f.created_at DESC, f.id LIMIT :at_once OFFSET :kept",
+        account=account_id,
+        now=int(await tx.now()),
+        at_once=_ROOM_AT_ONCE,
+        kept=SESSIONS_MAX - 1,
+    )
+    return [
+        Displaced(str(row["id"]), row["hash"], await end_one(tx, str(row["id"]), "displaced"))
+        for row in rows
+    ]
 
 
 async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change]:

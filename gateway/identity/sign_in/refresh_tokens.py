@@ -50,6 +50,8 @@ class SessionGrant:
     refresh_token: str = field(repr=False)
     repeated: bool = False
     """The token had been used: the successor was given once more."""
+    displaced: Sequence[sessions.Displaced] = ()
+    """What ended to make room for this sign-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class RefreshTokens:
                 return Reason.EMAIL_UNVERIFIED
             now = int(await tx.now())
             issued_at = _issued_at(now, account)
+            displaced = await sessions.make_room(tx, account.id)
             session_id = await sessions.begin(
                 tx,
                 account.id,
@@ -138,6 +141,7 @@ class RefreshTokens:
                 amr=amr,
                 expires_in_s=self._options.life_s,
                 refresh_token=token,
+                displaced=displaced,
             )
 
     async def rotate(

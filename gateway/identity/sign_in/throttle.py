@@ -98,7 +98,7 @@ class Throttle:
             return await self._reserve(_by_stranger(normalized_email, client_ip))
         own = _by_device(normalized_email, device)
         reserved = await self._reserve([*own, _devices_at(client_ip)])
-        if reserved.wait_s > 0 and reserved.failures < UNPROVEN_FAILURES:
+        if reserved.wait_s > 0 and not reserved.requires_captcha:
             # The others at this address have used up what all have there.  Any of them may have
             # an account and devices of their own: that shuts out nobody who did not fail.
             return await self._reserve(own)

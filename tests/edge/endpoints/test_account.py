@@ -67,6 +67,28 @@ async def test_all_that_is_held_of_its_owner_can_be_taken_away(house: House) -> 
         assert secret.encode() not in answer.body
 
 
+async def test_what_is_taken_away_holds_no_list_without_an_end(house: House) -> None:
+    """Sessions that were signed out are kept for a day, however many they are."""
+    account = await house.register()
+    token = (await house.sign_in())["access_token"]
+    now = int(house.clock.at)
+    async with house.database.transaction() as tx:
+        await tx.many(
+            "INSERT INTO families (id, account_id, transport, user_agent, address, amr, auth_time,"
+            " created_at, last_used_at, expires_at, ended_at) VALUES (:id, :account, 'bearer', '',"
+            " '', 'pwd', :at, :at, :at, :at, :at)",
+            [
+                {"id": f"ended-{number}", "account": account.id, "at": now - number}
+                for number in range(1, 1_200)
+            ],
+        )
+    answer = await house.ask("GET", "/auth/me/export", token=token)
+    sessions = told(answer)["sessions"]
+    assert len(sessions) == 1_000
+    assert sessions[-1]["created_at"] == now
+    assert sessions[0]["session_id"] == "ended-999"
+
+
 async def test_no_answer_but_login_and_refresh_holds_a_token(house: House) -> None:
     # CVE-2024-39315: a page about the user returned their tokens.
     await house.register()
@@ -252,11 +274,11 @@ async def test_a_change_begun_before_the_owners_reset_is_undone_by_no_moment(hou
     hash_as_before = house.deps.passwords.hash
 
     async def held(
-        password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW
+        password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW, *, account: str = ""
     ) -> str | WeakPassword | Reason:
         hashing.set()
         await go_on.wait()
-        return await hash_as_before(password, words, lane)
+        return await hash_as_before(password, words, lane, account=account)
 
     house.deps.passwords.hash = held  # type: ignore[method-assign]
     body = {"password": PASSWORD, "new_password": "the thief's 9 quiet words"}

@@ -11,6 +11,8 @@ import pytest
 from gateway.access.definitions import Cors
 from gateway.edge.endpoints import cookie_sessions
 from gateway.edge.replies.cookies import erase_sessions
+from gateway.identity.sessions.sessions import SESSIONS_MAX, SignInSource
+from gateway.identity.sign_in.refresh_tokens import SessionGrant
 from gateway.identity.sign_in.session_cookies import EXPIRED, CookieMint, hash_cookie
 from gateway.model import ChangeKind
 from gateway.stores.redis import RedisStore, open_redis
@@ -135,6 +137,27 @@ async def test_a_second_sign_in_ends_the_first_of_this_browser(house: House) -> 
     assert (await ask(house, "GET", "/auth/me", first)).status == 401
     answer = await ask(house, "GET", "/auth/sessions", second)
     assert len(told(answer)["sessions"]) == 1
+
+
+async def test_a_session_that_makes_room_leaves_nothing_in_redis(
+    house: House, redis: RedisStore
+) -> None:
+    oldest, _ = await signed_in(house)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    for number in range(SESSIONS_MAX - 1):
+        house.clock.move(1)
+        begun = await house.deps.refresh_tokens.begin(
+            account.id,
+            SignInSource("agent", f"192.0.2.{number}"),
+            checked_hash=account.password_hash,
+        )
+        assert isinstance(begun, SessionGrant)
+    assert (await ask(house, "GET", "/auth/me", oldest)).status == 200
+    await house.sign_in()
+    assert (await ask(house, "GET", "/auth/me", oldest)).status == 401
+    assert await redis.call("KEYS", f"{redis.prefix}session:*") == []
+    assert "session_ended" in {event.kind.value for event in house.recorded.events}
 
 
 async def test_a_sign_in_of_another_browser_ends_nothing(house: House) -> None:
