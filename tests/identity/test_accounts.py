@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.accounts import Account, Accounts, find_by_key
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.model import ChangeKind, Reason
-from gateway.stores.protocols import Database
+from gateway.stores.protocols import Database, Row, Transaction
 from tests.databases import reset_password
 
 
@@ -20,6 +21,36 @@ async def made(accounts: Accounts, email: str = "Alice@Example.com") -> Account:
     account = await accounts.register(email, "v1$2b$10$hash")
     assert isinstance(account, Account)
     return account
+
+
+class Counted:
+    """Meets `protocols.Transaction`, for who only reads."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self.statements: list[str] = []
+
+    async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
+        self.statements.append(sql)
+        return await self._tx.all(sql, **parameters)
+
+    async def one(self, sql: str, /, **parameters: Any) -> Row | None:
+        self.statements.append(sql)
+        return await self._tx.one(sql, **parameters)
+
+
+async def test_as_much_is_asked_for_an_unknown_address_as_for_a_known_one(
+    database: Database,
+) -> None:
+    """Where the queue of hashing is full nothing else takes time, and no attempt is counted."""
+    await made(Accounts(database))
+    asked = []
+    for email in ("alice@example.com", "nobody@example.com"):
+        async with database.read_transaction() as tx:
+            counted = Counted(tx)
+            await find_by_key(counted, email)  # type: ignore[arg-type]
+            asked.append(counted.statements)
+    assert asked[0] == asked[1]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
+import bcrypt
 import pytest
 
 from gateway.identity.accounts.passwords import (
@@ -16,6 +17,7 @@ from gateway.identity.accounts.passwords import (
     Passwords,
     WeakPassword,
     calibrated_rounds,
+    import_hash,
 )
 from gateway.model import Reason
 from gateway.stores.protocols import Database
@@ -134,6 +136,24 @@ async def test_an_unknown_account_costs_what_a_known_one_costs(passwords: Passwo
     # The fastest of each: what else the machine does only ever adds.
     known_s, unknown_s = min(times[True]), min(times[False])
     assert abs(known_s - unknown_s) < 0.2 * known_s
+
+
+async def test_a_hash_of_a_lower_cost_costs_what_an_unknown_account_costs(
+    passwords: Passwords,
+) -> None:
+    """Imported, or of before the cost was raised: until its owner signs in it stays as it is."""
+    cheap = import_hash(bcrypt.hashpw(b"whatever", bcrypt.gensalt(4)).decode())
+    assert cheap is not None
+    assert await matches(passwords, "whatever", cheap)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(40):
+        known = turn % 2 == 0
+        began = time.process_time()
+        await passwords.check("a wrong guess 17", cheap if known else None)
+        times[known].append(time.process_time() - began)
+    # What this process has computed: other processes add nothing to it.
+    known_s, unknown_s = min(times[True]), min(times[False])
+    assert abs(known_s - unknown_s) < 0.2 * unknown_s
 
 
 @pytest.mark.parametrize(

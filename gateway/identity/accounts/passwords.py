@@ -153,10 +153,10 @@ class Passwords:
         )
         text = stored if stored and readable else self._dummy
         scheme = text.partition("$")[0]
+        digest = self._digest(password, scheme)
         try:
-            same = bcrypt.checkpw(
-                self._digest(password, scheme), text.removeprefix(scheme).encode()
-            )
+            same = bcrypt.checkpw(digest, text.removeprefix(scheme).encode())
+            self._make_up(digest, text)
         except ValueError:  # "Invalid salt": the row was damaged
             bcrypt.checkpw(
                 self._digest(password, self._scheme),
@@ -164,6 +164,12 @@ class Passwords:
             )
             same = False
         return Checked(same and text is stored)
+
+    def _make_up(self, digest: bytes, checked: str) -> None:
+        """Spend what checking a hash of a lower cost has saved: 2^c for the check, and then
+        2^c, 2^(c+1) … 2^(n-1), are 2^n together."""
+        for rounds in range(int(checked.split("$")[2]), self.rounds):
+            bcrypt.hashpw(digest, bcrypt.gensalt(rounds))
 
     def _digest(self, password: str, scheme: str) -> bytes:
         if scheme == _IMPORTED:
