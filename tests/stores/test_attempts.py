@@ -10,7 +10,7 @@ import pytest
 
 from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.stores.attempts import RedisAttempts
-from gateway.stores.protocols import Attempt
+from gateway.stores.protocols import PENDING_S, Attempt
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import Hands
 
@@ -103,6 +103,17 @@ async def test_nothing_stays_in_redis_for_ever(attempts: RedisAttempts, redis: R
         await attempts.settle([ACCOUNT, ADDRESS], f"m{number}", failed=True)
     for key in await redis.call("KEYS", f"{redis.prefix}*"):
         assert 0 < int(await redis.call("PTTL", key)) <= 3_600_001
+
+
+async def test_what_is_never_settled_counts_for_two_minutes_in_the_hour_too(
+    attempts: RedisAttempts, redis: RedisStore
+) -> None:
+    """A client that leaves, or a worker that is killed, fifteen times."""
+    for number in range(3):
+        for each in range(5):
+            assert (await attempts.reserve([ACCOUNT], f"m{number}-{each}")).wait_s == 0
+        await pass_by(redis, PENDING_S + 1)
+    assert (await attempts.reserve([ACCOUNT], "the owner")).wait_s == 0
 
 
 async def test_one_failure_is_kept_for_a_quarter_of_an_hour_and_no_longer(

@@ -85,7 +85,12 @@ class LocalAttempts:
         while len(self._counters) > self._most:
             self._counters.popitem(last=False)
         oldest = now - (HOUR_S if attempt.an_hour else attempt.window_s)
-        counter.entries = {mark: e for mark, e in counter.entries.items() if e.at > oldest}
+        # What was never settled is forgotten with its window, and not kept for the hour.
+        counter.entries = {
+            mark: entry
+            for mark, entry in counter.entries.items()
+            if entry.at > (now - attempt.window_s if entry.kind == "pending" else oldest)
+        }
         return counter
 
 

@@ -34,6 +34,13 @@ for i = 1, #KEYS do
   local key, limit, window, paced, an_hour = asked(i)
   local longest = an_hour > 0 and HOUR or window
   redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.6f', now - longest))
+  if longest > window then
+    -- What was never settled is forgotten with its window, and not kept for the hour.
+    local before = string.format('%.6f', now - window)
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', before)) do
+      if string.sub(member, 1, 1) == 'p' then redis.call('ZREM', key, member) end
+    end
+  end
   -- What is yet to come was written before this clock was set back: it counts from now on, and
   -- nobody waits for the difference too.
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.6f', now), '+inf')) do
