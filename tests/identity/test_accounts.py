@@ -139,9 +139,9 @@ async def test_hosts_that_differ_have_accounts_of_their_own(database: Database) 
     for email in ("bob@straße.de", "bob@strasse.de"):
         assert isinstance(await accounts.register(email, "h"), Account)
     assert await accounts.register("bob@xn--strae-oqa.de", "h") is Reason.EMAIL_TAKEN
-    found = await accounts.by_email("BOB@STRAẞE.DE".replace("ẞ", "ß"))
-    assert found is not None
-    assert found.email == "bob@straße.de"
+    account = await accounts.by_email("BOB@STRAẞE.DE".replace("ẞ", "ß"))
+    assert account is not None
+    assert account.email == "bob@straße.de"
 
 
 def test_nobody_takes_an_address_whose_mail_goes_to_another_host() -> None:
@@ -173,9 +173,9 @@ async def test_an_address_is_taken_in_every_spelling(database: Database) -> None
     accounts = Accounts(database)
     await made(accounts)
     assert await accounts.register("ALICE@example.COM", "hash") is Reason.EMAIL_TAKEN
-    found = await accounts.by_email(" aLICE@example.com ")
-    assert found is not None
-    assert found.email == "Alice@Example.com"
+    account = await accounts.by_email(" aLICE@example.com ")
+    assert account is not None
+    assert account.email == "Alice@Example.com"
 
 
 async def test_of_many_registrations_at_once_one_wins(database: Database) -> None:

@@ -67,19 +67,21 @@ class House:
 
     async def key(self, **more: object) -> NewApiKey:
         if not self.client_id:
-            made = await self.clients.create("ci", ["reader", "writer"])
-            assert made is not None
-            self.client_id = made.client_id
+            client = await self.clients.create("ci", ["reader", "writer"])
+            assert client is not None
+            self.client_id = client.client_id
         key = await self.keys.create(self.client_id, **more)  # type: ignore[arg-type]
         assert key is not None
         return key
 
     async def who(self, text: str) -> Principal | Reason:
         """As `RequestAuthenticator` asks: the replica judges what the identifier answers."""
-        found = await self.identifier.authenticate(Credential(CredentialKind.API_KEY, text), CALL)
-        if isinstance(found, Reason):
-            return found
-        return self.revoked.refusal(found) or found
+        principal = await self.identifier.authenticate(
+            Credential(CredentialKind.API_KEY, text), CALL
+        )
+        if isinstance(principal, Reason):
+            return principal
+        return self.revoked.refusal(principal) or principal
 
     def apply(self, changes: object) -> None:
         assert isinstance(changes, list | tuple)
@@ -122,29 +124,29 @@ def test_a_token_is_not_taken_for_a_key() -> None:
 
 async def test_a_key_acts_as_its_client(house: House) -> None:
     key = await house.key()
-    found = await house.who(key.text)
-    assert isinstance(found, Principal)
-    assert found.subject == found.client_id == house.client_id
-    assert found.roles == ("reader", "writer")
-    assert found.session_id is None
-    assert found.email is None
-    assert found.scopes is None
-    assert found.token_id == key.id
-    assert found.amr == ("api_key",)
+    principal = await house.who(key.text)
+    assert isinstance(principal, Principal)
+    assert principal.subject == principal.client_id == house.client_id
+    assert principal.roles == ("reader", "writer")
+    assert principal.session_id is None
+    assert principal.email is None
+    assert principal.scopes is None
+    assert principal.token_id == key.id
+    assert principal.amr == ("api_key",)
 
 
 async def test_a_key_has_only_the_roles_and_scopes_it_was_given(house: House) -> None:
     key = await house.key(roles=["reader"], scopes=["orders:read", "orders:*"])
-    found = await house.who(key.text)
-    assert isinstance(found, Principal)
-    assert found.roles == ("reader",)
-    assert found.scopes == ("orders:*", "orders:read")
+    principal = await house.who(key.text)
+    assert isinstance(principal, Principal)
+    assert principal.roles == ("reader",)
+    assert principal.scopes == ("orders:*", "orders:read")
 
 
 async def test_a_key_without_any_role_has_none(house: House) -> None:
-    found = await house.who((await house.key(roles=[])).text)
-    assert isinstance(found, Principal)
-    assert found.roles == ()
+    principal = await house.who((await house.key(roles=[])).text)
+    assert isinstance(principal, Principal)
+    assert principal.roles == ()
 
 
 async def test_a_key_never_gets_a_role_that_its_client_lacks(house: House) -> None:
@@ -156,9 +158,9 @@ async def test_a_role_that_the_client_loses_the_key_loses(house: House) -> None:
     key = await house.key(roles=["reader", "writer"])
     async with house.database.transaction() as tx:
         await tx.run("DELETE FROM client_roles WHERE role = 'writer'")
-    found = await house.who(key.text)
-    assert isinstance(found, Principal)
-    assert found.roles == ("reader",)
+    principal = await house.who(key.text)
+    assert isinstance(principal, Principal)
+    assert principal.roles == ("reader",)
 
 
 @pytest.mark.parametrize("scope", ["", "a b", "a,b", "x" * 129, 'a"b'])
@@ -225,9 +227,9 @@ async def test_a_key_outlives_the_rotation_of_a_leaked_secret(house: House) -> N
 
 async def test_a_key_expires(house: House) -> None:
     key = await house.key(life_s=3600)
-    found = await house.who(key.text)
-    assert isinstance(found, Principal)
-    assert found.expires_at == key.expires_at
+    principal = await house.who(key.text)
+    assert isinstance(principal, Principal)
+    assert principal.expires_at == key.expires_at
     house.clock.move(3600)
     assert await house.who(key.text) is Reason.TOKEN_EXPIRED
 

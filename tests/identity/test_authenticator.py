@@ -308,9 +308,9 @@ async def test_who_is_at_hand_is_told_without_a_wait(
     gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    found = authenticator.authenticate_from_memory(call, BEARER)
-    assert isinstance(found, Principal)
-    replica.refused[found.token_id] = Reason.TOKEN_REVOKED
+    principal = authenticator.authenticate_from_memory(call, BEARER)
+    assert isinstance(principal, Principal)
+    replica.refused[principal.token_id] = Reason.TOKEN_REVOKED
     assert authenticator.authenticate_from_memory(call, BEARER) is Reason.TOKEN_REVOKED
     assert (
         authenticator.authenticate_from_memory(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED

@@ -92,8 +92,8 @@ async def test_a_registration_is_confirmed_and_a_password_reset_by_mail(
     await registrations.forgot(email, "the owner")
     (token,) = await links(post, email)
     assert await registrations.resettable(token)
-    done = await asyncio.gather(*(registrations.reset(token, "third") for _ in range(4)))
-    assert sum(answer is not None for answer in done) == 1
+    results = await asyncio.gather(*(registrations.reset(token, "third") for _ in range(4)))
+    assert sum(answer is not None for answer in results) == 1
     after = await Accounts(database).by_email(email)
     assert after is not None
     assert after.password_hash == "third"
@@ -163,34 +163,34 @@ async def test_two_postmen_share_the_work(database: Database) -> None:
 async def test_clients_keys_and_assertions(database: Database) -> None:
     clients, keys = Clients(database), ApiKeys(database)
     name = unique("billing")
-    made = await clients.create(name, ["reader"])
-    assert made is not None
+    created = await clients.create(name, ["reader"])
+    assert created is not None
     assert await clients.create(name) is None
-    assert await clients.rotate(made.client_id) is not None
-    assert await clients.rotate(made.client_id, at_once=True) is not None
+    assert await clients.rotate(created.client_id) is not None
+    assert await clients.rotate(created.client_id, at_once=True) is not None
     async with database.transaction() as tx:
-        client = await locked(tx, made.client_id)
+        client = await locked(tx, created.client_id)
         assert client is not None
         assert await next_issued_at(tx, client) > client.not_before
-    key = await keys.create(made.client_id, roles=["reader"], scopes=["a:read"], life_s=60)
+    key = await keys.create(created.client_id, roles=["reader"], scopes=["a:read"], life_s=60)
     assert key is not None
     identifier = ApiKeyAuthenticator(database, RevocationList(), SystemClock())
     call = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
-    found = await identifier.authenticate(Credential(CredentialKind.API_KEY, key.text), call)
-    assert isinstance(found, Principal)
-    assert (found.roles, found.scopes) == (("reader",), ("a:read",))
+    principal = await identifier.authenticate(Credential(CredentialKind.API_KEY, key.text), call)
+    assert isinstance(principal, Principal)
+    assert (principal.roles, principal.scopes) == (("reader",), ("a:read",))
     await identifier.write_uses()
     assert await keys.end(key.id) is not None
-    assert [shown.last_used_at is not None for shown in await keys.of_client(made.client_id)] == [
-        True
-    ]
+    assert [
+        shown.last_used_at is not None for shown in await keys.of_client(created.client_id)
+    ] == [True]
     authenticator = ClientAuthenticator(database, SystemClock(), ["https://x.example"])
     first = await asyncio.gather(
         *(authenticator._first_use(client, "jti", 4_000_000_000) for _ in range(6))
     )
     assert first.count(True) == 1
     await purge_assertions(database)
-    assert await clients.delete(made.client_id) is not None
+    assert await clients.delete(created.client_id) is not None
     assert name not in {client.name for client in await clients.list()}
 
 
@@ -199,14 +199,14 @@ async def test_the_audit_log_is_written_and_verifies(database: Database) -> None
     for number in range(700):
         log.record(AuditEvent(AuditKind.SIGNED_IN, subject=f"s{number}"))
     await log.flush()
-    found = await verification.verify(database, [chain.ChainKey(b"c" * 32)])
-    assert found.problems == ()
-    assert found.events >= 701
+    result = await verification.verify(database, [chain.ChainKey(b"c" * 32)])
+    assert result.problems == ()
+    assert result.events >= 701
     async with database.read_transaction() as tx:
         newest = await audit_log.newest(tx, 3)
     assert len(newest) == 3
     seen = [event async for event in audit_log.after(database, audit_log.EventPosition(0, "", 0))]
-    assert len(seen) == found.events
+    assert len(seen) == result.events
 
 
 @pytest.mark.parametrize("client_id", ["a\x00b", "\x00", "\ud800", "a\udfffb", "x" * 129, "'; --"])
@@ -219,6 +219,6 @@ async def test_what_is_no_id_of_a_client_is_asked_of_no_store(
         base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
         for part in ({"alg": "ES256"}, claims, {})
     )
-    for presented in (BasicSecret(client_id, "s"), Assertion(forged)):
-        believed = await authenticator.authenticate(presented)
+    for principal in (BasicSecret(client_id, "s"), Assertion(forged)):
+        believed = await authenticator.authenticate(principal)
         assert believed == UnknownClient(None)

@@ -45,10 +45,10 @@ def captcha(clock: Hands, once: Once) -> Captcha:
 
 
 def solved(challenge: Any) -> dict[str, Any]:
-    found = altcha.Challenge.from_dict(challenge)
-    solution = altcha.solve_challenge(found)
+    parsed = altcha.Challenge.from_dict(challenge)
+    solution = altcha.solve_challenge(parsed)
     assert solution is not None
-    payload: dict[str, Any] = altcha.Payload(found, solution).to_dict()
+    payload: dict[str, Any] = altcha.Payload(parsed, solution).to_dict()
     return payload
 
 
@@ -64,10 +64,10 @@ async def test_a_solution_passes_once(captcha: Captcha) -> None:
 
 async def test_another_solution_of_a_used_challenge_is_refused(captcha: Captcha) -> None:
     payload = solved(captcha.challenge())
-    found = altcha.Challenge.from_dict(payload["challenge"])
-    again = altcha.solve_challenge(found, counter_start=payload["solution"]["counter"] + 1)
+    parsed = altcha.Challenge.from_dict(payload["challenge"])
+    again = altcha.solve_challenge(parsed, counter_start=payload["solution"]["counter"] + 1)
     assert again is not None
-    other = altcha.Payload(found, again).to_dict()
+    other = altcha.Payload(parsed, again).to_dict()
     assert await captcha.passed(text(payload)) is True
     assert await captcha.passed(text(other)) is False
 

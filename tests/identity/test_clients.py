@@ -31,13 +31,13 @@ def clients(database: Database) -> Clients:
 
 async def test_a_client_is_found_by_its_name_and_by_its_id(clients: Clients) -> None:
     key = verifying(generate(Alg.ES256).public_key())
-    made = await clients.create("billing", ["writer", "reader", "reader"], [key])
-    assert made is not None
+    client = await clients.create("billing", ["writer", "reader", "reader"], [key])
+    assert client is not None
     by_name = await clients.find("billing")
     assert by_name is not None
-    assert by_name == await clients.find(made.client_id)
+    assert by_name == await clients.find(client.client_id)
     assert by_name.roles == ("reader", "writer")
-    assert [found.kid for found in by_name.public_keys] == [key.kid]
+    assert [client.kid for client in by_name.public_keys] == [key.kid]
     assert await clients.find("other") is None
 
 
@@ -60,41 +60,41 @@ async def test_a_name_or_role_that_no_token_could_carry_is_refused(
 async def test_secrets_have_256_bits_and_rest_as_hashes(
     clients: Clients, database: Database, tmp_path: Path
 ) -> None:
-    made = await clients.create("billing")
-    assert made is not None
-    assert len(made.client_secret) == 43
+    client = await clients.create("billing")
+    assert client is not None
+    assert len(client.client_secret) == 43
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert made.client_id.encode() in files
-    assert made.client_secret.encode() not in files
-    assert made.client_secret not in repr(made)
+    assert client.client_id.encode() in files
+    assert client.client_secret.encode() not in files
+    assert client.client_secret not in repr(client)
 
 
 async def test_two_secrets_live_while_one_replaces_the_other(clients: Clients) -> None:
-    made = await clients.create("billing")
-    assert made is not None
-    secrets = [made.client_secret]
+    client = await clients.create("billing")
+    assert client is not None
+    secrets = [client.client_secret]
     for _ in range(2):
-        rotated = await clients.rotate(made.client_id)
+        rotated = await clients.rotate(client.client_id)
         assert rotated is not None
         assert rotated[1] == []
         secrets.append(rotated[0].client_secret)
-    found = await clients.find("billing")
-    assert found is not None
-    assert set(found.secret_hashes) == {hash_token(text) for text in secrets[1:]}
+    stored = await clients.find("billing")
+    assert stored is not None
+    assert set(stored.secret_hashes) == {hash_token(text) for text in secrets[1:]}
 
 
 async def test_a_leaked_secret_is_replaced_at_once_and_its_tokens_end(clients: Clients) -> None:
-    made = await clients.create("billing")
-    assert made is not None
-    rotated = await clients.rotate(made.client_id, at_once=True)
+    client = await clients.create("billing")
+    assert client is not None
+    rotated = await clients.rotate(client.client_id, at_once=True)
     assert rotated is not None
-    found = await clients.find("billing")
-    assert found is not None
-    assert found.secret_hashes == (hash_token(rotated[0].client_secret),)
+    stored = await clients.find("billing")
+    assert stored is not None
+    assert stored.secret_hashes == (hash_token(rotated[0].client_secret),)
     (change,) = rotated[1]
     assert (change.kind, change.target, change.cause) == (
         ChangeKind.CLIENT,
-        made.client_id,
+        client.client_id,
         Reason.TOKEN_REVOKED,
     )
 
@@ -102,20 +102,20 @@ async def test_a_leaked_secret_is_replaced_at_once_and_its_tokens_end(clients: C
 async def test_a_token_minted_right_after_a_change_is_younger_than_it(
     clients: Clients, database: Database, clock: Hands
 ) -> None:
-    made = await clients.create("billing")
-    assert made is not None
+    machine = await clients.create("billing")
+    assert machine is not None
     for _ in range(3):
-        changes = await clients.revoke(made.client_id)
+        changes = await clients.revoke(machine.client_id)
         assert changes is not None
         async with database.transaction() as tx:
-            client = await locked(tx, made.client_id)
+            client = await locked(tx, machine.client_id)
             assert client is not None
             issued_at = await next_issued_at(tx, client)
         assert issued_at > changes[0].not_before
     assert issued_at == NOON + 3
     clock.move(100)
     async with database.transaction() as tx:
-        client = await locked(tx, made.client_id)
+        client = await locked(tx, machine.client_id)
         assert client is not None
         assert await next_issued_at(tx, client) == NOON + 100
 
@@ -123,9 +123,9 @@ async def test_a_token_minted_right_after_a_change_is_younger_than_it(
 async def test_a_deleted_client_leaves_nothing_but_the_change_that_ends_its_tokens(
     clients: Clients, database: Database
 ) -> None:
-    made = await clients.create("billing", ["r"])
-    assert made is not None
-    changes = await clients.delete(made.client_id)
+    client = await clients.create("billing", ["r"])
+    assert client is not None
+    changes = await clients.delete(client.client_id)
     assert changes is not None
     assert [change.kind for change in changes] == [ChangeKind.CLIENT]
     async with database.read_transaction() as tx:

@@ -45,10 +45,10 @@ class House:
         return sorted(await self.outbox.waiting_mail(), key=lambda letter: letter.recipient)
 
     async def link_to(self, recipient: str) -> str:
-        (letter,) = [found for found in await self.letters() if found.recipient == recipient]
-        found = re.search(r"#token=(\S+)", letter.content.text)
-        assert found is not None
-        return found[1]
+        (letter,) = [match for match in await self.letters() if match.recipient == recipient]
+        match = re.search(r"#token=(\S+)", letter.content.text)
+        assert match is not None
+        return match[1]
 
 
 @pytest.fixture
@@ -69,17 +69,19 @@ async def test_the_account_moves_when_the_new_address_confirms_and_both_are_told
     ]
     before = await house.accounts.by_email(OLD)
     assert before is not None
-    done = await house.changes.confirm(await house.link_to(NEW))
-    assert done is not None
-    account_id, (change,) = done
+    results = await house.changes.confirm(await house.link_to(NEW))
+    assert results is not None
+    account_id, (change,) = results
     assert account_id == ann
     assert (change.kind, change.cause) == (ChangeKind.SUBJECT, Reason.TOKEN_OUTDATED)
     moved = await house.accounts.by_email("anna@y.example")
     assert moved is not None
     assert (moved.id, moved.email, moved.email_verified) == (ann, NEW, True)
     assert await house.accounts.by_email(OLD) is None
-    told = [letter for letter in await house.letters() if "has changed" in letter.content.subject]
-    assert [letter.recipient for letter in told] == [OLD]
+    notices = [
+        letter for letter in await house.letters() if "has changed" in letter.content.subject
+    ]
+    assert [letter.recipient for letter in notices] == [OLD]
 
 
 async def test_a_link_moves_the_account_once(house: House) -> None:

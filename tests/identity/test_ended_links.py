@@ -107,8 +107,8 @@ async def end_all(house: House, proof: Proof) -> None:
 
 async def change(house: House, proof: Proof) -> None:
     del proof
-    done = await house.accounts.change_password(house.id, "the owner's", await house.proof())
-    assert not isinstance(done, Reason)
+    results = await house.accounts.change_password(house.id, "the owner's", await house.proof())
+    assert not isinstance(results, Reason)
 
 
 @pytest.mark.parametrize("ending", [reset, sign_out, disable, delete, end_all, change])
@@ -119,24 +119,24 @@ async def test_a_change_that_was_begun_before_its_end_writes_nothing(
     await ending(house, proof)
     before = await house.accounts.by_id(house.id)
     new = unique("thief") + "@x.example"
-    for done in (
+    for results in (
         await house.accounts.change_password(house.id, "the thief's", proof),
         await house.moves.request(house.id, new, proof),
     ):
-        assert done in (Reason.TOKEN_REVOKED, Reason.INVALID_CREDENTIALS)
+        assert results in (Reason.TOKEN_REVOKED, Reason.INVALID_CREDENTIALS)
     assert await house.accounts.by_id(house.id) == before
     assert await links(house.post, new) == []
 
 
 async def test_of_ten_changes_at_once_one_wins_and_its_password_is_the_one(house: House) -> None:
     proofs = [await house.proof() for _ in range(5)] + [await house.proof()] * 5
-    done = await asyncio.gather(
+    results = await asyncio.gather(
         *(
             house.accounts.change_password(house.id, f"new {number}", proof)
             for number, proof in enumerate(proofs)
         )
     )
-    won = [number for number, answer in enumerate(done) if not isinstance(answer, Reason)]
+    won = [number for number, answer in enumerate(results) if not isinstance(answer, Reason)]
     assert len(won) == 1
     assert await house.hash() == f"new {won[0]}"
     live = await Sessions(house.database).find_active(house.id)
@@ -170,7 +170,7 @@ async def test_a_letter_that_waits_for_its_try_brings_no_ended_link_back(
 
 
 async def test_a_link_that_is_written_while_it_is_ended_is_ended(house: House) -> None:
-    """The postman and an operator at the same moment, in whichever order."""
+    """The outbox and an operator at the same moment, in whichever order."""
     for _ in range(10):
         async with house.database.transaction() as tx:
             await house.post.request_link(
@@ -202,7 +202,7 @@ async def test_a_deleted_account_leaves_nothing_in_the_outbox(house: House) -> N
 async def test_two_confirmations_of_one_address_at_once_make_one_account(
     database: Database,
 ) -> None:
-    """Each of them may be tried twice, and the postman writes letters meanwhile."""
+    """Each of them may be tried twice, and the outbox writes mail meanwhile."""
     post, email = outbox(database), unique("ann") + "@x.example"
     registrations = Registrations(database, post)
     for number in range(4):
@@ -212,7 +212,7 @@ async def test_two_confirmations_of_one_address_at_once_make_one_account(
         await registrations.register(email, f"later {number}", f"requester {number}")
     confirmations = [await registrations.confirmation(token) for token in tokens]
     assert None not in confirmations
-    done = await asyncio.gather(
+    results = await asyncio.gather(
         *(
             registrations.verify(token, confirmation)
             for token, confirmation in zip(tokens, confirmations, strict=True)
@@ -221,7 +221,7 @@ async def test_two_confirmations_of_one_address_at_once_make_one_account(
         ),
         post.drain(),
     )
-    assert sum(isinstance(answer, tuple) for answer in done) == 1
+    assert sum(isinstance(answer, tuple) for answer in results) == 1
     assert await Accounts(database).by_email(email) is not None
 
 
@@ -243,8 +243,8 @@ async def test_one_account_wears_its_old_mailbox_out_with_no_letters(house: Hous
         await house.moves.request(house.id, unique("new") + "@x.example", await house.proof())
     while await house.post.drain():
         pass
-    told = [w for w in await house.post.waiting_mail(1000) if w.recipient == house.email]
-    assert len(told) == 5
+    mails = [w for w in await house.post.waiting_mail(1000) if w.recipient == house.email]
+    assert len(mails) == 5
 
 
 async def test_a_password_that_was_changed_since_it_was_checked_confirms_nothing(

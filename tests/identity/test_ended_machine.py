@@ -102,8 +102,8 @@ class Town:
         return f"hash {self.passwords}"
 
     async def account(self) -> Account | None:
-        found = [await self.accounts.by_email(email) for email in EMAILS]
-        return next((account for account in found if account is not None), None)
+        candidates = [await self.accounts.by_email(email) for email in EMAILS]
+        return next((account for account in candidates if account is not None), None)
 
     async def act(self, name: str, pick: int) -> None:
         account = await self.account()
@@ -143,8 +143,8 @@ class Town:
         if account is not None and self.proofs:
             proof = self.proofs[-1 - pick % len(self.proofs)]
             new = self.new_password()
-            done = await self.accounts.change_password(account.id, new, proof)
-            if isinstance(done, Replaced):
+            results = await self.accounts.change_password(account.id, new, proof)
+            if isinstance(results, Replaced):
                 self.took_proof(proof)
                 self.proofs.append(Proof(proof.session_id, new))
 
@@ -212,7 +212,7 @@ class Town:
         if account is not None:
             await self.accounts.delete(account.id)
 
-    # --- the postman ---
+    # --- the outbox ---
 
     async def drain(self, _: Account | None, pick: int) -> None:
         self.server.later = pick % 2 == 0
@@ -221,16 +221,16 @@ class Town:
     # --- what is good now ---
 
     async def good(self) -> set[Fact]:
-        found: set[Fact] = set()
+        facts: set[Fact] = set()
         for email in EMAILS:
             account = await self.accounts.by_email(email)
             if account is None:
                 continue
-            found.add(("account", account.id))
-            found.add(("password", str(account.password_hash)))
+            facts.add(("account", account.id))
+            facts.add(("password", str(account.password_hash)))
             if not account.disabled:
                 live = await self.sessions.find_active(account.id)
-                found |= {("session", family.id) for family in live}
+                facts |= {("session", family.id) for family in live}
         async with self.database.read_transaction() as tx:
             for link in self.server.links:
                 waiting = await registrations.find(tx, link)
@@ -238,8 +238,8 @@ class Town:
                     "SELECT id FROM accounts WHERE email_key = :key", key=waiting.normalized_email
                 )
                 if (waiting is not None and not taken) or await find_link(tx, link, *Purpose):
-                    found.add(("link", link))
-        return found
+                    facts.add(("link", link))
+        return facts
 
 
 ASKING = st.sampled_from(["register", "resend", "forgot", "ask_to_move"])
@@ -335,7 +335,7 @@ class StaysEnded(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([20, 120, 3700]), pick=picks)
     def wait(self, seconds: int, pick: int) -> None:
-        """Letters become due again, mailboxes have room, and the postman comes."""
+        """Letters become due again, mailboxes have room, and the outbox is drained."""
         self.pass_by(seconds)
         self.do(self.town.act("drain", pick))
 

@@ -38,29 +38,29 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    made = Bench(queue=64)
-    yield made
-    made.go.set()
-    made.threads.close()
+    new_bench = Bench(queue=64)
+    yield new_bench
+    new_bench.go.set()
+    new_bench.threads.close()
 
 
 async def test_a_known_device_waits_behind_no_row_of_registrations(bench: Bench) -> None:
-    held = await bench.hold()
+    running = await bench.hold()
     crowd = [bench.ask(Lane.NEW) for _ in range(60)]
     await asyncio.sleep(0)
     known = bench.ask(Lane.KNOWN)
     await asyncio.sleep(0)
     bench.go.set()
-    await asyncio.gather(held, *crowd, known)
+    await asyncio.gather(running, *crowd, known)
     assert Lane.KNOWN in bench.served[:2]
 
 
 async def test_every_lane_gets_its_turns(bench: Bench) -> None:
-    held = await bench.hold()
+    running = await bench.hold()
     tasks = [bench.ask(lane) for lane in Lane for _ in range(16)]
     await asyncio.sleep(0)
     bench.go.set()
-    await asyncio.gather(held, *tasks)
+    await asyncio.gather(running, *tasks)
     first = bench.served[:16]
     assert {lane: first.count(lane) for lane in Lane} == {
         Lane.KNOWN: 10,
@@ -87,7 +87,7 @@ async def test_one_account_fills_no_lane(bench: Bench) -> None:
 
 
 async def test_a_full_lane_is_busy_and_the_others_are_not(bench: Bench) -> None:
-    held = await bench.hold()
+    running = await bench.hold()
     crowd = [bench.ask(Lane.NEW) for _ in range(65)]
     await asyncio.sleep(0)
     assert bench.threads.pending == 65
@@ -95,12 +95,12 @@ async def test_a_full_lane_is_busy_and_the_others_are_not(bench: Bench) -> None:
     bench.go.set()
     answers = await asyncio.gather(*crowd)
     assert answers.count(Reason.HASHING_BUSY) == 1
-    await asyncio.gather(held, sign_in, known)
+    await asyncio.gather(running, sign_in, known)
     assert {Lane.SIGN_IN, Lane.KNOWN} <= set(bench.served)
 
 
 async def test_who_leaves_holds_no_place(bench: Bench) -> None:
-    held = await bench.hold()
+    running = await bench.hold()
     crowd = [bench.ask(Lane.NEW) for _ in range(64)]
     await asyncio.sleep(0)
     for task in crowd:
@@ -109,7 +109,7 @@ async def test_who_leaves_holds_no_place(bench: Bench) -> None:
     assert bench.threads.pending == 1
     again = bench.ask(Lane.NEW)
     bench.go.set()
-    await asyncio.gather(held, again)
+    await asyncio.gather(running, again)
     assert bench.served == [Lane.NEW]
 
 

@@ -89,9 +89,9 @@ def test_a_signature_holds_for_its_key_and_text_alone(alg: Alg) -> None:
 
 
 def test_rsa_keys_are_made_with_3072_bits() -> None:
-    made = generate(Alg.RS256)
-    assert isinstance(made, rsa.RSAPrivateKey)
-    assert made.key_size == 3072
+    private = generate(Alg.RS256)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    assert private.key_size == 3072
 
 
 def test_a_coordinate_with_leading_zeros_keeps_its_full_length() -> None:

@@ -112,11 +112,11 @@ async def test_the_lease_is_counted_on_the_clock_that_never_jumps(
 async def test_a_store_that_is_away_leaves_the_ring_as_it_was(
     gate: Gate, database: Counted
 ) -> None:
-    held = gate.ring.kids()
+    kids_before = gate.ring.kids()
     database.away = True
     with pytest.raises(StoreUnavailable):
         await gate.ring.refresh()
-    assert gate.ring.kids() == held
+    assert gate.ring.kids() == kids_before
     assert gate.ring.signing_key()
 
 
@@ -138,9 +138,9 @@ async def test_a_key_another_node_made_is_found_by_its_kid(
     assert revoked is not None
     await other.ring.refresh()
     fresh = next(iter(other.ring.kids() - gate.ring.kids()))
-    found = await gate.ring.find(fresh)
-    assert found is not None
-    assert found.kid == fresh
+    key = await gate.ring.find(fresh)
+    assert key is not None
+    assert key.kid == fresh
 
 
 async def test_ten_thousand_unknown_kids_at_once_cost_one_reading(
@@ -148,10 +148,10 @@ async def test_ten_thousand_unknown_kids_at_once_cost_one_reading(
 ) -> None:
     before = database.readings
     kids = [f"{number:043d}" for number in range(10_000)]
-    found = await asyncio.gather(*map(gate.ring.find, kids), return_exceptions=True)
-    assert found[:MOST_WAITING] == [None] * MOST_WAITING
+    keys = await asyncio.gather(*map(gate.ring.find, kids), return_exceptions=True)
+    assert keys[:MOST_WAITING] == [None] * MOST_WAITING
     # Who makes them up does not hold a connection for each.
-    assert {type(one) for one in found[MOST_WAITING:]} == {StoreBusy}
+    assert {type(one) for one in keys[MOST_WAITING:]} == {StoreBusy}
     assert database.readings - before == 1
     assert await gate.ring.find(UNKNOWN) is None
 
@@ -204,12 +204,12 @@ async def test_one_who_gives_up_does_not_take_the_reading_from_the_others(gate: 
 
 
 async def test_whoever_remembers_tokens_is_told_when_a_key_ceases_to_verify(gate: Gate) -> None:
-    told: list[bool] = []
-    gate.ring.on_retirement(lambda: told.append(True))
+    calls: list[bool] = []
+    gate.ring.on_retirement(lambda: calls.append(True))
     await gate.ring.refresh()
-    assert not told
+    assert not calls
     await gate.rotation.revoke(gate.ring.signing_key().kid)
-    assert told
+    assert calls
 
 
 async def test_an_unchanged_ring_keeps_its_etag_and_a_changed_one_does_not(gate: Gate) -> None:

@@ -103,11 +103,11 @@ async def test_a_changed_password_is_told(house: House) -> None:
 
 @given(st.text())
 def test_what_a_stranger_sends_is_short_printable_and_no_link(text: str) -> None:
-    found = shown(text)
-    assert len(found) <= 100
-    assert "://" not in found
-    assert "www." not in found
-    assert len(found.splitlines()) <= 1
+    printable = shown(text)
+    assert len(printable) <= 100
+    assert "://" not in printable
+    assert "www." not in printable
+    assert len(printable.splitlines()) <= 1
 
 
 def test_a_user_agent_cannot_bring_a_link_into_a_letter() -> None:

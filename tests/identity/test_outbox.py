@@ -129,12 +129,12 @@ async def test_a_link_is_of_the_public_url_and_its_token_is_good(
     post = outbox(database, to(mailbox))
     await ask(post, database, purpose, "ann@x.example", **more)
     await post.drain()
-    found = LINK.search(body_of(mailbox.mails[0]))
-    assert found is not None
-    assert found[1] == path
+    match = LINK.search(body_of(mailbox.mails[0]))
+    assert match is not None
+    assert match[1] == path
     assert mailbox.recipients == [[more.get("email", "ann@x.example")]]
     async with database.transaction() as tx:
-        token = await redeem_link(tx, found[2], purpose)
+        token = await redeem_link(tx, match[2], purpose)
     assert token is not None
     assert token.account_id == ann
 
@@ -369,17 +369,15 @@ async def test_without_a_mail_server_letters_rest_in_the_outbox_with_their_links
     assert await post.drain() == 0
     (waiting,) = await post.waiting_mail()
     assert waiting.recipient == "ann@x.example"
-    found = LINK.search(waiting.content.text)
-    assert found is not None
+    match = LINK.search(waiting.content.text)
+    assert match is not None
     assert "2027-01-16" in waiting.content.text
     async with database.transaction() as tx:
-        assert await redeem_link(tx, found[2], Purpose.VERIFY) is not None
+        assert await redeem_link(tx, match[2], Purpose.VERIFY) is not None
     assert await post.waiting_mail() == []
 
 
-async def test_a_woken_postman_brings_the_letter_at_once(
-    database: Database, mailbox: Mailbox
-) -> None:
+async def test_a_woken_outbox_sends_its_mail_at_once(database: Database, mailbox: Mailbox) -> None:
     post = outbox(database, to(mailbox))
     running = asyncio.create_task(post.run())
     try:

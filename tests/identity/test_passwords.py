@@ -27,16 +27,16 @@ GOOD = "correct horse 7 battery"
 
 @pytest.fixture
 async def passwords() -> AsyncIterator[Passwords]:
-    made = await Passwords.open(PasswordOptions(threads=2), rounds=10)
-    yield made
-    made.close()
+    opened = await Passwords.open(PasswordOptions(threads=2), rounds=10)
+    yield opened
+    opened.close()
 
 
 async def hashed(passwords: Passwords, password: str) -> str:
-    made = await passwords.hash(password)
-    assert isinstance(made, str)
-    assert not isinstance(made, Reason)
-    return made
+    password_hash = await passwords.hash(password)
+    assert isinstance(password_hash, str)
+    assert not isinstance(password_hash, Reason)
+    return password_hash
 
 
 async def matches(passwords: Passwords, password: str, stored: str | None) -> bool:
@@ -92,8 +92,8 @@ async def test_another_pepper_makes_every_password_wrong() -> None:
     assert await matches(one, GOOD, stored)
     assert not await matches(other, GOOD, stored)
     assert not await matches(none, GOOD, stored)
-    for made in (one, other, none):
-        made.close()
+    for closing in (one, other, none):
+        closing.close()
 
 
 async def test_a_pepper_that_is_set_later_leaves_old_passwords_good_and_renews_them(
@@ -171,10 +171,10 @@ async def test_a_hash_of_a_lower_cost_costs_what_an_unknown_account_costs(
     ],
 )
 def test_a_weak_password_is_refused_with_a_hint(password: str, hint: str) -> None:
-    found = Passwords(PasswordOptions(), rounds=10).weakness(password, ["alice@example.com"])
-    assert found is not None
-    assert hint in found.hint
-    assert password not in found.hint
+    refusal = Passwords(PasswordOptions(), rounds=10).weakness(password, ["alice@example.com"])
+    assert refusal is not None
+    assert hint in refusal.hint
+    assert password not in refusal.hint
 
 
 @pytest.mark.parametrize(

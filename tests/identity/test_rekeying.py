@@ -15,8 +15,8 @@ async def of_before(
 ) -> str:
     """An account as an older version wrote it; its id."""
     taken = f"{secrets.token_hex(6)}@x.example"
-    made = await Accounts(database).register(taken, f"hash of {email}", roles=["reader"])
-    assert isinstance(made, Account)
+    late_account = await Accounts(database).register(taken, f"hash of {email}", roles=["reader"])
+    assert isinstance(late_account, Account)
     async with database.transaction() as tx:
         await tx.run(
             "UPDATE accounts SET email = :email, email_key = :key, email_verified = :verified, created_at = :at"
@@ -25,9 +25,9 @@ async def of_before(
             key=old_key,
             verified=int(verified),
             at=at,
-            id=made.id,
+            id=late_account.id,
         )
-    return made.id
+    return late_account.id
 
 
 async def everything(database: Database) -> list[dict[str, object]]:
@@ -41,10 +41,10 @@ async def test_an_account_is_found_by_its_address_after_the_upgrade(database: Da
     accounts = Accounts(database)
     assert await accounts.by_email("Bob@Straße.de") is None
     assert await rekey(database) == []
-    found = await accounts.by_email("bob@straße.de")
-    assert found is not None
-    assert (found.id, found.roles) == (mine, ("reader",))
-    assert found.password_hash == "hash of Bob@Straße.de"
+    account = await accounts.by_email("bob@straße.de")
+    assert account is not None
+    assert (account.id, account.roles) == (mine, ("reader",))
+    assert account.password_hash == "hash of Bob@Straße.de"
     untouched = await accounts.by_email("ann@a.example")
     assert untouched is not None
     assert untouched.id == plain
@@ -62,9 +62,9 @@ async def test_what_was_brought_to_an_older_form_is_brought_to_todays(
     assert await rekey(database) == []
     accounts = Accounts(database)
     for email, mine in (("bob@e\u03c3a.example", host), ("\u00b4bob@a.example", name)):
-        found = await accounts.by_email(email)
-        assert found is not None
-        assert found.id == mine
+        account = await accounts.by_email(email)
+        assert account is not None
+        assert account.id == mine
 
 
 async def test_its_mailed_links_stay_good(database: Database) -> None:
@@ -102,11 +102,11 @@ async def test_two_accounts_of_one_address_are_told_and_neither_is_touched(
     ascii_one = await of_before(database, "bob@xn--bcher-kva.example", "bob@xn--bcher-kva.example")
     other = await of_before(database, "bob@bücher.example", "bob@bücher.example", verified=True)
     before = await everything(database)
-    told = await rekey(database)
-    assert told == [Unreached(other, "bob@bücher.example", ascii_one)]
+    unreached = await rekey(database)
+    assert unreached == [Unreached(other, "bob@bücher.example", ascii_one)]
     assert await everything(database) == before
-    assert "bob@bücher.example" in str(told[0])
-    assert await rekey(database) == told  # at every start
+    assert "bob@bücher.example" in str(unreached[0])
+    assert await rekey(database) == unreached  # at every start
 
 
 async def test_of_two_that_move_to_one_key_the_confirmed_one_has_it(database: Database) -> None:
@@ -114,11 +114,11 @@ async def test_of_two_that_move_to_one_key_the_confirmed_one_has_it(database: Da
     owner = await of_before(
         database, "bob@bücher.example", "bob@bücher.example", verified=True, at=2
     )
-    told = await rekey(database)
-    assert [(left.user_id, left.kept_by) for left in told] == [(late, owner)]
-    found = await Accounts(database).by_email("bob@bücher.example")
-    assert found is not None
-    assert found.id == owner
+    unreached = await rekey(database)
+    assert [(account.user_id, account.kept_by) for account in unreached] == [(late, owner)]
+    account = await Accounts(database).by_email("bob@bücher.example")
+    assert account is not None
+    assert account.id == owner
 
 
 async def test_an_operators_decision_lets_the_other_have_its_address(database: Database) -> None:
@@ -127,9 +127,9 @@ async def test_an_operators_decision_lets_the_other_have_its_address(database: D
     await rekey(database)
     await Accounts(database).delete(ascii_one)
     assert await rekey(database) == []
-    found = await Accounts(database).by_email("bob@bücher.example")
-    assert found is not None
-    assert found.id == other
+    account = await Accounts(database).by_email("bob@bücher.example")
+    assert account is not None
+    assert account.id == other
 
 
 async def test_many_nodes_may_start_at_once(database: Database) -> None:

@@ -60,8 +60,8 @@ async def test_every_family_ends_and_every_token_given_is_refused(database: Data
         _, (everyone, *_) = await disowned(tx, Present(ahead, {}, (), ()))
         family = await tx.one("SELECT ended_at, end_reason FROM families")
         owner = await tx.one("SELECT not_before FROM accounts")
-    told = (everyone.kind, everyone.target, everyone.not_before)
-    assert told == (ChangeKind.EVERYONE, "*", ahead)
+    change = (everyone.kind, everyone.target, everyone.not_before)
+    assert change == (ChangeKind.EVERYONE, "*", ahead)
     assert family is not None
     assert family["ended_at"]
     assert family["end_reason"] == "restored"
@@ -233,20 +233,20 @@ async def test_an_account_whose_address_nobody_knows_any_more_is_disabled(
 
 async def test_whatever_ends_a_thing_leaves_its_tombstone(database: Database) -> None:
     accounts, clients = Accounts(database), Clients(database)
-    made = await accounts.register("a@b.example", "hash", roles=["admin", "viewer"])
+    owner = await accounts.register("a@b.example", "hash", roles=["admin", "viewer"])
     other = await accounts.register("b@b.example", "hash")
-    assert isinstance(made, Account)
+    assert isinstance(owner, Account)
     assert isinstance(other, Account)
     client, gone = await clients.create("one"), await clients.create("two")
     assert client is not None
     assert gone is not None
-    await accounts.revoke(made.id, "admin")
-    await accounts.revoke(made.id, "viewer")
-    await accounts.grant(made.id, "viewer")
-    await accounts.disable(made.id)
+    await accounts.revoke(owner.id, "admin")
+    await accounts.revoke(owner.id, "viewer")
+    await accounts.grant(owner.id, "viewer")
+    await accounts.disable(owner.id)
     await accounts.delete(other.id)
     async with database.transaction() as tx:
-        await replace_password(tx, made.id, "new")
+        await replace_password(tx, owner.id, "new")
     for _ in range(2):
         await clients.rotate(client.client_id)
     await clients.rotate(client.client_id, at_once=True)
@@ -254,9 +254,9 @@ async def test_whatever_ends_a_thing_leaves_its_tombstone(database: Database) ->
     async with database.read_transaction() as tx:
         rows = await tx.all("SELECT kind, target, epoch FROM tombstones ORDER BY kind, target")
     ended = {(row["kind"], row["target"]): row["epoch"] for row in rows}
-    assert ended[("role", f"{made.id} admin")] == 0
-    assert ("role", f"{made.id} viewer") not in ended
-    assert ended[("password", made.id)] == 1
+    assert ended[("role", f"{owner.id} admin")] == 0
+    assert ("role", f"{owner.id} viewer") not in ended
+    assert ended[("password", owner.id)] == 1
     assert {kind for kind, _ in ended} == {
         "account", "client", "client_secret", "disabled", "password", "role",
     }  # fmt: skip

@@ -56,8 +56,8 @@ async def raw_rows(database: Database) -> list[Row]:
 
 
 async def count(gate: Gate, *wanted: KeyState) -> list[int]:
-    found = list((await states(gate)).values())
-    return [found.count(state) for state in wanted]
+    all_states = list((await states(gate)).values())
+    return [all_states.count(state) for state in wanted]
 
 
 # The first start
@@ -131,10 +131,10 @@ async def test_a_wish_to_rotate_is_fulfilled_once(gate: Gate, clock: HandClock) 
     await gate.rotation.rotate()
     clock.advance(NEXT_WAIT_S)
     await gate.rotation.rotate_if_due()
-    held = await row_in(gate, KeyState.ACTIVE)
+    row = await row_in(gate, KeyState.ACTIVE)
     clock.advance(NEXT_WAIT_S)
     await gate.rotation.rotate_if_due()
-    assert await row_in(gate, KeyState.ACTIVE) == held
+    assert await row_in(gate, KeyState.ACTIVE) == row
 
 
 async def test_a_key_signs_only_after_every_worker_confirmed_that_it_knows_it(
@@ -155,15 +155,15 @@ async def test_a_key_signs_only_after_every_worker_confirmed_that_it_knows_it(
 
 
 async def test_the_period_rotates_by_itself(gate: Gate, clock: HandClock) -> None:
-    held = await row_in(gate, KeyState.ACTIVE)
+    row = await row_in(gate, KeyState.ACTIVE)
     clock.advance(99)
     await gate.rotation.rotate_if_due(period_s=100)
-    assert await row_in(gate, KeyState.ACTIVE) == held
+    assert await row_in(gate, KeyState.ACTIVE) == row
     clock.advance(1)
-    told: list[RotatedKey] = []
-    await gate.rotation.rotate_if_due(period_s=100, on_rotated=told.append)
-    assert await row_in(gate, KeyState.ACTIVE) != held
-    assert [one.retiring for one in told] == [held.kid]
+    rotations: list[RotatedKey] = []
+    await gate.rotation.rotate_if_due(period_s=100, on_rotated=rotations.append)
+    assert await row_in(gate, KeyState.ACTIVE) != row
+    assert [one.retiring for one in rotations] == [row.kid]
 
 
 async def test_ten_workers_that_find_it_due_rotate_once(

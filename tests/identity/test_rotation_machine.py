@@ -177,9 +177,9 @@ class LifeOfKeys(RuleBasedStateMachine):
     def one_key_signs_and_one_waits(self) -> None:
         if self.town.gates:
             rows = self.do(self.town.gates[0].rotation.listing())
-            found = [row.state for row in rows]
-            assert found.count(KeyState.ACTIVE) == 1
-            assert found.count(KeyState.NEXT) == 1
+            key_states = [row.state for row in rows]
+            assert key_states.count(KeyState.ACTIVE) == 1
+            assert key_states.count(KeyState.NEXT) == 1
 
 
 async def _verdict(gate: Gate, text: str) -> Principal | None:

@@ -44,9 +44,9 @@ def test_what_was_never_given_out_is_told_without_asking_anybody(text: str) -> N
 
 
 def test_the_cookie_goes_with_the_attributes_it_came_with() -> None:
-    given = set_cookie(MINE, 60)
-    assert given == f"{COOKIE}={MINE}; Max-Age=60; Path=/; Secure; HttpOnly; SameSite=Lax"
-    assert given.split("; ")[2:] == EXPIRED.split("; ")[2:]
+    line = set_cookie(MINE, 60)
+    assert line == f"{COOKIE}={MINE}; Max-Age=60; Path=/; Secure; HttpOnly; SameSite=Lax"
+    assert line.split("; ")[2:] == EXPIRED.split("; ")[2:]
     assert EXPIRED.startswith(f"{COOKIE}=; Max-Age=0; ")
 
 

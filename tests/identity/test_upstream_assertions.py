@@ -46,15 +46,15 @@ def clock() -> HandClock:
 
 @pytest.fixture
 async def database(tmp_path: Path, clock: HandClock) -> AsyncIterator[Database]:
-    async with opened(tmp_path, clock) as found:
-        yield found
+    async with opened(tmp_path, clock) as store:
+        yield store
 
 
 @pytest.fixture
 async def assertions(database: Database, clock: HandClock) -> Assertions:
-    made = Assertions(database, SECRET, clock, issuer=ISSUER)
-    await made.open()
-    return made
+    new_assertions = Assertions(database, SECRET, clock, issuer=ISSUER)
+    await new_assertions.open()
+    return new_assertions
 
 
 def said(text: str | None) -> dict[str, Any]:
@@ -65,9 +65,9 @@ def said(text: str | None) -> dict[str, Any]:
 
 def kid(text: str | None) -> str:
     assert text is not None
-    taken = opened_jws(text)
-    assert taken is not None
-    return taken.kid
+    parsed = opened_jws(text)
+    assert parsed is not None
+    return parsed.kid
 
 
 def key_of(assertions: Assertions, text: str) -> VerifyingKey:
@@ -111,14 +111,14 @@ async def test_a_stock_library_verifies_it_with_the_published_key(assertions: As
 async def test_one_flipped_bit_breaks_it(assertions: Assertions) -> None:
     text = assertions.assertion(WHO, "orders", "GET", "/")
     assert text is not None
-    taken = opened_jws(text)
-    assert taken is not None
+    parsed = opened_jws(text)
+    assert parsed is not None
     key = key_of(assertions, text)
-    assert key.verifies(taken.signed, taken.signature)
-    for at in range(0, len(taken.signature) * 8, 37):
-        flipped = bytearray(taken.signature)
+    assert key.verifies(parsed.signed, parsed.signature)
+    for at in range(0, len(parsed.signature) * 8, 37):
+        flipped = bytearray(parsed.signature)
         flipped[at // 8] ^= 1 << at % 8
-        assert not key.verifies(taken.signed, bytes(flipped))
+        assert not key.verifies(parsed.signed, bytes(flipped))
 
 
 async def test_it_is_given_again_for_30_s_and_never_longer(

@@ -59,11 +59,11 @@ async def test_json_lines_say_the_same() -> None:
         {"email": "bob@x.example"},
     ]
     text = "\n".join(json.dumps(line) for line in lines)
-    found = read_users(text.encode(), json_lines=True)
+    result = read_users(text.encode(), json_lines=True)
     expected = read_users(CSV.encode(), json_lines=False)
-    assert isinstance(found, list)
+    assert isinstance(result, list)
     assert isinstance(expected, list)
-    assert [(p.email, p.verified, p.roles, p.password_hash) for p in found] == [
+    assert [(p.email, p.verified, p.roles, p.password_hash) for p in result] == [
         (p.email, p.verified, p.roles, p.password_hash) for p in expected
     ]
 
@@ -79,11 +79,11 @@ d@x.example,,,"a,b"
 e@x.example,,
 GOOD@x.example,,,
 """
-    found = read_users(text.encode(), json_lines=False)
-    assert isinstance(found, BadLines)
-    assert [bad.line for bad in found.problems] == [3, 4, 5, 6, 7, 8, 9]
-    assert found.problems[-1] == BadLine(9, "the address stands in line 2 already")
-    assert "plain text" not in str(found.problems)
+    result = read_users(text.encode(), json_lines=False)
+    assert isinstance(result, BadLines)
+    assert [bad.line for bad in result.problems] == [3, 4, 5, 6, 7, 8, 9]
+    assert result.problems[-1] == BadLine(9, "the address stands in line 2 already")
+    assert "plain text" not in str(result.problems)
 
 
 async def test_an_address_that_has_an_account_is_told_and_nothing_is_brought_in(
@@ -132,16 +132,16 @@ async def test_a_thousand_people_are_brought_in_at_once(database: Database) -> N
 def test_what_is_no_file_of_people_is_told_with_its_line(
     raw: bytes, json_lines: bool, line: int
 ) -> None:
-    found = read_users(raw, json_lines=json_lines)
-    assert isinstance(found, BadLines)
-    assert [bad.line for bad in found.problems][-1] == line
+    result = read_users(raw, json_lines=json_lines)
+    assert isinstance(result, BadLines)
+    assert [bad.line for bad in result.problems][-1] == line
 
 
 def test_a_line_that_a_spreadsheet_wrote_is_read() -> None:
     raw = "\ufeffemail,roles\r\nann@x.example,a b\r\n\r\n".encode()
-    found = read_users(raw, json_lines=False)
-    assert isinstance(found, list)
-    assert [person.roles for person in found] == [("a", "b")]
+    result = read_users(raw, json_lines=False)
+    assert isinstance(result, list)
+    assert [person.roles for person in result] == [("a", "b")]
 
 
 def test_a_password_of_over_72_bytes_is_checked_as_the_other_system_did() -> None:
@@ -152,9 +152,9 @@ def test_a_password_of_over_72_bytes_is_checked_as_the_other_system_did() -> Non
 
 
 def test_a_line_that_is_not_utf_8_does_not_hide_the_others() -> None:
-    found = read_users(b'[]\n{"email":"\xff@example.com"}\n{bad\n', json_lines=True)
-    assert isinstance(found, BadLines)
-    assert [(bad.line, bad.problem) for bad in found.problems] == [
+    result = read_users(b'[]\n{"email":"\xff@example.com"}\n{bad\n', json_lines=True)
+    assert isinstance(result, BadLines)
+    assert [(bad.line, bad.problem) for bad in result.problems] == [
         (1, "is not a JSON object"),
         (2, "is not UTF-8"),
         (3, "is not a JSON object"),

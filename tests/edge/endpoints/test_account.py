@@ -36,10 +36,10 @@ async def test_me_says_what_the_token_says_with_sql_away(house: House) -> None:
     house.database.away = True
     answer = await house.ask("GET", "/auth/me", token=session["access_token"])
     assert answer.status == 200
-    said = told(answer)
-    assert len(said.pop("session_id")) == 32
-    assert said.pop("expires_at") == house.clock.at + 900
-    assert said == {
+    body = told(answer)
+    assert len(body.pop("session_id")) == 32
+    assert body.pop("expires_at") == house.clock.at + 900
+    assert body == {
         "user_id": account.id,
         "email": EMAIL,
         "email_verified": True,
@@ -58,11 +58,11 @@ async def test_all_that_is_held_of_its_owner_can_be_taken_away(house: House) -> 
     session = await house.sign_in()
     answer = await house.ask("GET", "/auth/me/export", token=session["access_token"])
     assert answer.status == 200
-    held = told(answer)
-    assert held["account"]["user_id"] == account.id
-    assert held["account"]["email"] == EMAIL
-    assert held["account"]["email_verified"] is True
-    assert [row["transport"] for row in held["sessions"]] == ["bearer"]
+    exported = told(answer)
+    assert exported["account"]["user_id"] == account.id
+    assert exported["account"]["email"] == EMAIL
+    assert exported["account"]["email_verified"] is True
+    assert [row["transport"] for row in exported["sessions"]] == ["bearer"]
     for secret in (session["refresh_token"], PASSWORD, "hash"):
         assert secret.encode() not in answer.body
 
@@ -286,9 +286,9 @@ async def test_a_change_begun_before_the_owners_reset_is_undone_by_no_moment(hou
         house.ask("POST", "/auth/password/change", body, token=thief["access_token"])
     )
     await hashing.wait()
-    made = await hash_as_before("seven quiet rivers carry boats")
-    assert isinstance(made, str)
-    changes = await reset_password(house.database, account.id, made)
+    password_hash = await hash_as_before("seven quiet rivers carry boats")
+    assert isinstance(password_hash, str)
+    changes = await reset_password(house.database, account.id, password_hash)
     await house.workers.publish(changes)
     go_on.set()
     answer = await change

@@ -72,10 +72,10 @@ def expires(answer: Answer) -> bool:
 
 async def test_a_sign_in_by_cookie_says_no_token(house: House) -> None:
     _, answer = await signed_in(house)
-    said = told(answer)
-    assert said.keys() == {"expires_in", "csrf_token", "user"}
-    assert said["expires_in"] == 900
-    assert said["user"].keys() == {"user_id", "email", "roles"}
+    body = told(answer)
+    assert body.keys() == {"expires_in", "csrf_token", "user"}
+    assert body["expires_in"] == 900
+    assert body["user"].keys() == {"user_id", "email", "roles"}
 
 
 async def test_the_cookie_has_every_attribute_of_its_prefix(house: House) -> None:
@@ -106,11 +106,11 @@ async def test_neither_store_holds_the_cookie(house: House, redis: RedisStore) -
     cookie, _ = await signed_in(house)
     keys = await redis.call("KEYS", f"{redis.prefix}session:*")
     assert keys == [f"{redis.prefix}session:{hash_cookie(cookie)}"]
-    held = await redis.call("GET", keys[0])
+    sealed = await redis.call("GET", keys[0])
     async with house.database.read_transaction() as tx:
         tokens = await tx.all("SELECT * FROM refresh_tokens")
         families = await tx.all("SELECT * FROM families")
-    assert cookie not in f"{held}{[dict(r) for r in (*tokens, *families)]}"
+    assert cookie not in f"{sealed}{[dict(r) for r in (*tokens, *families)]}"
 
 
 async def test_what_rests_in_the_stores_signs_nobody_in(house: House, redis: RedisStore) -> None:
@@ -201,9 +201,9 @@ async def test_the_account_is_read_again_when_its_15_minutes_are_over(house: Hou
         await tx.run("UPDATE accounts SET email = 'Alice@example.com'")
     assert told(await ask(house, "GET", "/auth/me", cookie))["email"] == EMAIL
     house.clock.move(900)
-    said = told(await ask(house, "GET", "/auth/me", cookie))
-    assert said["email"] == "Alice@example.com"
-    assert said["expires_at"] == int(house.clock.now()) + 900
+    body = told(await ask(house, "GET", "/auth/me", cookie))
+    assert body["email"] == "Alice@example.com"
+    assert body["expires_at"] == int(house.clock.now()) + 900
 
 
 async def test_within_the_15_minutes_sql_is_not_asked(house: House) -> None:
@@ -320,8 +320,8 @@ async def test_a_refresh_with_the_cookie_reads_the_account_and_keeps_the_cookie(
     assert answer.status == 200
     assert told(answer) == told(signed)
     assert not answer.values("set-cookie")
-    said = told(await ask(house, "GET", "/auth/me", cookie))
-    assert said["expires_at"] == int(house.clock.now()) + 900
+    body = told(await ask(house, "GET", "/auth/me", cookie))
+    assert body["expires_at"] == int(house.clock.now()) + 900
 
 
 async def test_three_tabs_that_refresh_at_once_all_go_on(house: House) -> None:
@@ -571,11 +571,11 @@ async def test_what_is_remembered_for_an_outage_is_bounded(
     redis = open_redis(f"redis://127.0.0.1:{server.port}")
     async with open_house(tmp_path, redis=redis) as house:
         await house.register()
-        held = [(await signed_in(house))[0] for _ in range(4)]
-        for cookie in held:
+        cookies = [(await signed_in(house))[0] for _ in range(4)]
+        for cookie in cookies:
             await ask(house, "GET", "/auth/me", cookie)
         server.kill()
-        answers = [await ask(house, "GET", "/auth/me", cookie) for cookie in held]
+        answers = [await ask(house, "GET", "/auth/me", cookie) for cookie in cookies]
         assert [answer.status for answer in answers] == [503, 503, 200, 200]
     await redis.close()
 

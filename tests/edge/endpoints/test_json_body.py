@@ -72,10 +72,10 @@ def test_what_is_not_one_json_value_is_malformed(raw: bytes) -> None:
     ],
 )
 def test_what_is_one_json_value_is_read(raw: bytes, value: object) -> None:
-    found = parse(raw)
-    assert not isinstance(found, ProblemReply)
+    result = parse(raw)
+    assert not isinstance(result, ProblemReply)
     if value is not None:
-        assert found == value
+        assert result == value
 
 
 @given(st.binary(max_size=200))
@@ -91,8 +91,8 @@ def test_no_bytes_raise(raw: bytes) -> None:
     )
 )
 def test_what_json_writes_is_read_back(value: Any) -> None:
-    found = parse(json.dumps(value).encode())
-    assert found == value
+    result = parse(json.dumps(value).encode())
+    assert result == value
 
 
 @pytest.mark.parametrize("piece", [b'\\"', b'"', b"[", b"{", b'{"', b"\\", b'"a"'])
@@ -131,8 +131,10 @@ def test_no_body_of_64_kib_takes_long(piece: bytes) -> None:
     ],
 )
 def test_every_wrong_field_is_named_at_once(value: Any, errors: list[tuple[str, str]]) -> None:
-    found = check(value, FIELDS)
-    assert found == ProblemReply(Reason.BODY_INVALID, tuple(FieldError(*error) for error in errors))
+    result = check(value, FIELDS)
+    assert result == ProblemReply(
+        Reason.BODY_INVALID, tuple(FieldError(*error) for error in errors)
+    )
 
 
 def test_a_right_body_gives_its_fields() -> None:

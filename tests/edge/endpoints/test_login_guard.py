@@ -46,8 +46,8 @@ class House:
         challenge = altcha.Challenge.from_dict(dict(self.captcha.challenge()))
         solved = altcha.solve_challenge(challenge)
         assert solved is not None
-        found = altcha.Payload(challenge, solved).to_dict()
-        return base64.b64encode(json.dumps(found).encode()).decode()
+        payload = altcha.Payload(challenge, solved).to_dict()
+        return base64.b64encode(json.dumps(payload).encode()).decode()
 
     async def attempt(
         self,

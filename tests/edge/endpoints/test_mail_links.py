@@ -74,8 +74,8 @@ async def test_what_is_registered_and_not_confirmed_is_no_account(mail: MailHous
     waiting = await mail.post("/auth/login", **CREDENTIALS)
     unknown = await mail.post("/auth/login", email="nobody@example.com", password=PASSWORD)
     assert (waiting.status, reason(waiting)) == (401, "invalid_credentials")
-    said = [{**told(answer), "request_id": ""} for answer in (waiting, unknown)]
-    assert said[0] == said[1]
+    bodies = [{**told(answer), "request_id": ""} for answer in (waiting, unknown)]
+    assert bodies[0] == bodies[1]
     assert await mail.house.deps.accounts.by_email(EMAIL) is None
 
 
@@ -289,7 +289,7 @@ async def test_the_newest_letter_of_a_requester_replaces_the_older_ones(mail: Ma
     assert answer.status == 204
 
 
-async def test_of_registrations_that_wait_for_the_postman_the_newest_is_sent(
+async def test_of_registrations_that_wait_in_the_outbox_the_newest_is_sent(
     mail: MailHouse,
 ) -> None:
     for number in range(4):
@@ -353,9 +353,9 @@ async def test_a_registration_never_touches_an_account_that_an_operator_made(
 async def test_an_account_that_an_operator_made_is_confirmed_with_its_own_password(
     mail: MailHouse,
 ) -> None:
-    made = await mail.house.deps.passwords.hash(PASSWORD)
-    assert isinstance(made, str)
-    await mail.house.deps.accounts.register(EMAIL, made, roles=["admin"])
+    password_hash = await mail.house.deps.passwords.hash(PASSWORD)
+    assert isinstance(password_hash, str)
+    await mail.house.deps.accounts.register(EMAIL, password_hash, roles=["admin"])
     early = await mail.post("/auth/login", **CREDENTIALS)
     assert (early.status, reason(early)) == (403, "email_unverified")
     await mail.post("/auth/email/resend", email=EMAIL)

@@ -36,9 +36,9 @@ async def created(
     house: House, name: str = "billing", keys: Sequence[PrivateKey] = ()
 ) -> NewSecret:
     public = [verifying(key.public_key()) for key in keys]
-    made = await Clients(house.database).create(name, ["reader", "writer"], public)
-    assert made is not None
-    return made
+    client = await Clients(house.database).create(name, ["reader", "writer"], public)
+    assert client is not None
+    return client
 
 
 def basic(client_id: str, secret: str) -> str:
@@ -58,16 +58,16 @@ async def post(
     )
 
 
-async def token_of(house: House, made: NewSecret) -> str:
-    answer = await post(house, "/auth/token", GRANT, basic(made.client_id, made.client_secret))
+async def token_of(house: House, client: NewSecret) -> str:
+    answer = await post(house, "/auth/token", GRANT, basic(client.client_id, client.client_secret))
     assert answer.status == 200, answer.body
     return str(told(answer)["access_token"])
 
 
-def assertion(made: NewSecret, key: PrivateKey, house: House, **changed: Any) -> str:
+def assertion(client: NewSecret, key: PrivateKey, house: House, **changed: Any) -> str:
     claims = {
-        "iss": made.client_id,
-        "sub": made.client_id,
+        "iss": client.client_id,
+        "sub": client.client_id,
         "aud": f"{URL}/auth/token",
         "exp": int(house.clock.at) + 60,
         "iat": int(house.clock.at),
@@ -87,40 +87,40 @@ async def with_assertion(house: House, text: str, **more: str) -> Answer:
 
 
 async def test_a_client_gets_a_token_that_speaks_for_it(house: House) -> None:
-    made = await created(house)
-    answer = await post(house, "/auth/token", GRANT, basic(made.client_id, made.client_secret))
+    client = await created(house)
+    answer = await post(house, "/auth/token", GRANT, basic(client.client_id, client.client_secret))
     assert answer.status == 200
     assert answer.values("cache-control") == [b"no-store"]
     assert answer.values("pragma") == [b"no-cache"]
     body = told(answer)
     assert set(body) == {"access_token", "token_type", "expires_in"}
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
-    found = house.deps.verifier.verify(body["access_token"])
-    assert isinstance(found, Principal)
-    assert found.subject == found.client_id == made.client_id
-    assert found.roles == ("reader", "writer")
-    assert (found.session_id, found.email) == (None, None)
+    principal = house.deps.verifier.verify(body["access_token"])
+    assert isinstance(principal, Principal)
+    assert principal.subject == principal.client_id == client.client_id
+    assert principal.roles == ("reader", "writer")
+    assert (principal.session_id, principal.email) == (None, None)
 
 
 async def test_both_secrets_work_during_a_rotation_and_the_third_ends_the_first(
     house: House,
 ) -> None:
-    made = await created(house)
+    client = await created(house)
     clients = Clients(house.database)
-    second = await clients.rotate(made.client_id)
+    second = await clients.rotate(client.client_id)
     assert second is not None
-    await token_of(house, made)
+    await token_of(house, client)
     await token_of(house, second[0])
-    third = await clients.rotate(made.client_id)
+    third = await clients.rotate(client.client_id)
     assert third is not None
-    answer = await post(house, "/auth/token", GRANT, basic(made.client_id, made.client_secret))
+    answer = await post(house, "/auth/token", GRANT, basic(client.client_id, client.client_secret))
     assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
 
 
 async def test_id_and_secret_may_be_form_encoded_inside_basic(house: House) -> None:
-    made = await created(house)
-    encoded = made.client_id.replace("-", "%2D")
-    answer = await post(house, "/auth/token", GRANT, basic(encoded, made.client_secret))
+    client = await created(house)
+    encoded = client.client_id.replace("-", "%2D")
+    answer = await post(house, "/auth/token", GRANT, basic(encoded, client.client_secret))
     assert answer.status == 200
 
 
@@ -152,8 +152,8 @@ async def test_who_is_not_believed_gets_the_401_of_the_rfc(
 async def test_a_wrong_secret_of_a_known_client_is_answered_like_an_unknown_client(
     house: House,
 ) -> None:
-    made = await created(house)
-    wrong = await post(house, "/auth/token", GRANT, basic(made.client_id, "x"))
+    machine = await created(house)
+    wrong = await post(house, "/auth/token", GRANT, basic(machine.client_id, "x"))
     unknown = await post(house, "/auth/token", GRANT, basic("client-0", "x"))
     assert wrong.body == unknown.body
 
@@ -178,78 +178,78 @@ async def test_a_wrong_secret_of_a_known_client_is_answered_like_an_unknown_clie
 async def test_a_wrong_form_gets_the_error_that_the_rfc_names(
     house: House, form: Any, error: str
 ) -> None:
-    made = await created(house)
-    answer = await post(house, "/auth/token", form, basic(made.client_id, made.client_secret))
+    client = await created(house)
+    answer = await post(house, "/auth/token", form, basic(client.client_id, client.client_secret))
     assert (answer.status, told(answer)["error"]) == (400, error)
     assert answer.values("content-type") == [b"application/json"]
 
 
 async def test_a_parameter_that_is_not_known_is_ignored(house: House) -> None:
-    made = await created(house)
+    client = await created(house)
     answer = await post(
         house,
         "/auth/token",
         {**GRANT, "resource": "https://x.example", "empty": ""},
-        basic(made.client_id, made.client_secret),
+        basic(client.client_id, client.client_secret),
     )
     assert answer.status == 200
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", f"{FORM}; charset=x"])
 async def test_only_a_form_is_read(house: House, content_type: str) -> None:
-    made = await created(house)
+    client = await created(house)
     answer = await post(
         house,
         "/auth/token",
         GRANT,
-        basic(made.client_id, made.client_secret),
+        basic(client.client_id, client.client_secret),
         content_type=content_type,
     )
     assert (answer.status, told(answer)["error"]) == (400, "invalid_request")
 
 
 async def test_two_authorization_headers_are_refused(house: House) -> None:
-    made = await created(house)
-    header = basic(made.client_id, made.client_secret)
+    client = await created(house)
+    header = basic(client.client_id, client.client_secret)
     answer = await post(house, "/auth/token", GRANT, header, header)
     assert answer.status == 400
 
 
 async def test_a_form_that_is_too_large_is_413(house: House) -> None:
-    made = await created(house)
+    client = await created(house)
     answer = await post(
         house,
         "/auth/token",
         b"x=" + b"a" * 70_000,
-        basic(made.client_id, made.client_secret),
+        basic(client.client_id, client.client_secret),
     )
     assert answer.status == 413
 
 
 async def test_without_sql_no_client_is_called_unknown(house: House) -> None:
-    made = await created(house)
+    client = await created(house)
     house.database.away = True
-    answer = await post(house, "/auth/token", GRANT, basic(made.client_id, made.client_secret))
+    answer = await post(house, "/auth/token", GRANT, basic(client.client_id, client.client_secret))
     assert (answer.status, reason(answer)) == (503, "store_unavailable")
 
 
 async def test_a_token_given_is_recorded_and_one_refused_is_counted(house: House) -> None:
     """Each failure a row: whoever asked a thousand times a second filled the audit log."""
-    made = await created(house)
-    await token_of(house, made)
-    await post(house, "/auth/token", GRANT, basic(made.client_id, "x"))
+    client = await created(house)
+    await token_of(house, client)
+    await post(house, "/auth/token", GRANT, basic(client.client_id, "x"))
     await post(house, "/auth/introspect", {"token": "t"}, basic("nobody", "x"))
     told_of = [(e.kind.value, e.result, e.subject) for e in house.recorded.events]
-    assert told_of == [("client_token", "ok", made.client_id)]
+    assert told_of == [("client_token", "ok", client.client_id)]
     assert house.recorded.denials == [
-        ("invalid_client", "/auth/token", made.client_id),
+        ("invalid_client", "/auth/token", client.client_id),
         ("invalid_client", "/auth/introspect", None),
     ]
 
 
 async def test_after_twenty_failures_nothing_is_looked_at_for_a_minute(house: House) -> None:
-    made, other = await created(house), await created(house, "other")
-    wrong = basic(made.client_id, "x")
+    client, other = await created(house), await created(house, "other")
+    wrong = basic(client.client_id, "x")
     for _ in range(21):
         assert (await post(house, "/auth/token", GRANT, wrong)).status == 401
     house.database.away = True
@@ -259,7 +259,7 @@ async def test_after_twenty_failures_nothing_is_looked_at_for_a_minute(house: Ho
     house.database.away = False
     await token_of(house, other)  # a wrong program stops none beside it
     house.clock.move(60)
-    await token_of(house, made)
+    await token_of(house, client)
 
 
 async def test_who_makes_clients_up_is_counted_by_address(house: House) -> None:
@@ -281,17 +281,17 @@ async def test_what_no_client_can_be_called_is_no_client(house: House, client_id
 
 async def test_a_signed_assertion_is_as_good_as_a_secret(house: House) -> None:
     key = generate(Alg.ES256)
-    made = await created(house, keys=[key])
-    assert (await with_assertion(house, assertion(made, key, house))).status == 200
-    text = assertion(made, key, house, aud=[URL], jti="2")
-    assert (await with_assertion(house, text, client_id=made.client_id)).status == 200
+    client = await created(house, keys=[key])
+    assert (await with_assertion(house, assertion(client, key, house))).status == 200
+    text = assertion(client, key, house, aud=[URL], jti="2")
+    assert (await with_assertion(house, text, client_id=client.client_id)).status == 200
 
 
 async def test_an_assertion_is_good_once(house: House) -> None:
     """CVE-2020-15222: what keeps the jti is SQL, which all workers ask."""
     key = generate(Alg.ES256)
-    made = await created(house, keys=[key])
-    text = assertion(made, key, house)
+    client = await created(house, keys=[key])
+    text = assertion(client, key, house)
     answers = await asyncio.gather(*(with_assertion(house, text) for _ in range(8)))
     assert sorted(answer.status for answer in answers) == [200] + [401] * 7
 
@@ -329,14 +329,14 @@ async def test_an_assertion_that_is_not_ours_now_is_refused(
     house: House, changed: dict[str, Any]
 ) -> None:
     key = generate(Alg.ES256)
-    made = await created(house, keys=[key])
-    answer = await with_assertion(house, assertion(made, key, house, **changed))
+    client = await created(house, keys=[key])
+    answer = await with_assertion(house, assertion(client, key, house, **changed))
     assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
 
 
 async def test_an_assertion_of_another_key_is_refused(house: House) -> None:
-    made = await created(house, keys=[generate(Alg.ES256)])
-    answer = await with_assertion(house, assertion(made, generate(Alg.ES256), house))
+    client = await created(house, keys=[generate(Alg.ES256)])
+    answer = await with_assertion(house, assertion(client, generate(Alg.ES256), house))
     assert answer.status == 401
 
 
@@ -344,9 +344,9 @@ async def test_an_assertion_signed_with_the_secret_or_the_public_key_is_refused(
     house: House,
 ) -> None:
     key = generate(Alg.ES256)
-    made = await created(house, keys=[key])
-    claims = jwt.decode(assertion(made, key, house), options={"verify_signature": False})
-    for secret in (made.client_secret, "x" * 64):
+    client = await created(house, keys=[key])
+    claims = jwt.decode(assertion(client, key, house), options={"verify_signature": False})
+    for secret in (client.client_secret, "x" * 64):
         forged = jwt.encode(claims, secret, algorithm="HS256")
         assert (await with_assertion(house, forged)).status == 401
     assert (await with_assertion(house, jwt.encode(claims, "", algorithm="none"))).status == 401
@@ -361,64 +361,71 @@ async def test_anything_else_is_no_assertion(house: House, text: str) -> None:
 # --- /auth/introspect ---
 
 
-async def introspected(house: House, made: NewSecret, token: str) -> dict[str, Any]:
+async def introspected(house: House, description: NewSecret, token: str) -> dict[str, Any]:
     answer = await post(
-        house, "/auth/introspect", {"token": token}, basic(made.client_id, made.client_secret)
+        house,
+        "/auth/introspect",
+        {"token": token},
+        basic(description.client_id, description.client_secret),
     )
     assert answer.status == 200, answer.body
     return told(answer)
 
 
 async def test_a_users_token_is_described(house: House) -> None:
-    made = await created(house)
+    machine = await created(house)
     account = await house.register()
     signed_in = await house.sign_in()
-    found = await introspected(house, made, signed_in["access_token"])
-    assert found["active"] is True
-    assert found["sub"] == account.id
-    assert found["username"] == "alice@example.com"
-    assert (found["iss"], found["aud"], found["token_type"]) == (URL, URL, "Bearer")
-    assert found["exp"] - found["iat"] == 900
+    description = await introspected(house, machine, signed_in["access_token"])
+    assert description["active"] is True
+    assert description["sub"] == account.id
+    assert description["username"] == "alice@example.com"
+    assert (description["iss"], description["aud"], description["token_type"]) == (
+        URL,
+        URL,
+        "Bearer",
+    )
+    assert description["exp"] - description["iat"] == 900
 
 
 async def test_a_clients_token_is_described(house: House) -> None:
-    made = await created(house)
-    found = await introspected(house, made, await token_of(house, made))
-    assert (found["active"], found["client_id"]) == (True, made.client_id)
-    assert found["roles"] == ["reader", "writer"]
-    assert "sid" not in found
+    client = await created(house)
+    description = await introspected(house, client, await token_of(house, client))
+    assert (description["active"], description["client_id"]) == (True, client.client_id)
+    assert description["roles"] == ["reader", "writer"]
+    assert "sid" not in description
 
 
 async def test_a_refresh_token_is_described_and_not_used_up(house: House) -> None:
-    made = await created(house)
+    account = await created(house)
     await house.register()
     signed_in = await house.sign_in()
     for _ in range(2):
-        found = await introspected(house, made, signed_in["refresh_token"])
-        assert (found["active"], found["token_type"]) == (True, "refresh_token")
+        description = await introspected(house, account, signed_in["refresh_token"])
+        assert (description["active"], description["token_type"]) == (True, "refresh_token")
     refreshed = await house.ask(
         "POST", "/auth/refresh", {"refresh_token": signed_in["refresh_token"]}
     )
     assert refreshed.status == 200
-    assert await introspected(house, made, signed_in["refresh_token"]) == {"active": False}
+    assert await introspected(house, account, signed_in["refresh_token"]) == {"active": False}
 
 
 async def test_an_api_key_is_described(house: House) -> None:
-    made = await created(house)
-    key = await ApiKeys(house.database).create(made.client_id, scopes=["orders:read"])
+    client = await created(house)
+    key = await ApiKeys(house.database).create(client.client_id, scopes=["orders:read"])
     assert key is not None
-    found = await introspected(house, made, key.text)
-    assert (found["active"], found["token_type"]) == (True, "api_key")
-    assert found["scope"] == "orders:read"
+    description = await introspected(house, client, key.text)
+    assert (description["active"], description["token_type"]) == (True, "api_key")
+    assert description["scope"] == "orders:read"
 
 
 async def test_what_is_not_active_is_nothing_but_that(house: House) -> None:
-    made = await created(house)
+    account = await created(house)
     await house.register()
     signed_in = await house.sign_in()
     await house.ask("POST", "/auth/logout", token=signed_in["access_token"])
     for token in (signed_in["access_token"], signed_in["refresh_token"], "x", "ag_x"):
-        assert await introspected(house, made, token) == {"active": False}
+        assert await introspected(house, account, token) == {"active": False}
 
 
 @pytest.mark.parametrize("path", ["/auth/introspect", "/auth/revoke"])
@@ -432,56 +439,56 @@ async def test_who_does_not_authenticate_learns_and_ends_nothing(house: House, p
 
 @pytest.mark.parametrize("path", ["/auth/introspect", "/auth/revoke"])
 async def test_a_missing_token_is_an_invalid_request(house: House, path: str) -> None:
-    made = await created(house)
-    answer = await post(house, path, {}, basic(made.client_id, made.client_secret))
+    client = await created(house)
+    answer = await post(house, path, {}, basic(client.client_id, client.client_secret))
     assert (answer.status, told(answer)["error"]) == (400, "invalid_request")
 
 
 # --- /auth/revoke ---
 
 
-async def revoked(house: House, made: NewSecret, token: str) -> Answer:
+async def revoked(house: House, client: NewSecret, token: str) -> Answer:
     return await post(
         house,
         "/auth/revoke",
         {"token": token, "token_type_hint": "access_token"},
-        basic(made.client_id, made.client_secret),
+        basic(client.client_id, client.client_secret),
     )
 
 
 async def test_a_client_revokes_its_token(house: House) -> None:
-    made = await created(house)
-    token = await token_of(house, made)
-    other = await token_of(house, made)
-    answer = await revoked(house, made, token)
+    client = await created(house)
+    token = await token_of(house, client)
+    other = await token_of(house, client)
+    answer = await revoked(house, client, token)
     assert (answer.status, answer.body) == (200, b"")
-    assert await introspected(house, made, token) == {"active": False}
-    assert (await introspected(house, made, other))["active"] is True
+    assert await introspected(house, client, token) == {"active": False}
+    assert (await introspected(house, client, other))["active"] is True
 
 
 async def test_a_revocation_that_is_not_confirmed_is_503_and_may_be_repeated(
     house: House,
 ) -> None:
     """CVE-2020-15223: never a 200 for what has not happened."""
-    made = await created(house)
-    token = await token_of(house, made)
+    client = await created(house)
+    token = await token_of(house, client)
     house.workers.confirm = False
-    answer = await revoked(house, made, token)
+    answer = await revoked(house, client, token)
     assert (answer.status, reason(answer)) == (503, "revocation_pending")
     assert answer.values("retry-after")
     house.workers.confirm = True
-    assert (await revoked(house, made, token)).status == 200
+    assert (await revoked(house, client, token)).status == 200
 
 
 async def test_without_sql_a_revocation_is_503(house: House) -> None:
-    made = await created(house)
-    token = await token_of(house, made)
+    client = await created(house)
+    token = await token_of(house, client)
     house.database.away = True
-    assert (await revoked(house, made, token)).status == 503
+    assert (await revoked(house, client, token)).status == 503
 
 
 async def test_nobody_revokes_the_token_of_somebody_else(house: House) -> None:
-    made, other = await created(house, "a"), await created(house, "b")
+    account, other = await created(house, "a"), await created(house, "b")
     await house.register()
     signed_in = await house.sign_in()
     for token in (
@@ -489,26 +496,26 @@ async def test_nobody_revokes_the_token_of_somebody_else(house: House) -> None:
         signed_in["access_token"],
         signed_in["refresh_token"],
     ):
-        answer = await revoked(house, made, token)
+        answer = await revoked(house, account, token)
         assert (answer.status, told(answer)["error"]) == (400, "invalid_grant")
-        assert (await introspected(house, made, token))["active"] is True
+        assert (await introspected(house, account, token))["active"] is True
 
 
 async def test_a_client_ends_its_api_key_and_nobody_elses(house: House) -> None:
-    made, other = await created(house, "a"), await created(house, "b")
-    key = await ApiKeys(house.database).create(made.client_id)
+    client, other = await created(house, "a"), await created(house, "b")
+    key = await ApiKeys(house.database).create(client.client_id)
     assert key is not None
     assert (await revoked(house, other, key.text)).status == 200
-    assert (await introspected(house, made, key.text))["active"] is True
-    assert (await revoked(house, made, key.text)).status == 200
-    assert await introspected(house, made, key.text) == {"active": False}
+    assert (await introspected(house, client, key.text))["active"] is True
+    assert (await revoked(house, client, key.text)).status == 200
+    assert await introspected(house, client, key.text) == {"active": False}
 
 
 async def test_a_key_that_has_ended_is_ended_again_without_another_row(house: House) -> None:
-    made = await created(house)
-    key = await ApiKeys(house.database).create(made.client_id)
+    client = await created(house)
+    key = await ApiKeys(house.database).create(client.client_id)
     assert key is not None
-    assert [(await revoked(house, made, key.text)).status for _ in range(3)] == [200] * 3
+    assert [(await revoked(house, client, key.text)).status for _ in range(3)] == [200] * 3
     async with house.database.read_transaction() as tx:
         rows = await tx.all("SELECT id FROM changes WHERE target = :id", id=key.id)
     assert len(rows) == 1
@@ -516,16 +523,16 @@ async def test_a_key_that_has_ended_is_ended_again_without_another_row(house: Ho
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "ag_x", "é" * 50])
 async def test_a_token_that_never_was_is_revoked_already(house: House, token: str) -> None:
-    made = await created(house)
-    assert (await revoked(house, made, token)).status == 200
+    client = await created(house)
+    assert (await revoked(house, client, token)).status == 200
 
 
 # --- API keys on the gateway's own endpoints, and a stock client ---
 
 
 async def test_an_api_key_does_not_open_a_users_account(house: House) -> None:
-    made = await created(house)
-    key = await ApiKeys(house.database).create(made.client_id)
+    client = await created(house)
+    key = await ApiKeys(house.database).create(client.client_id)
     assert key is not None
     answer = await house.ask("GET", "/auth/me", token=key.text)
     assert (answer.status, reason(answer)) == (401, "no_credential")

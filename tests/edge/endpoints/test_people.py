@@ -49,16 +49,14 @@ def events(house: House) -> list[tuple[str, str, str | None]]:
 async def letters(house: House) -> list[tuple[str, str]]:
     """Recipient and text."""
     await house.deps.mailer.drain()
-    return [
-        (found.recipient, found.content.text) for found in await house.deps.mailer.waiting_mail()
-    ]
+    return [(mail.recipient, mail.content.text) for mail in await house.deps.mailer.waiting_mail()]
 
 
 async def link_to(house: House, recipient: str) -> str:
     (text,) = [text for to, text in await letters(house) if to == recipient and "#token=" in text]
-    found = re.search(r"#token=(\S+)", text)
-    assert found is not None
-    return found[1]
+    match = re.search(r"#token=(\S+)", text)
+    assert match is not None
+    return match[1]
 
 
 # --- the challenge ---
@@ -406,12 +404,12 @@ async def test_what_an_owner_does_is_recorded(house: House) -> None:
 
 
 async def test_registering_and_signing_out_are_recorded(house: House) -> None:
-    made = told(await house.ask("POST", "/auth/register", CREDENTIALS))
+    body = told(await house.ask("POST", "/auth/register", CREDENTIALS))
     session = await house.sign_in()
     assert (await house.ask("POST", "/auth/logout", token=session["access_token"])).status == 204
     assert [event[0] for event in events(house)] == ["registered", "signed_in", "signed_out"]
     registered, signed_in, signed_out = house.recorded.events
-    assert registered.subject == signed_in.subject == made["user_id"]
+    assert registered.subject == signed_in.subject == body["user_id"]
     assert signed_out.detail["sid"] == signed_in.detail["sid"]
 
 

@@ -42,8 +42,8 @@ def reading(database: Database) -> SessionReading:
 
 
 async def now(database: Database, who: Principal) -> Principal | Reason:
-    found = await reading(database).refresh(who)
-    return found if isinstance(found, Reason) else found(who)
+    refreshed = await reading(database).refresh(who)
+    return refreshed if isinstance(refreshed, Reason) else refreshed(who)
 
 
 @pytest.mark.parametrize("cookie", [False, True])
@@ -51,13 +51,17 @@ async def test_the_roles_of_this_moment_are_read(database: Database, cookie: boo
     grant = await grant_of(database, cookie=cookie)
     await Accounts(database).grant(grant.account.id, "editor")
     who = caller(grant, kid="" if cookie else "k-1", identity_headers=b"X-Auth-Roles: reader")
-    found = await now(database, who)
-    assert isinstance(found, Principal)
-    assert set(found.roles) == found.role_set == {"reader", "editor"}
-    assert found.identity_headers is None
-    assert found.claims["roles"] == list(found.roles)
-    assert found.claims["tenant"] == "t-7"
-    assert (found.token_id, found.kid, found.session_id) == (who.token_id, who.kid, who.session_id)
+    principal = await now(database, who)
+    assert isinstance(principal, Principal)
+    assert set(principal.roles) == principal.role_set == {"reader", "editor"}
+    assert principal.identity_headers is None
+    assert principal.claims["roles"] == list(principal.roles)
+    assert principal.claims["tenant"] == "t-7"
+    assert (principal.token_id, principal.kid, principal.session_id) == (
+        who.token_id,
+        who.kid,
+        who.session_id,
+    )
 
 
 async def test_what_was_read_lies_after_every_change_and_lasts_as_long_as_a_token(
@@ -65,19 +69,19 @@ async def test_what_was_read_lies_after_every_change_and_lasts_as_long_as_a_toke
 ) -> None:
     grant = await grant_of(database)
     (change,) = await Accounts(database).grant(grant.account.id, "editor")
-    found = await now(database, caller(grant))
-    assert isinstance(found, Principal)
-    assert found.issued_at > change.not_before
-    assert found.expires_at == found.issued_at + TTL_S
+    principal = await now(database, caller(grant))
+    assert isinstance(principal, Principal)
+    assert principal.issued_at > change.not_before
+    assert principal.expires_at == principal.issued_at + TTL_S
 
 
 async def test_it_lasts_no_longer_than_its_session(database: Database) -> None:
     grant = await grant_of(database)
-    found = await SessionReading(RefreshTokens(database, RefreshOptions()), 10**9).refresh(
+    refreshed = await SessionReading(RefreshTokens(database, RefreshOptions()), 10**9).refresh(
         caller(grant)
     )
-    assert not isinstance(found, Reason)
-    assert found(caller(grant)).expires_at <= grant.issued_at + grant.expires_in_s
+    assert not isinstance(refreshed, Reason)
+    assert refreshed(caller(grant)).expires_at <= grant.issued_at + grant.expires_in_s
 
 
 async def test_a_session_that_ended_is_none(database: Database) -> None:

@@ -37,9 +37,9 @@ async def test_registering_answers_201_with_the_account(house: House) -> None:
         "POST", "/auth/register", {"email": " Alice@Example.com ", "password": PASSWORD}
     )
     assert answer.status == 201
-    said = told(answer)
-    assert said.pop("user_id")
-    assert said == {"email": "Alice@Example.com", "email_verified": False, "roles": []}
+    body = told(answer)
+    assert body.pop("user_id")
+    assert body == {"email": "Alice@Example.com", "email_verified": False, "roles": []}
 
 
 async def test_a_taken_address_is_409_in_any_spelling(house: House) -> None:
@@ -75,10 +75,10 @@ async def test_a_weak_password_is_422_with_a_hint(house: House) -> None:
 
 async def test_signing_in_answers_tokens_and_the_user(house: House) -> None:
     account = await house.register("Alice@Example.com")
-    said = await house.sign_in()
-    assert said.pop("access_token").count(".") == 2
-    assert len(said.pop("refresh_token")) == 43
-    assert said == {
+    body = await house.sign_in()
+    assert body.pop("access_token").count(".") == 2
+    assert len(body.pop("refresh_token")) == 43
+    assert body == {
         "token_type": "Bearer",
         "expires_in": 900,
         "refresh_expires_in": 604_800,
@@ -177,9 +177,9 @@ async def test_a_password_changed_while_it_was_checked_decides_by_the_new_one(
     async def change_before_the_session_begins(reservation: Reservation) -> None:
         if not checked.is_set():
             checked.set()
-            made = await house.deps.passwords.hash("seven quiet rivers carry boats")
-            assert isinstance(made, str)
-            await reset_password(house.database, account.id, made)
+            password_hash = await house.deps.passwords.hash("seven quiet rivers carry boats")
+            assert isinstance(password_hash, str)
+            await reset_password(house.database, account.id, password_hash)
         await give_back(reservation)
 
     house.deps.throttle.give_back = change_before_the_session_begins  # type: ignore[method-assign]
@@ -213,10 +213,10 @@ async def test_a_refresh_answers_as_a_login(house: House) -> None:
     house.clock.move(100)
     answer = await house.ask("POST", "/auth/refresh", {"refresh_token": first["refresh_token"]})
     assert answer.status == 200
-    said = told(answer)
-    assert said.keys() == first.keys()
-    assert said["refresh_expires_in"] == 604_700
-    assert said["refresh_token"] != first["refresh_token"]
+    body = told(answer)
+    assert body.keys() == first.keys()
+    assert body["refresh_expires_in"] == 604_700
+    assert body["refresh_token"] != first["refresh_token"]
 
 
 async def test_a_stolen_refresh_token_ends_the_session_of_both(house: House) -> None:

@@ -43,8 +43,8 @@ def asked(documents: WellKnown, path: str, **headers: str) -> web.Response:
 
 def members(answer: web.Response) -> dict[str, object]:
     assert isinstance(answer.body, bytes)
-    found: dict[str, object] = json.loads(answer.body)
-    return found
+    document: dict[str, object] = json.loads(answer.body)
+    return document
 
 
 async def test_the_jwks_holds_every_key_that_verifies(gate: Gate, documents: WellKnown) -> None:
@@ -83,27 +83,27 @@ async def test_a_rotation_changes_the_etag(gate: Gate, documents: WellKnown) -> 
 
 
 async def test_the_authorization_server_names_itself_and_its_keys(documents: WellKnown) -> None:
-    found = members(asked(documents, AUTHORIZATION_SERVER_PATH))
-    assert found["issuer"] == ISSUER
-    assert found["jwks_uri"] == PUBLIC_URL + JWKS_PATH
+    document = members(asked(documents, AUTHORIZATION_SERVER_PATH))
+    assert document["issuer"] == ISSUER
+    assert document["jwks_uri"] == PUBLIC_URL + JWKS_PATH
     # RFC 8414 section 2: what is left out of these would promise endpoints that are not there.
-    assert found["response_types_supported"] == []
-    assert found["grant_types_supported"] == []
-    assert "token_endpoint" not in found
+    assert document["response_types_supported"] == []
+    assert document["grant_types_supported"] == []
+    assert "token_endpoint" not in document
 
 
 async def test_endpoints_for_clients_are_named_once_they_are_there(gate: Gate) -> None:
     documents = WellKnown(gate.ring, WellKnownOptions(PUBLIC_URL, ISSUER, client_credentials=True))
-    found = members(asked(documents, AUTHORIZATION_SERVER_PATH))
-    assert found["token_endpoint"] == PUBLIC_URL + "/auth/token"
-    assert found["grant_types_supported"] == ["client_credentials"]
+    document = members(asked(documents, AUTHORIZATION_SERVER_PATH))
+    assert document["token_endpoint"] == PUBLIC_URL + "/auth/token"
+    assert document["grant_types_supported"] == ["client_credentials"]
 
 
 async def test_the_protected_resource_names_its_authorization_server(documents: WellKnown) -> None:
-    found = members(asked(documents, PROTECTED_RESOURCE_PATH))
-    assert found["resource"] == PUBLIC_URL
-    assert found["authorization_servers"] == [ISSUER]
-    assert found["bearer_methods_supported"] == ["header"]
+    document = members(asked(documents, PROTECTED_RESOURCE_PATH))
+    assert document["resource"] == PUBLIC_URL
+    assert document["authorization_servers"] == [ISSUER]
+    assert document["bearer_methods_supported"] == ["header"]
 
 
 @pytest.mark.parametrize("path", PATHS)
