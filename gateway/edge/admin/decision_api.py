@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp.streams import StreamReader
 
-from gateway.edge.admin.dialects import Dialect, Unreadable, dialect_of
+from gateway.edge.admin.dialects import Dialect, FieldReader, Unreadable, dialect_of
 from gateway.edge.http1.date_header import date_line
 from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.request_head import RequestHead
@@ -79,6 +79,7 @@ class DecisionApi:
         self._observer = observer
         self._cross_origin = CrossOrigin()
         self._peers = TrustedPeers()
+        self._fields = FieldReader()
         self._loop = asyncio.get_running_loop()
 
     def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
@@ -105,7 +106,9 @@ class DecisionApi:
             return self._refusal(question, Reason.ROUTE_UNKNOWN)
         if not self._live():
             return self._refusal(question, Reason.REPLICA_STALE)
-        original = dialect.read(head, lambda ip: self._peers.trusts(ip, snapshot.trusted_peers))
+        original = dialect.read(
+            head, lambda ip: self._peers.trusts(ip, snapshot.trusted_peers), self._fields
+        )
         if isinstance(original, Unreadable):
             return self._refusal(question, Reason.REQUEST_MALFORMED, detail=original.detail)
         if original.head.method in _REFUSED_METHODS:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 
+from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.request_head import RequestHead, RequestLine
 from gateway.edge.proxy.request import (
     MAX_HOST_BYTES,
@@ -45,6 +45,43 @@ Trusts = Callable[[str], bool]
 """Whether an address is a trusted peer's: a hop that is not the client."""
 
 
+class FieldReader:
+    """Reads addresses and hosts.  The same clients and hosts come again and again, and to read
+    an address takes 3 µs: it belongs to one listener, and remembers a bounded number."""
+
+    def __init__(self) -> None:
+        self._addresses: BoundedMemo[bytes, str | None] = BoundedMemo(4_096)
+        self._hosts: BoundedMemo[bytes, bool] = BoundedMemo(1_024)
+
+    def address(self, text: bytes) -> str | None:
+        if len(text) > _LONGEST_ADDRESS:
+            return None
+        if text not in self._addresses:
+            self._addresses.keep(text, plain_ip(text.decode("latin-1").strip(" \t")))
+        return self._addresses[text]
+
+    def is_host(self, text: bytes) -> bool:
+        if len(text) > MAX_HOST_BYTES:
+            return False
+        if text not in self._hosts:
+            self._hosts.keep(text, canonical_host(text) is not None)
+        return self._hosts[text]
+
+    def client_of(self, values: list[bytes], trusts: Trusts) -> str | None:
+        """The address of the client, read from the right: the first hop that is no trusted peer.
+
+        What stands left of it was written by the client.  Where every hop is trusted, the
+        leftmost is the client.  None for what is no address, and where it is too far away.
+        """
+        address: str | None = None
+        hops, more = last_hops(values)
+        for hop in hops:
+            address = self.address(hop)
+            if address is None or not trusts(address):
+                return address
+        return None if more else address
+
+
 @dataclass(slots=True)
 class OriginalRequest:
     """`head` has the method, the target, the host and the credential of the original call;
@@ -66,14 +103,16 @@ class Dialect:
     """How one kind of proxy describes a call, and what it makes of an answer."""
 
     name: str
-    read: Callable[[RequestHead, Trusts], OriginalRequest | Unreadable]
+    read: Callable[[RequestHead, Trusts, FieldReader], OriginalRequest | Unreadable]
     only_401_and_403: bool = False
     """Any other refusal would become a 500: the status travels in `Authgate-Status`."""
     lists_removals: bool = False
     """Removes the fields that `x-envoy-auth-headers-to-remove` names."""
 
 
-def _from_x_original(head: RequestHead, trusts: Trusts) -> OriginalRequest | Unreadable:
+def _from_x_original(
+    head: RequestHead, trusts: Trusts, reader: FieldReader
+) -> OriginalRequest | Unreadable:
     """nginx: five fields that the recipe sets, whatever the client sent."""
     del trusts
     fields: dict[bytes, bytes] = {}
@@ -84,7 +123,7 @@ def _from_x_original(head: RequestHead, trusts: Trusts) -> OriginalRequest | Unr
         lower = name.lower()
         # A second one of any of them spoils it: no value is of the form that is asked for.
         fields[lower] = b"" if lower in fields else value.strip(b" \t")
-    client_ip = _address(fields.get(b"x-original-ip", b""))
+    client_ip = reader.address(fields.get(b"x-original-ip", b""))
     if client_ip is None:
         return Unreadable("X-Original-IP must come exactly once and hold one address.")
     return _build(
@@ -97,13 +136,16 @@ def _from_x_original(head: RequestHead, trusts: Trusts) -> OriginalRequest | Unr
             client_ip,
         ),
         "X-Original-",
+        reader,
     )
 
 
-def _from_x_forwarded(head: RequestHead, trusts: Trusts) -> OriginalRequest | Unreadable:
+def _from_x_forwarded(
+    head: RequestHead, trusts: Trusts, reader: FieldReader
+) -> OriginalRequest | Unreadable:
     """Traefik and Caddy: the fields of a forward-auth request."""
     fields = _forwarded(head)
-    client_ip = _client_of(fields.get(b"x-forwarded-for", []), trusts)
+    client_ip = reader.client_of(fields.get(b"x-forwarded-for", []), trusts)
     if client_ip is None:
         return Unreadable(_NO_CLIENT)
     return _build(
@@ -116,16 +158,19 @@ def _from_x_forwarded(head: RequestHead, trusts: Trusts) -> OriginalRequest | Un
             client_ip,
         ),
         "X-Forwarded-",
+        reader,
     )
 
 
 ENVOY_PREFIX = "/decide/envoy"
 
 
-def _from_request_line(head: RequestHead, trusts: Trusts) -> OriginalRequest | Unreadable:
+def _from_request_line(
+    head: RequestHead, trusts: Trusts, reader: FieldReader
+) -> OriginalRequest | Unreadable:
     """Envoy: the original method, `Host`, and the original target behind our path."""
     fields = _forwarded(head)
-    client_ip = _client_of(fields.get(b"x-forwarded-for", []), trusts)
+    client_ip = reader.client_of(fields.get(b"x-forwarded-for", []), trusts)
     if client_ip is None:
         return Unreadable(_NO_CLIENT)
     return _build(
@@ -138,6 +183,7 @@ def _from_request_line(head: RequestHead, trusts: Trusts) -> OriginalRequest | U
             client_ip,
         ),
         "X-Forwarded-",
+        reader,
     )
 
 
@@ -195,13 +241,15 @@ class _RawFields:
     client_ip: str
 
 
-def _build(head: RequestHead, raw: _RawFields, prefix: str) -> OriginalRequest | Unreadable:
+def _build(
+    head: RequestHead, raw: _RawFields, prefix: str, reader: FieldReader
+) -> OriginalRequest | Unreadable:
     method, target, host = raw.method, raw.target, raw.host
     if method is None or not _METHOD.fullmatch(method):
         return Unreadable(f"{prefix}Method must come exactly once and hold a method.")
     if target is None or len(target) > TARGET_BYTES_MAX or not _TARGET.fullmatch(target):
         return Unreadable(f"{prefix}URI must come exactly once and hold the target as it came.")
-    if host is None or len(host) > MAX_HOST_BYTES or not _is_host(host):
+    if host is None or not reader.is_host(host):
         return Unreadable(f"{prefix}Host must come exactly once and hold a host.")
     https = _HTTPS.get(raw.proto or b"")
     if https is None:
@@ -221,33 +269,3 @@ def _forwarded(head: RequestHead) -> dict[bytes, list[bytes]]:
 def _only(fields: Mapping[bytes, list[bytes]], name: bytes) -> bytes | None:
     values = fields.get(name, [])
     return values[0] if len(values) == 1 else None
-
-
-def _client_of(values: list[bytes], trusts: Trusts) -> str | None:
-    """The address of the client, read from the right: the first hop that is no trusted peer.
-
-    What stands left of it was written by the client.  Where every hop is trusted, the
-    leftmost is the client.  None for what is no address, and where it is too far away.
-    """
-    address: str | None = None
-    hops, more = last_hops(values)
-    for hop in hops:
-        address = _address(hop)
-        if address is None or not trusts(address):
-            return address
-    return None if more else address
-
-
-def _address(text: bytes) -> str | None:
-    return _read_address(text) if len(text) <= _LONGEST_ADDRESS else None
-
-
-# The same clients and hosts come again and again, and to read an address takes 3 µs.
-@lru_cache(maxsize=4_096)
-def _read_address(text: bytes) -> str | None:
-    return plain_ip(text.decode("latin-1").strip(" \t"))
-
-
-@lru_cache(maxsize=1_024)
-def _is_host(text: bytes) -> bool:
-    return canonical_host(text) is not None

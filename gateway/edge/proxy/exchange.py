@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from gateway.access.routing.routes import Route
     from gateway.edge.http1.request_head import RequestHead
     from gateway.edge.server.listener import Connection
-    from gateway.edge.upstream.clusters import TargetPool
     from gateway.model import Call
 
 NO_HEADERS: Mapping[str, str] = {}
@@ -30,19 +29,15 @@ class Exchange:
         "began_at",
         "body",
         "call",
-        "chosen",
         "client",
         "cors_headers",
         "decided_at",
         "decided_s",
         "decision",
         "head",
-        "replayed",
         "request_id",
         "route",
-        "tried",
         "upstream",
-        "upstream_head",
     )
 
     # Read from the request.
@@ -69,11 +64,3 @@ class Exchange:
         """The CORS fields of whatever answer it gets: where there are any, the upstream's go."""
         self.decided_s = 0.0
         """How long the decision took; 0.0 for what never came to one."""
-        self.tried: list[TargetPool] = []
-        """A target for each attempt, the current one last."""
-        self.chosen: TargetPool | None = None
-        """The target whose turn it is, and which was not tried yet."""
-        self.replayed = False
-        """Whether it was sent once more because a reused connection had ended."""
-        self.upstream_head = b""
-        """The head as the upstream is sent it."""

@@ -73,22 +73,22 @@ class Forwarder:
         cluster = self._clusters.cluster_of(exchange.upstream)
         target = cluster.choose()
         if target is None or (cluster.spec.max_connections and not target.has_capacity):
-            exchange.chosen = target
+            relay.chosen = target
             return False
         repeatable = target.keeps_idle or exchange.call.method in _REPEATABLE
         connection = target.take_idle() if repeatable else None
         if connection is None:
             target.reserve()
-            exchange.chosen = target
+            relay.chosen = target
             return False
-        exchange.upstream_head = self._head(relay)
-        exchange.tried.append(target)
+        relay.upstream_head = self._head(relay)
+        relay.tried.append(target)
         if cluster.spec.retry.statuses:
             _set_retry_statuses(relay, cluster)
         target.acquire()
         relay.on_end = on_end
         relay.attach(connection)
-        connection.send(relay, exchange.upstream_head)
+        connection.send(relay, relay.upstream_head)
         return True
 
     async def forward(self, relay: ResponseRelay) -> Failure | None:
@@ -98,11 +98,11 @@ class Forwarder:
         is raised; whatever is raised, the upstream's connection was cut first.
         """
         exchange = relay.exchange
-        exchange.upstream_head = exchange.upstream_head or self._head(relay)
+        relay.upstream_head = relay.upstream_head or self._head(relay)
         cluster = self._clusters.cluster_of(exchange.upstream)
-        retry, tried = cluster.spec.retry, exchange.tried
+        retry, tried = cluster.spec.retry, relay.tried
         while True:
-            target, exchange.chosen = exchange.chosen or cluster.choose(tried), None
+            target, relay.chosen = relay.chosen or cluster.choose(tried), None
             if target is not None and target.has_capacity:
                 target.acquire()
             else:
@@ -155,11 +155,11 @@ class Forwarder:
         if cluster.spec.retry.statuses and relay.retry_granted:
             return True
         # Not an attempt of the route's: the connection had ended before it was used.
-        if not exchange.replayed:
-            exchange.replayed = True
-            exchange.tried.pop()
+        if not relay.replayed:
+            relay.replayed = True
+            relay.tried.pop()
             return True
-        return len(exchange.tried) < cluster.spec.retry.attempts and cluster.acquire_retry()
+        return len(relay.tried) < cluster.spec.retry.attempts and cluster.acquire_retry()
 
     def _send(self, relay: ResponseRelay, connection: UpstreamConnection) -> None:
         """Every call that has waited, for whatever it was, is sent from here and nowhere else.
@@ -168,7 +168,7 @@ class Forwarder:
         """
         refusal = self._long_lived.refusal(relay.principal)
         if refusal is None:
-            connection.send(relay, relay.exchange.upstream_head)
+            connection.send(relay, relay.upstream_head)
         else:
             connection.abort()
             relay.failed(refusal, replayable=False)
@@ -313,7 +313,7 @@ async def _connect(target: TargetPool) -> UpstreamConnection | Reason:
 
 def _set_retry_statuses(relay: ResponseRelay, cluster: Cluster) -> None:
     retry = cluster.spec.retry
-    attempts_left = len(relay.exchange.tried) < retry.attempts
+    attempts_left = len(relay.tried) < retry.attempts
     relay.retry_statuses, relay.retry_granted = NO_STATUSES, False
     if attempts_left and cluster.budget is not None and _repeatable(relay):
         relay.retry_statuses, relay.retry_budget = retry.statuses, cluster.budget

@@ -179,8 +179,8 @@ class Proxy:
             if refusal is not None or upstream is None:
                 return self._replies.fail(exchange, refusal or Reason.ROUTE_UNKNOWN)
         exchange.upstream = upstream
-        relay = ResponseRelay(exchange, self._long_lived)
-        relay.keep_alive = (head.plain or head.keeps_open) and not self._draining()
+        keep_alive = (head.plain or head.keeps_open) and not self._draining()
+        relay = ResponseRelay(exchange, self._long_lived, keep_alive)
         if not plain:
             if route.reevaluates:
                 relay.reevaluation = Reevaluation(
@@ -230,7 +230,7 @@ class Proxy:
         except (CancelledError, ConnectionError):
             if relay.started:
                 # The end of the client's connection cancels this task.
-                self._record(relay, relay.aborted_for or relay.exchange.decision.reason)
+                self._record_aborted(relay, relay.aborted_for or relay.exchange.decision.reason)
             raise
         if failure is not None:
             return self._failed(relay, failure)
@@ -256,12 +256,12 @@ class Proxy:
     def _ended(self, relay: ResponseRelay, failure: Failure | None) -> None:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""
         exchange = relay.exchange
-        target = exchange.tried[-1]
+        target = relay.tried[-1]
         target.release(None if target.health is None else target_succeeded(failure))
         if failure is None:
             exchange.client.ended(self._answered(relay))
         elif relay.started:
-            self._record(relay, relay.aborted_for or exchange.decision.reason)
+            self._record_aborted(relay, relay.aborted_for or exchange.decision.reason)
         elif failure is not CLIENT_GONE:
             retry = self._forwarder.may_retry(relay, failure)
             work = self._forward(relay) if retry else self._fail_later(relay, failure)
@@ -273,19 +273,24 @@ class Proxy:
     def _failed(self, relay: ResponseRelay, failure: Failure) -> bool:
         if relay.started:
             relay.abort()
-            self._record(relay, failure.reason)
+            self._record_aborted(relay, failure.reason)
             raise ConnectionError("cut off")
         return self._replies.fail(relay.exchange, failure.reason)
 
     def _answered(self, relay: ResponseRelay) -> bool:
-        decision = relay.exchange.decision
-        self._record(relay, decision.reason)
+        exchange, decision = relay.exchange, relay.exchange.decision
+        self._metrics.route(exchange.route.id).record(
+            decision.reason,
+            relay.status,
+            exchange.decided_s,
+            relay.answered_at - exchange.decided_at,
+        )
         if self._observes_allowed or decision.shadowed:
-            self._replies.log_decision(relay.exchange, relay.status)
+            self._replies.log_decision(exchange, relay.status)
         return relay.keep_alive
 
-    def _record(self, relay: ResponseRelay, reason: str) -> None:
-        """Count an upstream's answer; one that was aborted is counted by the reason for that."""
+    def _record_aborted(self, relay: ResponseRelay, reason: str) -> None:
+        """Count a response that was begun and aborted, by the reason for that."""
         exchange = relay.exchange
         self._metrics.route(exchange.route.id).record(
             reason, relay.status, exchange.decided_s, relay.answered_at - exchange.decided_at

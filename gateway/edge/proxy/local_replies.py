@@ -217,7 +217,8 @@ class LocalReplies:
         decision = exchange.decision
         route_id = decision.route.id if decision.route is not None else ""
         self._metrics.route(route_id).record(decision.reason, status, exchange.decided_s)
-        self.log_decision(exchange, status)
+        if self._observer is not None:
+            self._observer.decided(exchange.call, decision, status, exchange.request_id)
 
     def _keeps_alive(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()

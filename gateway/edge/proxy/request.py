@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from gateway.access.routing.paths import Target, split_target
+from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.peer import Peer
 from gateway.identity.clients.api_keys import PREFIX as API_KEY_PREFIX
@@ -38,6 +39,8 @@ _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 _TRACES_AT_ONCE = 256
+_HOSTS_MAX = 1_024
+_TARGETS_MAX = 4_096
 _BEARERS_MAX = 4_096
 _BEARER_KEPT = 2_048
 _AMBIGUOUS = Reason.AMBIGUOUS_HEADER
@@ -51,11 +54,11 @@ class CallReader:
         self._trusted = tuple(trusted_proxies)
         # Ids, not secrets: they tell requests apart and are guessed by nobody's harm.
         self._random = random.Random(os.urandom(16))  # noqa: S311
-        self._hosts: dict[bytes, tuple[str, int | None]] = {}
-        self._targets: dict[str, Target] = {}
+        self._hosts: BoundedMemo[bytes, tuple[str, int | None]] = BoundedMemo(_HOSTS_MAX)
+        self._targets: BoundedMemo[str, Target] = BoundedMemo(_TARGETS_MAX)
         self._traces: list[bytes] = []
         """New ones, for calls that bring none."""
-        self._bearers: dict[bytes, Credential] = {}
+        self._bearers: BoundedMemo[bytes, Credential] = BoundedMemo(_BEARERS_MAX)
         """The credentials of `Authorization` fields met lately: the very objects, so that their
         texts are hashed once.  Bounded like the lines that hold them."""
 
@@ -150,26 +153,20 @@ class CallReader:
             return Reason.TOKEN_MALFORMED
         kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
         credential = Credential(kind, token.decode("ascii"))
-        if len(self._bearers) >= _BEARERS_MAX:
-            self._bearers.clear()
         if len(field) <= _BEARER_KEPT:
-            self._bearers[field] = credential
+            self._bearers.keep(field, credential)
         return credential
 
     def _remember(self, target: str, parts: Target) -> Target:
         """The same targets are asked for again and again.  Bounded in number and in length."""
         if len(target) <= 256:
-            if len(self._targets) >= 4_096:
-                self._targets.clear()
-            self._targets[target] = parts
+            self._targets.keep(target, parts)
         return parts
 
     def _read_host(self, raw: bytes) -> tuple[str, int | None] | None:
         host = canonical_host(raw)
         if host is not None:
-            if len(self._hosts) >= 1_024:
-                self._hosts.clear()
-            self._hosts[raw] = host
+            self._hosts.keep(raw, host)
         return host
 
     def _absolute(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.edge.streams.handshake import Handshake
     from gateway.edge.streams.reevaluation import Reevaluation
     from gateway.edge.streams.registry import LongLivedRequests
+    from gateway.edge.upstream.clusters import TargetPool
     from gateway.edge.upstream.connection import UpstreamConnection
     from gateway.edge.upstream.protocols import UpgradedConnection
     from gateway.edge.upstream.retry_budget import RetryBudget
@@ -67,9 +68,9 @@ class ResponseRelay:
         "answered_at",
         "awaits_continue",
         "body_read",
+        "chosen",
         "client",
         "continue_sent",
-        "decided_at",
         "done",
         "exchange",
         "handshake",
@@ -81,26 +82,28 @@ class ResponseRelay:
         "principal",
         "reevaluation",
         "registered",
+        "replayed",
         "request_sent",
         "retry_budget",
         "retry_granted",
         "retry_statuses",
         "started",
         "status",
+        "tried",
+        "upstream_head",
     )
 
     retry_budget: RetryBudget
     retry_granted: bool
     """Both are set only where there are `retry_statuses`."""
 
-    def __init__(self, exchange: Exchange, long_lived: LongLivedRequests) -> None:
+    def __init__(self, exchange: Exchange, long_lived: LongLivedRequests, keep_alive: bool) -> None:
         self.exchange = exchange
         self.client = exchange.client
         self.long_lived = long_lived
         self.id_line = b"X-Request-Id: " + exchange.request_id.encode("ascii")
         """As both sides read it."""
         self.is_head = exchange.head.method == "HEAD"
-        self.decided_at = exchange.decided_at
         self.answered_at = 0.0
         """When the upstream's head was there, by the monotonic clock."""
         self.principal: Principal | None = exchange.decision.principal
@@ -122,7 +125,7 @@ class ResponseRelay:
         self.continue_sent: asyncio.Future[None] | None = None
         """Set while the client waits for `100 Continue`."""
         self.awaits_continue = False
-        self.keep_alive = False
+        self.keep_alive = keep_alive
         self.started = False
         self.aborted_for: Reason | None = None
         """Why the response that had begun was aborted; None where it was not, or the client
@@ -130,6 +133,18 @@ class ResponseRelay:
         self.status = 0
         self._upstream: UpstreamConnection | None = None
         self._chunked = False
+        self.tried: list[TargetPool] = []
+        """A target for each attempt, the current one last."""
+        self.chosen: TargetPool | None = None
+        """The target whose turn it is, and which was not tried yet."""
+        self.replayed = False
+        """Whether it was sent once more because a reused connection had ended."""
+        self.upstream_head = b""
+        """The head as the upstream is sent it."""
+
+    @property
+    def decided_at(self) -> float:
+        return self.exchange.decided_at
 
     def attach(self, upstream: UpstreamConnection) -> None:
         """An attempt begins: this connection's response is awaited."""

@@ -42,27 +42,10 @@ _IDLE, _HEAD, _BODY, _CLOSED = range(4)
 
 
 class UpstreamConnection(asyncio.Protocol):
-    __slots__ = (
-        "_body_left",
-        "_chunks",
-        "_drained",
-        "_eof",
-        "_interim",
-        "_keep_alive",
-        "_loop",
-        "_partial_head",
-        "_pending",
-        "_pool",
-        "_reading_paused",
-        "_receiver",
-        "_rest",
-        "_state",
-        "active_at",
-        "paused",
-        "reused",
-        "sent_at",
-        "transport",
-    )
+    __slots__ = ("_body_left", "_chunks", "_drained", "_eof", "_interim", "_keep_alive",
+                 "_loop", "_partial_head", "_pending", "_pool", "_reading_paused",
+                 "_receiver", "_rest", "_state", "active_at", "paused", "reused",
+                 "sent_at", "transport")  # fmt: skip
 
     def __init__(
         self, pool: ConnectionPool[UpstreamConnection], loop: asyncio.AbstractEventLoop

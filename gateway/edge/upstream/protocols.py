@@ -31,11 +31,14 @@ class ResponseReceiver(Protocol):
     """The request was HEAD: its response has no body, whatever its fields say."""
     request_sent: bool
     """The request's last byte was written."""
-    decided_at: float
     answered_at: float
-    """When it was let in, and when its response began; by the monotonic clock."""
+    """When its response began, by the monotonic clock."""
     retry_statuses: frozenset[int]
     """Responses that are thrown away where `acquire_retry`: the request is sent once more."""
+
+    @property
+    def decided_at(self) -> float:
+        """When it was let in, by the monotonic clock."""
 
     def acquire_retry(self) -> bool: ...
 
