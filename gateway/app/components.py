@@ -22,7 +22,7 @@ from gateway.edge.endpoints.cookie_sessions import (
 )
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import SessionStorage
-from gateway.edge.replies.observers import DecisionObserver, DenialObserver
+from gateway.edge.replies.observers import DecisionObserver, DecisionObservers, DenialObserver
 from gateway.edge.server.descriptors import are_scarce
 from gateway.edge.server.listener_tls import Certificates
 from gateway.edge.streams.reevaluation import SessionReading
@@ -52,7 +52,7 @@ from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.stores.watch import StoreWatch
 from gateway.telemetry.clock_skew import ClockMonitor
-from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions, DecisionObservers
+from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.refusal_log import RefusalLog
 from gateway.telemetry.shadow import Shadow

@@ -15,12 +15,11 @@ from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
-from gateway.edge.replies.observers import DenialObserver
+from gateway.edge.replies.observers import DecisionObservers, DenialObserver
 from gateway.edge.server.descriptors import room_for_admin, room_for_clients
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.listener import Door
 from gateway.review.error_page import ExplainedDenial
-from gateway.telemetry.decision_log import DecisionObservers
 from gateway.telemetry.retained_counts import RetainedCounts
 
 log = structlog.get_logger(__name__)

@@ -43,8 +43,8 @@ class SqliteDatabase:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
-        self._writer = _ConnectionPool(path, 1, read_only=False)
-        self._readers = _ConnectionPool(path, READERS, read_only=True)
+        self._writer = _SqlitePool(path, 1, read_only=False)
+        self._readers = _SqlitePool(path, READERS, read_only=True)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -67,7 +67,7 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def _transaction(
-        self, pool: _ConnectionPool, begin: str, wait_s: float
+        self, pool: _SqlitePool, begin: str, wait_s: float
     ) -> AsyncIterator[SqliteTransaction]:
         connection = await pool.acquire(wait_s)
         try:
@@ -133,7 +133,7 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("sql", "the database file is damaged") from error
 
 
-class _ConnectionPool:
+class _SqlitePool:
     """Connections of one kind, opened as they are needed, each used by one caller at a time."""
 
     def __init__(self, path: Path, size: int, *, read_only: bool) -> None:

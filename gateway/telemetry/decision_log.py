@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -194,43 +193,3 @@ def _prune(options: DecisionLogOptions, own: Path) -> None:
         room -= size
         if number >= options.most_files or room < 0:
             path.unlink(missing_ok=True)  # another worker may have been faster
-
-
-class DecisionObservers:
-    """Several journals, each told of everything."""
-
-    def __init__(self, *journals: _Journal) -> None:
-        self._journals = journals
-
-    @property
-    def takes_allowed(self) -> bool:
-        return any(journal.takes_allowed for journal in self._journals)
-
-    def decided(
-        self, call: Call | None, decision: Decision | None, status: int, request_id: str
-    ) -> None:
-        for journal in self._journals:
-            journal.decided(call, decision, status, request_id)
-
-    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
-        for journal in self._journals:
-            journal.refused(reason, route_id, request_id)
-
-    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
-        for journal in self._journals:
-            journal.answered(reason, status, method, request_id)
-
-
-class _Journal(Protocol):
-    """As `edge.replies.observers.DecisionObserver`, which this room does not know of."""
-
-    @property
-    def takes_allowed(self) -> bool: ...
-
-    def decided(
-        self, call: Call | None, decision: Decision | None, status: int, request_id: str
-    ) -> None: ...
-
-    def refused(self, reason: Reason, route_id: str, request_id: str) -> None: ...
-
-    def answered(self, reason: str, status: int, method: str, request_id: str) -> None: ...

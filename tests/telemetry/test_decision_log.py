@@ -13,9 +13,10 @@ import pytest
 
 from gateway.access.decision_record import read_record
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
+from gateway.edge.replies.observers import DecisionObservers
 from gateway.model import Reason
 from gateway.telemetry import decision_log
-from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions, DecisionObservers
+from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
 from gateway.telemetry.metrics import Metrics, exposition
 from tests.access.worlds import NOW, rule_world, who
 

@@ -48,6 +48,31 @@ class DecisionObserver(Protocol):
         """What an endpoint of the gateway's own refused."""
 
 
+class DecisionObservers:
+    """Several observers, each of which observes everything."""
+
+    def __init__(self, *observers: DecisionObserver) -> None:
+        self._observers = observers
+
+    @property
+    def takes_allowed(self) -> bool:
+        return any(observer.takes_allowed for observer in self._observers)
+
+    def decided(
+        self, call: Call | None, decision: Decision | None, status: int, request_id: str
+    ) -> None:
+        for observer in self._observers:
+            observer.decided(call, decision, status, request_id)
+
+    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
+        for observer in self._observers:
+            observer.refused(reason, route_id, request_id)
+
+    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+        for observer in self._observers:
+            observer.answered(reason, status, method, request_id)
+
+
 class NoMetrics:
     """Counts nothing; for tests and tools."""
 
