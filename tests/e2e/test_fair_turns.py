@@ -45,6 +45,8 @@ FLOODS = {
     "requests without a credential": (b"", b"GET /me HTTP/1.1\r\nHost: a\r\n\r\n" * 9_000),
     "chunks of a byte": (UPLOAD % b"/up", CHUNKS),
     "chunks of a byte for an endpoint of ours": (UPLOAD % b"/auth/login", CHUNKS),
+    "chunks with long extensions": (UPLOAD % b"/up", (b"1" + b";a=b" * 250 + b"\r\na\r\n") * 254),
+    "long paths": (b"", b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"%ef%bc%8e" * 800) * 30),
     "empty frames": (HANDSHAKE, b"\x81\x80abcd" * 40_000),
     "a backend's chunks of a byte": (b"GET /tiny HTTP/1.1\r\nHost: a\r\n\r\n", b""),
 }

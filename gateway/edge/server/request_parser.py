@@ -206,7 +206,8 @@ class Inbound(RequestHandler):
                 if end < 0:
                     self._take_part_of_head(data[at:] if at else data)
                     return
-                share -= HEAD_SHARE
+                # To read a long one takes longer.
+                share -= HEAD_SHARE + (end - at) // 64
                 self._take_head(data[at:end])
                 at = end + 4
             elif self._state == _SIZED:
@@ -221,7 +222,7 @@ class Inbound(RequestHandler):
                         return
             else:
                 at, chunks = self._take_chunks(data, at, share)
-                share -= chunks
+                share = 0 if at < size and self._state == _CHUNKED else share - chunks
                 if self._state == _HEAD and (self._close or self._force_close):
                     return
 
