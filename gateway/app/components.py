@@ -18,7 +18,7 @@ from gateway.background_tasks import Tasks
 from gateway.edge.endpoints.cookie_sessions import (
     CookieDependencies,
     CookieSessions,
-    life_of_what_was_read,
+    reread_interval_s,
 )
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import SessionStorage
@@ -154,7 +154,7 @@ def build_components(
     refresh_tokens = RefreshTokens(
         database, RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
     )
-    reread_s = life_of_what_was_read(settings.access_ttl_s, settings.refresh_idle_s)
+    reread_s = reread_interval_s(settings.access_ttl_s, settings.refresh_idle_s)
     cookies = CookieSessions(
         CookieDependencies(
             storage=SessionStorage(

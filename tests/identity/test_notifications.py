@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.mail.notifications import SecurityNotifications, shown
+from gateway.identity.mail.notifications import SecurityNotifications, plain_text
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
@@ -103,7 +103,7 @@ async def test_a_changed_password_is_told(house: House) -> None:
 
 @given(st.text())
 def test_what_a_stranger_sends_is_short_printable_and_no_link(text: str) -> None:
-    printable = shown(text)
+    printable = plain_text(text)
     assert len(printable) <= 100
     assert "://" not in printable
     assert "www." not in printable
@@ -111,4 +111,4 @@ def test_what_a_stranger_sends_is_short_printable_and_no_link(text: str) -> None
 
 
 def test_a_user_agent_cannot_bring_a_link_into_a_letter() -> None:
-    assert shown("Sign in at https://evil.example now") == "Sign in at https evil.example now"
+    assert plain_text("Sign in at https://evil.example now") == "Sign in at https evil.example now"

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 
 from gateway.identity.accounts.accounts import Account, Accounts
-from gateway.identity.accounts.rekeying import Unreached, rekey
+from gateway.identity.accounts.rekeying import UnreachableAccount, rekey
 from gateway.stores.protocols import Database
 
 
@@ -103,7 +103,7 @@ async def test_two_accounts_of_one_address_are_told_and_neither_is_touched(
     other = await of_before(database, "bob@bücher.example", "bob@bücher.example", verified=True)
     before = await everything(database)
     unreached = await rekey(database)
-    assert unreached == [Unreached(other, "bob@bücher.example", ascii_one)]
+    assert unreached == [UnreachableAccount(other, "bob@bücher.example", ascii_one)]
     assert await everything(database) == before
     assert "bob@bücher.example" in str(unreached[0])
     assert await rekey(database) == unreached  # at every start

@@ -13,8 +13,8 @@ from gateway.identity.sessions.sessions import (
     Session,
     Sessions,
     SignInSource,
+    display_user_agent,
     refuse,
-    shown_user_agent,
 )
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Change, ChangeKind, Principal, Reason
@@ -255,7 +255,7 @@ async def test_families_that_are_long_over_are_purged_with_their_tokens(tmp_path
     ],
 )
 def test_a_user_agent_is_kept_printable_and_short(sent: str, shown: str) -> None:
-    assert shown_user_agent(sent) == shown
+    assert display_user_agent(sent) == shown
 
 
 @pytest.mark.parametrize(

@@ -224,9 +224,9 @@ class CookieSessions:
         }
 
 
-def life_of_what_was_read(access_ttl_s: int, idle_s: int) -> int:
-    """`ttl_s` of an installation: that of an access token, or a tenth of the time after which
-    an unused session ends, as use is written down only when the account is read again."""
+def reread_interval_s(access_ttl_s: int, idle_s: int) -> int:
+    """Seconds after which the account of a session is read again: the life of an access token, or
+    a tenth of the time after which an unused session ends, as use is stored only then."""
     return min(access_ttl_s, max(idle_s // 10, 1)) if idle_s else access_ttl_s
 
 

@@ -39,7 +39,7 @@ from gateway.identity.accounts.registration import Registrations
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.recipients import requester_of
-from gateway.identity.sessions.sessions import SignInSource, shown_user_agent
+from gateway.identity.sessions.sessions import SignInSource, display_user_agent
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
@@ -283,7 +283,7 @@ class SignInEndpoints:
             await self._deps.notifications.signed_in(
                 grant.account.id,
                 grant.session_id,
-                user_agent=shown_user_agent(source.user_agent),
+                user_agent=display_user_agent(source.user_agent),
                 address=source.address,
             )
 

@@ -21,7 +21,7 @@ that it was case-folded like the name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unreached:
+class UnreachableAccount:
     """An account that nobody signs in to by its e-mail address."""
 
     user_id: str
@@ -39,7 +39,7 @@ class Unreached:
         )
 
 
-async def rekey(database: Database) -> list[Unreached]:
+async def rekey(database: Database) -> list[UnreachableAccount]:
     """The accounts that could not be normalized anew.  Cheap once all could."""
     async with database.read_transaction() as tx:
         if await _is_done(tx):
@@ -89,16 +89,16 @@ async def _is_done(tx: Transaction) -> bool:
     return row is not None and row["value"] == _FORM
 
 
-async def _rekey(tx: Transaction, row: Row) -> Unreached | None:
+async def _rekey(tx: Transaction, row: Row) -> UnreachableAccount | None:
     before, email = str(row["email_key"]), str(row["email"])
     key = normalize_email(email)
     if key == before:
         return None
     if key is None:
-        return Unreached(str(row["id"]), email, None)
+        return UnreachableAccount(str(row["id"]), email, None)
     holder = await tx.one("SELECT id FROM accounts WHERE email_key = :key", key=key)
     if holder is not None:
-        return Unreached(str(row["id"]), email, str(holder["id"]))
+        return UnreachableAccount(str(row["id"]), email, str(holder["id"]))
     await tx.run("UPDATE accounts SET email_key = :key WHERE id = :id", key=key, id=row["id"])
     # What was mailed stays valid: with another form it would not be.
     await tx.run(

@@ -27,7 +27,7 @@ def message_of(content: RenderedMail, mail_id: str, sender: str, recipient: str)
     """The text, then the HTML.  Raises InvalidMail."""
     to = _validated(recipient)
     message = EmailMessage(policy=SMTP)
-    host = bare(sender).rpartition("@")[2]
+    host = sender_email(sender).rpartition("@")[2]
     message["From"] = sender
     # Not `addr_spec`: that is parsed, and refuses a name outside ASCII.
     message["To"] = (Address(username=to.local_part, domain=to.ascii_domain),)
@@ -42,12 +42,12 @@ def message_of(content: RenderedMail, mail_id: str, sender: str, recipient: str)
     return message
 
 
-def shown_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """A time for people in every country."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def bare(sender: str) -> str:
+def sender_email(sender: str) -> str:
     """`name@host` of `Name <name@host>`."""
     return sender.rpartition("<")[2].rstrip(">").strip()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 
 from gateway.client_networks import neighbourhood
-from gateway.identity.mail.messages import shown_time
+from gateway.identity.mail.messages import format_time
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplate
 from gateway.stores.protocols import Database, Transaction
@@ -53,9 +53,9 @@ class SecurityNotifications:
             return
         async with self._database.transaction() as tx:
             values = {
-                "time": shown_time(await tx.now()),
-                "address": shown(address),
-                "device": shown(user_agent) or "unknown",
+                "time": format_time(await tx.now()),
+                "address": plain_text(address),
+                "device": plain_text(user_agent) or "unknown",
             }
             await self._enqueue(tx, account_id, MailTemplate.NEW_DEVICE, values)
         self._outbox.wake()
@@ -66,7 +66,7 @@ class SecurityNotifications:
 
     async def notify(self, tx: Transaction, account_id: str, template: MailTemplate) -> None:
         """Queue a mail that says when it happened, within the transaction in which it does."""
-        values = {"time": shown_time(await tx.now())}
+        values = {"time": format_time(await tx.now())}
         await self._enqueue(tx, account_id, template, values)
 
     def wake(self) -> None:
@@ -92,7 +92,7 @@ class SecurityNotifications:
             await self._outbox.enqueue(tx, template, str(account["email"]), values)
 
 
-def shown(text: str) -> str:
+def plain_text(text: str) -> str:
     """What a stranger sent, as it may stand in a mail: short, printable, and no link that a mail
     program would make clickable."""
     printable = "".join(c if unicodedata.category(c)[0] in "LNPSZ" else " " for c in text)

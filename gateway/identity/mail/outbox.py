@@ -20,7 +20,7 @@ import structlog
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, purge_links, token_text
-from gateway.identity.mail.messages import bare, message_of, shown_time, single_email
+from gateway.identity.mail.messages import format_time, message_of, sender_email, single_email
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.recipients import choose_recipient
 from gateway.identity.mail.templates import InvalidMail, MailTemplate, MailTemplates, RenderedMail
@@ -279,7 +279,9 @@ class MailOutbox:
             return None
         sender = self._options.sender
         message = message_of(mail.content, mail.id, sender, mail.recipient)
-        return await self._transport.send(message, bare(sender), single_email(mail.recipient))
+        return await self._transport.send(
+            message, sender_email(sender), single_email(mail.recipient)
+        )
 
     async def _prepare(self, tx: Transaction, mail_id: str) -> OutboxMail | None:
         """Write the mail and make its link valid; None where there is nothing to send.
@@ -343,7 +345,7 @@ class MailOutbox:
             path = self._options.reset_path if reset else self._options.verify_path
             values["token"] = token
             values["link"] = f"{self._options.public_url}{path}#token={token}"
-            values["expires"] = shown_time(expires_at)
+            values["expires"] = format_time(expires_at)
         return self._templates.render(MailTemplate(str(row["template"])), values)
 
     async def _finish(self, mail_id: str, result: DeliveryResult) -> None:

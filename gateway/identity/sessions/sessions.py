@@ -227,7 +227,7 @@ async def begin(
         id=session_id,
         account=account_id,
         transport=transport,
-        agent=shown_user_agent(source.user_agent),
+        agent=display_user_agent(source.user_agent),
         address=source.address,
         amr=amr,
         at=at,
@@ -334,7 +334,7 @@ async def lock(tx: Transaction, account_id: str) -> Row | None:
     )
 
 
-def shown_user_agent(text: str) -> str:
+def display_user_agent(text: str) -> str:
     """What is kept of a User-Agent: printable, and no more than 256 characters."""
     return "".join(c if c.isprintable() else " " for c in text[:_SHOWN_USER_AGENT]).strip()
 

@@ -295,7 +295,7 @@ async def test_no_session_outlives_7_days_however_it_is_used(house: House) -> No
 def test_a_session_in_use_is_written_down_well_before_it_would_count_as_unused(
     access_ttl_s: int, idle_s: int, ttl_s: int
 ) -> None:
-    assert cookie_sessions.life_of_what_was_read(access_ttl_s, idle_s) == ttl_s
+    assert cookie_sessions.reread_interval_s(access_ttl_s, idle_s) == ttl_s
 
 
 async def test_a_change_of_password_ends_every_session_but_this_one(house: House) -> None:
