@@ -13,7 +13,7 @@ from gateway.app.settings import Settings
 from gateway.edge.http1.response_head import MAX_FIELDS, MAX_HEAD_BYTES
 from gateway.edge.proxy.request import MOST_HOPS
 from gateway.edge.server.limits import ListenerLimits
-from gateway.edge.server.request_parser import MAX_QUEUED
+from gateway.edge.server.request_intake import MAX_QUEUED
 from gateway.edge.upstream.connection import MAX_INTERIM
 from gateway.strict_json import DEEPEST, MOST_BYTES
 

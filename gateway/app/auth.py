@@ -26,7 +26,7 @@ from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.replies.problems import problem
-from gateway.edge.server.web_request import REQUEST_ID
+from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords, calibrated_rounds
 from gateway.identity.key_derivation import KeyPurpose, derived_key

@@ -18,14 +18,14 @@ from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.observers import DecisionObservers, DenialObserver
 from gateway.edge.server.descriptors import room_for_admin, room_for_clients
 from gateway.edge.server.limits import ListenerLimits
-from gateway.edge.server.listener import Door
+from gateway.edge.server.listener import Listener
 from gateway.review.error_page import ExplainedDenial
 from gateway.telemetry.retained_counts import RetainedCounts
 
 log = structlog.get_logger(__name__)
 
 
-def public_listener(components: Components, draining: Callable[[], bool]) -> Door:
+def public_listener(components: Components, draining: Callable[[], bool]) -> Listener:
     handler = Proxy(
         components.gate,
         lambda: components.plan.configuration.snapshot,
@@ -40,10 +40,10 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Doo
         assertion_signer=components.assertions,
         csrf=components.csrf,
     )
-    return Door(
+    return Listener(
         handler,
         components.reader,
-        _door_limits(components.plan.settings),
+        _listener_limits(components.plan.settings),
         on_shutdown=components.long_lived.close,
         on_refusal=lambda reason, request_id: components.refusals.refused(reason, "", request_id),
         metrics=components.metrics,
@@ -52,7 +52,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Doo
     )
 
 
-def admin_listener(components: Components, status: WorkerStatus) -> Door:
+def admin_listener(components: Components, status: WorkerStatus) -> Listener:
     settings = components.plan.settings
     options = AdminOptions(
         hosts=frozenset(host.lower() for host in settings.admin_hosts),
@@ -71,7 +71,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Door:
         observer=DecisionObservers(DenialObserver(components.audit), components.refusals),
     )
     defects = components.metrics.defects("answer")
-    listener = AdminListener(
+    admin = AdminListener(
         options,
         status.socket,
         components.authenticator,
@@ -83,21 +83,14 @@ def admin_listener(components: Components, status: WorkerStatus) -> Door:
     )
     # One proxy may ask with all of them.
     limits = ListenerLimits(connections=room_for_admin(), connections_of_one=0)
-    return Door(
-        listener,
-        reader,
-        limits,
-        shutdown_timeout=1.0,
-        meter=components.metrics.route(""),
-        defects=defects,
-    )
+    return Listener(admin, reader, limits, meter=components.metrics.route(""), defects=defects)
 
 
 def demo_listener() -> web.AppRunner:
     return web.AppRunner(demo_backend.application(), access_log=None, shutdown_timeout=1.0)
 
 
-def _door_limits(settings: Settings) -> ListenerLimits:
+def _listener_limits(settings: Settings) -> ListenerLimits:
     wanted = settings.max_connections
     connections = room_for_clients(wanted)
     if connections < wanted:

@@ -11,7 +11,7 @@ from gateway.app.components import Components
 from gateway.audit.chain import ChainKey
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.audit.pruning import prune, pruner_name, retained_since_s
-from gateway.edge.server.listener_tls import LOOK_EVERY_S
+from gateway.edge.server.listener_tls import POLL_EVERY_S
 from gateway.identity.clients.client_auth import purge_assertions
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
@@ -95,5 +95,5 @@ class Maintenance:
     async def follow_certificates(self) -> None:
         assert self._components.certificates is not None
         while True:
-            self._components.certificates.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            self._components.certificates.poll()
+            await asyncio.sleep(POLL_EVERY_S)

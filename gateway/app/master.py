@@ -147,7 +147,7 @@ class Master(Arbiter):  # type: ignore[misc]
             self.app.process.child.check()
         if self.app.process.certificates is not None:
             # A worker that is forked from now on begins with what is good.
-            self.app.process.certificates.look()
+            self.app.process.certificates.poll()
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         try:

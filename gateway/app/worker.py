@@ -23,7 +23,7 @@ from gateway.app.quickstart import DemoUser
 from gateway.app.status import WorkerStatus
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.endpoints.rate_limits import EndpointLimits
-from gateway.edge.server.listener import Door
+from gateway.edge.server.listener import Listener
 from gateway.edge.server.listener_tls import Certificates
 from gateway.identity.accounts.accounts import Accounts
 from gateway.model import ConfigProblem, Reason
@@ -53,7 +53,7 @@ class App:
         self.status = WorkerStatus(
             self.components, ready=lambda: self.ready, draining=lambda: self.draining
         )
-        self._public: Door | None = None
+        self._public: Listener | None = None
         self._applied = ""
         plan.configuration.on_change.append(self._apply)
         plan.configuration.on_refusal.append(self._refused)
@@ -74,11 +74,11 @@ class App:
         """Held by the public listener for who is slow."""
         return self._public.buffers.total_bytes if self._public is not None else 0
 
-    def public_listener(self) -> Door:
+    def public_listener(self) -> Listener:
         self._public = public_listener(self.components, lambda: self.draining)
         return self._public
 
-    def admin_listener(self) -> Door:
+    def admin_listener(self) -> Listener:
         return admin_listener(self.components, self.status)
 
     def demo_listener(self) -> web.AppRunner:
@@ -87,7 +87,7 @@ class App:
     # --- life ---
 
     async def start(self) -> None:
-        """Starts what runs beside the doors.  Raises for nothing that may heal."""
+        """Starts what runs beside the listeners.  Raises for nothing that may heal."""
         parts = self.components
         configuration = parts.plan.configuration
         configuration.load()
@@ -163,7 +163,7 @@ class App:
         await parts.sql_watch.close()
         await parts.database.close()
 
-    # --- what runs beside the doors ---
+    # --- what runs beside the listeners ---
 
     async def _open(self) -> None:
         """Brings the installation to where accounts can sign in; tries until it is there."""

@@ -21,7 +21,7 @@ from gateway.app.gauges import add_gauges
 from gateway.app.quickstart import DemoUser
 from gateway.app.supervision import Readiness
 from gateway.app.worker import App
-from gateway.edge.server.listener import Site
+from gateway.edge.server.listener import BACKLOG, Listener
 from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger(__name__)
@@ -98,7 +98,7 @@ class WorkerProcess(Worker):  # type: ignore[misc]
             self.booted = True
             log.info("worker-started")
             await app.wait_until_ready(CATCH_UP_S)
-            runners = await self._open(app, process)
+            listeners, demo = await self._open(app, process)
             if self.age == 1 and process.welcome is not None:
                 tell = process.welcome
                 app.components.tasks.start("welcome", lambda: _welcome(app, tell))
@@ -107,37 +107,37 @@ class WorkerProcess(Worker):  # type: ignore[misc]
             if self.graceful:
                 log.info("worker-draining", drain_s=app.components.plan.settings.drain_s)
                 await app.drain()
-            await self._close(app, runners)
+            await self._close(app, listeners)
+            if demo is not None:
+                await demo.cleanup()
             log.info("worker-stopped")
         finally:
             heartbeat.cancel()
             await app.stop()
 
-    async def _open(self, app: App, process: GatewayProcess) -> list[web.BaseRunner]:
+    async def _open(
+        self, app: App, process: GatewayProcess
+    ) -> tuple[tuple[Listener, Listener], web.AppRunner | None]:
+        public, admin = app.public_listener(), app.admin_listener()
+        public_socket, admin_socket, *demo_socket = (listener.sock for listener in self.sockets)
         shown = process.certificates
-        public, admin, *demo = (listener.sock for listener in self.sockets)
-        runners: list[web.BaseRunner] = []
-        for door, sock, context in (
-            (app.public_listener(), public, None if shown is None else shown.context),
-            (app.admin_listener(), admin, None),
-        ):
-            await door.setup()
-            await Site(door, sock, context, backlog=2048).start()
-            runners.append(door)
-        for sock in demo:
-            runner = app.demo_listener()
-            await runner.setup()
-            await web.SockSite(runner, sock, backlog=2048).start()
-            runners.append(runner)
-        return runners
+        public.start()
+        public.listen(public_socket, None if shown is None else shown.context)
+        admin.start()
+        admin.listen(admin_socket)
+        demo: web.AppRunner | None = None
+        for sock in demo_socket:
+            demo = app.demo_listener()
+            await demo.setup()
+            await web.SockSite(demo, sock, backlog=BACKLOG).start()
+        return (public, admin), demo
 
-    async def _close(self, app: App, runners: list[web.BaseRunner]) -> None:
+    async def _close(self, app: App, listeners: tuple[Listener, ...]) -> None:
         """Listeners first, then what is in flight, then what they lived on."""
         if self.graceful:
             await app.last_calls()
-        for runner in runners:
-            runner._shutdown_timeout = IN_FLIGHT_S if self.graceful else 0.5
-        await asyncio.gather(*(runner.cleanup() for runner in runners))
+        within_s = IN_FLIGHT_S if self.graceful else 0.5
+        await asyncio.gather(*(listener.stop(within_s) for listener in listeners))
 
     async def _heartbeat(self) -> None:
         """Shows the master that the loop turns, while draining too; ends when it is gone."""

@@ -34,7 +34,7 @@ from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import RedisCalls, SessionStorage
-from gateway.edge.server.listener import Door
+from gateway.edge.server.listener import Listener
 from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
@@ -365,10 +365,10 @@ async def _behind_a_listener(api: AuthApi, auth_cors: Cors | None) -> AsyncItera
     nowhere: Any = None
     snapshot: Any = SimpleNamespace(auth_cors=auth_cors)
     proxy = Proxy(nowhere, lambda: snapshot, reader, Clusters(), api)
-    door = Door(proxy, reader, shutdown_timeout=0.1)
-    await door.setup()
-    port = await listen(door)
+    listener = Listener(proxy, reader)
+    listener.start()
+    port = await listen(listener)
     try:
         yield port
     finally:
-        await door.cleanup()
+        await listener.stop(0.1)

@@ -1,4 +1,4 @@
-"""A door on a real socket, a raw upstream behind it, and clients that send bytes."""
+"""A listener on a real socket, a raw upstream behind it, and clients that send bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from gateway.access.snapshot import Snapshot
 from gateway.edge.proxy.handler import AssertionSigner, Proxy
 from gateway.edge.proxy.local_replies import DenialPage
 from gateway.edge.proxy.request import CallReader, Network
-from gateway.edge.server.listener import Door, ListenerLimits, Site
+from gateway.edge.server.endpoint_calls import REQUEST_BODY
+from gateway.edge.server.listener import Listener, ListenerLimits
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.streams.tunnel import Tunnel
 from gateway.edge.upstream.clusters import Clusters
@@ -255,15 +256,17 @@ class FakeGate:
 
 class FakeOwn:
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        body = await request.read() if request.can_read_body else b""
+        body, content = b"", request[REQUEST_BODY]
+        while not content.at_eof():
+            body += await content.readany()
         return web.Response(text=f"own {call.path} {len(body)}")
 
 
 @dataclass(slots=True)
 class Rig:
-    """A running door with everything around it."""
+    """A running listener with everything around it."""
 
-    door: Door
+    listener: Listener
     gate: FakeGate
     upstream: RawUpstream
     clusters: Clusters
@@ -312,10 +315,10 @@ def target(port: int) -> UpstreamTarget:
     return UpstreamTarget(f"http://127.0.0.1:{port}", "http", "127.0.0.1", port)
 
 
-async def listen(door: Door, context: ssl.SSLContext | None = None) -> int:
-    """The port at which the door takes calls from now on."""
+async def listen(listener: Listener, context: ssl.SSLContext | None = None) -> int:
+    """The port at which the listener takes calls from now on."""
     sock = socket.create_server(("127.0.0.1", 0))
-    await Site(door, sock, context, backlog=128).start()
+    listener.listen(sock, context, backlog=128)
     return int(sock.getsockname()[1])
 
 
@@ -340,7 +343,7 @@ async def running(
     # An empty registry is false.
     calls = LongLivedRequests() if long_lived is None else long_lived
     clusters = Clusters(on_sweep=calls.sweep, resolver=resolver, resolve_every_s=0.1)
-    door: Door
+    listener: Listener
     rig: Rig
 
     proxy = Proxy(
@@ -350,29 +353,28 @@ async def running(
         clusters,
         FakeOwn(),
         long_lived=calls,
-        draining=lambda: door.draining,
+        draining=lambda: listener.draining,
         metrics=metrics,
         assertion_signer=assertion_signer,
         denial_page=denial_page,
     )
-    door = Door(
+    listener = Listener(
         proxy,
         reader,
         limits,
-        shutdown_timeout=0.1,
         on_shutdown=calls.close,
         meter=None if metrics is None else metrics.route(""),
         defects=None if metrics is None else metrics.defects("answer"),
     )
-    await door.setup()
-    port = await listen(door)
-    rig = Rig(door, gate, upstream, clusters, calls, port, Snapshot("v", RouteTable()))
+    listener.start()
+    port = await listen(listener)
+    rig = Rig(listener, gate, upstream, clusters, calls, port, Snapshot("v", RouteTable()))
     try:
         yield rig
     finally:
         for client in rig.clients:
             client.close()
-        await door.cleanup()
+        await listener.stop(0.1)
         calls.abort()
         clusters.close()
         await upstream.stop()

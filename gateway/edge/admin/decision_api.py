@@ -20,8 +20,6 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from aiohttp.streams import StreamReader
-
 from gateway.edge.admin.dialects import Dialect, FieldReader, Unreadable, dialect_of
 from gateway.edge.http1.date_header import date_line
 from gateway.edge.http1.field_lines import field_line
@@ -35,8 +33,9 @@ from gateway.edge.replies.problems import (
     problem_parts,
 )
 from gateway.edge.replies.response_bytes import answer_bytes
-from gateway.edge.server.eager import rest_of
-from gateway.edge.server.listener import Connection, Outcome
+from gateway.edge.server.eager import resume_in_task
+from gateway.edge.server.listener import Connection, ServeResult
+from gateway.edge.server.request_body import RequestBody
 from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class DecisionApi:
         self._fields = FieldReader()
         self._loop = asyncio.get_running_loop()
 
-    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+    def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
         """Meets `server.Handler`: what needs no waiting is answered without a task."""
         keep = head.keeps_open and body.is_eof()
         answering = self._answer(head, client.peer.ip, self._reader.request_id(head), keep=keep)
@@ -91,7 +90,7 @@ class DecisionApi:
         except StopIteration as completed:
             client.write(completed.value)
             return keep
-        return _await_answer(client, rest_of(answering, awaited), keep=keep)
+        return _await_answer(client, resume_in_task(answering, awaited), keep=keep)
 
     async def _answer(
         self, head: RequestHead, peer_ip: str, request_id: str, *, keep: bool

@@ -22,14 +22,14 @@ from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
-from aiohttp.streams import StreamReader
 
 from gateway.access.authorizer import Authenticator
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, problem, problem_type
-from gateway.edge.server.listener import Connection, Outcome
+from gateway.edge.server.listener import Connection, ServeResult
+from gateway.edge.server.request_body import RequestBody
 from gateway.model import Call, Credential, CredentialKind, Reason
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
 from gateway.telemetry.worker_status import Status
@@ -97,7 +97,7 @@ class AdminListener:
         page = {*self._guarded, "/admin", "/admin/"} if options.page else set[str]()
         self._known = self._open.keys() | page
 
-    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+    def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
         """Meets `edge.server.Handler`.
 
         The decision API trusts peers, not `Host`: Envoy asks with that of the original call.

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from gateway.audit.log import AuditEvent, AuditKind
-from gateway.edge.server.web_request import REQUEST_ID
+from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.model import Call, Clock
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway import strict_json
 from gateway.edge.endpoints.endpoint import FieldError, ProblemReply
-from gateway.edge.server.request_parser import Refused as CutOff
+from gateway.edge.server.endpoint_calls import REQUEST_BODY
+from gateway.edge.server.request_body import EMPTY_BODY
 from gateway.model import Reason
 from gateway.strict_json import MEDIA_TYPE, MOST_BYTES
 
@@ -71,7 +71,7 @@ async def read_fields(
 ) -> dict[str, Any] | ProblemReply:
     """Read the fields of the request's JSON object and check them.  With `optional` a request
     without a body has no fields."""
-    if optional and not request.body_exists:
+    if optional and request[REQUEST_BODY] is EMPTY_BODY:
         return {}
     raw = await read_whole(request)
     if isinstance(raw, ProblemReply):
@@ -114,23 +114,8 @@ def check(value: Any, fields: Fields) -> dict[str, Any] | ProblemReply:
 
 async def read_whole(request: web.BaseRequest) -> bytes | ProblemReply:
     """Read the whole body, up to 64 KiB.  The connection bounds how long that may take."""
-    length = request.content_length
-    if length is not None and length > MOST_BYTES:
-        return ProblemReply(Reason.BODY_TOO_LARGE)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        while not request.content.at_eof():
-            chunk = await request.content.readany()
-            size += len(chunk)
-            if size > MOST_BYTES:
-                return ProblemReply(Reason.BODY_TOO_LARGE)
-            chunks.append(chunk)
-    except CutOff as cut:  # too slow, or broken in its framing
-        return ProblemReply(cut.reason)
-    except (web.RequestPayloadError, HttpProcessingError):
-        return ProblemReply(Reason.REQUEST_MALFORMED)
-    return b"".join(chunks)
+    raw = await request[REQUEST_BODY].read_whole(MOST_BYTES)
+    return ProblemReply(raw) if isinstance(raw, Reason) else raw
 
 
 def _is_json(request: web.BaseRequest) -> bool:

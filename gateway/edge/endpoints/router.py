@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.endpoint import (
@@ -29,7 +28,7 @@ from gateway.edge.endpoints.well_known import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.endpoints.well_known import WellKnown
 from gateway.edge.replies.cookies import expired_cookie
 from gateway.edge.replies.problems import HSTS, OUTCOME, OWN_HEADERS, SERVER, problem
-from gateway.edge.server.web_request import REQUEST_ID
+from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
 from gateway.telemetry.metrics import Tally
@@ -67,7 +66,7 @@ class AuthApi:
         began_at = time.perf_counter()
         try:
             response = await self._respond(request, call)
-        except (ConnectionError, HttpProcessingError, web.HTTPException):
+        except ConnectionError:
             raise  # its connection responds, if it still can
         except Exception as error:
             log.error("request-failed", request_id=_id_of(request), exc_info=error)

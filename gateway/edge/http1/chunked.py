@@ -6,8 +6,8 @@ import re
 import sys
 
 from gateway.edge.http1.grammar import (
-    _FIELD_BYTES,
-    _TCHAR,
+    FIELD_BYTES,
+    TCHAR,
     Malformed,
     check_name,
 )
@@ -25,7 +25,7 @@ _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e])*"'
 
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,15})"
-    rb"(?:;[" + _TCHAR + rb"]+(?:=(?:[" + _TCHAR + rb"]+|" + _QUOTED + rb"))?)*"
+    rb"(?:;[" + TCHAR + rb"]+(?:=(?:[" + TCHAR + rb"]+|" + _QUOTED + rb"))?)*"
 )
 
 
@@ -105,7 +105,7 @@ class ChunkReader:
             self.done = True
         else:
             self._trailer_bytes += len(line) + 2
-            if self._trailer_bytes > MAX_TRAILER_BYTES or line.translate(None, _FIELD_BYTES):
+            if self._trailer_bytes > MAX_TRAILER_BYTES or line.translate(None, FIELD_BYTES):
                 raise Malformed("trailer")
             name, colon, _ = line.partition(b":")
             check_name(name if colon else b"")

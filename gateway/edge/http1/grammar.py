@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-_TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
+TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
 
 
-_TOKEN = re.compile(rb"[" + _TCHAR + rb"]{1,256}")
+_TOKEN = re.compile(rb"[" + TCHAR + rb"]{1,256}")
 
 
 # RFC 9110 section 5.5: field-vchar is VCHAR / obs-text; HTAB and SP may stand between.
-_FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 
 _NO_FIELD_BYTE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")

@@ -1,4 +1,4 @@
-"""The header contract, forward: what of a call reaches the upstream.
+"""A request's head, read in one way or not at all; and what of it reaches the upstream.
 
 Law: a field is known by its name with every letter lowered and every other sign but a digit
 read as `-`.  So `X_Auth_User_Id`, `x-auth-user-id` and `X.Auth.User.Id`, which some backends
@@ -10,9 +10,11 @@ added last: no client can take one of ours away.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import filterfalse
 
 from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
+from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.grammar import (
     REQUEST_LINE,
     Malformed,
@@ -59,23 +61,11 @@ _KINDS = {
     **dict.fromkeys((name.encode() for name in KEEPABLE), TAKEN),
 }
 
-# The kind of each spelling met.  Bounded: a client can invent names without end.
-_spellings: dict[bytes, int] = {}
-_SPELLINGS_MAX = 4_096
-
-# Lines that were checked, whole: a client sends nearly the same ones with every request.  Those
-# of `_plain` only pass; `_quiet` holds them too, and those that are dropped and say nothing.
-# Bounded in number and in length.
-_plain: set[bytes] = set()
-_quiet: set[bytes] = set()
-_is_plain = _plain.__contains__
-_is_quiet = _quiet.__contains__
-
-# Kind and value of the lines that say something; what differs each time is left out.
-_met: dict[bytes, tuple[int, bytes]] = {}
-_MET_MAX = 4_096
-_MET_LINE_MAX = 2_048
-_MET_AGAIN = frozenset((PASS, DROP, HOST, AUTHORIZATION, CONNECTION))
+MEMO_ENTRIES = 4_096
+_MEMO_LINE_BYTES = 2_048
+_MEMO_REQUEST_LINE_BYTES = 256
+# Kind and value of these lines are remembered; what differs each time is left out.
+_REMEMBERED = frozenset((PASS, DROP, HOST, AUTHORIZATION, CONNECTION))
 
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
 
@@ -187,49 +177,7 @@ def classify(name: bytes) -> int:
         kind = _KINDS.get(known, PASS)
     if kind and known != name.lower():
         kind = DROP
-    if len(_spellings) >= _SPELLINGS_MAX:
-        _spellings.clear()
-    _spellings[name] = kind
     return kind
-
-
-def read_request(block: bytes, *, max_fields: int) -> RequestHead | Reason:
-    """The request in `block`, which ends before the CRLF CRLF that closed it.
-
-    HEADER_TOO_LARGE for more than `max_fields`; Malformed for anything that another reader
-    might frame or understand differently.
-    """
-    fields = block.split(b"\r\n")
-    line = fields.pop(0)
-    start = _starts.get(line) or _first_line(line)
-    if len(fields) > max_fields:
-        return Reason.HEADER_TOO_LARGE
-    head = RequestHead(start, fields)
-    head.lines = list(filter(_is_plain, fields))
-    fresh: list[bytes] | None = None
-    asked, met = False, _met
-    # To 1.0 a `Connection: keep-alive` says something.
-    for field in filterfalse(_is_quiet if start.minor else _is_plain, fields):
-        kind, value = met.get(field) or _first_sight(field)
-        if kind == HOST and head.host is None:
-            head.host = value
-        elif kind == AUTHORIZATION and head.authorization is None:
-            head.authorization = [value]
-        elif kind == REQUEST_ID and head.request_id is None:
-            head.request_id = value
-        elif kind == PASS:
-            fresh = [field] if fresh is None else [*fresh, field]
-        elif kind != DROP:
-            asked = True
-            _keep(head, kind, field, value)
-    if fresh is not None:
-        head.lines = list(filter({*head.lines, *fresh}.__contains__, fields))
-    if head.host is None and start.minor:
-        # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
-        raise Malformed("no host")
-    if asked:
-        _settle(head)
-    return head
 
 
 def _settle(head: RequestHead) -> None:
@@ -243,55 +191,6 @@ def _settle(head: RequestHead) -> None:
     if connection is not None and not _ORDINARY_CONNECTION.issuperset(connection):
         named = set(connection)  # a head has room for 8,000 of them
         head.lines = [field for field in head.lines if name_of(field) not in named]
-
-
-# Request lines met lately: the same paths are asked for again and again.
-_starts: dict[bytes, RequestLine] = {}
-_STARTS_MAX = 4_096
-_START_LENGTH_MAX = 256
-
-
-def _first_line(line: bytes) -> RequestLine:
-    match = REQUEST_LINE.fullmatch(line)
-    if match is None:
-        raise Malformed("request line")
-    method, target, minor = match.groups()
-    start = RequestLine(line, method.decode("ascii"), target.decode("ascii"), minor[0] - 48)
-    if len(line) <= _START_LENGTH_MAX:
-        if len(_starts) >= _STARTS_MAX:
-            _starts.clear()
-        _starts[line] = start
-    return start
-
-
-def _first_sight(line: bytes) -> tuple[int, bytes]:
-    """Kind and value of a field line that was not met before, or not lately."""
-    check_line(line)
-    name, colon, value = line.partition(b":")
-    kind = _spellings.get(name)
-    if kind is None:
-        kind = classify(name)
-    if not colon:
-        raise Malformed("no colon")
-    read = kind, value.strip(b" \t")
-    if kind in _MET_AGAIN and len(line) <= _MET_LINE_MAX:
-        _remember(line, read)
-    return read
-
-
-def _remember(line: bytes, read: tuple[int, bytes]) -> None:
-    kind, value = read
-    if kind in (PASS, DROP) or (kind == CONNECTION and value == b"keep-alive"):
-        if len(_quiet) >= _MET_MAX:
-            _quiet.clear()
-            _plain.clear()
-        _quiet.add(line)
-        if kind == PASS:
-            _plain.add(line)
-    if kind not in (PASS, DROP):
-        if len(_met) >= _MET_MAX:
-            _met.clear()
-        _met[line] = read
 
 
 def _keep(head: RequestHead, kind: int, line: bytes, value: bytes) -> None:
@@ -329,3 +228,128 @@ def _keep(head: RequestHead, kind: int, line: bytes, value: bytes) -> None:
     elif kind == UPGRADE:
         # Several make a list, of which nothing is granted; none of it may hide from who looks.
         head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """`head_bytes` with the empty line that closes it; `line_bytes` of the request line."""
+
+    head_bytes: int = 16_384
+    fields: int = 100
+    line_bytes: int = 8_192
+
+
+class RequestHeadReader:
+    """Reads the heads of one listener, and remembers lines that were checked before.
+
+    Nothing that is remembered decides anything, and all of it is bounded in number and in
+    length: a client can invent lines and names without end.
+    """
+
+    __slots__ = (
+        "_is_plain",
+        "_is_quiet",
+        "_kinds",
+        "_lines",
+        "_max_fields",
+        "_plain",
+        "_quiet",
+        "_starts",
+        "limits",
+    )
+
+    def __init__(self, limits: HeadLimits | None = None, *, entries: int = MEMO_ENTRIES) -> None:
+        """`entries`: of each kind that are remembered at most."""
+        self.limits = limits or HeadLimits()
+        self._max_fields = self.limits.fields
+        self._starts: BoundedMemo[bytes, RequestLine] = BoundedMemo(entries)
+        """The same paths are asked for again and again."""
+        self._kinds: BoundedMemo[bytes, int] = BoundedMemo(entries)
+        """By the spelling of a name."""
+        self._lines: BoundedMemo[bytes, tuple[int, bytes]] = BoundedMemo(entries)
+        """Kind and value of whole lines that say something."""
+        self._quiet: BoundedMemo[bytes, None] = BoundedMemo(entries)
+        """Whole lines that only pass, or are dropped and say nothing."""
+        self._plain: set[bytes] = set()
+        """Those of `_quiet` that pass."""
+        self._is_quiet = self._quiet.__contains__
+        self._is_plain = self._plain.__contains__
+
+    @property
+    def remembered(self) -> int:
+        """The entries of the largest of its memos."""
+        return max(len(self._starts), len(self._kinds), len(self._lines), len(self._quiet))
+
+    def read(self, block: bytes) -> RequestHead | Reason:
+        """The request in `block`, which ends before the CRLF CRLF that closed it.
+
+        HEADER_TOO_LARGE for more fields than `limits` has; Malformed for anything that another
+        reader might frame or understand differently.
+        """
+        fields = block.split(b"\r\n")
+        line = fields.pop(0)
+        start = self._starts.get(line) or self._read_line(line)
+        if len(fields) > self._max_fields:
+            return Reason.HEADER_TOO_LARGE
+        head = RequestHead(start, fields)
+        head.lines = list(filter(self._is_plain, fields))
+        fresh: list[bytes] | None = None
+        asked, lines = False, self._lines
+        # To 1.0 a `Connection: keep-alive` says something.
+        for field in filterfalse(self._is_quiet if start.minor else self._is_plain, fields):
+            kind, value = lines.get(field) or self._read_field(field)
+            if kind == HOST and head.host is None:
+                head.host = value
+            elif kind == AUTHORIZATION and head.authorization is None:
+                head.authorization = [value]
+            elif kind == REQUEST_ID and head.request_id is None:
+                head.request_id = value
+            elif kind == PASS:
+                fresh = [field] if fresh is None else [*fresh, field]
+            elif kind != DROP:
+                asked = True
+                _keep(head, kind, field, value)
+        if fresh is not None:
+            head.lines = list(filter({*head.lines, *fresh}.__contains__, fields))
+        if head.host is None and start.minor:
+            # RFC 9112 section 3.2: 400 for a 1.1 request without Host, and for more than one.
+            raise Malformed("no host")
+        if asked:
+            _settle(head)
+        return head
+
+    def _read_line(self, line: bytes) -> RequestLine:
+        match = REQUEST_LINE.fullmatch(line)
+        if match is None:
+            raise Malformed("request line")
+        method, target, minor = match.groups()
+        start = RequestLine(line, method.decode("ascii"), target.decode("ascii"), minor[0] - 48)
+        if len(line) <= _MEMO_REQUEST_LINE_BYTES:
+            self._starts.keep(line, start)
+        return start
+
+    def _read_field(self, line: bytes) -> tuple[int, bytes]:
+        """Kind and value of a field line that did not come before, or not lately."""
+        check_line(line)
+        name, colon, value = line.partition(b":")
+        kind = self._kinds.get(name)
+        if kind is None:
+            kind = classify(name)
+            self._kinds.keep(name, kind)
+        if not colon:
+            raise Malformed("no colon")
+        read = kind, value.strip(b" \t")
+        if kind in _REMEMBERED and len(line) <= _MEMO_LINE_BYTES:
+            self._remember(line, read)
+        return read
+
+    def _remember(self, line: bytes, read: tuple[int, bytes]) -> None:
+        kind, value = read
+        if kind in (PASS, DROP) or (kind == CONNECTION and value == b"keep-alive"):
+            if len(self._quiet) >= self._quiet.most:
+                self._plain.clear()
+            self._quiet.keep(line, None)
+            if kind == PASS:
+                self._plain.add(line)
+        if kind not in (PASS, DROP):
+            self._lines.keep(line, read)

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from itertools import filterfalse
 
+from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.grammar import (
     Malformed,
     check_line,
@@ -88,11 +89,15 @@ class Head:
         "keeps_open",
         "length",
         "minor",
+        "reader",
         "removed",
         "special",
         "start",
         "status",
     )
+
+    reader: ResponseHeadReader
+    """Whoever read it, and is told which further names somebody asks about."""
 
     def __init__(self, start: bytes, status: int, minor: int, fields: list[bytes]) -> None:
         self.start = start
@@ -116,134 +121,139 @@ class Head:
         return [value_of(line) for line in self.fields if name_of(line) == name]
 
 
-# Whole lines that were checked and only pass.  An upstream sends most of its own again and
-# again; bounded, in number and in length: one that invents fields must not fill the memory.
-_plain: set[bytes] = set()
-_is_plain = _plain.__contains__
-_PLAIN_MAX = 2_048
-_LINE_MAX = 256
-
-# The same for lines that the gateway reads.
-_lines: dict[bytes, Special] = {}
-_LINES_MAX = 2_048
-
 # These sign a connection in (RFC 4559 section 6), and not a request: whoever comes next on it
 # would be taken for the caller of before.
 _BINDS = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?![^ \t,])", re.IGNORECASE)
 
-# Names, beside those of _KINDS, whose presence somebody asks about.
-_watched: set[bytes] = set()
-
-# What a status line says, once it was checked.  There are few; bounded all the same.
-_statuses: dict[bytes, tuple[bytes, int, int]] = {}
-_STATUSES_MAX = 128
+_MEMO_LINES = 2_048
+_MEMO_LINE_BYTES = 256
+_MEMO_STATUSES = 128
 
 
-def watch(names: Iterable[bytes]) -> None:
-    """From now on a field of one of these names, in lower case, is found in `Head.special`."""
-    fresh = set(names).difference(_watched, _KINDS)
-    if fresh:
-        _watched.update(fresh)
-        _plain.clear()
+class ResponseHeadReader:
+    """Reads the answers of all upstreams of one worker, and remembers lines that were checked
+    before: an upstream sends most of its own again and again.
 
-
-def read_head(block: bytes) -> Head:
-    """The head of a response, which ends before the CRLF CRLF that closed it.
-
-    Its framing is held to RFC 9112 section 6.3: 3. a coding beside a length "ought to be
-    handled as an error"; 4. a response whose coding is not chunked is read until close, which
-    this refuses instead; 5. an invalid length is unrecoverable.
+    What is remembered is bounded, in number and in length: one that invents fields must not fill
+    the memory.
     """
-    fields = block.split(b"\r\n")
-    if len(fields) > MAX_FIELDS:
-        raise Malformed("too many fields")
-    line = fields.pop(0)
-    start, status, minor = _statuses.get(line) or _learn_status(line)
-    head = Head(start, status, minor, fields)
-    head.dated = b"\r\nDate:" in block or any(name_of(line) == b"date" for line in fields)
-    known = _lines
-    for line in filterfalse(_is_plain, fields):
-        special = known.get(line) or _learn(line)
-        kind = special[0]
-        if kind == LENGTH:
-            if head.length is not None:
-                raise Malformed("two lengths")
-            head.length = int(special[2])
-        elif kind == CONNECTION:
-            head.removed.append(line)
-            if special[2] != b"keep-alive":
-                head.connection = tokens(special[2]) + (head.connection or [])
-                head.keeps_open = head.keeps_open and b"close" not in head.connection
-        elif kind == CODING:
-            if head.chunked:
-                raise Malformed("two codings")
-            head.chunked = True
-            head.removed.append(line)
-        elif kind == REMOVED:
-            head.removed.append(line)
-        elif kind:
-            if kind == BINDING:
-                head.keeps_open = False
-            head.special = head.special or []
-            head.special.append((line, special))
-    if head.chunked and (head.length is not None or not minor):
-        raise Malformed("a length beside a coding, or a coding in 1.0")
-    return head
+
+    __slots__ = ("_is_plain", "_lines", "_plain", "_statuses", "_watched")
+
+    def __init__(self, *, lines: int = _MEMO_LINES, statuses: int = _MEMO_STATUSES) -> None:
+        self._plain: BoundedMemo[bytes, None] = BoundedMemo(lines)
+        """Whole lines that only pass."""
+        self._is_plain = self._plain.__contains__
+        self._lines: BoundedMemo[bytes, Special] = BoundedMemo(lines)
+        """Whole lines that the gateway reads."""
+        self._statuses: BoundedMemo[bytes, tuple[bytes, int, int]] = BoundedMemo(statuses)
+        """By the status line: that for the client, its status, and the upstream's version."""
+        self._watched: set[bytes] = set()
+        """Names, beside those of _KINDS, whose presence somebody asks about."""
+
+    @property
+    def remembered(self) -> int:
+        """The entries of the largest of its memos."""
+        return max(len(self._plain), len(self._lines), len(self._statuses))
+
+    def watch(self, names: Iterable[bytes]) -> None:
+        """From now on a field of one of these names, in lower case, is found in `Head.special`."""
+        fresh = set(names).difference(self._watched, _KINDS)
+        if fresh:
+            self._watched.update(fresh)
+            self._plain.clear()
+
+    def read(self, block: bytes) -> Head:
+        """The head of a response, which ends before the CRLF CRLF that closed it.
+
+        Its framing is held to RFC 9112 section 6.3: 3. a coding beside a length "ought to be
+        handled as an error"; 4. a response whose coding is not chunked is read until close, which
+        this refuses instead; 5. an invalid length is unrecoverable.
+        """
+        fields = block.split(b"\r\n")
+        if len(fields) > MAX_FIELDS:
+            raise Malformed("too many fields")
+        line = fields.pop(0)
+        start, status, minor = self._statuses.get(line) or self._read_status(line)
+        head = Head(start, status, minor, fields)
+        head.reader = self
+        head.dated = b"\r\nDate:" in block or any(name_of(line) == b"date" for line in fields)
+        lines = self._lines
+        for line in filterfalse(self._is_plain, fields):
+            special = lines.get(line) or self._read_field(line)
+            kind = special[0]
+            if kind == LENGTH:
+                if head.length is not None:
+                    raise Malformed("two lengths")
+                head.length = int(special[2])
+            elif kind == CONNECTION:
+                head.removed.append(line)
+                if special[2] != b"keep-alive":
+                    head.connection = tokens(special[2]) + (head.connection or [])
+                    head.keeps_open = head.keeps_open and b"close" not in head.connection
+            elif kind == CODING:
+                if head.chunked:
+                    raise Malformed("two codings")
+                head.chunked = True
+                head.removed.append(line)
+            elif kind == REMOVED:
+                head.removed.append(line)
+            elif kind:
+                if kind == BINDING:
+                    head.keeps_open = False
+                head.special = head.special or []
+                head.special.append((line, special))
+        if head.chunked and (head.length is not None or not minor):
+            raise Malformed("a length beside a coding, or a coding in 1.0")
+        return head
+
+    def _read_status(self, line: bytes) -> tuple[bytes, int, int]:
+        """What a status line that did not come before is to the client, its status and version."""
+        check_line(line)
+        match = _STATUS_LINE.fullmatch(line)
+        if match is None:
+            raise Malformed("status line")
+        minor, status, reason = match.groups(b"")
+        start = b"HTTP/1.1 %b %b" % (status, reason)
+        read = start, int(status), 1 if minor == b"1" else 0
+        self._statuses.keep(line, read)
+        return read
+
+    def _read_field(self, line: bytes) -> Special:
+        """What a line that did not come before, or not lately, is."""
+        check_line(line)
+        name, colon, value = line.partition(b":")
+        check_name(name)
+        if not colon:
+            raise Malformed("no colon")
+        name, value = name.lower(), value.strip(b" \t")
+        kind = _KINDS.get(name, WATCHED if name in self._watched else PASS)
+        if name == b"www-authenticate" and _BINDS.search(value):
+            kind = BINDING
+        if kind == LENGTH and not (value.isdigit() and len(value) <= 18):
+            # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
+            raise Malformed("content length")
+        if kind == CODING and value.lower() != b"chunked":
+            raise Malformed("transfer coding")
+        if kind == CONNECTION:
+            value = value.lower()
+        special = kind, name, value
+        if len(line) <= _MEMO_LINE_BYTES:
+            if kind:
+                self._lines.keep(line, special)
+            else:
+                self._plain.keep(line, None)
+        return special
 
 
-def _learn_status(line: bytes) -> tuple[bytes, int, int]:
-    """What a status line that was not met before is to the client, its status and version."""
-    check_line(line)
-    match = _STATUS_LINE.fullmatch(line)
-    if match is None:
-        raise Malformed("status line")
-    if len(_statuses) >= _STATUSES_MAX:
-        _statuses.clear()
-    minor, status, reason = match.groups(b"")
-    start = b"HTTP/1.1 %b %b" % (status, reason)
-    known = _statuses[line] = start, int(status), 1 if minor == b"1" else 0
-    return known
-
-
-def _learn(line: bytes) -> Special:
-    """What a line that was not met before, or not lately, is."""
-    check_line(line)
-    name, colon, value = line.partition(b":")
-    check_name(name)
-    if not colon:
-        raise Malformed("no colon")
-    name, value = name.lower(), value.strip(b" \t")
-    kind = _KINDS.get(name, WATCHED if name in _watched else PASS)
-    if name == b"www-authenticate" and _BINDS.search(value):
-        kind = BINDING
-    if kind == LENGTH and not (value.isdigit() and len(value) <= 18):
-        # Plain digits: int() would take "+5", "1_0" and more.  18 digits stay below 2^63.
-        raise Malformed("content length")
-    if kind == CODING and value.lower() != b"chunked":
-        raise Malformed("transfer coding")
-    if kind == CONNECTION:
-        value = value.lower()
-    special = kind, name, value
-    if len(line) <= _LINE_MAX:
-        if not kind:
-            if len(_plain) >= _PLAIN_MAX:
-                _plain.clear()
-            _plain.add(line)
-        else:
-            if len(_lines) >= _LINES_MAX:
-                _lines.clear()
-            _lines[line] = special
-    return special
-
-
-def body_length(head: Head, *, to_head: bool) -> int:
+def body_length(head: Head, *, is_head: bool) -> int:
     """Bytes of the body; or NO_BODY, UNTIL_CLOSE or CHUNKED.
 
     RFC 9112 section 6.3: 1. no body after HEAD, 1xx, 204, 304; 8. without a length or a
     coding it ends with the connection.
     """
     status, length = head.status, head.length
-    if to_head or status < 200 or status in BODILESS:
+    if is_head or status < 200 or status in BODILESS:
         return NO_BODY
     if length is not None:
         return length

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aiohttp.streams import StreamReader
-
     from gateway.access.authorizer import Decision
     from gateway.access.definitions import Upstream
     from gateway.access.routing.routes import Route
     from gateway.edge.http1.request_head import RequestHead
     from gateway.edge.server.listener import Connection
+    from gateway.edge.server.request_body import RequestBody
     from gateway.model import Call
 
 NO_HEADERS: Mapping[str, str] = {}
@@ -54,7 +53,7 @@ class Exchange:
     upstream: Upstream
 
     def __init__(
-        self, client: Connection, head: RequestHead, body: StreamReader, request_id: str
+        self, client: Connection, head: RequestHead, body: RequestBody, request_id: str
     ) -> None:
         self.client = client
         self.head = head

@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from aiohttp.streams import EMPTY_PAYLOAD
-
 from gateway.access.routing.csrf import CsrfCheck
 from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.request_head import CSRF_NAMES, RequestHead
@@ -25,7 +23,7 @@ from gateway.edge.proxy.request_headers import (
     without,
 )
 from gateway.edge.proxy.response_relay import CLIENT_GONE, NO_STATUSES, Failure, ResponseRelay
-from gateway.edge.server.request_body import RequestBody
+from gateway.edge.server.request_body import EMPTY_BODY
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.upstream.clusters import Cluster, Clusters, TargetPool, authority
 from gateway.edge.upstream.connection import UpstreamConnection
@@ -68,7 +66,7 @@ class Forwarder:
         `on_end` is then told of the end, and whether `may_retry` is asked by it.
         """
         exchange = relay.exchange
-        if exchange.body is not EMPTY_PAYLOAD:
+        if exchange.body is not EMPTY_BODY:
             return False
         cluster = self._clusters.cluster_of(exchange.upstream)
         target = cluster.choose()
@@ -130,7 +128,7 @@ class Forwarder:
                     return Failure(connection, replayable=False)
                 relay.attach(connection)
                 try:
-                    if exchange.body is EMPTY_PAYLOAD:
+                    if exchange.body is EMPTY_BODY:
                         self._send(relay, connection)
                         failure = await relay.done
                     else:
@@ -178,7 +176,6 @@ class Forwarder:
     ) -> Failure | None:
         exchange = relay.exchange
         body = exchange.body
-        assert isinstance(body, RequestBody)
         relay.request_sent = False
         if exchange.head.expects_continue:
             # The client is told once; each attempt waits for its own upstream.

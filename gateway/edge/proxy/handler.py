@@ -11,8 +11,6 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiohttp.streams import StreamReader
-
 from gateway.access.routing.csrf import CsrfCheck
 from gateway.access.routing.route_table import Match, is_reserved_path
 from gateway.edge.http1.request_head import RequestHead
@@ -23,8 +21,9 @@ from gateway.edge.proxy.local_replies import BuiltinEndpoints, DenialPage, Local
 from gateway.edge.proxy.policy_body import not_json, take_json
 from gateway.edge.proxy.response_relay import CLIENT_GONE, Failure, ResponseRelay
 from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
-from gateway.edge.server.eager import rest_of
-from gateway.edge.server.listener import Connection, Outcome, Refused
+from gateway.edge.server.eager import resume_in_task
+from gateway.edge.server.listener import BadRequest, Connection, ServeResult
+from gateway.edge.server.request_body import RequestBody
 from gateway.edge.streams.handshake import Handshake, handshake_key, of_another_version
 from gateway.edge.streams.reevaluation import PolicyEvaluator, Reevaluation
 from gateway.edge.streams.registry import LongLivedRequests
@@ -95,7 +94,7 @@ class Proxy:
         self._assertion_signer = assertion_signer
         self._on_end = self._ended
 
-    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+    def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
         """Meets `server.Handler`: what can be done at once is done without a task."""
         exchange = Exchange(client, head, body, self._reader.request_id(head))
         if not head.plain:
@@ -128,7 +127,7 @@ class Proxy:
                 return self._apply_decision(exchange, at_once=True)
             pending: Awaitable[Decision] = _completed(decision)
         else:
-            pending = rest_of(deciding, awaited)
+            pending = resume_in_task(deciding, awaited)
         return self._await_decision(exchange, pending)
 
     async def _decide_with_body(self, exchange: Exchange, snapshot: Snapshot) -> bool:
@@ -139,7 +138,7 @@ class Proxy:
         if head.expects_continue:
             exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             head.expect = None
-        body = await take_json(exchange.body, head, call)
+        body = await take_json(exchange.body, call)
         if isinstance(body, Reason):
             return self._replies.refuse(exchange, body, close=True)
         exchange.body = body
@@ -161,7 +160,7 @@ class Proxy:
         assert outcome is not None
         return outcome if isinstance(outcome, bool) else await outcome
 
-    def _apply_decision(self, exchange: Exchange, *, at_once: bool) -> Outcome:
+    def _apply_decision(self, exchange: Exchange, *, at_once: bool) -> ServeResult:
         """Deny, answer or forward.  Only with `at_once` may the end be told to `_ended`."""
         exchange.decided_at = decided_at = monotonic()
         exchange.decided_s = decided_at - exchange.began_at
@@ -225,8 +224,8 @@ class Proxy:
     async def _forward(self, relay: ResponseRelay) -> bool:
         try:
             failure = await self._forwarder.forward(relay)
-        except Refused as refused:
-            failure = Failure(refused.reason, replayable=False)
+        except BadRequest as bad:
+            failure = Failure(bad.reason, replayable=False)
         except (CancelledError, ConnectionError):
             if relay.started:
                 # The end of the client's connection cancels this task.

@@ -24,8 +24,8 @@ from gateway.edge.replies.problems import (
     problem_parts,
 )
 from gateway.edge.replies.response_bytes import answer_bytes
-from gateway.edge.server.listener import Outcome
-from gateway.edge.server.web_request import REQUEST_ID
+from gateway.edge.server.endpoint_calls import REQUEST_ID
+from gateway.edge.server.listener import ServeResult
 from gateway.model import Call, Reason
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class LocalReplies:
             exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return await exchange.client.answer(exchange.head, exchange.body, handle)
 
-    def deny(self, exchange: Exchange) -> Outcome:
+    def deny(self, exchange: Exchange) -> ServeResult:
         """Answer a decision that allows nothing."""
         page = self._denial_page
         if page is not None and page.is_for(exchange.call, exchange.decision):

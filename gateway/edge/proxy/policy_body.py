@@ -7,45 +7,23 @@ of it would pass a rule that asks `has(…)`.  A call without a body has no fiel
 
 from __future__ import annotations
 
-import asyncio
-
-from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import StreamReader
-
 from gateway import strict_json
 from gateway.access.field_names import folded
 from gateway.access.routing.request_values import HeaderFields
-from gateway.edge.http1.request_head import RequestHead
-from gateway.edge.server.request_body import RequestBody
-from gateway.edge.server.request_parser import Refused as CutOff
+from gateway.edge.server.request_body import RequestBody, whole_body
 from gateway.model import Call, Reason
 from gateway.strict_json import MEDIA_TYPE, MOST_BYTES
 
 _TYPE = HeaderFields(("content-type",))
 
 
-async def take_json(body: StreamReader, head: RequestHead, call: Call) -> StreamReader | Reason:
+async def take_json(body: RequestBody, call: Call) -> RequestBody | Reason:
     """Puts the JSON value into `call.body`; the body to send on, or the Reason to refuse."""
-    if head.length is not None and head.length > MOST_BYTES:
-        return Reason.BODY_TOO_LARGE
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while not body.at_eof():
-            part = await body.readany()
-            size += len(part)
-            if size > MOST_BYTES:
-                return Reason.BODY_TOO_LARGE
-            parts.append(part)
-    except CutOff as cut:  # too slow, or broken in its framing
-        return cut.reason
-    except (web.RequestPayloadError, HttpProcessingError):
-        return Reason.REQUEST_MALFORMED
-    raw = b"".join(parts)
+    raw = await body.read_whole(MOST_BYTES)
+    if isinstance(raw, Reason):
+        return raw
     if not raw:
-        return _replayed(raw)
+        return whole_body(raw)
     refusal = not_json(call)
     if refusal is not None:
         return refusal
@@ -53,7 +31,7 @@ async def take_json(body: StreamReader, head: RequestHead, call: Call) -> Stream
         call.body = strict_json.loads(raw)
     except ValueError:
         return Reason.BODY_MALFORMED
-    return _replayed(raw)
+    return whole_body(raw)
 
 
 def not_json(call: Call) -> Reason | None:
@@ -69,13 +47,3 @@ def not_json(call: Call) -> Reason | None:
         return Reason.MEDIA_TYPE_UNSUPPORTED
     encoded = any(folded(name) == b"content-encoding" for name, _ in call.headers)
     return Reason.MEDIA_TYPE_UNSUPPORTED if encoded else None
-
-
-def _replayed(raw: bytes) -> StreamReader:
-    """The same bytes once more, with their end."""
-    loop = asyncio.get_running_loop()
-    body = RequestBody(BaseProtocol(loop), 2 * MOST_BYTES, loop=loop)
-    if raw:
-        body.feed_data(raw)
-    body.feed_eof()
-    return body

@@ -163,7 +163,7 @@ class ResponseRelay:
         if self._upstream is not None:
             self._upstream.resume_reading()
 
-    def abandon(self) -> None:
+    def client_disconnected(self) -> None:
         if self._upstream is not None:
             self._upstream.abort()
         if self.on_end is not None:

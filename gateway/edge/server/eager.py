@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 @coroutine
-def rest_of(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+def resume_in_task(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
     """A coroutine that was begun outside a task and now waits, for a task to go on with."""
     while True:
         thrown: BaseException | None = None

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from aiohttp.streams import StreamReader
-
-from gateway.edge.http1.request_head import RequestHead
+from gateway.edge.http1.request_head import RequestHead, RequestHeadReader
 from gateway.edge.http1.turns import Turns
-from gateway.edge.replies.observers import Meter
 from gateway.edge.server.buffers import Buffers
+from gateway.edge.server.endpoint_calls import EndpointServer
+from gateway.edge.server.last_resort import LastResort
 from gateway.edge.server.limits import ListenerLimits
-from gateway.edge.server.peer import PeerReader
-from gateway.model import Reason
-from gateway.telemetry.metrics import Tally
+from gateway.edge.server.request_body import RequestBody
 
-Outcome = bool | None | Coroutine[Any, Any, bool]
+ServeResult = bool | None | Coroutine[Any, Any, bool]
 
 
-class Writer(Protocol):
-    """What the proxy gives a connection to call, while it relays an answer."""
+class DownstreamWriter(Protocol):
+    """Whoever writes an answer to a connection, as far as the connection calls it."""
 
     started: bool
     """The answer has begun: it can only be finished or cut off."""
@@ -33,37 +30,42 @@ class Writer(Protocol):
     def resume(self) -> None:
         """The client has caught up."""
 
-    def abandon(self) -> None:
-        """The client has gone: whoever is asked for its answer must notice."""
+    def client_disconnected(self) -> None:
+        """Whoever is asked for the answer must notice."""
 
 
 class Handler(Protocol):
-    def serve(self, client: Any, head: RequestHead, body: StreamReader) -> Outcome:
+    def serve(self, client: Any, head: RequestHead, body: RequestBody) -> ServeResult:
         """Answer one request of `client`, a `connection.Connection`.
 
         A bool when it was answered at once: whether the connection may go on after it.  None
         when the answer is under way: `client.ended` follows.  A coroutine (`async def serve`
-        gives one) where there is more to wait for: it runs in the connection's task, and
+        gives one) where there is more to wait for: it runs in a task of the connection, and
         returns that bool.  `client.answer` writes an answer of aiohttp's kind.  Anything
         raised but a ConnectionError is a defect: 500 where nothing was written yet, a cut
         where it was.
         """
 
 
-class Listener(Protocol):
-    """Whoever made a connection, as far as that asks it."""
+class ConnectionOwner(Protocol):
+    """The listener that a connection came by, as far as the connection asks it."""
 
     handler: Handler
-    reader: PeerReader
     limits: ListenerLimits
+    request_heads: RequestHeadReader
+    endpoints: EndpointServer
     buffers: Buffers
     turns: Turns
-    meter: Meter
-    defects: Tally
-    on_refusal: Callable[[Reason, str], None] | None
+    last_resort: LastResort
+
+    def opened(self, connection: Any) -> None:
+        """It has its transport now."""
 
     def watch(self, connection: Any) -> None:
         """Look at it in every sweep until it says that there is nothing to see."""
 
     def left(self, connection: Any) -> None:
-        """It takes no room any more."""
+        """It takes no room any more, though its transport is not gone yet."""
+
+    def lost(self, connection: Any) -> None:
+        """Its transport is gone."""

@@ -1,4 +1,4 @@
-"""The public door: a listener's runner, the server that makes its connections, and its limits."""
+"""A listener: who is let in by it, what its connections may hold, and its end."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from heapq import nsmallest
 from time import monotonic
-from typing import Any
 
 import structlog
-from aiohttp import web
-from aiohttp.web_server import Server
 
+from gateway.edge.http1.request_head import HeadLimits, RequestHeadReader
 from gateway.edge.http1.turns import Turns
-from gateway.edge.replies.observers import Meter, NoMetrics
-from gateway.edge.server.accepting import Acceptor
+from gateway.edge.replies.observers import Meter
+from gateway.edge.server.accepting import ListeningSocket
 from gateway.edge.server.admission import Admission
 from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.connection import Connection
-from gateway.edge.server.handler import Handler, Outcome, Writer
+from gateway.edge.server.endpoint_calls import EndpointServer
+from gateway.edge.server.handler import DownstreamWriter, Handler, ServeResult
+from gateway.edge.server.last_resort import LastResort
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.peer import Peer, PeerReader
-from gateway.edge.server.request_parser import Refused
+from gateway.edge.server.request_body import BadRequest
 from gateway.model import Reason
 from gateway.telemetry.metrics import Metrics, Tally
 
 __all__ = [
+    "BadRequest",
     "Connection",
-    "Door",
+    "DownstreamWriter",
     "Handler",
+    "Listener",
     "ListenerLimits",
-    "Outcome",
-    "Refused",
-    "Site",
-    "Writer",
+    "ServeResult",
 ]
 
 log = structlog.get_logger(__name__)
@@ -45,41 +45,20 @@ EVICTED_AT_ONCE = 64
 """How many of the longest idle are looked for at a time: to look goes through all."""
 LOOK_AGAIN_S = 0.1
 SAID_AGAIN_S = 10.0
+BACKLOG = 2_048
+"""Connections that the kernel has made and nobody has taken up yet, at most."""
 LAST_HANDSHAKES_S = 0.3
 """For connections that the kernel was completing when it was told to make no new ones."""
 LAST_HEADS_S = 1.0
 """For the request of who has come just before the listeners close."""
 
 
-async def _unused(request: web.BaseRequest) -> web.StreamResponse:
-    raise AssertionError("connections ask their door's handler")
+class Listener:
+    """Made inside the running loop.  `start` it, `listen` on sockets, and `stop` it once.
 
-
-class Connections(Server):
-    """aiohttp's server, making connections of ours."""
-
-    def __init__(self, door: Door) -> None:
-        limits = door.limits
-        super().__init__(
-            _unused,
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=limits.keepalive_s,
-            lingering_time=0.0,
-        )
-        self.door = door
-
-    def __call__(self) -> Connection:
-        return Connection(self, self.door, loop=self._loop, **self._kwargs)
-
-
-class Door(web.BaseRunner):
-    """One public listener.  BaseRunner, not AppRunner: CONNECT and Expect must reach us.
-
-    A `Site` accepts for it.  While `draining`, answers carry `Connection: close`.  At
-    `limits.connections` the longest idle connection makes room for a new one; where none is
-    idle, those who come wait in the listening socket until one in fifty has gone.
+    While `draining`, answers carry `Connection: close`.  At `limits.connections` the longest idle
+    connection makes room for a new one; where none is idle, those who come wait in the listening
+    socket until one in fifty has gone.
     """
 
     def __init__(
@@ -88,25 +67,25 @@ class Door(web.BaseRunner):
         reader: PeerReader,
         limits: ListenerLimits | None = None,
         *,
-        shutdown_timeout: float = 30.0,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
         on_refusal: Callable[[Reason, str], None] | None = None,
         metrics: Metrics | None = None,
         meter: Meter | None = None,
         defects: Tally | None = None,
     ) -> None:
-        super().__init__(shutdown_timeout=shutdown_timeout)
+        """`on_shutdown` ends what would not end by itself, once nothing is accepted any more; the
+        last three and `on_refusal` are told what the connections answer by themselves."""
         self.handler = handler
         self.reader = reader
         self.limits = limits or ListenerLimits()
-        self.on_shutdown = on_shutdown
-        """Ends what would not end by itself, once nothing is accepted any more."""
-        self.on_refusal = on_refusal
-        """Told of what was refused before it was a request, and of the id that it was given."""
-        self.meter = meter or NoMetrics()
-        """Counts what its connections answer by themselves."""
-        self.defects = defects or Tally()
         self.draining = False
+        self.connections: set[Connection] = set()
+        """Those that have a transport."""
+        heads = HeadLimits(self.limits.head_bytes, self.limits.fields, self.limits.line_bytes)
+        self.request_heads = RequestHeadReader(heads)
+        self.endpoints = EndpointServer(heads)
+        self.last_resort = LastResort(reader, meter=meter, defects=defects, on_refusal=on_refusal)
+        self._on_shutdown = on_shutdown
         tally = (metrics or Metrics()).tally
         self._evicted = tally("connections_evicted", "Idle connections closed for new ones.")
         self.admission = Admission(
@@ -125,10 +104,14 @@ class Door(web.BaseRunner):
             self._read_on,
         )
         self.turns = Turns()
-        self._acceptors: list[Acceptor] = []
+        self._admitted: set[Connection] = set()
+        """Those that take room: handshakes too, and none that was evicted."""
+        self._sockets: list[ListeningSocket] = []
         self._accepting = True
         self._watched: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._all_gone: asyncio.Event | None = None
+        """Set once no connection is left, where somebody waits for that."""
         self._idle: list[tuple[float, Connection]] = []
         """Some of the longest idle, the longest last, as they were when it was looked."""
         self._looked_at = self._said_at = self._full_said_at = -SAID_AGAIN_S
@@ -138,29 +121,48 @@ class Door(web.BaseRunner):
         """Connections that are open, and handshakes under way."""
         return self.admission.open
 
+    def start(self) -> None:
+        """Time begins to be kept."""
+        self._sweep()
+
     # --- who is let in ---
 
-    def accept_on(self, listening: socket.socket, context: ssl.SSLContext | None) -> Acceptor:
-        acceptor = Acceptor(self, listening, context)
-        self._acceptors.append(acceptor)
+    def listen(
+        self, bound: socket.socket, context: ssl.SSLContext | None = None, *, backlog: int = BACKLOG
+    ) -> None:
+        """Let in who comes by this socket; with `context` over TLS."""
+        listening = ListeningSocket(self, bound, context)
+        listening.listen(backlog)
+        self._sockets.append(listening)
         if self._accepting:
-            acceptor.start()
-        return acceptor
+            listening.start()
 
     def new_connection(self, peer: Peer, network: str | None) -> Connection:
-        """For somebody who was let in; it tells by `left` when that is over."""
-        assert isinstance(self._server, Connections)
-        connection = self._server()
-        connection.peer = peer
-        connection.network = network
-        connection.let_in = True
+        """For somebody who was let in; `left` says when that is over."""
+        connection = Connection(self, peer, network)
+        self._admitted.add(connection)
         return connection
 
+    def opened(self, connection: Connection) -> None:
+        """It has its transport now."""
+        self.connections.add(connection)
+
     def left(self, connection: Connection) -> None:
+        """It takes no room any more; whoever tells it first, once."""
+        if connection not in self._admitted:
+            return
+        self._admitted.discard(connection)
         self.admission.leave(connection.network)
         self._watched.discard(connection)
         if not self._accepting and self.open <= self.admission.most * 0.98:
             self._accept_again()
+
+    def lost(self, connection: Connection) -> None:
+        """Its transport is gone."""
+        self.left(connection)
+        self.connections.discard(connection)
+        if self._all_gone is not None and not self.connections:
+            self._all_gone.set()
 
     def make_room(self) -> bool:
         """Close the connection that was idle for longest; False where none was for a moment."""
@@ -172,12 +174,11 @@ class Door(web.BaseRunner):
                     self._evicted.n += 1
                     connection.evict()
                     return True
-            if now - self._looked_at < LOOK_AGAIN_S or self._server is None:
+            if now - self._looked_at < LOOK_AGAIN_S:
                 return False
             self._looked_at = now
-            ours = (one for one in self._server.connections if isinstance(one, Connection))
-            found = ((one.idle_since() or now, one) for one in ours)
-            idle = (pair for pair in found if now - pair[0] >= self.limits.evict_after_s)
+            since_each = ((one.idle_since() or now, one) for one in self.connections)
+            idle = (pair for pair in since_each if now - pair[0] >= self.limits.evict_after_s)
             self._idle = nsmallest(EVICTED_AT_ONCE, idle, key=lambda pair: pair[0])[::-1]
             if not self._idle:
                 return False
@@ -185,8 +186,8 @@ class Door(web.BaseRunner):
     def stop_accepting(self, error: int = 0) -> None:
         """There is no room, or (`error` then says which) no means to take anybody up."""
         self._accepting = False
-        for acceptor in self._acceptors:
-            acceptor.pause()
+        for listening in self._sockets:
+            listening.pause()
         now = monotonic()
         if now - self._said_at >= SAID_AGAIN_S:
             self._said_at = now
@@ -198,68 +199,79 @@ class Door(web.BaseRunner):
 
     def _accept_again(self) -> None:
         self._accepting = True
-        for acceptor in self._acceptors:
-            acceptor.start()
+        for listening in self._sockets:
+            listening.start()
 
     # --- the end ---
 
     def drain(self) -> None:
         """From now on answers say `close`, those too that are awaited already."""
         self.draining = True
-        for connection in self._server.connections if self._server is not None else ():
-            if isinstance(connection, Connection):
-                connection.say_close()
+        for connection in self.connections:
+            connection.disable_keepalive()
 
     async def last_calls(self) -> None:
         """Closes the listeners without losing anybody: the kernel makes no new connections,
         those that it has made are taken up, and who has come is heard."""
-        filtered = [acceptor.refuse_new() for acceptor in self._acceptors]
+        filtered = [listening.refuse_new() for listening in self._sockets]
         if any(filtered):
             await asyncio.sleep(LAST_HANDSHAKES_S)
-        for acceptor in self._acceptors:
-            acceptor.close()
+        for listening in self._sockets:
+            listening.close()
         until = monotonic() + LAST_HEADS_S
         while self._somebody_comes() and monotonic() < until:  # noqa: ASYNC110 (twice in a life)
             await asyncio.sleep(0.02)
 
     def _somebody_comes(self) -> bool:
-        return any(acceptor.handshaking for acceptor in self._acceptors) or any(
+        return any(listening.handshaking for listening in self._sockets) or any(
             connection.expected for connection in self._watched
         )
 
-    async def shutdown(self) -> None:
-        for acceptor in self._acceptors:
-            acceptor.abandon()
-        if self.on_shutdown is not None:
-            await self.on_shutdown()
+    async def stop(self, within_s: float = 30.0) -> None:
+        """Nobody is accepted any more.  What is under way has so long to end, then it is cut.
 
-    async def _make_server(self) -> Server:
-        self._sweep()
-        return Connections(self)
-
-    async def _cleanup_server(self) -> None:
+        A request that waits for its turn, or is tried again, is under way too.
+        """
+        for listening in self._sockets:
+            listening.close()
+        # Whoever was taken up just now is heard before idle connections are closed.
+        await asyncio.sleep(0)
+        for connection in list(self.connections):
+            connection.close()
+        for listening in self._sockets:
+            listening.abandon()
+        if self._on_shutdown is not None:
+            await self._on_shutdown()
+        await self._until_gone(within_s)
         if self._timer is not None:
             self._timer.cancel()
-        self._acceptors.clear()
+        self._sockets.clear()
         self._idle.clear()
 
-    # --- buffers ---
+    async def _until_gone(self, within_s: float) -> None:
+        for connection in list(self.connections):
+            connection.close()
+        self._all_gone = asyncio.Event()
+        if self.connections:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._all_gone.wait()
+        for connection in list(self.connections):
+            connection.abort()
 
-    def _relaying(self) -> list[Connection]:
-        connections = [] if self._server is None else self._server.connections
-        return [c for c in connections if isinstance(c, Connection) and c.relay is not None]
+    # --- buffers ---
 
     def _stop_reading(self) -> None:
         now = monotonic()
         if now - self._full_said_at >= SAID_AGAIN_S:
             self._full_said_at = now
             log.warning("buffers-are-full", bytes=self.buffers.total_bytes)
-        for connection in self._relaying():
+        for connection in list(self.connections):
             if connection.relay is not None:
                 connection.relay.pause()
 
     def _read_on(self) -> None:
-        for connection in self._relaying():
+        for connection in list(self.connections):
             if connection.relay is not None and not connection.writing_paused:
                 connection.relay.resume()
 
@@ -280,19 +292,3 @@ class Door(web.BaseRunner):
         if not self._accepting:
             # Some may be idle for long enough by now, or descriptors be free again.
             self._accept_again()
-
-
-class Site(web.SockSite):
-    """A listening socket of a door."""
-
-    def __init__(
-        self, door: Door, sock: socket.socket, context: ssl.SSLContext | None, *, backlog: int
-    ) -> None:
-        super().__init__(door, sock, ssl_context=context, backlog=backlog)
-        self._door = door
-
-    async def start(self) -> None:
-        await web.BaseSite.start(self)
-        self._sock.listen(self._backlog)
-        acceptor: Any = self._door.accept_on(self._sock, self._ssl_context)
-        self._server = acceptor

@@ -18,7 +18,7 @@ from gateway.config.upstream_tls import FileStamp, file_stamp
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY_S = 1.0
+POLL_EVERY_S = 1.0
 
 
 class CertificateWrong(Exception):
@@ -26,9 +26,9 @@ class CertificateWrong(Exception):
 
 
 class Certificates:
-    """`context` is for the listener, once and for all; `look` is called every LOOK_EVERY_S.
+    """`context` is for the listener, once and for all; `poll` is called every POLL_EVERY_S.
 
-    The master makes it and looks too: a worker that is replaced while the files are broken
+    The master makes it and polls too: a worker that is replaced while the files are broken
     shows what its master last had.
     """
 
@@ -46,8 +46,8 @@ class Certificates:
         """The files are not what is shown."""
         return self._seen != self._loaded
 
-    def look(self) -> None:
-        """Takes files that have changed, once they were the same for two looks."""
+    def poll(self) -> None:
+        """Takes files that have changed, once they were the same for two polls."""
         now = file_stamp(self._files)
         settled, self._seen = now == self._seen, now
         if now in (self._loaded, self._refused) or not settled:

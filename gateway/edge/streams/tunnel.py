@@ -240,7 +240,7 @@ class Tunnel:
         upstream.set_protocol(self.upstream)
         if self._connection.writing_paused:
             self.client.pause_writing()
-        buffered = self._connection.hand_over(self.client)
+        buffered = self._connection.detach(self.client)
         # First: its session may have ended while the upstream granted it.
         self._long_lived.add(self)
         if initial_data:

@@ -15,6 +15,7 @@ from random import Random
 
 from gateway.access.definitions import Balance, Health, Upstream, UpstreamTarget
 from gateway.config.upstream_tls import TlsContexts
+from gateway.edge.http1.response_head import ResponseHeadReader
 from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S
 from gateway.edge.upstream.resolver import (
@@ -149,6 +150,8 @@ class Clusters:
         self._resolve_every_s = resolve_every_s
         self._turns = Turns()
         self._scarce = scarce
+        self._heads = ResponseHeadReader()
+        """Reads the responses of all of them."""
         self._lookups: dict[TargetPool, asyncio.Task[None]] = {}
         self._loop = loop or asyncio.get_running_loop()
         self._on_sweep = on_sweep
@@ -237,6 +240,7 @@ class Clusters:
             self._loop,
             self._endpoints,
             self._turns,
+            heads=self._heads,
             tls=self._tls,
             scarce=self._scarce,
         )

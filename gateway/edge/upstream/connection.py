@@ -21,7 +21,6 @@ from gateway.edge.http1.response_head import (
     UNTIL_CLOSE,
     Head,
     body_length,
-    read_head,
 )
 from gateway.edge.http1.turns import SHARE
 from gateway.edge.upstream.protocols import ConnectionPool, ResponseReceiver
@@ -221,7 +220,7 @@ class UpstreamConnection(asyncio.Protocol):
                 raise Malformed("head")
             self._partial_head = data
             return
-        head = read_head(data[:end])
+        head = self._pool.heads.read(data[:end])
         body_at = end + 4
         if head.status < 200:
             self._read_interim(receiver, head, data[body_at:])
@@ -254,7 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._state = _BODY
         length = head.length
         if length is None or receiver.is_head or head.status in BODILESS:
-            length = body_length(head, to_head=receiver.is_head)
+            length = body_length(head, is_head=receiver.is_head)
             if receiver.is_head or (length == NO_BODY and (head.length or head.chunked)):
                 # RFC 9112 section 6.3 gives these no body.  A backend may send one all the same,
                 # announced (204, 304) or not (what gunicorn makes of an application that

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from asyncio import Transport
 
     from gateway.access.definitions import Upstream
-    from gateway.edge.http1.response_head import Head
+    from gateway.edge.http1.response_head import Head, ResponseHeadReader
     from gateway.edge.http1.turns import Turns
     from gateway.model import Reason
 
@@ -79,6 +79,8 @@ class ConnectionPool(Protocol[C_contra]):
 
     spec: Upstream
     turns: Turns
+    heads: ResponseHeadReader
+    """Reads the responses."""
     in_flight: int
     """Calls that hold a slot at it."""
     keeps_idle: bool

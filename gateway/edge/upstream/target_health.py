@@ -18,7 +18,7 @@ import structlog
 
 from gateway.access.definitions import Health, Upstream, UpstreamTarget
 from gateway.edge.http1.grammar import Malformed
-from gateway.edge.http1.response_head import MAX_HEAD_BYTES, read_head
+from gateway.edge.http1.response_head import MAX_HEAD_BYTES, ResponseHeadReader
 from gateway.edge.upstream.resolver import Endpoints, has_name
 
 log = structlog.get_logger(__name__)
@@ -124,7 +124,7 @@ async def probe(
                 head = await reader.readuntil(b"\r\n\r\n")
             finally:
                 writer.transport.abort()
-            return 200 <= read_head(head[:-4]).status < 300
+            return 200 <= ResponseHeadReader().read(head[:-4]).status < 300
     except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return False
     except Malformed:

@@ -17,6 +17,7 @@ import structlog
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.config.upstream_tls import TlsContexts
+from gateway.edge.http1.response_head import ResponseHeadReader
 from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.resolver import Endpoints, has_name
@@ -50,6 +51,7 @@ class TargetPool:
         endpoints: Endpoints,
         turns: Turns,
         *,
+        heads: ResponseHeadReader,
         tls: TlsContexts,
         scarce: Callable[[], bool],
     ) -> None:
@@ -59,6 +61,8 @@ class TargetPool:
         self.is_named = has_name(target)
         self._endpoints = endpoints
         self.turns = turns
+        self.heads = heads
+        """Reads the responses."""
         self._tls = tls
         self._scarce = scarce
         self.spec = spec

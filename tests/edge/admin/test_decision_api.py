@@ -19,7 +19,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.request import CallReader
-from gateway.edge.server.listener import Door
+from gateway.edge.server.listener import Listener
 from gateway.model import Call, CredentialKind, LimitState, Principal, Reason
 from tests.access.worlds import snapshot
 from tests.edge.rig import Answer, Client, listen, principal
@@ -237,16 +237,16 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
         assertion_signer=assertion_signer,
     )
     options = AdminOptions(frozenset(), "local", page=False)
-    listener = AdminListener(options, _Nobody(), someone, None, decisions)  # type: ignore[arg-type]
-    door = Door(listener, reader, shutdown_timeout=0.1)
-    await door.setup()
-    house.port = await listen(door)
+    admin = AdminListener(options, _Nobody(), someone, None, decisions)  # type: ignore[arg-type]
+    listener = Listener(admin, reader)
+    listener.start()
+    house.port = await listen(listener)
     try:
         yield house
     finally:
         for client in house.clients:
             client.close()
-        await door.cleanup()
+        await listener.stop(0.1)
 
 
 @pytest.fixture

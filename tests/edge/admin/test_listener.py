@@ -12,7 +12,7 @@ import pytest
 
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.request import CallReader
-from gateway.edge.server.listener import Door
+from gateway.edge.server.listener import Listener
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry.metrics import Metrics
 from tests.edge.rig import listen
@@ -76,13 +76,13 @@ class Admin:
 async def serve(*, page: bool) -> AsyncIterator[Admin]:
     workers = Workers()
     options = AdminOptions(frozenset({"admin.internal"}), TOKEN, page)
-    listener = AdminListener(options, workers, Somebody(), Outbox())
-    door = Door(listener, CallReader())
-    await door.setup()
-    port = await listen(door)
+    admin = AdminListener(options, workers, Somebody(), Outbox())
+    listener = Listener(admin, CallReader())
+    listener.start()
+    port = await listen(listener)
     async with aiohttp.ClientSession() as session:
         yield Admin(f"http://127.0.0.1:{port}", session, workers)
-    await door.cleanup()
+    await listener.stop(0.1)
 
 
 @pytest.fixture

@@ -10,10 +10,14 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.edge.http1 import request_head
 from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.grammar import Malformed
-from gateway.edge.http1.request_head import RequestHead, read_request
+from gateway.edge.http1.request_head import (
+    MEMO_ENTRIES,
+    HeadLimits,
+    RequestHead,
+    RequestHeadReader,
+)
 from gateway.edge.proxy.request_headers import (
     appended_headers,
     foreign_cookies,
@@ -66,8 +70,9 @@ OURS = (
 )
 
 
-def head(*lines: bytes) -> RequestHead:
-    read = read_request(b"\r\n".join([b"GET /a HTTP/1.1", b"Host: x", *lines]), max_fields=100)
+def head(*lines: bytes, reader: RequestHeadReader | None = None) -> RequestHead:
+    block = b"\r\n".join([b"GET /a HTTP/1.1", b"Host: x", *lines])
+    read = (reader or RequestHeadReader()).read(block)
     assert isinstance(read, RequestHead)
     return read
 
@@ -273,7 +278,7 @@ async def test_whatever_is_taken_here_llhttp_takes_too_and_frames_alike(parts: l
     if b"\r\n\r\n" in block:
         return
     try:
-        ours = read_request(block, max_fields=100)
+        ours = RequestHeadReader().read(block)
     except Malformed:
         return
     assert not isinstance(ours, Reason)
@@ -290,14 +295,6 @@ async def test_whatever_is_taken_here_llhttp_takes_too_and_frames_alike(parts: l
 
 
 # --- the memory of lines ---
-
-MEMORIES = (
-    request_head._plain,
-    request_head._quiet,
-    request_head._met,
-    request_head._spellings,
-    request_head._starts,
-)
 
 request_lines = st.sampled_from(
     [b"GET /a HTTP/1.1", b"GET /a HTTP/1.0", b"POST /b HTTP/1.1", b"get /a HTTP/1.1", b"Host: x"]
@@ -321,10 +318,10 @@ heads = st.tuples(request_lines, st.lists(field_lines, max_size=10)).map(
 )
 
 
-def meaning(block: bytes) -> object:
+def meaning(reader: RequestHeadReader, block: bytes) -> object:
     """All that a head says, or how it is refused."""
     try:
-        read = read_request(block, max_fields=9)
+        read = reader.read(block)
     except Malformed:
         return Malformed
     if isinstance(read, Reason):
@@ -343,11 +340,6 @@ def meaning(block: bytes) -> object:
     return read.start.text, slots, named, read.keeps_open
 
 
-def forget_all() -> None:
-    for memory in MEMORIES:
-        memory.clear()
-
-
 @given(st.lists(heads, max_size=12), heads, st.integers(1, 8))
 @example(
     [b"GET /a HTTP/1.1\r\nX: 1\r\nX-B: 2\r\nHost: x"],
@@ -362,29 +354,24 @@ def forget_all() -> None:
 def test_what_was_met_before_never_changes_what_a_head_means(
     before: list[bytes], block: bytes, room: int
 ) -> None:
-    forget_all()
-    fresh = meaning(block)
-    assert meaning(block) == fresh
-    with pytest.MonkeyPatch.context() as patch:
-        # So small that they are emptied in the midst of a head.
-        for limit in ("_MET_MAX", "_SPELLINGS_MAX", "_STARTS_MAX"):
-            patch.setattr(request_head, limit, room)
-        forget_all()
-        for earlier in before:
-            meaning(earlier)
-        assert meaning(block) == fresh
-        assert max(map(len, MEMORIES)) <= room
-    forget_all()
+    limits = HeadLimits(fields=9)
+    reader = RequestHeadReader(limits)
+    fresh = meaning(reader, block)
+    assert meaning(reader, block) == fresh
+    # So small that it is emptied in the midst of a head.
+    forgetful = RequestHeadReader(limits, entries=room)
+    for earlier in before:
+        meaning(forgetful, earlier)
+    assert meaning(forgetful, block) == fresh
+    assert forgetful.remembered <= room
 
 
 def test_a_head_in_whose_midst_the_memory_is_emptied_keeps_its_lines_in_order() -> None:
-    forget_all()
-    count = request_head._MET_MAX
+    reader = RequestHeadReader()
     old = [b"X-Old-%d: 1" % number for number in range(40)]
-    for at in range(0, count - 5, 40):
-        head(*(b"X-%d: 1" % number for number in range(at, at + 40)))
-    head(*old)
+    for at in range(0, MEMO_ENTRIES - 5, 40):
+        head(*(b"X-%d: 1" % number for number in range(at, at + 40)), reader=reader)
+    head(*old, reader=reader)
     mixed = [line for number in range(40) for line in (old[number], b"X-New-%d: 1" % number)]
-    assert head(*mixed, *old[:10]).lines == [*mixed, *old[:10]]
-    assert len(request_head._quiet) <= count
-    forget_all()
+    assert head(*mixed, *old[:10], reader=reader).lines == [*mixed, *old[:10]]
+    assert reader.remembered <= MEMO_ENTRIES

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.http1 import response_head
 from gateway.edge.http1.chunked import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES, ChunkReader
 from gateway.edge.http1.grammar import Malformed
 from gateway.edge.http1.response_head import (
@@ -17,13 +16,17 @@ from gateway.edge.http1.response_head import (
     NO_BODY,
     UNTIL_CLOSE,
     Head,
+    ResponseHeadReader,
     body_length,
-    read_head,
 )
 
 
-def read(text: bytes, *, to_head: bool = False) -> int:
-    return body_length(read_head(text), to_head=to_head)
+def read_head(block: bytes) -> Head:
+    return ResponseHeadReader().read(block)
+
+
+def read(text: bytes, *, is_head: bool = False) -> int:
+    return body_length(read_head(text), is_head=is_head)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +79,10 @@ def test_a_good_head_is_read(block: bytes) -> None:
     ],
 )
 def test_a_broken_head_is_refused(block: bytes) -> None:
-    read_head(b"HTTP/1.1 200 OK\r\nServer: x")  # a name that is known by now
+    reader = ResponseHeadReader()
+    reader.read(b"HTTP/1.1 200 OK\r\nServer: x")  # a name that is known by now
     with pytest.raises(Malformed):
-        read_head(block)
+        reader.read(block)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,7 @@ def test_some_statuses_have_no_body(status: int) -> None:
 
 
 def test_an_answer_to_head_has_no_body() -> None:
-    assert read(b"HTTP/1.1 200 OK\r\nContent-Length: 5", to_head=True) == NO_BODY
+    assert read(b"HTTP/1.1 200 OK\r\nContent-Length: 5", is_head=True) == NO_BODY
 
 
 @pytest.mark.parametrize(
@@ -251,8 +255,6 @@ def test_a_broken_chunk_is_refused(data: bytes) -> None:
 
 # --- the memory of lines ---
 
-MEMORIES = (response_head._plain, response_head._lines, response_head._statuses)
-
 status_lines = st.sampled_from(
     [b"HTTP/1.1 200 OK", b"HTTP/1.1 204 No", b"HTTP/1.0 200 OK", b"HTTP/1.1 200", b"HTTP/2 200 OK"]
 )
@@ -271,44 +273,37 @@ answers = st.tuples(status_lines, st.lists(answer_lines, max_size=8)).map(
 )
 
 
-def meaning(block: bytes) -> object:
+def meaning(reader: ResponseHeadReader, block: bytes) -> object:
     """All that a head says; None for one that is refused."""
     try:
-        head = read_head(block)
+        head = reader.read(block)
     except Malformed:
         return None
-    return [getattr(head, name) for name in Head.__slots__]
-
-
-def forget_all() -> None:
-    for memory in MEMORIES:
-        memory.clear()
+    return [getattr(head, name) for name in Head.__slots__ if name != "reader"]
 
 
 @given(st.lists(answers, max_size=12), answers, st.integers(1, 8))
 def test_what_was_met_before_never_changes_what_an_answer_means(
     before: list[bytes], block: bytes, room: int
 ) -> None:
-    response_head.watch([b"x-watched"])
-    forget_all()
-    fresh = meaning(block)
-    assert meaning(block) == fresh
-    with pytest.MonkeyPatch.context() as patch:
-        # So small that they are emptied in the midst of a head.
-        for limit in ("_PLAIN_MAX", "_LINES_MAX", "_STATUSES_MAX"):
-            patch.setattr(response_head, limit, room)
-        forget_all()
-        for earlier in before:
-            meaning(earlier)
-        assert meaning(block) == fresh
-        assert max(map(len, MEMORIES)) <= room
-    forget_all()
+    reader = ResponseHeadReader()
+    # So small that it is emptied in the midst of a head.
+    forgetful = ResponseHeadReader(lines=room, statuses=room)
+    for one in (reader, forgetful):
+        one.watch([b"x-watched"])
+    fresh = meaning(reader, block)
+    assert meaning(reader, block) == fresh
+    for earlier in before:
+        meaning(forgetful, earlier)
+    assert meaning(forgetful, block) == fresh
+    assert forgetful.remembered <= room
 
 
 def test_a_name_that_is_watched_later_is_found_in_lines_that_were_met_before() -> None:
+    reader = ResponseHeadReader()
     block = b"HTTP/1.1 200 OK\r\nX-Watched-Late: 1"
-    assert read_head(block).special is None
-    response_head.watch([b"x-watched-late"])
-    special = read_head(block).special
+    assert reader.read(block).special is None
+    reader.watch([b"x-watched-late"])
+    special = reader.read(block).special
     assert special is not None
     assert [line for line, _ in special] == [b"X-Watched-Late: 1"]

@@ -1,4 +1,4 @@
-"""What the tests of other parsers send, through the real door and through the upstream's leg.
+"""What the tests of other parsers send, through the real listener and through the upstream's leg.
 
 A file of `tests/corpus/others` is a list of vectors, their bytes as latin-1 text.  `theirs` is what
 the other parser makes of them (messages, and the error that ends them); `here` is what comes of them

@@ -35,7 +35,7 @@ class WaitingGate(FakeGate):
 
 
 def install(rig: Rig, gate: FakeGate) -> None:
-    rig.door.handler._authorizer = gate  # type: ignore[attr-defined]
+    rig.listener.handler._authorizer = gate  # type: ignore[attr-defined]
 
 
 async def test_a_decision_that_waits_goes_on_where_it_stopped() -> None:
@@ -93,10 +93,9 @@ async def test_a_client_that_leaves_frees_the_target_it_waited_for() -> None:
 async def test_the_idle_limit_does_not_cut_a_request_that_is_under_way() -> None:
     async def when_idle_time_is_over(exchange: Exchange) -> None:
         if len(rig.upstream.requests) == 2:
-            assert rig.door.server is not None
-            for connection in rig.door.server.connections:
-                connection._next_keepalive_close_time = 0.0
-                connection._process_keepalive()
+            for connection in rig.listener.connections:
+                connection._idle.since = 0.0
+                connection._idle.look()
         exchange.send(OK)
 
     async with running(when_idle_time_is_over) as rig:

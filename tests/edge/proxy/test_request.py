@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from gateway.edge.http1.request_head import RequestHead, read_request
+from gateway.edge.http1.request_head import RequestHead, RequestHeadReader
 from gateway.edge.proxy.request import CallReader, canonical_host, plain_ip
 from gateway.model import Call, Credential, CredentialKind, Reason
 
@@ -15,7 +15,7 @@ TRUSTED = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
 
 def head(*lines: bytes, target: bytes = b"/a", host: bytes = b"x") -> RequestHead:
     block = b"\r\n".join([b"GET " + target + b" HTTP/1.1", b"Host: " + host, *lines])
-    read = read_request(block, max_fields=100)
+    read = RequestHeadReader().read(block)
     assert isinstance(read, RequestHead)
     return read
 

@@ -17,7 +17,7 @@ from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
-from gateway.edge.server.listener import Door, ListenerLimits
+from gateway.edge.server.listener import Listener, ListenerLimits
 from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.sign_in.session_cookies import Csrf
 from gateway.model import Call, CredentialKind, Principal, Reason
@@ -144,16 +144,16 @@ async def _broken(request: web.BaseRequest, call: Call) -> Any:
 
 
 async def _asked(handler: Any, data: bytes) -> int:
-    door = Door(handler, CallReader(), shutdown_timeout=0.1)
-    await door.setup()
+    listener = Listener(handler, CallReader())
+    listener.start()
     try:
-        client = Client(*await asyncio.open_connection("127.0.0.1", await listen(door)))
+        client = Client(*await asyncio.open_connection("127.0.0.1", await listen(listener)))
         await client.send(data)
         status = (await client.answer()).status
         client.close()
         return status
     finally:
-        await door.cleanup()
+        await listener.stop(0.1)
 
 
 class _Nobody:
@@ -204,7 +204,7 @@ async def test_answers_of_the_admin_listener_are_counted_by_names_of_ours(
 ) -> None:
     metrics = Metrics()
     options = AdminOptions(frozenset(), "token", page=True)
-    listener = AdminListener(
+    admin = AdminListener(
         options,
         _Workers(),
         None,  # type: ignore[arg-type]
@@ -212,7 +212,7 @@ async def test_answers_of_the_admin_listener_are_counted_by_names_of_ours(
         defects=metrics.defects("answer"),
     )
     data = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-    assert await _asked(listener, data) == status
+    assert await _asked(admin, data) == status
     assert own(metrics) == {(endpoint, outcome, str(status)): 1}
     assert defects(metrics) == (status == 500)
 

@@ -1,4 +1,4 @@
-"""Who is let in at a door that is full, or has had enough of one address."""
+"""Who is let in at a listener that is full, or has had enough of one address."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_past_the_connection_limit_nobody_is_accepted_until_one_has_gone()
         waiting = asyncio.create_task(third.answer())
         await asyncio.sleep(0.1)
         assert not waiting.done()
-        assert rig.door.open == 2
+        assert rig.listener.open == 2
         clients[0].close()
         assert (await waiting).status == 200
 
@@ -67,13 +67,13 @@ async def test_at_the_limit_the_longest_idle_makes_room() -> None:
         assert await second.rest() == b""
         await first.send(GET)
         assert (await first.answer()).status == 200
-        assert rig.door.open == 2
+        assert rig.listener.open == 2
 
 
 async def test_who_never_asked_makes_room_too() -> None:
     async with running(limits=EAGER) as rig:
         silent = [await rig.client() for _ in range(2)]
-        await until(lambda: rig.door.open == 2)
+        await until(lambda: rig.listener.open == 2)
         await asked(rig)
         await asked(rig)
         for client in silent:
@@ -110,9 +110,9 @@ async def test_an_address_has_its_share_of_connections_and_no_more() -> None:
         third = await rig.client()
         with suppress(ConnectionResetError):
             assert await third.rest() == b""
-        assert rig.door.admission.refused.n == 1
+        assert rig.listener.admission.refused.n == 1
         first.close()
-        await until(lambda: rig.door.open == 1)
+        await until(lambda: rig.listener.open == 1)
         await asked(rig)
         await second.send(GET)
         assert (await second.answer()).status == 200
@@ -123,7 +123,7 @@ async def test_a_trusted_proxy_brings_as_many_as_come() -> None:
     async with running(limits=ListenerLimits(connections_of_one=1), trusted=[loopback]) as rig:
         for _ in range(4):
             await asked(rig)
-        assert rig.door.open == 4
+        assert rig.listener.open == 4
 
 
 @pytest.mark.parametrize(
@@ -155,19 +155,19 @@ def test_who_has_left_is_not_remembered() -> None:
 
 
 async def secured(rig: Rig, folder: Path) -> tuple[int, ssl.SSLContext]:
-    """The port at which the door speaks TLS too, and what a client trusts."""
+    """The port at which the listener speaks TLS too, and what a client trusts."""
     authority = Authority(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*authority.issue("localhost"))
     trusting = ssl.create_default_context(cafile=authority.file)
-    return await listen(rig.door, context), trusting
+    return await listen(rig.listener, context), trusting
 
 
 async def test_a_handshake_counts_and_has_the_time_of_a_head(tmp_path: Path) -> None:
     async with running(limits=ListenerLimits(connections=2, head_s=0.3, sweep_s=0.05)) as rig:
         port, trusting = await secured(rig, tmp_path)
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        await until(lambda: rig.door.open == 2)
+        await until(lambda: rig.listener.open == 2)
         client = Client(*await asyncio.open_connection("localhost", port, ssl=trusting))
         rig.clients.append(client)
         await client.send(GET)
@@ -176,7 +176,7 @@ async def test_a_handshake_counts_and_has_the_time_of_a_head(tmp_path: Path) -> 
             with suppress(ConnectionResetError):
                 assert await reader.read() == b""
             writer.close()
-        assert rig.door.open == 1
+        assert rig.listener.open == 1
 
 
 @pytest.mark.parametrize("data", [GET, b"\x16\x03\x01\x00\x02\x01\x00", b""])
@@ -190,7 +190,7 @@ async def test_a_handshake_that_fails_counts_no_more(tmp_path: Path, data: bytes
             with suppress(ConnectionResetError):
                 await reader.read()
             writer.close()
-        await until(lambda: rig.door.open == 0)
+        await until(lambda: rig.listener.open == 0)
 
 
 # --- descriptors ---
@@ -221,7 +221,7 @@ async def test_a_door_without_a_descriptor_takes_up_the_next_when_there_is_one()
         kept = await asked(rig)
         waiting = socket.create_connection(("127.0.0.1", rig.port))
         waiting.close()
-        rig.door.stop_accepting(24)
+        rig.listener.stop_accepting(24)
         assert (await asked(rig)) is not None
         await kept.send(GET)
         assert (await kept.answer()).status == 200

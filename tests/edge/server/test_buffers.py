@@ -132,13 +132,12 @@ def slow_reader(stack: ExitStack, rig: Rig, data: bytes) -> socket.socket:
 
 def waiting(rig: Rig) -> int:
     """Bytes that wait for clients, as the transports tell them."""
-    assert rig.door.server is not None
-    found = [one.transport for one in rig.door.server.connections]
+    found = [one.transport for one in rig.listener.connections]
     return sum(one.get_write_buffer_size() for one in found if one is not None)
 
 
 def cut(rig: Rig) -> int:
-    return rig.door.slow_cut.n
+    return rig.listener.slow_cut.n
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -158,7 +157,7 @@ async def test_slow_readers_hold_no_more_than_the_budget() -> None:
             assert waiting(rig) <= MOST + ONE_READ
             # Who is cut leaves no request upstream.
             await rig.upstream.until(lambda: rig.upstream.open <= 30 - cut(rig), within_s=10)
-        await until(lambda: rig.door.buffers.total_bytes == 0)
+        await until(lambda: rig.listener.buffers.total_bytes == 0)
 
 
 async def test_who_reads_is_served_beside_many_who_do_not() -> None:
@@ -175,12 +174,12 @@ async def test_over_tls_a_slow_reader_holds_no_more_than_without(tmp_path: Path)
         authority = Authority(tmp_path)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*authority.issue("localhost"))
-        port = await listen(rig.door, context)
+        port = await listen(rig.listener, context)
         trusting = ssl.create_default_context(cafile=authority.file)
         _, writer = await asyncio.open_connection("localhost", port, ssl=trusting, limit=1_024)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(GET)
-        await until(lambda: rig.door.buffers.total_bytes > 0)
+        await until(lambda: rig.listener.buffers.total_bytes > 0)
         assert waiting(rig) <= 65_536 + 2 * ONE_READ
         writer.transport.abort()
 
@@ -200,7 +199,7 @@ async def test_bodies_that_an_upstream_does_not_take_count_too() -> None:
             client = await rig.client()
             client.writer.write(head + b"x" * 8_999_999)
         await until(lambda: cut(rig) >= 1)
-        assert rig.door.buffers.total_bytes <= MOST
+        assert rig.listener.buffers.total_bytes <= MOST
         over.set()
         await until(lambda: rig.upstream.open == 0)
 
@@ -221,7 +220,7 @@ async def test_sockets_whose_client_does_not_read_are_cut_too() -> None:
             for _ in range(20):
                 slow_reader(stack, rig, handshake())
             await until(lambda: cut(rig) >= 5)
-            assert rig.door.buffers.total_bytes <= MOST
+            assert rig.listener.buffers.total_bytes <= MOST
 
 
 async def test_what_was_sent_behind_a_request_that_is_not_answered_counts_too() -> None:
@@ -237,6 +236,6 @@ async def test_what_was_sent_behind_a_request_that_is_not_answered_counts_too() 
             client = await rig.client()
             client.writer.write(GET + (head + b"x" * 130_000) * 4)
         await until(lambda: cut(rig) >= 5)
-        assert rig.door.buffers.total_bytes <= MOST
+        assert rig.listener.buffers.total_bytes <= MOST
         over.set()
-        await until(lambda: rig.door.buffers.total_bytes == 0)
+        await until(lambda: rig.listener.buffers.total_bytes == 0)

@@ -6,12 +6,12 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from aiohttp.streams import StreamReader
 
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.connection import Connection
-from gateway.edge.server.handler import Outcome
+from gateway.edge.server.handler import ServeResult
 from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.request_body import RequestBody
 from gateway.edge.server.tcp import sent_ago_s
 from tests.edge.rig import Exchange, Rig, answer_ok, answering, running
 
@@ -30,9 +30,9 @@ class Served:
         self.heads: list[RequestHead] = []
         self.begun: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._answer = answer
-        rig.door.handler = self
+        rig.listener.handler = self
 
-    def serve(self, client: Connection, head: RequestHead, body: StreamReader) -> Outcome:
+    def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
         self.heads.append(head)
         if not self.begun.done():
             self.begun.set_result(client)
@@ -110,7 +110,7 @@ async def test_who_half_closes_has_its_whole_time_for_an_answer_to_begin() -> No
         client.writer.write(GET)
         client.writer.write_eof()
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
-        (connection,) = rig.door._watched
+        (connection,) = rig.listener._watched
         assert connection.transport is not None
         sock = connection.transport.get_extra_info("socket")
         while sent_ago_s(sock, 1.0) < 0.2:
@@ -133,9 +133,7 @@ async def test_what_came_early_of_the_next_head_ends_no_call(behind: bytes) -> N
         client = await rig.client()
         await client.send(POST + b"0123456789" + behind)
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
-        assert rig.door.server is not None
-        (connection,) = rig.door.server.connections
-        assert isinstance(connection, Connection)
+        (connection,) = rig.listener.connections
         connection.sweep(asyncio.get_running_loop().time() + 3_600)
         go.set()
         assert (await client.answer()).status == 200
@@ -148,9 +146,7 @@ async def test_an_empty_line_leaves_a_connection_idle() -> None:
         client = await rig.client()
         await client.send(POST + b"0123456789\r\n")
         assert (await client.answer()).status == 200
-        assert rig.door.server is not None
-        (connection,) = rig.door.server.connections
-        assert isinstance(connection, Connection)
+        (connection,) = rig.listener.connections
         connection.sweep(asyncio.get_running_loop().time() + 3_600)
         await client.send(GET)
         assert (await client.answer()).status == 200
@@ -212,7 +208,7 @@ async def test_a_kept_connection_hears_the_request_behind_a_body_that_nobody_rea
         connection.write(EMPTY)
         connection.ended(True)
         assert (await client.answer()).status == 200
-        rig.door.handler = Served(rig, EMPTY)
+        rig.listener.handler = Served(rig, EMPTY)
         await client.send(GET)
         assert (await client.answer()).status == 200
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.edge.server.listener import Connection, ListenerLimits
+from gateway.edge.server.listener import ListenerLimits
 from tests.edge.rig import OK, Exchange, answering, running
 
 BOTH_LOOPS = True
@@ -387,17 +387,16 @@ async def test_an_answer_that_is_not_read_does_not_hold_its_connection_for_ever(
         with socket.create_connection(("127.0.0.1", rig.port)) as sock:
             sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             async with asyncio.timeout(5):
-                while not rig.door.open:
+                while not rig.listener.open:
                     await asyncio.sleep(0.01)
-                while rig.door.open:
+                while rig.listener.open:
                     await asyncio.sleep(0.01)
 
 
 async def test_answers_leave_at_once() -> None:
     async with running(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as rig:
         await rig.ask(GET)
-        assert rig.door.server is not None
-        (connection,) = rig.door.server.connections
+        (connection,) = rig.listener.connections
         assert connection.transport is not None
         sock = connection.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -405,7 +404,7 @@ async def test_answers_leave_at_once() -> None:
 
 async def test_a_draining_door_says_close_and_still_answers() -> None:
     async with running() as rig:
-        rig.door.draining = True
+        rig.listener.draining = True
         everything = await rig.all(GET)
         assert everything.startswith(b"HTTP/1.1 200 ")
         assert b"\r\nConnection: close\r\n" in everything
@@ -422,7 +421,7 @@ async def test_an_answer_that_is_awaited_when_draining_begins_says_close() -> No
         client = await rig.client()
         await client.send(GET)
         await rig.upstream.until(lambda: bool(rig.upstream.requests))
-        rig.door.drain()
+        rig.listener.drain()
         go.set()
         answer = await client.answer()
         assert (answer.status, answer.values("connection")) == (200, [b"close"])
@@ -440,21 +439,18 @@ async def test_what_was_sent_behind_an_answer_that_outlasts_the_drain_is_503(met
         exchange.send(b"lf")
 
     async with running(script) as rig:
-        rig.door._shutdown_timeout = 10.0
         client = await rig.client()
         await client.send(GET)
         assert (await client.head()).values("connection") == []
         await client.send(f"{method} /a HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 2)
-        assert rig.door.server is not None
-        (connection,) = rig.door.server.connections
-        assert isinstance(connection, Connection)
+        (connection,) = rig.listener.connections
         async with asyncio.timeout(5):
-            while not connection._queue:
+            while not connection._intake.queue:
                 await asyncio.sleep(0.01)
-        rig.door.drain()
-        ending = asyncio.create_task(rig.door.cleanup())
+        rig.listener.drain()
+        ending = asyncio.create_task(rig.listener.stop(10.0))
         async with asyncio.timeout(5):
-            while not connection._close:
+            while not connection._closing:
                 await asyncio.sleep(0.01)
         go.set()
         head, _, body = (await client.rest()).removeprefix(b"half").partition(b"\r\n\r\n")

@@ -39,7 +39,7 @@ async def test_who_leaves_while_it_waits_for_its_turn_is_forgotten() -> None:
         await client.head()
         client.writer.transport.abort()
         async with asyncio.timeout(5):
-            while rig.door.open:
+            while rig.listener.open:
                 await asyncio.sleep(0.01)
         assert (await rig.ask(OTHER)).status == 403
 

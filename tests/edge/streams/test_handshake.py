@@ -294,7 +294,7 @@ async def test_when_one_side_leaves_the_other_is_given_what_came_and_then_the_en
         if side == "client":
             assert heard == [last]
         assert not rig.long_lived.tunnels
-        assert rig.door.open == 0 or side == "upstream"
+        assert rig.listener.open == 0 or side == "upstream"
 
 
 async def test_a_clients_frame_over_1_mib_ends_the_socket_with_1009() -> None:
@@ -353,7 +353,7 @@ async def test_neither_side_is_read_faster_than_the_other_takes() -> None:
 async def test_a_worker_that_ends_says_goodbye_to_its_sockets() -> None:
     async with running(echo) as rig:
         client = await opened(rig)
-        ending = asyncio.ensure_future(rig.door.cleanup())
+        ending = asyncio.ensure_future(rig.listener.stop(0.1))
         assert await client.rest() == b"\x88\x0a\x03\xe9shutdown"
         await ending
 

@@ -199,7 +199,7 @@ async def test_over_tls_a_client_is_told_and_cut_within_the_second(tmp_path: Pat
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*authority.issue("localhost"))
     async with signed_in() as (rig, worker):
-        port = await listen(rig.door, context)
+        port = await listen(rig.listener, context)
         trusting = ssl.create_default_context(cafile=authority.file)
         streams = await asyncio.open_connection("localhost", port, ssl=trusting)
         client = Client(*streams)
@@ -323,7 +323,7 @@ async def test_what_a_client_left_is_forgotten() -> None:
 async def test_a_thousand_sockets_of_one_user_are_closed_and_no_other() -> None:
     """How fast that is done, `python -m bench.sockets` measures."""
     async with signed_in() as (rig, worker):
-        rig.door.admission.most_of_one = 0
+        rig.listener.admission.most_of_one = 0
         rig.spec(timeout_connect_s=30.0)  # this machine may have much else to do
         clients = [await opened(rig) for _ in range(1_000)]
         rig.gate.principal = principal(subject="u-2", session_id="s-2", token_id="t-2")

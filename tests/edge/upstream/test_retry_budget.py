@@ -116,16 +116,16 @@ async def test_without_the_budget_it_would() -> None:
 async def test_an_upstream_that_is_down_is_not_dialled_twice_for_every_call() -> None:
     async with running() as rig:
         metrics = Metrics()
-        door = rig.door.handler
+        proxy = rig.listener.handler
         rig.clusters.close()
-        door._forwarder._clusters = Clusters(metrics=metrics)  # type: ignore[attr-defined]
+        proxy._forwarder._clusters = Clusters(metrics=metrics)  # type: ignore[attr-defined]
         rig.spec(targets=(target(9), target(9)), retry=Retry(attempts=2, connect=True))
         assert await storm(rig, 200) == [502] * 200
         told = dict(metrics.state()["tallies"][0][3])
         assert LEAST <= told["u", "sent"] <= 200 * 0.2 + LEAST
         # But for the ten that are begun before anybody knows that nobody is there.
         assert 190 <= told["u", "sent"] + told["u", "refused"] <= 200
-        door._forwarder._clusters.close()  # type: ignore[attr-defined]
+        proxy._forwarder._clusters.close()  # type: ignore[attr-defined]
 
 
 async def test_a_failing_target_among_good_ones_is_made_up_for() -> None:

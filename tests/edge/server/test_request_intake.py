@@ -7,14 +7,16 @@ import itertools
 from typing import Any
 
 import pytest
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.edge.http1.request_head import RequestHead
-from gateway.edge.proxy.request import CallReader
-from gateway.edge.server.listener import Connections, Door
-from gateway.edge.server.request_parser import BUFFER_BYTES, MAX_QUEUED, Inbound, Refused
+from gateway.edge.http1.request_head import RequestHead, RequestHeadReader
+from gateway.edge.http1.turns import Turns
+from gateway.edge.server.client_transport import ClientTransport
+from gateway.edge.server.limits import ListenerLimits
+from gateway.edge.server.request_body import BUFFER_BYTES, RequestBody
+from gateway.edge.server.request_intake import MAX_QUEUED, RequestIntake
+from gateway.model import Reason
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\n"
@@ -23,78 +25,69 @@ SIZED = POST + b"Content-Length: 5\r\n\r\nGET /"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n4;a=b\r\nGET \r\n0\r\nHost: y\r\n\r\n"
 
 
-class Reader(Inbound):
-    """The reading half alone.  `answers` says whether each request is answered at once; else
+class Owner:
+    """A connection without a client.  `answers` says whether each request is answered at once; else
     all wait until `catch_up`."""
 
-    def __init__(self, manager: Connections, *, answers: bool) -> None:
-        super().__init__(manager, manager.door, loop=asyncio.get_running_loop())
+    def __init__(self, *, answers: bool) -> None:
+        link = ClientTransport(asyncio.get_running_loop(), ListenerLimits())
+        self.intake = RequestIntake(self, link, RequestHeadReader(), Turns())
         self.answers = answers
-        self.served: list[tuple[RequestHead | Refused, StreamReader]] = []
+        self.busy = False
+        self.served: list[tuple[RequestHead | Reason, RequestBody]] = []
 
-    def _serve(self, head: RequestHead | Refused, body: StreamReader) -> None:
-        self.served.append((head, body))
-        self._busy = not self.answers
-        if self._held and self.answers:
-            self._held = False
-            self._go_on()
+    def serve_next(self) -> None:
+        while self.intake.queue and not self.busy:
+            self.served.append(self.intake.queue.popleft())
+            self.busy = not self.answers
+            if self.answers:
+                self.intake.answered()
 
-    def _serve_next(self) -> None:
-        while self._queue and not self._busy:
-            self._serve(*self._queue.popleft())
-
-    def _watch(self) -> None:
+    def watch(self) -> None:
         """No clock runs here."""
 
-    def _weigh(self) -> None:
+    def weigh(self) -> None:
         """Nor is there anybody else whose bytes count."""
 
     def catch_up(self) -> None:
-        self.answers, self._busy = True, False
-        self._serve_next()
-        self._held = False
-        self._go_on()
+        self.answers, self.busy = True, False
+        self.serve_next()
+        self.intake.answered()
 
     async def turns_taken(self) -> None:
         """Until it has read all that it was sent, or waits for an answer."""
-        while self._put_off:
+        while self.intake.put_off:
             await asyncio.sleep(0)
 
-    def told(self) -> list[Any]:
+    def outcome(self) -> list[Any]:
         """What came out: each request with its body, and how the last of it ended."""
-        found: list[Any] = []
+        came: list[Any] = []
         for head, body in self.served:
-            if isinstance(head, Refused):
+            if isinstance(head, Reason):
                 # Of two things that are wrong, the one that came to light first is named.
-                found.append("refused")
+                came.append("refused")
                 continue
             fields = (head.host, head.length, head.chunked, head.keeps_open, head.upgrade)
-            said = (head.method, head.target, head.minor, *fields, tuple(head.lines))
-            content = b"" if body is EMPTY_PAYLOAD else b"".join(body._buffer)
+            request = (head.method, head.target, head.minor, *fields, tuple(head.lines))
             if body.exception():
                 # How far it was read before it broke is no part of what it means.
-                found.append((said, "broken"))
+                came.append((request, "broken"))
             else:
-                found.append((said, content, body.is_eof()))
-        return found
-
-
-def reading(*, answers: bool) -> Reader:
-    door = Door(None, CallReader())  # type: ignore[arg-type]
-    return Reader(Connections(door), answers=answers)
+                came.append((request, body.read_nowait(), body.is_eof()))
+        return came
 
 
 async def outcome(data: bytes, cuts: list[int], *, answers: bool) -> list[Any]:
-    reader = reading(answers=answers)
+    owner = Owner(answers=answers)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
         if end > start:
-            reader.data_received(data[start:end])
-            assert len(reader._queue) <= MAX_QUEUED
-    await reader.turns_taken()
-    reader.catch_up()
-    await reader.turns_taken()
-    return reader.told()
+            owner.intake.feed(data[start:end])
+            assert len(owner.intake.queue) <= MAX_QUEUED
+    await owner.turns_taken()
+    owner.catch_up()
+    await owner.turns_taken()
+    return owner.outcome()
 
 
 message = st.sampled_from(
@@ -185,13 +178,13 @@ async def test_a_head_may_be_cut_after_every_byte() -> None:
 
 
 async def test_what_follows_an_upgrade_is_not_read_before_the_upgrade_is_answered() -> None:
-    reader = reading(answers=False)
-    reader.data_received(UPGRADE)
-    reader.data_received(GET)
-    assert len(reader.served) == 1
-    assert not reader._queue
-    reader.catch_up()
-    assert len(reader.served) == 2
+    owner = Owner(answers=False)
+    owner.intake.feed(UPGRADE)
+    owner.intake.feed(GET)
+    assert len(owner.served) == 1
+    assert not owner.intake.queue
+    owner.catch_up()
+    assert len(owner.served) == 2
 
 
 @pytest.mark.parametrize(
@@ -207,13 +200,13 @@ async def test_what_follows_an_upgrade_is_not_read_before_the_upgrade_is_answere
 )
 async def test_what_waits_behind_a_request_is_little(request_bytes: bytes, most: int) -> None:
     """Nobody is known yet who sent it: 32 bodies of 128 KB a connection would be a flood."""
-    reader = reading(answers=False)
-    reader.data_received(GET)
+    owner = Owner(answers=False)
+    owner.intake.feed(GET)
     for _ in range(100):
-        reader.data_received(request_bytes)
+        owner.intake.feed(request_bytes)
     waiting = sum(
-        sum(map(len, head.fields)) + (0 if body is EMPTY_PAYLOAD else sum(map(len, body._buffer)))
-        for head, body in reader._queue
+        sum(map(len, head.fields)) + len(body.read_nowait())
+        for head, body in owner.intake.queue
         if isinstance(head, RequestHead)
     )
     assert 0 < waiting <= most + 100

@@ -1,0 +1,203 @@
+"""The parser by itself: bytes in, events out, one state after the other."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.edge.http1.request_head import HeadLimits, RequestHead, RequestHeadReader
+from gateway.edge.http1.request_parser import BODY_END, Event, RequestParser
+from gateway.model import Reason
+
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /b HTTP/1.1\r\nHost: x\r\n"
+SIZED = POST + b"Content-Length: 5\r\n\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def parser(limits: HeadLimits | None = None) -> RequestParser:
+    return RequestParser(RequestHeadReader(limits))
+
+
+def events(one: RequestParser, *pieces: bytes) -> list[Event]:
+    """All that comes out, once each piece was fed."""
+    came: list[Event] = []
+    for piece in pieces:
+        one.feed(piece)
+        while (event := one.next_event()) is not None:
+            came.append(event)
+    return came
+
+
+def said(came: list[Event]) -> list[object]:
+    """A head by its target, a body whole."""
+    out: list[object] = []
+    for event in came:
+        if isinstance(event, bytes) and out and isinstance(out[-1], bytes):
+            out[-1] += event
+        else:
+            out.append(event.target if isinstance(event, RequestHead) else event)
+    return out
+
+
+def test_at_first_it_waits_for_a_head() -> None:
+    one = parser()
+    assert one.next_event() is None
+    assert (one.in_body, one.head_begun, one.unread, one.broken) == (False, False, 0, False)
+
+
+def test_a_head_without_a_body_is_one_event_and_the_next_may_follow() -> None:
+    one = parser()
+    assert said(events(one, GET + GET.replace(b"/a", b"/c"))) == ["/a", "/c"]
+    assert (one.in_body, one.unread) == (False, 0)
+
+
+def test_part_of_a_head_is_held() -> None:
+    one = parser()
+    assert events(one, GET[:9]) == []
+    assert (one.head_begun, one.unread) == (True, 9)
+    assert said(events(one, GET[9:])) == ["/a"]
+    assert not one.head_begun
+
+
+@pytest.mark.parametrize(("data", "begun"), [(b"\r\n", False), (b"\r", True), (b"\r\nG", True)])
+def test_an_empty_line_is_no_beginning_of_a_head(data: bytes, begun: bool) -> None:
+    one = parser()
+    assert events(one, data) == []
+    assert one.head_begun is begun
+
+
+def test_a_whole_head_is_taken_without_events() -> None:
+    one = parser()
+    head = one.whole_head(GET)
+    assert head is not None
+    assert head.target == "/a"
+    assert one.whole_head(SIZED) is not None
+    assert one.in_body
+    assert said(events(one, b"hello")) == [b"hello", BODY_END]
+
+
+@pytest.mark.parametrize(
+    "data", [GET + GET, GET[:-1], GET + b"\r\n\r\n", b"GET /a HTTP/1.2\r\n\r\n"]
+)
+def test_what_is_not_one_whole_head_is_left_to_feed(data: bytes) -> None:
+    one = parser()
+    assert one.whole_head(data) is None
+    assert (one.unread, one.broken, one.in_body) == (0, False, False)
+
+
+@pytest.mark.parametrize("before", [GET[:4], SIZED, b"\0"], ids=["a part", "a body", "a refusal"])
+def test_no_whole_head_is_taken_in_another_state(before: bytes) -> None:
+    one = parser()
+    events(one, before)
+    assert one.whole_head(GET) is None
+
+
+def test_a_sized_body_comes_in_pieces_and_ends() -> None:
+    one = parser()
+    assert said(events(one, SIZED)) == ["/b"]
+    assert (one.in_body, one.body_ended) == (True, False)
+    one.feed(b"hel")
+    assert one.next_event() == b"hel"
+    one.feed(b"lo" + GET)
+    assert one.next_event() == b"lo"
+    assert one.body_ended
+    assert one.next_event() is BODY_END
+    assert not one.in_body
+    assert one.body_bytes == 5
+    assert said(events(one)) == []
+    one.feed(b"")
+    head = one.next_event()
+    assert isinstance(head, RequestHead)
+
+
+def test_a_chunked_body_comes_without_its_framing_and_trailers() -> None:
+    one = parser()
+    framed = b"3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n"
+    assert said(events(one, CHUNKED + framed + GET)) == ["/b", b"abcde", BODY_END, "/a"]
+    assert one.body_bytes == len(framed)
+
+
+def test_a_piece_that_is_a_whole_read_is_not_copied() -> None:
+    one = parser()
+    events(one, POST + b"Content-Length: 100000\r\n\r\n")
+    piece = b"x" * 50_000
+    one.feed(piece)
+    assert one.next_event() is piece
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"BROKEN\r\n\r\n", Reason.REQUEST_MALFORMED),
+        (b"\x16\x03\x01", Reason.REQUEST_MALFORMED),
+        (b"GET /" + b"a" * 9_000, Reason.TARGET_TOO_LONG),
+        (b"GET /a HTTP/1.1\r\nX: " + b"a" * 17_000, Reason.HEADER_TOO_LARGE),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n", Reason.HEADER_TOO_LARGE),
+        (CHUNKED + b"x\r\n", Reason.REQUEST_MALFORMED),
+    ],
+)
+def test_nothing_follows_a_refusal(data: bytes, reason: Reason) -> None:
+    one = parser()
+    came = events(one, data, GET)
+    assert came[-1] is reason
+    assert (one.broken, one.unread) == (True, 0)
+    assert one.next_event() is None
+
+
+def test_a_body_that_breaks_is_still_a_body() -> None:
+    """Who answers it knows that nothing else has begun."""
+    one = parser()
+    events(one, CHUNKED, b"x\r\n")
+    assert (one.broken, one.in_body) == (True, True)
+
+
+def test_one_that_is_stopped_reads_nothing_more() -> None:
+    one = parser()
+    events(one, SIZED + b"he")
+    one.stop()
+    assert events(one, b"llo" + GET) == []
+    assert (one.in_body, one.unread) == (True, 0)
+
+
+def test_what_nobody_takes_waits_and_can_be_taken_over() -> None:
+    one = parser()
+    one.feed(GET + b"\x81\x05hello")
+    assert isinstance(one.next_event(), RequestHead)
+    assert one.unread == 7
+    assert one.take_unread() == b"\x81\x05hello"
+    assert one.unread == 0
+
+
+def test_limits_are_those_of_its_reader() -> None:
+    tight = HeadLimits(head_bytes=60, fields=2, line_bytes=20)
+    assert said(events(parser(tight), GET)) == ["/a"]
+    assert events(parser(tight), b"GET /aaaaaaaaaaaaaaaa HTTP/1.1\r\n\r\n") == [
+        Reason.TARGET_TOO_LONG
+    ]
+    assert events(parser(tight), GET[:-2] + b"A: 1\r\nB: 2\r\n\r\n") == [Reason.HEADER_TOO_LARGE]
+
+
+messages = st.sampled_from(
+    [
+        GET,
+        b"\r\n" + GET,
+        SIZED + b"GET /",
+        CHUNKED + b"4;a=b\r\nGET \r\n0\r\nHost: y\r\n\r\n",
+        POST + b"Content-Length: 0\r\n\r\n",
+        b"BROKEN\r\n\r\n",
+    ]
+)
+
+
+@given(st.lists(messages, max_size=6), st.lists(st.integers(0, 1 << 12), max_size=9))
+def test_the_same_events_come_out_however_the_bytes_are_cut(
+    parts: list[bytes], cuts: list[int]
+) -> None:
+    data = b"".join(parts)
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
+    assert said(events(parser(), *pieces)) == said(events(parser(), data))
