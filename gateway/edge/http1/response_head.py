@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import filterfalse
+from typing import Any
 
 from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.grammar import (
@@ -128,6 +129,7 @@ _BINDS = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?![^ \t,])", re.IGNORECAS
 _MEMO_LINES = 2_048
 _MEMO_LINE_BYTES = 256
 _MEMO_STATUSES = 128
+_MEMO_BLOCKS = 1_000
 
 
 class ResponseHeadReader:
@@ -138,7 +140,7 @@ class ResponseHeadReader:
     the memory.
     """
 
-    __slots__ = ("_is_plain", "_lines", "_plain", "_statuses", "_watched")
+    __slots__ = ("_is_plain", "_lines", "_plain", "_statuses", "_watched", "rendered")
 
     def __init__(self, *, lines: int = _MEMO_LINES, statuses: int = _MEMO_STATUSES) -> None:
         self._plain: BoundedMemo[bytes, None] = BoundedMemo(lines)
@@ -150,6 +152,9 @@ class ResponseHeadReader:
         """By the status line: that for the client, its status, and the upstream's version."""
         self._watched: set[bytes] = set()
         """Names, beside those of _KINDS, whose presence somebody asks about."""
+        self.rendered: BoundedMemo[int, Any] = BoundedMemo(_MEMO_BLOCKS)
+        """What is sent for a block of the configuration whose names are watched here, by the
+        block's `id`; whoever renders it asks whether it is of that block still."""
 
     @property
     def remembered(self) -> int:

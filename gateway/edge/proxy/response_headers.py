@@ -16,7 +16,6 @@ from gateway.edge.http1.response_head import (
     SPECIAL,
     WATCHED,
     Head,
-    ResponseHeadReader,
 )
 from gateway.edge.http1.response_head import VIA as VIA_FIELD
 from gateway.model import LimitState
@@ -101,12 +100,10 @@ def sets_own_cookie(line: bytes) -> bool:
 class _Security:
     """The lines of one block of `security_headers`, ready to be sent."""
 
-    __slots__ = ("hsts", "lines", "named", "over_tls", "reader", "spec")
+    __slots__ = ("hsts", "lines", "named", "over_tls", "spec")
 
-    def __init__(self, spec: SecurityHeaders, reader: ResponseHeadReader) -> None:
+    def __init__(self, spec: SecurityHeaders) -> None:
         self.spec = spec
-        self.reader = reader
-        """Whose heads tell whether an upstream has said one of them."""
         self.named = {
             name.lower().encode("ascii"): field_line(name, value) for name, value in spec.fields
         }
@@ -123,17 +120,15 @@ class _Security:
 
 
 _HSTS = "Strict-Transport-Security"
-_security: dict[int, _Security] = {}
 
 
 def security_lines(spec: SecurityHeaders, head: Head, *, https: bool) -> list[bytes]:
     """The route's `security_headers` that the upstream did not set itself."""
-    ours = _security.get(id(spec))
-    if ours is None or ours.spec is not spec or ours.reader is not head.reader:
-        ours = _Security(spec, head.reader)
-        if len(_security) > 1_000:
-            _security.clear()
-        _security[id(spec)] = ours
+    rendered = head.reader.rendered
+    ours: _Security | None = rendered.get(id(spec))
+    if ours is None or ours.spec is not spec:
+        ours = _Security(spec)
+        rendered.keep(id(spec), ours)
         head.reader.watch((*ours.named, _HSTS.lower().encode("ascii")))
         # This head was read before anybody asked about these names.
         present = {name_of(line) for line in head.fields}
