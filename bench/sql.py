@@ -7,7 +7,6 @@ written together; and how long a server takes to be missed that refuses.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import shutil
@@ -15,10 +14,12 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import uvloop
 
+from bench.processes import run_bench
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
 from tests.servers import PostgresServer, free_port
@@ -86,20 +87,20 @@ async def measured(postgres_url: str, sqlite: Path, count: int) -> dict[str, Any
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=3_000)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+def main(
+    count: Annotated[int, typer.Option(min=1, help="Transactions of each kind.")] = 3_000,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Times transactions of both SQL stores, and a server that refuses."""
     folder = Path(tempfile.mkdtemp(prefix="authgate-sql-"))
     folder.chmod(0o755)
     server = PostgresServer(folder / "postgres").start()
     try:
-        result = uvloop.run(measured(server.url, folder / "gateway.db", options.count))
+        result = uvloop.run(measured(server.url, folder / "gateway.db", count))
     finally:
         server.stop()
         shutil.rmtree(folder)
-    if options.json:
+    if as_json:
         print(json.dumps(result))
         return
     print(f"a server that refuses is missed after {result.pop('refused_ms'):.1f} ms")
@@ -112,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_bench(main)

@@ -105,7 +105,7 @@ class AccountEndpoints:
             fields["new_password"],
             words=(principal.email or "",),
             lane=Lane.KNOWN,
-            account=proof.normalized_email,
+            holder=proof.normalized_email,
         )
         if isinstance(password_hash, Reason):  # a str too: what is stored must be a hash
             await self._deps.throttle.give_back(reservation)
@@ -161,7 +161,7 @@ class AccountEndpoints:
             return admission
         try:
             checked = await self._deps.passwords.check(
-                password, account.password_hash, Lane.KNOWN, account=account.normalized_email
+                password, account.password_hash, Lane.KNOWN, holder=account.normalized_email
             )
         except BaseException:
             await self._deps.guard.give_back(admission)

@@ -36,6 +36,7 @@ from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.recipients import requester_of
+from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.model import Call, Change, Reason
 from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
@@ -101,7 +102,7 @@ class MailLinkEndpoints:
             password,
             confirmation.password_hash,
             Lane.KNOWN,
-            account=confirmation.normalized_email,
+            holder=hash_token(token),
         )
         if isinstance(checked, Checked) and not checked.good:
             await self._deps.throttle.failed(reservation)
@@ -191,7 +192,7 @@ class MailLinkEndpoints:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         await self._deps.throttle.spent(reservation)
         password_hash = await self._deps.passwords.hash(
-            password, words=(email,), lane=Lane.KNOWN, account=normalize_email(email) or ""
+            password, words=(email,), lane=Lane.KNOWN, holder=hash_token(token)
         )
         if isinstance(password_hash, Reason):
             return ProblemReply(password_hash)

@@ -184,7 +184,7 @@ class SignInEndpoints:
                 attempt.password,
                 account.password_hash if account else None,
                 attempt.lane,
-                account=attempt.normalized_email,
+                holder=attempt.normalized_email,
             )
         except StoreUnavailable:
             await self._deps.guard.give_back(attempt.admission)
@@ -203,7 +203,7 @@ class SignInEndpoints:
         if account.password_hash is None or self._deps.passwords.current(account.password_hash):
             return account
         renewed = await self._deps.passwords.rehash(
-            attempt.password, attempt.lane, account=attempt.normalized_email
+            attempt.password, attempt.lane, holder=attempt.normalized_email
         )
         if isinstance(renewed, Reason):
             return account
@@ -224,7 +224,7 @@ class SignInEndpoints:
                 attempt.password,
                 current.password_hash if current else None,
                 attempt.lane,
-                account=attempt.normalized_email,
+                holder=attempt.normalized_email,
             )
             if current is not None and isinstance(checked, Checked) and checked.good:
                 grant = await self._begin(current, source, attempt.cookie)

@@ -33,9 +33,9 @@ class Lane(IntEnum):
     """A password that is registered, set or reset."""
 
 
-ACCOUNT_JOBS = 5
-"""Jobs of one account at a time in one lane: who has an account must not fill the lane of known
-devices, nor a stranger who guesses at one that of its owner."""
+HOLDER_JOBS = 5
+"""Jobs of one holder at a time in one lane: who has an account, or a link, must not fill the lane
+of known devices, nor a stranger who guesses at one that of its owner."""
 
 _TURNS = (
     Lane.KNOWN,
@@ -58,26 +58,27 @@ class HashingThreads:
         self._waiting: dict[Lane, deque[_Job]] = {lane: deque() for lane in Lane}
         self._turns = itertools.cycle(_TURNS)
         self._pending = 0
-        self._by_account: Counter[tuple[Lane, str]] = Counter()
+        self._by_holder: Counter[tuple[Lane, str]] = Counter()
         self._lock = threading.Lock()
 
-    async def run(self, work: Callable[[], T], lane: Lane, account: str = "") -> T | Reason:
-        """What `work` gives, or HASHING_BUSY.  `account` names whose password it is; empty
-        where there is no account yet."""
+    async def run(self, work: Callable[[], T], lane: Lane, holder: str = "") -> T | Reason:
+        """What `work` gives, or HASHING_BUSY.  `holder` names the account, or the mailed link,
+        that asks; empty where there is neither.  A link has its own: who has a session of the
+        account keeps no owner from a reset."""
         job: Future[T] = Future()
         with self._lock:
-            if account and self._by_account[lane, account] >= ACCOUNT_JOBS:
+            if holder and self._by_holder[lane, holder] >= HOLDER_JOBS:
                 return Reason.HASHING_BUSY
             starts = self._free > 0
             if not starts and len(self._waiting[lane]) >= self._queue:
                 return Reason.HASHING_BUSY
             self._pending += 1
-            self._by_account[lane, account] += 1
+            self._by_holder[lane, holder] += 1
             self._free -= starts
             if not starts:
                 self._waiting[lane].append((work, job))
         # Called in the thread that ends the job, or here when a caller who left cancels it.
-        job.add_done_callback(lambda _: self._leave(lane, work, job, account))
+        job.add_done_callback(lambda _: self._leave(lane, work, job, holder))
         if starts:
             self._threads.submit(self._serve, (work, job))
         return await asyncio.wrap_future(job)
@@ -114,12 +115,12 @@ class HashingThreads:
             self._free += 1
             return None
 
-    def _leave(self, lane: Lane, work: Callable[[], Any], job: Future[Any], account: str) -> None:
+    def _leave(self, lane: Lane, work: Callable[[], Any], job: Future[Any], holder: str) -> None:
         with self._lock:
             self._pending -= 1
-            self._by_account[lane, account] -= 1
-            if not self._by_account[lane, account]:
-                del self._by_account[lane, account]
+            self._by_holder[lane, holder] -= 1
+            if not self._by_holder[lane, holder]:
+                del self._by_holder[lane, holder]
             if job.cancelled():
                 with suppress(ValueError):  # a thread has just taken it
                     self._waiting[lane].remove((work, job))
