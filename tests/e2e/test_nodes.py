@@ -106,10 +106,11 @@ def test_a_node_with_another_redis_does_not_start(
     assert "GATEWAY_REDIS_URL" in refused.stderr
 
 
-def test_nodes_that_start_at_once_with_a_redis_each_confirm_no_sign_out(
+def test_of_nodes_that_start_at_once_with_a_redis_each_none_confirms_a_sign_out(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    """Neither finds the other running; each has two workers, which speak one after the other."""
+    """Whichever is so late that it finds the other is refused.  Where neither is, each has two
+    workers, which speak one after the other, and neither confirms what the other does not hear."""
     settings = {
         "GATEWAY_DATABASE_URL": postgres_url,
         "GATEWAY_KEY_SECRET": SECRET,
@@ -117,9 +118,20 @@ def test_nodes_that_start_at_once_with_a_redis_each_confirm_no_sign_out(
     }
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         nodes = [started(tmp_path / name, "--workers", "2", **settings) for name in ("a", "b")]
-        here, there = [future.result() for future in [pool.submit(n.__enter__) for n in nodes]]
-        for one in nodes:
-            stack.push(one.__exit__)
+        starting = [(node, pool.submit(node.__enter__)) for node in nodes]
+        running: list[Running] = []
+        refused: list[str] = []
+        for node, start in starting:
+            if (error := start.exception()) is None:
+                running.append(start.result())
+                stack.push(node.__exit__)
+            else:
+                refused.append(str(error))
+        if refused:
+            assert len(running) == 1
+            assert "give every node the same GATEWAY_REDIS_URL" in refused[0]
+            return
+        here, there = running
 
         def signed_out() -> set[int]:
             statuses = set()
