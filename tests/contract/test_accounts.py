@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from typing import Any
 
 import pytest
 
-from tests.contract.running import Answer, Running
+from tests.contract.running import Answer, Running, wait_as_told
 
 PASSWORD = "correct horse 7 battery"
 
@@ -342,6 +341,6 @@ def test_a_session_that_is_renewed_all_the_time_waits_and_goes_on(gateway: Runni
         assert answer.status == 200
         token = answer.json["refresh_token"]
     assert answer.reason == "rate_limited"
-    time.sleep(float(answer.get("retry-after") or 0))
+    wait_as_told(answer)
     again = gateway.call("POST", "/auth/refresh", json_body={"refresh_token": token})
     assert again.status == 200

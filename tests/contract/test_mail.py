@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, free_port, started, wait_as_told
 from tests.mailbox import Mailbox, body_of, mail_server
 
 PASSWORD = "correct horse 7 battery"
@@ -126,7 +125,7 @@ def test_three_failures_ask_for_a_challenge(mailing: tuple[Running, Mailbox]) ->
         statuses.append(answer.status)
         early = gateway.call("POST", "/auth/login", json_body=body)
         assert (early.status, early.reason) == (429, "too_many_attempts")
-        time.sleep(float(early.get("retry-after") or 0))
+        wait_as_told(early)
     assert statuses == [401, 401, 401]
     answers = [gateway.call("POST", "/auth/login", json_body=body) for _ in range(3)]
     assert [a.status for a in answers] == [403, 403, 429]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access.definitions import Upstream, UpstreamTarget
-from gateway.edge.streams.tunnel import FLUSH_S, STALL_S
+from gateway.edge.streams.tunnel import FLUSH_S, STALL_S, Tunnel
 from tests.access.worlds import problems, snapshot
 from tests.edge.rig import OK, Client, Exchange, Rig, running
 from tests.edge.streams.test_frames import frame
@@ -166,19 +166,25 @@ async def test_a_socket_ends_with_1001_when_its_longest_life_is_over() -> None:
         )
 
 
-async def test_a_side_of_a_socket_that_takes_nothing_is_cut() -> None:
-    async def floods(exchange: Exchange) -> None:
-        while True:
-            exchange.send(frame(b"x" * 60_000))
-            await exchange.writer.drain()
+async def floods(exchange: Exchange) -> None:
+    while True:
+        exchange.send(frame(b"x" * 60_000))
+        await exchange.writer.drain()
 
+
+async def one_that_takes_nothing(rig: Rig) -> Tunnel:
+    """A socket whose client reads no more, once its end of the tunnel has noticed."""
+    client = await opened(rig)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    async with asyncio.timeout(10):
+        while not rig.tunnel.client.paused_at:
+            await asyncio.sleep(0.01)
+    return rig.tunnel
+
+
+async def test_a_side_of_a_socket_that_takes_nothing_is_cut() -> None:
     async with running(granting(then=floods)) as rig:
-        client = await opened(rig)
-        tunnel = rig.tunnel
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(10):
-            while not tunnel.client.paused_at:
-                await asyncio.sleep(0.01)
+        tunnel = await one_that_takes_nothing(rig)
         tunnel.sweep(tunnel.client.paused_at + STALL_S - 1.0)
         assert not tunnel.closed
         tunnel.sweep(tunnel.client.paused_at + STALL_S + 1.0)
@@ -187,18 +193,8 @@ async def test_a_side_of_a_socket_that_takes_nothing_is_cut() -> None:
 
 
 async def test_what_one_side_left_behind_is_given_to_the_other_for_a_moment_only() -> None:
-    async def floods(exchange: Exchange) -> None:
-        while True:
-            exchange.send(frame(b"x" * 60_000))
-            await exchange.writer.drain()
-
     async with running(granting(then=floods)) as rig:
-        client = await opened(rig)
-        tunnel = rig.tunnel
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(10):
-            while not tunnel.client.paused_at:
-                await asyncio.sleep(0.01)
+        tunnel = await one_that_takes_nothing(rig)
         tunnel.on_eof(tunnel.upstream)
         left_at = asyncio.get_running_loop().time()
         tunnel.sweep(left_at + FLUSH_S - 1.0)
