@@ -54,7 +54,7 @@ _OWN_ANSWER = "The gateway answers this route itself; send its calls there."
 
 
 class DecisionApi:
-    """`server.Handler` for the targets that begin with PREFIX."""
+    """`server.handler.Handler` for the targets that begin with PREFIX."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class DecisionApi:
         self._loop = asyncio.get_running_loop()
 
     def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
-        """Meets `server.Handler`: what needs no waiting is answered without a task."""
+        """Meets `server.handler.Handler`: what needs no waiting is answered without a task."""
         keep = head.keeps_open and body.is_eof()
         answering = self._answer(head, client.peer.ip, self._reader.request_id(head), keep=keep)
         try:

@@ -98,7 +98,7 @@ class AdminListener:
         self._known = self._open.keys() | page
 
     def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
-        """Meets `edge.server.Handler`.
+        """Meets `server.handler.Handler`.
 
         The decision API trusts peers, not `Host`: Envoy asks with that of the original call.
         """

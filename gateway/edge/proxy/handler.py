@@ -55,7 +55,7 @@ class AssertionSigner(Protocol):
 
 
 class Proxy:
-    """`server.Handler` of the public listener.  Made inside the running loop of its worker."""
+    """`server.handler.Handler` of the public listener, made inside the loop of its worker."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Proxy:
         self._on_end = self._ended
 
     def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
-        """Meets `server.Handler`: what can be done at once is done without a task."""
+        """Meets `server.handler.Handler`: what can be done at once is done without a task."""
         exchange = Exchange(client, head, body, self._reader.request_id(head))
         if not head.plain:
             refusal = _unsupported(head)
