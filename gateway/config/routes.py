@@ -19,7 +19,7 @@ from gateway.access.definitions import (
 from gateway.access.policies import Policy
 from gateway.access.roles import is_action
 from gateway.access.routing.route_table import RouteTable
-from gateway.access.routing.routes import Auth, Route
+from gateway.access.routing.routes import UNLIMITED_BODY, Auth, Route
 from gateway.access.suggestions import suggestion
 from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
 from gateway.config.direct_responses import read_direct_response
@@ -325,7 +325,10 @@ class RouteReader:
         return cors_named(self._reader, name, fields.get("cors"), self._names.cors)
 
     def _max_body(self, fields: Mapping[str, Node]) -> int:
-        size = self._reader.size_bytes(fields.get("max_body"), "`max_body`")
+        node = fields.get("max_body")
+        if getattr(node, "value", None) == "off":
+            return UNLIMITED_BODY
+        size = self._reader.size_bytes(node, "`max_body`", or_off=True)
         return _DEFAULT_BODY_BYTES if size is None else size
 
     def _without_written(

@@ -21,11 +21,11 @@ _STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)\Z")
-_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB)\Z")
+_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB|TiB)\Z")
 _PERCENT = re.compile(r"([0-9]{1,3})%\Z")
 _RATE = re.compile(r"([0-9]{1,18})/(.+)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 
 # Counters keep their precision and timers their range; nothing real is larger.
 _MOST = 1_000_000_000
@@ -224,8 +224,8 @@ class Reader:
             self.error(node, f"{what} is a duration such as `30s`, `500ms`, `5m`, `2h` or `7d`")
         return None
 
-    def size_bytes(self, node: Node | None, what: str) -> int | None:
-        """Bytes of `10MiB`."""
+    def size_bytes(self, node: Node | None, what: str, *, or_off: bool = False) -> int | None:
+        """Bytes of `10MiB`.  `or_off`: whoever asks takes `off` too, and has looked for it."""
         if node is None:
             return None
         value = self._scalar(node, what)
@@ -233,7 +233,8 @@ class Reader:
         if match:
             return int(match.group(1)) * _BYTES[match.group(2)]
         if value is not None:
-            self.error(node, f"{what} is a size such as `10MiB`, `64KiB`, `1GiB` or `0B`")
+            also = ", or `off`" if or_off else ""
+            self.error(node, f"{what} is a size such as `10MiB`, `64KiB`, `1TiB` or `0B`{also}")
         return None
 
     def percent(self, node: Node | None, what: str) -> float | None:

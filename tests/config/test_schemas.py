@@ -138,6 +138,8 @@ def test_the_example_of_the_contract_meets_the_schemas() -> None:
             "routes",
             "{version: 1, routes: [{id: a, match: {path: /a}, direct_response: {}, upstream: b}]}",
         ),
+        ("routes", "{version: 1, routes: [{id: a, match: {path: /a}, max_body: 10MB}]}"),
+        ("routes", "{version: 1, defaults: {max_body: none}, routes: []}"),
         ("policy", "{version: 1, policy: p, rules: [{id: a}]}"),
         ("policy", "{version: 1, policy: p, rules: [{id: a, allow: [x], deny: [y]}]}"),
         ("policy", "{version: 1, policy: p, rules: [{id: a, allow: ['ord*']}]}"),

@@ -65,6 +65,11 @@ routes:
     auth: public
     upstream: echo
     max_body: 1KiB
+  - id: uploads
+    match: {{path: "/uploads/{{rest:path}}"}}
+    auth: public
+    upstream: echo
+    max_body: "off"
   - id: tenant
     match: {{path: /tenant, methods: [GET]}}
     policy: tenants

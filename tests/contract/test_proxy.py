@@ -312,6 +312,7 @@ def test_a_known_body_over_the_routes_limit_is_413_before_the_upstream_sees_it(
     answer = gateway.call("POST", "/public/x", body=b"x" * 2000)
     assert (answer.status, answer.reason) == (413, "body_too_large")
     assert answer.get("connection") == "close"
+    assert answer.json["detail"] == "`max_body` of the route `public` is 1,024 bytes."
     assert len(gateway.echo.seen) == before
     chunked = (
         b"POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -320,6 +321,11 @@ def test_a_known_body_over_the_routes_limit_is_413_before_the_upstream_sees_it(
     assert gateway.raw(chunked).status == 413
     ok = b"POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     assert gateway.raw(ok).json["body"] == "hello"
+
+
+def test_a_route_without_a_bound_takes_a_body_past_the_default(gateway: Running) -> None:
+    body = b"x" * (11 * 1024 * 1024)
+    assert len(gateway.call("POST", "/uploads/x", body=body).json["body"]) == len(body)
 
 
 def test_expect_100_continue_is_answered_after_the_decision(gateway: Running) -> None:

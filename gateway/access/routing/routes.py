@@ -27,6 +27,9 @@ RESERVED_DOCUMENTS = frozenset(
 )
 """The documents below `/.well-known/` that the gateway answers itself, on every host."""
 
+UNLIMITED_BODY = 2**63
+"""The `max_body_bytes` of a route without one: no body is so long (RFC 9110 sets no bound)."""
+
 INT_SEGMENT = re.compile(r"[0-9]+\Z", re.ASCII)
 UUID_SEGMENT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 

@@ -165,8 +165,12 @@ class LocalReplies:
     def fail(self, exchange: Exchange, reason: Reason) -> bool:
         """Answer what failed after the decision had allowed it."""
         close = not exchange.body.is_eof()
+        detail = None
+        if reason is Reason.BODY_TOO_LARGE:
+            route = exchange.route
+            detail = f"`max_body` of the route `{route.id}` is {route.max_body_bytes:,} bytes."
         return self._refuse(
-            exchange, reason, exchange.route.id, route_headers(exchange), close=close
+            exchange, reason, exchange.route.id, route_headers(exchange), close=close, detail=detail
         )
 
     def _refuse(
@@ -177,12 +181,14 @@ class LocalReplies:
         extra_headers: Mapping[str, str],
         *,
         close: bool,
+        detail: str | None = None,
     ) -> bool:
         client, head = exchange.client, exchange.head
         problem, headers, document = problem_parts(
             reason,
             None,
             exchange.request_id,
+            detail=detail,
             allow=_ANY_METHOD if reason is Reason.METHOD_NOT_ALLOWED else (),
             https=client.peer.https,
             extra_headers=extra_headers,

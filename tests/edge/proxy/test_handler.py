@@ -422,6 +422,7 @@ async def test_a_known_length_past_the_limit_is_413_before_the_upstream_sees_a_b
         answer = await rig.ask(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n")
         assert answer.status == 413
         assert answer.values("connection") == [b"close"]
+        assert b"`max_body` of the route `r` is 10 bytes." in answer.body
         assert rig.upstream.connections == 0
 
 
@@ -438,6 +439,7 @@ async def test_chunks_past_the_limit_are_413_and_never_a_whole_request() -> None
             b"6\r\nabcdef\r\n6\r\nabcdef\r\n0\r\n\r\n"
         )
         assert answer.status == 413
+        assert b"`max_body` of the route `r` is 10 bytes." in answer.body
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         assert not whole
 
