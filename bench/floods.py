@@ -164,6 +164,12 @@ OWN = (
         keys=2,
     ),
     Flood("GET /auth/csrf", _cookie("/auth/csrf"), keys=1),
+    Flood("GET /auth/hand-over", lambda n: request("GET", f"/auth/hand-over?request={n:064}")),
+    Flood("GET /auth/hand-over/start", lambda n: request("GET", f"/auth/hand-over/start?n={n}")),
+    Flood(
+        "GET /auth/hand-over/accept",
+        lambda n: request("GET", f"/auth/hand-over/accept?code={n:064}"),
+    ),
     Flood("GET /auth/captcha", lambda n: request("GET", "/auth/captcha"), keys=1),
     Flood("POST /auth/token", _client("/auth/token"), keys=FAILED_CLIENTS),
     Flood("POST /auth/introspect", _client("/auth/introspect"), keys=FAILED_CLIENTS),

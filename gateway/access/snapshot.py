@@ -25,6 +25,8 @@ class Snapshot:
     cors: Mapping[str, Cors] = field(default_factory=dict)
     auth_cors: Cors | None = None
     """Who may call `/auth/…` from another origin."""
+    shared_hosts: frozenset[str] = frozenset()
+    """Those that routes name in the domain of `session`: a sign-in counts on all of them."""
     trusted_peers: tuple[str, ...] = ()
     """CIDR blocks from which `/decide/…` is answered."""
     reads_bodies: bool = False

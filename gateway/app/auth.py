@@ -32,6 +32,7 @@ from gateway.identity.accounts.passwords import PasswordOptions, Passwords, cali
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.sessions.hand_over import HandOvers
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, FallbackNonceStore
 from gateway.identity.sign_in.devices import Devices
@@ -171,6 +172,13 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
             *(f"{settings.public_url}/auth/{path}" for path in oauth_paths),
         ),
         verification=settings.email_verification,
+        hand_overs=HandOvers(
+            derived_key(parts.key_secret, KeyPurpose.HAND_OVER),
+            RedisNonceStore(parts.redis),
+            parts.clock,
+        ),
+        shared_hosts=lambda: parts.configuration.snapshot.shared_hosts,
+        public_url=settings.public_url,
     )
     well_known = WellKnown(
         parts.ring,

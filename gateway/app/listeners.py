@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -16,6 +17,7 @@ from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.observers import DecisionObservers, DenialObserver
+from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.descriptors import room_for_admin, room_for_clients
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.listener import Listener
@@ -36,6 +38,9 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         metrics=components.metrics,
         observer=components.observer,
         denial_page=ExplainedDenial(),
+        sign_in_redirects=SignInRedirects(
+            urlsplit(components.plan.settings.public_url).hostname or "", "/auth"
+        ),
         draining=draining,
         assertion_signer=components.assertions,
         csrf=components.csrf,

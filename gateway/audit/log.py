@@ -57,6 +57,8 @@ class AuditKind(StrEnum):
     SIGN_IN_FAILED = "sign_in_failed"
     SIGNED_OUT = "signed_out"
     SESSION_ENDED = "session_ended"
+    SESSION_HANDED_OVER = "session_handed_over"
+    """Another host got a cookie of its own for it."""
     REFRESH_REPEATED = "refresh_repeated"
     """The same client asked again for the successor that it had been given."""
     REFRESH_REUSED = "refresh_reused"

@@ -11,13 +11,15 @@ from gateway.access.policies import SIGNED_IN, signed_in_policy
 from gateway.access.snapshot import Snapshot
 from gateway.config.policies import read_policies
 from gateway.config.routes import Names, RouteReader, cors_named
+from gateway.config.session import read_shared_hosts
 from gateway.config.upstreams import read_cors, read_limits, read_upstreams
 from gateway.config.warnings import notices
 from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem
 
 TOP_KEYS = (
-    "version", "auth", "decision_api", "defaults", "upstreams", "limits", "cors", "routes",
+    "version", "auth", "session", "decision_api", "defaults", "upstreams", "limits", "cors",
+    "routes",
 )  # fmt: skip
 
 
@@ -70,6 +72,7 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[ConfigProblem]:
     table = routes.routes(fields.get("routes"))
     auth = reader.block(fields.get("auth"), "`auth`", ("cors",))
     auth_cors = cors_named(reader, reader.text(auth.get("cors"), "`cors`"), auth.get("cors"), cors)
+    shared_hosts = read_shared_hosts(reader, fields.get("session"), table)
     peers = _trusted_peers(reader, fields.get("decision_api"))
     if problems:
         return sorted(set(problems))
@@ -81,6 +84,7 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[ConfigProblem]:
         limits=limits,
         cors=cors,
         auth_cors=auth_cors,
+        shared_hosts=shared_hosts,
         trusted_peers=peers,
         reads_bodies=any(route.reads_body for route in table),
         notices=tuple(notices(table, policies)),

@@ -19,6 +19,7 @@ class KeyPurpose(StrEnum):
     CSRF = "csrf token"
     SESSION = "cookie session"
     SESSION_COOKIE = "session cookie"
+    HAND_OVER = "hand-over"
     AUDIT_PSEUDONYM = "audit address"
     AUDIT_CHAIN = "audit chain"
     BACKUP = "backup"

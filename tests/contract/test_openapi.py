@@ -117,9 +117,11 @@ def test_every_endpoint_of_the_code_is_in_the_text() -> None:
     written = set()
     for source in (REPOSITORY / "gateway" / "edge" / "endpoints").glob("*.py"):
         for segments, methods in re.findall(
-            r'^ *(?:return \{)?\(((?:"[a-z*]+",? ?)+)\): \{(.*?)\}', source.read_text("utf-8"), re.M
+            r'^ *(?:return \{)?\(((?:"[a-z*-]+",? ?)+)\): \{(.*?)\}',
+            source.read_text("utf-8"),
+            re.M,
         ):
-            names = re.findall(r'"([a-z*]+)"', segments)
+            names = re.findall(r'"([a-z*-]+)"', segments)
             path = "/auth/" + "/".join("{session_id}" if n == "*" else n for n in names)
             written |= {(path, method.lower()) for method in re.findall(r'"([A-Z]+)"', methods)}
     told = {(path, method) for path, method in OPERATIONS if path.startswith("/auth/")}

@@ -45,6 +45,7 @@ from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
+from gateway.identity.sessions.hand_over import HandOvers
 from gateway.identity.sessions.sealing import SessionSealer
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
@@ -62,6 +63,8 @@ from tests.databases import Hands, fresh_database
 from tests.edge.rig import Answer, Client, listen
 
 URL = "https://gate.example"
+SHARED_HOSTS = frozenset(("app1.example", "app2.example"))
+"""With the host of the public URL they share a sign-in."""
 EMAIL = "alice@example.com"
 PASSWORD = "correct horse 7 battery"
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
@@ -246,8 +249,9 @@ def request(
     token: str | None = None,
     headers: Sequence[str] = (),
     content_type: str | None = "application/json",
+    host: str = "gate.example",
 ) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: gate.example", *headers]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
     if token is not None:
         lines.append(f"Authorization: Bearer {token}")
     if content or method == "POST":
@@ -341,6 +345,9 @@ async def open_house(
             audience=URL,
             assertion_audiences=(URL, f"{URL}/auth/token"),
             verification=verification,
+            hand_overs=HandOvers(b"h" * 32, Once(), clock),
+            shared_hosts=lambda: SHARED_HOSTS,
+            public_url=URL,
         )
         api = AuthApi(
             build_endpoints(deps),

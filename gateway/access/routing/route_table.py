@@ -126,6 +126,10 @@ class RouteTable:
         """Whether any route is for this host alone."""
         return host in self._hosts
 
+    def named_hosts(self) -> frozenset[str]:
+        """Every host that a route is for alone."""
+        return frozenset(self._hosts)
+
     def get(self, route_id: str) -> Route | None:
         return self._by_id.get(route_id)
 

@@ -11,6 +11,7 @@ from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
 from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import Endpoints, ShieldedTasks
+from gateway.edge.endpoints.hand_over import HandOverDependencies, HandOverEndpoints
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndpoints
 from gateway.edge.endpoints.oauth import OAuthDependencies, OAuthEndpoints
@@ -27,6 +28,7 @@ from gateway.identity.clients.client_auth import ClientAuthenticator
 from gateway.identity.clients.failures import ClientFailures
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.sessions.hand_over import HandOvers
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens
 from gateway.identity.sign_in.throttle import Throttle
@@ -63,6 +65,10 @@ class EndpointDependencies:
     assertion_audiences: tuple[str, ...]
     """What the assertions of clients may be made out to."""
     verification: Verification
+    hand_overs: HandOvers
+    shared_hosts: Callable[[], frozenset[str]]
+    """The hosts that share a sign-in, as the current snapshot says."""
+    public_url: str
 
 
 def build_endpoints(deps: EndpointDependencies) -> Endpoints:
@@ -147,11 +153,25 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             audience=deps.audience,
         )
     )
+    hand_over = HandOverEndpoints(
+        HandOverDependencies(
+            hand_overs=deps.hand_overs,
+            cookies=deps.cookies,
+            authenticator=deps.authenticator,
+            shared_hosts=deps.shared_hosts,
+            session_wait_s=deps.limits.session_wait_s,
+            audit=deps.audit,
+            shielded=deps.shielded,
+            public_url=deps.public_url,
+            prefix="/auth",
+        )
+    )
     return {
         **sign_in.endpoints(),
         **sessions.endpoints(),
         **account.endpoints(),
         **mail_links.endpoints(),
         **oauth.endpoints(),
+        **hand_over.endpoints(),
         **deps.guard.endpoints(),
     }

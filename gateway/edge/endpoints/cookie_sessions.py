@@ -11,7 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp_session import Session
@@ -47,6 +47,13 @@ class CookieDependencies:
     """Seconds for which the account is not read again: the life of an access token."""
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    account_id: str
+    cookie: str = field(repr=False)
+    """The value of the `Set-Cookie` line."""
+
+
 class CookieSessions:
     """Authenticates calls by their session cookie, and does what the endpoints do with cookies."""
 
@@ -77,11 +84,8 @@ class CookieSessions:
         Raises StoreUnavailable, and the family that nobody holds has ended.
         """
         deps = self._deps
-        session = new_session()
-        session.set_new_identity(cookie)
-        session.update(_session_data(grant, deps.ttl_s))
         try:
-            await deps.storage.seal(session)
+            await self._seal_new(grant, cookie)
         except StoreUnavailable:
             with suppress(StoreUnavailable):
                 await deps.sessions.end(grant.session_id, "unfinished")
@@ -92,6 +96,22 @@ class CookieSessions:
         return JsonReply(
             200, self._reply_body(grant, cookie), cookies=(set_cookie(cookie, grant.expires_in_s),)
         )
+
+    async def hand_over(self, session_id: str, replaced: str | None) -> HandedOver | None:
+        """Gives one more cookie for a cookie session; None once that has ended.
+
+        `replaced` is the cookie that the browser had at this host: its session ends, where it is
+        another.  Raises StoreUnavailable.
+        """
+        deps, cookie = self._deps, self.new_cookie()
+        grant = await deps.refresh_tokens.renew(session_id, cookie_hash=hash_cookie(cookie))
+        if grant is None:
+            return None
+        await self._seal_new(grant, cookie)
+        if replaced is not None:
+            with suppress(StoreUnavailable):
+                await self._end_other(replaced, session_id)
+        return HandedOver(grant.account.id, set_cookie(cookie, grant.expires_in_s))
 
     async def refresh(self, cookie: str, wait_s: SessionWait) -> Reply:
         """Reads the account again, whether or not that was due.  The cookie stays."""
@@ -122,7 +142,7 @@ class CookieSessions:
     async def end_displaced(self, displaced: Sequence[Displaced]) -> None:
         """Publish the end of sessions that made room for another, without a promise, and erase
         what Redis holds of them."""
-        hashes = [session.cookie_hash for session in displaced if session.cookie_hash]
+        hashes = [one for session in displaced for one in session.cookie_hashes]
         with suppress(StoreUnavailable):  # nobody renews what is left
             await self._deps.storage.erase(hashes)
         await self._deps.publisher.publish(
@@ -145,6 +165,18 @@ class CookieSessions:
         with suppress(StoreUnavailable):  # the family has ended: nobody renews what is left
             await deps.storage.end(cookie)
         return changes
+
+    async def _seal_new(self, grant: SessionGrant, cookie: str) -> None:
+        session = new_session()
+        session.set_new_identity(cookie)
+        session.update(_session_data(grant, self._deps.ttl_s))
+        await self._deps.storage.seal(session)
+
+    async def _end_other(self, cookie: str, session_id: str) -> None:
+        """Ends the session of the cookie, unless it is `session_id`."""
+        session = await self._deps.refresh_tokens.session_of_cookie(hash_cookie(cookie))
+        if session is not None and session.id != session_id:
+            await self._end(cookie, everywhere=False)
 
     async def _without_redis(self, cookie: str, error: StoreUnavailable) -> Principal | Reason:
         """A session that was seen here goes on, until the replica is stale."""

@@ -13,13 +13,12 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
+from gateway.edge.replies.cookies import cookies_named
 from gateway.identity.sign_in.captcha import Captcha
 from gateway.identity.sign_in.devices import COOKIE, Device, Devices, set_cookie
 from gateway.identity.sign_in.throttle import Reservation, Throttle
 from gateway.model import Call, Clock, Reason
 from gateway.stores.protocols import StoreUnavailable
-
-_COOKIE = COOKIE.encode()
 
 
 class PasswordEpochs(Protocol):
@@ -119,13 +118,5 @@ class LoginGuard:
 
 def device_cookie(call: Call) -> str | None:
     """The value of `__Host-device`; None where there is none, or more than one."""
-    values = [
-        value.strip()
-        for name, line in call.headers
-        if name.lower() == b"cookie" and _COOKIE in line
-        for word, _, value in (pair.partition(b"=") for pair in line.split(b";"))
-        if word.strip() == _COOKIE
-    ]
-    if len(values) != 1 or not values[0].isascii():
-        return None
-    return values[0].decode("ascii")
+    values = cookies_named(call, COOKIE)
+    return values[0] if len(values) == 1 else None

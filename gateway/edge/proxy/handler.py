@@ -21,6 +21,7 @@ from gateway.edge.proxy.local_replies import BuiltinEndpoints, DenialPage, Local
 from gateway.edge.proxy.policy_body import not_json, take_json
 from gateway.edge.proxy.response_relay import CLIENT_GONE, Failure, ResponseRelay
 from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
+from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.eager import resume_in_task
 from gateway.edge.server.listener import BadRequest, Connection, ServeResult
 from gateway.edge.server.request_body import RequestBody
@@ -72,6 +73,7 @@ class Proxy:
         assertion_signer: AssertionSigner | None = None,
         csrf: CsrfCheck | None = None,
         denial_page: DenialPage | None = None,
+        sign_in_redirects: SignInRedirects | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._snapshot = snapshot
@@ -90,6 +92,7 @@ class Proxy:
             draining=draining,
             cross_origin=CrossOrigin(),
             denial_page=denial_page,
+            sign_in_redirects=sign_in_redirects,
         )
         self._assertion_signer = assertion_signer
         self._on_end = self._ended

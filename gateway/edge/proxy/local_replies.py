@@ -24,6 +24,7 @@ from gateway.edge.replies.problems import (
     problem_parts,
 )
 from gateway.edge.replies.response_bytes import answer_bytes
+from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.edge.server.listener import ServeResult
 from gateway.model import Call, Reason
@@ -71,6 +72,7 @@ class LocalReplies:
         draining: Callable[[], bool],
         cross_origin: CrossOrigin,
         denial_page: DenialPage | None,
+        sign_in_redirects: SignInRedirects | None,
     ) -> None:
         self._endpoints = endpoints
         self._snapshot = snapshot
@@ -80,6 +82,7 @@ class LocalReplies:
         self._cross_origin = cross_origin
         self.cors_headers = cross_origin.fields
         self._denial_page = denial_page
+        self._sign_in_redirects = sign_in_redirects
         self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def preflight(self, exchange: Exchange, cors: Cors, methods: tuple[str, ...]) -> bool:
@@ -151,12 +154,23 @@ class LocalReplies:
         if page is not None:
             page_headers, document = page
             headers |= page_headers
+        status = problem.status
+        location = self._sign_in_location(exchange)
+        if location is not None:
+            status, headers["Location"] = 303, location
+            headers.pop("WWW-Authenticate", None)
         keep_alive = self._keeps_alive(head) and exchange.body.is_eof()
-        exchange.client.write(
-            answer_bytes(problem.status, headers, document, head, keep_alive=keep_alive)
-        )
-        self._record_decision(exchange, problem.status)
+        exchange.client.write(answer_bytes(status, headers, document, head, keep_alive=keep_alive))
+        self._record_decision(exchange, status)
         return keep_alive
+
+    def _sign_in_location(self, exchange: Exchange) -> str | None:
+        """Where the browser is led that may have a session at another host."""
+        redirects = self._sign_in_redirects
+        shared_hosts = self._snapshot().shared_hosts
+        if redirects is None or not shared_hosts:
+            return None
+        return redirects.location(exchange.call, exchange.decision, shared_hosts)
 
     def refuse(self, exchange: Exchange, reason: Reason, *, close: bool) -> bool:
         """Answer what never came to a decision."""

@@ -114,6 +114,19 @@ async def erase_sessions(store: RedisCalls, hashes: Sequence[str]) -> None:
         await store.call("DEL", *keys)
 
 
+def cookies_named(call: Call, name: str) -> list[str]:
+    """The value of every cookie of this name; what is not ASCII is none of ours."""
+    wanted = name.encode("ascii")
+    values = [
+        value.strip()
+        for field, line in call.headers
+        if field.lower() == b"cookie" and wanted in line
+        for word, _, value in (pair.partition(b"=") for pair in line.split(b";"))
+        if word.strip() == wanted
+    ]
+    return [value.decode("ascii") for value in values if value.isascii()]
+
+
 def cookie_of(call: Call) -> str | None:
     """The session cookie that the call is to be judged by; None where there is none."""
     credential = call.credential

@@ -75,8 +75,8 @@ class Displaced:
     """A session that made room for a newer one; `changes` are to be announced."""
 
     session_id: str
-    cookie_hash: str | None
-    """Of the cookie that held it: what Redis keeps of it stands under this."""
+    cookie_hashes: Sequence[str]
+    """Of the cookies that held it: what Redis keeps of it stands under these."""
     changes: Sequence[Change]
 
 
@@ -240,19 +240,28 @@ async def make_room(tx: Transaction, account_id: str) -> Sequence[Displaced]:
     """Ends the sessions that were used longest ago, so that with one more the account has no
     more than SESSIONS_MAX.  The account's row is held by the transaction."""
     rows = await tx.all(
-        "SELECT f.id, t.hash FROM families f"
-        " LEFT JOIN refresh_tokens t ON t.family_id = f.id AND f.transport = 'cookie'"
-        " WHERE f.account_id = :account AND f.ended_at IS NULL AND f.expires_at > :now"
-        " ORDER BY f.last_used_at DESC, f.created_at DESC, f.id LIMIT :at_once OFFSET :kept",
+        "SELECT id, transport FROM families"
+        " WHERE account_id = :account AND ended_at IS NULL AND expires_at > :now"
+        " ORDER BY last_used_at DESC, created_at DESC, id LIMIT :at_once OFFSET :kept",
         account=account_id,
         now=int(await tx.now()),
         at_once=_ROOM_AT_ONCE,
         kept=SESSIONS_MAX - 1,
     )
     return [
-        Displaced(str(row["id"]), row["hash"], await end_one(tx, str(row["id"]), "displaced"))
+        Displaced(
+            str(row["id"]),
+            await cookie_hashes(tx, str(row["id"])) if row["transport"] == "cookie" else (),
+            await end_one(tx, str(row["id"]), "displaced"),
+        )
         for row in rows
     ]
+
+
+async def cookie_hashes(tx: Transaction, session_id: str) -> Sequence[str]:
+    """Of every cookie that stands for a cookie session: one for each host that has it."""
+    rows = await tx.all("SELECT hash FROM refresh_tokens WHERE family_id = :id", id=session_id)
+    return [str(row["hash"]) for row in rows]
 
 
 async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change]:

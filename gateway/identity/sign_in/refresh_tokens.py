@@ -189,10 +189,17 @@ class RefreshTokens:
                 repeated=repeated,
             )
 
-    async def renew(self, session_id: str, transport: Transport = "cookie") -> SessionGrant | None:
+    async def renew(
+        self,
+        session_id: str,
+        transport: Transport = "cookie",
+        *,
+        cookie_hash: str | None = None,
+    ) -> SessionGrant | None:
         """Renew a session and read its account again; None once it has ended.
 
-        The grant has no refresh token: what stands for the session (`transport`) stays.
+        The grant has no refresh token: what stands for the session (`transport`) stays.  With
+        `cookie_hash` one more cookie stands for it from now on.
         """
         async with self._database.read_transaction() as tx:
             family = await tx.one(_SESSION, id=session_id, transport=transport)
@@ -204,6 +211,8 @@ class RefreshTokens:
             now = int(await tx.now())
             if account is None or row is None or not self._is_active(row, account, now):
                 return None
+            if cookie_hash is not None:
+                await _add_hash(tx, cookie_hash, session_id, now)
             issued_at = _issued_at(now, account)
             await _mark_used(tx, session_id, issued_at)
             return SessionGrant(

@@ -1,0 +1,159 @@
+"""`/auth/hand-over…`: one sign-in for the hosts of `session: {domain: …}` (docs/browsers.md).
+
+    another host   GET /auth/hand-over/start    names the browser, leads to the public host
+    public host    GET /auth/hand-over          knows the session, leads back with a code
+    another host   GET /auth/hand-over/accept   takes the code, gives a cookie of its own
+
+All three are navigations: each leads the browser on with 303.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+from aiohttp import web
+
+from gateway.access.authorizer import Authenticator
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.endpoint import (
+    Endpoint,
+    JsonReply,
+    ProblemReply,
+    Reply,
+    ShieldedTasks,
+)
+from gateway.edge.replies.cookies import cookie_of, cookies_named
+from gateway.identity.sessions.hand_over import (
+    BROWSER_COOKIE,
+    HandOver,
+    HandOvers,
+    browser_cookie,
+    new_browser,
+    path_of_own,
+    well_formed_browser,
+)
+from gateway.identity.sign_in.refresh_tokens import SessionWait
+from gateway.model import Call, CredentialKind, Principal, Reason
+
+_ACCEPT = frozenset({CredentialKind.COOKIE})
+
+
+@dataclass(frozen=True, slots=True)
+class HandOverDependencies:
+    hand_overs: HandOvers
+    cookies: CookieSessions
+    authenticator: Authenticator
+    shared_hosts: Callable[[], frozenset[str]]
+    """The hosts that share the sessions of the public one, as the current snapshot says."""
+    session_wait_s: SessionWait
+    audit: AuditSink
+    shielded: ShieldedTasks
+    public_url: str
+    """An origin (RFC 6454) in its shortest form."""
+    prefix: str
+    """Where the built-in endpoints are: `/auth`."""
+
+
+class HandOverEndpoints:
+    def __init__(self, dependencies: HandOverDependencies) -> None:
+        self._deps = dependencies
+        public = urlsplit(dependencies.public_url)
+        self._public_host = public.hostname or ""
+        self._scheme = public.scheme
+        self._port = f":{public.port}" if public.port is not None else ""
+
+    def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
+        return {
+            ("hand-over",): {"GET": self.issue},
+            ("hand-over", "start"): {"GET": self.start},
+            ("hand-over", "accept"): {"GET": self.accept},
+        }
+
+    async def start(self, _request: web.BaseRequest, call: Call) -> Reply:
+        """Asks the public host for the session, for this browser."""
+        if not self._shares(call.host):
+            return ProblemReply(Reason.ROUTE_UNKNOWN)
+        browser = _browser(call) or new_browser()
+        return_to = path_of_own(_parameter(call, "return_to") or "/")
+        request = self._deps.hand_overs.ask(self._origin(call.host), return_to, browser)
+        return self._lead_to(
+            f"{self._deps.public_url}{self._deps.prefix}/hand-over?request={request}",
+            browser_cookie(browser),
+        )
+
+    async def issue(self, _request: web.BaseRequest, call: Call) -> Reply:
+        """Gives the code of the session whose cookie came with the call."""
+        if call.host != self._public_host:
+            return ProblemReply(Reason.ROUTE_UNKNOWN)
+        request = self._deps.hand_overs.read_request(_parameter(call, "request") or "")
+        # The hosts may have changed since it was asked.
+        if request is None or not self._shares(urlsplit(request.origin).hostname or ""):
+            return ProblemReply(Reason.INVALID_TOKEN)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        assert principal.session_id is not None
+        code = self._deps.hand_overs.issue(request, principal.session_id)
+        return self._lead_to(f"{request.origin}{self._deps.prefix}/hand-over/accept?code={code}")
+
+    async def accept(self, request: web.BaseRequest, call: Call) -> Reply:
+        """Takes the code and gives this host's own cookie for the same session."""
+        if not self._shares(call.host):
+            return ProblemReply(Reason.ROUTE_UNKNOWN)
+        hand_over = await self._deps.hand_overs.redeem(
+            _parameter(call, "code") or "", self._origin(call.host), _browser(call)
+        )
+        if hand_over is None:
+            return ProblemReply(Reason.INVALID_TOKEN)
+        if await self._holds(call, hand_over.session_id):
+            return self._lead_to(hand_over.return_to)  # another tab was faster
+        if (seconds := await self._deps.session_wait_s(hand_over.session_id)) > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
+        return await self._deps.shielded(self._admit(request, call, hand_over))
+
+    async def _admit(self, request: web.BaseRequest, call: Call, hand_over: HandOver) -> Reply:
+        handed = await self._deps.cookies.hand_over(hand_over.session_id, cookie_of(call))
+        if handed is None:
+            return ProblemReply(Reason.SESSION_UNKNOWN)
+        self._deps.audit.record(
+            event_of(
+                AuditKind.SESSION_HANDED_OVER,
+                call,
+                request,
+                subject=handed.account_id,
+                session=hand_over.session_id,
+            )
+        )
+        return self._lead_to(hand_over.return_to, handed.cookie)
+
+    async def _holds(self, call: Call, session_id: str) -> bool:
+        """Whether the call's own cookie stands for the session, and it is live."""
+        if cookie_of(call) is None:
+            return False
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        return isinstance(principal, Principal) and principal.session_id == session_id
+
+    def _shares(self, host: str) -> bool:
+        return host != self._public_host and host in self._deps.shared_hosts()
+
+    def _origin(self, host: str) -> str:
+        """Made of the configuration: the port that `Host` names is a stranger's word."""
+        return f"{self._scheme}://{host}{self._port}"
+
+    def _lead_to(self, location: str, *cookies: str) -> Reply:
+        return JsonReply(303, headers={"Location": location}, cookies=cookies)
+
+
+def _browser(call: Call) -> str | None:
+    values = cookies_named(call, BROWSER_COOKIE)
+    return values[0] if len(values) == 1 and well_formed_browser(values[0]) else None
+
+
+def _parameter(call: Call, name: str) -> str | None:
+    """The one value of a query parameter."""
+    values = parse_qs(call.query, keep_blank_values=True, max_num_fields=10).get(name, [])
+    return values[0] if len(values) == 1 else None

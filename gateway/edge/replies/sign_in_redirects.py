@@ -1,0 +1,48 @@
+"""Where a browser is led that asked for a page without a session (docs/browsers.md).
+
+Only a navigation is led anywhere: a page's own calls, and every other client, get their 401.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from gateway.access.authorizer import Decision
+from gateway.identity.sessions.hand_over import path_of_own
+from gateway.model import Call, CredentialKind, Reason
+
+_SESSION_MISSING = frozenset((Reason.NO_CREDENTIAL, Reason.SESSION_UNKNOWN, Reason.TOKEN_REVOKED))
+"""Refusals that a session of the public host may help."""
+
+
+class SignInRedirects:
+    def __init__(self, public_host: str, prefix: str) -> None:
+        """`public_host` is that of the public URL; `prefix` where the built-in endpoints are."""
+        self._public_host = public_host
+        self._prefix = prefix
+
+    def location(self, call: Call, decision: Decision, shared_hosts: frozenset[str]) -> str | None:
+        """A path of the call's own host, where the hand-over of a session begins; None where the
+        denial is answered as it is."""
+        route = decision.route
+        if (
+            call.host not in shared_hosts
+            or call.host == self._public_host
+            or decision.reason not in _SESSION_MISSING
+            or decision.conceal
+            or route is None
+            or CredentialKind.COOKIE not in route.accept
+            or not _is_navigation(call)
+        ):
+            return None
+        return_to = f"{call.path}?{call.query}" if call.query else call.path
+        asked = quote(path_of_own(return_to), safe="/")
+        return f"{self._prefix}/hand-over/start?return_to={asked}"
+
+
+def _is_navigation(call: Call) -> bool:
+    """Whether a browser asks for a page to show in a tab of its own (Fetch Metadata, section 2)."""
+    if call.method != "GET":
+        return False
+    said = {name.lower(): value for name, value in call.headers if name[:4].lower() == b"sec-"}
+    return said.get(b"sec-fetch-mode") == b"navigate" and said.get(b"sec-fetch-dest") == b"document"

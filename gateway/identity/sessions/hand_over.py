@@ -1,0 +1,187 @@
+"""One sign-in for several hosts: the host of the public URL hands a session over to another.
+
+Law: a code is worth something once, within a minute, at the host it was made out to, in the
+browser that asked for it.  The other host gives that browser a `__Host-` cookie and writes its
+hash into the request, the public host carries the hash over into the code: nobody who only sees
+a code, has one made of a session of their own, or may set cookies for the domain can have it
+taken.
+
+What travels is sealed (AES-256-GCM) under a key of the installation, so nothing is stored before
+a code is used; what was used is claimed in Redis (docs/decisions/0012).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.identity.base64url import decoded, encoded
+from gateway.model import Clock
+from gateway.stores.protocols import NonceStore
+
+BROWSER_COOKIE = "__Host-hand-over"
+"""Names the browser that asks, at the host that asks.  All tabs of a browser share it."""
+
+REQUEST_TTL_S = 600
+"""Time enough to sign in between."""
+CODE_TTL_S = 60
+
+RETURN_TO_MAX = 2_048
+"""Characters of a path with its query; a longer one leads to `/`."""
+
+_NONCE_BYTES = 12
+_BROWSER = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+_REQUEST, _CODE = b"hand-over request", b"hand-over code"
+
+
+@dataclass(frozen=True, slots=True)
+class HandOverRequest:
+    """What another host asks the public one for.  `origin` is that host's own."""
+
+    origin: str
+    return_to: str
+    """A path of `origin`, with its query."""
+    browser_hash: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What a code was good for."""
+
+    session_id: str
+    return_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    id: str
+    session_id: str = field(repr=False)
+    request: HandOverRequest
+
+
+class HandOvers:
+    """Seals requests and codes, and opens them again."""
+
+    def __init__(self, key: bytes, nonces: NonceStore, clock: Clock) -> None:
+        """`key` is `derived_key(secret, KeyPurpose.HAND_OVER)`."""
+        self._cipher = AESGCM(key)
+        self._nonces = nonces
+        self._clock = clock
+
+    def ask(self, origin: str, return_to: str, browser: str) -> str:
+        """The request of the browser that `browser`, the value of its cookie, names."""
+        return self._seal(
+            _REQUEST,
+            [origin, return_to, _hash(browser), int(self._clock.now()) + REQUEST_TTL_S],
+        )
+
+    def read_request(self, sealed: str) -> HandOverRequest | None:
+        """None for what was not sealed here, or is over."""
+        match self._unseal(_REQUEST, sealed):
+            case [str(origin), str(return_to), str(browser_hash), int(expires_at)]:
+                request = HandOverRequest(origin, return_to, browser_hash, expires_at)
+                return request if expires_at > self._clock.now() else None
+        return None
+
+    def issue(self, request: HandOverRequest, session_id: str) -> str:
+        """A code for the session, which is live."""
+        return self._seal(
+            _CODE,
+            [
+                secrets.token_urlsafe(16),
+                session_id,
+                request.origin,
+                request.return_to,
+                request.browser_hash,
+                int(self._clock.now()) + CODE_TTL_S,
+            ],
+        )
+
+    async def redeem(self, sealed: str, origin: str, browser: str | None) -> HandOver | None:
+        """What the code is good for at this origin, in this browser, for the first time; else None.
+
+        Raises StoreUnavailable.
+        """
+        code = self._read_code(sealed)
+        if code is None or browser is None or code.request.origin != origin:
+            return None
+        if not hmac.compare_digest(code.request.browser_hash, _hash(browser)):
+            return None
+        if not await self._nonces.claim(f"hand-over:{code.id}", CODE_TTL_S):
+            return None
+        return HandOver(code.session_id, code.request.return_to)
+
+    def _read_code(self, sealed: str) -> _Code | None:
+        match self._unseal(_CODE, sealed):
+            case [
+                str(code_id),
+                str(session_id),
+                str(origin),
+                str(return_to),
+                str(browser_hash),
+                int(expires_at),
+            ] if expires_at > self._clock.now():
+                request = HandOverRequest(origin, return_to, browser_hash, expires_at)
+                return _Code(code_id, session_id, request)
+        return None
+
+    def _seal(self, kind: bytes, parts: list[str | int]) -> str:
+        nonce = os.urandom(_NONCE_BYTES)
+        text = json.dumps(parts, separators=(",", ":")).encode()
+        return encoded(nonce + self._cipher.encrypt(nonce, text, kind))
+
+    def _unseal(self, kind: bytes, sealed: str) -> object:
+        raw = decoded(sealed) or b""
+        try:
+            return json.loads(self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], kind))
+        except (InvalidTag, ValueError):
+            return None
+
+
+def new_browser() -> str:
+    """256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def well_formed_browser(value: str) -> bool:
+    return _BROWSER.fullmatch(value) is not None
+
+
+def browser_cookie(value: str) -> str:
+    """The value of the `Set-Cookie` that names the browser.
+
+    Only this host can set it, and only over TLS (RFC 6265bis section 4.1.3.2): no sibling
+    chooses it.
+    """
+    return (
+        f"{BROWSER_COOKIE}={value}; Max-Age={REQUEST_TTL_S}; Path=/; Secure; HttpOnly; SameSite=Lax"
+    )
+
+
+def path_of_own(return_to: str) -> str:
+    """The path, where a browser takes it for one of the same origin; else `/`.
+
+    `//host` and `/\\host` name another host to a browser, and what is no printable ASCII is
+    removed or rewritten by it (WHATWG URL, section 4.4).
+    """
+    plain = (
+        len(return_to) <= RETURN_TO_MAX
+        and return_to.startswith("/")
+        and not return_to.startswith("//")
+        and "\\" not in return_to
+        and all("!" <= char <= "~" for char in return_to)
+    )
+    return return_to if plain else "/"
+
+
+def _hash(browser: str) -> str:
+    return encoded(hashlib.sha256(b"authgate hand-over\x00" + browser.encode()).digest())

@@ -1,0 +1,288 @@
+"""A session handed over to another host, through real sockets, SQL and Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.rate_limits import SESSION
+from gateway.identity.sessions.hand_over import CODE_TTL_S, REQUEST_TTL_S, HandOvers
+from gateway.stores.redis import RedisStore, open_redis
+from tests.edge.auth_house import CREDENTIALS, EMAIL, House, Once, open_house, reason, request
+from tests.edge.rig import Answer
+
+GATE, APP1, APP2 = "gate.example", "app1.example", "app2.example"
+NAVIGATION = ("Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document")
+SAME = "Sec-Fetch-Site: same-origin"
+
+
+@dataclass
+class Browser:
+    """Keeps the cookies of each host, and follows nothing by itself."""
+
+    house: House
+    jar: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    async def get(self, url: str, headers: Sequence[str] = NAVIGATION) -> Answer:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        cookies = "; ".join(f"{name}={value}" for name, value in self.jar.get(host, {}).items())
+        sent = [*headers, *([f"Cookie: {cookies}"] if cookies else [])]
+        answer = await self.house.raw(request("GET", target, b"", headers=sent, host=host))
+        self._keep(host, answer)
+        return answer
+
+    async def sign_in(self) -> None:
+        body = {**CREDENTIALS, "transport": "cookie"}
+        answer = await self.house.ask("POST", "/auth/login", body, headers=[SAME])
+        assert answer.status == 200, answer.body
+        self._keep(GATE, answer)
+
+    async def code_for(self, host: str, return_to: str = "/page?x=1") -> str:
+        """The URL at which the host takes a code; the browser has been led there."""
+        started = await self.get(
+            f"https://{host}/auth/hand-over/start?return_to={quote(return_to, safe='')}"
+        )
+        assert started.status == 303, started.body
+        issued = await self.get(leads_to(started))
+        assert issued.status == 303, issued.body
+        return leads_to(issued)
+
+    def _keep(self, host: str, answer: Answer) -> None:
+        for line in answer.values("set-cookie"):
+            name, _, value = line.split(b";")[0].decode().partition("=")
+            if b"Max-Age=0" in line:
+                self.jar.get(host, {}).pop(name, None)
+            else:
+                self.jar.setdefault(host, {})[name] = value
+
+
+def leads_to(answer: Answer) -> str:
+    (location,) = answer.values("location")
+    return location.decode()
+
+
+@pytest.fixture
+async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
+    store = open_redis(redis_url, prefix=key_prefix)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path, redis: RedisStore) -> AsyncIterator[House]:
+    async with open_house(tmp_path, redis=redis) as opened:
+        await opened.register()
+        yield opened
+
+
+@pytest.fixture
+async def browser(house: House) -> Browser:
+    signed_in = Browser(house)
+    await signed_in.sign_in()
+    return signed_in
+
+
+async def me(browser: Browser, host: str) -> Answer:
+    return await browser.get(f"https://{host}/auth/me", headers=[SAME])
+
+
+async def test_a_session_is_handed_over_and_leads_back_to_the_page(browser: Browser) -> None:
+    accepted = await browser.get(await browser.code_for(APP1))
+    assert (accepted.status, leads_to(accepted)) == (303, "/page?x=1")
+    assert accepted.values("cache-control") == [b"no-store"]
+    assert accepted.values("referrer-policy") == [b"no-referrer"]
+    assert (await me(browser, APP1)).status == 200
+    assert browser.jar[APP1]["__Host-session"] != browser.jar[GATE]["__Host-session"]
+
+
+async def test_the_owner_sees_one_session_and_the_audit_log_the_hand_over(
+    house: House, browser: Browser
+) -> None:
+    await browser.get(await browser.code_for(APP1))
+    listed = await browser.get(f"https://{APP1}/auth/sessions", headers=[SAME])
+    assert listed.body.count(b'"session_id"') == 1, listed.body
+    kinds = [event.kind for event in house.recorded.events]
+    assert kinds.count(AuditKind.SESSION_HANDED_OVER) == 1
+
+
+async def test_a_sign_out_at_one_host_ends_the_session_at_all(browser: Browser) -> None:
+    await browser.get(await browser.code_for(APP1))
+    await browser.get(await browser.code_for(APP2))
+    cookie = f"Cookie: __Host-session={browser.jar[APP1]['__Host-session']}"
+    ended = await browser.house.raw(
+        request("POST", "/auth/logout", b"", headers=[SAME, cookie], host=APP1)
+    )
+    assert ended.status == 204, ended.body
+    for host in (GATE, APP1, APP2):
+        assert (await me(browser, host)).status == 401
+
+
+async def test_a_code_is_taken_once(browser: Browser) -> None:
+    url = await browser.code_for(APP1)
+    assert (await browser.get(url)).status == 303
+    again = await browser.get(url)
+    assert (again.status, reason(again)) == (400, "invalid_token")
+
+
+async def test_a_code_is_worth_nothing_at_another_host(browser: Browser) -> None:
+    url = await browser.code_for(APP1)
+    browser.jar[APP2] = dict(browser.jar[APP1])  # as if a browser had sent it there too
+    answer = await browser.get(url.replace(APP1, APP2))
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+async def test_a_code_is_worth_nothing_in_another_browser(house: House, browser: Browser) -> None:
+    """Neither for a thief, nor to sign a victim in to the account of who made it."""
+    url = await browser.code_for(APP1)
+    assert (await Browser(house).get(url)).status == 400
+    other = Browser(house)
+    await other.get(f"https://{APP1}/auth/hand-over/start?return_to=/")
+    answer = await other.get(url)
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+    assert "__Host-session" not in other.jar[APP1]
+
+
+async def test_two_cookies_that_name_the_browser_name_none(browser: Browser) -> None:
+    url = await browser.code_for(APP1)
+    name = f"__Host-hand-over={browser.jar[APP1]['__Host-hand-over']}"
+    headers = [*NAVIGATION, f"Cookie: {name}; {name}"]
+    parts = urlsplit(url)
+    answer = await browser.house.raw(
+        request("GET", f"{parts.path}?{parts.query}", b"", headers=headers, host=APP1)
+    )
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+async def test_without_a_session_at_the_public_host_no_code_is_given(house: House) -> None:
+    stranger = Browser(house)
+    started = await stranger.get(f"https://{APP1}/auth/hand-over/start?return_to=/")
+    answer = await stranger.get(leads_to(started))
+    assert (answer.status, reason(answer)) == (401, "no_credential")
+
+
+async def test_a_page_of_another_origin_cannot_fetch_a_code(browser: Browser) -> None:
+    started = await browser.get(f"https://{APP1}/auth/hand-over/start?return_to=/")
+    fetched = await browser.get(
+        leads_to(started), headers=["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors"]
+    )
+    assert (fetched.status, reason(fetched)) == (401, "no_credential")
+
+
+@pytest.mark.parametrize("host", [GATE, "evil.example", "app1.example.evil.example"])
+async def test_a_host_that_shares_nothing_starts_and_takes_nothing(
+    browser: Browser, host: str
+) -> None:
+    assert (await browser.get(f"https://{host}/auth/hand-over/start")).status == 404
+    assert (await browser.get(f"https://{host}/auth/hand-over/accept?code=x")).status == 404
+
+
+async def test_only_the_public_host_gives_codes(browser: Browser) -> None:
+    await browser.get(await browser.code_for(APP1))
+    started = await browser.get(f"https://{APP2}/auth/hand-over/start?return_to=/")
+    answer = await browser.get(leads_to(started).replace(GATE, APP1))
+    assert (answer.status, reason(answer)) == (404, "route_unknown")
+
+
+async def test_a_request_for_a_host_that_shares_no_longer_is_refused(
+    house: House, browser: Browser
+) -> None:
+    asked = house.deps.hand_overs.ask("https://gone.example", "/", "b" * 43)
+    answer = await browser.get(f"https://{GATE}/auth/hand-over?request={asked}")
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+@pytest.mark.parametrize("what", ["", "x", "AAAA", "code", "foreign"])
+async def test_what_was_not_sealed_as_a_request_here_is_none(browser: Browser, what: str) -> None:
+    url = await browser.code_for(APP1)
+    foreign = HandOvers(b"o" * 32, Once(), browser.house.clock)
+    sent = {
+        "code": parse_qs(urlsplit(url).query)["code"][0],
+        "foreign": foreign.ask(f"https://{APP1}", "/", "b" * 43),
+    }.get(what, what)
+    answer = await browser.get(f"https://{GATE}/auth/hand-over?request={sent}")
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+@pytest.mark.parametrize("what", ["", "x", "AAAA", "request"])
+async def test_what_was_not_sealed_as_a_code_here_is_none(browser: Browser, what: str) -> None:
+    started = await browser.get(f"https://{APP1}/auth/hand-over/start?return_to=/")
+    sent = {"request": parse_qs(urlsplit(leads_to(started)).query)["request"][0]}.get(what, what)
+    answer = await browser.get(f"https://{APP1}/auth/hand-over/accept?code={sent}")
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+async def test_requests_and_codes_end(house: House, browser: Browser) -> None:
+    started = await browser.get(f"https://{APP1}/auth/hand-over/start?return_to=/")
+    house.clock.move(REQUEST_TTL_S)
+    late = await browser.get(leads_to(started))
+    assert (late.status, reason(late)) == (400, "invalid_token")
+    url = await browser.code_for(APP1)
+    house.clock.move(CODE_TTL_S)
+    assert (await browser.get(url)).status == 400
+
+
+async def test_a_session_that_ended_in_between_is_not_handed_over(
+    house: House, browser: Browser
+) -> None:
+    url = await browser.code_for(APP1)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    await house.deps.accounts.end_all(account.id, "test")
+    answer = await browser.get(url)
+    assert (answer.status, reason(answer)) == (401, "session_unknown")
+    assert "__Host-session" not in browser.jar[APP1]
+
+
+@pytest.mark.parametrize(
+    "return_to",
+    [
+        "//evil.example/",
+        "/\\evil.example",
+        "https://evil.example/",
+        "",
+        "/a\tb",
+        "/ä",
+        "/" + "a" * 2_048,
+    ],
+)
+async def test_what_is_no_path_of_the_same_origin_leads_to_the_root(
+    browser: Browser, return_to: str
+) -> None:
+    accepted = await browser.get(await browser.code_for(APP1, return_to))
+    assert leads_to(accepted) == "/"
+
+
+async def test_the_tabs_of_a_browser_share_its_name_and_the_session(browser: Browser) -> None:
+    urls = [await browser.code_for(APP1, f"/{tab}") for tab in range(5)]
+    accepted = [await browser.get(url) for url in urls]
+    assert [leads_to(answer) for answer in accepted] == [f"/{tab}" for tab in range(5)]
+    given = [line for a in accepted for line in a.values("set-cookie") if b"__Host-session" in line]
+    assert len(given) == 1  # the others found it there
+
+
+async def test_hand_overs_of_a_session_have_the_limit_of_its_renewals(browser: Browser) -> None:
+    await browser.get(await browser.code_for(APP1))
+    for _ in range(SESSION[0].burst):
+        browser.jar[APP1].pop("__Host-session", None)
+        answer = await browser.get(await browser.code_for(APP1))
+        if answer.status == 429:
+            break
+    assert (answer.status, reason(answer)) == (429, "rate_limited")
+
+
+async def test_the_session_that_the_browser_had_at_the_host_ends(
+    house: House, browser: Browser
+) -> None:
+    other = Browser(house)
+    await other.sign_in()
+    browser.jar[APP1] = {"__Host-session": other.jar[GATE]["__Host-session"]}
+    await browser.get(await browser.code_for(APP1))
+    assert (await me(browser, APP1)).status == 200
+    assert (await me(other, GATE)).status == 401
