@@ -143,7 +143,7 @@ class Call:
     `host` is lower case, without port and final dot.  `path` holds the bytes received, up to
     the `?`; `segments` are its parts, percent-decoded exactly once: `/a/` has `("a", "")`,
     `/` has `("",)`.  `query` is what followed the `?`, undecoded.  `credential` is None where
-    none came, or the Reason for which what came cannot even be read.
+    none of a kind that any route takes came, or the Reason for which it cannot even be read.
     """
 
     method: str
@@ -160,6 +160,9 @@ class Call:
     `allow_encoded_slash` may take such a call."""
     body: Any = None
     """The JSON body, where the route's policy reads it."""
+    presented: tuple[Credential, Credential | Reason] | None = None
+    """The `Authorization` and the session cookie, where both came.  `credential` is the former
+    until `access/routing/credentials.py` has chosen for the route."""
 
 
 @dataclass(frozen=True, slots=True)

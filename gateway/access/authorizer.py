@@ -11,6 +11,7 @@ from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, Re
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
 from gateway.access.policies import Rule, Shadowed, Verdict
+from gateway.access.routing.credentials import select_credential
 from gateway.access.routing.csrf import AllowedOrigins, CsrfCheck, OwnOrigins, csrf_refusal
 from gateway.access.routing.paths import canonical
 from gateway.access.routing.request_values import field_at, reads_alike
@@ -135,6 +136,8 @@ class Authorizer:
             return _refused(Reason.AMBIGUOUS_PATH, match)
         principal: Principal | None = None
         if route.auth is not _PUBLIC:
+            if call.presented is not None:
+                call.credential = select_credential(call, route.accept)
             credential = call.credential
             if isinstance(credential, Credential) and credential.kind is _COOKIE:
                 identified = await self._identify_cookie(call, route)
@@ -187,7 +190,7 @@ class Authorizer:
                 return _refused(Reason.NO_CREDENTIAL, match)
         elif isinstance(credential := call.credential, Credential):
             refusal: Reason | None = Reason.NO_CREDENTIAL
-            if credential.kind in route.accept:
+            if select_credential(call, route.accept) is credential:
                 by_cookie = credential.kind is CredentialKind.COOKIE
                 refusal = self._csrf_refusal(call, route) if by_cookie else None
             if refusal is not None:

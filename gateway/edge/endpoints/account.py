@@ -11,6 +11,7 @@ from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.endpoint import (
+    ACCEPTED,
     Endpoint,
     JsonReply,
     ProblemReply,
@@ -29,10 +30,8 @@ from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
 from gateway.identity.email_address import display_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
-from gateway.model import Call, CredentialKind, Principal, Reason
+from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
-
-_ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.COOKIE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class AccountEndpoints:
 
     async def me(self, _request: web.BaseRequest, call: Call) -> Reply:
         """What the credential says.  No store is asked: a change of the account outdates it."""
-        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         return JsonReply(
@@ -80,7 +79,7 @@ class AccountEndpoints:
 
     async def export(self, _request: web.BaseRequest, call: Call) -> Reply:
         """All that is stored about the caller (GDPR article 20)."""
-        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         data = await self._deps.accounts.export(principal.subject)
@@ -89,7 +88,7 @@ class AccountEndpoints:
 
     async def change_password(self, request: web.BaseRequest, call: Call) -> Reply:
         """Counts as an attempt to sign in: a stolen token must not be a way to guess."""
-        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         fields = await read_fields(request, {"password": PASSWORD, "new_password": PASSWORD})
@@ -121,7 +120,7 @@ class AccountEndpoints:
     async def change_email(self, request: web.BaseRequest, call: Call) -> Reply:
         """Always 202 after a right password, whoever has the new e-mail address; the account
         gets it when the link that is sent there is opened."""
-        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         fields = await read_fields(request, {"password": PASSWORD, "email": EMAIL})

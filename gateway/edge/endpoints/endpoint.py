@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from gateway.model import Call, Change, Reason
+from gateway.model import Call, Change, CredentialKind, Reason
 from gateway.stores.protocols import RevocationPublisher
 
 T = TypeVar("T")
+
+ACCEPTED = frozenset({CredentialKind.BEARER, CredentialKind.COOKIE})
+"""What the endpoints of `/auth` that know their caller take: a key administers no account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@ from dataclasses import replace
 import structlog
 from aiohttp import web
 
+from gateway.access.routing.credentials import select_credential
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.endpoint import (
+    ACCEPTED,
     Endpoint,
     Endpoints,
     JsonReply,
@@ -121,6 +123,8 @@ class AuthApi:
         if wait_s > 0:
             limited = ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
             return self._problem_response(request, limited)
+        if call.presented is not None:
+            call.credential = select_credential(call, ACCEPTED)
         refusal = self._csrf_guard.refusal(call)
         if refusal is not None:
             return self._problem_response(request, ProblemReply(refusal))

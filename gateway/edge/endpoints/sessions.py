@@ -14,6 +14,7 @@ from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import (
+    ACCEPTED,
     Endpoint,
     JsonReply,
     ProblemReply,
@@ -36,8 +37,6 @@ from gateway.identity.sign_in.refresh_tokens import (
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
-
-_ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.COOKIE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class SessionEndpoints:
         )
 
     async def list_sessions(self, _request: web.BaseRequest, call: Call) -> Reply:
-        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         sessions = await self._deps.sessions.find_active(principal.subject)
@@ -129,7 +128,7 @@ class SessionEndpoints:
 
     async def end_session(self, _request: web.BaseRequest, call: Call) -> Reply:
         """404 for somebody else's session, as for one that never existed."""
-        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         session_id = call.segments[-1]

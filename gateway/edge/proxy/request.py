@@ -87,9 +87,22 @@ class CallReader:
             if isinstance(fresh, Reason):
                 return fresh
             parts = self._remember(target, fresh)
-        credential = self._credential(fields)
-        if credential is _AMBIGUOUS:
-            return _AMBIGUOUS
+        credential: Credential | Reason | None = None
+        presented: tuple[Credential, Credential | Reason] | None = None
+        authorization = fields.authorization
+        if authorization is not None:
+            if len(authorization) > 1:
+                return _AMBIGUOUS
+            field = authorization[0]
+            chosen = self._bearers.get(field) or self._authorization(field)
+            credential = chosen
+            if fields.cookie is not None and chosen is not None:
+                cookie = _session_cookie(fields.cookie)
+                presented = None if cookie is None else (chosen, cookie)
+        if credential is None and fields.cookie is not None:
+            credential = _session_cookie(fields.cookie)
+            if credential is _AMBIGUOUS:
+                return _AMBIGUOUS
         client_ip, scheme = peer.ip, peer.scheme
         if peer.trusted and fields.forwarded is not None:
             origin = self._forwarded(fields.forwarded, peer)
@@ -107,6 +120,7 @@ class CallReader:
             scheme,
             credential,
             parts.encoded_slash,
+            presented=presented,
         )
 
     def request_id(self, fields: RequestHead) -> str:
@@ -128,29 +142,18 @@ class CallReader:
             self._traces = _new_traces()
         return self._traces.pop()
 
-    def _credential(self, fields: RequestHead) -> Credential | Reason | None:
-        """What was presented; `Authorization` before the cookie, and the cookie not beside it.
+    def _authorization(self, field: bytes) -> Credential | None:
+        """The credential of an `Authorization` field; None where no route takes its scheme.
 
-        AMBIGUOUS_HEADER for two of one kind, TOKEN_MALFORMED for what is no bearer token: a
-        route that judges nobody does not look at it.
+        One of a scheme of ours that cannot be read has no text: it is refused where it counts.
         """
-        authorization = fields.authorization
-        if authorization is not None:
-            if len(authorization) > 1:
-                return Reason.AMBIGUOUS_HEADER
-            field = authorization[0]
-            return self._bearers.get(field) or self._bearer(field)
-        if fields.cookie is not None:
-            return _session_cookie(fields.cookie)
-        return None
-
-    def _bearer(self, field: bytes) -> Credential | Reason:
         # RFC 9110 section 11.1: the scheme is compared without case.
-        if field[:7].lower() != b"bearer ":
-            return Reason.TOKEN_MALFORMED
-        token = field[7:].strip(b" ")
-        if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
-            return Reason.TOKEN_MALFORMED
+        scheme, _, token = field.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        token = token.strip(b" ")
+        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+            token = b""
         kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
         credential = Credential(kind, token.decode("ascii"))
         if len(field) <= _BEARER_KEPT:

@@ -190,6 +190,10 @@ def test_the_listener_tells_the_scheme_of_a_stranger() -> None:
 
 # --- the credential ---
 
+UNREADABLE = Credential(CredentialKind.BEARER, "")
+"""Refused where it counts: it is no token."""
+SESSION = Credential(CredentialKind.COOKIE, "s")
+
 
 @pytest.mark.parametrize(
     ("lines", "credential"),
@@ -197,13 +201,16 @@ def test_the_listener_tells_the_scheme_of_a_stranger() -> None:
         ((), None),
         ((b"Authorization: Bearer abc",), Credential(CredentialKind.BEARER, "abc")),
         ((b"authorization: bEaReR   abc ",), Credential(CredentialKind.BEARER, "abc")),
-        ((b"Authorization: Basic abc",), Reason.TOKEN_MALFORMED),
-        ((b"Authorization: Bearer",), Reason.TOKEN_MALFORMED),
-        ((b"Authorization: Bearer  ",), Reason.TOKEN_MALFORMED),
-        ((b"Authorization:",), Reason.TOKEN_MALFORMED),
-        ((b"Authorization: abc",), Reason.TOKEN_MALFORMED),
-        ((b"Authorization: Bearer \xe9",), Reason.TOKEN_MALFORMED),
-        ((b"Authorization: Bearer " + b"a" * 8193,), Reason.TOKEN_MALFORMED),
+        ((b"Authorization: Basic abc",), None),
+        ((b"Authorization: token abc",), None),
+        ((b"Authorization: AWS4-HMAC-SHA256 Credential=a",), None),
+        ((b"Authorization: Bearer",), UNREADABLE),
+        ((b"Authorization: Bearer  ",), UNREADABLE),
+        ((b"Authorization:",), None),
+        ((b"Authorization: abc",), None),
+        ((b"Authorization: Bearer \xe9",), UNREADABLE),
+        ((b"Authorization: Bearer " + b"a" * 8193,), UNREADABLE),
+        ((b"Cookie: __Host-session=s", b"Authorization: token abc"), SESSION),
         ((b"Proxy-Authorization: Bearer abc",), None),
         ((b"X-Authorization: Bearer abc",), None),
         ((b"Cookie: a=1",), None),
@@ -221,6 +228,15 @@ def test_a_credential_is_taken_from_one_place(
     lines: tuple[bytes, ...], credential: Credential | Reason | None
 ) -> None:
     assert read(*lines).credential == credential
+
+
+@pytest.mark.parametrize("scheme", [b"Bearer abc", b"Bearer", b"bearer ag_x"])
+def test_both_are_shown_where_both_came(scheme: bytes) -> None:
+    call = read(b"Cookie: __Host-session=s", b"Authorization: " + scheme)
+    assert call.presented == (call.credential, SESSION)
+    assert read(b"Cookie: a=1", b"Authorization: " + scheme).presented is None
+    twice = read(b"Cookie: __Host-session=s; __Host-session=t", b"Authorization: " + scheme)
+    assert twice.presented == (twice.credential, Reason.AMBIGUOUS_HEADER)
 
 
 def test_a_token_in_the_query_is_none() -> None:
