@@ -199,7 +199,11 @@ class SignInEndpoints:
         return account
 
     async def _renew_hash(self, account: Account, attempt: SignInAttempt) -> Account:
-        """The account with its hash at this installation's cost, when there is time for it."""
+        """The account with its hash at this installation's cost, when there is time for it.
+
+        Hashing takes its time: where another hash was stored meanwhile, the account stays as it
+        was checked.  As it is now it would vouch for a password that nobody has given.
+        """
         if account.password_hash is None or self._deps.passwords.current(account.password_hash):
             return account
         renewed = await self._deps.passwords.rehash(
@@ -207,8 +211,8 @@ class SignInEndpoints:
         )
         if isinstance(renewed, Reason):
             return account
-        await self._deps.accounts.renew_hash(account.id, account.password_hash, renewed)
-        return await self._deps.accounts.by_id(account.id) or account
+        stored = await self._deps.accounts.renew_hash(account.id, account.password_hash, renewed)
+        return replace(account, password_hash=renewed) if stored else account
 
     async def _admit(self, attempt: SignInAttempt, account: Account) -> Reply:
         """Begin a session for a right password; the session of an older cookie ends."""

@@ -238,17 +238,18 @@ class Accounts:
             changes = await end_others(tx, account_id, proof.session_id, "password")
             return Replaced(changes, epoch)
 
-    async def renew_hash(self, account_id: str, checked: str, renewed: str) -> None:
-        """Stores the same password under this installation's cost; a password that was
-        changed meanwhile stays."""
+    async def renew_hash(self, account_id: str, checked: str, renewed: str) -> bool:
+        """Stores the same password under this installation's cost; False where the hash is not
+        `checked` any more: a password that was changed meanwhile stays."""
         async with self._database.transaction() as tx:
-            await tx.run(
+            updated = await tx.run(
                 "UPDATE accounts SET password_hash = :renewed"
                 " WHERE id = :id AND password_hash = :checked",
                 id=account_id,
                 checked=checked,
                 renewed=renewed,
             )
+        return updated == 1
 
 
 async def add(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.identity.sign_in.throttle import Reservation
-from gateway.model import ChangeKind
+from gateway.model import ChangeKind, Reason
 from tests.databases import reset_password
 from tests.edge.auth_house import (
     CREDENTIALS,
@@ -186,6 +187,28 @@ async def test_a_password_changed_while_it_was_checked_decides_by_the_new_one(
     answer = await house.ask("POST", "/auth/login", CREDENTIALS)
     assert checked.is_set()
     assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+
+
+async def test_a_password_that_was_reset_while_its_hash_was_renewed_signs_nobody_in(
+    house: House,
+) -> None:
+    """As that of an imported account: who has its old password signs in while the owner resets
+    it."""
+    account = await house.register()
+    house.deps.passwords.rounds = 11
+    rehash = house.deps.passwords.rehash
+
+    async def reset_meanwhile(*args: Any, **options: Any) -> str | Reason:
+        renewed = await rehash(*args, **options)
+        password_hash = await house.deps.passwords.hash("seven quiet rivers carry boats")
+        assert isinstance(password_hash, str)
+        await reset_password(house.database, account.id, password_hash)
+        return renewed
+
+    house.deps.passwords.rehash = reset_meanwhile  # type: ignore[method-assign]
+    answer = await house.ask("POST", "/auth/login", CREDENTIALS)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert await house.deps.sessions.find_active(account.id) == []
 
 
 async def test_two_sign_ins_that_renew_a_hash_at_once_both_succeed(house: House) -> None:
