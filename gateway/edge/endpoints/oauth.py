@@ -85,7 +85,10 @@ class OAuthEndpoints:
         form = await _form(request)
         if not isinstance(form, dict):
             return form
-        client = await self._client(call, form)
+        proof = _client_proof(call, form)
+        if isinstance(proof, JsonReply):
+            return proof
+        client = await self._client(call, proof)
         if not isinstance(client, Client):
             return client
         grant = form.get("grant_type")
@@ -95,7 +98,7 @@ class OAuthEndpoints:
             return _error("unsupported_grant_type", "client_credentials is the only grant here")
         if "scope" in form:
             return _error("invalid_scope", "a client has roles here, and no scopes")
-        return await self._issue(client.id, call)
+        return await self._issue(client.id, proof, call)
 
     async def introspect(self, request: web.BaseRequest, call: Call) -> Reply:
         """RFC 7662.  Nothing tells apart why a token is not active (section 2.2)."""
@@ -123,17 +126,17 @@ class OAuthEndpoints:
         form = await _form(request)
         if not isinstance(form, dict):
             return form
-        client = await self._client(call, form)
+        proof = _client_proof(call, form)
+        if isinstance(proof, JsonReply):
+            return proof
+        client = await self._client(call, proof)
         if not isinstance(client, Client):
             return client
         if "token" not in form:
             return _error("invalid_request", "token is missing")
         return client, form["token"]
 
-    async def _client(self, call: Call, form: Mapping[str, str]) -> Client | Reply:
-        proof = _client_proof(call, form)
-        if isinstance(proof, JsonReply):
-            return proof
+    async def _client(self, call: Call, proof: BasicSecret | Assertion) -> Client | Reply:
         client_id = claimed_client(proof)
         wait_s = self._deps.failures.wait_s(call.client_ip, client_id)
         if wait_s > 0:
@@ -147,10 +150,12 @@ class OAuthEndpoints:
             return _invalid_client()
         return client
 
-    async def _issue(self, client_id: str, call: Call) -> Reply:
+    async def _issue(self, client_id: str, proof: BasicSecret | Assertion, call: Call) -> Reply:
         async with self._deps.database.transaction() as tx:
             client = await locked(tx, client_id)
-            if client is None:  # deleted since it proved who it is
+            # Deleted, or given another secret, since it proved who it is: who waited for the lock
+            # would get a token of after the change, which refuses those of before it alone.
+            if client is None or not self._deps.client_authenticator.holds(proof, client):
                 return _invalid_client()
             issued_at = await next_issued_at(tx, client)
         issued = self._deps.issuer.issue(

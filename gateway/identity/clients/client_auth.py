@@ -83,6 +83,13 @@ class ClientAuthenticator:
             authenticated = await self._by_assertion(proof, client)
         return authenticated or UnknownClient(client.id if client is not None else None)
 
+    def holds(self, proof: BasicSecret | Assertion, client: Client) -> bool:
+        """Whether a proof that was good is so for the client as it is now, locked: its secret may
+        have ended meanwhile."""
+        if isinstance(proof, BasicSecret):
+            return self._by_secret(proof, client) is not None
+        return _signed(proof.text, client)
+
     def _by_secret(self, proof: BasicSecret, client: Client | None) -> Client | None:
         secret_hash = hash_token(proof.client_secret)
         hashes = client.secret_hashes if client else (_DUMMY,)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.clients import Clients, NewSecret
 from gateway.identity.keys.jwk import Alg, PrivateKey, generate, verifying
 from gateway.model import Principal
+from gateway.stores.protocols import Transaction
 from tests.edge.auth_house import URL, House, open_house, reason, request, told
 from tests.edge.rig import Answer
 
@@ -113,6 +115,25 @@ async def test_both_secrets_work_during_a_rotation_and_the_third_ends_the_first(
     await token_of(house, second[0])
     third = await clients.rotate(client.client_id)
     assert third is not None
+    answer = await post(house, "/auth/token", GRANT, basic(client.client_id, client.client_secret))
+    assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
+
+
+async def test_a_secret_that_ends_while_a_token_is_asked_for_with_it_gives_none(
+    house: House,
+) -> None:
+    """Who has a leaked secret and asks all the time waits for the lock of the very rotation."""
+    client = await created(house)
+    begin = house.database.transaction
+
+    @asynccontextmanager
+    async def rotated_before_it() -> AsyncIterator[Transaction]:
+        house.database.transaction = begin  # type: ignore[method-assign]
+        assert await Clients(house.database).rotate(client.client_id, at_once=True) is not None
+        async with begin() as tx:
+            yield tx
+
+    house.database.transaction = rotated_before_it  # type: ignore[method-assign]
     answer = await post(house, "/auth/token", GRANT, basic(client.client_id, client.client_secret))
     assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
 
