@@ -63,6 +63,8 @@ def explain(
         return explanation
     explanation.others = _others(decision.route, call, snapshot)
     route = decision.route
+    if decision.allowed and route is not None and (slash := route.slash_target(call)):
+        explanation.sentence += f"; answered with 308 to {slash}"
     if route is None or route.policy is None or not decision.evaluated:
         return explanation
     match = Match(route, dict(decision.params))
@@ -222,6 +224,8 @@ def _why_not(route: Route, chosen: Route | None, call: Call) -> tuple[int, str]:
 
 def _matched(route: Route, segments: tuple[str, ...]) -> tuple[int, str | None]:
     """How many segments match, and a sentence about the first that does not."""
+    if route.is_prefix:
+        segments = segments[: len(route.segments)]
     for index, part in enumerate(route.segments):
         if part.kind is SegmentKind.REST:
             if index < len(segments) and segments[index]:

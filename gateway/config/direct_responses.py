@@ -99,7 +99,7 @@ def _redirect(reader: Reader, node: Node, match: object) -> DirectResponse:
             reader.error(
                 fields["to"], "with `keep_query`, `to` has no `#`: the query goes before it"
             )
-        elif to.partition("?")[0] in _paths_of(match):
+        elif _leads_back(to.partition("?")[0], match):
             reader.error(
                 fields["to"], f"`{to}` is the route's own path: it would lead back for ever"
             )
@@ -129,10 +129,14 @@ def _target_problem(to: str) -> str | None:
     return None
 
 
-def _paths_of(match: object) -> tuple[str, ...]:
-    """The path of the route's `match`, where it takes every method."""
+def _leads_back(to: str, match: object) -> bool:
+    """Whether `to` is a path of the route's own `match`, where it takes every method."""
     texts = {
         getattr(key, "value", ""): getattr(value, "value", "")
         for key, value in (match if isinstance(match, list) else ())
     }
-    return () if "methods" in texts else (str(texts.get("path", "")),)
+    if "methods" in texts:
+        return False
+    prefix = str(texts.get("prefix") or "").rstrip("/")
+    below = "prefix" in texts and (to == prefix or to.startswith(f"{prefix}/"))
+    return below or to == texts.get("path")

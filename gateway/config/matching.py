@@ -5,14 +5,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import yaml
 
 from gateway.access.conditions.vocabulary import header_problem
 from gateway.access.policies import ResourceField
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.patterns import read_pattern, reserved_path
-from gateway.access.routing.routes import PatternSegment, Rewrite, SegmentKind
+from gateway.access.routing.patterns import read_pattern, read_prefix, reserved_path
+from gateway.access.routing.routes import BELOW, PatternSegment, Rewrite, SegmentKind
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import TextTemplate, read_template
 from gateway.config.upstreams import TOKEN
@@ -25,29 +26,69 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
+@dataclass(frozen=True, slots=True)
+class RoutePath:
+    """What `match` says of paths."""
+
+    shown: str = ""
+    segments: tuple[PatternSegment, ...] = ()
+    is_prefix: bool = False
+    redirect_slash: bool = False
+
+
 def read_path(
-    reader: Reader, node: Node | None, match: Mapping[str, Node], slash: bool
-) -> tuple[PatternSegment, ...]:
-    """The pattern of `match.path`; empty, and a problem, where it is none that could match.
+    reader: Reader, fields: Mapping[str, Node], match: Mapping[str, Node], slash: bool
+) -> RoutePath:
+    """`match.path` or `match.prefix`; nothing, and a problem, where it could match no call.
 
     `slash`: the route takes a path with an encoded slash.
     """
-    where = match.get("path")
+    key = "prefix" if "prefix" in match else "path"
+    redirects = reader.flag(fields.get("redirect_slash"), "`redirect_slash`", False)
+    if "redirect_slash" in fields and key == "path":
+        reader.error(
+            reader.name_of(fields["redirect_slash"]),
+            "`redirect_slash` needs a `prefix` in `match`: a `path` takes no other than itself",
+        )
+    where = match.get(key)
     if where is None:
-        if node is not None:
-            reader.error(node, '`match` has no `path: "/…"`')
-        return ()
-    text = reader.text(where, "`path`")
+        if "match" in fields:
+            reader.error(fields["match"], '`match` has no `path: "/…"` and no `prefix: /…`')
+        return RoutePath()
+    if key == "prefix" and "path" in match:
+        reader.error(reader.name_of(where), "`match` has `path` or `prefix`")
+    text = reader.text(where, f"`{key}`")
     if text is None:
-        return ()
-    segments = read_pattern(text)
+        return RoutePath()
+    segments = read_pattern(text) if key == "path" else read_prefix(text)
     if isinstance(segments, str):
         reader.error(where, segments)
-        return ()
+        return RoutePath()
     if not slash:
         _no_encoded_slash(reader, where, text, segments, "no call reaches this route")
+    _not_reserved(reader, where, match, text, segments)
+    if key == "path":
+        return RoutePath(text, segments)
+    if redirects and not segments:
+        reader.error(
+            reader.name_of(fields["redirect_slash"]), "`/` is its own slash: there is no other name"
+        )
+    return RoutePath(f"{text.rstrip('/')}/{BELOW}", segments, True, redirects)
+
+
+def _not_reserved(
+    reader: Reader,
+    where: Node,
+    match: Mapping[str, Node],
+    text: str,
+    segments: tuple[PatternSegment, ...],
+) -> None:
+    """A pattern takes no path of the gateway's own, or says that it leaves them out."""
     own = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
-    taken = reserved_path(segments)
+    taken = reserved_path(segments) if segments else None
+    if "prefix" in match:
+        segments = (*segments, PatternSegment(SegmentKind.REST, BELOW))
+        taken = taken or reserved_path(segments)
     literal = segments[0].kind is SegmentKind.LITERAL
     if taken is not None and (literal or not own):
         hint = "choose another path"
@@ -59,7 +100,6 @@ def read_path(
         reader.error(
             where, f"`{text}` would match {taken}, which the gateway answers itself: {hint}"
         )
-    return segments
 
 
 def _no_encoded_slash(
@@ -142,9 +182,7 @@ def read_resource(
     return tuple(resource)
 
 
-def read_rewrite(
-    reader: Reader, node: Node | None, segments: tuple[PatternSegment, ...], slash: bool
-) -> Rewrite | None:
+def read_rewrite(reader: Reader, node: Node | None, path: RoutePath, slash: bool) -> Rewrite | None:
     """What becomes of the path; None where it stays."""
     if node is None:
         return None
@@ -152,13 +190,14 @@ def read_rewrite(
     if "path" in fields:
         if len(fields) > 1:
             reader.error(node, "`rewrite` has either `path` or prefixes")
-        return _rewrite_path(reader, fields["path"], segments, slash)
+        return _rewrite_path(reader, fields["path"], path.segments, slash)
     strip = _prefix(reader, fields, "strip_prefix")
     add = _prefix(reader, fields, "add_prefix")
     if not fields:
         reader.error(node, "`rewrite` has `strip_prefix:`, `add_prefix:` or `path:`")
-    begins = [s.text if s.kind is SegmentKind.LITERAL else None for s in segments[: len(strip)]]
-    if segments and list(strip) != begins:
+    first = path.segments[: len(strip)]
+    begins = [s.text if s.kind is SegmentKind.LITERAL else None for s in first]
+    if path.shown and list(strip) != begins:
         reader.error(
             fields["strip_prefix"],
             "the route's path does not begin with this prefix: nothing could be stripped",

@@ -43,7 +43,7 @@ from gateway.config.websocket import read_websocket_options
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import CredentialKind
 
-MATCH_KEYS = ("host", "path", "methods", "except_reserved")
+MATCH_KEYS = ("host", "path", "prefix", "methods", "except_reserved")
 DEFAULT_KEYS = (
     "auth", "accept", "policy", "upstream", "limits", "cors", "max_body", "security_headers",
     "errors", "request", "response", "websocket", "on_change", "keep_headers",
@@ -52,7 +52,7 @@ ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "policy", "action", "resource", "upstream",
     "rewrite", "max_body", "limits", "cors", "security_headers", "forward_authorization",
     "allow_encoded_slash", "errors", "request", "response", "direct_response", "redirect",
-    "websocket", "on_change", "keep_headers",
+    "websocket", "on_change", "keep_headers", "redirect_slash",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -141,10 +141,11 @@ class RouteReader:
         route_id = self._route_id(node, fields)
         match = reader.block(fields.get("match"), "`match`", MATCH_KEYS)
         slash = reader.flag(fields.get("allow_encoded_slash"), "`allow_encoded_slash`", False)
-        segments = read_path(reader, fields.get("match"), match, slash)
+        path = read_path(reader, fields, match, slash)
+        segments = path.segments
         methods = read_methods(reader, match.get("methods"))
         host = read_host(reader, match.get("host"))
-        rewrite = read_rewrite(reader, fields.get("rewrite"), segments, slash)
+        rewrite = read_rewrite(reader, fields.get("rewrite"), path, slash)
         options = self._options(fields, self._defaults)
         action = self._action(fields.get("action"))
         resource = read_resource(reader, fields.get("resource"), segments)
@@ -164,12 +165,12 @@ class RouteReader:
         elif upstream is None and "upstream" not in fields and fields:
             reader.error(node, "the route has no `upstream:`, `direct_response:` or `redirect:`")
         forward = reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False)
-        if len(reader.problems) > before or not segments or route_id is None:
+        if len(reader.problems) > before or not path.shown or route_id is None:
             return None
         return Route(
             id=route_id,
             host=host,
-            pattern=reader.text(match.get("path"), "`path`") or "",
+            pattern=path.shown,
             segments=segments,
             methods=methods,
             auth=options.auth,
@@ -185,6 +186,8 @@ class RouteReader:
             security_headers=self._without_written(options.security_headers, response),
             forward_authorization=forward,
             allow_encoded_slash=slash,
+            is_prefix=path.is_prefix,
+            redirect_slash=path.redirect_slash,
             reads_body=any(one.template.names("body") for one in resource),
             explain_role=options.explain_role,
             location=reader.location(node),
@@ -204,7 +207,7 @@ class RouteReader:
         elif route_id is not None and not NAME.match(route_id):
             self._reader.error(fields["id"], "an `id` is letters, digits and any of ._-")
         if fields and "match" not in fields:
-            self._reader.error(node, 'the route has no `match: {path: "/…"}`')
+            self._reader.error(node, 'the route has no `match: {path: "/…"}` or `{prefix: /…}`')
         return route_id
 
     def _options(self, fields: Mapping[str, Node], base: RouteOptions) -> RouteOptions:

@@ -10,8 +10,9 @@ then says that access may widen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from gateway.access.policies import Policy
@@ -47,9 +48,24 @@ def compare(old: Snapshot, new: Snapshot) -> Report:
     """Every change of access from `old` to `new`."""
     report = Report()
     shapes = Shapes(old, new)
-    for shape in shapes.all:
-        report.changes += _of_shape(old, new, shapes, shape, report)
+    changes = {shape: _of_shape(old, new, shapes, shape, report) for shape in shapes.all}
+    for parts, pattern in shapes.prefixes.items():
+        _join(changes, parts, pattern)
+    report.changes = list(chain.from_iterable(changes.values()))
     return report
+
+
+def _join(
+    changes: Mapping[Shape, list[AccessChange]], parts: Sequence[Shape], pattern: str
+) -> None:
+    """Tell once what has changed alike for everything that a prefix takes."""
+    first, *others = parts
+    for at, change in enumerate(changes[first]):
+        twins = {part: dataclasses.replace(change, pattern=part.pattern) for part in others}
+        if all(twin in changes[part] for part, twin in twins.items()):
+            changes[first][at] = dataclasses.replace(change, pattern=pattern)
+            for part, twin in twins.items():
+                changes[part].remove(twin)
 
 
 def _of_shape(

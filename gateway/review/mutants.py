@@ -222,7 +222,7 @@ def _other_routes(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route
             yield f"without {method}", changed(methods=left)
     taken = {
         method for one in snapshot.routes
-        if one is not route and one.host == route.host and one.segments == route.segments
+        if one is not route and one.host == route.host and one.patterns() == route.patterns()
         for method in one.methods
     }  # fmt: skip
     every = tuple(method for method in METHODS if method not in taken)

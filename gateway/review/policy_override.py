@@ -45,7 +45,10 @@ class _Rerouted:
         self._route = route
         self._changed = changed
         others = [
-            one for one in table if one is not route and could_meet(one.segments, route.segments)
+            one
+            for one in table
+            if one is not route
+            and any(could_meet(a, b) for a in one.patterns() for b in route.patterns())
         ]
         self._near = RouteTable([*others, *([changed] if changed is not None else [])])
 

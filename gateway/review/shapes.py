@@ -14,7 +14,7 @@ from math import prod
 
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.route_table import Match, RouteTable, is_reserved_path
-from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
+from gateway.access.routing.routes import BELOW, PatternSegment, Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.policy_override import could_meet
@@ -78,15 +78,21 @@ class Shapes:
         self._known: Counter[tuple[object, ...]] = Counter()
         self._takes_any: set[tuple[object, ...]] = set()
         self._named: dict[str, None] = {}
+        self.prefixes: dict[tuple[Shape, ...], str] = {}
+        """What a prefix takes, shape by shape, and how the whole is shown."""
         for snapshot in (new, old):
             here = set()
             for route in snapshot.routes:
-                shape = Shape(route.host, route.pattern, route.segments)
-                by_key.setdefault(shape.key, shape)
-                here.add(shape.key)
+                shapes = _shapes_of(route)
+                for shape in shapes:
+                    by_key.setdefault(shape.key, shape)
+                    here.add(shape.key)
+                    if not route.methods:
+                        self._takes_any.add(shape.key)
+                if route.is_prefix:
+                    parts = tuple(by_key[shape.key] for shape in shapes)
+                    self.prefixes[parts] = route.pattern
                 self._named.update(dict.fromkeys(route.methods))
-                if not route.methods:
-                    self._takes_any.add(shape.key)
             self._known.update(here)
         self.all = list(by_key.values())
         self.routes_differ = _routed(old) != _routed(new)
@@ -177,6 +183,16 @@ class Shapes:
                 sample = part.text if part.kind is SegmentKind.LITERAL else fresh(part)
                 if segment.takes(sample) and part.kind is not SegmentKind.REST:
                     yield sample
+
+
+def _shapes_of(route: Route) -> list[Shape]:
+    """One shape, and one for each part of what a prefix takes."""
+    if not route.is_prefix:
+        return [Shape(route.host, route.pattern, route.segments)]
+    name = route.pattern.removesuffix(f"/{BELOW}")
+    shown = [text for text in (name, f"{name}/", route.pattern) if text]
+    parts = zip(shown, route.patterns(), strict=True)
+    return [Shape(route.host, text, pattern) for text, pattern in parts]
 
 
 def fresh(segment: PatternSegment, number: int = 0) -> str:

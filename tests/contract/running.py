@@ -65,6 +65,17 @@ routes:
     auth: public
     upstream: echo
     max_body: 1KiB
+  - id: app
+    match: {{prefix: /app}}
+    redirect_slash: true
+    auth: public
+    upstream: echo
+  - id: app.own
+    match: {{prefix: "/own/{{name}}"}}
+    redirect_slash: true
+    policy: signed-in
+    upstream: echo
+    rewrite: {{strip_prefix: /own}}
   - id: uploads
     match: {{path: "/uploads/{{rest:path}}"}}
     auth: public

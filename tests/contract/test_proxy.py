@@ -323,6 +323,39 @@ def test_a_known_body_over_the_routes_limit_is_413_before_the_upstream_sees_it(
     assert gateway.raw(ok).json["body"] == "hello"
 
 
+@pytest.mark.parametrize("target", ["/app/", "/app/a", "/app/a%20b/c/?x=1", "/app/%61/~u/@:'()"])
+def test_a_prefix_sends_all_below_it_on_unchanged(gateway: Running, target: str) -> None:
+    assert gateway.call("GET", target).json["target"] == target
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS"])
+def test_the_bare_name_of_a_prefix_is_led_to_the_slash(gateway: Running, method: str) -> None:
+    before = len(gateway.echo.seen)
+    answer = gateway.call(method, "/app?a=b%2F&c=/d")
+    assert (answer.status, answer.get("location")) == (308, "/app/?a=b%2F&c=/d")
+    assert answer.get("cache-control") == "no-store"
+    assert len(gateway.echo.seen) == before
+
+
+def test_a_body_for_the_bare_name_is_not_taken_for_the_next_request(gateway: Running) -> None:
+    smuggled = b"GET /app/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    head = b"POST /app HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(smuggled)
+    before = len(gateway.echo.seen)
+    answer = gateway.raw(head + smuggled, method="POST")
+    assert (answer.status, answer.get("connection"), answer.closed) == (308, "close", True)
+    assert len(gateway.echo.seen) == before
+
+
+def test_who_may_not_call_is_not_led_to_the_slash(
+    gateway: Running, alice: dict[str, object]
+) -> None:
+    assert gateway.call("GET", "/own/x").status == 401
+    answer = gateway.call("GET", "/own/x", token=str(alice["access_token"]))
+    assert (answer.status, answer.get("location")) == (308, "/own/x/")
+    answer = gateway.call("GET", "/own/x/y", token=str(alice["access_token"]))
+    assert answer.json["target"] == "/x/y"
+
+
 def test_a_route_without_a_bound_takes_a_body_past_the_default(gateway: Running) -> None:
     body = b"x" * (11 * 1024 * 1024)
     assert len(gateway.call("POST", "/uploads/x", body=body).json["body"]) == len(body)

@@ -348,3 +348,33 @@ def test_diff_agrees_with_deciding_both_ways() -> None:
     assert tally.wrong == []
     assert tally.gains > 5
     assert tally.losses > 2
+
+
+PREFIX = "- {id: a, match: {prefix: /app%s}, auth: public, upstream: api}"
+
+
+def test_a_prefix_that_comes_is_told_in_one_line() -> None:
+    (change,) = of_routes("- {id: z, match: {path: /z}, auth: public, upstream: api}", PREFIX % "")
+    assert "anonymous" in change or "everyone" in change
+    assert "GAINS any method /app/**" in change
+
+
+def of_routes(old: str, new: str) -> list[str]:
+    keep = "- {id: z, match: {path: /z}, auth: public, upstream: api}"
+    sides = [text if text == keep else f"{keep}\n{text}" for text in (old, new)]
+    return [str(one) for one in compare(snapshot(sides[0]), snapshot(sides[1])).changes]
+
+
+def test_a_rest_that_becomes_a_prefix_gains_the_bare_name_and_the_slash() -> None:
+    rest = "- {id: a, match: {path: '/app/{x:path}'}, auth: public, upstream: api}"
+    told = of_routes(rest, PREFIX % "")
+    assert [line.split(" (")[0].rpartition(" ")[2] for line in told] == ["/app", "/app/"]
+    assert all("GAINS" in line for line in told)
+    assert of_routes(PREFIX % "", PREFIX % "") == []
+
+
+def test_what_a_more_specific_route_keeps_from_a_prefix_is_no_change() -> None:
+    inner = "\n- {id: b, match: {path: /app/x}, policy: signed-in, upstream: api}"
+    told = of_routes(PREFIX % "" + inner, PREFIX % "")
+    assert len(told) == 1
+    assert "GAINS any method /app/x" in told[0]

@@ -37,6 +37,26 @@ def read_pattern(text: str) -> tuple[PatternSegment, ...] | str:
     return tuple(segments)
 
 
+def read_prefix(text: str) -> tuple[PatternSegment, ...] | str:
+    """The segments of a prefix, none of `/`, or a sentence about what is wrong with it.
+
+    What it takes besides its own path has no name, so a `{name}` may stand in it as in any
+    path, and a rest may not.
+    """
+    if text == "/":
+        return ()
+    segments = read_pattern(text)
+    if isinstance(segments, str):
+        return segments
+    last = segments[-1]
+    if last.kind is SegmentKind.REST:
+        return f"a prefix takes all that is below it: leave `/{{{last.text}:path}}` out"
+    if last.kind is SegmentKind.LITERAL and not last.text:
+        shorter = text.rstrip("/")
+        return f"leave the last `/` out: `{shorter}` takes `{shorter}/` and all below it as well"
+    return segments
+
+
 def _parameter(piece: str, *, last: bool) -> PatternSegment | str:
     match = _PARAMETER.match(piece)
     if match is None:

@@ -3,7 +3,8 @@
 A path is matched by specificity, never by the order of the file: host first, then segment
 by segment from the left (literal over typed over plain over the rest) with backtracking,
 and the method last.  So a route that is known for a path answers 405 for other methods,
-and a less specific route never takes them over.
+and a less specific route never takes them over.  A prefix is as specific as a rest in its
+place, and takes besides what no longer pattern names: its bare name, and that with a slash.
 """
 
 from __future__ import annotations
@@ -59,27 +60,27 @@ class _Leaf:
         routes = list(dict.fromkeys(self.by_method.values()))
         return routes if self.any is None else [*routes, self.any]
 
-    def insert(self, route: Route) -> Route | None:
+    def rival(self, route: Route) -> Route | None:
+        """A route of this leaf that takes a method of `route`."""
         if self.any is not None:
             return self.any
+        named = route.methods or tuple(self.by_method)
+        return next((self.by_method[one] for one in named if one in self.by_method), None)
+
+    def insert(self, route: Route) -> None:
+        """Add a route that has no rival here."""
         if not route.methods:
-            if self.by_method:
-                return next(iter(self.by_method.values()))
             self.any = route
-            return None
-        for method in route.methods:
-            if method in self.by_method:
-                return self.by_method[method]
+            return
         self.by_method.update(dict.fromkeys(route.methods, route))
         allow = set(self.by_method)
         if "GET" in allow:
             allow.add("HEAD")
         self.no_match = NoMatch(Reason.METHOD_NOT_ALLOWED, tuple(sorted(allow)))
-        return None
 
 
 class _Node:
-    __slots__ = ("leaf", "literals", "number", "plain", "rest", "uuid")
+    __slots__ = ("below", "leaf", "literals", "number", "plain", "rest", "uuid")
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node] = {}
@@ -88,6 +89,8 @@ class _Node:
         self.plain: _Node | None = None
         self.rest: _Leaf | None = None
         self.leaf: _Leaf | None = None
+        self.below: _Leaf | None = None
+        """Of a prefix that ends here: its bare name, and that with a slash."""
 
     def child(self, segment: PatternSegment) -> _Node:
         if segment.kind is SegmentKind.LITERAL:
@@ -139,13 +142,19 @@ class RouteTable:
         node = self._any_host
         if route.host is not None:
             node = self._hosts.setdefault(route.host, _Node())
-        rival = _leaf_for(node, route).insert(route)
-        if rival is None:
-            self._by_id[route.id] = route
-            if route.upstream is not None and route.rewrite is None:
-                guard = self._guards.setdefault(route.upstream.name, _Node())
-                _leaf_for(guard, route).guarded.append(route)
-        return rival
+        leaves = _leaves_for(node, route)
+        for leaf in leaves:
+            rival = leaf.rival(route)
+            if rival is not None:
+                return rival
+        for leaf in leaves:
+            leaf.insert(route)
+        self._by_id[route.id] = route
+        if route.upstream is not None and route.rewrite is None:
+            guard = self._guards.setdefault(route.upstream.name, _Node())
+            for leaf in _leaves_for(guard, route):
+                leaf.guarded.append(route)
+        return None
 
     def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         """The one route for this call.  `segments` are canonical, `host` is as in `Call`."""
@@ -172,7 +181,8 @@ class RouteTable:
             route = leaf.by_method.get("GET") if method == "HEAD" else None
             if route is None:
                 return leaf.no_match
-        return Match(route, dict(zip(route.param_names, values, strict=True)))
+        # What a prefix has below it stands last, and has no name.
+        return Match(route, dict(zip(route.param_names, values, strict=False)))
 
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
         """Whether a path that `route` made by its rewrite belongs to another route.
@@ -214,14 +224,18 @@ def is_reserved_path(segments: tuple[str, ...]) -> bool:
     return first == ".well-known" and len(segments) == 2 and segments[1] in RESERVED_DOCUMENTS
 
 
-def _leaf_for(node: _Node, route: Route) -> _Leaf:
+def _leaves_for(node: _Node, route: Route) -> tuple[_Leaf, ...]:
+    """Where the route belongs: one leaf, and two of a prefix."""
     for segment in route.segments:
         if segment.kind is SegmentKind.REST:
             node.rest = node.rest or _Leaf()
-            return node.rest
+            return (node.rest,)
         node = node.child(segment)
+    if route.is_prefix:
+        node.rest, node.below = node.rest or _Leaf(), node.below or _Leaf()
+        return node.rest, node.below
     node.leaf = node.leaf or _Leaf()
-    return node.leaf
+    return (node.leaf,)
 
 
 def _walk(
@@ -233,7 +247,7 @@ def _walk(
     than the table is large, and no deeper than its longest pattern.
     """
     if at == count:
-        return node.leaf
+        return node.leaf or node.below
     segment = segments[at]
     child = node.literals.get(segment)
     if child is not None:
@@ -241,7 +255,7 @@ def _walk(
         if leaf is not None:
             return leaf
     if not segment:
-        return None
+        return node.below
     for child in (
         node.number if node.number is not None and INT_SEGMENT.match(segment) else None,
         node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 from gateway.access.definitions import (
     Cors,
@@ -30,7 +31,11 @@ RESERVED_DOCUMENTS = frozenset(
 UNLIMITED_BODY = 2**63
 """The `max_body_bytes` of a route without one: no body is so long (RFC 9110 sets no bound)."""
 
+BELOW = "**"
+"""What stands for everything below a prefix, where it is shown."""
+
 INT_SEGMENT = re.compile(r"[0-9]+\Z", re.ASCII)
+_PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
 UUID_SEGMENT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 
 
@@ -83,6 +88,7 @@ class Route:
     id: str
     host: str | None
     pattern: str
+    """As it is shown; that of a prefix is `/app/**`."""
     segments: tuple[PatternSegment, ...]
     methods: tuple[str, ...] = ()
     """Upper case; empty is any method."""
@@ -100,6 +106,10 @@ class Route:
     security_headers: SecurityHeaders | None = None
     forward_authorization: bool = False
     allow_encoded_slash: bool = False
+    is_prefix: bool = False
+    """It takes the path of `segments`, that with a slash behind it, and everything below."""
+    redirect_slash: bool = False
+    """Of a prefix: a call of its bare name is answered with where the slash is."""
     reads_body: bool = False
     """The policy reads the JSON body: `Call.body` must hold it."""
     explain_role: str | None = None
@@ -153,6 +163,7 @@ class Route:
         upstream = self.upstream
         plain = upstream is not None and upstream.host is None and not upstream.assertion_audience
         plain = plain and not (changed or self.forward_authorization or self.reevaluates)
+        plain = plain and not self.redirect_slash
         object.__setattr__(self, "plain", plain)
         action_rules = None if self.policy is None else self.policy.rules_for(self.action)
         object.__setattr__(self, "action_rules", action_rules)
@@ -194,6 +205,27 @@ class Route:
             if value is not None:
                 resource[one.name] = value
         return resource
+
+    def patterns(self) -> tuple[tuple[PatternSegment, ...], ...]:
+        """The path patterns that together take what the route takes: of a prefix its bare
+        name (of `/` there is none), that with a slash, and what is below it."""
+        if not self.is_prefix:
+            return (self.segments,)
+        name = self.segments
+        slash = (*name, PatternSegment(SegmentKind.LITERAL, ""))
+        below = (*name, PatternSegment(SegmentKind.REST, BELOW))
+        return (name, slash, below) if name else (slash, below)
+
+    def slash_target(self, call: Call) -> str | None:
+        """Where a call of the bare name is led: the same with a slash, on the same origin
+        (RFC 9110 section 10.2.2).  None for every other call, and without `redirect_slash`.
+
+        A path never begins with `//`, which a browser would take for another host.
+        """
+        if not self.redirect_slash or len(call.segments) != len(self.segments):
+            return None
+        target = f"{call.path}/?{call.query}" if call.query else f"{call.path}/"
+        return quote(target.encode("latin-1"), safe=_PRINTABLE)
 
     def upstream_target(self, call: Call, params: Mapping[str, str]) -> str | Reason:
         """The request target for the upstream: path and query.

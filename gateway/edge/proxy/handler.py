@@ -175,6 +175,8 @@ class Proxy:
         plain = head.plain and route.plain
         upstream = route.upstream
         if upstream is None or not plain:
+            if (slash := route.slash_target(exchange.call)) is not None:
+                return self._replies.redirect(exchange, slash)
             if route.direct_response is not None:
                 return self._replies.direct_response(exchange, route.direct_response)
             refusal = self._unsendable(exchange)

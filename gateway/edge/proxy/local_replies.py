@@ -228,6 +228,17 @@ class LocalReplies:
         self._record_decision(exchange, response.status)
         return keep_alive
 
+    def redirect(self, exchange: Exchange, location: str) -> bool:
+        """Lead to another path of the same origin, with the same method and body (RFC 9110
+        section 15.4.9).  Nobody keeps it: who asks next time may be another, and is judged."""
+        head = exchange.head
+        keep_alive = self._keeps_alive(head) and exchange.body.is_eof()
+        fields = {**OWN_HEADERS, "X-Request-Id": exchange.request_id, "Location": location}
+        fields |= route_headers(exchange)
+        exchange.client.write(answer_bytes(308, fields, b"", head, keep_alive=keep_alive))
+        self._record_decision(exchange, 308)
+        return keep_alive
+
     def log_decision(self, exchange: Exchange, status: int) -> None:
         """Tell the observer of a decision and of the status that came of it."""
         if self._observer is not None:
