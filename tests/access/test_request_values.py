@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, quote_plus
+from urllib.parse import parse_qsl, quote_plus, unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.routing.request_values import HeaderFields, QueryParameters, reads_alike
+from tests.access.test_paths import least_cpu_s
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,11 @@ from gateway.access.routing.request_values import HeaderFields, QueryParameters,
         ("a=%00", None),
         ("b=%&a=1", {"a": "1"}),
         ("%=b&a=1", None),
+        ("b%00c=1&a=1", None),
+        ("b%e9=1&a=1", None),
+        ("&", {}),
+        ("&&a=1&", {"a": "1"}),
+        ("=1&a=1", {"a": "1"}),
         ("a=1;b=2", None),
         ("a=\u0100", None),
         # A list to some backends, beside or in place of the one value that was judged.
@@ -60,6 +66,32 @@ def test_a_name_with_brackets_can_be_read() -> None:
     assert QueryParameters({"filter[team]"}).read("filter[team]=a&filter[x]=b") == {
         "filter[team]": "a"
     }
+
+
+NAMES = st.sampled_from(
+    ["a", "A", "a[", "a[]", "b[a]", "c.d", "C d", "c_d", "c+d", "%61", "%41", "a%5b", "ß", "%c3%9f",
+     "%", "%e9", "%00", "", "f[x]", "f[y]"]
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["", "1", "%", "x+y"])), max_size=6))
+def test_many_parameters_are_read_as_each_of_them_would_be(pairs: list[tuple[str, str]]) -> None:
+    """All names are decoded and folded at once: that changes what none of them says."""
+    reader = QueryParameters({"a", "c_d", "ss", "f[x]"})
+    each = [reader.read(f"{name}={value}") for name, value in pairs]
+    found = [one for one in each if one]
+    names = [name for one in found for name in one]
+    together = reader.read("&".join(f"{name}={value}" for name, value in pairs))
+    if None in each or len(set(names)) < len(names):
+        assert together is None
+    else:
+        assert together == {name: value for one in found for name, value in one.items()}
+
+
+def test_thousands_of_parameters_take_little_longer_than_to_decode_them() -> None:
+    query = "%61&" * 2_000
+    decoding_s = least_cpu_s(lambda: unquote_to_bytes(query).decode())
+    assert least_cpu_s(lambda: QueryParameters({"page"}).read(query)) < 7 * decoding_s
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=8)), st.text(max_size=20))

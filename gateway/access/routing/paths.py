@@ -15,10 +15,14 @@ from urllib.parse import quote, unquote_to_bytes
 from gateway.model import Reason
 
 # Nearly every real path is plain: no escapes, no empty segment but a last one, no segment
-# that begins with a dot.  One scan without backtracking settles those.
-_PLAIN = re.compile(r"/(?![/.])(?:[A-Za-z0-9_~!$&'()*+,=:@.-]|/(?![/.]))*+\Z")
+# that begins with a dot.
+_PLAIN = re.compile(r"/[A-Za-z0-9_~!$&'()*+,=:@./-]*+\Z")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ENCODED_SLASH = re.compile(r"%2[Ff]")
+_MARK = "\x00"
+"""Stands for a slash that came encoded, while the path is taken apart: no path may hold one."""
+_EMPTY_BESIDE_MARK = re.compile("(?:\\A|[/\x00])\x00|\x00(?:[/\x00]|\\Z)")
 # C0, DEL and C1: U+0085 is a line end to some readers.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 # What parts a path, or begins an escape or a parameter.
@@ -56,7 +60,7 @@ def canonical(path: str) -> CanonicalPath | Reason:
     still holds an escape once decoded or becomes one of these by NFKC.  REQUEST_MALFORMED when
     it does not begin with `/`.
     """
-    if _PLAIN.match(path):
+    if _is_plain(path):
         return CanonicalPath(tuple(path[1:].split("/")))
     if path[:1] != "/":
         return Reason.REQUEST_MALFORMED
@@ -69,7 +73,7 @@ def split_target(text: str) -> Target | Reason:
     A `#` is refused in the query too: a reader that cuts fragments would see another target.
     """
     path, _, query = text.partition("?")
-    if _PLAIN.match(path):
+    if _is_plain(path):
         if query and _NEVER_IN_TARGET.search(query):
             return Reason.AMBIGUOUS_PATH
         return Target(path, query, tuple(path[1:].split("/")))
@@ -81,48 +85,43 @@ def split_target(text: str) -> Target | Reason:
     return Target(path, query, read.segments, read.encoded_slash)
 
 
-def encoded(segment: str) -> str:
-    """`segment` as one path segment: everything but RFC 3986's unreserved is escaped."""
-    return quote(segment, safe="")
+def encoded(segment: str, *, between: str = "") -> str:
+    """`segment` as one path segment: everything but RFC 3986's unreserved is escaped.  With
+    `between="/"` it is several."""
+    return quote(segment, safe=between)
+
+
+def _is_plain(path: str) -> bool:
+    return _PLAIN.match(path) is not None and "//" not in path and "/." not in path
 
 
 def _spelled_out(path: str) -> CanonicalPath | Reason:
-    if _NEVER_IN_TARGET.search(path) or _BROKEN_ESCAPE.search(path):
+    """All segments at once: a target has room for thousands, and whoever sends it need not be
+    anybody."""
+    if _NEVER_IN_TARGET.search(path) or _BROKEN_ESCAPE.search(path) or "//" in path:
         return Reason.AMBIGUOUS_PATH
-    raw_segments = path[1:].split("/")
-    if "" in raw_segments[:-1]:
-        return Reason.AMBIGUOUS_PATH
-    segments: list[str] = []
-    encoded_slash = False
-    for raw in raw_segments:
-        decoded = _decoded(raw)
-        if decoded is None:
-            return Reason.AMBIGUOUS_PATH
-        if "/" in decoded:
-            # A backend may split here.  What it would then see is held to the same rules.
-            encoded_slash = True
-            if any(part in ("", ".", "..") for part in decoded.split("/")):
-                return Reason.AMBIGUOUS_PATH
-        elif decoded in (".", ".."):
-            return Reason.AMBIGUOUS_PATH
-        segments.append(decoded)
-    return CanonicalPath(tuple(segments), encoded_slash)
-
-
-def _decoded(raw: str) -> str | None:
-    """`raw` percent-decoded once as strict UTF-8; None when it can be read in two ways."""
+    marked = _ENCODED_SLASH.sub(_MARK, path[1:])
+    marks = marked.count(_MARK)
     try:
         # Strict UTF-8 refuses overlong forms (`%c0%af`) and surrogates.
-        decoded = unquote_to_bytes(raw.encode("latin-1")).decode("utf-8")
+        decoded = unquote_to_bytes(marked.encode("latin-1")).decode("utf-8")
     except UnicodeError:
-        return None
-    if "\\" in decoded or ";" in decoded:
-        return None
-    if _CONTROL.search(decoded) or _ESCAPE.search(decoded):
-        return None
-    if not decoded.isascii() and _folds_into_another(decoded):
-        return None
-    return decoded
+        return Reason.AMBIGUOUS_PATH
+    if marks and (decoded.count(_MARK) != marks or _EMPTY_BESIDE_MARK.search(decoded)):
+        return Reason.AMBIGUOUS_PATH
+    # A backend may split at an encoded slash.  What it would then see is held to the same rules.
+    text = decoded.replace(_MARK, "/") if marks else decoded
+    if "\\" in text or ";" in text or _CONTROL.search(text) or _ESCAPE.search(text):
+        return Reason.AMBIGUOUS_PATH
+    parts = text.split("/")
+    if "." in parts or ".." in parts:
+        return Reason.AMBIGUOUS_PATH
+    if not text.isascii() and _folds_into_another(text):
+        return Reason.AMBIGUOUS_PATH
+    segments = decoded.split("/")
+    if marks:
+        segments = [segment.replace(_MARK, "/") for segment in segments]
+    return CanonicalPath(tuple(segments), marks > 0)
 
 
 def _folds_into_another(decoded: str) -> bool:
@@ -133,4 +132,5 @@ def _folds_into_another(decoded: str) -> bool:
         return True
     if _ESCAPE.search(folded):
         return True
-    return any(part in (".", "..") for part in folded.split("/"))
+    parts = folded.split("/")
+    return "." in parts or ".." in parts

@@ -7,7 +7,8 @@ that name alone, and nothing beside it that a backend may take for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import unquote_to_bytes
 
 from gateway.access.field_names import folded
@@ -38,23 +39,27 @@ class QueryParameters:
             return values
         if ";" in query:
             return None
-        for pair in query.split("&"):
-            if not pair:
-                continue
-            raw_name, _, raw_value = pair.partition("=")
-            name = _form_decoded(raw_name)
-            if name is None:
-                return None
-            asked = self._folded.get(_query_folded(name))
-            if asked is None and "[" in name:
-                asked = self._folded.get(_query_folded(name.partition("[")[0]))
+        pairs = [pair for pair in query.split("&") if pair] or [""]
+        names = _names_decoded([pair.partition("=")[0] for pair in pairs])
+        if names is None:
+            return None
+        for pair, name, asked in zip(pairs, names, self._asked(names), strict=True):
             if asked is None:
                 continue
-            value = _form_decoded(raw_value)
+            value = _form_decoded(pair.partition("=")[2])
             if value is None or asked in values or name not in self.names:
                 return None
             values[name] = value
         return values
+
+    def _asked(self, names: list[str]) -> Iterable[str | None]:
+        """Which of `self.names` each counts as."""
+        asked = map(self._folded.get, _query_folded(_BETWEEN.join(names)).split(_BETWEEN))
+        if not any("[" in name for name in names):
+            return asked
+        bases = _BETWEEN.join(name.partition("[")[0] for name in names)
+        of_bases = map(self._folded.get, _query_folded(bases).split(_BETWEEN))
+        return [one or base for one, base in zip(asked, of_bases, strict=True)]
 
 
 class HeaderFields:
@@ -123,6 +128,9 @@ def field_at(body: object, path: str) -> object:
     return body
 
 
+_BETWEEN = "\x00"
+"""Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
+_BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _QUERY_FOLDED = str.maketrans(". [", "___")
 
 
@@ -132,30 +140,38 @@ def _query_folded(name: str) -> str:
 
 def _names_one(options: bytes, wanted: Collection[bytes]) -> bool:
     """Whether a `Connection` field names one of the fields."""
+    known = folded(options)
+    if not any(name in known for name in wanted):
+        return False  # nearly always, and there may be thousands of options
     named = (folded(option.strip(b" \t")) for option in options.split(b","))
     return any(name in wanted and name != _HANDSHAKE for name in named)
+
+
+def _names_decoded(raw_names: list[str]) -> list[str] | None:
+    """Each as `_form_decoded` gives it; None when one cannot be decoded."""
+    joined = _BETWEEN.join(raw_names)
+    if joined.isascii() and "%" not in joined and "+" not in joined:
+        names = raw_names
+    elif _BROKEN_ESCAPE.search(joined):
+        return None
+    else:
+        try:
+            data = unquote_to_bytes(joined.replace("+", " ").encode("latin-1"))
+            names = data.decode("utf-8").split(_BETWEEN)
+        except UnicodeError:
+            return None
+    # One that holds it would be two of them.
+    return names if joined.count(_BETWEEN) + 1 == len(names) == len(raw_names) else None
 
 
 def _form_decoded(raw: str) -> str | None:
     """Decoded as `application/x-www-form-urlencoded`; None when it cannot be."""
     if raw.isascii() and "%" not in raw and "+" not in raw:
         return raw
-    for at, char in enumerate(raw):
-        if char == "%" and not _is_escape(raw[at + 1 : at + 3]):
-            return None
-    try:
-        return _utf8(unquote_to_bytes(raw.replace("+", " ").encode("latin-1")))
-    except UnicodeEncodeError:
+    if _BROKEN_ESCAPE.search(raw):
         return None
-
-
-def _is_escape(two: str) -> bool:
-    return len(two) == 2 and all(char in "0123456789abcdefABCDEF" for char in two)
-
-
-def _utf8(data: bytes) -> str | None:
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
+        text = unquote_to_bytes(raw.replace("+", " ").encode("latin-1")).decode("utf-8")
+    except UnicodeError:
         return None
-    return None if "\x00" in text else text
+    return None if _BETWEEN in text else text

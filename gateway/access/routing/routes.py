@@ -250,7 +250,7 @@ class Route:
                 if part.kind is SegmentKind.LITERAL:
                     parts.append(encoded(part.text))
                 elif part.kind is SegmentKind.REST:
-                    parts += [encoded(piece) for piece in params[part.text].split("/")]
+                    parts.append(encoded(params[part.text], between="/"))
                 else:
                     parts.append(encoded(params[part.text]))
             return "/" + "/".join(parts)
