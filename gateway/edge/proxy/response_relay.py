@@ -309,6 +309,8 @@ class ResponseRelay:
 
     def _end(self, failure: Failure | None) -> None:
         if self.registered:
+            # Another attempt may follow, and last.
+            self.registered = False
             self.long_lived.discard(self)
         on_end, self.on_end = self.on_end, None
         if on_end is not None:

@@ -15,10 +15,10 @@ from gateway.access.authorizer import Decision
 from gateway.edge.streams.reevaluation import PrincipalUpdate
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.model import ChangeKind, Principal, Reason
-from tests.edge.rig import Client, Rig, Script, principal, running
+from tests.edge.rig import OK, Client, Rig, Script, principal, running
 from tests.edge.streams.test_frames import frame
 from tests.edge.streams.test_handshake import echo, exactly, opened
-from tests.edge.streams.test_registry import Worker, entered, goodbye, stream, streaming
+from tests.edge.streams.test_registry import GET, Worker, entered, goodbye, stream, streaming
 
 BOTH_LOOPS = True
 
@@ -338,6 +338,31 @@ async def test_a_long_poll_that_may_not_go_on_is_answered() -> None:
         worker.outdate()
         answer = await client.answer()
         assert (answer.status, json.loads(answer.body)["reason"]) == (403, "no_rule")
+
+
+async def test_a_stream_that_came_by_a_second_try_is_judged_again_too() -> None:
+    """The first try had lasted long enough to be entered, and was forgotten as it failed."""
+    requests = 0
+
+    async def script(exchange: Any) -> None:
+        nonlocal requests
+        requests += 1
+        if requests == 1:
+            exchange.send(OK)
+        elif requests == 2:  # on the kept connection, which ends once the call is entered
+            await entered(worker)
+            exchange.abort()
+        else:
+            await streaming(exchange)
+
+    async with signed_in(script) as (rig, worker):
+        assert (await rig.ask(GET)).status == 200
+        client = await stream(rig)
+        await entered(worker)
+        deny(rig, Reason.NO_RULE, Reason.NO_RULE)
+        worker.outdate()
+        with pytest.raises(ConnectionResetError):
+            await client.rest(1.0)
 
 
 async def test_a_worker_that_cannot_know_what_is_revoked_keeps_no_socket_that_rejudges() -> None:
