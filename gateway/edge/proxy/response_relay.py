@@ -196,6 +196,9 @@ class ResponseRelay:
         self.started = True
         self.status = status = head.status
         self.answered_at = monotonic()
+        health = self.tried[-1].health
+        if health is not None:
+            health.record_answer()
         client = self.client
         client_minor = self.exchange.head.minor
         lines = self._fields(head, keep_length=length >= NO_BODY and status != 204)

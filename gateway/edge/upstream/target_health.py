@@ -4,8 +4,8 @@ Law: only what the connection shows counts as a failure (refused, silent, not HT
 the backend's answer and its own affair.  With `health`, `fall` failures in a row take a target
 out and only `rise` good probes bring it back.  Probes and calls are counted apart: a backend
 whose health path says no is out, however well it answers calls.  With `breaker`, that many
-failures within the window close it for `open`; then one call tries it, and decides.  Each worker
-judges for itself.
+failures within the window close it for `open`; then one call tries it, and decides once it is
+answered.  Each worker judges for itself.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class TargetHealth:
         "_good_probes",
         "_open_until",
         "_spec",
+        "_trying",
         "_url",
         "healthy",
     )
@@ -44,6 +45,8 @@ class TargetHealth:
         self._failed_probes = 0
         self._good_probes = 0
         self._open_until = 0.0
+        self._trying = False
+        """A call tries it after the breaker's rest, and nobody knows yet what it meets."""
         breaker = spec.breaker
         self._failures: deque[float] = deque(maxlen=breaker.failures if breaker else 1)
 
@@ -59,9 +62,22 @@ class TargetHealth:
         breaker = self._spec.breaker
         if self._open_until and breaker is not None:
             self._open_until = now + breaker.open_s
+            self._trying = True
+
+    def record_answer(self) -> None:
+        """It answers a call, which may go on for a day: the breaker does not wait for its end."""
+        self._open_until = 0.0
+        self._trying = False
+
+    def record_unknown(self, now: float) -> None:
+        """A call has ended, and not by what the target did: the next one tries it."""
+        if self._trying:
+            self._trying = False
+            self._open_until = now
 
     def record_result(self, ok: bool, now: float) -> None:
         """How a call ended."""
+        self._trying = False
         if ok:
             self._open_until = 0.0
             self._failed_calls = 0

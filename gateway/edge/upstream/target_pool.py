@@ -130,8 +130,11 @@ class TargetPool:
 
         Its slot goes to whoever waits: nobody who comes meanwhile can take it.
         """
-        if succeeded is not None and self.health is not None:
-            self.health.record_result(succeeded, self._loop.time())
+        if self.health is not None:
+            if succeeded is None:
+                self.health.record_unknown(self._loop.time())
+            else:
+                self.health.record_result(succeeded, self._loop.time())
         waiters = self._waiters
         while waiters and self.in_flight <= self.spec.max_connections:
             waiter = waiters.popleft()

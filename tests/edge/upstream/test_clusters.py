@@ -400,3 +400,49 @@ async def test_of_calls_that_come_at_once_after_the_breakers_rest_one_tries() ->
         go_on.set()
         assert sorted([(await one).status for one in answers]) == [200, *[503] * 7]
         assert len(rig.upstream.requests) == 1
+
+
+async def test_a_stream_that_tries_after_the_breakers_rest_decides_by_its_head() -> None:
+    """It may last for a day, and everybody else would be refused as long."""
+
+    async def script(exchange: Exchange) -> None:
+        if b"/stream" not in exchange.received.line:
+            exchange.send(OK)
+            return
+        exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await exchange.reader.read()
+
+    async with running(script) as rig:
+        rested(rig, Breaker(failures=1, window_s=10.0, open_s=60.0))
+        client = await rig.client()
+        await client.send(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.head()).status == 200
+        assert [(await rig.ask(GET)).status for _ in range(3)] == [200] * 3
+
+
+async def test_a_client_that_leaves_while_its_call_tries_keeps_nobody_away() -> None:
+    """Else who calls and leaves could keep the breaker open for as long as they like."""
+
+    async def script(exchange: Exchange) -> None:
+        if b"/silent" in exchange.received.line:
+            await exchange.reader.read()
+        exchange.send(OK)
+
+    async with running(script) as rig:
+        rested(rig, Breaker(failures=1, window_s=10.0, open_s=60.0))
+        client = await rig.client()
+        await client.send(b"GET /silent HTTP/1.1\r\nHost: x\r\n\r\n")
+        await rig.upstream.until(lambda: bool(rig.upstream.requests))
+        assert (await rig.ask(GET)).status == 503
+        client.close()
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
+        assert [(await rig.ask(GET)).status for _ in range(3)] == [200] * 3
+
+
+def rested(rig: Rig, breaker: Breaker) -> None:
+    """Its breaker was opened, and has been open for as long as it is to be."""
+    rig.spec(breaker=breaker)
+    cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+    health = cluster.targets[0].health
+    assert health is not None
+    health.record_result(False, asyncio.get_running_loop().time() - breaker.open_s)
