@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
+
+import psycopg
 
 from gateway.identity.accounts.accounts import replace_password
 from gateway.model import Change
-from gateway.stores.migrations import upgrade
-from gateway.stores.open_database import open_database
+from gateway.stores.migrations import shipped, upgrade
+from gateway.stores.open_database import open_database, sqlite_path
 from gateway.stores.protocols import Database
 
 NOON = 1_800_000_000
@@ -31,11 +36,54 @@ class Hands:
         self.at += seconds
 
 
+@dataclass(frozen=True)
+class Upgraded:
+    """What `upgrade` makes of an empty database: SQLite's file, and one message to PostgreSQL."""
+
+    file: bytes
+    script: str
+
+
+_UPGRADED: list[Upgraded] = []
+"""Made once a process: each of the some fifty statements is synced, and each file locked for."""
+
+
+async def write_schema(url: str) -> None:
+    """Gives an empty database the shape that `upgrade` would, which then finds nothing to do."""
+    if not _UPGRADED:
+        _UPGRADED.append(await _upgraded())
+    if url.startswith("sqlite:"):
+        sqlite_path(url).write_bytes(_UPGRADED[0].file)
+    else:
+        with closing(psycopg.connect(url)) as connection, connection.transaction():
+            connection.cursor().execute(_UPGRADED[0].script.encode())
+
+
+async def _upgraded() -> Upgraded:
+    with tempfile.TemporaryDirectory(prefix="authgate-schema-") as folder:
+        path = Path(folder) / "gateway.db"
+        database = open_database(f"sqlite:///{path}")
+        await upgrade(database)
+        await database.close()  # which brings the write-ahead log into the file
+        with closing(sqlite3.connect(path)) as reading:
+            [(ledger,)] = reading.execute(
+                "SELECT sql FROM sqlite_master WHERE name = 'schema_migrations'"
+            )
+            rows = reading.execute(
+                "SELECT format('(%d, ''%s'', ''%s'', %d)', number, name, checksum, applied_at)"
+                " FROM schema_migrations"
+            ).fetchall()
+        statements = [text for migration in shipped() for text in migration.statements()]
+        written = f"INSERT INTO schema_migrations VALUES {', '.join(row for (row,) in rows)}"
+        return Upgraded(path.read_bytes(), ";\n".join([*statements, ledger, written]))
+
+
 @asynccontextmanager
 async def fresh_database(folder: Path, clock: Hands | None = None) -> AsyncIterator[Database]:
-    database = open_database(f"sqlite:///{folder}/gateway.db", clock=clock)
+    url = f"sqlite:///{folder}/gateway.db"
+    await write_schema(url)
+    database = open_database(url, clock=clock)
     try:
-        await upgrade(database)
         yield database
     finally:
         await database.close()

@@ -13,10 +13,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests import servers
+from tests.databases import fresh_database, write_schema
 from tests.servers import PostgresServer, ValkeyServer
 
 
@@ -75,19 +75,17 @@ async def empty_database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def database(empty_database: Database) -> Database:
+async def database(empty_database: Database, database_url: str) -> Database:
     """Both SQL stores, one after the other, with the schema in place."""
-    await upgrade(empty_database)
+    await write_schema(database_url)
     return empty_database
 
 
 @pytest.fixture
 async def sqlite_database(tmp_path: Path) -> AsyncIterator[Database]:
     """The quick one, for tests to which the SQL store is a means."""
-    database = open_database(f"sqlite:///{tmp_path}/gateway.db")
-    await upgrade(database)
-    yield database
-    await database.close()
+    async with fresh_database(tmp_path) as database:
+        yield database
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.contract.running import Running, started
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder: Path = tmp_path_factory.mktemp("contract") / "g"
-    with started(folder) as running:
+    with started(folder, GATEWAY_SIGNING_ALG="RS256") as running:  # as nobody has chosen
         yield running
 
 

@@ -162,6 +162,7 @@ def refused(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
             "GATEWAY_LISTEN": f"127.0.0.1:{free_port()}",
             "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
             "GATEWAY_BCRYPT_ROUNDS": "10",
+            "GATEWAY_SIGNING_ALG": "EdDSA",
             "PYTHONPATH": str(repository),
         }
         | settings,

@@ -67,6 +67,8 @@ SHARED_HOSTS = frozenset(("app1.example", "app2.example"))
 """With the host of the public URL they share a sign-in."""
 EMAIL = "alice@example.com"
 PASSWORD = "correct horse 7 battery"
+QUICK_ROUNDS = 4
+"""bcrypt's least, 1 ms; no installation may have under 10, which are 60 ms."""
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
 
@@ -279,6 +281,7 @@ async def open_house(
     passwords: PasswordOptions | None = None,
     redis: RedisCalls | None = None,
     auth_cors: Cors | None = None,
+    rounds: int = QUICK_ROUNDS,
 ) -> AsyncIterator[House]:
     clock, workers, recorded, shielded = Hands(), Workers(), Recorded(), ShieldedTasks()
     async with fresh_database(folder, clock) as real:
@@ -327,7 +330,7 @@ async def open_house(
                 MailOptions("no-reply@gate.example", URL, b"m" * 32),
                 None,
             ),
-            passwords=await Passwords.open(passwords or PasswordOptions(), 10),
+            passwords=await Passwords.open(passwords or PasswordOptions(), rounds),
             refresh_tokens=refresh_tokens,
             sessions=sessions,
             throttle=throttle,

@@ -17,9 +17,9 @@ from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Change
-from gateway.stores.migrations import upgrade
 from gateway.stores.protocols import Database
 from gateway.stores.sqlite import SqliteDatabase
+from tests.databases import write_schema
 
 SECRET = bytes(range(32))
 ISSUER = "https://gate.example"
@@ -137,19 +137,10 @@ def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     return _RSA[-1]
 
 
-_FRESH: list[bytes] = []
-"""A database file with the schema and nothing else: made once, as each statement is synced."""
-
-
 @asynccontextmanager
 async def opened(folder: Path, clock: HandClock) -> AsyncIterator[SqliteDatabase]:
     path = folder / "gateway.db"
-    if not _FRESH:
-        first = SqliteDatabase(path, clock)
-        await upgrade(first)
-        await first.close()  # which brings the write-ahead log into the file
-        _FRESH.append(path.read_bytes())
-    path.write_bytes(_FRESH[0])
+    await write_schema(f"sqlite:///{path}")
     database = SqliteDatabase(path, clock)
     try:
         yield database

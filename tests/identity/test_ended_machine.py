@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Awaitable, Coroutine
 from contextlib import closing
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -40,7 +39,7 @@ from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests import servers
-from tests.databases import Hands
+from tests.databases import Hands, write_schema
 from tests.mailbox import body_of
 
 T = TypeVar("T")
@@ -263,9 +262,9 @@ class StaysEnded(RuleBasedStateMachine):
         return self.runner.run(work)
 
     async def opened(self) -> Database:
-        database = open_database(f"sqlite:///{Path(self.folder.name)}/g.db", clock=self.clock)
-        await upgrade(database)
-        return database
+        url = f"sqlite:///{self.folder.name}/g.db"
+        await write_schema(url)
+        return open_database(url, clock=self.clock)
 
     @initialize(verified=st.booleans())
     def begin(self, verified: bool) -> None:

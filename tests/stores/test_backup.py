@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.stores import backup
-from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
+from tests.databases import write_schema
 
 KEY = b"k" * 32
 
@@ -23,8 +23,8 @@ async def other(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     url = f"sqlite:///{tmp_path}/other.db"
     if request.param == "postgresql":
         url = str(request.getfixturevalue("other_postgres_url"))
+    await write_schema(url)
     database = open_database(url)
-    await upgrade(database)
     yield database
     await database.close()
 

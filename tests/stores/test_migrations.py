@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from gateway.stores.migrations import Migration, SchemaProblem, shipped, status, upgrade
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from gateway.stores.schema_dump import schema_text
+from tests.databases import write_schema
 
 FIRST = Migration(1, "0001_first.sql", "CREATE TABLE a (id TEXT);\nCREATE TABLE b (id TEXT);\n")
 SECOND = Migration(
@@ -83,3 +86,39 @@ def test_the_schema_file_of_the_repository_is_current() -> None:
     """Write it anew with `python -m gateway.stores.schema_dump > db/schema.sql`."""
     path = Path(__file__).parents[2] / "db" / "schema.sql"
     assert path.read_text("utf-8") == schema_text()
+
+
+async def test_what_the_tests_begin_with_is_what_an_upgrade_gives(
+    postgres_url: str, other_postgres_url: str, tmp_path: Path
+) -> None:
+    sqlite_url = f"sqlite:///{tmp_path}/gateway.db"
+    for url in (postgres_url, sqlite_url):
+        await write_schema(url)
+        database = open_database(url)
+        assert await upgrade(database) == ()
+        await database.close()
+    upgraded = open_database(other_postgres_url)
+    await upgrade(upgraded)
+    await upgraded.close()
+    assert catalogue(postgres_url) == catalogue(other_postgres_url)
+
+
+def catalogue(url: str) -> list[tuple[str, ...]]:
+    """Every column, index and constraint of the schema, without the schema's name."""
+    with closing(psycopg.connect(url)) as connection:
+        return connection.execute(
+            """
+            SELECT 'column', table_name, column_name, data_type, is_nullable,
+                   coalesce(column_default, '')
+              FROM information_schema.columns WHERE table_schema = current_schema()
+            UNION ALL
+            SELECT 'index', tablename, indexname,
+                   replace(indexdef, current_schema() || '.', ''), '', ''
+              FROM pg_indexes WHERE schemaname = current_schema()
+            UNION ALL
+            SELECT 'constraint', conrelid::regclass::text, conname,
+                   pg_get_constraintdef(oid), '', ''
+              FROM pg_constraint WHERE connamespace = current_schema()::regnamespace
+            ORDER BY 1, 2, 3
+            """
+        ).fetchall()

@@ -314,7 +314,8 @@ async def test_of_parallel_changes_one_wins_and_its_password_signs_in(house: Hou
             for password in wanted
         )
     )
-    assert {answer.status for answer in answers} <= {204, 401, 429}
+    # 503: one account may have so many hashed at once, and no more.
+    assert {answer.status for answer in answers} <= {204, 401, 429, 503}
     (won,) = [n for n, answer in enumerate(answers) if answer.status == 204]
     login = await house.ask("POST", "/auth/login", {"email": EMAIL, "password": wanted[won]})
     assert login.status == 200

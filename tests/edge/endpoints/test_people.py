@@ -164,7 +164,7 @@ async def test_strangers_keep_the_owner_from_changing_neither_password_nor_addre
 
 
 async def test_a_crowd_that_registers_keeps_no_known_device_waiting(tmp_path: Path) -> None:
-    async with open_house(tmp_path, passwords=PasswordOptions(threads=1)) as house:
+    async with open_house(tmp_path, passwords=PasswordOptions(threads=1), rounds=10) as house:
         await house.register()
         device = device_of(await login(house, CREDENTIALS))
         crowd = [

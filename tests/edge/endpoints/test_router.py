@@ -108,7 +108,8 @@ async def test_the_documents_are_answered_beside_auth(house: House) -> None:
 
 
 async def test_hashing_that_is_busy_is_503_and_no_failure(tmp_path: Path) -> None:
-    async with open_house(tmp_path, passwords=PasswordOptions(threads=1, queue=1)) as house:
+    one_thread = PasswordOptions(threads=1, queue=1)
+    async with open_house(tmp_path, passwords=one_thread, rounds=10) as house:
         answers = await asyncio.gather(
             *(
                 house.ask("POST", "/auth/login", {"email": f"u{n}@b.com", "password": "x y z 1"})
