@@ -14,7 +14,7 @@ from typing import Any
 from gateway.access.authorizer import Decision, evaluation_context
 from gateway.access.conditions.context import EvaluationContext, Missing
 from gateway.access.policies import Effect, Rule
-from gateway.access.routing.route_table import Match, is_reserved_path
+from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.model import Call, Principal, Reason, SourceLocation
@@ -58,7 +58,7 @@ def explain(
 ) -> Explanation:
     """Why `decision` was given for `call`."""
     explanation = Explanation(_sentence(decision), describe(decision.principal, call))
-    if is_reserved_path(call.segments):
+    if snapshot.routes.own_paths.reserve(call.host, call.segments):
         explanation.sentence = "no route: the gateway answers this path itself"
         return explanation
     explanation.others = _others(decision.route, call, snapshot)

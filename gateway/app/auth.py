@@ -140,6 +140,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         parts.clock,
     )
     devices = Devices(derived_key(parts.key_secret, KeyPurpose.DEVICE))
+    own_paths = settings.own_paths
     oauth_paths = ("token", "introspect", "revoke")
     dependencies = EndpointDependencies(
         database=database,
@@ -169,7 +170,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         audience=settings.token_audience,
         assertion_audiences=(
             settings.token_issuer,
-            *(f"{settings.public_url}/auth/{path}" for path in oauth_paths),
+            *(settings.public_url + own_paths.endpoint(path) for path in oauth_paths),
         ),
         verification=settings.email_verification,
         hand_overs=HandOvers(
@@ -179,11 +180,15 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         ),
         shared_hosts=lambda: parts.configuration.snapshot.shared_hosts,
         public_url=settings.public_url,
+        own_paths=own_paths,
     )
     well_known = WellKnown(
         parts.ring,
         WellKnownOptions(
-            public_url=settings.public_url, issuer=settings.token_issuer, client_credentials=True
+            public_url=settings.public_url,
+            issuer=settings.token_issuer,
+            client_credentials=True,
+            own_paths=own_paths,
         ),
     )
     api = AuthApi(
@@ -191,9 +196,10 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         well_known,
         shielded,
         https=settings.public_url.startswith("https:"),
-        csrf_guard=CsrfGuard(parts.csrf, origins, parts.authenticator),
+        csrf_guard=CsrfGuard(parts.csrf, origins, parts.authenticator, own_paths),
         limits=parts.limits,
         meter=parts.meter,
         defects=parts.defects,
+        own_paths=own_paths,
     )
     return api, passwords

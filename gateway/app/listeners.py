@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 def public_listener(components: Components, draining: Callable[[], bool]) -> Listener:
+    settings = components.plan.settings
     handler = Proxy(
         components.gate,
         lambda: components.plan.configuration.snapshot,
@@ -39,16 +40,17 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         observer=components.observer,
         denial_page=ExplainedDenial(),
         sign_in_redirects=SignInRedirects(
-            urlsplit(components.plan.settings.public_url).hostname or "", "/auth"
+            urlsplit(settings.public_url).hostname or "", settings.auth_prefix
         ),
         draining=draining,
         assertion_signer=components.assertions,
         csrf=components.csrf,
+        own_paths=settings.own_paths,
     )
     return Listener(
         handler,
         components.reader,
-        _listener_limits(components.plan.settings),
+        _listener_limits(settings),
         on_shutdown=components.long_lived.close,
         on_refusal=lambda reason, request_id: components.refusals.refused(reason, "", request_id),
         metrics=components.metrics,
@@ -63,6 +65,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         hosts=frozenset(host.lower() for host in settings.admin_hosts),
         local_token=components.plan.folder.admin_token(),
         page=settings.admin_listen.loopback,
+        own_paths=settings.own_paths,
     )
     reader = CallReader()
     decisions = DecisionApi(

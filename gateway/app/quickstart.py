@@ -9,6 +9,8 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from gateway.access.routing.own_paths import OwnPaths
+
 
 @dataclass(frozen=True, slots=True)
 class QuickstartStep:
@@ -30,15 +32,16 @@ class DemoUser:
         return cls(f"ada-{secrets.token_hex(3)}@example.com", f"violet-{secrets.token_hex(6)}")
 
 
-def steps(base: str, guest: DemoUser) -> list[QuickstartStep]:
+def steps(base: str, guest: DemoUser, own_paths: OwnPaths | None = None) -> list[QuickstartStep]:
     """A first five minutes with the shipped `routes.yaml`; `base` is the public URL."""
+    auth = base + (own_paths or OwnPaths()).prefix
     json_type = "-H 'Content-Type: application/json'"
     who = f'{{"email":"{guest.email}","password":"{guest.password}"}}'
     bearer = '-H "Authorization: Bearer $TOKEN"'
     return [
         QuickstartStep(
             "make an account",
-            f"curl -sw '\\n' {json_type} -d '{who}' {base}/auth/register",
+            f"curl -sw '\\n' {json_type} -d '{who}' {auth}/register",
             '"user_id"',
         ),
         QuickstartStep(
@@ -47,7 +50,7 @@ def steps(base: str, guest: DemoUser) -> list[QuickstartStep]:
         ),
         QuickstartStep(
             "sign in, and keep the tokens",
-            f"LOGIN=$(curl -s {json_type} -d '{who}' {base}/auth/login)",
+            f"LOGIN=$(curl -s {json_type} -d '{who}' {auth}/login)",
         ),
         QuickstartStep(
             "",
@@ -69,14 +72,14 @@ def steps(base: str, guest: DemoUser) -> list[QuickstartStep]:
         QuickstartStep(
             "refresh: new tokens for the old ones, and what the new one says of you",
             f'LOGIN=$(curl -s {json_type} -d "{{\\"refresh_token\\":\\"$REFRESH\\"}}"'
-            f" {base}/auth/refresh);"
+            f" {auth}/refresh);"
             ' TOKEN=$(echo "$LOGIN" | field access_token);'
-            f" curl -sw '\\n' {bearer} {base}/auth/me",
+            f" curl -sw '\\n' {bearer} {auth}/me",
             '"session_id"',
         ),
         QuickstartStep(
             "sign out: 204 once no worker takes the token any more",
-            f"curl -s -o /dev/null -w '%{{http_code}}\\n' -X POST {bearer} {base}/auth/logout",
+            f"curl -s -o /dev/null -w '%{{http_code}}\\n' -X POST {bearer} {auth}/logout",
             "204",
         ),
         QuickstartStep(
@@ -87,7 +90,15 @@ def steps(base: str, guest: DemoUser) -> list[QuickstartStep]:
     ]
 
 
-def text(base: str, admin: str, admin_token: str, demo: DemoUser, guest: DemoUser) -> str:
+def text(
+    base: str,
+    admin: str,
+    admin_token: str,
+    demo: DemoUser,
+    guest: DemoUser,
+    *,
+    own_paths: OwnPaths | None = None,
+) -> str:
     """The whole welcome."""
     lines = [
         "",
@@ -96,7 +107,7 @@ def text(base: str, admin: str, admin_token: str, demo: DemoUser, guest: DemoUse
         "Try it; each line works as it stands, in this order, in another terminal:",
         "",
     ]
-    for step in steps(base, guest):
+    for step in steps(base, guest, own_paths):
         if step.about:
             lines.append(f"# {step.about}")
         lines.append(step.command)

@@ -79,6 +79,38 @@ def origin(text: Any) -> str:
     return f"{split.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
 
 
+LOOPBACK_HOSTS = frozenset(("127.0.0.1", "[::1]", "localhost"))
+"""As `Call.host` has them."""
+
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-]+)+", re.ASCII)
+_PREFIX_LONGEST = 64
+_OF_ADMIN = frozenset(("healthz", "readyz", "metrics", "admin", "decide"))
+
+
+def path_prefix(text: Any) -> str:
+    """Where the endpoints lie.  No dots: `.` and `..` are refused in every path, and what the
+    web reserves is below `/.well-known`."""
+    prefix = str(text).strip()
+    if not _PREFIX.fullmatch(prefix) or len(prefix) > _PREFIX_LONGEST:
+        raise ValueError(
+            "must be a path such as /auth or /_auth: segments of letters, digits and any of _~-"
+            f" behind a / each, at most {_PREFIX_LONGEST} characters, no / at the end"
+        )
+    first = prefix[1:].split("/", 1)[0]
+    if first in _OF_ADMIN:
+        raise ValueError(f"must not begin with /{first}, which the admin listener answers")
+    return prefix
+
+
+def url_host(url: str) -> str:
+    """The host of a URL as `Call.host` has one; empty for what is no URL with a host."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+    return f"[{host}]" if ":" in host else host.removesuffix(".")
+
+
 def seconds(low: float, high: float) -> BeforeValidator:
     def check(value: Any) -> Any:
         try:

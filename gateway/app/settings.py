@@ -18,6 +18,7 @@ from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths
 from gateway.app import setting_types as values
 from gateway.app.setting_types import EMBEDDED, Address, is_loopback, parse_address
 
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     )
 
     public_url: Annotated[str, BeforeValidator(values.origin)] = "http://127.0.0.1:8080"
+    auth_prefix: Annotated[str, BeforeValidator(values.path_prefix)] = DEFAULT_PREFIX
     listen: values.ListenAt = Address("127.0.0.1", 8080)
     admin_listen: values.ListenAt = Address("127.0.0.1", 9901)
     admin_hosts: values.Words = ()
@@ -139,6 +141,16 @@ class Settings(BaseSettings):
         return self.audience or self.public_url
 
     @property
+    def own_paths(self) -> OwnPaths:
+        """The well-known documents are on the host of the public URL, and on that of the issuer
+        where it is a URL (RFC 8414 section 3); on loopback, under each of its names."""
+        urls = (self.public_url, self.token_issuer)
+        hosts = {host for url in urls if (host := values.url_host(url))}
+        if any(is_loopback(host.strip("[]")) for host in hosts):
+            hosts |= values.LOOPBACK_HOSTS
+        return OwnPaths(self.auth_prefix, frozenset(hosts))
+
+    @property
     def off_loopback(self) -> bool:
         """Whether anyone but this machine may reach the public listener."""
         return not (self.listen.loopback and is_loopback(urlsplit(self.public_url).hostname or ""))
@@ -187,12 +199,7 @@ def load(
 
     A setting that is there but empty counts as not given, as `GATEWAY_X=` in a unit file means.
     """
-    given: dict[str, Any] = {}
-    problems: list[SettingProblem] = []
-    if env_file is not None and _is_there(env_file):
-        given, problems = _read(env_file)
-    given |= {k: v for k, v in (os.environ if environ is None else environ).items() if v}
-    given = {name: value for name, value in given.items() if name.startswith(PREFIX)}
+    given, problems = _given(environ, env_file)
     problems += [_unknown(name) for name in sorted(given) if name not in names()]
     chosen = {
         name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name in names()
@@ -209,6 +216,35 @@ def load(
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def load_own_paths(
+    environ: Mapping[str, str] | None = None, *, env_file: Path | None = Path(".env")
+) -> OwnPaths:
+    """Which paths the gateway of these settings answers itself, for who reads its configuration
+    alone: whatever else is wrong with the settings does not matter to it.  Raises SettingsError."""
+    given, _ = _given(environ, env_file)
+    names = ("auth_prefix", "public_url", "issuer", "listen", "tls_cert")
+    chosen = {name: given[key] for name in names if (key := PREFIX + name.upper()) in given}
+    if "public_url" not in chosen and "listen" in chosen:
+        chosen["public_url"] = _url_of(chosen)
+    settings, problems = _validated(
+        {name: chosen[name] for name in ("auth_prefix", "public_url", "issuer") if name in chosen}
+    )
+    if problems:
+        raise SettingsError(problems)
+    return settings.own_paths
+
+
+def _given(
+    environ: Mapping[str, str] | None, env_file: Path | None
+) -> tuple[dict[str, Any], list[SettingProblem]]:
+    given: dict[str, Any] = {}
+    problems: list[SettingProblem] = []
+    if env_file is not None and _is_there(env_file):
+        given, problems = _read(env_file)
+    given |= {k: v for k, v in (os.environ if environ is None else environ).items() if v}
+    return {name: value for name, value in given.items() if name.startswith(PREFIX)}, problems
 
 
 def _is_there(file: Path) -> bool:

@@ -40,6 +40,7 @@ def shared(settings: Settings, key_secret: bytes) -> dict[str, str]:
     keys in SQL hold every node to already."""
     return {
         "GATEWAY_PUBLIC_URL": settings.public_url,
+        "GATEWAY_AUTH_PREFIX": settings.auth_prefix,
         "GATEWAY_ISSUER": settings.token_issuer,
         "GATEWAY_AUDIENCE": settings.token_audience,
         "GATEWAY_SIGNING_ALG": settings.signing_alg,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from gateway.access.snapshot import Snapshot
+from gateway.cli.environment import own_paths
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.upstream_tls import TlsContexts
@@ -25,7 +26,7 @@ class FailOn(StrEnum):
 def read(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
     """The configuration, or every problem with it."""
     sources = read_sources(config, policies)
-    return sources if isinstance(sources, list) else compile_snapshot(sources)
+    return sources if isinstance(sources, list) else compile_snapshot(sources, own_paths())
 
 
 def read_for_here(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
@@ -56,7 +57,7 @@ def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
         if not config.is_absolute() and (folder / config).exists():
             return compiled(folder / config, folder / policies)
         return compiled(folder / config.name, folder / policies.name)
-    found = compile_snapshot(_sources_of_revision(where, config, policies))
+    found = compile_snapshot(_sources_of_revision(where, config, policies), own_paths())
     if isinstance(found, Snapshot):
         return found
     for problem in found:

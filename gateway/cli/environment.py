@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.app import settings as settings_of
 from gateway.app.settings import PREFIX, Settings, SettingsError
 from gateway.cli.output import CliError, ExitCode, warn
@@ -64,6 +65,19 @@ def settings(**overrides: Any) -> Settings:
     return _loaded(_file(service=True), **overrides)
 
 
+def own_paths() -> OwnPaths:
+    """The paths that the gateway of these settings answers itself, for a command that reads a
+    configuration and no installation; Stop(2) where a setting that says so is wrong."""
+    chosen = _chosen.get()
+    if chosen is None:
+        named = _names_here() or not _is_there(SERVICE_FILE) or not _may_read(SERVICE_FILE)
+        chosen = Path(".env") if named else SERVICE_FILE
+    try:
+        return settings_of.load_own_paths(env_file=chosen)
+    except SettingsError as error:
+        raise _wrong(error) from error
+
+
 def serving_settings(*, dev: bool, **overrides: Any) -> Settings:
     """The settings of a gateway that is started.  Systemd hands the service's in; whoever
     starts another by hand does not mean that one."""
@@ -83,9 +97,11 @@ def _loaded(file: Path | None, **overrides: Any) -> Settings:
     try:
         return settings_of.load(env_file=file, **overrides)
     except SettingsError as error:
-        raise CliError(
-            "wrong settings\n  " + str(error).replace("\n", "\n  "), ExitCode.USAGE
-        ) from error
+        raise _wrong(error) from error
+
+
+def _wrong(error: SettingsError) -> CliError:
+    return CliError("wrong settings\n  " + str(error).replace("\n", "\n  "), ExitCode.USAGE)
 
 
 def _file(*, service: bool) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.environment import own_paths
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo
 
 SCHEMAS = ("routes", "policy", "roles", "data", "tests")
@@ -45,7 +46,8 @@ def openapi(
     as_json: AsJson = False,
 ) -> None:
     """Write the OpenAPI 3.1 description of what the gateway itself answers."""
-    text = files("gateway").joinpath("schemas", "openapi.yaml").read_text("utf-8")
+    shipped = files("gateway").joinpath("schemas", "openapi.yaml").read_text("utf-8")
+    text = own_paths().told_in(shipped)
     try:
         file.write_text(text, "utf-8")
     except OSError as error:
@@ -78,7 +80,8 @@ def _written(folder: Path, shipped: str, names: Sequence[str]) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             target = folder / name
-            target.write_text(files("gateway").joinpath(shipped, name).read_text("utf-8"), "utf-8")
+            text = files("gateway").joinpath(shipped, name).read_text("utf-8")
+            target.write_text(own_paths().told_in(text), "utf-8")
             written.append(target)
     except OSError as error:
         raise CliError(f"{folder}: {error.strerror}", ExitCode.USAGE) from error

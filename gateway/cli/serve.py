@@ -121,10 +121,11 @@ def _run(
     plan = BootstrapContext(
         settings=settings,
         folder=folder,
-        configuration=ConfigWatcher(files, LastKnownGood(folder.last_good)),
+        configuration=ConfigWatcher(files, LastKnownGood(folder.last_good), settings.own_paths),
     )
     if shadow is not None:
-        plan.shadow = ConfigWatcher(shadow, LastKnownGood(folder.path / "last-good-shadow"))
+        kept = LastKnownGood(folder.path / "last-good-shadow")
+        plan.shadow = ConfigWatcher(shadow, kept, settings.own_paths)
     listeners = Listeners(settings.listen, settings.admin_listen, demo)
     try:
         processes.lock_data_dir(plan)
@@ -184,6 +185,7 @@ def _welcome(app: App, demo: quickstart.DemoUser) -> None:
             app.components.plan.folder.admin_token(),
             demo,
             quickstart.DemoUser.new(),
+            own_paths=settings.own_paths,
         )
         + "\n"
     )

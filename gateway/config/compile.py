@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway.access.conditions.conditions import ConditionCompiler
 from gateway.access.policies import SIGNED_IN, signed_in_policy
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
 from gateway.config.policies import read_policies
 from gateway.config.routes import Names, RouteReader, cors_named
@@ -51,8 +52,13 @@ class Sources:
         return digest.hexdigest()[:12]
 
 
-def compile_snapshot(sources: Sources) -> Snapshot | list[ConfigProblem]:
-    """The whole configuration, or every problem in it, ordered by location."""
+def compile_snapshot(
+    sources: Sources, own_paths: OwnPaths | None = None
+) -> Snapshot | list[ConfigProblem]:
+    """The whole configuration, or every problem in it, ordered by location.
+
+    `own_paths` are those of the gateway's settings; without them, the default ones.
+    """
     problems: list[ConfigProblem] = []
     name, text = sources.routes
     reader = Reader(name, problems)
@@ -67,7 +73,7 @@ def compile_snapshot(sources: Sources) -> Snapshot | list[ConfigProblem]:
     files = read_policies(sources.policies, sources.policies_root, limits, compiler, problems)
     policies = {SIGNED_IN: signed_in_policy(), **files.policies}
     names = Names(upstreams, limits, cors, policies)
-    routes = RouteReader(reader, names)
+    routes = RouteReader(reader, names, own_paths or OwnPaths())
     routes.defaults(fields.get("defaults"))
     table = routes.routes(fields.get("routes"))
     auth = reader.block(fields.get("auth"), "`auth`", ("cors",))

@@ -11,6 +11,7 @@ import yaml
 
 from gateway.access.conditions.vocabulary import header_problem
 from gateway.access.policies import ResourceField
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.patterns import read_pattern, read_prefix, reserved_path
 from gateway.access.routing.routes import BELOW, PatternSegment, Rewrite, SegmentKind
@@ -66,7 +67,6 @@ def read_path(
         return RoutePath()
     if not slash:
         _no_encoded_slash(reader, where, text, segments, "no call reaches this route")
-    _not_reserved(reader, where, match, text, segments)
     if key == "path":
         return RoutePath(text, segments)
     if redirects and not segments:
@@ -76,30 +76,32 @@ def read_path(
     return RoutePath(f"{text.rstrip('/')}/{BELOW}", segments, True, redirects)
 
 
-def _not_reserved(
+def check_reserved(
     reader: Reader,
-    where: Node,
     match: Mapping[str, Node],
-    text: str,
-    segments: tuple[PatternSegment, ...],
+    path: RoutePath,
+    host: str | None,
+    own_paths: OwnPaths,
 ) -> None:
-    """A pattern takes no path of the gateway's own, or says that it leaves them out."""
-    own = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
-    taken = reserved_path(segments) if segments else None
-    if "prefix" in match:
-        segments = (*segments, PatternSegment(SegmentKind.REST, BELOW))
-        taken = taken or reserved_path(segments)
-    literal = segments[0].kind is SegmentKind.LITERAL
-    if taken is not None and (literal or not own):
-        hint = "choose another path"
-        if not literal:
-            hint = (
-                "begin it with a literal segment, or write `except_reserved: true` in `match` "
-                "for a route that takes everything but the gateway's own paths"
-            )
-        reader.error(
-            where, f"`{text}` would match {taken}, which the gateway answers itself: {hint}"
+    """A path that the gateway answers itself is no route's: a problem, where that is not said."""
+    excepted = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
+    taken = reserved_path(path.segments, host, own_paths) if path.segments else None
+    if path.is_prefix:
+        below = (*path.segments, PatternSegment(SegmentKind.REST, BELOW))
+        taken = taken or reserved_path(below, host, own_paths)
+    if taken is None or (excepted and not taken.whole):
+        return
+    hint = "choose another path"
+    if not taken.whole:
+        hint = (
+            "begin it with another literal segment, or write `except_reserved: true` in `match` "
+            "for a route that takes everything but the gateway's own paths"
         )
+    where = match["prefix" if path.is_prefix else "path"]
+    text = reader.text(where, "`path`")
+    reader.error(
+        where, f"`{text}` would match `{taken.name}`, which the gateway answers itself: {hint}"
+    )
 
 
 def _no_encoded_slash(

@@ -18,6 +18,7 @@ from gateway.access.definitions import (
 )
 from gateway.access.policies import Policy
 from gateway.access.roles import is_action
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import UNLIMITED_BODY, Auth, Route
 from gateway.access.suggestions import suggestion
@@ -31,6 +32,7 @@ from gateway.config.headers import (
     written_once,
 )
 from gateway.config.matching import (
+    check_reserved,
     read_host,
     read_methods,
     read_path,
@@ -89,8 +91,9 @@ class RouteOptions:
 
 
 class RouteReader:
-    def __init__(self, reader: Reader, names: Names) -> None:
+    def __init__(self, reader: Reader, names: Names, own_paths: OwnPaths) -> None:
         self._reader = reader
+        self._own_paths = own_paths
         self._names = names
         self._defaults = RouteOptions()
         self._default_policy: str | None = None
@@ -112,7 +115,7 @@ class RouteReader:
         self._defaults = self._options(fields, self._defaults)
 
     def routes(self, node: Node | None) -> RouteTable:
-        table = RouteTable()
+        table = RouteTable(own_paths=self._own_paths)
         ids: dict[str, Route] = {}
         for item in self._reader.consumed(node, "`routes`"):
             route = self._route(item)
@@ -145,6 +148,7 @@ class RouteReader:
         segments = path.segments
         methods = read_methods(reader, match.get("methods"))
         host = read_host(reader, match.get("host"))
+        check_reserved(reader, match, path, host, self._own_paths)
         rewrite = read_rewrite(reader, fields.get("rewrite"), path, slash)
         options = self._options(fields, self._defaults)
         action = self._action(fields.get("action"))

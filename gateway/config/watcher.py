@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 import watchfiles
 
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
 from gateway.atomic_file import atomic_file
 from gateway.config import upstream_tls
@@ -168,6 +169,7 @@ class ConfigWatcher:
 
     files: Files
     kept: LastKnownGood
+    own_paths: OwnPaths = field(default_factory=OwnPaths)
     problems: list[ConfigProblem] = field(default_factory=list)
     """What is wrong with the files now; empty when they are what runs."""
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
@@ -211,7 +213,7 @@ class ConfigWatcher:
         self._refuse(built)
         good = self.kept.read(self.files)
         if good is not None:
-            old = _compile(good)
+            old = _compile(good, self.own_paths)
             if isinstance(old, Snapshot):
                 self._snapshot = old
                 log.warning("last-good-configuration-taken", version=old.version)
@@ -278,7 +280,7 @@ class ConfigWatcher:
 
     def _checked(self, sources: Sources) -> Snapshot | list[ConfigProblem]:
         """Compiled, and the files beside it looked at."""
-        built = _compile(sources)
+        built = _compile(sources, self.own_paths)
         if isinstance(built, list):
             return built
         upstreams = built.upstreams.values()
@@ -333,10 +335,10 @@ def _leads_back(path: Path, folder: str) -> bool:
     return os.path.commonpath((target, here)) == target
 
 
-def _compile(sources: Sources) -> Snapshot | list[ConfigProblem]:
+def _compile(sources: Sources, own_paths: OwnPaths) -> Snapshot | list[ConfigProblem]:
     gc.disable()
     try:
-        return compile_snapshot(sources)
+        return compile_snapshot(sources, own_paths)
     finally:
         # Frozen before it may be walked: one collection over 10,000 routes stalls 200 ms.
         gc.freeze()

@@ -50,7 +50,9 @@ class _Rerouted:
             if one is not route
             and any(could_meet(a, b) for a in one.patterns() for b in route.patterns())
         ]
-        self._near = RouteTable([*others, *([changed] if changed is not None else [])])
+        self._near = RouteTable(
+            [*others, *([changed] if changed is not None else [])], table.own_paths
+        )
 
     def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         meant = self._route in self._table.candidates(host, segments)

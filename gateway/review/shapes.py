@@ -13,7 +13,7 @@ from itertools import product
 from math import prod
 
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.route_table import Match, RouteTable, is_reserved_path
+from gateway.access.routing.route_table import Match, RouteTable
 from gateway.access.routing.routes import BELOW, PatternSegment, Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
@@ -99,8 +99,11 @@ class Shapes:
         """Whether a path that a rewrite made could be another's on one side alone."""
         # Which shape a path belongs to: that of the table that knows every one.
         self._union = RouteTable(
-            Route(str(n), shape.host, shape.pattern, shape.segments)
-            for n, shape in enumerate(self.all)
+            (
+                Route(str(n), shape.host, shape.pattern, shape.segments)
+                for n, shape in enumerate(self.all)
+            ),
+            new.routes.own_paths,
         )
 
     def methods(self, shape: Shape) -> tuple[str, ...]:
@@ -121,8 +124,6 @@ class Shapes:
         self, shape: Shape, host: str, method: str, segments: tuple[str, ...]
     ) -> tuple[Route | None, Route | None] | None:
         """The routes of both sides; None for a path of another shape, or of none."""
-        if is_reserved_path(segments):
-            return None
         match = self._union.match(host, method, segments)
         if not isinstance(match, Match) or self.all[int(match.route.id)] is not shape:
             return None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.patterns import read_pattern, reserved_path
 from gateway.access.routing.route_table import Match, NoMatch, RouteTable
 from gateway.access.routing.routes import Auth, Route, SegmentKind
@@ -202,7 +203,7 @@ def test_a_route_that_would_match_an_own_path_is_a_load_error(pattern: str) -> N
 def test_other_paths_are_free(pattern: str) -> None:
     segments = read_pattern(pattern)
     assert not isinstance(segments, str)
-    assert reserved_path(segments) is None
+    assert reserved_path(segments, None, OwnPaths()) is None
 
 
 def test_a_catch_all_says_that_it_leaves_the_own_paths_alone() -> None:

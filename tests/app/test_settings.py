@@ -18,6 +18,7 @@ from gateway.app.settings import (
     Settings,
     SettingsError,
     load,
+    load_own_paths,
     names,
 )
 
@@ -398,3 +399,42 @@ def test_a_password_that_ends_the_name_of_the_host_is_refused_and_not_shown(url:
 def test_an_option_of_a_url_may_hold_an_at_sign() -> None:
     url = "redis+sentinel://s1:26379/main?sentinel_password=a@b"
     assert load({"GATEWAY_REDIS_URL": url}, env_file=None).redis_url == url
+
+
+@pytest.mark.parametrize("prefix", ["/auth", "/_auth", "/a/b-c/d~", "/AUTH2"])
+def test_the_endpoints_lie_at_a_plain_path(prefix: str) -> None:
+    assert read(auth_prefix=prefix).own_paths.endpoint("login") == f"{prefix}/login"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["auth", "/", "/auth/", "//auth", "/{a}", "/a.b", "/..", "/.well-known", "/.well-known/x", "/a%2fb",
+     "/a b", "/a?b", "/ä", "/a;b", "/" + "a" * 64, "/healthz", "/readyz/x", "/metrics", "/admin", "/decide"],
+)  # fmt: skip
+def test_no_other_path_can_be_the_prefix(prefix: str) -> None:
+    assert list(problems(auth_prefix=prefix)) == ["GATEWAY_AUTH_PREFIX"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "hosts"),
+    [
+        ({}, {"127.0.0.1", "[::1]", "localhost"}),
+        ({"listen": "[::1]:80"}, {"127.0.0.1", "[::1]", "localhost"}),
+        ({"public_url": "https://Gate.example.com:8443"}, {"gate.example.com"}),
+        (
+            {"public_url": "https://gate.example.com", "issuer": "https://id.example.com/a"},
+            {"gate.example.com", "id.example.com"},
+        ),
+        ({"public_url": "https://gate.example.com", "issuer": "corp"}, {"gate.example.com"}),
+        ({"public_url": "https://[2001:db8::1]"}, {"[2001:db8::1]"}),
+    ],
+)
+def test_documents_are_on_the_hosts_of_the_public_url_and_of_the_issuer(
+    environ: dict[str, str], hosts: set[str]
+) -> None:
+    assert load_own_paths(full(environ), env_file=None).hosts == frozenset(hosts)
+
+
+def test_who_reads_a_configuration_needs_no_other_setting_to_be_good() -> None:
+    environ = full({"auth_prefix": "/_auth", "workers": "many", "tls_cert": "/nowhere"})
+    assert load_own_paths(environ, env_file=None).prefix == "/_auth"

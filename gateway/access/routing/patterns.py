@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
+from gateway.access.routing.own_paths import DOCUMENTS, WELL_KNOWN, OwnPaths, document_path
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.routes import RESERVED_DOCUMENTS, PatternSegment, SegmentKind
+from gateway.access.routing.routes import PatternSegment, SegmentKind
 from gateway.model import Reason
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedPath:
+    """A path that is no route's."""
+
+    name: str
+    whole: bool
+    """Whether a pattern matches nothing but such paths: it would be dead."""
 
 
 def read_pattern(text: str) -> tuple[PatternSegment, ...] | str:
@@ -75,18 +86,34 @@ def _parameter(piece: str, *, last: bool) -> PatternSegment | str:
     return PatternSegment(kinds[kind], name)
 
 
-def reserved_path(segments: tuple[PatternSegment, ...]) -> str | None:
-    """The path of the gateway's own that a pattern would match, as it is shown."""
-    first = segments[0]
-    open_kinds = (SegmentKind.PLAIN, SegmentKind.REST)
-    if first.kind in open_kinds or (first.kind is SegmentKind.LITERAL and first.text == "auth"):
-        return (
-            "`/auth`" if len(segments) == 1 and first.kind is not SegmentKind.REST else "`/auth/…`"
-        )
-    if first.kind is SegmentKind.LITERAL and first.text == ".well-known" and len(segments) == 2:
-        second = segments[1]
-        if second.kind in open_kinds:
-            return "`/.well-known/jwks.json`"
-        if second.kind is SegmentKind.LITERAL and second.text in RESERVED_DOCUMENTS:
-            return f"`/.well-known/{second.text}`"
+def reserved_path(
+    segments: tuple[PatternSegment, ...], host: str | None, own_paths: OwnPaths
+) -> ReservedPath | None:
+    """The path of the gateway's own that a pattern of `host` would match; None where it matches
+    none.  Without `host` the pattern is of every host."""
+    if _takes(segments, own_paths.segments, or_below=True):
+        exact = _takes(segments, own_paths.segments) and segments[-1].kind is not SegmentKind.REST
+        name = own_paths.prefix if exact else f"{own_paths.prefix}/…"
+        literal = _literal(segments[: len(own_paths.segments)])
+        return ReservedPath(name, whole=literal and len(segments) >= len(own_paths.segments))
+    if own_paths.has_documents(host):
+        for name in sorted(DOCUMENTS):
+            if _takes(segments, (WELL_KNOWN, name)):
+                return ReservedPath(document_path(name), whole=_literal(segments))
     return None
+
+
+def _takes(
+    segments: tuple[PatternSegment, ...], path: tuple[str, ...], *, or_below: bool = False
+) -> bool:
+    """Whether the pattern matches the path, or one below it."""
+    for segment, piece in zip(segments, path, strict=False):
+        if segment.kind is SegmentKind.REST:
+            return True
+        if not segment.takes(piece):
+            return False
+    return len(segments) == len(path) or (or_below and len(segments) > len(path))
+
+
+def _literal(segments: tuple[PatternSegment, ...]) -> bool:
+    return all(segment.kind is SegmentKind.LITERAL for segment in segments)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.routes import (
     INT_SEGMENT,
-    RESERVED_DOCUMENTS,
     UUID_SEGMENT,
     Auth,
     PatternSegment,
@@ -108,7 +108,9 @@ class _Node:
 class RouteTable:
     """All routes of one snapshot.  Built at load by `insert`, then only asked."""
 
-    def __init__(self, routes: Iterable[Route] = ()) -> None:
+    def __init__(self, routes: Iterable[Route] = (), own_paths: OwnPaths | None = None) -> None:
+        self.own_paths = own_paths or OwnPaths()
+        """Of no route, whatever it matches."""
         self._any_host = _Node()
         self._hosts: dict[str, _Node] = {}
         self._by_id: dict[str, Route] = {}
@@ -170,7 +172,7 @@ class RouteTable:
         return match
 
     def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
-        if is_reserved_path(segments):
+        if self.own_paths.reserve(host, segments):
             return _UNKNOWN
         leaf, values = self._leaf(host, segments)
         if leaf is None:
@@ -214,14 +216,6 @@ class RouteTable:
             if leaf is not None:
                 return leaf, values
         return _walk(self._any_host, segments, 0, len(segments), values), values
-
-
-def is_reserved_path(segments: tuple[str, ...]) -> bool:
-    """Whether the path is one that the gateway answers itself, on every host."""
-    first = segments[0]
-    if first == "auth":
-        return True
-    return first == ".well-known" and len(segments) == 2 and segments[1] in RESERVED_DOCUMENTS
 
 
 def _leaves_for(node: _Node, route: Route) -> tuple[_Leaf, ...]:

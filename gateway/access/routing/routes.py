@@ -23,11 +23,6 @@ from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
 from gateway.model import NOWHERE, Call, CredentialKind, Reason, SourceLocation
 
-RESERVED_DOCUMENTS = frozenset(
-    ("jwks.json", "oauth-authorization-server", "oauth-protected-resource")
-)
-"""The documents below `/.well-known/` that the gateway answers itself, on every host."""
-
 UNLIMITED_BODY = 2**63
 """The `max_body_bytes` of a route without one: no body is so long (RFC 9110 sets no bound)."""
 

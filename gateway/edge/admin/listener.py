@@ -16,7 +16,7 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ import structlog
 from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.http1.request_head import RequestHead
@@ -56,6 +57,8 @@ class AdminOptions:
     local_token: str
     page: bool
     """Whether `/admin` is served: only on loopback."""
+    own_paths: OwnPaths = field(default_factory=OwnPaths)
+    """Of the public listener: the description says where its endpoints are."""
 
 
 class AdminListener:
@@ -82,7 +85,8 @@ class AdminListener:
         self._authenticator = authenticator
         self._outbox = outbox
         self._page = files("gateway.edge.admin").joinpath("page.html").read_text("utf-8")
-        self._openapi = files("gateway").joinpath("schemas", "openapi.yaml").read_bytes()
+        description = files("gateway").joinpath("schemas", "openapi.yaml").read_text("utf-8")
+        self._openapi = options.own_paths.told_in(description).encode()
         self._open: dict[str, Callable[[], Awaitable[web.Response]]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,

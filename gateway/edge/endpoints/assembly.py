@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.access.authorizer import Authenticator
 from gateway.access.routing.csrf import AllowedOrigins
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
 from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
@@ -69,6 +70,7 @@ class EndpointDependencies:
     shared_hosts: Callable[[], frozenset[str]]
     """The hosts that share a sign-in, as the current snapshot says."""
     public_url: str
+    own_paths: OwnPaths = field(default_factory=OwnPaths)
 
 
 def build_endpoints(deps: EndpointDependencies) -> Endpoints:
@@ -91,6 +93,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             registrations=registrations,
             verification=deps.verification,
             cookies=deps.cookies,
+            login_path=deps.own_paths.endpoint("login"),
         )
     )
     sessions = SessionEndpoints(
@@ -163,7 +166,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             audit=deps.audit,
             shielded=deps.shielded,
             public_url=deps.public_url,
-            prefix="/auth",
+            prefix=deps.own_paths.prefix,
         )
     )
     return {

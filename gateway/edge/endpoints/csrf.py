@@ -19,26 +19,32 @@ from gateway.access.routing.csrf import (
     check_origin,
     csrf_refusal,
 )
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.sign_in.session_cookies import Csrf
 from gateway.model import Call, Credential, CredentialKind, Reason
 
-_CSRF = ("auth", "csrf")
+_CSRF = ("csrf",)
 _ACCEPT = frozenset({CredentialKind.COOKIE})
 
 
 class CsrfGuard:
     def __init__(
-        self, csrf: Csrf, origins: Callable[[Call], AllowedOrigins], authenticator: Authenticator
+        self,
+        csrf: Csrf,
+        origins: Callable[[Call], AllowedOrigins],
+        authenticator: Authenticator,
+        own_paths: OwnPaths | None = None,
     ) -> None:
         """`origins` gives those that the current snapshot lets call `/auth`."""
+        self._own_paths = own_paths or OwnPaths()
         self._csrf = csrf
         self._origins = origins
         self._authenticator = authenticator
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
-        return {("csrf",): {"GET": self.csrf}}
+        return {_CSRF: {"GET": self.csrf}}
 
     def refusal(self, call: Call) -> Reason | None:
         """Why a call with the session cookie is refused, or None.
@@ -50,7 +56,7 @@ class CsrfGuard:
             return None
         origins = self._origins(call)
         if (
-            call.segments == _CSRF
+            self._own_paths.below(call.segments) == _CSRF
             and call.method in SAFE_METHODS
             and check_origin(call, origins) is OriginCheck.NEEDS_TOKEN
         ):

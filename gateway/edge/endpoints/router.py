@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from gateway.access.routing.credentials import select_credential
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
@@ -50,9 +51,11 @@ class AuthApi:
         limits: EndpointLimits,
         meter: Callable[[str, str, int, float], None] | None = None,
         defects: Tally | None = None,
+        own_paths: OwnPaths | None = None,
     ) -> None:
         """`https`: clients reach the public URL over TLS, so responses carry HSTS.  `meter` is
         `metrics.Metrics.record_endpoint`."""
+        self._own_paths = own_paths or OwnPaths()
         self._meter = meter
         self._defects = defects or Tally()
         self._limits = limits
@@ -82,10 +85,10 @@ class AuthApi:
 
     def _name(self, call: Call) -> str:
         """The endpoint's name in metrics; never what a client made up."""
-        if call.segments[0] != "auth":
+        if not self._own_paths.is_endpoint(call.segments):
             return "/" + "/".join(call.segments)
-        endpoint = self._endpoint(call.segments[1:])
-        return "/".join(("/auth", *endpoint)) if endpoint else ""
+        endpoint = self._endpoint(self._own_paths.below(call.segments))
+        return self._own_paths.endpoint(*endpoint) if endpoint else ""
 
     def _endpoint(self, segments: tuple[str, ...]) -> tuple[str, ...]:
         """The segments that name the endpoint; empty where there is none."""
@@ -95,7 +98,7 @@ class AuthApi:
         return wildcard if segments and wildcard in self._endpoints else ()
 
     async def _respond(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        if call.segments[0] == "auth":
+        if self._own_paths.is_endpoint(call.segments):
             return await self._auth(request, call)
         document = self._well_known.answer(request, "/" + "/".join(call.segments))
         if document is None:
@@ -111,7 +114,8 @@ class AuthApi:
         await self._shielded.wait()
 
     async def _auth(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        methods = self._methods(call.segments[1:])
+        below = self._own_paths.below(call.segments)
+        methods = self._methods(below)
         if methods is None:
             return self._problem_response(request, ProblemReply(Reason.ROUTE_UNKNOWN))
         # RFC 9110 section 9.3.2: who answers GET answers HEAD.
@@ -119,7 +123,7 @@ class AuthApi:
         if endpoint is None:
             allow = [*methods, "HEAD"] if "GET" in methods else list(methods)
             return self._problem_response(request, ProblemReply(Reason.METHOD_NOT_ALLOWED), allow)
-        wait_s = await self._limits.wait_s(self._endpoint(call.segments[1:]), call.client_ip)
+        wait_s = await self._limits.wait_s(self._endpoint(below), call.client_ip)
         if wait_s > 0:
             limited = ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
             return self._problem_response(request, limited)

@@ -66,6 +66,8 @@ class SignInDependencies:
     registrations: Registrations
     verification: Verification
     cookies: CookieSessions
+    login_path: str
+    """Of sign-in, as the audit log names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class SignInEndpoints:
             return invalid_field("email", "is not an address")
         admission = await self._deps.guard.admit(call, key, fields.get("captcha"))
         if isinstance(admission, ProblemReply):
-            self._deps.audit.denied(admission.reason, "/auth/login", None)
+            self._deps.audit.denied(admission.reason, self._deps.login_path, None)
             return admission
         wants_cookie = fields.get("transport") == "cookie"
         cookie = self._deps.cookies.new_cookie() if wants_cookie else None

@@ -13,17 +13,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+from gateway.access.routing import own_paths
+from gateway.access.routing.own_paths import OwnPaths, document_path
 from gateway.edge.replies.problems import HSTS, OWN_HEADERS
 from gateway.identity.keys.key_ring import JWKS_MAX_AGE_S, Jwks, KeyRing
 
-JWKS_PATH = "/.well-known/jwks.json"
-AUTHORIZATION_SERVER_PATH = "/.well-known/oauth-authorization-server"
-PROTECTED_RESOURCE_PATH = "/.well-known/oauth-protected-resource"
+JWKS_PATH = document_path(own_paths.JWKS)
+AUTHORIZATION_SERVER_PATH = document_path(own_paths.AUTHORIZATION_SERVER)
+PROTECTED_RESOURCE_PATH = document_path(own_paths.PROTECTED_RESOURCE)
 
 METHODS = ("GET", "HEAD")
 """Any other is 405, which the caller of `WellKnown.answer` sends."""
@@ -39,6 +41,7 @@ class WellKnownOptions:
     public_url: str
     issuer: str
     client_credentials: bool = False
+    own_paths: OwnPaths = field(default_factory=OwnPaths)
 
 
 class WellKnown:
@@ -104,9 +107,9 @@ def _authorization_server(options: WellKnownOptions) -> dict[str, Any]:
         algs = ["RS256", "ES256", "EdDSA"]
         members["grant_types_supported"] = ["client_credentials"]
         for name, path in (
-            ("token", "/auth/token"),
-            ("introspection", "/auth/introspect"),
-            ("revocation", "/auth/revoke"),
+            ("token", options.own_paths.endpoint("token")),
+            ("introspection", options.own_paths.endpoint("introspect")),
+            ("revocation", options.own_paths.endpoint("revoke")),
         ):
             members[f"{name}_endpoint"] = base + path
             members[f"{name}_endpoint_auth_methods_supported"] = methods

@@ -12,7 +12,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.access.routing.csrf import CsrfCheck
-from gateway.access.routing.route_table import Match, is_reserved_path
+from gateway.access.routing.own_paths import OwnPaths
+from gateway.access.routing.route_table import Match
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.proxy.exchange import Exchange
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from gateway.access.snapshot import Snapshot
     from gateway.edge.proxy.request import CallReader
 
-_RESERVED_FIRST = frozenset(("auth", ".well-known"))
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 
 
@@ -74,7 +74,9 @@ class Proxy:
         csrf: CsrfCheck | None = None,
         denial_page: DenialPage | None = None,
         sign_in_redirects: SignInRedirects | None = None,
+        own_paths: OwnPaths | None = None,
     ) -> None:
+        self._own_paths = own_paths or OwnPaths()
         self._authorizer = authorizer
         self._snapshot = snapshot
         self._reader = reader
@@ -109,8 +111,9 @@ class Proxy:
             return self._replies.refuse(exchange, call, close=True)
         exchange.call = call
         snapshot = self._snapshot()
-        if call.segments[0] in _RESERVED_FIRST and is_reserved_path(call.segments):
-            cors = snapshot.auth_cors if call.segments[0] == "auth" else None
+        own_paths = self._own_paths
+        if call.segments[0] in own_paths.first and own_paths.reserve(call.host, call.segments):
+            cors = snapshot.auth_cors if own_paths.is_endpoint(call.segments) else None
             return self._replies.endpoint(exchange, cors)
         if not head.plain:
             if head.method == "OPTIONS" and is_preflight(call):

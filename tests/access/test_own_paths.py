@@ -1,0 +1,112 @@
+"""The paths that the gateway answers itself: where they are, and what routes may have."""
+
+from __future__ import annotations
+
+from textwrap import dedent, indent
+
+import pytest
+
+from gateway.access.routing.own_paths import DOCUMENTS, OwnPaths
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.model import Reason
+from tests.access.worlds import HEAD, decide
+
+ELSEWHERE = OwnPaths("/api/_auth", frozenset(("gateway.example.com",)))
+JWKS = "/.well-known/jwks.json"
+
+
+def compiled(match: str, own_paths: OwnPaths = ELSEWHERE) -> Snapshot | list[str]:
+    routes = dedent(f"- {{id: a, match: {match}, auth: public, upstream: api}}")
+    found = compile_snapshot(
+        Sources(("routes.yaml", HEAD + indent(routes, "  "))), own_paths=own_paths
+    )
+    return found if isinstance(found, Snapshot) else [str(problem) for problem in found]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/_auth", "/api/_auth/", "/api/_auth/login", "/api/_auth/a/b"]
+)
+def test_endpoints_are_below_the_prefix_on_every_host(path: str) -> None:
+    segments = tuple(path[1:].split("/"))
+    assert ELSEWHERE.reserve("gateway.example.com", segments)
+    assert ELSEWHERE.reserve("app.example.com", segments)
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/api", "/api/_authx", "/api/x/_auth", "/"])
+def test_other_paths_are_not_reserved(path: str) -> None:
+    assert not ELSEWHERE.reserve("gateway.example.com", tuple(path[1:].split("/")))
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_documents_are_on_hosts_of_the_gateway_alone(name: str) -> None:
+    assert ELSEWHERE.reserve("gateway.example.com", (".well-known", name))
+    assert not ELSEWHERE.reserve("app.example.com", (".well-known", name))
+    assert not ELSEWHERE.reserve("x.gateway.example.com", (".well-known", name))
+    assert OwnPaths().reserve("app.example.com", (".well-known", name))
+
+
+@pytest.mark.parametrize(
+    "match",
+    ["{path: /auth}", "{path: '/auth/{x:path}'}", "{path: '/api/v1/{x:path}'}",
+     f"{{host: app.example.com, path: {JWKS}}}",
+     "{host: app.example.com, path: '/.well-known/{x:path}'}"],
+)  # fmt: skip
+def test_what_is_free_elsewhere_may_be_a_route(match: str) -> None:
+    assert isinstance(compiled(match), Snapshot)
+
+
+@pytest.mark.parametrize(
+    ("match", "named"),
+    [
+        ("{path: /api/_auth}", "`/api/_auth`"),
+        ("{path: '/api/_auth/{x:path}'}", "`/api/_auth/…`"),
+        ("{path: '/api/{x:path}'}", "`/api/_auth/…`"),
+        ("{path: '/{x}/{y}'}", "`/api/_auth`"),
+        (f"{{path: {JWKS}}}", f"`{JWKS}`"),
+        (f"{{host: gateway.example.com, path: {JWKS}}}", f"`{JWKS}`"),
+        ("{path: '/.well-known/{x}'}", f"`{JWKS}`"),
+    ],
+)
+def test_a_route_that_would_match_one_is_a_load_error(match: str, named: str) -> None:
+    problems = compiled(match)
+    assert isinstance(problems, list)
+    assert f"would match {named}, which the gateway answers itself" in problems[0]
+
+
+@pytest.mark.parametrize("path", ["/api/_auth/{x:path}", "/api/_auth", JWKS])
+def test_a_route_of_such_paths_alone_cannot_be_excepted(path: str) -> None:
+    problems = compiled(f"{{path: '{path}', except_reserved: true}}")
+    assert isinstance(problems, list)
+    assert problems[0].endswith("choose another path")
+
+
+def test_an_excepted_route_takes_the_rest() -> None:
+    world = compiled("{path: '/api/{x:path}', except_reserved: true}")
+    assert isinstance(world, Snapshot)
+    assert decide(world, "GET /api/v1").allowed
+    assert decide(world, "GET /api/_auth/login").reason == Reason.ROUTE_UNKNOWN
+
+
+def test_an_excepted_route_takes_the_documents_of_other_hosts() -> None:
+    world = compiled("{path: '/.well-known/{x}', except_reserved: true}")
+    assert isinstance(world, Snapshot)
+    other = decide(world, f"GET {JWKS}", headers=[("Host", "app.example.com")])
+    own = decide(world, f"GET {JWKS}", headers=[("Host", "gateway.example.com")])
+    assert (other.allowed, own.reason) == (True, Reason.ROUTE_UNKNOWN)
+
+
+def test_a_shipped_text_names_the_endpoints_where_they_are() -> None:
+    text = "POST /auth/login (`/auth`), blob/auth/x, /authors, authgate/authgate"
+    moved = OwnPaths("/_auth").told_in(text)
+    assert moved == "POST /_auth/login (`/_auth`), blob/auth/x, /authors, authgate/authgate"
+
+
+def test_a_prefix_may_hold_the_endpoints_and_leaves_them_out() -> None:
+    assert "`except_reserved: true`" in str(compiled("{prefix: /api}"))
+    assert "choose another path" in str(compiled("{prefix: /api/_auth, except_reserved: true}"))
+    world = compiled("{prefix: /api, except_reserved: true}")
+    assert isinstance(world, Snapshot)
+    assert decide(world, "GET /api/auth").allowed
+    assert decide(world, "GET /api/_auth/me").reason == Reason.ROUTE_UNKNOWN
+    assert isinstance(compiled("{prefix: /auth}"), Snapshot)
