@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.routing.request_values import QueryParameters
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
@@ -154,6 +155,6 @@ def _browser(call: Call) -> str | None:
 
 
 def _parameter(call: Call, name: str) -> str | None:
-    """The one value of a query parameter."""
-    values = parse_qs(call.query, keep_blank_values=True, max_num_fields=10).get(name, [])
-    return values[0] if len(values) == 1 else None
+    """The one value of a query parameter; None where it could be read in two ways."""
+    values = QueryParameters((name,)).read(call.query)
+    return None if values is None else values.get(name)

@@ -218,6 +218,16 @@ async def test_what_was_not_sealed_as_a_code_here_is_none(browser: Browser, what
     assert (answer.status, reason(answer)) == (400, "invalid_token")
 
 
+@pytest.mark.parametrize("where", ["/auth/hand-over", "/auth/hand-over/accept"])
+async def test_any_number_of_parameters_is_a_refusal_and_no_defect(
+    browser: Browser, where: str
+) -> None:
+    host = GATE if where == "/auth/hand-over" else APP1
+    for query in ("&".join("a" * 50), "request=1&request=2", "code=%ff&request=%ff", "request=%"):
+        answer = await browser.get(f"https://{host}{where}?{query}")
+        assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
 async def test_requests_and_codes_end(house: House, browser: Browser) -> None:
     started = await browser.get(f"https://{APP1}/auth/hand-over/start?return_to=/")
     house.clock.move(REQUEST_TTL_S)
