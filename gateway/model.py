@@ -95,6 +95,12 @@ class CredentialKind(StrEnum):
     BEARER = "bearer"
     COOKIE = "cookie"
     API_KEY = "api_key"
+    BASIC = "basic"
+    """`Authorization: Basic` with an API key as the password."""
+
+
+DEFAULT_ACCEPT = frozenset(CredentialKind) - {CredentialKind.BASIC}
+"""What a route takes that does not say: Basic is mostly the application's own."""
 
 
 @dataclass(slots=True)

@@ -12,7 +12,13 @@ from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
 from gateway.access.policies import Rule, Shadowed, Verdict
 from gateway.access.routing.credentials import select_credential
-from gateway.access.routing.csrf import AllowedOrigins, CsrfCheck, OwnOrigins, csrf_refusal
+from gateway.access.routing.csrf import (
+    AllowedOrigins,
+    CsrfCheck,
+    OwnOrigins,
+    basic_refusal,
+    csrf_refusal,
+)
 from gateway.access.routing.paths import canonical
 from gateway.access.routing.request_values import field_at, reads_alike
 from gateway.access.routing.route_table import Match
@@ -36,7 +42,7 @@ if TYPE_CHECKING:
 
 # On the path of every request: to look a member up in its enum costs as much as to compare it.
 _PUBLIC = Auth.PUBLIC
-_COOKIE = CredentialKind.COOKIE
+_BEARER = CredentialKind.BEARER
 
 _FIELD_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%") + " "
 
@@ -139,8 +145,8 @@ class Authorizer:
             if call.presented is not None:
                 call.credential = select_credential(call, route.accept)
             credential = call.credential
-            if isinstance(credential, Credential) and credential.kind is _COOKIE:
-                identified = await self._identify_cookie(call, route)
+            if isinstance(credential, Credential) and credential.kind is not _BEARER:
+                identified = await self._identify_other(credential, call, route)
             else:
                 identified = await self._authenticator.authenticate(call, route.accept)
             if isinstance(identified, Principal):
@@ -191,22 +197,25 @@ class Authorizer:
         elif isinstance(credential := call.credential, Credential):
             refusal: Reason | None = Reason.NO_CREDENTIAL
             if select_credential(call, route.accept) is credential:
-                by_cookie = credential.kind is CredentialKind.COOKIE
-                refusal = self._csrf_refusal(call, route) if by_cookie else None
+                refusal = self._origin_refusal(credential, call, route)
             if refusal is not None:
                 return _refused(refusal, match, principal)
         return self._evaluate(call, match, principal)
 
-    async def _identify_cookie(self, call: Call, route: Route) -> Principal | Reason:
-        if CredentialKind.COOKIE not in route.accept:
+    async def _identify_other(
+        self, credential: Credential, call: Call, route: Route
+    ) -> Principal | Reason:
+        if credential.kind not in route.accept:
             return Reason.NO_CREDENTIAL
-        refusal = self._csrf_refusal(call, route)
-        if refusal is not None:
-            return refusal
-        return await self._authenticator.authenticate(call, route.accept)
+        refusal = self._origin_refusal(credential, call, route)
+        return refusal or await self._authenticator.authenticate(call, route.accept)
 
-    def _csrf_refusal(self, call: Call, route: Route) -> Reason | None:
-        return csrf_refusal(call, AllowedOrigins(self._origins, route.host, route.cors), self._csrf)
+    def _origin_refusal(self, credential: Credential, call: Call, route: Route) -> Reason | None:
+        """Why a credential that browsers add by themselves may not be used by this call."""
+        allowed = AllowedOrigins(self._origins, route.host, route.cors)
+        if credential.kind is CredentialKind.COOKIE:
+            return csrf_refusal(call, allowed, self._csrf)
+        return basic_refusal(call, allowed) if credential.kind is CredentialKind.BASIC else None
 
     async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:
         # Whoever tries tokens pays for it, and nobody but the address is known to pay.

@@ -225,6 +225,23 @@ class DirectResponse:
         return f"{self.status}{where}{' and the query' if self.keep_query else ''}"
 
 
+class ChallengeScheme(StrEnum):
+    BEARER = "bearer"
+    BASIC = "basic"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """How a 401 of a route asks for a credential."""
+
+    scheme: ChallengeScheme = ChallengeScheme.BEARER
+    realm: str = "authgate"
+    """Printable ASCII."""
+
+
+DEFAULT_CHALLENGE = Challenge()
+
+
 STANDARD_SECURITY_HEADERS = SecurityHeaders(
     fields=(
         ("X-Content-Type-Options", "nosniff"),

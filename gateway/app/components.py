@@ -29,6 +29,7 @@ from gateway.edge.streams.reevaluation import SessionReading
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.clients.api_keys import ApiKeyAuthenticator
+from gateway.identity.clients.basic_keys import BasicKeyAuthenticator
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
@@ -179,6 +180,7 @@ def build_components(
         clock,
         others={
             CredentialKind.API_KEY: api_keys,
+            CredentialKind.BASIC: BasicKeyAuthenticator(api_keys),
             CredentialKind.COOKIE: cookies,
         },
     )

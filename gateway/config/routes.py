@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import yaml
 
 from gateway.access.definitions import (
+    DEFAULT_CHALLENGE,
     STANDARD_SECURITY_HEADERS,
+    Challenge,
     Cors,
     HeaderChanges,
     Limit,
@@ -23,6 +25,7 @@ from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import UNLIMITED_BODY, Auth, Route
 from gateway.access.suggestions import suggestion
 from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
+from gateway.config.credentials import check_challenge, read_accept, read_challenge
 from gateway.config.direct_responses import read_direct_response
 from gateway.config.headers import (
     read_kept_headers,
@@ -43,18 +46,19 @@ from gateway.config.route_checks import Needs, check_kept, check_limits
 from gateway.config.upstreams import NAME, read_security_headers
 from gateway.config.websocket import read_websocket_options
 from gateway.config.yaml_reader import Node, Reader
-from gateway.model import CredentialKind
+from gateway.model import DEFAULT_ACCEPT, CredentialKind
 
 MATCH_KEYS = ("host", "path", "prefix", "methods", "except_reserved")
 DEFAULT_KEYS = (
-    "auth", "accept", "policy", "upstream", "limits", "cors", "max_body", "security_headers",
-    "errors", "request", "response", "websocket", "on_change", "keep_headers",
+    "auth", "accept", "challenge", "realm", "policy", "upstream", "limits", "cors", "max_body",
+    "security_headers", "errors", "request", "response", "websocket", "on_change", "keep_headers",
 )  # fmt: skip
 ROUTE_KEYS = (
-    "id", "description", "match", "auth", "accept", "policy", "action", "resource", "upstream",
-    "rewrite", "max_body", "limits", "cors", "security_headers", "forward_authorization",
-    "allow_encoded_slash", "errors", "request", "response", "direct_response", "redirect",
-    "websocket", "on_change", "keep_headers", "redirect_slash",
+    "id", "description", "match", "auth", "accept", "challenge", "realm", "policy", "action",
+    "resource", "upstream", "rewrite", "max_body", "limits", "cors", "security_headers",
+    "forward_authorization", "allow_encoded_slash", "errors", "request", "response",
+    "direct_response", "redirect", "websocket", "on_change", "keep_headers",
+    "redirect_slash",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -76,7 +80,8 @@ class RouteOptions:
     """What a route may say, or leave to `defaults`."""
 
     auth: Auth = Auth.REQUIRED
-    accept: frozenset[CredentialKind] = frozenset(CredentialKind)
+    accept: frozenset[CredentialKind] = DEFAULT_ACCEPT
+    challenge: Challenge = DEFAULT_CHALLENGE
     upstream: Upstream | None = None
     limits: tuple[Limit, ...] = ()
     cors: Cors | None = None
@@ -153,6 +158,9 @@ class RouteReader:
         options = self._options(fields, self._defaults)
         action = self._action(fields.get("action"))
         resource = read_resource(reader, fields.get("resource"), segments)
+        if options.auth is not Auth.PUBLIC:
+            asked_at = fields.get("challenge", node)
+            check_challenge(reader, asked_at, options.challenge, options.accept)
         policy = self._policy(node, fields, options.auth)
         rules = policy.rules_for(action).rules if policy is not None else ()
         if policy is not None:
@@ -179,6 +187,7 @@ class RouteReader:
             methods=methods,
             auth=options.auth,
             accept=options.accept,
+            challenge=options.challenge,
             policy=policy,
             action=action,
             resource=resource,
@@ -223,7 +232,8 @@ class RouteReader:
             kept = read_kept_headers(reader, fields["keep_headers"], request)
         return RouteOptions(
             auth=self._auth(fields) if "auth" in fields else base.auth,
-            accept=self._accept(fields) if "accept" in fields else base.accept,
+            accept=read_accept(reader, fields["accept"]) if "accept" in fields else base.accept,
+            challenge=read_challenge(reader, fields, base.challenge),
             upstream=self._upstream(fields) if "upstream" in fields else base.upstream,
             limits=self._limits(fields) if "limits" in fields else base.limits,
             cors=self._cors(fields) if "cors" in fields else base.cors,
@@ -246,22 +256,6 @@ class RouteReader:
     def _auth(self, fields: Mapping[str, Node]) -> Auth:
         text = self._reader.choice(fields.get("auth"), "`auth`", tuple(Auth))
         return Auth(text) if text is not None else Auth.REQUIRED
-
-    def _accept(self, fields: Mapping[str, Node]) -> frozenset[CredentialKind]:
-        node = fields.get("accept")
-        if node is None:
-            return frozenset(CredentialKind)
-        known = tuple(CredentialKind)
-        kinds: set[CredentialKind] = set()
-        for text, item in self._reader.texts(node, "`accept`") or []:
-            if text in known:
-                kinds.add(CredentialKind(text))
-            else:
-                hint = suggestion(text, known)
-                self._reader.error(item, f"`accept` cannot hold `{text}`{hint}")
-        if isinstance(node, yaml.SequenceNode) and not node.value:
-            self._reader.error(node, "`accept` is empty: nobody could call; use `auth: public`?")
-        return frozenset(kinds)
 
     def _policy(self, node: Node, fields: Mapping[str, Node], auth: Auth) -> Policy | None:
         named = self._reader.text(fields.get("policy"), "`policy`")

@@ -12,7 +12,7 @@ from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
-from gateway.model import CredentialKind, SourceLocation
+from gateway.model import DEFAULT_ACCEPT, SourceLocation
 from gateway.review.counterfactuals import mentioned_in_conditions
 from gateway.review.policy_override import rerouted, with_policies
 from gateway.review.suite import CaseResult, Statuses, run_case
@@ -230,8 +230,9 @@ def _other_routes(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route
         yield "for every method", changed(methods=tuple(dict.fromkeys((*route.methods, *every))))
     if route.host is not None:
         yield "for every host", changed(host=None)
-    if route.auth is not Auth.PUBLIC and route.accept != frozenset(CredentialKind):
-        yield "for every kind of credential", changed(accept=frozenset(CredentialKind))
+    if route.auth is not Auth.PUBLIC and not route.accept >= DEFAULT_ACCEPT:
+        wider = route.accept | DEFAULT_ACCEPT
+        yield "for every kind of credential", changed(accept=wider)
     for field in route.resource:
         if route.action_rules is not None and any(
             rule.condition is not None and field.name in rule.condition.reads.resource

@@ -23,6 +23,7 @@ WORLD = snapshot(
     - {id: all, match: {path: /all}, policy: signed-in, upstream: api}
     - {id: cookie, match: {path: /cookie}, policy: signed-in, accept: [cookie], upstream: api}
     - {id: bearer, match: {path: /bearer}, policy: signed-in, accept: [bearer], upstream: api}
+    - {id: basic, match: {path: /basic}, policy: signed-in, accept: [basic], upstream: api}
     - {id: maybe, match: {path: /maybe}, auth: optional, accept: [bearer], upstream: api}
     """
 )
@@ -101,6 +102,31 @@ def test_a_cookie_that_counts_beside_a_foreign_token_still_needs_intent(method: 
     decision, seen = decided(call_of("/cookie", BEARER, (BEARER, COOKIE), foreign, method=method))
     expected = Reason.NO_CREDENTIAL if method == "GET" else Reason.CROSS_ORIGIN
     assert (decision.allowed, decision.refusal, seen) == (False, expected, [])
+
+
+BASIC = Credential(CredentialKind.BASIC, "YTpi")
+
+
+def test_a_native_client_sends_basic_without_a_word_of_its_origin() -> None:
+    for method in ("GET", "POST"):
+        decision, seen = decided(call_of("/basic", BASIC, method=method))
+        assert (decision.allowed, seen) == (True, [BASIC])
+
+
+@pytest.mark.parametrize(
+    "fields", [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.example")]
+)
+def test_basic_that_a_browser_adds_for_another_origin_does_not_count(
+    fields: tuple[str, str],
+) -> None:
+    """What a page of another origin could do: have the browser, whose user typed a key here,
+    send it along with a form of the page's own."""
+    decision, seen = decided(call_of("/basic", BASIC, None, fields, method="POST"))
+    assert (decision.refusal, seen) == (Reason.CROSS_ORIGIN, [])
+    decision, seen = decided(call_of("/basic", BASIC, None, fields))
+    assert (decision.refusal, seen) == (Reason.NO_CREDENTIAL, [])
+    own = ("Sec-Fetch-Site", "same-origin")
+    assert decided(call_of("/basic", BASIC, None, own, method="POST"))[0].allowed
 
 
 def test_two_cookies_are_ambiguous_where_the_cookie_counts_and_nowhere_else() -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +33,19 @@ MORE = """\
     match: {{path: /app}}
     policy: signed-in
     accept: [cookie]
+    forward_authorization: true
+    upstream: echo
+  - id: packages
+    match: {{path: "/packages/{{rest:path}}"}}
+    policy: signed-in
+    accept: [bearer, cookie, basic]
+    challenge: basic
+    realm: 'Packages of "Acme"'
+    upstream: echo
+  - id: kept-packages
+    match: {{path: /kept}}
+    policy: signed-in
+    accept: [api_key, basic]
     forward_authorization: true
     upstream: echo
   - id: page
@@ -79,6 +97,16 @@ def visitor(site: Running) -> Visitor:
     answer = site.call("POST", "/auth/login", json_body=body)
     (line,) = [v for v in answer.all("set-cookie") if v.startswith("__Host-session=")]
     return Visitor(site, line.split(";")[0].partition("=")[2], tokens)
+
+
+def basic(user: str, password: str) -> tuple[str, str]:
+    return "Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def machine_key(site: Running) -> str:
+    assert site.cli("clients", "create", "ci").returncode == 0
+    return str(json.loads(site.cli("clients", "key", "ci", "--json").stdout)["api_key"])
 
 
 def received(answer: Answer, name: str) -> list[str]:
@@ -169,3 +197,72 @@ def test_two_session_cookies_beside_it_are_refused_where_the_cookie_counts(
     answer = visitor.call("GET", "/app", SAME, second, token=bearer)
     assert (answer.status, answer.reason) == (400, "ambiguous_header")
     assert visitor.call("GET", "/me", SAME, second, token=bearer).status == 200
+
+
+CHALLENGE = r'Basic realm="Packages of \"Acme\"", charset="UTF-8"'
+
+
+def test_a_key_comes_as_the_password_of_any_user(site: Running, machine_key: str) -> None:
+    for user in ("", "ci", "übel", "x" * 4_000):
+        answer = site.call("PUT", "/packages/a", basic(user, machine_key), body=b"x")
+        assert answer.status == 200, answer
+        assert received(answer, "authorization") == []
+        assert received(answer, "x-auth-user-id")[0].startswith("client-")
+    kept = site.call("GET", "/kept", basic("ci", machine_key))
+    assert received(kept, "authorization") == [basic("ci", machine_key)[1]]
+    # Where the route does not take it, it is the application's own.
+    assert site.call("GET", "/me", basic("ci", machine_key)).reason == "no_credential"
+
+
+def test_a_401_asks_for_a_key_in_the_routes_own_words(site: Running, visitor: Visitor) -> None:
+    answer = site.call("GET", "/packages/a")
+    assert (answer.status, answer.get("www-authenticate")) == (401, CHALLENGE)
+    answer = site.call("GET", "/packages/a", basic("ci", "ag_" + "0" * 49))
+    assert (answer.reason, answer.get("www-authenticate")) == ("token_malformed", CHALLENGE)
+    asked = visitor.decide("/packages/a", ("Sec-Fetch-Site", "cross-site"))
+    assert (asked.status, asked.get("www-authenticate")) == (401, CHALLENGE)
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "=", "YTpi=", "YTpi YTpi", "ég", base64.b64encode(b"no colon").decode(),
+     base64.b64encode(b"\xff:x").decode(), base64.b64encode(b"a\nb:c").decode(), "YTpi" * 2_049],
+)  # fmt: skip
+def test_basic_that_cannot_be_read_is_refused(site: Running, token: str) -> None:
+    answer = site.call("GET", "/packages/a", ("Authorization", f"Basic {token}"))
+    assert (answer.status, answer.reason) == (401, "token_malformed")
+
+
+def test_a_page_of_another_origin_cannot_use_what_the_browser_remembers(
+    site: Running, machine_key: str
+) -> None:
+    foreign = ("Sec-Fetch-Site", "cross-site")
+    answer = site.call("POST", "/packages/a", basic("ci", machine_key), foreign)
+    assert (answer.status, answer.reason) == (403, "cross_origin")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+def test_curl_is_asked_and_answers(site: Running, machine_key: str) -> None:
+    """It sends nothing until the challenge names Basic (`--anyauth`)."""
+    url = f"http://127.0.0.1:{site.port}/packages/a"
+    done = subprocess.run(
+        ["curl", "-s", "--anyauth", "-u", f"ci:{machine_key}", url],
+        capture_output=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["target"] == "/packages/a"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
+def test_git_asks_its_helper_for_the_key(site: Running, machine_key: str, tmp_path: Path) -> None:
+    helper = tmp_path / "helper"
+    helper.write_text(f"#!/bin/sh\necho username=ci\necho password={machine_key}\n")
+    helper.chmod(0o700)
+    site.echo.seen.clear()
+    subprocess.run(
+        ["git", "-c", f"credential.helper={helper}", "ls-remote",
+         f"http://127.0.0.1:{site.port}/packages/repo.git"],
+        capture_output=True, check=False, timeout=30,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_TERMINAL_PROMPT": "0"},
+    )  # fmt: skip
+    first = site.echo.seen[0]
+    assert first["target"] == "/packages/repo.git/info/refs?service=git-upload-pack"

@@ -1,7 +1,8 @@
 """CSRF: whether a call that carries the session cookie comes from a page that may send it.
 
-The browser adds the cookie by itself, so a page of another origin can make it travel.
-This is checked before the cookie is looked up.  A bearer token needs none of it:
+The browser adds the cookie by itself, so a page of another origin can make it travel; and
+so it does with Basic credentials, once its user has typed them.
+This is checked before the cookie or the password is looked up.  A bearer token needs none of it:
 no browser adds that by itself.
 """
 
@@ -88,6 +89,19 @@ def csrf_refusal(call: Call, allowed: AllowedOrigins, csrf: CsrfCheck | None) ->
         if call.method not in SAFE_METHODS or _is_handshake(call.headers):
             return Reason.CSRF_INVALID
     return None if check is OriginCheck.PROVEN else Reason.NO_CREDENTIAL
+
+
+def basic_refusal(call: Call, allowed: AllowedOrigins) -> Reason | None:
+    """The same for Basic credentials, which a browser that asked its user for them adds by
+    itself too.
+
+    A call that says nothing of its origin comes from a native client, which has no page that
+    could make it.
+    """
+    check = check_origin(call, allowed)
+    if isinstance(check, Reason):
+        return check
+    return Reason.NO_CREDENTIAL if check is OriginCheck.WITHOUT_COOKIE else None
 
 
 def check_origin(call: Call, allowed: AllowedOrigins) -> OriginCheck | Reason:

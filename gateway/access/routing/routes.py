@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.access.definitions import (
+    DEFAULT_CHALLENGE,
+    Challenge,
     Cors,
     DirectResponse,
     HeaderChanges,
@@ -21,7 +23,7 @@ from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
-from gateway.model import NOWHERE, Call, CredentialKind, Reason, SourceLocation
+from gateway.model import DEFAULT_ACCEPT, NOWHERE, Call, CredentialKind, Reason, SourceLocation
 
 UNLIMITED_BODY = 2**63
 """The `max_body_bytes` of a route without one: no body is so long (RFC 9110 sets no bound)."""
@@ -88,7 +90,8 @@ class Route:
     methods: tuple[str, ...] = ()
     """Upper case; empty is any method."""
     auth: Auth = Auth.REQUIRED
-    accept: frozenset[CredentialKind] = frozenset(CredentialKind)
+    accept: frozenset[CredentialKind] = DEFAULT_ACCEPT
+    challenge: Challenge = DEFAULT_CHALLENGE
     policy: Policy | None = None
     action: str = ""
     resource: tuple[ResourceField, ...] = ()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.edge.admin.dialects import Dialect, FieldReader, Unreadable, dialect_of
@@ -122,7 +123,7 @@ class DecisionApi:
             # It may have waited for a limit since it was known who calls.
             reason = self._refusal_of(decision.principal)
             if reason is not None:
-                return self._refusal(question, reason)
+                decision = replace(decision, allowed=False, reason=reason, refusal=reason)
         if decision.allowed and decision.route is not None and decision.route.reads_body:
             # `!has(request.body.x)` is true of a body that is not here.
             return self._refusal(question, Reason.NO_RULE, detail=_UNSEEN_BODY)

@@ -25,6 +25,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 SESSION_COOKIE = b"__Host-session"
 MAX_TOKEN_BYTES = 8_192
 _API_KEY = API_KEY_PREFIX.encode()
+_KINDS = {b"bearer": CredentialKind.BEARER, b"basic": CredentialKind.BASIC}
 MAX_HOST_BYTES = 254
 MOST_HOPS = 32
 """Proxies that may stand between the client and this gateway."""
@@ -149,12 +150,14 @@ class CallReader:
         """
         # RFC 9110 section 11.1: the scheme is compared without case.
         scheme, _, token = field.partition(b" ")
-        if scheme.lower() != b"bearer":
+        kind = _KINDS.get(scheme.lower())
+        if kind is None:
             return None
         token = token.strip(b" ")
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             token = b""
-        kind = CredentialKind.API_KEY if token.startswith(_API_KEY) else CredentialKind.BEARER
+        if kind is CredentialKind.BEARER and token.startswith(_API_KEY):
+            kind = CredentialKind.API_KEY
         credential = Credential(kind, token.decode("ascii"))
         if len(field) <= _BEARER_KEPT:
             self._bearers.keep(field, credential)

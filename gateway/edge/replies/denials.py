@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.access.authorizer import Decision
+from gateway.access.definitions import DEFAULT_CHALLENGE
 from gateway.edge.replies.cookies import expired_cookie
 from gateway.edge.replies.problems import (
     ProblemType,
@@ -28,6 +29,7 @@ def render_denial(
         extra_headers["RateLimit"] = decision.limit.standing()
     if deletion := expired_cookie(call, decision.reason):
         extra_headers["Set-Cookie"] = deletion[0]
+    challenge = DEFAULT_CHALLENGE if decision.route is None else decision.route.challenge
     problem, headers, document = problem_parts(
         decision.reason,
         decision.refusal,
@@ -37,7 +39,8 @@ def render_denial(
         conceal=decision.conceal,
         https=call.scheme == "https",
         extra_headers=extra_headers,
+        challenge=challenge,
     )
     if decision.max_age_s is not None or decision.amr:
-        headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr)
+        headers["WWW-Authenticate"] = step_up_challenge(decision.max_age_s, decision.amr, challenge)
     return problem, headers, document

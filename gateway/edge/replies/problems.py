@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from gateway.access.definitions import DEFAULT_CHALLENGE, Challenge, ChallengeScheme
 from gateway.access.routing.routes import Route
 from gateway.edge.replies.response_bytes import response_bytes
 from gateway.model import Call, Reason
@@ -22,7 +23,6 @@ OUTCOME = web.ResponseKey("outcome", str)
 """Why it was refused, for who counts and logs; absent from a good answer."""
 
 SERVER = "authgate"
-REALM = "authgate"
 
 OWN_HEADERS: dict[str, str] = {
     "Server": SERVER,
@@ -87,7 +87,10 @@ PROBLEMS: dict[Reason, ProblemType] = {
         401, "Sign-in required", "This call needs a credential, and none came.", _DENIED
     ),
     Reason.TOKEN_MALFORMED: ProblemType(
-        401, "Malformed token", "The credential cannot be read as an access token.", _DENIED
+        401,
+        "Malformed token",
+        "The credential cannot be read as an access token or a key.",
+        _DENIED,
     ),
     Reason.TOKEN_SIGNATURE_INVALID: ProblemType(
         401, "Invalid signature", "The signature of the token does not hold.", _DENIED
@@ -291,8 +294,9 @@ def problem_parts(
     conceal: bool = False,
     https: bool = False,
     extra_headers: Mapping[str, str] | None = None,
+    challenge: Challenge = DEFAULT_CHALLENGE,
 ) -> tuple[ProblemType, dict[str, str], bytes]:
-    """Row, header fields and body of `problem`."""
+    """Row, header fields and body of `problem`; `challenge` is the route's."""
     if conceal:
         reason, refusal, detail, errors = Reason.ROUTE_UNKNOWN, None, None, None
         retry_after_s, allow, extra_headers = 0.0, (), None
@@ -313,7 +317,7 @@ def problem_parts(
     if https:
         headers["Strict-Transport-Security"] = HSTS
     if row.status == 401:
-        headers["WWW-Authenticate"] = _challenge(reason)
+        headers["WWW-Authenticate"] = _challenge(reason, challenge)
     if row.status in (429, 503):
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s or row.retry_after_s)))
     if row.status == 405:
@@ -344,9 +348,14 @@ def direct_response_fields(
     return fields
 
 
-def step_up_challenge(max_age_s: int | None, amr: Sequence[str]) -> str:
-    """RFC 9470 section 3: how the caller must sign in.  `amr` are names of the configuration."""
-    parts = [f'Bearer realm="{REALM}"', 'error="insufficient_user_authentication"']
+def step_up_challenge(
+    max_age_s: int | None, amr: Sequence[str], challenge: Challenge = DEFAULT_CHALLENGE
+) -> str:
+    """RFC 9470 section 3: how the caller must sign in.  `amr` are names of the configuration.
+
+    Of the Bearer scheme on every route: no password makes a sign-in fresher.
+    """
+    parts = [f"Bearer {_realm(challenge)}", 'error="insufficient_user_authentication"']
     if amr:
         parts.append(f'acr_values="{" ".join(amr)}"')
     if max_age_s is not None:
@@ -354,10 +363,19 @@ def step_up_challenge(max_age_s: int | None, amr: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
-def _challenge(reason: str) -> str:
+def _challenge(reason: str, challenge: Challenge) -> str:
     """RFC 6750 section 3: no error code when the request held no authentication at all."""
-    if reason == Reason.NO_CREDENTIAL:
-        return f'Bearer realm="{REALM}"'
+    realm = _realm(challenge)
     if reason == Reason.INSUFFICIENT_USER_AUTHENTICATION:  # RFC 9470 section 3
-        return f'Bearer realm="{REALM}", error="insufficient_user_authentication"'
-    return f'Bearer realm="{REALM}", error="invalid_token"'
+        return f'Bearer {realm}, error="insufficient_user_authentication"'
+    if challenge.scheme is ChallengeScheme.BASIC:  # RFC 7617 section 2.1
+        return f'Basic {realm}, charset="UTF-8"'
+    if reason == Reason.NO_CREDENTIAL:
+        return f"Bearer {realm}"
+    return f'Bearer {realm}, error="invalid_token"'
+
+
+def _realm(challenge: Challenge) -> str:
+    """A quoted-string (RFC 9110 section 5.6.4)."""
+    escaped = challenge.realm.replace("\\", "\\\\").replace('"', '\\"')
+    return f'realm="{escaped}"'
