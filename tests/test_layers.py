@@ -23,7 +23,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.definitions",),
     ("access.policies",),
     ("access.routing",),
-    ("access.snapshot",),
+    ("access.snapshot", "access.rule_headers"),
     ("access.authorizer",),
     ("access.decision_record", "access.explanation"),
     ("access.simulation",),

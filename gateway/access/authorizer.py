@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
-from gateway.access.policies import Rule, Shadowed, Verdict
+from gateway.access.policies import Shadowed, Verdict
 from gateway.access.routing.credentials import select_credential
 from gateway.access.routing.csrf import (
     AllowedOrigins,
@@ -23,6 +22,7 @@ from gateway.access.routing.paths import canonical
 from gateway.access.routing.request_values import field_at, reads_alike
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth, Route
+from gateway.access.rule_headers import rule_headers
 from gateway.model import (
     NOWHERE,
     Call,
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 # On the path of every request: to look a member up in its enum costs as much as to compare it.
 _PUBLIC = Auth.PUBLIC
 _BEARER = CredentialKind.BEARER
-
-_FIELD_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%") + " "
 
 
 class Authenticator(Protocol):
@@ -96,7 +94,7 @@ class Decision:
     target: str = ""
     """Path and query to send to the upstream, after the route's rewrite."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Fields that the deciding rule adds for the upstream."""
+    """Fields that the rules which allow it add for the upstream."""
     limit: LimitState | None = None
     """Where the caller stands; None where no limit was asked."""
     evaluated: bool = False
@@ -270,8 +268,8 @@ class Authorizer:
         if verdict.allowed:
             if route.has_last_limits:
                 decision.last_limits = route.limits_after(rule)
-            if context is not None and rule is not None and rule.headers:
-                decision.headers = _rule_headers(rule, context)
+            if action_rules.headed and context is not None and rule is not None:
+                decision.headers = rule_headers(action_rules, rule, route.action, context)
         if verdict.step_up is not None:
             decision.max_age_s = verdict.step_up.max_age_s
             decision.amr = verdict.step_up.amr
@@ -340,24 +338,6 @@ def _in_scope(principal: Principal, action: str) -> bool:
     On a route without an action only a credential for everything (`*`) passes.
     """
     return principal.scopes is None or has_scope(principal, action)
-
-
-def _rule_headers(rule: Rule, context: EvaluationContext) -> tuple[tuple[str, str], ...]:
-    if not rule.headers:
-        return ()
-    caller = context.principal
-    values: dict[str, Mapping[str, Any]] = {
-        "params": context.params,
-        "resource": context.resource,
-        "user": {"id": caller.subject, "email": caller.email} if caller else {},
-    }
-    fields = []
-    for name, template in rule.headers:
-        value = template.fill(values)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            # Only what a field may hold; the escape is that of the identity headers.
-            fields.append((name, quote(str(value), safe=_FIELD_SAFE)))
-    return tuple(fields)
 
 
 def _bypasses_route(sent: str, call: Call, route: Route, snapshot: Snapshot) -> bool:

@@ -96,6 +96,12 @@ class Rule:
             return False
         return True if self.condition is None else self.condition.evaluate(context)
 
+    def allows(self, action: str, context: EvaluationContext) -> bool:
+        """Whether it lets this caller pass: `step_up` asked too."""
+        if self.applies(action, context) is not True:
+            return False
+        return self.step_up is None or self.step_up.met(context.principal, context.now())
+
 
 @dataclass(frozen=True, slots=True)
 class Shadowed:
@@ -133,6 +139,8 @@ class ActionRules:
     shadows: tuple[Rule, ...]
     query_names: frozenset[str]
     header_names: frozenset[str]
+    headed: tuple[Rule, ...] = ()
+    """Of the allows, those that add fields for the upstream."""
     by_roles: dict[tuple[str, ...] | None, Verdict] | None = field(default=None, compare=False)
     """Where the rules read nothing of a call but the caller's roles, the verdicts given so far:
     under the roles, or None for nobody.  None where they read more."""
@@ -186,12 +194,14 @@ class Policy:
         rules = [rule for rule in self.rules if rule.matches_action(action)]
         plain = not self.shadow and all(rule.reads_roles_alone for rule in rules)
         reads = [rule.condition.reads for rule in rules if rule.condition is not None]
+        allows = tuple(r for r in rules if r.effect is Effect.ALLOW and not r.shadow)
         return ActionRules(
             denies=tuple(r for r in rules if r.effect is Effect.DENY and not r.shadow),
-            allows=tuple(r for r in rules if r.effect is Effect.ALLOW and not r.shadow),
+            allows=allows,
             shadows=tuple(r for r in rules if r.shadow),
             query_names=frozenset().union(*(r.query for r in reads)),
             header_names=frozenset().union(*(r.headers for r in reads)),
+            headed=tuple(r for r in allows if r.headers),
             by_roles={} if plain else None,
         )
 

@@ -19,6 +19,7 @@ from gateway.access.snapshot import TableLocation
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import TextTemplate, read_template
 from gateway.config.headers import check_written_name
+from gateway.config.rule_headers import check_rule_headers
 from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem, Reason
 
@@ -226,6 +227,7 @@ class _PolicyReader:
             if rule is not None:
                 rules.append(rule)
                 before[rule.id] = rule
+        check_rule_headers(rules, reader.problems)
         if name is None:
             return None
         return Policy(
