@@ -136,6 +136,8 @@ class Principal:
     claims: Mapping[str, Any] = field(default_factory=dict)
     identity_headers: bytes | None = None
     """The `X-Auth-*` lines for the upstream, rendered once by `edge/proxy/request_headers.py`."""
+    identity_lines: dict[Any, bytes] | None = None
+    """Those of other `access.identity_headers.IdentityHeaders`, by them."""
     role_set: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gateway.access.field_names import folded
+from gateway.access.identity_headers import IdentityHeaders
 from gateway.model import NOWHERE, SourceLocation
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ class Upstream:
     queue: int = 0
     """Calls that may wait for a connection once `max_connections` are in use."""
     tls: Tls | None = None
+    identity: IdentityHeaders | None = field(default=None, compare=False)
+    """How it is told who calls, where its route does not say; None: as `defaults` say."""
     location: SourceLocation = NOWHERE
 
 

@@ -10,7 +10,11 @@ under `keep_headers`.
 
 from __future__ import annotations
 
+import re
 import string
+
+TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+"""What a name may be made of (RFC 9110 section 5.6.2)."""
 
 _FOLDED = bytes(
     ord(char.lower()) if char in string.ascii_letters + string.digits else ord("-")
@@ -39,3 +43,12 @@ ADDRESS_FIELDS = frozenset(name.lower() for name in _ADDRESSES)
 """The client's address, as it says itself; `X-Forwarded-For` has the one that was seen."""
 KEEPABLE = {name.lower(): name for name in (*_ADDRESSES, *_OVERRIDING)}
 """What a route may keep: the names in lower case, and as they are written."""
+
+CLIENTS_OWN = frozenset(
+    ("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "dnt",
+     "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since",
+     "last-event-id", "origin", "pragma", "priority", "range", "referer", "save-data",
+     "upgrade-insecure-requests", "user-agent")
+)  # fmt: skip
+"""What every client says of itself and of what it wants (RFC 9110 and its like): a route that
+writes one takes it from its own calls alone."""

@@ -36,7 +36,7 @@ def upstreams(
     """Find upstreams that can be reached around the gateway, or that believe forged headers.
 
     Each is connected to and asked with GET, never with anything else: once as a stranger, once
-    with made-up X-Auth-* headers, and where it asks for assertions once with one that nobody
+    with made-up identity headers, and where it asks for assertions once with one that nobody
     signed.  Exit 1 when one is exposed, 3 when one does not answer.
     """
     snapshot = compiled(config, policies)

@@ -19,8 +19,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.access.definitions import Upstream, UpstreamTarget
+from gateway.access.identity_headers import AUTHGATE
 from gateway.access.routing.paths import canonical
 from gateway.access.routing.routes import Auth, Route, SegmentKind
+from gateway.access.simulation import person
 from gateway.access.snapshot import Snapshot
 from gateway.identity.keys.jwk import Alg, SigningKey, verifying
 from gateway.identity.tokens import jws
@@ -207,7 +209,7 @@ def _belief(
 
     if not samples:
         return said(State.GOOD, "no route protects anything of it")
-    forged = _forged(snapshot)
+    forged = _forged(upstream, snapshot)
     unsure: list[str] = []
     for sample in samples:
         what = f"GET {sample.path}"
@@ -221,7 +223,7 @@ def _belief(
         elif plain in _REFUSED and with_headers not in _REFUSED:
             return said(
                 _weight(upstream, around),
-                f"believes X-Auth-* from anybody who reaches it: {what} is {plain} without,"
+                f"believes identity headers from anybody who reaches it: {what} is {plain} without,"
                 f" {with_headers} with forged ones; let it verify X-Auth-Assertion",
             )
         elif plain not in _REFUSED:
@@ -242,14 +244,17 @@ def _weight(upstream: Upstream, around: Exposure) -> State:
     return State.WARNING if alone else State.BAD
 
 
-def _forged(snapshot: Snapshot) -> dict[str, str]:
+def _forged(upstream: Upstream, snapshot: Snapshot) -> dict[str, str]:
+    """What the gateway would tell this upstream of somebody with every role."""
     roles = {name for policy in snapshot.policies.values() for name in policy.roles.roles}
-    return {
-        "X-Auth-User-Id": _NOBODY,
-        "X-Auth-Email": f"{_NOBODY}@localhost",
-        "X-Auth-Roles": ",".join(sorted({"admin", *roles})),
-        "X-Auth-Session-Id": _NOBODY,
-    }
+    email = f"{_NOBODY}@localhost"
+    roles_of_all = sorted({"admin", *roles})
+    liar = person(_NOBODY, roles_of_all, now=time.time(), email=email, email_verified=True)
+    forged = dict(AUTHGATE.texts(liar))
+    for route in snapshot.routes:
+        if route.upstream is upstream:
+            forged |= dict(route.identity.texts(liar))
+    return forged
 
 
 def _lie(audience: str, sample: Sample) -> str:
@@ -275,7 +280,8 @@ def _asked(target: UpstreamTarget, sample: Sample, fields: dict[str, str]) -> in
     connection = _connection(target)
     try:
         host = sample.host or f"{target.host}:{target.port}"
-        connection.request("GET", sample.path, headers={"Host": host, **fields})
+        sent = {name: value.encode() for name, value in {"Host": host, **fields}.items()}
+        connection.request("GET", sample.path, headers=sent)
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return None

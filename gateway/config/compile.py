@@ -10,11 +10,13 @@ from gateway.access.conditions.conditions import ConditionCompiler
 from gateway.access.policies import SIGNED_IN, signed_in_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
+from gateway.config.identity_headers import IdentityReader
 from gateway.config.policies import read_policies
 from gateway.config.routes import Names, RouteReader, cors_named
 from gateway.config.session import read_shared_hosts
 from gateway.config.upstreams import read_cors, read_limits, read_upstreams
 from gateway.config.warnings import notices
+from gateway.config.written_names import written_names
 from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem
 
@@ -68,12 +70,14 @@ def compile_snapshot(
         check_version(reader, root, fields)
     compiler = ConditionCompiler()
     limits = read_limits(reader, fields.get("limits"), compiler)
-    upstreams = read_upstreams(reader, fields.get("upstreams"))
     cors = read_cors(reader, fields.get("cors"))
     files = read_policies(sources.policies, sources.policies_root, limits, compiler, problems)
     policies = {SIGNED_IN: signed_in_policy(), **files.policies}
+    identity = IdentityReader(reader, compiler, files.data)
+    upstreams = read_upstreams(reader, fields.get("upstreams"), identity)
     names = Names(upstreams, limits, cors, policies)
-    routes = RouteReader(reader, names, own_paths or OwnPaths())
+    written = written_names(fields, policies.values())
+    routes = RouteReader(reader, names, own_paths or OwnPaths(), written, identity)
     routes.defaults(fields.get("defaults"))
     table = routes.routes(fields.get("routes"))
     auth = reader.block(fields.get("auth"), "`auth`", ("cors",))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import yaml
 
 from gateway.access.definitions import HeaderChanges, SecurityHeaders
-from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
+from gateway.access.field_names import CLIENTS_OWN, KEEPABLE, NEVER_KEPT, TOKEN, folded
+from gateway.access.identity_headers import PRESETS, IdentityHeaders
 from gateway.access.policies import Policy
 from gateway.access.suggestions import suggestion
-from gateway.config.upstreams import TOKEN
 from gateway.config.yaml_reader import Node, Reader
 
 CHANGE_KEYS = ("set_headers", "remove_headers")
@@ -32,6 +33,7 @@ _EITHER_WAY = {
         ("connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings", "expect"), _HOP
     ),
     **dict.fromkeys(("via", "x-request-id", "x-auth-", "x-forwarded-"), _OWN),
+    "proxy": "backends take it for a proxy of theirs",
     "proxy-": _HOP,
     "sec-websocket-": "it belongs to one handshake",
 }
@@ -49,6 +51,18 @@ _RESPONSE = _EITHER_WAY | {
 }
 
 
+_IDENTITY = {
+    **{name: why for name, why in _REQUEST.items() if name != "x-auth-"},
+    "cookie": _ONE_CALLERS,
+    "x-auth-assertion": _OWN,
+    "authorization": "it is a credential, and this is a name",
+    **dict.fromkeys(KEEPABLE, "a backend takes it for another address, path or method"),
+    **dict.fromkeys(CLIENTS_OWN, "every client sends its own"),
+}
+_IDENTITY_FORWARDED = frozenset(name.decode() for name in PRESETS["oauth2-proxy"].names)
+"""Of `X-Forwarded-*`, what says who calls; the others say how the call came."""
+
+
 def read_request_changes(reader: Reader, fields: Mapping[str, Node]) -> HeaderChanges | None:
     """What a client's fields become on their way to the upstream."""
     return _changes(reader, fields.get("request"), "request", _REQUEST, unset="cookie")
@@ -60,17 +74,18 @@ def read_response_changes(reader: Reader, fields: Mapping[str, Node]) -> HeaderC
 
 
 def read_kept_headers(
-    reader: Reader, node: Node | None, request: HeaderChanges | None
+    reader: Reader, node: Node | None, request: HeaderChanges | None, settable: frozenset[bytes]
 ) -> frozenset[bytes]:
     """What a route keeps of the fields that are taken from every client, in lower case;
-    `request` is what the route changes besides."""
+    `request` is what the route changes besides, and `settable` what others write."""
     names: set[str] = set()
     changed = request.names if request is not None else frozenset()
+    known = {name.decode("ascii") for name in settable} | KEEPABLE.keys()
     for name, item in reader.texts(node, "`keep_headers`") or []:
         lower = name.lower()
         if lower in NEVER_KEPT:
             reader.error(item, f"`{name}` is never passed: backends take it for a proxy of theirs")
-        elif lower not in KEEPABLE:
+        elif lower not in known:
             hint = suggestion(name, KEEPABLE.values())
             reader.error(item, f"`{name}` is no field that is taken away{hint}")
         elif lower.encode() in changed:
@@ -97,16 +112,51 @@ def check_written_name(reader: Reader, node: Node, name: str, seen: dict[str, st
     return _takes(reader, node, name, {**_REQUEST, "cookie": _ONE_CALLERS}, seen)
 
 
-def written_once(reader: Reader, node: Node, changes: HeaderChanges, policy: Policy) -> None:
-    """A rule of the route's policy that writes the same field is a problem."""
-    for rule in policy.rules:
+def check_identity_name(reader: Reader, node: Node, name: str, seen: dict[str, str]) -> bool:
+    """Whether a field that tells who calls may have this name; a problem where not."""
+    if not _NAME.match(name):
+        reader.error(node, f"`{name}` is no name to set: letters, digits and `-`")
+        return False
+    return _takes(reader, node, name, _IDENTITY, seen)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSources:
+    """What writes fields for the upstream of one route."""
+
+    request: HeaderChanges | None
+    identity: IdentityHeaders | None
+    """None where nobody is known."""
+    policy: Policy | None
+
+
+def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> None:
+    """A field that two of the sources write is a problem: nobody could tell which is sent."""
+    written: dict[bytes, str] = {}
+    if sources.request is not None:
+        written = {_folded(name): "`set_headers`" for name, _ in sources.request.fields}
+    for one in sources.identity.fields if sources.identity is not None else ():
+        if _folded(one.name) in written:
+            reader.error(
+                node,
+                f"`{one.name}` is written by `set_headers` and by `identity_headers`: "
+                "leave it out of one",
+            )
+        written.setdefault(_folded(one.name), "`identity_headers`")
+    for rule in sources.policy.rules if sources.policy is not None else ():
         for name, _ in rule.headers:
-            if any(name.lower() == other.lower() for other, _ in changes.fields):
+            other = written.get(_folded(name))
+            if other is not None:
+                policy = sources.policy.name if sources.policy is not None else ""
                 reader.error(
                     node,
-                    f"`{name}` is written by rule `{rule.id}` of policy `{policy.name}` "
-                    f"({rule.location}) too: leave it out of one",
+                    f"`{name}` is written by rule `{rule.id}` of policy `{policy}` "
+                    f"({rule.location}) and by {other}: leave it out of one",
                 )
+
+
+def _folded(name: str) -> bytes:
+    return folded(name.encode("latin-1", "replace"))
 
 
 def without_written(security: SecurityHeaders, response: HeaderChanges | None) -> SecurityHeaders:
@@ -167,11 +217,11 @@ def _takes(
     reader: Reader, node: Node, name: str, refused: Mapping[str, str], seen: dict[str, str]
 ) -> bool:
     """Whether the name may stand here, in any spelling, and stands here once."""
-    known = folded(name.encode("latin-1", "replace")).decode("ascii")
-    why = refused.get(known) or next(
-        (why for start, why in refused.items() if start[-1] == "-" and known.startswith(start)),
-        None,
-    )
+    known = _folded(name).decode("ascii")
+    why = refused.get(known)
+    if why is None and not (refused is _IDENTITY and known in _IDENTITY_FORWARDED):
+        starts = ((start, why) for start, why in refused.items() if start[-1] == "-")
+        why = next((why for start, why in starts if known.startswith(start)), None)
     if why is not None:
         reader.error(node, f"`{name}` cannot be changed: {why}")
         return False

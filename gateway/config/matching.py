@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import yaml
 
 from gateway.access.conditions.vocabulary import header_problem
+from gateway.access.field_names import TOKEN
 from gateway.access.policies import ResourceField
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.paths import canonical, encoded
@@ -17,7 +18,6 @@ from gateway.access.routing.patterns import read_pattern, read_prefix, reserved_
 from gateway.access.routing.routes import BELOW, PatternSegment, Rewrite, SegmentKind
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import TextTemplate, read_template
-from gateway.config.upstreams import TOKEN
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gateway.access.definitions import Limit
-from gateway.access.field_names import KEEPABLE, folded
 from gateway.access.policies import Policy, ResourceField, Rule
 from gateway.access.routing.routes import PatternSegment, SegmentKind
 from gateway.access.suggestions import suggestion
@@ -104,33 +103,6 @@ def check_limits(
                     node,
                     f"limit `{limit.name}` ({limit.location}) counts by `{kind}.{name}`, which "
                     f"this route does not give: {how % name}{hint}",
-                )
-
-
-def check_kept(
-    reader: Reader,
-    node: Node,
-    rules: tuple[Rule, ...],
-    resource: tuple[ResourceField, ...],
-    kept: frozenset[bytes],
-) -> None:
-    """A header that a rule reads and that is then taken away is a problem: the backend would
-    not see it."""
-    readers = [
-        (f"rule `{rule.id}` ({rule.location})", rule.condition.reads.headers)
-        for rule in rules
-        if rule.condition is not None
-    ]
-    named = (name for one in resource for name in one.template.names("headers"))
-    for who, names in (*readers, ("`resource`", frozenset(named))):
-        for name in sorted(names):
-            known = folded(name.encode("latin-1", "replace"))
-            spelled = KEEPABLE.get(known.decode("ascii"))
-            if spelled is not None and known not in kept:
-                reader.error(
-                    node,
-                    f"{who} reads `{name}`, which is taken away from every client: "
-                    f"add `keep_headers: [{spelled}]`",
                 )
 
 

@@ -18,6 +18,7 @@ from gateway.access.definitions import (
     SecurityHeaders,
     Upstream,
 )
+from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
 from gateway.access.policies import Policy
 from gateway.access.roles import is_action
 from gateway.access.routing.own_paths import OwnPaths
@@ -28,12 +29,14 @@ from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocke
 from gateway.config.credentials import check_challenge, read_accept, read_challenge
 from gateway.config.direct_responses import read_direct_response
 from gateway.config.headers import (
+    FieldSources,
+    check_written_once,
     read_kept_headers,
     read_request_changes,
     read_response_changes,
     without_written,
-    written_once,
 )
+from gateway.config.identity_headers import IdentityReader
 from gateway.config.matching import (
     check_reserved,
     read_host,
@@ -42,9 +45,11 @@ from gateway.config.matching import (
     read_resource,
     read_rewrite,
 )
-from gateway.config.route_checks import Needs, check_kept, check_limits
+from gateway.config.route_checks import Needs, check_limits
+from gateway.config.taken_headers import TakenHeaders, check_taken
 from gateway.config.upstreams import NAME, read_security_headers
 from gateway.config.websocket import read_websocket_options
+from gateway.config.written_names import WrittenNames
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import DEFAULT_ACCEPT, CredentialKind
 
@@ -52,13 +57,14 @@ MATCH_KEYS = ("host", "path", "prefix", "methods", "except_reserved")
 DEFAULT_KEYS = (
     "auth", "accept", "challenge", "realm", "policy", "upstream", "limits", "cors", "max_body",
     "security_headers", "errors", "request", "response", "websocket", "on_change", "keep_headers",
+    "identity_headers",
 )  # fmt: skip
 ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "challenge", "realm", "policy", "action",
     "resource", "upstream", "rewrite", "max_body", "limits", "cors", "security_headers",
     "forward_authorization", "allow_encoded_slash", "errors", "request", "response",
     "direct_response", "redirect", "websocket", "on_change", "keep_headers",
-    "redirect_slash",
+    "redirect_slash", "identity_headers",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -93,24 +99,29 @@ class RouteOptions:
     websocket: WebSocketOptions = DEFAULT_WEBSOCKET_OPTIONS
     reevaluates: bool = False
     kept_headers: frozenset[bytes] = frozenset()
+    identity: IdentityHeaders | None = None
+    """None: what the upstream or the defaults say."""
 
 
 class RouteReader:
-    def __init__(self, reader: Reader, names: Names, own_paths: OwnPaths) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        names: Names,
+        own_paths: OwnPaths,
+        written: WrittenNames,
+        identity: IdentityReader,
+    ) -> None:
         self._reader = reader
         self._own_paths = own_paths
         self._names = names
+        self._written = written
+        self._identity = identity
         self._defaults = RouteOptions()
         self._default_policy: str | None = None
         self._needs = Needs()
         # One object for all routes that say the same.
         self._security: dict[tuple[SecurityHeaders, HeaderChanges | None], SecurityHeaders] = {}
-        self._claimed = frozenset(
-            name.lower().encode("ascii")
-            for policy in names.policies.values()
-            for rule in policy.rules
-            for name, _ in rule.headers
-        )
 
     def defaults(self, node: Node | None) -> None:
         fields = self._reader.block(node, "`defaults`", DEFAULT_KEYS)
@@ -165,12 +176,15 @@ class RouteReader:
         rules = policy.rules_for(action).rules if policy is not None else ()
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
-            check_kept(reader, node, rules, resource, options.kept_headers)
         limits = (*options.limits, *(limit for rule in rules for limit in rule.limits))
         check_limits(reader, node, limits, resource, segments)
         request, response, upstream = options.request, options.response, options.upstream
-        if request is not None and policy is not None:
-            written_once(reader, fields.get("request", node), request, policy)
+        claimed = self._written.taken(options.kept_headers, request)
+        taken = TakenHeaders(self._written, options.kept_headers, request)
+        check_taken(reader, node, rules, resource, taken)
+        identity = self._identity_of(options, upstream)
+        sources = FieldSources(request, None if options.auth is Auth.PUBLIC else identity, policy)
+        check_written_once(reader, fields.get("request", node), sources)
         direct_response = read_direct_response(reader, fields)
         if direct_response is not None:
             request, response, upstream = None, HeaderChanges(direct_response.fields), None
@@ -204,8 +218,9 @@ class RouteReader:
             reads_body=any(one.template.names("body") for one in resource),
             explain_role=options.explain_role,
             location=reader.location(node),
-            claimed_headers=self._claimed if request is None else self._claimed | request.folded,
-            request_lines=b"" if request is None else request.lines,
+            identity=identity,
+            claimed_headers=claimed,
+            request=request,
             response=response if direct_response is None else None,
             direct_response=direct_response,
             websocket=options.websocket,
@@ -229,7 +244,7 @@ class RouteReader:
         request = read_request_changes(reader, fields) if "request" in fields else base.request
         kept = base.kept_headers
         if "keep_headers" in fields:
-            kept = read_kept_headers(reader, fields["keep_headers"], request)
+            kept = read_kept_headers(reader, fields["keep_headers"], request, self._written.routes)
         return RouteOptions(
             auth=self._auth(fields) if "auth" in fields else base.auth,
             accept=read_accept(reader, fields["accept"]) if "accept" in fields else base.accept,
@@ -249,6 +264,7 @@ class RouteReader:
             websocket=read_websocket_options(reader, fields.get("websocket"), base.websocket),
             reevaluates=self._reevaluates(fields) if "on_change" in fields else base.reevaluates,
             kept_headers=kept,
+            identity=self._identity.read(fields.get("identity_headers")),
         )
 
     # Who may
@@ -309,6 +325,11 @@ class RouteReader:
             hint = suggestion(name, self._names.upstreams)
             self._reader.error(fields["upstream"], f"unknown upstream `{name}`{hint}")
         return upstream
+
+    def _identity_of(self, options: RouteOptions, upstream: Upstream | None) -> IdentityHeaders:
+        """The nearest that says something: the route, its upstream, the defaults."""
+        of_upstream = None if upstream is None else upstream.identity
+        return options.identity or of_upstream or self._defaults.identity or AUTHGATE
 
     def _limits(self, fields: Mapping[str, Node]) -> tuple[Limit, ...]:
         limits: list[Limit] = []

@@ -22,13 +22,15 @@ from gateway.access.definitions import (
     Upstream,
     UpstreamTarget,
 )
+from gateway.access.field_names import TOKEN
 from gateway.access.routing.paths import canonical
+from gateway.config.identity_headers import IdentityReader
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import Reason
 
 UPSTREAM_KEYS = (
     "targets", "balance", "timeout", "health", "retry", "breaker", "assertion", "host",
-    "pool_idle", "max_connections", "queue", "tls",
+    "pool_idle", "max_connections", "queue", "tls", "identity_headers",
 )  # fmt: skip
 TIMEOUT_KEYS = ("connect", "response", "idle", "request", "stream")
 RETRY_KEYS = ("attempts", "on", "budget")
@@ -42,7 +44,6 @@ LIMIT_KEYS = ("key", "rate", "burst", "scope")
 CORS_KEYS = ("origins", "credentials", "methods", "headers", "expose", "max_age")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]+)?\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
 
@@ -52,11 +53,13 @@ def check_name(reader: Reader, value: Node, name: str) -> None:
         reader.error(reader.name_of(value), "a name is letters, digits and any of ._-")
 
 
-def read_upstreams(reader: Reader, node: Node | None) -> dict[str, Upstream]:
+def read_upstreams(
+    reader: Reader, node: Node | None, identity: IdentityReader
+) -> dict[str, Upstream]:
     upstreams: dict[str, Upstream] = {}
     for name, value in reader.entries(node, "`upstreams`").items():
         check_name(reader, value, name)
-        upstream = _upstream(reader, name, value)
+        upstream = _upstream(reader, name, value, identity)
         upstreams[name] = upstream
     return upstreams
 
@@ -103,7 +106,7 @@ def read_security_headers(reader: Reader, node: Node | None) -> SecurityHeaders 
     return SecurityHeaders(tuple(fields), hsts)
 
 
-def _upstream(reader: Reader, name: str, node: Node) -> Upstream:
+def _upstream(reader: Reader, name: str, node: Node, identity: IdentityReader) -> Upstream:
     fields = reader.block(node, f"upstream `{name}`", UPSTREAM_KEYS)
     listed = reader.texts(fields.get("targets"), "`targets`") or []
     targets = [_target(reader, text, item) for text, item in listed]
@@ -135,6 +138,7 @@ def _upstream(reader: Reader, name: str, node: Node) -> Upstream:
         max_connections=reader.integer(fields.get("max_connections"), "`max_connections`") or 0,
         queue=reader.integer(fields.get("queue"), "`queue`") or 0,
         tls=_tls(reader, fields.get("tls"), targets),
+        identity=identity.read(fields.get("identity_headers")),
         location=reader.location(reader.name_of(node)),
     )
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from gateway.access.field_names import folded
+from gateway.access.sent_headers import written_headers
 from gateway.access.simulation import FixedClock, SimulatedRequest, person
 from gateway.access.snapshot import Snapshot
 from gateway.access.suggestions import suggestion
@@ -31,7 +33,9 @@ PERSON_KEYS = (
     "auth_age", "amr", "scopes", "claims", "with",
 )  # fmt: skip
 REQUEST_KEYS = ("method", "url", "path", "host", "headers", "ip", "body")
-EXPECT_KEYS = ("decision", "status", "reason", "route", "policy", "rule", "concealed", "shadow")
+EXPECT_KEYS = (
+    "decision", "status", "reason", "route", "policy", "rule", "concealed", "shadow", "headers",
+)  # fmt: skip
 ANONYMOUS = "anonymous"
 
 _REQUEST = re.compile(r"([A-Z]+)\s+(\S+)\Z")
@@ -50,13 +54,16 @@ class Expected:
     concealed: bool | None = None
     shadow: list[str] | None = None
     """Rules in shadow that would have changed the answer."""
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    """What the backend receives by name; None: no such field."""
 
     def demands(self) -> dict[str, Any]:
+        """All but the headers."""
         return {
             name: value
             for name in EXPECT_KEYS
-            if (value := getattr(self, name)) is not None
-        }  # fmt: skip
+            if name != "headers" and (value := getattr(self, name)) is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +262,25 @@ class _CaseReader:
             if "concealed" in fields
             else None,
             shadow=self._shadow(fields.get("shadow")),
+            headers=self._sent(fields.get("headers")),
         )
+
+    def _sent(self, node: Node | None) -> dict[str, str | None]:
+        """A name that nothing writes is a typo: such a demand would always, or never, be met."""
+        reader = self._reader
+        sent: dict[str, str | None] = {}
+        known = {folded(name.encode()): name for name in written_headers(self._snapshot)}
+        for name, value in reader.entries(node, "`headers`").items():
+            if folded(name.encode("latin-1", "replace")) not in known:
+                hint = suggestion(name, known.values())
+                reader.error(
+                    reader.name_of(value), f"nothing writes the header `{name}` here{hint}"
+                )
+            elif isinstance(value, yaml.ScalarNode) and value.value == "null" and not value.style:
+                sent[name] = None
+            else:
+                sent[name] = reader.text(value, f"the header `{name}`")
+        return sent
 
     def _shadow(self, node: Node | None) -> list[str] | None:
         rules = self._reader.texts(node, "`shadow`")

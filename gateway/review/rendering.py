@@ -9,6 +9,7 @@ from gateway.access.authorizer import Decision
 from gateway.access.definitions import DirectResponse
 from gateway.access.explanation import Explanation, RuleEvaluation
 from gateway.access.policies import Effect
+from gateway.access.sent_headers import sent_headers
 from gateway.model import Reason, SourceLocation
 from gateway.review.counterfactuals import Counterfactual
 
@@ -60,6 +61,7 @@ def as_data(
         answer = _answer(decision)
         data["upstream"] = _upstream(decision)
         data["target"] = decision.target if answer is None else None
+        data["headers"] = sent_headers(decision)
         if answer is not None:
             data["answer"] = {
                 "status": answer.status,
@@ -139,6 +141,9 @@ def as_text(
         lines.append((f"answer  {answer}, from the route itself", ""))
     elif decision.allowed and decision.target:
         lines.append((f"sent    {_upstream(decision)} {decision.target}", ""))
+        lines += [
+            (f"        {name}: {value}", "") for name, value in sent_headers(decision).items()
+        ]
     if explanation.evaluations:
         lines.append(("", ""))
         for evaluation in explanation.evaluations:

@@ -8,12 +8,14 @@ from typing import Any
 
 from gateway.access.authorizer import Decision
 from gateway.access.explanation import Explanation, explain
+from gateway.access.sent_headers import sent_headers
 from gateway.access.simulation import SimulatedResult, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.cases import Case
 from gateway.review.rendering import status_of
 
+NOT_SENT = "none"
 Statuses = Callable[[str, Reason | None], int]
 
 
@@ -39,11 +41,16 @@ def run_case(case: Case, snapshot: Snapshot, statuses: Statuses) -> CaseResult:
     """What the gateway answers, and where that is not what the case expects."""
     answer = simulate(case.request, snapshot)
     got = _got(answer.decision, statuses)
-    demanded = case.expected.demands()
     differences = [
         Difference(name, wanted, got[name])
-        for name, wanted in demanded.items()
+        for name, wanted in case.expected.demands().items()
         if got[name] != wanted
+    ]
+    sent = {name.lower(): value for name, value in sent_headers(answer.decision).items()}
+    differences += [
+        Difference(f"header {name}", wanted or NOT_SENT, sent.get(name.lower(), NOT_SENT))
+        for name, wanted in case.expected.headers.items()
+        if sent.get(name.lower()) != wanted
     ]
     return CaseResult(case, answer, differences)
 

@@ -10,7 +10,14 @@ import jsonschema_rs
 import pytest
 
 from gateway.config import compile as compile_
-from gateway.config import direct_responses, headers, policies, routes, upstreams
+from gateway.config import (
+    direct_responses,
+    headers,
+    identity_headers,
+    policies,
+    routes,
+    upstreams,
+)
 from gateway.config.yaml_reader import Reader
 from gateway.model import ConfigProblem
 from gateway.review import cases
@@ -71,10 +78,20 @@ def keys(block: dict[str, Any]) -> set[str]:
             ROUTES["properties"]["routes"]["items"]["properties"]["request"],
             headers.CHANGE_KEYS,
         ),
+        (
+            ROUTES["properties"]["defaults"]["properties"]["identity_headers"]["anyOf"][1]["items"][
+                "anyOf"
+            ][1],
+            identity_headers.IDENTITY_KEYS,
+        ),
         (POLICY, policies.POLICY_KEYS),
         (POLICY["properties"]["rules"]["items"], policies.RULE_KEYS),
         (TESTS, cases.FILE_KEYS),
         (TESTS["properties"]["cases"]["items"], cases.CASE_KEYS),
+        (
+            TESTS["properties"]["cases"]["items"]["properties"]["expect"]["anyOf"][2],
+            cases.EXPECT_KEYS,
+        ),
         (TESTS["properties"]["people"]["additionalProperties"], cases.PERSON_KEYS),
     ],
 )

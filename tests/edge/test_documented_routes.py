@@ -10,7 +10,7 @@ from gateway.access.routing.route_table import Match
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.watcher import read_sources
-from tests.edge.rig import Answer, Rig, answering, running
+from tests.edge.rig import Answer, Rig, answering, principal, running
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ def documented(heading: str) -> Snapshot:
     block = text.partition("```yaml\n")[2].partition("```")[0]
     names = set(re.findall(r"upstream: (\w+)", block))
     upstreams = "".join(f"{name}: {{targets: [http://127.0.0.1:1]}}\n" for name in names)
-    named = f"upstreams:\n{indent(upstreams, '  ')}" if names else ""
+    named = f"upstreams:\n{indent(upstreams, '  ')}" if names and "upstreams:" not in block else ""
     made = compile_snapshot(Sources(("routes.yaml", f"version: 1\n{named}{block}"), ()))
     assert isinstance(made, Snapshot), made
     return made
@@ -48,6 +48,24 @@ async def test_the_documented_header_fields_pass_as_it_is_said() -> None:
         assert received.values("x_tenant") == received.values("cookie") == []
         assert answer.values("cache-control") == [b"no-store"]
         assert answer.values("server") == answer.values("x-powered-by") == []
+
+
+async def test_the_documented_identity_headers_are_those_that_are_sent() -> None:
+    async with running() as rig:
+        rig.gate.principal = principal(
+            email_verified=True, roles=("viewer", "ops"), claims={"name": "Zoë"}
+        )
+        world = documented("Identity headers")
+        await asked(rig, world, "/boards/1")
+        await asked(rig, world, "/wiki/1")
+        boards, wiki = rig.upstream.requests
+        assert boards.values("x-webauth-user") == [b"ada@example.com"]
+        assert boards.values("x-webauth-role") == [b"Viewer"]
+        assert wiki.values("x-user") == [b"u-1"]
+        assert wiki.values("x-mail") == [b"ada@example.com"]
+        assert wiki.values("x-name") == ["Zoë".encode()]
+        assert wiki.values("x-groups") == [b"viewer;ops"]
+        assert boards.values("x-auth-user-id") == wiki.values("x-auth-user-id") == []
 
 
 async def test_the_documented_answers_are_those_that_are_given() -> None:

@@ -19,6 +19,7 @@ from gateway.access.definitions import (
     SecurityHeaders,
     Upstream,
 )
+from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
@@ -113,9 +114,15 @@ class Route:
     explain_role: str | None = None
     """Who of the signed-in sees the explanation of a refusal (`errors: explain`)."""
     location: SourceLocation = NOWHERE
+    identity: IdentityHeaders = AUTHGATE
+    """How the upstream is told who calls."""
+    other_identity: IdentityHeaders | None = field(init=False)
+    """The same, where it is not by `X-Auth-*`."""
     claimed_headers: frozenset[bytes] = frozenset()
     """Fields that the configuration writes or removes, folded: a client's own never pass."""
-    request_lines: bytes = b""
+    request: HeaderChanges | None = None
+    """What becomes of the client's fields."""
+    request_lines: bytes = field(init=False, repr=False)
     """The fields that `request: {set_headers: …}` adds, joined by CRLF."""
     response: HeaderChanges | None = None
     """What becomes of the fields of an upstream's answer."""
@@ -157,6 +164,10 @@ class Route:
     def __post_init__(self) -> None:
         names = tuple(s.text for s in self.segments if s.kind is not SegmentKind.LITERAL)
         object.__setattr__(self, "param_names", names)
+        other = None if self.identity is AUTHGATE else self.identity
+        object.__setattr__(self, "other_identity", other)
+        lines = b"" if self.request is None else self.request.lines
+        object.__setattr__(self, "request_lines", lines)
         changed = self.rewrite or self.claimed_headers or self.request_lines
         upstream = self.upstream
         plain = upstream is not None and upstream.host is None and not upstream.assertion_audience

@@ -26,7 +26,7 @@ from gateway.edge.http1.date_header import date_line
 from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin
-from gateway.edge.proxy.request_headers import foreign_cookies, identity_headers
+from gateway.edge.proxy.request_headers import foreign_cookies, identity_lines
 from gateway.edge.replies.denials import render_denial
 from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
 from gateway.edge.replies.problems import (
@@ -165,7 +165,8 @@ class DecisionApi:
         if head.authorization is not None and route.forward_authorization:
             lines.append(b"Authorization: " + head.authorization[0])
         if principal is not None:
-            lines.append(principal.identity_headers or identity_headers(principal))
+            if told := identity_lines(route, principal):
+                lines.append(told)
             if route.upstream is not None and route.upstream.assertion_audience is not None:
                 assertion = self._assertion_signer.assertion(
                     principal, route.upstream.assertion_audience, call.method, call.path
@@ -175,7 +176,7 @@ class DecisionApi:
                 lines.append(b"X-Auth-Assertion: " + assertion.encode("ascii"))
         if question.dialect is not None and question.dialect.lists_removals:
             given = b"\r\n".join(lines).lower()
-            names = (*_REMOVABLE, *sorted(route.claimed_headers))
+            names = (*_REMOVABLE, *sorted(route.claimed_headers.difference(_REMOVABLE)))
             absent = [name for name in names if b"\r\n%b:" % name not in given]
             lines.append(b"x-envoy-auth-headers-to-remove: " + b",".join(absent))
         lines.append(b"\r\n")

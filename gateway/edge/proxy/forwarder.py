@@ -208,7 +208,8 @@ class Forwarder:
         else:
             lines = self._changed(relay, host)
         if peer.trusted and head.forwarded is not None:
-            lines.append(appended_headers(peer.ip, call.scheme, host, head.forwarded))
+            claimed = exchange.route.claimed_headers
+            lines.append(appended_headers(peer.ip, call.scheme, host, head.forwarded, claimed))
         else:
             if peer.named != host:
                 peer.named, peer.forwarded = host, forwarded_headers(peer.ip, peer.scheme, host)
@@ -219,7 +220,11 @@ class Forwarder:
             lines.append(field_line(name, value))
         principal = exchange.decision.principal
         if principal is not None:
-            lines.append(principal.identity_headers or identity_headers(principal))
+            identity = exchange.route.other_identity
+            if identity is None:
+                lines.append(principal.identity_headers or identity_headers(principal))
+            elif told := identity.lines(principal):
+                lines.append(told)
         lines.append(b"\r\n")
         return b"\r\n".join(lines)
 

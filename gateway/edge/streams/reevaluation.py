@@ -118,4 +118,5 @@ def refreshed(principal: Principal, grant: SessionGrant, ttl_s: int) -> Principa
         email_verified=account.email_verified,
         claims={**principal.claims, **claims},
         identity_headers=None,
+        identity_lines=None,
     )

@@ -284,6 +284,44 @@ async def test_an_allowed_call_is_answered_with_the_identity_headers(
     assert answer.body == b""
 
 
+AUTHELIA = snapshot(
+    """
+    version: 1
+    decision_api: {trusted_peers: [127.0.0.1/32, 10.9.0.0/16]}
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    routes:
+      - {id: me, match: {path: /me}, policy: signed-in, upstream: api, identity_headers: authelia}
+      - {id: public, match: {path: /public}, auth: public, upstream: api}
+    """
+)
+FORGED = (("Remote-User", "root"), ("remote_groups", "root"), ("X-Auth-User-Id", "root"))
+
+
+@each_dialect
+async def test_the_answer_has_the_identity_headers_that_the_route_names(dialect: str) -> None:
+    async with opened(AUTHELIA) as house:
+        answer = await house.ask(dialect, "/me", *FORGED, token="good")
+    assert answer.status == 200
+    assert answer.values("remote-user") == [b"u-1"]  # the address is not verified
+    assert answer.values("remote-groups") == [b"user,editor"]
+    assert answer.values("x-auth-user-id") == []
+    assert b"root" not in answer.head
+
+
+@each_dialect
+async def test_the_answer_about_a_public_call_says_nothing_of_who_calls(dialect: str) -> None:
+    async with opened(AUTHELIA) as house:
+        answer = await house.ask(dialect, "/public", *FORGED)
+    assert answer.status == 200
+    assert b"root" not in answer.head
+    assert answer.values("remote-user") == []
+    if dialect == "envoy":
+        (removed,) = answer.values("x-envoy-auth-headers-to-remove")
+        names = removed.split(b",")
+        assert len(names) == len(set(names))
+        assert {b"remote-user", b"remote-groups", b"remote-email", b"remote-name"} <= set(names)
+
+
 @each_dialect
 async def test_a_call_without_credential_is_challenged(house: House, dialect: str) -> None:
     answer = await house.ask(dialect)

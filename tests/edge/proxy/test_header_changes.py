@@ -16,7 +16,7 @@ TENANT = HeaderChanges((("X-Tenant", "acme"),), ("X-Debug",))
 
 async def test_what_a_client_sends_under_a_set_or_removed_name_does_not_pass() -> None:
     async with running() as rig:
-        rig.route(claimed_headers=TENANT.folded, request_lines=TENANT.lines)
+        rig.route(claimed_headers=TENANT.folded, request=TENANT)
         await rig.ask(
             b"GET /a HTTP/1.1\r\nHost: x\r\nX-Tenant: evil\r\nX_TENANT: evil\r\nx.tenant: evil\r\n"
             b"x_debug: 1\r\nX-Debug: 1\r\nX-Debugger: 1\r\n\r\n"
@@ -30,7 +30,7 @@ async def test_what_a_client_sends_under_a_set_or_removed_name_does_not_pass() -
 
 async def test_no_connection_option_takes_a_set_field_away() -> None:
     async with running() as rig:
-        rig.route(claimed_headers=TENANT.folded, request_lines=TENANT.lines)
+        rig.route(claimed_headers=TENANT.folded, request=TENANT)
         await rig.ask(
             b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: X-Tenant, close\r\nX-Tenant: evil\r\n\r\n"
         )
