@@ -1,0 +1,59 @@
+"""docs/applications/jupyterlab.md, with the real JupyterLab in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.applications.browser import sign_in
+from tests.applications.recipe import Recipe, followed
+from tests.browser.driving import NEEDS_CHROMIUM, Browser
+
+pytestmark = NEEDS_CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    with followed("jupyterlab", tmp_path_factory.mktemp("jupyterlab")) as recipe:
+        recipe.start("program", "8888")
+        recipe.start("pages", "9100")
+        recipe.start("gateway", "8080")
+        recipe.run("account")
+        yield recipe
+
+
+def test_a_cell_runs_over_the_socket_of_the_kernel(browser: Browser, lab: Recipe) -> None:
+    sign_in(browser, lab)
+    browser.open(f"{lab.url}/jupyter/lab")
+    card = "//*[@data-category='Notebook']//*[contains(@title, 'Python 3')]"
+    browser.wait_for(
+        lambda: browser.driver.find_element(By.XPATH, card).is_displayed(), "the launcher"
+    )
+    browser.driver.find_element(By.XPATH, card).click()
+    browser.wait_for(
+        lambda: browser.driver.find_element(By.CSS_SELECTOR, ".jp-Notebook .cm-content"), "a cell"
+    )
+    browser.wait_for(lambda: "(ipykernel) | Idle" in browser.page(), "the kernel")
+    cell = browser.driver.find_element(By.CSS_SELECTOR, ".jp-Notebook .cm-content")
+    cell.click()
+    cell.send_keys("6*7", Keys.SHIFT, Keys.ENTER)
+    browser.wait_for(
+        lambda: browser.driver.find_element(By.CSS_SELECTOR, ".jp-OutputArea-output").text == "42",
+        "what the kernel says",
+    )
+
+
+def test_the_bare_name_leads_to_the_program(browser: Browser, lab: Recipe) -> None:
+    sign_in(browser, lab)
+    browser.open(f"{lab.url}/jupyter")
+    browser.wait_for(
+        lambda: browser.driver.current_url.startswith(f"{lab.url}/jupyter/lab"), "JupyterLab"
+    )
+
+
+def test_who_has_not_signed_in_is_refused(browser: Browser, lab: Recipe) -> None:
+    browser.open(f"{lab.url}/jupyter/lab")
+    assert "no_credential" in browser.page()
