@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test lint bench soak docs audit clean
+.PHONY: help setup setup-dev run test test-slow coverage lint bench soak docs audit clean
 
 # Whoever has told Python to write no bytecode beside the sources gets it here instead: a command
 # that compiles everything anew takes three times as long to start.
@@ -25,10 +25,18 @@ setup-dev:
 run: setup  ## the gateway on http://127.0.0.1:8080 with a demo backend, and lines to try
 	@exec .venv/bin/gateway dev $(ARGS)
 
-# The suite waits for processes about as long as it computes.
+# The suite waits for processes about as long as it computes.  A file stays with one process of
+# pytest-xdist, so that what it starts is started once; tests/conftest.py says in which order.
 JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
-test: setup-dev  ## the whole suite, against a real PostgreSQL and a real Valkey
-	@$(PY) -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: setup-dev  ## the suite but for its slow tests, against a real PostgreSQL and a real Valkey
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: setup-dev  ## the rest: browsers, real peers, gateways that are killed or starved
+	@$(PYTEST) -m slow $(ARGS)
+
+coverage: setup-dev  ## both, and which lines and branches of gateway/ they reach
+	@$(PYTEST) --cov --cov-report=term $(ARGS)
 
 lint: setup-dev  ## ruff and mypy --strict
 	@.venv/bin/ruff check .

@@ -15,6 +15,15 @@ from tests import servers
 pytest_plugins = ["tests.fixtures_stores"]
 
 
+STARTING = ("tests/e2e/", "tests/contract/", "tests/deploy/", "tests/browser/", "tests/upstreams/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that start processes come first: pytest-xdist hands out whole files, and the last
+    ones should be short."""
+    items.sort(key=lambda item: not item.nodeid.startswith(STARTING))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Nothing of the suite outlives it."""

@@ -22,6 +22,8 @@ from pathlib import Path
 from bench.processes import Started, run_bench
 from tests.servers import PostgresServer, ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 
 def main() -> None:
     folder = Path({folder!r})

@@ -9,6 +9,8 @@ import pytest
 
 from bench.lockout import MANY_STOLEN, NETWORKS, STOLEN, Day, day, simulate, table
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[1] / "docs/security/lockout.md"
 A_DAY = 480
 

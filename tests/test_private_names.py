@@ -119,8 +119,9 @@ def inherited_private_names(name: str, classes: Classes) -> Iterator[str]:
             yield f"line {part.lineno}: {ast.unparse(part)}"
 
 
-TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
-CLASSES = classes_of(*TREES.values())
+@pytest.fixture(scope="module")
+def classes() -> Classes:
+    return classes_of(*(ast.parse(path.read_text("utf-8")) for path in FILES))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -128,9 +129,10 @@ def test_no_private_name_of_anybody_else_is_used(path: Path) -> None:
     assert list(foreign_private_names(path.read_text("utf-8"))) == []
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_no_private_name_of_a_base_is_used(name: str) -> None:
-    assert list(inherited_private_names(name, CLASSES)) == []
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_private_name_of_a_base_is_used(path: Path, classes: Classes) -> None:
+    names = classes_of(ast.parse(path.read_text("utf-8")))
+    assert [use for name in names for use in inherited_private_names(name, classes)] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -13,7 +13,7 @@ from tests.browser.driving import NEEDS_CHROMIUM, Browser, Stranger, chromium
 from tests.certificates import Authority
 from tests.contract.running import Running, free_port, started
 
-pytestmark = NEEDS_CHROMIUM
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 DOMAIN = "apps.example"
 LOGIN, ONE, TWO, EVIL = (f"{name}.{DOMAIN}" for name in ("login", "one", "two", "evil"))

@@ -20,7 +20,7 @@ from tests.browser.driving import NEEDS_CHROMIUM, WITHIN_S, Browser, Stranger, c
 from tests.contract.running import Running, started
 from tests.servers import wait_until
 
-pytestmark = NEEDS_CHROMIUM
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 SPA = Path(__file__).parents[2] / "examples" / "spa"
 EMAIL, PASSWORD = "ada@example.com", "correct horse 7 battery"

@@ -26,6 +26,8 @@ from tests.e2e.processes import edit, metric, until, workers
 from tests.e2e.test_clock import HOUR_S, faked
 from tests.servers import PostgresServer, ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 SECRET = base64.b64encode(os.urandom(32)).decode()
 ROUTES = """\
 version: 1

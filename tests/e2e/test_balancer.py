@@ -27,9 +27,10 @@ CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 DRAIN_S = 2
 
-pytestmark = pytest.mark.skipif(
-    HAPROXY is None, reason="HAProxy is not here: apt-get install haproxy"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not here: apt-get install haproxy"),
+]
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import pytest
 from tests.contract.running import Answer, Running, started
 from tests.e2e.processes import until, workers
 
+pytestmark = pytest.mark.slow
+
 HOUR_S = 3600
 
 

@@ -10,6 +10,8 @@ import pytest
 from bench.drain import MOST_DROPPED, MOST_EXTRA_S, Callers, end_under_load
 from tests.contract.running import started
 
+pytestmark = pytest.mark.slow
+
 DRAIN_S = 1.0
 
 

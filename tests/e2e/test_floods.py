@@ -31,6 +31,8 @@ from tests.contract.running import Running, started
 from tests.e2e.processes import workers
 from tests.servers import ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 CALLS = 600
 PASSWORD = "correct horse 7 battery\n"
 FLOODS = OWN + at("/me", PROXIED)

@@ -17,6 +17,8 @@ from tests.contract.running import GATEWAY, Running, started
 from tests.e2e.processes import until
 from tests.servers import ValkeyServer, free_port
 
+pytestmark = pytest.mark.slow
+
 SECRET = base64.b64encode(os.urandom(32)).decode()
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.contract.running import started
 from tests.e2e.pausing import Pausing
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pausing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pausing]:

@@ -17,6 +17,8 @@ import pytest
 from tests.contract.running import GATEWAY, Answer, Running, read_answer, started
 from tests.e2e.processes import metric, ready, until, workers
 
+pytestmark = pytest.mark.slow
+
 DISK = "size=24m"
 DESCRIPTORS = 90
 

@@ -32,6 +32,8 @@ from tests.e2e.processes import (
     workers,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Running]:

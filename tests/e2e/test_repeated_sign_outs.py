@@ -14,6 +14,8 @@ from tests.contract.running import Running, started
 from tests.e2e.processes import until, workers
 from tests.servers import ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 REPEATS = 120
 
 

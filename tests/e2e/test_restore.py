@@ -11,6 +11,8 @@ import pytest
 from tests.contract.running import Running, started
 from tests.e2e.processes import until, workers
 
+pytestmark = pytest.mark.slow
+
 EMAIL = "restored@example.com"
 
 

@@ -13,6 +13,8 @@ from tests.contract.running import Running, started
 from tests.e2e.processes import until, workers
 from tests.servers import SentinelServer, ValkeyServer, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Town:

@@ -6,7 +6,11 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.contract.running import ROUTES, Running, started
+
+pytestmark = pytest.mark.slow
 
 BURST, RATE_A_S, SECONDS, CALLERS = 50, 10, 4, 12
 ROUTES_WITH_A_LIMIT = (

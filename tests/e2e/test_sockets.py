@@ -16,6 +16,8 @@ from websockets.sync.server import ServerConnection, serve
 from tests.contract.running import Running, started
 from tests.e2e.processes import edit, metric, until, workers
 
+pytestmark = pytest.mark.slow
+
 ROUTE = """\
   - id: sockets
     match: {{path: /ws}}

@@ -23,6 +23,8 @@ from tests.contract.running import GATEWAY, Running, started
 from tests.e2e.processes import children, public_works, ready, until, workers
 from tests.servers import PostgresServer, ValkeyServer, free_port
 
+pytestmark = pytest.mark.slow
+
 
 def answers_public_routes_only(running: Running) -> None:
     assert public_works(running)

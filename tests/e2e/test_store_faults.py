@@ -28,6 +28,8 @@ from tests.e2e.processes import ready, until, workers
 from tests.faults import EVERY, Fault, FaultProxy
 from tests.servers import PostgresServer, ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "correct horse 7 battery"
 FAULT_S = 2.5
 A_BUSY_MACHINE_S = 2.0

@@ -17,6 +17,8 @@ from tests.contract.running import GATEWAY, Running, started
 from tests.e2e.processes import until, workers
 from tests.servers import ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -41,6 +42,9 @@ from gateway.stores.protocols import Database
 from tests import servers
 from tests.databases import Hands, write_schema
 from tests.mailbox import body_of
+from tests.scale import scaled
+
+pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 Fact = tuple[str, str]
@@ -390,13 +394,13 @@ def _new_database(url: str) -> str:
 
 
 StaysEnded.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=scaled(60),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 StaysEndedOnPostgres.TestCase.settings = settings(
-    max_examples=15,
+    max_examples=scaled(15),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -20,6 +20,8 @@ from tests.contract.running import Answer, Running
 from tests.upstreams.clients import Client, Curl, Fields, Httpx, Requests, multipart, node
 from tests.upstreams.started import PACKED, Upstreams
 
+pytestmark = pytest.mark.slow
+
 CLIENTS: dict[str, Callable[[], Client]] = {
     "fastapi": Httpx,
     "django": Requests,

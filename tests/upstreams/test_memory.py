@@ -18,6 +18,8 @@ from tests.contract.running import Running, started
 from tests.e2e.processes import metric, until, workers
 from tests.upstreams.started import Upstreams
 
+pytestmark = pytest.mark.slow
+
 SIZE = 300_000_000
 MOST_KB = 10_000
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from websockets.sync.client import connect
 
 from tests.browser.driving import NEEDS_CHROMIUM, chromium
 from tests.contract.running import Running
 from tests.upstreams.started import NODE, Upstreams
+
+pytestmark = pytest.mark.slow
 
 PASSWORD = "correct horse 7 battery"
 
