@@ -210,7 +210,9 @@ class Authorizer:
 
     def _origin_refusal(self, credential: Credential, call: Call, route: Route) -> Reason | None:
         """Why a credential that browsers add by themselves may not be used by this call."""
-        allowed = AllowedOrigins(self._origins, route.host, route.cors)
+        # A wildcard's other hosts may be anybody's: the one that was called is meant.
+        host = call.host if route.hosts else None
+        allowed = AllowedOrigins(self._origins, host, route.cors)
         if credential.kind is CredentialKind.COOKIE:
             return csrf_refusal(call, allowed, self._csrf)
         return basic_refusal(call, allowed) if credential.kind is CredentialKind.BASIC else None

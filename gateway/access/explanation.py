@@ -210,15 +210,17 @@ def _why_not(route: Route, chosen: Route | None, call: Call) -> tuple[int, str]:
     if stop is not None:
         return (matched, stop) if matched else (0, stop)
     whole = 100 + matched
-    if route.host is not None and route.host != call.host:
-        return whole, f"is for the host {route.host}, not {call.host}"
+    if not route.takes_host(call.host):
+        return whole, f"is for the host {' or '.join(route.hosts)}, not {call.host}"
     admits_head = call.method == "HEAD" and "GET" in route.methods
     if route.methods and call.method not in route.methods and not admits_head:
         return whole, f"takes {', '.join(route.methods)}, not {call.method}"
     if chosen is None:
         return whole, "matches, but a more specific path does not take the method"
-    if route.host is None and chosen.host is not None:
+    if not route.hosts and chosen.hosts:
         return whole, "matches too, but a route with the call's host goes first"
+    if call.host not in route.hosts and call.host in chosen.hosts:
+        return whole, "matches too, but a route that names the whole host goes first"
     return whole, f"matches too, but {chosen.pattern} is more specific"
 
 

@@ -83,7 +83,7 @@ def _shown(route: Route) -> Mapping[str, Any]:
     return {
         "id": route.id,
         "methods": list(route.methods),
-        "host": route.host,
+        "host": ", ".join(route.hosts) or None,
         "path": route.pattern,
         "auth": str(route.auth),
         "policy": route.policy.name if route.policy else None,

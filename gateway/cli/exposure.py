@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.identity_headers import AUTHGATE
 from gateway.access.routing.paths import canonical
-from gateway.access.routing.routes import Auth, Route, SegmentKind
+from gateway.access.routing.routes import WILDCARD, Auth, Route, SegmentKind
 from gateway.access.simulation import person
 from gateway.access.snapshot import Snapshot
 from gateway.identity.keys.jwk import Alg, SigningKey, verifying
@@ -101,7 +101,7 @@ def samples_of(snapshot: Snapshot, upstream: Upstream) -> list[Sample]:
         if same and route.auth is Auth.REQUIRED and (not route.methods or "GET" in route.methods):
             path = _sample_path(route)
             if path is not None:
-                found.append(Sample(upstream.host or route.host or "", path))
+                found.append(Sample(upstream.host or _sample_host(route), path))
     return found[:ROUTES_ASKED]
 
 
@@ -310,6 +310,11 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def _sample_host(route: Route) -> str:
+    """A host that the route takes; empty where it takes any."""
+    return route.hosts[0].replace(WILDCARD, "any.") if route.hosts else ""
+
+
 def _sample_path(route: Route) -> str | None:
     """A path that the route takes, as the upstream is sent it; None where it cannot be made."""
     parts = [
@@ -325,6 +330,7 @@ def _sample_path(route: Route) -> str | None:
     read = canonical(path)
     if isinstance(read, Reason):
         return None
-    call = Call("GET", route.host or "localhost", path, read.segments, "", (), "127.0.0.1", "http")
+    host = _sample_host(route) or "localhost"
+    call = Call("GET", host, path, read.segments, "", (), "127.0.0.1", "http")
     sent = route.upstream_target(call, params)
     return None if isinstance(sent, Reason) else sent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from gateway.model import Reason
 
 RESOURCE_SOURCES = ("query", "headers", "body")
 
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*\Z")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -80,15 +78,17 @@ def check_reserved(
     reader: Reader,
     match: Mapping[str, Node],
     path: RoutePath,
-    host: str | None,
+    hosts: tuple[str, ...],
     own_paths: OwnPaths,
 ) -> None:
     """A path that the gateway answers itself is no route's: a problem, where that is not said."""
     excepted = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
-    taken = reserved_path(path.segments, host, own_paths) if path.segments else None
+    patterns = [path.segments] if path.segments else []
     if path.is_prefix:
-        below = (*path.segments, PatternSegment(SegmentKind.REST, BELOW))
-        taken = taken or reserved_path(below, host, own_paths)
+        patterns.append((*path.segments, PatternSegment(SegmentKind.REST, BELOW)))
+    every = ((one, host) for one in patterns for host in hosts or (None,))
+    found = (reserved_path(one, host, own_paths) for one, host in every)
+    taken = next(filter(None, found), None)
     if taken is None or (excepted and not taken.whole):
         return
     hint = "choose another path"
@@ -131,29 +131,6 @@ def read_methods(reader: Reader, node: Node | None) -> tuple[str, ...]:
     if isinstance(node, yaml.SequenceNode) and not node.value:
         reader.error(node, "`methods` is empty: leave it out to take any method")
     return tuple(dict.fromkeys(methods))
-
-
-def read_host(reader: Reader, node: Node | None) -> str | None:
-    """The host as calls have it: lower case, without final dot, IPv6 in its shortest form."""
-    text = reader.text(node, "`host`")
-    if text is None or node is None:
-        return None
-    host = text.lower().removesuffix(".")
-    if host.startswith("[") and host.endswith("]"):
-        literal = _ipv6(host[1:-1])
-        if literal is not None:
-            return f"[{literal}]"
-    if _HOST.match(host) and len(host) <= 253:
-        return host
-    hint = "a host name without port"
-    if not text.isascii():
-        hint = "write its ASCII form (`xn--…`)"
-    elif "*" in text:
-        hint = "leave `host` out to match every host"
-    elif re.search(r":[0-9]+\Z", text):
-        hint = "leave the port out: routes match a host on every port"
-    reader.error(node, f"`{text}` is no host: {hint}")
-    return None
 
 
 def read_resource(
@@ -247,11 +224,3 @@ def _rewrite_path(
             "use `strip_prefix` and `add_prefix`"
         )  # fmt: skip
     return Rewrite(template=tuple(template))
-
-
-def _ipv6(text: str) -> str | None:
-    """The shortest spelling (RFC 5952), as calls have it; None for what is no address."""
-    try:
-        return str(ipaddress.IPv6Address(text))
-    except ValueError:
-        return None

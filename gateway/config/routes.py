@@ -36,10 +36,10 @@ from gateway.config.headers import (
     read_response_changes,
     without_written,
 )
+from gateway.config.hosts import HostReader
 from gateway.config.identity_headers import IdentityReader
 from gateway.config.matching import (
     check_reserved,
-    read_host,
     read_methods,
     read_path,
     read_resource,
@@ -53,7 +53,7 @@ from gateway.config.written_names import WrittenNames
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import DEFAULT_ACCEPT, CredentialKind
 
-MATCH_KEYS = ("host", "path", "prefix", "methods", "except_reserved")
+MATCH_KEYS = ("host", "hosts", "path", "prefix", "methods", "except_reserved")
 DEFAULT_KEYS = (
     "auth", "accept", "challenge", "realm", "policy", "upstream", "limits", "cors", "max_body",
     "security_headers", "errors", "request", "response", "websocket", "on_change", "keep_headers",
@@ -120,6 +120,7 @@ class RouteReader:
         self._defaults = RouteOptions()
         self._default_policy: str | None = None
         self._needs = Needs()
+        self._hosts = HostReader(reader)
         # One object for all routes that say the same.
         self._security: dict[tuple[SecurityHeaders, HeaderChanges | None], SecurityHeaders] = {}
 
@@ -163,8 +164,8 @@ class RouteReader:
         path = read_path(reader, fields, match, slash)
         segments = path.segments
         methods = read_methods(reader, match.get("methods"))
-        host = read_host(reader, match.get("host"))
-        check_reserved(reader, match, path, host, self._own_paths)
+        hosts = self._hosts.hosts(match)
+        check_reserved(reader, match, path, hosts, self._own_paths)
         rewrite = read_rewrite(reader, fields.get("rewrite"), path, slash)
         options = self._options(fields, self._defaults)
         action = self._action(fields.get("action"))
@@ -195,7 +196,7 @@ class RouteReader:
             return None
         return Route(
             id=route_id,
-            host=host,
+            hosts=hosts,
             pattern=path.shown,
             segments=segments,
             methods=methods,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.access.routing.route_table import RouteTable
-from gateway.config.matching import read_host
+from gateway.config.hosts import read_host
 from gateway.config.yaml_reader import Node, Reader
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.access.routing.paths import encoded
-from gateway.access.routing.routes import Route, SegmentKind
+from gateway.access.routing.routes import WILDCARD, Route, SegmentKind
 from gateway.access.simulation import person
 from gateway.access.templates import TextTemplate
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
@@ -82,7 +82,8 @@ def source_of(path: Path, route: Route, shape: Shape) -> Source | bool | None:
     if path[1] == "method":
         return None
     if path[1] == "host":
-        return Source("host") if shape.host is None else Source("", shape.host)
+        named = shape.host is not None and not shape.host.startswith(WILDCARD)
+        return Source("", str(shape.host)) if named else Source("host")
     return Source(f"{'query' if path[1] == 'query' else 'header'}:{path[2]}")
 
 

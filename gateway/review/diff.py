@@ -117,7 +117,8 @@ def _decisive(route: Route) -> tuple[Any, ...]:
     policy = route.policy
     return (
         route.pattern,
-        route.host,
+        # Which they are, the shape says; that there are some, proof of intent asks.
+        bool(route.hosts),
         route.auth,
         route.accept,
         route.action,

@@ -222,14 +222,14 @@ def _other_routes(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route
             yield f"without {method}", changed(methods=left)
     taken = {
         method for one in snapshot.routes
-        if one is not route and one.host == route.host and one.patterns() == route.patterns()
+        if one is not route and one.hosts == route.hosts and one.patterns() == route.patterns()
         for method in one.methods
     }  # fmt: skip
     every = tuple(method for method in METHODS if method not in taken)
     if route.methods and set(every) - set(route.methods) - {"HEAD"}:
         yield "for every method", changed(methods=tuple(dict.fromkeys((*route.methods, *every))))
-    if route.host is not None:
-        yield "for every host", changed(host=None)
+    if route.hosts:
+        yield "for every host", changed(hosts=())
     if route.auth is not Auth.PUBLIC and not route.accept >= DEFAULT_ACCEPT:
         wider = route.accept | DEFAULT_ACCEPT
         yield "for every kind of credential", changed(accept=wider)

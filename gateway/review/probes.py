@@ -181,7 +181,7 @@ class Probes:
             texts = [first, *(one for one in more if self._is_good(name, one))]
             return [Choice(text) for text in texts]
         if name == "host":
-            return [Choice("localhost")]
+            return [Choice(self._shapes.host_of(self._shape))]
         if name == "user.email":
             return [Choice("someone@example.com")]
         return [Choice(f"any-{name.replace('.', '-').replace(':', '-')}")]

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, count, product
 from math import prod
 
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.route_table import Match, RouteTable
-from gateway.access.routing.routes import BELOW, PatternSegment, Route, SegmentKind
+from gateway.access.routing.routes import (
+    BELOW,
+    WILDCARD,
+    PatternSegment,
+    Route,
+    SegmentKind,
+    wildcard_of,
+)
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from gateway.review.policy_override import could_meet
@@ -89,9 +96,8 @@ class Shapes:
                     here.add(shape.key)
                     if not route.methods:
                         self._takes_any.add(shape.key)
-                if route.is_prefix:
-                    parts = tuple(by_key[shape.key] for shape in shapes)
-                    self.prefixes[parts] = route.pattern
+                for parts in _prefixes(route):
+                    self.prefixes[tuple(by_key[shape.key] for shape in parts)] = route.pattern
                 self._named.update(dict.fromkeys(route.methods))
             self._known.update(here)
         self.all = list(by_key.values())
@@ -100,7 +106,12 @@ class Shapes:
         # Which shape a path belongs to: that of the table that knows every one.
         self._union = RouteTable(
             (
-                Route(str(n), shape.host, shape.pattern, shape.segments)
+                Route(
+                    str(n),
+                    () if shape.host is None else (shape.host,),
+                    shape.pattern,
+                    shape.segments,
+                )
                 for n, shape in enumerate(self.all)
             ),
             new.routes.own_paths,
@@ -118,7 +129,12 @@ class Shapes:
         return tuple({**ordinary, **self._named, "HEAD": None})
 
     def host_of(self, shape: Shape) -> str:
-        return shape.host or OTHER_HOST
+        """A host that finds the shape."""
+        if shape.host is None or not shape.host.startswith(WILDCARD):
+            return shape.host or OTHER_HOST
+        named = {host for snapshot in self._sides for host in snapshot.routes.named_hosts()}
+        hosts = (f"other{number or ''}{shape.host[1:]}" for number in count())
+        return next(host for host in hosts if host not in named)
 
     def find(
         self, shape: Shape, host: str, method: str, segments: tuple[str, ...]
@@ -187,13 +203,25 @@ class Shapes:
 
 
 def _shapes_of(route: Route) -> list[Shape]:
-    """One shape, and one for each part of what a prefix takes."""
+    """One shape for each host, and of a prefix one for each part of what it takes."""
     if not route.is_prefix:
-        return [Shape(route.host, route.pattern, route.segments)]
+        return [Shape(host, route.pattern, route.segments) for host in route.hosts or (None,)]
+    return list(chain.from_iterable(_prefixes(route)))
+
+
+def _prefixes(route: Route) -> list[tuple[Shape, ...]]:
+    """For each host the parts of what a prefix takes; nothing of any other route."""
+    if not route.is_prefix:
+        return []
     name = route.pattern.removesuffix(f"/{BELOW}")
     shown = [text for text in (name, f"{name}/", route.pattern) if text]
-    parts = zip(shown, route.patterns(), strict=True)
-    return [Shape(route.host, text, pattern) for text, pattern in parts]
+    parts = list(zip(shown, route.patterns(), strict=True))
+    return [tuple(Shape(host, *part) for part in parts) for host in route.hosts or (None,)]
+
+
+def _hosts_meet(one: str, other: str) -> bool:
+    """Whether some host is of both; each is a name or a wildcard."""
+    return one == other or wildcard_of(one) == other or wildcard_of(other) == one
 
 
 def fresh(segment: PatternSegment, number: int = 0) -> str:
@@ -216,14 +244,14 @@ def _sample(part: PatternSegment) -> str:
 
 
 def _overlap(one: Shape, other: Shape) -> bool:
-    if None not in (one.host, other.host) and one.host != other.host:
+    if None not in (one.host, other.host) and not _hosts_meet(str(one.host), str(other.host)):
         return False
     return could_meet(one.segments, other.segments)
 
 
 def _routed(snapshot: Snapshot) -> set[tuple[object, ...]]:
     return {
-        (r.host, r.pattern, r.methods, r.auth, r.action, r.rewrite,
+        (r.hosts, r.pattern, r.methods, r.auth, r.action, r.rewrite,
          r.upstream and r.upstream.name, r.policy and r.policy.name)
         for r in snapshot.routes
     }  # fmt: skip

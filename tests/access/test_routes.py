@@ -21,7 +21,8 @@ from tests.access.worlds import decide, problems, snapshot, who
 def route(pattern: str, *methods: str, host: str | None = None, id: str = "") -> Route:
     segments = read_pattern(pattern)
     assert not isinstance(segments, str), segments
-    return Route(id or f"{host}{pattern}{methods}", host, pattern, segments, methods, Auth.PUBLIC)
+    hosts = () if host is None else (host,)
+    return Route(id or f"{host}{pattern}{methods}", hosts, pattern, segments, methods, Auth.PUBLIC)
 
 
 def found(table: RouteTable, path: str, method: str = "GET", host: str = "h") -> str | NoMatch:
@@ -92,7 +93,7 @@ def test_the_host_goes_first_and_none_is_the_fallback() -> None:
     table = RouteTable([route("/a", host="one"), route("/a/b"), route("/{x}", host=None)])
     match = table.match("one", "GET", ("a",))
     assert isinstance(match, Match)
-    assert match.route.host == "one"
+    assert match.route.hosts == ("one",)
     assert found(table, "/a/b", host="one") == "/a/b"
     assert found(table, "/a", host="two") == "/{x}"
 

@@ -131,6 +131,10 @@ routes:
     match: {{host: app.example.net, path: /me}}
     policy: signed-in
     upstream: echo
+  - id: wild
+    match: {{hosts: ["*.wild.example.net"], path: /me}}
+    policy: signed-in
+    upstream: echo
   - id: elsewhere
     match: {{host: other.example.com, path: /me}}
     auth: public

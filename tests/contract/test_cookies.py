@@ -147,6 +147,13 @@ def test_what_was_meant_passes(alice: Browser) -> None:
         ("app.example.net", "http://app.example.net", True),  # the public URL is loopback
         ("app.example.net", "https://app.example.net:9999", False),
         ("app.example.net", "https://evil.example", False),
+        # Of a wildcard only the very host that is called: its other hosts may be anybody's.
+        ("a.wild.example.net", "https://a.wild.example.net", True),
+        ("a.wild.example.net", "https://evil.wild.example.net", False),
+        ("a.wild.example.net", "https://wild.example.net", False),
+        ("a.wild.example.net", "https://*.wild.example.net", False),
+        ("wild.example.net", "https://wild.example.net", False),
+        ("a.b.wild.example.net", "https://a.b.wild.example.net", False),
     ],
 )
 @pytest.mark.parametrize("path", ["/me", "/auth/password/change"])

@@ -337,7 +337,7 @@ async def running(
     upstream = RawUpstream(script)
     await upstream.start()
     spec = Upstream("u", (target(upstream.port),))
-    route = Route("r", None, "/{rest:path}", (), auth=Auth.PUBLIC, upstream=spec)
+    route = Route("r", (), "/{rest:path}", (), auth=Auth.PUBLIC, upstream=spec)
     gate = FakeGate(route)
     reader = CallReader(trusted)
     # An empty registry is false.

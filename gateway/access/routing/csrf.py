@@ -63,7 +63,8 @@ class AllowedOrigins:
 
     own: OwnOrigins
     host: str | None = None
-    """The host that the matched route names."""
+    """The host of the call, where the matched route names it: by a wildcard too, and then no
+    other host of the same wildcard is meant."""
     cors: Cors | None = None
     """What the route (or `/auth`) allows to other origins."""
 

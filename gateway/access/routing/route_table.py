@@ -16,6 +16,7 @@ from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.routes import (
     INT_SEGMENT,
     UUID_SEGMENT,
+    WILDCARD,
     Auth,
     PatternSegment,
     Route,
@@ -106,13 +107,18 @@ class _Node:
 
 
 class RouteTable:
-    """All routes of one snapshot.  Built at load by `insert`, then only asked."""
+    """All routes of one snapshot.  Built at load by `insert`, then only asked.
+
+    A named host goes over a wildcard, and a wildcard over none.
+    """
 
     def __init__(self, routes: Iterable[Route] = (), own_paths: OwnPaths | None = None) -> None:
         self.own_paths = own_paths or OwnPaths()
         """Of no route, whatever it matches."""
         self._any_host = _Node()
         self._hosts: dict[str, _Node] = {}
+        # By what stands behind the first label.
+        self._wildcards: dict[str, _Node] = {}
         self._by_id: dict[str, Route] = {}
         # By upstream, whatever the host: the paths that its routes send on unchanged.
         self._guards: dict[str, _Node] = {}
@@ -128,11 +134,11 @@ class RouteTable:
         return len(self._by_id)
 
     def names_host(self, host: str) -> bool:
-        """Whether any route is for this host alone."""
-        return host in self._hosts
+        """Whether a route names this host, or a wildcard that takes it."""
+        return host in self._hosts or host.partition(".")[2] in self._wildcards
 
     def named_hosts(self) -> frozenset[str]:
-        """Every host that a route is for alone."""
+        """Every host that a route names in full."""
         return frozenset(self._hosts)
 
     def get(self, route_id: str) -> Route | None:
@@ -141,10 +147,7 @@ class RouteTable:
     def insert(self, route: Route) -> Route | None:
         """None, or the route that could match the same request with equal specificity."""
         self._recent.clear()
-        node = self._any_host
-        if route.host is not None:
-            node = self._hosts.setdefault(route.host, _Node())
-        leaves = _leaves_for(node, route)
+        leaves = [leaf for node in self._roots(route) for leaf in _leaves_for(node, route)]
         for leaf in leaves:
             rival = leaf.rival(route)
             if rival is not None:
@@ -157,6 +160,18 @@ class RouteTable:
             for leaf in _leaves_for(guard, route):
                 leaf.guarded.append(route)
         return None
+
+    def _roots(self, route: Route) -> list[_Node]:
+        """The trie of each host of the route."""
+        if not route.hosts:
+            return [self._any_host]
+        roots = []
+        for host in route.hosts:
+            known, name = self._hosts, host
+            if host.startswith(WILDCARD):
+                known, name = self._wildcards, host.removeprefix(WILDCARD)
+            roots.append(known.setdefault(name, _Node()))
+        return roots
 
     def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
         """The one route for this call.  `segments` are canonical, `host` is as in `Call`."""
@@ -215,6 +230,12 @@ class RouteTable:
             leaf = _walk(node, segments, 0, len(segments), values)
             if leaf is not None:
                 return leaf, values
+        if self._wildcards:
+            node = self._wildcards.get(host.partition(".")[2])
+            if node is not None:
+                leaf = _walk(node, segments, 0, len(segments), values)
+                if leaf is not None:
+                    return leaf, values
         return _walk(self._any_host, segments, 0, len(segments), values), values
 
 

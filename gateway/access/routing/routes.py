@@ -29,12 +29,20 @@ from gateway.model import DEFAULT_ACCEPT, NOWHERE, Call, CredentialKind, Reason,
 UNLIMITED_BODY = 2**63
 """The `max_body_bytes` of a route without one: no body is so long (RFC 9110 sets no bound)."""
 
+WILDCARD = "*."
+"""Begins a host that stands for every name of one label more."""
+
 BELOW = "**"
 """What stands for everything below a prefix, where it is shown."""
 
 INT_SEGMENT = re.compile(r"[0-9]+\Z", re.ASCII)
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
 UUID_SEGMENT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+
+
+def wildcard_of(host: str) -> str:
+    """The wildcard that takes this host, if a route names it: one label is not said."""
+    return WILDCARD + host.partition(".")[2]
 
 
 class Auth(StrEnum):
@@ -84,7 +92,8 @@ class Rewrite:
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
     id: str
-    host: str | None
+    hosts: tuple[str, ...]
+    """Names in lower case, and `*.example.com`; empty is any host."""
     pattern: str
     """As it is shown; that of a prefix is `/app/**`."""
     segments: tuple[PatternSegment, ...]
@@ -214,6 +223,9 @@ class Route:
             if value is not None:
                 resource[one.name] = value
         return resource
+
+    def takes_host(self, host: str) -> bool:
+        return not self.hosts or host in self.hosts or wildcard_of(host) in self.hosts
 
     def patterns(self) -> tuple[tuple[PatternSegment, ...], ...]:
         """The path patterns that together take what the route takes: of a prefix its bare

@@ -57,6 +57,7 @@ routes:
     upstream: api
     request: {set_headers: {X-Tenant: acme}, remove_headers: [X-Debug, Cookie]}
   - {id: other, match: {host: other.example.com, path: /me}, auth: public, upstream: api}
+  - {id: wild, match: {host: "*.wild.example.com", path: /me}, auth: public, upstream: api}
 """
 HIDDEN = """
 policy: hidden
@@ -376,6 +377,9 @@ async def test_the_host_of_the_original_call_chooses_the_route(house: House, dia
     assert (await house.ask(dialect, host="other.example.com")).status == 200
     assert (await house.ask(dialect, host="OTHER.example.com.:443")).status == 200
     assert (await house.ask(dialect, host="another.example.com")).status == 401
+    assert (await house.ask(dialect, host="a.WILD.example.com:443")).status == 200
+    for host in ("wild.example.com", "a.b.wild.example.com", "a.wild.example.com.evil.net"):
+        assert (await house.ask(dialect, host=host)).status == 401
 
 
 @each_dialect

@@ -40,7 +40,7 @@ def location(
     decision = Decision(
         allowed=False,
         reason=reason,
-        route=Route("r", None, "/", (), accept=accept),
+        route=Route("r", (), "/", (), accept=accept),
         conceal=conceal,
     )
     return REDIRECTS.location(call, decision, hosts)
