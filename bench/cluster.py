@@ -110,6 +110,7 @@ class Cluster:
                 "GATEWAY_DATABASE_URL": self.database_url,
                 "GATEWAY_REDIS_URL": self.redis_url,
                 "GATEWAY_KEY_SECRET": secret,
+                "GATEWAY_REGISTRATION": "open",
                 "GATEWAY_EMAIL_VERIFICATION": "off",
                 "GATEWAY_BCRYPT_ROUNDS": "10",
                 "GATEWAY_WORKERS": str(workers),

@@ -60,6 +60,7 @@ class House:
             "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{PORT + 1}",
             "GATEWAY_DATA_DIR": str(self.folder),
             "GATEWAY_DATABASE_URL": self.database_url,
+            "GATEWAY_REGISTRATION": "open",
             "GATEWAY_EMAIL_VERIFICATION": "off",
             "GATEWAY_BCRYPT_ROUNDS": "10",
             "GATEWAY_WORKERS": str(self.workers),

@@ -394,6 +394,7 @@ def _start_node(town: Town, number: int, secret: str, workers: int) -> Started:
         "GATEWAY_DATABASE_URL": urlunsplit(through),
         "GATEWAY_REDIS_URL": f"redis://127.0.0.1:{town.redis_ways[number].port}",
         "GATEWAY_KEY_SECRET": secret,
+        "GATEWAY_REGISTRATION": "open",
         "GATEWAY_EMAIL_VERIFICATION": "off",
         "GATEWAY_BCRYPT_ROUNDS": "10",
         "GATEWAY_WORKERS": str(workers),

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     CONDITION_FAILED = "condition_failed"
     CROSS_ORIGIN = "cross_origin"
     CSRF_INVALID = "csrf_invalid"
+    REGISTRATION_CLOSED = "registration_closed"
     EMAIL_UNVERIFIED = "email_unverified"
     ACCOUNT_DISABLED = "account_disabled"
     CAPTCHA_REQUIRED = "captcha_required"

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from gateway.identity.email_address import normalize_domain
+
 EMBEDDED = "embedded:"
 KEY_SECRET_BYTES = 32
 _SENDER = re.compile(r"[^<>@]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+")
@@ -266,6 +268,17 @@ def networks(value: Any) -> Any:
     return tuple(found)
 
 
+def domains(value: Any) -> tuple[str, ...]:
+    known = {word: normalize_domain(word) for word in csv(value)}
+    wrong = [word for word, domain in known.items() if domain is None]
+    if wrong:
+        raise ValueError(
+            f"holds {', '.join(wrong)}: each must be the domain of an address, such as example.com;"
+            " a domain below it is another, and is named beside it"
+        )
+    return tuple(domain for domain in known.values() if domain is not None)
+
+
 def csv(value: Any) -> list[str]:
     if isinstance(value, tuple | list):
         return [str(item) for item in value]
@@ -321,4 +334,5 @@ ListenAt = Annotated[Address, BeforeValidator(parse_address)]
 Networks = Annotated[
     tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(networks)
 ]
+Domains = Annotated[tuple[str, ...], NoDecode, BeforeValidator(domains)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(csv)]

@@ -7,23 +7,22 @@ would be right; it shows the value only where the value is no secret.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths
 from gateway.app import setting_types as values
+from gateway.app.env_file import PREFIX, SettingProblem, given_settings
 from gateway.app.setting_types import EMBEDDED, Address, is_loopback, parse_address
+from gateway.identity.accounts.admission import Admission, RegistrationMode
 
-PREFIX = "GATEWAY_"
 DEV_DEFAULTS = {
+    "registration": "open",
     "email_verification": "off",
     "drain_s": 0,
     "decision_log": 1,
@@ -37,17 +36,6 @@ RENAMED = {
     "GATEWAY_CLIENT_STALL_S": "GATEWAY_CLIENT_WRITE_TIMEOUT_S",
 }
 """The old name is refused: ignored, it would be a silent default."""
-
-
-@dataclass(frozen=True, slots=True)
-class SettingProblem:
-    """One wrong setting: `name` as the operator writes it."""
-
-    name: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.text}"
 
 
 class SettingsError(Exception):
@@ -91,6 +79,8 @@ class Settings(BaseSettings):
     max_token_life_s: Annotated[int, values.integer(60, 2_592_000, "number of seconds")] = 86_400
     bcrypt_rounds: Annotated[int, values.integer(10, 14, "number")] | None = None
     password_min_length: Annotated[int, values.integer(8, 256, "number of characters")] = 8
+    registration: RegistrationMode = "invited"
+    registration_domains: values.Domains = ()
     email_verification: Literal["required", "optional", "off"] = "required"
     reset_ttl_s: Annotated[int, values.integer(60, 86_400, "number of seconds")] = 600
     verify_ttl_s: Annotated[int, values.integer(60, 2_592_000, "number of seconds")] = 86_400
@@ -141,6 +131,10 @@ class Settings(BaseSettings):
         return self.audience or self.public_url
 
     @property
+    def admission(self) -> Admission:
+        return Admission(self.registration, frozenset(self.registration_domains))
+
+    @property
     def own_paths(self) -> OwnPaths:
         """The well-known documents are on the host of the public URL, and on that of the issuer
         where it is a URL (RFC 8414 section 3); on loopback, under each of its names."""
@@ -182,11 +176,6 @@ def names() -> list[str]:
     return [PREFIX + field.upper() for field in Settings.model_fields]
 
 
-def named_in(file: Path) -> list[str]:
-    """The settings that a file gives a value; none where there is no file."""
-    return list(_read(file)[0]) if _is_there(file) else []
-
-
 def load(
     environ: Mapping[str, str] | None = None,
     *,
@@ -199,7 +188,7 @@ def load(
 
     A setting that is there but empty counts as not given, as `GATEWAY_X=` in a unit file means.
     """
-    given, problems = _given(environ, env_file)
+    given, problems = given_settings(environ, env_file)
     problems += [_unknown(name) for name in sorted(given) if name not in names()]
     chosen = {
         name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name in names()
@@ -218,55 +207,26 @@ def load(
     return settings
 
 
-def load_own_paths(
+_OF_CONFIGURATION = (
+    "auth_prefix", "public_url", "issuer", "registration", "registration_domains",
+)  # fmt: skip
+
+
+def load_for_configuration(
     environ: Mapping[str, str] | None = None, *, env_file: Path | None = Path(".env")
-) -> OwnPaths:
-    """Which paths the gateway of these settings answers itself, for who reads its configuration
-    alone: whatever else is wrong with the settings does not matter to it.  Raises SettingsError."""
-    given, _ = _given(environ, env_file)
-    names = ("auth_prefix", "public_url", "issuer", "listen", "tls_cert")
-    chosen = {name: given[key] for name in names if (key := PREFIX + name.upper()) in given}
+) -> Settings:
+    """What a configuration means by: whatever else is wrong with the settings, and is left at its
+    default here, does not matter to who reads the files alone.  Raises SettingsError."""
+    given, _ = given_settings(environ, env_file)
+    chosen = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
     if "public_url" not in chosen and "listen" in chosen:
         chosen["public_url"] = _url_of(chosen)
     settings, problems = _validated(
-        {name: chosen[name] for name in ("auth_prefix", "public_url", "issuer") if name in chosen}
+        {name: chosen[name] for name in _OF_CONFIGURATION if name in chosen}
     )
     if problems:
         raise SettingsError(problems)
-    return settings.own_paths
-
-
-def _given(
-    environ: Mapping[str, str] | None, env_file: Path | None
-) -> tuple[dict[str, Any], list[SettingProblem]]:
-    given: dict[str, Any] = {}
-    problems: list[SettingProblem] = []
-    if env_file is not None and _is_there(env_file):
-        given, problems = _read(env_file)
-    given |= {k: v for k, v in (os.environ if environ is None else environ).items() if v}
-    return {name: value for name, value in given.items() if name.startswith(PREFIX)}, problems
-
-
-def _is_there(file: Path) -> bool:
-    try:
-        return file.is_file()
-    except PermissionError:
-        # The folder in which a service's user was told to work may be somebody else's.
-        return False
-
-
-def _read(file: Path) -> tuple[dict[str, Any], list[SettingProblem]]:
-    """What a file of `NAME=value` lines gives, as it stands (`$` included), and its lines that
-    are something else: dropped, they would be silent defaults."""
-    given: dict[str, Any] = {}
-    problems = []
-    with file.open(encoding="utf-8") as stream:
-        for line in parse_stream(stream):
-            if line.error and PREFIX in line.original.string:
-                problems.append(SettingProblem(f"{file}:{line.original.line}", "is no NAME=value"))
-            elif not line.error and line.key and line.value:
-                given[line.key] = line.value
-    return given, problems
+    return settings
 
 
 def _validated(chosen: dict[str, Any]) -> tuple[Settings, list[SettingProblem]]:
@@ -377,6 +337,19 @@ def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[SettingPr
     if settings.access_ttl_s > settings.refresh_ttl_s:
         found.append(
             SettingProblem("GATEWAY_REFRESH_TTL_S", "must not be shorter than GATEWAY_ACCESS_TTL_S")
+        )
+    if (
+        not dev
+        and settings.registration == "open"
+        and settings.registration_domains
+        and settings.email_verification != "required"
+    ):
+        found.append(
+            SettingProblem(
+                "GATEWAY_REGISTRATION_DOMAINS",
+                "needs GATEWAY_EMAIL_VERIFICATION=required where registration is open: else who"
+                " types such an address is taken at their word",
+            )
         )
     if settings.smtp_url is not None and settings.mail_from is None:
         found.append(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from enum import StrEnum
 from pathlib import Path
 
 from gateway.access.snapshot import Snapshot
-from gateway.cli.environment import own_paths
+from gateway.cli.environment import configuration_settings, own_paths
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.upstream_tls import TlsContexts
+from gateway.config.warnings import open_to_anybody
 from gateway.config.watcher import read_sources
 from gateway.edge.replies.problems import problem_type
 from gateway.model import ConfigProblem, Reason
@@ -24,9 +26,17 @@ class FailOn(StrEnum):
 
 
 def read(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
-    """The configuration, or every problem with it."""
+    """The configuration, or every problem with it; what is hardly meant by the settings beside it
+    is among its notices."""
     sources = read_sources(config, policies)
-    return sources if isinstance(sources, list) else compile_snapshot(sources, own_paths())
+    if isinstance(sources, list):
+        return sources
+    chosen = configuration_settings()
+    found = compile_snapshot(sources, chosen.own_paths)
+    if isinstance(found, list) or not chosen.admission.anybody:
+        return found
+    open_routes = open_to_anybody(found.routes, chosen.admission.anybody)
+    return dataclasses.replace(found, notices=(*found.notices, *open_routes))
 
 
 def read_for_here(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:

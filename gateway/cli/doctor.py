@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
 from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import differences, shared
-from gateway.cli.context import existing_database, redis_url
+from gateway.cli.configurations import read
+from gateway.cli.context import (
+    CONFIG,
+    POLICIES,
+    ConfigPath,
+    PoliciesPath,
+    existing_database,
+    redis_url,
+)
 from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, table
+from gateway.config.warnings import open_to_anybody
+from gateway.identity.accounts.admission import Admission
 from gateway.model import Clock, SystemClock
 from gateway.stores.health import (
     Finding,
@@ -35,11 +46,21 @@ def register(app: typer.Typer) -> None:
     app.add_typer(doctor, name="doctor")
 
 
-def examine(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check the SQL store and Redis; exit 1 when something is bad, 3 when one is away."""
+def examine(
+    context: typer.Context,
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+    as_json: AsJson = False,
+) -> None:
+    """Check the SQL store, Redis and who may register; exit 1 when something is bad, 3 when a
+    store is away."""
     if context.invoked_subcommand is not None:
         return
-    findings = asyncio.run(_stores(settings()))
+    chosen = settings()
+    findings = [
+        *asyncio.run(_stores(chosen)),
+        _registration_finding(chosen.admission, config, policies),
+    ]
     table([asdict(finding) for finding in findings], ["check", "state", "detail"], as_json=as_json)
     match worst(findings):
         case State.BAD:
@@ -80,6 +101,18 @@ async def _findings(chosen: Settings, clock: Clock, redis: RedisStore | None) ->
         return [*of_sql, *found]
     finally:
         await database.close()
+
+
+def _registration_finding(admission: Admission, config: Path, policies: Path) -> Finding:
+    """Who may make an account, and whether a route takes every account for that alone."""
+    if not admission.anybody:
+        return Finding("registration", State.GOOD, admission.mode)
+    detail = f"{admission.mode}: {admission.anybody} may make an account"
+    found = read(config, policies)
+    notices = [] if isinstance(found, list) else open_to_anybody(found.routes, admission.anybody)
+    if not notices:
+        return Finding("registration", State.GOOD, detail)
+    return Finding("registration", State.WARNING, str(notices[0]))
 
 
 async def _settings_finding(chosen: Settings, database: Database) -> Finding:

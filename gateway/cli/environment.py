@@ -21,7 +21,8 @@ import typer
 
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.app import settings as settings_of
-from gateway.app.settings import PREFIX, Settings, SettingsError
+from gateway.app.env_file import PREFIX, named_in
+from gateway.app.settings import Settings, SettingsError
 from gateway.cli.output import CliError, ExitCode, warn
 
 INSTALLED = "/etc/authgate/env"
@@ -66,14 +67,19 @@ def settings(**overrides: Any) -> Settings:
 
 
 def own_paths() -> OwnPaths:
-    """The paths that the gateway of these settings answers itself, for a command that reads a
-    configuration and no installation; Stop(2) where a setting that says so is wrong."""
+    """The paths that the gateway of these settings answers itself."""
+    return configuration_settings().own_paths
+
+
+def configuration_settings() -> Settings:
+    """The settings that say what a configuration means, for a command that reads one and no
+    installation: all others are left at their defaults.  Stop(2) where one of them is wrong."""
     chosen = _chosen.get()
     if chosen is None:
         named = _names_here() or not _is_there(SERVICE_FILE) or not _may_read(SERVICE_FILE)
         chosen = Path(".env") if named else SERVICE_FILE
     try:
-        return settings_of.load_own_paths(env_file=chosen)
+        return settings_of.load_for_configuration(env_file=chosen)
     except SettingsError as error:
         raise _wrong(error) from error
 
@@ -124,7 +130,7 @@ def _file(*, service: bool) -> Path | None:
 
 def _names_here() -> list[str]:
     """The settings that the environment or `.env` names."""
-    named = [*os.environ, *settings_of.named_in(Path(".env"))]
+    named = [*os.environ, *named_in(Path(".env"))]
     return [name for name in named if name.startswith(PREFIX)]
 
 

@@ -55,6 +55,19 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
     return problems + list(_idle_permissions(asked.values(), reported))
 
 
+def open_to_anybody(table: RouteTable, who: str) -> list[ConfigProblem]:
+    """A notice where a route takes every account, and `who` may make one."""
+    routes = [r for r in table if r.policy is not None and r.policy.name == SIGNED_IN]
+    if not routes:
+        return []
+    others = f" (and {len(routes) - 1} more)" if len(routes) > 1 else ""
+    text = (
+        f"route `{routes[0].id}`{others}: `policy: {SIGNED_IN}` allows every account, and "
+        f"{who} may make one (GATEWAY_REGISTRATION=open)"
+    )
+    return [ConfigProblem.at(routes[0].location, text)]
+
+
 def _passable(route: Route, policy: Policy) -> bool:
     if policy.name == SIGNED_IN or policy.shadow:
         return True

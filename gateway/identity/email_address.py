@@ -51,6 +51,18 @@ def display_email(text: str) -> str | None:
     return text
 
 
+def normalize_domain(text: str) -> str | None:
+    """A domain as the addresses of accounts have it (its ASCII form); None for what is none."""
+    host = text.strip()
+    if not 1 <= len(host) <= MAX_EMAIL_LENGTH or "@" in host:
+        return None
+    try:
+        validated = validate_email(f"a@{host}", check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        return None
+    return validated.ascii_domain.lower()
+
+
 def _ascii_host(host: str) -> str | None:
     """Never case-folded: `straße.de` and `strasse.de` are two hosts (RFC 5894 section 4.4)."""
     if host.isascii():

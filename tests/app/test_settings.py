@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.app.env_file import PREFIX
 from gateway.app.setting_types import Address, parse_address
 from gateway.app.settings import (
-    PREFIX,
     Settings,
     SettingsError,
     load,
-    load_own_paths,
+    load_for_configuration,
     names,
 )
 
@@ -432,9 +432,31 @@ def test_no_other_path_can_be_the_prefix(prefix: str) -> None:
 def test_documents_are_on_the_hosts_of_the_public_url_and_of_the_issuer(
     environ: dict[str, str], hosts: set[str]
 ) -> None:
-    assert load_own_paths(full(environ), env_file=None).hosts == frozenset(hosts)
+    assert load_for_configuration(full(environ), env_file=None).own_paths.hosts == frozenset(hosts)
 
 
 def test_who_reads_a_configuration_needs_no_other_setting_to_be_good() -> None:
     environ = full({"auth_prefix": "/_auth", "workers": "many", "tls_cert": "/nowhere"})
-    assert load_own_paths(environ, env_file=None).prefix == "/_auth"
+    assert load_for_configuration(environ, env_file=None).auth_prefix == "/_auth"
+
+
+def test_serve_is_for_the_invited_and_dev_for_everybody() -> None:
+    assert read().registration == "invited"
+    assert load({}, env_file=None, dev=True).registration == "open"
+    assert load(full({"registration": "closed"}), env_file=None, dev=True).registration == "closed"
+
+
+def test_domains_are_kept_as_addresses_have_them() -> None:
+    settings = read(registration_domains="Example.com, bücher.example,")
+    assert settings.admission.domains == {"example.com", "xn--bcher-kva.example"}
+    wrong = problems(registration_domains="example.com,*.example.com,@x.com")
+    assert "holds *.example.com, @x.com" in wrong["GATEWAY_REGISTRATION_DOMAINS"]
+
+
+def test_domains_of_open_registration_need_confirmed_addresses() -> None:
+    open_to_some = {"registration": "open", "registration_domains": "example.com"}
+    for verification in ("off", "optional"):
+        wrong = problems_of(open_to_some | {"email_verification": verification})
+        assert list(wrong) == ["GATEWAY_REGISTRATION_DOMAINS"]
+    assert read(**open_to_some).admission.anybody == "anybody with an address of example.com"
+    assert read(registration_domains="example.com", email_verification="off").admission.domains

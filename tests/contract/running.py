@@ -440,6 +440,7 @@ def started(
         "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "GATEWAY_DATA_DIR": str(folder / "data"),
         "GATEWAY_DATABASE_URL": f"sqlite:///{folder}/data/gateway.db",
+        "GATEWAY_REGISTRATION": "open",
         "GATEWAY_EMAIL_VERIFICATION": "off",
         "GATEWAY_BCRYPT_ROUNDS": "10",
         "GATEWAY_SIGNING_ALG": "EdDSA",  # to make an RSA key is a third of a start

@@ -87,6 +87,7 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
         "GATEWAY_TRUSTED_PROXIES": "127.0.0.1/32",
         "GATEWAY_DATA_DIR": str(folder / "data"),
         "GATEWAY_DATABASE_URL": f"sqlite:///{folder}/data/gateway.db",
+        "GATEWAY_REGISTRATION": "open",
         "GATEWAY_EMAIL_VERIFICATION": "off",
         "GATEWAY_BCRYPT_ROUNDS": "10",
         "GATEWAY_SIGNING_ALG": "EdDSA",  # to make an RSA key is a third of a start

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.settings import PREFIX, load
+from gateway.app.env_file import PREFIX
+from gateway.app.settings import load
 from gateway.cli.environment import INSTALLED
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

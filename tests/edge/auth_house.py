@@ -37,6 +37,7 @@ from gateway.edge.replies.cookies import RedisCalls, SessionStorage
 from gateway.edge.server.listener import Listener
 from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.admission import Admission
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
 from gateway.identity.clients.api_keys import ApiKeyAuthenticator
 from gateway.identity.keys.encryption import Sealer
@@ -281,6 +282,7 @@ async def open_house(
     passwords: PasswordOptions | None = None,
     redis: RedisCalls | None = None,
     auth_cors: Cors | None = None,
+    admission: Admission | None = None,
     rounds: int = QUICK_ROUNDS,
 ) -> AsyncIterator[House]:
     clock, workers, recorded, shielded = Hands(), Workers(), Recorded(), ShieldedTasks()
@@ -348,6 +350,7 @@ async def open_house(
             audience=URL,
             assertion_audiences=(URL, f"{URL}/auth/token"),
             verification=verification,
+            admission=admission or Admission(),
             hand_overs=HandOvers(b"h" * 32, Once(), clock),
             shared_hosts=lambda: SHARED_HOSTS,
             public_url=URL,

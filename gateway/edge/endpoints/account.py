@@ -22,12 +22,14 @@ from gateway.edge.endpoints.endpoint import (
 )
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
 from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.registration import OTHER_DOMAIN
 from gateway.edge.endpoints.sign_in import weak_password
 from gateway.identity.accounts.accounts import Accounts, Proof
+from gateway.identity.accounts.admission import Admission
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
-from gateway.identity.email_address import display_email
+from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.model import Call, Principal, Reason
@@ -46,6 +48,7 @@ class AccountDependencies:
     guard: LoginGuard
     email_changes: EmailChanges
     audit: AuditSink
+    admission: Admission
 
 
 class AccountEndpoints:
@@ -129,6 +132,8 @@ class AccountEndpoints:
         email = display_email(fields["email"])
         if email is None:
             return invalid_field("email", "is not an address that mail can reach")
+        if not self._deps.admission.takes_domain(normalize_email(email) or ""):
+            return OTHER_DOMAIN
         proof = await self._prove(principal, fields["password"], call)
         if isinstance(proof, ProblemReply):
             return proof

@@ -17,10 +17,15 @@ from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndpoints
 from gateway.edge.endpoints.oauth import OAuthDependencies, OAuthEndpoints
 from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.edge.endpoints.registration import (
+    RegistrationDependencies,
+    RegistrationEndpoints,
+)
 from gateway.edge.endpoints.sessions import SessionDependencies, SessionEndpoints
 from gateway.edge.endpoints.sign_in import SignInDependencies, SignInEndpoints, Verification
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.admission import Admission
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration import Registrations
@@ -70,6 +75,7 @@ class EndpointDependencies:
     shared_hosts: Callable[[], frozenset[str]]
     """The hosts that share a sign-in, as the current snapshot says."""
     public_url: str
+    admission: Admission = field(default_factory=Admission)
     own_paths: OwnPaths = field(default_factory=OwnPaths)
 
 
@@ -90,10 +96,22 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             audit=deps.audit,
             origins=deps.origins,
             shielded=deps.shielded,
-            registrations=registrations,
             verification=deps.verification,
             cookies=deps.cookies,
             login_path=deps.own_paths.endpoint("login"),
+        )
+    )
+    registration = RegistrationEndpoints(
+        RegistrationDependencies(
+            accounts=deps.accounts,
+            passwords=deps.passwords,
+            registrations=registrations,
+            throttle=deps.throttle,
+            audit=deps.audit,
+            origins=deps.origins,
+            shielded=deps.shielded,
+            verification=deps.verification,
+            admission=deps.admission,
         )
     )
     sessions = SessionEndpoints(
@@ -123,6 +141,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             guard=deps.guard,
             email_changes=email_changes,
             audit=deps.audit,
+            admission=deps.admission,
         )
     )
     mail_links = MailLinkEndpoints(
@@ -170,6 +189,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         )
     )
     return {
+        **registration.endpoints(),
         **sign_in.endpoints(),
         **sessions.endpoints(),
         **account.endpoints(),

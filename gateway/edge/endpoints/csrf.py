@@ -29,6 +29,12 @@ _CSRF = ("csrf",)
 _ACCEPT = frozenset({CredentialKind.COOKIE})
 
 
+def is_cross_origin(call: Call, origins: Callable[[Call], AllowedOrigins]) -> bool:
+    """Whether a page of another origin made the browser send this: it would sign its visitor in
+    to an account of its own.  What is no browser says nothing of origins."""
+    return check_origin(call, origins(call)) is Reason.CROSS_ORIGIN
+
+
 class CsrfGuard:
     def __init__(
         self,

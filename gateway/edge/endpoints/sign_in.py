@@ -1,4 +1,4 @@
-"""`/auth/register` and `/auth/login` (docs/accounts.md).
+"""`/auth/login` (docs/accounts.md).
 
 Law: a stranger cannot tell a known e-mail address from an unknown one.  Whatever is asked of an
 e-mail address costs the same work in the same order, and what is special about an account is
@@ -14,14 +14,14 @@ from typing import Literal
 
 from aiohttp import web
 
-from gateway.access.routing.csrf import AllowedOrigins, check_origin
+from gateway.access.routing.csrf import AllowedOrigins
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.csrf import is_cross_origin
 from gateway.edge.endpoints.endpoint import (
     Endpoint,
     FieldError,
-    JsonReply,
     ProblemReply,
     Reply,
     ShieldedTasks,
@@ -35,14 +35,12 @@ from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
-from gateway.identity.accounts.registration import Registrations
-from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
-from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sessions.sessions import SignInSource, display_user_agent
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
 from gateway.identity.sign_in.session_cookies import hash_cookie
-from gateway.identity.sign_in.throttle import RequestKind, Throttle
+from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
@@ -63,7 +61,6 @@ class SignInDependencies:
     origins: Callable[[Call], AllowedOrigins]
     """Whose pages may call `/auth`, as the current snapshot says."""
     shielded: ShieldedTasks
-    registrations: Registrations
     verification: Verification
     cookies: CookieSessions
     login_path: str
@@ -92,36 +89,10 @@ class SignInEndpoints:
         self._deps = dependencies
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
-        return {
-            ("register",): {"POST": self.register},
-            ("login",): {"POST": self.login},
-        }
-
-    async def register(self, request: web.BaseRequest, call: Call) -> Reply:
-        if self._is_cross_origin(call):
-            return ProblemReply(Reason.CROSS_ORIGIN)
-        fields = await read_fields(request, {"email": EMAIL, "password": PASSWORD})
-        if isinstance(fields, ProblemReply):
-            return fields
-        email = display_email(fields["email"])
-        if email is None:
-            return invalid_field("email", "is not an address that mail can reach")
-        if self._deps.verification != "off":
-            reservation = await self._deps.throttle.reserve_request(
-                call.client_ip, RequestKind.REGISTER
-            )
-            if reservation.wait_s > 0:
-                return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-            await self._deps.throttle.spent(reservation)
-        password_hash = await self._deps.passwords.hash(fields["password"], words=(email,))
-        if isinstance(password_hash, Reason):
-            return ProblemReply(password_hash)
-        if isinstance(password_hash, WeakPassword):
-            return weak_password(password_hash, "password")
-        return await self._deps.shielded(self._register(email, password_hash, call))
+        return {("login",): {"POST": self.login}}
 
     async def login(self, request: web.BaseRequest, call: Call) -> Reply:
-        if self._is_cross_origin(call):
+        if is_cross_origin(call, self._deps.origins):
             return ProblemReply(Reason.CROSS_ORIGIN)
         fields = await read_fields(
             request,
@@ -148,33 +119,6 @@ class SignInEndpoints:
         if isinstance(account, ProblemReply):
             return account
         return await self._deps.shielded(self._admit(attempt, account))
-
-    def _is_cross_origin(self, call: Call) -> bool:
-        """Whether a page of another origin made the browser send this: it would sign its
-        visitor in to an account of its own.  What is no browser sends no `SignInSource`."""
-        return check_origin(call, self._deps.origins(call)) is Reason.CROSS_ORIGIN
-
-    async def _register(self, email: str, password_hash: str, call: Call) -> Reply:
-        if self._deps.verification != "off":
-            requester = requester_of(call.client_ip)
-            await self._deps.registrations.register(email, password_hash, requester)
-            # Whether it has an account is not looked up, so that nothing reveals it.
-            pseudonym = self._deps.audit.pseudonym(normalize_email(email) or "")
-            self._deps.audit.record(event_of(AuditKind.REGISTERED, call, asked_for=pseudonym))
-            return JsonReply(202, {"status": "verification_sent"})
-        account = await self._deps.accounts.register(email, password_hash)
-        if isinstance(account, Reason):
-            return ProblemReply(account)
-        self._deps.audit.record(event_of(AuditKind.REGISTERED, call, subject=account.id))
-        return JsonReply(
-            201,
-            {
-                "user_id": account.id,
-                "email": account.email,
-                "email_verified": account.email_verified,
-                "roles": list(account.roles),
-            },
-        )
 
     async def _check_password(self, attempt: SignInAttempt) -> Account | ProblemReply:
         """The account whose password this is.  An attempt whose password was not checked is no

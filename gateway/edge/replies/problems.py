@@ -138,6 +138,9 @@ PROBLEMS: dict[Reason, ProblemType] = {
     Reason.CSRF_INVALID: ProblemType(
         403, "Invalid CSRF token", "The CSRF token is missing or wrong.", _DENIED
     ),
+    Reason.REGISTRATION_CLOSED: ProblemType(
+        403, "Registration closed", "Nobody can register here.", _DENIED
+    ),
     Reason.EMAIL_UNVERIFIED: ProblemType(
         403, "Address not verified", "The address of the account must be verified first.", _DENIED
     ),

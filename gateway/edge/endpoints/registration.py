@@ -1,0 +1,117 @@
+"""`/auth/register` (docs/accounts.md).
+
+Law: a stranger cannot tell a known e-mail address from an unknown one.  Who may not register is
+told so by the settings and the address alone, before any account is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.access.routing.csrf import AllowedOrigins
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.csrf import is_cross_origin
+from gateway.edge.endpoints.endpoint import (
+    Endpoint,
+    JsonReply,
+    ProblemReply,
+    Reply,
+    ShieldedTasks,
+    invalid_field,
+)
+from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
+from gateway.edge.endpoints.sign_in import Verification, weak_password
+from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.admission import Admission
+from gateway.identity.accounts.passwords import Passwords, WeakPassword
+from gateway.identity.accounts.registration import Registrations
+from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.mail.recipients import requester_of
+from gateway.identity.sign_in.throttle import RequestKind, Throttle
+from gateway.model import Call, Reason
+
+CLOSED = ProblemReply(Reason.REGISTRATION_CLOSED, detail="Nobody can register here.")
+NOT_INVITED = ProblemReply(
+    Reason.REGISTRATION_CLOSED, detail="Nobody can register here without an invitation."
+)
+OTHER_DOMAIN = ProblemReply(
+    Reason.REGISTRATION_CLOSED, detail="No address of this domain can be had here."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationDependencies:
+    accounts: Accounts
+    passwords: Passwords
+    registrations: Registrations
+    throttle: Throttle
+    audit: AuditSink
+    origins: Callable[[Call], AllowedOrigins]
+    """Whose pages may call `/auth`, as the current snapshot says."""
+    shielded: ShieldedTasks
+    verification: Verification
+    admission: Admission
+
+
+class RegistrationEndpoints:
+    def __init__(self, dependencies: RegistrationDependencies) -> None:
+        self._deps = dependencies
+
+    def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
+        return {("register",): {"POST": self.register}}
+
+    async def register(self, request: web.BaseRequest, call: Call) -> Reply:
+        if is_cross_origin(call, self._deps.origins):
+            return ProblemReply(Reason.CROSS_ORIGIN)
+        if self._deps.admission.mode == "closed":
+            return CLOSED
+        fields = await read_fields(request, {"email": EMAIL, "password": PASSWORD})
+        if isinstance(fields, ProblemReply):
+            return fields
+        email = display_email(fields["email"])
+        if email is None:
+            return invalid_field("email", "is not an address that mail can reach")
+        if self._deps.admission.mode == "invited":
+            return NOT_INVITED
+        if not self._deps.admission.takes_domain(normalize_email(email) or ""):
+            return OTHER_DOMAIN
+        if self._deps.verification != "off":
+            reservation = await self._deps.throttle.reserve_request(
+                call.client_ip, RequestKind.REGISTER
+            )
+            if reservation.wait_s > 0:
+                return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+            await self._deps.throttle.spent(reservation)
+        password_hash = await self._deps.passwords.hash(fields["password"], words=(email,))
+        if isinstance(password_hash, Reason):
+            return ProblemReply(password_hash)
+        if isinstance(password_hash, WeakPassword):
+            return weak_password(password_hash, "password")
+        return await self._deps.shielded(self._register(email, password_hash, call))
+
+    async def _register(self, email: str, password_hash: str, call: Call) -> Reply:
+        if self._deps.verification != "off":
+            requester = requester_of(call.client_ip)
+            await self._deps.registrations.register(email, password_hash, requester)
+            # Whether it has an account is not looked up, so that nothing reveals it.
+            pseudonym = self._deps.audit.pseudonym(normalize_email(email) or "")
+            self._deps.audit.record(event_of(AuditKind.REGISTERED, call, asked_for=pseudonym))
+            return JsonReply(202, {"status": "verification_sent"})
+        account = await self._deps.accounts.register(email, password_hash)
+        if isinstance(account, Reason):
+            return ProblemReply(account)
+        self._deps.audit.record(event_of(AuditKind.REGISTERED, call, subject=account.id))
+        return JsonReply(201, _shown(account))
+
+
+def _shown(account: Account) -> dict[str, object]:
+    return {
+        "user_id": account.id,
+        "email": account.email,
+        "email_verified": account.email_verified,
+        "roles": list(account.roles),
+    }

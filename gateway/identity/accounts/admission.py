@@ -1,0 +1,32 @@
+"""Who may register: whether anybody may, and with an address of which domains.
+
+Law: what is refused here depends on the settings and on the address as it was sent, never on
+which accounts there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RegistrationMode = Literal["open", "invited", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    mode: RegistrationMode = "open"
+    domains: frozenset[str] = frozenset()
+    """In their ASCII form; empty: any."""
+
+    @property
+    def anybody(self) -> str:
+        """Who may make an account without being asked to; empty where nobody may."""
+        if self.mode != "open":
+            return ""
+        if self.domains:
+            return f"anybody with an address of {', '.join(sorted(self.domains))}"
+        return "anybody"
+
+    def takes_domain(self, normalized_email: str) -> bool:
+        """Whether the address is of one of the domains: a host below one of them is another."""
+        return not self.domains or normalized_email.rpartition("@")[2] in self.domains
