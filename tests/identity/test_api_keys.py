@@ -225,6 +225,24 @@ async def test_a_key_outlives_the_rotation_of_a_leaked_secret(house: House) -> N
     assert isinstance(await house.who(key.text), Principal)
 
 
+@pytest.mark.parametrize("back_s", [0, 30])
+@pytest.mark.parametrize("end", ["revoke", "delete"])
+async def test_a_key_that_was_read_again_ends_with_its_client_whatever_the_time_is(
+    house: House, end: str, back_s: int
+) -> None:
+    """After a change it is read anew, as of the second behind it: another change in that same
+    second, or after the clock was set back, would be no later by date."""
+    key = await house.key()
+    rotated = await house.clients.rotate(house.client_id, at_once=True)
+    assert rotated is not None
+    house.apply(rotated[1])
+    assert isinstance(await house.who(key.text), Principal)
+    house.clock.move(-back_s)
+    change = house.clients.revoke if end == "revoke" else house.clients.delete
+    house.apply(await change(house.client_id))
+    assert await house.who(key.text) is Reason.TOKEN_REVOKED
+
+
 async def test_a_key_expires(house: House) -> None:
     key = await house.key(life_s=3600)
     principal = await house.who(key.text)

@@ -16,6 +16,7 @@ from gateway.identity.accounts.role_names import ROLE, check_roles
 from gateway.identity.keys.jwk import VerifyingKey, public_from_jwk, public_jwk, verifying
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.revocations import record
+from gateway.identity.sessions.sessions import refuse_once
 from gateway.identity.tombstones import Ended, add_tombstone
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
@@ -116,19 +117,14 @@ class Clients:
         async with self._database.transaction() as tx:
             if await locked(tx, client_id) is None:
                 return None
-            await tx.run(
-                "UPDATE api_keys SET ended_at = :now WHERE client_id = :id AND ended_at IS NULL",
-                now=int(await tx.now()),
-                id=client_id,
-            )
-            return [await outdate(tx, client_id)]
+            return [*await _end_keys(tx, client_id), await outdate(tx, client_id)]
 
     async def delete(self, client_id: str) -> Sequence[Change] | None:
         """Its secrets, its keys and its tokens end; None where there is no such client."""
         async with self._database.transaction() as tx:
             if await locked(tx, client_id) is None:
                 return None
-            changes = [await outdate(tx, client_id)]
+            changes = [*await _end_keys(tx, client_id), await outdate(tx, client_id)]
             await add_tombstone(tx, Ended.CLIENT, client_id)
             await tx.run("DELETE FROM clients WHERE id = :id", id=client_id)
             return changes
@@ -144,6 +140,20 @@ async def locked(tx: Transaction, client_id: str) -> Client | None:
 async def find_client(tx: Transaction, client_id: str) -> Client | None:
     row = await tx.one("SELECT * FROM clients WHERE id = :id", id=client_id)
     return await _client(tx, row) if row else None
+
+
+async def _end_keys(tx: Transaction, client_id: str) -> list[Change]:
+    """Ends the API keys of a locked client, each by its name: the moment at which one was read
+    is no `iat` that the store knows of, so no date refuses it for sure."""
+    rows = await tx.all(
+        "UPDATE api_keys SET ended_at = :now WHERE client_id = :id AND ended_at IS NULL"
+        " RETURNING id",
+        now=int(await tx.now()),
+        id=client_id,
+    )
+    return [
+        change for row in rows for change in await refuse_once(tx, ChangeKind.TOKEN, str(row["id"]))
+    ]
 
 
 async def outdate(tx: Transaction, client_id: str) -> Change:
