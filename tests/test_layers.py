@@ -29,7 +29,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.simulation",),
     ("config",),
     ("identity.base64url", "identity.email_address", "identity.key_derivation"),
-    ("identity.opaque_tokens", "identity.revocations", "identity.tombstones"),
+    ("identity.opaque_tokens", "identity.purging", "identity.revocations", "identity.tombstones"),
     ("identity.keys", "identity.mail"),
     ("identity.tokens", "identity.sessions"),
     ("identity.accounts",),

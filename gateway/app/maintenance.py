@@ -18,7 +18,7 @@ from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import REFRESH_EVERY_S
 from gateway.identity.keys.rotation import RotatedKey
 from gateway.identity.keys.signing_keys import readable_chain_keys
-from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sessions.purging import erase_sealed, purge_sessions
 from gateway.stores.nonces import RedisNonceStore
 from gateway.stores.protocols import StoreUnavailable
 
@@ -79,15 +79,14 @@ class Maintenance:
 
     async def sweep(self) -> None:
         parts = self._components
-        sessions = Sessions(parts.database, idle_s=parts.plan.settings.refresh_idle_s)
         purge_at = 0.0
         while True:
             parts.authenticator.sweep()
             now = parts.clock.steady()
             with suppress(StoreUnavailable):
-                await sessions.erase_sealed()
+                await erase_sealed(parts.database)
                 if now >= purge_at:
-                    await sessions.purge()
+                    await purge_sessions(parts.database)
                     await purge_assertions(parts.database)
                     purge_at = now + PURGE_EVERY_S
             await asyncio.sleep(SWEEP_EVERY_S)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.identity.accounts.accounts import Account, Accounts, Proof
 from gateway.identity.opaque_tokens import hash_token
+from gateway.identity.sessions.purging import erase_sealed
 from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshOptions,
@@ -313,13 +314,12 @@ async def test_the_sealed_successor_is_erased_after_the_grace(
 ) -> None:
     first = await signed_in(timed)
     await rotated(RefreshTokens(timed, RefreshOptions()), first.refresh_token)
-    sessions = Sessions(timed)
-    await sessions.erase_sealed()
+    await erase_sealed(timed)
     sealed = "SELECT hash FROM refresh_tokens WHERE successor_sealed IS NOT NULL"
     async with timed.read_transaction() as tx:
         assert len(await tx.all(sealed)) == 1
     clock.move(11)
-    await sessions.erase_sealed()
+    await erase_sealed(timed)
     async with timed.read_transaction() as tx:
         assert await tx.all(sealed) == []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.accounts.accounts import Accounts, Proof
+from gateway.identity.sessions.purging import purge_sessions
 from gateway.identity.sessions.sessions import (
     SESSIONS_MAX,
     Session,
@@ -235,11 +236,11 @@ async def test_families_that_are_long_over_are_purged_with_their_tokens(tmp_path
         ended, expired, live = [await signed_in(database) for _ in range(3)]
         await Sessions(database).end(ended.session_id, "x")
         clock.move(86_401)
-        await Sessions(database).purge()
+        await purge_sessions(database)
         assert await Sessions(database).get(ended.session_id) is None
         assert await Sessions(database).get(live.session_id) is not None
         clock.move(7 * 86_400)
-        await Sessions(database).purge()
+        await purge_sessions(database)
         assert await Sessions(database).get(expired.session_id) is None
         async with database.read_transaction() as tx:
             assert await tx.all("SELECT * FROM refresh_tokens") == []

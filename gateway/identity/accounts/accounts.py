@@ -17,6 +17,7 @@ from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
 from gateway.identity.sessions.sessions import end_every, end_others, find, lock, outdate
 from gateway.identity.tombstones import Ended, add_tombstone, remove_tombstone, role_target
 from gateway.model import Change, Reason
@@ -196,11 +197,12 @@ class Accounts:
     async def delete(self, account_id: str) -> Sequence[Change]:
         """Erase the account and all that belongs to it, mail to it and from it included; refuse
         every token that it was given."""
+        ended = await erase_sessions_of_many_tokens(self._database, account_id)
         async with self._database.transaction() as tx:
             row = await lock(tx, account_id)
             if row is None:
-                return []
-            changes = await end_every(tx, account_id, "deleted")
+                return ended
+            changes = [*ended, *await end_every(tx, account_id, "deleted")]
             await add_tombstone(tx, Ended.ACCOUNT, account_id)
             await tx.run(
                 "DELETE FROM outbox WHERE email_key = :key OR recipient_key = :key"

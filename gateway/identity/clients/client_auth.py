@@ -19,6 +19,7 @@ import jwt
 
 from gateway.identity.clients.clients import Client, find_client
 from gateway.identity.opaque_tokens import hash_token
+from gateway.identity.purging import run_in_parts
 from gateway.identity.sessions.sessions import SESSION_ID
 from gateway.model import Clock
 from gateway.stores.protocols import Conflict, Database
@@ -161,10 +162,16 @@ class ClientAuthenticator:
 
 async def purge_assertions(database: Database) -> None:
     """Forgets assertions that have expired."""
-    async with database.transaction() as tx:
-        await tx.run(
-            "DELETE FROM client_assertions WHERE expires_at < :now", now=int(await tx.now())
-        )
+    async with database.read_transaction() as tx:
+        now = int(await tx.now())
+    await run_in_parts(
+        database,
+        "DELETE FROM client_assertions",
+        "client_assertions",
+        "hash",
+        "expires_at < :now",
+        now=now,
+    )
 
 
 def _unverified(text: str) -> dict[str, Any] | None:

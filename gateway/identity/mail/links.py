@@ -15,7 +15,8 @@ from enum import StrEnum
 
 from gateway.identity.base64url import encoded
 from gateway.identity.opaque_tokens import hash_token, well_formed
-from gateway.stores.protocols import Row, Transaction
+from gateway.identity.purging import run_in_parts
+from gateway.stores.protocols import Database, Row, Transaction
 
 
 class Purpose(StrEnum):
@@ -111,9 +112,11 @@ async def revoke_links(tx: Transaction, account_id: str, *purposes: Purpose) -> 
         )
 
 
-async def purge_links(tx: Transaction) -> int:
+async def purge_links(database: Database, now: int) -> None:
     """Delete what has expired."""
-    return await tx.run("DELETE FROM mail_tokens WHERE expires_at <= :now", now=int(await tx.now()))
+    await run_in_parts(
+        database, "DELETE FROM mail_tokens", "mail_tokens", "hash", "expires_at <= :now", now=now
+    )
 
 
 _SELECT = (

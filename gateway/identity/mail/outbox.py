@@ -25,6 +25,7 @@ from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.recipients import choose_recipient
 from gateway.identity.mail.templates import InvalidMail, MailTemplate, MailTemplates, RenderedMail
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult, MailTransport
+from gateway.identity.purging import run_in_parts
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
@@ -167,21 +168,29 @@ class MailOutbox:
 
     async def purge(self) -> None:
         """Erase mail that was sent or dropped a day ago, and links that have expired."""
-        async with self._database.transaction() as tx:
+        database = self._database
+        async with database.read_transaction() as tx:
             now = int(await tx.now())
-            await tx.run(
-                "DELETE FROM outbox WHERE state <> 'waiting' AND finished_at < :before",
-                before=now - _KEPT_S,
-            )
-            await tx.run(
-                "UPDATE outbox SET state = 'failed', failure = 'too old', finished_at = :now,"
-                " fields = '{}', password_hash = NULL"
-                " WHERE state = 'waiting' AND created_at < :before",
-                now=now,
-                before=now - _GIVE_UP_S,
-            )
-            await purge_links(tx)
-            await registrations.purge(tx)
+        await run_in_parts(
+            database,
+            "DELETE FROM outbox",
+            "outbox",
+            "id",
+            "state <> 'waiting' AND finished_at < :before",
+            before=now - _KEPT_S,
+        )
+        await run_in_parts(
+            database,
+            "UPDATE outbox SET state = 'failed', failure = 'too old', finished_at = :now,"
+            " fields = '{}', password_hash = NULL",
+            "outbox",
+            "id",
+            "state = 'waiting' AND created_at < :before",
+            now=now,
+            before=now - _GIVE_UP_S,
+        )
+        await purge_links(database, now)
+        await registrations.purge(database, now)
 
     async def waiting_mail(self, limit: int = 50) -> list[OutboxMail]:
         """The newest mail that was written and not sent yet, links included: for the admin page

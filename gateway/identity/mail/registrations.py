@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.identity.opaque_tokens import hash_token, well_formed
-from gateway.stores.protocols import Row, Transaction
+from gateway.identity.purging import run_in_parts
+from gateway.stores.protocols import Database, Row, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,16 @@ async def delete(tx: Transaction, normalized_email: str) -> None:
     await tx.run("DELETE FROM registrations WHERE email_key = :key", key=normalized_email)
 
 
-async def purge(tx: Transaction) -> None:
+async def purge(database: Database, now: int) -> None:
     """Deletes what was not confirmed in time."""
-    await tx.run("DELETE FROM registrations WHERE expires_at <= :now", now=int(await tx.now()))
+    await run_in_parts(
+        database,
+        "DELETE FROM registrations",
+        "registrations",
+        "hash",
+        "expires_at <= :now",
+        now=now,
+    )
 
 
 _SELECT = (

@@ -34,8 +34,6 @@ to tell when the password is replaced, and with a cookie a record in Redis: who 
 again must not make any of that long."""
 _ROOM_AT_ONCE = 10
 
-# How long an ended session is still shown to the tools, and its tokens still known as its own.
-_KEPT_AFTER_END_S = 86_400
 _SHOWN_USER_AGENT = 256
 
 
@@ -150,43 +148,6 @@ class Sessions:
                 tx, session.id, session.account_id, session.created_at
             )
             return recorded or await end_one(tx, session.id, "logout")
-
-    async def erase_sealed(self) -> None:
-        """Erases the sealed successors whose grace is over.
-
-        Reads first, as `purge` does: where there is nothing to do no write lock is taken.
-        """
-        async with self._database.read_transaction() as tx:
-            before = int(await tx.now()) - GRACE_MS // 1000
-            due = await tx.one(
-                "SELECT hash FROM refresh_tokens"
-                " WHERE successor_sealed IS NOT NULL AND used_at < :before LIMIT 1",
-                before=before,
-            )
-        if due is None:
-            return
-        async with self._database.transaction() as tx:
-            await tx.run(
-                "UPDATE refresh_tokens SET successor_sealed = NULL"
-                " WHERE successor_sealed IS NOT NULL AND used_at < :before",
-                before=before,
-            )
-
-    async def purge(self) -> None:
-        """Delete sessions that ended or expired a day ago, with their tokens."""
-        async with self._database.read_transaction() as tx:
-            before = int(await tx.now()) - _KEPT_AFTER_END_S
-            due = await tx.one(
-                "SELECT id FROM families WHERE expires_at < :before OR ended_at < :before LIMIT 1",
-                before=before,
-            )
-        if due is None:
-            return
-        async with self._database.transaction() as tx:
-            await tx.run(
-                "DELETE FROM families WHERE expires_at < :before OR ended_at < :before",
-                before=before,
-            )
 
 
 _SELECT = (
