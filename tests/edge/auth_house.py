@@ -195,6 +195,7 @@ class House:
     clock: Hands
     captcha: Captcha
     recorded: Recorded
+    ring: KeyRing
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -364,7 +365,7 @@ async def open_house(
             limits=limits,
         )
         async with _behind_a_listener(api, auth_cors) as port:
-            house = House(port, api, deps, database, workers, clock, captcha, recorded)
+            house = House(port, api, deps, database, workers, clock, captcha, recorded, ring)
             yield house
             for client in house.clients:
                 client.close()

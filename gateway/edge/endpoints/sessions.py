@@ -137,6 +137,8 @@ class SessionEndpoints:
         return await self._deps.shielded(self._end(session_id, principal.subject, call))
 
     async def _refresh(self, token: str, call: Call) -> Reply:
+        # A token that is used up for an answer that cannot be given would be a reuse the next time.
+        self._deps.issuer.require_key()
         source = SignInSource(user_agent_of(call), call.client_ip)
         rotated = await self._deps.refresh_tokens.rotate(token, source, self._deps.session_wait_s)
         if isinstance(rotated, TooSoon):

@@ -163,6 +163,8 @@ class SignInEndpoints:
     async def _admit(self, attempt: SignInAttempt, account: Account) -> Reply:
         """Begin a session for a right password; the session of an older cookie ends."""
         await self._deps.guard.give_back(attempt.admission)
+        if attempt.cookie is None:
+            self._deps.issuer.require_key()
         source = SignInSource(user_agent_of(attempt.call), attempt.call.client_ip)
         account = await self._renew_hash(account, attempt)
         grant = await self._begin(account, source, attempt.cookie)

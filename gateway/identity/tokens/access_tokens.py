@@ -71,6 +71,11 @@ class TokenIssuer:
         self._ttl_s = ttl_s
         self._new_id = new_id
 
+    def require_key(self) -> None:
+        """Raises StoreUnavailable where `issue` would for want of a sure signing key: asked before
+        anything is used up, or begun, for a token that could not be given."""
+        self._ring.signing_key()
+
     def issue(self, whom: TokenSubject, issued_at: int) -> IssuedToken:
         """Raises StoreUnavailable when the signing key is not sure, ValueError for a name
         that the verifier would refuse or a text that would be too long for it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.identity.keys.key_ring import SIGNING_LEASE_S
 from gateway.identity.sign_in.throttle import Reservation
 from gateway.model import ChangeKind, Reason
 from tests.databases import reset_password
@@ -242,6 +243,29 @@ async def test_a_refresh_answers_as_a_login(house: House) -> None:
     assert body["refresh_token"] != first["refresh_token"]
 
 
+async def test_a_refresh_for_which_no_key_can_sign_uses_no_token_up(house: House) -> None:
+    """As in the seconds after SQL was away for ten minutes: every client asks, and asks again."""
+    await house.register()
+    body = {"refresh_token": (await house.sign_in())["refresh_token"]}
+    house.clock.move(SIGNING_LEASE_S + 1)
+    for _ in range(2):
+        answer = await house.ask("POST", "/auth/refresh", body)
+        assert (answer.status, reason(answer)) == (503, "store_unavailable")
+        house.clock.move(11)
+    await house.ring.refresh()
+    assert (await house.ask("POST", "/auth/refresh", body)).status == 200
+
+
+async def test_a_sign_in_for_which_no_key_can_sign_begins_no_session(house: House) -> None:
+    account = await house.register()
+    house.clock.move(SIGNING_LEASE_S + 1)
+    answer = await house.ask("POST", "/auth/login", CREDENTIALS)
+    assert (answer.status, reason(answer)) == (503, "store_unavailable")
+    assert await house.deps.sessions.find_active(account.id) == []
+    await house.ring.refresh()
+    await house.sign_in()
+
+
 async def test_a_stolen_refresh_token_ends_the_session_of_both(house: House) -> None:
     await house.register()
     owner = await house.sign_in(headers=["User-Agent: browser"])
@@ -307,6 +331,7 @@ async def test_an_expired_token_still_signs_out(house: House) -> None:
     await house.register()
     session = await house.sign_in()
     house.clock.move(5000)
+    await house.ring.refresh()
     assert (await house.ask("GET", "/auth/me", token=session["access_token"])).status == 401
     assert (await house.ask("POST", "/auth/logout", token=session["access_token"])).status == 204
     late = await house.ask("POST", "/auth/refresh", {"refresh_token": session["refresh_token"]})
