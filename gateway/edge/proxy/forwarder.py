@@ -138,7 +138,7 @@ class Forwarder:
                     if connection.carries(relay):
                         connection.abort()
                     raise
-                succeeded = target_succeeded(failure)
+                succeeded = target_succeeded(relay, failure)
             finally:
                 target.release(succeeded)
             if failure is None or relay.started or not self.may_retry(relay, failure):
@@ -269,10 +269,13 @@ class Forwarder:
         return lines
 
 
-def target_succeeded(failure: Failure | None) -> bool | None:
+def target_succeeded(relay: ResponseRelay, failure: Failure | None) -> bool | None:
     """Whether the target did its part in an attempt that ended so; None where nobody can say."""
     if failure is None:
         return True
+    if relay.started and failure.reason is Reason.UPSTREAM_TIMEOUT:
+        # It had answered, with a stream in which nothing happens for as long as may be.
+        return None
     if failure is CLIENT_GONE or failure.replayable or failure.reason not in _FAULTS:
         return None
     return False

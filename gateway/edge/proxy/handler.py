@@ -264,7 +264,7 @@ class Proxy:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""
         exchange = relay.exchange
         target = relay.tried[-1]
-        target.release(None if target.health is None else target_succeeded(failure))
+        target.release(None if target.health is None else target_succeeded(relay, failure))
         if failure is None:
             exchange.client.ended(self._answered(relay))
         elif relay.started:

@@ -379,6 +379,35 @@ async def test_a_stream_whose_longest_life_is_over_is_no_failure_of_its_target()
         assert (await rig.ask(GET)).status == 200
 
 
+async def test_streams_that_fall_silent_are_no_failures_of_their_target() -> None:
+    """It has answered: who opens streams in which nothing happens could close it to everybody."""
+
+    async def script(exchange: Exchange) -> None:
+        if b"/stream" not in exchange.received.line:
+            exchange.send(OK)
+            return
+        exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await exchange.reader.read()
+
+    async with running(script) as rig:
+        rig.spec(
+            timeout_idle_s=0.3,
+            breaker=Breaker(failures=2, window_s=10.0, open_s=60.0),
+            health=Health("/", every_s=60.0, fall=2, rise=2, timeout_s=1.0),
+        )
+        for _ in range(2):
+            assert (await rig.ask(GET)).status == 200  # its connection is kept
+            client = await rig.client()
+            await client.send(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await client.head()).status == 200
+            with pytest.raises(ConnectionResetError):
+                await client.rest()
+        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
+        assert cluster.targets[0].health is not None
+        assert cluster.targets[0].health.healthy
+        assert (await rig.ask(GET)).status == 200
+
+
 async def test_of_calls_that_come_at_once_after_the_breakers_rest_one_tries() -> None:
     go_on = asyncio.Event()
 
