@@ -172,11 +172,18 @@ def named_tests(text: str) -> list[tuple[str, str]]:
     return re.findall(r"\b(tests/[\w/]+\.py)::(\w+)", text)
 
 
+@pytest.fixture(scope="module")
+def names_of() -> dict[str, set[str]]:
+    """What is in a file of tests, of those that were asked for."""
+    return {}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+def test_every_test_that_a_page_names_is_there(page: Path, names_of: dict[str, set[str]]) -> None:
     for file, name in named_tests(page.read_text("utf-8")):
-        tree = ast.parse((REPOSITORY / file).read_text("utf-8"))
-        assert name in _names(tree), f"{file} has no {name}"
+        if file not in names_of:
+            names_of[file] = _names(ast.parse((REPOSITORY / file).read_text("utf-8")))
+        assert name in names_of[file], f"{file} has no {name}"
 
 
 def test_each_row_of_the_table_of_outages_names_its_test() -> None:

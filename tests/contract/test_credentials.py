@@ -29,8 +29,8 @@ FOREIGN = [
     "",
 ]
 MORE = """\
-  - id: app
-    match: {{path: /app}}
+  - id: wiki
+    match: {{path: /wiki}}
     policy: signed-in
     accept: [cookie]
     forward_authorization: true
@@ -118,7 +118,7 @@ def test_an_authorization_of_the_applications_own_goes_on_and_the_cookie_counts(
     visitor: Visitor, authorization: str
 ) -> None:
     field = ("Authorization", authorization)
-    for path in ("/app", "/forward"):
+    for path in ("/wiki", "/forward"):
         answer = visitor.call("POST", path, SAME, field)
         assert answer.status == 200, answer
         assert received(answer, "authorization") == [authorization]
@@ -128,7 +128,7 @@ def test_an_authorization_of_the_applications_own_goes_on_and_the_cookie_counts(
         answer = visitor.call("GET", path, SAME, field)
         assert answer.status == 200
         assert received(answer, "authorization") == []
-    decided = visitor.decide("/app", SAME, field)
+    decided = visitor.decide("/wiki", SAME, field)
     assert decided.status == 200
     assert (decided.all("authorization"), decided.all("cookie")) == ([authorization], [])
     assert decided.get("x-auth-email") == "visitor@example.com"
@@ -136,14 +136,14 @@ def test_an_authorization_of_the_applications_own_goes_on_and_the_cookie_counts(
 
 def test_a_bearer_counts_only_where_the_route_takes_it(visitor: Visitor) -> None:
     theirs = ("Authorization", "Bearer theirs")
-    answer = visitor.call("GET", "/app", SAME, theirs)
+    answer = visitor.call("GET", "/wiki", SAME, theirs)
     assert (answer.status, received(answer, "authorization")) == (200, ["Bearer theirs"])
     refused = visitor.call("GET", "/me", SAME, theirs)
     assert (refused.status, refused.reason) == (401, "token_malformed")
     unreadable = visitor.call("GET", "/me", SAME, ("Authorization", "Bearer"))
     assert (unreadable.status, unreadable.reason) == (401, "token_malformed")
     assert visitor.decide("/me", SAME, theirs).status == 401
-    assert visitor.decide("/app", SAME, theirs).status == 200
+    assert visitor.decide("/wiki", SAME, theirs).status == 200
 
 
 @pytest.mark.parametrize("authorization", ["token x", BASIC, "Bearer theirs"])
@@ -153,14 +153,14 @@ def test_a_cookie_beside_it_still_needs_proof_of_intent(
     """What a page of another origin could do: send an `Authorization` of its own, so that the
     victim's cookie counts without being asked where it comes from."""
     field, foreign = ("Authorization", authorization), ("Sec-Fetch-Site", "cross-site")
-    for path in ("/app", "/page"):
+    for path in ("/wiki", "/page"):
         answer = visitor.call("POST", path, foreign, field)
         assert (answer.status, answer.reason) == (403, "cross_origin")
         answer = visitor.call("POST", path, field)
         assert (answer.status, answer.reason) == (403, "csrf_invalid")
         answer = visitor.call("GET", path, foreign, field)
         assert (answer.status, answer.reason) == (401, "no_credential")
-    assert visitor.decide("/app", foreign, field, method="POST").get("authgate-status") == "403"
+    assert visitor.decide("/wiki", foreign, field, method="POST").get("authgate-status") == "403"
 
 
 def test_without_a_cookie_a_foreign_authorization_is_no_credential(site: Running) -> None:
@@ -191,10 +191,10 @@ def test_two_session_cookies_beside_it_are_refused_where_the_cookie_counts(
     visitor: Visitor,
 ) -> None:
     second = ("Cookie", "__Host-session=other")
-    answer = visitor.call("GET", "/app", SAME, second, ("Authorization", "token x"))
+    answer = visitor.call("GET", "/wiki", SAME, second, ("Authorization", "token x"))
     assert (answer.status, answer.reason) == (400, "ambiguous_header")
     bearer = str(visitor.tokens["access_token"])
-    answer = visitor.call("GET", "/app", SAME, second, token=bearer)
+    answer = visitor.call("GET", "/wiki", SAME, second, token=bearer)
     assert (answer.status, answer.reason) == (400, "ambiguous_header")
     assert visitor.call("GET", "/me", SAME, second, token=bearer).status == 200
 

@@ -31,6 +31,9 @@ from gateway.telemetry.metrics import Metrics
 
 Script = Callable[["Exchange"], Awaitable[None]]
 
+IMPATIENT = ListenerLimits(half_closed_s=0.3)
+"""Who has left may be one that has only ended what it sends: known 0.3 s later, not 2."""
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
 
 
@@ -361,7 +364,7 @@ async def running(
     listener = Listener(
         proxy,
         reader,
-        limits,
+        limits or IMPATIENT,
         on_shutdown=calls.close,
         meter=None if metrics is None else metrics.route(""),
         defects=None if metrics is None else metrics.defects("answer"),
