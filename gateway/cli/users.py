@@ -36,7 +36,7 @@ from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.accounts.user_import import BadLine, BadLines, import_users, read_users
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.sessions.sessions import Sessions
-from gateway.identity.sign_in.throttle import account_counters
+from gateway.identity.sign_in.throttle import forget_failures
 from gateway.model import Change, Reason
 
 Email = Annotated[
@@ -172,7 +172,7 @@ def unlock(email: Email) -> None:
         attempts = await context.throttle_counters()
         if attempts is None:
             return None
-        await attempts.clear(account_counters(account.normalized_email, account.password_epoch))
+        await forget_failures(attempts, account.normalized_email, account.password_epoch)
         context.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
         return account
 
@@ -206,9 +206,10 @@ def delete(
             await context.publish(changes)
         finally:
             if context.redis is not None and context.attempts is not None:
-                counters = account_counters(account.normalized_email, account.password_epoch)
                 await erase_sessions(context.redis, cookies)
-                await context.attempts.clear(counters)
+                await forget_failures(
+                    context.attempts, account.normalized_email, account.password_epoch
+                )
         return changes
 
     run(work)

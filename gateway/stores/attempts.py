@@ -48,6 +48,19 @@ class RedisAttempts:
         if keys:
             await self._redis.call("DEL", *(f"{self._redis.prefix}attempts:{key}" for key in keys))
 
+    async def clear_under(self, prefix: str) -> None:
+        pattern, cursor = f"{self._redis.prefix}attempts:{prefix}*", "0"
+        while True:
+            answer = await self._redis.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            try:
+                cursor, found = str(answer[0]), [str(key) for key in answer[1]]
+            except (TypeError, LookupError) as error:
+                raise StoreUnavailable("redis", "an answer that cannot be read") from error
+            if found:
+                await self._redis.call("DEL", *found)
+            if cursor == "0":
+                return
+
 
 def _keys(attempts: Sequence[Attempt]) -> list[str]:
     return [f"attempts:{attempt.key}" for attempt in attempts]

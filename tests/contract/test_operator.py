@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import GATEWAY, Running
+from tests.contract.running import GATEWAY, Answer, Running, wait_as_told
 
 
 def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -52,6 +52,27 @@ def test_the_gateways_own_answers_are_counted_by_endpoint_and_outcome(gateway: R
         assert f"authgate_endpoint_requests_total{{{labels}}}" in text
     assert 'authgate_endpoint_duration_seconds_count{endpoint="/auth/login"}' in text
     assert "made-up" not in text
+
+
+def test_unlocking_lets_the_owner_in_with_the_browser_that_is_locked_out(gateway: Running) -> None:
+    """A browser that has signed in before counts by itself: that is where owners fail."""
+    credentials = {"email": "locked-out@example.com", "password": "correct horse 7 battery"}
+    gateway.sign_in(credentials["email"])
+    signed_in = gateway.call("POST", "/auth/login", json_body=credentials)
+    (device,) = [v.split(";")[0] for v in signed_in.all("set-cookie") if "__Host-device=" in v]
+
+    def sign_in(password: str) -> Answer:
+        body = {**credentials, "password": password}
+        return gateway.call("POST", "/auth/login", ("Cookie", device), json_body=body)
+
+    while (answer := sign_in("not the one 17")).status != 429 or int(
+        answer.all("retry-after")[0]
+    ) < 60:
+        if answer.status == 429:
+            wait_as_told(answer)
+    assert sign_in(credentials["password"]).status == 429
+    assert gateway.cli("users", "unlock", credentials["email"]).returncode == 0
+    assert sign_in(credentials["password"]).status == 200
 
 
 def test_the_admin_listener_refuses_a_foreign_host(gateway: Running) -> None:

@@ -40,6 +40,9 @@ class Away:
     async def clear(self, keys: Sequence[str]) -> None:
         raise StoreUnavailable("redis")
 
+    async def clear_under(self, prefix: str) -> None:
+        raise StoreUnavailable("redis")
+
 
 def throttle(
     shared: LocalAttempts | Away | None = None, workers: int = 1, clock: Hands | None = None

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.stores.attempts import RedisAttempts
-from gateway.stores.protocols import PENDING_S, Attempt
+from gateway.stores.protocols import PENDING_S, Attempt, Attempts
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import Hands
 
@@ -64,6 +64,21 @@ async def test_what_is_given_back_makes_room_for_one(attempts: RedisAttempts) ->
     await attempts.give_back([ACCOUNT], "m2")
     assert (await attempts.reserve([ACCOUNT], "x")).wait_s == 0
     assert (await attempts.reserve([ACCOUNT], "y")).wait_s > 0
+
+
+@pytest.mark.parametrize("where", ["redis", "memory"])
+async def test_counters_are_cleared_by_what_they_begin_with(
+    attempts: RedisAttempts, where: str
+) -> None:
+    counters: Attempts = attempts if where == "redis" else LocalAttempts(Hands())
+    ours = [Attempt(f"device:a:{number}", 1, 900) for number in range(1_500)]
+    other = Attempt("device:ab:1", 1, 900)
+    for start in range(0, 1_500, 100):
+        await counters.reserve(ours[start : start + 100], "m")
+    await counters.reserve([other], "m")
+    await counters.clear_under("device:a:")
+    assert (await counters.reserve(ours, "n")).wait_s == 0
+    assert (await counters.reserve([other], "n")).wait_s > 0
 
 
 async def test_a_cleared_counter_begins_again(attempts: RedisAttempts) -> None:

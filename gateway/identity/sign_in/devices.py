@@ -112,7 +112,13 @@ def device_counter(device: Device, normalized_email: str) -> str:
     account's own.  See `throttle.account_counter`."""
     named = f"{device.id}\x00{device.epoch}\x00{normalized_email}"
     digest = hashlib.sha256(named.encode()).hexdigest()
-    return "login:device:" + digest[:32]
+    return device_counters(normalized_email) + digest[:32]
+
+
+def device_counters(normalized_email: str) -> str:
+    """What the counters of all devices of an account begin with: nobody else knows which devices
+    there are."""
+    return f"login:device:{hashlib.sha256(normalized_email.encode()).hexdigest()[:32]}:"
 
 
 def set_cookie(value: str) -> str:

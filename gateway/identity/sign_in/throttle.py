@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gateway.client_networks import holder, neighbourhood
-from gateway.identity.sign_in.devices import Device, device_counter
+from gateway.identity.sign_in.devices import Device, device_counter, device_counters
 from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.model import Clock
 from gateway.stores.protocols import Attempt, Attempts, StoreBusy, StoreUnavailable
@@ -190,6 +190,13 @@ def account_counter(normalized_email: str) -> str:
 def account_counters(normalized_email: str, epoch: int = 0) -> list[str]:
     """Every counter of the account itself, for `reset`."""
     return [account_counter(normalized_email), _devices_counter(normalized_email, epoch)]
+
+
+async def forget_failures(shared: Attempts, normalized_email: str, epoch: int) -> None:
+    """Forget the account's failures and those of each of its devices, for operators.  The owner who
+    is locked out failed in a browser that has signed in before, most of the time."""
+    await shared.clear(account_counters(normalized_email, epoch))
+    await shared.clear_under(device_counters(normalized_email))
 
 
 def _by_stranger(normalized_email: str, client_ip: str) -> list[Attempt]:
