@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway.access.field_names import folded
 from gateway.access.identity_headers import IdentityHeaders
+from gateway.access.secret_text import SecretText
 from gateway.model import NOWHERE, SourceLocation
 
 if TYPE_CHECKING:
@@ -186,16 +187,19 @@ class SecurityHeaders:
 class HeaderChanges:
     """Fields that a route takes away, and those that it writes in their place."""
 
-    fields: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[str, str | SecretText], ...] = ()
     removed: tuple[str, ...] = ()
     names: frozenset[bytes] = field(init=False)
     """Of both, in lower case: what came under one of them does not pass."""
-    lines: bytes = field(init=False)
+    lines: bytes = field(init=False, repr=False)
     """The written ones, joined by CRLF."""
 
     def __post_init__(self) -> None:
         named = (*(name for name, _ in self.fields), *self.removed)
-        lines = (f"{name}: {value}" for name, value in self.fields)
+        lines = (
+            f"{name}: {value.reveal() if isinstance(value, SecretText) else value}"
+            for name, value in self.fields
+        )
         object.__setattr__(self, "names", frozenset(n.lower().encode("ascii") for n in named))
         object.__setattr__(self, "lines", "\r\n".join(lines).encode("ascii"))
 

@@ -18,7 +18,8 @@ def sent_headers(decision: Decision) -> dict[str, str]:
     route = decision.route
     if not decision.allowed or route is None or route.upstream is None:
         return {}
-    sent = dict(() if route.request is None else route.request.fields)
+    written = () if route.request is None else route.request.fields
+    sent = {name: str(value) for name, value in written}
     sent |= dict(decision.headers)
     if decision.principal is not None:
         sent |= dict(route.identity.texts(decision.principal))

@@ -19,6 +19,7 @@ from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths
 from gateway.app import setting_types as values
 from gateway.app.env_file import PREFIX, SettingProblem, given_settings
 from gateway.app.setting_types import EMBEDDED, Address, is_loopback, parse_address
+from gateway.config.secrets import is_secret_name
 from gateway.identity.accounts.admission import Admission, RegistrationMode
 
 DEV_DEFAULTS = {
@@ -109,6 +110,8 @@ class Settings(BaseSettings):
     max_connections_per_address: Annotated[int, values.integer(0, 1_000_000, "number")] = 1_000
     tls_cert: Annotated[Path, BeforeValidator(values.readable_file)] | None = None
     tls_key: Annotated[Path, BeforeValidator(values.readable_file)] | None = None
+    secrets_dir: Path | None = None
+    """Read by `app/upstream_secrets.py`."""
 
     @classmethod
     def settings_customise_sources(
@@ -189,6 +192,7 @@ def load(
     A setting that is there but empty counts as not given, as `GATEWAY_X=` in a unit file means.
     """
     given, problems = given_settings(environ, env_file)
+    given = {name: value for name, value in given.items() if not is_secret_name(name)}
     problems += [_unknown(name) for name in sorted(given) if name not in names()]
     chosen = {
         name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name in names()

@@ -8,9 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from gateway.access.snapshot import Snapshot
+from gateway.cli import environment
 from gateway.cli.environment import configuration_settings, own_paths
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.secrets import SecretSource, UnreadSecrets
 from gateway.config.upstream_tls import TlsContexts
 from gateway.config.warnings import open_to_anybody
 from gateway.config.watcher import read_sources
@@ -25,14 +27,16 @@ class FailOn(StrEnum):
     CHANGE = "change"
 
 
-def read(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
+def read(
+    config: Path, policies: Path, secrets: SecretSource | None = None
+) -> Snapshot | list[ConfigProblem]:
     """The configuration, or every problem with it; what is hardly meant by the settings beside it
-    is among its notices."""
+    is among its notices.  Without `secrets` they are taken to be there."""
     sources = read_sources(config, policies)
     if isinstance(sources, list):
         return sources
     chosen = configuration_settings()
-    found = compile_snapshot(sources, chosen.own_paths)
+    found = compile_snapshot(sources, chosen.own_paths, secrets or UnreadSecrets())
     if isinstance(found, list) or not chosen.admission.anybody:
         return found
     open_routes = open_to_anybody(found.routes, chosen.admission.anybody)
@@ -40,8 +44,9 @@ def read(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
 
 
 def read_for_here(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
-    """As `read`, and the files that upstreams name must do on this machine too."""
-    found = read(config, policies)
+    """As `read`, and the files that upstreams name, and the secrets that routes name, must do on
+    this machine too."""
+    found = read(config, policies, environment.secrets())
     if isinstance(found, list):
         return found
     return TlsContexts().problems(found.upstreams.values()) or found
@@ -67,7 +72,9 @@ def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
         if not config.is_absolute() and (folder / config).exists():
             return compiled(folder / config, folder / policies)
         return compiled(folder / config.name, folder / policies.name)
-    found = compile_snapshot(_sources_of_revision(where, config, policies), own_paths())
+    found = compile_snapshot(
+        _sources_of_revision(where, config, policies), own_paths(), UnreadSecrets()
+    )
     if isinstance(found, Snapshot):
         return found
     for problem in found:

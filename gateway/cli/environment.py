@@ -23,7 +23,9 @@ from gateway.access.routing.own_paths import OwnPaths
 from gateway.app import settings as settings_of
 from gateway.app.env_file import PREFIX, named_in
 from gateway.app.settings import Settings, SettingsError
+from gateway.app.upstream_secrets import load_secrets
 from gateway.cli.output import CliError, ExitCode, warn
+from gateway.config.secrets import SecretFiles
 
 INSTALLED = "/etc/authgate/env"
 """As `deploy/authgate.service` names it."""
@@ -74,14 +76,29 @@ def own_paths() -> OwnPaths:
 def configuration_settings() -> Settings:
     """The settings that say what a configuration means, for a command that reads one and no
     installation: all others are left at their defaults.  Stop(2) where one of them is wrong."""
-    chosen = _chosen.get()
-    if chosen is None:
-        named = _names_here() or not _is_there(SERVICE_FILE) or not _may_read(SERVICE_FILE)
-        chosen = Path(".env") if named else SERVICE_FILE
     try:
-        return settings_of.load_for_configuration(env_file=chosen)
+        return settings_of.load_for_configuration(env_file=_readable_file())
     except SettingsError as error:
         raise _wrong(error) from error
+
+
+def secrets() -> SecretFiles:
+    """The secrets of this machine that routes may send, for a command that starts nothing."""
+    return load_secrets(env_file=_readable_file())
+
+
+def serving_secrets() -> SecretFiles:
+    """The same for a gateway that is started."""
+    return load_secrets(env_file=_file(service=False))
+
+
+def _readable_file() -> Path:
+    """As `_file`, of what may be read, and without a word."""
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen
+    named = _names_here() or not _is_there(SERVICE_FILE) or not _may_read(SERVICE_FILE)
+    return Path(".env") if named else SERVICE_FILE
 
 
 def serving_settings(*, dev: bool, **overrides: Any) -> Settings:

@@ -37,7 +37,8 @@ def validate(
         bool,
         typer.Option(
             "--texts-only",
-            help="Leave out whether the certificate files that upstreams name are good here.",
+            help="Leave out whether the certificate files that upstreams name, and the secrets"
+            " that routes name, are good here.",
         ),
     ] = False,
     as_json: AsJson = False,

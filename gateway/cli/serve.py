@@ -18,7 +18,7 @@ from gateway.app.setting_types import Address, parse_address
 from gateway.app.settings import Settings, sqlite_url
 from gateway.app.worker import App
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.environment import serving_settings
+from gateway.cli.environment import serving_secrets, serving_settings
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
 from gateway.edge.server.listener_tls import CertificateWrong
@@ -118,14 +118,17 @@ def _run(
     dev = demo is not None
     configure(settings.log_level)
     folder = DataFolder(settings.data_dir)
+    secrets = serving_secrets()
     plan = BootstrapContext(
         settings=settings,
         folder=folder,
-        configuration=ConfigWatcher(files, LastKnownGood(folder.last_good), settings.own_paths),
+        configuration=ConfigWatcher(
+            files, LastKnownGood(folder.last_good), settings.own_paths, secrets
+        ),
     )
     if shadow is not None:
         kept = LastKnownGood(folder.path / "last-good-shadow")
-        plan.shadow = ConfigWatcher(shadow, kept, settings.own_paths)
+        plan.shadow = ConfigWatcher(shadow, kept, settings.own_paths, secrets)
     listeners = Listeners(settings.listen, settings.admin_listen, demo)
     try:
         processes.lock_data_dir(plan)

@@ -13,6 +13,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.config.identity_headers import IdentityReader
 from gateway.config.policies import read_policies
 from gateway.config.routes import Names, RouteReader, cors_named
+from gateway.config.secrets import SecretFiles, SecretSource
 from gateway.config.session import read_shared_hosts
 from gateway.config.upstreams import read_cors, read_limits, read_upstreams
 from gateway.config.warnings import notices
@@ -55,11 +56,14 @@ class Sources:
 
 
 def compile_snapshot(
-    sources: Sources, own_paths: OwnPaths | None = None
+    sources: Sources,
+    own_paths: OwnPaths | None = None,
+    secrets: SecretSource | None = None,
 ) -> Snapshot | list[ConfigProblem]:
     """The whole configuration, or every problem in it, ordered by location.
 
-    `own_paths` are those of the gateway's settings; without them, the default ones.
+    `own_paths` are those of the gateway's settings; without them, the default ones.  Without
+    `secrets` there are none.
     """
     problems: list[ConfigProblem] = []
     name, text = sources.routes
@@ -75,7 +79,7 @@ def compile_snapshot(
     policies = {SIGNED_IN: signed_in_policy(), **files.policies}
     identity = IdentityReader(reader, compiler, files.data)
     upstreams = read_upstreams(reader, fields.get("upstreams"), identity)
-    names = Names(upstreams, limits, cors, policies)
+    names = Names(upstreams, limits, cors, policies, secrets or SecretFiles())
     written = written_names(fields, policies.values())
     routes = RouteReader(reader, names, own_paths or OwnPaths(), written, identity)
     routes.defaults(fields.get("defaults"))

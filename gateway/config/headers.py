@@ -17,10 +17,13 @@ from gateway.access.definitions import HeaderChanges, SecurityHeaders
 from gateway.access.field_names import CLIENTS_OWN, KEEPABLE, NEVER_KEPT, TOKEN, folded
 from gateway.access.identity_headers import PRESETS, IdentityHeaders
 from gateway.access.policies import Policy
+from gateway.access.secret_text import SecretText
 from gateway.access.suggestions import suggestion
+from gateway.config.secrets import SECRET_NAME, SecretSource
 from gateway.config.yaml_reader import Node, Reader
 
 CHANGE_KEYS = ("set_headers", "remove_headers")
+SECRET_KEYS = ("secret", "prefix")
 
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _OWN = "the gateway itself writes it"
@@ -41,7 +44,8 @@ _EITHER_WAY = {
 _REQUEST = _EITHER_WAY | {
     "content-type": _FRAMING,
     "host": "write `host:` in the upstream",
-    "authorization": "it stays here unless the route has `forward_authorization: true`",
+    "authorization": "the client's stays here unless the route has `forward_authorization: true`, "
+    "and one of yours is a secret: `{secret: NAME}`",
     **dict.fromkeys(("traceparent", "forwarded", "x-real-ip"), _OWN),
 }
 _RESPONSE = _EITHER_WAY | {
@@ -63,14 +67,18 @@ _IDENTITY_FORWARDED = frozenset(name.decode() for name in PRESETS["oauth2-proxy"
 """Of `X-Forwarded-*`, what says who calls; the others say how the call came."""
 
 
-def read_request_changes(reader: Reader, fields: Mapping[str, Node]) -> HeaderChanges | None:
+def read_request_changes(
+    reader: Reader, fields: Mapping[str, Node], secrets: SecretSource
+) -> HeaderChanges | None:
     """What a client's fields become on their way to the upstream."""
-    return _changes(reader, fields.get("request"), "request", _REQUEST, unset="cookie")
+    rules = _FieldRules(_REQUEST | {"cookie": _ONE_CALLERS}, {}, secrets)
+    return _changes(reader, fields.get("request"), "request", rules, _REQUEST)
 
 
 def read_response_changes(reader: Reader, fields: Mapping[str, Node]) -> HeaderChanges | None:
     """What an upstream's fields become on their way to the client."""
-    return _changes(reader, fields.get("response"), "response", _RESPONSE, unset="set-cookie")
+    rules = _FieldRules(_RESPONSE | {"set-cookie": _ONE_CALLERS}, {})
+    return _changes(reader, fields.get("response"), "response", rules, _RESPONSE)
 
 
 def read_kept_headers(
@@ -101,7 +109,8 @@ def read_answer_fields(reader: Reader, node: Node | None) -> tuple[tuple[str, st
         "content-type": "write `content_type:` beside `headers`",
         "set-cookie": "a cookie is one caller's",
     }
-    return tuple(_written(reader, node, "`headers`", known, {}))
+    written = _written(reader, node, "`headers`", _FieldRules(known, {}))
+    return tuple((name, str(text)) for name, text in written)
 
 
 def check_written_name(reader: Reader, node: Node, name: str, seen: dict[str, str]) -> bool:
@@ -128,6 +137,7 @@ class FieldSources:
     identity: IdentityHeaders | None
     """None where nobody is known."""
     policy: Policy | None
+    forwards_authorization: bool = False
 
 
 def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> None:
@@ -135,6 +145,12 @@ def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> Non
     written: dict[bytes, str] = {}
     if sources.request is not None:
         written = {_folded(name): "`set_headers`" for name, _ in sources.request.fields}
+    if b"authorization" in written and sources.forwards_authorization:
+        reader.error(
+            node,
+            "`Authorization` is written by `set_headers`, and `forward_authorization: true` sends "
+            "the client's: leave one out",
+        )
     for one in sources.identity.fields if sources.identity is not None else ():
         if _folded(one.name) in written:
             reader.error(
@@ -171,46 +187,81 @@ def without_written(security: SecurityHeaders, response: HeaderChanges | None) -
 
 
 def _changes(
-    reader: Reader, node: Node | None, key: str, refused: Mapping[str, str], *, unset: str
+    reader: Reader, node: Node | None, key: str, rules: _FieldRules, unremovable: Mapping[str, str]
 ) -> HeaderChanges | None:
     if node is None:
         return None
     block = reader.block(node, f"`{key}`", CHANGE_KEYS)
     if not block and isinstance(node, yaml.MappingNode) and not node.value:
         reader.error(node, f"`{key}` has `set_headers:`, `remove_headers:` or both")
-    seen: dict[str, str] = {}
-    written = _written(
-        reader, block.get("set_headers"), "`set_headers`", {**refused, unset: _ONE_CALLERS}, seen
-    )
+    written = _written(reader, block.get("set_headers"), "`set_headers`", rules)
     removed: list[str] = []
     for name, item in reader.texts(block.get("remove_headers"), "`remove_headers`") or []:
         if not TOKEN.match(name):
             reader.error(item, f"`{name}` is no name of a header")
-        elif _takes(reader, item, name, refused, seen):
+        elif _takes(reader, item, name, unremovable, rules.seen):
             removed.append(name)
     return HeaderChanges(tuple(written), tuple(removed))
 
 
+@dataclass(frozen=True, slots=True)
+class _FieldRules:
+    refused: Mapping[str, str]
+    seen: dict[str, str]
+    secrets: SecretSource | None = None
+    """None where no secret may be sent."""
+
+
 def _written(
-    reader: Reader,
-    node: Node | None,
-    what: str,
-    refused: Mapping[str, str],
-    seen: dict[str, str],
-) -> list[tuple[str, str]]:
-    header_fields: list[tuple[str, str]] = []
+    reader: Reader, node: Node | None, what: str, rules: _FieldRules
+) -> list[tuple[str, str | SecretText]]:
+    header_fields: list[tuple[str, str | SecretText]] = []
     for name, value in reader.entries(node, what).items():
         key = reader.name_of(value)
-        text = reader.text(value, f"the header `{name}`")
+        text: str | SecretText | None
+        refused = rules.refused
+        if isinstance(value, yaml.MappingNode) and rules.secrets is not None:
+            text = _secret(reader, value, f"the header `{name}`", rules.secrets)
+            refused = {known: why for known, why in refused.items() if known != "authorization"}
+        else:
+            text = reader.text(value, f"the header `{name}`")
         if not _NAME.match(name):
             reader.error(key, f"`{name}` is no name to set: letters, digits and `-`")
-        elif not _takes(reader, key, name, refused, seen) or text is None:
+        elif not _takes(reader, key, name, refused, rules.seen) or text is None:
             continue
-        elif not (text.isascii() and text.isprintable()) or text != text.strip():
+        elif isinstance(text, str) and not _is_one_line(text):
             reader.error(value, f"the header `{name}` is one line of ASCII text")
         else:
             header_fields.append((name, text))
     return header_fields
+
+
+def _secret(reader: Reader, node: Node, what: str, secrets: SecretSource) -> SecretText | None:
+    """`{secret: NAME, prefix: "Bearer "}`."""
+    fields = reader.block(node, what, SECRET_KEYS)
+    name = reader.text(fields.get("secret"), "`secret`")
+    prefix = reader.text(fields.get("prefix"), "`prefix`") or ""
+    if prefix and not _is_one_line(prefix + "."):
+        reader.error(fields["prefix"], "`prefix` is one line of ASCII text")
+    if "secret" not in fields:
+        reader.error(node, f"{what} has no `secret: NAME`")
+    if name is None:
+        return None
+    if not SECRET_NAME.match(name):
+        reader.error(
+            fields["secret"],
+            "the name of a secret is a letter, then letters, digits and any of ._-",
+        )
+        return None
+    found = secrets.read(name)
+    if isinstance(found, SecretText):
+        return found.with_prefix(prefix)
+    reader.error(fields["secret"], found)
+    return None
+
+
+def _is_one_line(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text == text.strip()
 
 
 def _takes(

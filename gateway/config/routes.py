@@ -46,6 +46,7 @@ from gateway.config.matching import (
     read_rewrite,
 )
 from gateway.config.route_checks import Needs, check_limits
+from gateway.config.secrets import SecretSource
 from gateway.config.taken_headers import TakenHeaders, check_taken
 from gateway.config.upstreams import NAME, read_security_headers
 from gateway.config.websocket import read_websocket_options
@@ -79,6 +80,7 @@ class Names:
     limits: Mapping[str, Limit]
     cors: Mapping[str, Cors]
     policies: Mapping[str, Policy]
+    secrets: SecretSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +186,15 @@ class RouteReader:
         taken = TakenHeaders(self._written, options.kept_headers, request)
         check_taken(reader, node, rules, resource, taken)
         identity = self._identity_of(options, upstream)
-        sources = FieldSources(request, None if options.auth is Auth.PUBLIC else identity, policy)
+        known = None if options.auth is Auth.PUBLIC else identity
+        forward = reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False)
+        sources = FieldSources(request, known, policy, forward)
         check_written_once(reader, fields.get("request", node), sources)
         direct_response = read_direct_response(reader, fields)
         if direct_response is not None:
             request, response, upstream = None, HeaderChanges(direct_response.fields), None
         elif upstream is None and "upstream" not in fields and fields:
             reader.error(node, "the route has no `upstream:`, `direct_response:` or `redirect:`")
-        forward = reader.flag(fields.get("forward_authorization"), "`forward_authorization`", False)
         if len(reader.problems) > before or not path.shown or route_id is None:
             return None
         return Route(
@@ -242,7 +245,9 @@ class RouteReader:
     def _options(self, fields: Mapping[str, Node], base: RouteOptions) -> RouteOptions:
         """`base` with what the block says otherwise, key by key."""
         reader = self._reader
-        request = read_request_changes(reader, fields) if "request" in fields else base.request
+        request = base.request
+        if "request" in fields:
+            request = read_request_changes(reader, fields, self._names.secrets)
         kept = base.kept_headers
         if "keep_headers" in fields:
             kept = read_kept_headers(reader, fields["keep_headers"], request, self._written.routes)

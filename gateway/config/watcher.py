@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,12 @@ import structlog
 import watchfiles
 
 from gateway.access.routing.own_paths import OwnPaths
+from gateway.access.secret_text import SecretText
 from gateway.access.snapshot import Snapshot
 from gateway.atomic_file import atomic_file
 from gateway.config import upstream_tls
 from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.secrets import SecretFiles, SecretReading
 from gateway.model import ConfigProblem
 
 log = structlog.get_logger(__name__)
@@ -170,6 +172,7 @@ class ConfigWatcher:
     files: Files
     kept: LastKnownGood
     own_paths: OwnPaths = field(default_factory=OwnPaths)
+    secrets: SecretFiles = field(default_factory=SecretFiles)
     problems: list[ConfigProblem] = field(default_factory=list)
     """What is wrong with the files now; empty when they are what runs."""
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
@@ -182,6 +185,10 @@ class ConfigWatcher:
     _tls_files: tuple[str, ...] = ()
     """The files that upstreams name, and their stamps when they were last checked."""
     _tls_stamp: upstream_tls.FileStamp = ()
+    _secret_reading: SecretReading | None = None
+    """The secrets that were read when the configuration last was."""
+    _secret_texts: Mapping[str, SecretText] = field(default_factory=dict)
+    """Those that calls are sent with now."""
     _reload_requested: asyncio.Event | None = None
 
     @property
@@ -213,7 +220,7 @@ class ConfigWatcher:
         self._refuse(built)
         good = self.kept.read(self.files)
         if good is not None:
-            old = _compile(good, self.own_paths)
+            old = self._compiled(good)
             if isinstance(old, Snapshot):
                 self._snapshot = old
                 log.warning("last-good-configuration-taken", version=old.version)
@@ -276,17 +283,29 @@ class ConfigWatcher:
     def _changed(self) -> bool:
         if self.files.signature() != self._signature:
             return True
+        if self._secret_reading is not None and self._secret_reading.outdated:
+            return True
         return upstream_tls.file_stamp(self._tls_files) != self._tls_stamp
 
     def _checked(self, sources: Sources) -> Snapshot | list[ConfigProblem]:
         """Compiled, and the files beside it looked at."""
-        built = _compile(sources, self.own_paths)
+        built = self._compiled(sources)
         if isinstance(built, list):
             return built
         upstreams = built.upstreams.values()
         self._tls_files = tuple(path for one in upstreams for path in upstream_tls.paths(one.tls))
         self._tls_stamp = upstream_tls.file_stamp(self._tls_files)
         return self.tls.problems(upstreams) or built
+
+    def _compiled(self, sources: Sources) -> Snapshot | list[ConfigProblem]:
+        reading = self._secret_reading = SecretReading(self.secrets)
+        gc.disable()
+        try:
+            return compile_snapshot(sources, self.own_paths, reading)
+        finally:
+            # Frozen before it may be walked: one collection over 10,000 routes stalls 200 ms.
+            gc.freeze()
+            gc.enable()
 
     async def _read_stable(self) -> Sources | list[ConfigProblem]:
         """The texts, read while nobody wrote to them."""
@@ -313,8 +332,17 @@ class ConfigWatcher:
         if old is None or old.version != snapshot.version:
             self.kept.keep(self.files, sources)
             log.info("configuration-loaded", version=snapshot.version)
+        self._note_secrets(first=old is None)
         for tell in self.on_change:
             tell(snapshot)
+
+    def _note_secrets(self, *, first: bool) -> None:
+        """Say which secrets are others than before, never what they are."""
+        texts = {} if self._secret_reading is None else self._secret_reading.texts
+        changed = sorted(name for name in texts if texts[name] != self._secret_texts.get(name))
+        self._secret_texts = texts
+        if changed and not first:
+            log.info("secrets-loaded", names=changed)
 
     def _refuse(self, problems: list[ConfigProblem]) -> None:
         if problems != self.problems:
@@ -333,16 +361,6 @@ def _leads_back(path: Path, folder: str) -> bool:
         return False
     target, here = os.path.realpath(path), os.path.realpath(folder)
     return os.path.commonpath((target, here)) == target
-
-
-def _compile(sources: Sources, own_paths: OwnPaths) -> Snapshot | list[ConfigProblem]:
-    gc.disable()
-    try:
-        return compile_snapshot(sources, own_paths)
-    finally:
-        # Frozen before it may be walked: one collection over 10,000 routes stalls 200 ms.
-        gc.freeze()
-        gc.enable()
 
 
 def _identity(files: Files) -> list[str]:

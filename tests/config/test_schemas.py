@@ -79,6 +79,12 @@ def keys(block: dict[str, Any]) -> set[str]:
             headers.CHANGE_KEYS,
         ),
         (
+            ROUTES["properties"]["routes"]["items"]["properties"]["request"]["properties"][
+                "set_headers"
+            ]["additionalProperties"]["anyOf"][1],
+            headers.SECRET_KEYS,
+        ),
+        (
             ROUTES["properties"]["defaults"]["properties"]["identity_headers"]["anyOf"][1]["items"][
                 "anyOf"
             ][1],
