@@ -23,17 +23,25 @@ MEDIA_TYPE = re.compile(
 # a failure there would be tried again at the next, in quadratic time.
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _LEVELS = re.compile(r"[\[\]{}]")
+_SURROGATE = re.compile(r"\\u[dD][89A-Fa-f]")
 
 
-def loads(raw: bytes, *, deepest: int = DEEPEST) -> Any:
-    """The value, whose arrays and objects stand at most `deepest` in one another; ValueError."""
+def loads(raw: bytes, *, deepest: int = DEEPEST, encodable: bool = False) -> Any:
+    """The value, whose arrays and objects stand at most `deepest` in one another; ValueError.
+
+    `encodable`: so too for half of a surrogate pair, which JSON can spell and no UTF-8 can hold
+    (RFC 8259 section 8.2).
+    """
     text = raw.decode("utf-8")
     if raw.count(b"[") + raw.count(b"{") > deepest and _depth(text) > deepest:
         raise ValueError("too deep")
     # A number of more digits than Python converts is a ValueError too.
-    return json.loads(
+    value = json.loads(
         text, object_pairs_hook=_once_each, parse_constant=_no_constant, parse_float=_finite
     )
+    if encodable and _SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _depth(text: str) -> int:

@@ -28,7 +28,7 @@ async def take_json(body: RequestBody, call: Call) -> RequestBody | Reason:
     if refusal is not None:
         return refusal
     try:
-        call.body = strict_json.loads(raw)
+        call.body = strict_json.loads(raw, encodable=True)
     except ValueError:
         return Reason.BODY_MALFORMED
     return whole_body(raw)

@@ -65,9 +65,7 @@ def json_object(part: str) -> dict[str, Any] | None:
     if raw is None:
         return None
     try:
-        value = strict_json.loads(raw, deepest=_DEPTH_MAX)
-        if b"\\u" in raw:
-            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates have no encoding
+        value = strict_json.loads(raw, deepest=_DEPTH_MAX, encodable=True)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -150,6 +150,9 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
         (b'{"meta": {"owner": 9223372036854775808}}', (JSON,), 400, "body_malformed"),
         (b"", (JSON,), 403, "condition_failed"),
         (b'{"x": "' + b"a" * 70_000 + b'"}', (JSON,), 413, "body_too_large"),
+        # Half of a surrogate pair, which no field of a rule could hold.
+        (b'{"x": "\\ud800"}', (JSON,), 400, "body_malformed"),
+        (b'{"\\uDFFF": 1}', (JSON,), 400, "body_malformed"),
     ],
 )
 async def test_what_cannot_be_judged_is_refused(
