@@ -14,9 +14,9 @@ from gateway.access.websocket_options import WebSocketOptions
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import ConfigProblem, CredentialKind
 from tests.access.worlds import built, problems, snapshot
+from tests.config.texts import PUBLIC, one
 
 ROOT = Path(__file__).parent.parent.parent
-
 CONTRACT = """
 version: 1
 auth: {cors: app}
@@ -56,6 +56,8 @@ routes:
     limits: [anon]
     upstream: orders
 """
+
+
 CONTRACT_POLICY = """
 version: 1
 policy: orders
@@ -140,12 +142,6 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
         "routes.yaml:11:13: unknown policy `nope`; there is `signed-in`, `p`",
         "routes.yaml:12:15: unknown upstream `aip`; did you mean `api`?",
     ]
-
-
-def one(route: str, policy: str = "policy: p\nrules: [{id: a, allow: ['*']}]") -> str:
-    said = problems(route, policy)
-    assert len(said) == 1, said
-    return said[0]
 
 
 @pytest.mark.parametrize(
@@ -250,286 +246,7 @@ def test_a_renamed_word_is_refused_where_it_stands_and_its_new_name_told(
     assert problem.endswith(f"; it is called `{new}` now")
 
 
-RULES = [
-    ("{allow: [x]}", "no `id`"),
-    ("{id: a}", "either `allow:` or `deny:`"),
-    ("{id: a, allow: [x], deny: [y]}", "either `allow:` or `deny:`"),
-    ("{id: a, allow: []}", "`allow` is empty"),
-    ("{id: a, allow: ['ord*']}", "is no action"),
-    ("{id: a, deny: role-permissions}", "belongs to `allow:`"),
-    ("{id: a, allow: [role-permissions, x]}", "stands alone"),
-    ("{id: a, allow: [x], when: }", "`when` has no value"),
-    ("{id: a, allow: [x], when: 7}", "is text"),
-    ("{id: a, allow: [x], reason: 'Not you'}", "one lower-case word"),
-    ("{id: a, allow: [x], reason: token_expired}", "means something else"),
-    ("{id: a, allow: [x], conceal: yes}", "write true"),
-    ("{id: a, allow: [x], mode: shadowed}", "did you mean `shadow`?"),
-    ("{id: a, allow: [x], step_up: {}}", "asks for `max_age:`"),
-    ("{id: a, allow: [x], step_up: {max_age: 300}}", "`300s`"),
-    ("{id: a, allow: [x], limits: [nope]}", "unknown limit"),
-    ("{id: a, deny: [x], limits: [per-user]}", "belong to an `allow` rule"),
-    ("{id: a, allow: [x], headers: {X-Auth-User-Id: u}}", "the gateway itself writes it"),
-    ("{id: a, allow: [x], headers: {Connection: close}}", "it speaks of one connection"),
-    ("{id: a, allow: [x], headers: {Content-Encoding: gzip}}", "it frames or describes"),
-    ("{id: a, allow: [x], headers: {Sec-WebSocket-Key: a}}", "belongs to one handshake"),
-    ("{id: a, allow: [x], headers: {X-Real-IP: '{user.id}'}}", "the gateway itself writes it"),
-    ("{id: a, allow: [x], headers: {Cookie: a=b}}", "a cookie is one caller's"),
-    ("{id: a, allow: [x], headers: {X-A: a, x-a: b}}", "once is enough"),
-    ("{id: a, allow: [x], headers: {'X A': u}}", "letters, digits"),
-    ("{id: a, allow: [x], headers: {X-A: '{env.HOME}'}}", "nothing that can be filled in"),
-    ("{id: a, allow: [x], headers: {X-A: '{user.claims}'}}", "`{user.claims}` cannot be filled in"),
-    ("{id: a, allow: [x], wen: user.id == 'a'}", "did you mean `when`?"),
-    ("{id: a, allow: [x]}, {id: a, allow: [y]}", "stands on line"),
-]
-
-
-@pytest.mark.parametrize(("rules", "said"), RULES)
-def test_what_is_wrong_with_a_rule_is_told(rules: str, said: str) -> None:
-    route = "- {id: a, match: {path: /a}, auth: public, upstream: api}"
-    assert said in one(route, f"policy: p\nrules: [{rules}]")
-
-
-@pytest.mark.parametrize(
-    ("roles", "said"),
-    [
-        ("{a: {inherits: [b]}}", "unknown role `b`"),
-        ("{a: {inherits: [a]}}", "in a ring: a → a"),
-        ("{a: {inherits: [b]}, b: {inherits: [a]}}", "in a ring"),
-        ("{a: ['x y']}", "is no action"),
-        ("{a: {inherit: [b]}}", "did you mean `inherits`?"),
-        ("{'a b': [x]}", "a role is 1 to 128"),
-    ],
-)
-def test_what_is_wrong_with_a_role_is_told(roles: str, said: str) -> None:
-    route = "- {id: a, match: {path: /a}, auth: public, upstream: api}"
-    policy = f"policy: p\nroles: {roles}\nrules: [{{id: a, allow: ['*']}}]"
-    assert said in one(route, policy)
-
-
-def test_a_field_that_no_route_gives_is_the_mistake_of_the_rule() -> None:
-    said = one(
-        "- {id: a, match: {path: '/a/{x}'}, policy: p, action: o:read, upstream: api,"
-        " resource: {owner: '{x}'}}",
-        "policy: p\nrules: [{id: own, allow: [o:read], when: resource.onwer == user.id}]",
-    )
-    assert said.startswith("policies/p0.yaml:3:")
-    assert "which no route of this policy gives; did you mean `owner`?" in said
-
-
-def test_a_field_that_one_route_lacks_is_the_mistake_of_the_route() -> None:
-    said = one(
-        """
-        - {id: a, match: {path: '/a/{x}'}, policy: p, action: o:read, upstream: api,
-           resource: {owner: '{x}'}}
-        - {id: b, match: {path: '/b/{x}'}, policy: p, action: o:read, upstream: api}
-        """,
-        "policy: p\nrules: [{id: own, allow: [o:read], when: resource.owner == user.id}]",
-    )
-    assert said.startswith("routes.yaml:")
-    assert "add `resource: {owner: …}`" in said
-    assert "(policies/p0.yaml:3)" in said
-
-
-def test_a_field_for_the_upstream_that_no_route_can_fill_is_the_mistake_of_the_rule() -> None:
-    said = one(
-        "- {id: a, match: {path: '/a/{x}'}, policy: p, action: o:read, upstream: api,"
-        " resource: {team: '{x}'}}",
-        "policy: p\nrules: [{id: r, allow: [o:read], headers: {X-Team: '{resource.taem}'}}]",
-    )
-    assert "reads `resource.taem`, which no route of this policy gives; did you mean" in said
-
-
-def test_what_any_rule_writes_no_client_writes_on_any_route() -> None:
-    world = snapshot(
-        "- {id: a, match: {path: /a}, auth: public, upstream: api}\n"
-        "- {id: b, match: {path: /b}, policy: p, action: o:read, upstream: api}",
-        "policy: p\nrules: [{id: r, allow: [o:read], headers: {X-Team: '{user.id}'}}]",
-    )
-    assert all(route.claimed_headers == {b"x-team"} for route in world.routes)
-
-
-@pytest.mark.parametrize(
-    "when", ["has(resource.owner) && resource.owner == user.id", "user.id == 'x'"]
-)
-def test_a_field_that_may_be_absent_need_not_be_given(when: str) -> None:
-    snapshot(
-        "- {id: a, match: {path: /a}, policy: p, action: o:read, upstream: api}",
-        f'policy: p\nrules: [{{id: own, allow: [o:read], when: "{when}"}}]',
-    )
-
-
-def test_a_rule_about_other_actions_asks_nothing_of_a_route() -> None:
-    snapshot(
-        "- {id: a, match: {path: /a}, policy: p, action: o:list, upstream: api}",
-        "policy: p\nrules: [{id: own, allow: [o:read], when: resource.owner == user.id}]",
-    )
-
-
-def test_a_route_that_nobody_can_pass_is_noted() -> None:
-    world = snapshot(
-        "- {id: a, match: {path: /a}, policy: p, action: orders:raed, upstream: api}",
-        "policy: p\nrules: [{id: own, allow: ['orders:read']}]",
-    )
-    (notice,) = world.notices
-    assert "nobody can pass; did you mean `orders:read`?" in str(notice)
-
-
-@pytest.mark.parametrize(
-    ("allow", "hint"),
-    [("role-permission", "role-permissions"), ("orders:raed", "orders:read")],
-)
-def test_a_rule_that_covers_no_route_is_noted(allow: str, hint: str) -> None:
-    world = snapshot(
-        "- {id: a, match: {path: /a}, policy: p, action: orders:read, upstream: api}",
-        f"policy: p\nrules: [{{id: own, allow: ['*']}}, {{id: idle, allow: [{allow}]}}]",
-    )
-    assert [str(notice) for notice in world.notices] == [
-        f"policies/p0.yaml:3:34: rule `idle` covers the action of no route; did you mean `{hint}`?"
-    ]
-
-
-READ = "- {id: a, match: {path: /a}, policy: p, action: orders:read, upstream: api}"
-
-
-@pytest.mark.parametrize(
-    ("policy", "said"),
-    [
-        (
-            "rules: [{id: own, allow: ['orders:read', 'orders:raed']}]",
-            "policies/p0.yaml:3:9: rule `own`: no route has the action `orders:raed`; "
-            "did you mean `orders:read`?",
-        ),
-        (
-            "rules: [{id: own, allow: ['orders:read']}, {id: no, deny: ['order:*', '*:read']}]",
-            "policies/p0.yaml:3:44: rule `no`: no route has the action `order:*`; "
-            "did you mean `orders:read`?",
-        ),
-        (
-            "roles: {viewer: [orders:read, orders:raed]}\nrules: [{id: r, allow: role-permissions}]",
-            "policies/p0.yaml:3:9: role `viewer`: no route has the action `orders:raed`; "
-            "did you mean `orders:read`?",
-        ),
-        (
-            "roles: {viewer: [orders:raed]}\nrules: [{id: r, allow: role-permissions}]",
-            "routes.yaml:11:5: route `a`: no rule of policy `p` and no role of it allows "
-            "`orders:read`, so nobody can pass; did you mean `orders:raed`?",
-        ),
-        (
-            "rules: [{id: own, allow: ['orders:*']}, {id: all, deny: ['*'], when: user.id == 'x'}]",
-            "",
-        ),
-        ("roles: {viewer: ['*:read']}\nrules: [{id: r, allow: role-permissions}]", ""),
-        ("roles: {viewer: [x:y]}\nrules: [{id: r, allow: ['orders:read']}]", ""),
-    ],
-)
-def test_an_action_that_only_one_side_knows_is_a_warning(policy: str, said: str) -> None:
-    world = snapshot(READ, f"policy: p\n{policy}")
-    assert [str(one).partition(", `role-")[0] for one in world.notices] == ([said] if said else [])
-
-
-def test_a_permission_of_a_shared_role_is_used_by_any_policy() -> None:
-    rules = "rules: [{id: r, allow: role-permissions}]"
-    roles = "version: 1\nroles:\n  clerk: [orders:read, bills:read, bils:write]"
-    world = snapshot(
-        READ + "\n- {id: b, match: {path: /b}, policy: q, action: bills:read, upstream: api}",
-        f"policy: p\n{rules}",
-        f"policy: q\n{rules}",
-        roles=roles,
-    )
-    (notice,) = world.notices
-    assert str(notice).startswith(
-        "policies/roles.yaml:3:3: role `clerk`: no route has the action `bils:write`"
-    )
-
-
-def test_a_policy_that_judges_nothing_is_noted() -> None:
-    world = snapshot(PUBLIC, "policy: p\nrules: [{id: own, allow: ['orders:read']}]")
-    assert [str(notice) for notice in world.notices] == [
-        "policies/p0.yaml:2:1: no route names policy `p`"
-    ]
-
-
-# YAML
-
-PUBLIC = "- {id: a, match: {path: /a}, auth: public, upstream: api}"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "1:1: the file is empty"),
-        ("# only a comment\n", "the file is empty"),
-        ("a: [", "not YAML"),
-        ("version: 1\nversion: 1\n", "2:1: `version` stands here twice; the first is on line 1"),
-        ("version: 2\n", "1:10: this gateway reads `version: 1`"),
-        ('version: "2"\n', "this gateway reads `version: 1`"),
-        ("routes: []\n", "1:1: `version: 1` is missing"),
-        ("- a\n", "is a block of `name: value` lines"),
-        ("version: 1\nroutes: {}\n", "2:9: `routes` is a list"),
-        ("version: 1\nupstreams: [a]\n", "is a block of `name: value` lines"),
-        ("version: 1\nlimits:\n  x: 7\n", "is a block of `name: value` lines"),
-        ("version: 1\n---\nversion: 1\n", "not YAML"),
-        ("version: 1\nauth: {cors: !!python/name:os.system x}\n", "2:14: tags such as `!!python"),
-        ("version: 1\nroutes: !!python/object/apply:os.system [ls]\n", "tags such as"),
-        ("!!python/object:x\nversion: 1\n", "tags such as"),
-        ("version: 1\nx\x00: 1\n", "not YAML: a control character"),
-        ("version: 1\n\tx: 1\n", "not YAML"),
-        ("version: 1\n? [a]\n: b\n", "a name is plain text"),
-        ("version: 1\nlimits: {x: {<<: {key: user}, rate: 1/1s}}\n", "unknown key `<<`"),
-    ],
-)
-def test_what_is_no_configuration_is_told_where(text: str, said: str) -> None:
-    found = compile_snapshot(Sources(("routes.yaml", text)))
-    assert isinstance(found, list)
-    assert any(said in str(problem) for problem in found), [str(problem) for problem in found]
-
-
-@pytest.mark.parametrize("word", ["yes", "no", "on", "off", "Yes"])
-def test_yes_and_no_are_texts(word: str) -> None:
-    # YAML 1.1 would make them true and false.
-    world = snapshot(f"- {{id: {word}, match: {{path: /{word}}}, auth: public, upstream: api}}")
-    assert world.routes.get(word) is not None
-
-
-@pytest.mark.parametrize("word", ["true", "null", "7", "1.5", "~"])
-def test_what_yaml_reads_as_no_text_is_no_name(word: str) -> None:
-    said = problems(f"- {{id: {word}, match: {{path: /a}}, auth: public, upstream: api}}")
-    assert "`id`" in said[0]
-
-
-def test_a_number_with_leading_zero_is_decimal() -> None:
-    world = snapshot(
-        PUBLIC, "policy: p\nrules: [{id: a, allow: ['x'], when: user.claims.n == 010}]"
-    )
-    assert "p" in world.policies
-
-
-def test_an_alias_stands_for_what_it_names() -> None:
-    world = snapshot(
-        """
-        version: 1
-        upstreams: {api: &u {targets: ["http://h:1"]}, two: *u}
-        routes: []
-        """
-    )
-    assert world.upstreams["two"].targets == world.upstreams["api"].targets
-
-
-def test_data_that_unfolds_without_end_is_refused() -> None:
-    bomb = "version: 1\nl0: &l0 [a, a, a, a, a, a, a, a, a, a]\n" + "".join(
-        f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]\n" for i in range(1, 9)
-    )
-    said = problems(PUBLIC, data__bomb=bomb)
-    assert any("aliases that unfold without end" in line for line in said)
-
-
-def test_a_deeply_nested_file_is_refused() -> None:
-    found = compile_snapshot(Sources(("routes.yaml", "version: 1\nroutes: " + "[" * 5000)))
-    assert isinstance(found, list)
-
-
 # Policies in folders, shared roles, data
-
 SHARED = "version: 1\nroles:\n  viewer: [shop:read]\n"
 
 

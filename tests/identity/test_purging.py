@@ -15,7 +15,7 @@ from gateway.identity.purging import ROWS_AT_ONCE
 from gateway.identity.sessions.purging import erase_sealed, purge_sessions
 from gateway.model import ChangeKind
 from gateway.stores.protocols import Database, Transaction
-from tests.identity.test_outbox import Refusing, outbox
+from tests.identity.letters import Refusing, outbox
 
 MANY = ROWS_AT_ONCE + 1
 LONG_AGO, FAR_OFF = 1, 2**40

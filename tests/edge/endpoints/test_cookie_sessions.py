@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from gateway.access.definitions import Cors
 from gateway.edge.endpoints import cookie_sessions
-from gateway.edge.replies.cookies import erase_sessions
 from gateway.identity.sessions.sessions import SESSIONS_MAX, SignInSource
 from gateway.identity.sign_in.refresh_tokens import SessionGrant
-from gateway.identity.sign_in.session_cookies import EXPIRED, CookieMint, hash_cookie
+from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.model import ChangeKind
 from gateway.stores.redis import RedisStore, open_redis
 from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, told
-from tests.edge.rig import Answer
-from tests.servers import ValkeyServer
-
-SAME = "Sec-Fetch-Site: same-origin"
-MINT = CookieMint(b"m" * 32)
-"""As the house's own: a cookie that was given, and holds nothing."""
-APP = "https://app.example"
-CORS = Cors("app", frozenset({APP}), True, ("GET", "POST"))
+from tests.edge.endpoints.cookie_calls import CORS, MINT, SAME, ask, empty, expires, signed_in
 
 
 @pytest.fixture
@@ -39,32 +30,6 @@ async def house(tmp_path: Path, redis: RedisStore) -> AsyncIterator[House]:
     async with open_house(tmp_path, redis=redis, auth_cors=CORS) as opened:
         await opened.register()
         yield opened
-
-
-async def signed_in(house: House, *headers: str) -> tuple[str, Answer]:
-    """The cookie's value, and the whole answer."""
-    answer = await house.ask(
-        "POST", "/auth/login", {**CREDENTIALS, "transport": "cookie"}, headers=headers
-    )
-    assert answer.status == 200, answer.body
-    (line,) = [v for v in answer.values("set-cookie") if v.startswith(b"__Host-session=")]
-    return line.split(b";")[0].removeprefix(b"__Host-session=").decode(), answer
-
-
-async def ask(
-    house: House, method: str, path: str, cookie: str, *headers: str, body: object = None
-) -> Answer:
-    sent = [f"Cookie: __Host-session={cookie}", *(headers or (SAME,))]
-    return await house.ask(method, path, body, headers=sent)
-
-
-async def empty(redis: RedisStore) -> None:
-    for key in await redis.call("KEYS", f"{redis.prefix}*"):
-        await redis.call("DEL", key)
-
-
-def expires(answer: Answer) -> bool:
-    return EXPIRED.encode() in answer.values("set-cookie")
 
 
 # --- login ---
@@ -413,173 +378,6 @@ async def test_while_sql_is_away_a_sign_out_is_no_204(house: House) -> None:
     assert not answer.values("set-cookie")
 
 
-# --- intent, at the gateway's own endpoints ---
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        (["Sec-Fetch-Site: same-site"], "cross_origin"),
-        (["Sec-Fetch-Site: cross-site"], "cross_origin"),
-        (["Sec-Fetch-Site: none"], "cross_origin"),
-        (["Sec-Fetch-Site: same-site", "Origin: https://gate.example"], "cross_origin"),
-        (["Sec-Fetch-Site: same-origin", "Origin: null"], "cross_origin"),
-        (["Origin: https://evil.example"], "cross_origin"),
-        (["Origin: http://gate.example:8081"], "cross_origin"),
-        (["User-Agent: old"], "csrf_invalid"),
-        (["X-CSRF-Token: wrong"], "csrf_invalid"),
-    ],
-)
-async def test_what_was_not_meant_is_refused_before_the_cookie_is_looked_up(
-    house: House, redis: RedisStore, headers: list[str], expected: str
-) -> None:
-    await redis.close()
-    for method, path in (
-        ("POST", "/auth/logout"),
-        ("POST", "/auth/refresh"),
-        ("POST", "/auth/login"),
-        ("POST", "/auth/password/change"),
-        ("DELETE", "/auth/sessions/x"),
-    ):
-        answer = await ask(house, method, path, MINT.new(), *headers)
-        assert (path, answer.status, reason(answer)) == (path, 403, expected)
-        assert not answer.values("set-cookie")
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [[SAME], ["Origin: https://gate.example"], ["Sec-Fetch-Site: cross-site", f"Origin: {APP}"]],
-)
-async def test_a_meant_call_passes_without_a_csrf_token(house: House, headers: list[str]) -> None:
-    cookie, _ = await signed_in(house)
-    assert (await ask(house, "POST", "/auth/logout", cookie, *headers)).status == 204
-
-
-async def test_without_browser_headers_the_csrf_token_proves_it(house: House) -> None:
-    cookie, signed = await signed_in(house)
-    token = told(signed)["csrf_token"]
-    other, other_signed = await signed_in(house)
-    wrong = f"X-CSRF-Token: {told(other_signed)['csrf_token']}"
-    answer = await ask(house, "POST", "/auth/logout", cookie, wrong)
-    assert (answer.status, reason(answer)) == (403, "csrf_invalid")
-    answer = await ask(house, "POST", "/auth/logout", cookie, f"X-CSRF-Token: {token}")
-    assert answer.status == 204
-    assert (await ask(house, "GET", "/auth/me", other)).status == 200
-
-
-async def test_the_csrf_token_is_told_to_whoever_asks_with_the_cookie_alone(
-    house: House,
-) -> None:
-    """A browser without fetch metadata must get it somewhere after a reload."""
-    cookie, signed = await signed_in(house)
-    answer = await ask(house, "GET", "/auth/csrf", cookie, "User-Agent: old")
-    assert told(answer) == {"csrf_token": told(signed)["csrf_token"]}
-    answer = await ask(house, "GET", "/auth/csrf", cookie, "Sec-Fetch-Site: same-site")
-    assert (answer.status, reason(answer)) == (401, "no_credential")
-    assert (await house.ask("GET", "/auth/csrf")).status == 401
-
-
-async def test_an_image_of_another_port_is_answered_as_to_a_stranger(house: House) -> None:
-    cookie, _ = await signed_in(house)
-    image = ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"]
-    answer = await ask(house, "GET", "/auth/me", cookie, *image)
-    assert (answer.status, reason(answer)) == (401, "no_credential")
-    assert not answer.values("set-cookie")
-
-
-async def test_a_sign_in_without_cookie_and_browser_needs_no_proof(house: House) -> None:
-    assert (await house.ask("POST", "/auth/login", CREDENTIALS)).status == 200
-
-
-@pytest.mark.parametrize("path", ["/auth/login", "/auth/register"])
-async def test_a_page_of_another_origin_signs_its_visitor_in_to_nothing(
-    house: House, path: str
-) -> None:
-    for site in ("same-site", "cross-site"):
-        answer = await house.ask(
-            "POST",
-            path,
-            CREDENTIALS,
-            headers=[f"Sec-Fetch-Site: {site}", "Origin: https://evil.example"],
-        )
-        assert (answer.status, reason(answer)) == (403, "cross_origin")
-
-
-# --- stores ---
-
-
-async def test_an_emptied_redis_ends_cookie_sessions_and_no_others(
-    house: House, redis: RedisStore
-) -> None:
-    cookie, _ = await signed_in(house)
-    tokens = await house.sign_in()
-    assert (await ask(house, "GET", "/auth/me", cookie)).status == 200
-    await empty(redis)
-    answer = await ask(house, "GET", "/auth/me", cookie)
-    assert (answer.status, reason(answer)) == (401, "session_unknown")
-    assert expires(answer)
-    assert (await house.ask("GET", "/auth/me", token=tokens["access_token"])).status == 200
-
-
-async def test_while_redis_is_away_a_known_session_goes_on_and_others_are_503(
-    tmp_path: Path, own_valkey: Callable[..., ValkeyServer]
-) -> None:
-    server = own_valkey()
-    redis = open_redis(f"redis://127.0.0.1:{server.port}")
-    async with open_house(tmp_path, redis=redis) as house:
-        await house.register()
-        seen, _ = await signed_in(house)
-        unseen, _ = await signed_in(house)
-        assert (await ask(house, "GET", "/auth/me", seen)).status == 200
-        server.kill()
-        assert (await ask(house, "GET", "/auth/me", seen)).status == 200
-        answer = await ask(house, "GET", "/auth/me", unseen)
-        assert (answer.status, reason(answer)) == (503, "store_unavailable")
-        assert not answer.values("set-cookie")
-        answer = await house.ask("POST", "/auth/login", {**CREDENTIALS, "transport": "cookie"})
-        assert (answer.status, reason(answer)) == (503, "store_unavailable")
-        async with house.database.read_transaction() as tx:
-            row = await tx.one("SELECT COUNT(*) AS n FROM families WHERE ended_at IS NULL")
-        assert row is not None
-        assert row["n"] == 2  # the sign-in that got no cookie left no session behind
-        assert (await ask(house, "POST", "/auth/logout", seen)).status == 204
-        assert (await ask(house, "GET", "/auth/me", seen)).status in (401, 503)
-    await redis.close()
-
-
-async def test_an_emptied_redis_that_then_goes_away_revives_nobody(
-    tmp_path: Path, own_valkey: Callable[..., ValkeyServer]
-) -> None:
-    server = own_valkey()
-    redis = open_redis(f"redis://127.0.0.1:{server.port}")
-    async with open_house(tmp_path, redis=redis) as house:
-        await house.register()
-        cookie, _ = await signed_in(house)
-        assert (await ask(house, "GET", "/auth/me", cookie)).status == 200
-        await redis.call("FLUSHALL")
-        assert (await ask(house, "GET", "/auth/me", cookie)).status == 401
-        server.kill()
-        assert (await ask(house, "GET", "/auth/me", cookie)).status == 503
-    await redis.close()
-
-
-async def test_what_is_remembered_for_an_outage_is_bounded(
-    tmp_path: Path, own_valkey: Callable[..., ValkeyServer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cookie_sessions, "REMEMBERED_MAX", 2)
-    server = own_valkey()
-    redis = open_redis(f"redis://127.0.0.1:{server.port}")
-    async with open_house(tmp_path, redis=redis) as house:
-        await house.register()
-        cookies = [(await signed_in(house))[0] for _ in range(4)]
-        for cookie in cookies:
-            await ask(house, "GET", "/auth/me", cookie)
-        server.kill()
-        answers = [await ask(house, "GET", "/auth/me", cookie) for cookie in cookies]
-        assert [answer.status for answer in answers] == [503, 503, 200, 200]
-    await redis.close()
-
-
 async def test_the_cookie_that_changed_the_password_goes_on_and_every_other_ends(
     house: House,
 ) -> None:
@@ -592,16 +390,3 @@ async def test_the_cookie_that_changed_the_password_goes_on_and_every_other_ends
     assert (await ask(house, "POST", "/auth/refresh", this)).status == 200
     dead = await ask(house, "GET", "/auth/me", other)
     assert dead.status == 401
-
-
-async def test_what_redis_holds_of_an_account_can_be_erased(
-    house: House, redis: RedisStore
-) -> None:
-    await signed_in(house)
-    await signed_in(house)
-    account = await house.deps.accounts.by_email(EMAIL)
-    assert account is not None
-    cookies = await house.deps.accounts.cookie_hashes(account.id)
-    assert len(cookies) == 2
-    await erase_sessions(redis, cookies)
-    assert await redis.call("KEYS", f"{redis.prefix}session:*") == []

@@ -1,88 +1,40 @@
+"""`/auth/token`: who is given a token, and who is not believed."""
+
 from __future__ import annotations
 
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
-import jwt
 import pytest
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.identity.clients.api_keys import ApiKeys
-from gateway.identity.clients.clients import Clients, NewSecret
-from gateway.identity.keys.jwk import Alg, PrivateKey, generate, verifying
+from gateway.identity.clients.clients import Clients
+from gateway.identity.keys.jwk import Alg, generate
 from gateway.model import Principal
 from gateway.stores.protocols import Transaction
-from tests.edge.auth_house import URL, House, open_house, reason, request, told
-from tests.edge.rig import Answer
-
-FORM = "application/x-www-form-urlencoded"
-GRANT = {"grant_type": "client_credentials"}
-TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+from tests.edge.auth_house import URL, House, open_house, reason, told
+from tests.edge.endpoints.oauth_clients import (
+    FORM,
+    GRANT,
+    basic,
+    created,
+    post,
+    token_of,
+)
 
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     async with open_house(tmp_path) as opened:
         yield opened
-
-
-async def created(
-    house: House, name: str = "billing", keys: Sequence[PrivateKey] = ()
-) -> NewSecret:
-    public = [verifying(key.public_key()) for key in keys]
-    client = await Clients(house.database).create(name, ["reader", "writer"], public)
-    assert client is not None
-    return client
-
-
-def basic(client_id: str, secret: str) -> str:
-    return "Authorization: Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()
-
-
-async def post(
-    house: House,
-    path: str,
-    form: dict[str, str] | Sequence[tuple[str, str]] | bytes,
-    *headers: str,
-    content_type: str = FORM,
-) -> Answer:
-    content = form if isinstance(form, bytes) else urlencode(form).encode()
-    return await house.raw(
-        request("POST", path, content, headers=headers, content_type=content_type)
-    )
-
-
-async def token_of(house: House, client: NewSecret) -> str:
-    answer = await post(house, "/auth/token", GRANT, basic(client.client_id, client.client_secret))
-    assert answer.status == 200, answer.body
-    return str(told(answer)["access_token"])
-
-
-def assertion(client: NewSecret, key: PrivateKey, house: House, **changed: Any) -> str:
-    claims = {
-        "iss": client.client_id,
-        "sub": client.client_id,
-        "aud": f"{URL}/auth/token",
-        "exp": int(house.clock.at) + 60,
-        "iat": int(house.clock.at),
-        "jti": "once",
-        **changed,
-    }
-    present = {name: value for name, value in claims.items() if value is not None}
-    return jwt.encode(present, key, algorithm="ES256")
-
-
-async def with_assertion(house: House, text: str, **more: str) -> Answer:
-    form = {**GRANT, "client_assertion_type": TYPE, "client_assertion": text, **more}
-    return await post(house, "/auth/token", form)
 
 
 # --- /auth/token ---
@@ -295,257 +247,6 @@ async def test_who_makes_clients_up_is_counted_by_address(house: House) -> None:
 async def test_what_no_client_can_be_called_is_no_client(house: House, client_id: str) -> None:
     answer = await post(house, "/auth/token", GRANT, basic(client_id, "x"))
     assert answer.status == 401
-
-
-# --- private_key_jwt ---
-
-
-async def test_a_signed_assertion_is_as_good_as_a_secret(house: House) -> None:
-    key = generate(Alg.ES256)
-    client = await created(house, keys=[key])
-    assert (await with_assertion(house, assertion(client, key, house))).status == 200
-    text = assertion(client, key, house, aud=[URL], jti="2")
-    assert (await with_assertion(house, text, client_id=client.client_id)).status == 200
-
-
-async def test_an_assertion_is_good_once(house: House) -> None:
-    """CVE-2020-15222: what keeps the jti is SQL, which all workers ask."""
-    key = generate(Alg.ES256)
-    client = await created(house, keys=[key])
-    text = assertion(client, key, house)
-    answers = await asyncio.gather(*(with_assertion(house, text) for _ in range(8)))
-    assert sorted(answer.status for answer in answers) == [200] + [401] * 7
-
-
-async def test_two_clients_may_use_the_same_jti(house: House) -> None:
-    key = generate(Alg.ES256)
-    one, two = await created(house, "a", [key]), await created(house, "b", [key])
-    assert (await with_assertion(house, assertion(one, key, house))).status == 200
-    assert (await with_assertion(house, assertion(two, key, house))).status == 200
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"iss": "client-0"},
-        {"sub": "client-0"},
-        {"iss": None},
-        {"sub": None},
-        {"aud": None},
-        {"aud": "https://elsewhere.example"},
-        {"aud": [URL, "https://elsewhere.example"]},
-        {"aud": f"{URL}/auth/token/"},
-        {"exp": None},
-        {"exp": 1_800_000_000},
-        {"exp": 1_800_000_000 + 3_661},
-        {"nbf": 1_800_000_000 + 6},
-        {"iat": 1_800_000_000 + 6},
-        {"jti": None},
-        {"jti": ""},
-        {"jti": "x" * 257},
-        {"jti": "\ud800"},
-    ],
-)
-async def test_an_assertion_that_is_not_ours_now_is_refused(
-    house: House, changed: dict[str, Any]
-) -> None:
-    key = generate(Alg.ES256)
-    client = await created(house, keys=[key])
-    answer = await with_assertion(house, assertion(client, key, house, **changed))
-    assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
-
-
-async def test_an_assertion_of_another_key_is_refused(house: House) -> None:
-    client = await created(house, keys=[generate(Alg.ES256)])
-    answer = await with_assertion(house, assertion(client, generate(Alg.ES256), house))
-    assert answer.status == 401
-
-
-async def test_an_assertion_signed_with_the_secret_or_the_public_key_is_refused(
-    house: House,
-) -> None:
-    key = generate(Alg.ES256)
-    client = await created(house, keys=[key])
-    claims = jwt.decode(assertion(client, key, house), options={"verify_signature": False})
-    for secret in (client.client_secret, "x" * 64):
-        forged = jwt.encode(claims, secret, algorithm="HS256")
-        assert (await with_assertion(house, forged)).status == 401
-    assert (await with_assertion(house, jwt.encode(claims, "", algorithm="none"))).status == 401
-
-
-@pytest.mark.parametrize("text", ["x", "a.b.c", "." * 4000, "x" * 5000, "é"])
-async def test_anything_else_is_no_assertion(house: House, text: str) -> None:
-    await created(house)
-    assert (await with_assertion(house, text)).status == 401
-
-
-# --- /auth/introspect ---
-
-
-async def introspected(house: House, description: NewSecret, token: str) -> dict[str, Any]:
-    answer = await post(
-        house,
-        "/auth/introspect",
-        {"token": token},
-        basic(description.client_id, description.client_secret),
-    )
-    assert answer.status == 200, answer.body
-    return told(answer)
-
-
-async def test_a_users_token_is_described(house: House) -> None:
-    machine = await created(house)
-    account = await house.register()
-    signed_in = await house.sign_in()
-    description = await introspected(house, machine, signed_in["access_token"])
-    assert description["active"] is True
-    assert description["sub"] == account.id
-    assert description["username"] == "alice@example.com"
-    assert (description["iss"], description["aud"], description["token_type"]) == (
-        URL,
-        URL,
-        "Bearer",
-    )
-    assert description["exp"] - description["iat"] == 900
-
-
-async def test_a_clients_token_is_described(house: House) -> None:
-    client = await created(house)
-    description = await introspected(house, client, await token_of(house, client))
-    assert (description["active"], description["client_id"]) == (True, client.client_id)
-    assert description["roles"] == ["reader", "writer"]
-    assert "sid" not in description
-
-
-async def test_a_refresh_token_is_described_and_not_used_up(house: House) -> None:
-    account = await created(house)
-    await house.register()
-    signed_in = await house.sign_in()
-    for _ in range(2):
-        description = await introspected(house, account, signed_in["refresh_token"])
-        assert (description["active"], description["token_type"]) == (True, "refresh_token")
-    refreshed = await house.ask(
-        "POST", "/auth/refresh", {"refresh_token": signed_in["refresh_token"]}
-    )
-    assert refreshed.status == 200
-    assert await introspected(house, account, signed_in["refresh_token"]) == {"active": False}
-
-
-async def test_an_api_key_is_described(house: House) -> None:
-    client = await created(house)
-    key = await ApiKeys(house.database).create(client.client_id, scopes=["orders:read"])
-    assert key is not None
-    description = await introspected(house, client, key.text)
-    assert (description["active"], description["token_type"]) == (True, "api_key")
-    assert description["scope"] == "orders:read"
-
-
-async def test_what_is_not_active_is_nothing_but_that(house: House) -> None:
-    account = await created(house)
-    await house.register()
-    signed_in = await house.sign_in()
-    await house.ask("POST", "/auth/logout", token=signed_in["access_token"])
-    for token in (signed_in["access_token"], signed_in["refresh_token"], "x", "ag_x"):
-        assert await introspected(house, account, token) == {"active": False}
-
-
-@pytest.mark.parametrize("path", ["/auth/introspect", "/auth/revoke"])
-async def test_who_does_not_authenticate_learns_and_ends_nothing(house: House, path: str) -> None:
-    await house.register()
-    signed_in = await house.sign_in()
-    answer = await post(house, path, {"token": signed_in["access_token"]})
-    assert (answer.status, told(answer)["error"]) == (401, "invalid_client")
-    assert (await house.ask("GET", "/auth/me", token=signed_in["access_token"])).status == 200
-
-
-@pytest.mark.parametrize("path", ["/auth/introspect", "/auth/revoke"])
-async def test_a_missing_token_is_an_invalid_request(house: House, path: str) -> None:
-    client = await created(house)
-    answer = await post(house, path, {}, basic(client.client_id, client.client_secret))
-    assert (answer.status, told(answer)["error"]) == (400, "invalid_request")
-
-
-# --- /auth/revoke ---
-
-
-async def revoked(house: House, client: NewSecret, token: str) -> Answer:
-    return await post(
-        house,
-        "/auth/revoke",
-        {"token": token, "token_type_hint": "access_token"},
-        basic(client.client_id, client.client_secret),
-    )
-
-
-async def test_a_client_revokes_its_token(house: House) -> None:
-    client = await created(house)
-    token = await token_of(house, client)
-    other = await token_of(house, client)
-    answer = await revoked(house, client, token)
-    assert (answer.status, answer.body) == (200, b"")
-    assert await introspected(house, client, token) == {"active": False}
-    assert (await introspected(house, client, other))["active"] is True
-
-
-async def test_a_revocation_that_is_not_confirmed_is_503_and_may_be_repeated(
-    house: House,
-) -> None:
-    """CVE-2020-15223: never a 200 for what has not happened."""
-    client = await created(house)
-    token = await token_of(house, client)
-    house.workers.confirm = False
-    answer = await revoked(house, client, token)
-    assert (answer.status, reason(answer)) == (503, "revocation_pending")
-    assert answer.values("retry-after")
-    house.workers.confirm = True
-    assert (await revoked(house, client, token)).status == 200
-
-
-async def test_without_sql_a_revocation_is_503(house: House) -> None:
-    client = await created(house)
-    token = await token_of(house, client)
-    house.database.away = True
-    assert (await revoked(house, client, token)).status == 503
-
-
-async def test_nobody_revokes_the_token_of_somebody_else(house: House) -> None:
-    account, other = await created(house, "a"), await created(house, "b")
-    await house.register()
-    signed_in = await house.sign_in()
-    for token in (
-        await token_of(house, other),
-        signed_in["access_token"],
-        signed_in["refresh_token"],
-    ):
-        answer = await revoked(house, account, token)
-        assert (answer.status, told(answer)["error"]) == (400, "invalid_grant")
-        assert (await introspected(house, account, token))["active"] is True
-
-
-async def test_a_client_ends_its_api_key_and_nobody_elses(house: House) -> None:
-    client, other = await created(house, "a"), await created(house, "b")
-    key = await ApiKeys(house.database).create(client.client_id)
-    assert key is not None
-    assert (await revoked(house, other, key.text)).status == 200
-    assert (await introspected(house, client, key.text))["active"] is True
-    assert (await revoked(house, client, key.text)).status == 200
-    assert await introspected(house, client, key.text) == {"active": False}
-
-
-async def test_a_key_that_has_ended_is_ended_again_without_another_row(house: House) -> None:
-    client = await created(house)
-    key = await ApiKeys(house.database).create(client.client_id)
-    assert key is not None
-    assert [(await revoked(house, client, key.text)).status for _ in range(3)] == [200] * 3
-    async with house.database.read_transaction() as tx:
-        rows = await tx.all("SELECT id FROM changes WHERE target = :id", id=key.id)
-    assert len(rows) == 1
-
-
-@pytest.mark.parametrize("token", ["x", "a.b.c", "ag_x", "é" * 50])
-async def test_a_token_that_never_was_is_revoked_already(house: House, token: str) -> None:
-    client = await created(house)
-    assert (await revoked(house, client, token)).status == 200
 
 
 # --- API keys on the gateway's own endpoints, and a stock client ---
