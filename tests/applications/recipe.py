@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import free_port
+from tests.contract.running import free_port, wait_until_ready
 from tests.servers import end_with_parent, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +95,12 @@ class Recipe:
         self.running.append(process)
         for port in ports:
             wait_until(partial(self._accepts, process, port, log), WITHIN_S, f"{title}: {log}")
+
+    def serve(self) -> None:
+        """The block `gateway`; returns once it is ready."""
+        self.start("gateway")
+        log = self.folder / "gateway.log"
+        wait_until_ready(self.running[-1], int(self.ports["8081"]), log)
 
     def log(self, title: str) -> str:
         return (self.folder / f"{title}.log".replace(" ", "-")).read_text("utf-8", "replace")

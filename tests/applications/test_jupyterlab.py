@@ -12,7 +12,7 @@ from tests.applications.browser import sign_in
 from tests.applications.recipe import Recipe, followed
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
-pytestmark = NEEDS_CHROMIUM
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
     with followed("jupyterlab", tmp_path_factory.mktemp("jupyterlab")) as recipe:
         recipe.start("program", "8888")
         recipe.start("pages", "9100")
-        recipe.start("gateway", "8080")
+        recipe.serve()
         recipe.run("account")
         yield recipe
 

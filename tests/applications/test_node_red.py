@@ -1,0 +1,46 @@
+"""docs/applications/node-red.md, with the real Node-RED in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.applications.browser import sign_in
+from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.browser.driving import NEEDS_CHROMIUM, Browser
+
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def node_red(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    with followed("node-red", tmp_path_factory.mktemp("node-red"), programs=["npm"]) as recipe:
+        recipe.start("program", "1880")
+        recipe.start("pages", "9100")
+        recipe.serve()
+        recipe.run("account")
+        yield recipe
+
+
+def test_the_editor_is_there_and_its_socket_is_open(browser: Browser, node_red: Recipe) -> None:
+    sign_in(browser, node_red)
+    browser.open(f"{node_red.url}/node-red")
+    browser.wait_for(lambda: "Deploy" in browser.page(), "the editor")
+    opened = browser.run(
+        """return await new Promise((resolve) => {
+             const socket = new WebSocket(`ws://${location.host}/node-red/comms`);
+             socket.onopen = () => resolve('open'); socket.onerror = () => resolve('refused');
+           });"""
+    )
+    assert opened == "open"
+    browser.open(f"{node_red.url}/flows/hello")
+    assert browser.page() == f"Hello {EMAIL}"
+
+
+def test_a_flow_is_there_for_strangers_and_the_editor_is_not(
+    browser: Browser, node_red: Recipe
+) -> None:
+    assert node_red.run("client").stdout == "Hello stranger"
+    browser.open(f"{node_red.url}/node-red/")
+    assert "no_credential" in browser.page()

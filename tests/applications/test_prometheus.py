@@ -1,0 +1,48 @@
+"""docs/applications/prometheus.md, with the real Prometheus in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.applications.browser import sign_in
+from tests.applications.recipe import WITHIN_S, Recipe, followed
+from tests.browser.driving import NEEDS_CHROMIUM, Browser
+from tests.servers import wait_until
+
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    with followed("prometheus", folder, programs=["prometheus"]) as recipe:
+        recipe.start("program", "9090")
+        recipe.start("pages", "9100")
+        recipe.serve()
+        recipe.run("account")
+        recipe.run("key")
+        yield recipe
+
+
+def test_the_page_shows_a_target(browser: Browser, prometheus: Recipe) -> None:
+    sign_in(browser, prometheus)
+    browser.open(f"{prometheus.url}/prometheus")
+    browser.wait_for(
+        lambda: browser.driver.current_url.startswith(f"{prometheus.url}/prometheus/"), "the page"
+    )
+    # Debian's package has the older pages alone.
+    browser.open(f"{prometheus.url}/prometheus/classic/targets")
+    browser.wait_for(lambda: "authgate" in browser.page(), "the target")
+
+
+def test_a_script_asks_with_its_key_and_may_not_delete(prometheus: Recipe) -> None:
+    def up() -> bool:
+        answer = json.loads(prometheus.run("client").stdout)
+        return bool(answer["data"]["result"]) and answer["data"]["result"][0]["value"][1] == "1"
+
+    wait_until(up, WITHIN_S, "a scrape")
+    refused = prometheus.run("refused", check=False)
+    assert "no_rule" in refused.stdout

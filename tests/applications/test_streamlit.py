@@ -1,0 +1,39 @@
+"""docs/applications/streamlit.md, with the real Streamlit in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.applications.browser import sign_in
+from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.browser.driving import NEEDS_CHROMIUM, Browser
+
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def streamlit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    with followed("streamlit", tmp_path_factory.mktemp("streamlit")) as recipe:
+        recipe.start("program", "8501")
+        recipe.start("pages", "9100")
+        recipe.serve()
+        recipe.run("account")
+        yield recipe
+
+
+def test_the_app_knows_who_is_calling_and_its_buttons_work(
+    browser: Browser, streamlit: Recipe
+) -> None:
+    sign_in(browser, streamlit)
+    browser.open(f"{streamlit.url}/streamlit")
+    browser.wait_for(lambda: f"Signed in as {EMAIL}" in browser.page(), "the app")
+    browser.wait_for(lambda: "Counted: 0" in browser.page(), "the button")
+    browser.press("Count")
+    browser.wait_for(lambda: "Counted: 1" in browser.page(), "the count")
+
+
+def test_who_has_not_signed_in_is_refused(browser: Browser, streamlit: Recipe) -> None:
+    browser.open(f"{streamlit.url}/streamlit/")
+    assert "no_credential" in browser.page()
