@@ -210,3 +210,21 @@ CREATE INDEX registrations_by_address ON registrations (email_key);
 CREATE INDEX registrations_by_expiry ON registrations (expires_at);
 
 CREATE INDEX outbox_by_recipient ON outbox (recipient_key, created_at);
+
+CREATE TABLE invitations (
+    id TEXT PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    mailed_hash TEXT UNIQUE,
+    mail_id TEXT,
+    email TEXT NOT NULL,
+    email_key TEXT NOT NULL UNIQUE,
+    roles TEXT NOT NULL,
+    verified SMALLINT NOT NULL,
+    invited_by TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+CREATE INDEX invitations_by_expiry ON invitations (expires_at);
+
+CREATE INDEX invitations_by_mail ON invitations (mail_id);

@@ -180,7 +180,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         ),
         shared_hosts=lambda: parts.configuration.snapshot.shared_hosts,
         public_url=settings.public_url,
-        admission=settings.admission,
+        registration_rules=settings.registration_rules,
         own_paths=own_paths,
     )
     well_known = WellKnown(

@@ -20,7 +20,7 @@ from gateway.app import setting_types as values
 from gateway.app.env_file import PREFIX, SettingProblem, given_settings
 from gateway.app.setting_types import EMBEDDED, Address, is_loopback, parse_address
 from gateway.config.secrets import is_secret_name
-from gateway.identity.accounts.admission import Admission, RegistrationMode
+from gateway.identity.accounts.registration_rules import RegistrationMode, RegistrationRules
 
 DEV_DEFAULTS = {
     "registration": "open",
@@ -134,8 +134,8 @@ class Settings(BaseSettings):
         return self.audience or self.public_url
 
     @property
-    def admission(self) -> Admission:
-        return Admission(self.registration, frozenset(self.registration_domains))
+    def registration_rules(self) -> RegistrationRules:
+        return RegistrationRules(self.registration, frozenset(self.registration_domains))
 
     @property
     def own_paths(self) -> OwnPaths:

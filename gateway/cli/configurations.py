@@ -37,9 +37,9 @@ def read(
         return sources
     chosen = configuration_settings()
     found = compile_snapshot(sources, chosen.own_paths, secrets or UnreadSecrets())
-    if isinstance(found, list) or not chosen.admission.anybody:
+    if isinstance(found, list) or not chosen.registration_rules.anybody:
         return found
-    open_routes = open_to_anybody(found.routes, chosen.admission.anybody)
+    open_routes = open_to_anybody(found.routes, chosen.registration_rules.anybody)
     return dataclasses.replace(found, notices=(*found.notices, *open_routes))
 
 

@@ -24,7 +24,7 @@ from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, table
 from gateway.config.warnings import open_to_anybody
-from gateway.identity.accounts.admission import Admission
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.model import Clock, SystemClock
 from gateway.stores.health import (
     Finding,
@@ -59,7 +59,7 @@ def examine(
     chosen = settings()
     findings = [
         *asyncio.run(_stores(chosen)),
-        _registration_finding(chosen.admission, config, policies),
+        _registration_finding(chosen.registration_rules, config, policies),
     ]
     table([asdict(finding) for finding in findings], ["check", "state", "detail"], as_json=as_json)
     match worst(findings):
@@ -103,14 +103,14 @@ async def _findings(chosen: Settings, clock: Clock, redis: RedisStore | None) ->
         await database.close()
 
 
-def _registration_finding(admission: Admission, config: Path, policies: Path) -> Finding:
+def _registration_finding(rules: RegistrationRules, config: Path, policies: Path) -> Finding:
     """Who may make an account, and whether a route takes every account for that alone."""
-    if not admission.anybody:
-        return Finding("registration", State.GOOD, admission.mode)
-    detail = f"{admission.mode}: {admission.anybody} may make an account"
+    if not rules.anybody:
+        return Finding("registration", State.GOOD, rules.mode)
     found = read(config, policies)
-    notices = [] if isinstance(found, list) else open_to_anybody(found.routes, admission.anybody)
+    notices = [] if isinstance(found, list) else open_to_anybody(found.routes, rules.anybody)
     if not notices:
+        detail = f"{rules.mode}: {rules.anybody} may make an account"
         return Finding("registration", State.GOOD, detail)
     return Finding("registration", State.WARNING, str(notices[0]))
 

@@ -1,4 +1,5 @@
-"""`gateway users create|list|show|disable|enable|unlock|delete|import|export`."""
+"""`gateway users create|list|show|disable|enable|unlock|delete|import|export`, and what is of
+`cli.invitations`."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import typer
 
 from gateway.audit.log import AuditKind
 from gateway.cli.context import CommandContext, run
+from gateway.cli.invitations import invite, revoke_invitation, show_invitations
 from gateway.cli.output import (
     AsJson,
     CliError,
@@ -57,6 +59,9 @@ def register(app: typer.Typer) -> None:
     users.command("delete")(delete)
     users.command("import")(import_)
     users.command("export")(export)
+    users.command("invite")(invite)
+    users.command("invitations")(show_invitations)
+    users.command("revoke-invitation")(revoke_invitation)
     app.add_typer(users, name="users")
 
 

@@ -448,7 +448,7 @@ def test_serve_is_for_the_invited_and_dev_for_everybody() -> None:
 
 def test_domains_are_kept_as_addresses_have_them() -> None:
     settings = read(registration_domains="Example.com, bücher.example,")
-    assert settings.admission.domains == {"example.com", "xn--bcher-kva.example"}
+    assert settings.registration_rules.domains == {"example.com", "xn--bcher-kva.example"}
     wrong = problems(registration_domains="example.com,*.example.com,@x.com")
     assert "holds *.example.com, @x.com" in wrong["GATEWAY_REGISTRATION_DOMAINS"]
 
@@ -458,5 +458,9 @@ def test_domains_of_open_registration_need_confirmed_addresses() -> None:
     for verification in ("off", "optional"):
         wrong = problems_of(open_to_some | {"email_verification": verification})
         assert list(wrong) == ["GATEWAY_REGISTRATION_DOMAINS"]
-    assert read(**open_to_some).admission.anybody == "anybody with an address of example.com"
-    assert read(registration_domains="example.com", email_verification="off").admission.domains
+    assert (
+        read(**open_to_some).registration_rules.anybody == "anybody with an address of example.com"
+    )
+    assert read(
+        registration_domains="example.com", email_verification="off"
+    ).registration_rules.domains

@@ -37,8 +37,8 @@ from gateway.edge.replies.cookies import RedisCalls, SessionStorage
 from gateway.edge.server.listener import Listener
 from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.accounts.accounts import Account, Accounts
-from gateway.identity.accounts.admission import Admission
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.api_keys import ApiKeyAuthenticator
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
@@ -283,7 +283,7 @@ async def open_house(
     passwords: PasswordOptions | None = None,
     redis: RedisCalls | None = None,
     auth_cors: Cors | None = None,
-    admission: Admission | None = None,
+    registration_rules: RegistrationRules | None = None,
     rounds: int = QUICK_ROUNDS,
 ) -> AsyncIterator[House]:
     clock, workers, recorded, shielded = Hands(), Workers(), Recorded(), ShieldedTasks()
@@ -351,7 +351,7 @@ async def open_house(
             audience=URL,
             assertion_audiences=(URL, f"{URL}/auth/token"),
             verification=verification,
-            admission=admission or Admission(),
+            registration_rules=registration_rules or RegistrationRules(),
             hand_overs=HandOvers(b"h" * 32, Once(), clock),
             shared_hosts=lambda: SHARED_HOSTS,
             public_url=URL,

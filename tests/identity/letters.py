@@ -6,8 +6,9 @@ import re
 from email.message import EmailMessage
 
 from gateway.identity.mail.links import Purpose
+from gateway.identity.mail.mail_requests import MailRequest
 from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.outbox import MailOutbox, MailRequest
+from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult, MailTransport

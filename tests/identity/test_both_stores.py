@@ -26,9 +26,10 @@ from gateway.identity.clients.client_auth import (
 )
 from gateway.identity.clients.clients import Clients, locked, next_issued_at
 from gateway.identity.mail.links import Purpose
+from gateway.identity.mail.mail_requests import MailRequest
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.outbox import MailOutbox, MailRequest
+from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant

@@ -12,7 +12,7 @@ from gateway.identity.accounts.accounts import Account, Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.mail.links import Purpose
-from gateway.identity.mail.outbox import MailRequest
+from gateway.identity.mail.mail_requests import MailRequest
 from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Reason

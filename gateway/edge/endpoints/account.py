@@ -25,10 +25,10 @@ from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.registration import OTHER_DOMAIN
 from gateway.edge.endpoints.sign_in import weak_password
 from gateway.identity.accounts.accounts import Accounts, Proof
-from gateway.identity.accounts.admission import Admission
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
@@ -48,7 +48,7 @@ class AccountDependencies:
     guard: LoginGuard
     email_changes: EmailChanges
     audit: AuditSink
-    admission: Admission
+    registration_rules: RegistrationRules
 
 
 class AccountEndpoints:
@@ -132,7 +132,7 @@ class AccountEndpoints:
         email = display_email(fields["email"])
         if email is None:
             return invalid_field("email", "is not an address that mail can reach")
-        if not self._deps.admission.takes_domain(normalize_email(email) or ""):
+        if not self._deps.registration_rules.takes_domain(normalize_email(email) or ""):
             return OTHER_DOMAIN
         proof = await self._prove(principal, fields["password"], call)
         if isinstance(proof, ProblemReply):

@@ -25,10 +25,11 @@ from gateway.edge.endpoints.sessions import SessionDependencies, SessionEndpoint
 from gateway.edge.endpoints.sign_in import SignInDependencies, SignInEndpoints, Verification
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.identity.accounts.accounts import Accounts
-from gateway.identity.accounts.admission import Admission
 from gateway.identity.accounts.email_change import EmailChanges
+from gateway.identity.accounts.invitations import Invitations
 from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration import Registrations
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import ClientAuthenticator
 from gateway.identity.clients.failures import ClientFailures
@@ -75,7 +76,7 @@ class EndpointDependencies:
     shared_hosts: Callable[[], frozenset[str]]
     """The hosts that share a sign-in, as the current snapshot says."""
     public_url: str
-    admission: Admission = field(default_factory=Admission)
+    registration_rules: RegistrationRules = field(default_factory=RegistrationRules)
     own_paths: OwnPaths = field(default_factory=OwnPaths)
 
 
@@ -106,12 +107,13 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             accounts=deps.accounts,
             passwords=deps.passwords,
             registrations=registrations,
+            invitations=Invitations(deps.database),
             throttle=deps.throttle,
             audit=deps.audit,
             origins=deps.origins,
             shielded=deps.shielded,
             verification=deps.verification,
-            admission=deps.admission,
+            registration_rules=deps.registration_rules,
         )
     )
     sessions = SessionEndpoints(
@@ -141,7 +143,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             guard=deps.guard,
             email_changes=email_changes,
             audit=deps.audit,
-            admission=deps.admission,
+            registration_rules=deps.registration_rules,
         )
     )
     mail_links = MailLinkEndpoints(

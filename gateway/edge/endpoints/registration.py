@@ -23,23 +23,31 @@ from gateway.edge.endpoints.endpoint import (
     ShieldedTasks,
     invalid_field,
 )
-from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
+from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, Text, read_fields
 from gateway.edge.endpoints.sign_in import Verification, weak_password
 from gateway.identity.accounts.accounts import Account, Accounts
-from gateway.identity.accounts.admission import Admission
+from gateway.identity.accounts.hashing_threads import Lane
+from gateway.identity.accounts.invitations import Invitations
 from gateway.identity.accounts.passwords import Passwords, WeakPassword
 from gateway.identity.accounts.registration import Registrations
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.recipients import requester_of
+from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.model import Call, Reason
 
+_INVITATION = Text(longest=256, required=False)
 CLOSED = ProblemReply(Reason.REGISTRATION_CLOSED, detail="Nobody can register here.")
 NOT_INVITED = ProblemReply(
     Reason.REGISTRATION_CLOSED, detail="Nobody can register here without an invitation."
 )
 OTHER_DOMAIN = ProblemReply(
     Reason.REGISTRATION_CLOSED, detail="No address of this domain can be had here."
+)
+BAD_INVITATION = ProblemReply(
+    Reason.REGISTRATION_CLOSED,
+    detail="The invitation is unknown, was used, has ended, or is for another address.",
 )
 
 
@@ -48,13 +56,14 @@ class RegistrationDependencies:
     accounts: Accounts
     passwords: Passwords
     registrations: Registrations
+    invitations: Invitations
     throttle: Throttle
     audit: AuditSink
     origins: Callable[[Call], AllowedOrigins]
     """Whose pages may call `/auth`, as the current snapshot says."""
     shielded: ShieldedTasks
     verification: Verification
-    admission: Admission
+    registration_rules: RegistrationRules
 
 
 class RegistrationEndpoints:
@@ -67,18 +76,23 @@ class RegistrationEndpoints:
     async def register(self, request: web.BaseRequest, call: Call) -> Reply:
         if is_cross_origin(call, self._deps.origins):
             return ProblemReply(Reason.CROSS_ORIGIN)
-        if self._deps.admission.mode == "closed":
+        if self._deps.registration_rules.mode == "closed":
             return CLOSED
-        fields = await read_fields(request, {"email": EMAIL, "password": PASSWORD})
+        fields = await read_fields(
+            request, {"email": EMAIL, "password": PASSWORD, "invitation": _INVITATION}
+        )
         if isinstance(fields, ProblemReply):
             return fields
         email = display_email(fields["email"])
         if email is None:
             return invalid_field("email", "is not an address that mail can reach")
-        if self._deps.admission.mode == "invited":
-            return NOT_INVITED
-        if not self._deps.admission.takes_domain(normalize_email(email) or ""):
+        if not self._deps.registration_rules.takes_domain(normalize_email(email) or ""):
             return OTHER_DOMAIN
+        invitation = fields.get("invitation")
+        if invitation is not None:
+            return await self._by_invitation(invitation, email, fields["password"], call)
+        if self._deps.registration_rules.mode == "invited":
+            return NOT_INVITED
         if self._deps.verification != "off":
             reservation = await self._deps.throttle.reserve_request(
                 call.client_ip, RequestKind.REGISTER
@@ -92,6 +106,43 @@ class RegistrationEndpoints:
         if isinstance(password_hash, WeakPassword):
             return weak_password(password_hash, "password")
         return await self._deps.shielded(self._register(email, password_hash, call))
+
+    async def _by_invitation(self, token: str, email: str, password: str, call: Call) -> Reply:
+        """The account at once: the operator has asked for it."""
+        if await self._deps.invitations.find(token, email) is None:
+            # Counted against its sender, as a mailed link that is none.
+            reservation = await self._deps.throttle.reserve_request(
+                call.client_ip, RequestKind.LINK
+            )
+            if reservation.wait_s > 0:
+                return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+            await self._deps.throttle.spent(reservation)
+            return BAD_INVITATION
+        # Counted by the invitation: with one of their own anybody could keep the threads busy.
+        reservation = await self._deps.throttle.reserve_reset(token)
+        if reservation.wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        await self._deps.throttle.spent(reservation)
+        password_hash = await self._deps.passwords.hash(
+            password, words=(email,), lane=Lane.KNOWN, holder=hash_token(token)
+        )
+        if isinstance(password_hash, Reason):
+            return ProblemReply(password_hash)
+        if isinstance(password_hash, WeakPassword):
+            return weak_password(password_hash, "password")
+        return await self._deps.shielded(self._redeem(token, email, password_hash, call))
+
+    async def _redeem(self, token: str, email: str, password_hash: str, call: Call) -> Reply:
+        requester = None if self._deps.verification == "off" else requester_of(call.client_ip)
+        account = await self._deps.invitations.register(token, email, password_hash, requester)
+        if account is Reason.EMAIL_TAKEN:
+            return ProblemReply(Reason.EMAIL_TAKEN)
+        if isinstance(account, Reason):
+            return BAD_INVITATION
+        self._deps.audit.record(
+            event_of(AuditKind.REGISTERED, call, subject=account.id, invited=True)
+        )
+        return JsonReply(201, _shown(account))
 
     async def _register(self, email: str, password_hash: str, call: Call) -> Reply:
         if self._deps.verification != "off":

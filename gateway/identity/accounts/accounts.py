@@ -211,6 +211,7 @@ class Accounts:
                 email=row["email"],
             )
             await tx.run("DELETE FROM registrations WHERE email_key = :key", key=row["email_key"])
+            await tx.run("DELETE FROM invitations WHERE email_key = :key", key=row["email_key"])
             await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
             return changes
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from gateway.identity.accounts.accounts import Proof, locked, outdated
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
+from gateway.identity.mail.mail_requests import MailRequest
 from gateway.identity.mail.notifications import SecurityNotifications
-from gateway.identity.mail.outbox import MailOutbox, MailRequest
+from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplate
 from gateway.identity.sessions.sessions import outdate
 from gateway.identity.tombstones import Ended, add_tombstone, email_target, remove_tombstone

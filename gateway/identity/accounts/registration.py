@@ -22,8 +22,9 @@ from gateway.identity.accounts.accounts import (
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
+from gateway.identity.mail.mail_requests import MailRequest
 from gateway.identity.mail.notifications import SecurityNotifications
-from gateway.identity.mail.outbox import MailOutbox, MailRequest
+from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions.sessions import outdate
 from gateway.model import Change, Reason

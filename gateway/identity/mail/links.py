@@ -24,6 +24,8 @@ class Purpose(StrEnum):
     RESET = "reset"
     EMAIL_CHANGE = "address"
     """Gives the account `MailToken.new_email`, where the link was sent."""
+    INVITATION = "invitation"
+    """Lets an e-mail address register (`mail.invitations`): no `MailToken` is of it."""
 
 
 @dataclass(frozen=True, slots=True)

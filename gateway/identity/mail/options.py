@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.identity.mail.links import Purpose
+
+INVITATION_PATH = "/register"
+
 
 @dataclass(frozen=True, slots=True)
 class MailOptions:
@@ -18,3 +22,8 @@ class MailOptions:
     """Where the application takes a link to; the token follows as `#token=…`, which no server
     log and no `Referer` ever holds."""
     reset_path: str = "/reset-password"
+    invitation_path: str = INVITATION_PATH
+
+    def link(self, purpose: Purpose, token: str) -> str:
+        paths = {Purpose.RESET: self.reset_path, Purpose.INVITATION: self.invitation_path}
+        return f"{self.public_url}{paths.get(purpose, self.verify_path)}#token={token}"

@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
 from gateway.identity.email_address import normalize_email
-from gateway.identity.mail import registrations
+from gateway.identity.mail import invitations, registrations
 from gateway.identity.mail.links import Purpose, purge_links, token_text
+from gateway.identity.mail.mail_requests import MailRequest, insert_mail, queue_link
 from gateway.identity.mail.messages import format_time, message_of, sender_email, single_email
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.recipients import choose_recipient
@@ -38,18 +38,6 @@ _GIVE_UP_S = 3 * 86_400
 _KEPT_S = 86_400
 _LONGEST_WAIT_S = 3600
 _PURGE_EVERY_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class MailRequest:
-    """Who requests a mail with a link, and for what."""
-
-    requester: str
-    """As `requester_of` gives it; mail is counted by it."""
-    email: str | None = None
-    """The e-mail address as it was typed: of a registration, or the new one of an account."""
-    password_hash: str | None = field(default=None, repr=False)
-    """Of a registration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +77,7 @@ class MailOutbox:
         it is sent."""
         single_email(to)
         self._templates.render(template, values)
-        return await self._insert(
+        return await insert_mail(
             tx,
             template=template.value,
             recipient=to,
@@ -100,28 +88,8 @@ class MailOutbox:
     async def request_link(
         self, tx: Transaction, purpose: Purpose, normalized_email: str, request: MailRequest
     ) -> str:
-        """Queue a mail with a link, for whoever has the e-mail address when it is written; none
-        is sent where nobody has it (`recipients.choose_recipient`)."""
-        template = {
-            Purpose.VERIFY: MailTemplate.VERIFY,
-            Purpose.RESET: MailTemplate.RESET,
-            Purpose.EMAIL_CHANGE: MailTemplate.EMAIL_CHANGE_CONFIRM,
-        }[purpose]
-        if request.email is not None:
-            single_email(request.email)
-        recipient_key: str | None = normalized_email
-        if purpose is Purpose.EMAIL_CHANGE:
-            recipient_key = normalize_email(request.email or "")
-        return await self._insert(
-            tx,
-            template=template.value,
-            purpose=purpose.value,
-            normalized_email=normalized_email,
-            recipient=request.email,
-            recipient_key=recipient_key,
-            requester=request.requester,
-            password_hash=request.password_hash,
-        )
+        """As `mail_requests.queue_link`."""
+        return await queue_link(tx, purpose, normalized_email, request)
 
     def wake(self) -> None:
         """Send now what the caller's transaction has committed, rather than within 2 s."""
@@ -191,15 +159,18 @@ class MailOutbox:
         )
         await purge_links(database, now)
         await registrations.purge(database, now)
+        await invitations.purge(database, now)
 
     async def waiting_mail(self, limit: int = 50) -> list[OutboxMail]:
         """The newest mail that was written and not sent yet, links included: for the admin page
         of `gateway dev`."""
         async with self._database.read_transaction() as tx:
             rows = await tx.all(
-                "SELECT o.*, COALESCE(t.expires_at, r.expires_at, 0) AS expires_at FROM outbox o"
+                "SELECT o.*, COALESCE(t.expires_at, r.expires_at, i.expires_at, 0) AS expires_at"
+                " FROM outbox o"
                 " LEFT JOIN mail_tokens t ON t.mail_id = o.id"
                 " LEFT JOIN registrations r ON r.mail_id = o.id"
+                " LEFT JOIN invitations i ON i.mail_id = o.id"
                 " WHERE o.state = 'waiting' AND o.prepared_at IS NOT NULL"
                 " ORDER BY o.created_at DESC, o.id LIMIT :limit",
                 limit=limit,
@@ -214,28 +185,6 @@ class MailOutbox:
             )
             for row in rows
         ]
-
-    async def _insert(self, tx: Transaction, **values: str | None) -> str:
-        mail_id, now = secrets.token_urlsafe(32), await tx.now()
-        row = {
-            "purpose": None,
-            "normalized_email": "",
-            "fields": "{}",
-            "requester": "",
-            "password_hash": None,
-            **values,
-        }
-        await tx.run(
-            "INSERT INTO outbox (id, template, purpose, email_key, recipient, recipient_key,"
-            " requester, fields, password_hash, due_at, created_at, asked_ms) VALUES (:id,"
-            " :template, :purpose, :normalized_email, :recipient, :recipient_key, :requester,"
-            " :fields, :password_hash, :now, :now, :asked_ms)",
-            id=mail_id,
-            now=int(now),
-            asked_ms=int(now * 1000),
-            **row,
-        )
-        return mail_id
 
     async def _claim(self) -> list[str]:
         """Claim mail that is due: no other worker sends it for two minutes."""
@@ -350,10 +299,8 @@ class MailOutbox:
         values: dict[str, str] = json.loads(str(row["fields"]))
         if row["purpose"] is not None:
             token = token_text(self._options.token_key, str(row["id"]))
-            reset = row["purpose"] == Purpose.RESET
-            path = self._options.reset_path if reset else self._options.verify_path
             values["token"] = token
-            values["link"] = f"{self._options.public_url}{path}#token={token}"
+            values["link"] = self._options.link(Purpose(row["purpose"]), token)
             values["expires"] = format_time(expires_at)
         return self._templates.render(MailTemplate(str(row["template"])), values)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.client_networks import holder
-from gateway.identity.mail import registrations
+from gateway.identity.mail import invitations, registrations
 from gateway.identity.mail.links import MailToken, Purpose, store_link, token_text
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.registrations import Registration
@@ -64,6 +64,8 @@ async def choose_recipient(
     if account is not None and account["disabled"]:
         return None
     purpose = Purpose(row["purpose"])
+    if purpose is Purpose.INVITATION:
+        return await _invitation_mail(tx, row, account, options)
     if await _replaced(tx, row, purpose):
         return None
     if row["prepared_at"] is None and await _over_limit(tx, row, purpose, account):
@@ -120,6 +122,21 @@ async def _registration_mail(
     token = token_text(options.token_key, str(row["id"]))
     await registrations.store(tx, token, str(row["id"]), registration)
     return MailRecipient(email, MailTemplate.VERIFY, Purpose.VERIFY, expires_at)
+
+
+async def _invitation_mail(
+    tx: Transaction, row: Row, account: Row | None, options: MailOptions
+) -> MailRecipient | None:
+    """The mail of an operator's invitation: not counted, as no stranger can ask for it."""
+    if account is not None:
+        return None
+    mail_id = str(row["id"])
+    invitation = await invitations.mark_mailed(tx, mail_id, token_text(options.token_key, mail_id))
+    if invitation is None:
+        return None
+    return MailRecipient(
+        invitation.email, MailTemplate.INVITATION, Purpose.INVITATION, invitation.expires_at
+    )
 
 
 async def _replaced(tx: Transaction, row: Row, purpose: Purpose) -> bool:

@@ -34,6 +34,7 @@ class MailTemplate(StrEnum):
     EMAIL_CHANGE_REQUESTED = "address_asked"
     EMAIL_CHANGED = "address_changed"
     NEW_DEVICE = "new_device"
+    INVITATION = "invitation"
 
 
 _ALWAYS = frozenset({"site", "public_url"})
@@ -47,6 +48,7 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.EMAIL_CHANGE_REQUESTED: _ALWAYS | {"time"},
     MailTemplate.EMAIL_CHANGED: _ALWAYS | {"time"},
     MailTemplate.NEW_DEVICE: _ALWAYS | {"time", "address", "device"},
+    MailTemplate.INVITATION: _ALWAYS | _LINK,
 }
 """What a template may name.  `link` is the whole link, `token` the secret in it."""
 

@@ -138,6 +138,7 @@ async def _end_sessions(tx: Transaction, now: int, newest_at: int) -> None:
     # Links and keys that were used or ended after the backup are good again in it.
     await tx.run("DELETE FROM mail_tokens")
     await tx.run("DELETE FROM registrations")
+    await tx.run("DELETE FROM invitations")
     await tx.run(
         "UPDATE outbox SET state = 'dropped', finished_at = :now, password_hash = NULL"
         " WHERE state = 'waiting'",

@@ -13,7 +13,7 @@ RegistrationMode = Literal["open", "invited", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class RegistrationRules:
     mode: RegistrationMode = "open"
     domains: frozenset[str] = frozenset()
     """In their ASCII form; empty: any."""
