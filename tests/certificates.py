@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority that nobody knows, and what it signs."""
+"""Certificates for tests: those that sign themselves, and an authority that nobody knows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,54 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+
+@dataclass(frozen=True)
+class SelfSigned:
+    """PEM texts of a certificate that is its own authority, and of its key."""
+
+    certificate: bytes
+    key: bytes
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """As `cert.pem` and `key.pem`."""
+        paths = folder / "cert.pem", folder / "key.pem"
+        paths[0].write_bytes(self.certificate)
+        paths[1].write_bytes(self.key)
+        return paths
+
+    def write_pair(self, folder: Path) -> None:
+        """As `pair.pem` too, with both in it, as HAProxy wants them."""
+        self.write(folder)
+        (folder / "pair.pem").write_bytes(self.certificate + self.key)
+
+
+def self_signed(*names: str) -> SelfSigned:
+    """For hosts and addresses; good for a day."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([_named(name) for name in names]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return SelfSigned(made.public_bytes(serialization.Encoding.PEM), _pem(key))
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 @dataclass
@@ -37,13 +85,7 @@ class Authority:
         folder = into or self.folder
         certificate, private = folder / f"{name}.pem", folder / f"{name}.key"
         certificate.write_bytes(self._signed(name, key.public_key(), ca=False, until=until))
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        private.write_bytes(_pem(key))
         return str(certificate), str(private)
 
     def _signed(

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import self_signed
 from tests.contract.running import Answer, free_port
-from tests.deploy.certificates import pair
 from tests.deploy.proxies import COMMANDS_OF_TLS, Ports, Site, require, running, site
 from tests.upstreams.clients import curl
 
@@ -56,7 +56,7 @@ def fronts(name: str, house: Site, folder: Path) -> Iterator[Front]:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("tls")
     with site(folder / "site", GATEWAY_PUBLIC_URL="https://localhost:8443") as found:
-        pair(folder)
+        self_signed("localhost", "127.0.0.1").write_pair(folder)
         yield found
 
 

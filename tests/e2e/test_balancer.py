@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import self_signed
 from tests.contract.running import Running, free_port, started
-from tests.deploy.certificates import pair
 from tests.e2e.processes import edit, listening, ready, until, versions, workers
 from tests.servers import ValkeyServer
 
@@ -37,7 +37,7 @@ pytestmark = [
 def balanced(folder: Path, one: Running, two: Running) -> Iterator[int]:
     """HAProxy with the shipped configuration on a free port, until the block ends."""
     port = free_port()
-    pair(folder)
+    self_signed("localhost", "127.0.0.1").write_pair(folder)
     text = CONFIGURATION.read_text()
     for shipped, ours in (
         ("0.0.0.0:8443", f"127.0.0.1:{port}"),

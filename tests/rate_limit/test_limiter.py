@@ -11,19 +11,7 @@ from gateway.access.conditions.context import RequestedResource
 from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Call, Principal
 from gateway.rate_limit.limiter import LocalCounts, RateLimiter
-
-
-class HandClock:
-    """Moves only when told."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def now(self) -> float:
-        return self.at
-
-    def steady(self) -> float:
-        return self.at
+from tests.databases import Hands
 
 
 def call(client_ip: str = "192.0.2.1") -> Call:
@@ -109,7 +97,7 @@ def test_who_waits_as_long_as_told_passes(per_s: float, burst: int) -> None:
 
 
 async def test_one_refusing_limit_charges_none_of_the_others() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     wide = limit(name="wide", burst=5)
     narrow = limit(name="narrow", burst=1)
     both = (wide, narrow)
@@ -122,14 +110,14 @@ async def test_one_refusing_limit_charges_none_of_the_others() -> None:
 
 
 async def test_the_wait_is_that_of_the_slowest_limit() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     both = (limit(name="a", per_s=1, burst=1), limit(name="b", per_s=0.1, burst=1))
     await limits.take(both, call(), caller("ada"))
     assert abs((await limits.take(both, call(), caller("ada"))).wait_s - 10) < 1e-6
 
 
 async def test_users_do_not_use_up_each_others_calls() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(burst=1),)
     assert await passes(limits, asked, call(), caller("ada"))
     assert not await passes(limits, asked, call(), caller("ada"))
@@ -137,7 +125,7 @@ async def test_users_do_not_use_up_each_others_calls() -> None:
 
 
 async def test_a_user_limit_counts_a_caller_without_user_by_address() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(burst=1),)
     assert await passes(limits, asked, call("192.0.2.1"))
     assert not await passes(limits, asked, call("192.0.2.1"))
@@ -145,14 +133,14 @@ async def test_a_user_limit_counts_a_caller_without_user_by_address() -> None:
 
 
 async def test_a_subject_that_looks_like_an_address_does_not_share_its_bucket() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(burst=1),)
     assert await passes(limits, asked, call("192.0.2.1"), caller("192.0.2.1"))
     assert await passes(limits, asked, call("192.0.2.1"))
 
 
 async def test_all_addresses_of_an_ipv6_64_are_one() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(LimitKey.ADDRESS, burst=1),)
     assert await passes(limits, asked, call("2001:db8:0:1::1"))
     assert not await passes(limits, asked, call("2001:DB8::1:ffff:ffff:ffff:ffff"))
@@ -160,7 +148,7 @@ async def test_all_addresses_of_an_ipv6_64_are_one() -> None:
 
 
 async def test_an_ipv4_address_in_ipv6_clothes_is_the_ipv4_address() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(LimitKey.ADDRESS, burst=1),)
     assert await passes(limits, asked, call("192.0.2.1"))
     assert not await passes(limits, asked, call("::ffff:192.0.2.1"))
@@ -168,7 +156,7 @@ async def test_an_ipv4_address_in_ipv6_clothes_is_the_ipv4_address() -> None:
 
 
 async def test_a_role_limit_counts_together_who_has_the_same_roles() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(LimitKey.ROLE, burst=1),)
     assert await passes(limits, asked, call(), caller("ada", "user", "editor"))
     assert not await passes(limits, asked, call(), caller("bob", "editor", "user"))
@@ -176,7 +164,7 @@ async def test_a_role_limit_counts_together_who_has_the_same_roles() -> None:
 
 
 async def test_a_client_limit_counts_by_client_and_else_by_address() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(LimitKey.CLIENT, burst=1),)
     assert await passes(limits, asked, call(), caller("ada", client_id="cron"))
     assert not await passes(limits, asked, call(), caller("bob", client_id="cron"))
@@ -185,7 +173,7 @@ async def test_a_client_limit_counts_by_client_and_else_by_address() -> None:
 
 
 async def test_a_route_limit_counts_each_route_for_itself() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     first = (Limit("calls", LimitKey.ROUTE, 1, 1, Scope.LOCAL, route_id="orders.read"),)
     second = (Limit("calls", LimitKey.ROUTE, 1, 1, Scope.LOCAL, route_id="orders.write"),)
     assert await passes(limits, first, call(), caller("ada"))
@@ -194,20 +182,20 @@ async def test_a_route_limit_counts_each_route_for_itself() -> None:
 
 
 async def test_a_limit_that_several_routes_name_is_one_bucket_for_a_user() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     assert await passes(limits, (limit(burst=1),), call(), caller("ada"))
     assert not await passes(limits, (limit(burst=1),), call(), caller("ada"))
 
 
 async def test_a_reload_that_leaves_a_limit_as_it_was_keeps_its_counters() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     await limits.take((limit(burst=1),), call(), caller("ada"))
     limits.adopt([limit(burst=1)])
     assert not await passes(limits, (limit(burst=1),), call(), caller("ada"))
 
 
 async def test_a_reload_that_changes_a_limit_begins_anew() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     await limits.take((limit(burst=1),), call(), caller("ada"))
     limits.adopt([limit(burst=3)])
     assert await passes(limits, (limit(burst=3),), call(), caller("ada"))
@@ -239,21 +227,21 @@ async def test_what_nobody_used_for_its_whole_window_is_forgotten() -> None:
 
 
 async def test_the_policy_field_says_the_burst_and_the_time_in_which_it_fills() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(name="per-user", per_s=10, burst=100),)
     state = await limits.take(asked, call(), caller("ada"))
     assert state.policy == '"per-user";q=100;w=10'
 
 
 async def test_the_limit_field_says_what_is_left_and_when_it_has_come_back() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(name="per-user", per_s=10, burst=100),)
     state = await limits.take(asked, call(), caller("ada"))
     assert state.standing() == '"per-user";r=99;t=10'
 
 
 async def test_both_fields_list_every_limit() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     both = (limit(name="a", burst=3), limit(name="b", burst=1))
     state = await limits.take(both, call(), caller("ada"))
     assert state.policy == '"a";q=3;w=3, "b";q=1;w=1'
@@ -261,7 +249,7 @@ async def test_both_fields_list_every_limit() -> None:
 
 
 async def test_retry_after_never_comes_before_the_end_of_the_window_of_what_is_used_up() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (limit(name="slow", per_s=0.4, burst=1),)
     await limits.take(asked, call(), caller("ada"))
     state = await limits.take(asked, call(), caller("ada"))
@@ -282,7 +270,7 @@ def from_tenant(name: bytes) -> Call:
 
 
 async def test_an_expression_says_whose_calls_are_counted_together() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (by_expression("request.headers['x-tenant']"),)
     assert await passes(limits, asked, from_tenant(b"acme"), caller("ada"))
     assert not await passes(limits, asked, from_tenant(b"acme"), caller("bob"))
@@ -290,7 +278,7 @@ async def test_an_expression_says_whose_calls_are_counted_together() -> None:
 
 
 async def test_an_expression_reads_the_parameters_of_the_path() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (by_expression("request.params.shop"),)
     states = [
         await limits.take(asked, call(), None, RequestedResource({"shop": shop}, {}))
@@ -300,7 +288,7 @@ async def test_an_expression_reads_the_parameters_of_the_path() -> None:
 
 
 async def test_an_expression_reads_the_resource() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (by_expression("resource.tenant"),)
     states = [
         await limits.take(asked, call(), None, RequestedResource({}, {"tenant": t})) for t in "aab"
@@ -309,7 +297,7 @@ async def test_an_expression_reads_the_resource() -> None:
 
 
 async def test_a_caller_without_what_the_expression_reads_counts_by_address() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (by_expression("request.headers['x-tenant']"),)
     assert await passes(limits, asked, call("192.0.2.1"))
     assert not await passes(limits, asked, call("192.0.2.1"))
@@ -317,7 +305,7 @@ async def test_a_caller_without_what_the_expression_reads_counts_by_address() ->
 
 
 async def test_a_tenant_with_an_endless_name_costs_no_more_memory_than_another() -> None:
-    limits = RateLimiter(HandClock())
+    limits = RateLimiter(Hands())
     asked = (by_expression("request.headers['x-tenant']"),)
     assert await passes(limits, asked, from_tenant(b"a" * 9_000))
     assert not await passes(limits, asked, from_tenant(b"a" * 9_000))

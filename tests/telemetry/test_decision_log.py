@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from gateway.telemetry import decision_log
 from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
 from gateway.telemetry.metrics import Metrics, exposition
 from tests.access.worlds import NOW, rule_world, who
+from tests.databases import Hands
 
 WORLD = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id}")
 
@@ -72,19 +72,8 @@ async def test_allowed_calls_are_sampled_and_denials_are_not(
     assert len(lines(tmp_path)) == written
 
 
-@dataclass
-class HandClock:
-    at: float
-
-    def now(self) -> float:
-        return self.at
-
-    def steady(self) -> float:
-        return self.at
-
-
 async def test_files_are_rotated_and_the_oldest_goes(tmp_path: Path) -> None:
-    clock = HandClock(NOW)
+    clock = Hands(NOW)
     options = DecisionLogOptions(tmp_path, total_bytes=2_000, total_files=4)
     log = DecisionLog(options, clock, lambda: "v1", name=str(os.getpid()))
     for number in range(12):
@@ -116,7 +105,7 @@ async def test_files_of_workers_that_ended_are_bounded(tmp_path: Path) -> None:
 
 async def test_however_many_workers_write_the_folder_stays_within_its_bytes(tmp_path: Path) -> None:
     options = DecisionLogOptions(tmp_path, workers=3, total_bytes=12_000, total_files=16)
-    clock = HandClock(NOW)
+    clock = Hands(NOW)
     logs = [DecisionLog(options, clock, lambda: "v1", name=f"{n}") for n in range(3)]
     for turn in range(60):
         clock.at += 1
