@@ -27,7 +27,7 @@ class SecretText:
         return SHOWN
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretText) and other._text == self._text
+        return isinstance(other, SecretText) and other.reveal() == self._text
 
     def __hash__(self) -> int:
         return hash((SecretText, self._text))

@@ -36,6 +36,7 @@ _IDLE = (
     "forward_authorization",
     "max_body",
     "keep_headers",
+    "identity_headers",
 )
 
 

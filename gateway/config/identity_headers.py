@@ -140,7 +140,9 @@ class IdentityReader:
             given = compiled.value(context)
             if isinstance(given, ConditionFailed):
                 return None
-            return int(given.timestamp()) if isinstance(given, datetime) else given
+            if isinstance(given, datetime):
+                return int(given.timestamp())
+            return list(given) if isinstance(given, tuple) else given
 
         return value
 

@@ -107,6 +107,10 @@ def test_a_renamed_setting_is_refused_and_its_new_name_told(old: str, new: str) 
     assert problems(**{old.lower(): "60"}) == {f"GATEWAY_{old}": f"is called {new} now"}
 
 
+def test_a_secret_for_an_upstream_is_no_setting() -> None:
+    assert "hidden" not in repr(read(SECRET_API_TOKEN="hidden"))
+
+
 def test_an_empty_value_counts_as_not_given() -> None:
     assert read(workers="", key_secret="") == read()
 

@@ -143,6 +143,12 @@ def test_a_name_that_would_break_a_call_or_say_something_else_is_refused(name: s
     assert f"`{name}` cannot be changed" in said
 
 
+def test_an_answer_of_the_routes_own_tells_no_backend() -> None:
+    own = "{id: c, match: {path: /c}, direct_response: {status: 204}, identity_headers: grafana}"
+    (said,) = problems(world("", "", "", own))
+    assert "`identity_headers` says nothing beside `direct_response`" in said
+
+
 @pytest.mark.parametrize("name", ["X-Forwarded-User", "X-Auth-Request-User", "X-Auth-Email"])
 def test_a_name_that_the_gateway_takes_from_clients_anyway_may_be_written(name: str) -> None:
     found = snapshot(world(route=f", identity_headers: [{{name: {name}, value: user.id}}]"))

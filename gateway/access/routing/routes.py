@@ -181,7 +181,7 @@ class Route:
         upstream = self.upstream
         plain = upstream is not None and upstream.host is None and not upstream.assertion_audience
         plain = plain and not (changed or self.forward_authorization or self.reevaluates)
-        plain = plain and not self.redirect_slash
+        plain = plain and not self.redirect_slash and other is None
         object.__setattr__(self, "plain", plain)
         action_rules = None if self.policy is None else self.policy.rules_for(self.action)
         object.__setattr__(self, "action_rules", action_rules)

@@ -19,6 +19,7 @@ from gateway.edge.proxy.request_headers import (
     foreign_cookies,
     forwarded_headers,
     identity_headers,
+    identity_lines,
     kept,
     without,
 )
@@ -203,7 +204,8 @@ class Forwarder:
         exchange = relay.exchange
         call, head, peer = exchange.call, exchange.head, exchange.client.peer
         host = head.host or call.host.encode("ascii")
-        if head.plain and exchange.route.plain and host:
+        plain = head.plain and exchange.route.plain and host
+        if plain:
             lines = [head.start.text, b"Host: " + host, *head.lines]
         else:
             lines = self._changed(relay, host)
@@ -220,10 +222,9 @@ class Forwarder:
             lines.append(field_line(name, value))
         principal = exchange.decision.principal
         if principal is not None:
-            identity = exchange.route.other_identity
-            if identity is None:
+            if plain:
                 lines.append(principal.identity_headers or identity_headers(principal))
-            elif told := identity.lines(principal):
+            elif told := identity_lines(exchange.route, principal):
                 lines.append(told)
         lines.append(b"\r\n")
         return b"\r\n".join(lines)

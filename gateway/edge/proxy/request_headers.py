@@ -54,7 +54,7 @@ def identity_headers(principal: Principal) -> bytes:
     """
     rendered = principal.identity_headers
     if rendered is None:
-        rendered = principal.identity_headers = AUTHGATE.lines(principal)
+        rendered = principal.identity_headers = AUTHGATE.rendered(principal)
     return rendered
 
 
