@@ -169,6 +169,9 @@ class Call:
     `allow_encoded_slash` may take such a call."""
     body: Any = None
     """The JSON body, where the route's policy reads it."""
+    files_only: bool = False
+    """Whether a segment holds `;`, a backslash or an escape: only a route with `paths: files`
+    may take such a call."""
     presented: tuple[Credential, Credential | Reason] | None = None
     """The `Authorization` and the session cookie, where both came.  `credential` is the former
     until `access/routing/credentials.py` has chosen for the route."""

@@ -29,7 +29,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.definitions",),
     ("access.policies",),
     ("access.routing",),
-    ("access.snapshot", "access.rule_headers"),
+    ("access.snapshot", "access.rule_headers", "access.readings"),
     ("access.authorizer",),
     ("access.decision_record", "access.explanation", "access.sent_headers"),
     ("access.simulation",),

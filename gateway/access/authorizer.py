@@ -10,6 +10,7 @@ from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, Re
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
 from gateway.access.policies import Shadowed, Verdict
+from gateway.access.readings import Readings, bypasses_route, readings_of
 from gateway.access.routing.credentials import select_credential
 from gateway.access.routing.csrf import (
     AllowedOrigins,
@@ -18,9 +19,8 @@ from gateway.access.routing.csrf import (
     basic_refusal,
     csrf_refusal,
 )
-from gateway.access.routing.paths import canonical
 from gateway.access.routing.request_values import field_at, reads_alike
-from gateway.access.routing.route_table import Match
+from gateway.access.routing.route_table import Match, NoMatch
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.rule_headers import rule_headers
 from gateway.model import (
@@ -107,6 +107,8 @@ class Decision:
     """Limits that are asked once the call is allowed: of the route, and of the deciding rule."""
     amr: tuple[str, ...] = ()
     """With INSUFFICIENT_USER_AUTHENTICATION: the methods that are asked for."""
+    read_as: str = ""
+    """The path that was denied, where it is what a backend may make of the call's."""
 
 
 class Authorizer:
@@ -129,11 +131,14 @@ class Authorizer:
 
     async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
         match = snapshot.routes.match(call.host, call.method, call.segments)
+        readings = readings_of(call, match, snapshot.routes) if call.files_only else ()
+        if readings is None:
+            return _ambiguous(match)
         if not isinstance(match, Match):
             if call.encoded_slash and match.reason is Reason.ROUTE_UNKNOWN:
                 # As on a route that does not allow it: else the two answers would tell a
                 # stranger which paths have a route, hidden ones too.
-                return Decision(False, Reason.AMBIGUOUS_PATH, Reason.AMBIGUOUS_PATH)
+                return _ambiguous(match)
             return Decision(False, match.reason, match.reason, allow=match.allow)
         route, params = match.route, match.params
         if call.encoded_slash and not route.allow_encoded_slash:
@@ -158,6 +163,8 @@ class Authorizer:
             if limit_state.wait_s > 0.0:
                 return _limited(match, principal, limit_state)
         decision = self._evaluate(call, match, principal)
+        if readings and decision.allowed:
+            decision = self._evaluate_readings(readings, principal) or decision
         decision.limit = limit_state
         if decision.allowed:
             if route.rewrite is None:
@@ -165,7 +172,7 @@ class Authorizer:
                 decision.target = f"{call.path}?{call.query}" if call.query else call.path
             else:
                 sent = route.upstream_target(call, params)
-                if isinstance(sent, Reason) or _bypasses_route(sent, call, route, snapshot):
+                if isinstance(sent, Reason) or bypasses_route(sent, call, route, snapshot.routes):
                     return _refused(Reason.AMBIGUOUS_PATH, match, principal)
                 decision.target = sent
             if decision.last_limits:
@@ -182,6 +189,9 @@ class Authorizer:
         Who calls is known.  No limit is asked: it is no new call.
         """
         match = snapshot.routes.match(call.host, call.method, call.segments)
+        readings = readings_of(call, match, snapshot.routes) if call.files_only else ()
+        if readings is None:
+            return _ambiguous(match)
         if not isinstance(match, Match):
             return Decision(False, match.reason, match.reason)
         route = match.route
@@ -198,7 +208,21 @@ class Authorizer:
                 refusal = self._origin_refusal(credential, call, route)
             if refusal is not None:
                 return _refused(refusal, match, principal)
-        return self._evaluate(call, match, principal)
+        decision = self._evaluate(call, match, principal)
+        if readings and decision.allowed:
+            return self._evaluate_readings(readings, principal) or decision
+        return decision
+
+    def _evaluate_readings(
+        self, readings: Readings, principal: Principal | None
+    ) -> Decision | None:
+        """The denial of a path that the backend may take for the one that was asked for."""
+        for call, match in readings:
+            decision = self._evaluate(call, match, principal)
+            if not decision.allowed:
+                decision.read_as = call.path
+                return decision
+        return None
 
     async def _identify_other(
         self, credential: Credential, call: Call, route: Route
@@ -342,11 +366,10 @@ def _in_scope(principal: Principal, action: str) -> bool:
     return principal.scopes is None or has_scope(principal, action)
 
 
-def _bypasses_route(sent: str, call: Call, route: Route, snapshot: Snapshot) -> bool:
-    read = canonical(sent.partition("?")[0])
-    if isinstance(read, Reason):
-        return True
-    return snapshot.routes.bypasses_route(route, call.method, read.segments)
+def _ambiguous(match: Match | NoMatch) -> Decision:
+    if isinstance(match, Match):
+        return _refused(Reason.AMBIGUOUS_PATH, match)
+    return Decision(False, Reason.AMBIGUOUS_PATH, Reason.AMBIGUOUS_PATH)
 
 
 def _refused(reason: Reason, match: Match, principal: Principal | None = None) -> Decision:

@@ -116,6 +116,7 @@ def read_record(record: Any) -> RecordedDecision | None:
             scheme=str(record["scheme"]),
             credential=None if caller is Reason.NO_CREDENTIAL else _credential(user),
             encoded_slash=target.encoded_slash,
+            files_only=target.files_only,
             body=_unflattened(body.get("values") or {}),
         )
         return RecordedDecision(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.access.authorizer import Decision, evaluation_context
@@ -58,6 +58,10 @@ def explain(
 ) -> Explanation:
     """Why `decision` was given for `call`."""
     explanation = Explanation(_sentence(decision), describe(decision.principal, call))
+    if decision.read_as:
+        # What was denied is the path as a backend may read it.
+        explanation.sentence += f"; a backend may read the path as {decision.read_as}"
+        call = replace(call, path=decision.read_as)
     if snapshot.routes.own_paths.reserve(call.host, call.segments):
         explanation.sentence = "no route: the gateway answers this path itself"
         return explanation

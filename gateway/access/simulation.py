@@ -206,6 +206,7 @@ def simulated_call(request: SimulatedRequest) -> Call | Reason:
         scheme=scheme,
         credential=credential,
         encoded_slash=read.encoded_slash,
+        files_only=read.files_only,
         body=request.body,
     )
 

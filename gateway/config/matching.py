@@ -33,12 +33,14 @@ class RoutePath:
     segments: tuple[PatternSegment, ...] = ()
     is_prefix: bool = False
     redirect_slash: bool = False
+    takes_files: bool = False
 
 
 def read_path(
     reader: Reader, fields: Mapping[str, Node], match: Mapping[str, Node], slash: bool
 ) -> RoutePath:
-    """`match.path` or `match.prefix`; nothing, and a problem, where it could match no call.
+    """`match.path` or `match.prefix`, and how its paths are taken; nothing, and a problem, where
+    it could match no call.
 
     `slash`: the route takes a path with an encoded slash.
     """
@@ -65,13 +67,14 @@ def read_path(
         return RoutePath()
     if not slash:
         _no_encoded_slash(reader, where, text, segments, "no call reaches this route")
+    files = reader.choice(fields.get("paths"), "`paths`", ("strict", "files")) == "files"
     if key == "path":
-        return RoutePath(text, segments)
+        return RoutePath(text, segments, takes_files=files)
     if redirects and not segments:
         reader.error(
             reader.name_of(fields["redirect_slash"]), "`/` is its own slash: there is no other name"
         )
-    return RoutePath(f"{text.rstrip('/')}/{BELOW}", segments, True, redirects)
+    return RoutePath(f"{text.rstrip('/')}/{BELOW}", segments, True, redirects, files)
 
 
 def check_reserved(

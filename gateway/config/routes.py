@@ -65,7 +65,7 @@ ROUTE_KEYS = (
     "resource", "upstream", "rewrite", "max_body", "limits", "cors", "security_headers",
     "forward_authorization", "allow_encoded_slash", "errors", "request", "response",
     "direct_response", "redirect", "websocket", "on_change", "keep_headers",
-    "redirect_slash", "identity_headers",
+    "redirect_slash", "paths", "identity_headers",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -217,6 +217,7 @@ class RouteReader:
             security_headers=self._without_written(options.security_headers, response),
             forward_authorization=forward,
             allow_encoded_slash=slash,
+            takes_files=path.takes_files,
             is_prefix=path.is_prefix,
             redirect_slash=path.redirect_slash,
             reads_body=any(one.template.names("body") for one in resource),

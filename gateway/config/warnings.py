@@ -30,8 +30,8 @@ class _PolicyActions:
 
 
 def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigProblem]:
-    """Routes that nobody can ever pass, policies of no route, and actions in rules and
-    roles that no route has."""
+    """Routes that nobody can ever pass, or whose paths backends may read in several ways,
+    policies of no route, and actions in rules and roles that no route has."""
     asked: dict[str, _PolicyActions] = {}
     for route in table:
         if route.policy is not None:
@@ -42,6 +42,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
         for policy in policies.values()
         if policy.name not in asked and policy.name != SIGNED_IN
     ]
+    problems += [_reads_otherwise(route) for route in table if route.takes_files]
     reported: set[str] = set()
     for route in table:
         if route.policy is not None and not _passable(route, route.policy):
@@ -66,6 +67,16 @@ def open_to_anybody(table: RouteTable, who: str) -> list[ConfigProblem]:
         f"{who} may make one (GATEWAY_REGISTRATION=open)"
     )
     return [ConfigProblem.at(routes[0].location, text)]
+
+
+def _reads_otherwise(route: Route) -> ConfigProblem:
+    """What `paths: files` gives up, whoever wrote it: it is seen where the file is checked."""
+    text = (
+        f"route `{route.id}` takes `;`, `%5C` and `%25` (`paths: files`): a backend that cuts "
+        "parameters, takes a backslash for a slash or decodes twice serves another name below this "
+        "route than the one that was asked for"
+    )
+    return ConfigProblem.at(route.location, text)
 
 
 def _passable(route: Route, policy: Policy) -> bool:

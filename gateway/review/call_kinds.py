@@ -185,7 +185,7 @@ class Solver:
             return choosing.ages({*compared, *self._ages()})
         if name == "roles":
             return [Choice(sets[0], sets) for sets in self._role_sets(fixed)]
-        if name in ("kind", "scopes", "amr", "slash"):
+        if name in ("kind", "scopes", "amr", "slash", "files"):
             return self._plain(name)
         made_up = list(self._world.made_up(name))
         texts = choosing.texts(name, values_compared, self._wanted[name], self._world.is_good)
@@ -210,7 +210,7 @@ class Solver:
             return choosing.kinds()
         if name == "scopes":
             return choosing.scopes(self._world.actions)
-        if name == "slash":
+        if name in ("slash", "files"):
             return [Choice(False), Choice(True)]
         methods = sorted(
             {word for one in self._group.probes if one.key.startswith("step-up ")

@@ -3,7 +3,7 @@
 The names: `seg:2` (the path from its third segment on, or that segment), `query:x`,
 `header:x`, `body:a.b`, `host`, `client.ip`, `now`, `signed`, `roles`, `user.id` and the other
 fields of the caller, `claim:x`, `age` (seconds since the sign-in), `amr`, `scopes`, `kind`,
-`slash`.  An input without a value has an ordinary one.
+`slash`, `files`.  An input without a value has an ordinary one.
 """
 
 from __future__ import annotations
@@ -137,6 +137,12 @@ def _positions(name: str, route: Route, shape: Shape) -> list[int]:
     return []
 
 
+def files_at(shape: Shape) -> int | None:
+    """Where a path of the shape may hold what a route with `paths: files` alone takes."""
+    kinds = (SegmentKind.PLAIN, SegmentKind.REST)
+    return next((at for at in reversed(shape.open) if shape.segments[at].kind in kinds), None)
+
+
 class CallMaker:
     """Makes the calls of one shape and method."""
 
@@ -153,6 +159,8 @@ class CallMaker:
                 i for i in self._shape.open if self._shape.segments[i].kind is SegmentKind.PLAIN
             )
             path[at] = "one/two"
+        if values.get("files") and (last := files_at(self._shape)) is not None:
+            path[last] += ";x"
         return self._shape.filled(path)
 
     def make(self, values: Values) -> tuple[Call, Principal | Reason]:
@@ -192,6 +200,7 @@ class CallMaker:
             scheme="http",
             credential=credential,
             encoded_slash=bool(values.get("slash")),
+            files_only=bool(values.get("files")),
             body=body,
         )
         return call, caller

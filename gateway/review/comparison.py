@@ -38,9 +38,9 @@ class Axis:
     """One thing in which calls differ."""
 
     kind: str
-    """`signed`, `roles`, `kind`, `scopes`, `slash`, `address`, `step-up`, `text` (a part of a
-    condition), `condition` (a whole one), `assumed` (a part whose outcome cannot be found) or
-    `target`."""
+    """`signed`, `roles`, `kind`, `scopes`, `slash`, `files`, `address`, `step-up`, `text` (a part
+    of a condition), `condition` (a whole one), `assumed` (a part whose outcome cannot be found)
+    or `target`."""
     text: str = ""
     """The part of the condition, or the step-up."""
     group: int = 0
@@ -128,7 +128,7 @@ class Comparison:
                     if group.inputs == ["client.ip"] or one.inputs == {"roles"}:
                         continue
                     axes["text", text] = Axis("text", text, index, self._owner(text))
-                elif kind in ("step-up", "kind", "scopes", "slash", "target"):
+                elif kind in ("step-up", "kind", "scopes", "slash", "files", "target"):
                     axes[kind, rest] = Axis(kind, rest, index)
         for key, source, side in self._assumed():
             axes["assumed", key] = Axis("assumed", source, side=side, assumed=True)

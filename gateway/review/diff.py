@@ -126,6 +126,7 @@ def _decisive(route: Route) -> tuple[Any, ...]:
         route.upstream and route.upstream.name,
         tuple((one.name, one.template.text) for one in route.resource),
         route.allow_encoded_slash,
+        route.takes_files,
         None if policy is None else _policy_key(policy, route.action),
     )
 

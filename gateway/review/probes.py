@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from gateway.access.authorizer import evaluation_context
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.policies import Policy, StepUp
-from gateway.access.routing.paths import canonical
+from gateway.access.readings import bypasses_route
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
 from gateway.model import Principal, Reason
 from gateway.review.atoms import Atom, TableStep
 from gateway.review.call_kinds import Probe, World
-from gateway.review.calls import MOMENT, CallMaker, Source, Values, source_of
+from gateway.review.calls import MOMENT, CallMaker, Source, Values, files_at, source_of
 from gateway.review.outcomes import FAILED, BeforeAfter, outcome_of
 from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
 from gateway.review.sides import Side
@@ -73,6 +73,8 @@ class Probes:
         plain = any(s.kind is SegmentKind.PLAIN for s in self._shape.segments)
         if plain and len({route.allow_encoded_slash for route in routes}) > 1:
             yield Probe("slash", frozenset(("slash",)), lambda values: values.get("slash"))
+        if files_at(self._shape) is not None and len({r.takes_files for r in routes}) > 1:
+            yield Probe("files", frozenset(("files",)), lambda values: values.get("files"))
         if any(route.rewrite is not None for route in routes):
             inputs = frozenset(f"seg:{at}" for at in self._shape.open)
             yield Probe("target", inputs, self._targets)
@@ -149,10 +151,9 @@ class Probes:
                 own_targets.append(True)
                 continue
             sent = match.route.upstream_target(call, match.params)
-            read = sent if isinstance(sent, Reason) else canonical(sent.partition("?")[0])
             own_targets.append(
-                not isinstance(read, Reason)
-                and not side.snapshot.routes.bypasses_route(match.route, call.method, read.segments)
+                not isinstance(sent, Reason)
+                and not bypasses_route(sent, call, match.route, side.snapshot.routes)
             )
         return (
             own_targets[0]

@@ -259,10 +259,10 @@ class _Summary:
         for kind in ("condition", "assumed"):
             for at, axis, allowed in self._axes(kind):
                 where.append(Where(axis.text, self._outcome_of_axis(at, allowed)))
-        for _, _, allowed in self._axes("slash"):
-            where.append(
-                Where("the path holds an encoded slash", "true" if True in allowed else "not true")
-            )
+        for kind, held in (("slash", "an encoded slash"), ("files", "`;`, `%5C` or `%25`")):
+            for _, _, allowed in self._axes(kind):
+                outcome = "true" if True in allowed else "not true"
+                where.append(Where(f"the path holds {held}", outcome))
         values, untold = self._values(changed)
         for _, axis, allowed in untold:
             moved = [value for value in allowed if isinstance(value, BeforeAfter)]

@@ -76,6 +76,15 @@ routes:
     policy: signed-in
     upstream: echo
     rewrite: {{strip_prefix: /own}}
+  - id: store
+    match: {{prefix: /store}}
+    paths: files
+    auth: public
+    upstream: echo
+  - id: store.secret
+    match: {{prefix: /store/secret}}
+    policy: hidden
+    upstream: echo
   - id: uploads
     match: {{path: "/uploads/{{rest:path}}"}}
     auth: public

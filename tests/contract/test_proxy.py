@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.access.test_file_paths import CLIMBS, backends, served
+from tests.access.test_paths import AMBIGUOUS
 from tests.contract.running import Running
 
 
@@ -321,6 +323,52 @@ def test_a_known_body_over_the_routes_limit_is_413_before_the_upstream_sees_it(
     assert gateway.raw(chunked).status == 413
     ok = b"POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     assert gateway.raw(ok).json["body"] == "hello"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/store/a;b.txt?x=;",
+        "/store/x%5Cy",
+        "/store/100%2525/",
+        "/store/a%3Bb;c/d",
+        "/store/;",
+        "/store/caf%C3%A9%25;",
+    ],
+)
+def test_names_of_files_pass_byte_by_byte_where_a_route_says_so(
+    gateway: Running, target: str
+) -> None:
+    assert gateway.call("GET", target).json["target"] == target
+    refused = gateway.call("GET", target.replace("/store", "/app"))
+    assert (refused.status, refused.reason) == (400, "ambiguous_path")
+
+
+def test_no_climb_of_the_corpora_reaches_the_upstream_through_a_route_for_files(
+    gateway: Running,
+) -> None:
+    climbs = [path.replace("/files", "/store", 1) for path in CLIMBS if path[:6] == "/files"]
+    before = len(gateway.echo.seen)
+    for path in climbs:
+        answer = gateway.raw(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1"))
+        assert answer.status == 400, path
+    assert len(gateway.echo.seen) == before
+
+
+def test_whatever_a_backend_reads_it_serves_nothing_that_was_not_judged(gateway: Running) -> None:
+    spellings = ("%s", "/a%s", "/secret%s", "/a;%s", "/a%%5c%s", "/s%%2565cret%s", "/a%%253b%s")
+    for path in (*AMBIGUOUS, ";x", "%5cx", ";/x", "%255cx", "%3bx/y", ";x%5c..%5c/", "/..;/secret"):
+        for spelling in spellings:
+            target = "/store" + spelling % path
+            answer = gateway.raw(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1"))
+            if answer.status != 200:
+                assert answer.status in (400, 404), target
+                continue
+            assert answer.json["target"] == target
+            for text in backends(target):
+                place = served(text)
+                assert place == "/store" or place.startswith("/store/"), (target, text)
+                assert not (place + "/").startswith("/store/secret/"), (target, text)
 
 
 @pytest.mark.parametrize("target", ["/app/", "/app/a", "/app/a%20b/c/?x=1", "/app/%61/~u/@:'()"])

@@ -17,14 +17,15 @@ from gateway.model import Reason
 # Nearly every real path is plain: no escapes, no empty segment but a last one, no segment
 # that begins with a dot.
 _PLAIN = re.compile(r"/[A-Za-z0-9_~!$&'()*+,=:@./-]*+\Z")
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+# What a second decoding would take for one; `%u002e` is of IIS.
+_ESCAPE = re.compile(r"%(?:[0-9A-Fa-f]{2}|[Uu][0-9A-Fa-f]{4})")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_SLASH = re.compile(r"%2[Ff]")
 _MARK = "\x00"
 """Stands for a slash that came encoded, while the path is taken apart: no path may hold one."""
 _EMPTY_BESIDE_MARK = re.compile("(?:\\A|[/\x00])\x00|\x00(?:[/\x00]|\\Z)")
 # C0, DEL and C1: U+0085 is a line end to some readers.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 # What parts a path, or begins an escape or a parameter.
 _SIGNS = "/\\%;"
 _NEVER_IN_TARGET = re.compile("[\x00-\x20\x7f#\\\\]")
@@ -40,6 +41,9 @@ class CanonicalPath:
 
     segments: tuple[str, ...]
     encoded_slash: bool = False
+    files_only: bool = False
+    """Some segment holds `;`, a backslash or an escape.  Only a route with `paths: files` may take
+    such a path, and `path_readings.py` knows what else it may be taken for."""
 
 
 @dataclass(slots=True)
@@ -50,21 +54,25 @@ class Target:
     query: str
     segments: tuple[str, ...]
     encoded_slash: bool = False
+    files_only: bool = False
 
 
-def canonical(path: str) -> CanonicalPath | Reason:
+def canonical(path: str, *, files: bool = False) -> CanonicalPath | Reason:
     """The canonical reading of `path`: the bytes up to the `?`, as latin-1 text.
 
     AMBIGUOUS_PATH for `.` and `..` segments in any spelling, `//`, `%5c`, backslash, `;`,
     `#`, control characters, broken or overlong UTF-8, broken escapes, and a segment that
     still holds an escape once decoded or becomes one of these by NFKC.  REQUEST_MALFORMED when
-    it does not begin with `/`.
+    it does not begin with `/`.  With `files` the path may hold `%5c`, `;` and such escapes.
     """
     if _is_plain(path):
         return CanonicalPath(tuple(path[1:].split("/")))
     if path[:1] != "/":
         return Reason.REQUEST_MALFORMED
-    return _spelled_out(path)
+    read = _spelled_out(path)
+    if not isinstance(read, Reason) and read.files_only and not files:
+        return Reason.AMBIGUOUS_PATH
+    return read
 
 
 def split_target(text: str) -> Target | Reason:
@@ -77,12 +85,12 @@ def split_target(text: str) -> Target | Reason:
         if query and _NEVER_IN_TARGET.search(query):
             return Reason.AMBIGUOUS_PATH
         return Target(path, query, tuple(path[1:].split("/")))
-    read = canonical(path)
+    read = canonical(path, files=True)
     if isinstance(read, Reason):
         return read
     if query and _NEVER_IN_TARGET.search(query):
         return Reason.AMBIGUOUS_PATH
-    return Target(path, query, read.segments, read.encoded_slash)
+    return Target(path, query, read.segments, read.encoded_slash, read.files_only)
 
 
 def encoded(segment: str, *, between: str = "") -> str:
@@ -100,37 +108,56 @@ def _spelled_out(path: str) -> CanonicalPath | Reason:
     anybody."""
     if _NEVER_IN_TARGET.search(path) or _BROKEN_ESCAPE.search(path) or "//" in path:
         return Reason.AMBIGUOUS_PATH
-    marked = _ENCODED_SLASH.sub(_MARK, path[1:])
-    marks = marked.count(_MARK)
     try:
-        # Strict UTF-8 refuses overlong forms (`%c0%af`) and surrogates.
-        decoded = unquote_to_bytes(marked.encode("latin-1")).decode("utf-8")
+        decoded = decoded_once(path[1:])
     except UnicodeError:
         return Reason.AMBIGUOUS_PATH
+    marks = len(_ENCODED_SLASH.findall(path))
     if marks and (decoded.count(_MARK) != marks or _EMPTY_BESIDE_MARK.search(decoded)):
         return Reason.AMBIGUOUS_PATH
     # A backend may split at an encoded slash.  What it would then see is held to the same rules.
-    text = decoded.replace(_MARK, "/") if marks else decoded
-    if "\\" in text or ";" in text or _CONTROL.search(text) or _ESCAPE.search(text):
+    text = slashes_shown(decoded) if marks else decoded
+    if CONTROL.search(text):
         return Reason.AMBIGUOUS_PATH
     parts = text.split("/")
     if "." in parts or ".." in parts:
         return Reason.AMBIGUOUS_PATH
-    if not text.isascii() and _folds_into_another(text):
+    if not text.isascii() and folds_into_another(text):
         return Reason.AMBIGUOUS_PATH
+    files_only = "\\" in text or ";" in text or _ESCAPE.search(text) is not None
+    return CanonicalPath(split_marked(decoded), marks > 0, files_only)
+
+
+def decoded_once(path: str) -> str:
+    """A path as it came, percent-decoded once; a slash that came encoded is marked, for
+    `split_marked` and `slashes_shown`.
+
+    UnicodeError for overlong forms (`%c0%af`) and surrogates, as UTF-8 is read strictly.
+    """
+    marked = _ENCODED_SLASH.sub(_MARK, path)
+    return unquote_to_bytes(marked.encode("latin-1")).decode("utf-8")
+
+
+def split_marked(decoded: str) -> tuple[str, ...]:
+    """The segments of what `decoded_once` gave."""
     segments = decoded.split("/")
-    if marks:
+    if _MARK in decoded:
         segments = [segment.replace(_MARK, "/") for segment in segments]
-    return CanonicalPath(tuple(segments), marks > 0)
+    return tuple(segments)
 
 
-def _folds_into_another(decoded: str) -> bool:
+def slashes_shown(decoded: str) -> str:
+    """The same as a backend reads it that splits at encoded slashes too."""
+    return decoded.replace(_MARK, "/")
+
+
+def folds_into_another(decoded: str) -> bool:
     """Whether a backend that folds names (NFKC, Unicode Standard Annex 15) reads another path:
     a full-width slash is a slash to it, a two dot leader is `..`."""
     folded = unicodedata.normalize("NFKC", decoded)
     if any(folded.count(sign) > decoded.count(sign) for sign in _SIGNS):
         return True
-    if _ESCAPE.search(folded):
+    if len(_ESCAPE.findall(folded)) > len(_ESCAPE.findall(decoded)):
         return True
     parts = folded.split("/")
     return "." in parts or ".." in parts

@@ -120,6 +120,8 @@ class RouteTable:
         # By what stands behind the first label.
         self._wildcards: dict[str, _Node] = {}
         self._by_id: dict[str, Route] = {}
+        self.takes_files = False
+        """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
         self._guards: dict[str, _Node] = {}
         # What was asked lately: the same paths are asked for again and again.
@@ -141,6 +143,12 @@ class RouteTable:
         """Every host that a route names in full."""
         return frozenset(self._hosts)
 
+    def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
+        """Whether a path that is `files_only` may be that of a route, whatever the method."""
+        if not self.takes_files or self.own_paths.reserve(host, segments):
+            return False
+        return any(route.takes_files for route in self.candidates(host, segments))
+
     def get(self, route_id: str) -> Route | None:
         return self._by_id.get(route_id)
 
@@ -155,6 +163,7 @@ class RouteTable:
         for leaf in leaves:
             leaf.insert(route)
         self._by_id[route.id] = route
+        self.takes_files |= route.takes_files
         if route.upstream is not None and route.rewrite is None:
             guard = self._guards.setdefault(route.upstream.name, _Node())
             for leaf in _leaves_for(guard, route):

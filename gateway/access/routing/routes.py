@@ -114,6 +114,8 @@ class Route:
     security_headers: SecurityHeaders | None = None
     forward_authorization: bool = False
     allow_encoded_slash: bool = False
+    takes_files: bool = False
+    """`paths: files`: it takes calls that are `files_only`."""
     is_prefix: bool = False
     """It takes the path of `segments`, that with a slash behind it, and everything below."""
     redirect_slash: bool = False
@@ -257,7 +259,7 @@ class Route:
         path = call.path
         if self.rewrite is not None:
             path = self._rewritten(self.rewrite, path, params)
-            read = canonical(path)
+            read = canonical(path, files=self.takes_files)
             if isinstance(read, Reason):
                 return Reason.AMBIGUOUS_PATH
             if read.encoded_slash and not self.allow_encoded_slash:

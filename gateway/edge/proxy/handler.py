@@ -111,6 +111,8 @@ class Proxy:
             return self._replies.refuse(exchange, call, close=True)
         exchange.call = call
         snapshot = self._snapshot()
+        if call.files_only and not snapshot.routes.admits_files(call.host, call.segments):
+            return self._replies.refuse(exchange, Reason.AMBIGUOUS_PATH, close=True)
         own_paths = self._own_paths
         if call.segments[0] in own_paths.first and own_paths.reserve(call.host, call.segments):
             cors = snapshot.auth_cors if own_paths.is_endpoint(call.segments) else None

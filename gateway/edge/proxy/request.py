@@ -121,7 +121,9 @@ class CallReader:
             scheme,
             credential,
             parts.encoded_slash,
-            presented=presented,
+            None,
+            parts.files_only,
+            presented,
         )
 
     def request_id(self, fields: RequestHead) -> str:
