@@ -31,7 +31,7 @@ from rich.table import Table
 
 from bench.cluster import PASSWORD, Cluster, Node, percentile
 from bench.processes import children, resident_bytes, run_bench
-from gateway.identity.clients.api_keys import new_key
+from gateway.identity.clients.key_form import new_key
 from gateway.stores.open_database import open_database
 
 # Wide enough for the table where there is no terminal to ask.

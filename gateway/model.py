@@ -134,6 +134,8 @@ class Principal:
     amr: tuple[str, ...] = ()
     scopes: tuple[str, ...] | None = None
     """Actions that an API key is limited to; None where nothing limits them."""
+    routes: frozenset[str] | None = None
+    """Ids of the routes that a personal key is limited to; it then has `scopes` too."""
     claims: Mapping[str, Any] = field(default_factory=dict)
     identity_headers: bytes | None = None
     """The `X-Auth-*` lines for the upstream, rendered once by `edge/proxy/request_headers.py`."""

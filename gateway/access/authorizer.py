@@ -258,7 +258,7 @@ class Authorizer:
         if (
             principal is not None
             and principal.scopes is not None
-            and not _in_scope(principal, route.action)
+            and not _in_scope(principal, route)
         ):
             return _refused(Reason.NO_RULE, match, principal)
         if policy is None or action_rules is None:
@@ -358,12 +358,14 @@ def _resource(
     return match.route.resource_of(values)
 
 
-def _in_scope(principal: Principal, action: str) -> bool:
-    """Whether a credential that is limited to scopes may be used for `action` at all.
+def _in_scope(principal: Principal, route: Route) -> bool:
+    """Whether a credential that is limited to scopes, or to routes, may be used here at all.
 
     On a route without an action only a credential for everything (`*`) passes.
     """
-    return principal.scopes is None or has_scope(principal, action)
+    if principal.routes is not None and route.id not in principal.routes:
+        return False
+    return has_scope(principal, route.action)
 
 
 def _ambiguous(match: Match | NoMatch) -> Decision:

@@ -172,13 +172,14 @@ def _person(principal: Principal, call: Call) -> dict[str, Any]:
         "auth_time": principal.auth_time,
         "amr": list(principal.amr) or None,
         "scopes": None if principal.scopes is None else list(principal.scopes),
+        "routes": None if principal.routes is None else sorted(principal.routes),
         "with": str(kind) if kind is not None and kind is not CredentialKind.BEARER else None,
     }
     return person | {name: value for name, value in optional.items() if value is not None}
 
 
 def _principal(user: Mapping[str, Any], at: float) -> Principal:
-    scopes = user.get("scopes")
+    scopes, routes = user.get("scopes"), user.get("routes")
     return Principal(
         subject=str(user["id"]),
         roles=tuple(map(str, user["roles"])),
@@ -193,6 +194,7 @@ def _principal(user: Mapping[str, Any], at: float) -> Principal:
         auth_time=user.get("auth_time"),
         amr=tuple(user.get("amr", ())),
         scopes=None if scopes is None else tuple(scopes),
+        routes=None if routes is None else frozenset(map(str, routes)),
     )
 
 

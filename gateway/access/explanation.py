@@ -104,8 +104,12 @@ def _sentence(decision: Decision) -> str:
     route = decision.route
     policy = route.policy if route is not None and decision.evaluated else None
     if route is None or policy is None:
-        scoped = decision.principal is not None and decision.principal.scopes is not None
+        principal = decision.principal
+        scoped = principal is not None and principal.scopes is not None
         if route is not None and scoped and decision.reason == Reason.NO_RULE:
+            assert principal is not None
+            if principal.routes is not None and route.id not in principal.routes:
+                return f"denied with {decision.reason}: the key is limited to other routes"
             asked = route.action or "a route without an action"
             return (
                 f"denied with {decision.reason}: the scopes of the credential do not hold {asked}"

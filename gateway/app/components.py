@@ -28,8 +28,8 @@ from gateway.edge.server.listener_tls import Certificates
 from gateway.edge.streams.reevaluation import SessionReading
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.upstream.clusters import Clusters
-from gateway.identity.clients.api_keys import ApiKeyAuthenticator
 from gateway.identity.clients.basic_keys import BasicKeyAuthenticator
+from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing

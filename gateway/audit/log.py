@@ -68,6 +68,8 @@ class AuditKind(StrEnum):
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 (the name of an event)
     PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
+    PERSONAL_KEY_CREATED = "personal_key_created"
+    PERSONAL_KEY_ENDED = "personal_key_ended"
     ACCOUNT_CHANGED = "account_changed"
     ROLE_CHANGED = "role_changed"
     CLIENT_CHANGED = "client_changed"

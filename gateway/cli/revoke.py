@@ -12,13 +12,14 @@ from typing import Annotated
 import typer
 
 from gateway.audit.log import AuditKind
+from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.context import CommandContext, run
 from gateway.cli.keys import revoke_key
 from gateway.cli.output import CliError, ExitCode, echo
-from gateway.cli.users import Email, account_of, named
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.clients import Clients
+from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, refuse
 from gateway.model import Change, ChangeKind
 
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def user(email: Email) -> None:
-    """End every session and mailed link of an account and refuse every token it was given."""
+    """End every session, personal key and mailed link of an account; refuse its tokens."""
 
     async def changes(context: CommandContext) -> Sequence[Change]:
         account = await account_of(context, email)
@@ -63,8 +64,9 @@ def token(name: Name) -> None:
     """Refuse one token, by its `jti`, or an API key, by its id."""
 
     async def changes(context: CommandContext) -> Sequence[Change]:
-        if (ended := await ApiKeys(context.database).end(_form(name))) is not None:
-            return ended
+        for keys in (ApiKeys(context.database), PersonalKeys(context.database)):
+            if (ended := await keys.end(_form(name))) is not None:
+                return ended
         return await refuse(context.database, ChangeKind.TOKEN, _form(name))
 
     _published(changes)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit.log import AuditKind
+from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, warn
-from gateway.cli.users import Email, account_of, named
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.role_names import check_roles
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit.log import AuditKind
+from gateway.cli.account_names import Email, account_of
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, echo, table, when
-from gateway.cli.users import Email, account_of
+from gateway.cli.personal_keys import end_key, key_fields
+from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.sessions.sessions import Sessions
 
 
@@ -22,28 +24,35 @@ def register(app: typer.Typer) -> None:
 
 
 def show(email: Email, as_json: AsJson = False) -> None:
-    """List the live sessions of an account."""
+    """List the live sessions of an account, and its personal keys."""
 
     async def work(context: CommandContext) -> list[dict[str, Any]]:
         account = await account_of(context, email)
         sessions = Sessions(context.database, idle_s=context.settings.refresh_idle_s)
-        return [asdict(family) for family in await sessions.find_active(account.id)]
+        keys = await PersonalKeys(context.database).find_active(account.id)
+        return [
+            *({"kind": "session", **asdict(one)} for one in await sessions.find_active(account.id)),
+            *({"kind": "key", "id": key.id, **key_fields(key)} for key in keys),
+        ]
 
     rows = run(work)
     if not as_json:
         for row in rows:
             for name in ("created_at", "last_used_at", "expires_at"):
                 row[name] = when(row[name])
-    columns = ["id", "created_at", "last_used_at", "expires_at", "address", "user_agent"]
+            row.setdefault("user_agent", row.get("name"))
+    columns = ["kind", "id", "created_at", "last_used_at", "expires_at", "address", "user_agent"]
     table(rows, columns, as_json=as_json)
 
 
 def end(
     session_id: Annotated[str, typer.Argument(metavar="SID", help="The id of the session.")],
 ) -> None:
-    """End a session; returns when every live worker refuses its tokens."""
+    """End a session, or a personal key; returns when no worker accepts it any more."""
 
     async def work(context: CommandContext) -> None:
+        if await end_key(context, session_id):
+            return
         changes = await Sessions(context.database).end(session_id, "operator")
         if changes is None and "@" in session_id:
             raise CliError(

@@ -1,5 +1,5 @@
 """`gateway users create|list|show|disable|enable|unlock|delete|import|export`, and what is of
-`cli.invitations`."""
+`cli.invitations` and `cli.personal_keys`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit.log import AuditKind
+from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.context import CommandContext, run
 from gateway.cli.invitations import invite, revoke_invitation, show_invitations
 from gateway.cli.output import (
@@ -26,6 +27,7 @@ from gateway.cli.output import (
     warn,
     when,
 )
+from gateway.cli.personal_keys import keys
 from gateway.edge.replies.cookies import erase_sessions
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.passwords import (
@@ -41,9 +43,6 @@ from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.throttle import forget_failures
 from gateway.model import Change, Reason
 
-Email = Annotated[
-    str, typer.Argument(metavar="EMAIL", help="The address of the account, or its user_id.")
-]
 NewEmail = Annotated[str, typer.Argument(metavar="EMAIL", help="The address of the account.")]
 _MOST_LISTED = 1000
 
@@ -62,6 +61,7 @@ def register(app: typer.Typer) -> None:
     users.command("invite")(invite)
     users.command("invitations")(show_invitations)
     users.command("revoke-invitation")(revoke_invitation)
+    users.command("keys")(keys)
     app.add_typer(users, name="users")
 
 
@@ -271,20 +271,6 @@ def export(email: Email) -> None:
         return await Accounts(context.database).export(account.id)
 
     data(run(work))
-
-
-async def account_of(context: CommandContext, email: str) -> Account:
-    """The account of an address or a `user_id`; Stop(1) where there is none."""
-    accounts = Accounts(context.database)
-    account = await (accounts.by_email(email) if "@" in email else accounts.by_id(email))
-    if account is None:
-        raise CliError("there is no account with this address; `gateway users list` shows them")
-    return account
-
-
-def named(account: Account) -> str:
-    """The account that was found: two spellings may be one account, or two that look alike."""
-    return f"{account.email} ({account.id})"
 
 
 async def add_account(

@@ -13,8 +13,10 @@ import pytest
 
 from gateway.cli import main
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.clients.personal_keys import KeyLimits, NewPersonalKey, PersonalKeys
 from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
+from gateway.model import Principal
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 
@@ -237,6 +239,51 @@ def test_a_session_is_listed_and_ended_by_its_id(gateway: Gateway, folder: Path)
     assert gateway("sessions", "end", sid)[0] == GOOD
     assert changes(folder) == [("session", sid, "token_revoked")]
     assert gateway("sessions", "end", "never-was")[0] == NO
+
+
+def personal_key(folder: Path) -> str:
+    """Its id."""
+
+    async def work(database: Database) -> str:
+        account = await Accounts(database).by_email(EMAIL)
+        assert account is not None
+        owner = Principal(account.id, (), sid, "t", None, "k", 0, 1)
+        made = await PersonalKeys(database).create(owner, "lap\x9btop", KeyLimits(), 3_600)
+        assert isinstance(made, NewPersonalKey)
+        return made.key.id
+
+    sid = sign_in(folder)
+    return inside(folder, work)
+
+
+def test_a_personal_key_is_listed_and_ended(gateway: Gateway, folder: Path) -> None:
+    made(gateway)
+    first, second = personal_key(folder), personal_key(folder)
+    listed = json.loads(gateway("users", "keys", EMAIL, "--json")[1])
+    assert {one["key_id"] for one in listed} == {first, second}
+    assert "hash" not in listed[0]
+    code, shown = gateway("users", "keys", EMAIL, "list")
+    assert code == GOOD
+    assert first in shown
+    assert "\x9b" not in shown
+    everything = json.loads(gateway("sessions", "list", EMAIL, "--json")[1])
+    assert sorted(one["kind"] for one in everything) == ["key", "key", "session", "session"]
+    assert gateway("users", "keys", EMAIL, "end", first)[0] == GOOD
+    assert changes(folder) == [("token", first, "token_revoked")]
+    assert gateway("sessions", "end", second)[0] == GOOD
+    assert json.loads(gateway("users", "keys", EMAIL, "--json")[1]) == []
+
+
+def test_a_key_is_ended_of_its_own_account_alone(gateway: Gateway, folder: Path) -> None:
+    made(gateway)
+    key_id = personal_key(folder)
+    gateway("users", "create", "bob@example.com")
+    assert gateway("users", "keys", "bob@example.com", "end", key_id)[0] == NO
+    assert gateway("users", "keys", EMAIL, "end")[0] == USAGE
+    assert gateway("users", "keys", EMAIL, "list", key_id)[0] == USAGE
+    assert gateway("revoke", "token", key_id)[0] == GOOD
+    assert changes(folder) == [("token", key_id, "token_revoked")]
+    assert json.loads(gateway("users", "keys", EMAIL, "--json")[1]) == []
 
 
 def test_whoever_would_end_the_sessions_of_an_address_is_shown_the_command(

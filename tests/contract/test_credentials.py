@@ -6,7 +6,10 @@ import base64
 import json
 import os
 import shutil
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.running import ROUTES, Answer, Running, started
+from tests.contract.running import ROUTES, Answer, Running, read_answer, started
 
 PASSWORD = "correct horse 7 battery"
 SAME = ("Sec-Fetch-Site", "same-origin")
@@ -48,11 +51,25 @@ MORE = """\
     accept: [api_key, basic]
     forward_authorization: true
     upstream: echo
+  - id: narrow
+    match: {{path: /narrow}}
+    policy: signed-in
+    upstream: narrow
   - id: page
     match: {{path: /page}}
     policy: signed-in
     accept: [cookie]
     upstream: echo
+"""
+
+
+NARROW = """\
+  narrow:
+    targets: ["http://127.0.0.1:{port}"]
+    max_connections: 1
+    queue: 20
+    timeout: {{connect: 1s, response: 20s, idle: 20s}}
+limits:
 """
 
 
@@ -85,7 +102,7 @@ class Visitor:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     trusted = "version: 1\ndecision_api: {{trusted_peers: [127.0.0.1/32]}}\n"
-    routes = ROUTES.replace("version: 1\n", trusted, 1) + MORE
+    routes = ROUTES.replace("version: 1\n", trusted, 1).replace("limits:\n", NARROW, 1) + MORE
     with started(tmp_path_factory.mktemp("keys") / "g", "--workers", "2", routes=routes) as running:
         yield running
 
@@ -266,3 +283,121 @@ def test_git_asks_its_helper_for_the_key(site: Running, machine_key: str, tmp_pa
     )  # fmt: skip
     first = site.echo.seen[0]
     assert first["target"] == "/packages/repo.git/info/refs?service=git-upload-pack"
+
+
+# --- personal keys ---
+
+
+def personal_key(visitor: Visitor, **limits: Any) -> dict[str, Any]:
+    made = visitor.gateway.call(
+        "POST", "/auth/keys", token=str(visitor.tokens["access_token"]),
+        json_body={"name": "laptop", **limits},
+    )  # fmt: skip
+    assert made.status == 201, made
+    return dict(made.json)
+
+
+def ended(visitor: Visitor, key_id: str) -> None:
+    """204, repeated where a machine this busy could not confirm it in time."""
+    path, token = f"/auth/keys/{key_id}", str(visitor.tokens["access_token"])
+    deadline = time.monotonic() + 20
+    while (done := visitor.gateway.call("DELETE", path, token=token)).status == 503:
+        assert time.monotonic() < deadline
+    assert done.status == 204, done
+
+
+def test_a_personal_key_calls_as_its_person_within_its_limits(visitor: Visitor) -> None:
+    site = visitor.gateway
+    made = personal_key(visitor, routes=["packages", "me"])
+    as_person = site.call("GET", "/me", token=made["api_key"])
+    assert as_person.status == 200
+    assert received(as_person, "x-auth-email") == ["visitor@example.com"]
+    assert received(as_person, "x-auth-user-id") == [visitor.tokens["user"]["user_id"]]
+    assert received(as_person, "x-auth-session-id") == []
+    native = site.call("GET", "/packages/a", basic("visitor", made["api_key"]))
+    assert received(native, "x-auth-email") == ["visitor@example.com"]
+    elsewhere = site.call("GET", "/forward", token=made["api_key"])
+    assert (elsewhere.status, elsewhere.reason) == (403, "no_rule")
+
+    reads = personal_key(visitor, scopes=["orders:read"])["api_key"]
+    own = f"/v1/users/{visitor.tokens['user']['user_id']}/orders/7"
+    assert site.call("GET", own, token=reads).status == 200
+    assert site.call("GET", "/me", token=reads).reason == "no_rule"
+    assert site.call("GET", "/v1/users/x/orders/7", token=reads).reason == "no_rule"
+
+
+def test_a_role_change_and_the_end_of_the_account_hold_for_its_keys(site: Running) -> None:
+    tokens = site.sign_in("leaver@example.com")
+    leaver = Visitor(site, "", tokens)
+    key = str(personal_key(leaver)["api_key"])
+    others = "/v1/users/x/orders/7"
+    assert site.call("GET", others, token=key).status == 403
+    assert site.confirmed("roles", "grant", "leaver@example.com", "viewer").returncode == 0
+    answers = [site.call("GET", others, token=key) for _ in range(12)]
+    assert {answer.status for answer in answers} == {200}
+    assert received(answers[0], "x-auth-roles") == ["viewer"]
+    assert site.confirmed("roles", "revoke", "leaver@example.com", "viewer").returncode == 0
+    assert {site.call("GET", others, token=key).status for _ in range(12)} == {403}
+    assert site.confirmed("users", "disable", "leaver@example.com").returncode == 0
+    refused = [site.call("GET", "/me", token=key) for _ in range(12)]
+    assert {(one.status, one.reason) for one in refused} == {(401, "token_revoked")}
+    assert site.cli("users", "enable", "leaver@example.com").returncode == 0
+    assert {site.call("GET", "/me", token=key).status for _ in range(12)} == {401}
+
+
+def test_after_the_204_no_worker_accepts_the_key(visitor: Visitor) -> None:
+    """Calls go on all the while, so that both workers remember the key when it ends."""
+    site, made = visitor.gateway, personal_key(visitor)
+    key, told = str(made["api_key"]), threading.Event()
+    begun_after: list[int] = []
+
+    def calls() -> None:
+        for _ in range(200):
+            after = told.is_set()
+            status = site.call("GET", "/me", token=key).status
+            if after:
+                begun_after.append(status)
+                if len(begun_after) > 60:
+                    return
+
+    threads = [threading.Thread(target=calls) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    ended(visitor, made["key_id"])
+    told.set()
+    for thread in threads:
+        thread.join(60)
+    begun_after += [site.call("GET", "/me", token=key).status for _ in range(20)]
+    assert set(begun_after) == {401}
+
+
+def test_a_call_on_its_way_is_judged_again_before_its_first_byte_goes_out(
+    visitor: Visitor,
+) -> None:
+    """Its key ends while it waits for the one connection to the backend."""
+    site, made = visitor.gateway, personal_key(visitor)
+    token = str(visitor.tokens["access_token"])
+    holding = []
+    for _ in range(10):  # of both workers, whichever takes the connection
+        sock = socket.create_connection(("127.0.0.1", site.port), timeout=20)
+        sock.sendall(
+            f"POST /narrow HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n"
+            f"Authorization: Bearer {token}\r\nContent-Length: 2\r\n\r\na".encode()
+        )
+        holding.append(sock)
+    site.echo.seen.clear()
+    waiting = socket.create_connection(("127.0.0.1", site.port), timeout=20)
+    waiting.sendall(
+        f"GET /narrow?waiting HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n"
+        f"Authorization: Bearer {made['api_key']}\r\nConnection: close\r\n\r\n".encode()
+    )
+    for _ in range(10):  # by then it waits; were it not read yet, it would be refused all the same
+        assert site.call("GET", "/me", token=str(made["api_key"])).status == 200
+    ended(visitor, made["key_id"])
+    for sock in holding:
+        sock.sendall(b"b")
+    answer = read_answer(waiting.makefile("rb"), "GET")
+    assert (answer.status, answer.reason) == (401, "token_revoked")
+    assert all("waiting" not in one["target"] for one in site.echo.seen)
+    for sock in (*holding, waiting):
+        sock.close()

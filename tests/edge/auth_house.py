@@ -39,7 +39,7 @@ from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
-from gateway.identity.clients.api_keys import ApiKeyAuthenticator
+from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.keys.rotation import KeyRotation

@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.clients.api_keys import (
-    ApiKeyAuthenticator,
-    ApiKeys,
-    NewApiKey,
-    looks_like_key,
-    new_key,
-    well_formed,
-)
+from gateway.identity.clients.api_keys import ApiKeys, NewApiKey
 from gateway.identity.clients.clients import Clients
+from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
+from gateway.identity.clients.key_form import looks_like_key, new_key, well_formed
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
 from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction

@@ -16,7 +16,7 @@ from gateway.audit.log import AuditEvent, AuditKind, AuditLog
 from gateway.identity.accounts.accounts import Account, Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import Registrations
-from gateway.identity.clients.api_keys import ApiKeyAuthenticator, ApiKeys
+from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import (
     Assertion,
     BasicSecret,
@@ -25,6 +25,7 @@ from gateway.identity.clients.client_auth import (
     purge_assertions,
 )
 from gateway.identity.clients.clients import Clients, locked, next_issued_at
+from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.mail.links import Purpose
 from gateway.identity.mail.mail_requests import MailRequest
 from gateway.identity.mail.notifications import SecurityNotifications

@@ -15,6 +15,7 @@ VALUES = {
     "time": "2026-11-25 12:00 UTC",
     "address": "192.0.2.1",
     "device": "Firefox",
+    "key": "laptop",
 }
 
 

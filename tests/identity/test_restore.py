@@ -145,10 +145,16 @@ async def test_no_mailed_link_and_no_api_key_comes_back_to_life(database: Databa
         await tx.run(
             "INSERT INTO api_keys (id, hash, client_id, created_at) VALUES ('k', 'h', 'c', 1)"
         )
+        await tx.run(
+            "INSERT INTO personal_keys (id, hash, account_id, name, created_at, expires_at)"
+            " VALUES ('p', 'h', 'u', 'laptop', 1, 4000000000)"
+        )
         await disowned(tx)
         assert await tx.all("SELECT hash FROM mail_tokens") == []
         assert await tx.all("SELECT id FROM outbox WHERE state = 'waiting'") == []
-        assert await tx.all("SELECT id FROM api_keys WHERE ended_at IS NULL") == []
+        for table in ("api_keys", "personal_keys"):
+            query = f"SELECT id FROM {table} WHERE ended_at IS NULL"
+            assert await tx.all(query) == []
 
 
 async def test_a_deleted_account_and_a_deleted_client_stay_deleted(database: Database) -> None:

@@ -16,6 +16,7 @@ from gateway.edge.endpoints.hand_over import HandOverDependencies, HandOverEndpo
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndpoints
 from gateway.edge.endpoints.oauth import OAuthDependencies, OAuthEndpoints
+from gateway.edge.endpoints.personal_keys import PersonalKeyDependencies, PersonalKeyEndpoints
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.registration import (
     RegistrationDependencies,
@@ -33,6 +34,7 @@ from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import ClientAuthenticator
 from gateway.identity.clients.failures import ClientFailures
+from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.sessions.hand_over import HandOvers
@@ -84,6 +86,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     """Every endpoint below `/auth` but `/auth/csrf`, which is the CSRF guard's."""
     notifications = SecurityNotifications(deps.database, deps.mailer)
     registrations = Registrations(deps.database, deps.mailer, waits=deps.verification == "required")
+    personal_keys = PersonalKeys(deps.database, notifications)
     email_changes = EmailChanges(deps.database, deps.mailer)
     sign_in = SignInEndpoints(
         SignInDependencies(
@@ -121,6 +124,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             authenticator=deps.authenticator,
             refresh_tokens=deps.refresh_tokens,
             sessions=deps.sessions,
+            personal_keys=personal_keys,
             issuer=deps.issuer,
             verifier=deps.verifier,
             publisher=deps.publisher,
@@ -129,6 +133,17 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             sign_out_limit=SignOutLimit(deps.clock),
             cookies=deps.cookies,
             session_wait_s=deps.limits.session_wait_s,
+        )
+    )
+    key_endpoints = PersonalKeyEndpoints(
+        PersonalKeyDependencies(
+            authenticator=deps.authenticator,
+            keys=personal_keys,
+            clock=deps.clock,
+            limits=deps.limits,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            audit=deps.audit,
         )
     )
     account = AccountEndpoints(
@@ -195,6 +210,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         **sign_in.endpoints(),
         **sessions.endpoints(),
         **account.endpoints(),
+        **key_endpoints.endpoints(),
         **mail_links.endpoints(),
         **oauth.endpoints(),
         **hand_over.endpoints(),

@@ -50,7 +50,7 @@ class CsrfGuard:
         self._authenticator = authenticator
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
-        return {_CSRF: {"GET": self.csrf}}
+        return {("csrf",): {"GET": self.csrf}}
 
     def refusal(self, call: Call) -> Reason | None:
         """Why a call with the session cookie is refused, or None.

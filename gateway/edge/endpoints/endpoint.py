@@ -51,6 +51,8 @@ class ProblemReply:
     detail: str | None = None
     retry_after_s: float = 0.0
     cookies: tuple[str, ...] = ()
+    max_age_s: int | None = None
+    """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
 
 
 Reply = JsonReply | ProblemReply

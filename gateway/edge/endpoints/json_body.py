@@ -7,6 +7,7 @@ endpoint knows it, and each problem is a constant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,43 @@ class Flag:
         return None if isinstance(value, bool) else "must be true or false"
 
 
-Fields = Mapping[str, Text | Flag]
+@dataclass(frozen=True, slots=True)
+class TextList:
+    """A field that holds up to `most` texts, each of the form of `pattern`; else `form` says what
+    it must hold."""
+
+    most: int
+    pattern: re.Pattern[str]
+    form: str
+    required: bool = False
+
+    def problem(self, value: object) -> str | None:
+        if not isinstance(value, list):
+            return "must be a list of texts"
+        if len(value) > self.most:
+            return f"must hold at most {self.most} entries"
+        if not all(isinstance(one, str) and self.pattern.fullmatch(one) for one in value):
+            return self.form
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A field that holds a whole number."""
+
+    least: int
+    most: int
+    required: bool = False
+
+    def problem(self, value: object) -> str | None:
+        # True is an int to Python.
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if whole and self.least <= value <= self.most:  # type: ignore[operator]
+            return None
+        return f"must be a whole number from {self.least} to {self.most}"
+
+
+Fields = Mapping[str, Text | Flag | TextList | Integer]
 
 PASSWORD_LONGEST = 1024
 """Characters that are read at all: up to these a password is refused like any over 256."""

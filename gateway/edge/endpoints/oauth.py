@@ -22,7 +22,7 @@ from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, ShieldedTasks
 from gateway.edge.endpoints.json_body import read_whole
-from gateway.identity.clients.api_keys import ApiKeys, looks_like_key
+from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import (
     ASSERTION_TYPE,
     Assertion,
@@ -33,6 +33,7 @@ from gateway.identity.clients.client_auth import (
 )
 from gateway.identity.clients.clients import Client, locked, next_issued_at
 from gateway.identity.clients.failures import ClientFailures
+from gateway.identity.clients.key_form import looks_like_key
 from gateway.identity.sessions.sessions import refuse
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier

@@ -37,6 +37,9 @@ SESSION = (
 )
 """Renewals of one session: each leaves a row until the session is over."""
 
+KEYS = (Limit("auth/keys-day", LimitKey.ADDRESS, 100 / 86_400, 100),)
+"""Personal keys that one account makes: each leaves rows for a day after its end."""
+
 BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyType(
     {
         ("register",): REGISTER,
@@ -47,6 +50,8 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("me", "export"): EXPORT,
         ("sessions",): ACCOUNT,
         ("sessions", "*"): ACCOUNT,
+        ("keys",): ACCOUNT,
+        ("keys", "*"): ACCOUNT,
         ("password", "change"): SIGN_IN,
         ("email", "change"): SIGN_IN,
         ("email", "resend"): MAIL,
@@ -82,3 +87,7 @@ class EndpointLimits:
     async def session_wait_s(self, session_id: str) -> float:
         """The same for one more renewal of a session."""
         return (await self._limits.take_for(SESSION, session_id)).wait_s
+
+    async def key_wait_s(self, account_id: str) -> float:
+        """The same for one more personal key of an account."""
+        return (await self._limits.take_for(KEYS, account_id)).wait_s

@@ -30,7 +30,14 @@ from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.well_known import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.endpoints.well_known import WellKnown
 from gateway.edge.replies.cookies import expired_cookie
-from gateway.edge.replies.problems import HSTS, OUTCOME, OWN_HEADERS, SERVER, problem
+from gateway.edge.replies.problems import (
+    HSTS,
+    OUTCOME,
+    OWN_HEADERS,
+    SERVER,
+    problem,
+    step_up_challenge,
+)
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
@@ -169,9 +176,16 @@ class AuthApi:
             retry_after_s=reply.retry_after_s,
             allow=allow,
             errors=errors or None,
+            extra_headers=_step_up(reply.max_age_s),
             https=self._https,
         )
         return _with_cookies(response, reply.cookies)
+
+
+def _step_up(max_age_s: int | None) -> dict[str, str]:
+    if max_age_s is None:
+        return {}
+    return {"WWW-Authenticate": step_up_challenge(max_age_s, ())}
 
 
 def _with_cookies(response: web.Response, cookies: tuple[str, ...]) -> web.Response:

@@ -24,8 +24,10 @@ from gateway.edge.endpoints.endpoint import (
     user_agent_of,
 )
 from gateway.edge.endpoints.json_body import Flag, Text, read_fields
+from gateway.edge.endpoints.personal_keys import described
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.edge.replies.cookies import cookie_of
+from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshTokens,
@@ -44,6 +46,7 @@ class SessionDependencies:
     authenticator: Authenticator
     refresh_tokens: RefreshTokens
     sessions: Sessions
+    personal_keys: PersonalKeys
     issuer: TokenIssuer
     verifier: TokenVerifier
     publisher: RevocationPublisher
@@ -108,6 +111,7 @@ class SessionEndpoints:
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         sessions = await self._deps.sessions.find_active(principal.subject)
+        keys = await self._deps.personal_keys.find_active(principal.subject)
         return JsonReply(
             200,
             {
@@ -122,7 +126,8 @@ class SessionEndpoints:
                         "current": session.id == principal.session_id,
                     }
                     for session in sessions
-                ]
+                ],
+                "keys": [described(key) for key in keys],
             },
         )
 

@@ -17,14 +17,14 @@ from gateway.access.routing.paths import Target, split_target
 from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.peer import Peer
-from gateway.identity.clients.api_keys import PREFIX as API_KEY_PREFIX
+from gateway.identity.clients.key_form import PREFIXES
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SESSION_COOKIE = b"__Host-session"
 MAX_TOKEN_BYTES = 8_192
-_API_KEY = API_KEY_PREFIX.encode()
+_KEY_PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
 _KINDS = {b"bearer": CredentialKind.BEARER, b"basic": CredentialKind.BASIC}
 MAX_HOST_BYTES = 254
 MOST_HOPS = 32
@@ -158,7 +158,7 @@ class CallReader:
         token = token.strip(b" ")
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             token = b""
-        if kind is CredentialKind.BEARER and token.startswith(_API_KEY):
+        if kind is CredentialKind.BEARER and token.startswith(_KEY_PREFIXES):
             kind = CredentialKind.API_KEY
         credential = Credential(kind, token.decode("ascii"))
         if len(field) <= _BEARER_KEPT:

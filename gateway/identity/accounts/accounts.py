@@ -91,19 +91,16 @@ class Accounts:
 
     async def by_id(self, account_id: str) -> Account | None:
         async with self._database.read_transaction() as tx:
-            row = await tx.one(f"{_SELECT} WHERE id = :id", id=account_id)
-            return await _with_roles(tx, row)
+            return await account_by_id(tx, account_id)
 
     async def password_epoch(self, normalized_email: str) -> int | None:
         """None without an account.  See `Account.password_epoch`."""
         async with self._database.read_transaction() as tx:
-            row = await tx.one(
-                "SELECT password_epoch FROM accounts WHERE email_key = :key", key=normalized_email
-            )
+            epoch = "SELECT password_epoch FROM accounts WHERE email_key = :key"
+            row = await tx.one(epoch, key=normalized_email)
         return None if row is None else int(row["password_epoch"])
 
     async def export(self, account_id: str) -> dict[str, Any] | None:
-        """As `data_export.export_data`."""
         async with self._database.read_transaction() as tx:
             return await export_data(tx, account_id)
 
@@ -130,9 +127,8 @@ class Accounts:
     async def role_counts(self) -> Sequence[tuple[str, int]]:
         """Every role that an account has, and how many have it."""
         async with self._database.read_transaction() as tx:
-            rows = await tx.all(
-                "SELECT role, COUNT(*) AS accounts FROM account_roles GROUP BY role ORDER BY role"
-            )
+            counted = "SELECT role, COUNT(*) AS accounts FROM account_roles"
+            rows = await tx.all(f"{counted} GROUP BY role ORDER BY role")
         return [(str(row["role"]), int(row["accounts"])) for row in rows]
 
     async def grant(self, account_id: str, role: str) -> Sequence[Change]:
@@ -296,6 +292,10 @@ async def add(
 
 async def find_by_key(tx: Transaction, key: str) -> Account | None:
     return await _with_roles(tx, await tx.one(f"{_SELECT} WHERE email_key = :key", key=key))
+
+
+async def account_by_id(tx: Transaction, account_id: str) -> Account | None:
+    return await _with_roles(tx, await tx.one(f"{_SELECT} WHERE id = :id", id=account_id))
 
 
 async def locked(tx: Transaction, account_id: str) -> Account | None:

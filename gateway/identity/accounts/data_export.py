@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from gateway.stores.protocols import Transaction
+from gateway.stores.protocols import Row, Transaction
 
 _BOOLEANS = ("email_verified", "disabled")
 _SESSIONS_MAX = 1_000
@@ -12,7 +13,8 @@ _SESSIONS_MAX = 1_000
 
 
 async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None:
-    """The account, its roles and every session that is still kept; None where there is none.
+    """The account, its roles and every session and personal key that is still kept; None where
+    there is none.
 
     Times are seconds since the epoch.  No hash and no secret is part of it.
     """
@@ -34,8 +36,19 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         id=account_id,
         most=_SESSIONS_MAX,
     )
+    keys = await tx.all(
+        "SELECT id AS key_id, name, roles, scopes, routes, created_at, expires_at, ended_at,"
+        " last_used_at FROM personal_keys WHERE account_id = :id ORDER BY created_at, id",
+        id=account_id,
+    )
     return {
         "account": dict(account) | {name: bool(account[name]) for name in _BOOLEANS},
         "roles": [dict(row) for row in roles],
         "sessions": [dict(row) for row in reversed(sessions)],
+        "personal_keys": [_key(row) for row in keys],
     }
+
+
+def _key(row: Row) -> dict[str, Any]:
+    lists = {name: row[name] and json.loads(row[name]) for name in ("roles", "scopes", "routes")}
+    return {**row, **lists}

@@ -13,7 +13,7 @@ from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 
 
 class KeyAuthenticator(Protocol):
-    """`api_keys.ApiKeyAuthenticator` meets it."""
+    """`key_authenticator.ApiKeyAuthenticator` meets it."""
 
     async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason: ...
 

@@ -1,4 +1,4 @@
-"""Security notifications: mail about a new device or a changed password.
+"""Security notifications: mail about a new device, a changed password, a new key.
 
 Law: they go only to an e-mail address whose owner has confirmed it, and only a few an hour:
 unsolicited mail to an address that somebody else typed is spam.
@@ -63,6 +63,11 @@ class SecurityNotifications:
     async def password_changed(self, tx: Transaction, account_id: str) -> None:
         """Queue it within the transaction that changes the password; `wake` after its commit."""
         await self.notify(tx, account_id, MailTemplate.PASSWORD_CHANGED)
+
+    async def key_created(self, tx: Transaction, account_id: str, name: str) -> None:
+        """The same of a personal key that was made."""
+        values = {"time": format_time(await tx.now()), "key": plain_text(name)}
+        await self._enqueue(tx, account_id, MailTemplate.KEY_CREATED, values)
 
     async def notify(self, tx: Transaction, account_id: str, template: MailTemplate) -> None:
         """Queue a mail that says when it happened, within the transaction in which it does."""

@@ -35,6 +35,7 @@ class MailTemplate(StrEnum):
     EMAIL_CHANGED = "address_changed"
     NEW_DEVICE = "new_device"
     INVITATION = "invitation"
+    KEY_CREATED = "key_created"
 
 
 _ALWAYS = frozenset({"site", "public_url"})
@@ -49,6 +50,7 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.EMAIL_CHANGED: _ALWAYS | {"time"},
     MailTemplate.NEW_DEVICE: _ALWAYS | {"time", "address", "device"},
     MailTemplate.INVITATION: _ALWAYS | _LINK,
+    MailTemplate.KEY_CREATED: _ALWAYS | {"time", "key"},
 }
 """What a template may name.  `link` is the whole link, `token` the secret in it."""
 

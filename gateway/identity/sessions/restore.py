@@ -144,7 +144,11 @@ async def _end_sessions(tx: Transaction, now: int, newest_at: int) -> None:
         " WHERE state = 'waiting'",
         now=now,
     )
-    await tx.run("UPDATE api_keys SET ended_at = :now WHERE ended_at IS NULL", now=now)
+    for table in ("api_keys", "personal_keys"):
+        await tx.run(
+            f"UPDATE {table} SET ended_at = :now WHERE ended_at IS NULL",  # noqa: S608
+            now=now,
+        )
 
 
 async def _replace_keys(

@@ -16,6 +16,7 @@ from typing import Literal
 
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.revocations import change_of, record
+from gateway.identity.sessions.key_rows import end_keys, newest_key_at
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -34,6 +35,8 @@ to tell when the password is replaced, and with a cookie a record in Redis: who 
 again must not make any of that long."""
 _ROOM_AT_ONCE = 10
 
+SIGN_OUT = "logout"
+"""Why sessions end that their owner signs out of."""
 _SHOWN_USER_AGENT = 256
 
 
@@ -127,27 +130,27 @@ class Sessions:
             if sid is None or (session is not None and session.account_id != principal.subject):
                 return await refuse_once(tx, ChangeKind.TOKEN, principal.token_id)
             if not everywhere:
-                return await end_one(tx, sid, "logout")
+                return await end_one(tx, sid, SIGN_OUT)
             if session is not None and session.ended_at is None:
-                return await end_every(tx, session.account_id, "logout")
+                return await end_every(tx, session.account_id, SIGN_OUT)
             recorded = await _recorded_changes(tx, sid, principal.subject, principal.issued_at)
             if recorded:
                 return recorded
             if session is None and principal.expires_at > await tx.now():
-                return await end_every(tx, principal.subject, "logout")
-            return await end_one(tx, sid, "logout")
+                return await end_every(tx, principal.subject, SIGN_OUT)
+            return await end_one(tx, sid, SIGN_OUT)
 
     async def sign_out_session(self, session: Session, *, everywhere: bool) -> Sequence[Change]:
         """The same for whoever has a refresh token of the session, used or not."""
         async with self._database.transaction() as tx:
             if not everywhere:
-                return await end_one(tx, session.id, "logout")
+                return await end_one(tx, session.id, SIGN_OUT)
             if session.ended_at is None:
-                return await end_every(tx, session.account_id, "logout")
+                return await end_every(tx, session.account_id, SIGN_OUT)
             recorded = await _recorded_changes(
                 tx, session.id, session.account_id, session.created_at
             )
-            return recorded or await end_one(tx, session.id, "logout")
+            return recorded or await end_one(tx, session.id, SIGN_OUT)
 
 
 _SELECT = (
@@ -257,10 +260,13 @@ async def end_others(
 async def end_every(tx: Transaction, account_id: str, why: str) -> Sequence[Change]:
     """End every session of the account and refuse every token it has been given.
 
-    A change of the e-mail address that one of them requested ends with them.
+    A change of the e-mail address that one of them requested ends with them; so do the personal
+    keys, but where their owner signs out.
     """
     change = await outdate(tx, account_id, Reason.TOKEN_REVOKED)
     await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
+    if why != SIGN_OUT:
+        await end_keys(tx, account_id)
     await tx.run(
         "UPDATE families SET ended_at = :now, end_reason = :why"
         " WHERE account_id = :account AND ended_at IS NULL",
@@ -278,12 +284,16 @@ async def outdate(tx: Transaction, account_id: str, cause: Reason) -> Change:
     clock, and the clock itself may have been set back since: the not-before is the newest
     `iat` that was given, where that is later than now.
     """
-    await lock(tx, account_id)
+    account = await lock(tx, account_id)
     row = await tx.one(
         "SELECT MAX(last_used_at) AS newest FROM families WHERE account_id = :id", id=account_id
     )
     newest = int(row["newest"]) if row and row["newest"] is not None else 0
     not_before = max(int(await tx.now()), newest)
+    newest_key = await newest_key_at(tx, account_id)
+    if newest_key is not None and account is not None:
+        # What was read of a key is as old as the change before this one: each has its own time.
+        not_before = max(not_before, newest_key, int(account["not_before"]) + 1)
     await tx.run(
         "UPDATE accounts SET not_before = :not_before, updated_at = :now"
         " WHERE id = :id AND not_before < :not_before",

@@ -1,0 +1,123 @@
+"""Who presents an API key: looked up in SQL, remembered for a minute.
+
+Law: what a worker remembers of a key never decides: the replica is asked on every call, and a
+change of the client, or of the account, since it was read has it read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gateway.identity.clients.api_keys import client_principal
+from gateway.identity.clients.key_form import is_personal, well_formed
+from gateway.identity.clients.personal_keys import personal_principal
+from gateway.identity.opaque_tokens import hash_token
+from gateway.identity.tokens.authenticator import Revocations
+from gateway.model import Call, Clock, Credential, Principal, Reason
+from gateway.stores.protocols import Database, StoreUnavailable, Transaction
+
+CACHED_S = 60.0
+_CACHE_MAX = 10_000
+_LOOKS_AT_ONCE = 8
+_LOOK_WITHIN_S = 2.0
+_SAYS_NOTHING = (None, Reason.REPLICA_STALE)
+"""A replica that is stale says nothing of a key, and what comes after refuses the call."""
+_USED_BY_CLIENT = "UPDATE api_keys SET last_used_at = :now WHERE id = :id"
+_USED_BY_PERSON = "UPDATE personal_keys SET last_used_at = :now WHERE id = :id"
+
+
+@dataclass(slots=True)
+class _CachedPrincipal:
+    principal: Principal
+    until: float
+    """By the steady clock."""
+
+
+class ApiKeyAuthenticator:
+    """Authenticates API keys, with a cache of one worker."""
+
+    def __init__(self, database: Database, revocations: Revocations, clock: Clock) -> None:
+        self._database = database
+        self._revocations = revocations
+        self._clock = clock
+        self._cache: OrderedDict[str, _CachedPrincipal] = OrderedDict()
+        self._used: set[str] = set()
+        self._look_ups = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+    async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
+        """TOKEN_MALFORMED for a slip of the hand; TOKEN_REVOKED for a key that ended and for
+        one that never was, which are not told apart."""
+        del call
+        text = credential.text
+        if not well_formed(text):
+            return Reason.TOKEN_MALFORMED
+        principal: Principal | Reason | None = self._cached(text)
+        if principal is None:
+            principal = await self._look_up(text)
+        if isinstance(principal, Principal):
+            self._used.add(principal.token_id)
+        return principal
+
+    async def write_uses(self) -> None:
+        """Writes which keys were used since the last time; for a task, each minute.  Raises
+        StoreUnavailable."""
+        used, self._used = self._used, set()
+        if not used:
+            return
+        try:
+            async with self._database.transaction() as tx:
+                now = int(await tx.now())
+                rows = [{"id": key_id, "now": now} for key_id in sorted(used)]
+                for statement in (_USED_BY_CLIENT, _USED_BY_PERSON):
+                    await tx.many(statement, rows)
+        except StoreUnavailable:
+            self._used |= used
+            raise
+
+    def _cached(self, text: str) -> Principal | None:
+        cached = self._cache.get(text)
+        if cached is None:
+            return None
+        # A change of the client or the account since then: SQL has what is true now.
+        refusal = self._revocations.refusal(cached.principal)
+        if cached.until <= self._clock.steady() or refusal not in _SAYS_NOTHING:
+            del self._cache[text]
+            return None
+        self._cache.move_to_end(text)
+        return cached.principal
+
+    async def _look_up(self, text: str) -> Principal | Reason:
+        """Bounded: who makes up well-formed keys must not fill the store's queue."""
+        try:
+            async with asyncio.timeout(_LOOK_WITHIN_S):
+                await self._look_ups.acquire()
+        except TimeoutError:
+            return Reason.STORE_BUSY
+        try:
+            # Whoever asked for the same key before has found it meanwhile.
+            return self._cached(text) or await self._read(text)
+        except StoreUnavailable as error:
+            return error.reason
+        finally:
+            self._look_ups.release()
+
+    async def _read(self, text: str) -> Principal | Reason:
+        for _ in range(2):
+            async with self._database.read_transaction() as tx:
+                principal = await _principal(tx, text)
+            if not isinstance(principal, Principal):
+                return principal
+            if self._revocations.refusal(principal) in _SAYS_NOTHING:
+                self._cache[text] = _CachedPrincipal(principal, self._clock.steady() + CACHED_S)
+                while len(self._cache) > _CACHE_MAX:
+                    self._cache.popitem(last=False)
+                return principal
+            # What was read is older than a change that came while it was: SQL knows better now.
+        return principal
+
+
+async def _principal(tx: Transaction, text: str) -> Principal | Reason:
+    read = personal_principal if is_personal(text) else client_principal
+    return await read(tx, hash_token(text))
