@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow coverage lint bench soak docs audit clean
+.PHONY: help setup setup-dev run test test-slow coverage lint bench soak docs audit mutants clean
 
 # Whoever has told Python to write no bytecode beside the sources gets it here instead: a command
 # that compiles everything anew takes three times as long to start.
@@ -58,6 +58,9 @@ audit: setup-dev  ## dependencies, the code, and black-box scanners against a st
 	@mkdir -p .tools
 	@$(UV) export --quiet --frozen --no-dev --format cyclonedx1.5 --output-file .tools/sbom.json >/dev/null
 	@$(PY) -m scanners $(ARGS)
+
+mutants: setup-dev  ## break the core in every small way; what no test notices must be argued (hours)
+	@nice $(PY) -m tests.mutation $(ARGS)
 
 clean:  ## take away what was built (never .gateway/, which holds data)
 	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

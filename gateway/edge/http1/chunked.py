@@ -54,7 +54,7 @@ class ChunkReader:
         size, full = len(data), len(out) + most
         while at < size and not self.done and len(out) < full:
             if self._state == self._DATA:
-                piece = data[at : at + self._left] if at or size > self._left else data
+                piece = data[at : at + self._left]
                 out.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
@@ -75,16 +75,17 @@ class ChunkReader:
         return at
 
     def _check_size(self) -> None:
-        limit = {
-            self._SIZE: MAX_CHUNK_LINE_BYTES,
-            self._DATA_END: 1,
-            self._TRAILER: MAX_TRAILER_BYTES - self._trailer_bytes,
-        }[self._state]
+        if self._state == self._DATA_END:
+            if self._line != b"\r":
+                raise Malformed("chunk end")
+            return
+        if self._state == self._SIZE:
+            limit = MAX_CHUNK_LINE_BYTES
+        else:
+            limit = MAX_TRAILER_BYTES - self._trailer_bytes
         # Its last byte may be the CR of the line's end.
         if len(self._line) > limit + 1:
             raise Malformed("chunk line")
-        if self._state == self._DATA_END and self._line not in (b"", b"\r"):
-            raise Malformed("chunk end")
 
     def _take(self, line: bytes) -> None:
         # "\n" ended it: the "\r" before it must be there, and be the only one.

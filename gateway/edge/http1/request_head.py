@@ -194,11 +194,10 @@ def _settle(head: RequestHead) -> None:
 
 
 def _keep(head: RequestHead, kind: int, line: bytes, value: bytes) -> None:
+    """What `read` does not keep itself: it does that with the first of the common fields."""
     if kind == HOST:
-        if head.host is not None:
-            raise Malformed("two hosts")
-        head.host = value
-    elif kind == AUTHORIZATION:
+        raise Malformed("two hosts")
+    if kind == AUTHORIZATION:
         head.authorization = [*(head.authorization or ()), value]
     elif kind == CONNECTION:
         head.connection = tokens(value) + (head.connection or [])

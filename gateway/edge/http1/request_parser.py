@@ -120,8 +120,7 @@ class RequestParser:
     def feed(self, data: bytes) -> None:
         if self.broken:
             return
-        rest = self._data[self._at :] if self._at else self._data
-        self._data, self._at = (rest + data if rest else data), 0
+        self._data, self._at = self._data[self._at :] + data, 0
 
     def stop(self) -> None:
         """Nothing more of this client is read, whatever it sends."""
@@ -208,31 +207,27 @@ class RequestParser:
         if not left:
             self._state = _HEAD
             return BODY_END
-        data, at = self._data, self._at
-        came = len(data) - at
-        if not came:
+        piece = self._data[self._at : self._at + left]
+        if not piece:
             return None
-        piece = data[at : at + left] if at or came > left else data
         self._left = left - len(piece)
         self.body_bytes += len(piece)
-        self._advance(at + len(piece))
+        self._advance(self._at + len(piece))
         return piece
 
     def _next_chunks(self, most: int) -> Event | None:
         """The contents of chunks; extensions and trailers end here."""
         chunks = self._chunks
         assert chunks is not None
-        data, at = self._data, self._at
-        if at < len(data) and not chunks.done:
-            pieces: list[bytes] = []
-            end = chunks.feed(data, pieces, at, most=most)
-            self.body_bytes += end - at
-            self._advance(end)
-            # It stopped at its share, of which long lines take much without a byte of contents.
-            stopped = bool(self._data) and not chunks.done
-            self.cost = most if stopped else len(pieces)
-            if pieces or stopped:
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces: list[bytes] = []
+        end = chunks.feed(self._data, pieces, self._at, most=most)
+        self.body_bytes += end - self._at
+        self._advance(end)
+        # It stopped at its share, of which long lines take much without a byte of contents.
+        stopped = bool(self._data) and not chunks.done
+        self.cost = most if stopped else len(pieces)
+        if pieces or stopped:
+            return b"".join(pieces)
         if not chunks.done:
             return None
         self._state, self._chunks = _HEAD, None

@@ -299,8 +299,7 @@ async def test_whatever_is_taken_here_llhttp_takes_too_and_frames_alike(parts: l
 request_lines = st.sampled_from(
     [b"GET /a HTTP/1.1", b"GET /a HTTP/1.0", b"POST /b HTTP/1.1", b"get /a HTTP/1.1", b"Host: x"]
 )
-field_lines = st.sampled_from(
-    [
+FIELD_LINES = [
         b"Host: x", b"Host: y", b"host:x", b"H-ost: x", b"HOST : x", b"",
         b"X: 1", b"x: 1", b"X-B: 2", b"X_B: 2", b"X-C: \xff", b"X: " + b"l" * 2_045, b"X: " + b"l" * 2_046,
         b"X-Auth-User-Id: root", b"X_Auth_User_Id: root", b"x.auth.roles: admin",
@@ -311,8 +310,8 @@ field_lines = st.sampled_from(
         b"Authorization: Bearer a", b"Authorization: Bearer b", b"Cookie: a=b", b"Cookie: c=d",
         b"X-Request-Id: one", b"X-Request-Id: two", b"traceparent: 0", b"Via: 1.1 x", b"X-Forwarded-For: ::1",
         b" folded", b"no colon", b": y", b"X: a\x00", b"X: a\nHost: z", b"X: a\rHost: z",
-    ]
-)  # fmt: skip
+    ]  # fmt: skip
+field_lines = st.sampled_from(FIELD_LINES)
 heads = st.tuples(request_lines, st.lists(field_lines, max_size=10)).map(
     lambda parts: b"\r\n".join((parts[0], *parts[1]))
 )
@@ -364,6 +363,30 @@ def test_what_was_met_before_never_changes_what_a_head_means(
         meaning(forgetful, earlier)
     assert meaning(forgetful, block) == fresh
     assert forgetful.remembered <= room
+
+
+@pytest.mark.parametrize("line", [*FIELD_LINES, b"Authorization: keep-alive", b"A: keep-alive"])
+@pytest.mark.parametrize("minor", [b"0", b"1"])
+def test_a_head_means_the_same_the_second_time(line: bytes, minor: bytes) -> None:
+    reader = RequestHeadReader()
+    block = b"\r\n".join([b"GET /a HTTP/1." + minor, b"Host: keep-alive", line, b"X: y"])
+    first = meaning(reader, block)
+    assert meaning(reader, block) == first
+    other = b"GET /a HTTP/1.1\r\nHost: keep-alive\r\nX: y"
+    assert meaning(reader, other) == meaning(RequestHeadReader(), other)
+
+
+def test_what_says_nothing_is_passed_over_the_second_time() -> None:
+    reader = RequestHeadReader()
+    assert not head(b"Connection: keep-alive", reader=reader).plain
+    assert head(b"Connection: keep-alive", reader=reader).plain
+
+
+def test_the_lines_that_pass_are_forgotten_with_the_rest() -> None:
+    reader = RequestHeadReader(entries=4)
+    for number in range(40):
+        head(b"X: %d" % number, reader=reader)
+        assert len(reader._plain) <= len(reader._quiet) <= 4
 
 
 def test_a_head_in_whose_midst_the_memory_is_emptied_keeps_its_lines_in_order() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.edge.http1.request_head import HeadLimits, RequestHead, RequestHeadReader
 from gateway.edge.http1.request_parser import BODY_END, Event, RequestParser
+from gateway.edge.http1.turns import HEAD_SHARE
 from gateway.model import Reason
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -45,6 +46,7 @@ def said(came: list[Event]) -> list[object]:
 
 def test_at_first_it_waits_for_a_head() -> None:
     one = parser()
+    assert (one.cost, one.head_bytes, one.body_bytes, one.body_ended) == (0, 0, 0, False)
     assert one.next_event() is None
     assert (one.in_body, one.head_begun, one.unread, one.broken) == (False, False, 0, False)
 
@@ -87,6 +89,12 @@ def test_what_is_not_one_whole_head_is_left_to_feed(data: bytes) -> None:
     one = parser()
     assert one.whole_head(data) is None
     assert (one.unread, one.broken, one.in_body) == (0, False, False)
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_a_whole_head_within_the_limit_of_its_request_line_is_taken_at_once(past: int) -> None:
+    one = parser(HeadLimits(line_bytes=len(GET) - 4 - past))
+    assert (one.whole_head(GET) is None) is bool(past)
 
 
 @pytest.mark.parametrize("before", [GET[:4], SIZED, b"\0"], ids=["a part", "a body", "a refusal"])
@@ -179,6 +187,109 @@ def test_limits_are_those_of_its_reader() -> None:
         Reason.TARGET_TOO_LONG
     ]
     assert events(parser(tight), GET[:-2] + b"A: 1\r\nB: 2\r\n\r\n") == [Reason.HEADER_TOO_LARGE]
+
+
+LINE = b"GET /" + b"a" * 6 + b" HTTP/1.1"
+TIGHT = HeadLimits(head_bytes=60, fields=9, line_bytes=len(LINE))
+
+
+@pytest.mark.parametrize("fields", [b"\r\nHost: x", b""], ids=["fields", "none"])
+@pytest.mark.parametrize("past", [0, 1, 2])
+def test_a_request_line_may_be_as_long_as_its_limit(past: int, fields: bytes) -> None:
+    line = LINE.replace(b"a", b"a" * (past + 1), 1).replace(b"1.1", b"1.0")
+    (event,) = events(parser(TIGHT), line + fields + b"\r\n\r\n")
+    assert event is Reason.TARGET_TOO_LONG if past else isinstance(event, RequestHead)
+
+
+def test_an_empty_line_before_it_is_not_of_the_request_line() -> None:
+    assert said(events(parser(TIGHT), b"\r\n" + LINE + b"\r\nHost: x\r\n\r\n")) == ["/aaaaaa"]
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_a_whole_head_may_be_as_long_as_its_limit(past: int) -> None:
+    start = LINE + b"\r\nHost: x\r\nX: "
+    data = start + b"x" * (TIGHT.head_bytes - len(start) - 4 + past) + b"\r\n\r\n"
+    assert len(data) == TIGHT.head_bytes + past
+    (event,) = events(parser(TIGHT), data)
+    assert event is Reason.HEADER_TOO_LARGE if past else isinstance(event, RequestHead)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (LINE[:-9] + b"a" * 9, None),
+        (LINE[:-9] + b"a" * 9 + b"\r", None),
+        (LINE[:-9] + b"a" * 10, Reason.TARGET_TOO_LONG),
+        (LINE + b"\r\nX: " + b"x" * (TIGHT.head_bytes - len(LINE) - 5), None),
+        (LINE + b"\r\nX: " + b"x" * (TIGHT.head_bytes - len(LINE) - 4), Reason.HEADER_TOO_LARGE),
+        (b"G", None),
+        (b"X /a HTTP/1.1\r\n", None),
+        (b"g", Reason.REQUEST_MALFORMED),
+        (b"GET /a HTTP/1.2\r\n", Reason.REQUEST_MALFORMED),
+        (LINE + b"\r\nX: y\n", Reason.REQUEST_MALFORMED),
+        (LINE + b"\r\nX: \ry", Reason.REQUEST_MALFORMED),
+        (LINE + b"\r\nX: y\r", None),
+    ],
+)
+def test_part_of_a_head_is_refused_once_it_can_become_none(
+    data: bytes, reason: Reason | None
+) -> None:
+    for before in (b"", b"\r\n"):
+        one = parser(TIGHT)
+        one.feed(before + data)
+        assert one.next_event() is reason
+        assert one.broken is (reason is not None)
+
+
+def test_a_head_counts_more_the_longer_it_is() -> None:
+    one = parser()
+    long = GET[:-2] + b"X: " + b"x" * (128 - len(GET) + 2 - 3) + b"\r\n\r\n"
+    one.feed(GET * 3 + long)
+    costs = []
+    while one.next_event() is not None:
+        costs.append(one.cost)
+    assert costs == [HEAD_SHARE] * 3 + [HEAD_SHARE + 2]
+    assert one.cost == 0
+
+
+def test_the_size_of_a_head_is_told() -> None:
+    one = parser()
+    events(one, GET)
+    assert one.head_bytes == len(GET) - 4
+
+
+def test_what_was_refused_or_is_not_whole_counts_nothing() -> None:
+    one = parser()
+    events(one, GET, CHUNKED)
+    assert one.next_event() is None
+    assert one.cost == 0
+
+
+def test_no_more_chunks_are_taken_at_once_than_are_asked_for() -> None:
+    one = parser()
+    events(one, CHUNKED)
+    one.feed(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n")
+    assert (one.next_event(most_chunks=2), one.cost) == (b"ab", 2)
+    assert (one.next_event(most_chunks=2), one.cost) == (b"c", 1)
+    assert (one.next_event(most_chunks=2), one.cost) == (None, 0)
+    assert one.body_bytes == 18
+
+
+def test_a_long_extension_takes_a_share_without_any_contents() -> None:
+    one = parser()
+    events(one, CHUNKED)
+    one.feed(b"1;" + b"x" * 320 + b"\r\na\r\n")
+    assert (one.next_event(most_chunks=4), one.cost) == (b"", 4)
+    assert one.next_event(most_chunks=4) == b"a"
+
+
+def test_part_of_a_chunk_line_is_no_event() -> None:
+    one = parser()
+    assert said(events(one, CHUNKED + b"3;")) == ["/b"]
+    assert not one.body_ended
+    assert said(events(one, b"a\r\nabc\r\n0\r\n")) == [b"abc"]
+    one.feed(b"\r\n")
+    assert one.next_event() is BODY_END
 
 
 messages = st.sampled_from(

@@ -13,8 +13,12 @@ from gateway.edge.http1.chunked import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES, 
 from gateway.edge.http1.grammar import Malformed
 from gateway.edge.http1.response_head import (
     CHUNKED,
+    COOKIE,
+    CORS,
+    LIMITS,
     NO_BODY,
     UNTIL_CLOSE,
+    VIA,
     Head,
     ResponseHeadReader,
     body_length,
@@ -253,21 +257,61 @@ def test_a_broken_chunk_is_refused(data: bytes) -> None:
     assert fed(data, list(range(len(data)))) is None
 
 
+def test_a_trailer_may_hold_colons_in_its_value() -> None:
+    assert fed(b"0\r\nX: a:b\r\n\r\n", []) == (b"", [b"X: a:b"], b"", True)
+
+
+@pytest.mark.parametrize(
+    ("before", "limit"),
+    [
+        (b"", MAX_CHUNK_LINE_BYTES),
+        (b"0\r\n", MAX_TRAILER_BYTES),
+        (b"0\r\nX: y\r\n", MAX_TRAILER_BYTES - 6),
+    ],
+)
+def test_a_line_without_an_end_is_held_up_to_its_limit(before: bytes, limit: int) -> None:
+    """And one byte more, which may be the first of its end."""
+    reader = ChunkReader()
+    reader.feed(before, [])
+    assert reader.feed(b"1" * (limit + 1), []) == limit + 1
+    with pytest.raises(Malformed):
+        reader.feed(b"1", [])
+
+
+def test_the_end_of_a_chunk_may_come_in_two_reads() -> None:
+    reader = ChunkReader()
+    reader.feed(b"1\r\na\r", [])
+    with pytest.raises(Malformed):
+        reader.feed(b"\r", [])
+    again = ChunkReader()
+    again.feed(b"1\r\na\r", [])
+    assert again.feed(b"\n", []) == 1
+
+
+@pytest.mark.parametrize(
+    ("line_bytes", "taken"),
+    [(64, b"a"), (63, b"a\r\n1\r\nb"), (32, b"a\r\n1\r\nb"), (31, b"a\r\n1\r\nb\r\n1\r\nc")],
+)
+def test_each_32_bytes_of_a_chunk_line_count_as_a_chunk(line_bytes: int, taken: bytes) -> None:
+    line = b"1;" + b"x" * (line_bytes - 3) + b"\r\n"
+    data = line + b"a\r\n1\r\nb\r\n1\r\nc\r\n1\r\nd\r\n"
+    assert ChunkReader().feed(data, [], most=3) == len(line + taken)
+
+
 # --- the memory of lines ---
 
 status_lines = st.sampled_from(
     [b"HTTP/1.1 200 OK", b"HTTP/1.1 204 No", b"HTTP/1.0 200 OK", b"HTTP/1.1 200", b"HTTP/2 200 OK"]
 )
-answer_lines = st.sampled_from(
-    [
+ANSWER_LINES = [
         b"X: 1", b"x: 1", b"X: " + b"l" * 253, b"X: " + b"l" * 254, b"X-Watched: 1", b"x-watched:1",
         b"Content-Length: 5", b"content-length:5", b"Content-Length: 6", b"Content-Length: +5", b"Content_Length: 5",
         b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Connection: close", b"Connection: keep-alive",
         b"Connection: Keep-Alive, X", b"Keep-Alive: 5", b"Date: now", b"date: now", b"X-Request-Id: 1", b"Via: 1.1 x",
         b"Set-Cookie: __Host-session=1", b"Set-Cookie: a=b", b"RateLimit: 1", b"Access-Control-Allow-Origin: *",
         b"", b" folded", b"no colon", b"X : 1", b"X: a\x00", b"X: a\nY: b", b"X: a\rY: b",
-    ]
-)  # fmt: skip
+    ]  # fmt: skip
+answer_lines = st.sampled_from(ANSWER_LINES)
 answers = st.tuples(status_lines, st.lists(answer_lines, max_size=8)).map(
     lambda parts: b"\r\n".join((parts[0], *parts[1]))
 )
@@ -299,6 +343,133 @@ def test_what_was_met_before_never_changes_what_an_answer_means(
     assert forgetful.remembered <= room
 
 
+@pytest.mark.parametrize("line", ANSWER_LINES)
+@pytest.mark.parametrize("status", [b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK"])
+def test_an_answer_means_the_same_the_second_time(line: bytes, status: bytes) -> None:
+    reader = ResponseHeadReader()
+    block = b"\r\n".join([status, b"X: y", line])
+    first = meaning(reader, block)
+    assert meaning(reader, block) == first
+
+
+def test_what_an_answer_says_is_told_line_by_line() -> None:
+    """`_KINDS` says what each is; `Head` which of them is removed, and which is looked at."""
+    head = read_head(
+        b"HTTP/1.0 201 Made\r\nX: y\r\nSet-Cookie:\ta=XbX \r\nConnection: A, Keep-Alive\r\nvia: 1.1 x\r\n"
+        b"Keep-Alive: 5\r\nDATE: now\r\nRateLimit: 1\r\nAccess-Control-Max-Age: 5\r\nContent-Length: 7"
+    )
+    assert (head.start, head.status, head.minor) == (b"HTTP/1.1 201 Made", 201, 0)
+    assert (head.length, head.chunked, head.keeps_open, head.dated) == (7, False, False, True)
+    assert head.connection == [b"a", b"keep-alive"]
+    assert head.removed == [b"Connection: A, Keep-Alive", b"Keep-Alive: 5"]
+    assert head.special == [
+        (b"Set-Cookie:\ta=XbX ", (COOKIE, b"set-cookie", b"a=XbX")),
+        (b"via: 1.1 x", (VIA, b"via", b"1.1 x")),
+        (b"RateLimit: 1", (LIMITS, b"ratelimit", b"1")),
+        (b"Access-Control-Max-Age: 5", (CORS, b"access-control-max-age", b"5")),
+    ]
+    assert len(head.fields) == 9
+
+
+def test_an_answer_that_says_little_has_nothing_to_look_at() -> None:
+    head = read_head(b"HTTP/1.1 200 OK\r\nX: y\r\nConnection: keep-alive")
+    assert (head.start, head.fields) == (
+        b"HTTP/1.1 200 OK",
+        [b"X: y", b"Connection: keep-alive"],
+    )
+    assert (head.length, head.chunked, head.keeps_open, head.dated) == (None, False, True, False)
+    assert (head.connection, head.special) == (None, None)
+    assert head.removed == [b"Connection: keep-alive"]
+
+
+def test_a_status_line_is_told_in_the_form_of_1_1() -> None:
+    assert read_head(b"HTTP/1.1 200").start == b"HTTP/1.1 200 "
+    assert read_head(b"HTTP/1.0 404 Not Found").start == b"HTTP/1.1 404 Not Found"
+
+
+@pytest.mark.parametrize(
+    ("line", "dated"),
+    [(b"Date: now", True), (b"date: now", True), (b"X-Date: now", False), (b"X: Date: now", False)],
+)
+def test_an_answer_with_a_date_is_told_from_one_without(line: bytes, dated: bool) -> None:
+    assert read_head(b"HTTP/1.1 200 OK\r\nA: b\r\n" + line).dated is dated
+
+
+def test_every_connection_line_counts() -> None:
+    one = read_head(
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nConnection: x\r\nConnection: keep-alive"
+    )
+    assert one.keeps_open is False
+    assert set(one.connection or ()) == {b"close", b"x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "bound"),
+    [
+        (b"NTLM", True),
+        (b"Basic realm=x, Negotiate", True),
+        (b"negotiate abc=", True),
+        (b"NTLMv3", False),
+        (b"Basic realm=ntlm", False),
+    ],
+)
+def test_an_answer_that_signs_the_connection_in_ends_it(value: bytes, bound: bool) -> None:
+    one = read_head(b"HTTP/1.1 401 No\r\nWWW-Authenticate: " + value)
+    assert one.keeps_open is (not bound)
+    other = read_head(b"HTTP/1.1 401 No\r\nX-Authenticate: " + value)
+    assert other.keeps_open
+
+
+@pytest.mark.parametrize("fields", [255, 256])
+def test_an_answer_has_at_most_255_fields(fields: int) -> None:
+    """The status line counts as one of 256."""
+    block = b"HTTP/1.1 200 OK" + b"\r\nX: y" * fields
+    if fields < 256:
+        assert len(read_head(block).fields) == fields
+    else:
+        with pytest.raises(Malformed):
+            read_head(block)
+
+
+@pytest.mark.parametrize(("digits", "good"), [(18, True), (19, False)])
+def test_a_length_has_at_most_18_digits(digits: int, good: bool) -> None:
+    block = b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * digits
+    if good:
+        assert read_head(block).length == int("1" * digits)
+    else:
+        with pytest.raises(Malformed):
+            read_head(block)
+
+
+@pytest.mark.parametrize(("length", "kept"), [(256, 1), (257, 0)])
+@pytest.mark.parametrize("name", [b"X", b"Via"])
+def test_a_longer_line_of_an_answer_is_not_remembered(name: bytes, length: int, kept: int) -> None:
+    reader = ResponseHeadReader()
+    line = name + b": " + b"x" * (length - len(name) - 2)
+    reader.read(b"HTTP/1.1 200 OK\r\n" + line)
+    assert len(reader._plain) + len(reader._lines) == kept
+
+
+def test_what_is_rendered_for_blocks_is_kept_for_a_thousand_of_them() -> None:
+    rendered = ResponseHeadReader().rendered
+    for number in range(1_000):
+        rendered.keep(number, b"")
+    assert len(rendered) == 1_000
+    rendered.keep(1_000, b"")
+    assert len(rendered) == 1
+
+
+def test_answers_that_are_alike_share_what_was_read() -> None:
+    reader = ResponseHeadReader()
+    block = b"HTTP/1.1 200 Quite fine\r\nVia: 1.1 somebody"
+    first, second = reader.read(block), reader.read(block)
+    assert second.start is first.start
+    assert first.special is not None
+    assert second.special is not None
+    assert second.special[0][1] is first.special[0][1]
+    assert first.reader is reader
+
+
 def test_a_name_that_is_watched_later_is_found_in_lines_that_were_met_before() -> None:
     reader = ResponseHeadReader()
     block = b"HTTP/1.1 200 OK\r\nX-Watched-Late: 1"
@@ -307,3 +478,12 @@ def test_a_name_that_is_watched_later_is_found_in_lines_that_were_met_before() -
     special = reader.read(block).special
     assert special is not None
     assert [line for line, _ in special] == [b"X-Watched-Late: 1"]
+
+
+def test_to_watch_again_what_is_watched_forgets_nothing() -> None:
+    reader = ResponseHeadReader()
+    reader.watch([b"x-watched"])
+    reader.read(b"HTTP/1.1 200 OK\r\nX: 1\r\nY: 2")
+    reader.watch([b"x-watched"])
+    reader.watch([b"via"])
+    assert reader.remembered == 2

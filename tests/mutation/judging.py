@@ -1,0 +1,147 @@
+"""A plugin of pytest that runs the tests once for each mutant that they reach.
+
+mutmut itself starts pytest anew for each mutant, which takes ten times as long as the test that
+notices it.  Here everything is imported and collected once; a child is forked for each mutant,
+runs the quickest tests first and ends with the first that fails.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from mutmut.mutation import trampoline
+
+from tests.mutation.mutants import Mutant, read_mutants
+
+SURVIVED, KILLED, BROKEN = 0, 1, 3
+FATES = {SURVIVED: "survived", KILLED: "killed"}
+
+# The same few examples for each mutant, and none of them shrunk.
+settings.register_profile(
+    "mutants",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=50,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class Judging:
+    """One run: `verdicts.jsonl` gets a line for each mutant that `asked.json` names."""
+
+    def __init__(self, folder: Path, children: int) -> None:
+        self._folder = folder
+        self._children = children
+        self._failed = False
+        self._took_s: dict[str, float] = defaultdict(float)
+        self._computed_s: dict[str, float] = {}
+        self._reached: dict[str, list[pytest.Item]] = defaultdict(list)
+        self._running: dict[int, tuple[Mutant | None, float]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._failed |= report.failed
+        self._took_s[report.nodeid] += report.duration
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        asked = set(json.loads((self._folder / "asked.json").read_text("utf-8")))
+        self._map(session)
+        gc.collect()
+        gc.freeze()  # so that a child's first collection copies nothing of the parent's
+        self._start(None, session.items)
+        while self._running:
+            self._collect()
+        mutants = [one for one in read_mutants(self._folder) if one.name in asked]
+        for mutant in mutants:
+            if not self._reached[mutant.reached_by]:
+                self._note(mutant, "no tests")
+                continue
+            while len(self._running) >= self._children:
+                self._collect()
+            self._start(mutant, self._reached[mutant.reached_by])
+        while self._running:
+            self._collect()
+        return True
+
+    def _map(self, session: pytest.Session) -> None:
+        """Runs all tests once, unbroken, and keeps which functions each of them reaches."""
+        hit: set[str] = set()
+
+        def record(name: str, caller: str | None = None) -> None:
+            del caller
+            hit.add(name)
+
+        trampoline.__dict__["record_trampoline_hit"] = record
+        trampoline.set_mutant_under_test("stats")
+        for item in session.items:
+            hit.clear()
+            began_s = time.process_time()
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            self._computed_s[item.nodeid] = time.process_time() - began_s
+            if self._failed:
+                pytest.exit(f"{item.nodeid} fails unbroken", BROKEN)
+            for function in hit:
+                self._reached[function].append(item)
+        trampoline.set_mutant_under_test("")
+        for items in self._reached.values():
+            items.sort(key=lambda item: self._took_s[item.nodeid])
+
+    def _start(self, mutant: Mutant | None, items: Sequence[pytest.Item]) -> None:
+        """In a child; without a mutant it must find nothing."""
+        pid = os.fork()
+        if not pid:
+            code = BROKEN
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                trampoline.set_mutant_under_test(mutant.name if mutant else "")
+                code = KILLED if self._notices(items) else SURVIVED
+            finally:
+                os._exit(code)
+        limit_s = 60 + 10 * sum(self._took_s[item.nodeid] for item in items)
+        self._running[pid] = mutant, time.monotonic() + limit_s
+
+    def _notices(self, items: Sequence[pytest.Item]) -> bool:
+        for item in items:
+            # Whoever computes for so much longer never ends: SIGPROF ends it.
+            signal.setitimer(signal.ITIMER_PROF, 0.5 + 5 * self._computed_s[item.nodeid])
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            if self._failed:
+                return True
+        return False
+
+    def _collect(self) -> None:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            mutant, _ = self._running.pop(pid)
+            # A mutant that broke more than a test did not go unnoticed.
+            fate = FATES.get(os.waitstatus_to_exitcode(status), "killed")
+            if mutant is not None:
+                self._note(mutant, fate)
+            elif fate == "killed":
+                pytest.exit("the tests fail in a child, unbroken", BROKEN)
+            return
+        for late, (_, ends_at) in self._running.items():
+            if time.monotonic() > ends_at:
+                os.kill(late, 9)
+        time.sleep(0.005)
+
+    def _note(self, mutant: Mutant, fate: str) -> None:
+        with (self._folder / "verdicts.jsonl").open("a", encoding="utf-8") as verdicts:
+            verdicts.write(json.dumps([mutant.name, fate]) + "\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("mutants")
+    children = int(os.environ["MUTANTS_AT_ONCE"])
+    config.pluginmanager.register(Judging(config.rootpath, children))
