@@ -55,10 +55,11 @@ def asked(gateway: Running, token: str) -> Answer:
 
 @contextmanager
 def strangers(gateway: Running, token: str, count: int) -> Iterator[None]:
-    """So many who call again and again, each with a key of its own invention."""
-    over = threading.Event()
+    """So many who call again and again, each with a key of its own invention, all at once."""
+    over, beginning = threading.Event(), threading.Barrier(count + 1)
 
     def call() -> None:
+        beginning.wait()
         while not over.is_set():
             with suppress(OSError):
                 asked(gateway, of_a_made_up_key(token))
@@ -66,6 +67,7 @@ def strangers(gateway: Running, token: str, count: int) -> Iterator[None]:
     threads = [threading.Thread(target=call) for _ in range(count)]
     for thread in threads:
         thread.start()
+    beginning.wait()
     try:
         yield
     finally:
@@ -80,7 +82,6 @@ def test_tokens_of_made_up_keys_keep_no_decision_and_no_probe_waiting(gateway: R
     token = gateway.sign_in("live@example.com")["access_token"]
     took: list[float] = []
     with strangers(gateway, token, 150):
-        time.sleep(1)  # so that those who wait are there
         for _ in range(10):
             began = time.monotonic()
             assert asked(gateway, token).status == 200

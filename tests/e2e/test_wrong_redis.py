@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -35,12 +34,14 @@ def running(tmp_path_factory: pytest.TempPathFactory, valkey: ValkeyServer) -> I
         yield one
 
 
-@pytest.fixture(params=["empty", "another installation's"])
+@pytest.fixture(scope="module", params=["empty", "another installation's"])
 def wrong(
-    request: pytest.FixtureRequest, tmp_path: Path, running: Running
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, running: Running
 ) -> Iterator[tuple[ValkeyServer, Running]]:
-    """The Redis that was not meant, and the command line of who means it."""
-    server = ValkeyServer(tmp_path / "wrong").start()
+    """The Redis that was not meant, and the command line of who means it.  Whatever that does
+    must leave the Redis as it is, so that one serves for all tests."""
+    folder = tmp_path_factory.mktemp("wrong")
+    server = ValkeyServer(folder / "valkey").start()
     mistaken = dataclasses.replace(
         running, environment={**running.environment, "GATEWAY_REDIS_URL": server.url}
     )
@@ -48,7 +49,7 @@ def wrong(
         if request.param == "empty":
             yield server, mistaken
         else:
-            with started(tmp_path / "other", GATEWAY_REDIS_URL=server.url):
+            with started(folder / "other", GATEWAY_REDIS_URL=server.url):
                 yield server, mistaken
     finally:
         server.kill()

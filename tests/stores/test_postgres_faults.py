@@ -228,12 +228,12 @@ async def test_a_query_that_the_operator_cancelled_is_an_outage_and_cancels_nobo
             await tx.all("SELECT pg_sleep(1.1) AS sleeping_here")
 
     task = asyncio.create_task(slow())
-    await asyncio.sleep(0.2)
-    with psycopg.connect(postgres_url) as connection:
-        connection.cursor().execute(
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        while not connection.execute(
             "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-            " WHERE query LIKE '%sleeping_here%' AND pid <> pg_backend_pid()"
-        )
+            " WHERE query LIKE '%sleeping_here%' AND state = 'active' AND pid <> pg_backend_pid()"
+        ).fetchall():
+            await asyncio.sleep(0.01)
     with pytest.raises(StoreUnavailable):
         await task
     assert not task.cancelled()

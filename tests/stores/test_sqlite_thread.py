@@ -78,8 +78,11 @@ def test_a_process_that_ends_waits_for_no_connection() -> None:
         "from gateway.stores.sqlite_thread import SqliteThread\n"
         "async def go():\n"
         "    thread = SqliteThread(lambda: sqlite3.connect(':memory:'))\n"
-        "    asyncio.ensure_future(thread.run(lambda c: threading.Event().wait()))\n"
-        "    await asyncio.sleep(0.05)\n"
+        "    begun = threading.Event()\n"
+        "    asyncio.ensure_future(\n"
+        "        thread.run(lambda c: (begun.set(), threading.Event().wait()))\n"
+        "    )\n"
+        "    await asyncio.to_thread(begun.wait)\n"
         "asyncio.run(go())\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
