@@ -15,13 +15,13 @@ from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.request_head import CSRF_NAMES, RequestHead
 from gateway.edge.proxy.request_body import BodyPump, BodyTooLarge
 from gateway.edge.proxy.request_headers import (
+    LineFilters,
     appended_headers,
     foreign_cookies,
     forwarded_headers,
     identity_headers,
     identity_lines,
     kept,
-    without,
 )
 from gateway.edge.proxy.response_relay import CLIENT_GONE, NO_STATUSES, Failure, ResponseRelay
 from gateway.edge.server.request_body import EMPTY_BODY
@@ -57,6 +57,7 @@ class Forwarder:
         self._csrf = csrf
         self._clusters = clusters
         self._long_lived = long_lived
+        self._line_filters = LineFilters()
         self._loop = asyncio.get_running_loop()
 
     def begin(
@@ -250,7 +251,7 @@ class Forwarder:
         passing = head.lines
         if head.taken is not None and route.kept_headers:
             passing = [*passing, *kept(head, route.kept_headers)]
-        lines += without(passing, claimed) if claimed else passing
+        lines += self._line_filters.without(passing, claimed) if claimed else passing
         if route.request_lines:
             lines.append(route.request_lines)
         # RFC 9110 section 7.6.1: what `Connection` names was for this hop alone.

@@ -7,12 +7,17 @@ from collections.abc import Iterable, Sequence
 from gateway.access.field_names import folded
 from gateway.access.identity_headers import AUTHGATE
 from gateway.access.routing.routes import Route
+from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.field_lines import quoted
 from gateway.edge.http1.grammar import (
     name_of,
 )
 from gateway.edge.http1.request_head import OWN_COOKIES, VIA, RequestHead
 from gateway.model import Principal
+
+_FILTERS_MAX = 16
+_LINES_MAX = 1_024
+_LINE_BYTES_MAX = 256
 
 
 def kept(head: RequestHead, names: frozenset[bytes]) -> list[bytes]:
@@ -25,6 +30,35 @@ def kept(head: RequestHead, names: frozenset[bytes]) -> list[bytes]:
 def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
     """The lines but for those of `names`, in any spelling that a backend may take for them."""
     return [line for line in lines if folded(line[: line.find(b":")]) not in names]
+
+
+class LineFilters:
+    """`without`, for the few sets of names that routes have: the same lines come again and again.
+
+    It belongs to a worker.  Which lines pass is remembered for each set, in bounded number and
+    length; a line that does not pass is looked at each time.
+    """
+
+    def __init__(self) -> None:
+        self._passing: BoundedMemo[frozenset[bytes], set[bytes]] = BoundedMemo(_FILTERS_MAX)
+
+    def without(self, lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+        passing = self._passing.get(names)
+        if passing is None:
+            passing = set()
+            self._passing.keep(names, passing)
+        if passing.issuperset(lines):
+            return lines
+        left = without(lines, names)
+        if len(passing) >= _LINES_MAX:
+            passing.clear()
+        passing.update(line for line in left if len(line) <= _LINE_BYTES_MAX)
+        return left
+
+    @property
+    def remembered(self) -> int:
+        """The lines that it knows."""
+        return sum(map(len, self._passing.values()))
 
 
 def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.access.field_names import folded
 from gateway.access.identity_headers import PRESETS, IdentityHeaders
+from gateway.edge.proxy.request_headers import LineFilters, without
 from tests.edge.rig import principal, running
 
 BOTH_LOOPS = True
@@ -114,3 +115,42 @@ async def test_a_caller_whose_roles_have_changed_is_told_anew() -> None:
         told = [received.values("remote-groups") for received in rig.upstream.requests]
         assert told == [[b"user"], [b"user,ops"]]
         assert caller.identity_lines is None
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            b"Remote-User: a",
+            b"remote_user: b",
+            b"Accept: */*",
+            b"X-A: 1",
+            b"X-A: 2",
+            b"REMOTE.USER:c",
+        ]
+    )
+    | st.sampled_from(NAMES).flatmap(spellings).map(lambda name: name + b": x")
+    | st.integers(0, 3_000).map(lambda n: b"X-N: %d" % n),
+    max_size=12,
+)
+
+
+@given(
+    st.lists(
+        st.tuples(LINES, st.sampled_from([frozenset(NAMES), AUTHELIA.names, frozenset((b"x-a",))])),
+        max_size=8,
+    )
+)
+def test_what_is_remembered_of_lines_lets_none_pass(
+    calls: list[tuple[list[bytes], frozenset[bytes]]],
+) -> None:
+    filters = LineFilters()
+    for lines, names in calls:
+        assert filters.without(lines, names) == without(lines, names)
+
+
+def test_what_is_remembered_of_lines_is_bounded() -> None:
+    filters = LineFilters()
+    for n in range(5_000):
+        filters.without([b"X-N: %d" % n, b"X-Long: " + b"a" * 300], AUTHELIA.names)
+        filters.without([b"X-A: a"], frozenset((b"x-%d" % n,)))
+    assert filters.remembered <= 16 * 1_025
