@@ -1,6 +1,6 @@
 """What one installation is made of before any worker runs, and what every worker starts from.
 
-What only an operator can mend (a wrong URL, a letter that cannot be filled, keys sealed under
+What only an operator can mend (a wrong URL, a mail template that cannot be filled, keys sealed under
 another secret) is found here, by the master, so that no worker ever fails to boot for it.
 """
 

@@ -23,7 +23,7 @@ def _limit(name: str, per_s: float, burst: int) -> tuple[Limit, ...]:
 
 SIGN_IN = _limit("sign-in", 200, 2_000)
 REGISTER = _limit("register", 10, 300)
-MAIL = _limit("letter", 10, 300)
+MAIL = _limit("mail", 10, 300)
 REFRESH = _limit("refresh", 1_000, 5_000)
 CAPTCHA = _limit("captcha", 20, 300)
 CLIENT = _limit("client", 500, 5_000)
