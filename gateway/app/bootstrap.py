@@ -1,7 +1,7 @@
 """What one installation is made of before any worker runs, and what every worker starts from.
 
-What only an operator can mend (a wrong URL, a mail template that cannot be filled, keys sealed under
-another secret) is found here, by the master, so that no worker ever fails to boot for it.
+What only an operator can mend (a wrong URL, a mail template that cannot be filled, keys sealed
+under another secret) is found here, by the master, so that no worker ever fails to boot for it.
 """
 
 from __future__ import annotations

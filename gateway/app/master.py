@@ -90,10 +90,12 @@ class Master(Arbiter):  # type: ignore[misc]
     def spawn_worker(self) -> int:
         try:
             pid = int(super().spawn_worker())
-        except OSError as error:
-            # No process, descriptor or inode: those that live go on, and it is tried again.
+        except (OSError, RuntimeError) as error:
+            # No process, descriptor or inode, or (RuntimeError) no folder for the worker's file:
+            # those that live go on, and it is tried again.
             if not self._spawn_failed:
-                log.error("worker-not-started", why=error.strerror)
+                why = error.strerror if isinstance(error, OSError) else "the data folder is away"
+                log.error("worker-not-started", why=why)
             self._spawn_failed = True
             self.app.process.deaths.add()
             return 0
