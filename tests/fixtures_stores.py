@@ -38,19 +38,20 @@ def postgres_database_url(server_urls: servers.Urls) -> str:
 @pytest.fixture
 def postgres_url(postgres_database_url: str) -> Iterator[str]:
     """A schema of the test's own: empty when it begins, dropped when it ends."""
-    with _schema(postgres_database_url) as url:
+    with schema_of(postgres_database_url) as url:
         yield url
 
 
 @pytest.fixture
 def other_postgres_url(postgres_database_url: str) -> Iterator[str]:
     """A second one, for tests that move things."""
-    with _schema(postgres_database_url) as url:
+    with schema_of(postgres_database_url) as url:
         yield url
 
 
 @contextmanager
-def _schema(database_url: str) -> Iterator[str]:
+def schema_of(database_url: str) -> Iterator[str]:
+    """The URL of a new schema, empty when the block begins and dropped when it ends."""
     name = f"s_{secrets.token_hex(6)}"
     with closing(psycopg.connect(database_url)) as connection:
         connection.autocommit = True

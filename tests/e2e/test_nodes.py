@@ -15,6 +15,7 @@ import pytest
 
 from tests.contract.running import GATEWAY, Running, started
 from tests.e2e.processes import until
+from tests.fixtures_stores import schema_of
 from tests.servers import ValkeyServer, free_port
 
 pytestmark = pytest.mark.slow
@@ -22,24 +23,30 @@ pytestmark = pytest.mark.slow
 SECRET = base64.b64encode(os.urandom(32)).decode()
 
 
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[str]:
-    server = ValkeyServer(tmp_path / "valkey").start()
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey")).start()
     try:
         yield server.url
     finally:
         server.kill()
 
 
-@pytest.fixture
-def node(tmp_path: Path, postgres_url: str, valkey: str) -> Iterator[Running]:
-    with started(
-        tmp_path / "one",
-        GATEWAY_DATABASE_URL=postgres_url,
-        GATEWAY_REDIS_URL=valkey,
-        GATEWAY_KEY_SECRET=SECRET,
-        GATEWAY_PUBLIC_URL="http://127.0.0.1:8080",
-    ) as running:
+@pytest.fixture(scope="module")
+def node(
+    tmp_path_factory: pytest.TempPathFactory, postgres_database_url: str, valkey: str
+) -> Iterator[Running]:
+    """Whoever is refused beside it leaves it as it is."""
+    with (
+        schema_of(postgres_database_url) as url,
+        started(
+            tmp_path_factory.mktemp("nodes") / "one",
+            GATEWAY_DATABASE_URL=url,
+            GATEWAY_REDIS_URL=valkey,
+            GATEWAY_KEY_SECRET=SECRET,
+            GATEWAY_PUBLIC_URL="http://127.0.0.1:8080",
+        ) as running,
+    ):
         yield running
 
 
