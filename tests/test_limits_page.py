@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.access.routing.path_readings import MOST_READINGS, MOST_SIGNS
 from gateway.access.routing.routes import Route
 from gateway.app.settings import Settings
 from gateway.edge.http1.response_head import MAX_FIELDS, MAX_HEAD_BYTES
@@ -76,6 +77,9 @@ def test_the_other_bounds_are_those_of_the_code() -> None:
     half_closed = "a client that has half-closed, while nothing of its answer comes"
     assert written(half_closed) == f"{ListenerLimits().half_closed_s:.0f} s"
     assert written("hops of `X-Forwarded-For` that are read") == str(MOST_HOPS)
+    of_files = "`;`, backslashes and escapes of escapes in a path of a route with `paths: files`"
+    bounds = f"{MOST_SIGNS}; {MOST_READINGS}"
+    assert written(f"{of_files}; ways in which it may be read") == bounds
     default: Any = Route.__dataclass_fields__["max_body_bytes"].default
     assert written("a body, by route") == f"{default // 1024**2} MiB"
     door = ListenerLimits()

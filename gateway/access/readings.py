@@ -20,7 +20,8 @@ Readings = Sequence[tuple[Call, Match]]
 
 
 def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readings | None:
-    """The other readings of a call that is `files_only`; None where it may not pass at all."""
+    """The other readings of a call that is `files_only`, where a policy judges them; None where
+    it may not pass at all."""
     if not isinstance(match, Match):
         # The methods of a route that takes such paths are told as ever, and nothing of another's.
         return () if routes.admits_files(call.host, call.segments) else None
@@ -32,8 +33,9 @@ def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readi
         other = routes.match(call.host, call.method, segments)
         if not isinstance(other, Match) or other.route is not match.route:
             return None
-        path = "/" + encoded("/".join(segments), between="/")
-        found.append((replace(call, path=path, segments=segments), other))
+        if match.route.policy is not None:
+            path = "/" + encoded("/".join(segments), between="/")
+            found.append((replace(call, path=path, segments=segments), other))
     return found
 
 

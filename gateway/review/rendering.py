@@ -57,6 +57,8 @@ def as_data(
         "concealed": decision.conceal,
         "params": dict(decision.params),
     }
+    if decision.read_as:
+        data["read_as"] = decision.read_as
     if decision.allowed:
         answer = _answer(decision)
         data["upstream"] = _upstream(decision)

@@ -21,11 +21,13 @@ from gateway.access.routing.paths import (
     split_marked,
 )
 
-MOST_SIGNS = 256
+MOST_SIGNS = 64
 """Parameters, backslashes and escapes of escapes in one path: all are undone in every order, and
 whoever sends them need not be anybody."""
-MOST_READINGS = 32
+MOST_READINGS = 16
 
+_TOO_DEEP = re.compile(r"%(?:25){3}")
+"""Encoded four times: a reading for each level would be made of all of the path."""
 _SIGN = re.compile(r";|%(?:3[Bb]|5[Cc]|25)")
 # RFC 3986 section 3.3: what follows the semicolon of a segment.
 _PARAMETERS = re.compile("(?:;[^/\x00]*)+")
@@ -39,7 +41,7 @@ class _NeverPasses(Exception):
 def other_readings(path: str) -> list[tuple[str, ...]] | None:
     """The segments of every reading but the plain one, of a path as it came (latin-1 text) that
     `canonical` takes with `files`; None where one of them climbs, or they are too many."""
-    if len(_SIGN.findall(path)) > MOST_SIGNS:
+    if len(_SIGN.findall(path)) > MOST_SIGNS or _TOO_DEEP.search(path):
         return None
     try:
         texts = _every_reading(path)
@@ -52,8 +54,11 @@ def _every_reading(path: str) -> list[str]:
     """What follows the first slash of each, the plain one left out."""
     path = path[1:]
     plain = decoded_once(path)
-    # Some cut before they decode, and some at the first semicolon of all.
-    waiting = [plain, *map(decoded_once, (_PARAMETERS.sub("", path), path.partition(";")[0]))]
+    waiting = [plain]
+    if ";" in path:
+        # Some cut before they decode, and some at the first semicolon of all.
+        cuts = (_PARAMETERS.sub("", path), path.partition(";")[0])
+        waiting += map(decoded_once, cuts)
     found: dict[str, None] = {}
     while waiting:
         text = waiting.pop()
