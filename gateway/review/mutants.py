@@ -106,6 +106,8 @@ def _changes(rule: Rule, routes: list[Route]) -> Iterator[tuple[str, Rule | None
         yield "negated", _negated(rule)
     if rule.condition is not None:
         yield "without its condition", dataclasses.replace(rule, condition=None)
+    if rule.headers and any(_sends(rule, route) for route in routes):
+        yield "without its headers", dataclasses.replace(rule, headers=())
     if rule.role_permissions:
         widened = dataclasses.replace(rule, role_permissions=False, actions=("*",), every_user=True)
         yield "for every role", widened
@@ -121,6 +123,12 @@ def _can_hold(rule: Rule, route: Route) -> bool:
     reads = rule.condition.reads
     given = {one.name for one in route.resource}
     return reads.must_resource <= given and reads.must_params <= set(route.param_names)
+
+
+def _sends(rule: Rule, route: Route) -> bool:
+    """Whether the fields of the rule may reach a backend on the route."""
+    enforced = not rule.shadow and route.policy is not None and not route.policy.shadow
+    return enforced and route.upstream is not None and rule.matches_action(route.action)
 
 
 class _Negated(Rule):

@@ -8,6 +8,7 @@ from gateway.access.explanation import explain
 from gateway.access.simulation import SimulatedRequest, SimulatedResult, simulate
 from gateway.model import Principal
 from gateway.review.cases import Case, read_cases
+from gateway.review.mutants import mutation_report
 from gateway.review.rendering import as_data, as_text
 from gateway.review.suite import run_cases
 from tests.access.worlds import snapshot, who
@@ -95,6 +96,19 @@ def test_a_case_expects_headers_by_name() -> None:
 def test_a_call_that_is_denied_sends_nothing() -> None:
     assert failures("headers: {X-Who: null}", "ada") == []
     assert failures("headers: {X-Who: u1}", "ada") == [("header X-Who", "u1", "none")]
+
+
+@pytest.mark.parametrize(
+    ("expect", "left"),
+    [("allow", ["rule all without its headers"]), ("{headers: {X-Who: u1}}", [])],
+)
+def test_a_rule_without_its_headers_is_a_mutant(expect: str, left: list[str]) -> None:
+    text = f"{HEAD}cases: [{{as: {{id: u1}}, request: GET /a, expect: {expect}}}]"
+    cases = read_cases("tests.yaml", text, WORLD)
+    results = run_cases(cases, WORLD, status)  # type: ignore[arg-type]
+    survivors = mutation_report(results, WORLD, status).survivors
+    told = [f"{one.of} {one.name} {one.how}" for one in survivors]
+    assert [one for one in told if "headers" in one] == left
 
 
 def test_a_header_that_nothing_writes_is_a_typo() -> None:
