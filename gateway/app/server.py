@@ -12,14 +12,14 @@ import gc
 import os
 import socket
 import time
-from importlib.metadata import version
 
 import structlog
 
 from gateway.app.bootstrap import BootstrapContext
 from gateway.app.gateway_process import GatewayProcess, Listeners
 from gateway.app.master import GunicornApplication, Master
-from gateway.app.setting_types import Address, without_secrets
+from gateway.app.setting_types import Address
+from gateway.app.start_report import start_event
 from gateway.app.supervision import Systemd
 from gateway.edge.server.descriptors import raise_limit
 from gateway.telemetry.retained_counts import RetainedCounts
@@ -81,7 +81,7 @@ def run(process: GatewayProcess) -> None:
     for name in [n for n in os.environ if n.startswith(("GUNICORN_", "LISTEN_FD"))]:
         # Nothing but our own settings steers the processes.
         del os.environ[name]
-    _tell_start(process)
+    log.info("starting", **start_event(process))
     RetainedCounts(process.plan.folder.workers).begin_anew()
     raise_limit()
     gc.collect()
@@ -90,19 +90,3 @@ def run(process: GatewayProcess) -> None:
     # the 30 that a request takes in Python.
     gc.set_threshold(20_000, 20, 50)
     Master(GunicornApplication(process)).run()
-
-
-def _tell_start(process: GatewayProcess) -> None:
-    settings = process.plan.settings
-    redis = "embedded" if settings.embedded_redis else without_secrets(settings.redis_url)
-    log.info(
-        "starting",
-        version=version("authgate"),
-        **{setting: str(address) for setting, address in process.listeners.named()},
-        public_url=settings.public_url,
-        workers=settings.workers,
-        database=without_secrets(settings.database_url),
-        redis=redis,
-        data_dir=str(process.plan.folder.path),
-        configuration=process.plan.configuration.snapshot.version,
-    )

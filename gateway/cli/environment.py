@@ -107,6 +107,14 @@ def serving_settings(*, dev: bool, **overrides: Any) -> Settings:
     return _loaded(_file(service=False), dev=dev, **overrides)
 
 
+def settings_source() -> str:
+    """Where `serving_settings` has read them."""
+    file = _file(service=False)
+    if file is None or not _is_there(file):
+        return "the environment"
+    return f"the environment, {file.absolute()}"
+
+
 def service_not_read() -> str:
     """Why the settings of the installed service were not taken; empty where they were, or where
     there is none."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +18,11 @@ from gateway.app.gateway_process import GatewayProcess, Listeners
 from gateway.app.log_setup import configure
 from gateway.app.setting_types import Address, parse_address
 from gateway.app.settings import Settings, sqlite_url
+from gateway.app.start_report import start_table
 from gateway.app.worker import App
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.environment import serving_secrets, serving_settings
-from gateway.cli.output import CliError, ExitCode, warn
+from gateway.cli.environment import serving_secrets, serving_settings, settings_source
+from gateway.cli.output import CliError, ExitCode, echo, warn
 from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
 from gateway.edge.server.listener_tls import CertificateWrong
 from gateway.identity.keys.signing_keys import WrongSecret
@@ -164,7 +167,16 @@ def _run(
         for problem in wrong.problems:
             sys.stderr.write(f"{problem}\n")
         raise CliError("the configuration is wrong, so nothing was started") from wrong
+    _print_start(start_table(process, settings_source()))
     processes.run(process)
+
+
+def _print_start(rows: list[tuple[str, str]]) -> None:
+    """On standard output, as the log is on the other; where nobody reads it, it is lost."""
+    with suppress(OSError, ValueError):
+        echo(f"authgate {version('authgate')}", style="bold")
+        for name, value in rows:
+            echo(f"  {name:<14} {value}", bold_until=2 + len(name))
 
 
 def _tell_demo_elsewhere(configuration: ConfigWatcher, demo: Address) -> None:

@@ -458,13 +458,13 @@ def started(
         **settings,
     }
     log = folder / "log"
-    with log.open("wb") as out:
+    with log.open("wb") as err, (folder / "out").open("wb") as out:
         process = subprocess.Popen(
             [*within, str(GATEWAY), "serve", *words],
             cwd=folder,
             env=environment,
             stdout=out,
-            stderr=subprocess.STDOUT,
+            stderr=err,
         )
         try:
             wait_until_ready(process, admin_port, log, until)
