@@ -13,6 +13,8 @@ import pytest
 
 from tests.e2e.processes import alive, children, until
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 
 BENCH = """\
@@ -21,8 +23,6 @@ from pathlib import Path
 
 from bench.processes import Started, run_bench
 from tests.servers import PostgresServer, ValkeyServer
-
-pytestmark = pytest.mark.slow
 
 
 def main() -> None:
