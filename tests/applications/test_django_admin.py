@@ -1,0 +1,54 @@
+"""docs/applications/django-admin.md, with the real Django in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.applications.browser import sign_in
+from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.browser.driving import NEEDS_CHROMIUM, Browser
+
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def django(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    with followed("django-admin", tmp_path_factory.mktemp("django")) as recipe:
+        recipe.run("database")
+        recipe.start("program", "8000")
+        recipe.start("pages", "9100")
+        recipe.serve()
+        recipe.run("account")
+        yield recipe
+
+
+def test_one_sign_in_is_enough_and_an_object_can_be_saved(browser: Browser, django: Recipe) -> None:
+    sign_in(browser, django)
+    browser.open(f"{django.url}/admin")
+    assert f"WELCOME, {EMAIL.upper()}" in browser.page()
+    browser.open(f"{django.url}/admin/auth/group/add/")
+    browser.fill_in("id_name", "Translators")
+    browser.driver.find_element(By.NAME, "_save").click()
+    browser.wait_for(lambda: "was added successfully" in browser.page(), "Django's answer")
+    assert "Translators" in browser.page()
+
+
+def test_a_role_that_is_taken_is_gone_from_djangos_session_too(
+    browser: Browser, django: Recipe
+) -> None:
+    sign_in(browser, django)
+    browser.open(f"{django.url}/admin/auth/group/")
+    assert "Select group to change" in browser.page()
+    django.run("demote")
+    browser.open(f"{django.url}/admin/auth/group/")
+    assert "403 Forbidden" in browser.page()
+    browser.open(f"{django.url}/admin/")
+    assert "You don’t have permission to view or edit anything." in browser.page()
+
+
+def test_who_has_not_signed_in_is_refused(browser: Browser, django: Recipe) -> None:
+    browser.open(f"{django.url}/admin/")
+    assert "no_credential" in browser.page()
