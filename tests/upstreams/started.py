@@ -47,6 +47,11 @@ ROUTE = """\
     policy: signed-in
     upstream: {name}
     max_body: 400MiB
+  - id: {name}.told
+    match: {{path: "/{name}/echo/told"}}
+    policy: signed-in
+    upstream: {name}
+    identity_headers: [authgate, authelia, grafana]
 """
 
 

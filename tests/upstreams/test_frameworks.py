@@ -85,6 +85,20 @@ def test_the_upstream_is_told_who_calls_and_no_forgery_reaches_it(pair: Pair, us
     assert "root" not in json.dumps(told)
 
 
+@ONLY_APPLICATIONS
+@pytest.mark.parametrize("path", ["/told", "/untold"])
+def test_no_spelling_of_another_proxys_identity_reaches_it(
+    pair: Pair, user: str, path: str
+) -> None:
+    names = ("Remote-User", "REMOTE_USER", "remote.user", "X-WebAuth-User", "X_WEBAUTH_ROLE")
+    seen = pair.echo("GET", path, *((name, "root") for name in names))
+    assert "root" not in json.dumps(seen)
+    told = {name.lower().replace("_", "-"): value for name, value in seen["fields"]}
+    # Nobody has verified the address, so the account's name is its id.
+    wanted = user if path == "/told" else None
+    assert told.get("remote-user") == told.get("x-webauth-user") == wanted
+
+
 def test_a_call_without_a_credential_does_not_reach_it(pair: Pair) -> None:
     answer = pair.client.call("GET", f"{pair.origin}/{pair.name}/echo/a")
     assert (answer.status, answer.reason) == (401, "no_credential")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.access.identity_headers import PRESETS
 from gateway.edge.streams.reevaluation import SessionReading
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.sessions.sessions import Sessions, SignInSource
@@ -51,10 +52,12 @@ async def test_the_roles_of_this_moment_are_read(database: Database, cookie: boo
     grant = await grant_of(database, cookie=cookie)
     await Accounts(database).grant(grant.account.id, "editor")
     who = caller(grant, kid="" if cookie else "k-1", identity_headers=b"X-Auth-Roles: reader")
+    PRESETS["authelia"].lines(who)
     principal = await now(database, who)
     assert isinstance(principal, Principal)
     assert set(principal.roles) == principal.role_set == {"reader", "editor"}
     assert principal.identity_headers is None
+    assert principal.identity_lines is None
     assert principal.claims["roles"] == list(principal.roles)
     assert principal.claims["tenant"] == "t-7"
     assert (principal.token_id, principal.kid, principal.session_id) == (
