@@ -38,6 +38,7 @@ from gateway.edge.replies.problems import (
     problem,
     step_up_challenge,
 )
+from gateway.edge.replies.uncounted import uncounted
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
@@ -144,6 +145,8 @@ class AuthApi:
         except StoreUnavailable as error:
             reply = ProblemReply(error.reason)
         if isinstance(reply, ProblemReply):
+            if reply.reason is Reason.NO_CREDENTIAL and reply.detail is None:
+                reply = replace(reply, detail=uncounted(call, ACCEPTED))
             cookies = reply.cookies + expired_cookie(call, reply.reason)
             return self._problem_response(request, replace(reply, cookies=cookies))
         return self._json_response(request, reply)

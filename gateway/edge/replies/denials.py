@@ -12,7 +12,8 @@ from gateway.edge.replies.problems import (
     problem_parts,
     step_up_challenge,
 )
-from gateway.model import Call
+from gateway.edge.replies.uncounted import uncounted
+from gateway.model import Call, Reason
 
 
 def render_denial(
@@ -29,11 +30,15 @@ def render_denial(
         extra_headers["RateLimit"] = decision.limit.standing()
     if deletion := expired_cookie(call, decision.reason):
         extra_headers["Set-Cookie"] = deletion[0]
+    detail = None
+    if decision.refusal is Reason.NO_CREDENTIAL and decision.route is not None:
+        detail = uncounted(call, decision.route.accept)
     challenge = DEFAULT_CHALLENGE if decision.route is None else decision.route.challenge
     problem, headers, document = problem_parts(
         decision.reason,
         decision.refusal,
         request_id,
+        detail=detail,
         retry_after_s=decision.retry_after_s,
         allow=decision.allow,
         conceal=decision.conceal,

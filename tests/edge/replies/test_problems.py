@@ -16,8 +16,8 @@ CONTRACT = {
     "token_claims_invalid token_revoked token_outdated key_unknown session_unknown "
     "invalid_credentials invalid_refresh_token refresh_token_reused "
     "insufficient_user_authentication",
-    403: "no_rule condition_failed cross_origin csrf_invalid email_unverified account_disabled"
-    " captcha_required",
+    403: "no_rule condition_failed cross_origin csrf_invalid registration_closed"
+    " email_unverified account_disabled captcha_required",
     404: "route_unknown",
     405: "method_not_allowed",
     408: "request_timeout",
