@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -37,6 +38,17 @@ def test_what_the_one_target_leaves_out_the_other_runs_and_ci_runs_both() -> Non
     ci = (ROOT / ".ci/run").read_text("utf-8")
     assert re.search(r"^make test ", ci, re.M)
     assert re.search(r"make test-slow ", ci)
+
+
+def test_a_file_that_says_slow_says_it_where_pytest_reads_it() -> None:
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        text = path.read_text("utf-8")
+        if "pytestmark" in text and "mark.slow" in text and path != Path(__file__):
+            made = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+            marks = [
+                ast.unparse(n.value) for n in made if ast.unparse(n.targets[0]) == "pytestmark"
+            ]
+            assert any("slow" in mark for mark in marks), path
 
 
 def test_a_test_that_was_skipped_is_named_and_fails(two: list[Path]) -> None:

@@ -22,6 +22,8 @@ from tests.contract.running import GATEWAY, Running, started
 from tests.e2e.processes import until, workers
 from tests.servers import ValkeyServer, free_port
 
+pytestmark = pytest.mark.slow
+
 
 class Notified:
     """What systemd would be told, on a socket as it makes one."""

@@ -13,6 +13,8 @@ import pytest
 from tests.contract.running import GATEWAY, POLICIES, ROUTES, Running, started
 from tests.e2e.processes import metric, until
 
+pytestmark = pytest.mark.slow
+
 PUT = """\
   - id: orders.put
     match: {path: "/v1/users/{user_id}/orders/{order_id}", methods: [PUT]}
