@@ -47,13 +47,13 @@ class HostReader:
         domain = host_name(self._reader, text.removeprefix(WILDCARD), node)
         if domain is None:
             return None
-        problem = self._strangers_below(domain)
+        problem = self.strangers_below(domain)
         if problem is not None:
             self._reader.error(node, f"`{text}` {problem}")
             return None
         return WILDCARD + domain
 
-    def _strangers_below(self, domain: str) -> str | None:
+    def strangers_below(self, domain: str) -> str | None:
         """Why not everything directly below a name is one party's; None where it is."""
         if domain == "localhost":
             # RFC 6761 section 6.3: it and all below it are this machine.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.access.routing.route_table import RouteTable
-from gateway.config.hosts import read_host
+from gateway.config.hosts import HostReader, read_host
 from gateway.config.yaml_reader import Node, Reader
 
 
@@ -22,6 +22,10 @@ def read_shared_hosts(reader: Reader, node: Node | None, table: RouteTable) -> f
         return frozenset()
     domain = read_host(reader, domain_node)
     if domain is None:
+        return frozenset()
+    if HostReader(reader).strangers_below(domain) is not None:
+        hint = "write the domain that is yours, such as `example.com`"
+        reader.error(domain_node, f"names below `{domain}` belong to strangers: {hint}")
         return frozenset()
     shared = frozenset(
         host for host in table.named_hosts() if host == domain or host.endswith(f".{domain}")
