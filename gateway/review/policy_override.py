@@ -63,6 +63,9 @@ class _Rerouted:
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
         return self._table.bypasses_route(self._table.get(route.id) or route, method, segments)
 
+    def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
+        return self._table.admits_files(host, segments)
+
 
 def could_meet(one: Sequence[PatternSegment], other: Sequence[PatternSegment]) -> bool:
     """Whether some path could be of both, as far as one segment at a time tells."""
@@ -98,3 +101,6 @@ class _Exchanged:
 
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
         return self._table.bypasses_route(self._table.get(route.id) or route, method, segments)
+
+    def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
+        return self._table.admits_files(host, segments)

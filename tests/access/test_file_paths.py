@@ -6,6 +6,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import permutations
 from urllib.parse import quote, unquote, unquote_to_bytes
 
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from gateway.access.explanation import explain
 from gateway.access.routing.path_readings import MOST_READINGS, MOST_SIGNS, other_readings
 from gateway.access.routing.paths import canonical
+from gateway.access.routing.routes import Auth
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.model import Reason
 from gateway.review.diff import compare
+from gateway.review.policy_override import rerouted, with_policies, with_route
 from tests.access.test_paths import AMBIGUOUS
 from tests.access.worlds import NOW, decide, problems, snapshot, who
 
@@ -362,3 +365,14 @@ def test_diff_tells_that_more_paths_pass() -> None:
     (loss,) = [str(one) for one in compare(files, strict).changes]
     assert "LOSES" in loss
     assert compare(files, files).changes == []
+
+
+def test_a_configuration_with_an_exchanged_route_refuses_alike() -> None:
+    (kept,) = [route for route in WORLD.routes if route.id == "kept"]
+    for other in (
+        with_route(WORLD, replace(kept, auth=Auth.PUBLIC, policy=None)),
+        rerouted(WORLD, kept, None),
+        with_policies(WORLD, WORLD.policies),
+    ):
+        for path in ("/none/a;b", "/files/..;/x", "/post/a;b", "/files/secret;x"):
+            assert decide(other, f"GET {path}").reason == decide(WORLD, f"GET {path}").reason

@@ -40,6 +40,7 @@ cases:
   - {name: another's, as: ben, request: {url: /user/ann/lab, host: a.lab.example.com}, expect: 403}
   - {name: a reading that is another's, as: ann, request: {url: "/user/ann;x/lab", host: a.lab.example.com}, expect: 403}
   - {name: a climb, as: ann, request: {url: "/user/ann/..;/x", host: a.lab.example.com}, expect: ambiguous_path}
+  - {name: a climb elsewhere, as: ann, request: {url: "/user/ann/..;/x", host: lab.example.com}, expect: ambiguous_path}
   - {name: the domain, as: ann, request: {url: /user/ann, host: lab.example.com}, expect: 404}
 """
 
@@ -66,7 +67,7 @@ def test_validate_tells_what_names_of_files_give_up(capsys: pytest.CaptureFixtur
 def test_cases_ask_of_prefixes_hosts_and_names_of_files(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["test"]) == 0, capsys.readouterr()
+    assert main(["test", "--coverage", "--mutate"]) == 0, capsys.readouterr()
 
 
 def test_explain_tells_where_the_bare_name_is_led(capsys: pytest.CaptureFixture[str]) -> None:
