@@ -295,6 +295,18 @@ def test_nothing_reaches_what_the_policy_did_not_judge(below: str, rest: str) ->
     stays_where_it_was_judged(below + rest)
 
 
+NAMES = st.sampled_from(["secret", "private", "root", "ann", "guarded", "x", "..", "auth"])
+TWICE = st.sampled_from([("e", "%2565"), ("a", "%2561"), ("o", "%6f"), ("", "")])
+BETWEEN = st.sampled_from(["/", ";", "%5c", "%255c", "%3b", "%253b", ";/", ";v=1/", "%2f", ""])
+PARTS = st.tuples(NAMES, TWICE, BETWEEN).map(lambda one: one[0].replace(*one[1]) + one[2])
+
+
+@settings(max_examples=600, deadline=None)
+@given(BELOW, st.lists(PARTS, min_size=1, max_size=3).map("".join))
+def test_no_name_of_another_route_is_reached_by_another_reading(below: str, rest: str) -> None:
+    stays_where_it_was_judged(below + rest)
+
+
 @settings(max_examples=300)
 @given(st.lists(TOKENS, max_size=10).map(lambda parts: "/" + "".join(parts)))
 def test_files_take_all_that_strict_takes_and_only_three_signs_more(path: str) -> None:
