@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,6 +113,16 @@ def test_a_policy_on_an_optional_route_judges_both() -> None:
 def test_a_credential_of_another_kind_is_none() -> None:
     decision = decide(WORLD, "GET /bearer", who(), kind=CredentialKind.API_KEY)
     assert decision.refusal is Reason.NO_CREDENTIAL
+
+
+def test_a_key_that_is_limited_to_routes_is_good_at_no_other() -> None:
+    for path, allowed in (("/needed", True), ("/bearer", False), ("/judged", False)):
+        key = replace(who("u1"), scopes=("*",), routes=frozenset(("needed",)))
+        decision = decide(WORLD, f"GET {path}", key)
+        assert decision.allowed is allowed
+        assert decision.refusal is (None if allowed else Reason.NO_RULE)
+    read = replace(who("u1"), scopes=("x:z",), routes=frozenset(("judged",)))
+    assert decide(WORLD, "GET /judged", read).refusal is Reason.NO_RULE
 
 
 def test_an_encoded_slash_needs_a_route_that_allows_it() -> None:

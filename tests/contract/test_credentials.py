@@ -288,6 +288,10 @@ def test_git_asks_its_helper_for_the_key(site: Running, machine_key: str, tmp_pa
 # --- personal keys ---
 
 
+KEY = "agp_" + "0" * 49
+"""Its checksum is wrong."""
+
+
 def personal_key(visitor: Visitor, **limits: Any) -> dict[str, Any]:
     made = visitor.gateway.call(
         "POST", "/auth/keys", token=str(visitor.tokens["access_token"]),
@@ -316,6 +320,12 @@ def test_a_personal_key_calls_as_its_person_within_its_limits(visitor: Visitor) 
     assert received(as_person, "x-auth-session-id") == []
     native = site.call("GET", "/packages/a", basic("visitor", made["api_key"]))
     assert received(native, "x-auth-email") == ["visitor@example.com"]
+    for field in (basic("visitor", made["api_key"]), ("Authorization", f"Bearer {KEY}")):
+        decided = Visitor(site, "", {}).decide("/packages/a", field)
+        accepted = field[1].startswith("Basic")
+        assert decided.status == (200 if accepted else 401), decided
+        assert decided.get("x-auth-email") == ("visitor@example.com" if accepted else None)
+        assert decided.all("authorization") == []
     elsewhere = site.call("GET", "/forward", token=made["api_key"])
     assert (elsewhere.status, elsewhere.reason) == (403, "no_rule")
 

@@ -120,6 +120,19 @@ def test_a_sign_out_closes_the_sockets_of_its_session_on_every_worker(
     goes_on(kept)
 
 
+def test_the_end_of_a_personal_key_closes_the_sockets_that_it_opened(
+    sockets: Running, clients: ExitStack
+) -> None:
+    token = sockets.sign_in("keyed@example.com")["access_token"]
+    made = sockets.call("POST", "/auth/keys", token=token, json_body={"name": "laptop"}).json
+    held = [opened(sockets, clients, made["api_key"]) for _ in range(10)]
+    kept = opened(sockets, clients, token)
+    assert sockets.call("DELETE", f"/auth/keys/{made['key_id']}", token=token).status == 204
+    for socket in held:
+        assert ended(socket, 5.0) == (1008, "token_revoked")
+    goes_on(kept)
+
+
 def test_a_handshake_without_a_token_opens_nothing(sockets: Running) -> None:
     with pytest.raises(websockets.InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{sockets.port}/ws").__enter__()

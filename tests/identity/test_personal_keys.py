@@ -27,7 +27,7 @@ from gateway.identity.clients.personal_keys import (
 )
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.revocations import record
-from gateway.identity.sessions.sessions import Sessions, SignInSource
+from gateway.identity.sessions.sessions import Sessions, SignInSource, outdate
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import (
     Call,
@@ -174,6 +174,24 @@ async def test_a_role_change_holds_on_the_next_call(anywhere: Person) -> None:
         after = await anywhere.who(text)
         assert isinstance(after, Principal)
         assert role in after.roles
+
+
+async def test_a_new_address_is_told_on_the_next_call(anywhere: Person) -> None:
+    text = (await anywhere.make()).text
+    before = await anywhere.who(text)
+    assert isinstance(before, Principal)
+    async with anywhere.database.transaction() as tx:
+        email = f"new-{secrets.token_hex(4)}@x.example"
+        await tx.run(
+            "UPDATE accounts SET email = :email, email_key = :email WHERE id = :id",
+            email=email,
+            id=anywhere.id,
+        )
+        anywhere.apply([await outdate(tx, anywhere.id, Reason.TOKEN_OUTDATED)])
+    assert anywhere.revoked.refusal(before) is Reason.TOKEN_OUTDATED
+    after = await anywhere.who(text)
+    assert isinstance(after, Principal)
+    assert after.email == email
 
 
 async def test_a_session_that_has_ended_makes_no_key(anywhere: Person) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,16 @@ def test_each_changed_decision_is_counted_with_an_example() -> None:
     }
     (gained,) = [shown for group, shown in found.examples.items() if group.kind == "gains"]
     assert str(gained[0].decision.location) == "policies/p0.yaml:4"
+
+
+def test_a_key_that_was_limited_is_limited_in_the_replay() -> None:
+    world = rule_world(OWN)
+    for route, reason in (("orders", "rule_allowed"), ("elsewhere", "no_rule")):
+        key = replace(who("u1"), scopes=("*",), routes=frozenset((route,)))
+        recorded = line(world, "GET /orders/u1", key)
+        assert json.loads(recorded)["reason"] == reason
+        found = replay([recorded], world)
+        assert (found.total, found.same) == (1, 1)
 
 
 def test_what_was_not_recorded_is_not_guessed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.personal_keys import FRESH_S, LIFE_S
+from gateway.identity.clients.clients import Clients
 from gateway.identity.clients.key_form import well_formed
 from gateway.identity.clients.personal_keys import KEYS_MAX
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
-from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, told
+from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, request, told
 from tests.edge.rig import Answer
 
 
@@ -148,6 +150,30 @@ async def test_a_wrong_field_is_named(house: House, fields: dict[str, Any], fiel
     answer = await make(house, await token_of(house), **fields)
     assert (answer.status, reason(answer)) == (422, "body_invalid")
     assert [one["field"] for one in told(answer)["errors"]] == [field]
+
+
+async def test_a_client_is_told_whose_key_it_is_and_cannot_end_it(house: House) -> None:
+    key = told(await make(house, await token_of(house)))["api_key"]
+    client = await Clients(house.database).create("stock")
+    assert client is not None
+    secret = base64.b64encode(f"{client.client_id}:{client.client_secret}".encode()).decode()
+    form = f"token={key}".encode()
+
+    async def asked(path: str) -> Answer:
+        return await house.raw(
+            request(
+                "POST", path, form, headers=[f"Authorization: Basic {secret}"],
+                content_type="application/x-www-form-urlencoded",
+            )
+        )  # fmt: skip
+
+    described = told(await asked("/auth/introspect"))
+    assert (described["active"], described["token_type"], described["username"]) == (
+        True, "api_key", EMAIL,
+    )  # fmt: skip
+    assert "client_id" not in described
+    assert (await asked("/auth/revoke")).status == 200
+    assert isinstance(await who(house, key), Principal)
 
 
 async def test_somebody_elses_key_is_unknown(house: House) -> None:
