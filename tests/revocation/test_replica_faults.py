@@ -29,6 +29,8 @@ from tests.config.sites import Site, eventually, principal, sited
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import SentinelServer, ValkeyServer, wait_until
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ReplicaOptions(max_staleness_s=1.5, confirm_timeout_s=0.7)
 OVER_S = expires_after_s(OPTIONS.max_staleness_s)
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
+
+pytestmark = pytest.mark.slow
 
 WRITER = """
 import asyncio, sys

@@ -18,6 +18,8 @@ from gateway.stores.protocols import Database, StoreBusy, StoreUnavailable
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 2.3
 
 
