@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.identity_headers import (
@@ -174,6 +174,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(VALUES, OPTIONS)
 def test_whatever_a_claim_holds_it_is_one_line_of_one_field(
     value: Any, options: dict[str, Any]
@@ -187,6 +188,7 @@ def test_whatever_a_claim_holds_it_is_one_line_of_one_field(
             assert line.isascii()
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS.filter(bool), max_size=5), OPTIONS)
 def test_a_list_is_read_as_the_list_that_it_was(
     entries: list[str], options: dict[str, Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.snapshot import Snapshot
@@ -118,6 +118,7 @@ RULES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(RULES, st.frozensets(st.sampled_from(["r0", "r1", "r2"])))
 def test_each_name_is_written_once_by_the_first_rule_that_allows(
     rules: list[tuple[str, str]], roles: frozenset[str]

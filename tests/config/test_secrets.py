@@ -119,7 +119,7 @@ def test_what_is_no_value_of_a_header_is_refused_and_not_shown(
         assert content.decode() not in said
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=40))
 def test_whatever_a_file_holds_one_line_is_sent_or_none(folder: Path, content: bytes) -> None:
     (folder / "api-token").write_bytes(content)

@@ -134,6 +134,7 @@ LINES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(LINES, st.sampled_from([frozenset(NAMES), AUTHELIA.names, frozenset((b"x-a",))])),
