@@ -88,7 +88,7 @@ class CallReader:
             if isinstance(fresh, Reason):
                 return fresh
             parts = self._remember(target, fresh)
-        credential: Credential | Reason | None = None
+        chosen: Credential | None = None
         presented: tuple[Credential, Credential | Reason] | None = None
         authorization = fields.authorization
         if authorization is not None:
@@ -96,14 +96,15 @@ class CallReader:
                 return _AMBIGUOUS
             field = authorization[0]
             chosen = self._bearers.get(field) or self._authorization(field)
-            credential = chosen
-            if fields.cookie is not None and chosen is not None:
-                cookie = _session_cookie(fields.cookie)
-                presented = None if cookie is None else (chosen, cookie)
-        if credential is None and fields.cookie is not None:
-            credential = _session_cookie(fields.cookie)
-            if credential is _AMBIGUOUS:
-                return _AMBIGUOUS
+        credential: Credential | Reason | None = chosen
+        if fields.cookie is not None:
+            cookie = _session_cookie(fields.cookie)
+            if chosen is None:
+                if cookie is _AMBIGUOUS:
+                    return _AMBIGUOUS
+                credential = cookie
+            elif cookie is not None:
+                presented = (chosen, cookie)
         client_ip, scheme = peer.ip, peer.scheme
         if peer.trusted and fields.forwarded is not None:
             origin = self._forwarded(fields.forwarded, peer)
