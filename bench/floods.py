@@ -139,6 +139,9 @@ OWN = (
     Flood("GET /auth/me/export", _bearer("GET", "/auth/me/export"), keys=1),
     Flood("GET /auth/sessions", _bearer("GET", "/auth/sessions"), keys=1),
     Flood("DELETE /auth/sessions/*", _bearer("DELETE", "/auth/sessions/x"), keys=1),
+    Flood("GET /auth/keys", _bearer("GET", "/auth/keys"), keys=1),
+    Flood("POST /auth/keys", _bearer("POST", "/auth/keys"), keys=1),
+    Flood("DELETE /auth/keys/*", _bearer("DELETE", "/auth/keys/x"), keys=1),
     Flood("POST /auth/password/change", _bearer("POST", "/auth/password/change"), keys=1),
     Flood("POST /auth/email/change", _bearer("POST", "/auth/email/change"), keys=1),
     Flood(
