@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gateway.identity.tokens.access_tokens import (
     IAT_AHEAD_S,
     TokenVerifier,
     is_name,
+    unknown_kid,
 )
 from gateway.identity.tokens.jws import BYTES_MAX
 from gateway.model import Principal, Reason
@@ -149,10 +151,21 @@ async def test_roles_that_make_the_token_too_long_are_an_error_not_a_dead_token(
         gate.token(replace(ALICE, roles=tuple(f"r{n:0120d}" for n in range(60))))
 
 
+async def test_a_token_as_long_as_can_be_accepted_is_issued(gate: Gate) -> None:
+    lengths = {}
+    for more in range(1, 120):
+        whom = replace(ALICE, roles=(*(f"r{n:0120d}" for n in range(44)), "r" * more, "s" * 128))
+        with suppress(ValueError):
+            lengths[more] = len(gate.token(whom))
+    assert max(lengths.values()) == BYTES_MAX
+
+
 async def test_without_a_sure_key_nothing_is_signed(gate: Gate, clock: HandClock) -> None:
     clock.advance(10_000)
     with pytest.raises(StoreUnavailable):
         gate.token()
+    with pytest.raises(StoreUnavailable):
+        gate.issuer.require_key()
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # RFC 9864 names it Ed25519
@@ -266,6 +279,53 @@ async def test_an_address_that_could_end_a_header_line_is_refused(
 )
 async def test_a_claim_of_another_type_is_refused(judged: Judge, name: str, value: Any) -> None:
     assert judged(**{name: value}) is Reason.TOKEN_CLAIMS_INVALID
+
+
+async def test_the_principal_is_what_the_claims_say(judged: Judge, gate: Gate) -> None:
+    principal = judged()
+    assert isinstance(principal, Principal)
+    assert principal == Principal(
+        subject="u-alice",
+        roles=("viewer",),
+        session_id="s-1",
+        token_id="t-1",
+        client_id="authgate",
+        kid=gate.ring.signing_key().kid,
+        issued_at=START,
+        expires_at=START + 900,
+        email="alice@example.com",
+        email_verified=True,
+        auth_time=START,
+        amr=("pwd",),
+        claims=CLAIMS,
+    )
+    assert principal.claims == CLAIMS
+
+
+async def test_what_the_claims_do_not_say_is_not_made_up(judged: Judge) -> None:
+    optional = ("user_id", "roles", "email", "email_verified", "client_id", "amr", "auth_time")
+    principal = judged(**dict.fromkeys(optional, ...))
+    assert isinstance(principal, Principal)
+    assert (principal.roles, principal.amr) == ((), ())
+    assert (principal.email, principal.client_id, principal.auth_time) == (None, None, None)
+    assert principal.email_verified is False
+
+
+@pytest.mark.parametrize("at", [0, 2**53])
+async def test_the_first_and_the_last_second_that_all_readers_see_alike_are_taken(
+    judged: Judge, at: int
+) -> None:
+    assert isinstance(judged(auth_time=at), Principal)
+    assert judged(auth_time=at + 1 if at else -1) is Reason.TOKEN_CLAIMS_INVALID
+
+
+@pytest.mark.parametrize("email", ["x", "x" * 254])
+async def test_the_shortest_and_the_longest_address_are_taken(judged: Judge, email: str) -> None:
+    assert isinstance(judged(email=email), Principal)
+
+
+async def test_no_kid_is_read_from_what_is_no_token() -> None:
+    assert unknown_kid("a.b.c") is None
 
 
 # For here

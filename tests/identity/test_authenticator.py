@@ -286,6 +286,57 @@ def test_long_texts_are_bounded_by_their_length_together() -> None:
     assert sum(len(text) for text in texts if memory.get(text)) <= 100_000
 
 
+@pytest.mark.parametrize("most", [2, 3, 4, 5])
+def test_the_two_generations_together_hold_at_most_what_it_may(most: int) -> None:
+    memory = TokenCache(most, 1_000_000)
+    for number in range(20):
+        memory.keep(f"token-{number}", someone())
+        assert len(memory) <= most
+    assert len(memory) >= most // 2
+
+
+@pytest.mark.parametrize("before", ["nothing", "cleared", "swept"])
+def test_a_generation_is_full_at_exactly_half_of_the_text(before: str) -> None:
+    memory = TokenCache(1_000, 20)
+    if before != "nothing":
+        memory.keep("0" * 10, someone())
+    if before == "cleared":
+        memory.clear()
+    elif before == "swept":
+        memory.sweep(10)
+    held = []
+    for letter in "abcde":
+        memory.keep(letter * 5, someone())
+        held.append(len(memory))
+    assert held == [1, 2, 3, 4, 3]
+
+
+def test_a_swept_memory_counts_the_texts_that_it_still_holds() -> None:
+    memory = TokenCache(1_000, 20)
+    memory.keep("a" * 5, someone())
+    memory.sweep(0)
+    held = []
+    for letter in "bcd":
+        memory.keep(letter * 5, someone())
+        held.append(len(memory))
+    assert held == [2, 3, 4]
+    memory.keep("e" * 5, someone())
+    assert memory.get("a" * 5) is None
+
+
+def test_both_generations_are_swept() -> None:
+    memory = TokenCache(4, 1_000_000)
+    lasting = replace(someone(), expires_at=11)
+    memory.keep("old", someone())
+    memory.keep("old but lasting", lasting)
+    memory.keep("young", someone())
+    memory.keep("young and lasting", lasting)
+    assert len(memory) == 4
+    memory.sweep(10)
+    assert len(memory) == 2
+    assert memory.get("old but lasting") is memory.get("young and lasting") is lasting
+
+
 def test_a_token_that_is_in_use_outlives_those_that_are_not() -> None:
     memory = TokenCache(100, 1_000_000)
     principal = someone()
@@ -323,3 +374,63 @@ async def test_for_whom_a_store_would_be_asked_is_not_at_hand(
 ) -> None:
     cookie = Credential(CredentialKind.COOKIE, "x")
     assert authenticator.authenticate_from_memory(call_with(cookie), ALL) is None
+
+
+async def test_who_was_remembered_is_at_hand(
+    gate: Gate, authenticator: RequestAuthenticator, clock: HandClock
+) -> None:
+    call = call_with(gate.token())
+    first = await authenticator.authenticate(call, BEARER)
+    assert authenticator.authenticate_from_memory(call, BEARER) is first
+    clock.advance(899)
+    assert authenticator.authenticate_from_memory(call, BEARER) is first
+    clock.advance(1)
+    assert authenticator.authenticate_from_memory(call, BEARER) is Reason.TOKEN_EXPIRED
+
+
+@pytest.mark.parametrize("credential", [None, Reason.AMBIGUOUS_HEADER])
+async def test_what_could_not_be_read_is_at_hand(
+    authenticator: RequestAuthenticator, credential: Reason | None
+) -> None:
+    verdict = authenticator.authenticate_from_memory(call_with(credential), BEARER)
+    assert verdict is (credential or Reason.NO_CREDENTIAL)
+
+
+async def test_a_key_that_is_not_known_here_is_not_at_hand(
+    gate: Gate, authenticator: RequestAuthenticator
+) -> None:
+    text = gate.token()
+    await gate.rotation.revoke(gate.ring.signing_key().kid)
+    assert authenticator.authenticate_from_memory(call_with(text), BEARER) is None
+
+
+async def test_a_store_is_asked_only_after_whoever_began_it_could_go_on(
+    gate: Gate, replica: Replica, clock: HandClock
+) -> None:
+    """Decisions are begun outside a task: the first step must not wait for anything."""
+    others = {CredentialKind.COOKIE: Cookies(Reason.SESSION_UNKNOWN)}
+    authenticator = RequestAuthenticator(gate.verifier, gate.ring, replica, clock, others=others)
+    text = gate.token()
+    await gate.rotation.revoke(gate.ring.signing_key().kid)
+    for credential in (text, Credential(CredentialKind.COOKIE, "id")):
+        begun = authenticator.authenticate(call_with(credential), ALL)
+        assert begun.send(None) is None
+        begun.close()
+
+
+async def test_another_kinds_authenticator_is_given_the_credential_and_the_call(
+    gate: Gate, replica: Replica, clock: HandClock
+) -> None:
+    given: list[tuple[Credential, Call]] = []
+
+    class Recording:
+        async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
+            given.append((credential, call))
+            return Reason.SESSION_UNKNOWN
+
+    others = {CredentialKind.COOKIE: Recording()}
+    authenticator = RequestAuthenticator(gate.verifier, gate.ring, replica, clock, others=others)
+    credential = Credential(CredentialKind.COOKIE, "id")
+    call = call_with(credential)
+    await authenticator.authenticate(call, ALL)
+    assert given == [(credential, call)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, FallbackNonceStore
 from gateway.stores.protocols import StoreUnavailable
-from tests.databases import Hands
+from tests.databases import NOON, Hands
 
 
 class Once:
@@ -93,11 +94,50 @@ async def test_a_solution_expires_with_its_challenge(captcha: Captcha, clock: Ha
     assert await captcha.passed(solution) is False
 
 
+@pytest.mark.parametrize(("after_s", "left_s"), [(0, 305), (1.5, 303), (299, 6)])
 async def test_what_was_used_is_remembered_until_it_would_have_expired(
-    captcha: Captcha, once: Once
+    captcha: Captcha, once: Once, clock: Hands, after_s: float, left_s: int
 ) -> None:
-    await captcha.passed(text(solved(captcha.challenge())))
-    assert list(once.keys.values()) == [305]
+    challenge = captcha.challenge()
+    clock.move(after_s)
+    assert await captcha.passed(text(solved(challenge)))
+    nonce = str(challenge["parameters"]["nonce"]).encode()
+    assert once.keys == {f"captcha:{hashlib.sha256(nonce).hexdigest()[:32]}": left_s}
+
+
+async def test_a_challenge_is_what_the_options_say(captcha: Captcha) -> None:
+    parameters = captcha.challenge()["parameters"]
+    assert (parameters["algorithm"], parameters["cost"]) == ("PBKDF2/SHA-256", 2)
+    assert (parameters["keyPrefix"], parameters["expiresAt"]) == ("0", NOON + 300)
+
+
+@pytest.mark.parametrize(("length", "passes"), [(4096, True), (4100, False)])
+async def test_a_solution_has_at_most_4096_characters(
+    captcha: Captcha, length: int, passes: bool
+) -> None:
+    payload = {**solved(captcha.challenge()), "more": ""}
+    payload["more"] = "x" * (length // 4 * 3 - len(json.dumps(payload)))
+    assert len(text(payload)) == length
+    assert await captcha.passed(text(payload)) is passes
+
+
+async def test_a_solution_with_anything_between_its_letters_is_refused(captcha: Captcha) -> None:
+    solution = text(solved(captcha.challenge()))
+    for junk in ("\n", "!", "é"):
+        assert await captcha.passed(solution[:8] + junk + solution[8:]) is False
+
+
+async def test_a_challenge_or_a_solution_that_is_no_object_is_refused(captcha: Captcha) -> None:
+    payload = solved(captcha.challenge())
+    parameters = payload["challenge"]["parameters"]
+    for wrong in (
+        {**payload, "solution": []},
+        {**payload, "solution": "x"},
+        {**payload, "challenge": {**payload["challenge"], "parameters": list(parameters)}},
+        {"challenge": payload["challenge"]},
+        {"solution": payload["solution"]},
+    ):
+        assert await captcha.passed(text(wrong)) is False
 
 
 @pytest.mark.parametrize(
@@ -211,3 +251,43 @@ async def test_what_is_remembered_while_the_store_is_away_is_bounded(
     clock.move(61)
     assert await used.claim("50", 60)
     assert len(used._own) == 1
+
+
+async def test_what_was_used_first_makes_room_while_the_store_is_away(
+    clock: Hands, once: Once
+) -> None:
+    once.away = True
+    used = FallbackNonceStore(once, clock, most=2)
+    for key in ("a", "b", "c"):
+        assert await used.claim(key, 60)
+    assert not await used.claim("c", 60)
+    assert not await used.claim("b", 60)
+    assert await used.claim("a", 60)
+
+
+async def test_in_memory_a_solution_is_forgotten_once_it_would_have_expired(
+    clock: Hands, once: Once
+) -> None:
+    once.away = True
+    used = FallbackNonceStore(once, clock)
+    assert await used.claim("a", 60)
+    clock.move(59)
+    assert await used.claim("b", 60)
+    assert not await used.claim("a", 60)
+    clock.move(1)
+    assert await used.claim("c", 60)
+    assert await used.claim("a", 60)
+    assert not await used.claim("b", 60)
+
+
+async def test_fifty_thousand_solutions_are_remembered_at_most(clock: Hands, once: Once) -> None:
+    once.away = True
+    used = FallbackNonceStore(once, clock)
+    for number in range(50_001):
+        await used.claim(str(number), 60)
+    assert len(used._own) == 50_000
+
+
+async def test_the_store_is_asked_with_the_key_and_the_life(clock: Hands, once: Once) -> None:
+    assert await FallbackNonceStore(once, clock).claim("a", 60)
+    assert once.keys == {"a": 60}

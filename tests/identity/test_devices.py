@@ -39,11 +39,33 @@ def test_the_account_that_signed_in_longest_ago_is_forgotten_first() -> None:
 def test_a_device_is_forgotten_after_180_days() -> None:
     cookie = DEVICES.remember(None, ANN, 0, NOON)
     assert DEVICES.claimed(cookie, ANN, NOON + LIFE_S - 60) is not None
-    assert DEVICES.claimed(cookie, ANN, NOON + LIFE_S) is None
+    assert DEVICES.claimed(cookie, ANN, NOON + LIFE_S - 59) is None
 
 
-def test_a_cookie_of_the_future_is_refused() -> None:
-    assert DEVICES.claimed(DEVICES.remember(None, ANN, 0, NOON + 3600), ANN, NOON) is None
+@pytest.mark.parametrize(("ahead_s", "known"), [(60, True), (61, False), (3600, False)])
+def test_a_cookie_of_more_than_a_minute_ahead_is_refused(ahead_s: int, known: bool) -> None:
+    cookie = DEVICES.remember(None, ANN, 0, NOON + ahead_s)
+    assert (DEVICES.claimed(cookie, ANN, NOON) is not None) is known
+
+
+def test_the_account_that_signs_in_again_is_forgotten_last() -> None:
+    cookie = None
+    for number in (0, 1, 2, 3, 4, 0, 5):
+        cookie = DEVICES.remember(cookie, f"{number}@x.example", 0, NOON)
+    assert DEVICES.claimed(cookie, "0@x.example", NOON) is not None
+    assert DEVICES.claimed(cookie, "1@x.example", NOON) is None
+
+
+def test_a_sign_in_renews_the_time_of_the_cookie() -> None:
+    first = DEVICES.remember(None, ANN, 0, NOON)
+    again = DEVICES.remember(first, ANN, 0, NOON + 100)
+    assert DEVICES.claimed(again, ANN, NOON + 100 + LIFE_S - 60) is not None
+
+
+def test_a_device_is_not_current_for_an_account_that_it_does_not_know() -> None:
+    device = DEVICES.claimed(DEVICES.remember(None, ANN, 0, NOON), ANN, NOON)
+    assert device is not None
+    assert not DEVICES.current(device, BOB, 0)
 
 
 def test_a_changed_password_makes_every_cookie_of_before_a_strangers() -> None:
@@ -94,7 +116,7 @@ def test_each_account_on_a_device_has_its_own_count() -> None:
 
 def test_the_cookie_has_the_attributes_that_its_prefix_asks_for() -> None:
     words = set_cookie("v").split("; ")
-    assert words[0] == "__Host-device=v"
+    assert words[:2] == ["__Host-device=v", "Max-Age=15552000"]
     assert {"Secure", "Path=/", "HttpOnly", "SameSite=Lax"} < set(words)
     assert not any(word.startswith("Domain") for word in words)
 

@@ -9,13 +9,31 @@ from gateway.identity.sign_in.session_cookies import (
     CookieMint,
     Csrf,
     hash_cookie,
+    is_of_cookie,
     set_cookie,
 )
-from gateway.model import Call, Credential, CredentialKind
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 
 CSRF = Csrf(b"k" * 32)
 MINT = CookieMint(b"m" * 32)
 MINE, THEIRS = MINT.new(), MINT.new()
+
+
+@pytest.mark.parametrize(
+    ("session_id", "kid", "of_cookie"),
+    [("s", "", True), ("s", "k", False), (None, "", False), (None, "k", False)],
+)
+def test_a_principal_with_a_session_and_no_token_came_with_a_cookie(
+    session_id: str | None, kid: str, of_cookie: bool
+) -> None:
+    assert is_of_cookie(Principal("u", (), session_id, "t", None, kid, 0, 1)) is of_cookie
+
+
+@pytest.mark.parametrize("credential", [None, Reason.AMBIGUOUS_HEADER])
+def test_a_csrf_token_proves_nothing_without_a_cookie(credential: Reason | None) -> None:
+    fields = ((b"x-csrf-token", CSRF.token(MINE).encode()),)
+    asked = Call("POST", "a", "/x", ("x",), "", fields, "127.0.0.1", "http", credential)
+    assert CSRF.csrf_valid(asked) is False
 
 
 def call(*fields: tuple[bytes, bytes], kind: CredentialKind = CredentialKind.COOKIE) -> Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ WHO = Principal(
     email="alice@example.com",
     email_verified=True,
 )
+
+
+# HKDF of SHA-256 over the key for assertions and the salt, by the number of the period.
+KIDS = [
+    "T8URxo0jatrb4N-wptEiqQAlx8oqMDmdMJnIpeWk7HU",
+    "hcRJqrPI9KhsHl_z2ZUOcBgAc5S0By4i6obi_gu6gAI",
+    "_OUVC0PRxY9i_LHD9AON47cYo8Ys5-25YtgoIfrqygU",
+]
 
 
 @pytest.fixture
@@ -140,6 +149,11 @@ async def test_it_is_given_again_for_30_s_and_never_longer(
         (WHO, "orders", "POST", "/a"),
         (WHO, "orders", "GET", "/a/"),
         (WHO, "ordersG", "ET", "/a"),
+        (replace(WHO, subject="u-bob"), "orders", "GET", "/a"),
+        (replace(WHO, roles=("admin",)), "orders", "GET", "/a"),
+        (replace(WHO, session_id="s-2"), "orders", "GET", "/a"),
+        (replace(WHO, email="bob@example.com"), "orders", "GET", "/a"),
+        (replace(WHO, email_verified=False), "orders", "GET", "/a"),
         (Principal("u-bob", WHO.roles, "s-1", "t-1", None, "k", 0, 1), "orders", "GET", "/a"),
         (Principal("u-alice", ("admin",), "s-1", "t-1", None, "k", 0, 1), "orders", "GET", "/a"),
         (Principal("u-alice", WHO.roles, "s-2", "t-1", None, "k", 0, 1), "orders", "GET", "/a"),
@@ -162,10 +176,46 @@ async def test_nothing_that_differs_shares_one(
 async def test_a_stranger_cannot_fill_the_memory(assertions: Assertions) -> None:
     for n in range(4_200):
         assertions.assertion(WHO, "orders", "GET", f"/{n}")
-    assert len(assertions._recent) <= 4_096
+        assert len(assertions._recent) <= 4_096
     before = len(assertions._recent)
     assert assertions.assertion(WHO, "orders", "GET", "/" + "a" * 8_000)
     assert len(assertions._recent) == before
+
+
+@pytest.mark.parametrize(("length", "kept"), [(512, 1), (513, 0)])
+async def test_a_longer_path_is_signed_anew_each_time(
+    assertions: Assertions, length: int, kept: int
+) -> None:
+    assert assertions.assertion(WHO, "orders", "GET", "/" + "a" * (length - 1))
+    assert len(assertions._recent) == kept
+
+
+async def test_every_version_derives_the_same_keys(database: Database) -> None:
+    """Nodes of two versions serve side by side while one replaces the other."""
+    async with database.transaction() as tx:
+        await tx.run(
+            "INSERT INTO installation (name, value) VALUES ('assertion_salt', :salt)",
+            salt="c2FsdCBvZiB0aGUgaW5zdGFsbGF0aW9uLCAzMiBieXQ=",
+        )
+    one = Assertions(database, SECRET, HandClock(), issuer=ISSUER)
+    await one.open()
+    assert [key.kid for key in one.verifying_keys()] == KIDS
+
+
+async def test_to_open_again_keeps_what_was_signed_unless_the_salt_is_another(
+    assertions: Assertions, database: Database, clock: HandClock
+) -> None:
+    first = assertions.assertion(WHO, "orders", "GET", "/")
+    clock.advance(1)
+    await assertions.open()
+    assert assertions.assertion(WHO, "orders", "GET", "/") == first
+    async with database.transaction() as tx:
+        await tx.run("UPDATE installation SET value = 'YWFh' WHERE name = 'assertion_salt'")
+    await assertions.open()
+    again = assertions.assertion(WHO, "orders", "GET", "/")
+    assert kid(again) != kid(first)
+    assert kid(again) in {key.kid for key in assertions.verifying_keys()}
+    assert kid(first) not in {key.kid for key in assertions.verifying_keys()}
 
 
 async def test_before_the_salt_is_read_there_is_none(database: Database, clock: HandClock) -> None:

@@ -51,6 +51,8 @@ class Judging:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._failed |= report.failed
+        if report.failed and not os.environ["MUTANT_UNDER_TEST"]:
+            os.write(2, f"{report.nodeid}\n{report.longreprtext}\n".encode())
         self._took_s[report.nodeid] += report.duration
 
     @pytest.hookimpl(tryfirst=True)
@@ -59,9 +61,7 @@ class Judging:
         self._map(session)
         gc.collect()
         gc.freeze()  # so that a child's first collection copies nothing of the parent's
-        self._start(None, session.items)
-        while self._running:
-            self._collect()
+        self._check(session)
         mutants = [one for one in read_mutants(self._folder) if one.name in asked]
         for mutant in mutants:
             if not self._reached[mutant.reached_by]:
@@ -72,7 +72,15 @@ class Judging:
             self._start(mutant, self._reached[mutant.reached_by])
         while self._running:
             self._collect()
+        # What was lost meanwhile would have killed every mutant.
+        self._check(session)
         return True
+
+    def _check(self, session: pytest.Session) -> None:
+        """Unbroken, a child must find nothing."""
+        self._start(None, session.items)
+        while self._running:
+            self._collect()
 
     def _map(self, session: pytest.Session) -> None:
         """Runs all tests once, unbroken, and keeps which functions each of them reaches."""
@@ -98,7 +106,7 @@ class Judging:
             items.sort(key=lambda item: self._took_s[item.nodeid])
 
     def _start(self, mutant: Mutant | None, items: Sequence[pytest.Item]) -> None:
-        """In a child; without a mutant it must find nothing."""
+        """Runs the tests in a child, unbroken where there is no mutant."""
         pid = os.fork()
         if not pid:
             code = BROKEN

@@ -156,3 +156,87 @@ def test_an_incarnation_that_comes_back_is_watched_anew() -> None:
 def test_a_worker_stops_before_others_call_its_lease_over() -> None:
     for staleness_s in (1.0, 5.0, 30.0):
         assert 0 < valid_for_s(staleness_s) < expires_after_s(staleness_s) < staleness_s
+
+
+def test_the_times_of_a_lease_are_these() -> None:
+    assert (valid_for_s(5.0), valid_for_s(0.5), valid_for_s(0.2)) == (4.5, 0.0, 0.0)
+    assert expires_after_s(5.0) == 4.6
+
+
+def test_a_lease_begins_at_the_end_that_its_registration_saw() -> None:
+    lease = Lease("w", view(5, incarnation="j"))
+    assert (lease.name, lease.incarnation, lease.position, lease.heartbeat) == ("w", "j", 5, 0)
+    assert [lease.next_heartbeat(), lease.next_heartbeat(), lease.heartbeat] == [1, 2, 2]
+
+
+def test_a_renewal_that_reported_more_than_the_end_counts() -> None:
+    assert Lease("w", view(5)).confirms(6, view(5))
+
+
+def test_the_entry_that_was_applied_last_is_no_news() -> None:
+    lease = Lease("w", view(5))
+    assert lease.continues([(5, None), (6, SESSION)])
+    assert lease.unapplied([(6, SESSION), (7, None), (8, KEYS)]) == [(6, SESSION), (8, KEYS)]
+
+
+def test_a_lease_that_has_applied_nothing_is_waited_for() -> None:
+    """It is at the beginning; only one that is still loading is not."""
+    pending = PendingConfirmation(view(1, a=LeaseState(1, 0, 0)), [SESSION])
+    assert not pending.complete(view(1, a=LeaseState(2, 0, 0)))
+    assert pending.complete(view(1, a=LeaseState(3, 1, 0)))
+
+
+def test_an_own_lease_is_waited_for_by_a_change_of_one_key() -> None:
+    key = Change("k", ChangeKind.KEY, "k", 0, Reason.TOKEN_REVOKED, 0)
+    pending = PendingConfirmation(view(3, own=LeaseState(1, 3, 2)), [key], ["own"])
+    assert not pending.complete(view(3, own=LeaseState(2, 3, 2)))
+
+
+def test_a_view_of_the_append_itself_is_not_lost() -> None:
+    assert not PendingConfirmation(view(3), [SESSION]).lost(view(3))
+
+
+def test_of_several_silent_leases_each_is_watched_by_itself() -> None:
+    hand = Hand()
+    monitor = LeaseMonitor(hand, 5.0)
+    monitor.observe(view(3, a=LeaseState(7, 3, 3)))
+    hand.at = 2.0
+    monitor.observe(view(3, a=LeaseState(7, 3, 3), b=LeaseState(0, 3, 3)))
+    hand.at = expires_after_s(5.0)
+    both = view(3, a=LeaseState(7, 3, 3), b=LeaseState(0, 3, 3))
+    assert monitor.observe(both) == [("a", 7)]
+    hand.at = 2.0 + expires_after_s(5.0)
+    assert monitor.observe(both) == [("a", 7), ("b", 0)]
+
+
+def test_a_lease_that_comes_back_is_watched_anew() -> None:
+    hand = Hand()
+    monitor = LeaseMonitor(hand, 5.0)
+    held = view(3, a=LeaseState(7, 3, 3))
+    monitor.observe(held)
+    monitor.observe(view(3))
+    hand.at = expires_after_s(5.0)
+    assert monitor.observe(held) == []
+
+
+def test_with_another_incarnation_every_lease_is_watched_anew() -> None:
+    hand = Hand()
+    monitor = LeaseMonitor(hand, 5.0)
+    monitor.observe(view(3, a=LeaseState(7, 3, 3)))
+    hand.at = expires_after_s(5.0)
+    assert monitor.observe(view(3, incarnation="j", a=LeaseState(7, 3, 3))) == []
+
+
+def test_before_the_first_view_no_incarnation_was_watched() -> None:
+    hand = Hand()
+    hand.at = 100.0
+    monitor = LeaseMonitor(hand, 5.0)
+    assert (monitor.incarnation, monitor.saw_change) == ("", False)
+    assert not monitor.outlasted("")
+    assert not monitor.outlasted("i")
+    monitor.observe(view(3))
+    hand.at = 104.5
+    assert not monitor.outlasted("i")
+    hand.at = 104.75
+    assert monitor.outlasted("i")
+    assert not monitor.outlasted("j")

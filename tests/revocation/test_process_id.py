@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,32 @@ def test_without_a_descriptor_left_to_look_with_nobody_is_taken_for_dead() -> No
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert result.stdout == "False\n", result.stderr
+
+
+def test_a_name_says_where_the_process_runs_and_which_one_it_is() -> None:
+    boot, namespace, pid, started, drawn = lease_name().split(".")
+    assert boot == Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    assert namespace == str(os.stat("/proc/self/ns/pid").st_ino)
+    assert pid == str(os.getpid())
+    # Behind the command's name, which may hold anything.
+    assert started == Path("/proc/self/stat").read_text("utf-8").rpartition(") ")[2].split()[19]
+    assert len(drawn) == 8
+
+
+def test_of_a_number_that_is_none_nothing_can_be_told(processes: LocalProcesses) -> None:
+    machine, _, started, rest = lease_name().rsplit(".", 3)
+    assert not processes.is_surely_dead(f"{machine}.x.{started}.{rest}")
+
+
+def test_a_process_of_another_user_is_not_taken_for_dead(
+    processes: LocalProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def refused(pid: int, signal: int) -> None:
+        asked.append((pid, signal))
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    assert not processes.is_surely_dead(lease_name())
+    assert asked == [(os.getpid(), 0)]

@@ -109,3 +109,99 @@ def test_a_token_without_session_or_client_is_not_taken_for_another() -> None:
     revoked.apply(change(ChangeKind.SESSION, "None"), 1e9)
     revoked.apply(change(ChangeKind.CLIENT, "None"), 1e9)
     assert revoked.refusal(Principal("u1", (), None, "t1", None, "k1", 1, 9)) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        (ChangeKind.SESSION, Reason.TOKEN_REVOKED),
+        (ChangeKind.TOKEN, Reason.TOKEN_REVOKED),
+        (ChangeKind.KEY, Reason.TOKEN_REVOKED),
+        (ChangeKind.SUBJECT, Reason.TOKEN_REVOKED),
+        (ChangeKind.SUBJECT, Reason.TOKEN_OUTDATED),
+        (ChangeKind.CLIENT, Reason.TOKEN_REVOKED),
+    ],
+)
+def test_each_entry_counts_once(kind: ChangeKind, cause: Reason) -> None:
+    revoked = RevocationList()
+    revoked.apply(change(ChangeKind.SESSION, "other"), 1e9)
+    revoked.apply(change(ChangeKind.SUBJECT, "other"), 1e9)
+    revoked.apply(change(kind, "x", cause=cause), 1e9)
+    assert len(revoked) == 3
+
+
+def test_of_a_date_of_roles_the_very_second_counts_too() -> None:
+    revoked = RevocationList()
+    revoked.apply(change(ChangeKind.SUBJECT, "u1", 100, Reason.TOKEN_OUTDATED), 1e9)
+    assert revoked.refusal(principal(100)) is Reason.TOKEN_OUTDATED
+    assert revoked.refusal(principal(101)) is None
+
+
+def test_until_something_is_revoked_the_oldest_token_passes() -> None:
+    assert RevocationList().refusal(principal(0)) is None
+    assert RevocationList().refusal(principal(1)) is None
+
+
+@pytest.mark.parametrize("kind", [ChangeKind.SUBJECT, ChangeKind.CLIENT])
+def test_a_date_of_the_first_second_is_one(kind: ChangeKind) -> None:
+    revoked = RevocationList()
+    revoked.apply(change(kind, "u1" if kind is ChangeKind.SUBJECT else "c1", 0), 1e9)
+    assert revoked.refusal(principal(0)) is Reason.TOKEN_REVOKED
+
+
+def test_of_two_restored_backups_the_later_one_counts() -> None:
+    revoked = RevocationList()
+    for not_before in (100, 50):
+        revoked.apply(change(ChangeKind.EVERYONE, "*", not_before), 1e9)
+    assert revoked.refusal(principal(100)) is Reason.TOKEN_REVOKED
+    assert revoked.refusal(principal(101)) is None
+
+
+def test_what_was_named_first_says_why() -> None:
+    revoked = RevocationList()
+    for cause in (Reason.TOKEN_OUTDATED, Reason.TOKEN_REVOKED):
+        revoked.apply(change(ChangeKind.SESSION, "s1", cause=cause), 1e9)
+    assert revoked.refusal(principal()) is Reason.TOKEN_OUTDATED
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"), [(ChangeKind.SESSION, "s1"), (ChangeKind.CLIENT, "c1")]
+)
+def test_an_entry_is_kept_for_the_minute_in_which_it_ends(kind: ChangeKind, target: str) -> None:
+    revoked = RevocationList()
+    revoked.apply(change(kind, target), 119.0)
+    revoked.expire(119.9)
+    assert revoked.refusal(principal()) is Reason.TOKEN_REVOKED
+    revoked.expire(120.0)
+    assert revoked.refusal(principal()) is None
+
+
+def test_what_ends_in_one_minute_ends_together_and_nothing_else_does() -> None:
+    revoked = RevocationList()
+    kinds = (
+        ChangeKind.SESSION,
+        ChangeKind.TOKEN,
+        ChangeKind.KEY,
+        ChangeKind.SUBJECT,
+        ChangeKind.CLIENT,
+    )
+    for kind in kinds:
+        for name, ends_at in (("a", 100.0), ("b", 110.0), ("c", 200.0)):
+            revoked.apply(change(kind, name), ends_at)
+    assert sorted(revoked._minutes) == [2, 4]
+    assert len(revoked) == 15
+    revoked.expire(120.0)
+    assert (len(revoked), sorted(revoked._minutes)) == (5, [4])
+    assert revoked.refuses_key("c")
+    assert not revoked.refuses_key("a")
+    revoked.expire(1000.0)
+    assert (len(revoked), revoked._minutes) == (0, {})
+
+
+def test_an_entry_that_has_gone_already_holds_up_no_other() -> None:
+    revoked = RevocationList()
+    revoked.apply(change(ChangeKind.SESSION, "s1"), 100.0)
+    revoked.apply(change(ChangeKind.SESSION, "s2"), 100.0)
+    del revoked._sessions["s1"]
+    revoked.expire(120.0)
+    assert len(revoked) == 0

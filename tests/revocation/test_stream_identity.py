@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.revocation.stream_identity import (
     EXPIRES_AFTER_MS,
+    FOLLOWS_WITHIN_MS,
     FORGOTTEN_MS,
     HEARTBEAT_S,
     StreamIdentity,
@@ -98,6 +99,117 @@ async def test_a_row_of_somebody_who_is_long_gone_is_deleted(
     async with database.read_transaction() as tx:
         rows = await tx.all("SELECT name FROM installation WHERE name LIKE 'stream.followed%'")
     assert [row["name"] for row in rows] == ["stream.followed:b/5"]
+
+
+async def test_a_row_is_kept_for_a_minute_and_renewed_by_whoever_follows(
+    database: Database, clock: Hands
+) -> None:
+    one = node(database, "a", 2.5)
+    await one.heartbeat()
+    clock.move(1.5)
+    await one.heartbeat()
+    began_ms = int(clock.at * 1000)
+    clock.move(FORGOTTEN_MS / 1000)
+    await node(database, "b").heartbeat()
+    async with database.read_transaction() as tx:
+        rows = await tx.all("SELECT name, value FROM installation WHERE name LIKE 'stream.f%'")
+    assert {row["name"]: row["value"] for row in rows} == {
+        "stream.followed:a/2.5": str(began_ms),
+        "stream.followed:b/5": str(began_ms + FORGOTTEN_MS),
+    }
+
+
+async def test_the_times_of_a_stream_s_followers_are_these() -> None:
+    assert (HEARTBEAT_S, EXPIRES_AFTER_MS, FOLLOWS_WITHIN_MS) == (2.0, 6_000, 2_500)
+
+
+async def test_which_redis_differs_is_told_with_what_mends_it(
+    database: Database, clock: Hands
+) -> None:
+    one, two = node(database, "a"), node(database, "b")
+    with capture_logs() as logs:
+        await heartbeats(clock, one, two)
+    assert logs[0] == {
+        "event": "redis-differs",
+        "log_level": "error",
+        "effect": "sign-outs are answered 503: another node of this database follows another Redis,"
+        " and would not hear of them; give every node the same GATEWAY_REDIS_URL",
+    }
+
+
+async def test_a_difference_of_patience_is_told_with_what_mends_it(
+    database: Database, clock: Hands
+) -> None:
+    one, two = node(database, "a", 60), node(database, "a", 2)
+    with capture_logs() as logs:
+        await heartbeats(clock, one, two)
+    assert logs[0]["effect"] == (
+        "sign-outs are answered 503: another node of this database may let a token pass for longer"
+        " than this one waits; give every node the same GATEWAY_MAX_STALENESS_S"
+    )
+
+
+async def test_that_all_agree_again_is_told_once(database: Database, clock: Hands) -> None:
+    one, two = node(database, "a"), node(database, "b")
+    await heartbeats(clock, one, two)
+    clock.move(EXPIRES_AFTER_MS / 1000)
+    with capture_logs() as logs:
+        await heartbeats(clock, one, times=3)
+    assert logs == [{"event": "redis-agrees", "log_level": "info"}]
+
+
+async def test_what_another_said_just_now_holds_nothing_up_and_goes_on_holding_it_up(
+    database: Database, clock: Hands
+) -> None:
+    """It differs once it has gone on for as long as a fail-over takes, and until it is silent."""
+    one, two = node(database, "a"), node(database, "b")
+    seen = []
+    await one.heartbeat()
+    clock.move(2.5)
+    await two.heartbeat()
+    await one.heartbeat()
+    seen.append(one.differs)
+    clock.move(0.001)
+    await two.heartbeat()
+    await one.heartbeat()
+    seen.append(one.differs)
+    for wait_s in (EXPIRES_AFTER_MS / 1000 - 0.001, 0.001):
+        clock.move(wait_s)
+        await one.heartbeat()
+        seen.append(one.differs)
+    assert seen == [False, True, True, False]
+
+
+async def test_who_begins_to_follow_another_stream_gives_the_others_time_again(
+    database: Database, clock: Hands
+) -> None:
+    follows = "a"
+    one = StreamIdentity(database, lambda: follows, 5)
+    other = node(database, "c")
+    await one.heartbeat()
+    clock.move(10)
+    follows = "b"
+    await other.heartbeat()
+    await one.heartbeat()
+    assert not one.differs
+
+
+async def test_it_speaks_every_two_seconds_once_it_follows_and_looks_more_often_before(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    follows = ["", "a"]
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise asyncio.CancelledError
+        follows.pop(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await StreamIdentity(database, lambda: follows[0], 5).run()
+    assert pauses == [0.3, 2.0]
 
 
 async def test_once_the_other_has_gone_it_confirms_again(database: Database, clock: Hands) -> None:

@@ -106,7 +106,7 @@ class Captcha:
 
 def _payload(text: str) -> altcha.Payload | None:
     """None for what no widget would send."""
-    if len(text) > _LONGEST or not text.isascii():
+    if len(text) > _LONGEST:
         return None
     try:
         parsed = json.loads(base64.b64decode(text, validate=True))

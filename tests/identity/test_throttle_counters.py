@@ -1,0 +1,262 @@
+"""Which counters of the login throttle an attempt is counted by, and with what limits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from gateway.identity.sign_in.devices import Device
+from gateway.identity.sign_in.local_attempts import LocalAttempts
+from gateway.identity.sign_in.throttle import (
+    CAPTCHA_AFTER_FAILURES,
+    RequestKind,
+    Reservation,
+    Throttle,
+    account_counter,
+    account_counters,
+    forget_failures,
+)
+from gateway.stores.protocols import Attempt, ReserveResult, StoreUnavailable
+from tests.databases import Hands
+
+ANN, HERE = "ann@x.example", "192.0.2.7"
+DAY_S = 86_400
+DEVICE = Device("d" * 22, ("t" * 32,), 3)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+OWN = f"login:device:{digest(ANN)}:{digest(DEVICE.id + chr(0) + '3' + chr(0) + ANN)}"
+OF_DEVICES = f"login:devices-of:{digest('3' + chr(0) + ANN)}"
+BY_STRANGER = [
+    Attempt(f"login:account:{digest(ANN)}", 5, 900, paced=True, an_hour=15),
+    Attempt("login:address:192.0.2.7", 50, 900),
+    Attempt("login:network:192.0.2.0/24", 250, 900),
+]
+BY_DEVICE = [
+    Attempt(OWN, 5, 900, paced=True),
+    Attempt(f"{OWN}:day", 10, DAY_S),
+    Attempt(OF_DEVICES, 90, DAY_S),
+]
+AT_ADDRESS = Attempt("login:devices-at:192.0.2.7", 50, 900)
+
+
+class Told(LocalAttempts):
+    """Counters that keep what they were told, and may be away."""
+
+    def __init__(self, clock: Hands) -> None:
+        super().__init__(clock)
+        self.reserved: list[tuple[list[Attempt], str]] = []
+        self.settled: list[tuple[list[Attempt], str, bool]] = []
+        self.returned: list[tuple[list[Attempt], str]] = []
+        self.cleared: list[list[str]] = []
+        self.away = False
+
+    async def reserve(self, attempts: Sequence[Attempt], mark: str) -> ReserveResult:
+        self._ask()
+        self.reserved.append((list(attempts), mark))
+        return await super().reserve(attempts, mark)
+
+    async def settle(self, attempts: Sequence[Attempt], mark: str, *, failed: bool) -> None:
+        self._ask()
+        self.settled.append((list(attempts), mark, failed))
+        await super().settle(attempts, mark, failed=failed)
+
+    async def give_back(self, attempts: Sequence[Attempt], mark: str) -> None:
+        self._ask()
+        self.returned.append((list(attempts), mark))
+        await super().give_back(attempts, mark)
+
+    async def clear(self, keys: Sequence[str]) -> None:
+        self._ask()
+        self.cleared.append(list(keys))
+        await super().clear(keys)
+
+    def _ask(self) -> None:
+        if self.away:
+            raise StoreUnavailable("redis")
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def told(clock: Hands) -> Told:
+    return Told(clock)
+
+
+@pytest.fixture
+def limiter(told: Told, clock: Hands) -> Throttle:
+    return Throttle(told, clock, lambda: 2)
+
+
+Asked = Callable[[Throttle], Awaitable[Reservation]]
+ASKED: list[tuple[str, Asked, list[Attempt]]] = [
+    ("stranger", lambda it: it.reserve(ANN, HERE), BY_STRANGER),
+    ("device", lambda it: it.reserve(ANN, HERE, DEVICE), [*BY_DEVICE, AT_ADDRESS]),
+    ("resend", lambda it: it.reserve_request(HERE), [Attempt("mail:resend:192.0.2.7", 50, 900)]),
+    (
+        "register",
+        lambda it: it.reserve_request(HERE, RequestKind.REGISTER),
+        [Attempt("mail:register:192.0.2.7", 50, 900)],
+    ),
+    ("link", lambda it: it.reserve_link("t"), [Attempt(f"link:{digest('t')}", 5, 900)]),
+    ("reset", lambda it: it.reserve_reset("t"), [Attempt(f"reset:{digest('t')}", 20, 900)]),
+    ("change", lambda it: it.reserve_change("a"), [Attempt(f"change:{digest('a')}", 10, 3600)]),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "counters"), [row[1:] for row in ASKED], ids=[r[0] for r in ASKED]
+)
+async def test_an_attempt_counts_by_these_counters_and_no_others(
+    limiter: Throttle, told: Told, asked: Asked, counters: list[Attempt]
+) -> None:
+    reservation = await asked(limiter)
+    ((reserved, mark),) = told.reserved
+    assert reserved == counters
+    assert (list(reservation.attempts), reservation.mark) == (counters, mark)
+    assert (reservation.wait_s, reservation.failures, reservation.counter) == (0.0, 0, told)
+    assert len(mark) == 10
+
+
+async def test_no_two_attempts_have_the_same_mark(limiter: Throttle, told: Told) -> None:
+    for _ in range(5):
+        await limiter.reserve(ANN, HERE)
+    assert len({mark for _, mark in told.reserved}) == 5
+
+
+@pytest.mark.parametrize(("settle", "failed"), [("failed", True), ("spent", False)])
+async def test_an_attempt_is_settled_where_it_was_counted(
+    limiter: Throttle, told: Told, settle: str, failed: bool
+) -> None:
+    reservation = await limiter.reserve(ANN, HERE)
+    await getattr(limiter, settle)(reservation)
+    assert told.settled == [(BY_STRANGER, reservation.mark, failed)]
+
+
+async def test_an_attempt_is_given_back_where_it_was_counted(limiter: Throttle, told: Told) -> None:
+    reservation = await limiter.reserve(ANN, HERE)
+    await limiter.give_back(reservation)
+    assert told.returned == [(BY_STRANGER, reservation.mark)]
+
+
+async def test_forgiving_empties_each_counter_of_the_account_itself(
+    limiter: Throttle, told: Told
+) -> None:
+    await limiter.reset(ANN)
+    assert told.cleared == [account_counters(ANN)]
+    assert account_counters(ANN) == [
+        f"login:account:{digest(ANN)}",
+        f"login:devices-of:{digest('0' + chr(0) + ANN)}",
+    ]
+    assert account_counters(ANN, 3)[1] == OF_DEVICES
+    assert account_counter(ANN) == account_counters(ANN)[0]
+
+
+async def test_an_operator_empties_the_counters_of_the_accounts_devices_too(
+    limiter: Throttle, told: Told
+) -> None:
+    for device in (DEVICE, Device("e" * 22, ("t" * 32,), 3)):
+        await limiter.failed(await limiter.reserve(ANN, HERE, device))
+    await limiter.failed(await limiter.reserve("bob@x.example", HERE, DEVICE))
+    await forget_failures(told, ANN, 3)
+    assert told.cleared[0] == account_counters(ANN, 3)
+    assert (await limiter.reserve(ANN, HERE, DEVICE)).failures == 0
+    assert (await limiter.reserve("bob@x.example", HERE, DEVICE)).failures == 1
+
+
+@pytest.mark.parametrize(("workers", "limits"), [(0, (5, 15, 50, 250)), (2, (2, 7, 25, 125))])
+async def test_while_the_counters_are_away_each_worker_counts_its_share(
+    told: Told, clock: Hands, workers: int, limits: tuple[int, ...]
+) -> None:
+    told.away = True
+    reservation = await Throttle(told, clock, lambda: workers).reserve(ANN, HERE)
+    account, address, network = reservation.attempts
+    assert (account.limit, account.an_hour, address.limit, network.limit) == limits
+    assert (account.key, account.paced, address.an_hour) == (BY_STRANGER[0].key, True, 0)
+    assert (reservation.wait_s, reservation.failures) == (0.0, 0)
+    assert reservation.counter is not told
+
+
+async def test_a_share_is_never_none_of_it(told: Told, clock: Hands) -> None:
+    told.away = True
+    account, *_ = (await Throttle(told, clock, lambda: 100).reserve(ANN, HERE)).attempts
+    assert (account.limit, account.an_hour) == (1, 1)
+
+
+async def test_a_failure_that_the_counters_could_not_be_told_is_counted_in_memory(
+    limiter: Throttle, told: Told
+) -> None:
+    reservation = await limiter.reserve(ANN, HERE)
+    told.away = True
+    await limiter.failed(reservation)
+    again = await limiter.reserve(ANN, HERE)
+    assert (again.wait_s, again.failures) == (1.0, 1)
+
+
+async def test_what_was_spent_untold_is_no_failure(limiter: Throttle, told: Told) -> None:
+    reservation = await limiter.reserve(ANN, HERE)
+    told.away = True
+    await limiter.spent(reservation)
+    again = await limiter.reserve(ANN, HERE)
+    assert (again.wait_s, again.failures) == (0.0, 0)
+
+
+async def test_forgiving_forgets_what_was_counted_in_memory_too(
+    limiter: Throttle, told: Told
+) -> None:
+    told.away = True
+    await limiter.failed(await limiter.reserve(ANN, HERE))
+    told.away = False
+    await limiter.reset(ANN)
+    told.away = True
+    assert (await limiter.reserve(ANN, HERE)).failures == 0
+
+
+async def test_a_device_is_not_shut_out_by_the_others_at_its_address(
+    limiter: Throttle, told: Told
+) -> None:
+    for number in range(50):
+        other = Device(f"{number:022d}", ("t" * 32,), 3)
+        assert (await limiter.reserve(f"{number}@x.example", HERE, other)).wait_s == 0
+    reservation = await limiter.reserve(ANN, HERE, DEVICE)
+    assert reservation.wait_s == 0
+    assert list(reservation.attempts) == BY_DEVICE
+
+
+async def test_a_device_that_has_failed_itself_waits_with_the_others(
+    limiter: Throttle, told: Told, clock: Hands
+) -> None:
+    for wait_s in (1, 2, 4):
+        await limiter.failed(await limiter.reserve(ANN, HERE, DEVICE))
+        clock.move(wait_s)
+    for number in range(50):
+        other = Device(f"{number:022d}", ("t" * 32,), 3)
+        await limiter.reserve(f"{number}@x.example", HERE, other)
+    reservation = await limiter.reserve(ANN, HERE, DEVICE)
+    assert reservation.wait_s > 0
+    assert reservation.requires_captcha
+    assert list(reservation.attempts) == [*BY_DEVICE, AT_ADDRESS]
+
+
+@pytest.mark.parametrize("failures", range(CAPTCHA_AFTER_FAILURES + 2))
+async def test_after_three_failures_a_challenge_is_needed(told: Told, failures: int) -> None:
+    assert Reservation(0.0, failures, [], "m", told).requires_captcha is (failures >= 3)
+
+
+async def test_what_has_happened_is_counted_up_to_its_limit(
+    limiter: Throttle, clock: Hands
+) -> None:
+    attempt = Attempt("k", 2, 900)
+    assert await limiter.count(attempt) == 0.0
+    clock.move(1)
+    assert await limiter.count(attempt) == 0.0
+    clock.move(200)  # longer than what is never settled counts
+    assert await limiter.count(attempt) == 699.0
