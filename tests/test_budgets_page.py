@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.floods import OWN
 from gateway.access.definitions import Limit
 from gateway.edge.endpoints.rate_limits import BY_ENDPOINT
 
@@ -32,3 +33,8 @@ def test_the_page_has_a_row_for_every_endpoint() -> None:
 @pytest.mark.parametrize("endpoint", BY_ENDPOINT, ids="/".join)
 def test_a_row_says_the_limit_that_there_is(endpoint: tuple[str, ...]) -> None:
     assert rows()[endpoint] == shown(BY_ENDPOINT[endpoint])
+
+
+def test_every_endpoint_is_flooded() -> None:
+    named = {flood.name.partition(",")[0].partition(" /auth/")[2] for flood in OWN}
+    assert {"/".join(endpoint) for endpoint in BY_ENDPOINT} <= named
