@@ -50,7 +50,7 @@ EDITS = [
     ], 1),
     ("internal-tools", "policies/payroll.yaml", "15m", "30m", [
         "accountant with a sign-in of the last 1800 s and without a sign-in of the last 900 s"
-        " GAINS any method /payroll/{rest:path} @",
+        " GAINS any method /payroll/** @",
     ], 1),
     ("internal-tools", "policies/tools.yaml", "    mode: shadow\n", "", [
         "(sre or staff)+intern LOSES GET /deploys/{service} @ from 10.0.0.0/8",
