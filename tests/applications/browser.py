@@ -14,3 +14,19 @@ def sign_in(browser: Browser, recipe: Recipe) -> None:
     browser.fill_in("password", PASSWORD)
     browser.press("Sign in")
     browser.wait_for(lambda: browser.text("status") == f"Signed in as {EMAIL}", "the sign-in")
+
+
+def change_person(browser: Browser, recipe: Recipe, email: str) -> None:
+    """Somebody else, made like the page's account, signs in in the same browser; pages stay open."""
+    recipe.blocks["another account"] = recipe.blocks["account"].replace(EMAIL, email)
+    recipe.run("another account")
+    status = browser.run(
+        """const [email, password] = args;
+           const answer = await fetch('/auth/login', {
+             method: 'POST', headers: {'Content-Type': 'application/json'},
+             body: JSON.stringify({email, password, transport: 'cookie'})});
+           return answer.status;""",
+        email,
+        PASSWORD,
+    )
+    assert status == 200
