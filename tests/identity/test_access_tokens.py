@@ -101,6 +101,7 @@ async def test_an_issued_token_is_believed_and_speaks_of_its_subject(gate: Gate)
 
 async def test_a_token_holds_the_claims_of_the_contract(gate: Gate) -> None:
     issued = gate.issuer.issue(ALICE, START)
+    assert not any(b" " in unb64(part) for part in issued.text.split(".")[:2])
     header, payload = (json.loads(unb64(part)) for part in issued.text.split(".")[:2])
     assert header == {"alg": "EdDSA", "typ": "at+jwt", "kid": gate.ring.signing_key().kid}
     assert payload == {
@@ -326,6 +327,15 @@ async def test_the_shortest_and_the_longest_address_are_taken(judged: Judge, ema
 
 async def test_no_kid_is_read_from_what_is_no_token() -> None:
     assert unknown_kid("a.b.c") is None
+
+
+@pytest.mark.parametrize(("deep", "taken"), [(31, True), (32, False)])
+async def test_a_claim_that_other_readers_would_cut_off_is_refused(
+    judged: Judge, deep: int, taken: bool
+) -> None:
+    """At most 32 objects and lists in one another, the claims themselves being the first."""
+    claim: Any = json.loads("[" * deep + "]" * deep)
+    assert isinstance(judged(more=claim), Principal) is taken
 
 
 # For here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -200,6 +201,13 @@ async def test_every_version_derives_the_same_keys(database: Database) -> None:
     one = Assertions(database, SECRET, HandClock(), issuer=ISSUER)
     await one.open()
     assert [key.kid for key in one.verifying_keys()] == KIDS
+
+
+async def test_the_salt_is_256_random_bits(assertions: Assertions, database: Database) -> None:
+    async with database.read_transaction() as tx:
+        row = await tx.one("SELECT value FROM installation WHERE name = 'assertion_salt'")
+    assert row is not None
+    assert len(base64.b64decode(row["value"], validate=True)) == 32
 
 
 async def test_to_open_again_keeps_what_was_signed_unless_the_salt_is_another(

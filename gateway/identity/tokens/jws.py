@@ -22,7 +22,6 @@ BYTES_MAX = 8192
 
 _FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _FORBIDDEN = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
-_DEPTH_MAX = 32
 
 
 @dataclass(slots=True)
@@ -65,7 +64,7 @@ def json_object(part: str) -> dict[str, Any] | None:
     if raw is None:
         return None
     try:
-        value = strict_json.loads(raw, deepest=_DEPTH_MAX, encodable=True)
+        value = strict_json.loads(raw, encodable=True)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
