@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,3 +144,39 @@ def test_a_hostile_host_of_the_domain_cannot_fix_a_session(browser: Browser, sit
     assert shown(browser) == ("/report", EMAIL)
     assert "n399=1" in browser.page()  # the jar's flood did arrive
     assert session_ids(browser) == [session]
+
+
+def test_a_page_of_one_host_gets_no_code_that_a_thief_could_use(
+    browser: Browser, site: Site
+) -> None:
+    """It names the browser itself, and has the code refused by cookies that are too long: the
+    address of the refusal, which it can read, still has it."""
+    sign_in(browser, site)
+    browser.open(site.url(ONE, "/report"))
+    browser.driver.delete_all_cookies()  # of this host; they are over after a while anyway
+    chosen = "n" * 43
+    where = browser.run(
+        """document.cookie = `__Host-hand-over=${args[0]}; path=/; secure`;
+           for (let n = 0; n < 20; n++)
+             document.cookie = `n${n}=${'x'.repeat(3500)}; path=/auth/hand-over/accept; secure`;
+           const other = window.open('/auth/hand-over/start?return_to=/');
+           for (let n = 0; n < 300; n++) {
+             await new Promise((resolve) => setTimeout(resolve, 50));
+             try {
+               if (other.location.search.startsWith('?code=')) return other.location.search;
+             } catch { continue; }
+           }
+           return '';""",
+        chosen,
+    )
+    assert where.startswith("?code=")
+    thief = urllib.request.Request(
+        f"https://127.0.0.1:{site.gateway.port}/auth/hand-over/accept{where}",
+        headers={"Host": ONE, "Cookie": f"__Host-hand-over={chosen}"},
+    )
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(thief, context=unverified)
+    assert refused.value.code == 400
+    assert not refused.value.headers.get_all("Set-Cookie")

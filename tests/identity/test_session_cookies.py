@@ -61,6 +61,16 @@ def test_what_was_never_given_out_is_told_without_asking_anybody(text: str) -> N
     assert not MINT.gave(text)
 
 
+def test_a_cookie_of_a_host_counts_there_alone_and_any_other_everywhere() -> None:
+    of_host = MINT.new("app.example")
+    assert len(of_host) == 43 + 2 * 11
+    assert MINT.gave(of_host)
+    assert MINT.counts_at(of_host, "app.example")
+    assert not any(MINT.counts_at(of_host, host) for host in ("", "example", "app.example."))
+    assert MINT.counts_at(MINE, "anywhere.example")
+    assert hash_cookie(of_host[:54]) != hash_cookie(of_host)  # what is cut off is no session's
+
+
 def test_the_cookie_goes_with_the_attributes_it_came_with() -> None:
     line = set_cookie(MINE, 60)
     assert line == f"{COOKIE}={MINE}; Max-Age=60; Path=/; Secure; HttpOnly; SameSite=Lax"

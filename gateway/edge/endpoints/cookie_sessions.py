@@ -63,9 +63,10 @@ class CookieSessions:
         self._renewals: dict[str, asyncio.Task[Principal | Reason]] = {}
 
     async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
-        """SESSION_UNKNOWN for what has ended and for what never was."""
-        del call
+        """SESSION_UNKNOWN for what has ended, what never was, and what is of another host."""
         cookie = credential.text
+        if not self._deps.storage.mint.counts_at(cookie, call.host):
+            return Reason.SESSION_UNKNOWN
         try:
             session = await self._deps.storage.load(cookie)
         except StoreUnavailable as error:
@@ -97,13 +98,16 @@ class CookieSessions:
             200, self._reply_body(grant, cookie), cookies=(set_cookie(cookie, grant.expires_in_s),)
         )
 
-    async def hand_over(self, session_id: str, replaced: str | None) -> HandedOver | None:
-        """Gives one more cookie for a cookie session; None once that has ended.
+    async def hand_over(
+        self, session_id: str, host: str, replaced: str | None
+    ) -> HandedOver | None:
+        """Gives one more cookie for a cookie session, which counts at `host` alone; None once the
+        session has ended.
 
         `replaced` is the cookie that the browser had at this host: its session ends, where it is
         another.  Raises StoreUnavailable.
         """
-        deps, cookie = self._deps, self.new_cookie()
+        deps, cookie = self._deps, self._deps.storage.mint.new(host)
         grant = await deps.refresh_tokens.renew(session_id, cookie_hash=hash_cookie(cookie))
         if grant is None:
             return None
@@ -113,8 +117,10 @@ class CookieSessions:
                 await self._end_other(replaced, session_id)
         return HandedOver(grant.account.id, set_cookie(cookie, grant.expires_in_s))
 
-    async def refresh(self, cookie: str, wait_s: SessionWait) -> Reply:
+    async def refresh(self, cookie: str, host: str, wait_s: SessionWait) -> Reply:
         """Reads the account again, whether or not that was due.  The cookie stays."""
+        if not self._deps.storage.mint.counts_at(cookie, host):
+            return ProblemReply(Reason.SESSION_UNKNOWN)
         session = await self._deps.storage.load(cookie)
         principal = None if session.new else principal_of(session)
         if principal is None or principal.session_id is None:
@@ -127,10 +133,17 @@ class CookieSessions:
         return JsonReply(200, self._reply_body(grant, cookie))
 
     async def sign_out(
-        self, cookie: str, *, everywhere: bool, on_ended: Callable[[Sequence[Change]], None]
+        self,
+        cookie: str,
+        host: str,
+        *,
+        everywhere: bool,
+        on_ended: Callable[[Sequence[Change]], None],
     ) -> Reply:
         """204 when every live worker refuses the session.  Until then the cookie stays, so
         that the call can be repeated; a dead session is signed out like a live one."""
+        if not self._deps.storage.mint.counts_at(cookie, host):
+            return ProblemReply(Reason.SESSION_UNKNOWN)
         changes = await self._end(cookie, everywhere=everywhere)
         if changes is None:
             return ProblemReply(Reason.SESSION_UNKNOWN)

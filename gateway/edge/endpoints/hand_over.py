@@ -1,6 +1,6 @@
 """`/auth/hand-over…`: one sign-in for the hosts of `session: {domain: …}` (docs/browsers.md).
 
-    another host   GET /auth/hand-over/start    names the browser, leads to the public host
+    another host   GET /auth/hand-over/start    names the browser anew, leads to the public host
     public host    GET /auth/hand-over          knows the session, leads back with a code
     another host   GET /auth/hand-over/accept   takes the code, gives a cookie of its own
 
@@ -9,7 +9,7 @@ All three are navigations: each leads the browser on with 303.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -30,12 +30,13 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.replies.cookies import cookie_of, cookies_named
 from gateway.identity.sessions.hand_over import (
     BROWSER_COOKIE,
-    HandOver,
+    HandOverCode,
     HandOvers,
     browser_cookie,
+    browsers_of,
+    is_of_browser,
     new_browser,
     path_of_own,
-    well_formed_browser,
 )
 from gateway.identity.sign_in.refresh_tokens import SessionWait
 from gateway.model import Call, CredentialKind, Principal, Reason
@@ -78,12 +79,13 @@ class HandOverEndpoints:
         """Asks the public host for the session, for this browser."""
         if not self._shares(call.host):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        browser = _browser(call) or new_browser()
+        # A name that came may be one that a page of this host chose, and has kept.
+        browser = new_browser()
         return_to = path_of_own(_parameter(call, "return_to") or "/")
         request = self._deps.hand_overs.ask(self._origin(call.host), return_to, browser)
         return self._lead_to(
             f"{self._deps.public_url}{self._deps.prefix}/hand-over?request={request}",
-            browser_cookie(browser),
+            browser_cookie((*_browsers(call), browser)),
         )
 
     async def issue(self, _request: web.BaseRequest, call: Call) -> Reply:
@@ -105,19 +107,25 @@ class HandOverEndpoints:
         """Takes the code and gives this host's own cookie for the same session."""
         if not self._shares(call.host):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        hand_over = await self._deps.hand_overs.redeem(
-            _parameter(call, "code") or "", self._origin(call.host), _browser(call)
-        )
-        if hand_over is None:
+        deps, browsers = self._deps, _browsers(call)
+        code = deps.hand_overs.read_code(_parameter(call, "code") or "", self._origin(call.host))
+        if code is None:
             return ProblemReply(Reason.INVALID_TOKEN)
-        if await self._holds(call, hand_over.session_id):
-            return self._lead_to(hand_over.return_to)  # another tab was faster
-        if (seconds := await self._deps.session_wait_s(hand_over.session_id)) > 0:
+        if not is_of_browser(code, browsers):
+            # Of tabs that ask at once each gets a cookie, and the last of them stays.
+            if await self._holds(call, code.session_id):
+                return self._lead_to(code.request.return_to)
+            return ProblemReply(Reason.INVALID_TOKEN)
+        if not await deps.hand_overs.redeem(code, browsers):
+            return ProblemReply(Reason.INVALID_TOKEN)
+        if await self._holds(call, code.session_id):
+            return self._lead_to(code.request.return_to)  # another tab was faster
+        if (seconds := await deps.session_wait_s(code.session_id)) > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
-        return await self._deps.shielded(self._admit(request, call, hand_over))
+        return await deps.shielded(self._admit(request, call, code))
 
-    async def _admit(self, request: web.BaseRequest, call: Call, hand_over: HandOver) -> Reply:
-        handed = await self._deps.cookies.hand_over(hand_over.session_id, cookie_of(call))
+    async def _admit(self, request: web.BaseRequest, call: Call, code: HandOverCode) -> Reply:
+        handed = await self._deps.cookies.hand_over(code.session_id, call.host, cookie_of(call))
         if handed is None:
             return ProblemReply(Reason.SESSION_UNKNOWN)
         self._deps.audit.record(
@@ -126,10 +134,10 @@ class HandOverEndpoints:
                 call,
                 request,
                 subject=handed.account_id,
-                session=hand_over.session_id,
+                session=code.session_id,
             )
         )
-        return self._lead_to(hand_over.return_to, handed.cookie)
+        return self._lead_to(code.request.return_to, handed.cookie)
 
     async def _holds(self, call: Call, session_id: str) -> bool:
         """Whether the call's own cookie stands for the session, and it is live."""
@@ -149,9 +157,9 @@ class HandOverEndpoints:
         return JsonReply(303, headers={"Location": location}, cookies=cookies)
 
 
-def _browser(call: Call) -> str | None:
+def _browsers(call: Call) -> Sequence[str]:
     values = cookies_named(call, BROWSER_COOKIE)
-    return values[0] if len(values) == 1 and well_formed_browser(values[0]) else None
+    return browsers_of(values[0]) if len(values) == 1 else ()
 
 
 def _parameter(call: Call, name: str) -> str | None:

@@ -81,7 +81,7 @@ class SessionEndpoints:
         if cookie is None or "refresh_token" in fields:
             return await self._deps.shielded(self._refresh(fields["refresh_token"], call))
         return await self._deps.shielded(
-            self._deps.cookies.refresh(cookie, self._deps.session_wait_s)
+            self._deps.cookies.refresh(cookie, call.host, self._deps.session_wait_s)
         )
 
     async def logout(self, request: web.BaseRequest, call: Call) -> Reply:
@@ -101,6 +101,7 @@ class SessionEndpoints:
         return await self._deps.shielded(
             self._deps.cookies.sign_out(
                 cookie,
+                call.host,
                 everywhere=fields.get("all", False),
                 on_ended=lambda changes: self._record_sign_out(call, changes),
             )

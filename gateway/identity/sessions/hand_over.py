@@ -1,10 +1,11 @@
 """One sign-in for several hosts: the host of the public URL hands a session over to another.
 
 Law: a code is worth something once, within a minute, at the host it was made out to, in the
-browser that asked for it.  The other host gives that browser a `__Host-` cookie and writes its
-hash into the request, the public host carries the hash over into the code: nobody who only sees
-a code, has one made of a session of their own, or may set cookies for the domain can have it
-taken.
+browser that asked for it.  The other host draws a name for each request, gives it to that browser
+in a `__Host-` cookie and writes its hash into the request, the public host carries the hash over
+into the code: nobody who only sees a code, has one made of a session of their own, or may set
+cookies for the domain can have it taken; nor can a page of that very host, which may set the
+cookie but reads no name that was drawn here.
 
 What travels is sealed (AES-256-GCM) under a key of the installation, so nothing is stored before
 a code is used; what was used is claimed in Redis (docs/decisions/0012).
@@ -18,6 +19,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -28,7 +30,9 @@ from gateway.model import Clock
 from gateway.stores.protocols import NonceStore
 
 BROWSER_COOKIE = "__Host-hand-over"
-"""Names the browser that asks, at the host that asks.  All tabs of a browser share it."""
+"""Names the browser that asks, at the host that asks: a name for each of its last requests."""
+NAMES_MAX = 8
+"""Names that it holds: tabs that ask at once."""
 
 REQUEST_TTL_S = 600
 """Time enough to sign in between."""
@@ -54,15 +58,9 @@ class HandOverRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class HandOver:
-    """What a code was good for."""
+class HandOverCode:
+    """One that was sealed here and is not over; whether it was taken is known to Redis."""
 
-    session_id: str
-    return_to: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Code:
     id: str
     session_id: str = field(repr=False)
     request: HandOverRequest
@@ -106,21 +104,21 @@ class HandOvers:
             ],
         )
 
-    async def redeem(self, sealed: str, origin: str, browser: str | None) -> HandOver | None:
-        """What the code is good for at this origin, in this browser, for the first time; else None.
+    def read_code(self, sealed: str, origin: str) -> HandOverCode | None:
+        """None for what was not sealed here, is over, or is made out to another origin."""
+        code = self._unsealed_code(sealed)
+        return code if code is not None and code.request.origin == origin else None
+
+    async def redeem(self, code: HandOverCode, browsers: Sequence[str]) -> bool:
+        """Whether it is good in this browser, which the cookie names so, for the first time.
 
         Raises StoreUnavailable.
         """
-        code = self._read_code(sealed)
-        if code is None or browser is None or code.request.origin != origin:
-            return None
-        if not hmac.compare_digest(code.request.browser_hash, _hash(browser)):
-            return None
-        if not await self._nonces.claim(f"hand-over:{code.id}", CODE_TTL_S):
-            return None
-        return HandOver(code.session_id, code.request.return_to)
+        return is_of_browser(code, browsers) and await self._nonces.claim(
+            f"hand-over:{code.id}", CODE_TTL_S
+        )
 
-    def _read_code(self, sealed: str) -> _Code | None:
+    def _unsealed_code(self, sealed: str) -> HandOverCode | None:
         match self._unseal(_CODE, sealed):
             case [
                 str(code_id),
@@ -131,7 +129,7 @@ class HandOvers:
                 int(expires_at),
             ] if expires_at > self._clock.now():
                 request = HandOverRequest(origin, return_to, browser_hash, expires_at)
-                return _Code(code_id, session_id, request)
+                return HandOverCode(code_id, session_id, request)
         return None
 
     def _seal(self, kind: bytes, parts: list[str | int]) -> str:
@@ -152,16 +150,25 @@ def new_browser() -> str:
     return secrets.token_urlsafe(32)
 
 
-def well_formed_browser(value: str) -> bool:
-    return _BROWSER.fullmatch(value) is not None
+def browsers_of(value: str) -> Sequence[str]:
+    """The names that the value of a cookie holds, the latest last; none where it is not ours."""
+    names = value.split(".")
+    return names if len(names) <= NAMES_MAX and all(map(_BROWSER.fullmatch, names)) else ()
 
 
-def browser_cookie(value: str) -> str:
-    """The value of the `Set-Cookie` that names the browser.
+def is_of_browser(code: HandOverCode, browsers: Sequence[str]) -> bool:
+    """Whether one of the names is that of the browser that asked."""
+    wanted = code.request.browser_hash
+    return any(hmac.compare_digest(wanted, _hash(browser)) for browser in browsers)
+
+
+def browser_cookie(browsers: Sequence[str]) -> str:
+    """The value of the `Set-Cookie` that names the browser, the latest name last.
 
     Only this host can set it, and only over TLS (RFC 6265bis section 4.1.3.2): no sibling
     chooses it.
     """
+    value = ".".join(browsers[-NAMES_MAX:])
     return (
         f"{BROWSER_COOKIE}={value}; Max-Age={REQUEST_TTL_S}; Path=/; Secure; HttpOnly; SameSite=Lax"
     )

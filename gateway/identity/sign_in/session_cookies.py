@@ -18,8 +18,8 @@ from gateway.model import Call, Credential, CredentialKind, Principal
 COOKIE = "__Host-session"
 CSRF_FIELD = b"x-csrf-token"
 
-_DRAWN = 43
-_FORM = re.compile(r"[A-Za-z0-9_-]{54}", re.ASCII)
+_DRAWN, _OF_ANY_HOST = 43, 54
+_FORM = re.compile(r"[A-Za-z0-9_-]{54}(?:[A-Za-z0-9_-]{11})?", re.ASCII)
 # `__Host-` asks for Secure and Path=/ and no Domain (RFC 6265bis section 4.1.3.2): no other
 # host and no page without TLS can set it or take it away.
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
@@ -37,20 +37,30 @@ class CookieMint:
         """`key` is `derived_key(secret, KeyPurpose.SESSION_COOKIE)`."""
         self._key = key
 
-    def new(self) -> str:
-        """256 random bits, and 64 that only we can add to them."""
+    def new(self, host: str | None = None) -> str:
+        """256 random bits, and 64 that only we can add to them; with `host` 64 more, and then
+        it counts at that host alone."""
         drawn = secrets.token_urlsafe(32)
-        return drawn + self._mark(drawn)
+        cookie = drawn + self._mark(drawn)
+        return cookie if host is None else cookie + self._mark(f"{drawn}\x00{host}")
 
     def gave(self, cookie: str) -> bool:
         """Whether it was given here, at any time."""
         if _FORM.fullmatch(cookie) is None:
             return False
-        drawn, mark = cookie[:_DRAWN], cookie[_DRAWN:]
+        drawn, mark = cookie[:_DRAWN], cookie[_DRAWN:_OF_ANY_HOST]
         return hmac.compare_digest(mark, self._mark(drawn))
 
-    def _mark(self, drawn: str) -> str:
-        return encoded(hmac.digest(self._key, drawn.encode(), hashlib.sha256)[:8])
+    def counts_at(self, cookie: str, host: str) -> bool:
+        """Whether one that was given here may be used at this host: one that was handed over
+        counts where it was handed over to, whoever sends it elsewhere."""
+        of_host = cookie[_OF_ANY_HOST:]
+        if not of_host:
+            return True
+        return hmac.compare_digest(of_host, self._mark(f"{cookie[:_DRAWN]}\x00{host}"))
+
+    def _mark(self, text: str) -> str:
+        return encoded(hmac.digest(self._key, text.encode(), hashlib.sha256)[:8])
 
 
 def set_cookie(cookie: str, life_s: int) -> str:

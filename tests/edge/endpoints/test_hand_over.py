@@ -11,7 +11,12 @@ import pytest
 
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.rate_limits import SESSION
-from gateway.identity.sessions.hand_over import CODE_TTL_S, REQUEST_TTL_S, HandOvers
+from gateway.identity.sessions.hand_over import (
+    CODE_TTL_S,
+    NAMES_MAX,
+    REQUEST_TTL_S,
+    HandOvers,
+)
 from gateway.stores.redis import RedisStore, open_redis
 from tests.edge.auth_house import CREDENTIALS, EMAIL, House, Once, open_house, reason, request
 from tests.edge.rig import Answer
@@ -149,6 +154,44 @@ async def test_a_code_is_worth_nothing_in_another_browser(house: House, browser:
     assert "__Host-session" not in other.jar[APP1]
 
 
+async def test_a_name_that_a_page_of_the_host_chose_is_worth_nothing(
+    house: House, browser: Browser
+) -> None:
+    """A script of one application sets the cookie, has a code made, and sends both to a thief."""
+    chosen = "n" * 43
+    browser.jar[APP1] = {"__Host-hand-over": chosen}
+    url = await browser.code_for(APP1)
+    thief = Browser(house, {APP1: {"__Host-hand-over": chosen}})
+    answer = await thief.get(url)
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+    assert "__Host-session" not in thief.jar[APP1]
+    assert (await browser.get(url)).status == 303
+
+
+async def test_a_cookie_that_was_handed_over_counts_at_its_host_alone(browser: Browser) -> None:
+    """Who gets hold of it, as an application's own host may, is nobody at the others."""
+    await browser.get(await browser.code_for(APP1))
+    stolen = browser.jar[APP1]["__Host-session"]
+    thief = Browser(browser.house, {host: {"__Host-session": stolen} for host in (GATE, APP2)})
+    for host in (GATE, APP2):
+        answer = await me(thief, host)
+        assert (answer.status, reason(answer)) == (401, "session_unknown")
+        thief.jar[host] = {"__Host-session": stolen}
+        for endpoint in ("refresh", "logout"):
+            sent = request(
+                "POST",
+                f"/auth/{endpoint}",
+                b"",
+                headers=[SAME, f"Cookie: __Host-session={stolen}"],
+                host=host,
+            )
+            refused = await browser.house.raw(sent)
+            assert (refused.status, reason(refused)) == (401, "session_unknown")
+    started = await thief.get(f"https://{APP2}/auth/hand-over/start?return_to=/")
+    assert (await thief.get(leads_to(started))).status == 401
+    assert (await me(browser, APP1)).status == 200
+
+
 async def test_two_cookies_that_name_the_browser_name_none(browser: Browser) -> None:
     url = await browser.code_for(APP1)
     name = f"__Host-hand-over={browser.jar[APP1]['__Host-hand-over']}"
@@ -269,12 +312,32 @@ async def test_what_is_no_path_of_the_same_origin_leads_to_the_root(
     assert leads_to(accepted) == "/"
 
 
-async def test_the_tabs_of_a_browser_share_its_name_and_the_session(browser: Browser) -> None:
+async def test_the_tabs_of_a_browser_share_the_session(browser: Browser) -> None:
     urls = [await browser.code_for(APP1, f"/{tab}") for tab in range(5)]
     accepted = [await browser.get(url) for url in urls]
     assert [leads_to(answer) for answer in accepted] == [f"/{tab}" for tab in range(5)]
     given = [line for a in accepted for line in a.values("set-cookie") if b"__Host-session" in line]
     assert len(given) == 1  # the others found it there
+
+
+async def test_of_tabs_that_ask_at_once_each_comes_to_its_page(browser: Browser) -> None:
+    """The cookie of the second takes the place of the first's."""
+    urls = []
+    for tab in range(2):
+        browser.jar.pop(APP1, None)
+        urls.append(await browser.code_for(APP1, f"/{tab}"))
+    accepted = [await browser.get(url) for url in reversed(urls)]
+    assert [leads_to(answer) for answer in accepted] == ["/1", "/0"]
+
+
+async def test_a_browser_has_a_bounded_number_of_names(browser: Browser) -> None:
+    first = await browser.code_for(APP1)
+    last = [await browser.code_for(APP1) for _ in range(NAMES_MAX)][-1]
+    assert len(browser.jar[APP1]["__Host-hand-over"].split(".")) == NAMES_MAX
+    assert (await browser.get(first)).status == 400
+    assert (await browser.get(last)).status == 303
+    browser.jar[APP1]["__Host-hand-over"] += ".x"  # none of ours: taken for no name at all
+    assert (await browser.get(await browser.code_for(APP1))).status == 303
 
 
 async def test_hand_overs_of_a_session_have_the_limit_of_its_renewals(browser: Browser) -> None:
