@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.applications.browser import sign_in
+from tests.applications.browser import change_person, sign_in
 from tests.applications.recipe import EMAIL, Recipe, followed
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
@@ -47,6 +47,17 @@ def test_a_role_that_is_taken_is_gone_from_djangos_session_too(
     assert "403 Forbidden" in browser.page()
     browser.open(f"{django.url}/admin/")
     assert "You don’t have permission to view or edit anything." in browser.page()
+
+
+def test_djangos_session_ends_when_another_person_signs_in(
+    browser: Browser, django: Recipe
+) -> None:
+    sign_in(browser, django)
+    browser.open(f"{django.url}/admin/")
+    assert f"WELCOME, {EMAIL.upper()}" in browser.page()
+    change_person(browser, django, "eve@example.com")
+    browser.open(f"{django.url}/admin/")
+    assert "WELCOME, EVE@EXAMPLE.COM" in browser.page()
 
 
 def test_who_has_not_signed_in_is_refused(browser: Browser, django: Recipe) -> None:

@@ -1,0 +1,57 @@
+"""docs/applications/pgadmin.md, with the real pgAdmin in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.applications.browser import change_person, sign_in
+from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.browser.driving import NEEDS_CHROMIUM, Browser
+
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def pgadmin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    with followed("pgadmin", tmp_path_factory.mktemp("pgadmin")) as recipe:
+        recipe.run("secret")
+        recipe.start("program", "5050")
+        recipe.start("pages", "9100")
+        recipe.serve()
+        recipe.run("account")
+        yield recipe
+
+
+def test_the_page_shows_the_person_and_its_socket_is_open(
+    browser: Browser, pgadmin: Recipe
+) -> None:
+    sign_in(browser, pgadmin)
+    browser.open(f"{pgadmin.url}/pgadmin")
+    browser.wait_for(lambda: EMAIL in browser.page(), "the person's address")
+    browser.wait_for(lambda: "Object Explorer" in browser.page(), "the page")
+    opened = browser.run(
+        """return await new Promise((resolve) => {
+             const at = `ws://${location.host}/pgadmin/socket.io/?EIO=4&transport=websocket`;
+             const socket = new WebSocket(at);
+             socket.onmessage = (event) => resolve(event.data.slice(0, 6));
+             socket.onerror = () => resolve('refused');
+           });"""
+    )
+    assert opened == '0{"sid'
+
+
+def test_pgadmin_follows_when_another_person_signs_in(browser: Browser, pgadmin: Recipe) -> None:
+    sign_in(browser, pgadmin)
+    browser.open(f"{pgadmin.url}/pgadmin/browser/")
+    browser.wait_for(lambda: EMAIL in browser.page(), "the person's address")
+    change_person(browser, pgadmin, "eve@example.com")
+    browser.open(f"{pgadmin.url}/pgadmin/")
+    browser.wait_for(lambda: "eve@example.com" in browser.page(), "the other person's address")
+    assert EMAIL not in browser.page()
+
+
+def test_who_has_not_signed_in_is_refused(browser: Browser, pgadmin: Recipe) -> None:
+    browser.open(f"{pgadmin.url}/pgadmin/")
+    assert "no_credential" in browser.page()
