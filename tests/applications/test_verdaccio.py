@@ -1,0 +1,81 @@
+"""docs/applications/verdaccio.md, with the real Verdaccio, npm, and a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.applications.browser import sign_in
+from tests.applications.recipe import Recipe, followed
+from tests.browser.driving import NEEDS_CHROMIUM, Browser
+
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
+
+PROGRAMS = ["npm", "node:nodejs", "openssl", "jq", "curl"]
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    with followed("verdaccio", tmp_path_factory.mktemp("verdaccio"), programs=PROGRAMS) as recipe:
+        recipe.run("board")
+        recipe.start("program", "4873")
+        recipe.start("pages", "9100")
+        recipe.serve()
+        recipe.run("account")
+        recipe.run("key")
+        recipe.run("npmrc")
+        recipe.run("publish")
+        yield recipe
+
+
+def test_what_is_published_can_be_installed(packages: Recipe) -> None:
+    assert packages.run("client").stdout.splitlines()[-1] == "hello"
+
+
+def test_the_page_shows_packages_by_the_session(browser: Browser, packages: Recipe) -> None:
+    sign_in(browser, packages)
+    browser.open(f"{packages.url}/npm")
+    browser.wait_for(lambda: "@team/hello" in browser.page(), "the list")
+    assert "@board/plan" not in browser.page()
+    browser.open(f"{packages.url}/npm/-/web/detail/@team/hello")
+    browser.wait_for(lambda: "Says hello" in browser.page(), "the package")
+
+
+def test_the_page_keeps_its_own_sign_in_beside_the_session(
+    browser: Browser, packages: Recipe
+) -> None:
+    sign_in(browser, packages)
+    browser.open(f"{packages.url}/npm/")
+    browser.wait_for(lambda: "@team/hello" in browser.page(), "the list")
+    press(browser, "header--button-login")
+    field(browser, "login--dialog-username").send_keys("board")
+    field(browser, "login--dialog-password").send_keys("horse battery 8 correct", Keys.ENTER)
+    browser.wait_for(lambda: "@board/plan" in browser.page(), "what the board sees")
+    browser.open(f"{packages.url}/npm/")
+    browser.wait_for(lambda: "@board/plan" in browser.page(), "the same after a reload")
+
+
+def test_who_has_not_signed_in_is_refused(browser: Browser, packages: Recipe) -> None:
+    browser.open(f"{packages.url}/npm/")
+    assert "no_credential" in browser.page()
+
+
+def test_a_key_that_reads_does_not_publish(packages: Recipe) -> None:
+    assert packages.run("build").stdout.strip() == "1.0.0"
+    refused = packages.run("refused", check=False)
+    assert refused.returncode != 0
+    assert "E403" in refused.stderr
+    assert packages.run("build").stdout.strip() == "1.0.0"
+
+
+def press(browser: Browser, name: str) -> None:
+    browser.wait_for(lambda: field(browser, name).is_displayed(), name)
+    field(browser, name).click()
+
+
+def field(browser: Browser, name: str) -> WebElement:
+    return browser.driver.find_element(By.CSS_SELECTOR, f"[data-testid='{name}'], #{name}")
