@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,10 +71,10 @@ class House:
         assert key is not None
         return key
 
-    async def who(self, text: str) -> Principal | Reason:
+    async def who(self, text: str, client_ip: str = CALL.client_ip) -> Principal | Reason:
         """As `RequestAuthenticator` asks: the replica judges what the identifier answers."""
         principal = await self.identifier.authenticate(
-            Credential(CredentialKind.API_KEY, text), CALL
+            Credential(CredentialKind.API_KEY, text), replace(CALL, client_ip=client_ip)
         )
         if isinstance(principal, Reason):
             return principal
@@ -286,23 +288,105 @@ async def test_the_last_use_is_written_by_the_minute(house: House) -> None:
     assert shown.last_used_at == int(house.clock.at)
 
 
-async def test_who_makes_up_keys_does_not_fill_the_stores_queue(house: House) -> None:
-    await house.key()
-    most = 0
-    now = 0
-    real = house.database.read_transaction
+class Gate(Counting):
+    """Counting, with readers that wait while it is shut."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.open = asyncio.Event()
+        self.inside = self.most = 0
 
     @asynccontextmanager
-    async def watched() -> AsyncIterator[Transaction]:
-        nonlocal most, now
-        now += 1
-        most = max(most, now)
-        async with real() as tx:
-            await asyncio.sleep(0)
-            yield tx
-        now -= 1
+    async def read_transaction(self) -> AsyncIterator[Transaction]:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await self.open.wait()
+            async with super().read_transaction() as tx:
+                yield tx
+        finally:
+            self.inside -= 1
 
-    house.database.read_transaction = watched  # type: ignore[method-assign]
-    answers = await asyncio.gather(*(house.who(new_key()) for _ in range(100)))
-    assert set(answers) == {Reason.TOKEN_REVOKED}
-    assert most <= 8
+
+@pytest.fixture
+async def gated(tmp_path: Path) -> AsyncIterator[House]:
+    """Its `database` is a Gate, which is shut."""
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as opened:
+        house = House(opened, clock)
+        house.database = Gate(opened)
+        house.identifier = ApiKeyAuthenticator(house.database, house.revoked, clock)
+        yield house
+
+
+async def all_wait() -> None:
+    """Until nothing is left to do but to wait."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def gate_of(house: House) -> Gate:
+    assert isinstance(house.database, Gate)
+    return house.database
+
+
+async def test_who_makes_up_keys_takes_a_share_of_the_stores_queue(gated: House) -> None:
+    await gated.key()
+    asked = [asyncio.create_task(gated.who(new_key())) for _ in range(100)]
+    await all_wait()
+    assert Counter(task.result() for task in asked if task.done()) == {Reason.STORE_BUSY: 84}
+    gate_of(gated).open.set()
+    answers = Counter(await asyncio.gather(*asked))
+    assert answers == {Reason.STORE_BUSY: 84, Reason.TOKEN_REVOKED: 16}
+    assert gate_of(gated).most <= 8
+
+
+async def test_a_key_that_was_good_waits_behind_no_key_that_is_made_up(gated: House) -> None:
+    key, gate = await gated.key(), gate_of(gated)
+    gate.open.set()
+    assert isinstance(await gated.who(key.text), Principal)
+    gated.clock.at += 61
+    gate.open.clear()
+    strangers = [
+        asyncio.create_task(gated.who(new_key(), f"198.51.100.{number % 200}"))
+        for number in range(400)
+    ]
+    await all_wait()
+    before = gate.inside
+    known = asyncio.create_task(gated.who(key.text))
+    await all_wait()
+    assert gate.inside == before + 1, "it is being read"
+    gate.open.set()
+    assert isinstance(await known, Principal)
+    await asyncio.gather(*strangers)
+
+
+async def test_a_key_that_ended_has_no_place_before_the_others_any_more(gated: House) -> None:
+    key, gate = await gated.key(), gate_of(gated)
+    gate.open.set()
+    assert isinstance(await gated.who(key.text), Principal)
+    gated.apply(await gated.keys.end(key.id))
+    assert await gated.who(key.text) is Reason.TOKEN_REVOKED
+    gate.open.clear()
+    strangers = [
+        asyncio.create_task(gated.who(new_key(), f"198.51.100.{number}")) for number in range(20)
+    ]
+    await all_wait()
+    before = gate.inside
+    ended = asyncio.create_task(gated.who(key.text))
+    await all_wait()
+    assert gate.inside == before
+    gate.open.set()
+    assert await ended is Reason.TOKEN_REVOKED
+    await asyncio.gather(*strangers)
+
+
+async def test_a_crowd_with_one_new_key_asks_once_and_all_are_answered(gated: House) -> None:
+    key, gate = await gated.key(), gate_of(gated)
+    asked = [asyncio.create_task(gated.who(key.text)) for _ in range(200)]
+    await all_wait()
+    asked[0].cancel()  # who asked first leaves
+    gate.open.set()
+    answers = await asyncio.gather(*asked[1:])
+    assert all(isinstance(answer, Principal) for answer in answers)
+    assert gate.reads == 1

@@ -1,27 +1,34 @@
 """Who presents an API key: looked up in SQL, remembered for a minute.
 
 Law: what a worker remembers of a key never decides: the replica is asked on every call, and a
-change of the client, or of the account, since it was read has it read again.
+change of the client, or of the account, since it was read has it read again.  Anybody can make
+well-formed keys up, and each costs SQL a look: they keep no key that was good waiting, and no more
+of one address wait than its share.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
+from gateway.client_networks import holder
 from gateway.identity.clients.api_keys import client_principal
 from gateway.identity.clients.key_form import is_personal, well_formed
 from gateway.identity.clients.personal_keys import personal_principal
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.tokens.authenticator import Revocations
 from gateway.model import Call, Clock, Credential, Principal, Reason
-from gateway.stores.protocols import Database, StoreUnavailable, Transaction
+from gateway.stores.protocols import Database, StoreUnavailable
 
 CACHED_S = 60.0
 _CACHE_MAX = 10_000
-_LOOKS_AT_ONCE = 8
+_LOOKS_AT_ONCE = 4
+"""Of keys that were good here, and as many of all others."""
 _LOOK_WITHIN_S = 2.0
+UNKNOWN_OF_ADDRESS = 16
+"""Keys of one address of which nothing is known, that are looked up or wait for it."""
+_GOOD_MAX = 10_000
 _SAYS_NOTHING = (None, Reason.REPLICA_STALE)
 """A replica that is stale says nothing of a key, and what comes after refuses the call."""
 _USED_BY_CLIENT = "UPDATE api_keys SET last_used_at = :now WHERE id = :id"
@@ -44,18 +51,25 @@ class ApiKeyAuthenticator:
         self._clock = clock
         self._cache: OrderedDict[str, _CachedPrincipal] = OrderedDict()
         self._used: set[str] = set()
-        self._look_ups = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._looks: dict[str, asyncio.Task[Principal | Reason]] = {}
+        """By the key: all who ask for it meanwhile share one."""
+        self._good: OrderedDict[str, None] = OrderedDict()
+        """The hashes of keys that were good when they were last read here."""
+        self._places_of_good = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._places_of_others = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._unknown: Counter[str] = Counter()
+        """How many of UNKNOWN_OF_ADDRESS are taken, by the holder of the address; under the empty
+        text the looks for good ones."""
 
     async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
         """TOKEN_MALFORMED for a slip of the hand; TOKEN_REVOKED for a key that ended and for
         one that never was, which are not told apart."""
-        del call
         text = credential.text
         if not well_formed(text):
             return Reason.TOKEN_MALFORMED
         principal: Principal | Reason | None = self._cached(text)
         if principal is None:
-            principal = await self._look_up(text)
+            principal = await self._look_up(text, call.client_ip)
         if isinstance(principal, Principal):
             self._used.add(principal.token_id)
         return principal
@@ -88,25 +102,54 @@ class ApiKeyAuthenticator:
         self._cache.move_to_end(text)
         return cached.principal
 
-    async def _look_up(self, text: str) -> Principal | Reason:
+    async def _look_up(self, text: str, client_ip: str) -> Principal | Reason:
+        look = self._looks.get(text)
+        if look is None:
+            digest = hash_token(text)
+            good = digest in self._good
+            address = "" if good else holder(client_ip)
+            if address and self._unknown[address] >= UNKNOWN_OF_ADDRESS:
+                return Reason.STORE_BUSY
+            places = self._places_of_good if good else self._places_of_others
+            look = asyncio.create_task(self._look(text, digest, places))
+            self._looks[text] = look
+            self._unknown[address] += 1
+            look.add_done_callback(lambda _: self._looked(text, address))
+        return await asyncio.shield(look)
+
+    def _looked(self, text: str, address: str) -> None:
+        del self._looks[text]
+        self._unknown[address] -= 1
+        if not self._unknown[address]:
+            del self._unknown[address]
+
+    async def _look(self, text: str, digest: str, places: asyncio.Semaphore) -> Principal | Reason:
         """Bounded: who makes up well-formed keys must not fill the store's queue."""
         try:
             async with asyncio.timeout(_LOOK_WITHIN_S):
-                await self._look_ups.acquire()
+                await places.acquire()
         except TimeoutError:
             return Reason.STORE_BUSY
         try:
-            # Whoever asked for the same key before has found it meanwhile.
-            return self._cached(text) or await self._read(text)
+            principal = await self._read(text, digest)
         except StoreUnavailable as error:
             return error.reason
         finally:
-            self._look_ups.release()
+            places.release()
+        if isinstance(principal, Principal):
+            self._good[digest] = None
+            self._good.move_to_end(digest)
+            if len(self._good) > _GOOD_MAX:
+                self._good.popitem(last=False)
+        else:
+            self._good.pop(digest, None)
+        return principal
 
-    async def _read(self, text: str) -> Principal | Reason:
+    async def _read(self, text: str, digest: str) -> Principal | Reason:
         for _ in range(2):
             async with self._database.read_transaction() as tx:
-                principal = await _principal(tx, text)
+                read = personal_principal if is_personal(text) else client_principal
+                principal = await read(tx, digest)
             if not isinstance(principal, Principal):
                 return principal
             if self._revocations.refusal(principal) in _SAYS_NOTHING:
@@ -116,8 +159,3 @@ class ApiKeyAuthenticator:
                 return principal
             # What was read is older than a change that came while it was: SQL knows better now.
         return principal
-
-
-async def _principal(tx: Transaction, text: str) -> Principal | Reason:
-    read = personal_principal if is_personal(text) else client_principal
-    return await read(tx, hash_token(text))
