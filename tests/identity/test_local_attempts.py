@@ -174,6 +174,7 @@ async def test_an_attempt_that_is_given_back_counts_nowhere(counters: LocalAttem
         assert (await counters.reserve([PLAIN, other], mark)).wait_s == 0.0
         await counters.give_back([PLAIN, other], mark)
     await counters.give_back([Attempt("unknown", 1, 900)], "a")
+    await counters.give_back([PLAIN], "never reserved")
 
 
 async def test_a_cleared_counter_is_empty_and_the_others_are_not(counters: LocalAttempts) -> None:

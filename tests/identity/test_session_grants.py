@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from gateway.identity.sign_in.refresh_tokens import (
     TooSoon,
 )
 from gateway.model import Reason
-from gateway.stores.protocols import Database
+from gateway.stores.protocols import Database, Transaction
 from tests.databases import NOON, Hands, fresh_database
 
 LIFE_S = 604_800
@@ -92,6 +93,15 @@ async def test_a_session_begins_with_all_that_its_token_needs(
         (kept,) = await tx.all("SELECT * FROM refresh_tokens")
     assert (kept["hash"], kept["family_id"]) == (hash_token(grant.refresh_token), grant.session_id)
     assert (kept["created_at"], kept["used_at"]) == (NOON, None)
+
+
+async def test_a_session_that_begins_right_after_a_change_was_used_when_its_token_was_issued(
+    tokens: RefreshTokens, account: Account, store: Database
+) -> None:
+    (change,) = await Accounts(store).grant(account.id, "manager")
+    grant = await began(tokens, account)
+    assert grant.issued_at == change.not_before + 1 > NOON
+    assert (await family(store, grant.session_id))["last_used_at"] == grant.issued_at
 
 
 async def test_the_ways_of_a_sign_in_are_kept_in_order(
@@ -175,20 +185,67 @@ async def test_a_token_given_again_says_that_it_is(tokens: RefreshTokens, accoun
     assert again == replace(second, repeated=True)
 
 
+async def test_a_reuse_tells_whose_session_has_ended_and_why(
+    tokens: RefreshTokens, account: Account, store: Database
+) -> None:
+    grant = await began(tokens, account)
+    await tokens.rotate(grant.refresh_token, SOURCE)
+    reused = await tokens.rotate(grant.refresh_token, replace(SOURCE, user_agent="other"))
+    assert isinstance(reused, ReuseDetected)
+    assert (reused.account_id, reused.session_id) == (account.id, grant.session_id)
+    assert [change.target for change in reused.changes] == [grant.session_id]
+    row = await family(store, grant.session_id)
+    assert (row["ended_at"], row["end_reason"]) == (NOON, "reused")
+
+
 async def test_a_session_that_must_wait_keeps_its_token(
     tokens: RefreshTokens, account: Account
 ) -> None:
     grant = await began(tokens, account)
     asked: list[str] = []
-    waits = [7.5, 0.0]
+    waits = [7.5, 0.5, 0.0]
 
     async def wait_s(session_id: str) -> float:
         asked.append(session_id)
         return waits.pop(0)
 
     assert await tokens.rotate(grant.refresh_token, SOURCE, wait_s) == TooSoon(7.5)
+    assert await tokens.rotate(grant.refresh_token, SOURCE, wait_s) == TooSoon(0.5)
     assert isinstance(await tokens.rotate(grant.refresh_token, SOURCE, wait_s), SessionGrant)
-    assert asked == [grant.session_id] * 2
+    assert asked == [grant.session_id] * 3
+
+
+class Meddling:
+    """A store in which somebody else deletes something after each reading; meets `Database`."""
+
+    def __init__(self, database: Database, statement: str) -> None:
+        self._database = database
+        self._statement = statement
+        self.dialect = database.dialect
+        self.transaction = database.transaction
+        self.migration_transaction = database.migration_transaction
+        self.close = database.close
+
+    @asynccontextmanager
+    async def read_transaction(self) -> AsyncIterator[Transaction]:
+        async with self._database.read_transaction() as tx:
+            yield tx
+        async with self._database.transaction() as tx:
+            await tx.run(self._statement)
+
+
+@pytest.mark.parametrize("table", ["refresh_tokens", "families", "accounts"])
+async def test_what_is_deleted_after_it_was_found_is_neither_rotated_nor_renewed(
+    tokens: RefreshTokens, account: Account, store: Database, table: str
+) -> None:
+    bearer = await began(tokens, account)
+    meddled = RefreshTokens(Meddling(store, f"DELETE FROM {table}"), RefreshOptions())
+    assert await meddled.rotate(bearer.refresh_token, SOURCE) is Reason.INVALID_REFRESH_TOKEN
+    if table != "refresh_tokens":
+        again = await Accounts(store).register("bob@x.example", "hash")
+        assert isinstance(again, Account)
+        cookie = await began(tokens, again, cookie_hash=COOKIE_HASH)
+        assert await meddled.renew(cookie.session_id) is None
 
 
 async def test_nobody_is_asked_how_long_what_is_no_token_has_to_wait(
