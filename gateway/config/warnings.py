@@ -30,8 +30,8 @@ class _PolicyActions:
 
 
 def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigProblem]:
-    """Routes that nobody can ever pass, or whose paths backends may read in several ways,
-    policies of no route, and actions in rules and roles that no route has."""
+    """Routes that nobody can ever pass, whose action no policy judges, or whose paths backends may
+    read in several ways; policies of no route; and actions in rules and roles that no route has."""
     asked: dict[str, _PolicyActions] = {}
     for route in table:
         if route.policy is not None:
@@ -43,6 +43,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
         if policy.name not in asked and policy.name != SIGNED_IN
     ]
     problems += [_reads_otherwise(route) for route in table if route.takes_files]
+    problems += [_unjudged(route) for route in table if route.action and route.policy is None]
     reported: set[str] = set()
     for route in table:
         if route.policy is not None and not _passable(route, route.policy):
@@ -75,6 +76,16 @@ def _reads_otherwise(route: Route) -> ConfigProblem:
         f"route `{route.id}` takes `;`, `%5C` and `%25` (`paths: files`): a backend that cuts "
         "parameters, takes a backslash for a slash or decodes twice serves another name below this "
         "route than the one that was asked for"
+    )
+    return ConfigProblem.at(route.location, text)
+
+
+def _unjudged(route: Route) -> ConfigProblem:
+    """An action that waits for a policy: `auth: optional` under a policy of `defaults`."""
+    text = (
+        f"route `{route.id}` has the action `{route.action}` and no policy that judges it: the one "
+        "of `defaults` is for `auth: required` alone. Only keys that are limited to scopes are "
+        "measured by it"
     )
     return ConfigProblem.at(route.location, text)
 

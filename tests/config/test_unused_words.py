@@ -90,3 +90,14 @@ def test_a_policy_that_judges_nothing_is_noted() -> None:
     assert [str(notice) for notice in world.notices] == [
         "policies/p0.yaml:2:1: no route names policy `p`"
     ]
+
+
+def test_an_action_on_a_route_that_no_policy_judges_is_noted() -> None:
+    world = snapshot(
+        "- {id: a, match: {path: /a}, auth: optional, action: orders:read, upstream: api}\n"
+        "- {id: b, match: {path: /b}, auth: optional, upstream: api}",
+        "policy: p\nrules: [{id: own, allow: ['*']}]",
+    )
+    said = [str(notice) for notice in world.notices if "no policy that judges it" in str(notice)]
+    assert len(said) == 1
+    assert "route `a` has the action `orders:read`" in said[0]
