@@ -201,6 +201,17 @@ async def test_a_failure_that_the_counters_could_not_be_told_is_counted_in_memor
     assert (again.wait_s, again.failures) == (1.0, 1)
 
 
+async def test_each_failure_that_the_counters_could_not_be_told_counts(
+    limiter: Throttle, told: Told
+) -> None:
+    reserved = [await limiter.reserve(ANN, HERE) for _ in range(2)]
+    told.away = True
+    for reservation in reserved:
+        await limiter.failed(reservation)
+    again = await limiter.reserve(ANN, HERE)
+    assert again.failures == 2
+
+
 async def test_what_was_spent_untold_is_no_failure(limiter: Throttle, told: Told) -> None:
     reservation = await limiter.reserve(ANN, HERE)
     told.away = True
