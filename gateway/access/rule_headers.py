@@ -7,6 +7,7 @@ reason is told.  Two of which the second could never be first do not load
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from gateway.access.policies import ActionRules, Rule
 
 # Only what a field may hold passes as it is; the escape is that of the identity headers.
 _FIELD_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%") + " "
+_OUTER_BLANKS = re.compile(r"\A +| +\Z")
 
 
 def rule_headers(
@@ -53,4 +55,11 @@ def _filled(rule: Rule, context: EvaluationContext) -> Iterator[tuple[str, str]]
     for name, template in rule.headers:
         value = template.fill(values)
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            yield name, quote(str(value), safe=_FIELD_SAFE)
+            yield name, _escaped(str(value))
+
+
+def _escaped(value: str) -> str:
+    """Two values never read alike: blanks at the ends of a field are no part of it for who reads
+    it (RFC 9110 section 5.5), so these are escaped too."""
+    text = quote(value, safe=_FIELD_SAFE)
+    return _OUTER_BLANKS.sub(lambda blanks: "%20" * len(blanks[0]), text)

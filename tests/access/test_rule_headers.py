@@ -73,6 +73,23 @@ def test_a_field_without_a_value_is_left_to_the_next_rule() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ("hr", "hr"),
+        ("%20hr", "%20hr"),
+        ("hr%20%20", "hr%20%20"),
+        ("%20", "%20"),
+        ("h%20r", "h r"),
+        ("%C2%A0hr", "%C2%A0hr"),
+    ],
+)
+def test_no_value_becomes_another_by_the_blanks_around_it(sent: str, told: str) -> None:
+    """A backend drops blanks at the ends of a field: a rule that denies `hr` was passed by ` hr`."""
+    named = world("{id: all, allow: ['*'], headers: {X-Tenant: '{x}'}}")
+    assert decide(named, f"GET /a/{sent}", who()).headers == (("X-Tenant", told),)
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
         ("allow: ['*'], headers: {X-A: a}", "allow: [o:read], headers: {X-A: b}"),
