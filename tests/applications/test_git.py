@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -103,3 +104,34 @@ def test_a_wrong_key_is_refused(repository: Recipe) -> None:
         answer_with(repository, "key")
     assert refused.returncode != 0
     assert "Authentication failed" in refused.stderr
+
+
+def test_a_key_that_ended_is_forgotten_and_a_lost_role_holds_at_once(repository: Recipe) -> None:
+    kept = repository.folder / ".git-credentials"
+    stored = ("-c", "credential.helper=store")
+    assert git(repository, *stored, "ls-remote", "origin").returncode == 0
+    assert f"@127.0.0.1%3a{repository.gateway}" in kept.read_text("utf-8")
+    gateway(repository, "roles", "revoke", EMAIL, "developer")
+    lost = git(repository, *stored, "ls-remote", "origin")
+    assert "returned error: 403" in lost.stderr
+    gateway(repository, "roles", "grant", EMAIL, "developer")
+    assert git(repository, *stored, "ls-remote", "origin").returncode == 0
+    keys = json.loads(gateway(repository, "users", "keys", EMAIL, "--json"))
+    ended = [key["key_id"] for key in keys if key["name"] == "laptop"]
+    gateway(repository, "users", "keys", EMAIL, "end", *ended)
+    assert "Authentication failed" in git(repository, *stored, "ls-remote", "origin").stderr
+    assert kept.read_text("utf-8") == ""
+
+
+def gateway(recipe: Recipe, *arguments: str) -> str:
+    """A command of the operator."""
+    done = subprocess.run(
+        ["gateway", *arguments],
+        cwd=recipe.folder,
+        env=recipe.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import requests
 
 from tests.applications.recipe import WITHIN_S, Recipe, followed
+from tests.certificates import self_signed
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +100,26 @@ def test_uploads_are_led_through_the_gateway(registry: Recipe, forged: dict[str,
     )
     assert answer.status_code == 202
     assert answer.headers["Location"].startswith(f"{registry.url}/v2/team/app/blobs/uploads/")
+
+
+def test_over_tls_layers_are_led_to_https(tmp_path: Path) -> None:
+    with followed("registry", tmp_path, programs=PROGRAMS) as recipe:
+        for title, text in recipe.blocks.items():
+            text = re.sub(r" --(src-|dest-)?tls-verify=false", "", text)
+            recipe.blocks[title] = text.replace("http://127.0.0.1:8080", "https://127.0.0.1:8080")
+        certificate, key = map(str, self_signed("127.0.0.1").write(tmp_path))
+        recipe.environment |= {
+            "GATEWAY_PUBLIC_URL": f"https://127.0.0.1:{recipe.gateway}",
+            "GATEWAY_TLS_CERT": certificate,
+            "GATEWAY_TLS_KEY": key,
+            "SSL_CERT_FILE": certificate,
+            "CURL_CA_BUNDLE": certificate,
+        }
+        recipe.start("program", "5000")
+        recipe.serve()
+        for title in ("account", "key", "login", "client", "pull"):
+            recipe.run(title)
+        assert layer_of(tmp_path / "pulled") == layer_of(tmp_path / "image")
 
 
 def skopeo(recipe: Recipe, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -70,6 +71,27 @@ def test_a_key_that_reads_does_not_publish(packages: Recipe) -> None:
     assert refused.returncode != 0
     assert "E403" in refused.stderr
     assert packages.run("build").stdout.strip() == "1.0.0"
+
+
+def test_npm_asks_the_registry_about_weaknesses_and_takes_back(packages: Recipe) -> None:
+    packages.run("client")
+    # What npmjs.org says to it is not of this repository.
+    npm(packages, "audit", "--registry", f"{packages.url}/npm/")
+    assert "/-/npm/v1/security/" in packages.log("program")
+    taken_back = npm(packages, "unpublish", "--force", "@team/hello")
+    assert taken_back.returncode == 0, taken_back.stderr
+    assert "E404" in npm(packages, "view", "@team/hello", "version").stderr
+
+
+def npm(recipe: Recipe, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["npm", *arguments],
+        cwd=recipe.folder / "app",
+        env=recipe.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def press(browser: Browser, name: str) -> None:
