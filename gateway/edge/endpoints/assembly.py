@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from gateway.access.authorizer import Authenticator
 from gateway.access.routing.csrf import AllowedOrigins
@@ -87,6 +88,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     notifications = SecurityNotifications(deps.database, deps.mailer)
     registrations = Registrations(deps.database, deps.mailer, waits=deps.verification == "required")
     personal_keys = PersonalKeys(deps.database, notifications)
+    public_host = urlsplit(deps.public_url).hostname
     email_changes = EmailChanges(deps.database, deps.mailer)
     sign_in = SignInEndpoints(
         SignInDependencies(
@@ -137,6 +139,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     )
     key_endpoints = PersonalKeyEndpoints(
         PersonalKeyDependencies(
+            shares_session=lambda host: host != public_host and host in deps.shared_hosts(),
             authenticator=deps.authenticator,
             keys=personal_keys,
             clock=deps.clock,

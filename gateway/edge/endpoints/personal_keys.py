@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from gateway.edge.endpoints.endpoint import (
 )
 from gateway.edge.endpoints.json_body import Fields, Integer, Text, TextList, read_fields
 from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.role_names import ROLE
 from gateway.identity.clients.key_form import SCOPE
 from gateway.identity.clients.personal_keys import (
@@ -32,6 +34,7 @@ from gateway.identity.clients.personal_keys import (
     PersonalKeys,
 )
 from gateway.identity.sessions.sessions import SESSION_ID
+from gateway.identity.sign_in.session_cookies import is_of_one_host
 from gateway.model import Call, Clock, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
@@ -40,6 +43,7 @@ FRESH_S = 900
 LIFE_S = 90 * 86_400
 """Of a key that does not say."""
 SHORTEST_S, LONGEST_S = 60, 366 * 86_400
+_OTHER_HOST = "With a session cookie keys are made at the host of the public URL alone."
 _ENTRIES_MAX = 64
 _NAME_MAX = 64
 
@@ -55,6 +59,8 @@ _FIELDS: Fields = {
 
 @dataclass(frozen=True, slots=True)
 class PersonalKeyDependencies:
+    shares_session: Callable[[str], bool]
+    """Whether the sessions of the public host are handed over to this one."""
     authenticator: Authenticator
     keys: PersonalKeys
     clock: Clock
@@ -86,6 +92,10 @@ class PersonalKeyEndpoints:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
+        cookie = cookie_of(call)
+        if cookie is not None and (is_of_one_host(cookie) or self._deps.shares_session(call.host)):
+            # What a page of one application has is to count there alone, and a key counts anywhere.
+            return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
         fields = await read_fields(request, _FIELDS)
         if isinstance(fields, ProblemReply):
             return fields

@@ -63,6 +63,11 @@ class CookieMint:
         return encoded(hmac.digest(self._key, text.encode(), hashlib.sha256)[:8])
 
 
+def is_of_one_host(cookie: str) -> bool:
+    """Whether it was handed over, and counts at one host alone (`CookieMint.counts_at`)."""
+    return len(cookie) > _OF_ANY_HOST
+
+
 def set_cookie(cookie: str, life_s: int) -> str:
     """The value of the `Set-Cookie` that gives the cookie."""
     return f"{COOKIE}={cookie}; Max-Age={life_s}; {_ATTRIBUTES}"

@@ -192,6 +192,41 @@ async def test_a_cookie_that_was_handed_over_counts_at_its_host_alone(browser: B
     assert (await me(browser, APP1)).status == 200
 
 
+async def test_a_page_of_one_application_makes_no_key_that_counts_at_the_others(
+    house: House, browser: Browser
+) -> None:
+    """A key counts at every host, and for up to a year."""
+
+    async def make(host: str, cookie: str) -> Answer:
+        fields = [SAME, f"Cookie: __Host-session={cookie}"]
+        return await house.raw(
+            request("POST", "/auth/keys", b'{"name": "mine"}', headers=fields, host=host)
+        )
+
+    await browser.get(await browser.code_for(APP1))
+    own, handed_over = (browser.jar[host]["__Host-session"] for host in (GATE, APP1))
+    # Handed over, or of a sign-in at that very host.
+    for cookie in (handed_over, own):
+        refused = await make(APP1, cookie)
+        assert (refused.status, reason(refused)) == (403, "cross_origin")
+    made = await make(GATE, own)
+    assert made.status == 201, made.body
+    listed = await browser.get(f"https://{APP1}/auth/keys", headers=[SAME])
+    assert listed.body.count(b'"key_id"') == 1, listed.body
+
+
+async def test_a_cookie_that_was_handed_over_makes_no_key_where_nothing_is_shared_any_more(
+    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await browser.get(await browser.code_for(APP1))
+    monkeypatch.setattr("tests.edge.auth_house.SHARED_HOSTS", frozenset())
+    cookie = f"Cookie: __Host-session={browser.jar[APP1]['__Host-session']}"
+    refused = await house.raw(
+        request("POST", "/auth/keys", b'{"name": "mine"}', headers=[SAME, cookie], host=APP1)
+    )
+    assert (refused.status, reason(refused)) == (403, "cross_origin")
+
+
 async def test_two_cookies_that_name_the_browser_name_none(browser: Browser) -> None:
     url = await browser.code_for(APP1)
     name = f"__Host-hand-over={browser.jar[APP1]['__Host-hand-over']}"
