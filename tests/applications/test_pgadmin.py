@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -40,6 +41,39 @@ def test_the_page_shows_the_person_and_its_socket_is_open(
            });"""
     )
     assert opened == '0{"sid'
+
+
+def test_a_server_is_added_and_asked_for_its_databases(
+    browser: Browser, pgadmin: Recipe, postgres_database_url: str
+) -> None:
+    """By the calls that the page's own dialogs make."""
+    database = urlsplit(postgres_database_url)
+    sign_in(browser, pgadmin)
+    browser.open(f"{pgadmin.url}/pgadmin/browser/")
+    label, databases = browser.run(
+        """const [server] = args;
+           const at = '/pgadmin/browser';
+           const script = await (await fetch(`${at}/js/utils.js`)).text();
+           const token = /csrf_token'\\] = '([^']+)'/.exec(script)[1];
+           const headers = {'Content-Type': 'application/json', 'X-pgA-CSRFToken': token};
+           const added = await fetch(
+             `${at}/server/obj/1/`, {method: 'POST', body: JSON.stringify(server), headers});
+           const {node} = await added.json();
+           const nodes = await fetch(`${at}/database/nodes/1/${node._id}/`, {headers});
+           return [node.label, JSON.stringify(await nodes.json())];""",
+        {
+            "name": "test",
+            "host": database.hostname,
+            "port": database.port,
+            "db": database.path.removeprefix("/"),
+            "username": database.username,
+            "password": database.password or "",
+            "connect_now": True,
+            "connection_params": {"sslmode": "prefer"},
+        },
+    )
+    assert label == "test"
+    assert database.path.removeprefix("/") in databases
 
 
 def test_pgadmin_follows_when_another_person_signs_in(browser: Browser, pgadmin: Recipe) -> None:
