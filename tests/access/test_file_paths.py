@@ -332,6 +332,8 @@ def test_files_take_all_that_strict_takes_and_only_three_signs_more(path: str) -
         "/files/" + ";a" * MOST_SIGNS + "/b" * 3_500,
         "/files/" + "%C3%A9/" * 900 + "%255c;x" * 80,
         "/files/" + "a/" * 3_000 + ";%255c%253b%25253b%2525255c",
+        # U+FDFA folds into 18 letters.
+        "/files/a%253bd%255ce%5cf;g%2541" + "%EF%B7%BA" * 850,
     ],
 )  # fmt: skip
 def test_a_hostile_path_costs_little(path: str) -> None:

@@ -60,11 +60,12 @@ def _every_reading(path: str) -> list[str]:
         cuts = (_PARAMETERS.sub("", path), path.partition(";")[0])
         waiting += map(decoded_once, cuts)
     found: dict[str, None] = {}
+    letters: dict[str, str] = {}
     while waiting:
         text = waiting.pop()
         if text in found:
             continue
-        if _climbs(text) or len(found) == MOST_READINGS:
+        if _climbs(text, letters) or len(found) == MOST_READINGS:
             raise _NeverPasses
         found[text] = None
         waiting += _steps(text)
@@ -93,9 +94,9 @@ def _decoded(escapes: re.Match[str]) -> str:
     return unquote_to_bytes(run).decode("utf-8")
 
 
-def _climbs(text: str) -> bool:
+def _climbs(text: str, letters: dict[str, str]) -> bool:
     shown = slashes_shown(text)
     parts = shown.split("/")
     if "." in parts or ".." in parts or "" in parts[:-1] or CONTROL.search(shown):
         return True
-    return not shown.isascii() and folds_into_another(shown)
+    return not shown.isascii() and folds_into_another(shown, letters)
