@@ -89,6 +89,10 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     registrations = Registrations(deps.database, deps.mailer, waits=deps.verification == "required")
     personal_keys = PersonalKeys(deps.database, notifications)
     public_host = urlsplit(deps.public_url).hostname
+
+    def shares_session(host: str) -> bool:
+        return host != public_host and host in deps.shared_hosts()
+
     email_changes = EmailChanges(deps.database, deps.mailer)
     sign_in = SignInEndpoints(
         SignInDependencies(
@@ -104,6 +108,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             shielded=deps.shielded,
             verification=deps.verification,
             cookies=deps.cookies,
+            shares_session=shares_session,
             login_path=deps.own_paths.endpoint("login"),
         )
     )
@@ -139,7 +144,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     )
     key_endpoints = PersonalKeyEndpoints(
         PersonalKeyDependencies(
-            shares_session=lambda host: host != public_host and host in deps.shared_hosts(),
+            shares_session=shares_session,
             authenticator=deps.authenticator,
             keys=personal_keys,
             clock=deps.clock,

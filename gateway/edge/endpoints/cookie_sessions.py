@@ -107,7 +107,7 @@ class CookieSessions:
         `replaced` is the cookie that the browser had at this host: its session ends, where it is
         another.  Raises StoreUnavailable.
         """
-        deps, cookie = self._deps, self._deps.storage.mint.new(host)
+        deps, cookie = self._deps, self.new_cookie(host)
         grant = await deps.refresh_tokens.renew(session_id, cookie_hash=hash_cookie(cookie))
         if grant is None:
             return None
@@ -162,8 +162,9 @@ class CookieSessions:
             [change for session in displaced for change in session.changes]
         )
 
-    def new_cookie(self) -> str:
-        return self._deps.storage.mint.new()
+    def new_cookie(self, host: str | None = None) -> str:
+        """With `host` it counts there alone."""
+        return self._deps.storage.mint.new(host)
 
     async def _end(self, cookie: str, *, everywhere: bool) -> Sequence[Change] | None:
         """Ends the family that the cookie holds; SQL knows it although Redis may not."""

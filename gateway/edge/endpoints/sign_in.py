@@ -63,6 +63,8 @@ class SignInDependencies:
     shielded: ShieldedTasks
     verification: Verification
     cookies: CookieSessions
+    shares_session: Callable[[str], bool]
+    """Whether the sessions of the public host are handed over to this one."""
     login_path: str
     """Of sign-in, as the audit log names it."""
 
@@ -113,7 +115,9 @@ class SignInEndpoints:
             self._deps.audit.denied(admission.reason, self._deps.login_path, None)
             return admission
         wants_cookie = fields.get("transport") == "cookie"
-        cookie = self._deps.cookies.new_cookie() if wants_cookie else None
+        # At a host that shares the sessions of the public one, a sign-in counts there alone.
+        host = call.host if self._deps.shares_session(call.host) else None
+        cookie = self._deps.cookies.new_cookie(host) if wants_cookie else None
         attempt = SignInAttempt(call, request, key, fields["password"], admission, cookie)
         account = await self._check_password(attempt)
         if isinstance(account, ProblemReply):

@@ -52,8 +52,8 @@ class CookieMint:
         return hmac.compare_digest(mark, self._mark(drawn))
 
     def counts_at(self, cookie: str, host: str) -> bool:
-        """Whether one that was given here may be used at this host: one that was handed over
-        counts where it was handed over to, whoever sends it elsewhere."""
+        """Whether one that was given here may be used at this host: one that was given for a host
+        counts there, whoever sends it elsewhere."""
         of_host = cookie[_OF_ANY_HOST:]
         if not of_host:
             return True
@@ -64,7 +64,8 @@ class CookieMint:
 
 
 def is_of_one_host(cookie: str) -> bool:
-    """Whether it was handed over, and counts at one host alone (`CookieMint.counts_at`)."""
+    """Whether it counts at one host alone (`CookieMint.counts_at`): it was handed over, or given
+    for a sign-in at another host than the public one."""
     return len(cookie) > _OF_ANY_HOST
 
 

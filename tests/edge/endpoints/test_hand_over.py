@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,11 +44,13 @@ class Browser:
         self._keep(host, answer)
         return answer
 
-    async def sign_in(self) -> None:
-        body = {**CREDENTIALS, "transport": "cookie"}
-        answer = await self.house.ask("POST", "/auth/login", body, headers=[SAME])
+    async def sign_in(self, host: str = GATE) -> None:
+        body = json.dumps({**CREDENTIALS, "transport": "cookie"}).encode()
+        answer = await self.house.raw(
+            request("POST", "/auth/login", body, headers=[SAME], host=host)
+        )
         assert answer.status == 200, answer.body
-        self._keep(GATE, answer)
+        self._keep(host, answer)
 
     async def code_for(self, host: str, return_to: str = "/page?x=1") -> str:
         """The URL at which the host takes a code; the browser has been led there."""
@@ -225,6 +228,17 @@ async def test_a_cookie_that_was_handed_over_makes_no_key_where_nothing_is_share
         request("POST", "/auth/keys", b'{"name": "mine"}', headers=[SAME, cookie], host=APP1)
     )
     assert (refused.status, reason(refused)) == (403, "cross_origin")
+
+
+async def test_a_sign_in_at_another_host_counts_at_that_host_alone(house: House) -> None:
+    """Also for who receives what browsers send to that host."""
+    browser = Browser(house)
+    await browser.sign_in(APP1)
+    assert (await me(browser, APP1)).status == 200
+    stolen = browser.jar[APP1]["__Host-session"]
+    for host in (GATE, APP2):
+        answer = await me(Browser(house, {host: {"__Host-session": stolen}}), host)
+        assert (answer.status, reason(answer)) == (401, "session_unknown")
 
 
 async def test_two_cookies_that_name_the_browser_name_none(browser: Browser) -> None:
