@@ -189,10 +189,14 @@ def _named_or(claim: str) -> IdentityValue:
     return name
 
 
-def _grafana_role(principal: Principal) -> str | None:
-    """The highest of the roles that Grafana has for an organisation, in its spelling."""
+def _grafana_role(principal: Principal) -> str:
+    """The highest of the roles that Grafana has for an organisation, in its spelling.
+
+    Never none: Grafana leaves the role as it was where it is told nothing, and who is no
+    administrator any more would stay one.
+    """
     roles = {role.lower() for role in principal.roles}
-    return next((role for role in ("Admin", "Editor", "Viewer") if role.lower() in roles), None)
+    return next((role for role in ("Admin", "Editor") if role.lower() in roles), "Viewer")
 
 
 _USER: Mapping[str, IdentityValue] = {

@@ -60,14 +60,18 @@ def test_authelia_is_what_its_backends_expect() -> None:
 
 @pytest.mark.parametrize(
     ("roles", "role"),
-    [(("viewer", "EDITOR"), "Editor"), (("Admin",), "Admin"), (("dev",), None), ((), None)],
+    [(("viewer", "EDITOR"), "Editor"), (("Admin",), "Admin"), (("viewer",), "Viewer")],
 )
-def test_grafana_is_told_the_highest_role_that_it_knows(
-    roles: tuple[str, ...], role: str | None
-) -> None:
+def test_grafana_is_told_the_highest_role_that_it_knows(roles: tuple[str, ...], role: str) -> None:
     caller = who("u1", *roles, email="ada@x.org", email_verified=True)
     assert told("grafana", caller).get("X-WEBAUTH-ROLE") == role
     assert told("grafana", caller)["X-WEBAUTH-USER"] == "ada@x.org"
+
+
+@pytest.mark.parametrize("roles", [(), ("dev",)])
+def test_who_has_lost_a_role_has_lost_it_in_grafana_too(roles: tuple[str, ...]) -> None:
+    """Told nothing, Grafana leaves the role as it was."""
+    assert told("grafana", who("u1", *roles))["X-WEBAUTH-ROLE"] == "Viewer"
 
 
 @pytest.mark.parametrize("preset", ["oauth2-proxy", "authelia", "grafana"])
