@@ -27,6 +27,7 @@ from gateway.identity.clients.personal_keys import (
 )
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.revocations import record
+from gateway.identity.sessions.restore import newest_token_at
 from gateway.identity.sessions.sessions import Sessions, SignInSource, outdate
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import (
@@ -286,6 +287,26 @@ async def test_a_key_made_right_after_a_restore_is_good(ada: Person) -> None:
         )
     ada.apply([everyone])
     assert isinstance(await ada.who((await ada.make()).text), Principal)
+
+
+@pytest.mark.parametrize("changes", [0, 3])
+async def test_a_restore_refuses_what_a_worker_read_of_a_key_whatever_the_time_is(
+    ada: Person, changes: int
+) -> None:
+    """The clock was set back since the key was made, or each of several changes within one second
+    has a second of its own: a stream that the key opened is to end all the same."""
+    hands_of(ada).at += 600  # since the sign-in
+    digest = hash_token((await ada.make()).text)
+    for number in range(changes):
+        await ada.accounts.grant(ada.id, f"r{number}")
+    async with ada.database.read_transaction() as tx:
+        principal = await personal_principal(tx, digest)
+    assert isinstance(principal, Principal)
+    if not changes:
+        hands_of(ada).at -= 3600
+    async with ada.database.transaction() as tx:
+        newest_at = await newest_token_at(tx)
+    assert newest_at >= principal.issued_at
 
 
 async def test_a_key_rests_as_a_hash(ada: Person, tmp_path: Path) -> None:

@@ -51,13 +51,17 @@ class Carried:
 
 
 async def newest_token_at(tx: Transaction) -> int:
-    """The largest `iat` that was given, and never less than now."""
+    """The largest `iat` that was given, and never less than now.  What is read of a key has one
+    too: a second after the last change of its holder (`personal_keys`, `api_keys`)."""
     row = await tx.one(
         "SELECT (SELECT MAX(last_used_at) FROM families) AS families,"
-        " (SELECT MAX(newest_iat) FROM clients) AS clients"
+        " (SELECT MAX(newest_iat) FROM clients) AS clients,"
+        " (SELECT MAX(created_at) FROM personal_keys) AS keys,"
+        " (SELECT MAX(not_before) + 1 FROM accounts) AS accounts_changed,"
+        " (SELECT MAX(not_before) + 1 FROM clients) AS clients_changed"
     )
     assert row is not None
-    return max(int(await tx.now()), row["families"] or 0, row["clients"] or 0)
+    return max(int(await tx.now()), *(value or 0 for value in row.values()))
 
 
 async def present(tx: Transaction, sealer: Sealer) -> Present:
