@@ -22,35 +22,48 @@ class QuickstartStep:
 
 @dataclass(frozen=True, slots=True)
 class DemoUser:
-    """Whom the lines register; another one at each start, so that they work every time."""
+    """Whom the lines sign in: one that they register, another at each start, so that they
+    work every time; or the one that is there."""
 
     email: str
     password: str
 
     @classmethod
-    def new(cls) -> DemoUser:
-        return cls(f"ada-{secrets.token_hex(3)}@example.com", f"violet-{secrets.token_hex(6)}")
+    def new(cls, domain: str = "example.com") -> DemoUser:
+        return cls(f"ada-{secrets.token_hex(3)}@{domain}", f"violet-{secrets.token_hex(6)}")
 
 
-def steps(base: str, guest: DemoUser, own_paths: OwnPaths | None = None) -> list[QuickstartStep]:
-    """A first five minutes with the shipped `routes.yaml`; `base` is the public URL."""
+def steps(
+    base: str, who: DemoUser, own_paths: OwnPaths | None = None, *, registers: bool = True
+) -> list[QuickstartStep]:
+    """A first five minutes with the shipped `routes.yaml`; `base` is the public URL.
+
+    Without `registers` they are those of an account that is there, a manager: who sees every
+    order is refused none.
+    """
     auth = base + (own_paths or OwnPaths()).prefix
     json_type = "-H 'Content-Type: application/json'"
-    who = f'{{"email":"{guest.email}","password":"{guest.password}"}}'
+    name = f'{{"email":"{who.email}","password":"{who.password}"}}'
     bearer = '-H "Authorization: Bearer $TOKEN"'
+    account = QuickstartStep(
+        "make an account",
+        f"curl -sw '\\n' {json_type} -d '{name}' {auth}/register",
+        '"user_id"',
+    )
+    refusal = QuickstartStep(
+        "an order of someone else: 403, and why",
+        f"curl -sw '\\n' {bearer} {base}/v1/users/someone-else/orders/42",
+        '"reason": "not_your_order"',
+    )
     return [
-        QuickstartStep(
-            "make an account",
-            f"curl -sw '\\n' {json_type} -d '{who}' {auth}/register",
-            '"user_id"',
-        ),
+        *([account] if registers else []),
         QuickstartStep(
             "a helper that takes one field out of JSON",
             'field() { sed -n \'s/.*"\'"$1"\'": *"\\([^"]*\\)".*/\\1/p\'; }',
         ),
         QuickstartStep(
             "sign in, and keep the tokens",
-            f"LOGIN=$(curl -s {json_type} -d '{who}' {auth}/login)",
+            f"LOGIN=$(curl -s {json_type} -d '{name}' {auth}/login)",
         ),
         QuickstartStep(
             "",
@@ -64,11 +77,7 @@ def steps(base: str, guest: DemoUser, own_paths: OwnPaths | None = None) -> list
             f"curl -s {bearer} {base}/v1/users/$ID/orders/42",
             "X-Auth-User-Id",
         ),
-        QuickstartStep(
-            "an order of someone else: 403, and why",
-            f"curl -sw '\\n' {bearer} {base}/v1/users/someone-else/orders/42",
-            '"reason": "not_your_order"',
-        ),
+        *([refusal] if registers else []),
         QuickstartStep(
             "refresh: new tokens for the old ones, and what the new one says of you",
             f'LOGIN=$(curl -s {json_type} -d "{{\\"refresh_token\\":\\"$REFRESH\\"}}"'
@@ -95,11 +104,11 @@ def text(
     admin: str,
     admin_token: str,
     demo: DemoUser,
-    guest: DemoUser,
+    guest: DemoUser | None,
     *,
     own_paths: OwnPaths | None = None,
 ) -> str:
-    """The whole welcome."""
+    """The whole welcome; without a guest nobody can register and sign in at once."""
     lines = [
         "",
         f"authgate serves {base} (routes.yaml and policies/ are read again when they change)",
@@ -107,7 +116,7 @@ def text(
         "Try it; each line works as it stands, in this order, in another terminal:",
         "",
     ]
-    for step in steps(base, guest, own_paths):
+    for step in steps(base, guest or demo, own_paths, registers=guest is not None):
         if step.about:
             lines.append(f"# {step.about}")
         lines.append(step.command)

@@ -193,13 +193,16 @@ def _tell_demo_elsewhere(configuration: ConfigWatcher, demo: Address) -> None:
 def _welcome(app: App, demo: quickstart.DemoUser) -> None:
     """Printed by the first worker, once it can decide."""
     settings = app.components.plan.settings
+    guest = None
+    if settings.registration == "open" and settings.email_verification == "off":
+        guest = quickstart.DemoUser.new(*settings.registration_domains[:1])
     sys.stdout.write(
         quickstart.text(
             settings.public_url,
             f"http://{settings.admin_listen}",
             app.components.plan.folder.admin_token(),
             demo,
-            quickstart.DemoUser.new(),
+            guest,
             own_paths=settings.own_paths,
         )
         + "\n"

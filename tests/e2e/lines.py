@@ -30,7 +30,8 @@ def run_lines(output: str) -> list[tuple[str, str]]:
     Raises LinesWrong when one fails or prints something else than it should.
     """
     commands = printed_commands(output)
-    expected = [step.expect for step in steps("", DemoUser("", ""))]
+    registers = any("/register" in command for command in commands)
+    expected = [step.expect for step in steps("", DemoUser("", ""), registers=registers)]
     if len(commands) != len(expected):
         raise LinesWrong(f"{len(commands)} lines were printed, {len(expected)} were meant")
     mark = "== end of line =="

@@ -82,8 +82,8 @@ def command(folder: Path, ports: Ports, **settings: str) -> subprocess.Popen[str
 
 
 @contextmanager
-def running(folder: Path, ports: Ports) -> Iterator[Dev]:
-    process = command(folder, ports)
+def running(folder: Path, ports: Ports, **settings: str) -> Iterator[Dev]:
+    process = command(folder, ports, **settings)
     assert process.stdout is not None
     watchdog = threading.Timer(READY_WITHIN_S, process.kill)
     watchdog.start()
@@ -128,6 +128,26 @@ def test_every_printed_line_works_as_printed_in_a_plain_sh(dev: Dev) -> None:
     assert "Authorization" not in own_order
     assert any('"status": 403' in text and "not_your_order" in text for text in answers)
     assert any('"status": 401' in text and "token_revoked" in text for text in answers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "who"),
+    [
+        ({"GATEWAY_REGISTRATION": "closed"}, r"demo@example\.com"),
+        ({"GATEWAY_EMAIL_VERIFICATION": "required"}, r"demo@example\.com"),
+        ({"GATEWAY_REGISTRATION_DOMAINS": "shop.example"}, r"ada-\w+@shop\.example"),
+    ],
+)
+def test_the_printed_lines_work_whoever_may_register(
+    tmp_path: Path, ports: Ports, settings: dict[str, str], who: str
+) -> None:
+    lay_out(tmp_path, ports)
+    with running(tmp_path, ports, **settings) as dev:
+        said = run_lines(dev.printed)
+    assert {found for line, _ in said for found in re.findall(r'"email":"([^"]+)"', line)} == {
+        found[0] for found in [re.search(who, dev.printed)] if found
+    }
+    assert any("token_revoked" in text for _, text in said)
 
 
 def test_the_demo_user_signs_in_and_sees_every_order(dev: Dev) -> None:
