@@ -44,7 +44,7 @@ class HostReader:
     def _host(self, text: str, node: Node) -> str | None:
         if not text.startswith(WILDCARD):
             return host_name(self._reader, text, node)
-        domain = host_name(self._reader, text.removeprefix(WILDCARD), node)
+        domain = host_name(self._reader, text.removeprefix(WILDCARD), node, written=text)
         if domain is None:
             return None
         problem = self.strangers_below(domain)
@@ -76,8 +76,11 @@ def read_host(reader: Reader, node: Node | None) -> str | None:
     return None if text is None or node is None else host_name(reader, text, node)
 
 
-def host_name(reader: Reader, text: str, node: Node) -> str | None:
-    """The host as calls have it: lower case, without final dot, IPv6 in its shortest form."""
+def host_name(reader: Reader, text: str, node: Node, *, written: str = "") -> str | None:
+    """The host as calls have it: lower case, without final dot, IPv6 in its shortest form.
+
+    A problem quotes what stands in the file: `written` where that is more than the name.
+    """
     host = text.lower().removesuffix(".")
     if host.startswith("[") and host.endswith("]"):
         literal = _ipv6(host[1:-1])
@@ -88,13 +91,13 @@ def host_name(reader: Reader, text: str, node: Node) -> str | None:
     hint = "a host name without port"
     if not text.isascii():
         hint = "write its ASCII form (`xn--…`)"
-    elif text == "*":
+    elif (written or text) == "*":
         hint = "leave `host` out to match every host"
     elif "*" in text:
         hint = "a `*` is the whole first label: `*.example.com` takes each name directly below"
     elif re.search(r":[0-9]+\Z", text):
         hint = "leave the port out: routes match a host on every port"
-    reader.error(node, f"`{text}` is no host: {hint}")
+    reader.error(node, f"`{written or text}` is no host: {hint}")
     return None
 
 
