@@ -148,7 +148,7 @@ class Proxy:
             head.expect = None
         body = await take_json(exchange.body, call)
         if isinstance(body, Reason):
-            return self._replies.refuse(exchange, body, close=True)
+            return self._replies.refuse_body(exchange, body)
         exchange.body = body
         exchange.began_at = monotonic()
         return await self._await_decision(exchange, self._authorizer.decide(call, snapshot))

@@ -28,6 +28,7 @@ from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.edge.server.listener import ServeResult
 from gateway.model import Call, Reason
+from gateway.strict_json import MOST_BYTES
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 PAGES_AT_ONCE = 2
 """Denials that are explained at the same time: each takes a thread, and the rest wait."""
+_JUDGED_BODY = (
+    f"A policy reads this body before the call is judged, and takes {MOST_BYTES:,} bytes at most,"
+    " whatever `max_body` is."
+)
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -175,6 +180,14 @@ class LocalReplies:
     def refuse(self, exchange: Exchange, reason: Reason, *, close: bool) -> bool:
         """Answer what never came to a decision."""
         return self._refuse(exchange, reason, "", exchange.cors_headers, close=close)
+
+    def refuse_body(self, exchange: Exchange, reason: Reason) -> bool:
+        """Answer a call whose body cannot be judged.
+
+        A stranger may have sent it, so no text says which route this is.
+        """
+        detail = _JUDGED_BODY if reason is Reason.BODY_TOO_LARGE else None
+        return self._refuse(exchange, reason, "", exchange.cors_headers, close=True, detail=detail)
 
     def fail(self, exchange: Exchange, reason: Reason) -> bool:
         """Answer what failed after the decision had allowed it."""

@@ -164,6 +164,14 @@ async def test_what_cannot_be_judged_is_refused(
         assert bodies == []
 
 
+async def test_a_body_too_long_to_be_judged_is_told_what_bounds_it() -> None:
+    """It is another bound than `max_body`, which may be `off` there."""
+    async with house(who("u1")) as (rig, _):
+        answer = await rig.ask(post(b'{"x": "' + b"a" * 70_000 + b'"}', JSON))
+        assert b"A policy reads this body" in answer.body
+        assert b"65,536 bytes" in answer.body
+
+
 async def test_a_client_that_waits_is_told_to_go_on() -> None:
     async with house(who("u1")) as (rig, bodies):
         client = await rig.client()
