@@ -33,6 +33,8 @@ IDENTITY_KEYS = ("name", "value", "separator", "encoding")
 # Nothing that an entry of a list is made of as a rule, and nothing that an escape is made of.
 _SEPARATOR = re.compile(r"[ !#$&'()*+,/:;<=>?@\[\]^`{|}\"\\]{1,4}\Z")
 _READABLE = frozenset(("user", "data"))
+_PLACE = re.compile(r"\{[a-z_]+(?:\.[^{}:]*)?\}")
+"""A place as in other texts of the configuration, and nothing that CEL has."""
 _NO_CALL = Call("GET", "", "/", ("",), "", (), "", "http")
 _NO_ROLES = RoleBook()
 
@@ -124,6 +126,11 @@ class IdentityReader:
     def _expression(self, text: str, node: Node) -> IdentityValue | None:
         compiled = self._compiler.compile(text, truth=False)
         if not isinstance(compiled, Condition):
+            if (place := _PLACE.search(text)) is not None:
+                self._reader.error(
+                    node, f"`{place[0]}` is no field of the caller such as `{{user.email}}`"
+                )
+                return None
             for at, problem in compiled:
                 self._reader.error(node, problem, at=at)
             return None

@@ -112,6 +112,8 @@ def test_an_expression_may_read_the_tables_of_data() -> None:
         ("[{name: X-A, value: request.path}]", "reads `user` and `data` alone"),
         ("[{name: X-A, value: client.ip}]", "reads `user` and `data` alone"),
         ("[{name: X-A, value: '1 +'}]", "not a CEL expression"),
+        ("[{name: X-A, value: '{resource.id}'}]", "`{resource.id}` is no field of the caller"),
+        ("[{name: X-A, value: '{email}'}]", "`{email}` is no field of the caller"),
         ("[{name: X-A, value: user.id, separator: ab}]", "`separator` is 1 to 4 signs"),
         ("[{name: X-A, value: user.id, separator: '%'}]", "`separator` is 1 to 4 signs"),
         ("[{name: X-A, value: user.id, encoding: base64}]", "`encoding` cannot be `base64`"),
