@@ -126,12 +126,18 @@ def _run(
         settings=settings,
         folder=folder,
         configuration=ConfigWatcher(
-            files, LastKnownGood(folder.last_good), settings.own_paths, secrets
+            files,
+            LastKnownGood(folder.last_good),
+            settings.own_paths,
+            secrets,
+            settings.verifies_emails,
         ),
     )
     if shadow is not None:
         kept = LastKnownGood(folder.path / "last-good-shadow")
-        plan.shadow = ConfigWatcher(shadow, kept, settings.own_paths, secrets)
+        plan.shadow = ConfigWatcher(
+            shadow, kept, settings.own_paths, secrets, settings.verifies_emails
+        )
     listeners = Listeners(settings.listen, settings.admin_listen, demo)
     try:
         processes.lock_data_dir(plan)
