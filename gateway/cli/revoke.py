@@ -29,8 +29,9 @@ Name = Annotated[str, typer.Argument(metavar="ID", help="As the claim in the tok
 def register(app: typer.Typer) -> None:
     revoke = typer.Typer(no_args_is_help=True, help="Refuse what has been given out, at once.")
     revoke.command("user")(user)
-    # An id may begin with a dash: one thumbprint in 64 does (RFC 7638, base64url).
-    dashed = {"ignore_unknown_options": True}
+    # An id may begin with a dash: one thumbprint in 64 does (RFC 7638, base64url).  So `-h…` is
+    # no call for help, which would end well without having refused anything.
+    dashed = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
     revoke.command("session", context_settings=dashed)(session)
     revoke.command("token", context_settings=dashed)(token)
     revoke.command("client", context_settings=dashed)(client)
@@ -114,6 +115,6 @@ def _published(
 
 
 def _form(name: str) -> str:
-    if not SESSION_ID.fullmatch(name):
+    if name == "-h" or not SESSION_ID.fullmatch(name):
         raise CliError("an id is 1 to 128 of A-Z a-z 0-9 . _ : @ -", ExitCode.USAGE)
     return name

@@ -19,7 +19,8 @@ from gateway.identity.sessions.sessions import Sessions
 def register(app: typer.Typer) -> None:
     sessions = typer.Typer(no_args_is_help=True, help="Sessions: one for each sign-in.")
     sessions.command("list")(show)
-    sessions.command("end", context_settings={"ignore_unknown_options": True})(end)
+    dashed = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+    sessions.command("end", context_settings=dashed)(end)
     app.add_typer(sessions, name="sessions")
 
 

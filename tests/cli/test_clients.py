@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,6 +144,17 @@ def test_a_key_is_ended_by_its_id_for_good(gateway: Gateway, words: list[str]) -
     made = asked(gateway, "clients", "key", "ci")
     assert gateway(*words, made["key_id"])[0] == GOOD
     assert asked(gateway, "clients", "keys", "ci")[0]["ended_at"]
+
+
+@pytest.mark.parametrize("kind", ["session", "token", "client"])
+def test_an_id_that_begins_like_a_call_for_help_is_refused(
+    gateway: Gateway, tmp_path: Path, kind: str
+) -> None:
+    """Random ids begin with any sign of base64url; help would end well and refuse nothing."""
+    assert gateway("revoke", kind, "-hAbc")[0] == GOOD
+    with sqlite3.connect(next(tmp_path.rglob("gateway.db"))) as database:
+        assert database.execute("SELECT kind, target FROM changes").fetchall() == [(kind, "-hAbc")]
+    assert gateway("revoke", kind, "-h")[0] == USAGE
 
 
 def test_revoking_a_client_ends_its_keys(gateway: Gateway) -> None:
