@@ -100,7 +100,7 @@ class Recipe:
         """The block `gateway`; returns once it is ready."""
         self.start("gateway")
         log = self.folder / "gateway.log"
-        wait_until_ready(self.running[-1], int(self.ports["8081"]), log)
+        wait_until_ready(self.running[-1], int(self.ports["9901"]), log)
 
     def log(self, title: str) -> str:
         return (self.folder / f"{title}.log".replace(" ", "-")).read_text("utf-8", "replace")
@@ -151,11 +151,11 @@ def followed(name: str, folder: Path, *, programs: Sequence[str] = ()) -> Iterat
         "HOME": str(folder),
         "AUTHGATE": str(ROOT),
     }
-    ports = {port: str(free_port()) for port in {"8080", "8081", *_PORT.findall(page)}}
+    ports = {port: str(free_port()) for port in {"8080", "9901", *_PORT.findall(page)}}
     recipe = Recipe(name, folder, blocks, ports, environment)
     environment |= {
         "GATEWAY_LISTEN": f"127.0.0.1:{ports['8080']}",
-        "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{ports['8081']}",
+        "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{ports['9901']}",
     }
     for title, text in blocks.items():
         if _FILE.fullmatch(title):
