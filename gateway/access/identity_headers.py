@@ -174,17 +174,17 @@ def verified_email(principal: Principal) -> str | None:
     return principal.email if principal.email_verified else None
 
 
-def _account_name(email: IdentityValue) -> IdentityValue:
-    """The name under which a backend keeps an account of its own for a caller."""
-    return lambda principal: email(principal) or principal.subject
+def account_name(principal: Principal) -> str:
+    """The name under which a backend keeps an account of its own for this caller."""
+    return verified_email(principal) or principal.subject
 
 
-def _named_or(claim: str, otherwise: IdentityValue) -> IdentityValue:
-    """A claim that is text, else the other value."""
+def _named_or(claim: str) -> IdentityValue:
+    """A claim that is text, else the account's name."""
 
-    def name(principal: Principal) -> Any:
+    def name(principal: Principal) -> str:
         value = principal.claims.get(claim)
-        return value if isinstance(value, str) and value else otherwise(principal)
+        return value if isinstance(value, str) and value else account_name(principal)
 
     return name
 
@@ -222,31 +222,22 @@ AUTHGATE = IdentityHeaders(
         IdentityField("X-Auth-Session-Id", _USER["session_id"]),
     )
 )
-
-
-def _presets(email: IdentityValue) -> Mapping[str, IdentityHeaders]:
-    account_name = _account_name(email)
-    return {
-        "authgate": AUTHGATE,
-        "oauth2-proxy": _preset(
-            ("X-Forwarded-User", _USER["id"]),
-            ("X-Forwarded-Email", email),
-            ("X-Forwarded-Groups", _USER["roles"]),
-            ("X-Forwarded-Preferred-Username", _named_or("preferred_username", account_name)),
-        ),
-        "authelia": _preset(
-            ("Remote-User", account_name),
-            ("Remote-Groups", _USER["roles"]),
-            ("Remote-Email", email),
-            ("Remote-Name", _named_or("name", account_name)),
-        ),
-        "grafana": _preset(("X-WEBAUTH-USER", account_name), ("X-WEBAUTH-ROLE", _grafana_role)),
-    }
-
-
-PRESETS = _presets(verified_email)
-PRESETS_WITHOUT_VERIFICATION = _presets(_USER["email"])
-"""Where no address is ever verified, the operator takes each for its owner's."""
+PRESETS: Mapping[str, IdentityHeaders] = {
+    "authgate": AUTHGATE,
+    "oauth2-proxy": _preset(
+        ("X-Forwarded-User", _USER["id"]),
+        ("X-Forwarded-Email", verified_email),
+        ("X-Forwarded-Groups", _USER["roles"]),
+        ("X-Forwarded-Preferred-Username", _named_or("preferred_username")),
+    ),
+    "authelia": _preset(
+        ("Remote-User", account_name),
+        ("Remote-Groups", _USER["roles"]),
+        ("Remote-Email", verified_email),
+        ("Remote-Name", _named_or("name")),
+    ),
+    "grafana": _preset(("X-WEBAUTH-USER", account_name), ("X-WEBAUTH-ROLE", _grafana_role)),
+}
 
 
 def _scalar_text(value: Any) -> str | None:

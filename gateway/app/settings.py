@@ -138,11 +138,6 @@ class Settings(BaseSettings):
         return RegistrationRules(self.registration, frozenset(self.registration_domains))
 
     @property
-    def verifies_emails(self) -> bool:
-        """Whether any address is ever verified."""
-        return self.email_verification != "off"
-
-    @property
     def own_paths(self) -> OwnPaths:
         """The well-known documents are on the host of the public URL, and on that of the issuer
         where it is a URL (RFC 8414 section 3); on loopback, under each of its names."""
@@ -218,7 +213,6 @@ def load(
 
 _OF_CONFIGURATION = (
     "auth_prefix", "public_url", "issuer", "registration", "registration_domains",
-    "email_verification",
 )  # fmt: skip
 
 

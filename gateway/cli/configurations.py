@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.access.snapshot import Snapshot
 from gateway.cli import environment
-from gateway.cli.environment import configuration_settings
+from gateway.cli.environment import configuration_settings, own_paths
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.secrets import SecretSource, UnreadSecrets
@@ -36,12 +36,7 @@ def read(
     if isinstance(sources, list):
         return sources
     chosen = configuration_settings()
-    found = compile_snapshot(
-        sources,
-        chosen.own_paths,
-        secrets or UnreadSecrets(),
-        verifies_emails=chosen.verifies_emails,
-    )
+    found = compile_snapshot(sources, chosen.own_paths, secrets or UnreadSecrets())
     if isinstance(found, list) or not chosen.registration_rules.anybody:
         return found
     open_routes = open_to_anybody(found.routes, chosen.registration_rules.anybody)
@@ -77,12 +72,8 @@ def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
         if not config.is_absolute() and (folder / config).exists():
             return compiled(folder / config, folder / policies)
         return compiled(folder / config.name, folder / policies.name)
-    chosen = configuration_settings()
     found = compile_snapshot(
-        _sources_of_revision(where, config, policies),
-        chosen.own_paths,
-        UnreadSecrets(),
-        verifies_emails=chosen.verifies_emails,
+        _sources_of_revision(where, config, policies), own_paths(), UnreadSecrets()
     )
     if isinstance(found, Snapshot):
         return found

@@ -126,18 +126,12 @@ def _run(
         settings=settings,
         folder=folder,
         configuration=ConfigWatcher(
-            files,
-            LastKnownGood(folder.last_good),
-            settings.own_paths,
-            secrets,
-            settings.verifies_emails,
+            files, LastKnownGood(folder.last_good), settings.own_paths, secrets
         ),
     )
     if shadow is not None:
         kept = LastKnownGood(folder.path / "last-good-shadow")
-        plan.shadow = ConfigWatcher(
-            shadow, kept, settings.own_paths, secrets, settings.verifies_emails
-        )
+        plan.shadow = ConfigWatcher(shadow, kept, settings.own_paths, secrets)
     listeners = Listeners(settings.listen, settings.admin_listen, demo)
     try:
         processes.lock_data_dir(plan)

@@ -7,7 +7,6 @@ import ipaddress
 from dataclasses import dataclass
 
 from gateway.access.conditions.conditions import ConditionCompiler
-from gateway.access.identity_headers import PRESETS, PRESETS_WITHOUT_VERIFICATION
 from gateway.access.policies import SIGNED_IN, signed_in_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
@@ -60,14 +59,11 @@ def compile_snapshot(
     sources: Sources,
     own_paths: OwnPaths | None = None,
     secrets: SecretSource | None = None,
-    *,
-    verifies_emails: bool = True,
 ) -> Snapshot | list[ConfigProblem]:
     """The whole configuration, or every problem in it, ordered by location.
 
     `own_paths` are those of the gateway's settings; without them, the default ones.  Without
-    `secrets` there are none.  `verifies_emails`: whether the gateway of these settings has
-    addresses verified at all, and backends are told verified ones alone.
+    `secrets` there are none.
     """
     problems: list[ConfigProblem] = []
     name, text = sources.routes
@@ -81,12 +77,7 @@ def compile_snapshot(
     cors = read_cors(reader, fields.get("cors"))
     files = read_policies(sources.policies, sources.policies_root, limits, compiler, problems)
     policies = {SIGNED_IN: signed_in_policy(), **files.policies}
-    identity = IdentityReader(
-        reader,
-        compiler,
-        files.data,
-        PRESETS if verifies_emails else PRESETS_WITHOUT_VERIFICATION,
-    )
+    identity = IdentityReader(reader, compiler, files.data)
     upstreams = read_upstreams(reader, fields.get("upstreams"), identity)
     names = Names(upstreams, limits, cors, policies, secrets or SecretFiles())
     written = written_names(fields, policies.values())

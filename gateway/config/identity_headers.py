@@ -43,14 +43,9 @@ class IdentityReader:
     """Reads the blocks of one configuration; `data` holds the tables that expressions may read."""
 
     def __init__(
-        self,
-        reader: Reader,
-        compiler: ConditionCompiler,
-        data: Mapping[str, Any],
-        presets: Mapping[str, IdentityHeaders] = PRESETS,
+        self, reader: Reader, compiler: ConditionCompiler, data: Mapping[str, Any]
     ) -> None:
         self._reader = reader
-        self._presets = presets
         self._compiler = compiler.with_data(data)
         self._data = data
 
@@ -61,7 +56,7 @@ class IdentityReader:
             return None
         if isinstance(node, yaml.ScalarNode):
             name = reader.choice(node, "`identity_headers`", PRESETS)
-            return None if name is None else self._presets[name]
+            return None if name is None else PRESETS[name]
         fields: list[IdentityField] = []
         seen: dict[str, str] = {}
         for item in reader.items(node, "`identity_headers`"):
@@ -74,7 +69,7 @@ class IdentityReader:
         reader = self._reader
         if isinstance(node, yaml.ScalarNode):
             preset = reader.choice(node, "an entry of `identity_headers`", PRESETS)
-            return [] if preset is None else [(one, node) for one in self._presets[preset].fields]
+            return [] if preset is None else [(one, node) for one in PRESETS[preset].fields]
         fields = reader.block(node, "a field of `identity_headers`", IDENTITY_KEYS)
         for key in ("name", "value"):
             if fields and key not in fields:

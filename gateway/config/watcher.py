@@ -173,7 +173,6 @@ class ConfigWatcher:
     kept: LastKnownGood
     own_paths: OwnPaths = field(default_factory=OwnPaths)
     secrets: SecretFiles = field(default_factory=SecretFiles)
-    verifies_emails: bool = True
     problems: list[ConfigProblem] = field(default_factory=list)
     """What is wrong with the files now; empty when they are what runs."""
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
@@ -302,9 +301,7 @@ class ConfigWatcher:
         reading = self._secret_reading = SecretReading(self.secrets)
         gc.disable()
         try:
-            return compile_snapshot(
-                sources, self.own_paths, reading, verifies_emails=self.verifies_emails
-            )
+            return compile_snapshot(sources, self.own_paths, reading)
         finally:
             # Frozen before it may be walked: one collection over 10,000 routes stalls 200 ms.
             gc.freeze()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
-from gateway.config.compile import Sources, compile_snapshot
 from tests.access.worlds import problems, snapshot, who
 
 CALLER = who(
@@ -64,31 +61,6 @@ def test_the_nearest_says_how_the_backend_is_told(
 ) -> None:
     names = list(sent(snapshot(world(defaults, upstream, route))))
     assert next(iter(names), None) == first
-
-
-@pytest.mark.parametrize(
-    ("verifies_emails", "told"),
-    [
-        (True, {"Remote-User": "u1", "Remote-Groups": "dev,ops", "Remote-Name": "u1"}),
-        (
-            False,
-            {
-                "Remote-User": "ada@x.org",
-                "Remote-Groups": "dev,ops",
-                "Remote-Email": "ada@x.org",
-                "Remote-Name": "ada@x.org",
-            },
-        ),
-    ],
-)
-def test_an_address_that_is_not_verified_is_told_only_where_none_ever_is(
-    verifies_emails: bool, told: dict[str, str]
-) -> None:
-    sources = Sources(("routes.yaml", world(route=", identity_headers: authelia")))
-    found = compile_snapshot(sources, verifies_emails=verifies_emails)
-    assert isinstance(found, Snapshot)
-    caller = replace(CALLER, email_verified=False)
-    assert dict(one(found, "a").identity.texts(caller)) == told
 
 
 @pytest.mark.parametrize(
