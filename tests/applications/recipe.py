@@ -64,6 +64,13 @@ class Recipe:
         printed = "|".join(self.ports)
         return re.sub(rf"\b({printed})\b", lambda port: self.ports[port[0]], text)
 
+    def write_files(self) -> None:
+        for title, text in self.blocks.items():
+            if _FILE.fullmatch(title):
+                file = self.folder / title
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(self.filled(text), "utf-8")
+
     def run(self, title: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A block of commands, to its end."""
         done = subprocess.run(
@@ -126,6 +133,11 @@ class Recipe:
         return True
 
 
+def blocks_of(page: str) -> dict[str, str]:
+    """The blocks of a page that have a title."""
+    return {title: text for _, title, text in _BLOCK.findall(page)}
+
+
 @contextmanager
 def followed(name: str, folder: Path, *, programs: Sequence[str] = ()) -> Iterator[Recipe]:
     """The page `name` with its files written, its program installed, and the gateway's account made.
@@ -137,7 +149,7 @@ def followed(name: str, folder: Path, *, programs: Sequence[str] = ()) -> Iterat
         if shutil.which(command) is None:
             pytest.skip(f"no {command} here: apt-get install {package or command}")
     page = (PAGES / f"{name}.md").read_text("utf-8")
-    blocks = {title: text for _, title, text in _BLOCK.findall(page)}
+    blocks = blocks_of(page)
     folder.mkdir(parents=True, exist_ok=True)
     installed = _installed(name, blocks["install"]) if "install" in blocks else None
     path = [str(Path(sys.executable).parent)]
@@ -157,11 +169,7 @@ def followed(name: str, folder: Path, *, programs: Sequence[str] = ()) -> Iterat
         "GATEWAY_LISTEN": f"127.0.0.1:{ports['8080']}",
         "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{ports['9901']}",
     }
-    for title, text in blocks.items():
-        if _FILE.fullmatch(title):
-            file = folder / title
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(recipe.filled(text), "utf-8")
+    recipe.write_files()
     try:
         yield recipe
     finally:
