@@ -10,10 +10,12 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import signal
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,16 @@ settings.register_profile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """It runs the tests; without a mutant, unbroken."""
+
+    mutant: Mutant | None
+    pid: int
+    ends_at: float
+    """Of `time.monotonic`: then it is killed."""
+
+
 class Judging:
     """One run: `verdicts.jsonl` gets a line for each mutant that `asked.json` names."""
 
@@ -47,7 +59,8 @@ class Judging:
         self._took_s: dict[str, float] = defaultdict(float)
         self._computed_s: dict[str, float] = {}
         self._reached: dict[str, list[pytest.Item]] = defaultdict(list)
-        self._running: dict[int, tuple[Mutant | None, float]] = {}
+        self._running: dict[int, Child] = {}
+        """By the descriptor that can be read once the child has ended."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._failed |= report.failed
@@ -117,7 +130,7 @@ class Judging:
             finally:
                 os._exit(code)
         limit_s = 60 + 10 * sum(self._took_s[item.nodeid] for item in items)
-        self._running[pid] = mutant, time.monotonic() + limit_s
+        self._running[os.pidfd_open(pid)] = Child(mutant, pid, time.monotonic() + limit_s)
 
     def _notices(self, items: Sequence[pytest.Item]) -> bool:
         for item in items:
@@ -129,20 +142,22 @@ class Judging:
         return False
 
     def _collect(self) -> None:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid:
-            mutant, _ = self._running.pop(pid)
-            # A mutant that broke more than a test did not go unnoticed.
-            fate = FATES.get(os.waitstatus_to_exitcode(status), "killed")
-            if mutant is not None:
-                self._note(mutant, fate)
-            elif fate == "killed":
-                pytest.exit("the tests fail in a child, unbroken", BROKEN)
-            return
-        for late, (_, ends_at) in self._running.items():
-            if time.monotonic() > ends_at:
-                os.kill(late, 9)
-        time.sleep(0.005)
+        """Waits for a child that ends, or is late and killed, and notes what it says."""
+        first_due = min(self._running, key=lambda one: self._running[one].ends_at)
+        left_s = max(0.0, self._running[first_due].ends_at - time.monotonic())
+        ended, _, _ = select.select(list(self._running), [], [], left_s)
+        if not ended:
+            signal.pidfd_send_signal(first_due, signal.SIGKILL)
+        descriptor = ended[0] if ended else first_due
+        child = self._running.pop(descriptor)
+        _, status = os.waitpid(child.pid, 0)
+        os.close(descriptor)
+        # A mutant that broke more than a test did not go unnoticed.
+        fate = FATES.get(os.waitstatus_to_exitcode(status), "killed")
+        if child.mutant is not None:
+            self._note(child.mutant, fate)
+        elif fate == "killed":
+            pytest.exit("the tests fail in a child, unbroken", BROKEN)
 
     def _note(self, mutant: Mutant, fate: str) -> None:
         with (self._folder / "verdicts.jsonl").open("a", encoding="utf-8") as verdicts:
