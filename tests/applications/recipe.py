@@ -103,11 +103,22 @@ class Recipe:
         for port in ports:
             wait_until(partial(self._accepts, process, port, log), WITHIN_S, f"{title}: {log}")
 
-    def serve(self) -> None:
-        """The block `gateway`; returns once it is ready."""
-        self.start("gateway")
-        log = self.folder / "gateway.log"
-        wait_until_ready(self.running[-1], int(self.ports["9901"]), log)
+    def follow(self, *steps: str) -> None:
+        """The blocks in this order: `TITLE` runs to its end, `TITLE:PORT` serves from then on.
+
+        A block that serves at several ports has them all, as in `program:8000:8082`; `gateway`
+        serves without a port, and is waited for until it is ready.
+        """
+        for step in steps:
+            title, *ports = step.split(":")
+            if title == "gateway":
+                self.start(title)
+                log = self.folder / "gateway.log"
+                wait_until_ready(self.running[-1], int(self.ports["9901"]), log)
+            elif ports:
+                self.start(title, *ports)
+            else:
+                self.run(title)
 
     def log(self, title: str) -> str:
         return (self.folder / f"{title}.log".replace(" ", "-")).read_text("utf-8", "replace")
@@ -174,6 +185,18 @@ def followed(name: str, folder: Path, *, programs: Sequence[str] = ()) -> Iterat
         yield recipe
     finally:
         recipe.end()
+
+
+def recipe_fixture(name: str, *steps: str, programs: Sequence[str] = ()) -> object:
+    """The fixture of a page: followed once for all tests of its module."""
+
+    @pytest.fixture(scope="module")
+    def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+        with followed(name, tmp_path_factory.mktemp(name), programs=programs) as page:
+            page.follow(*steps)
+            yield page
+
+    return running
 
 
 def _installed(name: str, commands: str) -> Path:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import Recipe, followed
+from tests.applications.recipe import Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def datasette(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("datasette", tmp_path_factory.mktemp("datasette")) as recipe:
-        recipe.run("data")
-        recipe.start("program", "8001")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        yield recipe
+datasette = recipe_fixture(
+    "datasette", "data", "program:8001", "pages:9100", "gateway", "account", "key"
+)
 
 
 def test_the_tables_can_be_browsed_and_the_sql_page_is_another_role(

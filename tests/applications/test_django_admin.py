@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from selenium.webdriver.common.by import By
 
 from tests.applications.browser import change_person, sign_in
-from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def django(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("django-admin", tmp_path_factory.mktemp("django")) as recipe:
-        recipe.run("database")
-        recipe.start("program", "8000")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        yield recipe
+django = recipe_fixture(
+    "django-admin", "database", "program:8000", "pages:9100", "gateway", "account"
+)
 
 
 def test_one_sign_in_is_enough_and_an_object_can_be_saved(browser: Browser, django: Recipe) -> None:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver.common.by import By
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def fastapi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("fastapi", tmp_path_factory.mktemp("fastapi")) as recipe:
-        recipe.start("program", "8000")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        yield recipe
+fastapi = recipe_fixture("fastapi", "program:8000", "pages:9100", "gateway", "account", "key")
 
 
 def click(browser: Browser, selector: str) -> None:

@@ -20,11 +20,7 @@ PROGRAMS = ["git", "nginx", "fcgiwrap", "jq", "curl"]
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
     with followed("git", tmp_path_factory.mktemp("git"), programs=PROGRAMS) as recipe:
-        recipe.run("repository")
-        recipe.start("program", "9418")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
+        recipe.follow("repository", "program:9418", "gateway", "account", "key")
         recipe.environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
         answer_with(recipe, "key")
         recipe.run("client")

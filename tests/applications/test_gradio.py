@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from selenium.webdriver.common.by import By
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def gradio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("gradio", tmp_path_factory.mktemp("gradio")) as recipe:
-        recipe.start("program", "7860")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        yield recipe
+gradio = recipe_fixture("gradio", "program:7860", "pages:9100", "gateway", "account")
 
 
 def test_an_answer_comes_over_the_stream_of_events(browser: Browser, gradio: Recipe) -> None:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.applications.browser import change_person, sign_in
-from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    folder = tmp_path_factory.mktemp("jupyterhub")
-    with followed("jupyterhub", folder, programs=["npm"]) as recipe:
-        recipe.start("program", "8000", "8082")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        yield recipe
+hub = recipe_fixture(
+    "jupyterhub", "program:8000:8082", "pages:9100", "gateway", "account", programs=["npm"]
+)
 
 
 def test_a_cell_runs_in_a_persons_own_server(browser: Browser, hub: Recipe) -> None:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import Recipe, followed
+from tests.applications.recipe import Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("jupyterlab", tmp_path_factory.mktemp("jupyterlab")) as recipe:
-        recipe.start("program", "8888")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        yield recipe
+lab = recipe_fixture("jupyterlab", "program:8888", "pages:9100", "gateway", "account")
 
 
 def test_a_cell_runs_over_the_socket_of_the_kernel(browser: Browser, lab: Recipe) -> None:

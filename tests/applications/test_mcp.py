@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("mcp", tmp_path_factory.mktemp("mcp")) as recipe:
-        recipe.start("program", "8000")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        yield recipe
+clerk = recipe_fixture("mcp", "program:8000", "gateway", "account", "key")
 
 
 def test_a_tool_knows_whose_key_the_client_has(clerk: Recipe) -> None:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver.common.by import By
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import Recipe, followed
+from tests.applications.recipe import Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("mlflow", tmp_path_factory.mktemp("mlflow")) as recipe:
-        recipe.start("program", "5000")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        yield recipe
+mlflow = recipe_fixture("mlflow", "program:5000", "pages:9100", "gateway", "account", "key")
 
 
 def test_what_a_program_logs_with_its_key_is_on_the_page(browser: Browser, mlflow: Recipe) -> None:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def node_red(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("node-red", tmp_path_factory.mktemp("node-red"), programs=["npm"]) as recipe:
-        recipe.start("program", "1880")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        yield recipe
+node_red = recipe_fixture(
+    "node-red", "program:1880", "pages:9100", "gateway", "account", programs=["npm"]
+)
 
 
 def test_the_editor_is_there_and_its_socket_is_open(browser: Browser, node_red: Recipe) -> None:

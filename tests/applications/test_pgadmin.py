@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.applications.browser import change_person, sign_in
-from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def pgadmin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("pgadmin", tmp_path_factory.mktemp("pgadmin")) as recipe:
-        recipe.run("secret")
-        recipe.start("program", "5050")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        yield recipe
+pgadmin = recipe_fixture("pgadmin", "secret", "program:5050", "pages:9100", "gateway", "account")
 
 
 def test_the_page_shows_the_person_and_its_socket_is_open(

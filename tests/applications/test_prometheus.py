@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import WITHIN_S, Recipe, followed
+from tests.applications.recipe import WITHIN_S, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 from tests.servers import wait_until
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    folder = tmp_path_factory.mktemp("prometheus")
-    with followed("prometheus", folder, programs=["prometheus"]) as recipe:
-        recipe.start("program", "9090")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        yield recipe
+prometheus = recipe_fixture(
+    "prometheus", "program:9090", "pages:9100", "gateway", "account", "key", programs=["prometheus"]
+)
 
 
 def test_the_page_shows_a_target(browser: Browser, prometheus: Recipe) -> None:

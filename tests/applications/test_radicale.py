@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.applications.recipe import Recipe, followed
+from tests.applications.recipe import Recipe, recipe_fixture
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def radicale(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("radicale", tmp_path_factory.mktemp("radicale")) as recipe:
-        recipe.start("program", "5232")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        yield recipe
+radicale = recipe_fixture("radicale", "program:5232", "gateway", "account", "key")
 
 
 def test_an_event_is_kept_in_the_calendar_of_who_holds_the_key(radicale: Recipe) -> None:

@@ -9,13 +9,12 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.applications.recipe import WITHIN_S, Recipe, followed
+from tests.applications.recipe import WITHIN_S, Recipe, followed, recipe_fixture
 from tests.certificates import self_signed
 
 pytestmark = pytest.mark.slow
@@ -23,16 +22,9 @@ pytestmark = pytest.mark.slow
 PROGRAMS = ["docker-registry", "skopeo", "jq", "curl"]
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("registry", tmp_path_factory.mktemp("registry"), programs=PROGRAMS) as recipe:
-        recipe.start("program", "5000")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        recipe.run("login")
-        recipe.run("client")
-        yield recipe
+registry = recipe_fixture(
+    "registry", "program:5000", "gateway", "account", "key", "login", "client", programs=PROGRAMS
+)
 
 
 def layer_of(image: Path) -> bytes:
@@ -115,10 +107,7 @@ def test_over_tls_layers_are_led_to_https(tmp_path: Path) -> None:
             "SSL_CERT_FILE": certificate,
             "CURL_CA_BUNDLE": certificate,
         }
-        recipe.start("program", "5000")
-        recipe.serve()
-        for title in ("account", "key", "login", "client", "pull"):
-            recipe.run(title)
+        recipe.follow("program:5000", "gateway", "account", "key", "login", "client", "pull")
         assert layer_of(tmp_path / "pulled") == layer_of(tmp_path / "image")
 
 

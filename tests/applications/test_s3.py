@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.applications.recipe import Recipe, followed
+from tests.applications.recipe import Recipe, recipe_fixture
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("s3", tmp_path_factory.mktemp("s3")) as recipe:
-        recipe.start("program", "5000")
-        recipe.serve()
-        recipe.run("account")
-        yield recipe
+store = recipe_fixture("s3", "program:5000", "gateway", "account")
 
 
 def test_objects_of_any_name_and_in_parts_keep_their_signatures(store: Recipe) -> None:

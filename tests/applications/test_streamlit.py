@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import EMAIL, Recipe, followed
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-
-@pytest.fixture(scope="module")
-def streamlit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("streamlit", tmp_path_factory.mktemp("streamlit")) as recipe:
-        recipe.start("program", "8501")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        yield recipe
+streamlit = recipe_fixture("streamlit", "program:8501", "pages:9100", "gateway", "account")
 
 
 def test_the_app_knows_who_is_calling_and_its_buttons_work(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -11,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.applications.browser import sign_in
-from tests.applications.recipe import Recipe, followed
+from tests.applications.recipe import Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
@@ -19,18 +18,18 @@ pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 PROGRAMS = ["npm", "node:nodejs", "openssl", "jq", "curl"]
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    with followed("verdaccio", tmp_path_factory.mktemp("verdaccio"), programs=PROGRAMS) as recipe:
-        recipe.run("board")
-        recipe.start("program", "4873")
-        recipe.start("pages", "9100")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        recipe.run("npmrc")
-        recipe.run("publish")
-        yield recipe
+packages = recipe_fixture(
+    "verdaccio",
+    "board",
+    "program:4873",
+    "pages:9100",
+    "gateway",
+    "account",
+    "key",
+    "npmrc",
+    "publish",
+    programs=PROGRAMS,
+)
 
 
 def test_what_is_published_can_be_installed(packages: Recipe) -> None:

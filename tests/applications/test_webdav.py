@@ -24,11 +24,7 @@ PROGRAMS = ["rclone", "cadaver", "jq", "curl"]
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
     with followed("webdav", tmp_path_factory.mktemp("webdav"), programs=PROGRAMS) as recipe:
         recipe.environment["LC_ALL"] = "C.UTF-8"
-        recipe.start("program", "5005")
-        recipe.serve()
-        recipe.run("account")
-        recipe.run("key")
-        recipe.run("remote")
+        recipe.follow("program:5005", "gateway", "account", "key", "remote")
         yield recipe
 
 
