@@ -31,6 +31,16 @@ async def wait(counters: LocalAttempts, *attempts: Attempt, mark: str = "asked")
     return result.wait_s
 
 
+async def opens_after(
+    counters: LocalAttempts, clock: Hands, attempt: Attempt, after_s: float
+) -> None:
+    """A second before that, there is a second to wait."""
+    clock.move(after_s - 1)
+    assert await wait(counters, attempt) == 1.0
+    clock.move(1)
+    assert await wait(counters, attempt) == 0.0
+
+
 async def failed(counters: LocalAttempts, attempt: Attempt, mark: str) -> None:
     await counters.settle([attempt], mark, failed=True)
 
@@ -43,10 +53,7 @@ async def test_a_full_counter_waits_until_its_oldest_has_left_the_window(
         await counters.settle([PLAIN], mark, failed=False)
         clock.move(10)
     assert await wait(counters, PLAIN) == 880.0
-    clock.move(879)
-    assert await wait(counters, PLAIN) == 1.0
-    clock.move(1)
-    assert await wait(counters, PLAIN) == 0.0
+    await opens_after(counters, clock, PLAIN, 880)
 
 
 async def test_what_is_under_way_is_waited_for_a_second(
@@ -55,10 +62,7 @@ async def test_what_is_under_way_is_waited_for_a_second(
     for mark in ("a", "b"):
         assert (await counters.reserve([PLAIN], mark)).wait_s == 0.0
     assert await wait(counters, PLAIN) == 1.0
-    clock.move(119)
-    assert await wait(counters, PLAIN) == 1.0
-    clock.move(1)
-    assert await wait(counters, PLAIN) == 0.0
+    await opens_after(counters, clock, PLAIN, 120)
 
 
 async def test_in_a_short_window_what_is_under_way_counts_no_longer_than_that(
@@ -66,10 +70,7 @@ async def test_in_a_short_window_what_is_under_way_counts_no_longer_than_that(
 ) -> None:
     short = Attempt("short", 1, 60)
     await counters.reserve([short], "a")
-    clock.move(59)
-    assert await wait(counters, short) == 1.0
-    clock.move(1)
-    assert await wait(counters, short) == 0.0
+    await opens_after(counters, clock, short, 60)
 
 
 async def test_the_longest_wait_of_all_counters_is_told(
@@ -134,10 +135,7 @@ async def test_once_a_window_was_full_the_hour_counts_as_well(
     assert await wait(counters, HOURLY) == 0.0
     await counters.settle([HOURLY], "c", failed=False)
     assert await wait(counters, HOURLY) == 2700.0
-    clock.move(2699)
-    assert await wait(counters, HOURLY) == 1.0
-    clock.move(1)
-    assert await wait(counters, HOURLY) == 0.0
+    await opens_after(counters, clock, HOURLY, 2700)
 
 
 async def test_what_never_filled_a_window_is_forgotten_with_it(
