@@ -27,6 +27,11 @@ def folded(name: bytes) -> bytes:
     return name.translate(_FOLDED)
 
 
+def folded_text(name: str) -> bytes:
+    """The same of a name in a configuration; a letter of no field's name is a sign like others."""
+    return folded(name.encode("latin-1", "replace"))
+
+
 NEVER_KEPT = frozenset(("proxy",))
 """CGI and what descends from it make `HTTP_PROXY` of it: the proxy of the backend's own calls."""
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
-from gateway.access.field_names import folded
+from gateway.access.field_names import folded_text
 from gateway.model import Principal
 
 IdentityValue = Callable[[Principal], Any]
@@ -123,7 +123,7 @@ class IdentityHeaders:
     """Folded: what came under one of them does not pass."""
 
     def __post_init__(self) -> None:
-        names = frozenset(folded(one.name.encode("ascii")) for one in self.fields)
+        names = frozenset(folded_text(one.name) for one in self.fields)
         object.__setattr__(self, "names", names)
 
     def texts(self, principal: Principal) -> Iterator[tuple[str, str]]:

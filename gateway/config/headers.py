@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import yaml
 
 from gateway.access.definitions import HeaderChanges, SecurityHeaders
-from gateway.access.field_names import CLIENTS_OWN, KEEPABLE, NEVER_KEPT, TOKEN, folded
+from gateway.access.field_names import CLIENTS_OWN, KEEPABLE, NEVER_KEPT, TOKEN, folded_text
 from gateway.access.identity_headers import PRESETS, IdentityHeaders
 from gateway.access.policies import Policy
 from gateway.access.secret_text import SecretText
@@ -144,7 +144,7 @@ def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> Non
     """A field that two of the sources write is a problem: nobody could tell which is sent."""
     written: dict[bytes, str] = {}
     if sources.request is not None:
-        written = {_folded(name): "`set_headers`" for name, _ in sources.request.fields}
+        written = {folded_text(name): "`set_headers`" for name, _ in sources.request.fields}
     if b"authorization" in written and sources.forwards_authorization:
         reader.error(
             node,
@@ -152,16 +152,16 @@ def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> Non
             "the client's: leave one out",
         )
     for one in sources.identity.fields if sources.identity is not None else ():
-        if _folded(one.name) in written:
+        if folded_text(one.name) in written:
             reader.error(
                 node,
                 f"`{one.name}` is written by `set_headers` and by `identity_headers`: "
                 "leave it out of one",
             )
-        written.setdefault(_folded(one.name), "`identity_headers`")
+        written.setdefault(folded_text(one.name), "`identity_headers`")
     for rule in sources.policy.rules if sources.policy is not None else ():
         for name, _ in rule.headers:
-            other = written.get(_folded(name))
+            other = written.get(folded_text(name))
             if other is not None:
                 policy = sources.policy.name if sources.policy is not None else ""
                 reader.error(
@@ -169,10 +169,6 @@ def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> Non
                     f"`{name}` is written by rule `{rule.id}` of policy `{policy}` "
                     f"({rule.location}) and by {other}: leave it out of one",
                 )
-
-
-def _folded(name: str) -> bytes:
-    return folded(name.encode("latin-1", "replace"))
 
 
 def without_written(security: SecurityHeaders, response: HeaderChanges | None) -> SecurityHeaders:
@@ -268,7 +264,7 @@ def _takes(
     reader: Reader, node: Node, name: str, refused: Mapping[str, str], seen: dict[str, str]
 ) -> bool:
     """Whether the name may stand here, in any spelling, and stands here once."""
-    known = _folded(name).decode("ascii")
+    known = folded_text(name).decode("ascii")
     why = refused.get(known)
     if why is None and not (refused is _IDENTITY and known in _IDENTITY_FORWARDED):
         starts = ((start, why) for start, why in refused.items() if start[-1] == "-")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.access.definitions import HeaderChanges
-from gateway.access.field_names import KEEPABLE, folded
+from gateway.access.field_names import KEEPABLE, folded_text
 from gateway.access.policies import ResourceField, Rule
 from gateway.config.written_names import WrittenNames
 from gateway.config.yaml_reader import Node, Reader
@@ -25,7 +25,7 @@ class TakenHeaders:
 
     def why(self, name: str) -> str | None:
         """Why a header of this name is no ground for a decision here; None where it may be."""
-        known = folded(name.encode("latin-1", "replace"))
+        known = folded_text(name)
         if known in self.written.identity:
             return "`identity_headers` writes: a client's own is never believed; use `user`"
         if known in self.kept:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from gateway.access.definitions import HeaderChanges
-from gateway.access.field_names import CLIENTS_OWN, folded
+from gateway.access.field_names import CLIENTS_OWN, folded_text
 from gateway.access.identity_headers import PRESETS
 from gateway.access.policies import Policy
 from gateway.config.yaml_reader import Node
@@ -56,7 +56,7 @@ def written_names(fields: Mapping[str, Node], policies: Iterable[Policy]) -> Wri
         written = _child(_child(block, "request"), "set_headers")
         routes |= {_folded(key) for key, _ in _pairs(written)}
     rules = {
-        folded(name.encode("latin-1", "replace"))
+        folded_text(name)
         for policy in policies
         for rule in policy.rules
         for name, _ in rule.headers
@@ -101,4 +101,4 @@ def _pairs(node: Node | None) -> list[tuple[Node, Node]]:
 
 
 def _folded(node: Node) -> bytes:
-    return folded(str(node.value).encode("latin-1", "replace"))
+    return folded_text(str(node.value))

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gateway.access.field_names import folded
+from gateway.access.field_names import folded_text
 from gateway.access.sent_headers import written_headers
 from gateway.access.simulation import FixedClock, SimulatedRequest, person
 from gateway.access.snapshot import Snapshot
@@ -269,9 +269,9 @@ class _CaseReader:
         """A name that nothing writes is a typo: such a demand would always, or never, be met."""
         reader = self._reader
         sent: dict[str, str | None] = {}
-        known = {folded(name.encode()): name for name in written_headers(self._snapshot)}
+        known = {folded_text(name): name for name in written_headers(self._snapshot)}
         for name, value in reader.entries(node, "`headers`").items():
-            if folded(name.encode("latin-1", "replace")) not in known:
+            if folded_text(name) not in known:
                 hint = suggestion(name, known.values())
                 reader.error(
                     reader.name_of(value), f"nothing writes the header `{name}` here{hint}"

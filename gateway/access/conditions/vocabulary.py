@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.access.conditions.context import KEYED, USER
 from gateway.access.conditions.expressions import FUNCTIONS, Expression, FieldPath, FunctionCall
-from gateway.access.field_names import ADDRESS_FIELDS, NEVER_KEPT, folded
+from gateway.access.field_names import ADDRESS_FIELDS, NEVER_KEPT, folded_text
 from gateway.access.suggestions import suggestion
 
 ROOTS = ("user", "resource", "request", "client", "now", "data")
@@ -117,7 +117,7 @@ def header_problem(name: str) -> str | None:
     """Why a header of this name is no ground for a decision; None where it may be one."""
     if name != name.lower():
         return f'names of headers are lower case here: `request.headers["{name.lower()}"]`'
-    known = folded(name.encode("latin-1", "replace")).decode("ascii")
+    known = folded_text(name).decode("ascii")
     if known.startswith(("x-auth-", "x-forwarded-")):
         better = "use `user`" if known.startswith("x-auth-") else "use `client.ip`"
         return f"`{name}` from a client is never believed; {better}"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import unquote_to_bytes
 
-from gateway.access.field_names import folded
+from gateway.access.field_names import folded, folded_text
 from gateway.model import RawHeaders
 
 # What `Connection` names in every handshake; the gateway says it to the backend itself.
@@ -69,7 +69,7 @@ class HeaderFields:
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
-        self._folded = {folded(name.encode("latin-1", "replace")): name for name in self.names}
+        self._folded = {folded_text(name): name for name in self.names}
 
     def read(self, headers: RawHeaders) -> dict[str, str] | None:
         """Those that are there; None when one is ambiguous.
