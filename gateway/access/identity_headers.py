@@ -27,8 +27,8 @@ JSON_LIST = "json"
 
 # Lone surrogates are no text, and U+2028 and U+2029 end a line for some readers.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# What `quote` leaves as it is, besides letters, digits and "_.-~": printable ASCII less `%`.
-_PRINTABLE = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"
+PRINTABLE = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"
+"""What `quote` leaves as it is, besides letters, digits and "_.-~": printable ASCII less `%`."""
 _ATTR_CHAR = "!#$&+^`|"
 _RENDERED_MAX = 8
 
@@ -89,7 +89,7 @@ class IdentityField:
             return None
         marks = self.separator.strip() or self.separator
         if self.encoding is Encoding.PERCENT:
-            safe = "".join(char for char in _PRINTABLE if char not in marks)
+            safe = "".join(char for char in PRINTABLE if char not in marks)
             return self.separator.join(quote(text, safe=safe) for text in texts)
         if any(mark in text for text in texts for mark in marks):
             return None
@@ -108,7 +108,7 @@ class IdentityField:
 
     def _encoded(self, text: str) -> str | None:
         if self.encoding is Encoding.PERCENT:
-            return quote(text, safe=_PRINTABLE)
+            return quote(text, safe=PRINTABLE)
         if self.encoding is Encoding.RFC8187:
             return "UTF-8''" + quote(text, safe=_ATTR_CHAR)
         return text if text == text.strip() else None

@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.access.conditions.context import EvaluationContext
+from gateway.access.identity_headers import PRINTABLE
 from gateway.access.policies import ActionRules, Rule
 
-# Only what a field may hold passes as it is; the escape is that of the identity headers.
-_FIELD_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%") + " "
+# The escape is that of the identity headers, which have blanks escaped wherever they stand.
+_FIELD_SAFE = PRINTABLE + " "
 _OUTER_BLANKS = re.compile(r"\A +| +\Z")
 
 
