@@ -105,9 +105,12 @@ def _sentence(decision: Decision) -> str:
     policy = route.policy if route is not None and decision.evaluated else None
     if route is None or policy is None:
         principal = decision.principal
-        scoped = principal is not None and principal.scopes is not None
-        if route is not None and scoped and decision.reason == Reason.NO_RULE:
-            assert principal is not None
+        if (
+            route is not None
+            and principal is not None
+            and principal.scopes is not None
+            and decision.reason == Reason.NO_RULE
+        ):
             if principal.routes is not None and route.id not in principal.routes:
                 return f"denied with {decision.reason}: the key is limited to other routes"
             asked = route.action or "a route without an action"

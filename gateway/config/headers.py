@@ -159,14 +159,16 @@ def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> Non
                 "leave it out of one",
             )
         written.setdefault(folded_text(one.name), "`identity_headers`")
-    for rule in sources.policy.rules if sources.policy is not None else ():
+    policy = sources.policy
+    if policy is None:
+        return
+    for rule in policy.rules:
         for name, _ in rule.headers:
             other = written.get(folded_text(name))
             if other is not None:
-                policy = sources.policy.name if sources.policy is not None else ""
                 reader.error(
                     node,
-                    f"`{name}` is written by rule `{rule.id}` of policy `{policy}` "
+                    f"`{name}` is written by rule `{rule.id}` of policy `{policy.name}` "
                     f"({rule.location}) and by {other}: leave it out of one",
                 )
 

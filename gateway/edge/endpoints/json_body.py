@@ -87,9 +87,8 @@ class Integer:
     required: bool = False
 
     def problem(self, value: object) -> str | None:
-        # True is an int to Python.
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if whole and self.least <= value <= self.most:  # type: ignore[operator]
+        # By its type itself: True is an int to Python.
+        if type(value) is int and self.least <= value <= self.most:
             return None
         return f"must be a whole number from {self.least} to {self.most}"
 
