@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -39,9 +38,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         metrics=components.metrics,
         observer=components.observer,
         denial_page=ExplainedDenial(),
-        sign_in_redirects=SignInRedirects(
-            urlsplit(settings.public_url).hostname or "", settings.auth_prefix
-        ),
+        sign_in_redirects=SignInRedirects(settings.public_url, settings.own_paths),
         draining=draining,
         assertion_signer=components.assertions,
         csrf=components.csrf,

@@ -104,15 +104,6 @@ def path_prefix(text: Any) -> str:
     return prefix
 
 
-def url_host(url: str) -> str:
-    """The host of a URL as `Call.host` has one; empty for what is no URL with a host."""
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-    return f"[{host}]" if ":" in host else host.removesuffix(".")
-
-
 def seconds(low: float, high: float) -> BeforeValidator:
     def check(value: Any) -> Any:
         try:

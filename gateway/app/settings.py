@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths
+from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths, url_host
 from gateway.app import setting_types as values
 from gateway.app.env_file import PREFIX, SettingProblem, given_settings
 from gateway.app.setting_types import EMBEDDED, Address, is_loopback, parse_address
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         """The well-known documents are on the host of the public URL, and on that of the issuer
         where it is a URL (RFC 8414 section 3); on loopback, under each of its names."""
         urls = (self.public_url, self.token_issuer)
-        hosts = {host for url in urls if (host := values.url_host(url))}
+        hosts = {host for url in urls if (host := url_host(url))}
         if any(is_loopback(host.strip("[]")) for host in hosts):
             hosts |= values.LOOPBACK_HOSTS
         return OwnPaths(self.auth_prefix, frozenset(hosts))

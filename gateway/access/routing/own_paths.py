@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 DEFAULT_PREFIX = "/auth"
 WELL_KNOWN = ".well-known"
@@ -72,3 +73,12 @@ class OwnPaths:
 
 def document_path(name: str) -> str:
     return f"/{WELL_KNOWN}/{name}"
+
+
+def url_host(url: str) -> str:
+    """The host of a URL as `Call.host` has one; empty for what is no URL with a host."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+    return f"[{host}]" if ":" in host else host.removesuffix(".")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from gateway.access.authorizer import Authenticator
 from gateway.access.routing.csrf import AllowedOrigins
-from gateway.access.routing.own_paths import OwnPaths
+from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
 from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
@@ -88,7 +87,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     notifications = SecurityNotifications(deps.database, deps.mailer)
     registrations = Registrations(deps.database, deps.mailer, waits=deps.verification == "required")
     personal_keys = PersonalKeys(deps.database, notifications)
-    public_host = urlsplit(deps.public_url).hostname
+    public_host = url_host(deps.public_url)
 
     def shares_session(host: str) -> bool:
         return host != public_host and host in deps.shared_hosts()
@@ -205,12 +204,12 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             hand_overs=deps.hand_overs,
             cookies=deps.cookies,
             authenticator=deps.authenticator,
-            shared_hosts=deps.shared_hosts,
+            shares_session=shares_session,
             session_wait_s=deps.limits.session_wait_s,
             audit=deps.audit,
             shielded=deps.shielded,
             public_url=deps.public_url,
-            prefix=deps.own_paths.prefix,
+            own_paths=deps.own_paths,
         )
     )
     return {

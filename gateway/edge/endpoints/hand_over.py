@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.access.routing.request_values import QueryParameters
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
@@ -41,7 +42,9 @@ from gateway.identity.sessions.hand_over import (
 from gateway.identity.sign_in.refresh_tokens import SessionWait
 from gateway.model import Call, CredentialKind, Principal, Reason
 
-_ACCEPT = frozenset({CredentialKind.COOKIE})
+_ISSUE = ("hand-over",)
+_START, _ACCEPT = (*_ISSUE, "start"), (*_ISSUE, "accept")
+_ACCEPTED = frozenset({CredentialKind.COOKIE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +52,43 @@ class HandOverDependencies:
     hand_overs: HandOvers
     cookies: CookieSessions
     authenticator: Authenticator
-    shared_hosts: Callable[[], frozenset[str]]
-    """The hosts that share the sessions of the public one, as the current snapshot says."""
+    shares_session: Callable[[str], bool]
+    """Whether the sessions of the public host are handed over to this one."""
     session_wait_s: SessionWait
     audit: AuditSink
     shielded: ShieldedTasks
     public_url: str
     """An origin (RFC 6454) in its shortest form."""
-    prefix: str
-    """Where the built-in endpoints are: `/auth`."""
+    own_paths: OwnPaths
 
 
 class HandOverEndpoints:
     def __init__(self, dependencies: HandOverDependencies) -> None:
         self._deps = dependencies
         public = urlsplit(dependencies.public_url)
-        self._public_host = public.hostname or ""
+        self._public_host = url_host(dependencies.public_url)
         self._scheme = public.scheme
         self._port = f":{public.port}" if public.port is not None else ""
+        self._issue_url = dependencies.public_url + dependencies.own_paths.endpoint(*_ISSUE)
+        self._accept_path = dependencies.own_paths.endpoint(*_ACCEPT)
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
-            ("hand-over",): {"GET": self.issue},
-            ("hand-over", "start"): {"GET": self.start},
-            ("hand-over", "accept"): {"GET": self.accept},
+            _ISSUE: {"GET": self.issue},
+            _START: {"GET": self.start},
+            _ACCEPT: {"GET": self.accept},
         }
 
     async def start(self, _request: web.BaseRequest, call: Call) -> Reply:
         """Asks the public host for the session, for this browser."""
-        if not self._shares(call.host):
+        if not self._deps.shares_session(call.host):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         # A name that came may be one that a page of this host chose, and has kept.
         browser = new_browser()
         return_to = path_of_own(_parameter(call, "return_to") or "/")
         request = self._deps.hand_overs.ask(self._origin(call.host), return_to, browser)
         return self._lead_to(
-            f"{self._deps.public_url}{self._deps.prefix}/hand-over?request={request}",
+            f"{self._issue_url}?request={request}",
             browser_cookie((*_browsers(call), browser)),
         )
 
@@ -94,18 +98,18 @@ class HandOverEndpoints:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         request = self._deps.hand_overs.read_request(_parameter(call, "request") or "")
         # The hosts may have changed since it was asked.
-        if request is None or not self._shares(urlsplit(request.origin).hostname or ""):
+        if request is None or not self._deps.shares_session(url_host(request.origin)):
             return ProblemReply(Reason.INVALID_TOKEN)
-        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         assert principal.session_id is not None
         code = self._deps.hand_overs.issue(request, principal.session_id)
-        return self._lead_to(f"{request.origin}{self._deps.prefix}/hand-over/accept?code={code}")
+        return self._lead_to(f"{request.origin}{self._accept_path}?code={code}")
 
     async def accept(self, request: web.BaseRequest, call: Call) -> Reply:
         """Takes the code and gives this host's own cookie for the same session."""
-        if not self._shares(call.host):
+        if not self._deps.shares_session(call.host):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         deps, browsers = self._deps, _browsers(call)
         code = deps.hand_overs.read_code(_parameter(call, "code") or "", self._origin(call.host))
@@ -143,11 +147,8 @@ class HandOverEndpoints:
         """Whether the call's own cookie stands for the session, and it is live."""
         if cookie_of(call) is None:
             return False
-        principal = await self._deps.authenticator.authenticate(call, _ACCEPT)
+        principal = await self._deps.authenticator.authenticate(call, _ACCEPTED)
         return isinstance(principal, Principal) and principal.session_id == session_id
-
-    def _shares(self, host: str) -> bool:
-        return host != self._public_host and host in self._deps.shared_hosts()
 
     def _origin(self, host: str) -> str:
         """Made of the configuration: the port that `Host` names is a stranger's word."""

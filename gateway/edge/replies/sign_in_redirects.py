@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from gateway.access.authorizer import Decision
+from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.identity.sessions.hand_over import path_of_own
 from gateway.model import Call, CredentialKind, Reason
 
@@ -16,10 +17,9 @@ _SESSION_MISSING = frozenset((Reason.NO_CREDENTIAL, Reason.SESSION_UNKNOWN, Reas
 
 
 class SignInRedirects:
-    def __init__(self, public_host: str, prefix: str) -> None:
-        """`public_host` is that of the public URL; `prefix` where the built-in endpoints are."""
-        self._public_host = public_host
-        self._prefix = prefix
+    def __init__(self, public_url: str, own_paths: OwnPaths) -> None:
+        self._public_host = url_host(public_url)
+        self._start_path = own_paths.endpoint("hand-over", "start")
 
     def location(self, call: Call, decision: Decision, shared_hosts: frozenset[str]) -> str | None:
         """A path of the call's own host, where the hand-over of a session begins; None where the
@@ -37,7 +37,7 @@ class SignInRedirects:
             return None
         return_to = f"{call.path}?{call.query}" if call.query else call.path
         asked = quote(path_of_own(return_to), safe="/")
-        return f"{self._prefix}/hand-over/start?return_to={asked}"
+        return f"{self._start_path}?return_to={asked}"
 
 
 def _is_navigation(call: Call) -> bool:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from gateway.access.authorizer import Decision
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.routes import Route
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.model import Call, CredentialKind, Reason
 
 HOSTS = frozenset(("app.example", "gate.example"))
 NAVIGATION = [(b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Dest", b"document")]
-REDIRECTS = SignInRedirects("gate.example", "/auth")
+REDIRECTS = SignInRedirects("https://gate.example", OwnPaths())
 
 
 def location(
@@ -22,6 +23,7 @@ def location(
     conceal: bool = False,
     accept: frozenset[CredentialKind] = frozenset(CredentialKind),
     hosts: frozenset[str] = HOSTS,
+    redirects: SignInRedirects = REDIRECTS,
     **changed: Any,
 ) -> str | None:
     call = Call(
@@ -43,7 +45,7 @@ def location(
         route=Route("r", (), "/", (), accept=accept),
         conceal=conceal,
     )
-    return REDIRECTS.location(call, decision, hosts)
+    return redirects.location(call, decision, hosts)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,11 @@ def test_a_navigation_without_a_session_begins_a_hand_over(reason: Reason) -> No
 
 def test_a_target_that_a_browser_would_read_otherwise_leads_back_to_the_root() -> None:
     assert location(path="/\\evil.example", query="") == "/auth/hand-over/start?return_to=/"
+
+
+def test_nobody_is_led_from_the_public_host_to_itself_however_its_url_is_written() -> None:
+    redirects = SignInRedirects("https://app.example.", OwnPaths())
+    assert location(redirects=redirects) is None
 
 
 @pytest.mark.parametrize(
