@@ -141,13 +141,17 @@ def _reading(call: Call, allowed: AllowedOrigins, site: str, origin: str) -> Ori
         agrees = not origin or _agrees(call, allowed, origin)
         return OriginCheck.PROVEN if agrees else OriginCheck.WITHOUT_COOKIE
     if site:
-        mode = _single(call.headers, b"sec-fetch-mode")
-        destination = _single(call.headers, b"sec-fetch-dest")
-        top = mode == "navigate" and destination == "document"
+        top = is_navigation(call.headers)
         return OriginCheck.PROVEN if top else OriginCheck.WITHOUT_COOKIE
     if origin:
         return OriginCheck.PROVEN if allowed.hold(origin) else OriginCheck.WITHOUT_COOKIE
     return OriginCheck.NEEDS_TOKEN
+
+
+def is_navigation(headers: RawHeaders) -> bool:
+    """Whether a browser asks for a page to show in a tab of its own (Fetch Metadata, section 2)."""
+    mode, destination = _single(headers, b"sec-fetch-mode"), _single(headers, b"sec-fetch-dest")
+    return mode == "navigate" and destination == "document"
 
 
 def _agrees(call: Call, allowed: AllowedOrigins, origin: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from gateway.access.authorizer import Decision
+from gateway.access.routing.csrf import is_navigation
 from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.identity.sessions.hand_over import path_of_own
 from gateway.model import Call, CredentialKind, Reason
@@ -32,17 +33,10 @@ class SignInRedirects:
             or decision.conceal
             or route is None
             or CredentialKind.COOKIE not in route.accept
-            or not _is_navigation(call)
+            or call.method != "GET"
+            or not is_navigation(call.headers)
         ):
             return None
         return_to = f"{call.path}?{call.query}" if call.query else call.path
         asked = quote(path_of_own(return_to), safe="/")
         return f"{self._start_path}?return_to={asked}"
-
-
-def _is_navigation(call: Call) -> bool:
-    """Whether a browser asks for a page to show in a tab of its own (Fetch Metadata, section 2)."""
-    if call.method != "GET":
-        return False
-    said = {name.lower(): value for name, value in call.headers if name[:4].lower() == b"sec-"}
-    return said.get(b"sec-fetch-mode") == b"navigate" and said.get(b"sec-fetch-dest") == b"document"

@@ -75,6 +75,7 @@ def test_nobody_is_led_from_the_public_host_to_itself_however_its_url_is_written
         {"method": "POST"},
         {"headers": []},
         {"headers": NAVIGATION[:1]},
+        {"headers": [*NAVIGATION, NAVIGATION[0]]},
         {"headers": [(b"Sec-Fetch-Mode", b"cors"), (b"Sec-Fetch-Dest", b"empty")]},
         {"headers": [(b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Dest", b"iframe")]},
         {"reason": Reason.NO_RULE},
