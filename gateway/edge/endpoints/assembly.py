@@ -98,7 +98,6 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             accounts=deps.accounts,
             passwords=deps.passwords,
             refresh_tokens=deps.refresh_tokens,
-            throttle=deps.throttle,
             issuer=deps.issuer,
             guard=deps.guard,
             notifications=notifications,

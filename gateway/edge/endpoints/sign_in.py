@@ -40,7 +40,6 @@ from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.sessions import SignInSource, display_user_agent
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
 from gateway.identity.sign_in.session_cookies import hash_cookie
-from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
@@ -53,7 +52,6 @@ class SignInDependencies:
     accounts: Accounts
     passwords: Passwords
     refresh_tokens: RefreshTokens
-    throttle: Throttle
     issuer: TokenIssuer
     guard: LoginGuard
     notifications: SecurityNotifications
