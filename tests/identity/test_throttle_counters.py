@@ -100,14 +100,7 @@ Asked = Callable[[Throttle], Awaitable[Reservation]]
 ASKED: list[tuple[str, Asked, list[Attempt]]] = [
     ("stranger", lambda it: it.reserve(ANN, HERE), BY_STRANGER),
     ("device", lambda it: it.reserve(ANN, HERE, DEVICE), [*BY_DEVICE, AT_ADDRESS]),
-    ("resend", lambda it: it.reserve_request(HERE), [Attempt("mail:resend:192.0.2.7", 50, 900)]),
-    (
-        "register",
-        lambda it: it.reserve_request(HERE, RequestKind.REGISTER),
-        [Attempt("mail:register:192.0.2.7", 50, 900)],
-    ),
     ("link", lambda it: it.reserve_link("t"), [Attempt(f"link:{digest('t')}", 5, 900)]),
-    ("reset", lambda it: it.reserve_reset("t"), [Attempt(f"reset:{digest('t')}", 20, 900)]),
     ("change", lambda it: it.reserve_change("a"), [Attempt(f"change:{digest('a')}", 10, 3600)]),
 ]
 
@@ -124,6 +117,34 @@ async def test_an_attempt_counts_by_these_counters_and_no_others(
     assert (list(reservation.attempts), reservation.mark) == (counters, mark)
     assert (reservation.wait_s, reservation.failures, reservation.counter) == (0.0, 0, told)
     assert len(mark) == 10
+
+
+@pytest.mark.parametrize(
+    ("counted", "counter"),
+    [
+        (
+            lambda it: it.count_request(HERE, RequestKind.RESEND),
+            Attempt("mail:resend:192.0.2.7", 50, 900),
+        ),
+        (
+            lambda it: it.count_request(HERE, RequestKind.REGISTER),
+            Attempt("mail:register:192.0.2.7", 50, 900),
+        ),
+        (lambda it: it.count_reset("t"), Attempt(f"reset:{digest('t')}", 20, 900)),
+    ],
+    ids=["resend", "register", "reset"],
+)
+async def test_what_is_requested_counts_at_once_and_by_one_counter(
+    limiter: Throttle,
+    told: Told,
+    counted: Callable[[Throttle], Awaitable[float]],
+    counter: Attempt,
+) -> None:
+    assert await counted(limiter) == 0.0
+    ((reserved, mark),) = told.reserved
+    assert reserved == [counter]
+    assert len(mark) == 10
+    assert told.settled == [([counter], mark, False)]
 
 
 async def test_no_two_attempts_have_the_same_mark(limiter: Throttle, told: Told) -> None:

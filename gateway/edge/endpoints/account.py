@@ -137,12 +137,9 @@ class AccountEndpoints:
         proof = await self._prove(principal, fields["password"], call)
         if isinstance(proof, ProblemReply):
             return proof
-        reservation = await self._deps.throttle.reserve_request(
-            call.client_ip, RequestKind.EMAIL_CHANGE
-        )
-        if reservation.wait_s > 0:
-            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._deps.throttle.spent(reservation)
+        wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.EMAIL_CHANGE)
+        if wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         refusal = await self._deps.shielded(
             self._deps.email_changes.request(principal.subject, email, proof)
         )

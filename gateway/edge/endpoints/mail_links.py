@@ -135,10 +135,9 @@ class MailLinkEndpoints:
         key = normalize_email(fields["email"])
         if key is None:
             return invalid_field("email", "is not an address")
-        reservation = await self._deps.throttle.reserve_request(call.client_ip, purpose)
-        if reservation.wait_s > 0:
-            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._deps.throttle.spent(reservation)
+        wait_s = await self._deps.throttle.count_request(call.client_ip, purpose)
+        if wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         await self._deps.shielded(send(fields["email"], requester_of(call.client_ip)))
         # Whether there is an account is not looked up here: a pseudonym stands for the address.
         if status == _RESET_SENT:
@@ -176,10 +175,9 @@ class MailLinkEndpoints:
     async def _bad_link(self, call: Call) -> ProblemReply:
         """Count what is no link, or none any more, against its sender.  The link is looked up
         first, so that a good one is refused for nobody's bad ones."""
-        reservation = await self._deps.throttle.reserve_request(call.client_ip, RequestKind.LINK)
-        if reservation.wait_s > 0:
-            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._deps.throttle.spent(reservation)
+        wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.LINK)
+        if wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         return ProblemReply(Reason.INVALID_TOKEN)
 
     async def _reset_password(self, token: str, password: str, call: Call) -> Reply:
@@ -187,10 +185,9 @@ class MailLinkEndpoints:
         if email is None:
             return await self._bad_link(call)
         # Counted by the link: with one of their own anybody could keep the threads busy.
-        reservation = await self._deps.throttle.reserve_reset(token)
-        if reservation.wait_s > 0:
-            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._deps.throttle.spent(reservation)
+        wait_s = await self._deps.throttle.count_reset(token)
+        if wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         password_hash = await self._deps.passwords.hash(
             password, words=(email,), lane=Lane.KNOWN, holder=hash_token(token)
         )

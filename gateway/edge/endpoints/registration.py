@@ -94,12 +94,9 @@ class RegistrationEndpoints:
         if self._deps.registration_rules.mode == "invited":
             return NOT_INVITED
         if self._deps.verification != "off":
-            reservation = await self._deps.throttle.reserve_request(
-                call.client_ip, RequestKind.REGISTER
-            )
-            if reservation.wait_s > 0:
-                return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-            await self._deps.throttle.spent(reservation)
+            wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.REGISTER)
+            if wait_s > 0:
+                return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         password_hash = await self._deps.passwords.hash(fields["password"], words=(email,))
         if isinstance(password_hash, Reason):
             return ProblemReply(password_hash)
@@ -111,18 +108,14 @@ class RegistrationEndpoints:
         """The account at once: the operator has asked for it."""
         if await self._deps.invitations.find(token, email) is None:
             # Counted against its sender, as a mailed link that is none.
-            reservation = await self._deps.throttle.reserve_request(
-                call.client_ip, RequestKind.LINK
-            )
-            if reservation.wait_s > 0:
-                return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-            await self._deps.throttle.spent(reservation)
+            wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.LINK)
+            if wait_s > 0:
+                return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
             return BAD_INVITATION
         # Counted by the invitation: with one of their own anybody could keep the threads busy.
-        reservation = await self._deps.throttle.reserve_reset(token)
-        if reservation.wait_s > 0:
-            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        await self._deps.throttle.spent(reservation)
+        wait_s = await self._deps.throttle.count_reset(token)
+        if wait_s > 0:
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         password_hash = await self._deps.passwords.hash(
             password, words=(email,), lane=Lane.KNOWN, holder=hash_token(token)
         )

@@ -104,27 +104,25 @@ class Throttle:
             return await self._reserve(own)
         return reserved
 
-    async def reserve_request(
-        self, client_ip: str, kind: RequestKind = RequestKind.RESEND
-    ) -> Reservation:
-        """Count one mail requested, or one mailed link tried, from an IP address."""
-        key = f"mail:{kind}:{holder(client_ip)}"
-        return await self._reserve([Attempt(key, REQUESTS, WINDOW_S)])
-
     async def reserve_link(self, token: str) -> Reservation:
         """Count one password that was tried with a mailed link, by that link alone."""
         key = "link:" + hashlib.sha256(token.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, ACCOUNT_FAILURES, WINDOW_S)])
 
-    async def reserve_reset(self, token: str) -> Reservation:
-        """Count one new password that a good link was sent with, by that link alone."""
-        key = "reset:" + hashlib.sha256(token.encode()).hexdigest()[:32]
-        return await self._reserve([Attempt(key, RESETS, WINDOW_S)])
-
     async def reserve_change(self, account_id: str) -> Reservation:
         """Count one new password of an account, whose owner knew the old one."""
         key = "change:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, CHANGES, CHANGES_WINDOW_S)])
+
+    async def count_request(self, client_ip: str, kind: RequestKind) -> float:
+        """As `count`: one mail requested, or one mailed link tried, from an IP address."""
+        key = f"mail:{kind}:{holder(client_ip)}"
+        return await self.count(Attempt(key, REQUESTS, WINDOW_S))
+
+    async def count_reset(self, token: str) -> float:
+        """As `count`: one new password that a good link was sent with, by that link alone."""
+        key = "reset:" + hashlib.sha256(token.encode()).hexdigest()[:32]
+        return await self.count(Attempt(key, RESETS, WINDOW_S))
 
     async def count(self, attempt: Attempt) -> float:
         """Count what has happened, up to its limit: 0.0, and once it is reached the seconds
