@@ -22,12 +22,12 @@ from gateway.edge.endpoints.endpoint import (
 )
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
 from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.new_passwords import hash_or_refusal
 from gateway.edge.endpoints.registration import OTHER_DOMAIN
-from gateway.edge.endpoints.sign_in import weak_password
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
-from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
+from gateway.identity.accounts.passwords import Checked, Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -103,18 +103,16 @@ class AccountEndpoints:
         reservation = await self._deps.throttle.reserve_change(principal.subject)
         if reservation.wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
-        password_hash = await self._deps.passwords.hash(
+        hashed = await self._deps.passwords.hash(
             fields["new_password"],
             words=(principal.email or "",),
             lane=Lane.KNOWN,
             holder=proof.normalized_email,
         )
-        if isinstance(password_hash, Reason):  # a str too: what is stored must be a hash
+        password_hash = hash_or_refusal(hashed, "new_password")
+        if isinstance(password_hash, ProblemReply):
             await self._deps.throttle.give_back(reservation)
-            return ProblemReply(password_hash)
-        if isinstance(password_hash, WeakPassword):
-            await self._deps.throttle.give_back(reservation)
-            return weak_password(password_hash, "new_password")
+            return password_hash
         await self._deps.throttle.spent(reservation)
         return await self._deps.shielded(
             self._replace_password(principal, password_hash, proof, call)

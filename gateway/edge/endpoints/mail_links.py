@@ -29,10 +29,10 @@ from gateway.edge.endpoints.json_body import (
     read_fields,
 )
 from gateway.edge.endpoints.login_guard import LoginGuard
-from gateway.edge.endpoints.sign_in import weak_password
+from gateway.edge.endpoints.new_passwords import hash_for_link
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
-from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
+from gateway.identity.accounts.passwords import Checked, Passwords
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.recipients import requester_of
@@ -184,17 +184,11 @@ class MailLinkEndpoints:
         email = await self._deps.registrations.resettable(token)
         if email is None:
             return await self._bad_link(call)
-        # Counted by the link: with one of their own anybody could keep the threads busy.
-        wait_s = await self._deps.throttle.count_reset(token)
-        if wait_s > 0:
-            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
-        password_hash = await self._deps.passwords.hash(
-            password, words=(email,), lane=Lane.KNOWN, holder=hash_token(token)
+        password_hash = await hash_for_link(
+            self._deps.passwords, self._deps.throttle, password, token=token, email=email
         )
-        if isinstance(password_hash, Reason):
-            return ProblemReply(password_hash)
-        if isinstance(password_hash, WeakPassword):
-            return weak_password(password_hash, "password")
+        if isinstance(password_hash, ProblemReply):
+            return password_hash
         reset = await self._deps.registrations.reset(token, password_hash)
         if reset is None:
             return ProblemReply(Reason.INVALID_TOKEN)

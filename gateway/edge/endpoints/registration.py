@@ -24,16 +24,15 @@ from gateway.edge.endpoints.endpoint import (
     invalid_field,
 )
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, Text, read_fields
-from gateway.edge.endpoints.sign_in import Verification, weak_password
+from gateway.edge.endpoints.new_passwords import hash_for_link, hash_or_refusal
+from gateway.edge.endpoints.sign_in import Verification
 from gateway.identity.accounts.accounts import Account, Accounts
-from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.invitations import Invitations
-from gateway.identity.accounts.passwords import Passwords, WeakPassword
+from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration import Registrations
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.recipients import requester_of
-from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.model import Call, Reason
 
@@ -97,11 +96,11 @@ class RegistrationEndpoints:
             wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.REGISTER)
             if wait_s > 0:
                 return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
-        password_hash = await self._deps.passwords.hash(fields["password"], words=(email,))
-        if isinstance(password_hash, Reason):
-            return ProblemReply(password_hash)
-        if isinstance(password_hash, WeakPassword):
-            return weak_password(password_hash, "password")
+        password_hash = hash_or_refusal(
+            await self._deps.passwords.hash(fields["password"], words=(email,))
+        )
+        if isinstance(password_hash, ProblemReply):
+            return password_hash
         return await self._deps.shielded(self._register(email, password_hash, call))
 
     async def _by_invitation(self, token: str, email: str, password: str, call: Call) -> Reply:
@@ -112,17 +111,11 @@ class RegistrationEndpoints:
             if wait_s > 0:
                 return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
             return BAD_INVITATION
-        # Counted by the invitation: with one of their own anybody could keep the threads busy.
-        wait_s = await self._deps.throttle.count_reset(token)
-        if wait_s > 0:
-            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
-        password_hash = await self._deps.passwords.hash(
-            password, words=(email,), lane=Lane.KNOWN, holder=hash_token(token)
+        password_hash = await hash_for_link(
+            self._deps.passwords, self._deps.throttle, password, token=token, email=email
         )
-        if isinstance(password_hash, Reason):
-            return ProblemReply(password_hash)
-        if isinstance(password_hash, WeakPassword):
-            return weak_password(password_hash, "password")
+        if isinstance(password_hash, ProblemReply):
+            return password_hash
         return await self._deps.shielded(self._redeem(token, email, password_hash, call))
 
     async def _redeem(self, token: str, email: str, password_hash: str, call: Call) -> Reply:

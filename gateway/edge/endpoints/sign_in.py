@@ -21,7 +21,6 @@ from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.csrf import is_cross_origin
 from gateway.edge.endpoints.endpoint import (
     Endpoint,
-    FieldError,
     ProblemReply,
     Reply,
     ShieldedTasks,
@@ -34,7 +33,7 @@ from gateway.edge.endpoints.sessions import token_reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.hashing_threads import Lane
-from gateway.identity.accounts.passwords import Checked, Passwords, WeakPassword
+from gateway.identity.accounts.passwords import Checked, Passwords
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.sessions import SignInSource, display_user_agent
@@ -268,10 +267,3 @@ class SignInEndpoints:
             verified_only=self._deps.verification == "required",
             cookie_hash=None if cookie is None else hash_cookie(cookie),
         )
-
-
-def weak_password(weakness: WeakPassword, field: str) -> ProblemReply:
-    """422 with the hint of what would make the password stronger."""
-    return ProblemReply(
-        Reason.WEAK_PASSWORD, (FieldError(field, weakness.hint),), detail=weakness.hint
-    )
