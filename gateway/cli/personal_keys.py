@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, when
-from gateway.identity.clients.personal_keys import PersonalKey, PersonalKeys
+from gateway.identity.clients.personal_keys import PersonalKey, PersonalKeys, described
 
 TIMES = ("created_at", "expires_at", "last_used_at")
 
@@ -40,27 +40,12 @@ def keys(
         account = await account_of(context, email)
         return await PersonalKeys(context.database).find_active(account.id)
 
-    rows = [key_fields(key) for key in run(work)]
+    rows = [described(key) for key in run(work)]
     if not as_json:
         for row in rows:
             row |= {name: when(row[name]) for name in TIMES}
     columns = ["key_id", "name", "roles", "scopes", "routes", *TIMES]
     table(rows, columns, as_json=as_json)
-
-
-def key_fields(key: PersonalKey) -> dict[str, Any]:
-    """What is shown of a key: no hash."""
-    limits = key.limits
-    return {
-        "key_id": key.id,
-        "name": key.name,
-        "roles": None if limits.roles is None else list(limits.roles),
-        "scopes": None if limits.scopes is None else list(limits.scopes),
-        "routes": None if limits.routes is None else list(limits.routes),
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-        "last_used_at": key.last_used_at,
-    }
 
 
 async def end_key(context: CommandContext, key_id: str, *, owner: str | None = None) -> bool:

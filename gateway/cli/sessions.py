@@ -11,8 +11,8 @@ from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, echo, table, when
-from gateway.cli.personal_keys import end_key, key_fields
-from gateway.identity.clients.personal_keys import PersonalKeys
+from gateway.cli.personal_keys import end_key
+from gateway.identity.clients.personal_keys import PersonalKeys, described
 from gateway.identity.sessions.sessions import Sessions
 
 
@@ -33,7 +33,7 @@ def show(email: Email, as_json: AsJson = False) -> None:
         keys = await PersonalKeys(context.database).find_active(account.id)
         return [
             *({"kind": "session", **asdict(one)} for one in await sessions.find_active(account.id)),
-            *({"kind": "key", "id": key.id, **key_fields(key)} for key in keys),
+            *({"kind": "key", "id": key.id, **described(key)} for key in keys),
         ]
 
     rows = run(work)

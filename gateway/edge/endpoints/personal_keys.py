@@ -30,8 +30,8 @@ from gateway.identity.clients.key_form import SCOPE
 from gateway.identity.clients.personal_keys import (
     KeyLimits,
     KeyProblem,
-    PersonalKey,
     PersonalKeys,
+    described,
 )
 from gateway.identity.sessions.sessions import SESSION_ID
 from gateway.identity.sign_in.session_cookies import is_of_one_host
@@ -155,23 +155,5 @@ class PersonalKeyEndpoints:
         return await await_propagation(self._deps.publisher, changes)
 
 
-def described(key: PersonalKey) -> dict[str, Any]:
-    """What its owner is told of a key."""
-    return {
-        "key_id": key.id,
-        "name": key.name,
-        "roles": _list(key.limits.roles),
-        "scopes": _list(key.limits.scopes),
-        "routes": _list(key.limits.routes),
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-        "last_used_at": key.last_used_at,
-    }
-
-
 def _texts(values: list[str] | None) -> tuple[str, ...] | None:
     return None if values is None else tuple(sorted(set(values)))
-
-
-def _list(values: tuple[str, ...] | None) -> list[str] | None:
-    return None if values is None else list(values)

@@ -24,10 +24,9 @@ from gateway.edge.endpoints.endpoint import (
     user_agent_of,
 )
 from gateway.edge.endpoints.json_body import Flag, Text, read_fields
-from gateway.edge.endpoints.personal_keys import described
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.edge.replies.cookies import cookie_of
-from gateway.identity.clients.personal_keys import PersonalKeys
+from gateway.identity.clients.personal_keys import PersonalKeys, described
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshTokens,

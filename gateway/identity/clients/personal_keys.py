@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from gateway.identity.accounts.accounts import Account, account_by_id, locked
 from gateway.identity.clients.api_keys import AMR
@@ -182,6 +183,20 @@ async def personal_principal(tx: Transaction, digest: str) -> Principal | Reason
     )
 
 
+def described(key: PersonalKey) -> dict[str, Any]:
+    """What its owner, and an operator, is told of a key: no hash."""
+    return {
+        "key_id": key.id,
+        "name": key.name,
+        "roles": _list(key.limits.roles),
+        "scopes": _list(key.limits.scopes),
+        "routes": _list(key.limits.routes),
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "last_used_at": key.last_used_at,
+    }
+
+
 async def _is_live(tx: Transaction, owner: Principal) -> bool:
     """Whether the session that asks has not ended while it did."""
     session = await find(tx, owner.session_id or "")
@@ -244,3 +259,7 @@ def _json(texts: tuple[str, ...] | None) -> str | None:
 
 def _texts(value: str | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(json.loads(value))
+
+
+def _list(values: tuple[str, ...] | None) -> list[str] | None:
+    return None if values is None else list(values)
