@@ -6,14 +6,13 @@ scopes.  It rests as a hash.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.clients.clients import find_client, locked
-from gateway.identity.clients.key_form import SCOPE, new_key, well_formed
+from gateway.identity.clients.key_form import SCOPE, limit_of, limit_text, new_key, well_formed
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sessions.sessions import refuse_once
 from gateway.model import Change, ChangeKind, Principal, Reason
@@ -82,8 +81,8 @@ class ApiKeys:
                 id=key_id,
                 hash=hash_token(text),
                 client=client_id,
-                roles=None if roles is None else json.dumps(sorted(set(roles))),
-                scopes=None if scopes is None else json.dumps(sorted(set(scopes))),
+                roles=limit_text(roles),
+                scopes=limit_text(scopes),
                 now=now,
                 expires=expires_at,
             )
@@ -157,17 +156,13 @@ def _api_key(row: Row) -> ApiKey:
     return ApiKey(
         id=str(row["id"]),
         client_id=str(row["client_id"]),
-        roles=_texts(row["roles"]),
-        scopes=_texts(row["scopes"]),
+        roles=limit_of(row["roles"]),
+        scopes=limit_of(row["scopes"]),
         created_at=int(row["created_at"]),
         expires_at=_number(row["expires_at"]),
         ended_at=_number(row["ended_at"]),
         last_used_at=_number(row["last_used_at"]),
     )
-
-
-def _texts(value: str | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(json.loads(value))
 
 
 def _number(value: int | None) -> int | None:

@@ -1,4 +1,4 @@
-"""The form of an API key.
+"""The form of an API key, and of what limits it.
 
 A key is its prefix (`ag_` of a client, `agp_` of a person), 43 letters and digits of 256 random
 bits, and 6 that are their checksum: a secret scanner finds it in a text, and a slip of the hand is
@@ -7,9 +7,11 @@ refused without asking SQL.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import zlib
+from collections.abc import Iterable
 
 CLIENT_PREFIX = "ag_"
 PERSONAL_PREFIX = "agp_"
@@ -41,6 +43,16 @@ def new_key(prefix: str = CLIENT_PREFIX) -> str:
 def well_formed(text: str) -> bool:
     match = _FORM.fullmatch(text)
     return match is not None and _checksum(match[1]) == match[2]
+
+
+def limit_text(entries: Iterable[str] | None) -> str | None:
+    """How SQL holds the roles, the scopes or the routes of a key; NULL where nothing limits it."""
+    return None if entries is None else json.dumps(sorted(set(entries)))
+
+
+def limit_of(text: str | None) -> tuple[str, ...] | None:
+    """What `limit_text` gave."""
+    return None if text is None else tuple(json.loads(text))
 
 
 def _checksum(secret: str) -> str:

@@ -7,7 +7,6 @@ hash, and whatever changes what the account may do is judged on the next call.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 from gateway.identity.accounts.accounts import Account, account_by_id, locked
 from gateway.identity.clients.api_keys import AMR
-from gateway.identity.clients.key_form import PERSONAL_PREFIX, new_key
+from gateway.identity.clients.key_form import PERSONAL_PREFIX, limit_of, limit_text, new_key
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.purging import run_in_parts
@@ -232,9 +231,9 @@ async def _insert(tx: Transaction, key: PersonalKey, digest: str) -> None:
         hash=digest,
         account=key.account_id,
         name=key.name,
-        roles=_json(key.limits.roles),
-        scopes=_json(key.limits.scopes),
-        routes=_json(key.limits.routes),
+        roles=limit_text(key.limits.roles),
+        scopes=limit_text(key.limits.scopes),
+        routes=limit_text(key.limits.routes),
         created=key.created_at,
         expires=key.expires_at,
     )
@@ -245,20 +244,12 @@ def _personal_key(row: Row) -> PersonalKey:
         id=str(row["id"]),
         account_id=str(row["account_id"]),
         name=str(row["name"]),
-        limits=KeyLimits(_texts(row["roles"]), _texts(row["scopes"]), _texts(row["routes"])),
+        limits=KeyLimits(*(limit_of(row[name]) for name in ("roles", "scopes", "routes"))),
         created_at=int(row["created_at"]),
         expires_at=int(row["expires_at"]),
         ended_at=None if row["ended_at"] is None else int(row["ended_at"]),
         last_used_at=None if row["last_used_at"] is None else int(row["last_used_at"]),
     )
-
-
-def _json(texts: tuple[str, ...] | None) -> str | None:
-    return None if texts is None else json.dumps(sorted(set(texts)))
-
-
-def _texts(value: str | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(json.loads(value))
 
 
 def _list(values: tuple[str, ...] | None) -> list[str] | None:
