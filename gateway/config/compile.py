@@ -86,7 +86,7 @@ def compile_snapshot(
     table = routes.routes(fields.get("routes"))
     auth = reader.block(fields.get("auth"), "`auth`", ("cors",))
     auth_cors = cors_named(reader, reader.text(auth.get("cors"), "`cors`"), auth.get("cors"), cors)
-    shared_hosts = read_shared_hosts(reader, fields.get("session"), table)
+    shared_hosts = read_shared_hosts(reader, fields.get("session"), table, routes.hosts)
     peers = _trusted_peers(reader, fields.get("decision_api"))
     if problems:
         return sorted(set(problems))

@@ -20,7 +20,8 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9
 
 
 class HostReader:
-    """Reads the hosts of routes; the list of suffixes is parsed once, where a route needs it."""
+    """Reads the hosts of one configuration; the list of suffixes is parsed once, where one of
+    them needs it."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -122,7 +122,7 @@ class RouteReader:
         self._defaults = RouteOptions()
         self._default_policy: str | None = None
         self._needs = Needs()
-        self._hosts = HostReader(reader)
+        self.hosts = HostReader(reader)
         # One object for all routes that say the same.
         self._security: dict[tuple[SecurityHeaders, HeaderChanges | None], SecurityHeaders] = {}
 
@@ -166,7 +166,7 @@ class RouteReader:
         path = read_path(reader, fields, match, slash)
         segments = path.segments
         methods = read_methods(reader, match.get("methods"))
-        hosts = self._hosts.hosts(match)
+        hosts = self.hosts.hosts(match)
         check_reserved(reader, match, path, hosts, self._own_paths)
         rewrite = read_rewrite(reader, fields.get("rewrite"), path, slash)
         options = self._options(fields, self._defaults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from publicsuffixlist import PublicSuffixList
 
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
@@ -47,3 +48,21 @@ def test_what_shares_nothing_is_told_where_it_stands(session: str, said: str) ->
     problems = compiled(session)
     assert isinstance(problems, list)
     assert said in "\n".join(str(problem) for problem in problems)
+
+
+def test_the_list_of_suffixes_is_parsed_once_for_routes_and_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed: list[PublicSuffixList] = []
+
+    def parse() -> PublicSuffixList:
+        parsed.append(PublicSuffixList())
+        return parsed[-1]
+
+    monkeypatch.setattr("gateway.config.hosts.PublicSuffixList", parse)
+    routes = ROUTES.format(session="{domain: apps.example}")
+    routes += (
+        '  - {id: more, match: {host: "*.apps.example", path: /b}, auth: public, upstream: a}\n'
+    )
+    assert isinstance(compile_snapshot(Sources(("routes.yaml", routes))), Snapshot)
+    assert len(parsed) == 1
