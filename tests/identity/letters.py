@@ -6,7 +6,7 @@ import re
 from email.message import EmailMessage
 
 from gateway.identity.mail.links import Purpose
-from gateway.identity.mail.mail_requests import MailRequest
+from gateway.identity.mail.mail_requests import MailRequest, queue_link
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
@@ -44,7 +44,6 @@ def to(box: Mailbox) -> SmtpTransport:
 
 
 async def ask(
-    post: MailOutbox,
     database: Database,
     purpose: Purpose,
     key: str,
@@ -52,7 +51,7 @@ async def ask(
     **more: str,
 ) -> None:
     async with database.transaction() as tx:
-        await post.request_link(tx, purpose, key, MailRequest(requester, **more))
+        await queue_link(tx, purpose, key, MailRequest(requester, **more))
 
 
 async def count(database: Database, table: str = "outbox", where: str = "state = 'waiting'") -> int:

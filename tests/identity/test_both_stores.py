@@ -27,7 +27,7 @@ from gateway.identity.clients.client_auth import (
 from gateway.identity.clients.clients import Clients, locked, next_issued_at
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.mail.links import Purpose
-from gateway.identity.mail.mail_requests import MailRequest
+from gateway.identity.mail.mail_requests import MailRequest, queue_link
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
@@ -157,7 +157,7 @@ async def test_two_postmen_share_the_work(database: Database) -> None:
         await Accounts(database).register(name, "hash")
     async with database.transaction() as tx:
         for name in names:
-            await posts[0].request_link(tx, Purpose.RESET, name, MailRequest("somebody"))
+            await queue_link(tx, Purpose.RESET, name, MailRequest("somebody"))
     drained = await asyncio.gather(*(post.drain() for post in posts))
     assert sum(drained) == 12
 

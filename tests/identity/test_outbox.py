@@ -79,7 +79,7 @@ async def test_a_link_is_of_the_public_url_and_its_token_is_good(
 ) -> None:
     ann = await add_account(database, "ann@x.example")
     post = outbox(database, to(mailbox))
-    await ask(post, database, purpose, "ann@x.example", **more)
+    await ask(database, purpose, "ann@x.example", **more)
     await post.drain()
     match = LINK.search(body_of(mailbox.mails[0]))
     assert match is not None
@@ -95,7 +95,7 @@ async def test_nobody_is_written_to_and_nothing_kept_of_an_unknown_address(
     database: Database, mailbox: Mailbox
 ) -> None:
     post = outbox(database, to(mailbox))
-    await ask(post, database, Purpose.RESET, "nobody@x.example")
+    await ask(database, Purpose.RESET, "nobody@x.example")
     assert await post.drain() == 1
     assert mailbox.mails == []
     assert await count(database, where="1 = 1") == 0
@@ -104,7 +104,7 @@ async def test_nobody_is_written_to_and_nothing_kept_of_an_unknown_address(
 async def test_a_disabled_account_gets_no_reset_link(database: Database, mailbox: Mailbox) -> None:
     await add_account(database, "ann@x.example", disabled=True)
     post = outbox(database, to(mailbox))
-    await ask(post, database, Purpose.RESET, "ann@x.example")
+    await ask(database, Purpose.RESET, "ann@x.example")
     await post.drain()
     assert mailbox.mails == []
 
@@ -115,8 +115,8 @@ async def test_who_registers_again_is_told_by_mail_and_gets_no_link(
     await add_account(database, "ann@x.example", verified=True)
     post = outbox(database, to(mailbox))
     registered = {"email": "ANN@x.example", "password_hash": "h"}
-    await ask(post, database, Purpose.VERIFY, "ann@x.example", **registered)
-    await ask(post, database, Purpose.VERIFY, "ann@x.example")
+    await ask(database, Purpose.VERIFY, "ann@x.example", **registered)
+    await ask(database, Purpose.VERIFY, "ann@x.example")
     await post.drain()
     (mail,) = mailbox.mails
     assert "already have an account" in mail["Subject"]
@@ -132,7 +132,7 @@ async def test_the_letter_goes_to_the_account_and_not_to_the_spelling_that_was_t
     async with database.transaction() as tx:
         await tx.run("UPDATE accounts SET email = 'Ann@x.example'")
     post = outbox(database, to(mailbox))
-    await ask(post, database, Purpose.RESET, "ann@x.example")
+    await ask(database, Purpose.RESET, "ann@x.example")
     await post.drain()
     assert mailbox.recipients == [["Ann@x.example"]]
 
@@ -145,7 +145,7 @@ async def test_a_mail_server_that_is_away_delays_a_letter_and_its_link_is_the_sa
         DeliveryResult(DeliveryOutcome.LATER, "away"), DeliveryResult(DeliveryOutcome.LATER, "away")
     )
     post = outbox(database, transport)
-    await ask(post, database, Purpose.RESET, "ann@x.example")
+    await ask(database, Purpose.RESET, "ann@x.example")
     waits = []
     while len(transport.messages) < 3:
         if not await post.drain():
@@ -163,7 +163,7 @@ async def test_a_link_is_good_for_its_whole_time_from_the_try_that_arrived(
     await add_account(database, "ann@x.example")
     transport = Refusing(*[DeliveryResult(DeliveryOutcome.LATER)] * 4)
     post = outbox(database, transport)
-    await ask(post, database, Purpose.RESET, "ann@x.example")
+    await ask(database, Purpose.RESET, "ann@x.example")
     while len(transport.messages) < 5:
         if not await post.drain():
             clock.move(60)
@@ -179,7 +179,7 @@ async def test_a_letter_that_is_refused_for_good_is_not_tried_again(
     await add_account(database, "ann@x.example")
     mailbox.refuse_recipient = "550 no such user"
     post = outbox(database, to(mailbox))
-    await ask(post, database, Purpose.RESET, "ann@x.example")
+    await ask(database, Purpose.RESET, "ann@x.example")
     await post.drain()
     clock.move(86_000)
     assert await post.drain() == 0
@@ -192,7 +192,7 @@ async def test_a_recipient_who_must_wait_is_tried_again(
     await add_account(database, "ann@x.example")
     mailbox.refuse_recipient = "451 greylisted"
     post = outbox(database, to(mailbox))
-    await ask(post, database, Purpose.RESET, "ann@x.example")
+    await ask(database, Purpose.RESET, "ann@x.example")
     await post.drain()
     mailbox.refuse_recipient = None
     clock.move(15)
@@ -250,7 +250,7 @@ async def test_a_used_link_is_not_made_good_again_by_a_second_try(
     await add_account(database, "ann@x.example")
     transport = Refusing(DeliveryResult(DeliveryOutcome.LATER, "it had arrived"))
     post = outbox(database, transport)
-    await ask(post, database, Purpose.RESET, "ann@x.example")
+    await ask(database, Purpose.RESET, "ann@x.example")
     await post.drain()
     token = LINK.findall(body_of(transport.messages[0]))[0][1]
     async with database.transaction() as tx:
@@ -268,11 +268,11 @@ async def test_one_address_gets_five_links_an_hour(
     await add_account(database, "ann@x.example")
     post = outbox(database, to(mailbox))
     for _ in range(9):
-        await ask(post, database, Purpose.RESET, "ann@x.example")
+        await ask(database, Purpose.RESET, "ann@x.example")
         await post.drain()
     assert len(mailbox.mails) == 5
     clock.move(3601)
-    await ask(post, database, Purpose.RESET, "ann@x.example")
+    await ask(database, Purpose.RESET, "ann@x.example")
     await post.drain()
     assert len(mailbox.mails) == 6
 
@@ -284,7 +284,7 @@ async def test_letters_asked_for_while_the_server_was_away_do_not_crowd_each_oth
     transport = Refusing(*[DeliveryResult(DeliveryOutcome.LATER)] * 5)
     post = outbox(database, transport)
     for _ in range(7):
-        await ask(post, database, Purpose.RESET, "ann@x.example")
+        await ask(database, Purpose.RESET, "ann@x.example")
     await post.drain()
     clock.move(60)
     await post.drain()
@@ -299,12 +299,12 @@ async def test_a_letter_that_waits_for_long_is_not_crowded_out_by_newer_ones(
     transport = Refusing(*[DeliveryResult(DeliveryOutcome.LATER)] * 25)
     post = outbox(database, transport)
     for _ in range(5):
-        await ask(post, database, Purpose.RESET, "ann@x.example")
+        await ask(database, Purpose.RESET, "ann@x.example")
     for wait_s in (15, 60, 240, 960, 2400):  # the fifth try is followed by an hour
         assert await post.drain() == 5
         clock.move(wait_s)
     for _ in range(5):
-        await ask(post, database, Purpose.RESET, "ann@x.example")
+        await ask(database, Purpose.RESET, "ann@x.example")
     assert await post.drain() == 5
     clock.move(1200)
     assert await post.drain() == 5
@@ -316,7 +316,7 @@ async def test_without_a_mail_server_letters_rest_in_the_outbox_with_their_links
 ) -> None:
     await add_account(database, "ann@x.example")
     post = outbox(database, None)
-    await ask(post, database, Purpose.VERIFY, "ann@x.example")
+    await ask(database, Purpose.VERIFY, "ann@x.example")
     assert await post.drain() == 1
     assert await post.drain() == 0
     (waiting,) = await post.waiting_mail()

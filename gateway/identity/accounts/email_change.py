@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from gateway.identity.accounts.accounts import Proof, locked, outdated
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
-from gateway.identity.mail.mail_requests import MailRequest
+from gateway.identity.mail.mail_requests import MailRequest, queue_link
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplate
@@ -39,9 +39,7 @@ class EmailChanges:
             # An earlier request is void: one link at a time can change the address.
             await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
             request = MailRequest(f"account:{account_id}", new_email)
-            await self._outbox.request_link(
-                tx, Purpose.EMAIL_CHANGE, account.normalized_email, request
-            )
+            await queue_link(tx, Purpose.EMAIL_CHANGE, account.normalized_email, request)
             await self._notifications.notify(tx, account_id, MailTemplate.EMAIL_CHANGE_REQUESTED)
         self._outbox.wake()
         return None

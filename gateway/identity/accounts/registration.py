@@ -22,7 +22,7 @@ from gateway.identity.accounts.accounts import (
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
-from gateway.identity.mail.mail_requests import MailRequest
+from gateway.identity.mail.mail_requests import MailRequest, queue_link
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.opaque_tokens import hash_token, well_formed
@@ -71,9 +71,7 @@ class Registrations:
                     hash=password_hash,
                     now=int(await tx.now()),
                 )
-            await self._outbox.request_link(
-                tx, Purpose.VERIFY, key, MailRequest(requester, email, password_hash)
-            )
+            await queue_link(tx, Purpose.VERIFY, key, MailRequest(requester, email, password_hash))
         self._outbox.wake()
 
     async def resend(self, email: str, requester: str) -> None:
@@ -187,7 +185,7 @@ class Registrations:
 
     async def _ask(self, purpose: Purpose, email: str, requester: str) -> None:
         async with self._database.transaction() as tx:
-            await self._outbox.request_link(tx, purpose, _key(email), MailRequest(requester))
+            await queue_link(tx, purpose, _key(email), MailRequest(requester))
         self._outbox.wake()
 
 

@@ -19,7 +19,7 @@ import structlog
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail import invitations, registrations
 from gateway.identity.mail.links import Purpose, purge_links, token_text
-from gateway.identity.mail.mail_requests import MailRequest, insert_mail, queue_link
+from gateway.identity.mail.mail_requests import insert_mail
 from gateway.identity.mail.messages import format_time, message_of, sender_email, single_email
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.recipients import choose_recipient
@@ -84,12 +84,6 @@ class MailOutbox:
             recipient_key=normalize_email(to) or "",
             fields=json.dumps(dict(values)),
         )
-
-    async def request_link(
-        self, tx: Transaction, purpose: Purpose, normalized_email: str, request: MailRequest
-    ) -> str:
-        """As `mail_requests.queue_link`."""
-        return await queue_link(tx, purpose, normalized_email, request)
 
     def wake(self) -> None:
         """Send now what the caller's transaction has committed, rather than within 2 s."""
