@@ -38,6 +38,14 @@ def normalize_email(text: str) -> str | None:
     return f"{unicodedata.normalize('NFKC', name.casefold())}@{ascii_host}"
 
 
+def require_normalized(email: str) -> str:
+    """The same of an address that was checked before.  Raises ValueError for what is none."""
+    normalized_email = normalize_email(email)
+    if normalized_email is None:
+        raise ValueError("not an e-mail address")
+    return normalized_email
+
+
 def display_email(text: str) -> str | None:
     """The address as it was typed, without the spaces around it; None where it is not one
     that mail could reach (RFC 5321, RFC 6531; the DNS is not asked)."""

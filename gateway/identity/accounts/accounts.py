@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.identity.accounts.data_export import export_data
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import normalize_email
+from gateway.identity.email_address import normalize_email, require_normalized
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
@@ -260,9 +260,7 @@ async def add(
     verified: bool = False,
 ) -> Account:
     """Add an account.  Raises Conflict where the e-mail address has one."""
-    account_id, key = str(uuid.uuid4()), normalize_email(email)
-    if key is None:
-        raise ValueError("not an e-mail address")
+    account_id, key = str(uuid.uuid4()), require_normalized(email)
     check_roles(roles)
     now = int(await tx.now())
     await tx.run(

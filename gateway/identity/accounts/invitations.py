@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gateway.identity.accounts.accounts import Account, add, find_by_key
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import normalize_email
+from gateway.identity.email_address import require_normalized
 from gateway.identity.mail import invitations, registrations
 from gateway.identity.mail.invitations import Invitation, OpenedInvitation
 from gateway.identity.mail.links import Purpose
@@ -55,7 +55,7 @@ class Invitations:
             return await self._invite(email, terms)
 
     async def _invite(self, email: str, terms: InvitationTerms) -> NewInvitation | Reason:
-        key, token = _key(email), secrets.token_urlsafe(32)
+        key, token = require_normalized(email), secrets.token_urlsafe(32)
         async with self._database.transaction() as tx:
             if await find_by_key(tx, key) is not None:
                 return Reason.EMAIL_TAKEN
@@ -85,13 +85,14 @@ class Invitations:
     async def revoke(self, email: str) -> bool:
         """Whether the e-mail address had an invitation."""
         async with self._database.transaction() as tx:
-            return await invitations.revoke(tx, _key(email))
+            return await invitations.revoke(tx, require_normalized(email))
 
     async def find(self, token: str, email: str) -> OpenedInvitation | None:
         """The invitation of this very e-mail address that the token opens now."""
+        key = require_normalized(email)
         async with self._database.read_transaction() as tx:
             opened = await invitations.find(tx, token)
-        return opened if opened and opened.invitation.normalized_email == _key(email) else None
+        return opened if opened and opened.invitation.normalized_email == key else None
 
     async def register(
         self, token: str, email: str, password_hash: str, requester: str | None
@@ -114,7 +115,7 @@ class Invitations:
         self, tx: Transaction, token: str, email: str, request: MailRequest, *, mails: bool
     ) -> Account | Reason:
         opened = await invitations.find(tx, token)
-        key = _key(email)
+        key = require_normalized(email)
         if opened is None or opened.invitation.normalized_email != key:
             return Reason.INVALID_TOKEN
         if await find_by_key(tx, key) is not None:
@@ -136,10 +137,3 @@ class Invitations:
 
 class _InvitationInvalid(Exception):
     """Rolls back what an invitation that has ended must not do."""
-
-
-def _key(email: str) -> str:
-    key = normalize_email(email)
-    if key is None:
-        raise ValueError("not an e-mail address")
-    return key

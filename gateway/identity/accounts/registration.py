@@ -19,7 +19,7 @@ from gateway.identity.accounts.accounts import (
     mark_verified,
     replace_password,
 )
-from gateway.identity.email_address import normalize_email
+from gateway.identity.email_address import require_normalized
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
 from gateway.identity.mail.mail_requests import MailRequest, queue_link
@@ -57,7 +57,7 @@ class Registrations:
 
         Where sign-in does not wait for the confirmation, the account is made at once.
         """
-        key = _key(email)
+        key = require_normalized(email)
         async with self._database.transaction() as tx:
             if not self._waits:
                 # The same statement, whether or not the address has an account.
@@ -185,16 +185,9 @@ class Registrations:
 
     async def _ask(self, purpose: Purpose, email: str, requester: str) -> None:
         async with self._database.transaction() as tx:
-            await queue_link(tx, purpose, _key(email), MailRequest(requester))
+            await queue_link(tx, purpose, require_normalized(email), MailRequest(requester))
         self._outbox.wake()
 
 
 class _LinkInvalid(Exception):
     """Rolls back what a link that is not valid must not do."""
-
-
-def _key(email: str) -> str:
-    key = normalize_email(email)
-    if key is None:
-        raise ValueError("not an e-mail address")
-    return key
