@@ -18,7 +18,7 @@ from gateway.identity.email_address import normalize_email, require_normalized
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
-from gateway.identity.sessions.sessions import end_every, end_others, find, lock, outdate
+from gateway.identity.sessions.sessions import end_every, end_others, is_live, lock, outdate
 from gateway.identity.tombstones import Ended, add_tombstone, remove_tombstone, role_target
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction
@@ -324,8 +324,7 @@ async def outdated(tx: Transaction, account: Account | None, proof: Proof) -> Re
     """
     if account is None or account.disabled:
         return Reason.TOKEN_REVOKED
-    session = await find(tx, proof.session_id)
-    if session is None or session.account_id != account.id or session.ended_at is not None:
+    if not await is_live(tx, proof.session_id, account.id):
         return Reason.TOKEN_REVOKED
     if account.password_hash != proof.checked_hash:
         return Reason.INVALID_CREDENTIALS

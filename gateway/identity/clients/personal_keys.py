@@ -19,7 +19,7 @@ from gateway.identity.clients.key_form import PERSONAL_PREFIX, limit_of, limit_t
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.purging import run_in_parts
-from gateway.identity.sessions.sessions import find, refuse_once
+from gateway.identity.sessions.sessions import is_live, refuse_once
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -84,7 +84,8 @@ class PersonalKeys:
         text = new_key(PERSONAL_PREFIX)
         async with self._database.transaction() as tx:
             account = await locked(tx, owner.subject)
-            if account is None or account.disabled or not await _is_live(tx, owner):
+            session_id = owner.session_id or ""
+            if account is None or account.disabled or not await is_live(tx, session_id, account.id):
                 return Reason.TOKEN_REVOKED
             if set(limits.roles or ()) - set(account.roles):
                 return KeyProblem.ROLE_NOT_HELD
@@ -194,12 +195,6 @@ def described(key: PersonalKey) -> dict[str, Any]:
         "expires_at": key.expires_at,
         "last_used_at": key.last_used_at,
     }
-
-
-async def _is_live(tx: Transaction, owner: Principal) -> bool:
-    """Whether the session that asks has not ended while it did."""
-    session = await find(tx, owner.session_id or "")
-    return session is not None and session.account_id == owner.subject and not session.ended_at
 
 
 async def _created_at(tx: Transaction, account: Account, now: int) -> int:

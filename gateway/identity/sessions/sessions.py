@@ -172,6 +172,12 @@ async def find(tx: Transaction, session_id: str) -> Session | None:
     return _session(row) if row else None
 
 
+async def is_live(tx: Transaction, session_id: str, account_id: str) -> bool:
+    """Whether the session is the account's and nothing has ended it while it asked."""
+    session = await find(tx, session_id)
+    return session is not None and session.account_id == account_id and session.ended_at is None
+
+
 async def begin(
     tx: Transaction,
     account_id: str,
