@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import socketserver
 import subprocess
 import sys
 import threading
@@ -18,6 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.contract.answers import Answer, read_answer
+from tests.contract.echo import Echo
 
 ROUTES = """\
 version: 1
@@ -203,105 +205,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@dataclass
-class Answer:
-    status: int
-    fields: list[tuple[str, str]]
-    body: bytes
-    closed: bool = False
-
-    def all(self, name: str) -> list[str]:
-        return [value for key, value in self.fields if key.lower() == name.lower()]
-
-    def get(self, name: str) -> str | None:
-        found = self.all(name)
-        return found[0] if found else None
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def reason(self) -> str | None:
-        assert self.get("content-type") == "application/problem+json", self
-        return str(self.json["reason"])
-
-
-def read_answer(reader: Any, method: str) -> Answer:
-    while True:
-        line = reader.readline()
-        if not line:
-            raise ConnectionError("closed before an answer")
-        status = int(line.split()[1])
-        fields: list[tuple[str, str]] = []
-        while (line := reader.readline()) not in (b"\r\n", b""):
-            name, _, value = line.decode("latin-1").partition(":")
-            fields.append((name, value.strip()))
-        if status >= 200 or status == 101:
-            break
-    answer = Answer(status, fields, b"")
-    if method == "HEAD" or status in (204, 304):
-        return answer
-    if (answer.get("transfer-encoding") or "").lower() == "chunked":
-        while size := int(reader.readline().split(b";")[0], 16):
-            answer.body += reader.read(size)
-            reader.readline()
-        while reader.readline() not in (b"\r\n", b""):
-            pass
-    elif (length := answer.get("content-length")) is not None:
-        answer.body = reader.read(int(length))
-    else:
-        answer.body = reader.read()
-    return answer
-
-
-class _Echo(socketserver.StreamRequestHandler):
-    """Answers each request with what came, as JSON; keeps the connection."""
-
-    server: Echo
-
-    def handle(self) -> None:
-        while (line := self.rfile.readline()) not in (b"", b"\r\n"):
-            method, target, _ = line.decode("latin-1").split(" ")
-            fields = []
-            while (line := self.rfile.readline()) not in (b"\r\n", b""):
-                name, _, value = line.decode("latin-1").partition(":")
-                fields.append([name, value.strip()])
-            lower = {name.lower(): value for name, value in fields}
-            body = b""
-            if lower.get("transfer-encoding", "").lower() == "chunked":
-                while size := int(self.rfile.readline() or b"0", 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                if self.rfile.readline() != b"\r\n":
-                    return  # cut off: a request that never was one
-            elif "content-length" in lower:
-                body = self.rfile.read(int(lower["content-length"]))
-            seen = {
-                "method": method,
-                "target": target,
-                "fields": fields,
-                "body": body.decode("latin-1"),
-            }
-            self.server.seen.append(seen)
-            text = json.dumps(seen).encode()
-            head = (
-                f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Upstream: echo\r\n"
-                f"Set-Cookie: __Host-session=stolen; Path=/\r\nSet-Cookie: theirs=1\r\n"
-                f"Content-Length: {len(text)}\r\n\r\n"
-            ).encode()
-            self.wfile.write(head + (b"" if method == "HEAD" else text))
-
-
-class Echo(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Echo)
-        self.seen: list[dict[str, Any]] = []
 
 
 @dataclass

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.running import Answer, Running, wait_as_told
+from tests.contract.answers import Answer
+from tests.contract.running import Running, wait_as_told
 
 PASSWORD = "correct horse 7 battery"
 

@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from gateway.identity.sign_in.session_cookies import EXPIRED, CookieMint
-from tests.contract.running import ROUTES, Answer, Running, started
+from tests.contract.answers import Answer
+from tests.contract.running import ROUTES, Running, started
 from tests.servers import ValkeyServer, wait_until
 
 PASSWORD = "correct horse 7 battery"

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.running import ROUTES, Answer, Running, read_answer, started
+from tests.contract.answers import Answer, read_answer
+from tests.contract.running import ROUTES, Running, started
 
 PASSWORD = "correct horse 7 battery"
 SAME = ("Sec-Fetch-Site", "same-origin")

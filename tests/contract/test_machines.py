@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import pytest
 from authlib.integrations.requests_client import OAuth2Session
 
-from tests.contract.running import Answer, Running
+from tests.contract.answers import Answer
+from tests.contract.running import Running
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import GATEWAY, Answer, Running, wait_as_told
+from tests.contract.answers import Answer
+from tests.contract.running import GATEWAY, Running, wait_as_told
 
 
 def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:

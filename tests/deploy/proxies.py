@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import GATEWAY, Echo, Running, free_port, wait_until_ready
+from tests.contract.echo import Echo
+from tests.contract.running import GATEWAY, Running, free_port, wait_until_ready
 from tests.deploy.traefik import ForwardAuthProxy
 
 ROOT = Path(__file__).parents[2]

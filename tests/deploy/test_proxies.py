@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gateway.access.field_names import KEEPABLE
-from tests.contract.running import Answer, Running
+from tests.contract.answers import Answer
+from tests.contract.running import Running
 from tests.deploy.proxies import PROXIES, Site, missing, require, site
 from tests.servers import ValkeyServer, wait_until
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.certificates import self_signed
-from tests.contract.running import Answer, free_port
+from tests.contract.answers import Answer
+from tests.contract.running import free_port
 from tests.deploy.proxies import COMMANDS_OF_TLS, Ports, Site, require, running, site
 from tests.upstreams.clients import curl
 

@@ -18,7 +18,8 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
-from tests.contract.running import Running, read_answer
+from tests.contract.answers import read_answer
+from tests.contract.running import Running
 from tests.e2e.processes import edit, metric, until, workers
 
 BUSY_WITH = 16

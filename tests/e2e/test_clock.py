@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.running import Answer, Running, started
+from tests.contract.answers import Answer
+from tests.contract.running import Running, started
 from tests.e2e.processes import until, workers
 
 pytestmark = pytest.mark.slow

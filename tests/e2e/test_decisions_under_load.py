@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Answer, Running, read_answer, started
+from tests.contract.answers import Answer, read_answer
+from tests.contract.running import Running, started
 
 ROUTES = """\
 version: 1

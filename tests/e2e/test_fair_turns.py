@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Running, read_answer, started
+from tests.contract.answers import read_answer
+from tests.contract.running import Running, started
 
 ROUTES = """\
 version: 1

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import GATEWAY, Answer, Running, read_answer, started
+from tests.contract.answers import Answer, read_answer
+from tests.contract.running import GATEWAY, Running, started
 from tests.e2e.processes import metric, ready, until, workers
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.contract.running import ROUTES, Answer, Running, started
+from tests.contract.answers import Answer
+from tests.contract.running import ROUTES, Running, started
 from tests.e2e.processes import ready, until, workers
 from tests.faults import EVERY, Fault, FaultProxy
 from tests.servers import PostgresServer, ValkeyServer

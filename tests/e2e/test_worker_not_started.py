@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Answer, Running, started
+from tests.contract.answers import Answer
+from tests.contract.running import Running, started
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.slow

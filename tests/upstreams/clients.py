@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 import httpx
 import requests
 
-from tests.contract.running import Answer
+from tests.contract.answers import Answer
 from tests.servers import end_with_parent
 from tests.upstreams.started import NODE
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.running import Answer, Running
+from tests.contract.answers import Answer
+from tests.contract.running import Running
 from tests.upstreams.clients import Client, Curl, Fields, Httpx, Requests, multipart, node
 from tests.upstreams.started import PACKED, Upstreams
 
