@@ -87,6 +87,7 @@ async def test_nodes_that_wait_for_different_times_confirm_nothing_and_say_which
         await heartbeats(clock, patient, hasty)
     assert patient.differs
     assert hasty.differs
+    assert len(logs) == 2
     assert all("GATEWAY_MAX_STALENESS_S" in entry["effect"] for entry in logs)
 
 
