@@ -60,7 +60,12 @@ def test_authelia_is_what_its_backends_expect() -> None:
 
 @pytest.mark.parametrize(
     ("roles", "role"),
-    [(("viewer", "EDITOR"), "Editor"), (("Admin",), "Admin"), (("viewer",), "Viewer")],
+    [
+        (("viewer", "EDITOR"), "Editor"),
+        (("Admin",), "Admin"),
+        (("editor", "admin"), "Admin"),
+        (("viewer",), "Viewer"),
+    ],
 )
 def test_grafana_is_told_the_highest_role_that_it_knows(roles: tuple[str, ...], role: str) -> None:
     caller = who("u1", *roles, email="ada@x.org", email_verified=True)

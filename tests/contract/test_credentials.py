@@ -69,7 +69,7 @@ NARROW = """\
     targets: ["http://127.0.0.1:{port}"]
     max_connections: 1
     queue: 20
-    timeout: {{connect: 1s, response: 20s, idle: 20s}}
+    timeout: {{connect: 30s, response: 30s, idle: 30s}}
 limits:
 """
 
@@ -226,6 +226,9 @@ def test_a_key_comes_as_the_password_of_any_user(site: Running, machine_key: str
         assert answer.status == 200, answer
         assert received(answer, "authorization") == []
         assert received(answer, "x-auth-user-id")[0].startswith("client-")
+    # A name cannot hold a colon: what follows the first one is the password, and no key.
+    answer = site.call("PUT", "/packages/a", basic("a:b", machine_key), body=b"x")
+    assert (answer.status, answer.reason) == (401, "token_malformed")
     kept = site.call("GET", "/kept", basic("ci", machine_key))
     assert received(kept, "authorization") == [basic("ci", machine_key)[1]]
     # Where the route does not take it, it is the application's own.
@@ -382,11 +385,15 @@ def test_after_the_204_no_worker_accepts_the_key(visitor: Visitor) -> None:
     assert set(begun_after) == {401}
 
 
+@pytest.mark.parametrize("ends", ["key", "person"])
 def test_a_call_on_its_way_is_judged_again_before_its_first_byte_goes_out(
-    visitor: Visitor,
+    visitor: Visitor, ends: str
 ) -> None:
-    """Its key ends while it waits for the one connection to the backend."""
-    site, made = visitor.gateway, personal_key(visitor)
+    """Its key ends, or its person is disabled, while it waits for the one connection to the
+    backend."""
+    site, email = visitor.gateway, f"{ends}@example.com"
+    owner = Visitor(site, "", site.sign_in(email))
+    made = personal_key(owner)
     token = str(visitor.tokens["access_token"])
     holding = []
     for _ in range(10):  # of both workers, whichever takes the connection
@@ -404,7 +411,10 @@ def test_a_call_on_its_way_is_judged_again_before_its_first_byte_goes_out(
     )
     for _ in range(10):  # by then it waits; were it not read yet, it would be refused all the same
         assert site.call("GET", "/me", token=str(made["api_key"])).status == 200
-    ended(visitor, made["key_id"])
+    if ends == "key":
+        ended(owner, made["key_id"])
+    else:
+        assert site.confirmed("users", "disable", email).returncode == 0
     for sock in holding:
         sock.sendall(b"b")
     answer = read_answer(waiting.makefile("rb"), "GET")

@@ -18,7 +18,9 @@ from tests.e2e.processes import metric, until
 ROUTES = """\
 version: 1
 decision_api: {{trusted_peers: [127.0.0.1/32]}}
-upstreams: {{echo: {{targets: ["http://127.0.0.1:{port}"]}}}}
+upstreams:
+  echo: {{targets: ["http://127.0.0.1:{port}"]}}
+  down: {{targets: ["http://127.0.0.1:{dead}"]}}
 routes:
   - id: ready
     match: {{path: "/public/{{rest:path}}"}}
@@ -32,8 +34,19 @@ routes:
       set_headers:
         Authorization: {{secret: api-token, prefix: "Bearer "}}
         X-Api-Key: {{secret: other}}
+  - id: down
+    match: {{path: /down}}
+    auth: public
+    upstream: down
+    request: {{set_headers: {{Authorization: {{secret: api-token}}}}}}
 """
 FIRST, SECOND, OTHER = "f1rst-s3cret-aaaa", "s3cond-s3cret-bbbb", "0ther-s3cret-cccc"
+THIRD = "th1rd-s3cret-dddd"
+"""As long as the first."""
+TESTS = """version: 1
+cases:
+  - {request: GET /api, expect: {headers: {Authorization: "***", X-Api-Key: guessed}}}
+"""
 
 
 @pytest.fixture
@@ -45,6 +58,7 @@ def chosen(tmp_path: Path) -> Iterator[Running]:
         "GATEWAY_SECRETS_DIR": str(secrets),
         "GATEWAY_SECRET_OTHER": OTHER,
         "GATEWAY_LOG_LEVEL": "debug",
+        "GATEWAY_DECISION_LOG": "1",
     }
     with started(tmp_path / "g", "--workers", "2", routes=ROUTES, **settings) as running:
         yield running
@@ -78,9 +92,25 @@ def test_a_backend_is_sent_the_secrets_and_nobody_else_sees_them(chosen: Running
     assert arrived(chosen)["authorization"] == [f"Bearer {SECOND}"]
     (secrets / "api-token").write_text(FIRST)
     until(lambda: 1.0 not in metric(chosen, "authgate_config_stale"), within_s=10)
-    chosen.process.send_signal(signal.SIGHUP)
-    until(lambda: arrived(chosen)["authorization"] == [f"Bearer {FIRST}"], within_s=10)
 
+    # A file that looks as it did is read where SIGHUP asks for it.
+    file = secrets / "api-token"
+    until(lambda: arrived(chosen)["authorization"] == [f"Bearer {FIRST}"], within_s=10)
+    before = file.stat()
+    file.write_text(THIRD)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    chosen.process.send_signal(signal.SIGHUP)
+    until(
+        lambda: all(arrived(chosen)["authorization"] == [f"Bearer {THIRD}"] for _ in range(20)),
+        within_s=10,
+    )
+
+    failed = chosen.call("GET", "/down")
+    assert failed.status == 502
+    (chosen.folder / "policies" / "tests").mkdir()
+    (chosen.folder / "policies" / "tests" / "api.yaml").write_text(TESTS)
+    decisions = chosen.folder / "data" / "decisions"
+    until(lambda: any("/api" in one.read_text() for one in decisions.iterdir()), within_s=10)
     told = [
         chosen.cli("validate"),
         chosen.cli("validate", "--json"),
@@ -89,17 +119,24 @@ def test_a_backend_is_sent_the_secrets_and_nobody_else_sees_them(chosen: Running
         chosen.cli("reload", "--check"),
         chosen.cli("doctor"),
         chosen.cli("diff", str(chosen.folder), str(chosen.folder)),
+        chosen.cli("test"),
     ]
     assert told[0].returncode == told[1].returncode == 0, told
     assert json.loads(told[3].stdout)["headers"] == {"Authorization": "***", "X-Api-Key": "***"}
+    assert "header X-Api-Key" in told[7].stdout
+    assert "header Authorization" not in told[7].stdout
     shown = "".join(done.stdout + done.stderr for done in told)
-    shown += "".join(
-        chosen.admin(path).body.decode() for path in ("/readyz", "/metrics", "/healthz", "/admin")
-    )
-    shown += chosen.log.read_text()
-    kept = [path for path in (chosen.folder / "data").rglob("*") if path.is_file()]
+    token = (chosen.folder / "data" / "admin-token").read_text().strip()
+    for path in ("/readyz", "/metrics", "/healthz", "/admin", "/admin/api/state"):
+        answer = chosen.admin(path, ("Authorization", f"Bearer {token}"))
+        assert answer.status == 200, answer
+        shown += answer.body.decode()
+    shown += failed.body.decode() + str(failed.fields)
+    # What it prints and logs, the decision log and the databases.
+    kept = [path for path in chosen.folder.rglob("*") if path.is_file()]
+    assert {"log", "out", "gateway.db"} <= {path.name for path in kept}
     shown += "".join(path.read_bytes().decode("latin-1") for path in kept)
-    for secret in (FIRST, SECOND, OTHER):
+    for secret in (FIRST, SECOND, THIRD, OTHER):
         assert secret not in shown
     assert re.search(r"api-token.*secrets-loaded", chosen.log.read_text())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.identity.clients.basic_keys import BasicKeyAuthenticator, password_of
@@ -19,6 +19,8 @@ def encoded(pair: str | bytes) -> str:
     return b64encode(pair.encode() if isinstance(pair, str) else pair).decode()
 
 
+@example("ada", ":ag_x")
+@example("", "b:ag_x:")
 @given(st.text(NO_CONTROLS.filter(lambda char: char != ":")), st.text(NO_CONTROLS))
 def test_the_first_colon_ends_the_name_and_the_rest_is_the_password(
     user: str, password: str
