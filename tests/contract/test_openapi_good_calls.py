@@ -90,7 +90,7 @@ class Site:
 
 def led_to(answer: Any) -> SplitResult:
     (location,) = answer.headers["location"]
-    return urlsplit(location)
+    return urlsplit(str(location))
 
 
 def cookie(answer: Any, name: str) -> str:

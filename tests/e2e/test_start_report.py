@@ -78,15 +78,17 @@ def test_serve_says_where_it_listens_with_what_and_who_may_register(tmp_path: Pa
 def test_dev_prints_the_same_before_its_lines(tmp_path: Path) -> None:
     port, admin, demo = free_port(), free_port(), free_port()
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
-    process = subprocess.Popen(
-        [str(GATEWAY), "dev", "--listen", f"127.0.0.1:{port}", "--admin-listen",
-         f"127.0.0.1:{admin}", "--demo-listen", f"127.0.0.1:{demo}"],
-        env={**kept, "GATEWAY_DATA_DIR": str(tmp_path / "data")},
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )  # fmt: skip
+    log = tmp_path / "log"
+    with log.open("w") as written:
+        process = subprocess.Popen(
+            [str(GATEWAY), "dev", "--listen", f"127.0.0.1:{port}", "--admin-listen",
+             f"127.0.0.1:{admin}", "--demo-listen", f"127.0.0.1:{demo}"],
+            env={**kept, "GATEWAY_DATA_DIR": str(tmp_path / "data")},
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=written,
+            text=True,
+        )  # fmt: skip
     assert process.stdout is not None
     try:
         printed = ""
@@ -97,6 +99,7 @@ def test_dev_prints_the_same_before_its_lines(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
+    assert printed, log.read_text()
     told = rows(printed)
     assert told["registration"] == "open; e-mail verification off"
     assert told["listening"] == f"http://127.0.0.1:{port}"

@@ -68,7 +68,7 @@ class AuthApi:
         self._defects = defects or Tally()
         self._limits = limits
         self._csrf_guard = csrf_guard
-        self._endpoints = {**endpoints, **csrf_guard.endpoints()}
+        self.endpoints = {**endpoints, **csrf_guard.endpoints()}
         self._well_known = well_known
         self._shielded = shielded
         self._https = https
@@ -100,10 +100,10 @@ class AuthApi:
 
     def _endpoint(self, segments: tuple[str, ...]) -> tuple[str, ...]:
         """The segments that name the endpoint; empty where there is none."""
-        if segments in self._endpoints:
+        if segments in self.endpoints:
             return segments
         wildcard = (*segments[:-1], "*")
-        return wildcard if segments and wildcard in self._endpoints else ()
+        return wildcard if segments and wildcard in self.endpoints else ()
 
     async def _respond(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._own_paths.is_endpoint(call.segments):
@@ -154,7 +154,7 @@ class AuthApi:
     def _methods(self, segments: tuple[str, ...]) -> Mapping[str, Endpoint] | None:
         if not segments or not segments[-1]:
             return None
-        return self._endpoints.get(segments) or self._endpoints.get((*segments[:-1], "*"))
+        return self.endpoints.get(segments) or self.endpoints.get((*segments[:-1], "*"))
 
     def _json_response(self, request: web.BaseRequest, reply: JsonReply) -> web.Response:
         headers = {**OWN_HEADERS, "X-Request-Id": _id_of(request), "Proxy-Status": SERVER}
