@@ -19,10 +19,10 @@ import typer
 from rich.console import Console
 
 from bench.difference_cases import compiled, edited, question, world
-from gateway.access.authorizer import evaluation_context
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
+from gateway.access.evaluation import evaluation_context
 from gateway.access.routing.route_table import Match
 from gateway.access.simulation import SimulatedRequest, SimulatedResult, simulate
 from gateway.access.snapshot import Snapshot

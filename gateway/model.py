@@ -54,6 +54,7 @@ class Reason(StrEnum):
     # 403
     NO_RULE = "no_rule"
     CONDITION_FAILED = "condition_failed"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
     CROSS_ORIGIN = "cross_origin"
     CSRF_INVALID = "csrf_invalid"
     REGISTRATION_CLOSED = "registration_closed"
@@ -86,6 +87,7 @@ class Reason(StrEnum):
     REPLICA_STALE = "replica_stale"
     STORE_UNAVAILABLE = "store_unavailable"
     STORE_BUSY = "store_busy"
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
     REVOCATION_PENDING = "revocation_pending"
     HASHING_BUSY = "hashing_busy"
     UPSTREAM_BUSY = "upstream_busy"
@@ -103,6 +105,12 @@ class CredentialKind(StrEnum):
 DEFAULT_ACCEPT = frozenset(CredentialKind) - {CredentialKind.BASIC}
 """What a route takes that does not say: Basic is mostly the application's own."""
 
+OWN_ISSUER = "own"
+"""The name of this gateway among the issuers of a configuration."""
+
+OWN_ISSUERS = frozenset((OWN_ISSUER,))
+"""What a route takes that does not say: nobody else's tokens."""
+
 
 @dataclass(slots=True)
 class Credential:
@@ -117,7 +125,9 @@ class Principal:
     """Who calls, verified: the signature and the claims were good when this was made.
 
     Expiry and revocation are not part of it: they are asked on every request.
-    `session_id`, `email` are None where there is none (clients, imported keys).
+    `session_id`, `email` are None where there is none (clients, imported keys).  Of another
+    issuer, `subject`, `session_id`, `token_id`, `client_id` and `kid` begin with its name and
+    a colon, so that nobody is taken for somebody of ours.
     """
 
     subject: str
@@ -137,6 +147,15 @@ class Principal:
     routes: frozenset[str] | None = None
     """Ids of the routes that a personal key is limited to; it then has `scopes` too."""
     claims: Mapping[str, Any] = field(default_factory=dict)
+    issuer: str = OWN_ISSUER
+    """The name by which the configuration knows whoever issued the token."""
+    audience: tuple[str, ...] | None = None
+    """`aud` of a token; None for a cookie and a key, which name nobody."""
+    resource_only: bool = False
+    """Its `aud` names resources of ours (RFC 8707) and not the gateway: it is good on the routes
+    of those resources alone."""
+    granted_scopes: tuple[str, ...] = ()
+    """`scope` (RFC 8693 section 4.2) of a token."""
     identity_headers: bytes | None = None
     """The `X-Auth-*` lines for the upstream, rendered once by `edge/proxy/request_headers.py`."""
     identity_lines: dict[Any, bytes] | None = None

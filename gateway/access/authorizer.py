@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
+from gateway.access.evaluation import evaluation_context, requested_resource
 from gateway.access.policies import Shadowed, Verdict
 from gateway.access.readings import Readings, bypasses_route, readings_of
+from gateway.access.resource_servers import audience_refusal, missing_scopes
 from gateway.access.routing.credentials import select_credential
 from gateway.access.routing.csrf import (
     AllowedOrigins,
@@ -19,12 +21,12 @@ from gateway.access.routing.csrf import (
     basic_refusal,
     csrf_refusal,
 )
-from gateway.access.routing.request_values import field_at, reads_alike
 from gateway.access.routing.route_table import Match, NoMatch
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.rule_headers import rule_headers
 from gateway.model import (
     NOWHERE,
+    OWN_ISSUERS,
     Call,
     Clock,
     Credential,
@@ -47,11 +49,15 @@ _BEARER = CredentialKind.BEARER
 
 class Authenticator(Protocol):
     async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         """Who calls: the credential verified, its expiry and revocation asked.
 
-        NO_CREDENTIAL where none came, or none of a kind in `accept`.
+        NO_CREDENTIAL where none came, or none of a kind in `accept`; TOKEN_CLAIMS_INVALID for a
+        token of none of the `issuers`.
         """
 
 
@@ -105,6 +111,8 @@ class Decision:
     """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
     last_limits: tuple[Limit, ...] = ()
     """Limits that are asked once the call is allowed: of the route, and of the deciding rule."""
+    lacking_scopes: tuple[str, ...] = ()
+    """With INSUFFICIENT_SCOPE: what the route's resource asks for and the token does not have."""
     amr: tuple[str, ...] = ()
     """With INSUFFICIENT_USER_AUTHENTICATION: the methods that are asked for."""
     read_as: str = ""
@@ -151,14 +159,20 @@ class Authorizer:
             if isinstance(credential, Credential) and credential.kind is not _BEARER:
                 identified = await self._identify_other(credential, call, route)
             else:
-                identified = await self._authenticator.authenticate(call, route.accept)
+                identified = await self._authenticator.authenticate(
+                    call, route.accept, route.issuers
+                )
             if isinstance(identified, Principal):
                 principal = identified
+                if route.resource_server is not None or principal.resource_only:
+                    refusal = audience_refusal(principal, route, call, self._origins)
+                    if refusal is not None:
+                        return await self._unidentified(refusal, call, match)
             elif route.auth is Auth.REQUIRED or identified is not Reason.NO_CREDENTIAL:
                 return await self._unidentified(identified, call, match)
         limit_state: LimitState | None = None
         if route.first_limits:
-            requested = _requested_resource(call, match) if route.first_by_resource else NO_RESOURCE
+            requested = requested_resource(call, match) if route.first_by_resource else NO_RESOURCE
             limit_state = await self._limiter.take(route.first_limits, call, principal, requested)
             if limit_state.wait_s > 0.0:
                 return _limited(match, principal, limit_state)
@@ -176,7 +190,7 @@ class Authorizer:
                     return _refused(Reason.AMBIGUOUS_PATH, match, principal)
                 decision.target = sent
             if decision.last_limits:
-                requested = _requested_resource(call, match)
+                requested = requested_resource(call, match)
                 last = await self._limiter.take(decision.last_limits, call, principal, requested)
                 decision.limit = last if limit_state is None else limit_state.joined(last)
                 if last.wait_s > 0.0:
@@ -204,8 +218,11 @@ class Authorizer:
                 return _refused(Reason.NO_CREDENTIAL, match)
         elif isinstance(credential := call.credential, Credential):
             refusal: Reason | None = Reason.NO_CREDENTIAL
-            if select_credential(call, route.accept) is credential:
+            if principal.issuer not in route.issuers:
+                refusal = Reason.TOKEN_CLAIMS_INVALID
+            elif select_credential(call, route.accept) is credential:
                 refusal = self._origin_refusal(credential, call, route)
+                refusal = refusal or audience_refusal(principal, route, call, self._origins)
             if refusal is not None:
                 return _refused(refusal, match, principal)
         decision = self._evaluate(call, match, principal)
@@ -230,7 +247,7 @@ class Authorizer:
         if credential.kind not in route.accept:
             return Reason.NO_CREDENTIAL
         refusal = self._origin_refusal(credential, call, route)
-        return refusal or await self._authenticator.authenticate(call, route.accept)
+        return refusal or await self._authenticator.authenticate(call, route.accept, route.issuers)
 
     def _origin_refusal(self, credential: Credential, call: Call, route: Route) -> Reason | None:
         """Why a credential that browsers add by themselves may not be used by this call."""
@@ -261,6 +278,10 @@ class Authorizer:
             and not _in_scope(principal, route)
         ):
             return _refused(Reason.NO_RULE, match, principal)
+        if route.resource_server is not None and (lacking := missing_scopes(principal, route)):
+            refused = _refused(Reason.INSUFFICIENT_SCOPE, match, principal)
+            refused.lacking_scopes = lacking
+            return refused
         if policy is None or action_rules is None:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
@@ -300,62 +321,6 @@ class Authorizer:
             decision.max_age_s = verdict.step_up.max_age_s
             decision.amr = verdict.step_up.amr
         return decision
-
-
-def evaluation_context(
-    call: Call, match: Match, principal: Principal | None, now: Callable[[], float]
-) -> EvaluationContext | Reason:
-    """What the route's policy may read; the Reason when some of it could be read in two ways."""
-    route, params = match.route, match.params
-    policy = route.policy
-    assert policy is not None, "no policy reads a call of this route"
-    context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
-    if route.policy_query is not None:
-        query = route.policy_query.read(call.query)
-        if query is None:
-            return Reason.AMBIGUOUS_QUERY
-        context.query = query
-    if route.policy_headers is not None:
-        headers = route.policy_headers.read(call.headers)
-        if headers is None:
-            return Reason.AMBIGUOUS_HEADER
-        context.headers = headers
-    if route.body_names and not _can_be_read(call.body, route):
-        return Reason.BODY_MALFORMED
-    if route.resource:
-        context.resource = _resource(call, match, context.query, context.headers)
-    return context
-
-
-def _can_be_read(body: object, route: Route) -> bool:
-    """Whether what the resource is made of is there for the policy if it is for the backend."""
-    parts_of_text = (
-        path
-        for one in route.resource
-        if len(one.template.pieces) > 1
-        for path in one.template.names("body")
-    )
-    return reads_alike(body, route.body_names) and not any(
-        isinstance(field_at(body, path), bool | Mapping | list) for path in parts_of_text
-    )
-
-
-def _requested_resource(call: Call, match: Match) -> RequestedResource:
-    """For the keys of limits.  A value that could be read in two ways is none."""
-    route, params = match.route, match.params
-    if not route.resource:
-        return RequestedResource(params, NO_RESOURCE.resource)
-    query = route.resource_query.read(call.query) if route.resource_query else {}
-    headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
-    return RequestedResource(params, _resource(call, match, query or {}, headers or {}))
-
-
-def _resource(
-    call: Call, match: Match, query: Mapping[str, str], headers: Mapping[str, str]
-) -> dict[str, Any]:
-    body = call.body if isinstance(call.body, Mapping) else {}
-    values = {"params": match.params, "query": query, "headers": headers, "body": body}
-    return match.route.resource_of(values)
 
 
 def _in_scope(principal: Principal, route: Route) -> bool:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.access.authorizer import Decision, evaluation_context
+from gateway.access.authorizer import Decision
 from gateway.access.conditions.context import EvaluationContext, Missing
+from gateway.access.evaluation import evaluation_context
 from gateway.access.policies import Effect, Rule
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind

@@ -18,6 +18,7 @@ from gateway.access.definitions import Limit
 from gateway.access.routing.paths import split_target
 from gateway.access.snapshot import Snapshot
 from gateway.model import (
+    OWN_ISSUERS,
     Call,
     Clock,
     Credential,
@@ -52,12 +53,18 @@ class FixedAuthenticator:
     caller: Principal | Reason
 
     async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         credential = call.credential
         if isinstance(credential, Credential) and credential.kind not in accept:
             return Reason.NO_CREDENTIAL
-        return self.caller
+        caller = self.caller
+        if isinstance(caller, Principal) and caller.issuer not in issuers:
+            return Reason.TOKEN_CLAIMS_INVALID
+        return caller
 
 
 class NoLimits:

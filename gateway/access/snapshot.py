@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.access.definitions import Cors, Limit, Upstream
+from gateway.access.issuers import Issuer
 from gateway.access.policies import Policy
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.route_table import RouteTable
@@ -21,6 +22,8 @@ class Snapshot:
     routes: RouteTable
     policies: Mapping[str, Policy] = field(default_factory=dict)
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
+    """Of others' tokens, by name."""
     limits: Mapping[str, Limit] = field(default_factory=dict)
     cors: Mapping[str, Cors] = field(default_factory=dict)
     auth_cors: Cors | None = None

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from gateway.access.authorizer import Decision, evaluation_context
+from gateway.access.authorizer import Decision
 from gateway.access.conditions.context import EvaluationContext, Missing, resolved_keys, value_at
+from gateway.access.evaluation import evaluation_context
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook, matches
 from gateway.access.routing.route_table import Match

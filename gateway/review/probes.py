@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 
-from gateway.access.authorizer import evaluation_context
 from gateway.access.conditions.context import EvaluationContext
+from gateway.access.evaluation import evaluation_context
 from gateway.access.policies import Policy, StepUp
 from gateway.access.readings import bypasses_route
 from gateway.access.routing.route_table import Match

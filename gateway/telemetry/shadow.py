@@ -22,7 +22,7 @@ from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth
 from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Clock, CredentialKind, Principal, Reason
+from gateway.model import OWN_ISSUERS, Call, Clock, CredentialKind, Principal, Reason
 from gateway.telemetry.metrics import Metrics, Tally
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,10 @@ class Callers(Protocol):
     """As `worker.verified.RequestAuthenticator`."""
 
     def authenticate_from_memory(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason | None: ...
 
 
@@ -153,7 +156,7 @@ class Shadow:
         if not isinstance(match, Match) or match.route.auth is Auth.PUBLIC:
             return Reason.NO_CREDENTIAL
         return (
-            self._callers.authenticate_from_memory(call, match.route.accept)
+            self._callers.authenticate_from_memory(call, match.route.accept, match.route.issuers)
             if self._callers
             else None
         )

@@ -20,7 +20,15 @@ from gateway.access.simulation import (
     run_sync,
     simulated_call,
 )
-from gateway.model import Call, Credential, CredentialKind, LimitState, Principal, Reason
+from gateway.model import (
+    OWN_ISSUERS,
+    Call,
+    Credential,
+    CredentialKind,
+    LimitState,
+    Principal,
+    Reason,
+)
 from tests.access.worlds import NOW, decide, problems, rule_world, snapshot, who
 
 WORLD = snapshot(
@@ -396,7 +404,10 @@ class Refusing:
     """Nobody may look the cookie up."""
 
     async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         raise AssertionError("the cookie was looked up")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.routing.credentials import select_credential
 from gateway.access.simulation import FixedClock, SimulatedRequest, run_sync, simulated_call
-from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import OWN_ISSUERS, Call, Credential, CredentialKind, Principal, Reason
 from tests.access.test_authorizer import Counting
 from tests.access.worlds import NOW, snapshot, who
 
@@ -48,7 +48,10 @@ class Remembering:
         self.seen: list[Credential] = []
 
     async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         credential = call.credential
         if not isinstance(credential, Credential):

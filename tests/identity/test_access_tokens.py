@@ -184,6 +184,7 @@ async def test_the_principal_is_what_the_claims_say(judged: Judge, gate: Gate) -
         auth_time=START,
         amr=("pwd",),
         claims=CLAIMS,
+        audience=(CLAIMS["aud"],),
     )
     assert principal.claims == CLAIMS
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import OWN_ISSUERS, Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry import shadow
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.shadow import Shadow
@@ -104,7 +104,10 @@ class AtHand:
     who: Principal | Reason | None
 
     def authenticate_from_memory(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason | None:
         return self.who
 

@@ -43,10 +43,19 @@ class OwnOrigins:
         """`public_url` is an origin in its shortest form; empty where nobody knows it."""
         parts = urlsplit(public_url)
         self._public = public_url
-        port = f":{parts.port}" if parts.port is not None else ""
+        self._public_host = (parts.hostname or "").removesuffix(".")
+        self._scheme = f"{parts.scheme}://"
+        self._port = port = f":{parts.port}" if parts.port is not None else ""
         schemes = ("https", "http") if _is_loopback(parts.hostname or "") else ("https",)
         # A host of a route is served where the public URL is: at its port, or behind the default.
         self._around = tuple((f"{scheme}://", tail) for scheme in schemes for tail in ("", port))
+
+    def origin_at(self, host: str | None) -> str:
+        """The origin at which a host of a route is reached, as calls have it; None is the host
+        of the public URL."""
+        if host is None or host == self._public_host:
+            return self._public
+        return f"{self._scheme}{host}{self._port}"
 
     def hold(self, origin: str, host: str | None) -> bool:
         """Whether it is that of the public URL, or one of `host`, which a route names."""

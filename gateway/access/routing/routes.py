@@ -20,11 +20,20 @@ from gateway.access.definitions import (
     Upstream,
 )
 from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
+from gateway.access.issuers import ResourceServer
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
-from gateway.model import DEFAULT_ACCEPT, NOWHERE, Call, CredentialKind, Reason, SourceLocation
+from gateway.model import (
+    DEFAULT_ACCEPT,
+    NOWHERE,
+    OWN_ISSUERS,
+    Call,
+    CredentialKind,
+    Reason,
+    SourceLocation,
+)
 
 UNLIMITED_BODY = 2**63
 """The `max_body_bytes` of a route without one: no body is so long (RFC 9110 sets no bound)."""
@@ -101,6 +110,9 @@ class Route:
     """Upper case; empty is any method."""
     auth: Auth = Auth.REQUIRED
     accept: frozenset[CredentialKind] = DEFAULT_ACCEPT
+    issuers: frozenset[str] = OWN_ISSUERS
+    """The names of those whose tokens count here."""
+    resource_server: ResourceServer | None = None
     challenge: Challenge = DEFAULT_CHALLENGE
     policy: Policy | None = None
     action: str = ""

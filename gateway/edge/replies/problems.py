@@ -132,6 +132,9 @@ PROBLEMS: dict[Reason, ProblemType] = {
         "A condition of the policy could not be evaluated for this call.",
         _DENIED,
     ),
+    Reason.INSUFFICIENT_SCOPE: ProblemType(
+        403, "Insufficient scope", "The token lacks a scope that this resource asks for.", _DENIED
+    ),
     Reason.CROSS_ORIGIN: ProblemType(
         403, "Cross-origin call", "The cookie does not count for a call of this origin.", _DENIED
     ),
@@ -212,6 +215,9 @@ PROBLEMS: dict[Reason, ProblemType] = {
     ),
     Reason.STORE_BUSY: ProblemType(
         503, "Store busy", "Too many calls wait for a store; try again.", _OWN, 1
+    ),
+    Reason.ISSUER_UNAVAILABLE: ProblemType(
+        503, "Issuer unavailable", "The issuer of this token cannot be asked now.", _OWN, 5
     ),
     Reason.REVOCATION_PENDING: ProblemType(
         503,

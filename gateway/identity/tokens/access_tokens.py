@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -263,4 +263,21 @@ def _principal(claims: dict[str, Any], kid: str) -> Principal:
         auth_time=claims.get("auth_time"),
         amr=tuple(claims.get("amr", ())),
         claims=claims,
+        audience=_audience(claims["aud"]),
+        granted_scopes=scopes_of(claims),
     )
+
+
+def _audience(value: str | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def scopes_of(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a token was granted: `scope` (RFC 8693 section 4.2), or `scp` as others name it; one
+    text with spaces, or a list of texts."""
+    value = claims.get("scope", claims.get("scp"))
+    if isinstance(value, str):
+        return tuple(value.split(" ")) if value else ()
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    return ()

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.tokens.access_tokens import TokenVerifier, unknown_kid
-from gateway.model import Call, Clock, Credential, CredentialKind, Principal, Reason
+from gateway.model import OWN_ISSUERS, Call, Clock, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
 
 _BEARER = CredentialKind.BEARER
@@ -64,7 +64,10 @@ class RequestAuthenticator:
         ring.on_retirement(self.clear)
 
     async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         credential = call.credential
         if not isinstance(credential, Credential):
@@ -80,12 +83,17 @@ class RequestAuthenticator:
             principal = await self._authenticate_other(credential, call)
         if not isinstance(principal, Principal):
             return principal
+        if principal.issuer not in issuers:
+            return Reason.TOKEN_CLAIMS_INVALID
         if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
         return self._refusal(principal) or principal
 
     def authenticate_from_memory(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason | None:
         """As `authenticate`, of what is here already; None where a store would have to be asked."""
         credential = call.credential
@@ -102,6 +110,8 @@ class RequestAuthenticator:
             return None
         if not isinstance(principal, Principal):
             return principal
+        if principal.issuer not in issuers:
+            return Reason.TOKEN_CLAIMS_INVALID
         if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
         return self._refusal(principal) or principal

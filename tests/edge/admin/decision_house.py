@@ -18,7 +18,7 @@ from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.listener import Listener
-from gateway.model import Call, CredentialKind, LimitState, Principal, Reason
+from gateway.model import OWN_ISSUERS, Call, CredentialKind, LimitState, Principal, Reason
 from tests.access.worlds import snapshot
 from tests.edge.rig import Answer, Client, listen, principal
 
@@ -99,7 +99,10 @@ class Someone:
     calls: list[Call] = field(default_factory=list)
 
     async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         self.calls.append(call)
         if call.credential is None:

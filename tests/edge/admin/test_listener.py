@@ -13,7 +13,7 @@ import pytest
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.listener import Listener
-from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import OWN_ISSUERS, Call, Credential, CredentialKind, Principal, Reason
 from gateway.telemetry.metrics import Metrics
 from tests.edge.rig import listen
 
@@ -45,7 +45,10 @@ class Somebody:
     """Knows two access tokens: one of an admin, one of anybody."""
 
     async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         assert isinstance(call.credential, Credential)
         roles = {"token-of-admin": ("admin",), "token-of-user": ("viewer",)}.get(

@@ -20,7 +20,7 @@ from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.listener import Listener, ListenerLimits
 from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.sign_in.session_cookies import Csrf
-from gateway.model import Call, CredentialKind, Principal, Reason
+from gateway.model import OWN_ISSUERS, Call, CredentialKind, Principal, Reason
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.telemetry.metrics import Metrics
 from tests.databases import Hands
@@ -158,7 +158,10 @@ async def _asked(handler: Any, data: bytes) -> int:
 
 class _Nobody:
     async def authenticate(
-        self, call: Call, accept: frozenset[CredentialKind]
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         return Reason.NO_CREDENTIAL
 

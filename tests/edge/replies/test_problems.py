@@ -16,7 +16,7 @@ CONTRACT = {
     "token_claims_invalid token_revoked token_outdated key_unknown session_unknown "
     "invalid_credentials invalid_refresh_token refresh_token_reused "
     "insufficient_user_authentication",
-    403: "no_rule condition_failed cross_origin csrf_invalid registration_closed"
+    403: "no_rule condition_failed insufficient_scope cross_origin csrf_invalid registration_closed"
     " email_unverified account_disabled captcha_required",
     404: "route_unknown",
     405: "method_not_allowed",
@@ -31,8 +31,8 @@ CONTRACT = {
     431: "header_too_large",
     500: "internal_error",
     502: "upstream_unreachable upstream_malformed",
-    503: "replica_stale store_unavailable store_busy revocation_pending hashing_busy upstream_busy"
-    " draining",
+    503: "replica_stale store_unavailable store_busy issuer_unavailable revocation_pending"
+    " hashing_busy upstream_busy draining",
     504: "upstream_timeout",
 }
 ROWS = [(status, Reason(name)) for status, names in CONTRACT.items() for name in names.split()]

@@ -1,0 +1,68 @@
+"""What of one call its route's policy, resource and limits may read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
+from gateway.access.routing.request_values import field_at, reads_alike
+from gateway.access.routing.route_table import Match
+from gateway.access.routing.routes import Route
+from gateway.model import Call, Principal, Reason
+
+
+def evaluation_context(
+    call: Call, match: Match, principal: Principal | None, now: Callable[[], float]
+) -> EvaluationContext | Reason:
+    """What the route's policy may read; the Reason when some of it could be read in two ways."""
+    route, params = match.route, match.params
+    policy = route.policy
+    assert policy is not None, "no policy reads a call of this route"
+    context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
+    if route.policy_query is not None:
+        query = route.policy_query.read(call.query)
+        if query is None:
+            return Reason.AMBIGUOUS_QUERY
+        context.query = query
+    if route.policy_headers is not None:
+        headers = route.policy_headers.read(call.headers)
+        if headers is None:
+            return Reason.AMBIGUOUS_HEADER
+        context.headers = headers
+    if route.body_names and not _can_be_read(call.body, route):
+        return Reason.BODY_MALFORMED
+    if route.resource:
+        context.resource = _resource(call, match, context.query, context.headers)
+    return context
+
+
+def _can_be_read(body: object, route: Route) -> bool:
+    """Whether what the resource is made of is there for the policy if it is for the backend."""
+    parts_of_text = (
+        path
+        for one in route.resource
+        if len(one.template.pieces) > 1
+        for path in one.template.names("body")
+    )
+    return reads_alike(body, route.body_names) and not any(
+        isinstance(field_at(body, path), bool | Mapping | list) for path in parts_of_text
+    )
+
+
+def requested_resource(call: Call, match: Match) -> RequestedResource:
+    """For the keys of limits.  A value that could be read in two ways is none."""
+    route, params = match.route, match.params
+    if not route.resource:
+        return RequestedResource(params, NO_RESOURCE.resource)
+    query = route.resource_query.read(call.query) if route.resource_query else {}
+    headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
+    return RequestedResource(params, _resource(call, match, query or {}, headers or {}))
+
+
+def _resource(
+    call: Call, match: Match, query: Mapping[str, str], headers: Mapping[str, str]
+) -> dict[str, Any]:
+    body = call.body if isinstance(call.body, Mapping) else {}
+    values = {"params": match.params, "query": query, "headers": headers, "body": body}
+    return match.route.resource_of(values)

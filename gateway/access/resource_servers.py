@@ -1,0 +1,38 @@
+"""Whether a token was given for the resource that is called, and with its scopes."""
+
+from __future__ import annotations
+
+from gateway.access.issuers import ResourceServer
+from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.routes import Route
+from gateway.model import Call, Principal, Reason
+
+
+def resource_url(server: ResourceServer, route: Route, host: str, origins: OwnOrigins) -> str:
+    """The identifier of the resource (RFC 9728 section 1.2) as it is called at this host.
+
+    `host` is that of a call which the route took.
+    """
+    return origins.origin_at(host if route.hosts else None) + server.path
+
+
+def audience_refusal(
+    principal: Principal, route: Route, call: Call, origins: OwnOrigins
+) -> Reason | None:
+    """RFC 8707 section 2, RFC 9068 section 4: a token that names another resource is none of
+    ours to take.  A cookie and a key name nobody, and are our own."""
+    server = route.resource_server
+    if server is None:
+        return Reason.TOKEN_CLAIMS_INVALID if principal.resource_only else None
+    audience = principal.audience
+    if audience is None or resource_url(server, route, call.host, origins) in audience:
+        return None
+    return Reason.TOKEN_CLAIMS_INVALID
+
+
+def missing_scopes(principal: Principal | None, route: Route) -> tuple[str, ...]:
+    """What the resource asks for and the token was not given; of who brings no token nothing."""
+    server = route.resource_server
+    if server is None or principal is None or principal.audience is None:
+        return ()
+    return tuple(scope for scope in server.scopes if scope not in principal.granted_scopes)
