@@ -92,6 +92,9 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     def shares_session(host: str) -> bool:
         return host != public_host and host in deps.shared_hosts()
 
+    def counts_alone(host: str) -> bool:
+        return host != public_host and bool(deps.shared_hosts())
+
     email_changes = EmailChanges(deps.database, deps.mailer)
     sign_in = SignInEndpoints(
         SignInDependencies(
@@ -106,7 +109,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             shielded=deps.shielded,
             verification=deps.verification,
             cookies=deps.cookies,
-            shares_session=shares_session,
+            counts_alone=counts_alone,
             login_path=deps.own_paths.endpoint("login"),
         )
     )
@@ -142,7 +145,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     )
     key_endpoints = PersonalKeyEndpoints(
         PersonalKeyDependencies(
-            shares_session=shares_session,
+            counts_alone=counts_alone,
             authenticator=deps.authenticator,
             keys=personal_keys,
             clock=deps.clock,

@@ -59,8 +59,8 @@ _FIELDS: Fields = {
 
 @dataclass(frozen=True, slots=True)
 class PersonalKeyDependencies:
-    shares_session: Callable[[str], bool]
-    """Whether the sessions of the public host are handed over to this one."""
+    counts_alone: Callable[[str], bool]
+    """Whether a session cookie that is given at this host counts there alone."""
     authenticator: Authenticator
     keys: PersonalKeys
     clock: Clock
@@ -93,7 +93,7 @@ class PersonalKeyEndpoints:
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         cookie = cookie_of(call)
-        if cookie is not None and (is_of_one_host(cookie) or self._deps.shares_session(call.host)):
+        if cookie is not None and (is_of_one_host(cookie) or self._deps.counts_alone(call.host)):
             # What a page of one application has is to count there alone, and a key counts anywhere.
             return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
         fields = await read_fields(request, _FIELDS)

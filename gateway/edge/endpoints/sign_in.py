@@ -60,8 +60,8 @@ class SignInDependencies:
     shielded: ShieldedTasks
     verification: Verification
     cookies: CookieSessions
-    shares_session: Callable[[str], bool]
-    """Whether the sessions of the public host are handed over to this one."""
+    counts_alone: Callable[[str], bool]
+    """Whether a session cookie that is given at this host counts there alone."""
     login_path: str
     """Of sign-in, as the audit log names it."""
 
@@ -112,8 +112,7 @@ class SignInEndpoints:
             self._deps.audit.denied(admission.reason, self._deps.login_path, None)
             return admission
         wants_cookie = fields.get("transport") == "cookie"
-        # At a host that shares the sessions of the public one, a sign-in counts there alone.
-        host = call.host if self._deps.shares_session(call.host) else None
+        host = call.host if self._deps.counts_alone(call.host) else None
         cookie = self._deps.cookies.new_cookie(host) if wants_cookie else None
         attempt = SignInAttempt(call, request, key, fields["password"], admission, cookie)
         account = await self._check_password(attempt)

@@ -23,6 +23,7 @@ from tests.edge.auth_house import CREDENTIALS, EMAIL, House, Once, open_house, r
 from tests.edge.rig import Answer
 
 GATE, APP1, APP2 = "gate.example", "app1.example", "app2.example"
+APART = "blog.example"
 NAVIGATION = ("Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document")
 SAME = "Sec-Fetch-Site: same-origin"
 
@@ -239,6 +240,37 @@ async def test_a_sign_in_at_another_host_counts_at_that_host_alone(house: House)
     for host in (GATE, APP2):
         answer = await me(Browser(house, {host: {"__Host-session": stolen}}), host)
         assert (answer.status, reason(answer)) == (401, "session_unknown")
+
+
+async def test_a_host_that_shares_nothing_gives_nothing_that_counts_at_those_that_do(
+    house: House,
+) -> None:
+    """One that routes name by a pattern (`*.example.com`), or that is of another domain."""
+    browser = Browser(house)
+    await browser.sign_in(APART)
+    assert (await me(browser, APART)).status == 200
+    cookie = browser.jar[APART]["__Host-session"]
+    for host in (GATE, APP1):
+        answer = await me(Browser(house, {host: {"__Host-session": cookie}}), host)
+        assert (answer.status, reason(answer)) == (401, "session_unknown")
+    fields = [SAME, f"Cookie: __Host-session={cookie}"]
+    refused = await house.raw(
+        request("POST", "/auth/keys", b'{"name": "mine"}', headers=fields, host=APART)
+    )
+    assert (refused.status, reason(refused)) == (403, "cross_origin")
+
+
+async def test_where_nothing_is_shared_a_cookie_makes_keys_at_any_host(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.edge.auth_house.SHARED_HOSTS", frozenset())
+    browser = Browser(house)
+    await browser.sign_in(APART)
+    fields = [SAME, f"Cookie: __Host-session={browser.jar[APART]['__Host-session']}"]
+    made = await house.raw(
+        request("POST", "/auth/keys", b'{"name": "mine"}', headers=fields, host=APART)
+    )
+    assert made.status == 201, made.body
 
 
 async def test_two_cookies_that_name_the_browser_name_none(browser: Browser) -> None:
