@@ -222,9 +222,10 @@ class SessionEndpoints:
         changes = await self._deps.sessions.end(session_id, "ended by its owner", owner=owner)
         if changes is None:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        self._deps.audit.record(
-            event_of(AuditKind.SESSION_ENDED, call, subject=owner, sid=session_id)
-        )
+        if not all(change.confirmed for change in changes):
+            self._deps.audit.record(
+                event_of(AuditKind.SESSION_ENDED, call, subject=owner, sid=session_id)
+            )
         return await await_propagation(self._deps.publisher, changes)
 
 

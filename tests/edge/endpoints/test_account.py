@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit.log import AuditKind
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import WeakPassword
+from gateway.identity.revocations import CONFIRMED, mark_published
 from gateway.identity.tokens.access_tokens import TokenSubject
 from gateway.model import Reason
 from tests.databases import reset_password
@@ -124,6 +126,30 @@ async def test_own_sessions_are_listed_newest_first_with_this_one_marked(house: 
     )
     assert ended.status == 204
     assert (await house.ask("GET", "/auth/me", token=new["access_token"])).status == 401
+
+
+async def test_a_session_that_is_ended_again_and_again_is_recorded_once(house: House) -> None:
+    await house.register()
+    session, other = await house.sign_in(), await house.sign_in()
+    sid = told(await house.ask("GET", "/auth/me", token=other["access_token"]))["session_id"]
+    path = f"/auth/sessions/{sid}"
+
+    async def ended() -> int:
+        answer = await house.ask("DELETE", path, token=session["access_token"])
+        return answer.status
+
+    house.workers.confirm = False
+    assert await ended() == 503
+    house.workers.confirm = True
+    assert await ended() == 204
+    # As the publisher marks what every worker has.
+    await mark_published(house.database, {c.id: CONFIRMED for c in house.workers.told})
+    assert [await ended() for _ in range(3)] == [204] * 3
+    kinds = [event.kind for event in house.recorded.events]
+    assert kinds.count(AuditKind.SESSION_ENDED) == 2
+    async with house.database.read_transaction() as tx:
+        rows = await tx.all("SELECT id FROM changes WHERE target = :sid", sid=sid)
+    assert len(rows) == 1
 
 
 @pytest.mark.parametrize("session_id", ["", "nothing", "a%20b", "*", "x" * 200])
