@@ -16,14 +16,14 @@ from gateway.access.authorizer import Decision
 from gateway.access.routing.paths import split_target
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.routing.routes import Route
-from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import OWN_ISSUER, Call, Credential, CredentialKind, Principal, Reason
 
 # Refusals that say nothing of the policy: they come and go with the load and the stores, or
 # were a cookie's that proved no intent, and what its browser said of it is not written down.
 UNJUDGED = frozenset(
     (
         Reason.RATE_LIMITED, Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY,
-        Reason.DRAINING, Reason.CROSS_ORIGIN, Reason.CSRF_INVALID,
+        Reason.DRAINING, Reason.ISSUER_UNAVAILABLE, Reason.CROSS_ORIGIN, Reason.CSRF_INVALID,
     )
 )  # fmt: skip
 
@@ -161,6 +161,7 @@ def _read_by(
 
 def _person(principal: Principal, call: Call) -> dict[str, Any]:
     kind = call.credential.kind if isinstance(call.credential, Credential) else None
+    own = principal.issuer == OWN_ISSUER
     person: dict[str, Any] = {
         "id": principal.subject,
         "roles": list(principal.roles),
@@ -173,6 +174,10 @@ def _person(principal: Principal, call: Call) -> dict[str, Any]:
         "amr": list(principal.amr) or None,
         "scopes": None if principal.scopes is None else list(principal.scopes),
         "routes": None if principal.routes is None else sorted(principal.routes),
+        "issuer": None if own else principal.issuer,
+        "aud": None if own else list(principal.audience or ()),
+        "resource_only": principal.resource_only or None,
+        "scope": " ".join(principal.granted_scopes) or None,
         "with": str(kind) if kind is not None and kind is not CredentialKind.BEARER else None,
     }
     return person | {name: value for name, value in optional.items() if value is not None}
@@ -180,6 +185,8 @@ def _person(principal: Principal, call: Call) -> dict[str, Any]:
 
 def _principal(user: Mapping[str, Any], at: float) -> Principal:
     scopes, routes = user.get("scopes"), user.get("routes")
+    # A token of our own names this gateway, and no resource.
+    audience = user.get("aud", None if "with" in user else ())
     return Principal(
         subject=str(user["id"]),
         roles=tuple(map(str, user["roles"])),
@@ -195,6 +202,10 @@ def _principal(user: Mapping[str, Any], at: float) -> Principal:
         amr=tuple(user.get("amr", ())),
         scopes=None if scopes is None else tuple(scopes),
         routes=None if routes is None else frozenset(map(str, routes)),
+        issuer=str(user.get("issuer", OWN_ISSUER)),
+        audience=None if audience is None else tuple(map(str, audience)),
+        resource_only=bool(user.get("resource_only")),
+        granted_scopes=tuple(str(user.get("scope", "")).split()),
     )
 
 

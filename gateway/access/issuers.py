@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from gateway.access.secret_text import SecretText
@@ -48,6 +49,15 @@ class ClaimPath:
 
 
 SUBJECT = ClaimPath("claims.sub", ("sub",))
+AUDIENCE = ClaimPath("claims.aud", ("aud",))
+
+
+class TokenUse(StrEnum):
+    """What tokens of an issuer are taken; `token:` in the configuration."""
+
+    ACCESS = "access"
+    ID = "id"
+    """ID tokens (OpenID Connect Core section 2), where a provider's access tokens are opaque."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,9 @@ class Issuer:
     """`iss`, compared byte for byte."""
     audience: tuple[str, ...]
     """A token that names one of them in `aud` is for us."""
+    audience_claim: ClaimReader = AUDIENCE
+    """Where a provider says it elsewhere, such as Amazon Cognito in `client_id`."""
+    use: TokenUse = TokenUse.ACCESS
     algorithms: tuple[str, ...] = ("RS256",)
     """Asymmetric ones alone, by their names of RFC 7518 and RFC 8037."""
     typ: tuple[str, ...] = ("at+jwt", "jwt")
