@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gateway.access.conditions.conditions import MAX_ITEMS, Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.functions import AddressBlocks
+from gateway.access.conditions.functions import AddressBlocks, address_of
 from gateway.access.roles import Role, RoleBook
 from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Principal
@@ -129,6 +130,7 @@ def test_what_can_be_answered_is_taken(source: str) -> None:
         ("in_cidr(client.ip, '127.0.0.0/8')", True),
         ("client.ip.in_cidr('10.0.0.0/8')", False),
         ("user != null", True),
+        ("user != null && user.email == null && user.id == 'u1'", True),
     ],
 )
 def test_a_condition_reads_the_call(source: str, outcome: bool) -> None:
@@ -162,6 +164,35 @@ def test_only_true_itself_allows_and_failures_say_why(source: str) -> None:
     assert outcome
 
 
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("resource.word", "gives str 'true', not true or false"),
+        ("resource.number", "gives int 1, not true or false"),
+        ("resource.nothing", "gives NoneType None, not true or false"),
+        ("resource.level > 3", "there is no level"),
+        ("user.roles[7] == 'a'", "index out of bounds: 7"),
+        ("1 / resource.zero == 1", "division by zero in CEL expression"),
+        (
+            "in_cidr(user.id, '10.0.0.0/8') || false",
+            "No such overload: the operation is not defined for the given operand types. CEL does "
+            "not coerce between types, so common causes are mixing int with uint or doub",
+        ),
+    ],
+)
+def test_a_failure_is_one_line_of_at_most_160_characters(source: str, why: str) -> None:
+    resource = {"word": "true", "number": 1, "nothing": None, "zero": 0}
+    assert evaluate(source, who("u1"), resource=resource) == why
+
+
+def test_a_failure_without_words_is_told_all_the_same() -> None:
+    class Unreadable(dict[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            raise KeyError
+
+    assert evaluate("resource.x == 1", resource=Unreadable(x=1)) == "there is no such key"
+
+
 def test_null_user_has_no_fields() -> None:
     assert evaluate("user == null") is True
     assert isinstance(evaluate("user.id == 'a'"), str)
@@ -175,9 +206,29 @@ def test_iteration_over_more_than_a_thousand_items_fails() -> None:
     assert outcome == "iterates over more than 1000 items"
 
 
-def test_a_nested_list_is_counted_too() -> None:
-    outcome = evaluate("resource.items.exists(i, 'b' in i)", resource={"items": [["a"] * 1001]})
-    assert isinstance(outcome, str)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda items: items,
+        tuple,
+        lambda items: dict.fromkeys(map(str, range(len(items)))),
+        lambda items: [items],
+        lambda items: ["a", items],
+        lambda items: (["a"], items),
+        lambda items: {"a": items},
+        lambda items: {"a": "b", "c": [{"d": tuple(items)}]},
+    ],
+)
+def test_a_list_or_map_is_counted_wherever_it_stands(wrapped: Callable[[list[str]], Any]) -> None:
+    source = "size(resource.items) > 0 || resource.none.exists(i, i == 'b')"
+    assert evaluate(source, resource={"items": wrapped(["a"] * MAX_ITEMS)}) is True
+    outcome = evaluate(source, resource={"items": wrapped(["a"] * (MAX_ITEMS + 1))})
+    assert outcome == "iterates over more than 1000 items"
+
+
+def test_a_text_is_no_list_of_signs() -> None:
+    source = "resource.items.all(i, i != resource.text)"
+    assert evaluate(source, resource={"items": ["a"], "text": "b" * 1001}) is True
 
 
 def test_looking_up_is_no_iteration() -> None:
@@ -202,6 +253,21 @@ DATA = {"teams": {"red": {"members": ["u1"], "lead": "u9"}, "blue": {"members": 
 )
 def test_relations_are_read_from_data(source: str, outcome: bool) -> None:
     assert evaluate(source, who("u1"), data=DATA, resource={"team": "red"}) is outcome
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "data.teams[data.homes[user.id]].lead == 'u9'",
+        "data.teams[data.homes[data.names[user.email]]].lead == 'u9'",
+        "data.teams[user.roles[0]].lead == 'u9'",
+        "data.teams[data.homes[user.id] + ''].lead == 'u9'",
+        "user.id in data.teams[data.homes[user.id]].members && !(user.id in data.teams.blue.members)",
+    ],
+)
+def test_a_table_may_be_asked_by_what_another_table_or_a_list_says(source: str) -> None:
+    tables = {**DATA, "homes": {"u1": "red"}, "names": {"u1@a.example": "u1"}}
+    assert evaluate(source, who("u1", "red", email="u1@a.example"), data=tables) is True
 
 
 @pytest.mark.parametrize("team", ["green", "", None, 7, ["red"], {"red": 1}])
@@ -252,6 +318,15 @@ def test_a_text_that_is_too_long_for_an_address_is_not_remembered() -> None:
     finally:
         tracemalloc.stop()
     assert grown_by < 300 * 4_096 // 4
+
+
+def test_an_address_and_a_block_of_128_characters_are_read_and_longer_ones_are_not() -> None:
+    zone = "fe80::1%" + "z" * 120
+    assert AddressBlocks().in_cidr(zone, zone) is True
+    assert AddressBlocks().in_cidr(zone + "z", "fe80::/10") is None
+    assert AddressBlocks().in_cidr("fe80::1", zone + "z") is None
+    assert address_of(zone) is not None
+    assert address_of(zone + "z") is None
 
 
 def test_a_mapped_address_is_shown_as_ipv4() -> None:

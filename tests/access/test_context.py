@@ -19,6 +19,7 @@ from tests.access.worlds import NOW, who
 DATA: dict[str, Any] = {
     "teams": {"red": {"members": ["u1", "u2"], "lead": "u2"}, "blue": {"members": []}},
     "flags": {"beta": True, "old": False},
+    "homes": {"u1": "red", "u2": "green", "red": 1},
     "levels": [1, 2, 3],
 }
 ATOMS = st.sampled_from(
@@ -29,6 +30,7 @@ ATOMS = st.sampled_from(
      "data.teams[resource.team]", "data.teams[resource.team].members", "data.teams.red.lead",
      "data.teams['blue'].members", "data.flags.beta", "data.flags", "data.levels", "data.levels[1]",
      "data.teams[user.id].members", "data.teams[resource['team']].lead",
+     "data.teams[data.homes[user.id]].lead", "data.teams[user.roles[0]]",
      "'u1'", "'red'", "'x'", "true", "1", "null", "['u1', 'x']", "user.roles[0]", "'page'"]
 )  # fmt: skip
 TESTS = st.one_of(

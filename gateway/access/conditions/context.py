@@ -80,10 +80,8 @@ def activation(expression: Expression) -> tuple[tuple[str, Binding], ...]:
 
 
 def _bind_user(paths: list[FieldPath]) -> Binding:
-    fields = {path.keys[0] for path in paths if path.keys}
-    if any(not path.steps for path in paths) and not fields:
-        # `user == null` asks only whether anyone is signed in.
-        fields = {"id"}
+    # `user == null` names no field, and asks only whether anyone is signed in.
+    fields = {path.keys[0] for path in paths if path.keys} or {"id"}
     getters = tuple((name, USER[name]) for name in sorted(fields))
 
     def bind(context: EvaluationContext) -> Any:
@@ -178,12 +176,13 @@ def _bind_entry(
 
 
 def _key_text(path: FieldPath, context: EvaluationContext) -> str | None:
-    """The text that a simple path gives; None when it gives none."""
+    """The text that the path gives; None when it gives none."""
     value: Any = _BINDINGS[path.root]([path])(context)
     for step in path.steps:
-        if not isinstance(step, str) or not isinstance(value, Mapping):
+        key = _key_text(step, context) if isinstance(step, FieldPath) else step
+        if not isinstance(value, Mapping):
             return None
-        value = value.get(step)
+        value = value.get(key)
     return value if isinstance(value, str) else None
 
 
@@ -203,7 +202,7 @@ def value_at(path: FieldPath, context: EvaluationContext) -> Any:
     value: Any = _BINDINGS[path.root]([path])(context)
     for step in path.steps:
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
-        if isinstance(value, list | tuple) or not isinstance(key, str):
+        if isinstance(value, list | tuple) or step is None:
             # `"x" in user.roles` was read as a step; the list is what is meant.
             return value
         if not isinstance(value, Mapping) or key not in value:
@@ -217,7 +216,7 @@ def path_text(path: FieldPath, context: EvaluationContext) -> str:
     text = path.root
     for step in path.steps:
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
-        if path.root == "user" and text == "user.roles":
+        if text == "user.roles":
             break
         plain = isinstance(key, str) and key.replace("_", "a").isalnum()
         text += f".{key}" if plain else f"[{key!r}]" if key is not None else "[…]"

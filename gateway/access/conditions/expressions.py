@@ -299,7 +299,7 @@ class _ExpressionReader:
             ):
                 path, stop = self._field_path(at, record=True)
                 local = any(path.root == name for _, name in self._scopes)
-                if at == start and stop == end and not local:
+                if at == start and stop == end and not local and None not in path.steps:
                     known = path
                 at = stop
             else:
