@@ -126,15 +126,13 @@ class ConditionCompiler:
         `truth`: it has to give true or false, as a rule's does; a limit's key gives any text.
         """
         expression = read_expression(source)
-        problems = list(expression.problems)
-        if not problems:
-            problems += vocabulary_problems(expression, self._data)
+        problems = expression.problems or vocabulary_problems(expression, self._data)
         if not problems:
             try:
                 condition = Condition(source, expression)
             except ValueError as error:
                 return [syntax_problem(str(error))]
-            problems += type_problems(source, self._types, truth=truth)
+            problems = type_problems(source, self._types, truth=truth)
             if not problems:
                 return condition
         return sorted(problems)

@@ -15,7 +15,8 @@ import cel
 from gateway.access.conditions.engine_types import ANY, READS_LITERAL, RELATIONS, EngineTypes
 from gateway.access.conditions.expressions import MACROS, OWN_FUNCTIONS, Token, literal, tokens_of
 
-_NUMBERS = frozenset(("int", "uint", "double"))
+_SIGNED = ("int", "double")
+_NUMBERS = frozenset((*_SIGNED, "uint"))
 _TYPE_NAMES = {
     "text": "text", "int": "a number", "uint": "an unsigned number", "double": "a fraction",
     "bool": "true or false", "null": "null", "list": "a list", "map": "a map", "bytes": "bytes",
@@ -53,14 +54,12 @@ class _Untyped(Exception):
     """The text is built in a way that is not followed here."""
 
 
-def type_problems(
-    source: str, types: EngineTypes | None = None, *, truth: bool = True
-) -> list[tuple[int, str]]:
+def type_problems(source: str, types: EngineTypes, *, truth: bool = True) -> list[tuple[int, str]]:
     """What could never be evaluated, by the character it is at.
 
     `source` is an expression that the engine takes; `truth`: it has to give true or false.
     """
-    reader = _TypeChecker(tokens_of(source), types or EngineTypes())
+    reader = _TypeChecker(tokens_of(source), types)
     try:
         whole = reader.expression()
         reader.end()
@@ -150,9 +149,9 @@ class _TypeChecker:
         if sign == "!":
             self._wants_truth(operand, sign)
             return TypedPart("bool", at)
-        if operand.type not in (ANY, *_NUMBERS):
+        if operand.type not in (ANY, *_SIGNED):
             self.problems.append((at, f"`-` is not defined for {_TYPE_NAMES[operand.type]}"))
-        return TypedPart(operand.type if operand.type in _NUMBERS else ANY, at)
+        return TypedPart(operand.type if operand.type in _SIGNED else ANY, at)
 
     def _member(self) -> TypedPart:
         token = self._tokens[self._next]

@@ -1,0 +1,68 @@
+"""What is found in the text of a condition, as the lists in `told/` have it: under each expression
+the signs and names that something is said of, and what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
+from gateway.access.conditions.engine_types import EngineTypes
+from gateway.access.conditions.expressions import FieldPath, read_expression
+from gateway.access.conditions.type_check import type_problems
+
+FOLDER = Path(__file__).with_name("told")
+TYPES = EngineTypes()
+Found = Iterator[tuple[int, str]]
+
+
+def of_types(source: str) -> Found:
+    yield from type_problems(source, TYPES)
+
+
+def of_names(source: str) -> Found:
+    found = ConditionCompiler({"teams": {}}, TYPES).compile(source, truth=False)
+    if not isinstance(found, Condition):
+        yield from found
+
+
+def of_reads(source: str) -> Found:
+    expression = read_expression(source)
+    for path in expression.paths:
+        yield path.at, written(path)
+    for call in expression.calls:
+        given = ", ".join("…" if one is None else repr(one) for one in call.literals)
+        yield call.at, f"{'.' if call.method else ''}{call.name}({given})"
+    for at, text in expression.problems:
+        yield at, f"problem: {text}"
+    if expression.iterates:
+        yield 0, " ".join(("iterates with", *sorted(expression.locals)))
+
+
+def written(path: FieldPath) -> str:
+    text = path.root
+    for step in path.steps:
+        if isinstance(step, FieldPath):
+            text += f"[{written(step)}]"
+        else:
+            text += "[…]" if step is None else f".{step}"
+    marks = ("guarded", "iterated", "against_null")
+    return ", ".join((text, *(mark for mark in marks if getattr(path, mark))))
+
+
+@pytest.mark.parametrize(
+    ("name", "find"), [("types", of_types), ("names", of_names), ("reads", of_reads)]
+)
+def test_what_is_found_in_an_expression_stands_in_the_list(
+    name: str, find: Callable[[str], Found]
+) -> None:
+    listed = (FOLDER / f"{name}.txt").read_text("utf-8").splitlines()
+    found = []
+    for line in listed:
+        if not line.lstrip(" ").startswith("^"):
+            found.append(line)
+            if not line.startswith("#"):
+                found += [f"{' ' * at}^ {text}" for at, text in find(line)]
+    assert found == listed
