@@ -12,6 +12,7 @@ import json
 import os
 import select
 import signal
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -166,5 +167,7 @@ class Judging:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("mutants")
+    # Each broken function is called through another, which makes the stack twice as deep.
+    sys.setrecursionlimit(3 * sys.getrecursionlimit())
     children = int(os.environ["MUTANTS_AT_ONCE"])
     config.pluginmanager.register(Judging(config.rootpath, children))
