@@ -176,6 +176,7 @@ def test_a_renewal_that_reported_more_than_the_end_counts() -> None:
 def test_the_entry_that_was_applied_last_is_no_news() -> None:
     lease = Lease("w", view(5))
     assert lease.continues([(5, None), (6, SESSION)])
+    assert not lease.continues([(5, None), (7, SESSION)])
     assert lease.unapplied([(6, SESSION), (7, None), (8, KEYS)]) == [(6, SESSION), (8, KEYS)]
 
 

@@ -9,7 +9,7 @@ be refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.model import Change, ChangeKind, Reason
 from gateway.revocation.lease import Lease, LeaseMonitor, PendingConfirmation, valid_for_s
-from gateway.stores.protocols import LeaseState, StreamView
+from gateway.stores.protocols import StreamView
+from tests.revocation.memory_stream import Server
 
 STALENESS_S = 5.0
 WORKERS = 2
@@ -28,35 +29,6 @@ ANSWERED_WITHIN_S = 1.0
 
 def change(number: int) -> Change:
     return Change(str(number), ChangeKind.SESSION, f"s{number}", 0, Reason.TOKEN_REVOKED, 0)
-
-
-@dataclass
-class Server:
-    """What the scripts of `stores/scripts` do, in one process's memory."""
-
-    incarnation: int = 1
-    entries: list[Change] = field(default_factory=list)
-    leases: dict[str, LeaseState] = field(default_factory=dict)
-
-    def view(self, after: int | None = None) -> StreamView:
-        entries = [] if after is None else list(enumerate(self.entries, 1))[after:]
-        return StreamView(str(self.incarnation), len(self.entries), dict(self.leases), entries)
-
-    def register(self, name: str) -> StreamView:
-        self.leases[name] = LeaseState(0, -1, -1)
-        return self.view()
-
-    def renew(self, name: str, heartbeat: int, position: int) -> StreamView | None:
-        held = self.leases.get(name)
-        if held is None:
-            return None
-        behind = 0 <= position < len(self.entries)
-        self.leases[name] = LeaseState(held.heartbeat if behind else heartbeat, position, position)
-        return self.view(position if behind else None)
-
-    def forget(self, name: str, heartbeat: int) -> None:
-        if name in self.leases and self.leases[name].heartbeat == heartbeat:
-            del self.leases[name]
 
 
 @dataclass

@@ -100,3 +100,17 @@ def test_a_process_of_another_user_is_not_taken_for_dead(
     monkeypatch.setattr(os, "kill", refused)
     assert not processes.is_surely_dead(lease_name())
     assert asked == [(os.getpid(), 0)]
+
+
+def test_a_command_s_name_is_not_taken_for_what_stands_behind_it(
+    processes: LocalProcesses,
+) -> None:
+    """It may hold brackets, spaces, and bytes that are no text."""
+    name, file = lease_name(), Path("/proc/self/comm")
+    command = file.read_bytes()
+    file.write_bytes(b"\xff) Z 1 (")
+    try:
+        assert lease_name().rsplit(".", 1)[0] == name.rsplit(".", 1)[0]
+        assert not processes.is_surely_dead(name)
+    finally:
+        file.write_bytes(command)
