@@ -134,6 +134,16 @@ def test_an_origin_counts_only_where_credentials_are_allowed_to_it() -> None:
         )
 
 
+@pytest.mark.parametrize("headers", [[], [site("same-origin")], [site("cross-site")]])
+def test_an_origin_of_nobody_proves_nothing_even_where_it_is_listed(
+    headers: list[tuple[str, str]],
+) -> None:
+    listed = at(Cors("app", frozenset(("null",)), credentials=True))
+    said = [*headers, origin("null")]
+    assert check_origin(call("POST", *said), listed) is Reason.CROSS_ORIGIN
+    assert check_origin(call("GET", *said), listed) is OriginCheck.WITHOUT_COOKIE
+
+
 @pytest.mark.parametrize(
     ("said", "url", "host", "meant"),
     [
@@ -153,6 +163,9 @@ def test_an_origin_counts_only_where_credentials_are_allowed_to_it() -> None:
         ("http://shop.example", "http://127.0.0.1:8080", "shop.example", True),
         ("http://shop.localhost:8080", "http://localhost:8080", "shop.localhost", True),
         ("http://shop.localhost:9999", "http://localhost:8080", "shop.localhost", False),
+        ("https://shop.example", "http://127.0.0.1:8080", "shop.example", True),
+        ("https://shop.example:8080", "http://127.0.0.1:8080", "shop.example", True),
+        ("http://shop.example", "http://gate.localhost:8080", "shop.example", True),
         ("http://[::1]:8080", "http://[::1]:8080", None, True),
         ("", "", None, False),
         ("https://shop.example", "", "shop.example", True),
@@ -179,6 +192,7 @@ def test_own_origins_are_the_public_url_and_the_hosts_that_routes_name(
         ("https://shop.example", "http://shop.example/a", True),
         ("http://shop.example", "http://shop.example/a", True),
         ("https://shop.example", "https://shop.example:443/a", True),
+        ("http://shop.example", "http://shop.example:80/a", True),
         ("http://shop.example", "https://shop.example/a", False),
         ("https://shop.example:8443", "https://shop.example/a", False),
         ("https://evil.example", "http://shop.example/a", False),
@@ -197,7 +211,7 @@ class AnyToken:
     """Meets `access.origin.CsrfCheck`: the page has even got hold of the token."""
 
     def csrf_valid(self, call: Call) -> bool:
-        return True
+        return isinstance(call, Call)
 
 
 _FOREIGN = st.sampled_from(

@@ -6,7 +6,7 @@ from textwrap import dedent, indent
 
 import pytest
 
-from gateway.access.routing.own_paths import DOCUMENTS, OwnPaths
+from gateway.access.routing.own_paths import DOCUMENTS, OwnPaths, url_host
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import Reason
@@ -33,6 +33,30 @@ def test_endpoints_are_below_the_prefix_on_every_host(path: str) -> None:
     assert ELSEWHERE.reserve("app.example.com", segments)
 
 
+def test_a_prefix_of_several_segments_is_split_at_its_slashes() -> None:
+    own_paths = OwnPaths("/api/_auth")
+    assert own_paths.segments == ("api", "_auth")
+    assert own_paths.first == {"api", ".well-known"}
+    assert own_paths.reserve("any", ("api", "_auth", "login"))
+    assert own_paths.endpoint() == "/api/_auth"
+    assert own_paths.endpoint("hand-over", "start") == "/api/_auth/hand-over/start"
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://App.example.com:8443/a", "app.example.com"),
+        ("https://app.example.com./", "app.example.com"),
+        ("http://[::1]:8080", "[::1]"),
+        ("/a", ""),
+        ("", ""),
+        ("http://[::1", ""),
+    ],
+)
+def test_the_host_of_a_url_is_told_as_that_of_a_call_is(url: str, host: str) -> None:
+    assert url_host(url) == host
+
+
 @pytest.mark.parametrize("path", ["/auth/login", "/api", "/api/_authx", "/api/x/_auth", "/"])
 def test_other_paths_are_not_reserved(path: str) -> None:
     assert not ELSEWHERE.reserve("gateway.example.com", tuple(path[1:].split("/")))
@@ -48,7 +72,7 @@ def test_documents_are_on_hosts_of_the_gateway_alone(name: str) -> None:
 
 @pytest.mark.parametrize(
     "match",
-    ["{path: /auth}", "{path: '/auth/{x:path}'}", "{path: '/api/v1/{x:path}'}",
+    ["{path: /auth}", "{path: /api}", "{path: '/{x}'}", f"{{path: {JWKS}/x}}", "{path: '/auth/{x:path}'}", "{path: '/api/v1/{x:path}'}",
      f"{{host: app.example.com, path: {JWKS}}}",
      "{host: app.example.com, path: '/.well-known/{x:path}'}"],
 )  # fmt: skip
@@ -62,6 +86,8 @@ def test_what_is_free_elsewhere_may_be_a_route(match: str) -> None:
         ("{path: /api/_auth}", "`/api/_auth`"),
         ("{path: '/api/_auth/{x:path}'}", "`/api/_auth/…`"),
         ("{path: '/api/{x:path}'}", "`/api/_auth/…`"),
+        ("{path: /api/_auth/login}", "`/api/_auth/…`"),
+        ("{path: '/api/{x}'}", "`/api/_auth`"),
         ("{path: '/{x}/{y}'}", "`/api/_auth`"),
         (f"{{path: {JWKS}}}", f"`{JWKS}`"),
         (f"{{host: gateway.example.com, path: {JWKS}}}", f"`{JWKS}`"),

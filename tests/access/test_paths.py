@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.access.routing.path_readings import other_readings
 from gateway.access.routing.paths import (
     CanonicalPath,
+    Target,
     canonical,
     encoded,
     folds_into_another,
@@ -105,6 +106,13 @@ def test_a_target_keeps_the_bytes_of_its_path_and_query() -> None:
     assert not isinstance(target, Reason)
     assert (target.path, target.query) == ("/%61/b", "x=%2e%2e/&y=//")
     assert target.segments == ("a", "b")
+
+
+def test_a_target_tells_what_only_some_routes_may_take() -> None:
+    assert split_target("/p/group%2Fproject?x") == Target(
+        "/p/group%2Fproject", "x", ("p", "group/project"), encoded_slash=True
+    )
+    assert split_target("/p/a;b") == Target("/p/a;b", "", ("p", "a;b"), files_only=True)
 
 
 def test_a_second_question_mark_belongs_to_the_query() -> None:

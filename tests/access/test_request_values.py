@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.routing.request_values import HeaderFields, QueryParameters, reads_alike
+from gateway.access.routing.request_values import (
+    HeaderFields,
+    QueryParameters,
+    field_at,
+    reads_alike,
+)
 from tests.access.test_paths import least_cpu_s
 
 
@@ -21,6 +26,7 @@ from tests.access.test_paths import least_cpu_s
         ("a", {"a": ""}),
         ("a=", {"a": ""}),
         ("a=x+y%20z", {"a": "x y z"}),
+        ("a=x+y", {"a": "x y"}),
         ("a=%C3%A9", {"a": "é"}),
         ("a=\xc3\xa9", {"a": "é"}),
         ("a==b", {"a": "=b"}),
@@ -46,6 +52,8 @@ from tests.access.test_paths import least_cpu_s
         ("a[]=2", None),
         ("a=1&a%5B0%5D=2", None),
         ("a=1&A[x]=2", None),
+        ("a[x][y]=2", None),
+        ("b[x][y]=2&a=1", {"a": "1"}),
         ("a=1&b[a]=2", {"a": "1"}),
     ],
 )
@@ -112,6 +120,7 @@ def test_what_a_form_encodes_is_read_back(values: dict[str, str], noise: str) ->
     [
         ([], {}),
         ([(b"X-A", b"1")], {"x-a": "1"}),
+        ([(b"Connection", b"close"), (b"X-A", b"1")], {"x-a": "1"}),
         ([(b"x-a", b"1"), (b"X-B", b"2"), (b"X-B", b"3")], {"x-a": "1"}),
         ([(b"X-A", b"1"), (b"X-A", b"1")], None),
         ([(b"X_A", b"1")], None),
@@ -207,3 +216,12 @@ def test_a_handshake_may_be_asked_whether_it_is_one() -> None:
 def test_a_field_of_the_body_has_one_name_in_any_case(body: object, alike: bool) -> None:
     # Go's encoding/json takes a field in any case, and the last one wins.
     assert reads_alike(body, ("team", "meta.owner")) is alike
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("a", {"b": {"c": 1}}), ("a.b.c", 1), ("a.x", None), ("x.b", None), ("a.b.c.d", None)],
+)
+def test_a_field_of_the_body_is_found_by_its_path(path: str, value: object) -> None:
+    assert field_at({"a": {"b": {"c": 1}}}, path) == value
+    assert field_at([], path) is None

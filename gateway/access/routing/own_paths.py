@@ -68,7 +68,7 @@ class OwnPaths:
 
     def told_in(self, text: str) -> str:
         """A text that ships with the package, with the endpoints where they are here."""
-        return _PREFIX_IN_TEXT.sub(self.prefix.replace("\\", r"\\"), text)
+        return _PREFIX_IN_TEXT.sub(lambda _: self.prefix, text)
 
 
 def document_path(name: str) -> str:
