@@ -139,7 +139,9 @@ class Authorizer:
 
     async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
         match = snapshot.routes.match(call.host, call.method, call.segments)
-        readings = readings_of(call, match, snapshot.routes) if call.files_only else ()
+        readings: Readings | None = ()
+        if call.files_only or call.encoded_slash:
+            readings = readings_of(call, match, snapshot.routes)
         if readings is None:
             return _ambiguous(match)
         if not isinstance(match, Match):
@@ -203,7 +205,9 @@ class Authorizer:
         Who calls is known.  No limit is asked: it is no new call.
         """
         match = snapshot.routes.match(call.host, call.method, call.segments)
-        readings = readings_of(call, match, snapshot.routes) if call.files_only else ()
+        readings: Readings | None = ()
+        if call.files_only or call.encoded_slash:
+            readings = readings_of(call, match, snapshot.routes)
         if readings is None:
             return _ambiguous(match)
         if not isinstance(match, Match):

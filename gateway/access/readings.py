@@ -1,12 +1,15 @@
-"""What else a backend may take a call for, on a route with `paths: files`.
+"""What else a backend may take a call for, on a route with `paths: files` or with
+`allow_encoded_slash`.
 
-Law: all of it is the same route's.  A path that some backend reads as another route's is refused,
-since nobody judged it by the policy of that one.
+Law: what some backend reads as another path is judged as that path too, and is refused where it is
+a route's whose policy did not judge it.  With `paths: files` that is every other route's.  A slash
+that came encoded stands in names that are no path of any route, so there it is what another route
+protects in front of the same upstream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from gateway.access.routing.path_readings import other_readings
@@ -20,23 +23,30 @@ Readings = Sequence[tuple[Call, Match]]
 
 
 def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readings | None:
-    """The other readings of a call that is `files_only`, where a policy judges them; None where
-    it may not pass at all."""
+    """The other readings of a call that is `files_only` or has an encoded slash, where a policy
+    judges them; None where it may not pass at all."""
     if not isinstance(match, Match):
         # The methods of a route that takes such paths are told as ever, and nothing of another's.
-        return () if routes.admits_files(call.host, call.segments) else None
-    others = other_readings(call.path) if match.route.takes_files else None
+        known = not call.files_only or routes.admits_files(call.host, call.segments)
+        return () if known else None
+    route = match.route
+    others = _others(call, route)
     if others is None:
         return None
     found: list[tuple[Call, Match]] = []
     for segments in others:
         other = routes.match(call.host, call.method, segments)
-        if not isinstance(other, Match) or other.route is not match.route:
+        if not isinstance(other, Match) or other.route is not route:
             return None
-        if match.route.policy is not None:
-            path = "/" + encoded("/".join(segments), between="/")
-            found.append((replace(call, path=path, segments=segments), other))
-    return found
+        found.append((_as_read(call, segments), other))
+    if call.encoded_slash and route.allow_encoded_slash:
+        for segments in _parted((call.segments, *others)):
+            if routes.bypasses_route(route, call.method, segments):
+                return None
+            other = routes.match(call.host, call.method, segments)
+            if isinstance(other, Match) and other.route.policy is route.policy:
+                found.append((_as_read(call, segments), other))
+    return found if route.policy is not None else ()
 
 
 def bypasses_route(sent: str, call: Call, route: Route, routes: RouteTable) -> bool:
@@ -46,6 +56,26 @@ def bypasses_route(sent: str, call: Call, route: Route, routes: RouteTable) -> b
     if isinstance(read, Reason):
         return True
     others = other_readings(path) if read.files_only else []
-    return others is None or any(
-        routes.bypasses_route(route, call.method, segments) for segments in (read.segments, *others)
-    )
+    if others is None:
+        return True
+    every = [read.segments, *others]
+    every += _parted(every)
+    return any(routes.bypasses_route(route, call.method, segments) for segments in every)
+
+
+def _others(call: Call, route: Route) -> list[tuple[str, ...]] | None:
+    if not call.files_only:
+        return []
+    return other_readings(call.path) if route.takes_files else None
+
+
+def _as_read(call: Call, segments: tuple[str, ...]) -> Call:
+    path = "/" + encoded("/".join(segments), between="/")
+    return replace(call, path=path, segments=segments)
+
+
+def _parted(readings: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Those that hold an encoded slash, as a backend reads them that decodes first and splits
+    then."""
+    parted = ((segments, tuple("/".join(segments).split("/"))) for segments in readings)
+    return [split for segments, split in parted if split != segments]

@@ -120,6 +120,10 @@ routes:
     auth: public
     allow_encoded_slash: true
     upstream: echo
+  - id: slashes.secret
+    match: {{path: "/files/secret/{{name}}"}}
+    policy: hidden
+    upstream: echo
   - id: typed
     match: {{path: "/typed/{{n:int}}", methods: [GET]}}
     auth: public

@@ -260,6 +260,16 @@ def test_an_encoded_slash_passes_where_the_route_allows_it(gateway: Running) -> 
     assert answer.json["target"] == "/files/a%2Fb"
 
 
+def test_no_encoded_slash_leads_a_stranger_to_the_path_of_a_protected_route(
+    gateway: Running,
+) -> None:
+    before = len(gateway.echo.seen)
+    for target in ("/files/secret%2Fkeys", "/files/secret%2fkeys", "/files/%73ecret%2Fkeys"):
+        answer = gateway.call("GET", target)
+        assert (answer.status, answer.reason) == (400, "ambiguous_path")
+    assert len(gateway.echo.seen) == before
+
+
 def test_a_trailing_slash_is_another_path(gateway: Running, alice: dict[str, Any]) -> None:
     assert gateway.call("GET", "/me/", token=str(alice["access_token"])).reason == "route_unknown"
     assert gateway.call("GET", "/public/").reason == "route_unknown"
