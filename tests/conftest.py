@@ -15,7 +15,14 @@ from tests import servers
 pytest_plugins = ["tests.fixtures_stores"]
 
 
-STARTING = ("tests/e2e/", "tests/contract/", "tests/deploy/", "tests/browser/", "tests/upstreams/")
+STARTING = (
+    "tests/e2e/",
+    "tests/contract/",
+    "tests/deploy/",
+    "tests/browser/",
+    "tests/upstreams/",
+    "tests/providers/",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

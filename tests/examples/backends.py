@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +22,7 @@ from yarl import URL
 from examples.verify import aiohttp_middleware, asgi, wsgi
 from examples.verify.verifier import Caller, Verifier
 from tests.contract.running import free_port
+from tests.node_packages import lacking
 from tests.servers import end_with_parent
 
 Fields = Sequence[tuple[str, str]]
@@ -160,8 +159,8 @@ async def _aiohttp(trust: Trust) -> AsyncIterator[Ask]:
 
 @asynccontextmanager
 async def _express(trust: Trust) -> AsyncIterator[Ask]:
-    if lacking := express_lacks():
-        pytest.skip(f"Express is not here: {lacking}")
+    if lacks := express_lacks():
+        pytest.skip(f"Express is not here: {lacks}")
     port = free_port()
     environment = {
         "ISSUER": trust.issuer,
@@ -190,28 +189,8 @@ async def _express(trust: Trust) -> AsyncIterator[Ask]:
 
 
 def express_lacks() -> str:
-    """What to install; empty when its packages are there, or could be fetched just now.
-
-    They stand in a copy of the sample, so that the tree stays as it is.
-    """
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        return "apt-get install nodejs npm"
-    INSTALLED.mkdir(parents=True, exist_ok=True)
-    # Processes of pytest-xdist come here at once.
-    with (INSTALLED / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = (EXPRESS / "package-lock.json").read_bytes()
-        noted = INSTALLED / "installed.json"
-        for path in EXPRESS.iterdir():
-            if path.is_file():
-                shutil.copy(path, INSTALLED)
-        if not noted.exists() or noted.read_bytes() != wanted:
-            words = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-            done = subprocess.run(words, cwd=INSTALLED, capture_output=True, check=False)
-            if done.returncode:
-                return f"npm ci in {EXPRESS} found no registry"
-            noted.write_bytes(wanted)
-    return ""
+    """What to install; empty when its packages are there, or could be fetched just now."""
+    return lacking(EXPRESS, INSTALLED)
 
 
 def _http(port: int) -> Ask:

@@ -6,9 +6,7 @@ says; node's packages stand in `.tools/`, as their lock file has them.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import pytest
 
 from tests.contract.running import free_port
 from tests.deploy.proxies import program
+from tests.node_packages import lacking
 from tests.servers import end_with_parent, wait_until
 
 HERE = Path(__file__).parent
@@ -203,21 +202,4 @@ def missing(name: str) -> str:
 
 def node_lacks() -> str:
     """As `missing`, for the packages of node's side."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        return "apt-get install nodejs npm"
-    NODE.mkdir(parents=True, exist_ok=True)
-    # Processes of pytest-xdist come here at once.
-    with (NODE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = (HERE / "node" / "package-lock.json").read_bytes()
-        noted = NODE / "installed.json"
-        for path in (HERE / "node").iterdir():
-            if path.is_file():
-                shutil.copy(path, NODE)
-        if not noted.exists() or noted.read_bytes() != wanted:
-            words = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-            done = subprocess.run(words, cwd=NODE, capture_output=True, check=False)
-            if done.returncode:
-                return f"npm ci in {HERE / 'node'} found no registry"
-            noted.write_bytes(wanted)
-    return ""
+    return lacking(HERE / "node", NODE)
