@@ -32,7 +32,7 @@ MAX_HELD = 4
 """Texts that `contains` may ask one value for: every set of them is tried."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_USER = ("id", "email", "email_verified", "session_id")
+_USER = ("id", "email", "email_verified", "session_id", "issuer")
 _ORDERS = ("<", "<=", ">", ">=")
 _CLOCK = frozenset(
     (
@@ -62,6 +62,8 @@ class Survey:
     any_role: bool = False
     """It goes through the roles, or asks for one that the text does not name."""
     scopes: set[str] = field(default_factory=set)
+    granted: set[str] = field(default_factory=set)
+    """Scopes of a token that are asked for by name."""
     ages_s: set[float] = field(default_factory=set)
     """How old a sign-in is compared with."""
     moments: set[float] = field(default_factory=set)
@@ -237,6 +239,8 @@ class _Surveyor:
             self._scalar(left)
             self.survey.roles = True
             self.survey.any_role |= left.kind != "text"
+        elif (root, keys) == ("user", ["scopes"]):
+            self.survey.granted.add(word_of(left))
         elif right.kind == "list":
             for one in (left, *right.parts):
                 self._scalar(one)

@@ -87,6 +87,11 @@ class World:
     extra: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Texts that an input is to be tried with besides."""
     actions: frozenset[str] = frozenset()
+    presented: Sequence[Choice] = ()
+    """What a caller may show, where that is asked for."""
+    ids: frozenset[str] = frozenset()
+    """A caller of each foreign issuer: what their id is compared with may be it."""
+    is_possible: Callable[[Values], bool] = lambda _: True
 
 
 def groups_of(probes: Iterable[Probe]) -> list[ProbeGroup]:
@@ -160,6 +165,8 @@ class Solver:
     def _keep(self, chosen: dict[str, Choice]) -> None:
         self._tried += 1
         filled = {**self._world.ordinary, **{name: one.value for name, one in chosen.items()}}
+        if not self._world.is_possible(filled):
+            return
         answers = tuple(one.answer(filled) for one in self._group.probes)
         kind = self._found.setdefault(answers, CallKind(answers, []))
         if "roles" in chosen:
@@ -172,6 +179,9 @@ class Solver:
         values_compared = self._known(self._surveyed, fixed)
         for text in self._world.extra.get(name, ()):
             values_compared.add(text, "extra", text)
+        if "user.id" in self._group.inputs:
+            for text in self._world.ids:
+                values_compared.add(text, "extra", text)
         if name == "user.email_verified":
             return [Choice(True), Choice(False)]
         if name == "client.ip":
@@ -207,7 +217,7 @@ class Solver:
 
     def _plain(self, name: str) -> list[Choice]:
         if name == "kind":
-            return choosing.kinds()
+            return list(self._world.presented)
         if name == "scopes":
             return choosing.scopes(self._world.actions)
         if name in ("slash", "files"):

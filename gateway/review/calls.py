@@ -2,8 +2,8 @@
 
 The names: `seg:2` (the path from its third segment on, or that segment), `query:x`,
 `header:x`, `body:a.b`, `host`, `client.ip`, `now`, `signed`, `roles`, `user.id` and the other
-fields of the caller, `claim:x`, `age` (seconds since the sign-in), `amr`, `scopes`, `kind`,
-`slash`, `files`.  An input without a value has an ordinary one.
+fields of the caller, `claim:x`, `age` (seconds since the sign-in), `amr`, `scopes`, `kind`
+(what the caller presents), `slash`, `files`.  An input without a value has an ordinary one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from gateway.access.routing.paths import encoded
 from gateway.access.routing.routes import WILDCARD, Route, SegmentKind
 from gateway.access.simulation import person
 from gateway.access.templates import TextTemplate
-from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import OWN_ISSUER, Call, Credential, CredentialKind, Principal, Reason
 from gateway.review.atoms import ADDRESS, NOW, SIGN_IN, Path
 from gateway.review.shapes import Shape
 
+GATEWAY = ""
+"""Among whom a token is for: the gateway, and no resource of its own."""
 MOMENT = 1_800_000_000
 """The `now` of a call that nobody asks for its time."""
 Values = Mapping[str, Any]
@@ -36,6 +38,30 @@ class Absent:
 
 
 ABSENT = Absent()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Presented:
+    """What a caller shows: a credential of ours, or another issuer's token."""
+
+    kind: CredentialKind = CredentialKind.BEARER
+    issuer: str = OWN_ISSUER
+    audience: tuple[str, ...] = (GATEWAY,)
+    """Paths of resources of OAuth, and GATEWAY."""
+    granted: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.issuer == OWN_ISSUER:
+            return str(self.kind)
+        words = [f"a token of {self.issuer}"]
+        if self.audience != (GATEWAY,):
+            words.append("for " + " and ".join(one or "the gateway" for one in self.audience))
+        if self.granted:
+            words.append("with the scope " + " ".join(self.granted))
+        return " ".join(words)
+
+
+OWN_TOKEN = Presented()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +96,8 @@ def source_of(path: Path, route: Route, shape: Shape) -> Source | bool | None:
         return Source("signed")
     if path[:2] == ("user", "claims"):
         return Source(f"claim:{path[2]}")
+    if path == ("user", "issuer"):
+        return Source("kind")
     if path[0] == "user":
         return Source(".".join(path))
     if path[0] == "resource":
@@ -184,9 +212,9 @@ class CallMaker:
         credential = None
         if values.get("signed", True):
             caller = self._person(values)
-            kind_of = values.get("kind", CredentialKind.BEARER)
-            credential = Credential(kind_of, "")
-            if kind_of is CredentialKind.COOKIE:
+            presented: Presented = values.get("kind", OWN_TOKEN)
+            credential = Credential(presented.kind, "")
+            if presented.kind is CredentialKind.COOKIE:
                 # The proof of intent is no matter of a policy: it counts as given.
                 headers.append((b"Sec-Fetch-Site", b"same-origin"))
         call = Call(
@@ -209,9 +237,12 @@ class CallMaker:
         now = values.get("now", MOMENT)
         age = values.get("age", 0)
         email = values.get("user.email", "someone@example.com")
-        session = values.get("user.session_id", "session")
+        presented: Presented = values.get("kind", OWN_TOKEN)
+        foreign = presented.issuer != OWN_ISSUER
+        before = f"{presented.issuer}:" if foreign else ""
+        session = values.get("user.session_id", f"{before}session")
         principal = person(
-            values.get("user.id", "the-caller"),
+            values.get("user.id", f"{before}the-caller"),
             [min(alike) for alike in sorted(values.get("roles", ()), key=sorted)],
             now=now,
             email=None if email is ABSENT else email,
@@ -228,6 +259,17 @@ class CallMaker:
         )
         if age is ABSENT:
             principal.auth_time = None
+        if presented.kind is CredentialKind.BEARER:
+            principal.issuer = presented.issuer
+            principal.granted_scopes = presented.granted
+            principal.resource_only = GATEWAY not in presented.audience
+            # A route that names hosts is a resource at each of them.
+            principal.audience = tuple(
+                place + path
+                for path in presented.audience
+                if path != GATEWAY
+                for place in ("", values.get("host", self._host))
+            )
         return principal
 
 

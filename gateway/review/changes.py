@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.model import CredentialKind, SourceLocation
+from gateway.model import SourceLocation
 from gateway.review.calls import ABSENT, Roles
 from gateway.review.networks import Network
 from gateway.review.shapes import OTHER_METHOD
@@ -91,7 +91,8 @@ class AccessChange:
     """The parameters that hold the caller's id."""
     sign_in: tuple[tuple[str, bool], ...] = ()
     """Which sign-ins were asked for, and whether the caller's is such a one."""
-    with_: tuple[CredentialKind, ...] = ()
+    with_: tuple[str, ...] = ()
+    """What they show: `cookie`, `a token of company`."""
     scopes: tuple[tuple[str, ...], ...] = ()
     blocks: tuple[Network, ...] = ()
     """Where the call comes from; empty: from anywhere."""

@@ -86,6 +86,7 @@ class Comparison:
         routes = (pair.old, pair.new)
         self._sides = [side_of(n, sides[n], routes[n], shape) for n in (OLD, NEW)]
         self._probes = Probes(self._sides, shapes, shape, method, pair)
+        self.presented = self._probes.presented()
         self._of_roles: list[Probe] = []
         self._solve()
 

@@ -121,6 +121,8 @@ def _decisive(route: Route) -> tuple[Any, ...]:
         bool(route.hosts),
         route.auth,
         route.accept,
+        route.issuers,
+        route.resource_server,
         route.action,
         route.rewrite,
         route.upstream and route.upstream.name,

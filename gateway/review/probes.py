@@ -11,14 +11,23 @@ from gateway.access.policies import Policy, StepUp
 from gateway.access.readings import bypasses_route
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
-from gateway.model import Principal, Reason
-from gateway.review.atoms import Atom, TableStep
+from gateway.model import OWN_ISSUER, OWN_ISSUERS, Principal, Reason
+from gateway.review.atoms import Atom, Survey, TableStep
 from gateway.review.call_kinds import Probe, World
-from gateway.review.calls import MOMENT, CallMaker, Source, Values, files_at, source_of
+from gateway.review.calls import (
+    MOMENT,
+    OWN_TOKEN,
+    CallMaker,
+    Presented,
+    Source,
+    Values,
+    files_at,
+    source_of,
+)
 from gateway.review.outcomes import FAILED, BeforeAfter, outcome_of
 from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
 from gateway.review.sides import Side
-from gateway.review.values import Choice, is_good
+from gateway.review.values import Choice, is_good, presented
 
 _CALLER_INPUTS = ("user.", "claim:", "age", "amr", "roles", "scopes", "kind")
 _OF_CALLERS = ("permits", "step-up", "kind", "scopes")
@@ -36,8 +45,17 @@ class Probes:
         self._method = method
         self._pair = pair
         self._good: dict[tuple[str, str], bool] = {}
+        routes = [side.route for side in sides if side.route is not None]
+        named = frozenset[str]().union(*(route.issuers for route in routes))
+        self._issuers = sorted(named - OWN_ISSUERS)
+        """Of others, whose tokens one of the routes takes."""
+        self._credentials_asked = self._credentials(routes)
         self.maker = CallMaker(shape, method, shapes.host_of(shape), dict(pair.values))
         self._all = list(self._questions())
+
+    def presented(self) -> list[Presented]:
+        """Everything that a caller may show."""
+        return [choice.value for choice in self._credentials_asked]
 
     def of(self, *, signed: bool) -> list[Probe]:
         """The probes of calls of somebody who is signed in, or of nobody."""
@@ -58,6 +76,9 @@ class Probes:
             self._does,
             self._rewritten_texts(),
             frozenset({*self._scopes(), *(s.route.action for s in self._sides if s.route)}),
+            self._credentials_asked,
+            frozenset(f"{issuer}:someone" for issuer in self._issuers),
+            self._is_possible,
         )
 
     def _questions(self) -> Iterator[Probe]:
@@ -66,7 +87,7 @@ class Probes:
                 yield from self._parts(side, side.route, side.policy)
                 yield from self._guards(side, side.policy)
         routes = [side.route for side in self._sides if side.route is not None]
-        if len({route.accept for route in routes}) > 1:
+        if self._asks_for_credentials(routes):
             yield Probe("kind", frozenset(("kind",)), lambda values: values.get("kind"))
         if len({route.action for route in routes}) > 1 or self._scopes():
             yield Probe("scopes", frozenset(("scopes",)), lambda values: values.get("scopes"))
@@ -79,10 +100,37 @@ class Probes:
             inputs = frozenset(f"seg:{at}" for at in self._shape.open)
             yield Probe("target", inputs, self._targets)
 
+    def _surveys(self) -> list[Survey]:
+        return [atom.survey for side in self._sides for atom in side.atoms if atom.survey]
+
     def _scopes(self) -> set[str]:
-        """The actions that conditions ask a credential's scopes for."""
-        surveys = [atom.survey for side in self._sides for atom in side.atoms if atom.survey]
-        return {scope for survey in surveys for scope in survey.scopes}
+        """The actions, and the scopes, that conditions ask a credential's for."""
+        return {one for survey in self._surveys() for one in survey.scopes | survey.granted}
+
+    def _asks_for_credentials(self, routes: Sequence[Route]) -> bool:
+        """Whether what a caller shows matters, or an access token of ours is not taken."""
+        return len({route.accept for route in routes}) > 1 or any(
+            OWN_TOKEN.kind not in route.accept
+            or route.issuers != OWN_ISSUERS
+            or route.resource_server is not None
+            for route in routes
+        )
+
+    def _credentials(self, routes: Sequence[Route]) -> list[Choice]:
+        servers = [one.resource_server for one in routes if one.resource_server is not None]
+        granted = {scope for survey in self._surveys() for scope in survey.granted}
+        granted |= {scope for server in servers for scope in server.scopes}
+        return presented(self._issuers, (server.path for server in servers), granted)
+
+    def _is_possible(self, values: Values) -> bool:
+        """Whether who presents another issuer's token has an id that begins with its name, and
+        nobody else has."""
+        id_ = values.get("user.id")
+        if not self._issuers or not isinstance(id_, str) or not values["signed"]:
+            return True
+        issuer, colon, _ = id_.partition(":")
+        named = issuer if colon and issuer in self._issuers else OWN_ISSUER
+        return bool(values.get("kind", OWN_TOKEN).issuer == named)
 
     def _parts(self, side: Side, route: Route, policy: Policy) -> Iterator[Probe]:
         seen: set[str] = set()
@@ -123,6 +171,10 @@ class Probes:
             inputs.add("roles")
         if atom.survey.scopes:
             inputs.add("scopes")
+        if atom.survey.granted:
+            inputs |= {"kind", "scopes"}
+        if self._issuers and "user.id" in inputs:
+            inputs.add("kind")
         return frozenset(inputs - {"signed"}), sources, wrapped
 
     def _guards(self, side: Side, policy: Policy) -> Iterator[Probe]:

@@ -7,7 +7,7 @@ from itertools import chain, product
 from typing import Any
 
 from gateway.access.authorizer import Decision
-from gateway.model import CredentialKind, Reason, SourceLocation
+from gateway.model import Reason, SourceLocation
 from gateway.review.boxes import Box, Vector, cover
 from gateway.review.call_kinds import MAX_KEPT, CallKind
 from gateway.review.calls import Roles
@@ -162,14 +162,7 @@ class _Summary:
                     key=lambda one: not one[1],
                 )
             ),
-            with_=tuple(
-                kind
-                for kind in CredentialKind
-                if any(
-                    kind in allowed and not allowed >= set(CredentialKind)
-                    for _, _, allowed in self._axes("kind")
-                )
-            ),
+            with_=self._presented(),
             scopes=self._scopes(),
             blocks=blocks,
             addresses=addresses,
@@ -181,6 +174,12 @@ class _Summary:
             rule=rule,
             location=location,
         )
+
+    def _presented(self) -> tuple[str, ...]:
+        """What the callers show, where it is not whatever they may."""
+        every = self.comparison.presented
+        asked = [allowed for _, _, allowed in self._axes("kind") if not allowed >= set(every)]
+        return tuple(str(one) for one in every if any(one in allowed for allowed in asked))
 
     def _signed(self) -> bool | None:
         for _, _, allowed in self._axes("signed"):

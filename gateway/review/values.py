@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.model import CredentialKind
 from gateway.review.atoms import Survey, TableStep, moment_of
-from gateway.review.calls import ABSENT, Source, Values
+from gateway.review.calls import ABSENT, GATEWAY, Presented, Source, Values
 from gateway.review.networks import Cells, network_of
 from gateway.review.times import moments
 
@@ -243,14 +243,30 @@ def ages(compared_s: Iterable[float]) -> list[Choice]:
     return [Choice(age) for age in (*tried, _YEARS_S, -60.0)] + [Choice(ABSENT)]
 
 
-def kinds() -> list[Choice]:
-    return [Choice(kind) for kind in CredentialKind]
+def presented(
+    issuers: Iterable[str], resources: Iterable[str], granted: Iterable[str]
+) -> list[Choice]:
+    """Every credential of ours; and a token of each of the issuers, for the gateway, for any of
+    the resources or for several, with every set of the scopes that are asked for."""
+    places = (GATEWAY, *sorted(set(resources)))
+    choices = [Choice(Presented(kind)) for kind in CredentialKind]
+    for issuer in sorted(set(issuers)):
+        for count in range(1, len(places) + 1):
+            for audience in combinations(places, count):
+                choices += [
+                    Choice(Presented(CredentialKind.BEARER, issuer, audience, scopes))
+                    for scopes in _subsets(granted)
+                ]
+    return choices
+
+
+def _subsets(texts: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    named = sorted(set(texts))
+    for count in range(len(named) + 1):
+        yield from combinations(named, count)
 
 
 def scopes(actions: Iterable[str]) -> list[Choice]:
     """No limit, and every set of the actions that are asked for; `*` admits also no action."""
-    named = sorted(action for action in set(actions) if action)
-    choices = [Choice(None)]
-    for count in range(len(named) + 1):
-        choices += [Choice(chosen) for chosen in combinations(named, count)]
-    return [*choices, Choice(("*",))]
+    sets = _subsets(action for action in actions if action)
+    return [Choice(None), *map(Choice, sets), Choice(("*",))]

@@ -378,3 +378,20 @@ def test_what_a_more_specific_route_keeps_from_a_prefix_is_no_change() -> None:
     told = of_routes(PREFIX % "" + inner, PREFIX % "")
     assert len(told) == 1
     assert "GAINS any method /app/x" in told[0]
+
+
+@pytest.mark.parametrize("accept", ["[cookie]", "[api_key, basic]"])
+def test_a_route_that_takes_no_token_is_asked_with_what_it_takes(accept: str) -> None:
+    """An access token was presented to it, and both sides refused it alike."""
+    old, new = (
+        rule_world(
+            f"- {{id: a, allow: ['*'], when: has_role('{role}')}}", route=f"accept: {accept}"
+        )
+        for role in ("viewer", "lead")
+    )
+    kinds = accept.strip("[]").replace(", ", " or ")
+    told = [str(change) for change in compare(old, new).changes]
+    assert told == [
+        f"viewer with {kinds} LOSES any method /orders/{{id}} (policies/p0.yaml:4) unless lead+viewer",
+        f"lead with {kinds} GAINS any method /orders/{{id}} (policies/p0.yaml:4)",
+    ]
