@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from gateway.access.routing import route_table
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.patterns import read_prefix
 from gateway.access.routing.route_table import Match, NoMatch, RouteTable
 from gateway.access.routing.routes import Route
@@ -45,6 +49,106 @@ def test_whether_a_route_takes_names_of_files_is_known() -> None:
     assert files.admits_files("h", ("a", "x"))
     assert not files.admits_files("h", ("b", "x"))
     assert not files.admits_files("h", ("auth", "x"))
+
+
+def test_a_document_is_a_file_of_a_route_where_the_gateway_does_not_answer_it() -> None:
+    files = snapshot(
+        "- {id: a, match: {prefix: /, except_reserved: true}, auth: public, upstream: api, paths: files}"
+    )
+    table = RouteTable(files.routes, OwnPaths(hosts=frozenset(("gateway.example.com",))))
+    assert table.admits_files("app.example.com", (".well-known", "jwks.json"))
+    assert not table.admits_files("gateway.example.com", (".well-known", "jwks.json"))
+
+
+def test_a_file_is_one_of_the_host_that_was_called() -> None:
+    table = snapshot(
+        """
+        - {id: a, match: {host: a.example.com, prefix: /a}, auth: public, upstream: api, paths: files}
+        - {id: b, match: {prefix: /a}, auth: public, upstream: api}
+        """
+    ).routes
+    assert table.admits_files("a.example.com", ("a", "x"))
+    assert not table.admits_files("b.example.com", ("a", "x"))
+    assert [one.id for one in table.candidates("a.example.com", ("a",))] == ["a"]
+
+
+def test_a_parameter_is_read_at_a_named_host_and_at_a_wildcard() -> None:
+    table = RouteTable(
+        [route("/{x}/y", host="one.example.com"), route("/{x}/y", host="*.example.net")]
+    )
+    for host in ("one.example.com", "x.example.net"):
+        match = table.match(host, "GET", ("7", "y"))
+        assert isinstance(match, Match)
+        assert match.params == {"x": "7"}
+
+
+def test_what_was_matched_lately_is_remembered_within_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(route_table, "_RECENT_MAX", 2)
+    table = RouteTable([route("/{x}")])
+
+    def ask(segment: str) -> Match | NoMatch:
+        return table.match("h", "GET", (segment,))
+
+    first = ask("a")
+    assert ask("a") is first
+    assert ask("b") is ask("b")
+    assert ask("a") is first
+    # All are forgotten for a third, and for a route that comes.
+    assert ask("c") is ask("c")
+    again = ask("a")
+    assert again is not first
+    table.insert(route("/other"))
+    assert ask("a") is not again
+    # With the host and the method it is 256 signs long.
+    assert ask("x" * 252) is ask("x" * 252)
+    assert ask("x" * 253) is not ask("x" * 253)
+
+
+def test_a_rewrite_reaches_what_others_protect_by_the_method_alone() -> None:
+    world = snapshot(
+        """
+        - {id: rewrites, match: {prefix: /open}, auth: public, upstream: api,
+           rewrite: {strip_prefix: /open}}
+        - {id: reads, match: {path: /admin, methods: [GET]}, policy: signed-in, upstream: api}
+        - {id: writes, match: {path: /admin, methods: [POST]}, auth: public, upstream: api}
+        - {id: answers, match: {path: /answer}, auth: public, direct_response: {status: 204}}
+        """
+    )
+    table = world.routes
+    rewrites, reads, answers = (table.get(id) for id in ("rewrites", "reads", "answers"))
+    assert rewrites is not None
+    assert reads is not None
+    assert answers is not None
+    assert table.bypasses_route(rewrites, "GET", ("admin",))
+    assert not table.bypasses_route(rewrites, "POST", ("admin",))
+    # A method that none of them names may reach the protected one all the same.
+    assert table.bypasses_route(rewrites, "PUT", ("admin",))
+    assert not table.bypasses_route(reads, "GET", ("admin",))
+    assert not table.bypasses_route(rewrites, "GET", ("other",))
+    assert not table.bypasses_route(answers, "GET", ("admin",))
+
+
+def test_a_protected_route_of_every_method_is_bypassed_by_each() -> None:
+    table = snapshot(
+        """
+        - {id: rewrites, match: {prefix: /open}, auth: public, upstream: api,
+           rewrite: {strip_prefix: /open}}
+        - {id: admin, match: {path: /admin}, policy: signed-in, upstream: api}
+        - {id: same, match: {prefix: /same}, policy: signed-in, upstream: api,
+           rewrite: {strip_prefix: /same}}
+        - {id: acts, match: {prefix: /acts}, policy: signed-in, action: "x:y", upstream: api,
+           rewrite: {strip_prefix: /acts}}
+        """
+    ).routes
+
+    def bypasses(id: str) -> bool:
+        found = table.get(id)
+        assert found is not None
+        return table.bypasses_route(found, "GET", ("admin",))
+
+    assert [bypasses(id) for id in ("rewrites", "same", "acts")] == [True, False, True]
 
 
 def test_a_refused_route_is_found_at_none_of_its_hosts() -> None:

@@ -12,6 +12,7 @@ import pytest
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Reason
 from gateway.revocation import publisher as module
+from gateway.revocation.process_id import lease_name
 from gateway.revocation.publisher import StreamPublisher
 from gateway.stores.protocols import INCARNATION, Database, LeaseState, StoreUnavailable
 from tests.revocation.memory_stream import MemoryStream, Server
@@ -146,6 +147,17 @@ async def test_a_silent_lease_is_forgotten_once_its_holder_has_surely_stopped(
     assert await publisher.publish([await commit(database)])
     assert virtual.steady() == pytest.approx(4.6, abs=0.02)
     assert stream.asked("forget") == [("elsewhere.1.1.ff", 1)]
+
+
+async def test_the_lease_of_a_process_that_is_gone_is_forgotten_at_once(
+    database: Database, stream: MemoryStream, publisher: StreamPublisher, virtual: VirtualClock
+) -> None:
+    machine, pid, _, drawn = lease_name().rsplit(".", 3)
+    gone = f"{machine}.{pid}.1.{drawn}"
+    stream.server.leases[gone] = BEHIND
+    assert await publisher.publish([await commit(database)])
+    assert virtual.steady() < 0.01
+    assert stream.asked("forget") == [(gone, 1)]
 
 
 async def test_nothing_new_is_appended_nothing(
