@@ -52,6 +52,23 @@ SUBJECT = ClaimPath("claims.sub", ("sub",))
 AUDIENCE = ClaimPath("claims.aud", ("aud",))
 
 
+@dataclass(frozen=True, slots=True)
+class RequiredClaim:
+    """A claim that a token must have, and the values of which one is enough."""
+
+    path: ClaimPath
+    values: tuple[str | int | float | bool, ...]
+
+    def met_by(self, claims: Mapping[str, Any]) -> bool:
+        """Whether the claim is one of the values, or a list that holds one; `1`, `"1"` and `true`
+        are three values."""
+        claim = self.path.read(claims)
+        given = claim if isinstance(claim, list) else [claim]
+        return any(
+            type(one) is type(value) and one == value for one in given for value in self.values
+        )
+
+
 class TokenUse(StrEnum):
     """What tokens of an issuer are taken; `token:` in the configuration."""
 
@@ -103,8 +120,7 @@ class Issuer:
     roles: ClaimReader | None = None
     email: ClaimReader | None = None
     email_verified: ClaimReader | None = None
-    require: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-    """Claims that a token must have, each with the values of which one is enough."""
+    require: tuple[RequiredClaim, ...] = ()
     leeway_s: int = 10
     max_life_s: int | None = None
     """Longest `exp - iat`; None: that of our own tokens, which bounds every issuer's."""

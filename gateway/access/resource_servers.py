@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.access.issuers import ResourceServer
 from gateway.access.routing.csrf import OwnOrigins
-from gateway.access.routing.routes import Route
+from gateway.access.routing.routes import Route, wildcard_of
 from gateway.model import Call, Principal, Reason
 
 
@@ -14,6 +16,24 @@ def resource_url(server: ResourceServer, route: Route, host: str, origins: OwnOr
     `host` is that of a call which the route took.
     """
     return origins.origin_at(host if route.hosts else None) + server.path
+
+
+def resource_at(
+    resources: Mapping[tuple[str, str], ResourceServer],
+    host: str,
+    path: str,
+    origins: OwnOrigins,
+) -> tuple[str, ResourceServer] | None:
+    """The identifier of the resource whose metadata are asked for at this host, and what it is.
+
+    `path` is that of the resource's URL, as it came.
+    """
+    for named in (host, wildcard_of(host)):
+        server = resources.get((named, path))
+        if server is not None:
+            return origins.origin_at(host) + path, server
+    server = resources.get(("", path))
+    return None if server is None else (origins.origin_at(None) + path, server)
 
 
 def audience_refusal(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.access.definitions import Cors, Limit, Upstream
-from gateway.access.issuers import Issuer
+from gateway.access.issuers import Issuer, ResourceServer
 from gateway.access.policies import Policy
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.route_table import RouteTable
@@ -24,6 +24,9 @@ class Snapshot:
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     issuers: Mapping[str, Issuer] = field(default_factory=dict)
     """Of others' tokens, by name."""
+    resources: Mapping[tuple[str, str], ResourceServer] = field(default_factory=dict)
+    """The resources of OAuth that routes are, by host (as a route names it; empty is that of the
+    public URL) and path, each with the scopes of all its routes."""
     limits: Mapping[str, Limit] = field(default_factory=dict)
     cors: Mapping[str, Cors] = field(default_factory=dict)
     auth_cors: Cors | None = None

@@ -7,12 +7,16 @@ import ipaddress
 from dataclasses import dataclass
 
 from gateway.access.conditions.conditions import ConditionCompiler
+from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.policies import SIGNED_IN, signed_in_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
 from gateway.config.identity_headers import IdentityReader
+from gateway.config.issuers import IssuerReader
 from gateway.config.policies import read_policies
-from gateway.config.routes import Names, RouteReader, cors_named
+from gateway.config.resource_server import read_resources
+from gateway.config.route_options import Names, cors_named
+from gateway.config.routes import RouteReader
 from gateway.config.secrets import SecretFiles, SecretSource
 from gateway.config.session import read_shared_hosts
 from gateway.config.upstreams import read_cors, read_limits, read_upstreams
@@ -22,8 +26,8 @@ from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem
 
 TOP_KEYS = (
-    "version", "auth", "session", "decision_api", "defaults", "upstreams", "limits", "cors",
-    "routes",
+    "version", "auth", "session", "decision_api", "issuers", "defaults", "upstreams", "limits",
+    "cors", "routes",
 )  # fmt: skip
 
 
@@ -59,11 +63,13 @@ def compile_snapshot(
     sources: Sources,
     own_paths: OwnPaths | None = None,
     secrets: SecretSource | None = None,
+    own_issuer: str = "",
 ) -> Snapshot | list[ConfigProblem]:
     """The whole configuration, or every problem in it, ordered by location.
 
     `own_paths` are those of the gateway's settings; without them, the default ones.  Without
-    `secrets` there are none.
+    `secrets` there are none.  `own_issuer` is the `iss` of our own tokens, which no other issuer
+    may have.
     """
     problems: list[ConfigProblem] = []
     name, text = sources.routes
@@ -72,14 +78,17 @@ def compile_snapshot(
     fields = reader.block(root, "the configuration", TOP_KEYS) if root is not None else {}
     if root is not None:
         check_version(reader, root, fields)
-    compiler = ConditionCompiler()
+    types = EngineTypes()
+    compiler = ConditionCompiler(types=types)
+    secrets = secrets or SecretFiles()
+    issuers = IssuerReader(reader, secrets, types, own_issuer).read(fields.get("issuers"))
     limits = read_limits(reader, fields.get("limits"), compiler)
     cors = read_cors(reader, fields.get("cors"))
     files = read_policies(sources.policies, sources.policies_root, limits, compiler, problems)
     policies = {SIGNED_IN: signed_in_policy(), **files.policies}
     identity = IdentityReader(reader, compiler, files.data)
     upstreams = read_upstreams(reader, fields.get("upstreams"), identity)
-    names = Names(upstreams, limits, cors, policies, secrets or SecretFiles())
+    names = Names(upstreams, limits, cors, policies, secrets, issuers)
     written = written_names(fields, policies.values())
     routes = RouteReader(reader, names, own_paths or OwnPaths(), written, identity)
     routes.defaults(fields.get("defaults"))
@@ -87,6 +96,7 @@ def compile_snapshot(
     auth = reader.block(fields.get("auth"), "`auth`", ("cors",))
     auth_cors = cors_named(reader, reader.text(auth.get("cors"), "`cors`"), auth.get("cors"), cors)
     shared_hosts = read_shared_hosts(reader, fields.get("session"), table, routes.hosts)
+    resources = read_resources(reader, table)
     peers = _trusted_peers(reader, fields.get("decision_api"))
     if problems:
         return sorted(set(problems))
@@ -95,6 +105,8 @@ def compile_snapshot(
         routes=table,
         policies=policies,
         upstreams=upstreams,
+        issuers=issuers,
+        resources=resources,
         limits=limits,
         cors=cors,
         auth_cors=auth_cors,

@@ -9,7 +9,7 @@ import yaml
 from gateway.access.definitions import Challenge, ChallengeScheme
 from gateway.access.suggestions import suggestion
 from gateway.config.yaml_reader import Node, Reader
-from gateway.model import DEFAULT_ACCEPT, CredentialKind
+from gateway.model import DEFAULT_ACCEPT, OWN_ISSUER, CredentialKind
 
 _LONGEST_REALM = 128
 
@@ -27,6 +27,39 @@ def read_accept(reader: Reader, node: Node | None) -> frozenset[CredentialKind]:
     if isinstance(node, yaml.SequenceNode) and not node.value:
         reader.error(node, "`accept` is empty: nobody could call; use `auth: public`?")
     return frozenset(kinds)
+
+
+def accept_of_issuers(
+    reader: Reader,
+    route: Node,
+    accept: frozenset[CredentialKind],
+    issuers: frozenset[str],
+) -> frozenset[CredentialKind]:
+    """What of `accept` counts where these issuers' credentials do: others give tokens alone."""
+    if OWN_ISSUER in issuers:
+        return accept
+    if CredentialKind.BEARER not in accept:
+        reader.error(
+            route,
+            "the tokens of its issuers come as `bearer`, which `accept` does not hold: nobody "
+            "could call",
+        )
+    return accept & {CredentialKind.BEARER}
+
+
+def check_accept_of_issuers(reader: Reader, node: Node | None, issuers: frozenset[str]) -> None:
+    """`node` is the `accept` that a block itself says: nothing in it is without an issuer."""
+    if node is None or OWN_ISSUER in issuers:
+        return
+    items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    for item in items:
+        kind = getattr(item, "value", None)
+        if kind in tuple(CredentialKind) and kind != CredentialKind.BEARER:
+            reader.error(
+                item,
+                f"`{kind}` is a credential of our own, and `issuers` does not hold `own`: leave "
+                f"`{kind}` out, or add `own`",
+            )
 
 
 def read_challenge(reader: Reader, fields: Mapping[str, Node], base: Challenge) -> Challenge:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import yaml
 
 from gateway.access.definitions import (
-    DEFAULT_CHALLENGE,
-    STANDARD_SECURITY_HEADERS,
-    Challenge,
     Cors,
     HeaderChanges,
     Limit,
@@ -19,14 +15,20 @@ from gateway.access.definitions import (
     Upstream,
 )
 from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
+from gateway.access.issuers import ResourceServer
 from gateway.access.policies import Policy
 from gateway.access.roles import is_action
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import UNLIMITED_BODY, Auth, Route
 from gateway.access.suggestions import suggestion
-from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
-from gateway.config.credentials import check_challenge, read_accept, read_challenge
+from gateway.config.credentials import (
+    accept_of_issuers,
+    check_accept_of_issuers,
+    check_challenge,
+    read_accept,
+    read_challenge,
+)
 from gateway.config.direct_responses import read_direct_response
 from gateway.config.headers import (
     FieldSources,
@@ -38,71 +40,39 @@ from gateway.config.headers import (
 )
 from gateway.config.hosts import HostReader
 from gateway.config.identity_headers import IdentityReader
+from gateway.config.issuers import read_taken_issuers
 from gateway.config.matching import (
+    RoutePath,
     check_reserved,
     read_methods,
     read_path,
     read_resource,
     read_rewrite,
 )
+from gateway.config.resource_server import read_resource_server, resource_of_route
 from gateway.config.route_checks import Needs, check_limits
-from gateway.config.secrets import SecretSource
+from gateway.config.route_options import DEFAULT_BODY_BYTES, Names, RouteOptions, cors_named
 from gateway.config.taken_headers import TakenHeaders, check_taken
 from gateway.config.upstreams import NAME, read_security_headers
 from gateway.config.websocket import read_websocket_options
 from gateway.config.written_names import WrittenNames
 from gateway.config.yaml_reader import Node, Reader
-from gateway.model import DEFAULT_ACCEPT, CredentialKind
 
 MATCH_KEYS = ("host", "hosts", "path", "prefix", "methods", "except_reserved")
 DEFAULT_KEYS = (
     "auth", "accept", "challenge", "realm", "policy", "upstream", "limits", "cors", "max_body",
     "security_headers", "errors", "request", "response", "websocket", "on_change", "keep_headers",
-    "identity_headers",
+    "identity_headers", "issuers", "resource_server",
 )  # fmt: skip
 ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "challenge", "realm", "policy", "action",
     "resource", "upstream", "rewrite", "max_body", "limits", "cors", "security_headers",
     "forward_authorization", "allow_encoded_slash", "errors", "request", "response",
     "direct_response", "redirect", "websocket", "on_change", "keep_headers",
-    "redirect_slash", "paths", "identity_headers",
+    "redirect_slash", "paths", "identity_headers", "issuers", "resource_server",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
-_DEFAULT_BODY_BYTES = 10 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The blocks that routes may name."""
-
-    upstreams: Mapping[str, Upstream]
-    limits: Mapping[str, Limit]
-    cors: Mapping[str, Cors]
-    policies: Mapping[str, Policy]
-    secrets: SecretSource
-
-
-@dataclass(frozen=True, slots=True)
-class RouteOptions:
-    """What a route may say, or leave to `defaults`."""
-
-    auth: Auth = Auth.REQUIRED
-    accept: frozenset[CredentialKind] = DEFAULT_ACCEPT
-    challenge: Challenge = DEFAULT_CHALLENGE
-    upstream: Upstream | None = None
-    limits: tuple[Limit, ...] = ()
-    cors: Cors | None = None
-    max_body_bytes: int = _DEFAULT_BODY_BYTES
-    security_headers: SecurityHeaders | None = STANDARD_SECURITY_HEADERS
-    explain_role: str | None = None
-    request: HeaderChanges | None = None
-    response: HeaderChanges | None = None
-    websocket: WebSocketOptions = DEFAULT_WEBSOCKET_OPTIONS
-    reevaluates: bool = False
-    kept_headers: frozenset[bytes] = frozenset()
-    identity: IdentityHeaders | None = None
-    """None: what the upstream or the defaults say."""
 
 
 class RouteReader:
@@ -172,10 +142,13 @@ class RouteReader:
         options = self._options(fields, self._defaults)
         action = self._action(fields.get("action"))
         resource = read_resource(reader, fields.get("resource"), segments)
+        accept = options.accept
         if options.auth is not Auth.PUBLIC:
+            accept = accept_of_issuers(reader, node, accept, options.issuers)
             asked_at = fields.get("challenge", node)
-            check_challenge(reader, asked_at, options.challenge, options.accept)
+            check_challenge(reader, asked_at, options.challenge, accept)
         policy = self._policy(node, fields, options.auth)
+        resource_server = self._resource_server(node, options, path)
         rules = policy.rules_for(action).rules if policy is not None else ()
         if policy is not None:
             self._needs.note(node, policy, action, resource, segments)
@@ -204,7 +177,9 @@ class RouteReader:
             segments=segments,
             methods=methods,
             auth=options.auth,
-            accept=options.accept,
+            accept=accept,
+            issuers=options.issuers,
+            resource_server=resource_server,
             challenge=options.challenge,
             policy=policy,
             action=action,
@@ -252,6 +227,10 @@ class RouteReader:
         kept = base.kept_headers
         if "keep_headers" in fields:
             kept = read_kept_headers(reader, fields["keep_headers"], request, self._written.routes)
+        issuers = base.issuers
+        if "issuers" in fields:
+            issuers = read_taken_issuers(reader, fields["issuers"], self._names.issuers)
+        check_accept_of_issuers(reader, fields.get("accept"), issuers)
         return RouteOptions(
             auth=self._auth(fields) if "auth" in fields else base.auth,
             accept=read_accept(reader, fields["accept"]) if "accept" in fields else base.accept,
@@ -272,6 +251,10 @@ class RouteReader:
             reevaluates=self._reevaluates(fields) if "on_change" in fields else base.reevaluates,
             kept_headers=kept,
             identity=self._identity.read(fields.get("identity_headers")),
+            issuers=issuers,
+            resource_server=read_resource_server(reader, fields["resource_server"])
+            if "resource_server" in fields
+            else base.resource_server,
         )
 
     # Who may
@@ -283,8 +266,9 @@ class RouteReader:
     def _policy(self, node: Node, fields: Mapping[str, Node], auth: Auth) -> Policy | None:
         named = self._reader.text(fields.get("policy"), "`policy`")
         if auth is Auth.PUBLIC:
-            for key in ("policy", "action"):
-                if key in fields:
+            for key in ("policy", "action", "issuers", "resource_server"):
+                off = key == "resource_server" and getattr(fields.get(key), "value", "") == "off"
+                if key in fields and not off:
                     self._reader.error(
                         self._reader.name_of(fields[key]),
                         f"`auth: public` judges nobody: leave `{key}` out, or say `auth: optional`",
@@ -320,6 +304,16 @@ class RouteReader:
                 node, f"`{text}` is no action: words joined by `:`, such as `orders:read`"
             )
         return text
+
+    def _resource_server(
+        self, node: Node, options: RouteOptions, path: RoutePath
+    ) -> ResourceServer | None:
+        written = options.resource_server
+        if options.auth is Auth.PUBLIC or written is None or not path.shown:
+            return None
+        known = self._names.issuers
+        issuers = [known[name] for name in sorted(options.issuers) if name in known]
+        return resource_of_route(self._reader, node, written, path, issuers)
 
     # Where to, and how
 
@@ -358,7 +352,7 @@ class RouteReader:
         if getattr(node, "value", None) == "off":
             return UNLIMITED_BODY
         size = self._reader.size_bytes(node, "`max_body`", or_off=True)
-        return _DEFAULT_BODY_BYTES if size is None else size
+        return DEFAULT_BODY_BYTES if size is None else size
 
     def _without_written(
         self, security: SecurityHeaders | None, response: HeaderChanges | None
@@ -387,13 +381,3 @@ class RouteReader:
         if role is not None and not _ROLE.match(role):
             self._reader.error(block["explain"], f"`{role}` is no role")
         return role
-
-
-def cors_named(
-    reader: Reader, name: str | None, node: Node | None, known: Mapping[str, Cors]
-) -> Cors | None:
-    if name is None or node is None or name == "off":
-        return None
-    if name not in known:
-        reader.error(node, f"unknown cors `{name}`{suggestion(name, known)}")
-    return known.get(name)

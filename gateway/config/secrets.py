@@ -21,11 +21,15 @@ MAX_BYTES = 8_192
 SECRET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 _VARIABLE_PREFIX = "GATEWAY_SECRET_"
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?\Z")
+_PEM = re.compile(r"-----BEGIN [ -~]+-----\r?\n[ -~\r\n]+-----END [ -~]+-----\s*\Z")
 
 
 class SecretSource(Protocol):
     def read(self, name: str) -> SecretText | str:
         """The secret of this name; or a sentence about why there is none."""
+
+    def read_pem(self, name: str) -> SecretText | str:
+        """The same of a secret of several lines."""
 
 
 def variable_of(name: str) -> str:
@@ -44,6 +48,9 @@ class UnreadSecrets:
     def read(self, name: str) -> SecretText | str:
         return SecretText("")
 
+    def read_pem(self, name: str) -> SecretText | str:
+        return SecretText("")
+
 
 @dataclass(frozen=True, slots=True)
 class SecretFiles:
@@ -57,13 +64,19 @@ class SecretFiles:
         return None if self.folder is None else str(self.folder / name)
 
     def read(self, name: str) -> SecretText | str:
+        return self._read(name, _VALUE, "no one line of printable ASCII")
+
+    def read_pem(self, name: str) -> SecretText | str:
+        return self._read(name, _PEM, "no text in PEM (RFC 7468)")
+
+    def _read(self, name: str, form: re.Pattern[str], otherwise: str) -> SecretText | str:
         path, variable = self.path(name), variable_of(name)
         given = self.variables.get(variable)
         if path is None or not os.path.exists(path):
             if given is None:
                 where = "GATEWAY_SECRETS_DIR" if path is None else path
                 return f"there is no secret `{name}`: neither {variable} nor {where} gives it"
-            return _checked(name, given.reveal(), variable)
+            return _checked(name, given.reveal(), variable, (form, otherwise))
         if given is not None:
             return f"the secret `{name}` is given twice, by {variable} and by {path}: keep one"
         try:
@@ -76,7 +89,7 @@ class SecretFiles:
             return f"the secret `{name}` cannot be read: {path}: {error.strerror}"
         # The end of a line that editors and `echo` write is not of the secret.
         text = content.decode("latin-1").removesuffix("\n").removesuffix("\r")
-        return _checked(name, text, path)
+        return _checked(name, text, path, (form, otherwise))
 
 
 class SecretReading:
@@ -88,11 +101,20 @@ class SecretReading:
         self.texts: dict[str, SecretText] = {}
 
     def read(self, name: str) -> SecretText | str:
+        self._stamp(name)
+        return self._noted(name, self._files.read(name))
+
+    def read_pem(self, name: str) -> SecretText | str:
+        self._stamp(name)
+        return self._noted(name, self._files.read_pem(name))
+
+    def _stamp(self, name: str) -> None:
         path = self._files.path(name)
         if path is not None and path not in self._stamps:
             # Before it is read: what is written meanwhile is another stamp.
             self._stamps[path] = file_stamp((path,))
-        text = self._files.read(name)
+
+    def _noted(self, name: str, text: SecretText | str) -> SecretText | str:
         if isinstance(text, SecretText):
             self.texts[name] = text
         return text
@@ -103,11 +125,15 @@ class SecretReading:
         return any(file_stamp((path,)) != stamp for path, stamp in self._stamps.items())
 
 
-def _checked(name: str, text: str, where: str) -> SecretText | str:
+def _checked(
+    name: str, text: str, where: str, form: tuple[re.Pattern[str], str]
+) -> SecretText | str:
+    """`form`: what it must look like, and what is said of it otherwise."""
     if not text:
         return f"the secret `{name}` is empty: {where}"
     if len(text) > MAX_BYTES:
         return f"the secret `{name}` is longer than {MAX_BYTES} bytes: {where}"
-    if not _VALUE.match(text):
-        return f"the secret `{name}` is no one line of printable ASCII: {where}"
+    pattern, otherwise = form
+    if not pattern.match(text):
+        return f"the secret `{name}` is {otherwise}: {where}"
     return SecretText(text)

@@ -81,7 +81,7 @@ class Condition:
         """What the expression gives, or a ConditionFailed."""
         try:
             bound = {name: bind(context) for name, bind in self._activation}
-            if self._iterates and any(_too_long(value) for value in bound.values()):
+            if self._iterates and any(too_long(value) for value in bound.values()):
                 return ConditionFailed(f"iterates over more than {MAX_ITEMS} items")
             for name, make in self._functions:
                 bound[name] = make(context)
@@ -196,9 +196,10 @@ def _reads(expression: Expression) -> Reads:
     )
 
 
-def _too_long(value: Any) -> bool:
+def too_long(value: Any) -> bool:
+    """Whether a list or a map in it holds more than a condition may go through."""
     if isinstance(value, Mapping):
-        return len(value) > MAX_ITEMS or any(_too_long(item) for item in value.values())
+        return len(value) > MAX_ITEMS or any(too_long(item) for item in value.values())
     if isinstance(value, list | tuple):
-        return len(value) > MAX_ITEMS or any(_too_long(item) for item in value)
+        return len(value) > MAX_ITEMS or any(too_long(item) for item in value)
     return False

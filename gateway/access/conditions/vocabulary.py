@@ -49,7 +49,7 @@ def vocabulary_problems(expression: Expression, data: Mapping[str, Any]) -> list
     for path in expression.paths:
         problems += _path_problems(path, data)
     for call in expression.calls:
-        problems += _call_problems(call)
+        problems += call_problems(call)
     for name in sorted(expression.locals & set(ROOTS)):
         problems.append((0, f"the variable of an iteration may not be named `{name}`"))
     return problems
@@ -126,7 +126,7 @@ def header_problem(name: str) -> str | None:
     return None
 
 
-def _call_problems(call: FunctionCall) -> list[tuple[int, str]]:
+def call_problems(call: FunctionCall) -> list[tuple[int, str]]:
     if call.name not in FUNCTIONS:
         return [(call.at, f"unknown function `{call.name}`{suggestion(call.name, FUNCTIONS)}")]
     given = len(call.literals) + (1 if call.method else 0)

@@ -1,0 +1,129 @@
+"""`introspection:` of an issuer read: who asks it, with what, and how long an answer is good."""
+
+from __future__ import annotations
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from gateway.access.issuers import ClientAssertionKey, Introspection
+from gateway.access.secret_text import SecretText
+from gateway.config.secrets import SECRET_NAME, SecretSource
+from gateway.config.urls import read_url
+from gateway.config.yaml_reader import Node, Reader
+
+INTROSPECTION_KEYS = ("client_id", "client_secret", "private_key", "endpoint", "cache")
+CLIENT_SECRET_KEYS = ("secret",)
+PRIVATE_KEY_KEYS = ("secret", "alg", "kid")
+MAX_CACHE_S = 30
+
+_CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
+SIGNING_ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", *_CURVES, "EdDSA",
+)  # fmt: skip
+
+
+def read_introspection(
+    reader: Reader, node: Node | None, secrets: SecretSource
+) -> Introspection | None:
+    if node is None:
+        return None
+    fields = reader.block(node, "`introspection`", INTROSPECTION_KEYS)
+    client_id = reader.text(fields.get("client_id"), "`client_id`")
+    at = reader.name_of(node)
+    if "client_id" not in fields:
+        reader.error(at, "`introspection` has no `client_id:`, by which the issuer knows us")
+    both = "client_secret" in fields and "private_key" in fields
+    if both or not ("client_secret" in fields or "private_key" in fields):
+        reader.error(
+            at, "`introspection` has one of `client_secret: {secret: NAME}` and `private_key:`"
+        )
+    return Introspection(
+        client_id or "",
+        _client_secret(reader, fields.get("client_secret"), secrets),
+        _private_key(reader, fields.get("private_key"), secrets),
+        read_url(reader, fields.get("endpoint"), "`endpoint`", query=True),
+        _cache_s(reader, fields.get("cache")),
+    )
+
+
+def _client_secret(reader: Reader, node: Node | None, secrets: SecretSource) -> SecretText | None:
+    if node is None:
+        return None
+    fields = reader.block(node, "`client_secret`", CLIENT_SECRET_KEYS)
+    name = _secret_name(reader, node, fields.get("secret"), "`client_secret`")
+    if name is None:
+        return None
+    secret = secrets.read(name)
+    if isinstance(secret, SecretText):
+        return secret
+    reader.error(fields["secret"], secret)
+    return None
+
+
+def _private_key(
+    reader: Reader, node: Node | None, secrets: SecretSource
+) -> ClientAssertionKey | None:
+    if node is None:
+        return None
+    fields = reader.block(node, "`private_key`", PRIVATE_KEY_KEYS)
+    name = _secret_name(reader, node, fields.get("secret"), "`private_key`")
+    alg = reader.choice(fields.get("alg"), "`alg`", SIGNING_ALGORITHMS)
+    kid = reader.text(fields.get("kid"), "`kid`")
+    if "alg" not in fields and fields:
+        reader.error(reader.name_of(node), "`private_key` has no `alg: RS256`")
+    if name is None or alg is None:
+        return None
+    pem = secrets.read_pem(name)
+    if not isinstance(pem, SecretText):
+        reader.error(fields["secret"], pem)
+        return None
+    problem = _key_problem(pem.reveal(), alg) if pem.reveal() else None
+    if problem is not None:
+        reader.error(fields["secret"], f"the secret `{name}` {problem}")
+        return None
+    return ClientAssertionKey(pem, alg, kid)
+
+
+def _secret_name(reader: Reader, node: Node, named: Node | None, what: str) -> str | None:
+    name = reader.text(named, "`secret`")
+    if named is None and isinstance(node, yaml.MappingNode):
+        reader.error(node, f"{what} has no `secret: NAME`")
+    if name is None or named is None:
+        return None
+    if not SECRET_NAME.match(name):
+        reader.error(named, "the name of a secret is a letter, then letters, digits and any of ._-")
+        return None
+    return name
+
+
+def _key_problem(pem: str, alg: str) -> str | None:
+    """Why the key cannot sign by this algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1)."""
+    try:
+        key = load_pem_private_key(pem.encode("ascii"), password=None)
+    except TypeError:
+        return "is an encrypted key: the gateway reads keys without a passphrase"
+    except ValueError:
+        return "holds no private key in PEM"
+    if alg == "EdDSA":
+        return None if isinstance(key, ed25519.Ed25519PrivateKey) else "holds no Ed25519 key"
+    if alg in _CURVES:
+        named = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == _CURVES[alg]
+        return None if named else f"holds no key of the curve {_CURVES[alg]}, which {alg} asks for"
+    if not isinstance(key, rsa.RSAPrivateKey):
+        return f"holds no RSA key, which {alg} asks for"
+    return None if key.key_size >= 2_048 else "holds an RSA key of less than 2048 bits"
+
+
+def _cache_s(reader: Reader, node: Node | None) -> int:
+    seconds = reader.duration_s(node, "`cache`", least=0)
+    if seconds is None or node is None:
+        return 0
+    if seconds > MAX_CACHE_S or seconds != int(seconds):
+        reader.error(
+            node,
+            f"`cache` is whole seconds, `{MAX_CACHE_S}s` at most: for so long a token that the "
+            "issuer has taken back is still good",
+        )
+        return 0
+    return int(seconds)

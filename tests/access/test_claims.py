@@ -1,0 +1,143 @@
+"""What is read of the claims of a token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.access.conditions.claims import claim_path, compile_claims
+from gateway.access.conditions.engine_types import EngineTypes
+from gateway.access.issuers import ClaimError, ClaimPath, ClaimReader, RequiredClaim
+
+
+def reader(text: str, *, truth: bool = False) -> ClaimReader:
+    compiled = compile_claims(text, EngineTypes(), truth=truth)
+    assert not isinstance(compiled, list), compiled
+    return compiled
+
+
+def problem(text: str, *, truth: bool = False) -> str:
+    compiled = compile_claims(text, EngineTypes(), truth=truth)
+    assert isinstance(compiled, list), "it is taken"
+    return compiled[0][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("claims.roles", ("roles",)),
+        ("claims.realm_access.roles", ("realm_access", "roles")),
+        ('claims["https://example.com/roles"]', ("https://example.com/roles",)),
+        ("claims.resource_access['my-app'].roles", ("resource_access", "my-app", "roles")),
+    ],
+)
+def test_a_path_leads_to_a_claim(text: str, keys: tuple[str, ...]) -> None:
+    assert reader(text) == ClaimPath(text, keys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["claims", "sub", "user.id", "claims.a == 'b'", "claims.a + 'b'", "claims[claims.a]",
+     "claims.a.size()", "claims['a", "claims.a.", "claims.a['b'", "claims['\\x41']"],
+)  # fmt: skip
+def test_what_is_more_or_less_than_a_path_is_none(text: str) -> None:
+    assert claim_path(text) is None
+
+
+def test_a_path_that_leads_nowhere_gives_nothing() -> None:
+    assert reader("claims.realm_access.roles").read({"realm_access": "x"}) is None
+    assert reader("claims.realm_access.roles").read({}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "claims", "value"),
+    [
+        ("claims.groups.map(g, 'team:' + g)", {"groups": ["a"]}, ["team:a"]),
+        ("has(claims.groups) ? claims.groups : []", {}, []),
+        ("claims.hd == 'example.com' ? ['staff'] : []", {"hd": "example.com"}, ["staff"]),
+        ("['ci']", {"sub": "x"}, ["ci"]),
+        ("claims[claims.kind]", {"kind": "b", "b": ["c"]}, ["c"]),
+        ("claims.groups.filter(g, g.startsWith('app-'))", {"groups": ["app-a", "b"]}, ["app-a"]),
+    ],
+)
+def test_an_expression_is_read_of_the_claims(text: str, claims: dict[str, Any], value: Any) -> None:
+    assert reader(text).read(claims) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        ("claims.groups.map(g, 'team:' + g)", {}),
+        ("claims.groups.map(g, 'team:' + g)", {"groups": [1]}),
+        ("claims.groups.map(g, 'team:' + g)", {"groups": "a"}),
+        ("claims.groups.map(g, 'team:' + g)", {"groups": ["a"] * 1001}),
+        ("1 / claims.a", {"a": 0}),
+    ],
+)
+def test_an_expression_that_fails_is_an_error_that_names_it(
+    text: str, claims: dict[str, Any]
+) -> None:
+    with pytest.raises(ClaimError) as raised:
+        reader(text).read(claims)
+    assert f"`{text}`" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("groups", "`groups` is not known here: the claims of the token are, such as `claims.groups`"),
+        ("user.id", "such as `claims.user.id`"),
+        ("claims.a.map(x, has_role('b'))", "`has_role` is for policies"),
+        ("in_cidr(claims.ip, '10.0.0.0/8')", "`in_cidr` is for policies"),
+        ("claims.a.nope()", "unknown function `nope`"),
+        ("claims.a.map(claims, claims)", "may not be named `claims`"),
+        ("claims.a.map(x, x.map(y, y))", "one level is the limit"),
+        ("claims.a +", "not a CEL expression"),
+        ("'a' + 1", "`+` is not defined for text and a number"),
+        ("claims.a § 1", "has no meaning here"),
+    ],
+)  # fmt: skip
+def test_what_could_never_be_read_is_a_problem(text: str, said: str) -> None:
+    assert said in problem(text)
+
+
+def test_what_has_to_be_true_or_false_is_checked() -> None:
+    assert "not true or false" in problem("'yes'", truth=True)
+    assert reader("claims.a == 'b'", truth=True).read({"a": "b"}) is True
+
+
+def test_expressions_of_one_text_are_one() -> None:
+    assert reader("claims.a + 'b'") == reader("claims.a + 'b'")
+    assert reader("claims.a + 'b'") != reader("claims.a + 'c'")
+    assert len({reader("claims.a + 'b'"), reader("claims.a + 'b'")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "claim", "met"),
+    [
+        (("shop",), "shop", True),
+        (("shop", "web"), "web", True),
+        (("shop",), "Shop", False),
+        (("shop",), ["web", "shop"], True),
+        (("shop",), [], False),
+        (("shop",), None, False),
+        ((1,), 1, True),
+        ((1,), True, False),
+        ((1,), "1", False),
+        ((True,), 1, False),
+        ((True,), "true", False),
+        ((True,), True, True),
+        ((1,), 1.0, False),
+        (("shop",), {"shop": True}, False),
+    ],
+)
+def test_a_required_claim_is_compared_by_value_and_type(
+    values: tuple[str | int | float | bool, ...], claim: Any, met: bool
+) -> None:
+    required = RequiredClaim(ClaimPath("claims.a.b", ("a", "b")), values)
+    assert required.met_by({"a": {"b": claim}}) is met
+
+
+def test_a_required_claim_that_is_absent_is_not_met() -> None:
+    assert not RequiredClaim(ClaimPath("azp", ("azp",)), ("shop",)).met_by({})

@@ -1,0 +1,416 @@
+"""`issuers:` of routes.yaml: what is read of it, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent, indent
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from gateway.access.issuers import (
+    ABSENT,
+    SUBJECT,
+    ClaimPath,
+    ClientAssertionKey,
+    Introspection,
+    Issuer,
+    RequiredClaim,
+)
+from gateway.access.secret_text import SecretText
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.secrets import SecretFiles, SecretSource
+from gateway.model import ConfigProblem, CredentialKind
+
+ROUTES = """
+upstreams: {api: {targets: ["http://127.0.0.1:1"]}}
+routes:
+  - {id: a, match: {prefix: /a}, policy: signed-in, upstream: api, issuers: [own, idp]}
+"""
+MINIMAL = "issuer: https://id.example.com/realms/main\naudience: api"
+
+
+def compiled(
+    text: str, *, secrets: SecretSource | None = None, own_issuer: str = ""
+) -> Snapshot | list[ConfigProblem]:
+    sources = Sources(("routes.yaml", "version: 1\n" + dedent(text)))
+    return compile_snapshot(sources, secrets=secrets, own_issuer=own_issuer)
+
+
+def block(keys: str) -> str:
+    """A configuration of one issuer."""
+    return "issuers:\n  idp:\n" + indent(dedent(keys).strip(), "    ") + "\n" + ROUTES
+
+
+def issuer(keys: str, *, secrets: SecretSource | None = None) -> Issuer:
+    found = compiled(block(f"{MINIMAL}\n{dedent(keys)}"), secrets=secrets)
+    assert isinstance(found, Snapshot), [str(one) for one in found]
+    return found.issuers["idp"]
+
+
+def problems(text: str, *, secrets: SecretSource | None = None, own_issuer: str = "") -> list[str]:
+    found = compiled(text, secrets=secrets, own_issuer=own_issuer)
+    assert isinstance(found, list), "the configuration is valid"
+    return [str(one) for one in found]
+
+
+def refused(keys: str, *, secrets: SecretSource | None = None) -> str:
+    """The one problem of an issuer that has these keys besides what it must have."""
+    found = problems(block(f"{MINIMAL}\n{dedent(keys)}"), secrets=secrets)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_an_issuer_needs_its_iss_and_an_audience() -> None:
+    one = issuer("")
+    assert (one.name, one.issuer, one.audience) == (
+        "idp", "https://id.example.com/realms/main", ("api",),
+    )  # fmt: skip
+    assert one == Issuer("idp", "https://id.example.com/realms/main", ("api",))
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    (tmp_path / "shop").write_text("s3cr3t\n")
+    one = issuer(
+        """
+        algorithms: [ES256, EdDSA]
+        typ: [application/at+JWT, absent]
+        subject: claims.oid
+        roles: claims.realm_access.roles
+        email: claims["https://example.com/email"]
+        email_verified: claims.xms_edov == '1'
+        require: {azp: [shop, web], claims.realm.level: 2, "https://example.com/ok": true}
+        leeway: 5m
+        max_life: 2h
+        discovery: https://id.internal/metadata?realm=main
+        jwks_uri: http://127.0.0.1:8000/keys
+        ca: /etc/ssl/idp.pem
+        max_stale: 1h
+        introspection:
+          client_id: gateway
+          client_secret: {secret: shop}
+          endpoint: https://id.internal/introspect
+          cache: 30s
+        backchannel_logout: true
+        events: true
+        event_audience: [gateway]
+        """,
+        secrets=SecretFiles(tmp_path),
+    )
+    assert one.algorithms == ("ES256", "EdDSA")
+    assert one.typ == ("at+jwt", ABSENT)
+    assert one.subject == ClaimPath("claims.oid", ("oid",))
+    assert one.roles == ClaimPath("claims.realm_access.roles", ("realm_access", "roles"))
+    assert one.email is not None
+    assert one.email.read({"https://example.com/email": "a@b.example"}) == "a@b.example"
+    assert one.email_verified is not None
+    assert one.email_verified.read({"xms_edov": "1"}) is True
+    assert one.require == (
+        RequiredClaim(ClaimPath("azp", ("azp",)), ("shop", "web")),
+        RequiredClaim(ClaimPath("claims.realm.level", ("realm", "level")), (2,)),
+        RequiredClaim(ClaimPath("https://example.com/ok", ("https://example.com/ok",)), (True,)),
+    )
+    assert (one.leeway_s, one.max_life_s, one.max_stale_s) == (300, 7_200, 3_600)
+    assert one.discovery == "https://id.internal/metadata?realm=main"
+    assert one.jwks_uri == "http://127.0.0.1:8000/keys"
+    assert one.ca == "/etc/ssl/idp.pem"
+    assert one.introspection == Introspection(
+        "gateway", SecretText("s3cr3t"), None, "https://id.internal/introspect", 30
+    )
+    assert one.backchannel_logout
+    assert one.events
+    assert one.event_audience == ("gateway",)
+    assert "s3cr3t" not in repr(one)
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    one = issuer("")
+    assert one.algorithms == ("RS256",)
+    assert one.typ == ("at+jwt", "jwt")
+    assert one.subject == SUBJECT
+    assert (one.leeway_s, one.max_stale_s, one.max_life_s) == (10, 86_400, None)
+    assert one.email is None
+    assert one.email_verified is None
+    assert one.introspection is None
+
+
+def test_an_address_by_path_is_verified_where_the_claim_beside_it_says_so() -> None:
+    by_path = issuer("email: claims.email").email_verified
+    assert by_path == ClaimPath("claims.email_verified", ("email_verified",))
+    assert issuer("email: claims.upn + '@example.com'").email_verified is None
+
+
+@pytest.mark.parametrize("written", ["sub", "claims.sub", "claims['sub']"])
+def test_the_subject_is_a_claim_by_name_or_path(written: str) -> None:
+    assert issuer(f'subject: "{written}"').subject.read({"sub": "u1"}) == "u1"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("audiences: api", "6:5: unknown key `audiences` in issuer `idp`; did you mean `audience`?"),
+        ("algorithms: [HS256]", "`HS256` is symmetric"),
+        ("algorithms: hs512", "`hs512` is symmetric"),
+        ("algorithms: [none]", "`none` is no signature"),
+        ("algorithms: [RS265]", "`algorithms` cannot hold `RS265`; did you mean `RS256`?"),
+        ("algorithms: []", "`algorithms` is empty"),
+        ("typ: []", "`typ` is empty"),
+        ("typ: [a b]", "`a b` is no `typ`"),
+        ("typ: logout+jwt", "a logout token ends sessions"),
+        ("typ: application/secevent+JWT", "an event gives access to nothing"),
+        ("subject: claims.a + claims.b", "`subject` is one claim"),
+        ("subject: claims", "`subject` is one claim"),
+        ("roles: groups", "`groups` is not known here"),
+        ("roles: [admin]", "`roles` is one value"),
+        ("email: claims.a +", "not a CEL expression"),
+        ("{email: claims.email, email_verified: \"'yes'\"}", "not true or false"),
+        ("email_verified: claims.v", "`email_verified` needs `email`"),
+        ("require: {azp: {a: b}}", "name what is inside it by its path, such as `claims.azp.roles`"),
+        ("require: {azp: []}", "`azp` is empty"),
+        ("require: {azp: [[a]]}", "a value of `azp` is a text, a number, true or false"),
+        ("require: {azp: null}", "a value of `azp` is a text"),
+        ("require: {claims.a + 'b': c}", "is no path such as"),
+        ("leeway: 301s", "`leeway` is whole seconds, `5m` at most"),
+        ("leeway: 500ms", "`leeway` is whole seconds"),
+        ("leeway: 10", "`leeway` needs a unit"),
+        ("max_life: 0s", "`max_life` is a duration"),
+        ("ca: idp.pem", "`ca` is the whole path of a PEM file"),
+        ("discovery: http://id.example.com/x", "anybody on the way could answer"),
+        ("jwks_uri: http://127.0.0.1.example.com/x", "anybody on the way could answer"),
+        ("jwks_uri: https://a:b@id.example.com/x", "holds a user or a password"),
+        ("jwks_uri: https://id.example.com/x#y", "has a fragment"),
+        ("jwks_uri: ftp://id.example.com/x", "is no URL"),
+        ("jwks_uri: https://id.example.com:99999/x", "is no URL"),
+        ("jwks_uri: HTTPS://id.example.com/x", "is no URL"),
+        ("event_audience: a", "needs `backchannel_logout: true` or `events: true`"),
+        ("backchannel_logout: yes", "write true"),
+        ("introspection: {client_secret: {secret: a}}", "`introspection` has no `client_id:`"),
+        ("introspection: {client_id: a}", "has one of `client_secret: {secret: NAME}`"),
+        ("introspection: {client_id: a, client_secret: {secret: a}}", "there is no secret `a`"),
+        ("introspection: {client_id: a, client_secret: {secret: a/b}}", "the name of a secret is"),
+        ("introspection: {client_id: a, client_secret: {}}", "`client_secret` has no `secret: NAME`"),
+        ("introspection: {client_id: a, client_secret: plain}", "`client_secret` is a block"),
+        ("introspection: {client_id: a, private_key: {secret: a}}", "`private_key` has no `alg: RS256`"),
+        ("introspection: {client_id: a, private_key: {secret: a, alg: HS256}}", "`alg` cannot be"),
+        ("introspection: {client_id: a, private_key: {secret: a, alg: RS256}}", "no secret `a`"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_what_would_be_right(keys: str, said: str) -> None:
+    if keys.startswith("{"):
+        keys = "\n".join(keys.strip("{}").split(", "))
+    found = problems(block(f"{MINIMAL}\n{keys}"))
+    assert any(said in one for one in found), found
+    assert all(one.startswith("routes.yaml:") for one in found)
+
+
+def test_cache_is_thirty_seconds_at_most(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("s")
+    for cache in ("31s", "1500ms"):
+        keys = f"introspection: {{client_id: a, client_secret: {{secret: a}}, cache: {cache}}}"
+        assert "`cache` is whole seconds, `30s` at most" in refused(
+            keys, secrets=SecretFiles(tmp_path)
+        )
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://id.example.com", "anybody on the way could answer: `https://…`"),
+        ("https://id.example.com/?a=b", "has a query"),
+        ("https://id.example.com/#a", "has a fragment"),
+        ("id.example.com", "is no URL"),
+        ("https://id.example.com/ä", "is no URL"),
+    ],
+)
+def test_an_iss_is_an_https_url(url: str, said: str) -> None:
+    found = problems(block(f'issuer: "{url}"\naudience: api'))
+    assert len(found) == 1
+    assert said in found[0]
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8080/r", "http://127.0.0.1:1", "http://[::1]:1"])
+def test_on_this_machine_an_iss_may_be_http(url: str) -> None:
+    found = compiled(block(f'issuer: "{url}"\naudience: api'))
+    assert isinstance(found, Snapshot)
+
+
+def test_what_must_be_there_is_asked_for() -> None:
+    no_audience = problems(block("issuer: https://id.example.com"))
+    assert no_audience == [
+        "routes.yaml:3:3: issuer `idp` has no `audience:`: without it the token of any of its "
+        "clients would do"
+    ]
+    assert "issuer `idp` has no `issuer: https://…`" in problems(block("audience: api"))[0]
+    assert "`audience` is empty" in problems(block("issuer: https://i.example\naudience: []"))[0]
+    spaced = problems(block('issuer: https://i.example\naudience: "a b"'))
+    assert "an entry of `audience` is visible ASCII" in spaced[0]
+
+
+@pytest.mark.parametrize("name", ["Idp", "1a", "a_b", "a:b", "a" * 33, "a.b"])
+def test_a_name_can_begin_the_id_of_a_user(name: str) -> None:
+    text = f'issuers: {{"{name}": {{issuer: https://i.example, audience: a}}}}\nroutes: []\n'
+    found = problems(text)
+    assert len(found) == 1
+    assert "the name of an issuer is a lower-case letter" in found[0]
+
+
+def test_own_is_taken() -> None:
+    text = "issuers: {own: {issuer: https://i.example, audience: a}}\nroutes: []\n"
+    assert "`own` is this gateway itself" in problems(text)[0]
+
+
+def test_two_issuers_have_two_isses() -> None:
+    text = """
+        issuers:
+          one: {issuer: https://i.example, audience: a}
+          two: {issuer: https://i.example, audience: b}
+        routes: []
+        """
+    assert problems(text) == [
+        "routes.yaml:5:17: `https://i.example` is the `issuer` of `one` already: a token names "
+        "one, and is judged by one"
+    ]
+
+
+def test_our_own_iss_is_of_no_other() -> None:
+    found = problems(
+        block("issuer: https://gw.example.com\naudience: a"), own_issuer="https://gw.example.com"
+    )
+    assert len(found) == 1
+    assert "is this gateway itself (GATEWAY_ISSUER)" in found[0]
+
+
+# Keys of `private_key_jwt`
+
+
+def pem(
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey,
+    encryption: KeySerializationEncryption | None = None,
+) -> str:
+    return key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()
+    ).decode()
+
+
+RSA = rsa.generate_private_key(65_537, 2_048)
+
+
+@pytest.mark.parametrize(
+    ("alg", "key"),
+    [
+        ("RS256", pem(RSA)),
+        ("PS512", pem(RSA)),
+        ("ES256", pem(ec.generate_private_key(ec.SECP256R1()))),
+        ("ES384", pem(ec.generate_private_key(ec.SECP384R1()))),
+        ("EdDSA", pem(ed25519.Ed25519PrivateKey.generate())),
+    ],
+)
+def test_a_key_signs_by_its_algorithm(alg: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "client").write_text(key)
+    keys = f"introspection: {{client_id: a, private_key: {{secret: client, alg: {alg}, kid: k1}}}}"
+    introspection = issuer(keys, secrets=SecretFiles(tmp_path)).introspection
+    assert introspection is not None
+    assert introspection.secret is None
+    assert introspection.key == ClientAssertionKey(SecretText(key.rstrip("\n")), alg, "k1")
+
+
+@pytest.mark.parametrize(
+    ("alg", "key", "said"),
+    [
+        ("ES256", pem(RSA), "holds no key of the curve secp256r1, which ES256 asks for"),
+        ("ES384", pem(ec.generate_private_key(ec.SECP256R1())), "no key of the curve secp384r1"),
+        ("EdDSA", pem(RSA), "holds no Ed25519 key"),
+        ("RS256", pem(ed25519.Ed25519PrivateKey.generate()), "holds no RSA key"),
+        ("RS256", pem(rsa.generate_private_key(65_537, 1_024)), "less than 2048 bits"),
+        ("RS256", pem(RSA, BestAvailableEncryption(b"x")), "is an encrypted key"),
+        ("RS256", pem(RSA).replace("MII", "AII", 1), "holds no private key in PEM"),
+        ("RS256", "s3cr3t", "is no text in PEM"),
+    ],
+)
+def test_a_key_that_cannot_sign_is_refused_at_load(
+    alg: str, key: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "client").write_text(key)
+    keys = f"introspection: {{client_id: a, private_key: {{secret: client, alg: {alg}}}}}"
+    found = refused(keys, secrets=SecretFiles(tmp_path))
+    assert said in found
+    assert "s3cr3t" not in found
+
+
+# Whom routes take
+
+
+def routes(text: str) -> str:
+    return (
+        "issuers:\n"
+        "  idp: {issuer: https://i.example, audience: a}\n"
+        "  other: {issuer: https://o.example, audience: a}\n"
+        'upstreams: {api: {targets: ["http://127.0.0.1:1"]}}\n' + dedent(text)
+    )
+
+
+def test_a_route_takes_our_own_tokens_unless_it_says_otherwise() -> None:
+    found = compiled(
+        routes(
+            """
+            defaults: {policy: signed-in, upstream: api, issuers: [own, idp]}
+            routes:
+              - {id: a, match: {path: /a}}
+              - {id: b, match: {path: /b}, issuers: other}
+              - {id: c, match: {path: /c}, issuers: own}
+            """
+        )
+    )
+    assert isinstance(found, Snapshot), found
+    assert {one.id: one.issuers for one in found.routes} == {
+        "a": {"own", "idp"}, "b": {"other"}, "c": {"own"},
+    }  # fmt: skip
+
+
+def test_without_own_tokens_alone_count() -> None:
+    found = compiled(
+        routes(
+            """
+            defaults: {policy: signed-in, upstream: api, accept: [bearer, basic]}
+            routes:
+              - {id: a, match: {path: /a}, issuers: [idp]}
+              - {id: b, match: {path: /b}, issuers: [own, idp]}
+            """
+        )
+    )
+    assert isinstance(found, Snapshot), found
+    assert {one.id: one.accept for one in found.routes} == {
+        "a": {CredentialKind.BEARER}, "b": {CredentialKind.BEARER, CredentialKind.BASIC},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("issuers: [idpp]", "unknown issuer `idpp`; did you mean `idp`?"),
+        ("issuers: []", "`issuers` is empty"),
+        ("issuers: [idp], accept: [bearer, cookie]", "`cookie` is a credential of our own"),
+        ("issuers: [idp], accept: basic", "come as `bearer`, which `accept` does not hold"),
+        ("issuers: [idp], challenge: basic", "`challenge: basic` has clients send"),
+    ],
+)
+def test_a_mistake_of_a_route_is_told(keys: str, said: str) -> None:
+    route = f"routes: [{{id: a, match: {{path: /a}}, policy: signed-in, upstream: api, {keys}}}]\n"
+    found = problems(routes(route))
+    assert any(said in one for one in found), found
+
+
+def test_a_public_route_asks_nobody_whose_token_it_is() -> None:
+    route = "routes: [{id: a, match: {path: /a}, auth: public, upstream: api, issuers: [idp]}]\n"
+    assert problems(routes(route)) == [
+        "routes.yaml:6:66: `auth: public` judges nobody: leave `issuers` out, or say "
+        "`auth: optional`"
+    ]
