@@ -13,6 +13,8 @@ from gateway.access.authorizer import Authorizer
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.app.auth import LazyAuthApi
 from gateway.app.bootstrap import BootstrapContext, make_key_rotation, make_mailer
+from gateway.app.settings_watch import SettingsWatch
+from gateway.app.shared_settings import shared
 from gateway.audit.log import AuditLog
 from gateway.background_tasks import Tasks
 from gateway.edge.endpoints.cookie_sessions import (
@@ -79,6 +81,7 @@ class Components:
     clock_monitor: ClockMonitor
     replica: Replica
     stream_identity: StreamIdentity
+    settings_watch: SettingsWatch
     ring: KeyRing
     key_rotation: KeyRotation
     verifier: TokenVerifier
@@ -139,7 +142,8 @@ def build_components(
     stream_identity = StreamIdentity(
         database, lambda: replica.incarnation, settings.max_staleness_s
     )
-    replica.confirms_nothing = lambda: stream_identity.differs
+    settings_watch = SettingsWatch(database, shared(settings, plan.key_secret()))
+    replica.confirms_nothing = lambda: stream_identity.differs or settings_watch.differs
     sealer = Sealer(plan.key_secret())
     ring = KeyRing(database, sealer, clock, refused=replica.refuses_key)
     key_rotation = make_key_rotation(plan, database, sealer, replica)
@@ -254,6 +258,7 @@ def build_components(
         clock_monitor=clock_monitor,
         replica=replica,
         stream_identity=stream_identity,
+        settings_watch=settings_watch,
         ring=ring,
         key_rotation=key_rotation,
         verifier=verifier,

@@ -4,7 +4,8 @@ Law: two nodes that differ in one of these refuse each other's tokens, passwords
 sign-out confirmed of which the other has not heard, and neither sees why.  So the first node
 writes them down; whoever starts beside a node that runs with others is refused, and says which
 differ.  Where nobody else runs, the new ones are written down: an operator who stops all nodes
-may change what they like.
+may change what they like.  Who runs beside another with others all the same is found by
+`settings_watch`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def shared(settings: Settings, key_secret: bytes) -> dict[str, str]:
 async def differences(database: Database, own: Mapping[str, str]) -> list[str]:
     """A sentence for each setting that differs from what the nodes have written down."""
     async with database.read_transaction() as tx:
-        return _compared(await _written(tx), own)
+        return compared(await _written(tx), own)
 
 
 async def longest_staleness_s(database: Database, own_s: float) -> float:
@@ -115,7 +116,8 @@ async def _written(tx: Transaction) -> Mapping[str, str]:
     return json.loads(row["value"]) if row is not None else {}
 
 
-def _compared(written: Mapping[str, str], own: Mapping[str, str]) -> list[str]:
+def compared(written: Mapping[str, str], own: Mapping[str, str]) -> list[str]:
+    """A sentence for each setting of both that differs."""
     return [
         f"{name} differs"
         if own[name].startswith(_SECRET) or there.startswith(_SECRET)

@@ -98,6 +98,7 @@ class App:
         parts.tasks.start("clock-monitor", parts.clock_monitor.run)
         if not parts.plan.settings.stores_are_own:
             parts.tasks.start("stream-identity", parts.stream_identity.run)
+            parts.tasks.start("settings-watch", self._once_open(parts.settings_watch.run))
         parts.tasks.start("keys", self.maintenance.rotate_keys)
         parts.tasks.start("limits", parts.limits.run)
         parts.tasks.start("auth-limits", parts.auth_limits.run)

@@ -110,7 +110,8 @@ class Replica:
         self._keys_behind: int | None = None
         """The entry up to which the signing keys are surely read; None when all are."""
         self.confirms_nothing: Callable[[], bool] = lambda: False
-        """Whether no worker can confirm now that every node has a change (`stream_identity`)."""
+        """Whether no worker can confirm now that every node has a change (`stream_identity`), or
+        another node may need what this one would forget (`app.settings_watch`)."""
         self.live_workers = options.workers
         """Of all nodes, this one included, and never fewer than this node is to have; the last
         known number while Redis is unavailable."""
@@ -165,7 +166,7 @@ class Replica:
         self._tasks.start("revocations-keys", self._refresh_keys)
         self._tasks.every("revocations-marks", MARK_EVERY_S, self._publisher.mark)
         self._tasks.every("revocations-relay", RELAY_EVERY_S, self._relay)
-        self._tasks.every("revocations-housekeeping", HOUSEKEEPING_EVERY_S, self._prune)
+        self._tasks.start("revocations-housekeeping", self._prune)
 
     async def stop(self) -> None:
         """Fences this worker and withdraws its lease, so that nobody waits for it."""
@@ -333,7 +334,12 @@ class Replica:
             log.info("revocations-relayed", changes=relayed)
 
     async def _prune(self) -> None:
-        self._revocations.expire(self._steady())
-        await self._stream.trim(self._options.keep_s)
-        while await revocations.prune(self._database, self._options.keep_s):
-            pass
+        while True:
+            # Not at once: by then it is known whether another node keeps them for longer.
+            await asyncio.sleep(HOUSEKEEPING_EVERY_S)
+            self._revocations.expire(self._steady())
+            if self.confirms_nothing():
+                continue
+            await self._stream.trim(self._options.keep_s)
+            while await revocations.prune(self._database, self._options.keep_s):
+                pass

@@ -156,6 +156,50 @@ def test_of_nodes_that_start_at_once_with_a_redis_each_none_confirms_a_sign_out(
         assert here.cli("revoke", "user", "somebody@example.com").returncode == 3
 
 
+def test_nodes_with_different_settings_that_start_at_once_confirm_nothing_and_say_so(
+    tmp_path: Path, postgres_url: str, valkey: str
+) -> None:
+    """Whichever is so late that it finds the other is refused.  Where neither is, the one with the
+    shorter life would forget revocations that the other needs."""
+    settings = {
+        "GATEWAY_DATABASE_URL": postgres_url,
+        "GATEWAY_REDIS_URL": valkey,
+        "GATEWAY_KEY_SECRET": SECRET,
+        "GATEWAY_PUBLIC_URL": "http://127.0.0.1:8080",
+    }
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        nodes = [
+            started(tmp_path / life_s, GATEWAY_MAX_TOKEN_LIFE_S=life_s, **settings)
+            for life_s in ("86400", "3600")
+        ]
+        starting = [(node, pool.submit(node.__enter__)) for node in nodes]
+        running: list[Running] = []
+        refused: list[str] = []
+        for node, start in starting:
+            if (error := start.exception()) is None:
+                running.append(start.result())
+                stack.push(node.__exit__)
+            else:
+                refused.append(str(error))
+        if refused:
+            assert len(running) == 1
+            assert "GATEWAY_MAX_TOKEN_LIFE_S is" in refused[0]
+            return
+
+        def signed_out() -> set[int]:
+            return {
+                node.call(
+                    "POST", "/auth/logout", token=node.sign_in(f"{index}@example.com")["access_token"]
+                ).status
+                for index, node in enumerate(running)
+            }
+
+        until(lambda: signed_out() == {503}, 30)
+        for node in running:
+            assert "GATEWAY_MAX_TOKEN_LIFE_S is" in node.log.read_text()
+            assert "settings-differ" in node.log.read_text()
+
+
 def test_a_command_without_the_settings_of_redis_confirms_nothing_while_a_node_runs(
     node: Running, tmp_path: Path
 ) -> None:

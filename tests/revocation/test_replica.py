@@ -262,6 +262,34 @@ async def test_old_rows_are_pruned_and_live_ones_kept(site: Site) -> None:
     assert await revocations.prune(site.database, -10) == 1
 
 
+async def test_nothing_is_forgotten_while_nodes_differ(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.revocation.replica.HOUSEKEEPING_EVERY_S", 0.05)
+    replica = await site.worker()
+    differs, asked = [True], [0]
+
+    def confirms_nothing() -> bool:
+        asked[0] += 1
+        return differs[0]
+
+    replica.confirms_nothing = confirms_nothing
+    change = await site.commit()
+    async with site.database.transaction() as tx:
+        await tx.run("UPDATE changes SET created_at = 0, published = 2 WHERE id = :id", id=change.id)
+
+    async def held() -> bool:
+        async with site.database.read_transaction() as tx:
+            return await tx.one("SELECT 1 FROM changes WHERE id = :id", id=change.id) is not None
+
+    await eventually(lambda: asked[0] >= 3, 5)
+    assert await held()
+    differs[0] = False
+    async with asyncio.timeout(5):
+        while await held():
+            await asyncio.sleep(0.02)
+
+
 async def test_every_change_is_loaded_however_many_pages_they_fill(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
