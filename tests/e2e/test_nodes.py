@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -157,13 +157,13 @@ def test_of_nodes_that_start_at_once_with_a_redis_each_none_confirms_a_sign_out(
 
 
 def test_nodes_with_different_settings_that_start_at_once_confirm_nothing_and_say_so(
-    tmp_path: Path, postgres_url: str, valkey: str
+    tmp_path: Path, postgres_url: str, own_valkey: Callable[..., ValkeyServer]
 ) -> None:
     """Whichever is so late that it finds the other is refused.  Where neither is, the one with the
     shorter life would forget revocations that the other needs."""
     settings = {
         "GATEWAY_DATABASE_URL": postgres_url,
-        "GATEWAY_REDIS_URL": valkey,
+        "GATEWAY_REDIS_URL": own_valkey().url,
         "GATEWAY_KEY_SECRET": SECRET,
         "GATEWAY_PUBLIC_URL": "http://127.0.0.1:8080",
     }
@@ -188,16 +188,19 @@ def test_nodes_with_different_settings_that_start_at_once_confirm_nothing_and_sa
 
         def signed_out() -> set[int]:
             return {
-                node.call(
-                    "POST", "/auth/logout", token=node.sign_in(f"{index}@example.com")["access_token"]
+                one.call(
+                    "POST",
+                    "/auth/logout",
+                    token=one.sign_in(f"{index}@example.com")["access_token"],
                 ).status
-                for index, node in enumerate(running)
+                for index, one in enumerate(running)
             }
 
         until(lambda: signed_out() == {503}, 30)
-        for node in running:
-            assert "GATEWAY_MAX_TOKEN_LIFE_S is" in node.log.read_text()
-            assert "settings-differ" in node.log.read_text()
+        for one in running:
+            told = one.log.read_text()
+            assert "settings-differ" in told
+            assert "GATEWAY_MAX_TOKEN_LIFE_S is" in told
 
 
 def test_a_command_without_the_settings_of_redis_confirms_nothing_while_a_node_runs(

@@ -276,7 +276,9 @@ async def test_nothing_is_forgotten_while_nodes_differ(
     replica.confirms_nothing = confirms_nothing
     change = await site.commit()
     async with site.database.transaction() as tx:
-        await tx.run("UPDATE changes SET created_at = 0, published = 2 WHERE id = :id", id=change.id)
+        await tx.run(
+            "UPDATE changes SET created_at = 0, published = 2 WHERE id = :id", id=change.id
+        )
 
     async def held() -> bool:
         async with site.database.read_transaction() as tx:

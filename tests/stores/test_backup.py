@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
+from gateway.identity.clients.client_auth import Assertion, ClientAuthenticator, UnknownClient
+from gateway.identity.clients.clients import Client, Clients
+from gateway.identity.keys.jwk import Alg, generate, verifying
 from gateway.stores import backup
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
-from tests.databases import write_schema
+from tests.databases import Hands, write_schema
 
 KEY = b"k" * 32
 
@@ -83,6 +88,30 @@ async def test_more_rows_than_a_page_arrive_too(
     await backup.write(sqlite_database, tmp_path / "backup", KEY)
     await restore(other, tmp_path / "backup")
     assert await contents(other) == await contents(sqlite_database)
+
+
+async def test_what_was_used_up_since_the_backup_is_not_good_again(
+    database: Database, tmp_path: Path
+) -> None:
+    """A client's assertion is good once, and its thief has an hour."""
+    clock = Hands(at=time.time())
+    clients = ClientAuthenticator(database, clock, ["https://gate.example"])
+    key = generate(Alg.EDDSA)
+    client_id = await Clients(database).create_by_key("billing", [], [verifying(key.public_key())])
+    claims = {
+        "iss": client_id,
+        "sub": client_id,
+        "aud": "https://gate.example",
+        "exp": int(clock.at) + 3_600,
+        "jti": "once",
+    }
+    used = Assertion(jwt.encode(claims, key, "EdDSA"))
+    await backup.write(database, tmp_path / "backup", KEY)
+    assert isinstance(await clients.authenticate(used), Client)
+    await restore(database, tmp_path / "backup")
+    assert isinstance(await clients.authenticate(used), UnknownClient)
+    fresh = Assertion(jwt.encode({**claims, "jti": "another"}, key, "EdDSA"))
+    assert isinstance(await clients.authenticate(fresh), Client)
 
 
 async def test_what_was_there_before_is_gone_but_what_was_revoked_stays(
