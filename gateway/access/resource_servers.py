@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from gateway.access.issuers import ResourceServer
 from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.own_paths import PROTECTED_RESOURCE, document_path
 from gateway.access.routing.routes import Route, wildcard_of
 from gateway.model import Call, Principal, Reason
+
+METADATA_PATH = document_path(PROTECTED_RESOURCE)
 
 
 def resource_url(server: ResourceServer, route: Route, host: str, origins: OwnOrigins) -> str:
@@ -16,6 +19,13 @@ def resource_url(server: ResourceServer, route: Route, host: str, origins: OwnOr
     `host` is that of a call which the route took.
     """
     return origins.origin_at(host if route.hosts else None) + server.path
+
+
+def metadata_url(server: ResourceServer, route: Route, host: str, origins: OwnOrigins) -> str:
+    """Where the resource's metadata are: the well-known path stands between the host and the path
+    of the resource (RFC 9728 section 3.1)."""
+    below = "" if server.path == "/" else server.path
+    return origins.origin_at(host if route.hosts else None) + METADATA_PATH + below
 
 
 def resource_at(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 from aiohttp import web
 
+from gateway.access.routing.csrf import OwnOrigins
 from gateway.app import demo_backend
 from gateway.app.components import Components
 from gateway.app.settings import Settings
@@ -43,6 +44,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         assertion_signer=components.assertions,
         csrf=components.csrf,
         own_paths=settings.own_paths,
+        origins=OwnOrigins(settings.public_url),
     )
     return Listener(
         handler,
@@ -74,6 +76,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         assertion_signer=components.assertions,
         metrics=components.metrics,
         observer=DecisionObservers(DenialObserver(components.audit), components.refusals),
+        origins=OwnOrigins(settings.public_url),
     )
     defects = components.metrics.defects("answer")
     admin = AdminListener(

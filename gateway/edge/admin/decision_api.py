@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gateway.access.routing.csrf import OwnOrigins
 from gateway.edge.admin.dialects import Dialect, FieldReader, Unreadable, dialect_of
 from gateway.edge.http1.date_header import date_line
 from gateway.edge.http1.field_lines import field_line
@@ -68,6 +69,7 @@ class DecisionApi:
         assertion_signer: AssertionSigner,
         metrics: RequestMetrics | None = None,
         observer: DecisionObserver | None = None,
+        origins: OwnOrigins | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._snapshot = snapshot
@@ -77,6 +79,7 @@ class DecisionApi:
         self._assertion_signer = assertion_signer
         self._metrics = metrics or NoMetrics()
         self._observer = observer
+        self._origins = origins or OwnOrigins()
         self._cross_origin = CrossOrigin()
         self._peers = TrustedPeers()
         self._fields = FieldReader()
@@ -189,7 +192,7 @@ class DecisionApi:
         if decision.route is not None and decision.route.cors is not None:
             cors_headers = await self._cross_origin.fields(call, decision.route.cors)
         problem, headers, document = render_denial(
-            call, decision, question.request_id, cors_headers
+            call, decision, question.request_id, cors_headers, self._origins
         )
         return problem.status, question.refusal(problem.status, headers, document)
 

@@ -29,6 +29,7 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.well_known import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.endpoints.well_known import WellKnown
+from gateway.edge.replies.challenges import step_up_challenge
 from gateway.edge.replies.cookies import expired_cookie
 from gateway.edge.replies.problems import (
     HSTS,
@@ -36,7 +37,6 @@ from gateway.edge.replies.problems import (
     OWN_HEADERS,
     SERVER,
     problem,
-    step_up_challenge,
 )
 from gateway.edge.replies.uncounted import uncounted
 from gateway.edge.server.endpoint_calls import REQUEST_ID

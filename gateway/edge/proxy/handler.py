@@ -11,7 +11,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.access.routing.csrf import CsrfCheck
+from gateway.access.routing.csrf import CsrfCheck, OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import Match
 from gateway.edge.http1.request_head import RequestHead
@@ -75,6 +75,7 @@ class Proxy:
         denial_page: DenialPage | None = None,
         sign_in_redirects: SignInRedirects | None = None,
         own_paths: OwnPaths | None = None,
+        origins: OwnOrigins | None = None,
     ) -> None:
         self._own_paths = own_paths or OwnPaths()
         self._authorizer = authorizer
@@ -95,6 +96,7 @@ class Proxy:
             cross_origin=CrossOrigin(),
             denial_page=denial_page,
             sign_in_redirects=sign_in_redirects,
+            origins=origins or OwnOrigins(),
         )
         self._assertion_signer = assertion_signer
         self._on_end = self._ended

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
+from gateway.access.definitions import DEFAULT_CHALLENGE
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin, is_preflight
 from gateway.edge.proxy.exchange import Exchange
+from gateway.edge.replies.challenges import resource_challenge
 from gateway.edge.replies.denials import render_denial
 from gateway.edge.replies.observers import DecisionObserver, RequestMetrics
 from gateway.edge.replies.problems import (
@@ -33,6 +35,8 @@ from gateway.strict_json import MOST_BYTES
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
     from gateway.access.definitions import Cors, DirectResponse
+    from gateway.access.routing.csrf import OwnOrigins
+    from gateway.access.routing.routes import Route
     from gateway.access.snapshot import Snapshot
 
 PAGES_AT_ONCE = 2
@@ -78,6 +82,7 @@ class LocalReplies:
         cross_origin: CrossOrigin,
         denial_page: DenialPage | None,
         sign_in_redirects: SignInRedirects | None,
+        origins: OwnOrigins,
     ) -> None:
         self._endpoints = endpoints
         self._snapshot = snapshot
@@ -88,6 +93,7 @@ class LocalReplies:
         self.cors_headers = cross_origin.fields
         self._denial_page = denial_page
         self._sign_in_redirects = sign_in_redirects
+        self._origins = origins
         self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def preflight(self, exchange: Exchange, cors: Cors, methods: tuple[str, ...]) -> bool:
@@ -154,7 +160,7 @@ class LocalReplies:
     ) -> bool:
         head, decision = exchange.head, exchange.decision
         problem, headers, document = render_denial(
-            exchange.call, decision, exchange.request_id, exchange.cors_headers
+            exchange.call, decision, exchange.request_id, exchange.cors_headers, self._origins
         )
         if page is not None:
             page_headers, document = page
@@ -179,7 +185,7 @@ class LocalReplies:
 
     def refuse(self, exchange: Exchange, reason: Reason, *, close: bool) -> bool:
         """Answer what never came to a decision."""
-        return self._refuse(exchange, reason, "", exchange.cors_headers, close=close)
+        return self._refuse(exchange, reason, None, exchange.cors_headers, close=close)
 
     def refuse_body(self, exchange: Exchange, reason: Reason) -> bool:
         """Answer a call whose body cannot be judged.
@@ -187,30 +193,33 @@ class LocalReplies:
         A stranger may have sent it, so no text says which route this is.
         """
         detail = _JUDGED_BODY if reason is Reason.BODY_TOO_LARGE else None
-        return self._refuse(exchange, reason, "", exchange.cors_headers, close=True, detail=detail)
+        headers = exchange.cors_headers
+        return self._refuse(exchange, reason, None, headers, close=True, detail=detail)
 
     def fail(self, exchange: Exchange, reason: Reason) -> bool:
         """Answer what failed after the decision had allowed it."""
-        close = not exchange.body.is_eof()
+        close, route = not exchange.body.is_eof(), exchange.route
         detail = None
         if reason is Reason.BODY_TOO_LARGE:
-            route = exchange.route
             detail = f"`max_body` of the route `{route.id}` is {route.max_body_bytes:,} bytes."
-        return self._refuse(
-            exchange, reason, exchange.route.id, route_headers(exchange), close=close, detail=detail
-        )
+        headers = route_headers(exchange)
+        return self._refuse(exchange, reason, route, headers, close=close, detail=detail)
 
     def _refuse(
         self,
         exchange: Exchange,
         reason: Reason,
-        route_id: str,
+        route: Route | None,
         extra_headers: Mapping[str, str],
         *,
         close: bool,
         detail: str | None = None,
     ) -> bool:
         client, head = exchange.client, exchange.head
+        challenge, resource, route_id = DEFAULT_CHALLENGE, None, ""
+        if route is not None:
+            challenge, route_id = route.challenge, route.id
+            resource = resource_challenge(route, exchange.call, self._origins)
         problem, headers, document = problem_parts(
             reason,
             None,
@@ -219,6 +228,8 @@ class LocalReplies:
             allow=_ANY_METHOD if reason is Reason.METHOD_NOT_ALLOWED else (),
             https=client.peer.https,
             extra_headers=extra_headers,
+            challenge=challenge,
+            resource=resource,
         )
         # What was too much to read is not read as the next request either.
         keep_alive = not close and self._keeps_alive(head) and reason is not Reason.BODY_TOO_LARGE

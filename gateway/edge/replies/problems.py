@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from gateway.access.definitions import DEFAULT_CHALLENGE, Challenge, ChallengeScheme
+from gateway.access.definitions import DEFAULT_CHALLENGE, Challenge
 from gateway.access.routing.routes import Route
+from gateway.edge.replies.challenges import ResourceChallenge, scope_challenge, sign_in_challenge
 from gateway.edge.replies.response_bytes import response_bytes
 from gateway.model import Call, Reason
 
@@ -133,7 +134,10 @@ PROBLEMS: dict[Reason, ProblemType] = {
         _DENIED,
     ),
     Reason.INSUFFICIENT_SCOPE: ProblemType(
-        403, "Insufficient scope", "The token lacks a scope that this resource asks for.", _DENIED
+        403,
+        "Insufficient scope",
+        "The token lacks scopes that this resource asks for; ask its issuer for one with them.",
+        _DENIED,
     ),
     Reason.CROSS_ORIGIN: ProblemType(
         403, "Cross-origin call", "The cookie does not count for a call of this origin.", _DENIED
@@ -304,11 +308,12 @@ def problem_parts(
     https: bool = False,
     extra_headers: Mapping[str, str] | None = None,
     challenge: Challenge = DEFAULT_CHALLENGE,
+    resource: ResourceChallenge | None = None,
 ) -> tuple[ProblemType, dict[str, str], bytes]:
-    """Row, header fields and body of `problem`; `challenge` is the route's."""
+    """Row, header fields and body of `problem`; `challenge` and `resource` are the route's."""
     if conceal:
         reason, refusal, detail, errors = Reason.ROUTE_UNKNOWN, None, None, None
-        retry_after_s, allow, extra_headers = 0.0, (), None
+        retry_after_s, allow, extra_headers, resource = 0.0, (), None, None
     row = problem_type(reason, refusal)
     document: dict[str, object] = {
         "type": f"urn:authgate:reason:{reason}",
@@ -320,13 +325,17 @@ def problem_parts(
     }
     if errors is not None:
         document["errors"] = [dict(error) for error in errors]
+    if resource is not None and resource.lacking:
+        document["missing_scopes"] = list(resource.lacking)
     headers = {"Content-Type": "application/problem+json", **OWN_HEADERS}
     headers["X-Request-Id"] = request_id
     headers["Proxy-Status"] = f"{SERVER}; error={row.proxy_error}"
     if https:
         headers["Strict-Transport-Security"] = HSTS
     if row.status == 401:
-        headers["WWW-Authenticate"] = _challenge(reason, challenge)
+        headers["WWW-Authenticate"] = sign_in_challenge(reason, challenge, resource)
+    elif resource is not None and resource.lacking:
+        headers["WWW-Authenticate"] = scope_challenge(challenge, resource)
     if row.status in (429, 503):
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s or row.retry_after_s)))
     if row.status == 405:
@@ -355,36 +364,3 @@ def direct_response_fields(
         if route.security_headers.hsts is not None and call.scheme == "https":
             fields.append(("Strict-Transport-Security", route.security_headers.hsts))
     return fields
-
-
-def step_up_challenge(
-    max_age_s: int | None, amr: Sequence[str], challenge: Challenge = DEFAULT_CHALLENGE
-) -> str:
-    """RFC 9470 section 3: how the caller must sign in.  `amr` are names of the configuration.
-
-    Of the Bearer scheme on every route: no password makes a sign-in fresher.
-    """
-    parts = [f"Bearer {_realm(challenge)}", 'error="insufficient_user_authentication"']
-    if amr:
-        parts.append(f'acr_values="{" ".join(amr)}"')
-    if max_age_s is not None:
-        parts.append(f'max_age="{max_age_s}"')
-    return ", ".join(parts)
-
-
-def _challenge(reason: str, challenge: Challenge) -> str:
-    """RFC 6750 section 3: no error code when the request held no authentication at all."""
-    realm = _realm(challenge)
-    if reason == Reason.INSUFFICIENT_USER_AUTHENTICATION:  # RFC 9470 section 3
-        return f'Bearer {realm}, error="insufficient_user_authentication"'
-    if challenge.scheme is ChallengeScheme.BASIC:  # RFC 7617 section 2.1
-        return f'Basic {realm}, charset="UTF-8"'
-    if reason == Reason.NO_CREDENTIAL:
-        return f"Bearer {realm}"
-    return f'Bearer {realm}, error="invalid_token"'
-
-
-def _realm(challenge: Challenge) -> str:
-    """A quoted-string (RFC 9110 section 5.6.4)."""
-    escaped = challenge.realm.replace("\\", "\\\\").replace('"', '\\"')
-    return f'realm="{escaped}"'
