@@ -139,6 +139,8 @@ class Issuer:
     event_audience: tuple[str, ...] = ()
     """Whom logout tokens and events name in `aud`; empty: `audience`."""
     location: SourceLocation = field(default=NOWHERE, compare=False)
+    ca_location: SourceLocation = field(default=NOWHERE, compare=False)
+    """Where `ca` is written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from gateway.access.snapshot import Snapshot
 from gateway.cli import environment
-from gateway.cli.environment import configuration_settings, own_paths
+from gateway.cli.environment import configuration_settings
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.secrets import SecretSource, UnreadSecrets
-from gateway.config.upstream_tls import TlsContexts
+from gateway.config.upstream_tls import TlsContexts, tls_of_snapshot
 from gateway.config.warnings import open_to_anybody
 from gateway.config.watcher import read_sources
 from gateway.edge.replies.problems import problem_type
@@ -36,7 +36,9 @@ def read(
     if isinstance(sources, list):
         return sources
     chosen = configuration_settings()
-    found = compile_snapshot(sources, chosen.own_paths, secrets or UnreadSecrets())
+    found = compile_snapshot(
+        sources, chosen.own_paths, secrets or UnreadSecrets(), chosen.token_issuer
+    )
     if isinstance(found, list) or not chosen.registration_rules.anybody:
         return found
     open_routes = open_to_anybody(found.routes, chosen.registration_rules.anybody)
@@ -44,12 +46,12 @@ def read(
 
 
 def read_for_here(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
-    """As `read`, and the files that upstreams name, and the secrets that routes name, must do on
-    this machine too."""
+    """As `read`, and the files that upstreams and issuers name, and the secrets, must do on this
+    machine too."""
     found = read(config, policies, environment.secrets())
     if isinstance(found, list):
         return found
-    return TlsContexts().problems(found.upstreams.values()) or found
+    return TlsContexts().problems(tls_of_snapshot(found)) or found
 
 
 def compiled(config: Path, policies: Path) -> Snapshot:
@@ -72,9 +74,9 @@ def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
         if not config.is_absolute() and (folder / config).exists():
             return compiled(folder / config, folder / policies)
         return compiled(folder / config.name, folder / policies.name)
-    found = compile_snapshot(
-        _sources_of_revision(where, config, policies), own_paths(), UnreadSecrets()
-    )
+    chosen = configuration_settings()
+    sources = _sources_of_revision(where, config, policies)
+    found = compile_snapshot(sources, chosen.own_paths, UnreadSecrets(), chosen.token_issuer)
     if isinstance(found, Snapshot):
         return found
     for problem in found:

@@ -122,16 +122,17 @@ def _run(
     configure(settings.log_level)
     folder = DataFolder(settings.data_dir)
     secrets = serving_secrets()
+
+    def watcher(watched: Files, kept: Path) -> ConfigWatcher:
+        return ConfigWatcher(
+            watched, LastKnownGood(kept), settings.own_paths, secrets, settings.token_issuer
+        )
+
     plan = BootstrapContext(
-        settings=settings,
-        folder=folder,
-        configuration=ConfigWatcher(
-            files, LastKnownGood(folder.last_good), settings.own_paths, secrets
-        ),
+        settings=settings, folder=folder, configuration=watcher(files, folder.last_good)
     )
     if shadow is not None:
-        kept = LastKnownGood(folder.path / "last-good-shadow")
-        plan.shadow = ConfigWatcher(shadow, kept, settings.own_paths, secrets)
+        plan.shadow = watcher(shadow, folder.path / "last-good-shadow")
     listeners = Listeners(settings.listen, settings.admin_listen, demo)
     try:
         processes.lock_data_dir(plan)

@@ -12,6 +12,7 @@ from gateway.access.policies import SIGNED_IN, signed_in_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
 from gateway.config.identity_headers import IdentityReader
+from gateway.config.issuer_warnings import issuer_notices
 from gateway.config.issuers import IssuerReader
 from gateway.config.policies import read_policies
 from gateway.config.resource_server import read_resources
@@ -113,7 +114,7 @@ def compile_snapshot(
         shared_hosts=shared_hosts,
         trusted_peers=peers,
         reads_bodies=any(route.reads_body for route in table),
-        notices=tuple(notices(table, policies)),
+        notices=(*notices(table, policies), *issuer_notices(table, issuers)),
         data_locations=files.data_locations,
     )
 

@@ -139,6 +139,7 @@ class IssuerReader:
             events=events,
             event_audience=self._audience(fields, "event_audience"),
             location=reader.location(at),
+            ca_location=reader.location(fields.get("ca", at)),
         ), fields.get("issuer", at)
 
     # What a token names

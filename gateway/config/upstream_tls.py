@@ -1,4 +1,4 @@
-"""The files by which the gateway knows an upstream, and shows itself to it.
+"""The files by which the gateway knows an upstream or an issuer, and shows itself to it.
 
 Law: they are looked at when the configuration is, so what cannot work is a problem with its
 location before any call meets it.  Files that are written anew count from the next connection on;
@@ -12,15 +12,31 @@ import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 
-from gateway.access.definitions import Tls, Upstream
+from gateway.access.definitions import Tls
+from gateway.access.issuers import Issuer
+from gateway.access.snapshot import Snapshot
 from gateway.bounded_memo import BoundedMemo
-from gateway.model import ConfigProblem
+from gateway.model import NOWHERE, ConfigProblem
 
 FileStamp = tuple[tuple[int, int, int], ...]
 """What differs once a file was written anew, replaced, or led elsewhere by a link."""
 
 _MISSING = (0, 0, -1)
 _KEPT_MAX = 1_024
+
+
+def tls_of_issuer(issuer: Issuer) -> Tls | None:
+    """How its server is known; None where the machine's authorities vouch for it."""
+    if issuer.ca is None:
+        return None
+    return Tls(ca=issuer.ca, locations={"ca": issuer.ca_location})
+
+
+def tls_of_snapshot(snapshot: Snapshot) -> list[Tls]:
+    """All that a configuration names files for."""
+    named = [upstream.tls for upstream in snapshot.upstreams.values()]
+    named += [tls_of_issuer(issuer) for issuer in snapshot.issuers.values()]
+    return [tls for tls in named if tls is not None]
 
 
 def paths(tls: Tls | None) -> tuple[str, ...]:
@@ -71,20 +87,16 @@ class TlsContexts:
         self._made.keep(tls, (now, context))
         return context
 
-    def problems(self, upstreams: Iterable[Upstream]) -> list[ConfigProblem]:
-        """Every file that an upstream names and that cannot be used, where it is named.
+    def problems(self, named: Iterable[Tls]) -> list[ConfigProblem]:
+        """Every file of these that cannot be used, where it is named.
 
         What is good is made ready: to read it while calls wait would hold them all up.
         """
         problems = []
-        for upstream in upstreams:
-            tls = upstream.tls
-            if tls is None:
-                continue
+        for tls in named:
             unusable = _unusable(tls)
             for name, text in unusable:
-                location = tls.locations.get(name, upstream.location)
-                problems.append(ConfigProblem.at(location, text))
+                problems.append(ConfigProblem.at(tls.locations.get(name, NOWHERE), text))
             if not unusable:
                 with suppress(OSError):  # written anew meanwhile: the next look finds out
                     self.context(tls)

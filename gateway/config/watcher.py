@@ -173,17 +173,19 @@ class ConfigWatcher:
     kept: LastKnownGood
     own_paths: OwnPaths = field(default_factory=OwnPaths)
     secrets: SecretFiles = field(default_factory=SecretFiles)
+    own_issuer: str = ""
+    """The `iss` of our own tokens."""
     problems: list[ConfigProblem] = field(default_factory=list)
     """What is wrong with the files now; empty when they are what runs."""
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
     on_refusal: list[Callable[[list[ConfigProblem]], None]] = field(default_factory=list)
     """Told of what is wrong when an edit is refused; not again for the same problems."""
     tls: upstream_tls.TlsContexts = field(default_factory=upstream_tls.TlsContexts)
-    """For the connections to upstreams: what the configuration names is made ready."""
+    """For the connections to upstreams and issuers: what the configuration names is made ready."""
     _snapshot: Snapshot | None = None
     _signature: Signature = ()
     _tls_files: tuple[str, ...] = ()
-    """The files that upstreams name, and their stamps when they were last checked."""
+    """The files that upstreams and issuers name, and their stamps when they were last checked."""
     _tls_stamp: upstream_tls.FileStamp = ()
     _secret_reading: SecretReading | None = None
     """The secrets that were read when the configuration last was."""
@@ -292,16 +294,16 @@ class ConfigWatcher:
         built = self._compiled(sources)
         if isinstance(built, list):
             return built
-        upstreams = built.upstreams.values()
-        self._tls_files = tuple(path for one in upstreams for path in upstream_tls.paths(one.tls))
+        named = upstream_tls.tls_of_snapshot(built)
+        self._tls_files = tuple(path for tls in named for path in upstream_tls.paths(tls))
         self._tls_stamp = upstream_tls.file_stamp(self._tls_files)
-        return self.tls.problems(upstreams) or built
+        return self.tls.problems(named) or built
 
     def _compiled(self, sources: Sources) -> Snapshot | list[ConfigProblem]:
         reading = self._secret_reading = SecretReading(self.secrets)
         gc.disable()
         try:
-            return compile_snapshot(sources, self.own_paths, reading)
+            return compile_snapshot(sources, self.own_paths, reading, self.own_issuer)
         finally:
             # Frozen before it may be walked: one collection over 10,000 routes stalls 200 ms.
             gc.freeze()

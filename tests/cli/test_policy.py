@@ -105,6 +105,19 @@ def test_every_problem_is_one_line_that_editors_click(
     assert (code, found["valid"], found["problems"][0]["line"]) == (1, False, 10)
 
 
+def test_an_issuer_that_is_this_gateway_is_a_problem_by_the_settings(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = folder / "routes.yaml"
+    block = "issuers: {idp: {issuer: https://gw.example.com, audience: a}}\n"
+    routes.write_text(routes.read_text() + block)
+    assert gateway(capsys, "validate")[0] == 0
+    monkeypatch.setenv("GATEWAY_ISSUER", "https://gw.example.com")
+    code, out, _ = gateway(capsys, "validate")
+    assert code == 1
+    assert "`https://gw.example.com` is this gateway itself (GATEWAY_ISSUER)" in out
+
+
 def test_an_action_that_no_route_has_is_a_warning_apart_and_no_failure(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -414,3 +414,52 @@ def test_a_public_route_asks_nobody_whose_token_it_is() -> None:
         "routes.yaml:6:66: `auth: public` judges nobody: leave `issuers` out, or say "
         "`auth: optional`"
     ]
+
+
+# What is hardly meant
+
+
+def notices(text: str) -> list[str]:
+    found = compiled(text)
+    assert isinstance(found, Snapshot), found
+    return [str(one) for one in found.notices]
+
+
+def test_an_issuer_that_no_route_takes_is_noted() -> None:
+    text = """
+        defaults: {issuers: [own, other]}
+        routes:
+          - {id: a, match: {path: /a}, policy: signed-in, upstream: api, issuers: [own]}
+          - {id: b, match: {path: /b}, auth: public, upstream: api}
+          - {id: c, match: {path: /c}, policy: signed-in, upstream: api, issuers: [idp]}
+        """
+    assert notices(routes(text)) == [
+        "routes.yaml:4:3: no route takes the tokens of issuer `other`: add "
+        "`issuers: [own, other]` to a route or to `defaults`"
+    ]
+
+
+RESOURCES = """
+    defaults: {{policy: signed-in, upstream: api, issuers: {issuers}, accept: {accept}}}
+    routes:
+      - {{id: a, match: {{path: /a}}, resource_server: {{{keys}}}}}
+      - {{id: b, match: {{path: /b}}, resource_server: {{}}}}
+    """
+
+
+def test_a_resource_that_takes_our_own_tokens_is_noted_once() -> None:
+    text = RESOURCES.format(issuers="[own, idp, other]", accept="[bearer, cookie]", keys="")
+    assert notices(routes(text)) == [
+        "routes.yaml:9:5: route `a` (and 1 more) is a resource and takes `own`: our tokens name "
+        "GATEWAY_AUDIENCE and not the resource, so they are refused there, and only cookies and "
+        "keys of ours count"
+    ]
+
+
+def test_an_authorization_server_whose_tokens_are_refused_is_noted() -> None:
+    keys = 'authorization_servers: ["https://as.example", "https://i.example"]'
+    text = RESOURCES.format(issuers="[idp, other]", accept="[bearer]", keys=keys)
+    assert notices(routes(text)) == [
+        "routes.yaml:9:5: route `a` sends clients to `https://as.example`, which is the `issuer` of "
+        "none that it takes: the tokens they get there are refused"
+    ]

@@ -1,0 +1,60 @@
+"""What is hardly meant of issuers and resources: `gateway validate` warns of it, and loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from gateway.access.issuers import Issuer
+from gateway.access.routing.routes import Auth, Route
+from gateway.model import OWN_ISSUER, ConfigProblem, CredentialKind
+
+
+def issuer_notices(routes: Iterable[Route], issuers: Mapping[str, Issuer]) -> list[ConfigProblem]:
+    """Issuers whose tokens no route takes; resources that our own tokens are no good for; and
+    authorization servers whose tokens a resource refuses."""
+    judging = [route for route in routes if route.auth is not Auth.PUBLIC]
+    taken = frozenset[str]().union(*{route.issuers for route in judging})
+    problems = [
+        ConfigProblem.at(
+            issuer.location,
+            f"no route takes the tokens of issuer `{issuer.name}`: add "
+            f"`issuers: [own, {issuer.name}]` to a route or to `defaults`",
+        )
+        for issuer in issuers.values()
+        if issuer.name not in taken
+    ]
+    resources = [route for route in judging if route.resource_server is not None]
+    own = [
+        route
+        for route in resources
+        if OWN_ISSUER in route.issuers and CredentialKind.BEARER in route.accept
+    ]
+    if own:
+        problems.append(
+            ConfigProblem.at(
+                own[0].location,
+                f"route `{own[0].id}`{_others(own)} is a resource and takes `own`: our tokens name "
+                "GATEWAY_AUDIENCE and not the resource, so they are refused there, and only "
+                "cookies and keys of ours count",
+            )
+        )
+    foreign = [route for route in resources if OWN_ISSUER not in route.issuers]
+    reported: set[str] = set()
+    for route in foreign:
+        assert route.resource_server is not None
+        known = {issuers[name].issuer for name in route.issuers if name in issuers}
+        for server in route.resource_server.authorization_servers:
+            if server not in known and server not in reported:
+                reported.add(server)
+                problems.append(
+                    ConfigProblem.at(
+                        route.location,
+                        f"route `{route.id}` sends clients to `{server}`, which is the `issuer` of "
+                        "none that it takes: the tokens they get there are refused",
+                    )
+                )
+    return problems
+
+
+def _others(routes: list[Route]) -> str:
+    return f" (and {len(routes) - 1} more)" if len(routes) > 1 else ""
