@@ -112,12 +112,28 @@ def read_sources(routes: Path, policies: Path) -> Sources | list[ConfigProblem]:
             problems.append(ConfigProblem(str(path), 1, 1, f"cannot be read: {error.strerror}"))
         return (str(path), "")
 
+    listed = Files(routes, policies).listed()
+    problems += [_misnamed(path) for path in listed if not _is_text(path.relative_to(policies))]
     sources = Sources(
         routes=text(routes),
-        policies=tuple(text(path) for path in Files(routes, policies).listed()),
+        policies=tuple(text(path) for path in listed),
         policies_root=str(policies),
     )
     return problems or sources
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a name is what it can be shown and told apart by: UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _misnamed(path: Path) -> ConfigProblem:
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return ConfigProblem(shown, 1, 1, "the name of this file is not UTF-8: give it another")
 
 
 DEFAULT_POLICIES = Path("policies")
@@ -276,9 +292,10 @@ class ConfigWatcher:
                     yield
                     if [folder for folder in folders if folder.is_dir()] != present:
                         break
-            except (OSError, RuntimeError) as error:
-                # No watches left, or a folder went away: looking goes on without events.
-                log.debug("watch-failed", error=str(error))
+            except* (OSError, RuntimeError) as errors:
+                # No watches left, a folder went away, or a name is not UTF-8: looking goes on
+                # without events.
+                log.debug("watch-failed", errors=[str(error) for error in errors.exceptions])
             await asyncio.sleep(LOOK_EVERY_MS / 1000)
             yield
 
@@ -291,7 +308,13 @@ class ConfigWatcher:
 
     def _checked(self, sources: Sources) -> Snapshot | list[ConfigProblem]:
         """Compiled, and the files beside it looked at."""
-        built = self._compiled(sources)
+        try:
+            built = self._compiled(sources)
+        except Exception as error:
+            # Whatever the files hold, what runs goes on.
+            log.error("configuration-not-read", exc_info=error)
+            text = f"a defect keeps the gateway from reading the files: {type(error).__name__}"
+            return [ConfigProblem(str(self.files.routes), 1, 1, text)]
         if isinstance(built, list):
             return built
         named = upstream_tls.tls_of_snapshot(built)

@@ -334,7 +334,7 @@ def _core_value(node: yaml.ScalarNode) -> str | int | float | bool | None:
         return False
     if _INT.match(text) and len(text) < 400:
         return int(text)
-    if text.startswith("0o") and text[2:].isdigit() and not set(text[2:]) & {"8", "9"}:
+    if re.match(r"0o[0-7]+\Z", text):
         return int(text, 8)
     if re.match(r"0x[0-9a-fA-F]+\Z", text):
         return int(text, 16)

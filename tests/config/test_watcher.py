@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from gateway.access.secret_text import SecretText
 from gateway.access.snapshot import Snapshot
+from gateway.config.secrets import SecretFiles
 from gateway.config.watcher import (
     ConfigWatcher,
     Files,
@@ -258,6 +260,50 @@ async def test_a_wrong_edit_leaves_what_runs_until_it_is_mended(
     files.routes.write_text(ROUTES)
     await until(lambda: not watched.stale)
     assert watched.problems == []
+
+
+NO_TEXT = b"r\xe9gles"
+
+
+async def test_a_policy_whose_name_is_no_text_is_a_problem_and_what_runs_goes_on(
+    watched: ConfigWatcher, files: Files
+) -> None:
+    before = watched.snapshot
+    misnamed = files.policies / os.fsdecode(NO_TEXT + b".yaml")
+    misnamed.write_text(POLICY.replace("mine", "more"))
+    await until(lambda: watched.stale)
+    assert watched.snapshot is before
+    (problem,) = watched.problems
+    assert r"r\xe9gles.yaml" in str(problem)
+    misnamed.rename(files.policies / "more.yaml")
+    await until(lambda: not watched.stale)
+    assert "more" in watched.snapshot.policies
+
+
+async def test_a_file_whose_name_is_no_text_does_not_end_the_watching(
+    watched: ConfigWatcher, files: Files
+) -> None:
+    before = watched.snapshot
+    (files.routes.parent / os.fsdecode(NO_TEXT)).write_text("of an editor")
+    files.routes.write_text(ROUTES.replace("/one", "/two"))
+    await until(lambda: watched.snapshot is not before)
+    assert not watched.stale
+
+
+class Unforeseen(SecretFiles):
+    def read(self, name: str) -> SecretText | str:
+        raise LookupError(name)
+
+
+def test_whatever_reading_the_files_raises_is_a_problem_and_what_runs_goes_on(
+    files: Files, kept: LastKnownGood, loaded: ConfigWatcher
+) -> None:
+    configuration = ConfigWatcher(files, kept, secrets=Unforeseen())
+    secret = "request: {set_headers: {X-Key: {secret: key}}}"
+    files.routes.write_text(ROUTES + f"    {secret}\n")
+    configuration.load()
+    assert configuration.stale
+    assert configuration.snapshot.version == loaded.snapshot.version
 
 
 async def test_a_file_that_goes_away_leaves_what_runs(watched: ConfigWatcher, files: Files) -> None:

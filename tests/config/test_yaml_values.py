@@ -52,6 +52,12 @@ def test_what_yaml_reads_as_no_text_is_no_name(word: str) -> None:
     assert "`id`" in said[0]
 
 
+@pytest.mark.parametrize("word", ["0o\u00b2", "0o\u0663"])
+def test_digits_of_another_script_are_text(word: str) -> None:
+    said = problems(f"- {{id: {word}, match: {{path: /a}}, auth: public, upstream: api}}")
+    assert said == problems(f"- {{id: '{word}', match: {{path: /a}}, auth: public, upstream: api}}")
+
+
 def test_a_number_with_leading_zero_is_decimal() -> None:
     world = snapshot(
         PUBLIC, "policy: p\nrules: [{id: a, allow: ['x'], when: user.claims.n == 010}]"

@@ -158,6 +158,18 @@ def test_a_configuration_that_is_swapped_by_its_link_is_picked_up(tmp_path: Path
         assert one.call("GET", "/perhaps").status == 200
 
 
+def test_a_policy_whose_name_is_no_text_keeps_no_worker_from_being_replaced(pair: Running) -> None:
+    before = workers(pair)
+    misnamed = pair.folder / "policies" / os.fsdecode(b"r\xe9gles.yaml")
+    misnamed.write_text("version: 1\npolicy: regles\nrules: [{id: a, allow: ['*']}]\n")
+    until(lambda: metric(pair, "authgate_config_stale") == [1.0, 1.0], 5)
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: len(workers(pair)) == 2 and before[0] not in workers(pair), 20)
+    assert pair.call("GET", "/public/x").status == 200
+    misnamed.unlink()
+    until(lambda: metric(pair, "authgate_config_stale") == [0.0, 0.0], 5)
+
+
 def test_sighup_reads_the_files_again_in_place(pair: Running) -> None:
     before = workers(pair)
     edit(pair, lambda text: text + "  - id: broken\n")
