@@ -178,7 +178,7 @@ class Policy:
         if action_rules.shadows:
             verdict.shadowed = self._shadowed(action_rules, verdict, action, context)
         if self.shadow:
-            return self._unenforced(verdict)
+            return self._unenforced(verdict, signed_in=context.principal is not None)
         return verdict
 
     def remember(
@@ -225,15 +225,19 @@ class Policy:
                 )
         return tuple(shadowed)
 
-    def _unenforced(self, verdict: Verdict) -> Verdict:
+    def _unenforced(self, verdict: Verdict, *, signed_in: bool) -> Verdict:
+        """What holds instead: somebody is signed in, on a route with `auth: optional` too."""
         shadowed = verdict.shadowed
-        if not verdict.allowed:
+        if verdict.allowed is not signed_in:
             rule = verdict.rule.id if verdict.rule else None
             shadowed = (
                 *shadowed,
-                Shadowed(self.name, rule, False, verdict.reason, verdict.location),
+                Shadowed(self.name, rule, verdict.allowed, verdict.reason, verdict.location),
             )
-        return Verdict(True, Reason.SIGNED_IN, None, location=self.location, shadowed=shadowed)
+        if signed_in:
+            return Verdict(True, Reason.SIGNED_IN, None, location=self.location, shadowed=shadowed)
+        reason = Reason.NO_RULE
+        return Verdict(False, reason, reason, location=self.location, shadowed=shadowed)
 
 
 def signed_in_policy() -> Policy:

@@ -224,6 +224,27 @@ def test_a_policy_in_shadow_lets_every_signed_in_caller_pass() -> None:
     assert not decide(world, "GET /a").allowed
 
 
+@pytest.mark.parametrize("mode", ["", "mode: shadow"])
+def test_a_policy_in_shadow_opens_no_optional_route_to_strangers(mode: str) -> None:
+    world = snapshot(
+        "- {id: r, match: {path: /a}, auth: optional, policy: p, action: x:y, upstream: api}",
+        f"policy: p\n{mode}\nrules: [{{id: a, allow: [x:y], when: user != null}}]",
+    )
+    decision = decide(world, "GET /a")
+    assert (decision.allowed, decision.reason, decision.shadowed) == (False, Reason.NO_RULE, ())
+    assert decide(world, "GET /a", who("u1")).allowed
+
+
+def test_a_stranger_whom_a_policy_in_shadow_would_let_pass_is_told_of() -> None:
+    world = snapshot(
+        "- {id: r, match: {path: /a}, auth: optional, policy: p, action: x:y, upstream: api}",
+        "policy: p\nmode: shadow\nrules: [{id: a, allow: [x:y]}]",
+    )
+    decision = decide(world, "GET /a")
+    assert not decision.allowed
+    assert [(one.rule, one.allowed) for one in decision.shadowed] == [("a", True)]
+
+
 # What must hold for every policy
 
 CONDITIONS = st.sampled_from(
