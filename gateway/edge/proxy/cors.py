@@ -16,6 +16,7 @@ from aiohttp_cors.abc import AbstractRouterAdapter
 from multidict import CIMultiDict
 
 from gateway.access.definitions import Cors
+from gateway.access.field_names import TOKEN
 from gateway.model import Call
 
 VARY = "Origin"
@@ -90,10 +91,13 @@ class CrossOrigin:
     async def preflight(
         self, call: Call, cors: Cors, methods: tuple[str, ...]
     ) -> dict[str, str] | None:
-        """The fields of the 204; None when the origin, method or a header is not allowed.
+        """The fields of the 204; None when the origin, method or a header is not allowed, and
+        when what stands for the method is none: it would come back as it came.
 
         `methods` are the route's; those that `cors` lists narrow them.
         """
+        if not TOKEN.match(requested_method(call)):
+            return None
         allowed = tuple(m for m in cors.methods if not methods or m in methods) or methods
         request = _CorsRequest(call, cors, preflight=True, methods=allowed or _requested(call))
         try:

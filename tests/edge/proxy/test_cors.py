@@ -46,6 +46,15 @@ async def test_what_the_block_does_not_list_is_refused(refused: Call) -> None:
     assert await CrossOrigin().preflight(refused, CORS, ()) is None
 
 
+@pytest.mark.parametrize("method", ["\xe9", "a b", "", "GET, POST", "<b>"])
+async def test_what_is_no_method_does_not_come_back(method: str) -> None:
+    any_method = Cors("open", frozenset({APP}), True)
+    assert await CrossOrigin().preflight(preflight(method=method), any_method, ()) is None
+    fields = await CrossOrigin().preflight(preflight(method="PURGE"), any_method, ())
+    assert fields is not None
+    assert fields["Access-Control-Allow-Methods"] == "PURGE"
+
+
 async def test_the_methods_of_the_route_bound_those_of_the_block() -> None:
     assert await CrossOrigin().preflight(preflight(method="POST"), CORS, ("GET", "HEAD")) is None
 
