@@ -12,11 +12,13 @@ from gateway.access.conditions.claims import claim_path, compile_claims
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.issuers import (
     ABSENT,
+    AUDIENCE,
     SUBJECT,
     ClaimPath,
     ClaimReader,
     Issuer,
     RequiredClaim,
+    TokenUse,
 )
 from gateway.access.suggestions import suggestion
 from gateway.config.introspection import read_introspection
@@ -26,9 +28,9 @@ from gateway.config.yaml_reader import Node, Reader
 from gateway.model import OWN_ISSUER, OWN_ISSUERS
 
 ISSUER_KEYS = (
-    "issuer", "audience", "algorithms", "typ", "subject", "roles", "email", "email_verified",
-    "require", "leeway", "max_life", "discovery", "jwks_uri", "ca", "max_stale", "introspection",
-    "backchannel_logout", "events", "event_audience",
+    "issuer", "audience", "audience_claim", "token", "algorithms", "typ", "subject", "roles",
+    "email", "email_verified", "require", "leeway", "max_life", "discovery", "jwks_uri", "ca",
+    "max_stale", "introspection", "backchannel_logout", "events", "event_audience",
 )  # fmt: skip
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
@@ -121,9 +123,11 @@ class IssuerReader:
             name=name,
             issuer=issuer or "",
             audience=self._audience(fields, "audience"),
+            audience_claim=self._path(fields.get("audience_claim"), "audience_claim", AUDIENCE),
+            use=self._use(fields.get("token")),
             algorithms=self._algorithms(fields.get("algorithms")),
             typ=self._typ(fields.get("typ")),
-            subject=self._subject(fields.get("subject")),
+            subject=self._path(fields.get("subject"), "subject", SUBJECT),
             roles=self._claim(fields, "roles"),
             email=email,
             email_verified=email_verified,
@@ -192,20 +196,24 @@ class IssuerReader:
 
     # What is read of it
 
-    def _subject(self, node: Node | None) -> ClaimReader:
-        text = self._reader.text(node, "`subject`")
+    def _use(self, node: Node | None) -> TokenUse:
+        text = self._reader.choice(node, "`token`", tuple(TokenUse))
+        return TokenUse(text) if text is not None else TokenUse.ACCESS
+
+    def _path(self, node: Node | None, key: str, default: ClaimPath) -> ClaimReader:
+        text = self._reader.text(node, f"`{key}`")
         if text is None or node is None:
-            return SUBJECT
+            return default
         path = claim_path(text)
         if path is None and _CLAIM_NAME.match(text) and text != "claims":
             path = ClaimPath(f"claims.{text}", (text,))
         if path is None:
             self._reader.error(
                 node,
-                "`subject` is one claim, such as `sub`, `claims.oid` or "
+                f"`{key}` is one claim, such as `{default.keys[0]}`, `claims.oid` or "
                 '`claims["https://example.com/id"]`: what ends a session names it too',
             )
-            return SUBJECT
+            return default
         return path
 
     def _claim(

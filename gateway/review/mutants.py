@@ -12,7 +12,13 @@ from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
-from gateway.model import DEFAULT_ACCEPT, SourceLocation
+from gateway.model import (
+    DEFAULT_ACCEPT,
+    OWN_ISSUER,
+    OWN_ISSUERS,
+    CredentialKind,
+    SourceLocation,
+)
 from gateway.review.counterfactuals import mentioned_in_conditions
 from gateway.review.policy_override import rerouted, with_policies
 from gateway.review.suite import CaseResult, Statuses, run_case
@@ -238,9 +244,8 @@ def _other_routes(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route
         yield "for every method", changed(methods=tuple(dict.fromkeys((*route.methods, *every))))
     if route.hosts:
         yield "for every host", changed(hosts=())
-    if route.auth is not Auth.PUBLIC and not route.accept >= DEFAULT_ACCEPT:
-        wider = route.accept | DEFAULT_ACCEPT
-        yield "for every kind of credential", changed(accept=wider)
+    if route.auth is not Auth.PUBLIC:
+        yield from _for_others_credentials(route, snapshot)
     for field in route.resource:
         if route.action_rules is not None and any(
             rule.condition is not None and field.name in rule.condition.reads.resource
@@ -248,3 +253,15 @@ def _other_routes(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route
         ):
             left_ = tuple(one for one in route.resource if one is not field)
             yield f"without resource.{field.name}", changed(resource=left_)
+
+
+def _for_others_credentials(route: Route, snapshot: Snapshot) -> Iterator[tuple[str, Route]]:
+    # Nobody but ourselves gives cookies and keys.
+    if OWN_ISSUER in route.issuers and not route.accept >= DEFAULT_ACCEPT:
+        accept = route.accept | DEFAULT_ACCEPT
+        yield "for every kind of credential", dataclasses.replace(route, accept=accept)
+    issuers = OWN_ISSUERS | frozenset(snapshot.issuers)
+    if CredentialKind.BEARER in route.accept and not route.issuers >= issuers:
+        yield "for tokens of every issuer", dataclasses.replace(route, issuers=issuers)
+    if route.resource_server is not None:
+        yield "for tokens of every resource", dataclasses.replace(route, resource_server=None)

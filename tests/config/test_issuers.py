@@ -23,6 +23,7 @@ from gateway.access.issuers import (
     Introspection,
     Issuer,
     RequiredClaim,
+    TokenUse,
 )
 from gateway.access.secret_text import SecretText
 from gateway.access.snapshot import Snapshot
@@ -148,6 +149,15 @@ def test_an_address_by_path_is_verified_where_the_claim_beside_it_says_so() -> N
     assert issuer("email: claims.upn + '@example.com'").email_verified is None
 
 
+def test_whom_a_token_is_for_may_stand_in_another_claim_and_be_an_id_token() -> None:
+    one = issuer("audience_claim: client_id\ntoken: id")
+    assert one.audience_claim.read({"aud": "x", "client_id": "api"}) == "api"
+    assert one.use is TokenUse.ID
+    ordinary = issuer("")
+    assert ordinary.audience_claim.read({"aud": ["api"]}) == ["api"]
+    assert ordinary.use is TokenUse.ACCESS
+
+
 @pytest.mark.parametrize("written", ["sub", "claims.sub", "claims['sub']"])
 def test_the_subject_is_a_claim_by_name_or_path(written: str) -> None:
     assert issuer(f'subject: "{written}"').subject.read({"sub": "u1"}) == "u1"
@@ -168,6 +178,8 @@ def test_the_subject_is_a_claim_by_name_or_path(written: str) -> None:
         ("typ: application/secevent+JWT", "an event gives access to nothing"),
         ("subject: claims.a + claims.b", "`subject` is one claim"),
         ("subject: claims", "`subject` is one claim"),
+        ("audience_claim: claims.a + 'x'", "`audience_claim` is one claim, such as `aud`"),
+        ("token: refresh", "`token` cannot be `refresh`; there is `access`, `id`"),
         ("roles: groups", "`groups` is not known here"),
         ("roles: [admin]", "`roles` is one value"),
         ("email: claims.a +", "not a CEL expression"),
