@@ -207,6 +207,23 @@ def test_an_origin_beside_fetch_metadata_agrees_with_the_host_that_was_asked(
     assert check_origin(unsafe, at(url="https://gate.example")) is wanted
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "at_host"),
+    [
+        ("https://gate.example:8443", None, "https://gate.example:8443"),
+        ("https://gate.example:8443", "gate.example", "https://gate.example:8443"),
+        ("https://gate.example.", "gate.example", "https://gate.example."),
+        ("https://gate.example:8443", "shop.example", "https://shop.example:8443"),
+        ("https://gate.example", "shop.example", "https://shop.example"),
+        ("http://gate.example", "shop.example", "http://shop.example"),
+    ],
+)
+def test_a_host_of_a_route_is_reached_as_the_public_url_is(
+    url: str, host: str | None, at_host: str
+) -> None:
+    assert OwnOrigins(url).origin_at(host) == at_host
+
+
 class AnyToken:
     """Meets `access.origin.CsrfCheck`: the page has even got hold of the token."""
 

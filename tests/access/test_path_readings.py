@@ -17,6 +17,7 @@ from gateway.access.routing.path_readings import MOST_READINGS, MOST_SIGNS, othe
         ("/a;b/c;d%2Fe", {("a", "c"), ("a", "c/e"), ("a",)}),
         # Some know no other semicolon than the one that came as it is.
         ("/a%3Bb;c", {("a;b",), ("a",)}),
+        ("/a%3Bb;c/d", {("a;b", "d"), ("a;b",), ("a", "d"), ("a",)}),
         ("/a%3Bb/c", {("a", "c"), ("a",)}),
         ("/a%5Cb", {("a", "b")}),
         ("/a%2541", {("aA",)}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -108,11 +109,13 @@ async def test_nobody_is_waited_for_longer_than_this_and_looked_at_less_and_less
     database: Database, stream: MemoryStream, publisher: StreamPublisher, virtual: VirtualClock
 ) -> None:
     stream.server.leases["a"] = BEHIND
-    assert not await publisher.publish([await commit(database)])
-    assert virtual.steady() == pytest.approx(1.5)
+    change = await commit(database)
+    virtual.move(10)
+    assert not await publisher.publish([change])
+    assert virtual.steady() == pytest.approx(11.5)
     looks = stream.times("view")
-    pauses = [round(b - a, 6) for a, b in zip([0.0, *looks], looks, strict=False)]
-    quick = [pause for pause, at in zip(pauses, looks, strict=True) if at <= 0.0501]
+    pauses = [round(b - a, 6) for a, b in pairwise([10.0, *looks])]
+    quick = [pause for pause, at in zip(pauses, looks, strict=True) if at <= 10.0501]
     assert set(quick) == {0.001}
     assert len(quick) == 50
     assert set(pauses[len(quick) + 1 :]) == {0.01}
@@ -416,3 +419,21 @@ async def test_of_two_who_save_the_first_stream_at_once_one_counts(
     monkeypatch.setattr(publisher, "saved_incarnation", overtaken)
     assert await publisher.saved_or_first("1") == "other"
     assert seen == [None, "other"]
+
+
+async def test_what_is_taken_away_before_it_can_be_read_is_saved_again(
+    database: Database, publisher: StreamPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = publisher.saved_incarnation
+    seen: list[str | None] = []
+
+    async def restored() -> str | None:
+        if len(seen) == 1:
+            async with database.transaction() as tx:
+                await tx.run("DELETE FROM installation WHERE name = :name", name=INCARNATION)
+        seen.append(await read())
+        return seen[-1]
+
+    monkeypatch.setattr(publisher, "saved_incarnation", restored)
+    assert await publisher.saved_or_first("1") == "1"
+    assert seen == [None, None, "1"]

@@ -574,6 +574,28 @@ async def test_a_change_that_is_published_while_the_keys_are_read_has_them_read_
     assert keys.begun == 3
 
 
+async def test_keys_that_change_while_they_are_read_are_read_once_more(house: House) -> None:
+    """By what it publishes and by what comes back of it: neither makes up for the other."""
+    begun: list[float] = []
+
+    async def takes_a_second() -> None:
+        begun.append(round(house.clock.steady(), 3))
+        await asyncio.sleep(1)
+
+    worker = house.worker(keys_changed=takes_a_second)
+    worker.start()
+    await house.until(2)
+    house.stream.server.leases["a"] = LeaseState(1, 0, 0)
+    publishing = [asyncio.create_task(worker.publish([await house.commit("k", ChangeKind.KEYS)]))]
+    await house.until(3.5)
+    publishing.append(
+        asyncio.create_task(worker.publish([await house.commit("k2", ChangeKind.KEYS)]))
+    )
+    await house.until(6)
+    assert begun == [0, 2, 3, 4]
+    assert await asyncio.gather(*publishing) == [False, False]
+
+
 # --- what it publishes ---
 
 
