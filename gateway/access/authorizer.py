@@ -148,7 +148,7 @@ class Authorizer:
             if call.encoded_slash and match.reason is Reason.ROUTE_UNKNOWN:
                 # As on a route that does not allow it: else the two answers would tell a
                 # stranger which paths have a route, hidden ones too.
-                return _ambiguous(match)
+                return _ambiguous()
             return Decision(False, match.reason, match.reason, allow=match.allow)
         route, params = match.route, match.params
         if call.encoded_slash and not route.allow_encoded_slash:
@@ -337,7 +337,7 @@ def _in_scope(principal: Principal, route: Route) -> bool:
     return has_scope(principal, route.action)
 
 
-def _ambiguous(match: Match | NoMatch) -> Decision:
+def _ambiguous(match: Match | NoMatch | None = None) -> Decision:
     if isinstance(match, Match):
         return _refused(Reason.AMBIGUOUS_PATH, match)
     return Decision(False, Reason.AMBIGUOUS_PATH, Reason.AMBIGUOUS_PATH)

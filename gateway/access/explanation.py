@@ -220,7 +220,7 @@ def _why_not(route: Route, chosen: Route | None, call: Call) -> tuple[int, str]:
     """How much of the call the route matches (0: not worth telling), and what is in the way."""
     matched, stop = _matched(route, call.segments)
     if stop is not None:
-        return (matched, stop) if matched else (0, stop)
+        return matched, stop
     whole = 100 + matched
     if not route.takes_host(call.host):
         return whole, f"is for the host {' or '.join(route.hosts)}, not {call.host}"

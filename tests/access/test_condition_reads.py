@@ -27,6 +27,7 @@ DATA: dict[str, Any] = {
 }
 RESOURCE: dict[str, Any] = {
     "owner": "u1", "team": "red", "a_b": {"c": 1}, "x y": 2, "": 3, "list": ["p"], "none": None,
+    "n": 7,
 }  # fmt: skip
 NOTHING = Missing()
 
@@ -144,6 +145,7 @@ TIME = datetime.fromtimestamp(NOW, UTC)
             "data.teams[resource.nope].lead",
             [("resource.nope", NOTHING), ("data.teams[…].lead", NOTHING)],
         ),
+        ("data.teams[resource.n].lead", [("resource.n", 7), ("data.teams[…].lead", NOTHING)]),
         ("data.teams[user.email].lead", [("user.email", None), ("data.teams[…].lead", NOTHING)]),
         ("data.teams['r' + 'ed'].lead", [("data.teams[…].lead", DATA["teams"])]),
         ("data.teams.green.lead", [("data.teams.green.lead", NOTHING)]),

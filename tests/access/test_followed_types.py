@@ -7,34 +7,33 @@ import pytest
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.type_check import type_problems
 
-TYPES = EngineTypes()
 MISTAKE = "'a' + 1 == 'b'"
 
 
 @pytest.mark.parametrize("source", ["1 + 1", "user.id", "[true]", "true ? 1 : 2", "user.id + 'a'"])
 def test_what_need_not_be_a_truth_may_be_anything(source: str) -> None:
-    assert type_problems(source, TYPES)
-    assert type_problems(source, TYPES, truth=False) == []
+    assert type_problems(source, EngineTypes())
+    assert type_problems(source, EngineTypes(), truth=False) == []
 
 
 def test_what_is_built_wrong_is_told_whether_or_not_it_has_to_be_a_truth() -> None:
-    assert [at for at, _ in type_problems(MISTAKE, TYPES, truth=False)] == [4]
+    assert [at for at, _ in type_problems(MISTAKE, EngineTypes(), truth=False)] == [4]
 
 
 @pytest.mark.parametrize(("before", "after"), [("(", ")"), ("!", "")])
 def test_types_are_followed_to_the_sixtieth_level(before: str, after: str) -> None:
     def told(levels: int) -> int:
         source = f"{before * levels}({MISTAKE}){after * levels} && true"
-        return len(type_problems(source, TYPES))
+        return len(type_problems(source, EngineTypes()))
 
     assert [told(levels) for levels in (57, 58, 59)] == [1, 1, 0]
 
 
 def test_what_stands_in_a_row_is_no_deeper_than_one() -> None:
     row = "(true) && !true && (true ? true : true) && " * 70
-    assert len(type_problems(row + MISTAKE, TYPES)) == 1
-    assert type_problems(row + "(" * 60 + MISTAKE + ")" * 60, TYPES) == []
-    assert type_problems(row + "!" * 60 + f"({MISTAKE})", TYPES) == []
+    assert len(type_problems(row + MISTAKE, EngineTypes())) == 1
+    assert type_problems(row + "(" * 60 + MISTAKE + ")" * 60, EngineTypes()) == []
+    assert type_problems(row + "!" * 60 + f"({MISTAKE})", EngineTypes()) == []
 
 
 @pytest.mark.parametrize(
@@ -58,4 +57,4 @@ def test_what_stands_in_a_row_is_no_deeper_than_one() -> None:
     ],
 )
 def test_nothing_is_told_of_a_text_that_is_built_in_another_way(source: str) -> None:
-    assert type_problems(source, TYPES) == []
+    assert type_problems(source, EngineTypes()) == []

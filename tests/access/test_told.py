@@ -14,21 +14,20 @@ from gateway.access.conditions.expressions import FieldPath, read_expression
 from gateway.access.conditions.type_check import type_problems
 
 FOLDER = Path(__file__).with_name("told")
-TYPES = EngineTypes()
 Found = Iterator[tuple[int, str]]
 
 
-def of_types(source: str) -> Found:
-    yield from type_problems(source, TYPES)
+def of_types(source: str, types: EngineTypes) -> Found:
+    yield from type_problems(source, types)
 
 
-def of_names(source: str) -> Found:
-    found = ConditionCompiler({"teams": {}}, TYPES).compile(source, truth=False)
+def of_names(source: str, types: EngineTypes) -> Found:
+    found = ConditionCompiler({"teams": {}}, types).compile(source, truth=False)
     if not isinstance(found, Condition):
         yield from found
 
 
-def of_reads(source: str) -> Found:
+def of_reads(source: str, types: EngineTypes) -> Found:
     expression = read_expression(source)
     for path in expression.paths:
         yield path.at, written(path)
@@ -56,13 +55,13 @@ def written(path: FieldPath) -> str:
     ("name", "find"), [("types", of_types), ("names", of_names), ("reads", of_reads)]
 )
 def test_what_is_found_in_an_expression_stands_in_the_list(
-    name: str, find: Callable[[str], Found]
+    name: str, find: Callable[[str, EngineTypes], Found]
 ) -> None:
     listed = (FOLDER / f"{name}.txt").read_text("utf-8").splitlines()
-    found = []
+    found, types = [], EngineTypes()
     for line in listed:
         if not line.lstrip(" ").startswith("^"):
             found.append(line)
             if not line.startswith("#"):
-                found += [f"{' ' * at}^ {text}" for at, text in find(line)]
+                found += [f"{' ' * at}^ {text}" for at, text in find(line, types)]
     assert found == listed

@@ -157,7 +157,7 @@ def _bind_entry(
     at: dict[str, Any] = bound
     for index, step in enumerate(path.steps):
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
-        if not isinstance(value, Mapping) or (isinstance(step, FieldPath) and key is None):
+        if isinstance(step, FieldPath) and key is None:
             return
         if not isinstance(key, str):
             # The text does not tell which entry: the whole table is bound.
@@ -218,7 +218,7 @@ def path_text(path: FieldPath, context: EvaluationContext) -> str:
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
         if text == "user.roles":
             break
-        plain = isinstance(key, str) and key.replace("_", "a").isalnum()
+        plain = isinstance(key, str) and key.isidentifier()
         text += f".{key}" if plain else f"[{key!r}]" if key is not None else "[…]"
     return text
 

@@ -108,21 +108,24 @@ def read_expression(source: str) -> Expression:
 
 
 def tokens_of(source: str) -> list[Token]:
-    """The words and signs of `source`, comments left out; empty where it cannot be read."""
-    reader = _ExpressionReader(source)
-    return [] if reader.problems else reader.tokens
+    """The words and signs of `source`, comments left out, as far as it can be read."""
+    return _ExpressionReader(source).tokens
+
+
+def string_prefix(token: Token) -> str:
+    """`r`, `b` or both, in lower case, before the quotes of a string."""
+    return token.text[: len(token.text) - len(token.text.lstrip("rRbB"))].lower()
 
 
 def literal(token: Token) -> str | None:
     """The text of a plain string literal; None for bytes and for escapes we do not read."""
-    text = token.text
-    if text[:1] in "bB":
+    prefix = string_prefix(token)
+    if "b" in prefix:
         return None
-    raw = text[:1] in "rR"
-    body = text[1:] if raw else text
+    body = token.text[len(prefix) :]
     quote = body[:3] if body[:3] in ('"""', "'''") else body[:1]
     inner = body[len(quote) : -len(quote)]
-    if raw or "\\" not in inner:
+    if prefix or "\\" not in inner:
         return inner
     simple = re.sub(r"\\([\\\"'`?])", r"\1", inner)
     return None if re.search(r"\\[^\\\"'`?]", inner) else simple
@@ -131,7 +134,6 @@ def literal(token: Token) -> str | None:
 class _ExpressionReader:
     def __init__(self, source: str) -> None:
         self._expression = Expression()
-        self._tokens: list[Token] = []
         self._tokens = list(self._lex(source))
         self._closing = self._brackets()
         # (end of the macro's parentheses, its variable)
@@ -141,10 +143,6 @@ class _ExpressionReader:
     @property
     def tokens(self) -> list[Token]:
         return self._tokens
-
-    @property
-    def problems(self) -> list[tuple[int, str]]:
-        return self._expression.problems
 
     def read(self) -> Expression:
         at = 0

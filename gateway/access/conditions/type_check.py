@@ -13,7 +13,14 @@ from typing import NamedTuple
 import cel
 
 from gateway.access.conditions.engine_types import ANY, READS_LITERAL, RELATIONS, EngineTypes
-from gateway.access.conditions.expressions import MACROS, OWN_FUNCTIONS, Token, literal, tokens_of
+from gateway.access.conditions.expressions import (
+    MACROS,
+    OWN_FUNCTIONS,
+    Token,
+    literal,
+    string_prefix,
+    tokens_of,
+)
 
 _SIGNED = ("int", "double")
 _NUMBERS = frozenset((*_SIGNED, "uint"))
@@ -188,7 +195,7 @@ class _TypeChecker:
         token = self._tokens[self._next]
         self._next += 1
         if token.kind == "string":
-            kind = "bytes" if "b" in token.text[:2].lower().partition(token.text[-1])[0] else "text"
+            kind = "bytes" if "b" in string_prefix(token) else "text"
             return TypedPart(kind, token.at, token.text)
         if token.kind == "number":
             return TypedPart(_number(token.text), token.at, token.text)
