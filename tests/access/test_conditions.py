@@ -193,6 +193,19 @@ def test_a_failure_without_words_is_told_all_the_same() -> None:
     assert evaluate("resource.x == 1", resource=Unreadable(x=1)) == "there is no such key"
 
 
+def test_what_the_call_gives_by_name_is_read_of_its_own_kind() -> None:
+    kinds = ("params", "query", "headers")
+    given: dict[str, Any] = {kind: {"a": kind} for kind in kinds}
+    for kind in kinds:
+        assert evaluate(f"request.{kind}.a == '{kind}'", **given) is True
+        assert isinstance(evaluate(f"request.{kind}.b == '{kind}'", **given), str)
+
+
+def test_a_condition_has_to_be_a_truth_unless_it_is_said_otherwise() -> None:
+    assert ConditionCompiler().compile("user.id") == [(0, "gives text, not true or false")]
+    assert isinstance(ConditionCompiler().compile("user.id", truth=False), Condition)
+
+
 def test_null_user_has_no_fields() -> None:
     assert evaluate("user == null") is True
     assert isinstance(evaluate("user.id == 'a'"), str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ import pytest
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
+from gateway.access.issuers import ResourceServer
 from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.route_table import RouteTable
 from gateway.access.simulation import FixedClock, SimulatedRequest, run_sync, simulated_call
+from gateway.access.snapshot import Snapshot
 from gateway.model import (
     OWN_ISSUERS,
     Call,
@@ -75,9 +79,14 @@ WORLD = snapshot(
     """,
     """
     policy: f
-    rules: [{id: most, allow: ["*"], when: "!(request.params.x in ['b', 'c', 'c;d'])"}]
+    rules:
+      - {id: most, allow: ["*"],
+         when: "!(request.params.x in ['b', 'c', 'c;d']) && request.path != '/files/e'"}
     """,
 )
+
+
+HOST = ("Host", "h.example")
 
 
 class Limits:
@@ -684,7 +693,7 @@ CASES: list[tuple[str, Principal | Reason, list[float], dict[str, Any], list[tup
             "principal": "u1",
             "policy": "f",
             "rule": "most",
-            "location": "policies/p2.yaml:3",
+            "location": "policies/p2.yaml:4",
             "target": "/files/a;b",
             "evaluated": True,
         },
@@ -706,6 +715,37 @@ CASES: list[tuple[str, Principal | Reason, list[float], dict[str, Any], list[tup
             "read_as": "/files/b",
         },
         [],
+    ),
+    (
+        "GET /files/e;d",
+        who("u1"),
+        [],
+        {
+            "reason": "no_rule",
+            "refusal": "no_rule",
+            "route": "files",
+            "params": {"x": "e"},
+            "principal": "u1",
+            "policy": "f",
+            "location": "policies/p2.yaml:2",
+            "evaluated": True,
+            "read_as": "/files/e",
+        },
+        [],
+    ),
+    (
+        "GET /signed",
+        replace(who("u1"), resource_only=True),
+        [],
+        {
+            "reason": "token_claims_invalid",
+            "refusal": "token_claims_invalid",
+            "route": "signed",
+            "policy": "signed-in",
+            "location": "routes.yaml:17",
+            "limit": (0.0, "per-user"),
+        },
+        [("per-user", "/signed", None, {}, {})],
     ),
     (
         "GET /files/c;d",
@@ -772,14 +812,80 @@ def test_a_decision_says_all_that_is_recorded_of_it(
 
 
 def test_whoever_knows_callers_is_told_what_the_route_takes() -> None:
+    route = next(route for route in WORLD.routes if route.id == "hosted")
+    route = replace(route, issuers=frozenset(("own", "company")))
+    table = RouteTable()
+    table.insert(route)
     callers = Callers(who("u1"))
     gate = Authorizer(callers, Limits(), clock=FixedClock(NOW))
-    route = next(route for route in WORLD.routes if route.id == "hosted")
     for kind in (CredentialKind.BEARER, CredentialKind.COOKIE):
         headers = [("Host", "h.example"), ("Sec-Fetch-Site", "same-origin")]
         call = call_of("POST /hosted", who("u1"), headers=headers, kind=kind)
-        assert run_sync(gate, call, WORLD).allowed
+        assert run_sync(gate, call, Snapshot("v", table)).allowed
     assert callers.asked == [("/hosted", route.accept, route.issuers)] * 2
+
+
+def test_a_token_without_the_scopes_of_a_resource_is_refused_with_its_caller() -> None:
+    route = next(route for route in WORLD.routes if route.id == "signed")
+    server = ResourceServer("/signed", ("https://id.example",), scopes=("a", "b", "c"))
+    table = RouteTable()
+    table.insert(replace(route, resource_server=server))
+    token = replace(who("u1"), audience=("https://own.example/signed",), granted_scopes=("b",))
+    origins = OwnOrigins("https://own.example")
+    gate = Authorizer(Callers(token), Limits(), clock=FixedClock(NOW), origins=origins)
+    refused = {
+        "reason": "insufficient_scope",
+        "refusal": "insufficient_scope",
+        "route": "signed",
+        "principal": "u1",
+        "policy": "signed-in",
+        "location": "routes.yaml:17",
+        "lacking_scopes": ("a", "c"),
+    }
+    call = call_of("GET /signed", token)
+    assert told(gate.reevaluate(call, Snapshot("v", table), token)) == refused
+    limited = refused | {"limit": (0.0, "per-user")}
+    assert told(run_sync(gate, call, Snapshot("v", table))) == limited
+
+
+def test_a_key_is_sent_by_no_browser_of_itself() -> None:
+    foreign = [("Origin", "https://other.example"), ("Sec-Fetch-Site", "cross-site")]
+    call = call_of("POST /maybe", who("u1"), kind=CredentialKind.API_KEY, headers=foreign)
+    gate = Authorizer(Callers(who("u1")), Limits(), clock=FixedClock(NOW))
+    assert told(run_sync(gate, call, WORLD))["principal"] == "u1"
+
+
+def test_a_credential_that_is_taken_no_more_is_refused_with_its_caller() -> None:
+    call = call_of("GET /hosted", who("u1"), kind=CredentialKind.API_KEY, headers=[HOST])
+    gate = Authorizer(Callers(who("u1")), Limits(), clock=FixedClock(NOW))
+    assert told(gate.reevaluate(call, WORLD, who("u1"))) == {
+        "reason": "no_credential",
+        "refusal": "no_credential",
+        "route": "hosted",
+        "principal": "u1",
+        "policy": "signed-in",
+        "location": "routes.yaml:28",
+    }
+
+
+def test_fields_are_those_of_every_rule_that_allows_the_action() -> None:
+    world = snapshot(
+        "- {id: a, match: {path: /a}, policy: p, action: 'a:b', upstream: api}",
+        """
+        policy: p
+        roles: {member: ["a:*"], other: ["b:*"]}
+        rules:
+          - {id: all, allow: ["a:b"], headers: {X-All: "{user.id}"}}
+          - {id: role, allow: role-permissions, headers: {X-Member: "{user.id}"}}
+        """,
+    )
+    gate = Authorizer(Callers(Reason.KEY_UNKNOWN), Limits(), clock=FixedClock(NOW))
+    for role, headers in (
+        ("member", (("X-All", "u1"), ("X-Member", "u1"))),
+        ("other", (("X-All", "u1"),)),
+    ):
+        caller = who("u1", role)
+        assert gate.reevaluate(call_of("GET /a", caller), world, caller).headers == headers
 
 
 @pytest.mark.parametrize("kind", [CredentialKind.COOKIE, CredentialKind.BASIC])
@@ -812,7 +918,7 @@ def test_what_is_remembered_of_a_role_is_told_to_those_alone_who_have_it() -> No
         "policy: p\nroles: {member: ['a:*']}\nrules: [{id: roles, allow: role-permissions}]",
     )
     gate = Authorizer(Callers(Reason.NO_CREDENTIAL), Limits(), clock=FixedClock(NOW))
-    callers = (None, who("u1", "member"), who("u2"), None, who("u3", "member"), who("u4"))
+    callers = (None, who("u1", "member"), None, who("u2"), who("u3", "member"), who("u4"))
     allowed = [gate.reevaluate(call_of("GET /a"), world, one).allowed for one in callers]
     assert allowed == [False, True, False, False, True, False]
 
@@ -1009,7 +1115,7 @@ AGAIN: list[tuple[str, Principal | None, dict[str, Any]]] = [
             "principal": "u1",
             "policy": "f",
             "rule": "most",
-            "location": "policies/p2.yaml:3",
+            "location": "policies/p2.yaml:4",
             "evaluated": True,
         },
     ),

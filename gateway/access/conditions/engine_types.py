@@ -51,7 +51,7 @@ class EngineTypes:
 
     def takes(self, name: str, on: str | None, given: tuple[str, ...]) -> bool:
         """Whether the engine has this function for these types; True where one is not known."""
-        if ANY in given or on == ANY or name in OWN_FUNCTIONS or name in ("type", "dyn"):
+        if ANY in given or on == ANY or name in OWN_FUNCTIONS:
             return True
         key = (name, on, given)
         if key not in self._takes:

@@ -247,7 +247,7 @@ class _ExpressionReader:
         guarded = any(at < end for end in self._guards)
         index = at + 1
         iterated = False
-        while index < len(self._tokens):
+        while True:
             if self._text(index) == "." and index + 1 < len(self._tokens):
                 if self._text(index + 2) == "(":
                     iterated = self._text(index + 1) in MACROS
@@ -264,8 +264,7 @@ class _ExpressionReader:
         )
         path = FieldPath(root.text, tuple(steps), root.at, guarded, iterated, null)
         local = any(root.text == name for _, name in self._scopes)
-        declares = before == "(" and self._text(at + 1) == "," and local
-        if record and not local and not declares:
+        if record and not local:
             self._record(path, before, at)
         return path, index
 
@@ -280,9 +279,7 @@ class _ExpressionReader:
         self._expression.paths.append(path)
 
     def _index(self, start: int, end: int) -> str | FieldPath | None:
-        first = self._tokens[start] if start < end else None
-        if first is None:
-            return None
+        first = self._tokens[start]
         if end == start + 1 and first.kind == "string":
             return literal(first)
         known: str | FieldPath | None = None
