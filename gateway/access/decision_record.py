@@ -155,8 +155,7 @@ def _read_by(
     """The parameters, fields and names of body fields that the route's policy reads."""
     if route is None or route.policy is None:
         return None, None, frozenset()
-    body_names = route.body_names if route.reads_body else frozenset()
-    return route.policy_query, route.policy_headers, body_names
+    return route.policy_query, route.policy_headers, route.body_names
 
 
 def _person(principal: Principal, call: Call) -> dict[str, Any]:

@@ -63,6 +63,5 @@ def requested_resource(call: Call, match: Match) -> RequestedResource:
 def _resource(
     call: Call, match: Match, query: Mapping[str, str], headers: Mapping[str, str]
 ) -> dict[str, Any]:
-    body = call.body if isinstance(call.body, Mapping) else {}
-    values = {"params": match.params, "query": query, "headers": headers, "body": body}
+    values = {"params": match.params, "query": query, "headers": headers, "body": call.body}
     return match.route.resource_of(values)

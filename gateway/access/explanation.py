@@ -143,7 +143,7 @@ def _nearest(rules: tuple[Rule, ...], named: Rule | None, action: str) -> str:
         return f"nothing allowed it; nearest was rule {nearest.id} at {where}"
     asked = action or "a route without an action"
     patterns = {pattern: rule for rule in reversed(allows) for pattern in rule.actions}
-    close = difflib.get_close_matches(action, patterns, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(action, patterns)
     if not close:
         return f"no rule allows {asked}"
     rule = patterns[close[0]]

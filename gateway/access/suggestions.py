@@ -19,7 +19,7 @@ def suggestion(word: str, known: Any) -> str:
     names = [str(name) for name in known]
     if RENAMED.get(word) in names:
         return f"; it is called `{RENAMED[word]}` now"
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, names)
     if close:
         return f"; did you mean `{close[0]}`?"
     if names and len(names) <= 12:

@@ -122,6 +122,7 @@ def test_of_a_token_its_resources_and_scopes_are_written_and_read_back() -> None
         decision = replace(answer.decision, principal=caller)
         return record_of(call, decision, at=NOW, status=403, request_id="r1", version="v1")
 
+    call.credential = None
     own = replace(who("u1"), audience=("a",), resource_only=True, granted_scopes=("x", "y:z"))
     line = line_of(own)
     assert line["user"] == {

@@ -29,11 +29,23 @@ def test_types_are_followed_to_the_sixtieth_level(before: str, after: str) -> No
     assert [told(levels) for levels in (57, 58, 59)] == [1, 1, 0]
 
 
+def test_signs_before_a_value_are_levels_too() -> None:
+    told = [len(type_problems("!" * signs + "user.id", EngineTypes())) for signs in (58, 59, 60)]
+    assert told == [1, 1, 0]
+
+
 def test_what_stands_in_a_row_is_no_deeper_than_one() -> None:
     row = "(true) && !true && (true ? true : true) && " * 70
     assert len(type_problems(row + MISTAKE, EngineTypes())) == 1
     assert type_problems(row + "(" * 60 + MISTAKE + ")" * 60, EngineTypes()) == []
     assert type_problems(row + "!" * 60 + f"({MISTAKE})", EngineTypes()) == []
+
+
+@pytest.mark.parametrize("before", ["(true) && ", "!true && ", "(true ? true : true) && "])
+def test_what_stood_beside_a_level_makes_it_no_less_deep(before: str) -> None:
+    for levels, told in ((29, 1), (30, 0)):
+        source = f"{'(' * 30}{before}{'(' * levels}{MISTAKE}{')' * (30 + levels)}"
+        assert len(type_problems(source, EngineTypes())) == told
 
 
 @pytest.mark.parametrize(

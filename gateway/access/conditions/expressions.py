@@ -298,5 +298,5 @@ class _ExpressionReader:
                     known = path
                 at = stop
             else:
-                at = self._step(at) if token.kind == "name" else at + 1
+                at = self._step(at)
         return known

@@ -162,7 +162,7 @@ class _TypeChecker:
 
     def _member(self) -> TypedPart:
         token = self._tokens[self._next]
-        part, path = self._primary(), token.text if token.kind == "name" else ""
+        part, path = self._primary(), token.text
         while True:
             if self._took("."):
                 name = self._tokens[self._next].text
