@@ -112,6 +112,8 @@ class CookieSessions:
         if grant is None:
             return None
         await self._seal_new(grant, cookie)
+        with suppress(StoreUnavailable):  # it ends with its session
+            await deps.storage.erase(grant.dropped_cookies)
         if replaced is not None:
             with suppress(StoreUnavailable):
                 await self._end_other(replaced, session_id)

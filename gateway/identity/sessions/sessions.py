@@ -35,6 +35,10 @@ to tell when the password is replaced, and with a cookie a record in Redis: who 
 again must not make any of that long."""
 _ROOM_AT_ONCE = 10
 
+COOKIES_MAX = 64
+"""Cookies of one session, one for each host that it was handed over to, beside the first: each is a
+record in Redis for as long as the session lasts, and who brings none is given a new one."""
+
 SIGN_OUT = "logout"
 """Why sessions end that their owner signs out of."""
 _SHOWN_USER_AGENT = 256
@@ -232,6 +236,23 @@ async def cookie_hashes(tx: Transaction, session_id: str) -> Sequence[str]:
     """Of every cookie that stands for a cookie session: one for each host that has it."""
     rows = await tx.all("SELECT hash FROM refresh_tokens WHERE family_id = :id", id=session_id)
     return [str(row["hash"]) for row in rows]
+
+
+async def make_room_for_cookie(tx: Transaction, session_id: str) -> Sequence[str]:
+    """Forgets the oldest cookies that the session was handed over with, so that there is room for
+    one; their hashes.  That of the sign-in, and what is as old, stays."""
+    rows = await tx.all(
+        "SELECT hash FROM refresh_tokens WHERE family_id = :id AND created_at >"
+        " (SELECT created_at FROM families WHERE id = :id)"
+        " ORDER BY created_at DESC, hash LIMIT :at_once OFFSET :kept",
+        id=session_id,
+        at_once=COOKIES_MAX,
+        kept=COOKIES_MAX - 1,
+    )
+    hashes = [str(row["hash"]) for row in rows]
+    for cookie_hash in hashes:
+        await tx.run("DELETE FROM refresh_tokens WHERE hash = :hash", hash=cookie_hash)
+    return hashes
 
 
 async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change]:

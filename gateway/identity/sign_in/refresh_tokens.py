@@ -52,6 +52,8 @@ class SessionGrant:
     """The token had been used: the successor was given once more."""
     displaced: Sequence[sessions.Displaced] = ()
     """What ended to make room for this sign-in."""
+    dropped_cookies: Sequence[str] = ()
+    """The hashes of cookies of this session that made room for one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,9 @@ class RefreshTokens:
             now = int(await tx.now())
             if account is None or row is None or not self._is_active(row, account, now):
                 return None
+            dropped: Sequence[str] = ()
             if cookie_hash is not None:
+                dropped = await sessions.make_room_for_cookie(tx, session_id)
                 await _add_hash(tx, cookie_hash, session_id, now)
             issued_at = _issued_at(now, account)
             await _mark_used(tx, session_id, issued_at)
@@ -223,6 +227,7 @@ class RefreshTokens:
                 amr=tuple(str(row["amr"]).split()),
                 expires_in_s=int(row["expires_at"]) - now,
                 refresh_token="",
+                dropped_cookies=dropped,
             )
 
     async def session_of_cookie(self, cookie_hash: str) -> sessions.Session | None:

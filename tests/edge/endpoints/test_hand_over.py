@@ -273,6 +273,30 @@ async def test_where_nothing_is_shared_a_cookie_makes_keys_at_any_host(
     assert made.status == 201, made.body
 
 
+async def test_a_session_has_so_many_cookies_and_no_more(
+    browser: Browser, redis: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who brings none is given a new one, and each is a record in Redis for a week."""
+    monkeypatch.setattr("gateway.identity.sessions.sessions.COOKIES_MAX", 3)
+    given = []
+    for number in range(6):
+        browser.house.clock.move(1)
+        browser.jar.pop(APP1, None)
+        host = APP1 if number else APP2
+        assert (await browser.get(await browser.code_for(host))).status == 303
+        given.append((host, browser.jar[host]["__Host-session"]))
+    statuses = [
+        (await me(Browser(browser.house, {host: {"__Host-session": cookie}}), host)).status
+        for host, cookie in given
+    ]
+    assert statuses == [401, 401, 401, 200, 200, 200]
+    assert (await me(browser, GATE)).status == 200
+    assert len(await redis.call("KEYS", f"{redis.prefix}session:*")) == 4
+    # A sign-out finds them all.
+    async with browser.house.database.read_transaction() as tx:
+        assert len(await tx.all("SELECT hash FROM refresh_tokens")) == 4
+
+
 async def test_two_cookies_that_name_the_browser_name_none(browser: Browser) -> None:
     url = await browser.code_for(APP1)
     name = f"__Host-hand-over={browser.jar[APP1]['__Host-hand-over']}"
