@@ -39,6 +39,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("identity.opaque_tokens", "identity.purging", "identity.revocations", "identity.tombstones"),
     ("identity.keys", "identity.mail"),
     ("identity.tokens", "identity.sessions"),
+    ("identity.issuers",),
     ("identity.accounts",),
     ("identity.sign_in",),
     ("identity.clients",),

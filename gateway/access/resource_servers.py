@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gateway.access.issuers import ResourceServer
 from gateway.access.routing.csrf import OwnOrigins
@@ -44,6 +44,16 @@ def resource_at(
             return origins.origin_at(host) + path, server
     server = resources.get(("", path))
     return None if server is None else (origins.origin_at(None) + path, server)
+
+
+def resource_paths(routes: Iterable[Route]) -> Mapping[str, frozenset[str]]:
+    """The paths of the resources that take an issuer's tokens, by the issuer's name."""
+    paths: dict[str, set[str]] = {}
+    for route in routes:
+        if route.resource_server is not None:
+            for issuer in route.issuers:
+                paths.setdefault(issuer, set()).add(route.resource_server.path)
+    return {issuer: frozenset(found) for issuer, found in paths.items()}
 
 
 def audience_refusal(

@@ -5,6 +5,7 @@ Nothing here raises because a store is away: what is built connects when it is f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -30,8 +31,12 @@ from gateway.edge.server.listener_tls import Certificates
 from gateway.edge.streams.reevaluation import SessionReading
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.upstream.clusters import Clusters
+from gateway.edge.upstream.resolver import SystemResolver
 from gateway.identity.clients.basic_keys import BasicKeyAuthenticator
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
+from gateway.identity.issuers.fetching import Fetcher
+from gateway.identity.issuers.issuer_tokens import IssuerTokens, IssuerTokensOptions
+from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
@@ -85,6 +90,7 @@ class Components:
     ring: KeyRing
     key_rotation: KeyRotation
     verifier: TokenVerifier
+    issuer_tokens: IssuerTokens
     api_keys: ApiKeyAuthenticator
     csrf: Csrf
     refresh_tokens: RefreshTokens
@@ -154,6 +160,13 @@ def build_components(
         max_life_s=settings.max_token_life_s,
         clock=clock,
     )
+    issuer_tokens = IssuerTokens(
+        IssuerTokensOptions(settings.token_issuer, settings.max_token_life_s),
+        Fetcher(SystemResolver().addresses),
+        KeptKeys(plan.folder.issuers),
+        clock,
+        fetched=issuer_fetches(metrics),
+    )
     api_keys = ApiKeyAuthenticator(database, replica, clock)
     csrf = Csrf(derived_key(plan.key_secret(), KeyPurpose.CSRF))
     refresh_tokens = RefreshTokens(
@@ -187,6 +200,7 @@ def build_components(
             CredentialKind.BASIC: BasicKeyAuthenticator(api_keys),
             CredentialKind.COOKIE: cookies,
         },
+        issuers=issuer_tokens,
     )
     audit = AuditLog(
         database,
@@ -262,6 +276,7 @@ def build_components(
         ring=ring,
         key_rotation=key_rotation,
         verifier=verifier,
+        issuer_tokens=issuer_tokens,
         api_keys=api_keys,
         csrf=csrf,
         refresh_tokens=refresh_tokens,
@@ -282,6 +297,18 @@ def build_components(
         auth_api=auth_api,
         mailer=mailer,
     )
+
+
+def issuer_fetches(metrics: Metrics) -> Callable[[str, str], None]:
+    def count(issuer: str, outcome: str) -> None:
+        metrics.tally(
+            "issuer_fetches",
+            "Fetches of issuers' keys by outcome: ok, unreachable, refused.",
+            issuer=issuer,
+            outcome=outcome,
+        ).n += 1
+
+    return count
 
 
 def _log_sql(unavailable: bool, why: str) -> None:

@@ -3,6 +3,7 @@
 key-secret        encrypts private keys, where GATEWAY_KEY_SECRET is not given (loopback)
 admin-token       the local token of the admin page
 lock              held by the gateway that runs here: a second one is refused
+issuers/          the last good keys of each issuer
 last-good/        the configuration that was last compiled without a problem
 workers/          a socket for each worker, by which one answers for all, and what those
                   that died had counted
@@ -32,6 +33,10 @@ class DataFolder:
     @property
     def last_good(self) -> Path:
         return self.path / "last-good"
+
+    @property
+    def issuers(self) -> Path:
+        return self.path / "issuers"
 
     @property
     def workers(self) -> Path:

@@ -46,6 +46,12 @@ def add_gauges(app: App) -> None:
         "Tokens whose signature is remembered as good.",
         lambda: float(len(app.components.authenticator)),
     )
+    app.components.metrics.labelled_gauge(
+        "issuer_keys_age_seconds",
+        "Since the keys of an issuer were fetched.",
+        "issuer",
+        lambda: {n: keys.age_s for n, keys in app.components.issuer_tokens.key_sets.items()},
+    )
     gauge(
         "password_hash_jobs",
         "Password hashes under way or waiting for a thread.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ class WorkerStatus:
             "draining": self._draining(),
             "configuration": {"version": snapshot.version, "stale": configuration.stale},
             "dependencies": self._dependencies(),
+            "issuers": self._issuers(),
             "problems": [str(problem) for problem in configuration.problems],
             "routes": [_shown(route) for route in snapshot.routes],
             "metrics": self._components.metrics.state(),
@@ -43,6 +45,18 @@ class WorkerStatus:
             "revocations": "confirmed" if self._components.replica.is_live() else "stale",
             "keys": self._keys_state(),
             "clock": self._components.clock_monitor.state(),
+        }
+
+    def _issuers(self) -> Mapping[str, Mapping[str, Any]]:
+        """None of them makes a worker unready: calls of everybody else go on."""
+        return {
+            name: {
+                "keys": len(keys.keys),
+                "age_s": None if math.isinf(keys.age_s) else round(keys.age_s),
+                "stale": not keys.is_believed(),
+                "error": keys.last_error,
+            }
+            for name, keys in self._components.issuer_tokens.key_sets.items()
         }
 
     def _sql_state(self) -> str:

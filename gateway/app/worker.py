@@ -13,6 +13,7 @@ from contextlib import suppress
 import structlog
 from aiohttp import web
 
+from gateway.access.resource_servers import resource_paths
 from gateway.access.snapshot import Snapshot
 from gateway.app.auth import AuthDependencies, build_auth_api
 from gateway.app.bootstrap import BootstrapContext, prepare
@@ -100,6 +101,7 @@ class App:
             parts.tasks.start("stream-identity", parts.stream_identity.run)
             parts.tasks.start("settings-watch", self._once_open(parts.settings_watch.run))
         parts.tasks.start("keys", self.maintenance.rotate_keys)
+        parts.tasks.start("issuers", parts.issuer_tokens.run)
         parts.tasks.start("limits", parts.limits.run)
         parts.tasks.start("auth-limits", parts.auth_limits.run)
         parts.tasks.start("mail", self._once_open(parts.mailer.run))
@@ -155,6 +157,7 @@ class App:
         parts = self.components
         await parts.auth_api.close()
         await parts.tasks.stop()
+        await parts.issuer_tokens.close()
         await parts.replica.stop()
         await self.status.socket.stop()
         parts.long_lived.abort()
@@ -227,6 +230,7 @@ class App:
             )
         parts.limits.adopt(snapshot.limits.values())
         parts.clusters.apply(snapshot.upstreams.values())
+        parts.issuer_tokens.adopt(snapshot.issuers, resource_paths(snapshot.routes))
         parts.long_lived.reloaded()
         for route in snapshot.routes:
             parts.metrics.route(route.id)

@@ -98,6 +98,7 @@ class Metrics:
         self._tallies: dict[str, tuple[str, Labels, dict[Labels, Tally]]] = {}
         self._histograms: dict[str, tuple[str, Labels, dict[Labels, Histogram]]] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._labelled: dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]] = {}
         self._node: dict[str, tuple[str, Callable[[], int]]] = {}
         self._infos: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {}
         self._endpoints: dict[tuple[str, str, int], tuple[Tally, Histogram]] = {}
@@ -159,6 +160,12 @@ class Metrics:
         """`authgate_<name>`, read at each scrape; every worker shows its own."""
         self._gauges[name] = (about, read)
 
+    def labelled_gauge(
+        self, name: str, about: str, label: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """As `gauge`, of several things that `label` tells apart."""
+        self._labelled[name] = (about, label, read)
+
     def node(self, name: str, about: str, read: Callable[[], int]) -> None:
         """`authgate_<name>_total`: one number that all workers of the node read; shown once."""
         self._node[name] = (about, read)
@@ -189,6 +196,10 @@ class Metrics:
                 for name, (about, labels, children) in self._histograms.items()
             ],
             "gauges": [[name, about, read()] for name, (about, read) in self._gauges.items()],
+            "labelled_gauges": [
+                [name, about, label, dict(read())]
+                for name, (about, label, read) in self._labelled.items()
+            ],
             "node": [[name, about, read()] for name, (about, read) in self._node.items()],
             "infos": [[name, about, dict(read())] for name, (about, read) in self._infos.items()],
             "process": [
@@ -286,6 +297,13 @@ class _StatesCollector(Collector):
                     name, GaugeMetricFamily(f"authgate_{name}", about, labels=("worker",))
                 )
                 family.add_metric((state["worker"],), value)
+        for state in self._states:
+            for name, about, label, values in state["labelled_gauges"]:
+                family = families.setdefault(
+                    name, GaugeMetricFamily(f"authgate_{name}", about, labels=(label, "worker"))
+                )
+                for value, n in values.items():
+                    family.add_metric((value, state["worker"]), n)
         yield from families.values()
 
     def _node_counters(self) -> Iterator[Metric]:

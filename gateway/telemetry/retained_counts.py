@@ -121,7 +121,7 @@ def _counts(state: State) -> dict[str, Any]:
 
 def _shown(counts: Mapping[str, Any]) -> State:
     """A state that has counts alone."""
-    return {**counts, "gauges": [], "node": [], "infos": [], "process": []}
+    return {**counts, "gauges": [], "labelled_gauges": [], "node": [], "infos": [], "process": []}
 
 
 def summed(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -195,10 +195,7 @@ class AdminListener:
     async def _readyz(self) -> web.Response:
         """200 when every worker can decide; what each depends on, and what it runs."""
         statuses = await self._workers.gather()
-        workers = [
-            {key: status[key] for key in ("worker", "ready", "configuration", "dependencies")}
-            for status in statuses
-        ]
+        workers = [{key: status[key] for key in _TOLD if key in status} for status in statuses]
         ready = all(worker["ready"] for worker in workers)
         return _json({"ready": ready, "workers": workers}, status=200 if ready else 503)
 
@@ -256,6 +253,9 @@ class AdminListener:
             headers=headers,
         )
 
+
+_TOLD = ("worker", "ready", "configuration", "dependencies", "issuers")
+"""What `/readyz` says of each worker."""
 
 _UNKNOWN_HOST = (
     "The admin listener is not called by this Host: GATEWAY_ADMIN_HOSTS names those that it is"

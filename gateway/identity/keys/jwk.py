@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -134,16 +137,32 @@ def thumbprint(public: PublicKey) -> str:
 
 def public_from_jwk(text: str) -> PublicKey:
     """Of a row that `public_jwk` wrote."""
-    members = json.loads(text)
-    if members["kty"] == "RSA":
-        return rsa.RSAPublicNumbers(
-            _from_number(members["e"]), _from_number(members["n"])
-        ).public_key()
-    if members["kty"] == "EC":
-        return ec.EllipticCurvePublicNumbers(
-            _from_number(members["x"]), _from_number(members["y"]), ec.SECP256R1()
-        ).public_key()
-    return ed25519.Ed25519PublicKey.from_public_bytes(_bytes(members["x"]))
+    return public_key(json.loads(text))
+
+
+CURVES: Mapping[str, ec.EllipticCurve] = MappingProxyType(
+    {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
+)
+"""RFC 7518 section 6.2.1.1."""
+
+
+def public_key(members: Mapping[str, Any]) -> PublicKey:
+    """The key in the members of a JWK; KeyRefused, and nothing is asked of its strength."""
+    kty, crv = members.get("kty"), members.get("crv")
+    try:
+        if kty == "RSA":
+            exponent, modulus = (int.from_bytes(_member(members, name), "big") for name in "en")
+            return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+        if kty == "EC" and (curve := CURVES.get(str(crv))) is not None:
+            # RFC 7518 section 6.2.1.2: the coordinates in full length.
+            length = (curve.key_size + 7) // 8
+            point = b"\x04" + b"".join(_member(members, name, length) for name in "xy")
+            return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+        if kty == "OKP" and crv == "Ed25519":
+            return ed25519.Ed25519PublicKey.from_public_bytes(_member(members, "x", 32))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyRefused("a published key is not what it says it is") from error
+    raise KeyRefused("a published key is none of RSA, P-256, P-384, P-521 and Ed25519")
 
 
 def private_der(private: PrivateKey) -> bytes:
@@ -240,6 +259,11 @@ def _judged(public: PublicKey) -> str | None:
         return None
     if isinstance(public, ed25519.Ed25519PublicKey):
         return None
+    return rsa_warning(public)
+
+
+def rsa_warning(public: rsa.RSAPublicKey) -> str | None:
+    """As `Pem.warning`.  Raises KeyRefused for a key that is too weak, or too slow."""
     bits, exponent = public.key_size, public.public_numbers().e
     if bits < RSA_BITS_MIN:
         raise KeyRefused(f"an RSA key of {bits} bits is too weak; {RSA_BITS_MIN} is the least")
@@ -306,12 +330,17 @@ def _number(value: int) -> str:
     return encoded(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
-def _from_number(text: str) -> int:
-    return int.from_bytes(_bytes(text), "big")
+_MEMBER_MAX = RSA_BITS_MAX // 4
+"""Characters of one member: more than the widest modulus has."""
 
 
-def _bytes(text: str) -> bytes:
+def _member(members: Mapping[str, Any], name: str, length: int | None = None) -> bytes:
+    text = members.get(name)
+    if not isinstance(text, str) or not 0 < len(text) <= _MEMBER_MAX:
+        raise KeyRefused(f"a published key has no usable {name}")
     raw = decoded(text)
     if raw is None:
         raise KeyRefused("a published key is not in base64url")
+    if length is not None and len(raw) != length:
+        raise KeyRefused(f"a published key has an {name} of another length than its curve")
     return raw

@@ -26,12 +26,21 @@ FIRST_PARTY_CLIENT = "authgate"
 """The `client_id` of those who sign in at /auth itself: RFC 9068 section 2.2 demands one."""
 
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+_EMAIL_MAX = 254
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def is_name(text: object) -> bool:
     """What a subject, session id, token id, client id or role may look like: checked when it
     is granted and when it comes back, as it goes into header lines and policies."""
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
+
+
+def is_email(value: object) -> bool:
+    """It goes into a header line, so nothing in it may end one."""
+    if not isinstance(value, str) or not 0 < len(value) <= _EMAIL_MAX:
+        return False
+    return _CONTROL.search(value) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ class TokenIssuer:
         """Raises StoreUnavailable when the signing key is not sure, ValueError for a name
         that the verifier would refuse or a text that would be too long for it."""
         names = (whom.subject, whom.session_id, whom.client_id, *whom.roles)
-        if not all(is_name(name) for name in names if name is not None) or not _email(
+        if not all(is_name(name) for name in names if name is not None) or not is_email(
             whom.email or "-"
         ):
             raise ValueError("a name is not of the form that tokens take")
@@ -140,7 +149,7 @@ class TokenVerifier:
         token otherwise good.
         """
         parsed = jws.parse(text)
-        if parsed is None:
+        if parsed is None or parsed.typ is None:
             return Reason.TOKEN_MALFORMED
         key = self._ring.key(parsed.kid)
         if key is None:
@@ -186,8 +195,6 @@ def unknown_kid(text: str) -> str | None:
 
 _WHOLE_MAX = 2**53
 """Beyond it another reader of the same JSON may see another number (RFC 8259 section 6)."""
-_EMAIL_MAX = 254
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _is_access_token(typ: str) -> bool:
@@ -216,7 +223,7 @@ def _well_typed(claims: dict[str, Any]) -> bool:
         and _whole(claims.get("nbf", 0))
         and _whole(claims.get("auth_time", 0))
         and _texts(claims.get("amr", []))
-        and _email(claims.get("email", "-"))
+        and is_email(claims.get("email", "-"))
         and isinstance(claims.get("email_verified", False), bool)
     )
 
@@ -239,13 +246,6 @@ def _names(value: object) -> bool:
 
 def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _email(value: object) -> bool:
-    """It goes into a header line, so nothing in it may end one."""
-    if not isinstance(value, str) or not 0 < len(value) <= _EMAIL_MAX:
-        return False
-    return _CONTROL.search(value) is None
 
 
 def _principal(claims: dict[str, Any], kid: str) -> Principal:

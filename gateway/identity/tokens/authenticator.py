@@ -8,12 +8,21 @@ are cached, so forged ones evict nobody's; a key that ceases to verify empties t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.tokens.access_tokens import TokenVerifier, unknown_kid
-from gateway.model import OWN_ISSUERS, Call, Clock, Credential, CredentialKind, Principal, Reason
+from gateway.model import (
+    OWN_ISSUER,
+    OWN_ISSUERS,
+    Call,
+    Clock,
+    Credential,
+    CredentialKind,
+    Principal,
+    Reason,
+)
 from gateway.stores.protocols import StoreUnavailable
 
 _BEARER = CredentialKind.BEARER
@@ -27,6 +36,55 @@ class Revocations(Protocol):
 
     def refusal(self, principal: Principal) -> Reason | None:
         """Why a token that is otherwise good must not pass; None where it may."""
+
+
+class PresentedToken(Protocol):
+    """A token of another issuer, not yet believed."""
+
+    @property
+    def issuer(self) -> str:
+        """The name of the issuer whose it says it is."""
+
+    def verify(self) -> Principal | Reason | None:
+        """The verdict; None where the issuer must be asked first."""
+
+    async def verify_asking(self) -> Principal | Reason:
+        """The verdict once the issuer has been asked; ISSUER_UNAVAILABLE where it cannot be."""
+
+
+class OtherIssuers(Protocol):
+    """Whose tokens are taken besides our own; `identity.issuers.issuer_tokens.IssuerTokens`."""
+
+    dropped: list[Callable[[Callable[[Principal], bool]], None]]
+    """Called with whom to forget: whoever was verified by what verifies no more."""
+
+    def read(self, text: str) -> PresentedToken | None:
+        """The token, where it says that it is of one of these issuers."""
+
+    def refusal(self, issuer: str) -> Reason | None:
+        """Why no token of the issuer is believed now, also one that was verified before."""
+
+    def is_namesake(self, principal: Principal) -> bool:
+        """Whether a token of ours bears a name that only an issuer's may."""
+
+
+class NoOtherIssuers:
+    """Meets `OtherIssuers`: our own tokens alone."""
+
+    def __init__(self) -> None:
+        self.dropped: list[Callable[[Callable[[Principal], bool]], None]] = []
+
+    def read(self, text: str) -> PresentedToken | None:
+        del text
+        return None
+
+    def refusal(self, issuer: str) -> Reason | None:
+        del issuer
+        return Reason.TOKEN_CLAIMS_INVALID
+
+    def is_namesake(self, principal: Principal) -> bool:
+        del principal
+        return False
 
 
 class CredentialAuthenticator(Protocol):
@@ -51,6 +109,7 @@ class RequestAuthenticator:
         clock: Clock,
         *,
         others: Mapping[CredentialKind, CredentialAuthenticator] | None = None,
+        issuers: OtherIssuers | None = None,
         tokens_max: int = TOKENS_MAX,
         text_max: int = TEXT_MAX,
     ) -> None:
@@ -59,9 +118,12 @@ class RequestAuthenticator:
         self._refusal = revocations.refusal
         self._now = clock.now
         self._others = dict(others or {})
+        self._issuers = issuers or NoOtherIssuers()
+        self._issuer_refusal = self._issuers.refusal
         self._cache = TokenCache(tokens_max, text_max)
         self._cached = self._cache.get
         ring.on_retirement(self.clear)
+        self._issuers.dropped.append(self._cache.drop)
 
     async def authenticate(
         self,
@@ -78,13 +140,15 @@ class RequestAuthenticator:
         if kind is _BEARER:
             principal: Principal | Reason | None = self._cached(credential.text)
             if principal is None:
-                principal = await self._verify(credential.text)
+                principal = await self._verify(credential.text, issuers)
         else:
             principal = await self._authenticate_other(credential, call)
         if not isinstance(principal, Principal):
             return principal
-        if principal.issuer not in issuers:
+        if (issuer := principal.issuer) not in issuers:
             return Reason.TOKEN_CLAIMS_INVALID
+        if issuer != OWN_ISSUER and (refusal := self._issuer_refusal(issuer)) is not None:
+            return refusal
         if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
         return self._refusal(principal) or principal
@@ -105,13 +169,13 @@ class RequestAuthenticator:
             return None
         principal: Principal | Reason | None = self._cached(credential.text)
         if principal is None:
-            principal = self._verifier.verify(credential.text)
-        if principal is Reason.KEY_UNKNOWN:
-            return None
+            principal = self._verified_from_memory(credential.text, issuers)
         if not isinstance(principal, Principal):
             return principal
-        if principal.issuer not in issuers:
+        if (issuer := principal.issuer) not in issuers:
             return Reason.TOKEN_CLAIMS_INVALID
+        if issuer != OWN_ISSUER and (refusal := self._issuer_refusal(issuer)) is not None:
+            return refusal
         if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
         return self._refusal(principal) or principal
@@ -127,19 +191,48 @@ class RequestAuthenticator:
     def __len__(self) -> int:
         return len(self._cache)
 
-    async def _verify(self, text: str) -> Principal | Reason:
+    def _verified_from_memory(
+        self, text: str, issuers: frozenset[str]
+    ) -> Principal | Reason | None:
+        presented = self._issuers.read(text)
+        if presented is None:
+            verdict = self._verified_own(text)
+            return None if verdict is Reason.KEY_UNKNOWN else verdict
+        return presented.verify() if presented.issuer in issuers else Reason.TOKEN_CLAIMS_INVALID
+
+    async def _verify(self, text: str, issuers: frozenset[str]) -> Principal | Reason:
+        verdict: Principal | Reason | None
+        presented = self._issuers.read(text)
+        if presented is None:
+            verdict = await self._verify_own(text)
+        elif presented.issuer not in issuers:
+            return Reason.TOKEN_CLAIMS_INVALID
+        else:
+            verdict = presented.verify()
+            if verdict is None:
+                await asyncio.sleep(0)  # decisions are begun outside a task; a wait needs one
+                verdict = await presented.verify_asking()
+        if isinstance(verdict, Principal):
+            self._cache.keep(text, verdict)
+        return verdict
+
+    def _verified_own(self, text: str) -> Principal | Reason:
         verdict = self._verifier.verify(text)
+        if isinstance(verdict, Principal) and self._issuers.is_namesake(verdict):
+            return Reason.TOKEN_CLAIMS_INVALID
+        return verdict
+
+    async def _verify_own(self, text: str) -> Principal | Reason:
+        verdict = self._verified_own(text)
         if verdict is Reason.KEY_UNKNOWN:
-            await asyncio.sleep(0)  # decisions are begun outside a task; a store needs one
+            await asyncio.sleep(0)  # as above
             try:
                 key = await self._ring.find(unknown_kid(text) or "")
             except StoreUnavailable as error:
                 # Not 401: a good token must not be called bad because nobody could look.
                 return error.reason
             if key is not None:
-                verdict = self._verifier.verify(text)
-        if isinstance(verdict, Principal):
-            self._cache.keep(text, verdict)
+                verdict = self._verified_own(text)
         return verdict
 
     async def _authenticate_other(self, credential: Credential, call: Call) -> Principal | Reason:
@@ -180,9 +273,16 @@ class TokenCache:
     def clear(self) -> None:
         self._young, self._old, self._young_text = {}, {}, 0
 
+    def drop(self, is_meant: Callable[[Principal], bool]) -> None:
+        """Forgets the tokens of these principals."""
+        self._hold_those(lambda principal: not is_meant(principal))
+
     def sweep(self, now: float) -> None:
-        self._old = {t: p for t, p in self._old.items() if p.expires_at > now}
-        self._young = {t: p for t, p in self._young.items() if p.expires_at > now}
+        self._hold_those(lambda principal: principal.expires_at > now)
+
+    def _hold_those(self, lasts: Callable[[Principal], bool]) -> None:
+        self._old = {t: p for t, p in self._old.items() if lasts(p)}
+        self._young = {t: p for t, p in self._young.items() if lasts(p)}
         self._young_text = sum(map(len, self._young))
 
     def __len__(self) -> int:

@@ -29,7 +29,8 @@ class ParsedToken:
     """The parts of a token, not yet believed.  `payload` is the part as it came."""
 
     alg: str
-    typ: str
+    typ: str | None
+    """None where the header has none."""
     kid: str
     signed: bytes
     payload: str
@@ -37,7 +38,7 @@ class ParsedToken:
 
 
 def parse(text: str) -> ParsedToken | None:
-    """None for what is no JWS with `alg`, `typ` and `kid`, or brings a key or an extension."""
+    """None for what is no JWS with `alg` and `kid`, or brings a key or an extension."""
     if len(text) > BYTES_MAX:
         return None
     match = _FORM.fullmatch(text)
@@ -47,7 +48,9 @@ def parse(text: str) -> ParsedToken | None:
     if header is None or signature is None or not _FORBIDDEN.isdisjoint(header):
         return None
     alg, typ, kid = header.get("alg"), header.get("typ"), header.get("kid")
-    if not (isinstance(alg, str) and isinstance(typ, str) and isinstance(kid, str)):
+    if not (isinstance(alg, str) and isinstance(kid, str)):
+        return None
+    if not isinstance(typ, str) and "typ" in header:
         return None
     return ParsedToken(alg, typ, kid, text[: match.end(2)].encode(), match[2], signature)
 

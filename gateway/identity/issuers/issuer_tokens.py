@@ -1,0 +1,207 @@
+"""The tokens of other issuers, for `identity.tokens.authenticator`: whose they are, and whether
+they are good.
+
+Law: a token is judged by the issuer that its `iss` names, byte for byte, and by nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from gateway.access.issuers import Issuer
+from gateway.identity.issuers.kept_keys import KeptKeys
+from gateway.identity.issuers.key_sets import Documents, KeySet, KeySetDependencies
+from gateway.identity.issuers.verifier import ForeignToken, IssuerVerifier, read_foreign_token
+from gateway.model import OWN_ISSUER, Clock, Principal, Reason
+
+LOOK_EVERY_S = 60.0
+"""A timer of the event loop stands still while the machine sleeps; the steady clock does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerTokensOptions:
+    own_issuer: str
+    """`iss` of our own tokens, which no other issuer judges."""
+    max_life_s: int
+
+
+class IssuerTokens:
+    """Meets `authenticator.OtherIssuers`.  One a worker; `run` is its background task."""
+
+    def __init__(
+        self,
+        options: IssuerTokensOptions,
+        documents: Documents,
+        kept: KeptKeys | None,
+        clock: Clock,
+        *,
+        fetched: Callable[[str, str], None] = lambda _issuer, _outcome: None,
+    ) -> None:
+        """`fetched` is told of each fetch: the issuer and `ok`, `unreachable` or `refused`."""
+        self._options = options
+        self._clock = clock
+        self._kept = kept
+        self._due = asyncio.Event()
+        self.dropped: list[Callable[[Callable[[Principal], bool]], None]] = []
+        """Called with whom to forget: whoever was verified by what verifies no more."""
+        self._dependencies = KeySetDependencies(
+            documents,
+            kept,
+            clock,
+            fetched=fetched,
+            removed=self._forget_keys,
+            due=self._due.set,
+        )
+        self._names: Mapping[str, str] = {}
+        self._verifiers: Mapping[str, IssuerVerifier] = {}
+        self._key_sets: Mapping[str, KeySet] = {}
+
+    @property
+    def key_sets(self) -> Mapping[str, KeySet]:
+        """By the name of the issuer."""
+        return self._key_sets
+
+    def adopt(
+        self,
+        issuers: Mapping[str, Issuer],
+        resource_paths: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
+        """Goes on with these: new ones are fetched, removed ones end, and what one that was
+        changed had verified is forgotten."""
+        old_issuers = {name: verifier.issuer for name, verifier in self._verifiers.items()}
+        changed = {
+            name
+            for name in old_issuers.keys() | issuers.keys()
+            if old_issuers.get(name) != issuers.get(name)
+        }
+        key_sets: dict[str, KeySet] = {}
+        for name, issuer in issuers.items():
+            known = self._key_sets.get(name)
+            if known is None or not known.adopt(issuer):
+                known = KeySet(issuer, self._dependencies)
+            key_sets[name] = known
+        ended = [one for one in self._key_sets.values() if one not in key_sets.values()]
+        self._key_sets = key_sets
+        paths = resource_paths or {}
+        self._verifiers = {
+            name: IssuerVerifier(
+                issuer,
+                max_life_s=self._options.max_life_s,
+                now=self._clock.now,
+                resource_paths=paths.get(name, frozenset()),
+            )
+            for name, issuer in issuers.items()
+        }
+        self._names = {
+            issuer.issuer: name
+            for name, issuer in issuers.items()
+            if issuer.issuer != self._options.own_issuer
+        }
+        if changed:
+            # Tokens of ours too: one may bear a name that is now of an issuer.
+            self._forget(
+                lambda principal: (
+                    principal.issuer in changed
+                    or (principal.issuer == OWN_ISSUER and self.is_namesake(principal))
+                )
+            )
+        for one in ended:
+            self._end(one)
+        self._due.set()
+
+    async def run(self) -> None:
+        """Fetches what is due, for as long as the worker lives."""
+        while True:
+            self._due.clear()
+            now, next_at = self._clock.steady(), math.inf
+            for keys in self._key_sets.values():
+                if keys.due_at <= now:
+                    keys.refresh()
+                next_at = min(next_at, keys.due_at)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(max(next_at - now, 0.0), LOOK_EVERY_S)):
+                    await self._due.wait()
+
+    async def close(self) -> None:
+        for keys in self._key_sets.values():
+            await keys.close()
+
+    # --- for the authenticator ---
+
+    def read(self, text: str) -> PresentedSignedToken | None:
+        """The token, where it says that it is of one of these issuers."""
+        token = read_foreign_token(text, self._names) if self._names else None
+        return None if token is None else PresentedSignedToken(self, token)
+
+    def verify(self, token: ForeignToken) -> Principal | Reason | None:
+        """The verdict; None where the issuer must be asked for its keys first."""
+        keys = self._key_sets.get(token.issuer)
+        if keys is None:
+            return Reason.TOKEN_CLAIMS_INVALID
+        key = keys.keys.get(token.parsed.kid)
+        if key is None or not keys.is_believed():
+            return None
+        return self._verifiers[token.issuer].verify(token, key)
+
+    async def verify_asking(self, token: ForeignToken) -> Principal | Reason:
+        """The verdict once the issuer has been asked; ISSUER_UNAVAILABLE where it cannot be."""
+        keys = self._key_sets.get(token.issuer)
+        answer = Reason.TOKEN_CLAIMS_INVALID if keys is None else await keys.ask()
+        return self.verify(token) or answer
+
+    def refusal(self, issuer: str) -> Reason | None:
+        """Why no token of the issuer is believed now, also one that was verified before."""
+        keys = self._key_sets.get(issuer)
+        if keys is None:
+            return Reason.TOKEN_CLAIMS_INVALID
+        return None if keys.is_believed() else Reason.ISSUER_UNAVAILABLE
+
+    def is_namesake(self, principal: Principal) -> bool:
+        """Whether a token of ours bears a name that only an issuer's may: an imported key can sign
+        what it likes."""
+        named = (
+            principal.subject,
+            principal.session_id,
+            principal.token_id,
+            principal.client_id,
+        )
+        return any(
+            name is not None and name.partition(":")[0] in self._verifiers and ":" in name
+            for name in named
+        )
+
+    # --- what is forgotten ---
+
+    def _forget_keys(self, kids: frozenset[str]) -> None:
+        self._forget(lambda principal: principal.kid in kids)
+
+    def _forget(self, is_meant: Callable[[Principal], bool]) -> None:
+        for drop in self.dropped:
+            drop(is_meant)
+
+    def _end(self, keys: KeySet) -> None:
+        if self._kept is not None and keys.issuer.name not in self._key_sets:
+            self._kept.remove(keys.issuer.name)
+        keys.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedSignedToken:
+    """Meets `authenticator.PresentedToken`: judged by what is known when it is asked."""
+
+    tokens: IssuerTokens
+    token: ForeignToken
+
+    @property
+    def issuer(self) -> str:
+        return self.token.issuer
+
+    def verify(self) -> Principal | Reason | None:
+        return self.tokens.verify(self.token)
+
+    async def verify_asking(self) -> Principal | Reason:
+        return await self.tokens.verify_asking(self.token)

@@ -1,0 +1,246 @@
+"""What a fetch costs at most, and whom it trusts: real servers, some of them ill."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from gateway.identity.issuers.fetching import Fetcher, FetchFailed, fresh_s
+from tests.certificates import self_signed
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Serve = Callable[..., Awaitable[int]]
+KIB = 1024
+
+
+async def loopback(host: str, port: int) -> list[str]:
+    del port
+    if host == "nowhere.example":
+        raise OSError("no such name")
+    return ["127.0.0.1"]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts a server that answers so, on a port that it returns."""
+    runners: list[web.ServerRunner] = []
+
+    async def start(answer: Answer, tls: ssl.SSLContext | None = None) -> int:
+        runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
+        await runner.setup()
+        runners.append(runner)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+        await site.start()
+        return int(runner.addresses[0][1])
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def fetcher() -> Fetcher:
+    return Fetcher(loopback)
+
+
+def always(body: bytes, **fields: str) -> Answer:
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        return web.Response(body=body, headers=headers)
+
+    return answer
+
+
+async def failure(fetcher: Fetcher, url: str, ca: str | None = None) -> str:
+    with pytest.raises(FetchFailed) as told:
+        await fetcher.get(url, ca, KIB)
+    return str(told.value)
+
+
+async def test_a_document_comes_as_it_is(serve: Serve, fetcher: Fetcher) -> None:
+    port = await serve(always(b"{}", Cache_Control="public, max-age=600"))
+    got = await fetcher.get(f"http://localhost:{port}/keys", None, KIB)
+    assert (got.body, got.fresh_s) == (b"{}", 600.0)
+
+
+async def test_nothing_of_us_is_told(serve: Serve, fetcher: Fetcher) -> None:
+    seen: dict[str, str] = {}
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        seen.update(request.headers)
+        return web.Response(body=b"{}", headers={"Set-Cookie": "a=b"})
+
+    port = await serve(answer)
+    for _ in range(2):
+        await fetcher.get(f"http://localhost:{port}/keys", None, KIB)
+    assert seen.keys() == {"Host", "Accept", "Accept-Encoding", "User-Agent", "Connection"}
+    assert (seen["Accept-Encoding"], seen["User-Agent"]) == ("identity", "authgate")
+
+
+@pytest.mark.parametrize("status", [201, 204, 301, 302, 307, 401, 404, 500])
+async def test_only_200_is_an_answer_and_no_redirect_is_followed(
+    serve: Serve, fetcher: Fetcher, status: int
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.path)
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    url = f"http://localhost:{await serve(answer)}/keys"
+    assert await failure(fetcher, url) == f"{url} answered {status}"
+    assert asked == ["/keys"]
+
+
+async def test_a_body_is_read_to_its_limit(serve: Serve, fetcher: Fetcher) -> None:
+    port = await serve(always(b"x" * KIB))
+    assert len((await fetcher.get(f"http://localhost:{port}/", None, KIB)).body) == KIB
+    url = f"http://localhost:{await serve(always(b'x' * (KIB + 1)))}/"
+    assert await failure(fetcher, url) == f"{url} answered more than 1 KiB"
+
+
+async def test_a_body_without_end_is_not_read_to_its_end(serve: Serve, fetcher: Fetcher) -> None:
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * KIB)
+
+    url = f"http://localhost:{await serve(endless)}/"
+    assert await failure(fetcher, url) == f"{url} answered more than 1 KiB"
+
+
+async def test_an_encoding_that_nobody_asked_for_is_not_unpacked(
+    serve: Serve, fetcher: Fetcher
+) -> None:
+    url = f"http://localhost:{await serve(always(b'x', Content_Encoding='gzip'))}/"
+    assert "in an encoding that nobody asked for" in await failure(fetcher, url)
+
+
+async def test_a_server_that_says_nothing_costs_so_much_time(serve: Serve) -> None:
+    async def hanging(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async def dripping(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.02)
+
+    fetcher = Fetcher(loopback, timeout_s=0.2)
+    for answer in (hanging, dripping):
+        url = f"http://localhost:{await serve(answer)}/"
+        began = time.monotonic()
+        assert await failure(fetcher, url) == f"{url} did not answer within 0.2 s"
+        assert time.monotonic() - began < 1.0
+
+
+async def test_a_name_that_resolves_to_nothing_soon_costs_no_more() -> None:
+    async def never(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        return [host, str(port)]
+
+    url = "http://localhost:1/"
+    assert "did not answer" in await failure(Fetcher(never, timeout_s=0.1), url)
+
+
+async def test_a_server_that_is_not_there_is_told(fetcher: Fetcher) -> None:
+    for url in ("https://nowhere.example/", "http://127.0.0.1:1/"):
+        assert (await failure(fetcher, url)).startswith(f"{url} could not be fetched: ")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://id.example.com/", "file:///etc/passwd", "https://a@b/", ""]
+)
+async def test_what_is_no_https_url_is_not_asked(fetcher: Fetcher, url: str) -> None:
+    assert await failure(fetcher, url) == f"{url} is no https URL"
+
+
+async def test_no_proxy_of_the_environment_is_asked(
+    serve: Serve, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    port = await serve(always(b"{}"))
+    assert (await fetcher.get(f"http://localhost:{port}/", None, KIB)).body == b"{}"
+
+
+# TLS
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[ssl.SSLContext, str]:
+    """A server's context, and the file of the authority behind it: for id.example alone."""
+    paths = self_signed("id.example").write(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*paths)
+    return context, str(paths[0])
+
+
+async def test_a_server_is_believed_by_the_configured_authority(
+    serve: Serve, fetcher: Fetcher, certificate: tuple[ssl.SSLContext, str]
+) -> None:
+    port = await serve(always(b"{}"), certificate[0])
+    url = f"https://id.example:{port}/"
+    assert (await fetcher.get(url, certificate[1], KIB)).body == b"{}"
+
+
+async def test_a_server_that_nobody_vouches_for_is_not_believed(
+    serve: Serve, fetcher: Fetcher, certificate: tuple[ssl.SSLContext, str]
+) -> None:
+    port = await serve(always(b"{}"), certificate[0])
+    assert "CERTIFICATE_VERIFY_FAILED" in await failure(fetcher, f"https://id.example:{port}/")
+
+
+async def test_a_certificate_of_another_name_is_not_believed(
+    serve: Serve, fetcher: Fetcher, certificate: tuple[ssl.SSLContext, str]
+) -> None:
+    url = f"https://other.example:{await serve(always(b'{}'), certificate[0])}/"
+    assert "could not be fetched" in await failure(fetcher, url, certificate[1])
+
+
+async def test_a_file_of_authorities_that_is_none_is_told(fetcher: Fetcher, tmp_path: Path) -> None:
+    url = "https://id.example/"
+    (tmp_path / "empty").write_text("")
+    for ca in (tmp_path / "none", tmp_path / "empty"):
+        assert (await failure(fetcher, url, str(ca))).startswith(f"{url} could not be fetched: ")
+
+
+# For how long
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({}, 300),
+        ({"Cache-Control": "max-age=3600"}, 3600),
+        ({"Cache-Control": 'public,MAX-AGE = "3600", must-revalidate'}, 3600),
+        ({"Cache-Control": "max-age=0"}, 300),
+        ({"Cache-Control": "max-age=299"}, 300),
+        ({"Cache-Control": "max-age=86401"}, 86400),
+        ({"Cache-Control": "max-age=9999999999"}, 86400),
+        ({"Cache-Control": "max-age=99999999999999"}, 300),
+        ({"Cache-Control": "max-age=-1"}, 300),
+        ({"Cache-Control": "max-age=x"}, 300),
+        ({"Cache-Control": "s-maxage=3600"}, 300),
+        ({"Cache-Control": "no-cache, max-age=3600"}, 300),
+        ({"Cache-Control": "max-age=3600, no-store"}, 300),
+        ({"Cache-Control": "max-age=3600", "Age": "600"}, 3000),
+        ({"Cache-Control": "max-age=3600", "Age": "3600"}, 300),
+        ({"Cache-Control": "max-age=3600", "Age": "x"}, 3600),
+    ],
+)
+def test_an_answer_is_kept_as_long_as_it_says_within_bounds(
+    fields: dict[str, str], seconds: float
+) -> None:
+    assert fresh_s(fields) == seconds
