@@ -14,11 +14,12 @@ from typing import Any
 from gateway.access.authorizer import Decision
 from gateway.access.conditions.context import EvaluationContext, Missing
 from gateway.access.evaluation import evaluation_context
+from gateway.access.identity_headers import scopes_of
 from gateway.access.policies import Effect, Rule
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, Principal, Reason, SourceLocation
+from gateway.model import OWN_ISSUER, Call, Principal, Reason, SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,9 @@ def _sentence(decision: Decision) -> str:
         if decision.rule is not None:
             return f"allowed by rule {decision.rule}{where}"
         return f"allowed: {decision.reason}{where}"
+    if decision.lacking_scopes:
+        lacking = ", ".join(decision.lacking_scopes)
+        return f"denied with {decision.reason}: the token was not granted {lacking}"
     route = decision.route
     policy = route.policy if route is not None and decision.evaluated else None
     if route is None or policy is None:
@@ -158,8 +162,12 @@ def describe(principal: Principal | None, call: Call) -> str:
     if principal.email:
         verified = "verified" if principal.email_verified else "not verified"
         who += f" <{principal.email}> ({verified})"
+    if principal.issuer != OWN_ISSUER:
+        who += f" of issuer {principal.issuer}"
     roles = ", ".join(principal.roles) or "none"
-    return f"{who}, roles: {roles}, from {call.client_ip}"
+    scopes = ", ".join(scopes_of(principal))
+    scopes = f", scopes: {scopes}" if scopes else ""
+    return f"{who}, roles: {roles}{scopes}, from {call.client_ip}"
 
 
 def _evaluate(

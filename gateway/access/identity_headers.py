@@ -155,7 +155,7 @@ class IdentityHeaders:
 
 
 def user_field(path: str) -> IdentityValue:
-    """`id`, `email`, `email_verified`, `roles`, `session_id`, `auth_time`, or `claims.a.b`."""
+    """One of USER_FIELDS; of the claims, `claims.a.b`."""
     name, *keys = path.split(".")
     if name != "claims":
         return _USER[name]
@@ -167,6 +167,11 @@ def user_field(path: str) -> IdentityValue:
         return value
 
     return claim
+
+
+def scopes_of(principal: Principal) -> tuple[str, ...]:
+    """What a token was granted, or what a key is limited to; nothing where neither is said."""
+    return principal.granted_scopes or principal.scopes or ()
 
 
 def verified_email(principal: Principal) -> str | None:
@@ -206,7 +211,11 @@ _USER: Mapping[str, IdentityValue] = {
     "roles": lambda principal: principal.roles,
     "session_id": lambda principal: principal.session_id,
     "auth_time": lambda principal: principal.auth_time,
+    "issuer": lambda principal: principal.issuer,
+    "scopes": scopes_of,
 }
+LISTS = ("roles", "scopes")
+"""Fields of the caller that are lists of texts."""
 USER_FIELDS = (*_USER, "claims")
 
 

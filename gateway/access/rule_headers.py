@@ -51,7 +51,9 @@ def _filled(rule: Rule, context: EvaluationContext) -> Iterator[tuple[str, str]]
     values: dict[str, Mapping[str, Any]] = {
         "params": context.params,
         "resource": context.resource,
-        "user": {"id": caller.subject, "email": caller.email} if caller else {},
+        "user": {"id": caller.subject, "email": caller.email, "issuer": caller.issuer}
+        if caller
+        else {},
     }
     for name, template in rule.headers:
         value = template.fill(values)

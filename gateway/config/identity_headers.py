@@ -13,6 +13,7 @@ from gateway.access.conditions.conditions import Condition, ConditionCompiler, C
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.identity_headers import (
     JSON_LIST,
+    LISTS,
     PRESETS,
     USER_FIELDS,
     Encoding,
@@ -116,8 +117,8 @@ class IdentityReader:
                     hint = ": name the claim, `{user.claims.department}`"
                 reader.error(node, f"`{{user.{path}}}` cannot be filled in{hint}")
                 return None
-            if name == "roles" and len(template.pieces) > 1:
-                reader.error(node, "`{user.roles}` is a list: it stands alone")
+            if name in LISTS and len(template.pieces) > 1:
+                reader.error(node, f"`{{user.{name}}}` is a list: it stands alone")
                 return None
         if len(template.pieces) == 1:
             return user_field(template.pieces[0].text)

@@ -34,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*\Z")
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_USER_FIELDS = ("id", "email")
+_USER_FIELDS = ("id", "email", "issuer")
 
 
 @dataclass(slots=True)

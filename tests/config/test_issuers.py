@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -27,6 +29,7 @@ from gateway.access.issuers import (
 )
 from gateway.access.secret_text import SecretText
 from gateway.access.snapshot import Snapshot
+from gateway.config import introspection, issuers, resource_server
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.secrets import SecretFiles, SecretSource
 from gateway.model import ConfigProblem, CredentialKind
@@ -328,10 +331,10 @@ RSA = rsa.generate_private_key(65_537, 2_048)
 def test_a_key_signs_by_its_algorithm(alg: str, key: str, tmp_path: Path) -> None:
     (tmp_path / "client").write_text(key)
     keys = f"introspection: {{client_id: a, private_key: {{secret: client, alg: {alg}, kid: k1}}}}"
-    introspection = issuer(keys, secrets=SecretFiles(tmp_path)).introspection
-    assert introspection is not None
-    assert introspection.secret is None
-    assert introspection.key == ClientAssertionKey(SecretText(key.rstrip("\n")), alg, "k1")
+    asking = issuer(keys, secrets=SecretFiles(tmp_path)).introspection
+    assert asking is not None
+    assert asking.secret is None
+    assert asking.key == ClientAssertionKey(SecretText(key.rstrip("\n")), alg, "k1")
 
 
 @pytest.mark.parametrize(
@@ -475,3 +478,44 @@ def test_an_authorization_server_whose_tokens_are_refused_is_noted() -> None:
         "routes.yaml:9:5: route `a` sends clients to `https://as.example`, which is the `issuer` of "
         "none that it takes: the tokens they get there are refused"
     ]
+
+
+# The page for operators
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "issuers.md"
+
+
+def test_the_first_configuration_of_the_page_is_ten_lines_and_loads() -> None:
+    text = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[0]
+    assert text.count("\n") <= 10
+    found = compile_snapshot(Sources(("routes.yaml", text)))
+    assert isinstance(found, Snapshot), found
+    assert found.notices == ()
+    assert set(found.issuers) == {"keycloak"}
+
+
+def test_the_page_has_every_key() -> None:
+    named: set[str] = set()
+    for row in re.findall(
+        r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", PAGE.read_text("utf-8"), re.MULTILINE
+    ):
+        named |= set(re.findall(r"`([a-z_]+)`", row))
+    keys = {*issuers.ISSUER_KEYS, *introspection.INTROSPECTION_KEYS}
+    assert keys | set(resource_server.RESOURCE_SERVER_KEYS) <= named
+
+
+def test_the_schema_has_every_key() -> None:
+    path = PAGE.parent.parent / "gateway" / "schemas" / "routes.json"
+    schema = json.loads(path.read_text("utf-8"))["properties"]
+    block = schema["issuers"]["additionalProperties"]
+    asked = block["properties"]["introspection"]
+    resource = schema["defaults"]["properties"]["resource_server"]["anyOf"][1]
+    for found, keys in (
+        (block, issuers.ISSUER_KEYS),
+        (asked, introspection.INTROSPECTION_KEYS),
+        (asked["properties"]["client_secret"], introspection.CLIENT_SECRET_KEYS),
+        (asked["properties"]["private_key"], introspection.PRIVATE_KEY_KEYS),
+        (resource, resource_server.RESOURCE_SERVER_KEYS),
+    ):
+        assert set(found["properties"]) == set(keys)
+        assert found["additionalProperties"] is False

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.access.conditions.expressions import Expression, FieldPath
 from gateway.access.conditions.functions import address_of
+from gateway.access.identity_headers import scopes_of
 from gateway.access.roles import RoleBook
 from gateway.model import Call, Principal
 
@@ -67,6 +68,8 @@ USER: dict[str, Callable[[Principal], Any]] = {
     "roles": lambda p: p.roles,
     "session_id": lambda p: p.session_id,
     "auth_time": lambda p: None if p.auth_time is None else _timestamp(p.auth_time),
+    "issuer": lambda p: p.issuer,
+    "scopes": scopes_of,
     "claims": lambda p: dict(p.claims),
 }
 
@@ -216,7 +219,7 @@ def path_text(path: FieldPath, context: EvaluationContext) -> str:
     text = path.root
     for step in path.steps:
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
-        if text == "user.roles":
+        if text in ("user.roles", "user.scopes"):
             break
         plain = isinstance(key, str) and key.isidentifier()
         text += f".{key}" if plain else f"[{key!r}]" if key is not None else "[…]"

@@ -31,7 +31,7 @@ _TYPE_NAMES = {
 }  # fmt: skip
 _USER = {
     "id": "text", "email": "text", "email_verified": "bool", "roles": "list",
-    "session_id": "text", "auth_time": "timestamp",
+    "session_id": "text", "auth_time": "timestamp", "issuer": "text", "scopes": "list",
 }  # fmt: skip
 _REQUEST = {"method": "text", "path": "text", "host": "text"}
 _TEXTS_BY_NAME = ("params", "query", "headers")

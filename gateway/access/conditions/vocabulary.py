@@ -88,7 +88,7 @@ def _user_problems(path: FieldPath) -> list[tuple[int, str]]:
     if keys[0] not in USER:
         return [(at, f"`user` has no field `{keys[0]}`{suggestion(keys[0], USER)}")]
     if len(path.steps) > 1 and keys[0] != "claims":
-        if keys[0] == "roles" and (path.guarded or not isinstance(path.steps[1], str)):
+        if keys[0] in ("roles", "scopes") and (path.guarded or not isinstance(path.steps[1], str)):
             return []
         return [(at, f"`user.{keys[0]}` has no fields of its own")]
     return []
