@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -219,13 +220,24 @@ def _set_aside(folder: DataFolder, given: bytes | None) -> Path:
         warn("going on with the new secret of a `reseal` that was not finished")
         return path
     text = base64.b64encode(given or os.urandom(SECRET_BYTES)) + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if os.geteuid() == 0:
-            # Root has made it for the user of the service, who must read it at the next start.
-            owner = folder.path.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    part = folder.path / f".key-secret.{secrets.token_hex(8)}.part"
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if os.geteuid() == 0:
+                # Root has made it for the user of the service, who must read it at the next start.
+                owner = folder.path.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # There whole or not at all, and never in the place of another's.
+        os.link(part, path)
+    except OSError as error:
+        raise CliError(
+            f"the new secret could not be kept in {folder.path}: {error.strerror}",
+            ExitCode.UNREACHABLE,
+        ) from error
+    finally:
+        part.unlink()
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from gateway.cli import main
 from gateway.identity.keys.jwk import Alg, generate, thumbprint
 from tests.identity.test_jwk import private_pem, public_pem
 
-GOOD, NO, USAGE = 0, 1, 2
+GOOD, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
 OLD = base64.b64encode(bytes(range(128, 160))).decode()
 NEW = base64.b64encode(bytes(range(160, 192))).decode()
 
@@ -239,6 +240,24 @@ def test_a_reseal_that_was_killed_before_it_kept_the_secret_is_ended_by_the_next
     assert (code, out) == (GOOD, "0 private keys resealed\n")
     assert kept.read_bytes() == after
     assert not (folder / "data" / "key-secret.new").exists()
+    assert gateway("revoke", "key", in_state(gateway, "active"))[0] == GOOD
+
+
+def test_a_reseal_that_found_no_room_for_the_secret_leaves_nothing_behind(
+    gateway: Gateway, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a secret would be taken up by the next one."""
+    gateway("keys", "rotate")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("gateway.cli.keys.os.fsync", full)
+        code, _, err = gateway("keys", "reseal")
+    assert (code, "No space left" in err) == (UNREACHABLE, True), err
+    assert [path.name for path in (folder / "data").glob("*key-secret*")] == ["key-secret"]
+    assert gateway("keys", "reseal")[0] == GOOD
     assert gateway("revoke", "key", in_state(gateway, "active"))[0] == GOOD
 
 
