@@ -222,8 +222,8 @@ class OAuthEndpoints:
         return {name: value for name, value in description.items() if value is not None}
 
     async def _revoke(self, client: Client, token: str, call: Call) -> Reply:
-        changes = await self._end_token(client, token)
-        if isinstance(changes, JsonReply):
+        changes = await self._end_token(client, token, call)
+        if isinstance(changes, JsonReply | ProblemReply):
             return changes
         if changes and not all(change.confirmed for change in changes):
             self._record(AuditKind.REVOKED, call, client.id, "ok", changes[0].target)
@@ -231,18 +231,26 @@ class OAuthEndpoints:
                 return ProblemReply(Reason.REVOCATION_PENDING)
         return JsonReply(200, None, _HEADERS)
 
-    async def _end_token(self, client: Client, token: str) -> list[Change] | JsonReply:
+    async def _end_token(
+        self, client: Client, token: str, call: Call
+    ) -> list[Change] | JsonReply | ProblemReply:
         if looks_like_key(token):
             changes = await self._deps.api_keys.end_text(token, client.id)
-            return [] if changes is None else list(changes)
+            if changes is not None:
+                return list(changes)
+            # Another client's, or a person's: who is answered 200 takes it to be refused.
+            description = await self._describe(token, call)
+            if isinstance(description, Reason):
+                return ProblemReply(description)
+            return _somebody_elses() if description["active"] else []
         principal = self._deps.verifier.verify(token, allow_expired=True)
         if isinstance(principal, Reason):
             # Not a token of ours, or a refresh token, which no client was ever given.
             if await self._deps.refresh_tokens.find_active(token) is not None:
-                return _error("invalid_grant", "the token was issued to somebody else")
+                return _somebody_elses()
             return []
         if principal.client_id != client.id:
-            return _error("invalid_grant", "the token was issued to somebody else")
+            return _somebody_elses()
         return list(await refuse(self._deps.database, ChangeKind.TOKEN, principal.token_id))
 
     def _record(
@@ -317,6 +325,10 @@ def _basic(field: bytes) -> BasicSecret | None:
 def _error(error: str, description: str, status: int = 400) -> JsonReply:
     """RFC 6749 section 5.2; the description is a constant."""
     return JsonReply(status, {"error": error, "error_description": description}, _HEADERS)
+
+
+def _somebody_elses() -> JsonReply:
+    return _error("invalid_grant", "the token was issued to somebody else")
 
 
 def _invalid_client() -> JsonReply:
