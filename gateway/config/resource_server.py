@@ -62,9 +62,10 @@ def resource_of_route(
 ) -> ResourceServer | None:
     """What a route is; None, and a problem, where it cannot be one.
 
-    `issuers` are those that the route takes, but for us: our own tokens name no resource.
+    `issuers` are those that the route takes, in the order in which clients are told of them, but
+    for us: our own tokens name no resource.
     """
-    servers = options.authorization_servers or tuple(sorted(one.issuer for one in issuers))
+    servers = options.authorization_servers or tuple(one.issuer for one in issuers)
     if not servers:
         reader.error(
             node,
@@ -78,7 +79,7 @@ def resource_of_route(
             f"`{path.shown}` holds a parameter, and the URL of a resource none: add `path: /…` to "
             "`resource_server`",
         )
-    elif not _holds(where, path.segments):
+    elif options.path is not None and not _holds(where, path.segments):
         reader.error(
             node,
             f"the route `{path.shown}` is not below `{where}`, the `path` of its resource: clients "

@@ -311,8 +311,9 @@ class RouteReader:
         written = options.resource_server
         if options.auth is Auth.PUBLIC or written is None or not path.shown:
             return None
-        known = self._names.issuers
-        issuers = [known[name] for name in sorted(options.issuers) if name in known]
+        # In the order of their block: a client that asks one server asks the first.
+        known = self._names.issuers.values()
+        issuers = [issuer for issuer in known if issuer.name in options.issuers]
         return resource_of_route(self._reader, node, written, path, issuers)
 
     # Where to, and how

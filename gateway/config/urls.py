@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from gateway.config.yaml_reader import Node, Reader
+
+_HOST = re.compile(r"[a-z0-9.:_-]+\Z")
 
 
 def read_url(
@@ -33,7 +36,8 @@ def _problem(text: str, *, query: bool, plain: bool) -> str | None:
         return f"cannot be `{text}`, which is no URL: `https://HOST/PATH`"
     # urlsplit() drops tabs and line ends without a word.
     printable = text.isascii() and text.isprintable() and " " not in text
-    if parts.scheme not in ("http", "https") or not parts.hostname or not printable:
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not _HOST.match(host) or not printable:
         return f"cannot be `{text}`, which is no URL: `https://HOST/PATH`"
     if not port_known or text.partition("://")[0] != parts.scheme:
         return f"cannot be `{text}`, which is no URL: `https://HOST/PATH`"
@@ -43,13 +47,14 @@ def _problem(text: str, *, query: bool, plain: bool) -> str | None:
         return "has a fragment (`#…`), which is never sent: leave it out"
     if "?" in text and not query:
         return "has a query (`?…`): leave it out"
-    if parts.scheme == "http" and not plain and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not plain and not _is_loopback(host):
         return "begins with `http://`, so anybody on the way could answer: `https://…`"
     return None
 
 
-def is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
+def _is_loopback(host: str) -> bool:
+    """A name but this one is looked up, and what is found may be anywhere."""
+    if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -78,11 +78,23 @@ def test_every_key_is_read() -> None:
         ("path: /a@b/c", "/a@b/c"),
         ("path: /a/", "/a/"),
         ("path: /käse", "/k%C3%A4se"),
+        ("path: /a%20b", "/a%20b"),
     ],
 )
 def test_a_resource_is_where_its_route_is(match: str, path: str) -> None:
     match = match if match != "prefix: /" else "prefix: /, except_reserved: true"
     assert resource("{}", match) == ResourceServer(path, IDP)
+
+
+def test_clients_are_told_of_issuers_in_the_order_of_their_block() -> None:
+    text = HEAD.replace("version: 1\n", "").replace("  other:", "  an-other:")
+    order = ("https://i.example", "https://o.example")
+    for issuers in ("[idp, an-other]", "[an-other, idp]"):
+        one = route("resource_server: {}").replace("[idp]", issuers)
+        found = compile_snapshot(Sources(("routes.yaml", "version: 1\n" + text + one)))
+        assert isinstance(found, Snapshot)
+        (server,) = found.resources.values()
+        assert server.authorization_servers == order
 
 
 def test_defaults_say_it_for_many_routes_and_off_takes_it_away() -> None:

@@ -12,6 +12,7 @@ from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.expressions import read_expression
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.secrets import UnreadSecrets
 from gateway.model import ConfigProblem
 from gateway.review.cases import read_cases
 from tests.access.worlds import snapshot
@@ -24,6 +25,37 @@ people: {anna: {id: u1, roles: [a], auth_age: 5m, claims: {x: 1}, scopes: ["*"],
 cases:
   - {name: n, as: anna, request: GET /a, expect: {decision: deny, status: 404, shadow: []}}
   - {request: {method: GET, url: /a, host: h, headers: {x: [y]}, ip: 10.0.0.1, body: {a: 1}}, expect: 404}
+"""
+ISSUERS = """
+version: 1
+issuers:
+  idp:
+    issuer: https://id.example
+    audience: [api]
+    algorithms: [RS256, EdDSA]
+    typ: [at+jwt, absent]
+    subject: claims.oid
+    roles: claims.groups.map(g, 'a-' + g)
+    email: claims.email
+    email_verified: claims.verified == 1
+    require: {azp: [shop, 1, true], claims.a.b: x}
+    leeway: 1m
+    max_life: 1h
+    discovery: https://id.example/d
+    jwks_uri: http://127.0.0.1:1/k
+    ca: /a.pem
+    max_stale: 1h
+    introspection: {client_id: a, private_key: {secret: b, alg: RS256, kid: c}, endpoint: "https://e.example"}
+    backchannel_logout: true
+    events: true
+    event_audience: api
+  other: {issuer: "https://o.example", audience: a, introspection: {client_id: a, client_secret: {secret: b}, cache: 3s}}
+upstreams: {api: {targets: ["http://127.0.0.1:1"]}}
+defaults: {issuers: [own, idp], upstream: api, policy: signed-in}
+routes:
+  - {id: a, match: {prefix: /a}, issuers: [idp], resource_server: {scopes: [x], name: A, path: /a}}
+  - {id: b, match: {prefix: /b}, resource_server: {authorization_servers: ["https://o.example"]}}
+  - {id: c, match: {prefix: /c}, accept: [bearer], issuers: other, resource_server: off}
 """
 DATA = "version: 1\nteams: {red: {members: [u1]}}\n"
 WORLD = snapshot(CONTRACT, orders=CONTRACT_POLICY)
@@ -95,6 +127,19 @@ def test_a_file_with_anything_in_it_is_told_about_and_never_raises(data: Any) ->
         assert all(isinstance(problem, ConfigProblem) and problem.line >= 1 for problem in found)
     else:
         assert isinstance(found, Snapshot)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_issuers_with_anything_in_them_are_told_about_and_never_raise(data: Any) -> None:
+    text = yaml.safe_dump(spoilt(loaded(ISSUERS), data.draw), allow_unicode=True)
+    found = compile_snapshot(Sources(("routes.yaml", text)), secrets=UnreadSecrets())
+    assert isinstance(found, Snapshot) or all(problem.line >= 1 for problem in found)
+
+
+def test_what_is_spoilt_is_a_good_file() -> None:
+    found = compile_snapshot(Sources(("routes.yaml", ISSUERS)), secrets=UnreadSecrets())
+    assert isinstance(found, Snapshot), found
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
