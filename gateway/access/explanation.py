@@ -221,7 +221,7 @@ def _others(chosen: Route | None, call: Call, snapshot: Snapshot) -> list[OtherR
         matched, why = _why_not(route, chosen, call)
         if matched:
             ranked.append((-matched, index, OtherRoute(route.id, route.location, why)))
-    return [other for _, _, other in sorted(ranked, key=lambda item: item[:2])[:5]]
+    return [other for _, _, other in sorted(ranked)[:5]]
 
 
 def _why_not(route: Route, chosen: Route | None, call: Call) -> tuple[int, str]:

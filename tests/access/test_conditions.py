@@ -92,6 +92,22 @@ def test_every_problem_of_an_expression_is_told_with_its_place() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "at"),
+    [
+        ("'a' 'b'", 4),
+        ("true &&\n 'a' 'b'", 13),
+        ("true &&\n\n  true &&\n'a' 'b'", 23),
+        ("'a'\n'b'", 4),
+        ("(" * 300 + "true" + ")" * 300, 0),
+    ],
+)
+def test_a_mistake_of_grammar_is_told_where_it_stands(source: str, at: int) -> None:
+    found = ConditionCompiler().compile(source)
+    assert isinstance(found, list)
+    assert [where for where, _ in found] == [at]
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "'user.nope' == user.id",

@@ -65,6 +65,7 @@ def test_what_stood_beside_a_level_makes_it_no_less_deep(before: str) -> None:
         f"{MISTAKE} &&",
         f"{MISTAKE} && *",
         f"{MISTAKE} && !",
+        f"{MISTAKE} $",
         "",
     ],
 )

@@ -18,10 +18,11 @@ from gateway.access.identity_headers import (
     Encoding,
     IdentityField,
     IdentityHeaders,
+    user_field,
 )
 from gateway.edge.http1.grammar import check_line
 from gateway.model import Principal
-from tests.access.worlds import who
+from tests.access.worlds import NOW, who
 
 
 def text(value: Any, **options: Any) -> str | None:
@@ -131,12 +132,68 @@ def test_a_claim_that_is_no_text_is_no_name() -> None:
         ({"a\nb": 1}, {"separator": JSON_LIST}, None),
         ("a\u2028b", {"encoding": Encoding.UTF8}, None),
         ("a\udc80b", {"encoding": Encoding.UTF8}, None),
+        (False, {}, "false"),
+        ("plain", {"separator": JSON_LIST}, '"plain"'),
+        (("a", "b"), {"separator": JSON_LIST}, '["a","b"]'),
+        (["a b%"], {"separator": JSON_LIST}, '["a b%"]'),
+        (
+            ["a b"],
+            {"separator": JSON_LIST, "encoding": Encoding.RFC8187},
+            "UTF-8''%5B%22a%20b%22%5D",
+        ),
+        ("ab", {"encoding": Encoding.RFC8187}, "UTF-8''ab"),
+        ("a!#b/c", {"encoding": Encoding.RFC8187}, "UTF-8''a!#b%2Fc"),
+        (("a!b", "c d"), {}, "a!b,c%20d"),
+        (("a b", "c"), {"separator": " ", "encoding": Encoding.UTF8}, None),
+        (("é", "c"), {"separator": " ", "encoding": Encoding.UTF8}, "é c"),
+        (("a b", "c"), {"separator": ", ", "encoding": Encoding.UTF8}, "a b, c"),
+        (["a\nb", {"c": "d"}], {"separator": JSON_LIST}, None),
+        (["a\nb", ["c"]], {"separator": JSON_LIST}, None),
+        ({"c": {"d": "a\nb"}, "e": {"f": "g"}}, {"separator": JSON_LIST}, None),
     ],
 )
 def test_a_value_is_rendered_in_one_way_or_left_out(
     value: Any, options: dict[str, Any], sent: str | None
 ) -> None:
     assert text(value, **options) == sent
+
+
+def test_what_is_sent_as_it_is_is_printable_and_holds_no_escape_and_no_separator() -> None:
+    signs = [chr(code) for code in range(256)]
+    printable = {chr(code) for code in range(0x21, 0x7F)}
+    for separator, encoding, plain in (
+        (",", Encoding.PERCENT, printable - {"%", ","}),
+        ("|", Encoding.UTF8, printable - {"%", "|"}),
+        (",", Encoding.RFC8187, None),
+        (JSON_LIST, Encoding.PERCENT, None),
+        (JSON_LIST, Encoding.RFC8187, None),
+    ):
+        field = IdentityField("X-A", lambda _: "", separator, encoding)
+        if plain is None:
+            assert field.plain is None
+        else:
+            assert field.plain is not None
+            assert {sign for sign in signs if field.plain.fullmatch(sign)} == plain
+            assert field.plain.fullmatch("ab")
+
+
+def test_the_names_of_the_fields_are_known_in_every_spelling() -> None:
+    one = IdentityField("X_Who.Am-I", lambda _: "a")
+    two = IdentityField("X-B", lambda _: "b")
+    headers = IdentityHeaders((one, two))
+    assert headers.names == {b"x-who-am-i", b"x-b"}
+    assert headers.lines(who()) == b"X_Who.Am-I: a\r\nX-B: b"
+    assert list(headers.texts(who())) == [("X_Who.Am-I", "a"), ("X-B", "b")]
+
+
+def test_a_field_of_the_caller_is_named_by_its_path() -> None:
+    caller = who("u1", "a", email="e@a.example", claims={"x": {"y": 1}, "z": "text"})
+    paths = ("id", "email", "email_verified", "roles", "session_id", "auth_time")
+    assert [user_field(path)(caller) for path in paths] == [
+        "u1", "e@a.example", False, ("a",), "session", int(NOW),
+    ]  # fmt: skip
+    claims = ("claims.x.y", "claims.x", "claims.z", "claims.z.y", "claims.none.y")
+    assert [user_field(path)(caller) for path in claims] == [1, {"y": 1}, "text", None, None]
 
 
 def test_a_claim_nested_deeper_than_python_recurses_is_left_out() -> None:

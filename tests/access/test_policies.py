@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.access.policies import ActionRules, Policy, StepUp, Verdict
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
-from tests.access.worlds import decide, rule_world, snapshot, who
+from tests.access.worlds import NOW, decide, rule_world, snapshot, who
 
 OWN = "GET /orders/u1"
 
@@ -243,6 +245,115 @@ def test_a_stranger_whom_a_policy_in_shadow_would_let_pass_is_told_of() -> None:
     decision = decide(world, "GET /a")
     assert not decision.allowed
     assert [(one.rule, one.allowed) for one in decision.shadowed] == [("a", True)]
+
+
+def test_a_rule_in_shadow_by_roles_is_judged_for_the_action() -> None:
+    world = rule_world("- {id: r, allow: role-permissions, mode: shadow}", roles=ROLES)
+    assert [one.rule for one in decide(world, OWN, who("u1", "viewer")).shadowed] == ["r"]
+    assert decide(world, OWN, who("u1")).shadowed == ()
+
+
+# A fresh sign-in, to the second
+
+
+@pytest.mark.parametrize(
+    ("auth_time", "met"),
+    [(100, True), (99, False), (160, True), (165, True), (166, False), (None, False)],
+)
+def test_a_sign_in_is_fresh_for_as_long_as_asked_and_five_seconds_ahead(
+    auth_time: int | None, met: bool
+) -> None:
+    caller = replace(who(), auth_time=auth_time)
+    assert StepUp(max_age_s=60).met(caller, 160.0) is met
+    assert StepUp().met(caller, 160.0)
+
+
+def test_nobody_has_signed_in_in_any_way() -> None:
+    assert not StepUp().met(None, 160.0)
+    assert not StepUp(max_age_s=60).met(None, 160.0)
+
+
+@pytest.mark.parametrize(
+    ("amr", "met"), [((), False), (("pwd",), False), (("otp", "x", "pwd"), True)]
+)
+def test_every_method_that_is_asked_for_is_needed(amr: tuple[str, ...], met: bool) -> None:
+    assert StepUp(amr=("pwd", "otp")).met(who(amr=amr), 160.0) is met
+
+
+def test_a_step_up_asks_nobody_in_where_a_rule_is_open() -> None:
+    world = rule_world("- {id: a, allow: ['*'], step_up: {max_age: 5m}}", route="auth: optional")
+    assert decide(world, OWN, who()).allowed
+    decision = decide(world, OWN)
+    assert (decision.allowed, decision.reason) == (False, Reason.NO_RULE)
+
+
+def test_the_fields_of_a_rule_with_step_up_need_the_fresh_sign_in_too() -> None:
+    world = rule_world(
+        """
+        - {id: all, allow: ["*"]}
+        - {id: fresh, allow: ["*"], step_up: {max_age: 60s}, headers: {X-Fresh: "{user.id}"}}
+        """
+    )
+    for age_s, headers in ((60, (("X-Fresh", "u1"),)), (61, ())):
+        assert decide(world, OWN, who(auth_time=NOW - age_s)).headers == headers
+
+
+# What is remembered of roles
+
+
+def by_roles(*rules: str) -> tuple[Policy, ActionRules]:
+    world = rule_world("\n".join(rules), roles=ROLES)
+    policy = world.policies["p"]
+    return policy, policy.rules_for("orders:read")
+
+
+@pytest.mark.parametrize(
+    ("rule", "plain"),
+    [
+        ("- {id: a, allow: role-permissions}", True),
+        ("- {id: a, allow: ['*']}", True),
+        ("- {id: a, deny: ['orders:*']}", True),
+        ("- {id: a, allow: ['mail:*'], when: user.id == 'a'}", True),
+        ("- {id: a, allow: ['*'], when: user.id == 'a'}", False),
+        ("- {id: a, allow: ['*'], mode: shadow}", False),
+        ("- {id: a, allow: ['*'], step_up: {max_age: 5m}}", False),
+        ("- {id: a, allow: ['*'], limits: [per-user]}", False),
+        ("- {id: a, allow: ['*'], headers: {X-A: '{user.id}'}}", False),
+    ],
+)
+def test_a_verdict_is_remembered_where_it_follows_from_the_roles(rule: str, plain: bool) -> None:
+    _, rules = by_roles(rule, "- {id: z, allow: role-permissions}")
+    assert rules.by_roles == ({} if plain else None)
+
+
+def test_a_policy_in_shadow_remembers_nothing() -> None:
+    world = snapshot(
+        "- {id: r, match: {path: /a}, policy: p, action: x:y, upstream: api}",
+        "policy: p\nmode: shadow\nrules: [{id: a, allow: [x:y]}]",
+    )
+    assert world.policies["p"].rules_for("x:y").by_roles is None
+
+
+def test_the_rules_of_an_action_are_found_once() -> None:
+    policy, rules = by_roles("- {id: a, allow: role-permissions}")
+    assert policy.rules_for("orders:read") is rules
+    assert policy.rules_for("orders:write") is not rules
+    assert rules.rules == policy.rules
+
+
+def test_of_1024_sets_of_roles_a_verdict_is_remembered_and_then_anew() -> None:
+    policy, rules = by_roles("- {id: a, allow: role-permissions}")
+    verdict = Verdict(True, "x", None)
+    policy.remember(rules, None, verdict)
+    for number in range(1_023):
+        policy.remember(rules, who("u", f"r{number}"), verdict)
+    known = rules.by_roles
+    assert known is not None
+    assert len(known) == 1_024
+    assert set(map(id, known.values())) == {id(verdict)}
+    assert {None, ("r0",), ("r1022",)} <= set(known)
+    policy.remember(rules, who("u", "one", "more"), verdict)
+    assert list(known) == [("one", "more")]
 
 
 # What must hold for every policy

@@ -49,6 +49,7 @@ WORLD = snapshot(
     - {id: near, match: {path: /near}, policy: near, action: "orders:raed", upstream: api}
     - {id: far, match: {path: /far}, policy: near, action: "orders:red", upstream: api}
     - {id: none, match: {path: /none}, policy: near, upstream: api}
+    - {id: more, match: {path: "/a/{x}/{y:path}"}, auth: public, upstream: api}
     - {id: one, match: {path: "/p/{x}"}, auth: public, upstream: api}
     - {id: all, match: {prefix: /p}, auth: public, upstream: api}
     - {id: shut, match: {prefix: /shut}, redirect_slash: true, policy: empty, action: "a:b",

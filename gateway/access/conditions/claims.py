@@ -90,7 +90,7 @@ def compile_claims(
         try:
             reader = ClaimExpression(text, expression)
         except ValueError as error:
-            return [syntax_problem(str(error))]
+            return [syntax_problem(text, str(error))]
         problems += type_problems(text, types, truth=truth)
         if not problems:
             return reader

@@ -131,7 +131,7 @@ class ConditionCompiler:
             try:
                 condition = Condition(source, expression)
             except ValueError as error:
-                return [syntax_problem(str(error))]
+                return [syntax_problem(source, str(error))]
             problems = type_problems(source, self._types, truth=truth)
             if not problems:
                 return condition

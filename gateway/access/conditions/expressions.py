@@ -108,8 +108,9 @@ def read_expression(source: str) -> Expression:
 
 
 def tokens_of(source: str) -> list[Token]:
-    """The words and signs of `source`, comments left out, as far as it can be read."""
-    return _ExpressionReader(source).tokens
+    """The words and signs of `source`, comments left out; empty where it cannot be read."""
+    reader = _ExpressionReader(source)
+    return [] if reader.problems else reader.tokens
 
 
 def string_prefix(token: Token) -> str:
@@ -143,6 +144,10 @@ class _ExpressionReader:
     @property
     def tokens(self) -> list[Token]:
         return self._tokens
+
+    @property
+    def problems(self) -> list[tuple[int, str]]:
+        return self._expression.problems
 
     def read(self) -> Expression:
         at = 0

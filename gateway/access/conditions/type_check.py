@@ -241,11 +241,11 @@ class _TypeChecker:
                         (one.at, f"`{name}` takes text, not {_TYPE_NAMES[one.type]}")
                     )
             return TypedPart("bool", token.at)
-        if all(one.literal is not None for one in given) and name in READS_LITERAL:
-            self._run(f"{name}({', '.join(one.literal or '' for one in given)})", token.at)
-        elif not self._types.takes(name, None, tuple(one.type for one in given)):
+        if not self._types.takes(name, None, tuple(one.type for one in given)):
             types = " and ".join(_TYPE_NAMES[one.type] for one in given)
             self.problems.append((token.at, f"`{name}` does not take {types or 'nothing'}"))
+        elif all(one.literal is not None for one in given) and name in READS_LITERAL:
+            self._run(f"{name}({', '.join(one.literal or '' for one in given)})", token.at)
         return TypedPart(_MAKES.get(name, ANY), token.at)
 
     def _method(self, on: TypedPart, name: str) -> TypedPart:
@@ -253,12 +253,12 @@ class _TypeChecker:
         if name in MACROS:
             return self._macro(on, name)
         given = self._list(")", self.expression)
-        if name == "matches" and len(given) == 1 and given[0].literal is not None:
-            self._run(f"'a'.matches({given[0].literal})", given[0].at)
         if not self._types.takes(name, on.type, tuple(one.type for one in given)):
             types = " and ".join(_TYPE_NAMES[one.type] for one in given)
             with_ = f" with {types}" if types else ""
             self.problems.append((at, f"{_TYPE_NAMES[on.type]} has no `{name}`{with_}"))
+        elif name == "matches" and len(given) == 1 and given[0].literal is not None:
+            self._run(f"'a'.matches({given[0].literal})", given[0].at)
         if name == "size" or name.startswith("get"):
             return TypedPart("int", on.at)
         truths = ("startsWith", "endsWith", "contains", "matches", "in_cidr")
@@ -356,7 +356,7 @@ def _sentence(error: Exception) -> str:
     """The engine's words without its advice and its drawings."""
     lines = [line.strip() for line in str(error).splitlines()]
     text = next((line for line in lines if line.startswith("error: ")), lines[0])
-    text = text.removeprefix("error: ").partition(". Check ")[0].partition(". CEL does")[0]
+    text = text.removeprefix("error: ").partition(". Check ")[0]
     text = text.partition(" error: ")[2] or text
     # What follows is the engine's own structure.
     return "it cannot be read" if "Error {" in text else text

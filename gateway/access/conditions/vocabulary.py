@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ _UNTRUSTED_HEADERS = {
         "it never reaches the backend",
     ),
 }
+_COMPLAINT = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _ARITY = {"in_cidr": 2, "has_role": 1, "has_scope": 1, "has": 1}
 
 
@@ -143,14 +145,14 @@ def call_problems(call: FunctionCall) -> list[tuple[int, str]]:
     return []
 
 
-def syntax_problem(text: str) -> tuple[int, str]:
-    """The engine's complaint: `… ERROR: <input>:1:7: Syntax error: …`, to one sentence."""
-    _, _, rest = text.partition("<input>:")
-    position, _, sentence = rest.partition(": ")
-    row, _, column = position.partition(":")
-    at = int(column) if row == "1" and column.isdigit() else 0
-    first = (sentence or text).splitlines()[0]
-    if "ParseError" in first:
+def syntax_problem(source: str, text: str) -> tuple[int, str]:
+    """The engine's complaint about `source`, `… ERROR: <input>:1:7: Syntax error: …`: the
+    character it is at, and one sentence."""
+    complaint = _COMPLAINT.search(text)
+    if complaint is None or "ParseError" in complaint[3]:
         # The engine's own structure, shown as it is: what it says is that it gave up.
-        first = "nested too deeply"
-    return at, f"not a CEL expression: {first}"
+        return 0, "not a CEL expression: nested too deeply"
+    row, column = int(complaint[1]), int(complaint[2])
+    before = source.split("\n")[: row - 1]
+    at = sum(len(line) + 1 for line in before) + column - 1
+    return at, f"not a CEL expression: {complaint[3]}"
