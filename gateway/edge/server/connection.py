@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         self._serving = True
         try:
             while queue and not (self._busy or self.writing_paused or self._finished):
-                head, body = queue.popleft()
+                head, body = self._intake.next_request()
                 if isinstance(head, Reason):
                     self._busy = True
                     self._answer_problem(head, is_head=False)
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
     def weigh(self) -> None:
         """Whether it holds more than a transport should, and so counts among the slow."""
         buffers, intake = self._listener.buffers, self._intake
-        ahead = (intake.held or intake.put_off) and self.buffered() >= BUFFER_BYTES
+        ahead = intake.puts_by and self.buffered() >= BUFFER_BYTES
         if ahead or self.writing_paused or intake.reading_paused:
             buffers.hold(self)
         else:
@@ -242,7 +242,7 @@ class Connection(asyncio.Protocol):
             if keep and intake.queue:
                 # The answer before had told that the connection goes on: who sent more behind it
                 # learns that nobody took it up (RFC 9112 section 9.6).
-                head, _ = intake.queue[0]
+                head = intake.queue[0][0]
                 is_head = isinstance(head, RequestHead) and head.method == "HEAD"
                 self._answer_problem(Reason.DRAINING, is_head=is_head)
             self._finish()

@@ -20,6 +20,8 @@ from gateway.edge.server.request_body import BUFFER_BYTES, EMPTY_BODY, BadReques
 from gateway.model import Reason
 
 MAX_QUEUED = 32
+HEAD_COST, FIELD_COST = 512, 48
+"""Bytes that a head, and each field of it, takes in memory beside the text."""
 BODY_BYTES = 2 * BUFFER_BYTES + 262_144
 """What a body holds at most that is not read on: its reader's, and one read of the loop."""
 
@@ -52,6 +54,7 @@ class RequestIntake:
         "parser",
         "put_off",
         "queue",
+        "queued_bytes",
         "reading_paused",
     )
 
@@ -63,8 +66,11 @@ class RequestIntake:
         self._turns = turns
         self._loop = asyncio.get_running_loop()
         self.parser = RequestParser(heads)
-        self.queue: deque[tuple[RequestHead | Reason, RequestBody]] = deque()
-        """Requests that wait for the answer to the one before, and the refusal that ends them."""
+        self.queue: deque[tuple[RequestHead | Reason, RequestBody, int]] = deque()
+        """Requests that wait for the answer to the one before, and the refusal that ends them; each
+        with the bytes that its head takes in memory."""
+        self.queued_bytes = 0
+        """Those of all that wait."""
         self._waiting_bytes = 0
         """Of heads, since the queue was last empty."""
         self.held = False
@@ -92,7 +98,9 @@ class RequestIntake:
         self.head_since = 0.0
         body = self._begin_body(head) if head.has_body else EMPTY_BODY
         queue = self.queue
-        queue.append((head, body))
+        cost = size + HEAD_COST + FIELD_COST * len(head.fields)
+        queue.append((head, body, cost))
+        self.queued_bytes += cost
         self._waiting_bytes = size if len(queue) == 1 else self._waiting_bytes + size
         full = len(queue) >= MAX_QUEUED or self._waiting_bytes >= BUFFER_BYTES
         if full or (head.upgrade is not None and not head.has_body):
@@ -101,6 +109,17 @@ class RequestIntake:
             # would see the client go.
             self.held = True
         self._owner.serve_next()
+        if self.queued_bytes >= BUFFER_BYTES:
+            self._owner.weigh()
+
+    def next_request(self) -> tuple[RequestHead | Reason, RequestBody]:
+        """The first that waits, which waits no more."""
+        head, body, cost = self.queue.popleft()
+        many = self.queued_bytes >= BUFFER_BYTES
+        self.queued_bytes -= cost
+        if many:
+            self._owner.weigh()
+        return head, body
 
     def refuse(self, reason: Reason) -> None:
         """Nothing more of this client is a request."""
@@ -109,7 +128,7 @@ class RequestIntake:
             # The request itself is under way: its handler answers, if it still can.
             self.body.set_exception(BadRequest(reason))
         else:
-            self.queue.append((reason, EMPTY_BODY))
+            self.queue.append((reason, EMPTY_BODY, 0))
             self._owner.serve_next()
 
     def expect_head(self) -> None:
@@ -123,6 +142,7 @@ class RequestIntake:
         self.put_off = False
         self.parser.stop()
         self.queue.clear()
+        self.queued_bytes = 0
 
     def take_unread(self) -> bytes:
         """What was not read, for whoever takes over the transport."""
@@ -154,12 +174,17 @@ class RequestIntake:
 
     def buffered(self) -> int:
         """Bytes of it that wait in memory, at most."""
-        waiting = self.parser.unread
+        waiting = self.parser.unread + self.queued_bytes
         if self.reading_paused:
             waiting += BODY_BYTES
         elif self.held:
             waiting += self.parser.body_bytes
         return waiting
+
+    @property
+    def puts_by(self) -> bool:
+        """Whether what the client sends ahead waits in memory."""
+        return self.held or self.put_off or self.queued_bytes >= BUFFER_BYTES
 
     # --- time ---
 

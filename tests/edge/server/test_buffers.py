@@ -15,6 +15,7 @@ from gateway.edge.server.listener import ListenerLimits
 from gateway.telemetry.metrics import Tally
 from tests.certificates import Authority
 from tests.edge.rig import Exchange, Rig, listen, running
+from tests.edge.server.test_request_intake import head_of
 from tests.edge.streams.test_handshake import GRANTED, handshake
 
 BOTH_LOOPS = True
@@ -239,3 +240,40 @@ async def test_what_was_sent_behind_a_request_that_is_not_answered_counts_too() 
         assert rig.listener.buffers.total_bytes <= MOST
         over.set()
         await until(lambda: rig.listener.buffers.total_bytes == 0)
+
+
+async def test_heads_that_wait_behind_a_request_count_too() -> None:
+    over = asyncio.Event()
+
+    async def silent(exchange: Exchange) -> None:
+        await over.wait()
+        exchange.abort()
+
+    async with running(silent, limits=TIGHT) as rig:
+        ahead = b"".join(head_of(60, 2_000) for _ in range(31))
+        with ExitStack() as stack:
+            for number in range(1, 61):
+                slow_reader(stack, rig, GET + ahead)
+                await until(lambda: len(rig.upstream.requests) >= number)  # noqa: B023
+            await until(lambda: cut(rig) >= 10)
+            assert rig.listener.buffers.total_bytes <= MOST
+        over.set()
+        await until(lambda: rig.upstream.open == 0)
+        await until(lambda: rig.listener.buffers.total_bytes == 0)
+
+
+async def test_who_is_answered_what_it_sent_ahead_holds_nothing() -> None:
+    over = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await over.wait()
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with running(slow, limits=TIGHT) as rig:
+        client = await rig.client()
+        await client.send(GET + b"".join(head_of(60, 2_000) for _ in range(30)))
+        await until(lambda: rig.listener.buffers.total_bytes > 0)
+        over.set()
+        for _ in range(31):
+            assert (await client.head()).status == 200
+        assert rig.listener.buffers.total_bytes == 0

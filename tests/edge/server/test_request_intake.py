@@ -38,7 +38,7 @@ class Owner:
 
     def serve_next(self) -> None:
         while self.intake.queue and not self.busy:
-            self.served.append(self.intake.queue.popleft())
+            self.served.append(self.intake.next_request())
             self.busy = not self.answers
             if self.answers:
                 self.intake.answered()
@@ -206,7 +206,7 @@ async def test_what_waits_behind_a_request_is_little(request_bytes: bytes, most:
         owner.intake.feed(request_bytes)
     waiting = sum(
         sum(map(len, head.fields)) + len(body.read_nowait())
-        for head, body in owner.intake.queue
+        for head, body, _ in owner.intake.queue
         if isinstance(head, RequestHead)
     )
     assert 0 < waiting <= most + 100
