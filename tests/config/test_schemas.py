@@ -18,10 +18,12 @@ from gateway.config import (
     routes,
     upstreams,
 )
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.yaml_reader import Reader
 from gateway.model import ConfigProblem
 from gateway.review import cases
 from tests.config.test_compile import CONTRACT, CONTRACT_POLICY
+from tests.config.test_wrong_files import ISSUERS
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "gateway" / "schemas"
@@ -148,6 +150,38 @@ def test_the_shipped_files_meet_their_schema(path: Path, name: str) -> None:
 def test_the_example_of_the_contract_meets_the_schemas() -> None:
     jsonschema_rs.validate(ROUTES, loaded(CONTRACT))
     jsonschema_rs.validate(POLICY, loaded(CONTRACT_POLICY))
+
+
+def test_issuers_with_every_key_meet_the_schema() -> None:
+    jsonschema_rs.validate(ROUTES, loaded(ISSUERS))
+
+
+ISSUER = "issuer: https://i.example, audience: a"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "issuers: {idp: {issuer: https://i.example}}",
+        "issuers: {idp: {audience: a}}",
+        f"issuers: {{own: {{{ISSUER}}}}}",
+        f"issuers: {{Idp: {{{ISSUER}}}}}",
+        "issuers: {idp: {issuer: http://i.example, audience: a}}",
+        f"issuers: {{idp: {{{ISSUER}, algorithms: [HS256]}}}}",
+        f"issuers: {{idp: {{{ISSUER}, algorithms: []}}}}",
+        f"issuers: {{idp: {{{ISSUER}, require: {{a: {{b: c}}}}}}}}",
+        f"issuers: {{idp: {{{ISSUER}, introspection: {{client_id: a}}}}}}",
+        f"issuers: {{idp: {{{ISSUER}, ca: idp.pem}}}}",
+        "defaults: {issuers: []}",
+        "defaults: {resource_server: on}",
+        'defaults: {resource_server: {path: "/a/{b}"}}',
+        "defaults: {resource_server: {scopes: ['a b']}}",
+    ],
+)
+def test_an_issuer_that_is_refused_here_is_red_in_an_editor(block: str) -> None:
+    text = f"{{version: 1, routes: [], {block}}}"
+    assert not jsonschema_rs.is_valid(ROUTES, loaded(text))
+    assert isinstance(compile_snapshot(Sources(("routes.yaml", text))), list)
 
 
 @pytest.mark.parametrize(
