@@ -33,6 +33,7 @@ MODULES = {
     "clients": "clients",
     "revoke": "revoke",
     "keys": "keys",
+    "issuers": "issuers",
     "db": "db",
     "audit": "audit",
     "doctor": "doctor",

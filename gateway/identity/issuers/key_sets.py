@@ -67,6 +67,17 @@ class KeySetDependencies:
     """In [0, 1): keeps workers and nodes from asking all at once."""
 
 
+async def fetch_endpoints(
+    issuer: Issuer, documents: Documents
+) -> tuple[DiscoveredEndpoints, float]:
+    """What the issuer's discovery names, and for how many seconds it may be kept.
+
+    Raises FetchFailed and DocumentRefused.
+    """
+    document = await documents.get(discovery_url(issuer), issuer.ca, DISCOVERY_BYTES_MAX)
+    return read_discovery(document.body, issuer), document.fresh_s
+
+
 class KeySet:
     def __init__(self, issuer: Issuer, dependencies: KeySetDependencies) -> None:
         self.issuer = issuer
@@ -180,11 +191,8 @@ class KeySet:
         if self.issuer.jwks_uri is not None:
             return self.issuer.jwks_uri
         if self._endpoints is None or self._steady() >= self._endpoints_until:
-            document = await self._deps.documents.get(
-                discovery_url(self.issuer), self.issuer.ca, DISCOVERY_BYTES_MAX
-            )
-            self._endpoints = read_discovery(document.body, self.issuer)
-            self._endpoints_until = self._steady() + document.fresh_s
+            self._endpoints, fresh_s = await fetch_endpoints(self.issuer, self._deps.documents)
+            self._endpoints_until = self._steady() + fresh_s
         if self._endpoints.jwks_uri is None:
             raise DocumentRefused("the discovery names no jwks_uri")
         return self._endpoints.jwks_uri

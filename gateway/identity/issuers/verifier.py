@@ -111,7 +111,7 @@ class IssuerVerifier:
         for check in self.checks:
             if check.problem(token) is not None:
                 return check.refusal
-        return self._principal(token)
+        return self.principal(token)
 
     def is_signed(self, token: ForeignToken, key: IssuerKey) -> bool:
         # CVE-2026-48523, CVE-2022-29217: what the header says chooses nothing.
@@ -238,7 +238,7 @@ class IssuerVerifier:
 
     # --- whom it speaks of ---
 
-    def _principal(self, token: ForeignToken) -> Principal:
+    def principal(self, token: ForeignToken) -> Principal:
         """Of a token that every check found right."""
         issuer, claims, name = self.issuer, token.claims, self.issuer.name
         audience = _texts(issuer.audience_claim.read(claims))
