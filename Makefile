@@ -47,7 +47,7 @@ bench: setup-dev  ## the gateway beside its peers, with ratios
 	@$(PY) -m bench $(ARGS)
 
 soak: setup-dev  ## kills, races, outages, sign-outs, limits, many sessions and diff, half an hour
-	@for bench in kills races outages logout limits revocations sessions differences; do \
+	@for bench in kills races outages logout limits revocations issuers sessions differences; do \
 	  $(PY) -m bench.$$bench || exit 1; done
 
 docs: setup-dev  ## write the generated pages anew and check every link

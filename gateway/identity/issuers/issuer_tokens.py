@@ -48,6 +48,7 @@ class IssuerTokens:
         self._due = asyncio.Event()
         self.dropped: list[Callable[[Callable[[Principal], bool]], None]] = []
         """Called with whom to forget: whoever was verified by what verifies no more."""
+        self.believed_until: dict[str, float] = {}
         self._dependencies = KeySetDependencies(
             documents,
             kept,
@@ -55,6 +56,7 @@ class IssuerTokens:
             fetched=fetched,
             removed=self._forget_keys,
             due=self._due.set,
+            believed_until=self.believed_until,
         )
         self._names: Mapping[str, str] = {}
         self._verifiers: Mapping[str, IssuerVerifier] = {}
@@ -111,6 +113,8 @@ class IssuerTokens:
             )
         for one in ended:
             self._end(one)
+        for name in self.believed_until.keys() - issuers.keys():
+            del self.believed_until[name]
         self._due.set()
 
     async def run(self) -> None:
@@ -152,13 +156,6 @@ class IssuerTokens:
         keys = self._key_sets.get(token.issuer)
         answer = Reason.TOKEN_CLAIMS_INVALID if keys is None else await keys.ask()
         return self.verify(token) or answer
-
-    def refusal(self, issuer: str) -> Reason | None:
-        """Why no token of the issuer is believed now, also one that was verified before."""
-        keys = self._key_sets.get(issuer)
-        if keys is None:
-            return Reason.TOKEN_CLAIMS_INVALID
-        return None if keys.is_believed() else Reason.ISSUER_UNAVAILABLE
 
     def is_namesake(self, principal: Principal) -> bool:
         """Whether a token of ours bears a name that only an issuer's may: an imported key can sign

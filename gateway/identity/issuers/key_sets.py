@@ -11,7 +11,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -63,6 +63,8 @@ class KeySetDependencies:
     """Told which keys, by `NAME:kid`, verify no more."""
     due: Callable[[], None] = lambda: None
     """Told that `due_at` has changed."""
+    believed_until: dict[str, float] = field(default_factory=dict)
+    """By the name of the issuer, on the steady clock: told there too, for who asks on each call."""
     spread: Callable[[], float] = random.random
     """In [0, 1): keeps workers and nodes from asking all at once."""
 
@@ -89,8 +91,7 @@ class KeySet:
         """Why the last fetch brought nothing; None where it did."""
         self.due_at = -math.inf
         """When it is fetched next, on the steady clock; infinite while it is being fetched."""
-        self._fetched_at = -math.inf
-        self._stale_at = -math.inf
+        self._believe(-math.inf)
         self._asked_at = -math.inf
         self._endpoints: DiscoveredEndpoints | None = None
         self._endpoints_until = -math.inf
@@ -119,7 +120,7 @@ class KeySet:
         if source(old) != source(issuer):
             return False
         self.issuer = issuer
-        self._stale_at = self._fetched_at + issuer.max_stale_s
+        self._believe(self._fetched_at)
         return True
 
     # --- fetching ---
@@ -219,8 +220,7 @@ class KeySet:
 
     def _take(self, found: JwkSet, fetched_at: float) -> None:
         old, self.keys, self.left_out = self.keys, found.keys, found.left_out
-        self._fetched_at = fetched_at
-        self._stale_at = fetched_at + self.issuer.max_stale_s
+        self._believe(fetched_at)
         added = [kid for kid in found.keys if kid not in old]
         # One that stands under the same kid and is another key verifies other tokens.
         gone = [kid for kid, key in old.items() if kid not in found.keys or key != found.keys[kid]]
@@ -228,6 +228,11 @@ class KeySet:
             log.info("issuer-keys-changed", issuer=self.issuer.name, added=added, removed=gone)
         if gone:
             self._deps.removed(frozenset(f"{self.issuer.name}:{kid}" for kid in gone))
+
+    def _believe(self, fetched_at: float) -> None:
+        self._fetched_at = fetched_at
+        self._stale_at = fetched_at + self.issuer.max_stale_s
+        self._deps.believed_until[self.issuer.name] = self._stale_at
 
     # --- keeping ---
 

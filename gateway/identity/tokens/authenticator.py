@@ -58,11 +58,13 @@ class OtherIssuers(Protocol):
     dropped: list[Callable[[Callable[[Principal], bool]], None]]
     """Called with whom to forget: whoever was verified by what verifies no more."""
 
+    @property
+    def believed_until(self) -> Mapping[str, float]:
+        """By the name of the issuer, on the steady clock: until when its tokens are believed at
+        all, those that were verified before too.  One and the same mapping for ever."""
+
     def read(self, text: str) -> PresentedToken | None:
         """The token, where it says that it is of one of these issuers."""
-
-    def refusal(self, issuer: str) -> Reason | None:
-        """Why no token of the issuer is believed now, also one that was verified before."""
 
     def is_namesake(self, principal: Principal) -> bool:
         """Whether a token of ours bears a name that only an issuer's may."""
@@ -73,14 +75,11 @@ class NoOtherIssuers:
 
     def __init__(self) -> None:
         self.dropped: list[Callable[[Callable[[Principal], bool]], None]] = []
+        self.believed_until: Mapping[str, float] = {}
 
     def read(self, text: str) -> PresentedToken | None:
         del text
         return None
-
-    def refusal(self, issuer: str) -> Reason | None:
-        del issuer
-        return Reason.TOKEN_CLAIMS_INVALID
 
     def is_namesake(self, principal: Principal) -> bool:
         del principal
@@ -117,9 +116,10 @@ class RequestAuthenticator:
         self._ring = ring
         self._refusal = revocations.refusal
         self._now = clock.now
+        self._steady = clock.steady
         self._others = dict(others or {})
         self._issuers = issuers or NoOtherIssuers()
-        self._issuer_refusal = self._issuers.refusal
+        self._believed_until = self._issuers.believed_until.get
         self._cache = TokenCache(tokens_max, text_max)
         self._cached = self._cache.get
         ring.on_retirement(self.clear)
@@ -147,8 +147,8 @@ class RequestAuthenticator:
             return principal
         if (issuer := principal.issuer) not in issuers:
             return Reason.TOKEN_CLAIMS_INVALID
-        if issuer != OWN_ISSUER and (refusal := self._issuer_refusal(issuer)) is not None:
-            return refusal
+        if issuer != OWN_ISSUER and self._believed_until(issuer, 0.0) <= self._steady():
+            return Reason.ISSUER_UNAVAILABLE
         if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
         return self._refusal(principal) or principal
@@ -174,8 +174,8 @@ class RequestAuthenticator:
             return principal
         if (issuer := principal.issuer) not in issuers:
             return Reason.TOKEN_CLAIMS_INVALID
-        if issuer != OWN_ISSUER and (refusal := self._issuer_refusal(issuer)) is not None:
-            return refusal
+        if issuer != OWN_ISSUER and self._believed_until(issuer, 0.0) <= self._steady():
+            return Reason.ISSUER_UNAVAILABLE
         if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
         return self._refusal(principal) or principal
