@@ -58,7 +58,11 @@ class Flood:
 def request(method: str, path: str, *fields: str, body: bytes = b"", kind: str = "json") -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *fields]
     if body:
-        types = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
+        types = {
+            "json": "application/json",
+            "form": "application/x-www-form-urlencoded",
+            "event": "application/secevent+jwt",
+        }
         lines.append(f"Content-Type: {types[kind]}")
     if body or method == "POST":
         lines.append(f"Content-Length: {len(body)}")
@@ -82,10 +86,35 @@ def _client(path: str) -> Callable[[int], bytes]:
 
 def _signed_by_nobody(n: int) -> str:
     """A JWT of the right form whose key nobody has, another each time."""
-    parts = ({"alg": "RS256", "typ": "at+jwt", "kid": f"k{n}"}, {"sub": "s", "exp": 9e9}, n)
+    return _jwt(n, "at+jwt", {"sub": "s", "exp": 9e9})
+
+
+def _jwt(n: int, typ: str, claims: Mapping[str, object]) -> str:
+    parts = ({"alg": "RS256", "typ": typ, "kid": f"k{n}"}, claims, n)
     return ".".join(
         base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts
     )
+
+
+ISSUER_NAME, ISSUER = "company", "http://127.0.0.1:9"
+"""An issuer of the flooded configuration that answers nobody."""
+
+
+def _of_issuer(n: int, typ: str) -> str:
+    """What it may have signed with a key that nobody knows, another each time."""
+    claims = {"iss": ISSUER, "aud": "api", "iat": int(time.time()), "jti": f"j{n}", "sub": f"s{n}"}
+    return _jwt(n, typ, claims)
+
+
+def _logout_token(n: int) -> bytes:
+    form = urlencode({"logout_token": _of_issuer(n, "logout+jwt")}).encode()
+    path = f"/auth/issuers/{ISSUER_NAME}/backchannel-logout"
+    return request("POST", path, body=form, kind="form")
+
+
+def _security_event(n: int) -> bytes:
+    body = _of_issuer(n, "secevent+jwt").encode()
+    return request("POST", f"/auth/issuers/{ISSUER_NAME}/events", body=body, kind="event")
 
 
 def _bearer(method: str, path: str) -> Callable[[int], bytes]:
@@ -177,6 +206,8 @@ OWN = (
     Flood("POST /auth/token", _client("/auth/token"), keys=FAILED_CLIENTS),
     Flood("POST /auth/introspect", _client("/auth/introspect"), keys=FAILED_CLIENTS),
     Flood("POST /auth/revoke", _client("/auth/revoke"), keys=FAILED_CLIENTS),
+    Flood("POST /auth/issuers/*/backchannel-logout", _logout_token, keys=1),
+    Flood("POST /auth/issuers/*/events", _security_event, keys=1),
     Flood("an unknown endpoint", lambda n: request("GET", f"/auth/x{n}")),
     Flood("a document", lambda n: request("GET", "/.well-known/jwks.json")),
 )

@@ -214,6 +214,13 @@ NOWHERE = SourceLocation("", 0)
 """The location of what no file says: built in, or made by a test."""
 
 
+def without_session(subject: str) -> str:
+    """Names, among the targets of SUBJECT, the tokens of another issuer's subject that name no
+    session: where one of its sessions ends, they may be of that one.  No subject holds a space.
+    """
+    return f"{subject} -"
+
+
 class ChangeKind(StrEnum):
     """What a change speaks of; `Change.target` names it."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.app.settings import Settings
 from gateway.audit.log import AuditLog
@@ -44,10 +45,11 @@ from gateway.identity.tokens.authenticator import RequestAuthenticator
 from gateway.model import Call, Clock, Reason
 from gateway.revocation.replica import Replica
 from gateway.stores.attempts import RedisAttempts
+from gateway.stores.deliveries import RedisDeliveries
 from gateway.stores.nonces import RedisNonceStore
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
-from gateway.telemetry.metrics import Tally
+from gateway.telemetry.metrics import Metrics, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,28 @@ class AuthDependencies:
     """`metrics.Metrics.record_endpoint`."""
     defects: Tally
     limits: EndpointLimits
+    metrics: Metrics
     key_secret: bytes = field(repr=False)
+
+
+class NoIssuerKeys:
+    """Meets `event_tokens.IssuerKeys` until keys of issuers are fetched."""
+
+    async def find(self, issuer: Issuer, kid: str) -> Reason:
+        del issuer, kid
+        return Reason.ISSUER_UNAVAILABLE
+
+
+def issuer_reports(metrics: Metrics) -> Callable[[str, str], None]:
+    def count(issuer: str, outcome: str) -> None:
+        metrics.tally(
+            "issuer_reports",
+            "What issuers told of ends, by outcome.",
+            issuer=issuer,
+            outcome=outcome,
+        ).n += 1
+
+    return count
 
 
 class LazyAuthApi:
@@ -180,6 +203,10 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         ),
         shared_hosts=lambda: parts.configuration.snapshot.shared_hosts,
         public_url=settings.public_url,
+        issuers=lambda: parts.configuration.snapshot.issuers,
+        issuer_keys=NoIssuerKeys(),
+        deliveries=RedisDeliveries(parts.redis),
+        count_report=issuer_reports(parts.metrics),
         registration_rules=settings.registration_rules,
         own_paths=own_paths,
     )

@@ -210,6 +210,7 @@ class App:
             meter=parts.metrics.record_endpoint,
             defects=parts.metrics.defects("answer"),
             limits=EndpointLimits(parts.auth_limits),
+            metrics=parts.metrics,
             key_secret=parts.plan.key_secret(),
         )
         parts.auth_api.open(await build_auth_api(dependencies))

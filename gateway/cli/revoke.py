@@ -12,17 +12,40 @@ from typing import Annotated
 import typer
 
 from gateway.audit.log import AuditKind
-from gateway.cli.account_names import Email, account_of, named
-from gateway.cli.context import CommandContext, run
+from gateway.cli.account_names import account_of, named
+from gateway.cli.context import (
+    CONFIG,
+    POLICIES,
+    CommandContext,
+    ConfigPath,
+    PoliciesPath,
+    run,
+)
+from gateway.cli.issuer_names import ExternalId, external_session, external_user
 from gateway.cli.keys import revoke_key
 from gateway.cli.output import CliError, ExitCode, echo
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.clients import Clients
 from gateway.identity.clients.personal_keys import PersonalKeys
+from gateway.identity.issuers.ends import record_end
+from gateway.identity.issuers.event_tokens import ReportedEnd
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, refuse
 from gateway.model import Change, ChangeKind
 
+_OPERATOR = "operator"
+Whom = Annotated[
+    str,
+    typer.Argument(
+        metavar="EMAIL", help="The address of the account or its user_id; or NAME:sub of an issuer."
+    ),
+]
+Sid = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="As the claim in the token names it; or NAME:sid of an issuer."
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="ID", help="As the claim in the token names it.")]
 
 
@@ -39,23 +62,37 @@ def register(app: typer.Typer) -> None:
     app.add_typer(revoke, name="revoke")
 
 
-def user(email: Email) -> None:
-    """End every session, personal key and mailed link of an account; refuse its tokens."""
+def user(email: Whom, config: ConfigPath = CONFIG, policies: PoliciesPath = POLICIES) -> None:
+    """End every session, personal key and mailed link of an account; refuse its tokens.
+
+    NAME:sub refuses the tokens of a user of the issuer NAME of the configuration.
+    """
+    external = external_user(email, config, policies)
 
     async def changes(context: CommandContext) -> Sequence[Change]:
+        if external is not None:
+            found.append(email)
+            return await _end_external(context, external, ReportedEnd(_OPERATOR, external.id))
         account = await account_of(context, email)
         found.append(named(account))
-        return await Accounts(context.database).end_all(account.id, "operator")
+        return await Accounts(context.database).end_all(account.id, _OPERATOR)
 
     found: list[str] = []
     _published(changes, found)
 
 
-def session(name: Name) -> None:
-    """End a session; its `sid` is refused even where no account here had it."""
+def session(name: Sid, config: ConfigPath = CONFIG, policies: PoliciesPath = POLICIES) -> None:
+    """End a session; its `sid` is refused even where no account here had it.
+
+    NAME:sid is a session of the issuer NAME of the configuration.
+    """
+    external = external_session(name, config, policies)
 
     async def changes(context: CommandContext) -> Sequence[Change]:
-        ended = await Sessions(context.database).end(_form(name), "operator")
+        if external is not None:
+            end = ReportedEnd(_OPERATOR, session_id=external.id)
+            return await _end_external(context, external, end)
+        ended = await Sessions(context.database).end(_form(name), _OPERATOR)
         return ended or await refuse(context.database, ChangeKind.SESSION, name)
 
     _published(changes)
@@ -97,6 +134,16 @@ def key(
 
     run(work)
     echo("revoked")
+
+
+async def _end_external(
+    context: CommandContext, external: ExternalId, end: ReportedEnd
+) -> Sequence[Change]:
+    issuer = external.issuer
+    async with context.database.transaction() as tx:
+        # The issuer's clock dates its tokens, and may be so far ahead.
+        not_before = int(await tx.now()) + issuer.leeway_s
+        return await record_end(tx, issuer.name, end, not_before)
 
 
 def _published(

@@ -7,7 +7,7 @@ the two; who committed it then announces it, and what is not announced is relaye
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
@@ -55,6 +55,35 @@ async def record(
         created_at=now,
     )
     return change
+
+
+async def refuse_once(tx: Transaction, kind: ChangeKind, target: str) -> Sequence[Change]:
+    """The change that refuses `target`: the one there is, so that repeating a call adds no
+    row, else a new one."""
+    row = await tx.one(
+        "SELECT * FROM changes WHERE target = :target AND kind = :kind",
+        target=target,
+        kind=kind.value,
+    )
+    return [change_of(row) if row else await record(tx, kind, target, Reason.TOKEN_REVOKED)]
+
+
+async def refuse_before(tx: Transaction, target: str, not_before: int) -> Sequence[Change]:
+    """The change that refuses what a subject was given until `not_before`: the one there is, so
+    that repeating a call adds no row, else a new one."""
+    row = await tx.one(
+        "SELECT * FROM changes WHERE target = :target AND kind = :kind AND cause = :cause"
+        " AND not_before >= :not_before ORDER BY not_before LIMIT 1",
+        target=target,
+        kind=ChangeKind.SUBJECT.value,
+        cause=Reason.TOKEN_REVOKED.value,
+        not_before=not_before,
+    )
+    if row:
+        return [change_of(row)]
+    return [
+        await record(tx, ChangeKind.SUBJECT, target, Reason.TOKEN_REVOKED, not_before=not_before)
+    ]
 
 
 def change_of(row: Row) -> Change:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.model import Change, ChangeKind, Principal, Reason
+from gateway.model import OWN_ISSUER, Change, ChangeKind, Principal, Reason, without_session
 
 MINUTE_S = 60.0
 
@@ -47,6 +47,10 @@ class RevocationList:
         before = self._subjects.get(principal.subject)
         if before is not None and principal.issued_at <= before:
             return Reason.TOKEN_REVOKED
+        if principal.session_id is None and principal.issuer != OWN_ISSUER:
+            before = self._subjects.get(without_session(principal.subject))
+            if before is not None and principal.issued_at <= before:
+                return Reason.TOKEN_REVOKED
         before = self._clients.get(principal.client_id or "")
         if before is not None and principal.issued_at <= before:
             return Reason.TOKEN_REVOKED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from gateway.model import Change, Reason
@@ -123,6 +124,36 @@ class NonceStore(Protocol):
     async def claim(self, key: str, ttl_s: int) -> bool:
         """True for the first caller within `ttl_s`, False for all others.  Raises
         StoreUnavailable."""
+
+
+class DeliveryState(StrEnum):
+    FIRST = "first"
+    UNDER_WAY = "under-way"
+    """It came a moment ago, and what follows from it is being done."""
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What `Deliveries.begin` answers; `mark` tells this caller from others."""
+
+    key: str
+    mark: str
+    state: DeliveryState
+
+
+class Deliveries(Protocol):
+    """What is to be done once, however often it is delivered (shared between workers).  Every
+    method may raise StoreUnavailable."""
+
+    async def begin(self, key: str) -> Delivery:
+        """FIRST for one caller, who then finishes it or withdraws."""
+
+    async def finish(self, delivery: Delivery, keep_s: int) -> None:
+        """It is done; whoever brings it again within `keep_s` is told so."""
+
+    async def withdraw(self, delivery: Delivery) -> None:
+        """It could not be done: the next who brings it is the first again."""
 
 
 class Attempts(Protocol):

@@ -20,6 +20,7 @@ from typing import Any
 import altcha
 
 from gateway.access.definitions import Cors
+from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.assembly import EndpointDependencies, build_endpoints
@@ -59,9 +60,16 @@ from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
 from gateway.identity.tokens.authenticator import RequestAuthenticator
 from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
 from gateway.rate_limit.limiter import RateLimiter
-from gateway.stores.protocols import Database, StoreUnavailable, Transaction
+from gateway.stores.protocols import (
+    Database,
+    Delivery,
+    DeliveryState,
+    StoreUnavailable,
+    Transaction,
+)
 from tests.databases import Hands, fresh_database
 from tests.edge.rig import Answer, Client, listen
+from tests.identity.issuers.event_provider import NAME, Provider
 
 URL = "https://gate.example"
 SHARED_HOSTS = frozenset(("app1.example", "app2.example"))
@@ -165,6 +173,35 @@ class Once:
         return new
 
 
+class MemoryDeliveries:
+    """Meets `protocols.Deliveries`."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, DeliveryState] = {}
+        self.away = False
+
+    async def begin(self, key: str) -> Delivery:
+        self._answer()
+        state = self.states.get(key, DeliveryState.FIRST)
+        if state is DeliveryState.FIRST:
+            self.states[key] = DeliveryState.UNDER_WAY
+        return Delivery(key, "mark", state)
+
+    async def finish(self, delivery: Delivery, keep_s: int) -> None:
+        del keep_s
+        self._answer()
+        self.states[delivery.key] = DeliveryState.DONE
+
+    async def withdraw(self, delivery: Delivery) -> None:
+        self._answer()
+        if delivery.state is DeliveryState.FIRST:
+            del self.states[delivery.key]
+
+    def _answer(self) -> None:
+        if self.away:
+            raise StoreUnavailable("redis", "away")
+
+
 class MemoryRedis:
     """The calls of cookie sessions, kept in memory; meets `edge.replies.cookies.RedisCalls`."""
 
@@ -196,6 +233,12 @@ class House:
     captcha: Captcha
     recorded: Recorded
     ring: KeyRing
+    provider: Provider
+    issuers: dict[str, Issuer]
+    """Those of the running configuration."""
+    deliveries: MemoryDeliveries
+    reports: list[tuple[str, str]]
+    """As they were counted."""
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -321,6 +364,9 @@ async def open_house(
             },
         )
         limits = EndpointLimits(RateLimiter(clock))
+        provider, deliveries = Provider(), MemoryDeliveries()
+        issuers = {NAME: provider.issuer()}
+        reports: list[tuple[str, str]] = []
         captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), clock)
         accounts, throttle = Accounts(database), Throttle(LocalAttempts(clock), clock, lambda: 1)
         deps = EndpointDependencies(
@@ -355,6 +401,10 @@ async def open_house(
             hand_overs=HandOvers(b"h" * 32, Once(), clock),
             shared_hosts=lambda: SHARED_HOSTS,
             public_url=URL,
+            issuers=lambda: issuers,
+            issuer_keys=provider,
+            deliveries=deliveries,
+            count_report=lambda name, outcome: reports.append((name, outcome)),
         )
         api = AuthApi(
             build_endpoints(deps),
@@ -365,7 +415,21 @@ async def open_house(
             limits=limits,
         )
         async with _behind_a_listener(api, auth_cors) as port:
-            house = House(port, api, deps, database, workers, clock, captcha, recorded, ring)
+            house = House(
+                port,
+                api,
+                deps,
+                database,
+                workers,
+                clock=clock,
+                captcha=captcha,
+                recorded=recorded,
+                ring=ring,
+                provider=provider,
+                issuers=issuers,
+                deliveries=deliveries,
+                reports=reports,
+            )
             yield house
             for client in house.clients:
                 client.close()

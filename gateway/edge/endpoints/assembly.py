@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins
 from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
@@ -13,6 +14,7 @@ from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import Endpoints, ShieldedTasks
 from gateway.edge.endpoints.hand_over import HandOverDependencies, HandOverEndpoints
+from gateway.edge.endpoints.issuer_events import IssuerEventDependencies, IssuerEventEndpoints
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndpoints
 from gateway.edge.endpoints.oauth import OAuthDependencies, OAuthEndpoints
@@ -35,6 +37,7 @@ from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import ClientAuthenticator
 from gateway.identity.clients.failures import ClientFailures
 from gateway.identity.clients.personal_keys import PersonalKeys
+from gateway.identity.issuers.event_tokens import IssuerKeys
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.sessions.hand_over import HandOvers
@@ -43,7 +46,7 @@ from gateway.identity.sign_in.refresh_tokens import RefreshTokens
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
 from gateway.model import Call, Clock
-from gateway.stores.protocols import Database, RevocationPublisher
+from gateway.stores.protocols import Database, Deliveries, RevocationPublisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,12 @@ class EndpointDependencies:
     shared_hosts: Callable[[], frozenset[str]]
     """The hosts that share a sign-in, as the current snapshot says."""
     public_url: str
+    issuers: Callable[[], Mapping[str, Issuer]]
+    """Whose reports are taken, as the current snapshot says."""
+    issuer_keys: IssuerKeys
+    deliveries: Deliveries
+    count_report: Callable[[str, str], None]
+    """Counts a report of an issuer by its outcome."""
     registration_rules: RegistrationRules = field(default_factory=RegistrationRules)
     own_paths: OwnPaths = field(default_factory=OwnPaths)
 
@@ -214,6 +223,19 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             own_paths=deps.own_paths,
         )
     )
+    issuer_events = IssuerEventEndpoints(
+        IssuerEventDependencies(
+            issuers=deps.issuers,
+            keys=deps.issuer_keys,
+            clock=deps.clock,
+            database=deps.database,
+            deliveries=deps.deliveries,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            audit=deps.audit,
+            count=deps.count_report,
+        )
+    )
     return {
         **registration.endpoints(),
         **sign_in.endpoints(),
@@ -223,5 +245,6 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         **mail_links.endpoints(),
         **oauth.endpoints(),
         **hand_over.endpoints(),
+        **issuer_events.endpoints(),
         **deps.guard.endpoints(),
     }

@@ -62,6 +62,7 @@ def event_of(
     request: web.BaseRequest | None = None,
     *,
     subject: str | None = None,
+    actor: str | None = None,
     result: str = "ok",
     **detail: Any,
 ) -> AuditEvent:
@@ -70,6 +71,7 @@ def event_of(
         kind,
         result=result,
         subject=subject,
+        actor=actor,
         address=call.client_ip,
         request_id=request.get(REQUEST_ID) if request is not None else None,
         detail={name: value for name, value in detail.items() if value is not None},

@@ -26,6 +26,8 @@ from gateway.identity.sign_in.session_cookies import Csrf
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 _CSRF = ("csrf",)
+_ISSUERS = "issuers"
+"""The endpoints below it believe what an issuer has signed, whoever brings it, and no cookie."""
 _ACCEPT = frozenset({CredentialKind.COOKIE})
 
 
@@ -58,11 +60,12 @@ class CsrfGuard:
         A read whose origin cannot be proven goes on as one without the cookie.  A call
         without the cookie is not checked.
         """
-        if cookie_of(call) is None:
+        below = self._own_paths.below(call.segments)
+        if cookie_of(call) is None or below[:1] == (_ISSUERS,):
             return None
         origins = self._origins(call)
         if (
-            self._own_paths.below(call.segments) == _CSRF
+            below == _CSRF
             and call.method in SAFE_METHODS
             and check_origin(call, origins) is OriginCheck.NEEDS_TOKEN
         ):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 from aiohttp import web
 
@@ -21,7 +20,7 @@ from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, ShieldedTasks
-from gateway.edge.endpoints.json_body import read_whole
+from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import (
     ASSERTION_TYPE,
@@ -43,10 +42,6 @@ from gateway.stores.protocols import Database, RevocationPublisher
 # RFC 6749 section 5.1 asks for both; `Cache-Control` stands on every answer of ours.
 _HEADERS = {"Pragma": "no-cache"}
 _CHALLENGE = {**_HEADERS, "WWW-Authenticate": 'Basic realm="authgate", charset="UTF-8"'}
-_FORM_TYPE = re.compile(
-    r'application/x-www-form-urlencoded[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.I
-)
-_FIELDS_MAX = 50
 _ACCEPT = frozenset({CredentialKind.BEARER, CredentialKind.API_KEY})
 _NOT_THE_TOKENS_FAULT = frozenset(
     {Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY}
@@ -262,29 +257,10 @@ class OAuthEndpoints:
 
 
 async def _form(request: web.BaseRequest) -> dict[str, str] | Reply:
-    """The parameters; those without a value count as left out, none may come twice, and what
-    is not known is ignored (RFC 6749 section 3.2)."""
-    raw = await read_whole(request)
-    if isinstance(raw, ProblemReply):
-        return raw
-    types = request.headers.getall("Content-Type", [])
-    if len(types) != 1 or not _FORM_TYPE.fullmatch(types[0].strip()):
-        return _error("invalid_request", "the body must be application/x-www-form-urlencoded")
-    if request.headers.getall("Content-Encoding", []):
-        return _error("invalid_request", "the body must not be encoded")
-    try:
-        pairs = parse_qsl(
-            raw.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=_FIELDS_MAX,
-        )
-    except ValueError:
-        return _error("invalid_request", "the body is not a well-formed form")
-    form = dict(pairs)
-    if len(form) != len(pairs):
-        return _error("invalid_request", "a parameter is repeated")
-    return {name: value for name, value in form.items() if value}
+    form = await read_form(request)
+    if isinstance(form, MalformedForm):
+        return _error("invalid_request", form.description)
+    return form
 
 
 def _client_proof(call: Call, form: Mapping[str, str]) -> BasicSecret | Assertion | JsonReply:

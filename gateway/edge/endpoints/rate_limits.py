@@ -27,6 +27,8 @@ MAIL = _limit("mail", 10, 300)
 REFRESH = _limit("refresh", 1_000, 5_000)
 CAPTCHA = _limit("captcha", 20, 300)
 CLIENT = _limit("client", 500, 5_000)
+ISSUER = _limit("issuer", 500, 5_000)
+"""What an issuer tells, all of whose users may come from one address."""
 ACCOUNT = _limit("account", 200, 2_000)
 """What has a credential, and answers a stranger without a store."""
 EXPORT = _limit("export", 1, 30)
@@ -67,6 +69,8 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("token",): CLIENT,
         ("introspect",): CLIENT,
         ("revoke",): CLIENT,
+        ("issuers", "*", "backchannel-logout"): ISSUER,
+        ("issuers", "*", "events"): ISSUER,
     }
 )
 """As the endpoints of `/auth` are named; one that is not here is limited like ACCOUNT."""

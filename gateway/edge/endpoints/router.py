@@ -69,6 +69,7 @@ class AuthApi:
         self._limits = limits
         self._csrf_guard = csrf_guard
         self.endpoints = {**endpoints, **csrf_guard.endpoints()}
+        self._patterns = tuple(name for name in self.endpoints if "*" in name)
         self._well_known = well_known
         self._shielded = shielded
         self._https = https
@@ -99,11 +100,13 @@ class AuthApi:
         return self._own_paths.endpoint(*endpoint) if endpoint else ""
 
     def _endpoint(self, segments: tuple[str, ...]) -> tuple[str, ...]:
-        """The segments that name the endpoint; empty where there is none."""
+        """The segments that name the endpoint, with "*" for those that it takes any of; empty
+        where there is none."""
+        if not all(segments):
+            return ()
         if segments in self.endpoints:
             return segments
-        wildcard = (*segments[:-1], "*")
-        return wildcard if segments and wildcard in self.endpoints else ()
+        return next((name for name in self._patterns if _matches(name, segments)), ())
 
     async def _respond(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._own_paths.is_endpoint(call.segments):
@@ -152,9 +155,7 @@ class AuthApi:
         return self._json_response(request, reply)
 
     def _methods(self, segments: tuple[str, ...]) -> Mapping[str, Endpoint] | None:
-        if not segments or not segments[-1]:
-            return None
-        return self.endpoints.get(segments) or self.endpoints.get((*segments[:-1], "*"))
+        return self.endpoints.get(self._endpoint(segments))
 
     def _json_response(self, request: web.BaseRequest, reply: JsonReply) -> web.Response:
         headers = {**OWN_HEADERS, "X-Request-Id": _id_of(request), "Proxy-Status": SERVER}
@@ -183,6 +184,12 @@ class AuthApi:
             https=self._https,
         )
         return _with_cookies(response, reply.cookies)
+
+
+def _matches(name: tuple[str, ...], segments: tuple[str, ...]) -> bool:
+    return len(name) == len(segments) and all(
+        part in ("*", segment) for part, segment in zip(name, segments, strict=True)
+    )
 
 
 def _step_up(max_age_s: int | None) -> dict[str, str]:

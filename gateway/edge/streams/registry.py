@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.edge.streams.socket_quota import SocketQuota
 from gateway.identity.sign_in.session_cookies import is_of_cookie
-from gateway.model import Change, ChangeKind, Principal, Reason
+from gateway.model import OWN_ISSUER, Change, ChangeKind, Principal, Reason, without_session
 
 if TYPE_CHECKING:
     from gateway.edge.streams.reevaluation import PrincipalRefresher, PrincipalUpdate, Reevaluation
@@ -293,4 +293,6 @@ def _names(principal: Principal) -> list[tuple[ChangeKind, str]]:
     ]
     if principal.session_id is not None:
         names.append((ChangeKind.SESSION, principal.session_id))
+    elif principal.issuer != OWN_ISSUER:
+        names.append((ChangeKind.SUBJECT, without_session(principal.subject)))
     return names

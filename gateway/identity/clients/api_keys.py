@@ -14,7 +14,7 @@ from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.clients.clients import find_client, locked
 from gateway.identity.clients.key_form import SCOPE, limit_of, limit_text, new_key, well_formed
 from gateway.identity.opaque_tokens import hash_token
-from gateway.identity.sessions.sessions import refuse_once
+from gateway.identity.revocations import refuse_once
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 

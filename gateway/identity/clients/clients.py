@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from gateway.identity.accounts.role_names import ROLE, check_roles
 from gateway.identity.keys.jwk import VerifyingKey, public_from_jwk, public_jwk, verifying
 from gateway.identity.opaque_tokens import hash_token
-from gateway.identity.revocations import record
-from gateway.identity.sessions.sessions import refuse_once
+from gateway.identity.revocations import record, refuse_once
 from gateway.identity.tombstones import Ended, add_tombstone
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Conflict, Database, Row, Transaction

@@ -19,7 +19,8 @@ from gateway.identity.clients.key_form import PERSONAL_PREFIX, limit_of, limit_t
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.purging import run_in_parts
-from gateway.identity.sessions.sessions import is_live, refuse_once
+from gateway.identity.revocations import refuse_once
+from gateway.identity.sessions.sessions import is_live
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.identity.mail.links import Purpose, revoke_links
-from gateway.identity.revocations import change_of, record
+from gateway.identity.revocations import change_of, record, refuse_once
 from gateway.identity.sessions.key_rows import end_keys, newest_key_at
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
@@ -362,17 +362,6 @@ async def _recorded_changes(
         since=since,
     )
     return [change_of(row) for row in rows]
-
-
-async def refuse_once(tx: Transaction, kind: ChangeKind, target: str) -> Sequence[Change]:
-    """The change that refuses `target`: the one there is, so that repeating a call adds no
-    row, else a new one."""
-    row = await tx.one(
-        "SELECT * FROM changes WHERE target = :target AND kind = :kind",
-        target=target,
-        kind=kind.value,
-    )
-    return [change_of(row) if row else await record(tx, kind, target, Reason.TOKEN_REVOKED)]
 
 
 def _session(row: Row) -> Session:
