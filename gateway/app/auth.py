@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.app.settings import Settings
 from gateway.audit.log import AuditLog
@@ -30,6 +29,7 @@ from gateway.edge.replies.problems import problem
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords, calibrated_rounds
+from gateway.identity.issuers.event_tokens import IssuerKeys
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.mail.outbox import MailOutbox
@@ -75,15 +75,8 @@ class AuthDependencies:
     defects: Tally
     limits: EndpointLimits
     metrics: Metrics
+    issuer_keys: IssuerKeys
     key_secret: bytes = field(repr=False)
-
-
-class NoIssuerKeys:
-    """Meets `event_tokens.IssuerKeys` until keys of issuers are fetched."""
-
-    async def find(self, issuer: Issuer, kid: str) -> Reason:
-        del issuer, kid
-        return Reason.ISSUER_UNAVAILABLE
 
 
 def issuer_reports(metrics: Metrics) -> Callable[[str, str], None]:
@@ -204,7 +197,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         shared_hosts=lambda: parts.configuration.snapshot.shared_hosts,
         public_url=settings.public_url,
         issuers=lambda: parts.configuration.snapshot.issuers,
-        issuer_keys=NoIssuerKeys(),
+        issuer_keys=parts.issuer_keys,
         deliveries=RedisDeliveries(parts.redis),
         count_report=issuer_reports(parts.metrics),
         registration_rules=settings.registration_rules,

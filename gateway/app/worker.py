@@ -211,6 +211,7 @@ class App:
             defects=parts.metrics.defects("answer"),
             limits=EndpointLimits(parts.auth_limits),
             metrics=parts.metrics,
+            issuer_keys=parts.issuer_tokens,
             key_secret=parts.plan.key_secret(),
         )
         parts.auth_api.open(await build_auth_api(dependencies))

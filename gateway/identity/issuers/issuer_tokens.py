@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.access.issuers import Issuer
+from gateway.identity.issuers.jwk_set import IssuerKey
 from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.issuers.key_sets import Documents, KeySet, KeySetDependencies
 from gateway.identity.issuers.verifier import ForeignToken, IssuerVerifier, read_foreign_token
@@ -170,6 +171,13 @@ class IssuerTokens:
             name is not None and name.partition(":")[0] in self._verifiers and ":" in name
             for name in named
         )
+
+    # --- for what an issuer tells of itself ---
+
+    async def find(self, issuer: Issuer, kid: str) -> IssuerKey | Reason:
+        """Meets `event_tokens.IssuerKeys`."""
+        keys = self._key_sets.get(issuer.name)
+        return Reason.ISSUER_UNAVAILABLE if keys is None else await keys.find(kid)
 
     # --- what is forgotten ---
 

@@ -156,6 +156,17 @@ class KeySet:
             return Reason.KEY_UNKNOWN
         return Reason.ISSUER_UNAVAILABLE
 
+    async def find(self, kid: str) -> IssuerKey | Reason:
+        """The key of this name, asked for where it is not here; else as `ask`."""
+        key = self._believed(kid)
+        if key is not None:
+            return key
+        reason = await self.ask()
+        return self._believed(kid) or reason
+
+    def _believed(self, kid: str) -> IssuerKey | None:
+        return self.keys.get(kid) if self.is_believed() else None
+
     def stop(self) -> None:
         """Ends a fetch that is under way; nobody is to ask again."""
         self._stopped, self.due_at = True, math.inf
