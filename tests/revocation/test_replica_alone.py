@@ -175,6 +175,15 @@ async def test_without_a_renewal_that_counts_it_is_fenced_before_others_call_its
     ]
 
 
+async def test_for_how_long_it_knows_nothing_is_told_in_tenths_of_a_second(house: House) -> None:
+    house.stream.slow["renew"] = 0.033
+    await house.live()
+    house.stream.away.add("renew")
+    with capture_logs() as logs:
+        await house.until(9)
+    assert [entry["staleness_s"] for entry in logs] == [4.5]
+
+
 async def test_at_the_very_end_of_its_time_it_is_fenced(house: House) -> None:
     worker = await house.live()
     house.stream.away.add("renew")
@@ -721,10 +730,27 @@ async def test_what_no_token_can_be_touched_by_is_given_up_once_a_minute(
     assert times[1] - times[0] >= 60
 
 
-async def test_housekeeping_is_done_every_minute(house: House) -> None:
+async def test_housekeeping_is_done_every_minute_and_not_at_once(house: House) -> None:
     await house.live()
     await house.until(120.05)
-    assert house.stream.times("trim") == [0, 60, 120]
+    assert house.stream.times("trim") == [60, 120]
+
+
+async def test_what_another_node_may_need_is_kept_in_the_stream_and_in_sql(house: House) -> None:
+    options = ReplicaOptions(max_token_life_s=60)
+    change = await house.commit()
+    worker = await house.live(options)
+    worker.confirms_nothing = lambda: True
+    assert len(worker) == 1
+    house.clock.move(options.keep_s)
+    await asyncio.sleep(120)
+    # This one itself needs it no more.
+    assert len(worker) == 0
+    assert house.stream.asked("trim") == []
+    worker.confirms_nothing = lambda: False
+    await asyncio.sleep(61)
+    assert len(house.stream.asked("trim")) == 1
+    assert await house.published(change) is None
 
 
 async def test_a_principal_without_a_session_is_asked_too(house: House) -> None:
