@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 WORDS = HERE / "words.txt"
 ANSWERS = (
     "/.well-known/jwks.json",
-    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-authorization-server",
     "/auth/me",
     "/auth/captcha",
     "/public/a",

@@ -64,7 +64,7 @@ def explain(
         # What was denied is the path as a backend may read it.
         explanation.sentence += f"; a backend may read the path as {decision.read_as}"
         call = replace(call, path=decision.read_as)
-    if snapshot.routes.own_paths.reserve(call.host, call.segments):
+    if snapshot.routes.reserves(call.host, call.segments):
         explanation.sentence = "no route: the gateway answers this path itself"
         return explanation
     explanation.others = _others(decision.route, call, snapshot)

@@ -33,16 +33,19 @@ def resource_at(
     host: str,
     path: str,
     origins: OwnOrigins,
+    *,
+    public: bool,
 ) -> tuple[str, ResourceServer] | None:
     """The identifier of the resource whose metadata are asked for at this host, and what it is.
 
-    `path` is that of the resource's URL, as it came.
+    `path` is that of the resource's URL, as it came.  `public`: the host is one of the gateway's
+    own, where the resources of the public URL are.
     """
     for named in (host, wildcard_of(host)):
         server = resources.get((named, path))
         if server is not None:
             return origins.origin_at(host) + path, server
-    server = resources.get(("", path))
+    server = resources.get(("", path)) if public else None
     return None if server is None else (origins.origin_at(None) + path, server)
 
 

@@ -23,6 +23,7 @@ from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.replies.problems import problem
@@ -211,6 +212,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
             client_credentials=True,
             own_paths=own_paths,
         ),
+        ResourceMetadata(lambda: parts.configuration.snapshot, own_origins),
     )
     api = AuthApi(
         build_endpoints(dependencies),

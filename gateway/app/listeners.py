@@ -43,7 +43,6 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         draining=draining,
         assertion_signer=components.assertions,
         csrf=components.csrf,
-        own_paths=settings.own_paths,
         origins=OwnOrigins(settings.public_url),
     )
     return Listener(

@@ -13,7 +13,14 @@ from gateway.access.field_names import TOKEN
 from gateway.access.policies import ResourceField
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.patterns import read_pattern, read_prefix, reserved_path
+from gateway.access.routing.patterns import (
+    ReservedPath,
+    metadata_path,
+    read_pattern,
+    read_prefix,
+    reserved_path,
+)
+from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import BELOW, PatternSegment, Rewrite, SegmentKind
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import TextTemplate, read_template
@@ -83,17 +90,53 @@ def check_reserved(
     path: RoutePath,
     hosts: tuple[str, ...],
     own_paths: OwnPaths,
-) -> None:
-    """A path that the gateway answers itself is no route's: a problem, where that is not said."""
-    excepted = reader.flag(match.get("except_reserved"), "`except_reserved`", False)
-    patterns = [path.segments] if path.segments else []
-    if path.is_prefix:
-        patterns.append((*path.segments, PatternSegment(SegmentKind.REST, BELOW)))
-    every = ((one, host) for one in patterns for host in hosts or (None,))
+) -> bool:
+    """A path that the gateway answers itself is no route's: a problem, and false, where that is
+    not said."""
+    excepted = _is_excepted(reader, match)
+    every = ((one, host) for one in _patterns(path) for host in hosts or (None,))
     found = (reserved_path(one, host, own_paths) for one, host in every)
     taken = next(filter(None, found), None)
     if taken is None or (excepted and not taken.whole):
-        return
+        return True
+    _refuse_reserved(reader, match, path, taken)
+    return False
+
+
+class MetadataChecks:
+    """The same of the metadata of resources, once it is known at which hosts routes are some."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._noted: list[tuple[Mapping[str, Node], RoutePath, tuple[str, ...], ReservedPath]] = []
+
+    def note(self, match: Mapping[str, Node], path: RoutePath, hosts: tuple[str, ...]) -> None:
+        taken = next(filter(None, map(metadata_path, _patterns(path))), None)
+        if taken is not None:
+            self._noted.append((match, path, hosts, taken))
+
+    def check(self, table: RouteTable) -> None:
+        for match, path, hosts, taken in self._noted:
+            if not any(table.has_resources(host) for host in hosts or (None,)):
+                continue
+            if taken.whole or not _is_excepted(self._reader, match):
+                _refuse_reserved(self._reader, match, path, taken)
+
+
+def _patterns(path: RoutePath) -> list[tuple[PatternSegment, ...]]:
+    patterns = [path.segments] if path.segments else []
+    if path.is_prefix:
+        patterns.append((*path.segments, PatternSegment(SegmentKind.REST, BELOW)))
+    return patterns
+
+
+def _is_excepted(reader: Reader, match: Mapping[str, Node]) -> bool:
+    return reader.flag(match.get("except_reserved"), "`except_reserved`", False)
+
+
+def _refuse_reserved(
+    reader: Reader, match: Mapping[str, Node], path: RoutePath, taken: ReservedPath
+) -> None:
     hint = "choose another path"
     if not taken.whole:
         hint = (

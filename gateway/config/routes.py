@@ -42,6 +42,7 @@ from gateway.config.hosts import HostReader
 from gateway.config.identity_headers import IdentityReader
 from gateway.config.issuers import read_taken_issuers
 from gateway.config.matching import (
+    MetadataChecks,
     RoutePath,
     check_reserved,
     read_methods,
@@ -92,6 +93,7 @@ class RouteReader:
         self._defaults = RouteOptions()
         self._default_policy: str | None = None
         self._needs = Needs()
+        self._metadata = MetadataChecks(reader)
         self.hosts = HostReader(reader)
         # One object for all routes that say the same.
         self._security: dict[tuple[SecurityHeaders, HeaderChanges | None], SecurityHeaders] = {}
@@ -124,6 +126,7 @@ class RouteReader:
                     f"({rival.location}): tell them apart by host, path or methods",
                 )
         self._needs.check(self._reader)
+        self._metadata.check(table)
         return table
 
     def _route(self, node: Node) -> Route | None:
@@ -137,7 +140,8 @@ class RouteReader:
         segments = path.segments
         methods = read_methods(reader, match.get("methods"))
         hosts = self.hosts.hosts(match)
-        check_reserved(reader, match, path, hosts, self._own_paths)
+        if check_reserved(reader, match, path, hosts, self._own_paths):
+            self._metadata.note(match, path, hosts)
         rewrite = read_rewrite(reader, fields.get("rewrite"), path, slash)
         options = self._options(fields, self._defaults)
         action = self._action(fields.get("action"))

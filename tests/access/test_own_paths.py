@@ -122,6 +122,66 @@ def test_an_excepted_route_takes_the_documents_of_other_hosts() -> None:
     assert (other.allowed, own.reason) == (True, Reason.ROUTE_UNKNOWN)
 
 
+RESOURCES = """
+  - {id: mcp, match: {host: tools.example.com, prefix: /mcp}, policy: signed-in, upstream: api,
+     issuers: [idp], resource_server: {}}
+"""
+METADATA = "/.well-known/oauth-protected-resource"
+
+
+def beside_a_resource(match: str, resources: str = RESOURCES) -> Snapshot | list[str]:
+    issuers = 'issuers: {idp: {issuer: "https://idp.example", audience: tools}}\n'
+    route = f"  - {{id: a, match: {match}, auth: public, upstream: api}}\n"
+    text = HEAD.replace("upstreams:", f"{issuers}upstreams:", 1)
+    found = compile_snapshot(
+        Sources(("routes.yaml", text + resources + route)), own_paths=ELSEWHERE
+    )
+    return found if isinstance(found, Snapshot) else [str(problem) for problem in found]
+
+
+@pytest.mark.parametrize(
+    "match",
+    ["{host: tools.example.com, path: '/.well-known/{x:path}'}",
+     "{host: tools.example.com, prefix: /.well-known}",
+     "{host: '*.example.com', path: '/.well-known/{x}/{y}'}",
+     "{path: '/.well-known/{b}/mcp'}"],
+)  # fmt: skip
+def test_beside_a_resource_nothing_takes_its_metadata_by_accident(match: str) -> None:
+    problems = beside_a_resource(match)
+    assert isinstance(problems, list)
+    assert len(problems) == 1
+    assert f"would match `{METADATA}/…`, which the gateway answers itself" in problems[0]
+    world = beside_a_resource(match[:-1] + ", except_reserved: true}")
+    assert isinstance(world, Snapshot)
+    for path in (METADATA, f"{METADATA}/", f"{METADATA}/mcp", f"{METADATA}/mcp/x", f"{METADATA}/a"):
+        told = decide(world, f"GET {path}", headers=[("Host", "tools.example.com")])
+        assert told.reason == Reason.ROUTE_UNKNOWN
+
+
+def test_the_metadata_of_a_resource_are_no_routes() -> None:
+    match = f"{{host: tools.example.com, path: {METADATA}/other, except_reserved: true}}"
+    problems = beside_a_resource(match)
+    assert isinstance(problems, list)
+    assert problems[0].endswith("choose another path")
+
+
+@pytest.mark.parametrize("host", ["other.example.com", "tools.example.com.example", "x.example"])
+def test_a_host_without_a_resource_keeps_its_own_metadata(host: str) -> None:
+    world = beside_a_resource(f"{{host: {host}, path: '/.well-known/{{x:path}}'}}")
+    assert isinstance(world, Snapshot)
+    for path in (METADATA, f"{METADATA}/mcp"):
+        assert decide(world, f"GET {path}", headers=[("Host", host)]).allowed
+
+
+def test_a_resource_of_every_host_is_on_hosts_of_the_gateway() -> None:
+    resources = RESOURCES.replace("host: tools.example.com, ", "")
+    world = beside_a_resource("{path: '/{x:path}', except_reserved: true}", resources)
+    assert isinstance(world, Snapshot)
+    for host, allowed in (("gateway.example.com", False), ("app.example.com", True)):
+        told = decide(world, f"GET {METADATA}/mcp", headers=[("Host", host)])
+        assert told.allowed is allowed
+
+
 def test_a_shipped_text_names_the_endpoints_where_they_are() -> None:
     text = "POST /auth/login (`/auth`), blob/auth/x, /authors, authgate/authgate"
     moved = OwnPaths("/_auth").told_in(text)

@@ -212,7 +212,7 @@ def test_one_path_of_two_hosts_is_two_resources() -> None:
     origins = OwnOrigins("https://gw.example.com")
 
     def at(host: str, path: str = "/mcp") -> tuple[str, str | None] | None:
-        answer = resource_at(found.resources, host, path, origins)
+        answer = resource_at(found.resources, host, path, origins, public=False)
         return None if answer is None else (answer[0], answer[1].name)
 
     assert at("a.example.com") == ("https://a.example.com/mcp", "A")
@@ -224,5 +224,5 @@ def test_one_path_of_two_hosts_is_two_resources() -> None:
 def test_a_resource_of_no_host_is_at_the_public_url() -> None:
     found = snapshot(route("resource_server: {}"))
     origins = OwnOrigins("https://gw.example.com")
-    answer = resource_at(found.resources, "whatever.example", "/mcp", origins)
+    answer = resource_at(found.resources, "whatever.example", "/mcp", origins, public=True)
     assert answer == ("https://gw.example.com/mcp", ResourceServer("/mcp", IDP))

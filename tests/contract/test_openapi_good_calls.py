@@ -25,10 +25,17 @@ LOGIN, ONE = "login.apps.example", "one.apps.example"
 ROUTES = f"""\
 version: 1
 session: {{{{domain: apps.example}}}}
+issuers: {{{{idp: {{{{issuer: "http://127.0.0.1:9", audience: api}}}}}}}}
 upstreams:
   echo: {{{{targets: ["http://127.0.0.1:{{port}}"]}}}}
 routes:
   - {{{{id: one, match: {{{{host: {ONE}, path: /}}}}, policy: signed-in, upstream: echo}}}}
+  - id: tools
+    match: {{{{path: /tools}}}}
+    policy: signed-in
+    upstream: echo
+    issuers: [idp]
+    resource_server: {{{{scopes: [call], name: Tools, documentation: "https://docs.example/"}}}}
 """
 CHECKED = (
     "status_code_conformance",
@@ -130,6 +137,13 @@ def test_who_is_invited_registers(site: Site) -> None:
     for refused in (body, bea):
         answer = site.ask("post", "/auth/register", 403, body=refused, fields=ORIGIN)
         assert answer.json()["reason"] == "registration_closed"
+
+
+def test_a_resource_has_its_metadata(site: Site) -> None:
+    path = "/.well-known/oauth-protected-resource/{resource}"
+    answer = site.ask("get", path, 200, ids={"resource": "tools"})
+    assert answer.json()["resource"] == f"https://{LOGIN}/tools"
+    site.ask("get", path, 404, ids={"resource": "other"})
 
 
 @pytest.mark.parametrize(

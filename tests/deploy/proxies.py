@@ -71,6 +71,18 @@ class Site:
             )
 
 
+ISSUER = 'issuers: {company: {issuer: "http://127.0.0.1:9", audience: tools}}\n'
+RESOURCE = """\
+  - id: mcp
+    match: {prefix: /mcp}
+    policy: signed-in
+    upstream: shop
+    issuers: [company]
+    resource_server: {scopes: [tools:call]}
+"""
+"""Of tests alone: what the examples would name is nobody's."""
+
+
 @contextmanager
 def site(folder: Path, **settings: str) -> Iterator[Site]:
     """`gateway serve` with the routes and policies of deploy/decision-api."""
@@ -79,7 +91,8 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
     public, admin = free_port(), free_port()
     shutil.copytree(DEPLOY / "decision-api", folder, dirs_exist_ok=True)
     routes = folder / "routes.yaml"
-    routes.write_text(Ports(0, public, admin, echo.server_address[1]).filled(routes.read_text()))
+    text = Ports(0, public, admin, echo.server_address[1]).filled(routes.read_text())
+    routes.write_text(text.replace("upstreams:", f"{ISSUER}upstreams:", 1) + RESOURCE)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")},
         "GATEWAY_LISTEN": f"127.0.0.1:{public}",

@@ -103,6 +103,18 @@ def test_a_401_reaches_the_client_as_it_is(proxy: Running) -> None:
     assert 'error="invalid_token"' in (bad.get("www-authenticate") or "")
 
 
+def test_a_client_of_a_resource_finds_its_metadata(proxy: Running) -> None:
+    where = "/.well-known/oauth-protected-resource/mcp"
+    refused = proxy.call("GET", "/mcp/messages")
+    assert refused.status == 401
+    (challenge,) = refused.all("www-authenticate")
+    assert 'scope="tools:call", resource_metadata="http://127.0.0.1:' in challenge
+    assert challenge.endswith(f'{where}"')
+    document = proxy.call("GET", where).json
+    assert document["authorization_servers"] == ["http://127.0.0.1:9"]
+    assert proxy.call("GET", "/.well-known/oauth-protected-resource").status == 404
+
+
 def test_a_403_reaches_the_client_as_it_is(proxy: Running, token: str) -> None:
     answer = proxy.call("GET", "/users/somebody-else/orders", token=token)
     assert (answer.status, answer.reason) == (403, "no_rule")

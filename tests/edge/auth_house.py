@@ -22,6 +22,8 @@ import altcha
 from gateway.access.definitions import Cors
 from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
+from gateway.access.routing.route_table import RouteTable
+from gateway.access.snapshot import Snapshot
 from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.assembly import EndpointDependencies, build_endpoints
 from gateway.edge.endpoints.cookie_sessions import CookieDependencies, CookieSessions
@@ -29,6 +31,7 @@ from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.sign_in import Verification
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
@@ -408,7 +411,11 @@ async def open_house(
         )
         api = AuthApi(
             build_endpoints(deps),
-            WellKnown(ring, WellKnownOptions(public_url=URL, issuer=URL)),
+            WellKnown(
+                ring,
+                WellKnownOptions(public_url=URL, issuer=URL),
+                ResourceMetadata(lambda: Snapshot("v", RouteTable()), OwnOrigins(URL)),
+            ),
             shielded,
             https=True,
             csrf_guard=CsrfGuard(csrf, deps.origins, authenticator),
@@ -441,7 +448,7 @@ async def open_house(
 async def _behind_a_listener(api: AuthApi, auth_cors: Cors | None) -> AsyncIterator[int]:
     reader = CallReader()
     nowhere: Any = None
-    snapshot: Any = SimpleNamespace(auth_cors=auth_cors)
+    snapshot: Any = SimpleNamespace(auth_cors=auth_cors, routes=RouteTable())
     proxy = Proxy(nowhere, lambda: snapshot, reader, Clusters(), api)
     listener = Listener(proxy, reader)
     listener.start()

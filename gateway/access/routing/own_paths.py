@@ -3,7 +3,8 @@
 Law: every part that knows such a path asks this.  The endpoints (`/auth/…`, or below the prefix
 that was chosen) are the gateway's on every host, as a page calls them where it was loaded.  The
 well-known documents are its own on its own hosts alone: an application behind the gateway may
-have such documents on its host.
+have such documents on its host.  Those of resources, below the last of them, are where routes are
+resources: `RouteTable.reserves` knows them too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ AUTHORIZATION_SERVER = "oauth-authorization-server"
 PROTECTED_RESOURCE = "oauth-protected-resource"
 DOCUMENTS = frozenset((JWKS, AUTHORIZATION_SERVER, PROTECTED_RESOURCE))
 """The documents below `/.well-known/` that the gateway answers itself."""
+DOCUMENT_SEGMENTS = 2
+"""Of the path of a document."""
 
 _PREFIX_IN_TEXT = re.compile(rf"(?<![\w./-]){DEFAULT_PREFIX}(?![\w-])")
 
@@ -69,6 +72,11 @@ class OwnPaths:
     def told_in(self, text: str) -> str:
         """A text that ships with the package, with the endpoints where they are here."""
         return _PREFIX_IN_TEXT.sub(lambda _: self.prefix, text)
+
+
+def is_resource_metadata(segments: tuple[str, ...]) -> bool:
+    """Whether the path is where metadata of resources are (RFC 9728 section 3.1), or lies below."""
+    return segments[:DOCUMENT_SEGMENTS] == (WELL_KNOWN, PROTECTED_RESOURCE)
 
 
 def document_path(name: str) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gateway.access.routing.own_paths import DOCUMENTS, WELL_KNOWN, OwnPaths, document_path
+from gateway.access.routing.own_paths import (
+    DOCUMENTS,
+    PROTECTED_RESOURCE,
+    WELL_KNOWN,
+    OwnPaths,
+    document_path,
+)
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.routes import PatternSegment, SegmentKind
 from gateway.model import Reason
@@ -101,6 +107,15 @@ def reserved_path(
             if _takes(segments, (WELL_KNOWN, name)):
                 return ReservedPath(document_path(name), whole=_literal(segments))
     return None
+
+
+def metadata_path(segments: tuple[PatternSegment, ...]) -> ReservedPath | None:
+    """The same of the metadata of resources (RFC 9728), at hosts where there are some."""
+    where = (WELL_KNOWN, PROTECTED_RESOURCE)
+    if not _takes(segments, where, or_below=True):
+        return None
+    whole = len(segments) >= len(where) and _literal(segments[: len(where)])
+    return ReservedPath(f"{document_path(PROTECTED_RESOURCE)}/…", whole=whole)
 
 
 def _takes(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gateway.access.routing.own_paths import OwnPaths
+from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
 from gateway.access.routing.routes import (
     INT_SEGMENT,
     UUID_SEGMENT,
@@ -21,6 +21,7 @@ from gateway.access.routing.routes import (
     PatternSegment,
     Route,
     SegmentKind,
+    wildcard_of,
 )
 from gateway.model import Reason
 
@@ -120,6 +121,8 @@ class RouteTable:
         # By what stands behind the first label.
         self._wildcards: dict[str, _Node] = {}
         self._by_id: dict[str, Route] = {}
+        # As routes that are resources of OAuth name them; empty is that of the public URL.
+        self._resource_hosts: set[str] = set()
         self.takes_files = False
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
@@ -145,9 +148,24 @@ class RouteTable:
 
     def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
         """Whether a path that is `files_only` may be that of a route, whatever the method."""
-        if not self.takes_files or self.own_paths.reserve(host, segments):
+        if not self.takes_files or self.reserves(host, segments):
             return False
         return any(route.takes_files for route in self.candidates(host, segments))
+
+    def reserves(self, host: str, segments: tuple[str, ...]) -> bool:
+        """Whether the gateway answers this path of this host itself, whatever routes match."""
+        if segments[0] == WELL_KNOWN and is_resource_metadata(segments):
+            return self.own_paths.reserve(host, segments) or self.has_resources(host)
+        return self.own_paths.reserve(host, segments)
+
+    def has_resources(self, host: str | None) -> bool:
+        """Whether a route is a resource at this host, which may be a wildcard; None is any."""
+        hosts = self._resource_hosts
+        if host is None or not hosts:
+            return bool(hosts)
+        if "" in hosts and self.own_paths.has_documents(host):
+            return True
+        return host in hosts or wildcard_of(host) in hosts or host in map(wildcard_of, hosts)
 
     def get(self, route_id: str) -> Route | None:
         return self._by_id.get(route_id)
@@ -164,6 +182,8 @@ class RouteTable:
             leaf.insert(route)
         self._by_id[route.id] = route
         self.takes_files |= route.takes_files
+        if route.resource_server is not None:
+            self._resource_hosts.update(route.hosts or ("",))
         if route.upstream is not None and route.rewrite is None:
             guard = self._guards.setdefault(route.upstream.name, _Node())
             for leaf in _leaves_for(guard, route):
@@ -196,7 +216,7 @@ class RouteTable:
         return match
 
     def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
-        if self.own_paths.reserve(host, segments):
+        if self.reserves(host, segments):
             return _UNKNOWN
         leaf, values = self._leaf(host, segments)
         if leaf is None:

@@ -1,4 +1,4 @@
-"""The built-in endpoints: `/auth`, `/auth/…` and the three `/.well-known` documents.
+"""The built-in endpoints: `/auth`, `/auth/…` and the `/.well-known` documents.
 
 What is not here is 404 `route_unknown`; a method that an endpoint does not have is 405 with
 `Allow`.  Every response of `/auth` is `no-store`.
@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from gateway.access.routing.credentials import select_credential
-from gateway.access.routing.own_paths import OwnPaths
+from gateway.access.routing.own_paths import DOCUMENT_SEGMENTS, OwnPaths
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
@@ -27,7 +27,6 @@ from gateway.edge.endpoints.endpoint import (
     ShieldedTasks,
 )
 from gateway.edge.endpoints.rate_limits import EndpointLimits
-from gateway.edge.endpoints.well_known import METHODS as WELL_KNOWN_METHODS
 from gateway.edge.endpoints.well_known import WellKnown
 from gateway.edge.replies.challenges import step_up_challenge
 from gateway.edge.replies.cookies import expired_cookie
@@ -95,7 +94,7 @@ class AuthApi:
     def _name(self, call: Call) -> str:
         """The endpoint's name in metrics; never what a client made up."""
         if not self._own_paths.is_endpoint(call.segments):
-            return "/" + "/".join(call.segments)
+            return "/" + "/".join(call.segments[:DOCUMENT_SEGMENTS])
         endpoint = self._endpoint(self._own_paths.below(call.segments))
         return self._own_paths.endpoint(*endpoint) if endpoint else ""
 
@@ -111,13 +110,12 @@ class AuthApi:
     async def _respond(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._own_paths.is_endpoint(call.segments):
             return await self._auth(request, call)
-        document = self._well_known.answer(request, "/" + "/".join(call.segments))
+        document = self._well_known.answer(request, call)
+        methods = self._well_known.methods(call)
         if document is None:
             return self._problem_response(request, ProblemReply(Reason.ROUTE_UNKNOWN))
-        if call.method not in WELL_KNOWN_METHODS:
-            return self._problem_response(
-                request, ProblemReply(Reason.METHOD_NOT_ALLOWED), WELL_KNOWN_METHODS
-            )
+        if call.method not in methods:
+            return self._problem_response(request, ProblemReply(Reason.METHOD_NOT_ALLOWED), methods)
         return document
 
     async def close(self) -> None:

@@ -1,11 +1,11 @@
-"""The three documents that tell others how to verify the tokens issued here.
+"""The documents that tell others how to verify the tokens issued here, and where to get one.
 
-/.well-known/jwks.json                     RFC 7517
-/.well-known/oauth-authorization-server    RFC 8414
-/.well-known/oauth-protected-resource      RFC 9728
+/.well-known/jwks.json                        RFC 7517
+/.well-known/oauth-authorization-server       RFC 8414
+/.well-known/oauth-protected-resource[/PATH]  RFC 9728, of each resource: `resource_metadata.py`
 
-They are made of settings and of the key ring, never of the request: a `Host` that a client
-chose appears in none of them.
+They are made of settings, the configuration and the key ring, never of the request: a `Host`
+that a client chose, and no route names, appears in none of them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.routing import own_paths
-from gateway.access.routing.own_paths import OwnPaths, document_path
+from gateway.access.routing.own_paths import OwnPaths, document_path, is_resource_metadata
+from gateway.edge.endpoints.resource_metadata import CORS, PREFLIGHT, ResourceMetadata
 from gateway.edge.replies.problems import HSTS, OWN_HEADERS
 from gateway.identity.keys.key_ring import JWKS_MAX_AGE_S, Jwks, KeyRing
+from gateway.model import Call
 
 JWKS_PATH = document_path(own_paths.JWKS)
 AUTHORIZATION_SERVER_PATH = document_path(own_paths.AUTHORIZATION_SERVER)
-PROTECTED_RESOURCE_PATH = document_path(own_paths.PROTECTED_RESOURCE)
 
 METHODS = ("GET", "HEAD")
-"""Any other is 405, which the caller of `WellKnown.answer` sends."""
 
 _CACHED = f"public, max-age={JWKS_MAX_AGE_S}"
 
@@ -45,21 +45,28 @@ class WellKnownOptions:
 
 
 class WellKnown:
-    def __init__(self, ring: KeyRing, options: WellKnownOptions) -> None:
+    def __init__(
+        self, ring: KeyRing, options: WellKnownOptions, resources: ResourceMetadata
+    ) -> None:
         self._ring = ring
         self._https = options.public_url.startswith("https:")
         self._authorization_server = _document(_authorization_server(options))
-        self._protected_resource = _document(_protected_resource(options))
+        self._resources = resources
         self._by_path: dict[str, Callable[[web.BaseRequest], web.Response]] = {
             JWKS_PATH: self.jwks,
             AUTHORIZATION_SERVER_PATH: self.authorization_server,
-            PROTECTED_RESOURCE_PATH: self.protected_resource,
         }
 
-    def answer(self, request: web.BaseRequest, path: str) -> web.Response | None:
-        """None where `path` is none of the three."""
-        make = self._by_path.get(path)
+    def answer(self, request: web.BaseRequest, call: Call) -> web.Response | None:
+        """None where the call is for none of them."""
+        if is_resource_metadata(call.segments):
+            return self._resource(request, call)
+        make = self._by_path.get("/" + "/".join(call.segments))
         return None if make is None else make(request)
+
+    def methods(self, call: Call) -> tuple[str, ...]:
+        """Any other is 405, which the caller of `answer` sends."""
+        return (*METHODS, "OPTIONS") if is_resource_metadata(call.segments) else METHODS
 
     def jwks(self, request: web.BaseRequest) -> web.Response:
         """The keys that verify our tokens, the one that will sign next among them."""
@@ -68,8 +75,15 @@ class WellKnown:
     def authorization_server(self, request: web.BaseRequest) -> web.Response:
         return self._answer(request, self._authorization_server, "application/json")
 
-    def protected_resource(self, request: web.BaseRequest) -> web.Response:
-        return self._answer(request, self._protected_resource, "application/json")
+    def _resource(self, request: web.BaseRequest, call: Call) -> web.Response | None:
+        members = self._resources.members(call)
+        if members is None:
+            return None
+        if call.method == "OPTIONS":
+            return web.Response(status=204, headers={**OWN_HEADERS, **PREFLIGHT})
+        answer = self._answer(request, _document(members), "application/json")
+        answer.headers.update(CORS)
+        return answer
 
     def _answer(self, request: web.BaseRequest, document: Jwks, media_type: str) -> web.Response:
         headers = {**OWN_HEADERS, "Cache-Control": _CACHED, "ETag": document.etag}
@@ -115,12 +129,3 @@ def _authorization_server(options: WellKnownOptions) -> dict[str, Any]:
             members[f"{name}_endpoint_auth_methods_supported"] = methods
             members[f"{name}_endpoint_auth_signing_alg_values_supported"] = algs
     return members
-
-
-def _protected_resource(options: WellKnownOptions) -> dict[str, Any]:
-    base = options.public_url.rstrip("/")
-    return {
-        "resource": base,
-        "authorization_servers": [options.issuer],
-        "bearer_methods_supported": ["header"],  # section 2; never from a query or a body
-    }

@@ -12,7 +12,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.access.routing.csrf import CsrfCheck, OwnOrigins
-from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import Match
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin, is_preflight, requested_method
@@ -74,10 +73,8 @@ class Proxy:
         csrf: CsrfCheck | None = None,
         denial_page: DenialPage | None = None,
         sign_in_redirects: SignInRedirects | None = None,
-        own_paths: OwnPaths | None = None,
         origins: OwnOrigins | None = None,
     ) -> None:
-        self._own_paths = own_paths or OwnPaths()
         self._authorizer = authorizer
         self._snapshot = snapshot
         self._reader = reader
@@ -115,8 +112,9 @@ class Proxy:
         snapshot = self._snapshot()
         if call.files_only and not snapshot.routes.admits_files(call.host, call.segments):
             return self._replies.refuse(exchange, Reason.AMBIGUOUS_PATH, close=True)
-        own_paths = self._own_paths
-        if call.segments[0] in own_paths.first and own_paths.reserve(call.host, call.segments):
+        routes = snapshot.routes
+        own_paths = routes.own_paths
+        if call.segments[0] in own_paths.first and routes.reserves(call.host, call.segments):
             cors = snapshot.auth_cors if own_paths.is_endpoint(call.segments) else None
             return self._replies.endpoint(exchange, cors)
         if not head.plain:

@@ -102,9 +102,10 @@ async def test_the_documents_are_answered_beside_auth(house: House) -> None:
     for path in (
         "/.well-known/jwks.json",
         "/.well-known/oauth-authorization-server",
-        "/.well-known/oauth-protected-resource",
     ):
         assert (await house.ask("GET", path)).status == 200
+    nothing = await house.ask("GET", "/.well-known/oauth-protected-resource")
+    assert (nothing.status, reason(nothing)) == (404, "route_unknown")
 
 
 async def test_hashing_that_is_busy_is_503_and_no_failure(tmp_path: Path) -> None:

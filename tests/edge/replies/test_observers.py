@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.access.authorizer import Decision
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
+from gateway.access.routing.route_table import RouteTable
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.rate_limits import EndpointLimits
@@ -180,7 +181,7 @@ async def test_a_defect_of_an_endpoint_is_a_500_of_that_endpoint() -> None:
         defects=metrics.defects("answer"),
     )
     nowhere: Any = None
-    snapshot: Any = SimpleNamespace(auth_cors=None)
+    snapshot: Any = SimpleNamespace(auth_cors=None, routes=RouteTable())
     proxy = Proxy(nowhere, lambda: snapshot, CallReader(), Clusters(), api, metrics=metrics)
     data = b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
     assert await _asked(proxy, data) == 500
