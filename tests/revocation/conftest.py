@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import fresh_database
+from tests.revocation.house import House
 from tests.revocation.virtual_time import (
     VirtualClock,
     VirtualTimeDatabase,
@@ -42,3 +43,15 @@ async def timeless_database(tmp_path: Path) -> AsyncIterator[VirtualTimeDatabase
     yield VirtualTimeDatabase(database, clock)
     with clock.waiting_for_a_thread():
         await stack.aclose()
+
+
+@pytest.fixture
+async def house(
+    timeless_database: VirtualTimeDatabase, virtual: VirtualClock
+) -> AsyncIterator[House]:
+    house = House(timeless_database, virtual)
+    yield house
+    house.database.away = False
+    house.database.answers.set()
+    for worker in house.workers:
+        await worker.stop()
