@@ -59,14 +59,13 @@ class Needs:
     def check(self, reader: Reader) -> None:
         """A field that no route gives is the rule's mistake; one that some lack, theirs."""
         for (_, _, kind, name), need in self._needs.items():
-            hint = suggestion(name, sorted(need.near)) if need.near else ""
             rule = need.rule
             if not need.given and (need.lacking or need.without):
-                location = rule.location
+                hint = suggestion(name, sorted(need.near)) if need.near else ""
                 text = (
                     f"rule `{rule.id}` reads `{kind}.{name}`, which no route of this policy gives"
                 )
-                reader.problems.append(ConfigProblem.at(location, text + hint))
+                reader.problems.append(ConfigProblem.at(rule.location, text + hint))
                 continue
             how = f"add `resource: {{{name}: …}}`"
             if kind == "request.params":
@@ -75,7 +74,7 @@ class Needs:
                 reader.error(
                     node,
                     f"rule `{rule.id}` ({rule.location}) reads `{kind}.{name}`, which this route "
-                    f"does not give: {how}{hint}",
+                    f"does not give: {how}",
                 )
 
 

@@ -59,6 +59,17 @@ WORLD = snapshot(
          accept: [bearer, cookie, basic], cors: app, upstream: api}
       - {id: cookies, match: {path: /cookies}, policy: signed-in,
          accept: [bearer, cookie, basic], cors: app, upstream: api}
+      - {id: inside, match: {path: /files/x}, auth: public, upstream: api}
+      - {id: posted, match: {path: "/posted/{x:path}", methods: [POST]}, paths: files,
+         auth: public, upstream: api}
+      - {id: posted-there, match: {path: "/there/{x:path}", methods: [POST], host: h.example},
+         paths: files, auth: public, upstream: api}
+      - {id: guarded, match: {path: /guarded}, policy: g, action: "a:b", upstream: api}
+      - {id: read, match: {path: /both, methods: [GET]}, auth: public, upstream: api}
+      - {id: write, match: {path: /both, methods: [POST]}, policy: g, action: "a:b",
+         upstream: api}
+      - {id: moved, match: {path: "/moved/{x:path}"}, paths: files, policy: signed-in,
+         upstream: api, rewrite: {strip_prefix: /moved}}
     """,
     """
     policy: p
@@ -76,6 +87,10 @@ WORLD = snapshot(
       - {id: sure, allow: ["*"], when: request.params.x == 'sure',
          step_up: {max_age: 5m, amr: [totp]}}
       - {id: query, allow: ["*"], when: request.query.q == 'a'}
+    """,
+    """
+    policy: g
+    rules: [{id: all, allow: ["*"]}]
     """,
     """
     policy: f
@@ -693,7 +708,7 @@ CASES: list[tuple[str, Principal | Reason, list[float], dict[str, Any], list[tup
             "principal": "u1",
             "policy": "f",
             "rule": "most",
-            "location": "policies/p2.yaml:4",
+            "location": "policies/p3.yaml:4",
             "target": "/files/a;b",
             "evaluated": True,
         },
@@ -710,7 +725,7 @@ CASES: list[tuple[str, Principal | Reason, list[float], dict[str, Any], list[tup
             "params": {"x": "b"},
             "principal": "u1",
             "policy": "f",
-            "location": "policies/p2.yaml:2",
+            "location": "policies/p3.yaml:2",
             "evaluated": True,
             "read_as": "/files/b",
         },
@@ -727,7 +742,7 @@ CASES: list[tuple[str, Principal | Reason, list[float], dict[str, Any], list[tup
             "params": {"x": "e"},
             "principal": "u1",
             "policy": "f",
-            "location": "policies/p2.yaml:2",
+            "location": "policies/p3.yaml:2",
             "evaluated": True,
             "read_as": "/files/e",
         },
@@ -758,7 +773,7 @@ CASES: list[tuple[str, Principal | Reason, list[float], dict[str, Any], list[tup
             "params": {"x": "c;d"},
             "principal": "u1",
             "policy": "f",
-            "location": "policies/p2.yaml:2",
+            "location": "policies/p3.yaml:2",
             "evaluated": True,
         },
         [],
@@ -809,6 +824,29 @@ def test_a_decision_says_all_that_is_recorded_of_it(
     asked: list[tuple[Any, ...]],
 ) -> None:
     assert decided(request_, caller, *waits_s) == (decision, asked)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "target"),
+    [
+        ("GET /files/x;y", "ambiguous_path", ""),
+        ("GET /posted/a;b", "method_not_allowed", ""),
+        ("POST /posted/a;b", "route_public", "/posted/a;b"),
+        ("GET http://h.example/there/a;b", "method_not_allowed", ""),
+        ("GET /there/a;b", "ambiguous_path", ""),
+        ("GET /lost/guarded", "ambiguous_path", ""),
+        ("GET /lost/guarded?a=b", "ambiguous_path", ""),
+        ("GET /lost/guarded/a", "signed_in", "/guarded/a"),
+        ("GET /lost/both", "signed_in", "/both"),
+        ("POST /lost/both", "ambiguous_path", ""),
+        ("GET /moved/a;b", "signed_in", "/a;b"),
+        ("GET /moved/guarded;b", "ambiguous_path", ""),
+        ("GET /moved/guarded", "ambiguous_path", ""),
+    ],
+)
+def test_no_other_route_is_reached_by_another_name(request_: str, reason: str, target: str) -> None:
+    decision, _ = decided(request_, who("u1"))
+    assert (decision["reason"], decision.get("target", "")) == (reason, target)
 
 
 def test_whoever_knows_callers_is_told_what_the_route_takes() -> None:
@@ -1115,7 +1153,7 @@ AGAIN: list[tuple[str, Principal | None, dict[str, Any]]] = [
             "principal": "u1",
             "policy": "f",
             "rule": "most",
-            "location": "policies/p2.yaml:4",
+            "location": "policies/p3.yaml:4",
             "evaluated": True,
         },
     ),
@@ -1129,7 +1167,7 @@ AGAIN: list[tuple[str, Principal | None, dict[str, Any]]] = [
             "params": {"x": "b"},
             "principal": "u1",
             "policy": "f",
-            "location": "policies/p2.yaml:2",
+            "location": "policies/p3.yaml:2",
             "evaluated": True,
             "read_as": "/files/b",
         },
@@ -1144,7 +1182,7 @@ AGAIN: list[tuple[str, Principal | None, dict[str, Any]]] = [
             "params": {"x": "c;d"},
             "principal": "u1",
             "policy": "f",
-            "location": "policies/p2.yaml:2",
+            "location": "policies/p3.yaml:2",
             "evaluated": True,
         },
     ),

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.policies import ActionRules, Policy, StepUp, Verdict
+from gateway.access.policies import (
+    ActionRules,
+    Effect,
+    Policy,
+    StepUp,
+    Verdict,
+    signed_in_policy,
+)
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
 from tests.access.worlds import NOW, decide, rule_world, snapshot, who
@@ -296,6 +303,115 @@ def test_the_fields_of_a_rule_with_step_up_need_the_fresh_sign_in_too() -> None:
     )
     for age_s, headers in ((60, (("X-Fresh", "u1"),)), (61, ())):
         assert decide(world, OWN, who(auth_time=NOW - age_s)).headers == headers
+
+
+# Denies, one after another
+
+
+def test_a_deny_is_found_behind_those_that_do_not_apply() -> None:
+    other, lifted = "when: user.id == 'u9'", "step_up: {max_age: 60s}"
+    for first in (other, lifted):
+        world = rule_world(
+            f"""
+            - {{id: all, allow: ["*"]}}
+            - {{id: first, deny: ["*"], {first}, reason: first}}
+            - {{id: second, deny: ["*"], reason: second}}
+            """
+        )
+        assert decide(world, OWN, who()).reason == "second"
+
+
+def test_no_sign_in_lifts_a_deny_that_could_not_be_evaluated() -> None:
+    world = rule_world(
+        "- {id: d, deny: ['*'], when: user.claims.level < 3, step_up: {max_age: 60s}}"
+    )
+    decision = decide(world, OWN, who(auth_time=0))
+    assert (decision.reason, decision.max_age_s) == ("condition_failed", None)
+
+
+def test_nobody_is_asked_for_a_fresher_sign_in() -> None:
+    world = rule_world(
+        "- {id: d, deny: ['*'], step_up: {max_age: 60s}, reason: stale}", route="auth: optional"
+    )
+    decision = decide(world, OWN)
+    assert (decision.reason, decision.max_age_s, decision.refusal) == ("stale", None, None)
+
+
+def test_a_deny_without_a_reason_is_told_as_no_rule() -> None:
+    decision = decide(rule_world("- {id: d, deny: ['*']}"), OWN, who())
+    assert (decision.reason, decision.refusal, decision.rule) == ("no_rule", Reason.NO_RULE, "d")
+
+
+@pytest.mark.parametrize(
+    ("rules", "conceal"),
+    [
+        ("o", False),
+        ("oo", False),
+        ("c", True),
+        ("oc", True),
+        ("oco", True),
+        ("ooc", True),
+        ("ox", False),
+        ("xo", False),
+        ("fo", False),
+        ("fxo", False),
+    ],
+)
+def test_a_denial_is_concealed_where_any_deny_that_applies_asks_for_it(
+    rules: str, conceal: bool
+) -> None:
+    """o: open, c: concealed, x: concealed of somebody else, f: concealed and lifted by the
+    fresh sign-in."""
+    kinds = {
+        "o": "",
+        "c": ", conceal: true",
+        "x": ", conceal: true, when: user.id == 'u9'",
+        "f": ", conceal: true, step_up: {max_age: 60s}",
+    }
+    lines = [f"- {{id: r{at}, deny: ['*']{kinds[kind]}}}" for at, kind in enumerate(rules)]
+    decision = decide(rule_world("\n".join(lines)), OWN, who())
+    assert not decision.allowed
+    assert decision.conceal is conceal
+
+
+def test_a_deny_in_shadow_is_not_told_of_what_is_denied_anyway() -> None:
+    world = rule_world("- {id: d, deny: ['*'], mode: shadow}")
+    assert decide(world, OWN, who()).shadowed == ()
+
+
+def test_a_policy_in_shadow_tells_its_own_denial() -> None:
+    world = snapshot(
+        "- {id: r, match: {path: '/r/{x}'}, policy: p, action: x:y, upstream: api}",
+        """
+        policy: p
+        mode: shadow
+        rules:
+          - {id: a, allow: [x:y], when: request.params.x == 'a'}
+          - {id: d, deny: [x:y], when: request.params.x == 'd', reason: no_d}
+          - {id: s, deny: [x:y], when: request.params.x == 'a', mode: shadow, reason: soon}
+        """,
+    )
+    told = {
+        "/r/a": [("s", False, "soon", 7)],
+        "/r/b": [(None, False, "no_rule", 2)],
+        "/r/d": [("d", False, "no_d", 6)],
+    }
+    for path, shadowed in told.items():
+        decision = decide(world, f"GET {path}", who())
+        assert (decision.allowed, decision.reason) == (True, "signed_in")
+        assert str(decision.location) == "policies/p0.yaml:2"
+        assert [
+            (one.rule, one.allowed, one.reason, one.location.line) for one in decision.shadowed
+        ] == shadowed
+
+
+def test_the_policy_for_the_signed_in_takes_everybody_and_nobody_else() -> None:
+    policy = signed_in_policy()
+    (rule,) = policy.rules
+    assert policy.name == "signed-in"
+    assert (rule.id, rule.effect, rule.actions, rule.every_user) == (
+        "signed-in", Effect.ALLOW, ("*",), True,
+    )  # fmt: skip
 
 
 # What is remembered of roles

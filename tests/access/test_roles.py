@@ -85,6 +85,27 @@ def test_a_ring_is_found(roles: dict[str, tuple[list[str], list[str]]]) -> None:
     assert ring[0] == ring[-1]
 
 
+def test_a_ring_is_found_beside_what_is_none() -> None:
+    roles = book(base=([], []), a=(["base", "c"], []), c=(["a"], []))
+    assert roles.cycle() == ("a", "c", "a")
+
+
+def test_a_role_that_is_held_twice_hides_no_other() -> None:
+    roles = book(a=(["base"], []), b=(["base"], []), base=([], ["x:read"]))
+    assert roles.expand(("z", "a", "a", "b", "base")) == {"z", "a", "b", "base"}
+
+
+def test_of_10000_lists_of_roles_what_was_worked_out_is_remembered_and_then_anew() -> None:
+    roles = book(a=([], ["x:*"]))
+    first = roles.expand(("a",))
+    for number in range(9_999):
+        roles.expand((f"r{number}",))
+    assert roles.expand(("a",)) is first
+    roles.expand(("one more",))
+    assert roles.expand(("a",)) is not first
+    assert roles.expand(("a",)) == first
+
+
 def test_a_diamond_is_no_ring() -> None:
     roles = book(top=(["l", "r"], []), l=(["base"], []), r=(["base"], []), base=([], []))
     assert roles.cycle() is None

@@ -156,3 +156,11 @@ def test_each_name_is_written_once_by_the_first_rule_that_allows(
     sent = decide(merged, "GET /a/1", who("u1", *sorted(roles))).headers
     assert {name.lower(): value for name, value in sent} == wanted
     assert len(sent) == len(wanted)
+
+
+def test_nobody_is_named_in_no_field() -> None:
+    world = rule_world(
+        "- {id: a, allow: ['*'], headers: {X-Who: '{user.id}', X-Order: '{id}'}}",
+        route="auth: optional",
+    )
+    assert decide(world, "GET /orders/7").headers == (("X-Order", "7"),)

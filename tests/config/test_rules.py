@@ -83,7 +83,7 @@ def test_a_field_that_one_route_lacks_is_the_mistake_of_the_route() -> None:
         "policy: p\nrules: [{id: own, allow: [o:read], when: resource.owner == user.id}]",
     )
     assert said.startswith("routes.yaml:")
-    assert "add `resource: {owner: …}`" in said
+    assert said.endswith("which this route does not give: add `resource: {owner: …}`")
     assert "(policies/p0.yaml:3)" in said
 
 
