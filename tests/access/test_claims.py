@@ -141,3 +141,65 @@ def test_a_required_claim_is_compared_by_value_and_type(
 
 def test_a_required_claim_that_is_absent_is_not_met() -> None:
     assert not RequiredClaim(ClaimPath("azp", ("azp",)), ("shop",)).met_by({})
+
+
+def test_of_the_claims_those_that_are_named_are_handed_over() -> None:
+    other = object()  # the engine takes no such thing
+    expression = reader("claims.a == 'x' && claims.b.c == 'y'")
+    assert expression.read({"a": "x", "b": {"c": "y"}, "other": other}) is True
+    whole = reader("size(claims) == 2 && claims.a == 'x'")
+    assert whole.read({"a": "x", "b": 1}) is True
+    with pytest.raises(ClaimError):
+        whole.read({"a": "x", "other": other})
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("claims.a + 'b'", "`claims.a + 'b'`: there is no a"),
+        ("claims.list[7] == 'a'", "`claims.list[7] == 'a'`: index out of bounds: 7"),
+        (
+            "-claims.word == 1",
+            "`-claims.word == 1`: No such overload: the operation is not defined for the given "
+            "operand types. CEL does not coerce between types, so common causes are mixing int "
+            "with uint or doub",
+        ),
+    ],
+)
+def test_a_failure_is_told_in_one_line(text: str, why: str) -> None:
+    with pytest.raises(ClaimError) as failed:
+        reader(text).read({"list": ["a"], "word": "w"})
+    assert str(failed.value) == why
+
+
+def test_an_expression_is_known_by_its_text() -> None:
+    one, other = reader("claims.a + 'b'"), reader("claims.a + 'c'")
+    assert one == reader("claims.a + 'b'")
+    assert one != other
+    assert len({hash(one), hash(other), hash(reader("claims.a + 'b'"))}) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("user.id + usr.id + claims.a", [0, 10]),
+        ("nope(claims.a) + nope(claims.b) + claims.c", [0, 17]),
+        ("usr.id + nope(claims.a)", [0, 9]),
+        ("claims.a.all(claims, claims == 'a')", [0]),
+        ("claims.a 'b'", [9]),
+        ("claims.a + 1 == 'a' + 1", [20]),
+    ],
+)
+def test_every_problem_of_an_expression_is_told_with_its_place(
+    text: str, places: list[int]
+) -> None:
+    found = compile_claims(text, EngineTypes())
+    assert isinstance(found, list)
+    assert [at for at, _ in found] == places
+
+
+def test_it_has_to_be_a_truth_where_that_is_said() -> None:
+    assert not isinstance(compile_claims("claims.a + 'b'", EngineTypes()), list)
+    assert compile_claims("'a' + 'b'", EngineTypes(), truth=True) == [
+        (0, "gives text, not true or false")
+    ]

@@ -132,6 +132,7 @@ TIME = datetime.fromtimestamp(NOW, UTC)
         ("user.claims.list[0]", [("user.claims.list[…]", [1])]),
         ("'lead' in user.roles", [("user.roles", ("lead", "red"))]),
         ("user.roles[0]", [("user.roles", ("lead", "red"))]),
+        ("'a' in user.scopes", [("user.scopes", ())]),
         ("resource.list[user.id]", [("user.id", "u1"), ("resource.list.u1", ["p"])]),
         (
             "data.teams[resource.team].lead",

@@ -217,6 +217,11 @@ def test_what_the_call_gives_by_name_is_read_of_its_own_kind() -> None:
         assert isinstance(evaluate(f"request.{kind}.b == '{kind}'", **given), str)
 
 
+def test_what_is_nested_too_deeply_is_told_as_such() -> None:
+    source = "(" * 300 + "true" + ")" * 300
+    assert ConditionCompiler().compile(source) == [(0, "not a CEL expression: nested too deeply")]
+
+
 def test_a_condition_has_to_be_a_truth_unless_it_is_said_otherwise() -> None:
     assert ConditionCompiler().compile("user.id") == [(0, "gives text, not true or false")]
     assert isinstance(ConditionCompiler().compile("user.id", truth=False), Condition)

@@ -43,6 +43,10 @@ def call(**more: Any) -> Call:
         (SimulatedRequest("get", "/a"), call()),
         (SimulatedRequest("GET", "/a?b=http://c"), call(query="b=http://c")),
         (
+            SimulatedRequest("GET", "http://h.example/a?b=http://c"),
+            call(host="h.example", query="b=http://c"),
+        ),
+        (
             SimulatedRequest("GET", "HTTPS://H.example./a?b"),
             call(scheme="https", host="h.example", field="H.example.", query="b"),
         ),

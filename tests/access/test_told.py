@@ -3,8 +3,7 @@ the signs and names that something is said of, and what."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
@@ -12,8 +11,8 @@ from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import FieldPath, read_expression
 from gateway.access.conditions.type_check import type_problems
+from tests.access.told import listed, told_anew
 
-FOLDER = Path(__file__).with_name("told")
 Found = Iterator[tuple[int, str]]
 
 
@@ -51,17 +50,23 @@ def written(path: FieldPath) -> str:
     return ", ".join((text, *(mark for mark in marks if getattr(path, mark))))
 
 
-@pytest.mark.parametrize(
-    ("name", "find"), [("types", of_types), ("names", of_names), ("reads", of_reads)]
-)
-def test_what_is_found_in_an_expression_stands_in_the_list(
-    name: str, find: Callable[[str, EngineTypes], Found]
-) -> None:
-    listed = (FOLDER / f"{name}.txt").read_text("utf-8").splitlines()
-    found, types = [], EngineTypes()
-    for line in listed:
-        if not line.lstrip(" ").startswith("^"):
-            found.append(line)
-            if not line.startswith("#"):
-                found += [f"{' ' * at}^ {text}" for at, text in find(line, types)]
-    assert found == listed
+KINDS: Mapping[str, Callable[[str, EngineTypes], Found]] = {
+    "types": of_types,
+    "names": of_names,
+    "reads": of_reads,
+}
+
+
+def told_of(find: Callable[[str, EngineTypes], Found]) -> Callable[[str], Iterator[str]]:
+    types = EngineTypes()
+
+    def told(source: str) -> Iterator[str]:
+        for at, text in find(source, types):
+            yield f"{' ' * at}^ {text}"
+
+    return told
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_found_in_an_expression_stands_in_the_list(name: str) -> None:
+    assert list(told_anew(name, "^", told_of(KINDS[name]))) == listed(name)

@@ -6,15 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from gateway.access.conditions.context import Missing
 from gateway.access.explanation import explain, shown
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.model import Principal, Reason
+from tests.access.told import listed, told_anew
 from tests.access.worlds import NOW, snapshot, who
 
-LISTED = Path(__file__).with_name("told") / "explanations.txt"
 WORLD = snapshot(
     """
     - {id: orders, match: {path: "/orders/{id}"}, policy: orders, action: "orders:read",
@@ -132,29 +131,22 @@ def told(line: str) -> Iterator[str]:
     answer = simulate(SimulatedRequest(method, url, caller, clock=FixedClock(NOW)), WORLD)
     assert answer.call is not None
     found = explain(answer.decision, answer.call, WORLD, lambda: NOW)
-    yield found.sentence
-    yield f"caller: {found.caller}"
+    yield f"    {found.sentence}"
+    yield f"    caller: {found.caller}"
     for one in found.evaluations:
         decided = ", which decided" if one.decided else ""
         note = f": {one.note}" if one.note else ""
-        yield f"{one.effect} {one.rule} at {one.location} {one.outcome}{decided}{note}"
+        yield f"    {one.effect} {one.rule} at {one.location} {one.outcome}{decided}{note}"
         if one.condition is not None:
-            yield f"  when {one.condition}"
+            yield f"      when {one.condition}"
         for what, value in one.values:
-            yield f"  {what} = {value}"
+            yield f"      {what} = {value}"
     for other in found.others:
-        yield f"not {other.route} at {other.location}: {other.why}"
+        yield f"    not {other.route} at {other.location}: {other.why}"
 
 
 def test_what_is_told_of_each_request_stands_in_the_list() -> None:
-    listed = LISTED.read_text("utf-8").splitlines()
-    found = []
-    for line in listed:
-        if not line.startswith(" "):
-            found.append(line)
-            if line and not line.startswith("#"):
-                found += [f"    {text}" for text in told(line)]
-    assert found == listed
+    assert list(told_anew("explanations", "", told)) == listed("explanations")
 
 
 def test_a_value_is_shown_as_a_policy_has_it() -> None:

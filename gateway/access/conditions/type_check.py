@@ -223,7 +223,7 @@ class _TypeChecker:
         if token.text in ("true", "false"):
             return TypedPart("bool", token.at, token.text)
         if token.text == "null":
-            return TypedPart("null", token.at, "null")
+            return TypedPart("null", token.at)
         if self._took("("):
             return self._function(token)
         known = token.text == "now" and "now" not in self._variables
