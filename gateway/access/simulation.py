@@ -15,6 +15,7 @@ from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.decision_record import RecordedDecision
 from gateway.access.definitions import Limit
+from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.paths import split_target
 from gateway.access.snapshot import Snapshot
 from gateway.model import (
@@ -160,7 +161,12 @@ def simulate(request: SimulatedRequest, snapshot: Snapshot) -> SimulatedResult:
     call = simulated_call(request)
     if isinstance(call, Reason):
         return SimulatedResult(Decision(False, call, call), None)
-    authorizer = Authorizer(FixedAuthenticator(request.caller), NoLimits(), clock=request.clock)
+    authorizer = Authorizer(
+        FixedAuthenticator(request.caller),
+        NoLimits(),
+        clock=request.clock,
+        origins=OwnOrigins(snapshot.public_url),
+    )
     return SimulatedResult(run_sync(authorizer, call, snapshot), call)
 
 

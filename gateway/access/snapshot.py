@@ -33,6 +33,9 @@ class Snapshot:
     """Who may call `/auth/…` from another origin."""
     shared_hosts: frozenset[str] = frozenset()
     """Those that routes name in the domain of `session`: a sign-in counts on all of them."""
+    public_url: str = ""
+    """The origin of the settings beside it, for whoever asks without a server; empty where
+    nobody knows it."""
     trusted_peers: tuple[str, ...] = ()
     """CIDR blocks from which `/decide/…` is answered."""
     reads_bodies: bool = False

@@ -39,10 +39,12 @@ def read(
     found = compile_snapshot(
         sources, chosen.own_paths, secrets or UnreadSecrets(), chosen.token_issuer
     )
-    if isinstance(found, list) or not chosen.registration_rules.anybody:
+    if isinstance(found, list):
         return found
     open_routes = open_to_anybody(found.routes, chosen.registration_rules.anybody)
-    return dataclasses.replace(found, notices=(*found.notices, *open_routes))
+    return dataclasses.replace(
+        found, notices=(*found.notices, *open_routes), public_url=chosen.public_url
+    )
 
 
 def read_for_here(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:

@@ -12,8 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gateway import strict_json
 from gateway.access.roles import is_action_pattern
 from gateway.access.simulation import person
+from gateway.access.snapshot import Snapshot
+from gateway.access.suggestions import suggestion
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.identity.accounts.accounts import Accounts
@@ -23,6 +26,7 @@ from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.revocations import every
 from gateway.identity.tokens.access_tokens import TokenVerifier, is_name
 from gateway.model import CredentialKind, Principal, Reason
+from gateway.review.issued import caller_of
 from gateway.revocation.revocation_list import RevocationList
 
 MAX_TOKEN_FILE_BYTES = 64 * 1024
@@ -142,6 +146,25 @@ def _claim(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def issued_to(name: str, path: Path, snapshot: Snapshot, now: float) -> Principal | Reason:
+    """Whom a token of the issuer would speak of that has the claims of this file; `-` is stdin."""
+    issuer = snapshot.issuers.get(name)
+    if issuer is None:
+        raise CliError(f"--issuer: no issuer `{name}`{suggestion(name, snapshot.issuers)}")
+    try:
+        held = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        claims = strict_json.loads(held[:MAX_TOKEN_FILE_BYTES])
+    except OSError as error:
+        raise CliError(f"--claims: {error.strerror}", ExitCode.USAGE) from error
+    except ValueError as error:
+        raise CliError(f"--claims: {path} is not JSON: {error}", ExitCode.USAGE) from error
+    if isinstance(claims, dict) and isinstance(claims.get("claims"), dict):
+        claims = claims["claims"]  # beside the `header`, as the examples have them
+    if not isinstance(claims, dict):
+        raise CliError(f"--claims: {path} holds no object of claims", ExitCode.USAGE)
+    return caller_of(issuer, claims, snapshot, now)
 
 
 def read_token(path: Path) -> str:

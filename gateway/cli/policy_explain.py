@@ -20,7 +20,14 @@ from gateway.cli.configurations import compiled, status_for
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn, when
-from gateway.cli.policy_callers import CallerOptions, account_of, bearer_of, moment, read_token
+from gateway.cli.policy_callers import (
+    CallerOptions,
+    account_of,
+    bearer_of,
+    issued_to,
+    moment,
+    read_token,
+)
 from gateway.cli.policy_replay import lines_of
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
 from gateway.review.counterfactuals import find_counterfactuals
@@ -51,6 +58,16 @@ def explain_call(
         Path | None,
         typer.Option(
             "--token-file", metavar="F", help="The caller's access token; `-` reads stdin."
+        ),
+    ] = None,
+    issuer: Annotated[
+        str | None,
+        typer.Option("--issuer", metavar="NAME", help="The caller has a token of this issuer."),
+    ] = None,
+    claims: Annotated[
+        Path | None,
+        typer.Option(
+            "--claims", metavar="F", help="The claims of that token, as JSON; `-` reads stdin."
         ),
     ] = None,
     roles: Annotated[
@@ -128,7 +145,8 @@ def explain_call(
         user_id, roles, email, verified, session_id, auth_age, auth_time, amr, scopes, claim, kind
     )
     if request_id is not None:
-        if not (said.nothing and at is None and account is None and token_file is None):
+        told = (at, account, token_file, issuer, claims)
+        if not said.nothing or any(one is not None for one in told):
             raise CliError("who called and when, a recorded call says by itself", ExitCode.USAGE)
         _tell(_recorded(request_id, log), compiled(config, policies), as_json)
         return
@@ -138,8 +156,17 @@ def explain_call(
         raise CliError(
             "who its bearer is and how they signed in, a token says by itself", ExitCode.USAGE
         )
-    if sum((account is not None, token_file is not None, said.who_is_made_up)) > 1:
-        raise CliError("one of --as, --token-file, or --roles with --user-id", ExitCode.USAGE)
+    if (issuer is None) is not (claims is None) or (issuer is not None and not said.nothing):
+        raise CliError(
+            "--issuer NAME and --claims FILE say together who calls, and nothing else does",
+            ExitCode.USAGE,
+        )
+    callers = (account is not None, token_file is not None, issuer is not None, said.who_is_made_up)
+    if sum(callers) > 1:
+        raise CliError(
+            "one of --as, --token-file, --issuer with --claims, or --roles with --user-id",
+            ExitCode.USAGE,
+        )
     _check_words(method, url)
     said.check()
     now = time.time() if at is None else moment("--at", at)
@@ -147,6 +174,8 @@ def explain_call(
     who: Principal | Reason = Reason.NO_CREDENTIAL
     if token_file is not None:
         who = bearer_of(read_token(token_file))
+    elif issuer is not None and claims is not None:
+        who = issued_to(issuer, claims, snapshot, now)
     elif account is not None:
         who = said.person(now, account_of(account))
     elif not said.nothing:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from gateway.access.field_names import folded_text
+from gateway.access.issuers import Issuer
 from gateway.access.sent_headers import written_headers
 from gateway.access.simulation import FixedClock, SimulatedRequest, person
 from gateway.access.snapshot import Snapshot
@@ -25,12 +26,13 @@ from gateway.model import (
     SourceLocation,
     SystemClock,
 )
+from gateway.review.issued import caller_of
 
 FILE_KEYS = ("version", "description", "now", "people", "cases")
 CASE_KEYS = ("name", "as", "request", "expect", "now")
 PERSON_KEYS = (
     "id", "user_id", "email", "verified", "email_verified", "roles", "session_id", "client_id",
-    "auth_age", "amr", "scopes", "claims", "with",
+    "auth_age", "amr", "scopes", "claims", "with", "issuer",
 )  # fmt: skip
 REQUEST_KEYS = ("method", "url", "path", "host", "headers", "ip", "body")
 EXPECT_KEYS = (
@@ -87,8 +89,12 @@ class _Person:
     scopes: list[str] | None = None
     claims: dict[str, Any] = field(default_factory=dict)
     kind: CredentialKind = CredentialKind.BEARER
+    issuer: Issuer | None = None
+    """Whose token `claims` are of."""
 
-    def at(self, now: float) -> Principal:
+    def at(self, now: float, snapshot: Snapshot) -> Principal | Reason:
+        if self.issuer is not None:
+            return caller_of(self.issuer, self.claims, snapshot, now)
         return person(
             self.subject,
             self.roles,
@@ -152,14 +158,18 @@ class _CaseReader:
             request.clock = FixedClock(now)
         caller = self._caller(fields.get("as"))
         if caller is not None:
-            request.caller = caller.at(now if now is not None else SystemClock().now())
+            request.caller = caller.at(
+                now if now is not None else SystemClock().now(), self._snapshot
+            )
             request.kind = caller.kind
         name = reader.text(fields.get("name"), "`name`")
         if name is None:
             caller_name = (
                 getattr(fields.get("as"), "value", "someone") if "as" in fields else ANONYMOUS
             )
-            caller_name = caller_name if isinstance(caller_name, str) else request.caller.subject  # type: ignore[union-attr]
+            if not isinstance(caller_name, str):
+                who = request.caller
+                caller_name = who.subject if isinstance(who, Principal) else "someone"
             name = f"{caller_name}: {request.method} {request.url}"
         return Case(name, reader.location(node), request, self._expected(fields["expect"]))
 
@@ -198,7 +208,21 @@ class _CaseReader:
             reader.entries(fields["claims"], "`claims`")
             claims = reader.plain(fields["claims"])
             caller.claims = claims if isinstance(claims, dict) else {}
+        if "issuer" in fields:
+            caller.issuer = self._issuer(fields)
         return caller
+
+    def _issuer(self, fields: Mapping[str, Node]) -> Issuer | None:
+        """Of whom all else is read from the claims."""
+        for key in fields:
+            if key not in ("issuer", "claims"):
+                self._reader.error(
+                    self._reader.name_of(fields[key]),
+                    f"the token of an issuer says `{key}` by its claims: write `claims`",
+                )
+        issuers = self._snapshot.issuers
+        name = self._named(fields, "issuer", list(issuers))
+        return issuers.get(name or "")
 
     def _texts(self, fields: Mapping[str, Node], key: str) -> list[str] | None:
         texts = self._reader.texts(fields.get(key), f"`{key}`")

@@ -133,7 +133,7 @@ def _kind(path: Path) -> str:
 
 SHIPPED = [
     (path, _kind(path))
-    for folder in (ROOT, *(ROOT / "examples").iterdir())
+    for folder in (ROOT, *(ROOT / "examples").iterdir(), *(ROOT / "examples" / "issuers").iterdir())
     for path in (folder / "routes.yaml", *(folder / "policies").rglob("*.yaml"))
     if path.is_file()
 ]

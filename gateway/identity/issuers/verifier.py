@@ -30,6 +30,13 @@ _ACCESS_TYPE = "at+jwt"
 _ID_CLAIMS = ("at_hash", "c_hash")
 """OpenID Connect Core sections 3.1.3.6 and 3.3.2.11: of ID tokens, which are signed with the same
 keys as access tokens."""
+_ACCESS_CLAIMS = ("scope", "scp")
+"""RFC 9068 section 2.2.3, and what others call it: no ID token says what it was granted."""
+_USES = {
+    TokenUse.ACCESS: {"typ": ("Bearer",), "token_use": ("access",)},
+    TokenUse.ID: {"typ": ("ID",), "token_use": ("id",)},
+}
+"""What Keycloak and Amazon Cognito write into a token, where they write it."""
 _CLIENT_CLAIMS = ("client_id", "azp", "appid", "cid")
 """RFC 9068 section 2.2, OpenID Connect Core section 2, and two that providers made up."""
 
@@ -108,6 +115,10 @@ class IssuerVerifier:
         """
         if not self.is_signed(token, key):
             return Reason.TOKEN_SIGNATURE_INVALID
+        return self.judge(token)
+
+    def judge(self, token: ForeignToken) -> Principal | Reason:
+        """As `verify`, of a token whose signature is taken to be good."""
         for check in self.checks:
             if check.problem(token) is not None:
                 return check.refusal
@@ -145,10 +156,20 @@ class IssuerVerifier:
         # RFC 8417 section 2.2
         if "events" in token.claims:
             return "it is an event, and gives access to nothing"
-        if self.issuer.use is TokenUse.ACCESS:
-            for name in _ID_CLAIMS:
-                if name in token.claims:
-                    return f"{name} is of ID tokens; an access token has none"
+        use, claims = self.issuer.use, token.claims
+        granted = any(name in claims for name in _ACCESS_CLAIMS)
+        # Some providers repeat the nonce in the access token that comes with the ID token.
+        wrong = (
+            (*_ID_CLAIMS, *(() if granted else ("nonce",)))
+            if use is TokenUse.ACCESS
+            else _ACCESS_CLAIMS
+        )
+        for name in wrong:
+            if name in claims:
+                return f"it has {name}, which no {use} token has"
+        for name, right in _USES[use].items():
+            if name in claims and claims[name] not in right:
+                return f"{name} is {_shown(claims[name])}; {_one_of(right)} would be right"
         return None
 
     def _aud(self, token: ForeignToken) -> str | None:

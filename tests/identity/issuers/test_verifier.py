@@ -345,10 +345,24 @@ def test_an_id_token_and_an_event_are_no_access_tokens(
 
 def test_an_access_token_is_no_id_token_where_one_is_wanted(judged: Judge) -> None:
     of = issuer(use=TokenUse.ID, audience=("shop",))
-    accepted(judged(of, header={"typ": "JWT"}, aud="shop", at_hash="x", c_hash="y"))
-    assert judged(of, header={"typ": "at+jwt"}, aud="shop") is Reason.TOKEN_CLAIMS_INVALID
-    got = judged(of, header={"typ": "JWT"}, aud="shop", events={})
-    assert got is Reason.TOKEN_CLAIMS_INVALID
+    good: dict[str, Any] = {"aud": "shop", "scope": ..., "nonce": "n", "at_hash": "x"}
+    accepted(judged(of, header={"typ": "JWT"}, **good))
+    accepted(judged(of, header={"typ": "JWT"}, **good, typ="ID", token_use="id"))
+    assert judged(of, header={"typ": "at+jwt"}, **good) is Reason.TOKEN_CLAIMS_INVALID
+    wrongs: list[dict[str, Any]] = [
+        {"events": {}}, {"scope": "openid"}, {"scp": ["a"]}, {"typ": "Bearer"},
+        {"token_use": "access"},
+    ]  # fmt: skip
+    for wrong in wrongs:
+        got = judged(of, header={"typ": "JWT"}, **{**good, **wrong})
+        assert got is Reason.TOKEN_CLAIMS_INVALID, wrong
+
+
+def test_what_a_provider_says_of_a_tokens_use_is_heard(judged: Judge) -> None:
+    accepted(judged(typ="Bearer", token_use="access", nonce="n"))
+    wrongs: list[dict[str, Any]] = [{"typ": "ID"}, {"token_use": "id"}, {"typ": 1}]
+    for wrong in (*wrongs, {"scope": ..., "nonce": "n"}):
+        assert judged(**wrong) is Reason.TOKEN_CLAIMS_INVALID, wrong
 
 
 def test_another_claim_may_say_for_whom_a_token_is(judged: Judge) -> None:
@@ -527,7 +541,7 @@ def test_each_check_says_what_is_wrong_and_what_would_be_right(clock: HandClock)
     found = {check.what: check.problem(token) for check in verifier.checks}
     assert found == {
         "typ": "it is id+jwt; at+jwt or jwt would be right",
-        "use": "at_hash is of ID tokens; an access token has none",
+        "use": "it has at_hash, which no access token has",
         "claims.aud": "it is a, b; one that names api would be right",
         "claims.azp": "it is shop; desk or till would be right",
         "claims.oid": "it is not there; 1 to 255 visible ASCII letters would be right",

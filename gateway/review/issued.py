@@ -1,0 +1,70 @@
+"""Callers by the claims of another issuer's token, without the token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.access.issuers import ABSENT, ClaimPath, Issuer, TokenUse
+from gateway.access.resource_servers import resource_url
+from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.snapshot import Snapshot
+from gateway.identity.issuers.verifier import ForeignToken, IssuerVerifier
+from gateway.identity.tokens.access_tokens import TYP
+from gateway.identity.tokens.jws import ParsedToken
+from gateway.model import Principal, Reason
+
+LIFE_S = 300
+
+
+def caller_of(
+    issuer: Issuer, claims: Mapping[str, Any], snapshot: Snapshot, now: float
+) -> Principal | Reason:
+    """Whom a token of these claims speaks of, or why it would be refused.
+
+    What they do not say of `iss`, `aud`, `iat` and `exp` is as a good token has it, and its
+    header is such a one's.
+    """
+    issued_at = claims.get("iat", int(now))
+    filled: dict[str, Any] = {"iss": issuer.issuer, "iat": issued_at, **claims}
+    if "exp" not in filled and isinstance(issued_at, int):
+        filled["exp"] = issued_at + min(LIFE_S, issuer.max_life_s or LIFE_S)
+    if issuer.audience_claim.read(filled) is None and isinstance(issuer.audience_claim, ClaimPath):
+        _put(filled, issuer.audience_claim.keys, _every_audience(issuer, snapshot))
+    never = "" if issuer.use is TokenUse.ACCESS else TYP
+    typ = next((one for one in issuer.typ if one not in (ABSENT, never)), None)
+    header = ParsedToken(issuer.algorithms[0], typ, "made-up", b"", "", b"")
+    verifier = IssuerVerifier(
+        issuer,
+        max_life_s=issuer.max_life_s or _YEARS_S,
+        now=lambda: now,
+        resource_paths=frozenset(
+            one.resource_server.path
+            for one in snapshot.routes
+            if one.resource_server is not None and issuer.name in one.issuers
+        ),
+    )
+    return verifier.judge(ForeignToken(issuer.name, header, filled))
+
+
+_YEARS_S = 10 * 366 * 86_400
+
+
+def _every_audience(issuer: Issuer, snapshot: Snapshot) -> list[str] | str:
+    """The gateway, and each resource at every host that its route names."""
+    origins = OwnOrigins(snapshot.public_url)
+    named = [issuer.audience[0]]
+    for route in snapshot.routes:
+        if route.resource_server is not None and issuer.name in route.issuers:
+            named += [
+                resource_url(route.resource_server, route, host, origins)
+                for host in route.hosts or ("",)
+            ]
+    return named if len(named) > 1 else named[0]
+
+
+def _put(claims: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+    block = claims
+    for key in keys[:-1]:
+        block = block.setdefault(key, {})
+    block[keys[-1]] = value
