@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.model import Change, ChangeKind, Principal, Reason
+from gateway.model import OWN_ISSUER, Change, ChangeKind, Principal, Reason, without_session
 from gateway.revocation.revocation_list import RevocationList
 
 
@@ -109,6 +109,21 @@ def test_a_token_without_session_or_client_is_not_taken_for_another() -> None:
     revoked.apply(change(ChangeKind.SESSION, "None"), 1e9)
     revoked.apply(change(ChangeKind.CLIENT, "None"), 1e9)
     assert revoked.refusal(Principal("u1", (), None, "t1", None, "k1", 1, 9)) is None
+
+
+def test_where_a_session_of_another_issuer_ended_its_tokens_without_one_end_too() -> None:
+    def holder(issuer: str, session_id: str | None, issued_at: int = 100) -> Principal:
+        fields = ((), session_id, "t1", None, "k1", issued_at, 1000)
+        return Principal("company:ann", *fields, issuer=issuer)
+
+    revoked = RevocationList()
+    revoked.apply(change(ChangeKind.SUBJECT, without_session("company:ann")), 1e9)
+    assert revoked.refusal(holder("company", None)) is Reason.TOKEN_REVOKED
+    assert revoked.refusal(holder("company", None, 101)) is None
+    assert revoked.refusal(holder("company", "company:s1")) is None
+    assert revoked.refusal(holder(OWN_ISSUER, None)) is None
+    untouched = RevocationList()
+    assert untouched.refusal(holder("company", None)) is None
 
 
 @pytest.mark.parametrize(
