@@ -259,7 +259,7 @@ def test_a_cookie_of_then_counts_as_one_whose_intent_was_proven() -> None:
 @pytest.mark.parametrize(
     ("reason", "caller"),
     [
-        *((reason.value, reason) for reason in CREDENTIAL_REFUSALS),
+        *((reason.value, reason) for reason in sorted(CREDENTIAL_REFUSALS)),
         ("no_credential", Reason.NO_CREDENTIAL),
         ("no_rule", Reason.NO_CREDENTIAL),
         ("a_reason_of_a_rule", Reason.NO_CREDENTIAL),
