@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from pathlib import Path
 
 import typer
 
+from gateway.access.snapshot import Snapshot
 from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import differences, shared
@@ -25,7 +25,7 @@ from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, table
 from gateway.config.warnings import open_to_anybody
 from gateway.identity.accounts.registration_rules import RegistrationRules
-from gateway.model import Clock, SystemClock
+from gateway.model import Clock, ConfigProblem, SystemClock
 from gateway.stores.health import (
     Finding,
     State,
@@ -52,14 +52,17 @@ def examine(
     policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
 ) -> None:
-    """Check the SQL store, Redis and who may register; exit 1 when something is bad, 3 when a
-    store is away."""
+    """Check the SQL store, Redis, the configuration and who may register; exit 1 when something is
+    bad, 3 when a store is away."""
     if context.invoked_subcommand is not None:
         return
     chosen = settings()
+    # A machine that has the stores alone has no configuration.
+    configuration = read(config, policies) if config.exists() else None
     findings = [
         *asyncio.run(_stores(chosen)),
-        _registration_finding(chosen.registration_rules, config, policies),
+        *_configuration_findings(configuration),
+        _registration_finding(chosen.registration_rules, configuration),
     ]
     table([asdict(finding) for finding in findings], ["check", "state", "detail"], as_json=as_json)
     match worst(findings):
@@ -103,12 +106,23 @@ async def _findings(chosen: Settings, clock: Clock, redis: RedisStore | None) ->
         await database.close()
 
 
-def _registration_finding(rules: RegistrationRules, config: Path, policies: Path) -> Finding:
+def _configuration_findings(found: Snapshot | list[ConfigProblem] | None) -> list[Finding]:
+    """Whether a gateway that is started here would take the files, by these settings."""
+    if found is None:
+        return []
+    if isinstance(found, Snapshot):
+        return [Finding("configuration", State.GOOD, f"version {found.version}")]
+    more = f" (and {len(found) - 1} more: `gateway validate`)" if len(found) > 1 else ""
+    return [Finding("configuration", State.BAD, f"{found[0]}{more}")]
+
+
+def _registration_finding(
+    rules: RegistrationRules, found: Snapshot | list[ConfigProblem] | None
+) -> Finding:
     """Who may make an account, and whether a route takes every account for that alone."""
     if not rules.anybody:
         return Finding("registration", State.GOOD, rules.mode)
-    found = read(config, policies)
-    notices = [] if isinstance(found, list) else open_to_anybody(found.routes, rules.anybody)
+    notices = open_to_anybody(found.routes, rules.anybody) if isinstance(found, Snapshot) else []
     if not notices:
         detail = f"{rules.mode}: {rules.anybody} may make an account"
         return Finding("registration", State.GOOD, detail)

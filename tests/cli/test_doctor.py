@@ -34,6 +34,26 @@ def test_a_fresh_installation_lacks_its_schema_and_then_is_sound(
     assert {line["state"] for line in found} == {"good"}
 
 
+def test_files_that_no_gateway_here_would_take_are_bad(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the settings of the installation: whose tokens are our own, they alone say."""
+    main(["db", "upgrade"])
+    routes = "issuers: {idp: {issuer: https://gw.example.com, audience: a}}\nroutes: []\n"
+    (folder / "routes.yaml").write_text("version: 1\n" + routes)
+    capsys.readouterr()
+    assert main(["doctor"]) == 0
+    assert "configuration  good" in capsys.readouterr().out
+    monkeypatch.setenv("GATEWAY_ISSUER", "https://gw.example.com")
+    assert main(["doctor"]) == 1
+    assert "routes.yaml:2:25: `https://gw.example.com` is this gateway itself" in (
+        capsys.readouterr().out
+    )
+    (folder / "routes.yaml").write_text("routs: []\n")
+    assert main(["doctor"]) == 1
+    assert "(and 1 more: `gateway validate`)" in capsys.readouterr().out
+
+
 def test_a_store_that_is_away_is_exit_code_3(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
