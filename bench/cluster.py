@@ -88,13 +88,21 @@ class Cluster:
         rig.start_backend()
         return cluster
 
-    def start(self, *, nodes: int, workers: int, settings: Mapping[str, str] | None = None) -> None:
-        """`settings` are said besides those of every bench, or instead of them."""
+    def start(
+        self,
+        *,
+        nodes: int,
+        workers: int,
+        settings: Mapping[str, str] | None = None,
+        routes: Path | None = None,
+    ) -> None:
+        """`settings` are said besides those of every bench, or instead of them; `routes` is a
+        file that was filled, instead of that of every bench."""
         rig = self.rig
         secret = base64.b64encode(secrets.token_bytes(32)).decode()
         files = [
             "--config",
-            str(rig.fill("gateway/routes.yaml")),
+            str(routes or rig.fill("gateway/routes.yaml")),
             "--policies",
             str(rig.fill("gateway/policies/users.yaml").parent),
         ]

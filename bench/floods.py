@@ -98,6 +98,14 @@ def _jwt(n: int, typ: str, claims: Mapping[str, object]) -> str:
 
 ISSUER_NAME, ISSUER = "company", "http://127.0.0.1:9"
 """An issuer of the flooded configuration that answers nobody."""
+ISSUERS = f"""\
+issuers:
+  {ISSUER_NAME}:
+    issuer: {ISSUER}
+    audience: api
+    backchannel_logout: true
+    events: true
+"""
 
 
 def _of_issuer(n: int, typ: str) -> str:
@@ -471,7 +479,10 @@ def main(
     """Floods each endpoint for so many seconds; tells what grew, and what others felt."""
     cluster = Cluster.build(database_url, redis_url)
     try:
-        cluster.start(nodes=1, workers=2, settings={"GATEWAY_EMAIL_VERIFICATION": "required"})
+        routes = cluster.rig.fill("gateway/routes.yaml")
+        routes.write_text(routes.read_text("utf-8") + ISSUERS, "utf-8")
+        settings = {"GATEWAY_EMAIL_VERIFICATION": "required"}
+        cluster.start(nodes=1, workers=2, settings=settings, routes=routes)
         cluster.add_user(CALLER)
         bench = Bench(cluster, cluster.nodes[0], seconds, per_s)
         with suppress(KeyboardInterrupt):

@@ -7,9 +7,9 @@ import secrets
 from gateway.stores.protocols import Delivery, DeliveryState
 from gateway.stores.redis import RedisStore, Script
 
-UNDER_WAY_S = 30
-"""A worker that was killed meanwhile has told nobody that the delivery was taken: after so long it
-may come again."""
+UNDER_WAY_S = 10
+"""Longer than anybody takes over one.  A worker that was killed meanwhile, or did not hear that it
+was the first, tells nobody that it is not done: after so long the delivery may come again."""
 
 
 class RedisDeliveries:

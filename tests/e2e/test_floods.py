@@ -16,6 +16,7 @@ import pytest
 
 from bench.floods import (
     AUDIT_ROWS,
+    ISSUERS,
     KEYS_BESIDE,
     OWN,
     PROXIED,
@@ -26,7 +27,7 @@ from bench.floods import (
     standing,
 )
 from bench.floods import request as asked
-from tests.contract.running import Running, started
+from tests.contract.running import ROUTES, Running, started
 from tests.e2e.processes import workers
 from tests.servers import ValkeyServer
 
@@ -75,6 +76,7 @@ def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
     try:
         with started(
             folder / "g",
+            routes=ROUTES + ISSUERS,
             GATEWAY_REDIS_URL=server.url,
             GATEWAY_EMAIL_VERIFICATION="required",
         ) as running:
