@@ -181,6 +181,9 @@ def followed(name: str, folder: Path, *, programs: Sequence[str] = ()) -> Iterat
         "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{ports['9901']}",
     }
     recipe.write_files()
+    if installed is not None and (packages := installed / "node_modules").is_dir():
+        # Where a script of the page looks for what it imports.
+        (folder / "node_modules").symlink_to(packages)
     try:
         yield recipe
     finally:

@@ -8,7 +8,6 @@ What it is asked for, its keys and its failures are in the test's hand; what it 
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
@@ -19,19 +18,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 import pytest
 
 from tests.node_packages import lacking
-from tests.providers.visitor import Visitor, fetch
+from tests.providers.visitor import SECRET, Visitor, fetch, post_as
 from tests.servers import end_with_parent, free_port, wait_until
 
 HERE = Path(__file__).parent / "node"
 INSTALLED = Path(__file__).parents[2] / ".tools" / "providers"
 WITHIN_S = 30.0
 
-MACHINE, SECRET = "machine", "a secret of tests alone"
+MACHINE = "machine"
 Spoilt = Literal["garbage", "empty", "failing", "redirecting", "endless", "hanging"]
 
 
@@ -109,23 +107,17 @@ class OidcProvider:
 
     def token(self, client_id: str, words: Mapping[str, str]) -> dict[str, Any]:
         """The token endpoint's answer; what is no success fails."""
-        answer = self.post_as(client_id, "/token", words)
+        answer = post_as(f"{self.issuer}/token", client_id, words)
         assert answer.status == 200, (answer.status, answer.body)
         return dict(answer.json)
 
     def introspect(self, token: str, client_id: str = MACHINE) -> dict[str, Any]:
-        return dict(self.post_as(client_id, "/token/introspection", {"token": token}).json)
-
-    def post_as(self, client_id: str, path: str, words: Mapping[str, str]) -> Any:
-        named = base64.b64encode(
-            urlencode({client_id: SECRET}).replace("=", ":", 1).encode()
-        ).decode()
-        fields = {"Authorization": f"Basic {named}"}
-        return fetch(self.issuer + path, urlencode(words).encode(), fields)
+        url = f"{self.issuer}/token/introspection"
+        return dict(post_as(url, client_id, {"token": token}).json)
 
     def visitor(self) -> Visitor:
         """Somebody with a browser of their own, in which they sign in and out."""
-        return Visitor(self.issuer, self)
+        return Visitor(self.issuer)
 
     # --- its keys and its failures
 

@@ -8,11 +8,12 @@ import http.client
 import json
 import re
 import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
-from typing import Any, Protocol
-from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
 
 TIMEOUT_S = 15.0
 _FORM = re.compile(r'<form[^>]* action="([^"]+)"[^>]*>(.*?)</form>', re.S)
@@ -46,18 +47,29 @@ def fetch(url: str, body: bytes | None = None, fields: Mapping[str, str] | None 
         connection.close()
 
 
-class TokenEndpoint(Protocol):
-    def token(self, client_id: str, words: Mapping[str, str]) -> dict[str, Any]: ...
+SECRET = "a secret of tests alone"
+
+
+def post_as(url: str, client_id: str, words: Mapping[str, str], *, secret: str = SECRET) -> Fetched:
+    """A form from a client that proves who it is (client_secret_basic)."""
+    pair = ":".join(quote(one, safe="") for one in (client_id, secret))
+    fields = {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return fetch(url, urlencode(words).encode(), fields)
 
 
 @dataclass
 class Visitor:
     issuer: str
-    provider: TokenEndpoint
     cookies: dict[str, str] = field(default_factory=dict)
 
     def sign_in(
-        self, client_id: str, redirect_uri: str, account: str, **words: str
+        self,
+        client_id: str,
+        redirect_uri: str,
+        account: str,
+        *,
+        secret: str = SECRET,
+        **words: str,
     ) -> dict[str, Any]:
         """The tokens of a client in which the account signed in (code flow with PKCE).
 
@@ -85,7 +97,9 @@ class Visitor:
         }
         if "resource" in words:
             wanted["resource"] = words["resource"]
-        return self.provider.token(client_id, wanted)
+        done = post_as(f"{self.issuer}/token", client_id, wanted, secret=secret)
+        assert done.status == 200, (done.status, done.body)
+        return dict(done.json)
 
     def authorize(self, url: str, account: str) -> str:
         """From a client's authorization request to the URL to which the provider sends back.
@@ -135,3 +149,12 @@ def _form(page: Fetched) -> tuple[str, dict[str, str]]:
     form = _FORM.search(page.body.decode())
     assert form, page.body
     return form[1], dict(_HIDDEN.findall(form[2]))
+
+
+def main(issuer: str, account: str, url: str) -> None:
+    """In place of a browser: signs in where the page asks for it, and goes where it is sent."""
+    fetch(Visitor(issuer).authorize(url, account))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
