@@ -16,6 +16,7 @@ from gateway.access.conditions.context import EvaluationContext, Missing
 from gateway.access.evaluation import evaluation_context
 from gateway.access.identity_headers import scopes_of
 from gateway.access.policies import Effect, Rule
+from gateway.access.routing.paths import CanonicalPath, canonical
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.snapshot import Snapshot
@@ -61,9 +62,7 @@ def explain(
     """Why `decision` was given for `call`."""
     explanation = Explanation(_sentence(decision), describe(decision.principal, call))
     if decision.read_as:
-        # What was denied is the path as a backend may read it.
         explanation.sentence += f"; a backend may read the path as {decision.read_as}"
-        call = replace(call, path=decision.read_as)
     if snapshot.routes.reserves(call.host, call.segments):
         explanation.sentence = "no route: the gateway answers this path itself"
         return explanation
@@ -74,6 +73,11 @@ def explain(
     if route is None or route.policy is None or not decision.evaluated:
         return explanation
     match = Match(route, dict(decision.params))
+    if decision.read_as:
+        # What was denied is the path as a backend may read it.
+        read = canonical(decision.read_as, files=True)
+        assert isinstance(read, CanonicalPath)
+        call = replace(call, path=decision.read_as, segments=read.segments)
     context = evaluation_context(call, match, decision.principal, now)
     if isinstance(context, EvaluationContext):
         for rule in route.policy.rules:

@@ -6,7 +6,9 @@ from textwrap import dedent, indent
 
 import pytest
 
+from gateway.access.explanation import explain
 from gateway.access.routing.own_paths import DOCUMENTS, OwnPaths, url_host
+from gateway.access.simulation import SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import Reason
@@ -120,6 +122,18 @@ def test_an_excepted_route_takes_the_documents_of_other_hosts() -> None:
     other = decide(world, f"GET {JWKS}", headers=[("Host", "app.example.com")])
     own = decide(world, f"GET {JWKS}", headers=[("Host", "gateway.example.com")])
     assert (other.allowed, own.reason) == (True, Reason.ROUTE_UNKNOWN)
+
+
+def test_a_document_is_told_as_the_gateways_own_at_its_hosts_alone() -> None:
+    world = compiled("{path: '/.well-known/{x}', except_reserved: true}")
+    assert isinstance(world, Snapshot)
+    for host, sentence in (
+        ("app.example.com", "allowed: route_public at routes.yaml:11"),
+        ("gateway.example.com", "no route: the gateway answers this path itself"),
+    ):
+        answer = simulate(SimulatedRequest("GET", f"http://{host}{JWKS}"), world)
+        assert answer.call is not None
+        assert explain(answer.decision, answer.call, world, lambda: 0.0).sentence == sentence
 
 
 RESOURCES = """

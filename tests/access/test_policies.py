@@ -405,7 +405,28 @@ def test_a_policy_in_shadow_tells_its_own_denial() -> None:
         ] == shadowed
 
 
+def test_a_policy_in_shadow_takes_no_stranger_and_tells_where_its_rules_would_have() -> None:
+    world = snapshot(
+        "- {id: r, match: {path: /a}, auth: optional, policy: p, action: x:y, upstream: api}",
+        """
+        policy: p
+        mode: shadow
+        rules: [{id: a, allow: [x:y]}]
+        """,
+    )
+    decision = decide(world, "GET /a")
+    assert (decision.allowed, decision.reason) == (False, "no_rule")
+    assert decision.refusal is Reason.NO_RULE
+    assert str(decision.location) == "policies/p0.yaml:2"
+    assert [(one.rule, one.allowed, one.reason) for one in decision.shadowed] == [
+        ("a", True, "rule_allowed")
+    ]
+
+
 def test_the_policy_for_the_signed_in_takes_everybody_and_nobody_else() -> None:
+    world = snapshot("- {id: r, match: {path: /a}, policy: signed-in, upstream: api}")
+    decision = decide(world, "GET /a", who())
+    assert (decision.allowed, decision.reason) == (True, "signed_in")
     policy = signed_in_policy()
     (rule,) = policy.rules
     assert policy.name == "signed-in"

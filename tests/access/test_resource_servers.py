@@ -9,6 +9,12 @@ import pytest
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.issuers import ResourceServer
 from gateway.access.policies import signed_in_policy
+from gateway.access.resource_servers import (
+    metadata_url,
+    missing_scopes,
+    resource_at,
+    resource_paths,
+)
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
@@ -129,3 +135,65 @@ def test_a_call_that_goes_on_is_held_to_the_same() -> None:
         (replace(ANN, granted_scopes=()), Reason.INSUFFICIENT_SCOPE),
     ):
         assert authorizer.reevaluate(call, snapshot, caller).refusal is reason
+
+
+@pytest.mark.parametrize(
+    ("hosts", "path", "url"),
+    [
+        ((), "/mcp", f"{PUBLIC}/.well-known/oauth-protected-resource/mcp"),
+        ((), "/", f"{PUBLIC}/.well-known/oauth-protected-resource"),
+        (
+            ("h.example",),
+            "/mcp",
+            "https://h.example:8443/.well-known/oauth-protected-resource/mcp",
+        ),
+    ],
+)
+def test_the_metadata_stand_between_the_host_and_the_path(
+    hosts: tuple[str, ...], path: str, url: str
+) -> None:
+    server = replace(SERVER, path=path)
+    one = route("mcp", server, hosts=hosts)
+    assert metadata_url(server, one, "h.example", OwnOrigins(PUBLIC)) == url
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "public", "found"),
+    [
+        ("h.example", "/mcp", False, ("https://h.example:8443/mcp", "named")),
+        ("x.wild.example", "/mcp", False, ("https://x.wild.example:8443/mcp", "wild")),
+        ("gate.example", "/mcp", True, (f"{PUBLIC}/mcp", "any")),
+        ("gate.example", "/mcp", False, None),
+        ("gate.example", "/other", True, None),
+        ("h.example", "/other", True, None),
+        ("h.example", "/any", True, (f"{PUBLIC}/any", "any")),
+    ],
+)
+def test_a_resource_is_found_at_its_host_its_wildcard_or_the_public_url(
+    host: str, path: str, public: bool, found: tuple[str, str] | None
+) -> None:
+    def named(name: str) -> ResourceServer:
+        return replace(SERVER, name=name)
+
+    resources = {
+        ("h.example", "/mcp"): named("named"),
+        ("*.wild.example", "/mcp"): named("wild"),
+        ("", "/mcp"): named("any"),
+        ("", "/any"): named("any"),
+    }
+    at = resource_at(resources, host, path, OwnOrigins(PUBLIC), public=public)
+    assert (at and (at[0], at[1].name)) == found
+
+
+def test_the_paths_of_an_issuers_resources_are_known_by_its_name() -> None:
+    one, other = route("one", SERVER), route("two", replace(SERVER, path="/two"))
+    routes = (one, replace(other, issuers=frozenset(("company",))), route("three"))
+    assert resource_paths(routes) == {"own": {"/mcp"}, "company": {"/mcp", "/two"}}
+
+
+def test_whoever_brings_no_token_lacks_no_scope() -> None:
+    one = route("mcp", SERVER)
+    assert missing_scopes(None, one) == ()
+    assert missing_scopes(replace(ANN, audience=None, granted_scopes=()), one) == ()
+    assert missing_scopes(replace(ANN, granted_scopes=()), route("other")) == ()
+    assert missing_scopes(replace(ANN, granted_scopes=()), one) == ("tools:call",)

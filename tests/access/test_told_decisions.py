@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from gateway.access.authorizer import Decision
 from gateway.access.conditions.context import Missing
-from gateway.access.explanation import explain, shown
+from gateway.access.explanation import describe, explain, shown
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.model import Principal, Reason
 from tests.access.told import listed, told_anew
@@ -49,6 +50,9 @@ WORLD = snapshot(
     - {id: far, match: {path: /far}, policy: near, action: "orders:red", upstream: api}
     - {id: none, match: {path: /none}, policy: near, upstream: api}
     - {id: more, match: {path: "/a/{x}/{y:path}"}, auth: public, upstream: api}
+    - {id: open, match: {path: "/open"}, auth: optional, policy: limits, action: "orders:read",
+       upstream: api}
+    - {id: reason, match: {path: /reason}, policy: reason, action: "a:b", upstream: api}
     - {id: one, match: {path: "/p/{x}"}, auth: public, upstream: api}
     - {id: all, match: {prefix: /p}, auth: public, upstream: api}
     - {id: shut, match: {prefix: /shut}, redirect_slash: true, policy: empty, action: "a:b",
@@ -72,7 +76,9 @@ WORLD = snapshot(
     limits="""
     version: 1
     policy: limits
+    roles: {viewer: ["orders:read"]}
     rules:
+      - {id: both, allow: role-permissions, when: user == null || user.id == 'u2'}
       - {id: sure, allow: ["orders:read"], step_up: {amr: [totp]}}
     """,
     shadow="""
@@ -94,6 +100,13 @@ WORLD = snapshot(
     rules:
       - {id: q, allow: ["*"], when: request.query.q == 'a'}
     """,
+    reason="""
+    version: 1
+    policy: reason
+    rules:
+      - {id: silent, allow: ["a:b"], when: user.id == 'u9'}
+      - {id: named, allow: ["a:b"], when: user.id == 'u9', reason: not_u9}
+    """,
     near="""
     version: 1
     policy: near
@@ -108,6 +121,7 @@ WORLD = snapshot(
     policy: files
     rules:
       - {id: not-b, allow: ["*"], when: request.params.x != 'b'}
+      - {id: not-e, deny: ["*"], when: request.path == '/files/e'}
     """,
 )
 KEY = replace(who("u1"), scopes=("orders:*",), routes=frozenset(("limits",)))
@@ -119,9 +133,11 @@ CALLERS: dict[str, Principal | Reason] = {
     "lead": who("u2", "lead", email="u2@a.example", email_verified=True, claims={"level": 5}),
     "stale": who("u2", "lead", "x", email="u2@a.example", claims={"level": 5}, auth_time=NOW - 400),
     "older": who("u2", "lead", claims={"level": 5}, auth_time=NOW - 4_000),
+    "viewer": who("u2", "viewer"),
     "strong": who("u1", amr=("pwd", "totp")),
     "scoped": who("u1", scopes=("mail:*",)),
     "key": KEY,
+    "wide": who("u1", scopes=("*", "a:b")),
 }
 
 
@@ -135,6 +151,7 @@ def told(line: str) -> Iterator[str]:
     yield f"    caller: {found.caller}"
     for one in found.evaluations:
         decided = ", which decided" if one.decided else ""
+        assert isinstance(one.note, str)
         note = f": {one.note}" if one.note else ""
         yield f"    {one.effect} {one.rule} at {one.location} {one.outcome}{decided}{note}"
         if one.condition is not None:
@@ -147,6 +164,26 @@ def told(line: str) -> Iterator[str]:
 
 def test_what_is_told_of_each_request_stands_in_the_list() -> None:
     assert list(told_anew("explanations", "", told)) == listed("explanations")
+
+
+def test_who_calls_is_told_with_whose_token() -> None:
+    answer = simulate(SimulatedRequest("GET", "/maybe", client_ip="10.0.0.1"), WORLD)
+    assert answer.call is not None
+    other = replace(who("company:u1", "a", "b", scopes=("x", "y")), issuer="company")
+    assert describe(other, answer.call) == (
+        "company:u1 of issuer company, roles: a, b, scopes: x, y, from 10.0.0.1"
+    )
+
+
+def test_the_scopes_that_a_token_lacks_are_told() -> None:
+    answer = simulate(SimulatedRequest("GET", "/orders/u1", who("u1")), WORLD)
+    assert answer.call is not None
+    lacking = Decision(
+        False, Reason.INSUFFICIENT_SCOPE, Reason.INSUFFICIENT_SCOPE, lacking_scopes=("a", "b")
+    )
+    assert explain(lacking, answer.call, WORLD, lambda: NOW).sentence == (
+        "denied with insufficient_scope: the token was not granted a, b"
+    )
 
 
 def test_a_value_is_shown_as_a_policy_has_it() -> None:

@@ -59,8 +59,7 @@ class ClaimExpression:
         try:
             return self._program.execute({CLAIMS: bound})
         except KeyError as error:
-            missing = error.args[0] if error.args else "such key"
-            raise ClaimError(f"`{self.text}`: there is no {missing}") from error
+            raise ClaimError(f"`{self.text}`: there is no {error.args[0]}") from error
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             # The engine's errors have no other common base.
             why = str(error).splitlines()[0][:160]
