@@ -35,6 +35,8 @@ from gateway.edge.upstream.resolver import SystemResolver
 from gateway.identity.clients.basic_keys import BasicKeyAuthenticator
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.issuers.fetching import Fetcher
+from gateway.identity.issuers.form_posts import FormPoster
+from gateway.identity.issuers.introspection import ASK_WAIT_S, AT_ONCE
 from gateway.identity.issuers.issuer_tokens import IssuerTokens, IssuerTokensOptions
 from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.key_derivation import KeyPurpose, derived_key
@@ -160,12 +162,23 @@ def build_components(
         max_life_s=settings.max_token_life_s,
         clock=clock,
     )
+    addresses = SystemResolver().addresses
     issuer_tokens = IssuerTokens(
         IssuerTokensOptions(settings.token_issuer, settings.max_token_life_s),
-        Fetcher(SystemResolver().addresses),
+        Fetcher(addresses),
         KeptKeys(plan.folder.issuers),
         clock,
-        fetched=issuer_fetches(metrics),
+        posts=lambda issuer: FormPoster(
+            addresses, issuer.ca, timeout_s=ASK_WAIT_S, at_once=AT_ONCE
+        ),
+        fetched=issuer_counter(
+            metrics, "issuer_fetches", "Fetches of issuers' keys: ok, unreachable, refused."
+        ),
+        asked=issuer_counter(
+            metrics,
+            "issuer_introspections",
+            "Questions to issuers whether a token is good: active, inactive, unreachable, refused.",
+        ),
     )
     api_keys = ApiKeyAuthenticator(database, replica, clock)
     csrf = Csrf(derived_key(plan.key_secret(), KeyPurpose.CSRF))
@@ -299,14 +312,9 @@ def build_components(
     )
 
 
-def issuer_fetches(metrics: Metrics) -> Callable[[str, str], None]:
+def issuer_counter(metrics: Metrics, name: str, about: str) -> Callable[[str, str], None]:
     def count(issuer: str, outcome: str) -> None:
-        metrics.tally(
-            "issuer_fetches",
-            "Fetches of issuers' keys by outcome: ok, unreachable, refused.",
-            issuer=issuer,
-            outcome=outcome,
-        ).n += 1
+        metrics.tally(name, about, issuer=issuer, outcome=outcome).n += 1
 
     return count
 

@@ -49,15 +49,19 @@ class WorkerStatus:
 
     def _issuers(self) -> Mapping[str, Mapping[str, Any]]:
         """None of them makes a worker unready: calls of everybody else go on."""
-        return {
+        tokens = self._components.issuer_tokens
+        told: dict[str, dict[str, Any]] = {
             name: {
                 "keys": len(keys.keys),
                 "age_s": None if math.isinf(keys.age_s) else round(keys.age_s),
                 "stale": not keys.is_believed(),
                 "error": keys.last_error,
             }
-            for name, keys in self._components.issuer_tokens.key_sets.items()
+            for name, keys in tokens.key_sets.items()
         }
+        for name, introspector in tokens.introspectors.items():
+            told.setdefault(name, {})["introspection_error"] = introspector.last_error
+        return told
 
     def _sql_state(self) -> str:
         if self._components.sql_watch.unavailable:

@@ -9,9 +9,8 @@ from gateway.access.issuers import ABSENT, ClaimPath, Issuer, TokenUse
 from gateway.access.resource_servers import resource_url
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.snapshot import Snapshot
-from gateway.identity.issuers.verifier import ForeignToken, IssuerVerifier
+from gateway.identity.issuers.verifier import ForeignClaims, IssuerVerifier
 from gateway.identity.tokens.access_tokens import TYP
-from gateway.identity.tokens.jws import ParsedToken
 from gateway.model import Principal, Reason
 
 LIFE_S = 300
@@ -31,9 +30,10 @@ def caller_of(
         filled["exp"] = issued_at + min(LIFE_S, issuer.max_life_s or LIFE_S)
     if issuer.audience_claim.read(filled) is None and isinstance(issuer.audience_claim, ClaimPath):
         _put(filled, issuer.audience_claim.keys, _every_audience(issuer, snapshot))
+    if issuer.introspection is not None:
+        filled.setdefault("token_type", "Bearer")
     never = "" if issuer.use is TokenUse.ACCESS else TYP
     typ = next((one for one in issuer.typ if one not in (ABSENT, never)), None)
-    header = ParsedToken(issuer.algorithms[0], typ, "made-up", b"", "", b"")
     verifier = IssuerVerifier(
         issuer,
         max_life_s=issuer.max_life_s or _YEARS_S,
@@ -44,7 +44,7 @@ def caller_of(
             if one.resource_server is not None and issuer.name in one.issuers
         ),
     )
-    return verifier.judge(ForeignToken(issuer.name, header, filled))
+    return verifier.judge(ForeignClaims(issuer.name, filled, typ, "made-up", b""))
 
 
 _YEARS_S = 10 * 366 * 86_400

@@ -15,7 +15,7 @@ import pytest
 from gateway.access.issuers import Issuer
 from gateway.cli import main
 from gateway.identity.issuers.kept_keys import KeptKeys, KeptSet
-from tests.identity.issuers.provider import Signer, document, signer
+from tests.identity.issuers.provider import CLAIMS, Signer, document, signer
 
 Said = tuple[int, str, str]
 Run = Callable[..., Said]
@@ -41,6 +41,7 @@ class Provider(HTTPServer):
     def __init__(self) -> None:
         provider = self
         self.there: dict[str, bytes] = {}
+        self.asked: list[tuple[str, str]] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -48,6 +49,11 @@ class Provider(HTTPServer):
                 self.send_response(404 if body is None else 200)
                 self.end_headers()
                 self.wfile.write(body or b"")
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                provider.asked.append((self.headers["Authorization"], body))
+                self.do_GET()
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -130,7 +136,7 @@ def test_discovery_and_keys_are_fetched_and_shown(run: Run, provider: Provider) 
         "discovery": (True, f"{provider.url}/.well-known/openid-configuration"),
         "keys": (True, f"{provider.url}/keys, to be kept for 300 s"),
         "key k-1": (True, "EC P-256, for ES256"),
-        "key r": (None, "RSA 2048, for no alg"),
+        "key r": (None, "RSA 2048, for no alg that is taken"),
         "left out": (None, "key o: it is a shared secret, and no token is judged by one"),
     }
 
@@ -208,10 +214,72 @@ def test_what_is_no_token_of_an_issuer_is_refused(
     (tmp_path / "token").write_text(KEY.token())
     code, _, err = run("check", "--token-file", str(tmp_path / "token"))
     assert code == 1
-    assert "no signed token of any issuer of the configuration" in err
+    assert "no token of any issuer of the configuration" in err
     assert run("check", "company", "--token-file", str(tmp_path / "none"))[0] == 2
 
 
 def test_an_unknown_issuer_is_wrong_usage(run: Run) -> None:
     code, _, err = run("check", "nobody")
     assert (code, err) == (2, "error: unknown issuer nobody; there are: company\n")
+
+
+# An issuer that is asked
+
+
+INTROSPECTION = """    introspection:
+      client_id: gate
+      client_secret: {secret: company}
+"""
+
+
+@pytest.fixture
+def asked(run: Run, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`run`, where the issuer is asked of tokens."""
+    text = ROUTES.replace("ISSUER", provider.url)
+    text = text.replace("    audience: api\n", "    audience: api\n" + INTROSPECTION)
+    (tmp_path / "routes.yaml").write_text(text.replace("    algorithms: [ES256]\n", ""))
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    (tmp_path / "secrets" / "company").write_text("s")
+    monkeypatch.setenv("GATEWAY_SECRETS_DIR", str(tmp_path / "secrets"))
+    provider.publish(introspection_endpoint=f"{provider.url}/introspect")
+    return run
+
+
+def says(provider: Provider, **answer: Any) -> None:
+    provider.there["/introspect"] = json.dumps(answer).encode()
+
+
+def test_an_issuer_that_is_asked_is_asked(asked: Run, provider: Provider, tmp_path: Path) -> None:
+    says(provider, active=False)
+    code, out, err = asked("check", "--json")
+    assert (code, err) == (0, "")
+    assert checks(out) == {"introspection": (True, "it answers client_id gate")}
+    assert provider.asked[0][0] == "Basic Z2F0ZTpz"
+    (tmp_path / "token").write_text("an-opaque-token\n")
+    words = ("check", "company", "--token-file", str(tmp_path / "token"), "--json")
+    code, out, _ = asked(*words)
+    assert (code, checks(out)["active"]) == (1, (False, "the issuer says that it is not"))
+    now = int(time.time())
+    times = {"iat": now, "exp": now + 300, "auth_time": now, "iss": provider.url}
+    says(provider, **{**CLAIMS, **times, "active": True, "token_type": "Bearer"})
+    code, out, _ = asked(*words)
+    assert (code, checks(out)["user.id"]) == (0, (None, "company:alice"))
+    says(provider, **{**CLAIMS, **times, "active": True})
+    code, out, _ = asked(*words)
+    told = "it is not there; Bearer would be right"
+    assert (code, checks(out)["token_type"]) == (1, (False, told))
+    says(provider, **{**CLAIMS, **times, "active": True, "iss": "https://other.example"})
+    code, out, _ = asked(*words)
+    assert (code, checks(out)["iss"][0]) == (1, False)
+
+
+def test_an_issuer_that_does_not_take_our_question_is_told(asked: Run) -> None:
+    code, out, _ = asked("check", "--json")
+    good, told = checks(out)["introspection"]
+    assert (code, good) == (1, False)
+    assert told.endswith("/introspect answered 404, to client_id gate")
+
+
+def test_an_opaque_token_needs_the_name_of_its_issuer(asked: Run, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("an-opaque-token\n")
+    assert asked("check", "--token-file", str(tmp_path / "token"))[0] == 1

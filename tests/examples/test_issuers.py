@@ -64,7 +64,7 @@ def verdict(
     text = jwt.encode(token["claims"], private, algorithm="RS256", headers=header)
     found = read_foreign_token(text, {issuer.issuer: issuer.name})
     assert found is not None
-    assert found.parsed.typ == token["header"].get("typ")
+    assert found.typ == token["header"].get("typ")
     verifier = IssuerVerifier(issuer, max_life_s=DAY_S, now=lambda: at)
     return verifier.verify(found, key_of(private, header["kid"]))
 

@@ -28,7 +28,7 @@ Addresses = Callable[[str, int], Awaitable[list[str]]]
 _MAX_AGE = re.compile(r'(?:^|[,\s])max-age\s*=\s*"?([0-9]{1,10})(?![0-9])', re.IGNORECASE)
 _NOT_KEPT = re.compile(r"(?:^|[,\s])no-(?:store|cache)(?:$|[,\s=])", re.IGNORECASE)
 _AGE = re.compile(r"[0-9]{1,10}")
-_FIELDS = {
+FIELDS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
     "User-Agent": "authgate",
@@ -62,19 +62,18 @@ class Fetcher:
         try:
             async with asyncio.timeout(self._timeout_s):
                 # Reading the machine's authorities takes some milliseconds of a processor.
-                tls = await asyncio.to_thread(_context, ca) if target[0] == "https" else True
+                tls = await asyncio.to_thread(tls_context, ca) if target[0] == "https" else True
                 return await self._answer(url, tls, bytes_max)
         except TimeoutError as error:
             raise FetchFailed(f"{url} did not answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            told = " ".join(str(error).split())[:_SHOWN_MAX] or type(error).__name__
-            raise FetchFailed(f"{url} could not be fetched: {told}") from error
+            raise FetchFailed(f"{url} could not be fetched: {told(error)}") from error
 
     async def _answer(
         self, url: str, tls: ssl.SSLContext | bool, bytes_max: int
     ) -> FetchedDocument:
         connector = aiohttp.TCPConnector(
-            ssl=tls, resolver=_AddressResolver(self._addresses), force_close=True
+            ssl=tls, resolver=AddressResolver(self._addresses), force_close=True
         )
         async with (
             aiohttp.ClientSession(
@@ -87,7 +86,7 @@ class Fetcher:
             session.get(
                 url,
                 allow_redirects=False,
-                headers=_FIELDS,
+                headers=FIELDS,
             ) as response,
         ):
             if response.status != 200:
@@ -95,8 +94,13 @@ class Fetcher:
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise FetchFailed(f"{url} answered in an encoding that nobody asked for")
             return FetchedDocument(
-                await _bounded(response, url, bytes_max), fresh_s(response.headers)
+                await bounded_body(response, url, bytes_max), fresh_s(response.headers)
             )
+
+
+def told(error: Exception) -> str:
+    """What a library says of it, on one line."""
+    return " ".join(str(error).split())[:_SHOWN_MAX] or type(error).__name__
 
 
 def fresh_s(headers: Mapping[str, str]) -> float:
@@ -110,7 +114,7 @@ def fresh_s(headers: Mapping[str, str]) -> float:
     return min(max(float(int(found[1]) - spent_s), FRESH_LEAST_S), FRESH_MOST_S)
 
 
-async def _bounded(response: aiohttp.ClientResponse, url: str, bytes_max: int) -> bytes:
+async def bounded_body(response: aiohttp.ClientResponse, url: str, bytes_max: int) -> bytes:
     body = bytearray()
     async for part in response.content.iter_chunked(16 * 1024):
         body += part
@@ -119,13 +123,13 @@ async def _bounded(response: aiohttp.ClientResponse, url: str, bytes_max: int) -
     return bytes(body)
 
 
-def _context(ca: str | None) -> ssl.SSLContext:
+def tls_context(ca: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
-class _AddressResolver(AbstractResolver):
+class AddressResolver(AbstractResolver):
     """Names are resolved as the rest of the gateway does it."""
 
     def __init__(self, addresses: Addresses) -> None:

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.access.issuers import Issuer
+from gateway.identity.issuers.introspection import Introspector, Posts
 from gateway.identity.issuers.jwk_set import IssuerKey
 from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.issuers.key_sets import Documents, KeySet, KeySetDependencies
-from gateway.identity.issuers.verifier import ForeignToken, IssuerVerifier, read_foreign_token
+from gateway.identity.issuers.verifier import (
+    ForeignToken,
+    IssuerVerifier,
+    issuer_named_in,
+    read_foreign_token,
+)
+from gateway.identity.tokens import jws
 from gateway.model import OWN_ISSUER, Clock, Principal, Reason
 
+_OPAQUE = re.compile(r"[A-Za-z0-9._~+/-]{8,}=*")
+"""RFC 6750 section 2.1."""
 LOOK_EVERY_S = 60.0
 """A timer of the event loop stands still while the machine sleeps; the steady clock does not."""
 
@@ -40,9 +50,13 @@ class IssuerTokens:
         kept: KeptKeys | None,
         clock: Clock,
         *,
+        posts: Callable[[Issuer], Posts],
         fetched: Callable[[str, str], None] = lambda _issuer, _outcome: None,
+        asked: Callable[[str, str], None] = lambda _issuer, _outcome: None,
     ) -> None:
-        """`fetched` is told of each fetch: the issuer and `ok`, `unreachable` or `refused`."""
+        """`posts` makes the connections by which an issuer is asked of tokens.  `fetched` is told
+        of each fetch of keys, and `asked` of each such question: the issuer and what came of it
+        (see `KeySetDependencies` and `Introspector`)."""
         self._options = options
         self._clock = clock
         self._kept = kept
@@ -61,12 +75,21 @@ class IssuerTokens:
         )
         self._names: Mapping[str, str] = {}
         self._verifiers: Mapping[str, IssuerVerifier] = {}
-        self._key_sets: Mapping[str, KeySet] = {}
+        self._key_sets: dict[str, KeySet] = {}
+        self._introspectors: dict[str, Introspector] = {}
+        self._posts = posts
+        self._asked = asked
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def key_sets(self) -> Mapping[str, KeySet]:
         """By the name of the issuer."""
         return self._key_sets
+
+    @property
+    def introspectors(self) -> Mapping[str, Introspector]:
+        """By the name of the issuer."""
+        return self._introspectors
 
     def adopt(
         self,
@@ -81,14 +104,7 @@ class IssuerTokens:
             for name in old_issuers.keys() | issuers.keys()
             if old_issuers.get(name) != issuers.get(name)
         }
-        key_sets: dict[str, KeySet] = {}
-        for name, issuer in issuers.items():
-            known = self._key_sets.get(name)
-            if known is None or not known.adopt(issuer):
-                known = KeySet(issuer, self._dependencies)
-            key_sets[name] = known
-        ended = [one for one in self._key_sets.values() if one not in key_sets.values()]
-        self._key_sets = key_sets
+        self._adopt_key_sets(issuers)
         paths = resource_paths or {}
         self._verifiers = {
             name: IssuerVerifier(
@@ -104,6 +120,7 @@ class IssuerTokens:
             for name, issuer in issuers.items()
             if issuer.issuer != self._options.own_issuer
         }
+        self._adopt_introspectors(changed)
         if changed:
             # Tokens of ours too: one may bear a name that is now of an issuer.
             self._forget(
@@ -112,11 +129,49 @@ class IssuerTokens:
                     or (principal.issuer == OWN_ISSUER and self.is_namesake(principal))
                 )
             )
-        for one in ended:
-            self._end(one)
+        self._due.set()
+
+    def _adopt_key_sets(self, issuers: Mapping[str, Issuer]) -> None:
+        old, self._key_sets = self._key_sets, {}
+        for name, issuer in issuers.items():
+            dependencies = self._dependencies
+            if issuer.introspection is not None:
+                self.believed_until[name] = math.inf
+                # What it tells of ends is signed all the same.
+                if not (issuer.backchannel_logout or issuer.events):
+                    continue
+                dependencies = replace(dependencies, believed_until={})
+            known = old.get(name)
+            if known is None or not known.adopt(issuer):
+                known = KeySet(issuer, dependencies)
+            self._key_sets[name] = known
         for name in self.believed_until.keys() - issuers.keys():
             del self.believed_until[name]
-        self._due.set()
+        for name, keys in old.items():
+            if keys is not self._key_sets.get(name):
+                self._end(keys)
+
+    def _adopt_introspectors(self, changed: set[str]) -> None:
+        old, self._introspectors = self._introspectors, {}
+        for name, verifier in self._verifiers.items():
+            if verifier.issuer.introspection is None:
+                continue
+            known = None if name in changed else old.pop(name, None)
+            if known is None:
+                known = Introspector(
+                    verifier,
+                    verifier.issuer.introspection,
+                    self._posts(verifier.issuer),
+                    self._dependencies.documents,
+                    self._clock,
+                    asked=self._asked,
+                )
+            known.verifier = verifier
+            self._introspectors[name] = known
+        for ended in old.values():
+            closing = asyncio.get_running_loop().create_task(ended.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def run(self) -> None:
         """Fetches what is due, for as long as the worker lives."""
@@ -134,20 +189,44 @@ class IssuerTokens:
     async def close(self) -> None:
         for keys in self._key_sets.values():
             await keys.close()
+        for introspector in self._introspectors.values():
+            await introspector.close()
+        while self._closing:
+            await asyncio.wait(self._closing)
 
     # --- for the authenticator ---
 
-    def read(self, text: str) -> PresentedSignedToken | None:
-        """The token, where it says that it is of one of these issuers."""
-        token = read_foreign_token(text, self._names) if self._names else None
-        return None if token is None else PresentedSignedToken(self, token)
+    def read(
+        self, text: str, issuers: frozenset[str]
+    ) -> PresentedSignedToken | PresentedOpaqueToken | None:
+        """As `authenticator.OtherIssuers` has it."""
+        if not self._names:
+            return None
+        token = read_foreign_token(text, self._names)
+        if token is not None and token.issuer not in self._introspectors:
+            return PresentedSignedToken(self, token)
+        if not self._introspectors:
+            return None
+        introspector = self._introspector_of(text, issuers)
+        return None if introspector is None else PresentedOpaqueToken(introspector, text)
+
+    def _introspector_of(self, text: str, issuers: frozenset[str]) -> Introspector | None:
+        """Who is to be asked of the token.  What names an issuer is that one's; what names nobody
+        is shown to one issuer, and to none where it could be another's."""
+        if jws.is_compact(text):
+            named = issuer_named_in(text)
+            return None if named is None else self._introspectors.get(self._names.get(named, ""))
+        if len(text) > jws.BYTES_MAX or _OPAQUE.fullmatch(text) is None:
+            return None
+        possible = [one for name, one in self._introspectors.items() if name in issuers]
+        return possible[0] if len(possible) == 1 else None
 
     def verify(self, token: ForeignToken) -> Principal | Reason | None:
         """The verdict; None where the issuer must be asked for its keys first."""
         keys = self._key_sets.get(token.issuer)
         if keys is None:
             return Reason.TOKEN_CLAIMS_INVALID
-        key = keys.keys.get(token.parsed.kid)
+        key = keys.keys.get(token.kid)
         if key is None or not keys.is_believed():
             return None
         return self._verifiers[token.issuer].verify(token, key)
@@ -195,6 +274,28 @@ class IssuerTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class PresentedOpaqueToken:
+    """Meets `authenticator.PresentedToken`: its issuer alone can read it."""
+
+    introspector: Introspector
+    text: str
+
+    @property
+    def issuer(self) -> str:
+        return self.introspector.issuer.name
+
+    @property
+    def lasts(self) -> bool:
+        return False
+
+    def verify(self) -> Principal | Reason | None:
+        return self.introspector.remembered(self.text)
+
+    async def verify_asking(self) -> Principal | Reason:
+        return await self.introspector.ask(self.text)
+
+
+@dataclass(frozen=True, slots=True)
 class PresentedSignedToken:
     """Meets `authenticator.PresentedToken`: judged by what is known when it is asked."""
 
@@ -204,6 +305,10 @@ class PresentedSignedToken:
     @property
     def issuer(self) -> str:
         return self.token.issuer
+
+    @property
+    def lasts(self) -> bool:
+        return True
 
     def verify(self) -> Principal | Reason | None:
         return self.tokens.verify(self.token)

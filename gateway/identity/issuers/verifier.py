@@ -32,23 +32,35 @@ _ID_CLAIMS = ("at_hash", "c_hash")
 keys as access tokens."""
 _ACCESS_CLAIMS = ("scope", "scp")
 """RFC 9068 section 2.2.3, and what others call it: no ID token says what it was granted."""
-_USES = {
-    TokenUse.ACCESS: {"typ": ("Bearer",), "token_use": ("access",)},
+_USES: Mapping[TokenUse, Mapping[str, tuple[str, ...]]] = {
+    TokenUse.ACCESS: {"typ": ("Bearer",), "token_use": ("access", "access_token")},
     TokenUse.ID: {"typ": ("ID",), "token_use": ("id",)},
 }
-"""What Keycloak and Amazon Cognito write into a token, where they write it."""
+"""What Keycloak, Amazon Cognito and Ory Hydra write into a token, where they write it."""
 _CLIENT_CLAIMS = ("client_id", "azp", "appid", "cid")
 """RFC 9068 section 2.2, OpenID Connect Core section 2, and two that providers made up."""
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignToken:
-    """A token that says it is of an issuer of the configuration; nothing of it is believed."""
+class ForeignClaims:
+    """What a token of an issuer says, or what the issuer says of it."""
 
     issuer: str
     """The name of the issuer."""
-    parsed: jws.ParsedToken
     claims: dict[str, Any]
+    typ: str | None
+    """Of its header."""
+    kid: str
+    content: bytes
+    """What one without `jti` is known by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignToken(ForeignClaims):
+    """A token that says it is of an issuer of the configuration; nothing of it is believed."""
+
+    alg: str
+    signature: bytes
 
 
 def read_foreign_token(text: str, names: Mapping[str, str]) -> ForeignToken | None:
@@ -59,7 +71,18 @@ def read_foreign_token(text: str, names: Mapping[str, str]) -> ForeignToken | No
         return None
     issuer = claims.get("iss")
     name = names.get(issuer) if isinstance(issuer, str) else None
-    return None if name is None else ForeignToken(name, parsed, claims)
+    if name is None:
+        return None
+    # Of what is signed alone: an ECDSA signature has two spellings.
+    content, signature = parsed.signed, parsed.signature
+    return ForeignToken(name, claims, parsed.typ, parsed.kid, content, parsed.alg, signature)
+
+
+def issuer_named_in(text: str) -> str | None:
+    """The `iss` of what has the form of a signed token, whatever its header says."""
+    claims = jws.json_object(text.split(".")[1]) if len(text) <= jws.BYTES_MAX else None
+    issuer = None if claims is None else claims.get("iss")
+    return issuer if isinstance(issuer, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +90,7 @@ class TokenCheck:
     """One thing that a token is asked for."""
 
     what: str
-    problem: Callable[[ForeignToken], str | None]
+    problem: Callable[[ForeignClaims], str | None]
     """What is wrong, and what would be right; None where it is right."""
     refusal: Reason = Reason.TOKEN_CLAIMS_INVALID
 
@@ -90,8 +113,13 @@ class IssuerVerifier:
         self._max_life_s = min(issuer.max_life_s or max_life_s, max_life_s)
         self._resource_paths = resource_paths
         self._audience = frozenset(issuer.audience)
+        kind = (
+            TokenCheck("typ", self._typ)
+            if issuer.introspection is None
+            else TokenCheck("token_type", _token_type)
+        )
         self.checks = (
-            TokenCheck("typ", self._typ),
+            kind,
             TokenCheck("use", self._use),
             TokenCheck(issuer.audience_claim.text, self._aud),
             *(TokenCheck(one.path.text, _required(one)) for one in issuer.require),
@@ -113,12 +141,10 @@ class IssuerVerifier:
         TOKEN_SIGNATURE_INVALID, TOKEN_CLAIMS_INVALID, and TOKEN_EXPIRED for one that is otherwise
         good.
         """
-        if not self.is_signed(token, key):
-            return Reason.TOKEN_SIGNATURE_INVALID
-        return self.judge(token)
+        return self.judge(token) if self.is_signed(token, key) else Reason.TOKEN_SIGNATURE_INVALID
 
-    def judge(self, token: ForeignToken) -> Principal | Reason:
-        """As `verify`, of a token whose signature is taken to be good."""
+    def judge(self, token: ForeignClaims) -> Principal | Reason:
+        """The same, of what is surely the issuer's word."""
         for check in self.checks:
             if check.problem(token) is not None:
                 return check.refusal
@@ -126,9 +152,8 @@ class IssuerVerifier:
 
     def is_signed(self, token: ForeignToken, key: IssuerKey) -> bool:
         # CVE-2026-48523, CVE-2022-29217: what the header says chooses nothing.
-        parsed = token.parsed
-        return parsed.alg in self.issuer.algorithms and key.verifies(
-            parsed.alg, parsed.signed, parsed.signature
+        return token.alg in self.issuer.algorithms and key.verifies(
+            token.alg, token.content, token.signature
         )
 
     def roles_of(self, claims: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -142,8 +167,8 @@ class IssuerVerifier:
 
     # --- what a token is asked for ---
 
-    def _typ(self, token: ForeignToken) -> str | None:
-        typ = token.parsed.typ
+    def _typ(self, token: ForeignClaims) -> str | None:
+        typ = token.typ
         # RFC 7515 section 4.1.9: its case says nothing, nor does `application/`.
         shown = ABSENT if typ is None else typ.lower().removeprefix("application/")
         if shown in self.issuer.typ and shown not in _OTHER_TYPES:
@@ -152,7 +177,7 @@ class IssuerVerifier:
             return "it is an access token; an ID token would be right"
         return f"it is {_shown(typ)}; {_one_of(self.issuer.typ)} would be right"
 
-    def _use(self, token: ForeignToken) -> str | None:
+    def _use(self, token: ForeignClaims) -> str | None:
         # RFC 8417 section 2.2
         if "events" in token.claims:
             return "it is an event, and gives access to nothing"
@@ -172,7 +197,7 @@ class IssuerVerifier:
                 return f"{name} is {_shown(claims[name])}; {_one_of(right)} would be right"
         return None
 
-    def _aud(self, token: ForeignToken) -> str | None:
+    def _aud(self, token: ForeignClaims) -> str | None:
         try:
             value = self.issuer.audience_claim.read(token.claims)
         except ClaimError as error:
@@ -195,7 +220,7 @@ class IssuerVerifier:
             return False
         return parts.path in self._resource_paths and not (parts.query or parts.fragment)
 
-    def _subject(self, token: ForeignToken) -> str | None:
+    def _subject(self, token: ForeignClaims) -> str | None:
         try:
             value = self.issuer.subject.read(token.claims)
         except ClaimError as error:
@@ -204,14 +229,14 @@ class IssuerVerifier:
             return None
         return f"it is {_shown(value)}; 1 to {NAME_MAX} visible ASCII letters would be right"
 
-    def _roles(self, token: ForeignToken) -> str | None:
+    def _roles(self, token: ForeignClaims) -> str | None:
         try:
             self.roles_of(token.claims)
         except ClaimError as error:
             return str(error)
         return None
 
-    def _email(self, token: ForeignToken) -> str | None:
+    def _email(self, token: ForeignClaims) -> str | None:
         try:
             for reader in (self.issuer.email, self.issuer.email_verified):
                 if reader is not None:
@@ -220,13 +245,13 @@ class IssuerVerifier:
             return str(error)
         return None
 
-    def _iat(self, token: ForeignToken) -> str | None:
+    def _iat(self, token: ForeignClaims) -> str | None:
         at = _seconds(token.claims.get("iat"))
         if at is None:
             return f"it is {_shown(token.claims.get('iat'))}; whole seconds would be right"
         return self._not_ahead(at)
 
-    def _nbf(self, token: ForeignToken) -> str | None:
+    def _nbf(self, token: ForeignClaims) -> str | None:
         if "nbf" not in token.claims:
             return None
         at = _seconds(token.claims["nbf"])
@@ -241,7 +266,7 @@ class IssuerVerifier:
             return None
         return f"it is {ahead_s:.0f} s ahead of our clock; {leeway_s} s are the most"
 
-    def _life(self, token: ForeignToken) -> str | None:
+    def _life(self, token: ForeignClaims) -> str | None:
         expires_at, issued_at = (_seconds(token.claims.get(name)) for name in ("exp", "iat"))
         if expires_at is None or issued_at is None:
             return f"exp is {_shown(token.claims.get('exp'))}; whole seconds would be right"
@@ -249,7 +274,7 @@ class IssuerVerifier:
             return None
         return f"exp - iat is {expires_at - issued_at} s; {self._max_life_s} s are the most"
 
-    def _exp(self, token: ForeignToken) -> str | None:
+    def _exp(self, token: ForeignClaims) -> str | None:
         over_s = self._now() - self._expires_at(token.claims)
         return None if over_s < 0 else f"it ended {over_s + self.issuer.leeway_s:.0f} s ago"
 
@@ -259,7 +284,7 @@ class IssuerVerifier:
 
     # --- whom it speaks of ---
 
-    def principal(self, token: ForeignToken) -> Principal:
+    def principal(self, token: ForeignClaims) -> Principal:
         """Of a token that every check found right."""
         issuer, claims, name = self.issuer, token.claims, self.issuer.name
         audience = _texts(issuer.audience_claim.read(claims))
@@ -272,7 +297,7 @@ class IssuerVerifier:
             session_id=f"{name}:{claims['sid']}" if "sid" in claims else None,
             token_id=f"{name}:{claims.get('jti') or _text_id(token)}",
             client_id=None if client is None else f"{name}:{client}",
-            kid=f"{name}:{token.parsed.kid}",
+            kid=f"{name}:{token.kid}",
             issued_at=int(claims["iat"]),
             expires_at=self._expires_at(claims),
             email=email if is_email(email) else None,
@@ -287,8 +312,16 @@ class IssuerVerifier:
         )
 
 
-def _required(required: RequiredClaim) -> Callable[[ForeignToken], str | None]:
-    def problem(token: ForeignToken) -> str | None:
+def _token_type(token: ForeignClaims) -> str | None:
+    """RFC 7662 section 2.2: what is introspected may be a refresh token, which is active too."""
+    value = token.claims.get("token_type")
+    if isinstance(value, str) and value.lower() == "bearer":
+        return None
+    return f"it is {_shown(value)}; Bearer would be right"
+
+
+def _required(required: RequiredClaim) -> Callable[[ForeignClaims], str | None]:
+    def problem(token: ForeignClaims) -> str | None:
         if required.met_by(token.claims):
             return None
         value = required.path.read(token.claims)
@@ -297,9 +330,9 @@ def _required(required: RequiredClaim) -> Callable[[ForeignToken], str | None]:
     return problem
 
 
-def _text_id(token: ForeignToken) -> str:
-    """For a token without `jti`.  Of what is signed alone: an ECDSA signature has two spellings."""
-    return encoded(hashlib.sha256(token.parsed.signed).digest())
+def _text_id(token: ForeignClaims) -> str:
+    """For a token without `jti`."""
+    return encoded(hashlib.sha256(token.content).digest())
 
 
 def _name_problem(claims: Mapping[str, Any], name: str) -> str | None:

@@ -48,6 +48,10 @@ class PresentedToken(Protocol):
     def verify(self) -> Principal | Reason | None:
         """The verdict; None where the issuer must be asked first."""
 
+    @property
+    def lasts(self) -> bool:
+        """Whether a good verdict holds for as long as the token lives."""
+
     async def verify_asking(self) -> Principal | Reason:
         """The verdict once the issuer has been asked; ISSUER_UNAVAILABLE where it cannot be."""
 
@@ -63,8 +67,9 @@ class OtherIssuers(Protocol):
         """By the name of the issuer, on the steady clock: until when its tokens are believed at
         all, those that were verified before too.  One and the same mapping for ever."""
 
-    def read(self, text: str) -> PresentedToken | None:
-        """The token, where it says that it is of one of these issuers."""
+    def read(self, text: str, issuers: frozenset[str]) -> PresentedToken | None:
+        """The token, where it says that it is of one of these issuers; or says nothing, and the
+        route takes the `issuers` of whom one reads such tokens."""
 
     def is_namesake(self, principal: Principal) -> bool:
         """Whether a token of ours bears a name that only an issuer's may."""
@@ -77,8 +82,8 @@ class NoOtherIssuers:
         self.dropped: list[Callable[[Callable[[Principal], bool]], None]] = []
         self.believed_until: Mapping[str, float] = {}
 
-    def read(self, text: str) -> PresentedToken | None:
-        del text
+    def read(self, text: str, issuers: frozenset[str]) -> PresentedToken | None:
+        del text, issuers
         return None
 
     def is_namesake(self, principal: Principal) -> bool:
@@ -194,7 +199,7 @@ class RequestAuthenticator:
     def _verified_from_memory(
         self, text: str, issuers: frozenset[str]
     ) -> Principal | Reason | None:
-        presented = self._issuers.read(text)
+        presented = self._issuers.read(text, issuers)
         if presented is None:
             verdict = self._verified_own(text)
             return None if verdict is Reason.KEY_UNKNOWN else verdict
@@ -202,7 +207,7 @@ class RequestAuthenticator:
 
     async def _verify(self, text: str, issuers: frozenset[str]) -> Principal | Reason:
         verdict: Principal | Reason | None
-        presented = self._issuers.read(text)
+        presented = self._issuers.read(text, issuers)
         if presented is None:
             verdict = await self._verify_own(text)
         elif presented.issuer not in issuers:
@@ -212,6 +217,8 @@ class RequestAuthenticator:
             if verdict is None:
                 await asyncio.sleep(0)  # decisions are begun outside a task; a wait needs one
                 verdict = await presented.verify_asking()
+            if not presented.lasts:
+                return verdict
         if isinstance(verdict, Principal):
             self._cache.keep(text, verdict)
         return verdict

@@ -55,6 +55,11 @@ def parse(text: str) -> ParsedToken | None:
     return ParsedToken(alg, typ, kid, text[: match.end(2)].encode(), match[2], signature)
 
 
+def is_compact(text: str) -> bool:
+    """Whether it has the form of one, whatever its parts hold."""
+    return _FORM.fullmatch(text) is not None
+
+
 def signed(header: dict[str, Any], payload: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
     """The token; `sign` gives the signature of its first two parts."""
     text = f"{_part(header)}.{_part(payload)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,6 +157,32 @@ class Documents:
         return self.asked.count(KEYS_URL)
 
 
+@dataclass
+class Answers:
+    """Meets `introspection.Posts`: what the issuer says of each token, and who asked how."""
+
+    of: dict[str, Any] = field(default_factory=dict)
+    """A document by the token's text; bytes as they come, an exception is raised."""
+    asked: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    closed: bool = False
+
+    async def post(
+        self, url: str, form: Mapping[str, str], fields: Mapping[str, str], bytes_max: int
+    ) -> bytes:
+        del bytes_max
+        self.asked.append((url, dict(form), dict(fields)))
+        if self.gate is not None:
+            await self.gate.wait()
+        answer = self.of.get(form["token"], {"active": False})
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
 def published(*keys: Signer | dict[str, Any]) -> Documents:
     """An issuer that is there, with these keys."""
     documents = Documents({DISCOVERY_URL: discovery()})
@@ -169,9 +196,10 @@ def issuer_tokens(
     *issuers: Issuer,
     kept: KeptKeys | None = None,
     own_issuer: str = ISSUER,
+    posts: Answers | None = None,
 ) -> IssuerTokens:
     options = IssuerTokensOptions(own_issuer, MAX_LIFE_S)
-    tokens = IssuerTokens(options, documents, kept, clock)
+    tokens = IssuerTokens(options, documents, kept, clock, posts=lambda _issuer: posts or Answers())
     tokens.adopt({one.name: one for one in issuers or (issuer(),)})
     return tokens
 

@@ -204,7 +204,7 @@ async def test_an_issuer_that_calls_itself_ours_judges_nothing_of_ours(
 ) -> None:
     impostor = issuer(issuer=URL)
     tokens = issuer_tokens(published(KEY), clock, impostor, own_issuer=URL)
-    assert (await fetched(tokens)).read(KEY.token()) is None
+    assert (await fetched(tokens)).read(KEY.token(), COMPANY) is None
 
 
 @pytest.mark.parametrize("name", ["sub", "sid", "jti", "client_id"])

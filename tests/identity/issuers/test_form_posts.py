@@ -1,0 +1,143 @@
+"""Forms that are posted over kept connections: real servers, some of them ill."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from gateway.identity.issuers import form_posts
+from gateway.identity.issuers.fetching import FetchFailed
+from gateway.identity.issuers.form_posts import FormPoster, PostRefused
+from tests.certificates import self_signed
+from tests.identity.issuers.test_fetching import KIB, Answer, Serve, always, loopback, serve
+
+__all__ = ["serve"]
+
+
+@pytest.fixture
+async def poster() -> AsyncIterator[FormPoster]:
+    made = FormPoster(loopback, None, timeout_s=1.0, at_once=4)
+    yield made
+    await made.close()
+
+
+async def post(
+    poster: FormPoster, url: str, form: Mapping[str, str] | None = None, **fields: str
+) -> bytes:
+    return await poster.post(url, form or {"token": "t"}, fields, KIB)
+
+
+def noting(peers: list[str], forms: list[dict[str, str]]) -> Answer:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        peers.append(str(request.transport.get_extra_info("peername")))
+        forms.append({**await request.post(), **request.headers})  # type: ignore[dict-item]
+        return web.Response(body=b"{}", headers={"Set-Cookie": "a=b"})
+
+    return answer
+
+
+async def test_a_form_is_posted_over_one_connection(serve: Serve, poster: FormPoster) -> None:
+    peers: list[str] = []
+    forms: list[dict[str, str]] = []
+    url = f"http://localhost:{await serve(noting(peers, forms))}/introspect"
+    for _ in range(3):
+        assert await post(poster, url, {"token": "a b&c"}, Authorization="Basic eDp5") == b"{}"
+    assert len(set(peers)) == 1
+    assert forms[2]["token"] == "a b&c"
+    assert forms[2]["Authorization"] == "Basic eDp5"
+    assert forms[2]["Content-Type"] == "application/x-www-form-urlencoded"
+    assert "Cookie" not in forms[2]
+
+
+async def test_a_connection_that_had_ended_is_replaced(serve: Serve, poster: FormPoster) -> None:
+    connections = 0
+
+    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers once, and ends when it is asked again."""
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"token=t")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(closing, "127.0.0.1", 0)
+    url = f"http://localhost:{server.sockets[0].getsockname()[1]}/"
+    for _ in range(2):
+        assert await post(poster, url) == b"{}"
+    assert connections == 2
+    server.close()
+
+
+@pytest.mark.parametrize("status", [201, 204, 301, 307, 400, 401, 403, 429])
+async def test_another_answer_than_200_is_a_refusal(
+    serve: Serve, poster: FormPoster, status: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    with pytest.raises(PostRefused, match=f"answered {status}"):
+        await post(poster, f"http://localhost:{await serve(answer)}/")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_a_failure_of_the_server_is_none(
+    serve: Serve, poster: FormPoster, status: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        return web.Response(status=status)
+
+    with pytest.raises(FetchFailed, match=f"answered {status}") as told:
+        await post(poster, f"http://localhost:{await serve(answer)}/")
+    assert not isinstance(told.value, PostRefused)
+
+
+async def test_an_answer_is_bounded_in_bytes_and_in_time(serve: Serve, poster: FormPoster) -> None:
+    async def hanging(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        await asyncio.Event().wait()
+        return web.Response()
+
+    for answer, why in (
+        (always(b"x" * (KIB + 1)), "more than 1 KiB"),
+        (always(b"x", Content_Encoding="gzip"), "in an encoding that nobody asked for"),
+        (hanging, "did not answer within 1 s"),
+    ):
+        with pytest.raises(FetchFailed, match=why):
+            await post(poster, f"http://localhost:{await serve(answer)}/")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "http://id.example.com/", "https://nowhere.example/"]
+)
+async def test_a_server_that_is_not_there_is_told(poster: FormPoster, url: str) -> None:
+    with pytest.raises(FetchFailed):
+        await post(poster, url)
+
+
+async def test_a_new_file_of_authorities_holds_once_the_connections_are_an_hour_old(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = self_signed("id.example").write(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*paths)
+    url = f"https://id.example:{await serve(always(b'{}'), context)}/"
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(self_signed("id.example").certificate)
+    poster = FormPoster(loopback, str(trusted), timeout_s=1.0, at_once=4)
+    with pytest.raises(FetchFailed, match="CERTIFICATE_VERIFY_FAILED"):
+        await post(poster, url)
+    trusted.write_bytes(paths[0].read_bytes())
+    with pytest.raises(FetchFailed):
+        await post(poster, url)
+    monkeypatch.setattr(form_posts, "ANEW_AFTER_S", 0.0)
+    assert await post(poster, url) == b"{}"
+    await poster.close()
