@@ -52,6 +52,8 @@ class Site:
     environment: dict[str, str]
     public: int
     admin: int
+    issuer_port: int
+    """Of an issuer that the configuration names, and nobody starts unasked."""
     users: dict[str, dict[str, object]] = field(default_factory=dict)
 
     @contextmanager
@@ -71,7 +73,7 @@ class Site:
             )
 
 
-ISSUER = 'issuers: {company: {issuer: "http://127.0.0.1:9", audience: tools}}\n'
+ISSUER = 'issuers: {{company: {{issuer: "http://127.0.0.1:{port}", audience: tools}}}}\n'
 RESOURCE = """\
   - id: mcp
     match: {prefix: /mcp}
@@ -88,11 +90,12 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
     """`gateway serve` with the routes and policies of deploy/decision-api."""
     echo = Echo()
     threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
-    public, admin = free_port(), free_port()
+    public, admin, issuer_port = free_port(), free_port(), free_port()
     shutil.copytree(DEPLOY / "decision-api", folder, dirs_exist_ok=True)
     routes = folder / "routes.yaml"
     text = Ports(0, public, admin, echo.server_address[1]).filled(routes.read_text())
-    routes.write_text(text.replace("upstreams:", f"{ISSUER}upstreams:", 1) + RESOURCE)
+    issuer = ISSUER.format(port=issuer_port)
+    routes.write_text(text.replace("upstreams:", f"{issuer}upstreams:", 1) + RESOURCE)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")},
         "GATEWAY_LISTEN": f"127.0.0.1:{public}",
@@ -120,7 +123,7 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
         )
         try:
             wait_until_ready(gateway, admin, log)
-            yield Site(folder, echo, gateway, environment, public, admin)
+            yield Site(folder, echo, gateway, environment, public, admin, issuer_port)
         finally:
             end(gateway)
             echo.shutdown()

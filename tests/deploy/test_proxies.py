@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from gateway.access.field_names import KEEPABLE
 from tests.contract.answers import Answer
 from tests.contract.running import Running
 from tests.deploy.proxies import PROXIES, Site, missing, require, site
+from tests.providers import oidc_provider
+from tests.providers.oidc_provider import Setup, machine
 from tests.servers import ValkeyServer, wait_until
 
 EMAIL = "ada@example.com"
@@ -103,7 +106,7 @@ def test_a_401_reaches_the_client_as_it_is(proxy: Running) -> None:
     assert 'error="invalid_token"' in (bad.get("www-authenticate") or "")
 
 
-def test_a_client_of_a_resource_finds_its_metadata(proxy: Running) -> None:
+def test_a_client_of_a_resource_finds_its_metadata(proxy: Running, house: Site) -> None:
     where = "/.well-known/oauth-protected-resource/mcp"
     refused = proxy.call("GET", "/mcp/messages")
     assert refused.status == 401
@@ -111,8 +114,23 @@ def test_a_client_of_a_resource_finds_its_metadata(proxy: Running) -> None:
     assert 'scope="tools:call", resource_metadata="http://127.0.0.1:' in challenge
     assert challenge.endswith(f'{where}"')
     document = proxy.call("GET", where).json
-    assert document["authorization_servers"] == ["http://127.0.0.1:9"]
+    assert document["authorization_servers"] == [f"http://127.0.0.1:{house.issuer_port}"]
     assert proxy.call("GET", "/.well-known/oauth-protected-resource").status == 404
+
+
+@pytest.mark.slow
+def test_a_token_that_lacks_scopes_is_told_so(proxy: Running, house: Site, tmp_path: Path) -> None:
+    resource = f"http://127.0.0.1:{house.public}/mcp"
+    setup = Setup(clients=(machine(),), resources={resource: {"scope": "tools:call"}})
+    with oidc_provider.started(tmp_path, setup, port=house.issuer_port) as provider:
+        lacking = provider.client_token(resource=resource)
+        good = provider.client_token(resource=resource, scope="tools:call")
+        # Until now its keys could not be had.
+        wait_until(lambda: proxy.call("GET", "/mcp", token=good).status == 200, 30, "its keys")
+        refused = proxy.call("GET", "/mcp", token=lacking)
+    assert (refused.status, refused.json["missing_scopes"]) == (403, ["tools:call"])
+    (challenge,) = refused.all("www-authenticate")
+    assert 'error="insufficient_scope", scope="tools:call", resource_metadata="' in challenge
 
 
 def test_a_403_reaches_the_client_as_it_is(proxy: Running, token: str) -> None:
@@ -373,9 +391,7 @@ def test_without_a_gateway_nothing_passes(house: Site, request: pytest.FixtureRe
 
     for name in PROXIES[:3]:
         require(name)
-        absent = Site(
-            house.folder, house.echo, house.gateway, house.environment, free_port(), free_port()
-        )
+        absent = replace(house, public=free_port(), admin=free_port())
         before = len(house.echo.seen)
         with absent.behind(name) as found:
             assert found.call("GET", "/catalogue/a").status >= 500

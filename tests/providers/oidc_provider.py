@@ -170,12 +170,15 @@ class OidcProvider:
 
 
 @contextmanager
-def started(folder: Path, setup: Setup | None = None) -> Iterator[OidcProvider]:
-    """On free ports, until the block ends.  Skips where node or its packages cannot be had."""
+def started(
+    folder: Path, setup: Setup | None = None, *, port: int | None = None
+) -> Iterator[OidcProvider]:
+    """On free ports, or on `port`, until the block ends.  Skips where node or its packages cannot be had."""
     if lacks := lacking(HERE, INSTALLED):
         pytest.skip(f"oidc-provider is not here: {lacks}")
     folder.mkdir(parents=True, exist_ok=True)
-    port, control_port, setup = free_port(), free_port(), setup or Setup(clients=(machine(),))
+    port, control_port = port or free_port(), free_port()
+    setup = setup or Setup(clients=(machine(),))
     process = _process(folder, setup, port, control_port)
     provider = OidcProvider(port, control_port, folder, setup, process)
     try:

@@ -22,6 +22,7 @@ import pytest
 
 import gateway.edge
 from gateway.access.definitions import DirectResponse, Retry, Tls, UpstreamTarget
+from gateway.access.issuers import ResourceServer
 from gateway.model import ChangeKind
 from tests.certificates import Authority
 from tests.edge.proxy.test_common_path import WaitingGate, install
@@ -172,6 +173,21 @@ async def test_nothing_is_sent_of_a_call_whose_session_ended_while_it_waited_for
         w.let.set()
         await refused(client)
         assert w.rig.upstream.requests == []
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+async def test_on_a_resource_its_refusal_names_the_metadata_too(wait: Wait) -> None:
+    async with world() as w:
+        w.rig.route(resource_server=ResourceServer("/a", ("https://id.example",), ("call",)))
+        client = await wait(w, GET)
+        w.sign_out()
+        w.let.set()
+        answer = await client.answer()
+    (challenge,) = answer.values("www-authenticate")
+    assert answer.status == 401
+    assert challenge.endswith(
+        b'scope="call", resource_metadata="/.well-known/oauth-protected-resource/a"'
+    )
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
