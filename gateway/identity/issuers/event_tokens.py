@@ -132,12 +132,14 @@ class EventTokenReader:
         return {**claims, "iat": math.floor(issued_at)}
 
 
-def event_payloads(claims: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]] | None:
-    """`events` (RFC 8417 section 2.2): type → payload; None where it is not of that form."""
+def events_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`events` (RFC 8417 section 2.2): type → payload; empty where it is not of that form.
+
+    A payload is an object.  Some providers put flags of their own beside it, so only that of an
+    event from which something follows is asked for.
+    """
     events = claims.get("events")
-    if not isinstance(events, dict) or not events:
-        return None
-    return events if all(isinstance(payload, dict) for payload in events.values()) else None
+    return events if isinstance(events, dict) else {}
 
 
 def is_external_id(value: object) -> bool:

@@ -16,7 +16,7 @@ from gateway.identity.issuers.event_tokens import (
     InvalidEventToken,
     IssuerKeys,
     ReportedEnd,
-    event_payloads,
+    events_of,
 )
 from gateway.identity.issuers.subject_identifiers import (
     NamedSubject,
@@ -50,13 +50,15 @@ class SecurityEventVerifier:
         claims = await self._tokens.read(issuer, text, _TYPES)
         if not isinstance(claims, dict):
             return claims
-        events = event_payloads(claims)
-        if events is None:
-            return _invalid("events is no object of objects")
+        events = events_of(claims)
+        if not events:
+            return _invalid("events is no object with an event")
         ends: list[ReportedEnd] = []
         for event_type, payload in events.items():
             if event_type not in EVENTS:
                 continue
+            if not isinstance(payload, dict):
+                return _invalid("the event is no object")
             identifier = claims.get("sub_id", payload.get("subject"))
             try:
                 subject = named_subject(issuer, identifier)

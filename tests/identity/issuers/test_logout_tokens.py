@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -9,6 +10,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.access.issuers import ClaimPath, Issuer
 from gateway.identity.issuers.event_tokens import (
@@ -18,6 +21,8 @@ from gateway.identity.issuers.event_tokens import (
     ReportedEnd,
 )
 from gateway.identity.issuers.logout_tokens import LogoutTokenVerifier
+from gateway.identity.issuers.security_events import SESSION_REVOKED as REVOKED
+from gateway.identity.issuers.security_events import SecurityEventVerifier
 from gateway.model import Reason
 from tests.databases import Hands
 from tests.identity.issuers.event_provider import (
@@ -177,6 +182,12 @@ async def test_a_claim_that_is_wrong_refuses_the_token(
     assert (await refused(PROVIDER.logout_token(NOW, **changed))).error is error
 
 
+async def test_a_provider_may_put_flags_beside_the_event() -> None:
+    """As Keycloak does where a logout ends offline sessions too."""
+    events = {LOGOUT: {}, "revoke_offline_access": True}
+    assert await believed(PROVIDER.logout_token(NOW, events=events))
+
+
 async def test_a_claim_that_stands_twice_refuses_the_token() -> None:
     header, _, signature = PROVIDER.logout_token(NOW).split(".")
     claims = _claims_of(PROVIDER.logout_token(NOW))
@@ -248,6 +259,35 @@ async def test_a_subject_that_tokens_name_by_another_claim_is_found_by_that() ->
     token = await believed(PROVIDER.logout_token(NOW), issuer)
     assert token.ends == (ReportedEnd(ENDED, None, "session-1"),)
     assert await refused(PROVIDER.logout_token(NOW, sid=ABSENT), issuer)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_CLAIM = st.sampled_from(
+    ["iss", "aud", "iat", "exp", "nbf", "jti", "sub", "sid", "events", "sub_id", "nonce"]
+)
+
+
+@given(claims=st.dictionaries(_CLAIM, _JSON, max_size=4), name=st.sampled_from([LOGOUT, REVOKED]))
+def test_whatever_an_issuer_signs_is_judged(claims: dict[str, Any], name: str) -> None:
+    """A claim of any form is no reason to fail: the answer is a verdict."""
+
+    async def verdicts() -> list[object]:
+        issuer = PROVIDER.issuer()
+        events = {name: {"subject": claims.get("sub_id")}}
+        logout = PROVIDER.logout_token(NOW, **{"events": events, **claims})
+        happened = claims.pop("events", events)
+        event = PROVIDER.security_event(NOW, happened, **claims)
+        return [
+            await LogoutTokenVerifier(PROVIDER, CLOCK).verify(issuer, logout),
+            await SecurityEventVerifier(PROVIDER, CLOCK).verify(issuer, event),
+        ]
+
+    for verdict in asyncio.run(verdicts()):
+        assert isinstance(verdict, EventToken | InvalidEventToken)
 
 
 def _claims_of(text: str) -> str:

@@ -126,6 +126,12 @@ async def test_an_event_of_another_type_is_believed_and_ends_nothing() -> None:
         assert await ends(PROVIDER.security_event(NOW, {event_type: {"state": "x"}})) == []
 
 
+async def test_a_flag_beside_an_event_is_none_of_ours() -> None:
+    events = {REVOKED: {}, "urn:made:up": True}
+    text = PROVIDER.security_event(NOW, events, sub_id=iss_sub())
+    assert await ends(text) == [ReportedEnd("session-revoked", "alice")]
+
+
 async def test_every_event_of_a_token_counts() -> None:
     events: dict[str, Any] = {"urn:made:up": {}, REVOKED: {}, RISC + "account-disabled": {}}
     text = PROVIDER.security_event(NOW, events, sub_id=iss_sub())
