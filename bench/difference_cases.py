@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -38,6 +39,10 @@ ADDRESSES = (
     "2001:db8::9",
     "fe80::1",
 )
+PUBLIC_URL = "https://gate.example"
+ISSUERS = ("company", "ci")
+SCOPES = ("things:read", "tools:call")
+RESOURCE_PATHS = ("/a", "/mcp")
 PATTERNS = ("/a/{x}", "/a/{x:int}", "/a/{x}/{y}", "/a/7", "/a/{rest:path}", "/b/{x}")
 ACTIONS = ("things:read", "things:write", "other:read")
 RESOURCES = ("{x}", "{query.team}", "{headers.x-team}", "{body.team}", "t-{x}", "acme")
@@ -71,7 +76,9 @@ def atom(choose: random.Random) -> str:
             f"now.getHours() < {hour}", f"now.getDayOfWeek() == {number}",
             "now < timestamp('2027-01-18T00:00:00Z')", "now >= timestamp(data.limits.until)",
             f"now - user.auth_time < duration('{number + 1}h')", "has_scope('things:read')",
-            f"user.email.matches('{name}.*')",
+            f"user.email.matches('{name}.*')", f"user.issuer == '{choose.choice(ISSUERS)}'",
+            "user.issuer == 'own'", f"'{choose.choice(SCOPES)}' in user.scopes",
+            f"user.id == '{choose.choice(ISSUERS)}:{name}'",
         )
     )  # fmt: skip
 
@@ -107,8 +114,13 @@ def route(choose: random.Random) -> World:
     made["auth"] = choose.choice(("required", "required", "required", "optional", "public"))
     if made["auth"] != "public":
         made |= {"policy": "p", "action": choose.choice(ACTIONS)}
-        if choose.random() < 0.1:
-            made["accept"] = ["bearer"]
+        if choose.random() < 0.25:
+            made["issuers"] = choose.choice((["own", "company"], ["company"], ["ci", "company"]))
+            if choose.random() < 0.4:
+                named = [scope for scope in SCOPES if choose.random() < 0.4]
+                made["resource_server"] = {"path": choose.choice(RESOURCE_PATHS), "scopes": named}
+        elif choose.random() < 0.15:
+            made["accept"] = choose.choice((["bearer"], ["api_key"]))
         owner = choose.choice(RESOURCES if "{x" in pattern else RESOURCES[1:4])
         made["resource"] = {"owner": owner}
     return made
@@ -185,6 +197,7 @@ def compiled(made: World) -> Snapshot | None:
     """The configuration; None where routes stand in each other's way."""
     routes = [{"id": f"r{n}", **one} for n, one in enumerate(made["routes"])]
     rules = [{"id": f"rule{n}", **one} for n, one in enumerate(made["rules"])]
+    issuers = {name: {"issuer": f"https://{name}.example", "audience": "api"} for name in ISSUERS}
     upstreams = {"api": {"targets": ["http://127.0.0.1:9001"]}}
     files = (
         ("policies/data/tables.yaml", {"version": 1, **made["data"]}),
@@ -194,12 +207,14 @@ def compiled(made: World) -> Snapshot | None:
         Sources(
             (
                 "routes.yaml",
-                yaml.safe_dump({"version": 1, "upstreams": upstreams, "routes": routes}),
+                yaml.safe_dump(
+                    {"version": 1, "issuers": issuers, "upstreams": upstreams, "routes": routes}
+                ),
             ),
             tuple((name, yaml.safe_dump(held)) for name, held in files),
         )
     )
-    return found if isinstance(found, Snapshot) else None
+    return replace(found, public_url=PUBLIC_URL) if isinstance(found, Snapshot) else None
 
 
 def question(choose: random.Random) -> SimulatedRequest:
@@ -236,10 +251,30 @@ def question(choose: random.Random) -> SimulatedRequest:
         )
         if choose.random() < 0.1:
             who.auth_time = None
+    kind = choose.choice((CredentialKind.BEARER, CredentialKind.BEARER, CredentialKind.API_KEY))
+    if isinstance(who, Principal) and kind is CredentialKind.BEARER:
+        _give_token(choose, who)
     url = path + ("?" + "&".join(query) if query else "")
     body = {"team": choose.choice(words)} if choose.random() < 0.6 else {}
     return SimulatedRequest(
         choose.choice(("GET", "GET", "POST", "PUT", "HEAD")), url, who, headers,
-        choose.choice(ADDRESSES), body, FixedClock(now),
-        choose.choice((CredentialKind.BEARER, CredentialKind.BEARER, CredentialKind.API_KEY)),
+        choose.choice(ADDRESSES), body, FixedClock(now), kind,
     )  # fmt: skip
+
+
+def _give_token(choose: random.Random, who: Principal) -> None:
+    """One of ours, or of another issuer: for the gateway, for resources, or for both."""
+    who.audience = ()
+    if choose.random() < 0.6:
+        return
+    who.issuer = choose.choice(ISSUERS)
+    who.subject = f"{who.issuer}:{who.subject}"
+    who.session_id = f"{who.issuer}:{who.session_id}"
+    who.scopes = None
+    who.granted_scopes = tuple(one for one in SCOPES if choose.random() < 0.5)
+    named = [one for one in RESOURCE_PATHS if choose.random() < 0.5]
+    who.resource_only = bool(named) and choose.random() < 0.5
+    # At a host that a route names it is a resource of its own.
+    who.audience = tuple(
+        origin + path for path in named for origin in (PUBLIC_URL, "https://a.example")
+    )

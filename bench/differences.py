@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -24,10 +26,11 @@ from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
 from gateway.access.evaluation import evaluation_context
 from gateway.access.routing.route_table import Match
+from gateway.access.routing.routes import Auth, Route
 from gateway.access.simulation import SimulatedRequest, SimulatedResult, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.cli.policy_diff import change_data
-from gateway.model import Call, Principal, Reason
+from gateway.model import OWN_ISSUER, Call, Principal, Reason
 from gateway.review.diff import Report, compare
 from gateway.review.shapes import Shapes
 
@@ -76,7 +79,7 @@ class Reader:
         for line in self.lines:
             if call.method not in line["methods"] or not self._of_path(line, call):
                 continue
-            if self._of_caller(line, asked) and self._of_call(line, asked, call):
+            if self._of_caller(line, asked, routes) and self._of_call(line, asked, call):
                 yield line
 
     def _of_path(self, line: Mapping[str, Any], call: Call) -> bool:
@@ -93,14 +96,16 @@ class Reader:
                 )
         return False
 
-    def _of_caller(self, line: Mapping[str, Any], asked: SimulatedRequest) -> bool:
+    def _of_caller(
+        self, line: Mapping[str, Any], asked: SimulatedRequest, routes: Sequence[Route]
+    ) -> bool:
         who = asked.caller
         if line["signed_in"] is not None and line["signed_in"] is not isinstance(who, Principal):
             return False
         if not isinstance(who, Principal):
             # Roles are those of who is signed in.
             return not line["owner_of"]
-        if line["with"] and asked.kind not in line["with"]:
+        if line["with"] and not any(_is_shown(one, asked, who, routes) for one in line["with"]):
             return False
         if line["roles"] and not any(set(one) <= who.role_set for one in line["roles"]):
             return False
@@ -201,6 +206,32 @@ class Reader:
         return (old if new is None else new), (new if old is None else old)
 
 
+_TOKEN = re.compile(r"a token of (\S+?)(?: for (.+?))?(?: with the scope (.+))?")
+_ASKED_SCOPE = re.compile(r"'([^']+)' in user\.scopes")
+
+
+def _is_shown(told: str, asked: SimulatedRequest, who: Principal, routes: Sequence[Route]) -> bool:
+    """Whether what the caller shows is what the line speaks of: of a token, as far as these routes
+    ask whose it is, for what, and with which scopes."""
+    token = _TOKEN.fullmatch(told)
+    if token is None:
+        return who.issuer == OWN_ISSUER and asked.kind == told
+    issuer, places, scopes = token.groups()
+    servers = [one.resource_server for one in routes if one.resource_server is not None]
+    paths = {urlsplit(one).path for one in who.audience or ()} & {one.path for one in servers}
+    named = paths if who.resource_only else {"the gateway", *paths}
+    asked_for = {scope for server in servers for scope in server.scopes}
+    for route in routes:
+        for rule in route.policy.rules_for(route.action).rules if route.policy else ():
+            if rule.condition is not None:
+                asked_for |= set(_ASKED_SCOPE.findall(rule.condition.source))
+    return (
+        who.issuer == issuer
+        and named == set((places or "the gateway").split(" and "))
+        and asked_for & set(who.granted_scopes) == set((scopes or "").split())
+    )
+
+
 def _data(side: Snapshot) -> Mapping[str, Any]:
     return next((p.data for p in side.policies.values() if p.data), {})
 
@@ -241,6 +272,13 @@ def check(seed: int, calls: int, tally: Tally) -> None:
 def disagreements(reader: Reader, asked: SimulatedRequest) -> Iterator[str]:
     """Where what diff tells of a call is not what the two configurations decide."""
     answers = simulate(asked, reader.sides[0]), simulate(asked, reader.sides[1])
+    routes = [r for one in answers if (r := one.decision.route) is not None]
+    who = asked.caller
+    if isinstance(who, Principal) and not any(who.issuer in one.issuers for one in routes):
+        if any(one.auth is not Auth.PUBLIC for one in routes):
+            # A token that neither takes is a bad credential, of which diff does not speak.
+            return
+        asked = replace(asked, caller=Reason.NO_CREDENTIAL)
     before, after = (answer.decision.allowed for answer in answers)
     told = list(reader.told(asked, answers))
     kind = "gains" if after else "loses"

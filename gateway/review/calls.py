@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.paths import encoded
 from gateway.access.routing.routes import WILDCARD, Route, SegmentKind
 from gateway.access.simulation import person
@@ -62,6 +63,8 @@ class Presented:
 
 
 OWN_TOKEN = Presented()
+ORIGINS = OwnOrigins("https://gateway.invalid")
+"""Where the gateway of both sides is reached: which origin it is, decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,10 +268,10 @@ class CallMaker:
             principal.resource_only = GATEWAY not in presented.audience
             # A route that names hosts is a resource at each of them.
             principal.audience = tuple(
-                place + path
+                origin + path
                 for path in presented.audience
                 if path != GATEWAY
-                for place in ("", values.get("host", self._host))
+                for origin in map(ORIGINS.origin_at, (None, values.get("host", self._host)))
             )
         return principal
 

@@ -21,7 +21,7 @@ from gateway.review.call_kinds import (
     combined,
     groups_of,
 )
-from gateway.review.calls import MOMENT, Roles, Source, Values, source_of
+from gateway.review.calls import MOMENT, ORIGINS, Roles, Source, Values, source_of
 from gateway.review.opaque import Outcome, joined
 from gateway.review.outcomes import FAILED, FALSE, TRUE, BeforeAfter, outcome_of
 from gateway.review.probes import Probes
@@ -210,7 +210,9 @@ class Comparison:
         call, caller = self._probes.maker.make(values)
         clock = FixedClock(float(values.get("now", MOMENT)))
         return run_sync(
-            Authorizer(FixedAuthenticator(caller), NoLimits(), clock=clock), call, side.snapshot
+            Authorizer(FixedAuthenticator(caller), NoLimits(), clock=clock, origins=ORIGINS),
+            call,
+            side.snapshot,
         )
 
     def _vector(

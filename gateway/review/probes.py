@@ -90,7 +90,8 @@ class Probes:
         if self._asks_for_credentials(routes):
             yield Probe("kind", frozenset(("kind",)), lambda values: values.get("kind"))
         if len({route.action for route in routes}) > 1 or self._scopes():
-            yield Probe("scopes", frozenset(("scopes",)), lambda values: values.get("scopes"))
+            inputs = frozenset(("scopes", "kind") if self._issuers else ("scopes",))
+            yield Probe("scopes", inputs, lambda values: values.get("scopes"))
         plain = any(s.kind is SegmentKind.PLAIN for s in self._shape.segments)
         if plain and len({route.allow_encoded_slash for route in routes}) > 1:
             yield Probe("slash", frozenset(("slash",)), lambda values: values.get("slash"))
@@ -118,19 +119,24 @@ class Probes:
 
     def _credentials(self, routes: Sequence[Route]) -> list[Choice]:
         servers = [one.resource_server for one in routes if one.resource_server is not None]
-        granted = {scope for survey in self._surveys() for scope in survey.granted}
+        granted = {one for survey in self._surveys() for one in survey.granted | survey.scopes}
         granted |= {scope for server in servers for scope in server.scopes}
         return presented(self._issuers, (server.path for server in servers), granted)
 
     def _is_possible(self, values: Values) -> bool:
-        """Whether who presents another issuer's token has an id that begins with its name, and
-        nobody else has."""
+        """Whether who presents another issuer's token has an id that begins with its name, which
+        nobody else has, and is limited to no actions, as keys of ours are."""
+        if not self._issuers or not values["signed"]:
+            return True
+        presented = values.get("kind", OWN_TOKEN)
+        if presented.issuer != OWN_ISSUER and values.get("scopes") is not None:
+            return False
         id_ = values.get("user.id")
-        if not self._issuers or not isinstance(id_, str) or not values["signed"]:
+        if not isinstance(id_, str):
             return True
         issuer, colon, _ = id_.partition(":")
         named = issuer if colon and issuer in self._issuers else OWN_ISSUER
-        return bool(values.get("kind", OWN_TOKEN).issuer == named)
+        return bool(presented.issuer == named)
 
     def _parts(self, side: Side, route: Route, policy: Policy) -> Iterator[Probe]:
         seen: set[str] = set()
@@ -170,7 +176,7 @@ class Probes:
         if atom.survey.roles:
             inputs.add("roles")
         if atom.survey.scopes:
-            inputs.add("scopes")
+            inputs |= {"scopes", "kind"} if self._issuers else {"scopes"}
         if atom.survey.granted:
             inputs |= {"kind", "scopes"}
         if self._issuers and "user.id" in inputs:

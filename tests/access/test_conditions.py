@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -387,6 +388,10 @@ def test_scopes_limit_a_credential() -> None:
     assert evaluate("has_scope('docs:read')", who(scopes=["docs:*"])) is True
     assert evaluate("has_scope('docs:read')", who(scopes=["mail:*"])) is False
     assert evaluate("has_scope('docs:read')") is False
+    foreign = replace(who(), issuer="company", granted_scopes=("docs:read", "mail:*"))
+    assert evaluate("has_scope('docs:read')", foreign) is True
+    assert evaluate("has_scope('docs:write')", foreign) is False
+    assert evaluate("has_scope('mail:read')", foreign) is False
 
 
 def test_a_failing_function_writes_nothing_to_standard_error(

@@ -346,7 +346,7 @@ def test_diff_agrees_with_deciding_both_ways() -> None:
     for seed in (40232, 40574, 40863, 61341, 61776, 101484, 201391, 300318):
         check(seed, 25, tally)
     assert tally.wrong == []
-    assert tally.gains > 5
+    assert tally.gains > 3
     assert tally.losses > 2
 
 

@@ -199,3 +199,41 @@ def test_a_hundred_thousand_decisions_take_less_than_ten_seconds() -> None:
     assert found.same == 5_000
     # Twenty times fewer here, and twice the time: other tests run beside this one.
     assert time.perf_counter() - began < 1.0
+
+
+def test_a_foreign_token_is_judged_again_as_whose_and_for_what_it_was() -> None:
+    def world(keys: str) -> Snapshot:
+        return snapshot(f"""
+            version: 1
+            issuers: {{company: {{issuer: https://id.example, audience: api}}}}
+            upstreams: {{api: {{targets: ["http://127.0.0.1:9001"]}}}}
+            routes: [{{id: r, match: {{path: /r}}, policy: signed-in, upstream: api, {keys}}}]
+        """)
+
+    caller = replace(
+        who("company:u1"), issuer="company", audience=("api",), granted_scopes=("r:read",)
+    )
+    recorded = line(world("issuers: [company]"), "GET /r", caller)
+    assert replay([recorded], world("issuers: [own, company]")).same == 1
+    for keys in ("issuers: [own]", "issuers: [company], resource_server: {}"):
+        (group,) = replay([recorded], world(keys)).groups
+        assert (group.kind, group.after) == ("loses", "token_claims_invalid")
+    for_resource = replace(caller, audience=("/r",), resource_only=True)
+    resource = "issuers: [company], resource_server: {scopes: [r:read]}"
+    again = line(world(resource), "GET /r", for_resource)
+    assert replay([again], world(resource)).same == 1
+    more = "issuers: [company], resource_server: {scopes: [r:read, r:write]}"
+    (group,) = replay([again], world(more)).groups
+    assert (group.kind, group.after) == ("loses", "insufficient_scope")
+
+
+def test_a_token_of_ours_names_no_resource() -> None:
+    key = json.loads(line(rule_world(OWN), "GET /orders/u1", who("u1")))
+    recorded = read_record(key)
+    assert recorded is not None
+    assert isinstance(recorded.caller, Principal)
+    assert (recorded.caller.issuer, recorded.caller.audience) == ("own", ())
+    with_cookie = read_record({**key, "user": {**key["user"], "with": "cookie"}})
+    assert with_cookie is not None
+    assert isinstance(with_cookie.caller, Principal)
+    assert with_cookie.caller.audience is None

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.access.roles import matches
 from gateway.bounded_memo import BoundedMemo
-from gateway.model import Principal
+from gateway.model import OWN_ISSUER, Principal
 
 # A caller writes what is read: an IPv6 address, its zone, a text of any length.
 _LONGEST_ADDRESS = 128
@@ -64,9 +64,12 @@ def address_of(text: str) -> Address | None:
 
 
 def has_scope(principal: Principal | None, action: Any) -> bool:
-    """Whether the credential may be used for `action`: any may that is limited to nothing."""
+    """Whether the credential may be used for `action`: any of ours may that is limited to nothing,
+    and another issuer's token that was granted the scope of this very name."""
     if principal is None or not isinstance(action, str):
         return False
+    if principal.issuer != OWN_ISSUER:
+        return action in principal.granted_scopes
     if principal.scopes is None:
         return True
     return any(matches(scope, action) for scope in principal.scopes)
