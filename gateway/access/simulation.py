@@ -226,8 +226,7 @@ def simulated_call(request: SimulatedRequest) -> Call | Reason:
 
 def _bare_host(authority: str) -> str:
     host = authority.lower()
-    if not host.endswith("]"):
-        name, colon, port = host.rpartition(":")
-        if colon and (port.isdigit() or not port):
-            host = name
+    name, colon, port = host.rpartition(":")
+    if colon and (port.isdigit() or not port):
+        host = name
     return host.removesuffix(".")

@@ -164,3 +164,13 @@ def test_nobody_is_named_in_no_field() -> None:
         route="auth: optional",
     )
     assert decide(world, "GET /orders/7").headers == (("X-Order", "7"),)
+
+
+def test_the_caller_is_named_with_whoever_vouches_for_them() -> None:
+    world = rule_world(
+        "- {id: a, allow: ['*'], headers: {X-Who: '{user.issuer}/{user.id}', X-Mail: '{user.email}'}}"
+    )
+    assert decide(world, "GET /orders/7", who("u1", email="a@b.example")).headers == (
+        ("X-Who", "own/u1"),
+        ("X-Mail", "a@b.example"),
+    )
