@@ -77,7 +77,7 @@ def explain(
         # What was denied is the path as a backend may read it.
         read = canonical(decision.read_as, files=True)
         assert isinstance(read, CanonicalPath)
-        call = replace(call, path=decision.read_as, segments=read.segments)
+        call = replace(call, segments=read.segments)
     context = evaluation_context(call, match, decision.principal, now)
     if isinstance(context, EvaluationContext):
         for rule in route.policy.rules:

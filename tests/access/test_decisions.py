@@ -68,6 +68,11 @@ WORLD = snapshot(
       - {id: read, match: {path: /both, methods: [GET]}, auth: public, upstream: api}
       - {id: write, match: {path: /both, methods: [POST]}, policy: g, action: "a:b",
          upstream: api}
+      - {id: name, match: {path: "/name/{x}"}, auth: public, allow_encoded_slash: true,
+         upstream: api}
+      - {id: name-read, match: {path: /name/a/b, methods: [GET]}, auth: public, upstream: api}
+      - {id: name-write, match: {path: /name/a/b, methods: [POST]}, policy: g, action: "a:b",
+         upstream: api}
       - {id: moved, match: {path: "/moved/{x:path}"}, paths: files, policy: signed-in,
          upstream: api, rewrite: {strip_prefix: /moved}}
     """,
@@ -839,6 +844,9 @@ def test_a_decision_says_all_that_is_recorded_of_it(
         ("GET /lost/guarded/a", "signed_in", "/guarded/a"),
         ("GET /lost/both", "signed_in", "/both"),
         ("POST /lost/both", "ambiguous_path", ""),
+        ("GET /name/a%2Fb", "route_public", "/name/a%2Fb"),
+        ("POST /name/a%2Fb", "ambiguous_path", ""),
+        ("POST /name/a%2Fc", "route_public", "/name/a%2Fc"),
         ("GET /moved/a;b", "signed_in", "/a;b"),
         ("GET /moved/guarded;b", "ambiguous_path", ""),
         ("GET /moved/guarded", "ambiguous_path", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,6 +126,20 @@ def test_no_limit_applies() -> None:
     assert answer.decision.allowed
     assert answer.decision.limit is not None
     assert (answer.decision.limit.wait_s, answer.decision.limit.limits) == (0.0, ())
+
+
+def test_a_page_of_the_public_url_may_send_the_cookie() -> None:
+    needed = snapshot("- {id: a, match: {path: /a}, policy: signed-in, upstream: api}")
+    for public_url, refusal in (("https://own.example", None), ("", Reason.CROSS_ORIGIN)):
+        request = SimulatedRequest(
+            "POST",
+            "/a",
+            who(),
+            [("Origin", "https://own.example")],
+            kind=CredentialKind.COOKIE,
+        )
+        decision = simulate(request, replace(needed, public_url=public_url)).decision
+        assert decision.refusal is refusal
 
 
 def test_a_person_is_signed_in_now_for_a_year() -> None:

@@ -121,7 +121,7 @@ WORLD = snapshot(
     policy: files
     rules:
       - {id: not-b, allow: ["*"], when: request.params.x != 'b'}
-      - {id: not-e, deny: ["*"], when: request.path == '/files/e'}
+      - {id: not-e, deny: ["*"], when: "request.path in ['/files/e', '/files/q;c/d']"}
     """,
 )
 KEY = replace(who("u1"), scopes=("orders:*",), routes=frozenset(("limits",)))
