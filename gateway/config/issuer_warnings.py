@@ -10,8 +10,8 @@ from gateway.model import OWN_ISSUER, ConfigProblem, CredentialKind
 
 
 def issuer_notices(routes: Iterable[Route], issuers: Mapping[str, Issuer]) -> list[ConfigProblem]:
-    """Issuers whose tokens no route takes; resources that our own tokens are no good for; and
-    authorization servers whose tokens a resource refuses."""
+    """Issuers whose tokens no route takes; opaque tokens that could be of several; resources that
+    our own tokens are no good for; and authorization servers whose tokens a resource refuses."""
     judging = [route for route in routes if route.auth is not Auth.PUBLIC]
     taken = frozenset[str]().union(*{route.issuers for route in judging})
     problems = [
@@ -23,6 +23,17 @@ def issuer_notices(routes: Iterable[Route], issuers: Mapping[str, Issuer]) -> li
         for issuer in issuers.values()
         if issuer.name not in taken
     ]
+    asked = {name for name, issuer in issuers.items() if issuer.introspection is not None}
+    several = [route for route in judging if len(route.issuers & asked) > 1]
+    if several:
+        problems.append(
+            ConfigProblem.at(
+                several[0].location,
+                f"route `{several[0].id}`{_others(several)} takes several issuers that are asked "
+                f"about tokens ({_listed(several[0].issuers & asked)}): an opaque token could be "
+                "of any of them, so none is shown it, and it is refused",
+            )
+        )
     resources = [route for route in judging if route.resource_server is not None]
     own = [
         route
@@ -54,6 +65,10 @@ def issuer_notices(routes: Iterable[Route], issuers: Mapping[str, Issuer]) -> li
                     )
                 )
     return problems
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
 
 
 def _others(routes: list[Route]) -> str:

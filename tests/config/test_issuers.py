@@ -457,6 +457,35 @@ def test_an_issuer_that_no_route_takes_is_noted() -> None:
     ]
 
 
+ASKED = """
+issuers:
+  a: {{issuer: "https://a.example", audience: api, introspection: {asked}}}
+  b: {{issuer: "https://b.example", audience: api, introspection: {asked}}}
+  c: {{issuer: "https://c.example", audience: api}}
+upstreams: {{api: {{targets: ["http://127.0.0.1:1"]}}}}
+defaults: {{policy: signed-in, upstream: api}}
+routes:
+  - {{id: x, match: {{path: /x}}, issuers: {issuers}}}
+  - {{id: y, match: {{path: /y}}, issuers: [own, a, b, c]}}
+"""
+
+
+def test_a_route_on_which_no_opaque_token_can_be_told_is_noted() -> None:
+    asked = "{client_id: gate, client_secret: {secret: s}}"
+    secrets = SecretFiles(variables={"GATEWAY_SECRET_S": SecretText("s")})
+
+    def told(issuers: str) -> list[str]:
+        found = compiled(ASKED.format(asked=asked, issuers=issuers), secrets=secrets)
+        assert isinstance(found, Snapshot), found
+        return [str(one) for one in found.notices]
+
+    assert told("[b, a]") == [
+        "routes.yaml:10:5: route `x` (and 1 more) takes several issuers that are asked about tokens "
+        "(`a`, `b`): an opaque token could be of any of them, so none is shown it, and it is refused"
+    ]
+    assert len(told("[a, c]")) == 1  # that of y
+
+
 RESOURCES = """
     defaults: {{policy: signed-in, upstream: api, issuers: {issuers}, accept: {accept}}}
     routes:

@@ -68,8 +68,9 @@ STORES_AWAY = {
 }
 GONE = {("AuthgateNodeGone", "two"), ("AuthgateCertificateRejected", "two")}
 UNWATCHED = {("AuthgateNotWatched", "")}
-NOT_BROUGHT_ABOUT = {"AuthgateDefect", "AuthgateAuditEventsDropped"}
-"""Only a defect of the gateway, or ten thousand events that SQL does not take."""
+NOT_BROUGHT_ABOUT = {"AuthgateDefect", "AuthgateAuditEventsDropped", "AuthgateIssuerAway"}
+"""Only a defect of the gateway, ten thousand events that SQL does not take, or an issuer that is away
+for a quarter of an hour."""
 
 
 @dataclass
@@ -288,6 +289,24 @@ def series(name: str, values: str, **labels: str) -> dict[str, str]:
         ("AuthgateDefect", [series("authgate_defects_total", "0 0 1+0x9", where="answer")], 5, 1),
         ("AuthgateDefect", [series("authgate_defects_total", "0 0 1+0x19", where="answer")], 15, 0),
         ("AuthgateDefect", [series("authgate_defects_total", "7+0x9", where="answer")], 5, 0),
+        (
+            "AuthgateIssuerAway",
+            [
+                series("authgate_issuer_fetches_total", "1+0x30", issuer="a", outcome="ok"),
+                series("authgate_issuer_fetches_total", "0+1x30", issuer="a", outcome="unreachable"),
+            ],
+            30,
+            1,
+        ),
+        (
+            "AuthgateIssuerAway",
+            [
+                series("authgate_issuer_fetches_total", "1 1 1 1 1 2+0x30", issuer="a", outcome="ok"),
+                series("authgate_issuer_fetches_total", "0 4 8 12+0x30", issuer="a", outcome="refused"),
+            ],
+            12,
+            0,
+        ),
         ("AuthgateAuditEventsDropped", [series("authgate_audit_events_dropped_total", "0 0 9+0x9")], 5, 1),
         (
             "AuthgateUpstreamFailing",
