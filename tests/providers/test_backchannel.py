@@ -3,10 +3,13 @@ read our answer."""
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +38,56 @@ issuers:
 upstreams:
   echo: {{{{targets: ["http://127.0.0.1:{{port}}"]}}}}
   sockets: {{{{targets: ["http://127.0.0.1:{sockets}"]}}}}
+  ticks: {{{{targets: ["http://127.0.0.1:{ticks}"]}}}}
 routes:
+  - {{{{id: ticks, match: {{{{path: /ticks}}}}, issuers: [company], policy: signed-in, upstream: ticks}}}}
   - {{{{id: me, match: {{{{path: /me}}}}, issuers: [own, company], policy: signed-in, upstream: echo}}}}
   - {{{{id: ws, match: {{{{path: /ws}}}}, issuers: [company], policy: signed-in, upstream: sockets}}}}
 """
 
 
-def echo(socket: ServerConnection) -> None:
-    for message in socket:
-        socket.send(message)
+def socket_to(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def echo(connection: ServerConnection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+class Ticks(BaseHTTPRequestHandler):
+    """A stream of events that goes on for as long as somebody reads it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        pause = threading.Event()
+        while not pause.wait(0.05):
+            self.wfile.write(b"9\r\ndata: 1\n\n\r\n")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class TicksServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Its reader has gone."""
+
+
+@contextmanager
+def ticking() -> Iterator[int]:
+    server = TicksServer(("127.0.0.1", 0), Ticks)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @dataclass
@@ -76,6 +120,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with (
         oidc_provider.started(folder / "provider", setup) as provider,
         serve(echo, "127.0.0.1", 0) as server,
+        ticking() as ticks,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         routes = ROUTES.format(
@@ -83,6 +128,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             api=API,
             client=SHOP,
             sockets=server.socket.getsockname()[1],
+            ticks=ticks,
         )
         own = {
             "GATEWAY_LISTEN": f"127.0.0.1:{port}",
@@ -114,17 +160,36 @@ def test_its_sockets_end_with_it(site: Site) -> None:
     with ExitStack() as opened:
         held = [opened.enter_context(site.socket(tokens)) for _ in range(10)]
         kept = opened.enter_context(site.socket(others))
-        for socket in (*held, kept):
-            socket.send("hello")
-            assert socket.recv(timeout=10) == "hello"
+        for one in (*held, kept):
+            one.send("hello")
+            assert one.recv(timeout=10) == "hello"
         visitor.sign_out(tokens["id_token"])
-        for socket in held:
+        for one in held:
             with pytest.raises(websockets.ConnectionClosedError) as closed:
-                socket.recv(timeout=5)
+                one.recv(timeout=5)
             assert closed.value.rcvd is not None
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "token_revoked")
         kept.send("still")
         assert kept.recv(timeout=10) == "still"
+
+
+def test_a_stream_ends_with_it(site: Site) -> None:
+    visitor, tokens = site.signed_in("cyd")
+    lines = ["GET /ticks HTTP/1.1", "Host: x", f"Authorization: Bearer {tokens['access_token']}"]
+    with socket_to(site.gateway.port) as stream:
+        stream.sendall("\r\n".join([*lines, "", ""]).encode())
+        received = b""
+        while received.count(b"data: 1") < 3:
+            received += stream.recv(4096)
+        assert received.startswith(b"HTTP/1.1 200")
+        visitor.sign_out(tokens["id_token"])
+        began, last = time.monotonic(), b""
+        with suppress(ConnectionResetError):
+            while piece := stream.recv(4096):
+                last = (last + piece)[-64:]
+                assert time.monotonic() - began < 5
+    # It was cut: no last chunk says that this was all.
+    assert not last.endswith(b"0\r\n\r\n")
 
 
 def test_a_logout_token_of_the_provider_gives_no_access(site: Site) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.edge.streams.registry import LongLivedRequests
-from gateway.model import Change, ChangeKind, Principal, Reason
+from gateway.model import Change, ChangeKind, Principal, Reason, without_session
 from gateway.revocation.revocation_list import RevocationList
 from tests.certificates import Authority
 from tests.edge.rig import Client, Exchange, Rig, Script, listen, principal, running
@@ -75,6 +75,19 @@ async def test_a_socket_is_closed_with_1008_when(named: tuple[ChangeKind, str]) 
         worker.learn(*named)
         assert await client.rest(1.0) == goodbye(1008, "token_revoked")
         await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=1.0)
+        await forgotten(worker)
+
+
+async def test_a_socket_whose_token_names_no_session_ends_with_any_of_its_subject() -> None:
+    """Of another issuer: the token may be of the session that has ended."""
+    who: dict[str, Any] = {"subject": "company:ann", "session_id": None, "issuer": "company"}
+    async with signed_in(**who) as (rig, worker):
+        client = await opened(rig)
+        worker.learn(ChangeKind.SUBJECT, without_session("company:bob"))
+        worker.learn(ChangeKind.SESSION, "company:s-1")
+        assert len(worker.calls) == 1
+        worker.learn(ChangeKind.SUBJECT, without_session("company:ann"))
+        assert await client.rest(1.0) == goodbye(1008, "token_revoked")
         await forgotten(worker)
 
 
