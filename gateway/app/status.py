@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.access.routing.routes import Route
+from gateway.access.routing.routes import Auth, Route
 from gateway.app.components import Components
 from gateway.telemetry.worker_status import Status, WorkerStatusSocket
 
@@ -104,6 +104,9 @@ def _shown(route: Route) -> Mapping[str, Any]:
         "host": ", ".join(route.hosts) or None,
         "path": route.pattern,
         "auth": str(route.auth),
+        "issuers": sorted(route.issuers) if route.auth is not Auth.PUBLIC else [],
+        "resource": route.resource_server.path if route.resource_server else None,
+        "scopes": list(route.resource_server.scopes) if route.resource_server else [],
         "policy": route.policy.name if route.policy else None,
         "upstream": route.upstream.name if route.upstream else None,
         "answer": str(route.direct_response) if route.direct_response else None,

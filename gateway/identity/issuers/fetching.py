@@ -7,6 +7,7 @@ proxy of the environment, no cookies) and comes over TLS that was checked, or fr
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -62,7 +63,7 @@ class Fetcher:
         try:
             async with asyncio.timeout(self._timeout_s):
                 # Reading the machine's authorities takes some milliseconds of a processor.
-                tls = await asyncio.to_thread(tls_context, ca) if target[0] == "https" else True
+                tls = await asyncio.to_thread(_tls_of, ca) if target[0] == "https" else True
                 return await self._answer(url, tls, bytes_max)
         except TimeoutError as error:
             raise FetchFailed(f"{url} did not answer within {self._timeout_s:g} s") from error
@@ -98,9 +99,34 @@ class Fetcher:
             )
 
 
+def _tls_of(ca: str | None) -> ssl.SSLContext:
+    try:
+        return tls_context(ca)
+    except OSError as error:
+        raise FetchFailed(f"{ca} holds no authorities that can be read: {told(error)}") from error
+
+
 def told(error: Exception) -> str:
-    """What a library says of it, on one line."""
-    return " ".join(str(error).split())[:_SHOWN_MAX] or type(error).__name__
+    """The end of a sentence, in our words: a library's own are about its inside."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else "unknown"
+        return f"nobody we trust vouches for its certificate ({why})"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "nobody knows the name of its host"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return "it speaks no TLS that we speak"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it hung up before it answered"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "it hung up in the midst of its answer"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "what it answers is not HTTP"
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
+        # The text of asyncio is about a call of its own.
+        text = os.strerror(error.errno)
+        return text[:1].lower() + text[1:]
+    return "the connection failed"
 
 
 def fresh_s(headers: Mapping[str, str]) -> float:

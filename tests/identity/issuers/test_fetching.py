@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.identity.issuers.fetching import Fetcher, FetchFailed, fresh_s
+from gateway.identity.issuers.fetching import Fetcher, FetchFailed, fresh_s, told
 from tests.certificates import self_signed
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -156,8 +158,8 @@ async def test_a_name_that_resolves_to_nothing_soon_costs_no_more() -> None:
 
 
 async def test_a_server_that_is_not_there_is_told(fetcher: Fetcher) -> None:
-    for url in ("https://nowhere.example/", "http://127.0.0.1:1/"):
-        assert (await failure(fetcher, url)).startswith(f"{url} could not be fetched: ")
+    url = "http://127.0.0.1:1/"
+    assert await failure(fetcher, url) == f"{url} could not be fetched: connection refused"
 
 
 @pytest.mark.parametrize(
@@ -199,21 +201,41 @@ async def test_a_server_that_nobody_vouches_for_is_not_believed(
     serve: Serve, fetcher: Fetcher, certificate: tuple[ssl.SSLContext, str]
 ) -> None:
     port = await serve(always(b"{}"), certificate[0])
-    assert "CERTIFICATE_VERIFY_FAILED" in await failure(fetcher, f"https://id.example:{port}/")
+    url = f"https://id.example:{port}/"
+    assert await failure(fetcher, url) == (
+        f"{url} could not be fetched: nobody we trust vouches for its certificate"
+        " (self-signed certificate)"
+    )
 
 
 async def test_a_certificate_of_another_name_is_not_believed(
     serve: Serve, fetcher: Fetcher, certificate: tuple[ssl.SSLContext, str]
 ) -> None:
     url = f"https://other.example:{await serve(always(b'{}'), certificate[0])}/"
-    assert "could not be fetched" in await failure(fetcher, url, certificate[1])
+    said = await failure(fetcher, url, certificate[1])
+    assert "vouches for its certificate (Hostname mismatch" in said
 
 
 async def test_a_file_of_authorities_that_is_none_is_told(fetcher: Fetcher, tmp_path: Path) -> None:
     url = "https://id.example/"
     (tmp_path / "empty").write_text("")
-    for ca in (tmp_path / "none", tmp_path / "empty"):
-        assert (await failure(fetcher, url, str(ca))).startswith(f"{url} could not be fetched: ")
+    for ca, why in (("none", "no such file or directory"), ("empty", "the connection failed")):
+        path = str(tmp_path / ca)
+        said = await failure(fetcher, url, path)
+        assert said == f"{path} holds no authorities that can be read: {why}"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (aiohttp.ServerDisconnectedError("x"), "it hung up before it answered"),
+        (aiohttp.ClientPayloadError("x"), "it hung up in the midst of its answer"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), "connection reset by peer"),
+        (ValueError("x"), "the connection failed"),
+    ],
+)
+def test_what_failed_is_told_in_our_words(error: Exception, said: str) -> None:
+    assert told(error) == said
 
 
 # For how long
