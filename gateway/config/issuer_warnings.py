@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from gateway.access.issuers import Issuer
+from gateway.access.issuers import SUBJECT, Issuer
 from gateway.access.routing.routes import Auth, Route
 from gateway.model import OWN_ISSUER, ConfigProblem, CredentialKind
 
 
 def issuer_notices(routes: Iterable[Route], issuers: Mapping[str, Issuer]) -> list[ConfigProblem]:
     """Issuers whose tokens no route takes; opaque tokens that could be of several; resources that
-    our own tokens are no good for; and authorization servers whose tokens a resource refuses."""
+    our own tokens are no good for; authorization servers whose tokens a resource refuses; and ends
+    that are told by another name than tokens have."""
     judging = [route for route in routes if route.auth is not Auth.PUBLIC]
     taken = frozenset[str]().union(*{route.issuers for route in judging})
     problems = [
@@ -22,6 +23,15 @@ def issuer_notices(routes: Iterable[Route], issuers: Mapping[str, Issuer]) -> li
         )
         for issuer in issuers.values()
         if issuer.name not in taken
+    ]
+    problems += [
+        ConfigProblem.at(
+            issuer.location,
+            f"issuer `{issuer.name}` knows its users by `{issuer.subject.text}`: what it tells of "
+            "ends names them by `sub`, and is refused where it names no session and not that claim",
+        )
+        for issuer in issuers.values()
+        if (issuer.backchannel_logout or issuer.events) and issuer.subject != SUBJECT
     ]
     asked = {name for name, issuer in issuers.items() if issuer.introspection is not None}
     several = [route for route in judging if len(route.issuers & asked) > 1]

@@ -486,6 +486,22 @@ def test_a_route_on_which_no_opaque_token_can_be_told_is_noted() -> None:
     assert len(told("[a, c]")) == 1  # that of y
 
 
+@pytest.mark.parametrize("switch", ["backchannel_logout", "events"])
+@pytest.mark.parametrize(("subject", "noted"), [("sub", 0), ("claims.sub", 0), ("oid", 1)])
+def test_ends_that_are_told_by_another_name_than_tokens_have_are_noted(
+    switch: str, subject: str, noted: int
+) -> None:
+    text = f"""\
+issuers:
+  a: {{issuer: "https://a.example", audience: api, subject: {subject}, {switch}: true}}
+upstreams: {{api: {{targets: ["http://127.0.0.1:1"]}}}}
+routes: [{{id: x, match: {{path: /x}}, issuers: [a], policy: signed-in, upstream: api}}]
+"""
+    told = notices(text)
+    assert len(told) == noted
+    assert all("`a` knows its users by `claims.oid`" in one for one in told)
+
+
 RESOURCES = """
     defaults: {{policy: signed-in, upstream: api, issuers: {issuers}, accept: {accept}}}
     routes:

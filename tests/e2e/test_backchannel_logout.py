@@ -9,7 +9,9 @@ import asyncio
 import base64
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +66,12 @@ class Site:
 
     def told(self, name: str) -> Answer:
         """What a logout of the session is answered, at the first node."""
-        return self.nodes[0].call(
-            "POST",
-            LOGOUT_PATH,
-            ("Content-Type", "application/x-www-form-urlencoded"),
-            body=f"logout_token={self.provider.logout_token(name)}".encode(),
-        )
+        return posted(self.nodes[0], self.provider.logout_token(name))
+
+
+def posted(node: Running, logout_token: str) -> Answer:
+    kind = ("Content-Type", "application/x-www-form-urlencoded")
+    return node.call("POST", LOGOUT_PATH, kind, body=f"logout_token={logout_token}".encode())
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,19 @@ def test_no_call_that_is_sent_after_the_200_is_accepted(site: Site, with_session
     assert len(counts.logout_s) == logouts
     assert counts.asked_after >= logouts * CONNECTIONS * 2
     assert counts.accepted_after == 0
+
+
+def test_a_logout_token_is_taken_once_by_all_nodes_together(site: Site) -> None:
+    """However many come at once: whoever is not the first is told to come again, or that it was
+    taken."""
+    text = site.provider.logout_token(site.provider.begin_session())
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda n: posted(site.nodes[n % 2], text), range(16)))
+    statuses = Counter(answer.status for answer in answers)
+    assert statuses[200] == 1
+    assert statuses.keys() <= {200, 400, 503}
+    for node in site.nodes:
+        assert posted(node, text).status == 400
 
 
 def test_while_a_worker_stands_still_the_provider_is_told_to_come_again(site: Site) -> None:
