@@ -207,7 +207,7 @@ class Reader:
 
 
 _TOKEN = re.compile(r"a token of (\S+?)(?: for (.+?))?(?: with the scope (.+))?")
-_ASKED_SCOPE = re.compile(r"'([^']+)' in user\.scopes")
+_ASKED_SCOPE = re.compile(r"(?:has_scope\()?'([^']+)'(?: in user\.scopes|\))")
 
 
 def _is_shown(told: str, asked: SimulatedRequest, who: Principal, routes: Sequence[Route]) -> bool:

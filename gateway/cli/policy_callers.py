@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from gateway import strict_json
+from gateway.access.resource_servers import resource_paths
 from gateway.access.roles import is_action_pattern
 from gateway.access.simulation import person
 from gateway.access.snapshot import Snapshot
 from gateway.access.suggestions import suggestion
+from gateway.app.data_dir import DataFolder
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.role_names import ROLE
+from gateway.identity.issuers.jwk_set import DocumentRefused, read_jwk_set
+from gateway.identity.issuers.kept_keys import KeptKeys
+from gateway.identity.issuers.verifier import ForeignToken, IssuerVerifier, read_foreign_token
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.revocations import every
@@ -194,22 +199,26 @@ def account_of(email: str) -> Principal:
     return run(work)
 
 
-def bearer_of(text: str) -> Principal | Reason:
+def bearer_of(text: str, snapshot: Snapshot) -> Principal | Reason:
     """Who the token speaks of, or why the gateway would refuse it: signature, claims, expiry
-    and revocation, as SQL has them now."""
+    and revocation, as SQL has them now.  Another issuer's is judged by the keys that are kept."""
+    foreign = read_foreign_token(text, {one.issuer: one.name for one in snapshot.issuers.values()})
 
     async def work(context: CommandContext) -> Principal | Reason:
         chosen = context.settings
-        ring = KeyRing(context.database, Sealer(context.key_secret), context.clock)
-        await ring.refresh()
-        verifier = TokenVerifier(
-            ring,
-            issuer=chosen.token_issuer,
-            audience=chosen.token_audience,
-            max_life_s=chosen.max_token_life_s,
-            clock=context.clock,
-        )
-        found = verifier.verify(text)
+        if foreign is not None:
+            found = _verdict_on_foreign(foreign, snapshot, context)
+        else:
+            ring = KeyRing(context.database, Sealer(context.key_secret), context.clock)
+            await ring.refresh()
+            verifier = TokenVerifier(
+                ring,
+                issuer=chosen.token_issuer,
+                audience=chosen.token_audience,
+                max_life_s=chosen.max_token_life_s,
+                clock=context.clock,
+            )
+            found = verifier.verify(text)
         if isinstance(found, Reason):
             return found
         revoked = RevocationList()
@@ -218,3 +227,29 @@ def bearer_of(text: str) -> Principal | Reason:
         return revoked.refusal(found) or found
 
     return run(work)
+
+
+def _verdict_on_foreign(
+    token: ForeignToken, snapshot: Snapshot, context: CommandContext
+) -> Principal | Reason:
+    issuer, settings = snapshot.issuers[token.issuer], context.settings
+    kept = KeptKeys(DataFolder(settings.data_dir).issuers).read(issuer)
+    try:
+        keys = read_jwk_set(kept.body).keys if kept is not None else {}
+    except DocumentRefused:
+        keys = {}
+    if not keys:
+        raise CliError(
+            f"no keys of `{issuer.name}` are kept here yet: "
+            f"`gateway issuers check {issuer.name} --token-file F` asks for them"
+        )
+    key = keys.get(token.kid)
+    if key is None:
+        return Reason.KEY_UNKNOWN
+    verifier = IssuerVerifier(
+        issuer,
+        max_life_s=settings.max_token_life_s,
+        now=context.clock.now,
+        resource_paths=resource_paths(snapshot.routes).get(issuer.name, frozenset()),
+    )
+    return verifier.verify(token, key)

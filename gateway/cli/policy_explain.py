@@ -173,7 +173,7 @@ def explain_call(
     snapshot = compiled(config, policies)
     who: Principal | Reason = Reason.NO_CREDENTIAL
     if token_file is not None:
-        who = bearer_of(read_token(token_file))
+        who = bearer_of(read_token(token_file), snapshot)
     elif issuer is not None and claims is not None:
         who = issued_to(issuer, claims, snapshot, now)
     elif account is not None:

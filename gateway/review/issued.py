@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.access.issuers import ABSENT, ClaimPath, Issuer, TokenUse
-from gateway.access.resource_servers import resource_url
+from gateway.access.resource_servers import resource_paths, resource_url
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.snapshot import Snapshot
 from gateway.identity.issuers.verifier import ForeignClaims, IssuerVerifier
@@ -38,11 +38,7 @@ def caller_of(
         issuer,
         max_life_s=issuer.max_life_s or _YEARS_S,
         now=lambda: now,
-        resource_paths=frozenset(
-            one.resource_server.path
-            for one in snapshot.routes
-            if one.resource_server is not None and issuer.name in one.issuers
-        ),
+        resource_paths=resource_paths(snapshot.routes).get(issuer.name, frozenset()),
     )
     return verifier.judge(ForeignClaims(issuer.name, filled, typ, "made-up", b""))
 

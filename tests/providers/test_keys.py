@@ -182,3 +182,24 @@ def gateway_state_is_served(running: Running) -> bool:
         and 'authgate_issuer_fetches_total{issuer="company",outcome="unreachable"}' in metrics
         and 'authgate_issuer_keys_age_seconds{issuer="company",' in metrics
     )
+
+
+def test_explain_judges_a_token_of_the_provider_by_the_keys_that_are_kept(
+    gateway: Running, provider: OidcProvider, tmp_path: Path
+) -> None:
+    text = token(provider)
+    until(lambda: gateway.call("GET", "/theirs", token=text).status == 200, 15)
+    file = tmp_path / "token"
+    file.write_text(text)
+    told = gateway.cli("explain", "GET", "/theirs", "--token-file", str(file))
+    assert told.returncode == 0, told.stderr
+    assert "company:machine of issuer company" in told.stdout
+    file.write_text(text[:-8] + "AAAAAAAA")
+    told = gateway.cli("explain", "GET", "/theirs", "--token-file", str(file), "--json")
+    assert told.returncode == 1
+    assert json.loads(told.stdout)["reason"] == "token_signature_invalid"
+    ended = gateway.cli("revoke", "user", "company:machine")
+    assert ended.returncode == 0, ended.stderr
+    file.write_text(text)
+    told = gateway.cli("explain", "GET", "/theirs", "--token-file", str(file), "--json")
+    assert json.loads(told.stdout)["reason"] == "token_revoked"
