@@ -225,6 +225,10 @@ PROXIED = (
     Flood("proxied: no route", lambda n: request("GET", f"/nowhere/{n}")),
     Flood("proxied: no credential", lambda n: request("GET", _GUARDED)),
     Flood("proxied: a made-up token", _bearer("GET", _GUARDED)),
+    Flood(
+        "proxied: a made-up token of another issuer",
+        lambda n: request("GET", _GUARDED, f"Authorization: Bearer {_of_issuer(n, 'at+jwt')}"),
+    ),
     Flood("proxied: a made-up cookie", _cookie(_GUARDED)),
     Flood(
         "proxied: a made-up API key",
@@ -480,7 +484,9 @@ def main(
     cluster = Cluster.build(database_url, redis_url)
     try:
         routes = cluster.rig.fill("gateway/routes.yaml")
-        routes.write_text(routes.read_text("utf-8") + ISSUERS, "utf-8")
+        text = routes.read_text("utf-8")
+        taken = text.replace("routes:\n", "defaults: {issuers: [own, company]}\nroutes:\n", 1)
+        routes.write_text(taken + ISSUERS, "utf-8")
         settings = {"GATEWAY_EMAIL_VERIFICATION": "required"}
         cluster.start(nodes=1, workers=2, settings=settings, routes=routes)
         cluster.add_user(CALLER)

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.slow
 
 CALLS = 600
 PASSWORD = "correct horse 7 battery\n"
+TAKEN = "  auth: required\n  issuers: [own, company]\n"
 FLOODS = OWN + at("/me", PROXIED)
 LOG_BYTES_A_SECOND = 20 * 500
 """Lines of refusals that a worker writes in a second, and how long one is."""
@@ -76,7 +77,7 @@ def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
     try:
         with started(
             folder / "g",
-            routes=ROUTES + ISSUERS,
+            routes=ROUTES.replace("  auth: required\n", TAKEN, 1) + ISSUERS,
             GATEWAY_REDIS_URL=server.url,
             GATEWAY_EMAIL_VERIFICATION="required",
         ) as running:

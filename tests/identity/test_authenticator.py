@@ -324,6 +324,19 @@ def test_a_swept_memory_counts_the_texts_that_it_still_holds() -> None:
     assert memory.get("a" * 5) is None
 
 
+def test_both_generations_are_dropped_of_who_is_meant() -> None:
+    memory = TokenCache(4, 1_000_000)
+    theirs = replace(someone(), issuer="company")
+    memory.keep("old", theirs)
+    memory.keep("old of ours", someone())
+    memory.keep("young", theirs)
+    memory.keep("young of ours", someone())
+    memory.drop(lambda principal: principal.issuer == "company")
+    assert len(memory) == 2
+    assert memory.get("old of ours")
+    assert memory.get("young of ours")
+
+
 def test_both_generations_are_swept() -> None:
     memory = TokenCache(4, 1_000_000)
     lasting = replace(someone(), expires_at=11)

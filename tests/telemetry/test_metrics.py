@@ -123,3 +123,15 @@ def test_an_own_answer_is_counted_under_the_same_child_each_time() -> None:
     found = samples(metrics)
     assert found["authgate_endpoint_requests_total", labels] == 2
     assert found["authgate_endpoint_duration_seconds_count", (("endpoint", "/auth/login"),)] == 2
+
+
+def test_a_gauge_may_be_of_several_things_that_come_and_go() -> None:
+    ages = {"company": 7.0, "ci": float("inf")}
+    metrics = Metrics()
+    metrics.labelled_gauge("issuer_keys_age_seconds", "Since.", "issuer", lambda: ages)
+    named = "authgate_issuer_keys_age_seconds"
+    found = samples(metrics, Metrics())
+    assert found[named, (("issuer", "company"), ("worker", "0"))] == 7.0
+    assert found[named, (("issuer", "ci"), ("worker", "0"))] == float("inf")
+    ages.clear()
+    assert not [name for name, _ in samples(metrics) if name == named]

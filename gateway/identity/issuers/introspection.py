@@ -41,6 +41,7 @@ ANSWER_BYTES_MAX = 16 * 1024
 FAILURES_MOST = 5
 """In a row; then it is left alone for REST_S, and tried with one token."""
 REST_S = 5.0
+FIND_EVERY_S = 60.0
 _ASSERTION_LIFE_S = 60
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _REMEMBERED_MOST = 5_000
@@ -80,7 +81,8 @@ class Introspector:
         self._clock = clock
         self._asked = asked
         self._endpoint = introspection.endpoint
-        self._endpoint_until = -math.inf if self._endpoint is None else math.inf
+        self._endpoint_at = -math.inf
+        self._finding = asyncio.Lock()
         # Apart, so that what a stranger makes up pushes nobody out.
         self._active: BoundedMemo[bytes, tuple[Principal, float]] = BoundedMemo(_REMEMBERED_MOST)
         self._inactive: BoundedMemo[bytes, tuple[Reason, float]] = BoundedMemo(_REMEMBERED_MOST)
@@ -138,6 +140,9 @@ class Introspector:
         self._tell(why)
 
     def _tell(self, why: str) -> None:
+        # It may have moved.  A stranger can have a question refused as often as he likes.
+        if self._clock.steady() - self._endpoint_at > FIND_EVERY_S:
+            self._endpoint = self._introspection.endpoint
         if self.last_error is None:
             log.warning("introspection-failed", issuer=self.issuer.name, why=why)
         self.last_error = why
@@ -180,13 +185,14 @@ class Introspector:
         return Reason.ISSUER_UNAVAILABLE
 
     async def _found_endpoint(self) -> str:
-        if self._endpoint is None or self._clock.steady() >= self._endpoint_until:
-            endpoints, fresh_s = await fetch_endpoints(self.issuer, self._documents)
-            if endpoints.introspection is None:
-                raise DocumentRefused("the discovery names no introspection_endpoint")
-            self._endpoint = endpoints.introspection
-            self._endpoint_until = self._clock.steady() + fresh_s
-        return self._endpoint
+        """That of the discovery is kept until a question fails: no call waits for it but then."""
+        async with self._finding:
+            if self._endpoint is None:
+                endpoints, _ = await fetch_endpoints(self.issuer, self._documents)
+                if endpoints.introspection is None:
+                    raise DocumentRefused("the discovery names no introspection_endpoint")
+                self._endpoint, self._endpoint_at = endpoints.introspection, self._clock.steady()
+            return self._endpoint
 
     def _judged(self, text: str, claims: dict[str, Any]) -> Principal | Reason:
         verdict: Principal | Reason

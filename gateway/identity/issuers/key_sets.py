@@ -123,6 +123,8 @@ class KeySet:
             return False  # what the age of the keys means is another thing then
         self.issuer = issuer
         self._believe(self._fetched_at)
+        if self._fetching is None:
+            self.due_at = min(self.due_at, self._fetched_at + issuer.max_stale_s / 2)
         return True
 
     # --- fetching ---
@@ -216,7 +218,9 @@ class KeySet:
             log.info("issuer-keys-back", issuer=self.issuer.name)
         self.last_error, self._failures = None, 0
         now = self._steady()
-        self.due_at = now + document.fresh_s * (0.8 + 0.15 * self._deps.spread())
+        # Twice before they are too old to be believed.
+        fresh_s = min(document.fresh_s, self.issuer.max_stale_s / 2)
+        self.due_at = now + fresh_s * (0.8 + 0.15 * self._deps.spread())
         self._take(found, now)
         self._deps.fetched(self.issuer.name, "ok")
 

@@ -33,6 +33,7 @@ class Workers:
                 "ready": self.ready,
                 "configuration": {"version": "abc", "stale": False},
                 "dependencies": {"sql": "open"},
+                "issuers": {"company": {"keys": 2, "age_s": 7, "stale": False, "error": None}},
                 "problems": [],
                 "routes": [],
                 "metrics": metrics.state(),
@@ -111,6 +112,7 @@ async def test_readiness_lists_every_worker_with_its_configuration(admin: Admin)
     assert (status, document["ready"]) == (200, True)
     assert [w["configuration"]["version"] for w in document["workers"]] == ["abc", "abc"]
     assert document["workers"][0]["dependencies"] == {"sql": "open"}
+    assert document["workers"][0]["issuers"]["company"]["age_s"] == 7
 
 
 async def test_a_worker_that_cannot_decide_makes_the_node_unready(admin: Admin) -> None:

@@ -168,6 +168,31 @@ async def test_the_endpoint_is_that_of_the_discovery_where_none_is_configured(ga
     assert door.introspector.last_error == "the discovery names no introspection_endpoint"
 
 
+async def test_many_first_questions_look_for_the_endpoint_once(gate: Gate) -> None:
+    documents = published()
+    documents.there[DISCOVERY_URL] = discovery(introspection_endpoint=ENDPOINT)
+    door = made(gate, Answers(), asking(endpoint=None), documents=documents)
+    calls = (door.asks(f"made-up-number-{number}") for number in range(20))
+    assert set(await asyncio.gather(*calls)) == {Reason.TOKEN_REVOKED}
+    assert documents.asked == [DISCOVERY_URL]
+
+
+async def test_an_endpoint_that_has_moved_is_looked_for_again(gate: Gate, clock: HandClock) -> None:
+    documents = published()
+    documents.there[DISCOVERY_URL] = discovery(introspection_endpoint=ENDPOINT)
+    posts = Answers({OPAQUE: PostRefused("answered 404")})
+    door = made(gate, posts, asking(endpoint=None), documents=documents)
+    for _ in range(3):
+        assert await door.asks() is Reason.ISSUER_UNAVAILABLE
+    assert documents.asked == [DISCOVERY_URL]
+    clock.advance(61)
+    await door.asks()
+    documents.there[DISCOVERY_URL] = discovery(introspection_endpoint=f"{URL}/new")
+    posts.of[OPAQUE] = ACTIVE
+    assert isinstance(await door.asks(), Principal)
+    assert (posts.asked[-1][0], len(documents.asked)) == (f"{URL}/new", 2)
+
+
 # Which tokens are asked about
 
 

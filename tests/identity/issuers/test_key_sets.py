@@ -88,6 +88,20 @@ async def test_keys_are_fetched_again_before_their_time_is_over(
     assert keys.due_at == clock.steady() + 0.8 * HOUR_S
 
 
+async def test_keys_are_fetched_twice_before_they_are_too_old(made: Make, clock: HandClock) -> None:
+    keys = made(published(signer()), max_stale_s=600)
+    await keys.refresh()
+    assert keys.due_at == clock.steady() + 0.8 * 300
+    assert keys.adopt(issuer(max_stale_s=400))
+    assert keys.due_at == clock.steady() + 200
+    assert keys.adopt(issuer(max_stale_s=800))
+    assert keys.due_at == clock.steady() + 200
+    fetching = keys.refresh()
+    assert keys.adopt(issuer(max_stale_s=400))
+    assert keys.due_at == math.inf
+    await fetching
+
+
 async def test_the_discovery_is_asked_again_once_its_time_is_over(
     made: Make, clock: HandClock
 ) -> None:
