@@ -15,7 +15,7 @@ from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import Route
 from gateway.access.suggestions import suggestion
 from gateway.config.policies import ROLE_PERMISSIONS
-from gateway.model import ConfigProblem
+from gateway.model import OWN_ISSUER, ConfigProblem
 
 
 @dataclass(slots=True)
@@ -58,9 +58,13 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
 
 
 def open_to_anybody(table: RouteTable, who: str) -> list[ConfigProblem]:
-    """A notice where a route takes every account, and `who` may make one."""
-    routes = [r for r in table if r.policy is not None and r.policy.name == SIGNED_IN]
-    if not routes:
+    """A notice where a route takes every account, and `who` may make one; empty: nobody may."""
+    routes = [
+        r
+        for r in table
+        if r.policy is not None and r.policy.name == SIGNED_IN and OWN_ISSUER in r.issuers
+    ]
+    if not (routes and who):
         return []
     others = f" (and {len(routes) - 1} more)" if len(routes) > 1 else ""
     text = (

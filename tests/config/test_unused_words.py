@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.config.warnings import open_to_anybody
 from tests.access.worlds import snapshot
 from tests.config.texts import PUBLIC
 
@@ -101,3 +102,22 @@ def test_an_action_on_a_route_that_no_policy_judges_is_noted() -> None:
     said = [str(notice) for notice in world.notices if "no policy that judges it" in str(notice)]
     assert len(said) == 1
     assert "route `a` has the action `orders:read`" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("issuers", "who", "said"),
+    [("[own, c]", "anybody", True), ("[own, c]", "", False), ("[c]", "anybody", False)],
+)
+def test_a_route_is_open_to_who_may_make_an_account_that_it_takes(
+    issuers: str, who: str, said: bool
+) -> None:
+    world = snapshot(f"""
+version: 1
+issuers: {{c: {{issuer: "https://c.example", audience: api}}}}
+routes:
+  - {{id: a, match: {{path: /a}}, issuers: {issuers}, policy: signed-in, direct_response: {{status: 204}}}}
+""")
+    found = [str(one) for one in open_to_anybody(world.routes, who)]
+    assert [one.partition(", and ")[2] for one in found] == (
+        ["anybody may make one (GATEWAY_REGISTRATION=open)"] if said else []
+    )
