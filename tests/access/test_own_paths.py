@@ -170,10 +170,13 @@ def test_beside_a_resource_nothing_takes_its_metadata_by_accident(match: str) ->
     for path in (METADATA, f"{METADATA}/", f"{METADATA}/mcp", f"{METADATA}/mcp/x", f"{METADATA}/a"):
         told = decide(world, f"GET {path}", headers=[("Host", "tools.example.com")])
         assert told.reason == Reason.ROUTE_UNKNOWN
+    other = "GET /.well-known/other/mcp"
+    assert decide(world, other, headers=[("Host", "tools.example.com")]).allowed
 
 
-def test_the_metadata_of_a_resource_are_no_routes() -> None:
-    match = f"{{host: tools.example.com, path: {METADATA}/other, except_reserved: true}}"
+@pytest.mark.parametrize("path", [METADATA, f"{METADATA}/other"])
+def test_the_metadata_of_a_resource_are_no_routes(path: str) -> None:
+    match = f"{{host: tools.example.com, path: {path}, except_reserved: true}}"
     problems = beside_a_resource(match)
     assert isinstance(problems, list)
     assert problems[0].endswith("choose another path")
