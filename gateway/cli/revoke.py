@@ -28,7 +28,7 @@ from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.clients import Clients
 from gateway.identity.clients.personal_keys import PersonalKeys
-from gateway.identity.issuers.ends import record_end
+from gateway.identity.issuers.ends import record_ends
 from gateway.identity.issuers.event_tokens import ReportedEnd
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, refuse
 from gateway.model import Change, ChangeKind
@@ -143,7 +143,7 @@ async def _end_external(
     async with context.database.transaction() as tx:
         # The issuer's clock dates its tokens, and may be so far ahead.
         not_before = int(await tx.now()) + issuer.leeway_s
-        return await record_end(tx, issuer.name, end, not_before)
+        return await record_ends(tx, issuer.name, [end], not_before)
 
 
 def _published(

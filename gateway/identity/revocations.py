@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
@@ -21,6 +23,10 @@ PRUNE_ROWS = 2000
 
 _OVER = "WHERE published > 0 AND created_at <= :until"
 _COLUMNS = "id, kind, target, not_before, cause, created_at"
+_INSERT = (
+    f"INSERT INTO changes ({_COLUMNS}, published)"  # noqa: S608 (no words of a stranger)
+    " VALUES (:id, :kind, :target, :not_before, :cause, :created_at, 0)"
+)
 
 
 async def record(
@@ -36,24 +42,8 @@ async def record(
     Commit, then `RevocationPublisher.publish` it: until that says True, nothing is promised.
     """
     now = int(await tx.now())
-    change = Change(
-        id=secrets.token_urlsafe(12),
-        kind=kind,
-        target=target,
-        not_before=now if not_before is None else not_before,
-        cause=cause,
-        created_at=now,
-    )
-    await tx.run(
-        f"INSERT INTO changes ({_COLUMNS}, published)"  # noqa: S608 (no words of a stranger)
-        " VALUES (:id, :kind, :target, :not_before, :cause, :created_at, 0)",
-        id=change.id,
-        kind=kind.value,
-        target=target,
-        not_before=change.not_before,
-        cause=cause.value,
-        created_at=now,
-    )
+    change = _change(Refusal(kind, target, now if not_before is None else not_before), cause, now)
+    await tx.run(_INSERT, **_row(change))
     return change
 
 
@@ -68,22 +58,66 @@ async def refuse_once(tx: Transaction, kind: ChangeKind, target: str) -> Sequenc
     return [change_of(row) if row else await record(tx, kind, target, Reason.TOKEN_REVOKED)]
 
 
-async def refuse_before(tx: Transaction, target: str, not_before: int) -> Sequence[Change]:
-    """The change that refuses what a subject was given until `not_before`: the one there is, so
-    that repeating a call adds no row, else a new one."""
-    row = await tx.one(
-        "SELECT * FROM changes WHERE target = :target AND kind = :kind AND cause = :cause"
-        " AND not_before >= :not_before ORDER BY not_before LIMIT 1",
-        target=target,
-        kind=ChangeKind.SUBJECT.value,
-        cause=Reason.TOKEN_REVOKED.value,
-        not_before=not_before,
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is to be refused: a session or a token, or what a subject was given until
+    `not_before`."""
+
+    kind: ChangeKind
+    target: str
+    not_before: int
+
+    def met_by(self, change: Change) -> bool:
+        if (change.kind, change.target) != (self.kind, self.target):
+            return False
+        if self.kind is not ChangeKind.SUBJECT:
+            return True
+        return change.cause is Reason.TOKEN_REVOKED and change.not_before >= self.not_before
+
+
+async def refuse_all(tx: Transaction, refusals: Sequence[Refusal]) -> list[Change]:
+    """A change for each: the one there is, so that repeating a call adds no row, else a new one.
+    In three round trips, however many they are."""
+    if not refusals:
+        return []
+    targets = {f"target_{number}": one.target for number, one in enumerate(refusals)}
+    names = ", ".join(f":{name}" for name in targets)
+    rows = await tx.all(f"SELECT * FROM changes WHERE target IN ({names})", **targets)  # noqa: S608
+    known = [change_of(row) for row in rows]
+    now = int(await tx.now())
+    new: list[Change] = []
+    changes: list[Change] = []
+    for refusal in refusals:
+        change = next((one for one in (*known, *new) if refusal.met_by(one)), None)
+        if change is None:
+            change = _change(refusal, Reason.TOKEN_REVOKED, now)
+            new.append(change)
+        changes.append(change)
+    if new:
+        await tx.many(_INSERT, [_row(change) for change in new])
+    return changes
+
+
+def _change(refusal: Refusal, cause: Reason, now: int) -> Change:
+    return Change(
+        id=secrets.token_urlsafe(12),
+        kind=refusal.kind,
+        target=refusal.target,
+        not_before=refusal.not_before,
+        cause=cause,
+        created_at=now,
     )
-    if row:
-        return [change_of(row)]
-    return [
-        await record(tx, ChangeKind.SUBJECT, target, Reason.TOKEN_REVOKED, not_before=not_before)
-    ]
+
+
+def _row(change: Change) -> dict[str, Any]:
+    return {
+        "id": change.id,
+        "kind": change.kind.value,
+        "target": change.target,
+        "not_before": change.not_before,
+        "cause": change.cause.value,
+        "created_at": change.created_at,
+    }
 
 
 def change_of(row: Row) -> Change:

@@ -74,3 +74,51 @@ async def test_what_no_token_can_be_touched_by_goes_once_it_is_published(
     await revocations.mark_published(store, {change.id: revocations.PUBLISHED})
     assert await revocations.prune(store, KEEP_S) == 1
     assert await kept(store) == []
+
+
+SESSION = revocations.Refusal(ChangeKind.SESSION, "company:s-1", 500)
+SUBJECT = revocations.Refusal(ChangeKind.SUBJECT, "company:ann", 500)
+
+
+async def refused(store: Database, *refusals: revocations.Refusal) -> list[Change]:
+    async with store.transaction() as tx:
+        return await revocations.refuse_all(tx, refusals)
+
+
+async def test_what_is_refused_already_gets_no_second_row(database: Database) -> None:
+    first = await refused(database, SESSION, SUBJECT, SESSION)
+    assert first[0] is first[2]
+    assert [(one.kind, one.target, one.not_before) for one in first[:2]] == [
+        (ChangeKind.SESSION, "company:s-1", 500),
+        (ChangeKind.SUBJECT, "company:ann", 500),
+    ]
+    assert await refused(database, SUBJECT, SESSION) == [first[1], first[0]]
+    earlier = revocations.Refusal(ChangeKind.SUBJECT, "company:ann", 499)
+    assert await refused(database, earlier) == [first[1]]
+    assert len(await revocations.unpublished(database, -60)) == 2
+    assert await refused(database) == []
+
+
+async def test_a_later_date_of_a_subject_is_a_row_of_its_own(database: Database) -> None:
+    (first,) = await refused(database, SUBJECT)
+    later = revocations.Refusal(ChangeKind.SUBJECT, "company:ann", 501)
+    (second,) = await refused(database, later)
+    assert (second.id != first.id, second.not_before) == (True, 501)
+
+
+async def test_a_change_of_roles_or_of_another_kind_refuses_not_enough(database: Database) -> None:
+    async with database.transaction() as tx:
+        for kind, cause in (
+            (ChangeKind.SUBJECT, Reason.TOKEN_OUTDATED),
+            (ChangeKind.CLIENT, Reason.TOKEN_REVOKED),
+        ):
+            await revocations.record(tx, kind, "company:ann", cause, not_before=900)
+    (change,) = await refused(database, SUBJECT)
+    assert (change.cause, change.not_before) == (Reason.TOKEN_REVOKED, 500)
+
+
+async def test_what_every_worker_had_is_told_to_be_confirmed(database: Database) -> None:
+    (change,) = await refused(database, SESSION)
+    await revocations.mark_published(database, {change.id: revocations.CONFIRMED})
+    (again,) = await refused(database, SESSION)
+    assert (again.id, again.confirmed) == (change.id, True)

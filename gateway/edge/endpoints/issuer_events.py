@@ -22,7 +22,7 @@ from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, ShieldedTasks
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.edge.endpoints.json_body import read_whole
-from gateway.identity.issuers.ends import external_name, record_end
+from gateway.identity.issuers.ends import external_name, record_ends
 from gateway.identity.issuers.event_tokens import (
     EventToken,
     InvalidEventToken,
@@ -149,25 +149,19 @@ class IssuerEventEndpoints:
         self, report: _Report, call: Call, request: web.BaseRequest
     ) -> Sequence[Change]:
         issuer, token = report.issuer, report.token
-        changes: list[Change] = []
         async with self._deps.database.transaction() as tx:
-            ended = [
-                (end, await record_end(tx, issuer.name, end, token.issued_at)) for end in token.ends
-            ]
-        for end, of_end in ended:
-            changes += of_end
-            # A repeated report ends nothing more.
-            if not all(change.confirmed for change in of_end):
-                subject = end.subject and external_name(issuer.name, end.subject)
-                sid = end.session_id and external_name(issuer.name, end.session_id)
+            changes = await record_ends(tx, issuer.name, token.ends, token.issued_at)
+        # A repeated report ends nothing more.
+        if not all(change.confirmed for change in changes):
+            for end in token.ends:
                 self._deps.audit.record(
                     event_of(
                         AuditKind.REVOKED,
                         call,
                         request,
-                        subject=subject,
+                        subject=end.subject and external_name(issuer.name, end.subject),
                         actor=f"issuer:{issuer.name}",
-                        sid=sid,
+                        sid=end.session_id and external_name(issuer.name, end.session_id),
                         change=end.event,
                         jti=token.token_id,
                     )

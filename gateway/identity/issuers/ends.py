@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.identity.issuers.event_tokens import ReportedEnd
-from gateway.identity.revocations import refuse_before, refuse_once
+from gateway.identity.revocations import Refusal, refuse_all
 from gateway.model import Change, ChangeKind, without_session
 from gateway.stores.protocols import Transaction
 
@@ -19,20 +19,21 @@ def external_name(issuer_name: str, name: str) -> str:
     return f"{issuer_name}:{name}"
 
 
-async def record_end(
-    tx: Transaction, issuer_name: str, end: ReportedEnd, not_before: int
-) -> Sequence[Change]:
-    """The changes that refuse its tokens: those of a subject that were issued until
+async def record_ends(
+    tx: Transaction, issuer_name: str, ends: Sequence[ReportedEnd], not_before: int
+) -> list[Change]:
+    """The changes that refuse their tokens: those of a subject that were issued until
     `not_before`, by the issuer's clock, and all of a session.
 
     Of a session whose subject is named too, tokens may name the subject alone.
     """
-    changes: list[Change] = []
-    if end.session_id is not None:
-        session = external_name(issuer_name, end.session_id)
-        changes += await refuse_once(tx, ChangeKind.SESSION, session)
-    if end.subject is not None:
-        subject = external_name(issuer_name, end.subject)
-        target = subject if end.session_id is None else without_session(subject)
-        changes += await refuse_before(tx, target, not_before)
-    return changes
+    refusals: list[Refusal] = []
+    for end in ends:
+        if end.session_id is not None:
+            session = external_name(issuer_name, end.session_id)
+            refusals.append(Refusal(ChangeKind.SESSION, session, not_before))
+        if end.subject is not None:
+            subject = external_name(issuer_name, end.subject)
+            target = subject if end.session_id is None else without_session(subject)
+            refusals.append(Refusal(ChangeKind.SUBJECT, target, not_before))
+    return await refuse_all(tx, refusals)
