@@ -85,10 +85,16 @@ def test_every_decoding_of_a_token_names_its_algorithms(calls: Calls) -> None:
 
 
 def test_no_client_reads_an_answer_without_a_bound(calls: Calls) -> None:
-    """CVE-2026-26998: there is no client library whose answers could grow; upstreams are streamed."""
+    """CVE-2026-26998: upstreams are streamed, and where a client library is used (issuers are asked
+    for their keys, and about tokens) its answers are read to a bound alone."""
     wrong = ("aiohttp.ClientSession", "requests.get", "urllib.request.urlopen", "urlopen")
     served = [path for path in SOURCES if "cli" not in path.parts]
-    assert [(p.name, name) for p, _, name in calls if p in served and name in wrong] == []
+    clients = {p.name for p, _, name in calls if p in served and name in wrong}
+    assert clients == {"fetching.py", "form_posts.py"}
+    reading = ("read", "json", "text", "readany", "readline")
+    named = [(p.name, name) for p, _, name in calls if p.name in clients]
+    assert [one for one in named if one[1].rpartition(".")[2] in reading] == []
+    assert {file for file, name in named if name == "bounded_body"} == clients
 
 
 def test_no_shipped_file_serves_the_admin_listener_to_others() -> None:
