@@ -50,7 +50,7 @@ _DEEPEST = 60
 
 
 class TypedPart(NamedTuple):
-    """A part of the expression: its type, and its text where it is one literal."""
+    """A part of the expression: its type, and its text where it is one text or number."""
 
     type: str
     at: int
@@ -221,7 +221,7 @@ class _TypeChecker:
 
     def _named(self, token: Token) -> TypedPart:
         if token.text in ("true", "false"):
-            return TypedPart("bool", token.at, token.text)
+            return TypedPart("bool", token.at)
         if token.text == "null":
             return TypedPart("null", token.at)
         if self._took("("):
@@ -244,8 +244,8 @@ class _TypeChecker:
         if not self._types.takes(name, None, tuple(one.type for one in given)):
             types = " and ".join(_TYPE_NAMES[one.type] for one in given)
             self.problems.append((token.at, f"`{name}` does not take {types or 'nothing'}"))
-        elif all(one.literal is not None for one in given) and name in READS_LITERAL:
-            self._run(f"{name}({', '.join(one.literal or '' for one in given)})", token.at)
+        elif name in READS_LITERAL and len(given) == 1 and given[0].literal is not None:
+            self._run(f"{name}({given[0].literal})", token.at)
         return TypedPart(_MAKES.get(name, ANY), token.at)
 
     def _method(self, on: TypedPart, name: str) -> TypedPart:
