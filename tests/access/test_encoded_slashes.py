@@ -3,9 +3,11 @@ not judged."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from gateway.model import Reason
+from gateway.model import Principal, Reason
 from tests.access.worlds import decide, snapshot, who
 
 WORLD = snapshot(
@@ -90,3 +92,89 @@ def test_what_a_backend_may_take_for_another_routes_path_is_refused(path: str) -
 def test_the_policy_is_asked_about_the_path_that_a_backend_may_read(path: str) -> None:
     decision = decide(WORLD, f"GET {path}", ANN)
     assert (decision.allowed, decision.read_as) == (False, path.replace("%2F", "/"))
+
+
+TAKEN = replace(
+    snapshot(
+        """
+        version: 1
+        issuers:
+          company: {issuer: "https://id.example.com", audience: api}
+        upstreams:
+          api: {targets: [http://127.0.0.1:9001]}
+        defaults: {policy: open, upstream: api}
+        routes:
+          - {id: docs, match: {path: "/docs/{name}"}, allow_encoded_slash: true}
+          - {id: partners, match: {path: "/docs/partners/{name}"}, issuers: [company]}
+          - {id: shared, match: {path: "/docs/shared/{name}"}, issuers: [own, company]}
+          - id: tools
+            match: {path: "/docs/tools/{name}"}
+            issuers: [own, company]
+            resource_server: {path: /docs/tools, scopes: [call]}
+          - id: guests
+            match: {path: "/docs/{name}/guests"}
+            auth: optional
+            policy: open
+            allow_encoded_slash: true
+          - {id: members, match: {path: "/docs/members/{name}/guests"}}
+          - id: tools.names
+            match: {path: "/tools/{name}"}
+            issuers: [company]
+            resource_server: {path: /tools, scopes: [call]}
+            allow_encoded_slash: true
+          - id: tools.lists
+            match: {path: "/tools/lists/{name}"}
+            issuers: [company]
+            resource_server: {path: /tools, scopes: [call]}
+          - id: tools.written
+            match: {path: "/tools/written/{name}"}
+            issuers: [company]
+            resource_server: {path: /tools, scopes: [call, write]}
+          - id: tools.admin
+            match: {path: "/tools/admin/{name}"}
+            issuers: [company]
+            resource_server: {path: /tools/admin, scopes: [call]}
+          - id: host
+            match: {host: one.example.com, prefix: /app}
+            allow_encoded_slash: true
+          - {id: host.other, match: {host: two.example.com, prefix: /app}, issuers: [company]}
+          - {id: moved, match: {prefix: /moved}, rewrite: {strip_prefix: /moved}}
+        """,
+        "policy: open\nrules: [{id: all, allow: ['*']}]",
+    ),
+    public_url="https://gateway.example.com",
+)
+"""One policy for all: it does not tell these routes apart."""
+BOB = replace(
+    who("company:bob"),
+    issuer="company",
+    audience=("api", "https://gateway.example.com/tools"),
+    granted_scopes=("call",),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "caller"),
+    [("/docs/shared%2Fx", ANN), ("/docs/a%2Fb", ANN), ("/docs/a%2Fb/guests", ANN),
+     ("/tools/lists%2Fx", BOB), ("/moved/docs/shared/x", ANN), ("/moved/docs/x", ANN)],
+)  # fmt: skip
+def test_a_path_of_a_route_that_takes_the_same_callers_passes(path: str, caller: Principal) -> None:
+    decision = decide(TAKEN, f"GET {path}", caller)
+    assert decision.allowed, decision.reason
+
+
+@pytest.mark.parametrize(
+    ("path", "caller"),
+    [("/docs/partners%2Fx", ANN), ("/docs/tools%2Fx", ANN), ("/docs/members%2Fx/guests", None),
+     ("/tools/written%2Fx", BOB), ("/tools/admin%2Fx", BOB),
+     ("/moved/docs/partners/x", ANN), ("/moved/docs/tools/x", ANN)],
+)  # fmt: skip
+def test_no_other_issuer_resource_or_sign_in_is_walked_around(
+    path: str, caller: Principal | None
+) -> None:
+    decision = decide(TAKEN, f"GET {path}", caller or Reason.NO_CREDENTIAL)
+    assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH)
+
+
+def test_what_a_route_serves_at_its_own_host_is_its_own() -> None:
+    assert decide(TAKEN, "GET https://one.example.com/app/a%2Fb", ANN).allowed

@@ -234,16 +234,22 @@ class RouteTable:
         """Whether a path that `route` made by its rewrite belongs to another route.
 
         That is one which sends the same path to the same upstream unchanged, and protects
-        it in another way: reached by a rewrite, its protection would be walked around.
+        it in another way: reached by a rewrite, its protection would be walked around.  What
+        `route` serves by itself as well is judged by its policy and action alone.
         """
         guard = self._guards.get(route.upstream.name) if route.upstream else None
         leaf = _walk(guard, segments, 0, len(segments), []) if guard else None
         if leaf is None:
             return False
         named = [other for other in leaf.guarded if not other.methods or method in other.methods]
+        is_its_own = any(other is route for other in leaf.guarded)
         return any(
             other.auth is not Auth.PUBLIC
-            and (other.policy is not route.policy or other.action != route.action)
+            and (
+                other.policy is not route.policy
+                or other.action != route.action
+                or not (is_its_own or _takes_whom(other, route))
+            )
             for other in named or leaf.guarded
         )
 
@@ -266,6 +272,22 @@ class RouteTable:
                 if leaf is not None:
                     return leaf, values
         return _walk(self._any_host, segments, 0, len(segments), values), values
+
+
+def _takes_whom(other: Route, route: Route) -> bool:
+    """Whether `other` asks every caller whom `route` takes for no more than `route` does, before
+    the policy is asked: to be signed in, a token of certain issuers, for a resource, with scopes.
+    """
+    if route.auth is Auth.PUBLIC:
+        return True  # as neither has a policy, strangers pass there too
+    if other.auth is Auth.REQUIRED and route.auth is Auth.OPTIONAL:
+        return False
+    if not route.issuers <= other.issuers:
+        return False
+    asked, met = other.resource_server, route.resource_server
+    if asked is None:
+        return True
+    return met is not None and met.path == asked.path and set(asked.scopes) <= set(met.scopes)
 
 
 def _leaves_for(node: _Node, route: Route) -> tuple[_Leaf, ...]:
