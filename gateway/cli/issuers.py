@@ -26,6 +26,8 @@ from gateway.identity.issuers.verifier import IssuerVerifier, issuer_named_in
 from gateway.identity.tokens.jws import is_compact
 from gateway.model import SystemClock
 
+_SHOWN_MAX = 200
+
 
 def register(app: typer.Typer) -> None:
     issuers = typer.Typer(
@@ -131,10 +133,17 @@ def _issuer_of(text: str, issuers: Iterable[Issuer], name: str | None) -> Issuer
     if found is None and named is None and name is not None:
         [only] = by_issuer.values()
         found = only if only.introspection is not None else None
-    if found is None:
-        whose = f"of {name}" if name is not None else "of any issuer of the configuration"
-        raise CliError(f"this is no token {whose}: its iss must be theirs to the byte")
-    return found
+    if found is not None:
+        return found
+    whose = f"of {name}" if name is not None else "of any issuer of the configuration"
+    if named is not None:
+        right = " or ".join(by_issuer) or "none"
+        told = f"its iss is {named[:_SHOWN_MAX]}; {right} would be right, to the byte"
+    elif any(issuer.introspection is not None for issuer in by_issuer.values()):
+        told = "it names no iss; name the issuer that is to be asked about it"
+    else:
+        told = "it is no signed JWT that names its iss"
+    raise CliError(f"this is no token {whose}: {told}")
 
 
 def _tell(rows: list[CheckedRow], *, as_json: bool) -> None:

@@ -176,7 +176,7 @@ def read_token(path: Path) -> str:
     try:
         held = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
-        raise CliError(f"--token-file: {error.strerror}", ExitCode.USAGE) from error
+        raise CliError(f"--token-file {path}: {error.strerror}", ExitCode.USAGE) from error
     text = held[:MAX_TOKEN_FILE_BYTES].decode("ascii", "replace").strip()
     return text.removeprefix("Bearer ").strip()
 

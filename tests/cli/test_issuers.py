@@ -211,11 +211,18 @@ def test_what_is_no_token_of_an_issuer_is_refused(
     run: Run, provider: Provider, tmp_path: Path
 ) -> None:
     provider.publish(KEY)
-    (tmp_path / "token").write_text(KEY.token())
-    code, _, err = run("check", "--token-file", str(tmp_path / "token"))
-    assert code == 1
-    assert "no token of any issuer of the configuration" in err
-    assert run("check", "company", "--token-file", str(tmp_path / "none"))[0] == 2
+    file = tmp_path / "token"
+    file.write_text(KEY.token(iss=f"{provider.url}/"))
+    no = "error: this is no token of any issuer of the configuration: "
+    right = f"{provider.url} would be right, to the byte\n"
+    told = f"{no}its iss is {provider.url}/; {right}"
+    assert run("check", "--token-file", str(file)) == (1, "", told)
+    file.write_text("an-opaque-token")
+    told = f"{no}it is no signed JWT that names its iss\n"
+    assert run("check", "--token-file", str(file)) == (1, "", told)
+    none = str(tmp_path / "none")
+    told = f"error: --token-file {none}: No such file or directory\n"
+    assert run("check", "company", "--token-file", none) == (2, "", told)
 
 
 def test_an_unknown_issuer_is_wrong_usage(run: Run) -> None:
@@ -256,6 +263,8 @@ def test_an_issuer_that_is_asked_is_asked(asked: Run, provider: Provider, tmp_pa
     assert checks(out) == {"introspection": (True, "it answers client_id gate")}
     assert provider.asked[0][0] == "Basic Z2F0ZTpz"
     (tmp_path / "token").write_text("an-opaque-token\n")
+    told = "it names no iss; name the issuer that is to be asked about it\n"
+    assert asked("check", "--token-file", str(tmp_path / "token"))[2].endswith(told)
     words = ("check", "company", "--token-file", str(tmp_path / "token"), "--json")
     code, out, _ = asked(*words)
     assert (code, checks(out)["active"]) == (1, (False, "the issuer says that it is not"))
