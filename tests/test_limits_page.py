@@ -16,6 +16,10 @@ from gateway.edge.proxy.request import MOST_HOPS
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.request_intake import MAX_QUEUED
 from gateway.edge.upstream.connection import MAX_INTERIM
+from gateway.identity.issuers import introspection, key_sets
+from gateway.identity.issuers.discovery import DISCOVERY_BYTES_MAX
+from gateway.identity.issuers.fetching import TIMEOUT_S
+from gateway.identity.issuers.jwk_set import KEYS_MAX, SET_BYTES_MAX
 from gateway.strict_json import DEEPEST, MOST_BYTES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "security" / "limits.md").read_text("utf-8")
@@ -88,4 +92,22 @@ def test_the_other_bounds_are_those_of_the_code() -> None:
     )
     assert written("an upstream's head") == (
         f"{MAX_HEAD_BYTES // 1024} KiB, {MAX_FIELDS} fields, {MAX_INTERIM} interim answers"
+    )
+
+
+def test_the_bounds_of_issuers_are_those_of_the_code() -> None:
+    assert written("metadata of an issuer; its key set") == (
+        f"{DISCOVERY_BYTES_MAX // 1024} KiB; {SET_BYTES_MAX // 1024} KiB, {KEYS_MAX} keys"
+    )
+    assert written("time for each of them") == f"{TIMEOUT_S:.0f} s"
+    unknown = "tokens of an issuer under a key that nobody knows"
+    assert written(f"{unknown}: questions for its keys; calls that wait for one") == (
+        f"one in {key_sets.ASK_EVERY_S:.0f} s; "
+        f"{key_sets.MOST_WAITING}, for {key_sets.ASK_WAIT_S:.0f} s"
+    )
+    size = f"{introspection.ANSWER_BYTES_MAX // 1024} KiB"
+    waiting = f"that wait for an answer of {size} at most"
+    assert written(f"tokens that an issuer is asked about at once; {waiting}") == (
+        f"{introspection.AT_ONCE}; "
+        f"{introspection.MOST_WAITING}, for {introspection.ASK_WAIT_S:.0f} s"
     )
