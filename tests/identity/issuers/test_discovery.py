@@ -117,3 +117,24 @@ def test_a_discovery_is_read_up_to_64_kib() -> None:
     read_discovery(raw + b" " * (DISCOVERY_BYTES_MAX - len(raw)), issuer())
     told = refused(raw + b" " * (DISCOVERY_BYTES_MAX - len(raw) + 1))
     assert told == "the discovery has more than 64 KiB"
+
+
+def test_a_discovery_with_half_of_a_surrogate_pair_is_refused() -> None:
+    raw = discovery(name="x").replace(b'"x"', b'"\\ud800"')
+    assert refused(raw).startswith("the discovery is no JSON")
+
+
+def test_whose_discovery_it_is_is_told_as_far_as_a_line_goes() -> None:
+    told = refused(discovery(issuer="https://e.example/" + "x" * 300))
+    assert told == f"the discovery is of the issuer https://e.example/{'x' * 182}, not of {URL}"
+
+
+def test_every_name_below_localhost_is_this_machine() -> None:
+    # RFC 6761 section 6.3
+    assert origin("http://id.localhost/") == ("http", "id.localhost", 80)
+
+
+def test_the_longest_url_is_taken() -> None:
+    url = "https://id.example.com/X"
+    assert origin(url + "x" * (2048 - len(url)))
+    assert origin(url + "x" * (2049 - len(url))) is None

@@ -21,7 +21,9 @@ from gateway.identity.issuers.fetching import FetchFailed
 from gateway.identity.issuers.form_posts import PostRefused
 from gateway.identity.issuers.introspection import Introspector
 from gateway.identity.issuers.issuer_tokens import IssuerTokens
+from gateway.identity.issuers.verifier import ForeignClaims
 from gateway.identity.tokens.authenticator import RequestAuthenticator
+from gateway.identity.tokens.jws import BYTES_MAX
 from gateway.model import Principal, Reason
 from tests.identity.issuers.provider import (
     CLAIMS,
@@ -229,6 +231,36 @@ async def test_what_is_no_token_at_all_is_shown_to_nobody(
 ) -> None:
     assert await door.asks(text) is Reason.TOKEN_MALFORMED
     assert posts.asked == []
+
+
+async def test_a_signed_token_is_shown_to_its_issuer_up_to_8_kib(
+    door: Door, posts: Answers
+) -> None:
+    key, texts = signer(), {}
+    for letters in range(5300, 5900):
+        text = key.token(header={"kid": ...}, more="x" * letters)
+        texts[len(text)] = text
+    longest = max(size for size in texts if size <= BYTES_MAX)
+    shortest = min(size for size in texts if size > BYTES_MAX)
+    assert (longest, shortest - longest <= 2) == (BYTES_MAX, True)
+    assert await door.asks(texts[longest]) is Reason.TOKEN_REVOKED
+    assert await door.asks(texts[shortest]) is Reason.TOKEN_MALFORMED
+    assert len(posts.asked) == 1
+
+
+@pytest.mark.parametrize("iss", [[URL], {URL: 1}, None, 7, ...])
+async def test_a_signed_token_that_names_nobody_is_shown_to_nobody(
+    door: Door, posts: Answers, iss: Any
+) -> None:
+    assert isinstance(await door.asks(signer().token(header={"kid": ...}, iss=iss)), Reason)
+    assert posts.asked == []
+
+
+async def test_what_kind_of_token_it_must_be_can_be_shown(door: Door) -> None:
+    check = door.introspector.verifier.checks[0]
+    claims = {**ACTIVE, "token_type": "N_A"}
+    problem = check.problem(ForeignClaims("company", claims, None, module.KID, b""))
+    assert (check.what, problem) == ("token_type", "it is N_A; Bearer would be right")
 
 
 async def test_an_opaque_token_that_could_be_of_two_issuers_is_shown_to_none(

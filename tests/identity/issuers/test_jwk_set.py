@@ -187,3 +187,28 @@ def test_what_a_key_is_can_be_shown() -> None:
         "o": "Ed25519",
     }
     assert isinstance(found.keys["r"].public, rsa.RSAPublicKey)
+
+
+def test_a_key_that_is_left_out_hides_none_behind_it() -> None:
+    found = read_jwk_set(
+        document({"kty": "oct", "kid": "o"}, signer("RS256").public(use="enc"), signer(kid="b"))
+    )
+    assert list(found.keys) == ["b"]
+    assert len(found.left_out) == 2
+
+
+def test_a_set_with_half_of_a_surrogate_pair_is_refused() -> None:
+    # RFC 8259 section 8.2: no log and no file could hold it.
+    raw = document(signer(), {"kty": "oct", "kid": "x"}).replace(b'"x"', b'"\\ud800"')
+    assert refused(raw).startswith("the key set is no JSON")
+
+
+def test_the_longest_kid_is_taken() -> None:
+    assert list(read_jwk_set(document(signer(kid="k" * 255))).keys) == ["k" * 255]
+
+
+def test_a_refused_set_says_which_key_it_is_for() -> None:
+    shown = signer("RS256").public(kid=..., d="AQAB")
+    told = "the key set shows the private half of key number 2"
+    assert refused(document(signer(), shown)) == told
+    assert refused(document()) == "the key set holds no key that can be used"

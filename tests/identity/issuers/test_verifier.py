@@ -568,3 +568,82 @@ def test_a_claim_path_reads_namespaced_claims() -> None:
     verifier = IssuerVerifier(of, max_life_s=MAX_LIFE_S, now=HandClock().now)
     claims = json.loads('{"https://example.com/roles": ["viewer"]}')
     assert verifier.roles_of(claims)[0] == ("viewer",)
+
+
+def problems_of(of: Issuer, clock: HandClock, **claims: Any) -> dict[str, str]:
+    """What is wrong with a token of these claims, by check."""
+    header = claims.pop("header", None)
+    token = read_foreign_token(KEY.token(header=header, **claims), {of.issuer: of.name})
+    assert token is not None
+    assert token.issuer == of.name
+    verifier = IssuerVerifier(of, max_life_s=MAX_LIFE_S, now=clock.now)
+    found = {check.what: check.problem(token) for check in verifier.checks}
+    return {what: problem for what, problem in found.items() if problem is not None}
+
+
+@pytest.mark.parametrize(
+    ("changed", "claims", "told"),
+    [
+        ({"use": TokenUse.ID}, {"scope": ...}, {"typ": "it is an access token; an ID token would be right"}),
+        ({}, {"events": {}}, {"use": "it is an event, and gives access to nothing"}),
+        ({}, {"token_use": "id"}, {"use": "token_use is id; access or access_token would be right"}),
+        ({}, {"iat": "x"}, {"iat": "it is x; whole seconds would be right", "life": "exp is 1800000300; whole seconds would be right"}),
+        ({}, {"nbf": "x"}, {"nbf": "it is x; whole seconds would be right"}),
+        ({}, {"sub": 7}, {"claims.sub": "it is 7; 1 to 255 visible ASCII letters would be right"}),
+        ({}, {"aud": "x" * 101}, {"claims.aud": f"it is {'x' * 100}…; one that names api would be right"}),
+        ({}, {"aud": "x" * 100}, {"claims.aud": f"it is {'x' * 100}; one that names api would be right"}),
+        ({"audience_claim": Failing()}, {}, {"claims.roles[7]": "there is no element 7"}),
+        ({"subject": Failing()}, {}, {"claims.roles[7]": "there is no element 7"}),
+        ({"roles": Failing()}, {}, {"roles": "there is no element 7"}),
+        ({"email": Failing()}, {}, {"email": "there is no element 7"}),
+    ],
+)  # fmt: skip
+def test_a_check_says_what_it_found(
+    clock: HandClock, changed: dict[str, Any], claims: dict[str, Any], told: dict[str, str]
+) -> None:
+    assert problems_of(issuer(**changed), clock, **claims) == told
+
+
+def test_an_expired_token_is_told_since_when(clock: HandClock) -> None:
+    clock.at = START + 320
+    assert problems_of(issuer(), clock) == {"exp": "it ended 20 s ago"}
+
+
+@pytest.mark.parametrize("at", [0, 2**53])
+def test_the_first_and_the_last_second_that_all_readers_see_alike_are_taken(
+    judged: Judge, at: int
+) -> None:
+    assert accepted(judged(auth_time=at)).auth_time == at
+
+
+def test_an_issuer_without_a_word_on_addresses_tells_none(judged: Judge) -> None:
+    principal = accepted(judged(issuer(email=None, email_verified=None)))
+    assert (principal.email, principal.email_verified) == (None, False)
+
+
+def test_a_resource_of_this_machine_may_be_plain_http(clock: HandClock) -> None:
+    text = KEY.token(aud="http://127.0.0.1:8080/mcp")
+    assert accepted(verdict(issuer(), clock, text, "/mcp")).resource_only
+
+
+def test_a_token_whose_payload_is_no_object_is_nobodys() -> None:
+    header = KEY.token().split(".")[0]
+    assert read_foreign_token(f"{header}.W10.AA", {URL: "company"}) is None
+
+
+class OfAlice:
+    """Meets `ClaimReader`: reads the claims of the token and of nothing else."""
+
+    text = "claims.of_alice"
+
+    def read(self, claims: Any) -> Any:
+        if claims["sub"] != "alice":
+            raise ClaimError("these are not her claims")
+        return "alice@example.com"
+
+
+def test_what_reads_claims_is_given_those_of_the_token(clock: HandClock) -> None:
+    of = issuer(roles=OfAlice(), email=OfAlice())
+    assert problems_of(of, clock) == {}
+    told = dict.fromkeys(("roles", "email"), "these are not her claims")
+    assert problems_of(of, clock, sub="bob") == told
