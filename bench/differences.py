@@ -232,6 +232,12 @@ def _is_shown(told: str, asked: SimulatedRequest, who: Principal, routes: Sequen
     )
 
 
+def _may_take(route: Route, who: Principal) -> bool:
+    """Whether it is a route for tokens of this issuer, and for resources where they are."""
+    for_it = route.resource_server is not None or not who.resource_only
+    return who.issuer in route.issuers and for_it
+
+
 def _data(side: Snapshot) -> Mapping[str, Any]:
     return next((p.data for p in side.policies.values() if p.data), {})
 
@@ -274,7 +280,7 @@ def disagreements(reader: Reader, asked: SimulatedRequest) -> Iterator[str]:
     answers = simulate(asked, reader.sides[0]), simulate(asked, reader.sides[1])
     routes = [r for one in answers if (r := one.decision.route) is not None]
     who = asked.caller
-    if isinstance(who, Principal) and not any(who.issuer in one.issuers for one in routes):
+    if isinstance(who, Principal) and not any(_may_take(one, who) for one in routes):
         if any(one.auth is not Auth.PUBLIC for one in routes):
             # A token that neither takes is a bad credential, of which diff does not speak.
             return
