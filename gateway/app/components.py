@@ -169,7 +169,7 @@ def build_components(
         KeptKeys(plan.folder.issuers),
         clock,
         posts=lambda issuer: FormPoster(
-            addresses, issuer.ca, timeout_s=ASK_WAIT_S, at_once=AT_ONCE
+            addresses, issuer.ca, timeout_s=ASK_WAIT_S, at_once=2 * AT_ONCE
         ),
         fetched=issuer_counter(
             metrics, "issuer_fetches", "Fetches of issuers' keys: ok, unreachable, refused."

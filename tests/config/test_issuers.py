@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -340,6 +341,14 @@ def test_a_key_signs_by_its_algorithm(alg: str, key: str, tmp_path: Path) -> Non
     assert asking.key == ClientAssertionKey(SecretText(key.rstrip("\n")), alg, "k1")
 
 
+def of_two() -> str:
+    """An RSA key whose private half signs what its public half does not take."""
+    mine = RSA.private_numbers()
+    public = rsa.RSAPublicNumbers(3, mine.public_numbers.n)
+    numbers = rsa.RSAPrivateNumbers(mine.p, mine.q, mine.d, mine.dmp1, mine.dmq1, mine.iqmp, public)
+    return pem(numbers.private_key(unsafe_skip_rsa_key_validation=True))
+
+
 @pytest.mark.parametrize(
     ("alg", "key", "said"),
     [
@@ -348,6 +357,7 @@ def test_a_key_signs_by_its_algorithm(alg: str, key: str, tmp_path: Path) -> Non
         ("EdDSA", pem(RSA), "holds no Ed25519 key"),
         ("RS256", pem(ed25519.Ed25519PrivateKey.generate()), "holds no RSA key"),
         ("RS256", pem(rsa.generate_private_key(65_537, 1_024)), "less than 2048 bits"),
+        ("RS256", of_two(), "whose two halves do not belong together"),
         ("RS256", pem(RSA, BestAvailableEncryption(b"x")), "is an encrypted key"),
         ("RS256", pem(RSA).replace("MII", "AII", 1), "holds no private key in PEM"),
         ("RS256", "s3cr3t", "is no text in PEM"),
@@ -361,6 +371,15 @@ def test_a_key_that_cannot_sign_is_refused_at_load(
     found = refused(keys, secrets=SecretFiles(tmp_path))
     assert said in found
     assert "s3cr3t" not in found
+
+
+def test_to_read_a_key_stops_the_worker_for_no_longer_than_a_signature(tmp_path: Path) -> None:
+    (tmp_path / "client").write_text(pem(RSA))
+    keys = "introspection: {client_id: a, private_key: {secret: client, alg: RS256}}"
+    began = time.thread_time()
+    for _ in range(10):
+        assert issuer(keys, secrets=SecretFiles(tmp_path)).introspection is not None
+    assert time.thread_time() - began < 0.5
 
 
 # Whom routes take

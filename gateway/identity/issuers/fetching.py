@@ -41,6 +41,10 @@ class FetchFailed(Exception):
     """Nothing came that could be read; the text is a sentence for an operator."""
 
 
+class AnswerTooLong(FetchFailed):
+    """It was there, and longer than anybody reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchedDocument:
     body: bytes
@@ -145,7 +149,7 @@ async def bounded_body(response: aiohttp.ClientResponse, url: str, bytes_max: in
     async for part in response.content.iter_chunked(16 * 1024):
         body += part
         if len(body) > bytes_max:
-            raise FetchFailed(f"{url} answered more than {bytes_max // 1024} KiB")
+            raise AnswerTooLong(f"{url} answered more than {bytes_max // 1024} KiB")
     return bytes(body)
 
 

@@ -2,8 +2,8 @@
 
 Law: an answer is the issuer's word for `cache` seconds and no longer; calls with one token wait for
 one answer.  An issuer that does not answer costs ASK_WAIT_S a call, and after a few failures in a
-row nothing for a while; what a stranger makes up is asked at most AT_ONCE at a time, and not again
-for INACTIVE_S.
+row nothing for a while.  Anybody can make tokens up: they keep none that was good waiting, close
+the issuer to none that was good, and no more of one address are asked about than its share.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import base64
 import hashlib
 import math
 import secrets
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote_plus
 
 import jwt
 import structlog
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway import strict_json
-from gateway.access.issuers import Introspection, Issuer
+from gateway.access.issuers import ClientAssertionKey, Introspection, Issuer
 from gateway.bounded_memo import BoundedMemo
-from gateway.identity.issuers.fetching import FetchFailed
+from gateway.client_networks import holder
+from gateway.identity.issuers.asking_lane import AskingLane
+from gateway.identity.issuers.fetching import AnswerTooLong, FetchFailed
 from gateway.identity.issuers.form_posts import PostRefused
 from gateway.identity.issuers.jwk_set import DocumentRefused
 from gateway.identity.issuers.key_sets import Documents, fetch_endpoints
@@ -33,20 +37,32 @@ from gateway.model import Clock, Principal, Reason
 log = structlog.get_logger(__name__)
 
 ASK_WAIT_S = 2.0
+"""For a call, and for a question that has a place."""
+PLACE_WAIT_S = 1.0
 AT_ONCE = 32
+"""Questions of tokens that were good before, and as many of all others."""
 MOST_WAITING = 1_000
-"""Tokens whose answer is waited for; the next one is refused at once."""
+"""Tokens of which nothing is known whose answer is waited for; the next is refused at once."""
+UNKNOWN_OF_ADDRESS = 16
+"""Such tokens of one address."""
 INACTIVE_S = 5.0
 ANSWER_BYTES_MAX = 16 * 1024
-FAILURES_MOST = 5
-"""In a row; then it is left alone for REST_S, and tried with one token."""
-REST_S = 5.0
 FIND_EVERY_S = 60.0
+TELL_EVERY_S = 60.0
+"""Strangers can make it fail and work by turns."""
 _ASSERTION_LIFE_S = 60
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _REMEMBERED_MOST = 5_000
 KID = "introspection"
 """For what bears no kid that we know of."""
+
+
+class AnswerRefused(DocumentRefused):
+    """The issuer is there, and says of this token what cannot be read."""
+
+
+_OF_THIS_TOKEN = (PostRefused, AnswerTooLong, AnswerRefused)
+"""It is there: a token that it does not like, or says too much of, closes it to nobody."""
 
 
 class Posts(Protocol):
@@ -82,16 +98,24 @@ class Introspector:
         self._asked = asked
         self._endpoint = introspection.endpoint
         self._endpoint_at = -math.inf
+        self._looks_again = False
         self._finding = asyncio.Lock()
         # Apart, so that what a stranger makes up pushes nobody out.
         self._active: BoundedMemo[bytes, tuple[Principal, float]] = BoundedMemo(_REMEMBERED_MOST)
         self._inactive: BoundedMemo[bytes, tuple[Reason, float]] = BoundedMemo(_REMEMBERED_MOST)
         self._asking: dict[str, asyncio.Task[Principal | Reason]] = {}
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._failures = 0
-        self._rests_until = -math.inf
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+        """Those that were active when they were last asked about here."""
+        self._lane_of_good = AskingLane(AT_ONCE, clock.steady)
+        self._lane_of_others = AskingLane(AT_ONCE, clock.steady)
+        self._unknown: Counter[str] = Counter()
+        """How many of UNKNOWN_OF_ADDRESS are taken, by the holder of the address; under the empty
+        text the questions of good ones."""
+        self._signing_key: Any = None
         self.last_error: str | None = None
         """Why the last question got no answer; None where it did."""
+        self._told_at = -math.inf
+        self._is_told = False
 
     @property
     def issuer(self) -> Issuer:
@@ -105,17 +129,14 @@ class Introspector:
             return active[0]
         return inactive[0] if inactive is not None and now < inactive[1] else None
 
-    async def ask(self, text: str) -> Principal | Reason:
+    async def ask(self, text: str, client_ip: str) -> Principal | Reason:
         """What it says now; ISSUER_UNAVAILABLE where it says nothing."""
-        asking = self._asking.get(text)
+        asking = self._asking.get(text) or self._begun(text, client_ip)
         if asking is None:
-            if len(self._asking) >= MOST_WAITING or not self._may_ask():
-                return Reason.ISSUER_UNAVAILABLE
-            asking = asyncio.create_task(self._answer(text), name=f"ask-{self.issuer.name}")
-            self._asking[text] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(text, None))
-        # Shielded: one who gives up must not take the answer away from the others.
-        return await asyncio.shield(asking)
+            return Reason.ISSUER_UNAVAILABLE
+        # Who gives up must not take the answer away from the others.
+        await asyncio.wait({asking}, timeout=ASK_WAIT_S)
+        return asking.result() if asking.done() else Reason.ISSUER_UNAVAILABLE
 
     async def close(self) -> None:
         """Once those who wait have their answer."""
@@ -123,34 +144,55 @@ class Introspector:
             await asyncio.wait(self._asking.values())
         await self._posts.close()
 
-    # --- the breaker ---
+    # --- who may ask ---
 
-    def _may_ask(self) -> bool:
-        if self._failures < FAILURES_MOST:
-            return True
-        now = self._clock.steady()
-        if now < self._rests_until:
-            return False
-        self._rests_until = now + REST_S  # one token tries it
-        return True
+    def _begun(self, text: str, client_ip: str) -> asyncio.Task[Principal | Reason] | None:
+        is_good = _key(text) in self._good
+        address = "" if is_good else holder(client_ip)
+        if not is_good:
+            others = len(self._asking) - self._unknown[""]
+            if self._unknown[address] >= UNKNOWN_OF_ADDRESS or others >= MOST_WAITING:
+                return None
+        lane = self._lane_of_good if is_good else self._lane_of_others
+        if not lane.may_ask():
+            return None
+        asking = asyncio.create_task(self._answer(text, lane), name=f"ask-{self.issuer.name}")
+        self._asking[text] = asking
+        self._unknown[address] += 1
+        asking.add_done_callback(lambda _: self._ended_asking(text, address))
+        return asking
 
-    def _failed(self, why: str) -> None:
-        self._failures += 1
-        self._rests_until = self._clock.steady() + REST_S
-        self._tell(why)
+    def _ended_asking(self, text: str, address: str) -> None:
+        del self._asking[text]
+        self._unknown[address] -= 1
+        if not self._unknown[address]:
+            del self._unknown[address]
+
+    def _remember_good(self, text: str, *, is_good: bool) -> None:
+        key = _key(text)
+        if not is_good:
+            self._good.pop(key, None)
+            return
+        self._good[key] = None
+        self._good.move_to_end(key)
+        if len(self._good) > _REMEMBERED_MOST:
+            self._good.popitem(last=False)
 
     def _tell(self, why: str) -> None:
-        # It may have moved.  A stranger can have a question refused as often as he likes.
-        if self._clock.steady() - self._endpoint_at > FIND_EVERY_S:
-            self._endpoint = self._introspection.endpoint
-        if self.last_error is None:
-            log.warning("introspection-failed", issuer=self.issuer.name, why=why)
         self.last_error = why
+        now = self._clock.steady()
+        # It may have moved.  A stranger can have a question refused as often as he likes.
+        if now - self._endpoint_at > FIND_EVERY_S:
+            self._looks_again = self._introspection.endpoint is None
+        if not self._is_told and now - self._told_at >= TELL_EVERY_S:
+            self._is_told, self._told_at = True, now
+            log.warning("introspection-failed", issuer=self.issuer.name, why=why)
 
-    def _succeeded(self) -> None:
-        if self.last_error is not None:
+    def _works(self) -> None:
+        self.last_error = None
+        if self._is_told:
+            self._is_told = False
             log.info("introspection-works", issuer=self.issuer.name)
-        self.last_error, self._failures = None, 0
 
     # --- one question ---
 
@@ -161,38 +203,57 @@ class Introspector:
         body = await self._posts.post(endpoint, form, self._authorization(), ANSWER_BYTES_MAX)
         return _named(_read(body))
 
-    async def _answer(self, text: str) -> Principal | Reason:
-        has_place = False
+    async def _answer(self, text: str, lane: AskingLane) -> Principal | Reason:
         try:
-            async with asyncio.timeout(ASK_WAIT_S), self._places:
-                has_place = True
-                claims = await self.introspected(text)
-        except PostRefused as error:
-            # It is there: a text of a stranger that it does not like must not close it to others.
-            self._tell(str(error))
-            self._asked(self.issuer.name, "refused")
-            return Reason.ISSUER_UNAVAILABLE
+            async with asyncio.timeout(PLACE_WAIT_S):
+                await lane.places.acquire()
         except TimeoutError:
-            # Who found no place says nothing of the issuer.
-            if has_place:
-                self._failed(f"it did not answer within {ASK_WAIT_S:g} s")
+            return Reason.ISSUER_UNAVAILABLE  # this says nothing of the issuer
+        outcome = "unreachable"
+        try:
+            # The whole of it, however long the place was waited for.
+            async with asyncio.timeout(ASK_WAIT_S):
+                claims = await self.introspected(text)
+        except _OF_THIS_TOKEN as error:
+            lane.answered()
+            self._tell(str(error))
+            outcome = "refused"
+        except TimeoutError:
+            lane.failed()
+            self._tell(f"it did not answer within {ASK_WAIT_S:g} s")
         except (FetchFailed, DocumentRefused) as error:
-            self._failed(str(error))
+            lane.failed()
+            self._tell(str(error))
         else:
-            self._succeeded()
+            lane.answered()
+            self._works()
             return self._judged(text, claims)
-        self._asked(self.issuer.name, "unreachable")
+        finally:
+            lane.places.release()
+        self._asked(self.issuer.name, outcome)
         return Reason.ISSUER_UNAVAILABLE
 
     async def _found_endpoint(self) -> str:
-        """That of the discovery is kept until a question fails: no call waits for it but then."""
+        """That of the discovery is kept until a question fails: no call waits for it but then.
+        Where the discovery cannot be had then, it goes on."""
         async with self._finding:
-            if self._endpoint is None:
-                endpoints, _ = await fetch_endpoints(self.issuer, self._documents)
-                if endpoints.introspection is None:
-                    raise DocumentRefused("the discovery names no introspection_endpoint")
-                self._endpoint, self._endpoint_at = endpoints.introspection, self._clock.steady()
+            if self._endpoint is None or self._looks_again:
+                self._looks_again, self._endpoint_at = False, self._clock.steady()
+                try:
+                    self._endpoint = await self._discovered()
+                except (FetchFailed, DocumentRefused):
+                    if self._endpoint is None:
+                        raise
             return self._endpoint
+
+    async def _discovered(self) -> str:
+        try:
+            endpoints, _ = await fetch_endpoints(self.issuer, self._documents)
+        except AnswerTooLong as error:
+            raise DocumentRefused(str(error)) from error  # it is about no single token
+        if endpoints.introspection is None:
+            raise DocumentRefused("the discovery names no introspection_endpoint")
+        return endpoints.introspection
 
     def _judged(self, text: str, claims: dict[str, Any]) -> Principal | Reason:
         verdict: Principal | Reason
@@ -206,6 +267,7 @@ class Introspector:
                 ForeignClaims(self.issuer.name, claims, None, KID, content)
             )
         now, cache_s = self._clock.steady(), self._introspection.cache_s
+        self._remember_good(text, is_good=isinstance(verdict, Principal))
         if isinstance(verdict, Reason):
             self._inactive.keep(_key(text), (verdict, now + INACTIVE_S))
             self._asked(self.issuer.name, "inactive")
@@ -248,8 +310,17 @@ class Introspector:
             "exp": now + _ASSERTION_LIFE_S,
         }
         header = {} if key.kid is None else {"kid": key.kid}
-        signed = jwt.encode(claims, key.pem.reveal(), algorithm=key.alg, headers=header)
+        if self._signing_key is None:
+            self._signing_key = _loaded(key)
+        signed = jwt.encode(claims, self._signing_key, algorithm=key.alg, headers=header)
         return {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": signed}
+
+
+def _loaded(key: ClientAssertionKey) -> Any:
+    """The configuration was refused unless the key is a sound one (`config.introspection`): to look
+    again would stop the worker for as long as hundreds of signatures take."""
+    pem = key.pem.reveal().encode("ascii")
+    return load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
 
 
 def _named(claims: dict[str, Any]) -> dict[str, Any]:
@@ -269,9 +340,7 @@ def _read(body: bytes) -> dict[str, Any]:
     try:
         answer = strict_json.loads(body, encodable=True)
     except ValueError as error:
-        raise DocumentRefused(f"its answer is no JSON that everybody reads alike: {error}") from (
-            error
-        )
+        raise AnswerRefused(f"its answer is no JSON that everybody reads alike: {error}") from error
     if not isinstance(answer, dict):
-        raise DocumentRefused("its answer is no JSON object")
+        raise AnswerRefused("its answer is no JSON object")
     return answer

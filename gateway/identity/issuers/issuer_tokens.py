@@ -291,8 +291,8 @@ class PresentedOpaqueToken:
     def verify(self) -> Principal | Reason | None:
         return self.introspector.remembered(self.text)
 
-    async def verify_asking(self) -> Principal | Reason:
-        return await self.introspector.ask(self.text)
+    async def verify_asking(self, client_ip: str) -> Principal | Reason:
+        return await self.introspector.ask(self.text, client_ip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,5 +313,6 @@ class PresentedSignedToken:
     def verify(self) -> Principal | Reason | None:
         return self.tokens.verify(self.token)
 
-    async def verify_asking(self) -> Principal | Reason:
+    async def verify_asking(self, client_ip: str) -> Principal | Reason:
+        del client_ip  # however many ask, the issuer is asked once
         return await self.tokens.verify_asking(self.token)

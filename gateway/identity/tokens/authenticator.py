@@ -52,8 +52,9 @@ class PresentedToken(Protocol):
     def lasts(self) -> bool:
         """Whether a good verdict holds for as long as the token lives."""
 
-    async def verify_asking(self) -> Principal | Reason:
-        """The verdict once the issuer has been asked; ISSUER_UNAVAILABLE where it cannot be."""
+    async def verify_asking(self, client_ip: str) -> Principal | Reason:
+        """The verdict once the issuer has been asked, for a caller at that address;
+        ISSUER_UNAVAILABLE where it cannot be."""
 
 
 class OtherIssuers(Protocol):
@@ -145,7 +146,7 @@ class RequestAuthenticator:
         if kind is _BEARER:
             principal: Principal | Reason | None = self._cached(credential.text)
             if principal is None:
-                principal = await self._verify(credential.text, issuers)
+                principal = await self._verify(credential.text, issuers, call.client_ip)
         else:
             principal = await self._authenticate_other(credential, call)
         if not isinstance(principal, Principal):
@@ -205,7 +206,9 @@ class RequestAuthenticator:
             return None if verdict is Reason.KEY_UNKNOWN else verdict
         return presented.verify() if presented.issuer in issuers else Reason.TOKEN_CLAIMS_INVALID
 
-    async def _verify(self, text: str, issuers: frozenset[str]) -> Principal | Reason:
+    async def _verify(
+        self, text: str, issuers: frozenset[str], client_ip: str
+    ) -> Principal | Reason:
         verdict: Principal | Reason | None
         presented = self._issuers.read(text, issuers)
         if presented is None:
@@ -216,7 +219,7 @@ class RequestAuthenticator:
             verdict = presented.verify()
             if verdict is None:
                 await asyncio.sleep(0)  # decisions are begun outside a task; a wait needs one
-                verdict = await presented.verify_asking()
+                verdict = await presented.verify_asking(client_ip)
             if not presented.lasts:
                 return verdict
         if isinstance(verdict, Principal):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from urllib.parse import unquote_plus
 
 import jwt
 import pytest
+import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.access.issuers import ClientAssertionKey, Introspection, Issuer
 from gateway.access.secret_text import SecretText
+from gateway.identity.issuers import asking_lane
 from gateway.identity.issuers import introspection as module
-from gateway.identity.issuers.fetching import FetchFailed
+from gateway.identity.issuers.fetching import AnswerTooLong, FetchFailed
 from gateway.identity.issuers.form_posts import PostRefused
 from gateway.identity.issuers.introspection import Introspector
 from gateway.identity.issuers.issuer_tokens import IssuerTokens
@@ -38,7 +41,7 @@ from tests.identity.issuers.provider import (
     published,
     signer,
 )
-from tests.identity.keyring import START, Gate, HandClock, opened
+from tests.identity.keyring import START, Gate, HandClock, opened, rsa_key
 from tests.identity.test_authenticator import BEARER, Replica, call_with
 
 ENDPOINT = f"{URL}/introspect"
@@ -65,6 +68,9 @@ async def gate(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gate]:
         yield await Gate(database, clock).start()
 
 
+Asking = asyncio.Task[Principal | Reason]
+
+
 class Door:
     """Who asks for a principal as a route does that takes some issuers."""
 
@@ -79,9 +85,36 @@ class Door:
         return self.tokens.introspectors["company"]
 
     async def asks(
-        self, text: str = OPAQUE, issuers: frozenset[str] = COMPANY
+        self,
+        text: str = OPAQUE,
+        issuers: frozenset[str] = COMPANY,
+        client_ip: str = "127.0.0.1",
     ) -> Principal | Reason:
-        return await self.authenticator.authenticate(call_with(text), BEARER, issuers)
+        call = replace(call_with(text), client_ip=client_ip)
+        return await self.authenticator.authenticate(call, BEARER, issuers)
+
+    def strangers(self, many: int, text: str = "made-up-number-{}") -> list[Asking]:
+        """Each asks from an address of its own."""
+        return [
+            asyncio.create_task(
+                self.asks(text.format(number), client_ip=f"192.0.{number // 250}.{number % 250}")
+            )
+            for number in range(many)
+        ]
+
+
+class Slow(Answers):
+    """An issuer that takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__({OPAQUE: ACTIVE})
+        self._seconds = seconds
+
+    async def post(
+        self, url: str, form: Mapping[str, str], fields: Mapping[str, str], bytes_max: int
+    ) -> bytes:
+        await asyncio.sleep(self._seconds)
+        return await super().post(url, form, fields, bytes_max)
 
 
 @pytest.fixture
@@ -174,8 +207,7 @@ async def test_many_first_questions_look_for_the_endpoint_once(gate: Gate) -> No
     documents = published()
     documents.there[DISCOVERY_URL] = discovery(introspection_endpoint=ENDPOINT)
     door = made(gate, Answers(), asking(endpoint=None), documents=documents)
-    calls = (door.asks(f"made-up-number-{number}") for number in range(20))
-    assert set(await asyncio.gather(*calls)) == {Reason.TOKEN_REVOKED}
+    assert set(await asyncio.gather(*door.strangers(20))) == {Reason.TOKEN_REVOKED}
     assert documents.asked == [DISCOVERY_URL]
 
 
@@ -193,6 +225,22 @@ async def test_an_endpoint_that_has_moved_is_looked_for_again(gate: Gate, clock:
     posts.of[OPAQUE] = ACTIVE
     assert isinstance(await door.asks(), Principal)
     assert (posts.asked[-1][0], len(documents.asked)) == (f"{URL}/new", 2)
+
+
+async def test_no_stranger_makes_good_tokens_depend_on_the_discovery(
+    gate: Gate, clock: HandClock
+) -> None:
+    documents = published()
+    documents.there[DISCOVERY_URL] = discovery(introspection_endpoint=ENDPOINT)
+    posts = Answers({OPAQUE: ACTIVE, "odd-text-of-a-stranger": PostRefused("answered 400")})
+    door = made(gate, posts, asking(endpoint=None), documents=documents)
+    assert isinstance(await door.asks(), Principal)
+    clock.advance(module.FIND_EVERY_S + 1)
+    documents.there.clear()
+    for _ in range(3):
+        assert await door.asks("odd-text-of-a-stranger") is Reason.ISSUER_UNAVAILABLE
+        assert isinstance(await door.asks(), Principal)
+    assert len(documents.asked) == 2
 
 
 # Which tokens are asked about
@@ -443,10 +491,7 @@ async def test_calls_with_one_token_wait_for_one_answer(door: Door, posts: Answe
 
 async def test_an_issuer_is_asked_of_so_many_tokens_at_once(door: Door, posts: Answers) -> None:
     posts.gate = asyncio.Event()
-    calls = [
-        asyncio.create_task(door.asks(f"made-up-number-{number}"))
-        for number in range(module.MOST_WAITING)
-    ]
+    calls = door.strangers(module.MOST_WAITING)
     while len(posts.asked) < module.AT_ONCE:
         await asyncio.sleep(0)
     for _ in range(5):
@@ -460,13 +505,132 @@ async def test_an_issuer_is_asked_of_so_many_tokens_at_once(door: Door, posts: A
 async def test_who_finds_no_place_says_nothing_of_the_issuer(
     door: Door, posts: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "PLACE_WAIT_S", 0.02)
     monkeypatch.setattr(module, "ASK_WAIT_S", 0.05)
-    monkeypatch.setattr(module, "FAILURES_MOST", module.AT_ONCE + 1)
+    monkeypatch.setattr(asking_lane, "FAILURES_MOST", module.AT_ONCE + 1)
     posts.gate = asyncio.Event()
-    calls = [door.asks(f"made-up-number-{number}") for number in range(2 * module.AT_ONCE)]
+    calls = door.strangers(2 * module.AT_ONCE)
     assert set(await asyncio.gather(*calls)) == {Reason.ISSUER_UNAVAILABLE}
     posts.gate.set()
     assert isinstance(await door.asks(), Principal)
+
+
+async def test_strangers_who_ask_more_than_an_issuer_can_answer_close_it_to_nobody(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who had a place when its time was nearly over says nothing of the issuer either."""
+    monkeypatch.setattr(module, "PLACE_WAIT_S", 0.2)
+    monkeypatch.setattr(module, "ASK_WAIT_S", 0.2)
+    door = made(gate, Slow(0.12))
+    strangers = door.strangers(5 * module.AT_ONCE)
+    await asyncio.gather(*strangers)
+    assert isinstance(await door.asks(), Principal)
+
+
+async def test_a_token_that_was_good_waits_behind_none_that_is_made_up(
+    door: Door, posts: Answers, clock: HandClock
+) -> None:
+    assert isinstance(await door.asks(), Principal)
+    posts.gate = asyncio.Event()
+    strangers = door.strangers(module.MOST_WAITING)
+    while len(posts.asked) < 1 + module.AT_ONCE:
+        await asyncio.sleep(0)
+    mine = asyncio.create_task(door.asks())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert posts.asked[-1][1]["token"] == OPAQUE
+    posts.gate.set()
+    assert isinstance(await mine, Principal)
+    await asyncio.gather(*strangers)
+    posts.of[OPAQUE] = {"active": False}
+    assert await door.asks() is Reason.TOKEN_REVOKED
+    # From now on it is one of the others.
+    posts.gate = asyncio.Event()
+    clock.advance(module.INACTIVE_S)
+    strangers = door.strangers(module.MOST_WAITING)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert await door.asks() is Reason.ISSUER_UNAVAILABLE
+    posts.gate.set()
+    await asyncio.gather(*strangers)
+
+
+async def test_who_makes_tokens_up_takes_a_share_of_what_an_issuer_is_asked(
+    door: Door, posts: Answers
+) -> None:
+    posts.gate = asyncio.Event()
+    calls = [
+        asyncio.create_task(door.asks(f"made-up-number-{number}"))
+        for number in range(module.UNKNOWN_OF_ADDRESS)
+    ]
+    while len(posts.asked) < len(calls):
+        await asyncio.sleep(0)
+    assert await door.asks("one-too-many") is Reason.ISSUER_UNAVAILABLE
+    [other] = door.strangers(1, OPAQUE)
+    posts.gate.set()
+    assert isinstance(await other, Principal)
+    assert set(await asyncio.gather(*calls)) == {Reason.TOKEN_REVOKED}
+    assert await door.asks("one-too-many") is Reason.TOKEN_REVOKED
+
+
+async def test_a_text_at_which_an_issuer_fails_closes_it_to_no_token_that_was_good(
+    door: Door, posts: Answers
+) -> None:
+    assert isinstance(await door.asks(), Principal)
+    posts.of["text-of-a-stranger"] = FetchFailed("answered 500")
+    for _ in range(2 * asking_lane.FAILURES_MOST):
+        assert await door.asks("text-of-a-stranger") is Reason.ISSUER_UNAVAILABLE
+    assert isinstance(await door.asks(), Principal)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", AnswerTooLong("more than 16 KiB")])
+async def test_an_answer_about_one_token_that_cannot_be_read_closes_it_to_no_other(
+    door: Door, posts: Answers, answer: Any
+) -> None:
+    """Somebody is in ten thousand groups."""
+    posts.of["of-ten-thousand-groups"] = answer
+    for _ in range(2 * asking_lane.FAILURES_MOST):
+        assert await door.asks("of-ten-thousand-groups") is Reason.ISSUER_UNAVAILABLE
+    assert isinstance(await door.asks(), Principal)
+
+
+async def test_an_issuer_that_is_back_is_asked_again_whoever_tries_it(
+    door: Door, posts: Answers, clock: HandClock
+) -> None:
+    posts.of[OPAQUE] = FetchFailed("away")
+    for _ in range(asking_lane.FAILURES_MOST):
+        await door.asks()
+    posts.of = {OPAQUE: ACTIVE, "odd-text-of-a-stranger": PostRefused("answered 400")}
+    clock.advance(asking_lane.REST_S)
+    assert await door.asks("odd-text-of-a-stranger") is Reason.ISSUER_UNAVAILABLE
+    assert isinstance(await door.asks(), Principal)
+
+
+async def test_failing_and_working_by_turns_is_told_once_a_minute(
+    door: Door, posts: Answers, clock: HandClock
+) -> None:
+    posts.of["odd-text-of-a-stranger"] = PostRefused("answered 400")
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(50):
+            await door.asks("odd-text-of-a-stranger")
+            await door.asks()
+        told = ["introspection-failed", "introspection-works"]
+        assert [line["event"] for line in lines] == told
+        clock.advance(module.TELL_EVERY_S)
+        await door.asks("odd-text-of-a-stranger")
+        await door.asks()
+    assert [line["event"] for line in lines] == 2 * told
+
+
+async def test_to_prove_who_asks_costs_no_more_than_a_signature(gate: Gate) -> None:
+    """To read an RSA key takes a hundred times as long, and nobody else is served meanwhile."""
+    pem = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    key = ClientAssertionKey(SecretText(pem), "RS256")
+    door = made(gate, Answers(), asking(secret=None, key=key))
+    began = time.thread_time()
+    for number in range(20):
+        assert await door.asks(f"made-up-number-{number}") is Reason.TOKEN_REVOKED
+    assert time.thread_time() - began < 0.3
 
 
 async def test_an_issuer_that_fails_is_left_alone_and_tried_with_one_token(
@@ -475,13 +639,13 @@ async def test_an_issuer_that_fails_is_left_alone_and_tried_with_one_token(
     posts.of[OPAQUE] = FetchFailed("away")
     for _ in range(20):
         assert await door.asks() is Reason.ISSUER_UNAVAILABLE
-    assert len(posts.asked) == module.FAILURES_MOST
-    clock.advance(module.REST_S)
+    assert len(posts.asked) == asking_lane.FAILURES_MOST
+    clock.advance(asking_lane.REST_S)
     for _ in range(20):
         assert await door.asks() is Reason.ISSUER_UNAVAILABLE
-    assert len(posts.asked) == module.FAILURES_MOST + 1
+    assert len(posts.asked) == asking_lane.FAILURES_MOST + 1
     posts.of[OPAQUE] = ACTIVE
-    clock.advance(module.REST_S)
+    clock.advance(asking_lane.REST_S)
     assert isinstance(await door.asks(), Principal)
     assert door.introspector.last_error is None
     posts.of[OPAQUE] = FetchFailed("away")
@@ -515,7 +679,7 @@ async def test_each_question_is_told_with_its_outcome(clock: HandClock, posts: A
     )
     posts.of |= {"away": FetchFailed("away"), "refused": PostRefused("answered 401")}
     for text in (OPAQUE, "inactive", "away", "refused"):
-        await introspector.ask(text)
+        await introspector.ask(text, "192.0.2.1")
     outcomes = ["active", "inactive", "unreachable", "refused"]
     assert told == [("company", outcome) for outcome in outcomes]
 
