@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Reason
 from gateway.revocation.replica import ReplicaOptions
-from gateway.stores.protocols import Database
+from gateway.stores.protocols import Database, Row, Transaction
 from tests.databases import Hands, fresh_database
 
 LIFE_S = 900.0
@@ -104,6 +106,34 @@ async def test_a_later_date_of_a_subject_is_a_row_of_its_own(database: Database)
     later = revocations.Refusal(ChangeKind.SUBJECT, "company:ann", 501)
     (second,) = await refused(database, later)
     assert (second.id != first.id, second.not_before) == (True, 501)
+
+
+class Reading:
+    """A transaction that counts the rows that were read in it."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self.tx, self.rows = tx, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tx, name)
+
+    async def all(self, sql: str, **values: Any) -> list[Row]:
+        rows = await self.tx.all(sql, **values)
+        self.rows += len(rows)
+        return rows
+
+
+async def test_of_a_subject_that_was_refused_again_and_again_one_row_is_read(
+    database: Database,
+) -> None:
+    for at in range(500, 540):
+        await refused(database, replace(SUBJECT, not_before=at))
+    for at, found in ((500, 1), (540, 0)):
+        async with database.transaction() as tx:
+            reading = Reading(tx)
+            asked = [replace(SUBJECT, not_before=at)]
+            await revocations.refuse_all(cast("Transaction", reading), asked)
+        assert reading.rows == found
 
 
 async def test_a_change_of_roles_or_of_another_kind_refuses_not_enough(database: Database) -> None:
