@@ -190,7 +190,8 @@ class _Report:
 
     @property
     def key(self) -> str:
-        named = f"{self.issuer.issuer}\x00{self.token.token_id}"
+        # Under another name nothing of it holds yet: what ends is named by the issuer's.
+        named = "\x00".join((self.issuer.name, self.issuer.issuer, self.token.token_id))
         return f"{self.endpoint}:{hashlib.sha256(named.encode()).hexdigest()}"
 
     @property

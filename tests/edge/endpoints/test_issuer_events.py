@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -107,6 +108,19 @@ async def test_a_logout_token_is_taken_once(house: House) -> None:
     assert len(house.workers.told) == 2
     other = logout_token(house, jti="logout-2")
     assert (await logout(house, other)).status == 200
+
+
+async def test_what_was_taken_under_another_name_of_the_issuer_is_taken_again(house: House) -> None:
+    happened = {REVOKED: {"subject": iss_sub("alice")}}
+    text = event(house, happened)
+    assert (await pushed(house, text)).status == 202
+    house.issuers["renamed"] = replace(house.issuers.pop(NAME), name="renamed")
+    path = EVENTS_PATH.replace(NAME, "renamed")
+    assert (await pushed(house, text, path)).status == 202
+    assert targets(house.workers.told) == [
+        (ChangeKind.SUBJECT, "company:alice"),
+        (ChangeKind.SUBJECT, "renamed:alice"),
+    ]
 
 
 async def test_while_it_is_being_taken_a_repeat_is_503(house: House) -> None:
