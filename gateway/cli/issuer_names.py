@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.access.issuers import Issuer
 from gateway.cli.configurations import compiled
 from gateway.cli.output import CliError, ExitCode, warn
-from gateway.identity.issuers.event_tokens import is_external_id
+from gateway.identity.issuers.external_ids import EXTERNAL_ID_MAX, is_external_id
 
 _FORM = re.compile(r"([a-z][a-z0-9-]{0,31}):(.*)", re.DOTALL)
 
@@ -52,6 +52,7 @@ def external_session(text: str, config: Path, policies: Path) -> ExternalId | No
 def _named(issuer: Issuer, name: str) -> ExternalId:
     if not is_external_id(name):
         raise CliError(
-            f"what follows `{issuer.name}:` is 1 to 255 visible ASCII characters", ExitCode.USAGE
+            f"what follows `{issuer.name}:` is 1 to {EXTERNAL_ID_MAX} visible ASCII characters",
+            ExitCode.USAGE,
         )
     return ExternalId(issuer, name)

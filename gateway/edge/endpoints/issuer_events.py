@@ -22,12 +22,13 @@ from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, ShieldedTasks
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.edge.endpoints.json_body import read_whole
-from gateway.identity.issuers.ends import external_name, record_ends
+from gateway.identity.issuers.ends import record_ends
 from gateway.identity.issuers.event_tokens import (
     EventToken,
     InvalidEventToken,
     IssuerKeys,
 )
+from gateway.identity.issuers.external_ids import external_name
 from gateway.identity.issuers.logout_tokens import LogoutTokenVerifier
 from gateway.identity.issuers.security_events import SecurityEventVerifier
 from gateway.model import Call, Change, Clock, Reason

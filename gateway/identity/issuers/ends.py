@@ -9,14 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.identity.issuers.event_tokens import ReportedEnd
+from gateway.identity.issuers.external_ids import external_name
 from gateway.identity.revocations import Refusal, refuse_all
 from gateway.model import Change, ChangeKind, without_session
 from gateway.stores.protocols import Transaction
-
-
-def external_name(issuer_name: str, name: str) -> str:
-    """How a subject or a session of another issuer is named here."""
-    return f"{issuer_name}:{name}"
 
 
 async def record_ends(

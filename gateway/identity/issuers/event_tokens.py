@@ -8,7 +8,6 @@ for a token that does not name the issuer, and what the header says of keys is n
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,9 +16,6 @@ from typing import Any, Protocol
 from gateway.access.issuers import Issuer
 from gateway.identity.tokens import jws
 from gateway.model import Clock, Reason
-
-EXTERNAL_ID = re.compile(r"[\x21-\x7e]{1,255}")
-"""A `sub` or a `sid` by which tokens of another issuer can be known."""
 
 _TOKEN_ID_MAX = 256
 _LATEST = 2**53
@@ -140,10 +136,6 @@ def events_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     events = claims.get("events")
     return events if isinstance(events, dict) else {}
-
-
-def is_external_id(value: object) -> bool:
-    return isinstance(value, str) and EXTERNAL_ID.fullmatch(value) is not None
 
 
 def _invalid(description: str) -> InvalidEventToken:

@@ -13,8 +13,8 @@ from gateway.identity.issuers.event_tokens import (
     IssuerKeys,
     ReportedEnd,
     events_of,
-    is_external_id,
 )
+from gateway.identity.issuers.external_ids import is_external_id
 from gateway.identity.issuers.subject_identifiers import known_subject
 from gateway.model import Clock, Reason
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.issuers import ClaimError, Issuer
-from gateway.identity.issuers.event_tokens import is_external_id
+from gateway.identity.issuers.external_ids import is_external_id
 
 
 class UnknownIdentifier(Exception):

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 from gateway.access.issuers import ABSENT, ClaimError, Issuer, RequiredClaim, TokenUse
 from gateway.identity.base64url import encoded
+from gateway.identity.issuers.external_ids import EXTERNAL_ID_MAX, external_name, is_external_id
 from gateway.identity.issuers.jwk_set import IssuerKey
 from gateway.identity.tokens import jws
 from gateway.identity.tokens.access_tokens import is_email, is_name, scopes_of
 from gateway.model import Principal, Reason
 
-NAME_MAX = 255
 _WHOLE_MAX = 2**53
 
 _OTHER_TYPES = frozenset(("logout+jwt", "secevent+jwt"))
@@ -163,7 +163,7 @@ class IssuerVerifier:
         if not isinstance(listed, list | tuple):
             return (), ()
         names = tuple(dict.fromkeys(one for one in listed if is_name(one)))
-        return names, tuple(str(one)[:NAME_MAX] for one in listed if not is_name(one))
+        return names, tuple(str(one)[:EXTERNAL_ID_MAX] for one in listed if not is_name(one))
 
     # --- what a token is asked for ---
 
@@ -225,9 +225,9 @@ class IssuerVerifier:
             value = self.issuer.subject.read(token.claims)
         except ClaimError as error:
             return str(error)
-        if _is_visible(value):
+        if is_external_id(value):
             return None
-        return f"it is {_shown(value)}; 1 to {NAME_MAX} visible ASCII letters would be right"
+        return f"it is {_shown(value)}; 1 to {EXTERNAL_ID_MAX} visible ASCII letters would be right"
 
     def _roles(self, token: ForeignClaims) -> str | None:
         try:
@@ -290,11 +290,13 @@ class IssuerVerifier:
         audience = _texts(issuer.audience_claim.read(claims))
         email = None if issuer.email is None else issuer.email.read(claims)
         verified = None if issuer.email_verified is None else issuer.email_verified.read(claims)
-        client = next((claims[one] for one in _CLIENT_CLAIMS if _is_visible(claims.get(one))), None)
+        client = next(
+            (claims[one] for one in _CLIENT_CLAIMS if is_external_id(claims.get(one))), None
+        )
         return Principal(
-            subject=f"{name}:{issuer.subject.read(claims)}",
+            subject=external_name(name, str(issuer.subject.read(claims))),
             roles=self.roles_of(claims)[0],
-            session_id=f"{name}:{claims['sid']}" if "sid" in claims else None,
+            session_id=external_name(name, claims["sid"]) if "sid" in claims else None,
             token_id=f"{name}:{claims.get('jti') or _text_id(token)}",
             client_id=None if client is None else f"{name}:{client}",
             kid=f"{name}:{token.kid}",
@@ -336,19 +338,10 @@ def _text_id(token: ForeignClaims) -> str:
 
 
 def _name_problem(claims: Mapping[str, Any], name: str) -> str | None:
-    if name not in claims or _is_visible(claims[name]):
+    if name not in claims or is_external_id(claims[name]):
         return None
-    return f"it is {_shown(claims[name])}; 1 to {NAME_MAX} visible ASCII letters would be right"
-
-
-def _is_visible(value: object) -> bool:
-    """It goes into header lines and logs: visible ASCII letters (0x21 to 0x7E) alone."""
     return (
-        isinstance(value, str)
-        and 0 < len(value) <= NAME_MAX
-        and value.isascii()
-        and value.isprintable()
-        and " " not in value
+        f"it is {_shown(claims[name])}; 1 to {EXTERNAL_ID_MAX} visible ASCII letters would be right"
     )
 
 
