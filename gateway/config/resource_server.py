@@ -19,6 +19,9 @@ RESOURCE_SERVER_KEYS = ("scopes", "authorization_servers", "documentation", "nam
 _SCOPE = re.compile(r"[!#-\[\]-~]{1,256}\Z")
 """RFC 6749 section 3.3."""
 _LONGEST_NAME = 128
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*\Z")
+"""RFC 3986 section 3.3: others would write anything else in another way, and it stands in a quoted
+text of `WWW-Authenticate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +166,11 @@ def _path(reader: Reader, node: Node | None) -> str | None:
     if set("{}") & set(text):
         reader.error(node, "the `path` of a resource is a part of its URL: it has no parameters")
         return None
-    if "?" in text or not text.isascii() or isinstance(canonical(text), Reason):
+    if not _URL_PATH.match(text) or isinstance(canonical(text), Reason):
         reader.error(
-            node, f"`{text}` is no path of a URL: begin it with `/`, escape what is not ASCII"
+            node,
+            f"`{text}` is no path of a URL: begin it with `/`, escape what is not ASCII or has no "
+            "place there",
         )
         return None
     return text
@@ -178,7 +183,7 @@ def _path_of(path: RoutePath) -> str | None:
     if not path.segments:
         return "/"
     written = path.shown.removesuffix(f"/{BELOW}") if path.is_prefix else path.shown
-    if written.isascii():
+    if _URL_PATH.match(written):
         return written
     return "".join(f"/{encoded(segment.text)}" for segment in path.segments)
 

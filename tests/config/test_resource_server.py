@@ -74,6 +74,8 @@ def test_every_key_is_read() -> None:
     ("match", "path"),
     [
         ("prefix: /mcp", "/mcp"),
+        ("prefix: '/a \"b'", "/a%20%22b"),
+        ("prefix: '/a#b'", "/a%23b"),
         ("prefix: /", "/"),
         ("path: /a@b/c", "/a@b/c"),
         ("path: /a/", "/a/"),
@@ -137,6 +139,8 @@ def test_defaults_say_it_for_many_routes_and_off_takes_it_away() -> None:
         ("resource_server: {path: mcp}", "`mcp` is no path of a URL"),
         ('resource_server: {path: "/mcp?a"}', "is no path of a URL"),
         ("resource_server: {path: /käse}", "is no path of a URL"),
+        ("resource_server: {path: '/mcp\"'}", "is no path of a URL"),
+        ("resource_server: {path: '/mcp#a'}", "is no path of a URL"),
         ("resource_server: {path: /other}", "is not below `/other`"),
         ("resource_server: {path: /mcp/a}", "is not below `/mcp/a`"),
         ("resource_server: on", "`resource_server` is a block"),
