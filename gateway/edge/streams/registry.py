@@ -278,8 +278,8 @@ def _session(principal: Principal) -> _Session:
 
 def _may_refresh(request: LongLivedRequest, principal: Principal, reason: Reason) -> bool:
     """Whether to read the account of its session again before it is ended."""
-    if principal.session_id is None:
-        return False
+    if principal.session_id is None or principal.issuer != OWN_ISSUER:
+        return False  # there is no account to read
     if request.reevaluation is not None:
         return reason in (Reason.TOKEN_EXPIRED, Reason.TOKEN_OUTDATED)
     return reason is Reason.TOKEN_EXPIRED and is_of_cookie(principal)

@@ -258,6 +258,14 @@ async def test_a_token_without_a_session_has_nothing_to_be_read_again() -> None:
         assert not worker.session.read
 
 
+async def test_a_session_of_another_issuer_has_no_account_to_be_read() -> None:
+    async with signed_in(issuer="company", session_id="company:s-1") as (rig, worker):
+        client = await opened(rig)
+        worker.now = 2_000.0
+        assert await client.rest(1.0) == goodbye(1008, "token_expired")
+        assert not worker.session.read
+
+
 async def test_the_account_is_read_once_for_all_sockets_of_a_session() -> None:
     async with signed_in() as (rig, worker):
         rig.spec(timeout_connect_s=30.0)
