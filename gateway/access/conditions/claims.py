@@ -6,7 +6,7 @@ and not for each call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cel
@@ -18,6 +18,7 @@ from gateway.access.conditions.expressions import (
     Expression,
     FieldPath,
     FunctionCall,
+    Token,
     literal,
     read_expression,
     tokens_of,
@@ -27,17 +28,20 @@ from gateway.access.conditions.vocabulary import call_problems, syntax_problem
 from gateway.access.issuers import ClaimError, ClaimPath, ClaimReader
 
 CLAIMS = "claims"
+_PART = 50
+"""Items at a time: to build a list costs the engine the square of its length."""
 
 
 class ClaimExpression:
     """One compiled expression.  Immutable after it is made."""
 
-    __slots__ = ("_iterates", "_names", "_program", "text")
+    __slots__ = ("_by_item", "_iterates", "_names", "_program", "text")
 
     def __init__(self, text: str, expression: Expression) -> None:
         self.text = text
         self._program = cel.compile(text)
         self._iterates = expression.iterates
+        self._by_item = _list_taken_by_item(text, expression)
         whole = any(not path.keys for path in expression.paths)
         self._names = None if whole else frozenset(path.keys[0] for path in expression.paths)
 
@@ -56,6 +60,18 @@ class ClaimExpression:
         bound = {name: claims[name] for name in names if name in claims}
         if self._iterates and too_long(bound):
             raise ClaimError(f"`{self.text}` iterates over more than {MAX_ITEMS} items")
+        items = None if self._by_item is None else self._by_item.read(bound)
+        if self._by_item is None or not isinstance(items, list):
+            return self._given(bound)
+        given: list[Any] = []
+        for start in range(0, max(len(items), 1), _PART):
+            part: Any = items[start : start + _PART]
+            for key in reversed(self._by_item.keys):
+                part = {key: part}
+            given += self._given(part)
+        return given
+
+    def _given(self, bound: Mapping[str, Any]) -> Any:
         try:
             return self._program.execute({CLAIMS: bound})
         except KeyError as error:
@@ -99,23 +115,50 @@ def compile_claims(
 def claim_path(text: str) -> ClaimPath | None:
     """`claims.a.b`, `claims["a"].b`; None where the text is more than that, or other."""
     words = tokens_of(text)
-    if not words or (words[0].kind, words[0].text) != ("name", CLAIMS):
+    keys, at = _leading_path(words)
+    return ClaimPath(text, keys) if keys and at == len(words) else None
+
+
+def _list_taken_by_item(text: str, expression: Expression) -> ClaimPath | None:
+    """The list of which nothing but each item is looked at: `claims.groups.filter(g, …)` and
+    `.map(…)`, one after another, which read no other claim."""
+    if len(expression.paths) != 1:
         return None
+    words = tokens_of(text)
+    keys, at = _leading_path(words, but=("filter", "map"))
+    if not keys or at == len(words):
+        return None
+    while at < len(words):
+        if [word.text for word in words[at : at + 3 : 2]] != [".", "("]:
+            return None
+        if words[at + 1].text not in ("filter", "map"):
+            return None
+        at, depth = at + 3, 1
+        while depth and at < len(words):
+            depth += {"(": 1, ")": -1}.get(words[at].text, 0)
+            at += 1
+    return ClaimPath(text, keys)
+
+
+def _leading_path(words: Sequence[Token], but: tuple[str, ...] = ()) -> tuple[tuple[str, ...], int]:
+    """The keys of the path that begins the words, and where it ends; a name of `but` is none."""
+    if not words or (words[0].kind, words[0].text) != ("name", CLAIMS):
+        return (), 0
     keys: list[str] = []
     at = 1
-    while at < len(words):
-        if words[at].text == "." and at + 1 < len(words) and words[at + 1].kind == "name":
-            keys.append(words[at + 1].text)
+    while at + 1 < len(words):
+        word = words[at + 1]
+        if words[at].text == "." and word.kind == "name" and word.text not in but:
+            keys.append(word.text)
             at += 2
             continue
-        if words[at].text != "[" or at + 2 >= len(words) or words[at + 2].text != "]":
-            return None
-        key = literal(words[at + 1]) if words[at + 1].kind == "string" else None
-        if key is None:
-            return None
+        closed = at + 2 < len(words) and words[at + 2].text == "]"
+        key = literal(word) if word.kind == "string" else None
+        if words[at].text != "[" or not closed or key is None:
+            break
         keys.append(key)
         at += 3
-    return ClaimPath(text, tuple(keys)) if keys else None
+    return tuple(keys), at
 
 
 def _path_problems(path: FieldPath) -> list[tuple[int, str]]:

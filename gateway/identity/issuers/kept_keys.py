@@ -20,6 +20,7 @@ from gateway.identity.issuers.discovery import discovery_url
 from gateway.identity.issuers.jwk_set import SET_BYTES_MAX
 
 _FILE_BYTES_MAX = 2 * SET_BYTES_MAX
+_LATEST = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class KeptKeys:
             return None
         at, keys = document.get("fetched_at"), document.get("keys")
         body = decoded(keys) if isinstance(keys, str) else None
-        if not isinstance(at, int | float) or body is None:
+        # A file that somebody edited keeps no worker from starting.
+        if not isinstance(at, int | float) or abs(at) > _LATEST or body is None:
             return None
         return KeptSet(body, at)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.identity.issuers import key_sets
-from gateway.identity.issuers.kept_keys import KeptKeys
+from gateway.identity.issuers.kept_keys import KeptKeys, KeptSet
 from gateway.identity.issuers.key_sets import KeySet, KeySetDependencies
 from gateway.model import Reason
 from tests.identity.issuers.provider import (
@@ -20,11 +20,13 @@ from tests.identity.issuers.provider import (
     URL,
     Documents,
     discovery,
+    document,
     issuer,
+    issuer_tokens,
     published,
     signer,
 )
-from tests.identity.keyring import HandClock
+from tests.identity.keyring import START, HandClock
 
 HOUR_S = 3600
 
@@ -459,3 +461,18 @@ async def test_an_end_ends_a_fetch(made: Make) -> None:
     assert fetching.cancelled()
     assert keys.due_at == math.inf
     await keys.close()
+
+
+@pytest.mark.parametrize("at", ["1" + "0" * 400, "-1" + "0" * 400, "1e300", '"now"', "null"])
+async def test_a_kept_file_that_somebody_edited_keeps_no_worker_from_starting(
+    tmp_path: Path, clock: HandClock, at: str
+) -> None:
+    kept = KeptKeys(tmp_path)
+    kept.write(issuer(), KeptSet(document(signer()), START))
+    [file] = tmp_path.iterdir()
+    text = file.read_text().replace(f'"fetched_at": {START}', f'"fetched_at": {at}')
+    assert at in text
+    clock.advance(0.5)  # as that of a machine
+    file.write_text(text)
+    tokens = issuer_tokens(Documents(), clock, kept=kept)
+    assert not tokens.key_sets["company"].keys
