@@ -144,7 +144,10 @@ def _judge_signed(checked: CheckedIssuer, text: str, keys: JwkSet | None) -> Non
 
 
 def _judge_signature(checked: CheckedIssuer, token: ForeignToken, keys: JwkSet | None) -> None:
-    key = None if keys is None else keys.keys.get(token.kid)
+    if keys is None:
+        checked.tell("signature", None, "not judged: the keys of the issuer are not there")
+        return
+    key = keys.keys.get(token.kid)
     if key is None:
         checked.tell("kid", False, f"it is {token.kid}; the issuer publishes no such key")
         return

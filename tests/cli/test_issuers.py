@@ -207,6 +207,15 @@ def test_a_token_of_another_key_is_told(run: Run, provider: Provider, tmp_path: 
     assert (code, checks(out)["kid"]) == (1, (False, told))
 
 
+def test_without_keys_no_signature_is_judged(run: Run, provider: Provider, tmp_path: Path) -> None:
+    code, out, err = run("check", "--token-file", token(provider, tmp_path), "--json")
+    assert (code, err) == (3, "error: an issuer does not answer\n")
+    found = checks(out)
+    assert found["signature"] == (None, "not judged: the keys of the issuer are not there")
+    assert "kid" not in found
+    assert found["claims.sub"] == (True, "")
+
+
 def test_what_is_no_token_of_an_issuer_is_refused(
     run: Run, provider: Provider, tmp_path: Path
 ) -> None:
