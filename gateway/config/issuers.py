@@ -34,6 +34,7 @@ ISSUER_KEYS = (
 )  # fmt: skip
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+    "Ed25519",
 )  # fmt: skip
 MAX_LEEWAY_S = 300
 

@@ -121,6 +121,7 @@ class IssuerVerifier:
         self.checks = (
             kind,
             TokenCheck("use", self._use),
+            TokenCheck("cnf", _bound),
             TokenCheck(issuer.audience_claim.text, self._aud),
             *(TokenCheck(one.path.text, _required(one)) for one in issuer.require),
             TokenCheck(issuer.subject.text, self._subject),
@@ -343,6 +344,13 @@ def _name_problem(claims: Mapping[str, Any], name: str) -> str | None:
     return (
         f"it is {_shown(claims[name])}; 1 to {EXTERNAL_ID_MAX} visible ASCII letters would be right"
     )
+
+
+def _bound(token: ForeignClaims) -> str | None:
+    """RFC 7800 section 3: whoever took it as a bearer token would take it from who stole it."""
+    if "cnf" not in token.claims:
+        return None
+    return "it is bound to a key of its client (DPoP, mutual TLS), which a bearer does not prove"
 
 
 def _seconds(value: object) -> int | None:

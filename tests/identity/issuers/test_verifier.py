@@ -358,6 +358,25 @@ def test_an_access_token_is_no_id_token_where_one_is_wanted(judged: Judge) -> No
         assert got is Reason.TOKEN_CLAIMS_INVALID, wrong
 
 
+def test_a_token_that_is_bound_to_a_key_is_no_bearers(judged: Judge) -> None:
+    """Of DPoP (RFC 9449 section 6.1) and of mutual TLS (RFC 8705 section 3.1)."""
+    for cnf in ({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, {"x5t#S256": "b"}, None):
+        assert judged(cnf=cnf) is Reason.TOKEN_CLAIMS_INVALID
+
+
+def test_a_signature_may_be_called_by_its_newer_name(clock: HandClock) -> None:
+    key, of = signer("EdDSA"), issuer(algorithms=("Ed25519",))
+    members = key.public()
+    for alg in ({}, {"alg": "Ed25519"}):
+        published = {**{n: v for n, v in members.items() if n != "alg"}, **alg}
+        (found,) = read_jwk_set(document(published)).keys.values()
+        verifier = IssuerVerifier(of, max_life_s=MAX_LIFE_S, now=clock.now)
+        for named, good in (("Ed25519", True), ("EdDSA", False)):
+            token = read_foreign_token(key.token(header={"alg": named}), {URL: of.name})
+            assert token is not None
+            assert isinstance(verifier.verify(token, found), Principal) is good
+
+
 def test_what_a_provider_says_of_a_tokens_use_is_heard(judged: Judge) -> None:
     accepted(judged(typ="Bearer", token_use="access", nonce="n"))
     wrongs: list[dict[str, Any]] = [{"typ": "ID"}, {"token_use": "id"}, {"typ": 1}]
@@ -535,13 +554,16 @@ def test_each_check_says_what_is_wrong_and_what_would_be_right(clock: HandClock)
         max_life_s=60,
     )
     verifier = IssuerVerifier(of, max_life_s=MAX_LIFE_S, now=clock.now)
-    text = KEY.token(header={"typ": "id+jwt"}, aud=["a", "b"], at_hash="x", sid=7, nbf=START + 99)
+    text = KEY.token(
+        header={"typ": "id+jwt"}, aud=["a", "b"], at_hash="x", sid=7, nbf=START + 99, cnf={}
+    )
     token = read_foreign_token(text, {URL: "company"})
     assert token is not None
     found = {check.what: check.problem(token) for check in verifier.checks}
     assert found == {
         "typ": "it is id+jwt; at+jwt or jwt would be right",
         "use": "it has at_hash, which no access token has",
+        "cnf": "it is bound to a key of its client (DPoP, mutual TLS), which a bearer does not prove",
         "claims.aud": "it is a, b; one that names api would be right",
         "claims.azp": "it is shop; desk or till would be right",
         "claims.oid": "it is not there; 1 to 255 visible ASCII letters would be right",
