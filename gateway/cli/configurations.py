@@ -15,7 +15,7 @@ from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.secrets import SecretSource, UnreadSecrets
 from gateway.config.upstream_tls import TlsContexts, tls_of_snapshot
 from gateway.config.warnings import open_to_anybody
-from gateway.config.watcher import read_sources
+from gateway.config.watcher import DEFAULT_POLICIES, read_sources
 from gateway.edge.replies.problems import problem_type
 from gateway.model import ConfigProblem, Reason
 
@@ -28,11 +28,18 @@ class FailOn(StrEnum):
 
 
 def read(
-    config: Path, policies: Path, secrets: SecretSource | None = None
+    config: Path,
+    policies: Path,
+    secrets: SecretSource | None = None,
+    *,
+    may_lack: Path = DEFAULT_POLICIES,
 ) -> Snapshot | list[ConfigProblem]:
     """The configuration, or every problem with it; what is hardly meant by the settings beside it
-    is among its notices.  Without `secrets` they are taken to be there."""
-    sources = read_sources(config, policies)
+    is among its notices.  Without `secrets` they are taken to be there.
+
+    `may_lack`: see `read_sources`.
+    """
+    sources = read_sources(config, policies, may_lack=may_lack)
     if isinstance(sources, list):
         return sources
     chosen = configuration_settings()
@@ -56,9 +63,12 @@ def read_for_here(config: Path, policies: Path) -> Snapshot | list[ConfigProblem
     return TlsContexts().problems(tls_of_snapshot(found)) or found
 
 
-def compiled(config: Path, policies: Path) -> Snapshot:
-    """The configuration; every problem on standard error and exit 1 where there are any."""
-    found = read(config, policies)
+def compiled(config: Path, policies: Path, *, may_lack: Path = DEFAULT_POLICIES) -> Snapshot:
+    """The configuration; every problem on standard error and exit 1 where there are any.
+
+    `may_lack`: see `read_sources`.
+    """
+    found = read(config, policies, may_lack=may_lack)
     if isinstance(found, Snapshot):
         return found
     for problem in found:
@@ -74,8 +84,10 @@ def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
     folder = Path(where)
     if folder.is_dir():
         if not config.is_absolute() and (folder / config).exists():
-            return compiled(folder / config, folder / policies)
-        return compiled(folder / config.name, folder / policies.name)
+            config, policies = folder / config, folder / policies
+        else:
+            config, policies = folder / config.name, folder / policies.name
+        return compiled(config, policies, may_lack=folder / DEFAULT_POLICIES)
     chosen = configuration_settings()
     sources = _sources_of_revision(where, config, policies)
     found = compile_snapshot(sources, chosen.own_paths, UnreadSecrets(), chosen.token_issuer)

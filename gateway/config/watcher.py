@@ -28,6 +28,8 @@ from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.secrets import SecretFiles, SecretReading
 from gateway.model import ConfigProblem
 
+DEFAULT_POLICIES = Path("policies")
+
 log = structlog.get_logger(__name__)
 
 SETTLE_S = 0.05
@@ -88,14 +90,16 @@ class Files:
         return tuple(stamps)
 
 
-def read_sources(routes: Path, policies: Path) -> Sources | list[ConfigProblem]:
+def read_sources(
+    routes: Path, policies: Path, *, may_lack: Path = DEFAULT_POLICIES
+) -> Sources | list[ConfigProblem]:
     """The texts of all files, or what kept them from being read.
 
-    A folder of policies that was named must be there; the one of the default name may be left
-    out where every route is public.
+    A folder of policies that was named must be there; `may_lack`, the one that nobody named, may
+    be left out where no route needs one.
     """
     problems: list[ConfigProblem] = []
-    if policies != DEFAULT_POLICIES and not policies.is_dir():
+    if policies != may_lack and not policies.is_dir():
         problem = "is no folder" if policies.exists() else "there is no such folder"
         problems.append(ConfigProblem(str(policies), 1, 1, problem))
 
@@ -134,9 +138,6 @@ def _is_text(path: Path) -> bool:
 def _misnamed(path: Path) -> ConfigProblem:
     shown = os.fsencode(path).decode("utf-8", "backslashreplace")
     return ConfigProblem(shown, 1, 1, "the name of this file is not UTF-8: give it another")
-
-
-DEFAULT_POLICIES = Path("policies")
 
 
 @dataclass(slots=True)

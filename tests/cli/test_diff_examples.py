@@ -121,3 +121,22 @@ def test_a_policy_that_reads_data_is_compared_by_the_command_itself(tmp_path: Pa
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert '"user.id": "eve"' in done.stdout
+
+
+def test_a_folder_without_policies_of_its_own_is_a_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the first one of the page on issuers is."""
+    block = '{issuer: "https://id.example.com", audience: shop}'
+    for name, issuers in (("old", "[own]"), ("new", "[own, company]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "routes.yaml").write_text(
+            f"version: 1\nissuers: {{company: {block}}}\n"
+            f"routes: [{{id: a, match: {{path: /a}}, issuers: {issuers}, policy: signed-in, "
+            "direct_response: {status: 204}}]\n"
+        )
+    monkeypatch.chdir(tmp_path)
+    assert main(["diff", "old", "new"]) == 0
+    assert "with a token of company GAINS any method /a" in capsys.readouterr().out
+    assert main(["diff", "old", "new", "--policies", "rules"]) == 1
+    assert "old/rules:1:1: there is no such folder" in capsys.readouterr().err
