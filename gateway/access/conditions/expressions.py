@@ -265,7 +265,7 @@ class _ExpressionReader:
             else:
                 break
         null = (self._text(index) in _EQUALITY and self._text(index + 1) == "null") or (
-            before in _EQUALITY and self._text(at - 2) == "null"
+            before in _EQUALITY and self._text(at - 2) == "null" and self._text(index) != "."
         )
         path = FieldPath(root.text, tuple(steps), root.at, guarded, iterated, null)
         local = any(root.text == name for _, name in self._scopes)
