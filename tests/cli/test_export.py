@@ -10,21 +10,32 @@ import pytest
 import yaml
 
 from gateway.cli import main
-from tests.contract.running import Running, started
+from tests.contract.running import ROUTES, Running, free_port, started
+from tests.e2e.processes import until
 
 WITH_TLS = {"authgate_certificate_stale", "authgate_certificate_expiration_timestamp_seconds"}
 """Told by a listener with a certificate: `tests/e2e/test_certificates.py` reads them."""
+ISSUERS = """\
+issuers:
+  company: {{issuer: "http://127.0.0.1:DEAD", audience: api}}
+"""
 ROOT = Path(__file__).parents[2]
 _METRIC = re.compile(r"(?:authgate|process)_[a-z_]+")
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The metrics of a gateway that has answered."""
+    """The metrics of a gateway that has answered, and has asked an issuer for its keys."""
     folder = tmp_path_factory.mktemp("export") / "g"
-    with started(folder, GATEWAY_DECISION_LOG="1") as running:
+    routes = ROUTES + ISSUERS.replace("DEAD", str(free_port()))
+    with started(folder, routes=routes, GATEWAY_DECISION_LOG="1") as running:
         assert _answered(running) == 200
-        return running.admin("/metrics").body.decode()
+        until(lambda: "\nauthgate_issuer_fetches_total{" in metrics(running), 20)
+        return metrics(running)
+
+
+def metrics(running: Running) -> str:
+    return running.admin("/metrics").body.decode()
 
 
 def _answered(running: Running) -> int:

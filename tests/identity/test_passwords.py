@@ -130,9 +130,9 @@ async def test_an_unknown_account_costs_what_a_known_one_costs(passwords: Passwo
     times: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(24):
         known = turn % 2 == 0
-        began = time.perf_counter()
+        began = time.process_time()
         await passwords.check("a wrong guess 17", stored if known else None)
-        times[known].append(time.perf_counter() - began)
+        times[known].append(time.process_time() - began)
     # The fastest of each: what else the machine does only ever adds.
     known_s, unknown_s = min(times[True]), min(times[False])
     assert abs(known_s - unknown_s) < 0.2 * known_s
@@ -207,11 +207,12 @@ def test_no_password_holds_a_thread_for_long() -> None:
 
 async def test_hashing_leaves_the_loop_free(passwords: Passwords) -> None:
     work = asyncio.gather(*(passwords.check(GOOD, None) for _ in range(6)))
-    worst_s, last = 0.0, time.perf_counter()
+    turns = 0
     while not work.done():
-        await asyncio.sleep(0.001)
-        worst_s, last = max(worst_s, time.perf_counter() - last), time.perf_counter()
-    assert worst_s < 0.2
+        await asyncio.sleep(0)
+        turns += 1
+    # Hashes on the loop would leave it a turn or two each.
+    assert turns > 200
 
 
 async def test_past_the_queue_hashing_is_busy_and_recovers() -> None:

@@ -172,7 +172,8 @@ async def test_a_client_is_told_whose_key_it_is_and_cannot_end_it(house: House) 
         True, "api_key", EMAIL,
     )  # fmt: skip
     assert "client_id" not in described
-    assert (await asked("/auth/revoke")).status == 200
+    answer = await asked("/auth/revoke")
+    assert (answer.status, told(answer)["error"]) == (400, "invalid_grant")
     assert isinstance(await who(house, key), Principal)
 
 
