@@ -239,7 +239,7 @@ def build_components(
     )
     assertions = Assertions(database, plan.key_secret(), clock, issuer=settings.token_issuer)
     gate = Authorizer(authenticator, limits, csrf, origins=OwnOrigins(settings.public_url))
-    shadow = Shadow(metrics, clock, plan.shadow, authenticator)
+    shadow = Shadow(metrics, clock, plan.shadow, authenticator, OwnOrigins(settings.public_url))
     decision_log: DecisionLog | None = None
     if settings.decision_log is not None:
         decision_log = DecisionLog(

@@ -18,6 +18,7 @@ import structlog
 
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.decision_record import CREDENTIAL_REFUSALS, UNJUDGED
+from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth
 from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
@@ -69,13 +70,14 @@ class Shadow:
         clock: Clock,
         configuration: ConfigurationSource | None = None,
         callers: Callers | None = None,
+        origins: OwnOrigins | None = None,
     ) -> None:
         self._metrics = metrics
         self._clock = clock
         self._configuration = configuration
         self._callers = callers
         self._caller = FixedAuthenticator(Reason.NO_CREDENTIAL)
-        self._authorizer = Authorizer(self._caller, NoLimits(), clock=clock)
+        self._authorizer = Authorizer(self._caller, NoLimits(), clock=clock, origins=origins)
         self._waiting: deque[_Judged] = deque()
         self._outcomes: dict[str, Tally] = {}
         self._minute = 0
@@ -126,9 +128,12 @@ class Shadow:
     def _judge(self, seen: _Judged, snapshot: Snapshot) -> None:
         decision = seen.decision
         unknown = decision.route is None or decision.route.auth is Auth.PUBLIC
+        # A token whose issuer the route does not take, or that is for another resource.
+        unknown = unknown or decision.refusal is Reason.TOKEN_CLAIMS_INVALID
         who: Principal | Reason | None = _who(decision)
         if unknown and seen.call.credential is not None:
-            # Nobody looked at the credential: a method that is open here alone may need it.
+            # Nobody has looked at the credential as this configuration would: a method that is
+            # open here alone may need it, and a route may take whose token it is.
             who = self._at_hand(seen.call, snapshot)
         if who is None:
             self._outcome("not judged")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.model import OWN_ISSUERS, Call, Credential, CredentialKind, Principal, Reason
@@ -151,6 +152,56 @@ def test_a_path_that_neither_configuration_has_is_the_same_whoever_calls() -> No
     made.decided(answer.call, answer.decision, 404, "r1")
     made.judge_some()
     assert outcome(made, "the_same") == 1
+
+
+ISSUED = """
+    version: 1
+    issuers: {company: {issuer: https://id.example, audience: api}}
+    upstreams: {api: {targets: ["http://127.0.0.1:9001"]}}
+    routes: [{id: r, match: {path: /r}, policy: signed-in, upstream: api, KEYS}]
+"""
+
+
+def issued(live: str, beside: str, at_hand: Principal | Reason | None) -> Shadow:
+    """A call with the token of another issuer; both sides are one route with these keys."""
+    sides = [snapshot(ISSUED.replace("KEYS", keys)) for keys in (live, beside)]
+    made = Shadow(
+        Metrics(), FixedClock(NOW), Running(sides[1]), AtHand(at_hand), OwnOrigins(PUBLIC_URL)
+    )
+    asked = SimulatedRequest("GET", "/r", THEIRS, clock=FixedClock(NOW))
+    answer = simulate(asked, replace(sides[0], public_url=PUBLIC_URL))
+    made.decided(answer.call, answer.decision, 200, "r1")
+    made.judge_some()
+    return made
+
+
+PUBLIC_URL = "https://gate.example"
+THEIRS = replace(who("company:u1"), issuer="company", audience=("api",))
+
+
+@pytest.mark.parametrize(
+    ("live", "beside", "at_hand", "text"),
+    [
+        ("issuers: [own]", "issuers: [company]", THEIRS, "would_allow"),
+        ("issuers: [own]", "issuers: [company]", None, "not_judged"),
+        ("issuers: [own]", "issuers: [own]", Reason.TOKEN_CLAIMS_INVALID, "the_same"),
+        ("issuers: [company]", "issuers: [own]", None, "would_deny"),
+        ("issuers: [company]", "issuers: [company], resource_server: {}", None, "would_deny"),
+    ],
+)
+def test_it_knows_whose_tokens_the_other_configuration_takes(
+    live: str, beside: str, at_hand: Principal | Reason | None, text: str
+) -> None:
+    assert outcome(issued(live, beside, at_hand), text) == 1
+
+
+def test_a_resource_is_known_by_the_public_url() -> None:
+    keys = "issuers: [company], resource_server: {}"
+    made = issued(keys, keys, THEIRS)
+    assert outcome(made, "the_same") == 1  # refused by both: it names the gateway alone
+    for_it = replace(THEIRS, audience=(f"{PUBLIC_URL}/r",), resource_only=True)
+    made = issued("issuers: [own]", keys, for_it)
+    assert outcome(made, "would_allow") == 1
 
 
 def test_a_refused_credential_stays_refused() -> None:
