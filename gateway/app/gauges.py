@@ -52,6 +52,12 @@ def add_gauges(app: App) -> None:
         "issuer",
         lambda: {n: keys.age_s for n, keys in app.components.issuer_tokens.key_sets.items()},
     )
+    app.components.metrics.labelled_gauge(
+        "issuer_failing",
+        "1 while the last fetch of an issuer's keys, or the last question to it, failed.",
+        "issuer",
+        lambda: _failing(app),
+    )
     gauge(
         "password_hash_jobs",
         "Password hashes under way or waiting for a thread.",
@@ -92,3 +98,12 @@ def add_gauges(app: App) -> None:
         "The configuration that runs: nodes with the same files show the same.",
         lambda: {"version": configuration.snapshot.version},
     )
+
+
+def _failing(app: App) -> dict[str, float]:
+    """By issuer; `/readyz` has the words."""
+    tokens = app.components.issuer_tokens
+    errors = [(name, keys.last_error) for name, keys in tokens.key_sets.items()]
+    errors += [(name, asked.last_error) for name, asked in tokens.introspectors.items()]
+    failing = {name for name, error in errors if error is not None}
+    return {name: float(name in failing) for name, _ in errors}

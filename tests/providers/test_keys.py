@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,6 +182,7 @@ def gateway_state_is_served(running: Running) -> bool:
         ready(running)["ready"]
         and 'authgate_issuer_fetches_total{issuer="company",outcome="unreachable"}' in metrics
         and 'authgate_issuer_keys_age_seconds{issuer="company",' in metrics
+        and re.search(r'^authgate_issuer_failing{issuer="company",.*} 1', metrics, re.M) is not None
     )
 
 
