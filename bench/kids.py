@@ -12,25 +12,26 @@ token failed.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
 import logging
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
+import typer
 
 from bench.cluster import percentile
 from bench.issuers import Confirmed, call_with
+from bench.processes import run_bench
 from gateway.identity.tokens.authenticator import RequestAuthenticator
 from gateway.model import CredentialKind
 from tests.contract.running import Running, free_port, started
@@ -60,6 +61,14 @@ routes:
     policy: signed-in
     direct_response: {{status: 204}}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    rounds: int
+    seconds: float
+    rate: float
+    down: float
 
 
 class Provider(ThreadingHTTPServer):
@@ -197,7 +206,7 @@ async def beside(work: Awaitable[None], measured: Awaitable[Any]) -> Any:
 
 
 async def floods(
-    running: Running, provider: Provider, known: str, chosen: argparse.Namespace
+    running: Running, provider: Provider, known: str, chosen: Options
 ) -> dict[str, Any]:
     port = running.port
     made_up = made_up_tokens(known)
@@ -231,7 +240,7 @@ async def floods(
     }
 
 
-def at_a_gateway(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+def at_a_gateway(folder: Path, chosen: Options) -> dict[str, Any]:
     key, port = signer(), free_port()
     now = int(time.time())
     with contextlib.ExitStack() as stack:
@@ -247,19 +256,20 @@ def at_a_gateway(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--rate", type=float, default=1000.0, help="calls a second of a flood")
-    parser.add_argument("--down", type=float, default=600.0, help="seconds without the provider")
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
+def main(
+    rounds: Annotated[int, typer.Option(min=1)] = 6,
+    seconds: Annotated[float, typer.Option(help="Of each part of a round.")] = 5.0,
+    rate: Annotated[float, typer.Option(help="Calls a second of a flood.")] = 1000.0,
+    down: Annotated[float, typer.Option(help="Seconds without the provider.")] = 600.0,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """What tokens under made-up keys, and an absent provider, cost a known token."""
+    chosen = Options(rounds, seconds, rate, down)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory() as folder:
         minute = asyncio.run(in_one_minute(Path(folder)))
         gateway = at_a_gateway(Path(folder), chosen)
-    if chosen.json:
+    if as_json:
         print(json.dumps({"minute": minute, "gateway": gateway}, indent=2))
     else:
         print(
@@ -270,14 +280,15 @@ def main() -> None:
             p50_ms, calls = gateway["p50_ms"][kind], gateway["calls"][kind]
             print(f"known token, {kind:11}  p50 {p50_ms:6.2f} ms  p99 {p99_ms:6.2f} ms  n {calls}")
         print(f"a minute without a pause: {gateway['minute_fetches']} fetches")
-        down = gateway["down"]
+        away = gateway["down"]
         print(
-            f"provider away for {down['seconds']:g} s: {down['failed']} of {down['calls']} failed"
+            f"provider away for {away['seconds']:g} s: {away['failed']} of {away['calls']} failed"
         )
     failed = gateway["failed"] + gateway["down"]["failed"]
     asked = max(minute["fetches"], gateway["minute_fetches"])
-    sys.exit(bool(failed) or asked > MOST_FETCHES)
+    if failed or asked > MOST_FETCHES:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":
-    main()
+    run_bench(main)
