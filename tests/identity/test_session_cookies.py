@@ -10,6 +10,7 @@ from gateway.identity.sign_in.session_cookies import (
     Csrf,
     hash_cookie,
     is_of_cookie,
+    is_of_one_host,
     set_cookie,
 )
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
@@ -43,7 +44,7 @@ def call(*fields: tuple[bytes, bytes], kind: CredentialKind = CredentialKind.COO
 
 def test_a_cookie_is_256_random_bits_and_a_mark_that_only_we_can_make() -> None:
     assert len({MINT.new() for _ in range(100)}) == 100
-    assert len(MINE) == 43 + 11
+    assert len(MINT.new()) == 43 + 11
     assert all(MINT.gave(MINT.new()) for _ in range(100))
     assert not MINT.gave(CookieMint(b"n" * 32).new())
 
@@ -65,6 +66,8 @@ def test_a_cookie_of_a_host_counts_there_alone_and_any_other_everywhere() -> Non
     of_host = MINT.new("app.example")
     assert len(of_host) == 43 + 2 * 11
     assert MINT.gave(of_host)
+    assert is_of_one_host(of_host)
+    assert not is_of_one_host(MINT.new())
     assert MINT.counts_at(of_host, "app.example")
     assert not any(MINT.counts_at(of_host, host) for host in ("", "example", "app.example."))
     assert MINT.counts_at(MINE, "anywhere.example")

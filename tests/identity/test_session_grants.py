@@ -284,6 +284,22 @@ async def test_a_renewal_may_let_one_more_cookie_stand_for_the_session(
     assert row["created_at"] == NOON + 100
 
 
+async def test_one_cookie_more_than_a_session_may_have_drops_the_oldest_and_tells_it(
+    tokens: RefreshTokens, account: Account, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.identity.sessions.sessions.COOKIES_MAX", 2)
+    grant = await began(tokens, account, cookie_hash=COOKIE_HASH)
+    dropped = []
+    for letter in "defg":
+        clock.move(1)
+        renewed = await tokens.renew(grant.session_id, cookie_hash=letter * 43)
+        assert renewed is not None
+        dropped.append(list(renewed.dropped_cookies))
+    assert dropped == [[], [], ["d" * 43], ["e" * 43]]
+    held = [h for h in "cdefg" if await tokens.session_of_cookie(h * 43) is not None]
+    assert held == ["c", "f", "g"]
+
+
 async def test_a_session_is_renewed_only_by_what_stands_for_it(
     tokens: RefreshTokens, account: Account
 ) -> None:
