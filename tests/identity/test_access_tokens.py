@@ -14,9 +14,10 @@ from gateway.identity.tokens.access_tokens import (
     IAT_AHEAD_S,
     TokenVerifier,
     is_name,
+    scopes_of,
     unknown_kid,
 )
-from gateway.identity.tokens.jws import BYTES_MAX
+from gateway.identity.tokens.jws import BYTES_MAX, is_compact
 from gateway.model import Principal, Reason
 from tests.identity.keyring import (
     AUDIENCE,
@@ -196,6 +197,33 @@ async def test_what_the_claims_do_not_say_is_not_made_up(judged: Judge) -> None:
     assert (principal.roles, principal.amr) == ((), ())
     assert (principal.email, principal.client_id, principal.auth_time) == (None, None, None)
     assert principal.email_verified is False
+    assert principal.granted_scopes == ()
+
+
+@pytest.mark.parametrize(
+    ("claims", "scopes"),
+    [
+        ({}, ()),
+        ({"scope": ""}, ()),
+        ({"scope": "read"}, ("read",)),
+        ({"scope": "read write"}, ("read", "write")),
+        ({"scope": "read\twrite"}, ("read\twrite",)),  # a space alone parts them
+        ({"scope": ["read", "write"]}, ("read", "write")),
+        ({"scp": "read write"}, ("read", "write")),
+        ({"scp": ["read"]}, ("read",)),
+        ({"scope": "read", "scp": "write"}, ("read",)),
+        ({"scope": ["read", 7]}, ()),
+        ({"scope": {"read": True}}, ()),
+        ({"scope": None, "scp": "write"}, ()),
+    ],
+)
+async def test_what_was_granted_is_what_the_scope_says(
+    judged: Judge, claims: dict[str, Any], scopes: tuple[str, ...]
+) -> None:
+    assert scopes_of(claims) == scopes
+    principal = judged(**claims)
+    assert isinstance(principal, Principal)
+    assert principal.granted_scopes == scopes
 
 
 @pytest.mark.parametrize("at", [0, 2**53])
@@ -209,6 +237,17 @@ async def test_the_first_and_the_last_second_that_all_readers_see_alike_are_take
 @pytest.mark.parametrize("email", ["x", "x" * 254])
 async def test_the_shortest_and_the_longest_address_are_taken(judged: Judge, email: str) -> None:
     assert isinstance(judged(email=email), Principal)
+
+
+@pytest.mark.parametrize(
+    ("text", "compact"),
+    [
+        *(("a.b.c", True), ("a.b.", True), ("", False), ("a.b", False), ("a.b.c.d", False)),
+        *((".b.c", False), ("a..c", False), ("a.b.c\n", False), ("a.b.c=", False)),
+    ],
+)
+def test_a_token_of_three_parts_is_told_by_its_form(text: str, compact: bool) -> None:
+    assert is_compact(text) is compact
 
 
 async def test_no_kid_is_read_from_what_is_no_token() -> None:
@@ -262,8 +301,10 @@ async def test_a_list_of_audiences_that_holds_ours_is_for_here(
     judged: Judge, more: list[str]
 ) -> None:
     # RFC 7519 section 4.1.3
-    assert isinstance(judged(aud=[*more, CLAIMS["aud"]]), Principal)
-    assert isinstance(judged(aud=[CLAIMS["aud"], *more]), Principal)
+    for listed in ([*more, CLAIMS["aud"]], [CLAIMS["aud"], *more]):
+        principal = judged(aud=listed)
+        assert isinstance(principal, Principal)
+        assert principal.audience == tuple(listed)
 
 
 @pytest.mark.parametrize("listed", [[CLAIMS["iss"]], [CLAIMS["iss"], "https://other.example"]])

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from gateway.identity.tokens.authenticator import RequestAuthenticator, TokenCache
+from gateway.identity.tokens.authenticator import NoOtherIssuers, RequestAuthenticator, TokenCache
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
 from tests.identity.keyring import ALICE, Gate, HandClock, opened
@@ -447,3 +447,127 @@ async def test_another_kinds_authenticator_is_given_the_credential_and_the_call(
     call = call_with(credential)
     await authenticator.authenticate(call, ALL)
     assert given == [(credential, call)]
+
+
+# Tokens of other issuers
+
+
+@dataclass
+class Presented:
+    """A token of the company whose verdict is known, at once or only once it was asked."""
+
+    verdict: Principal | Reason
+    at_once: bool = True
+    lasts: bool = True
+    issuer: str = "company"
+    asked_for: list[str] = field(default_factory=list)
+
+    def verify(self) -> Principal | Reason | None:
+        return self.verdict if self.at_once else None
+
+    async def verify_asking(self, client_ip: str) -> Principal | Reason:
+        self.asked_for.append(client_ip)
+        return self.verdict
+
+
+class Company(NoOtherIssuers):
+    """One issuer, and the one token of it that is good."""
+
+    def __init__(self, presented: Presented) -> None:
+        super().__init__()
+        self.presented = presented
+
+    def read(self, text: str, issuers: frozenset[str]) -> Presented | None:
+        return self.presented if text == "theirs" and issuers else None
+
+
+THEIRS = replace(someone(), issuer="company", expires_at=2**40)
+COMPANY = frozenset({"company"})
+
+
+def taking(gate: Gate, replica: Replica, company: Company) -> RequestAuthenticator:
+    return RequestAuthenticator(gate.verifier, gate.ring, replica, gate.clock, issuers=company)
+
+
+@pytest.mark.parametrize(
+    ("until", "issuers", "expected"),
+    [
+        ({"company": 1000.1}, COMPANY, THEIRS),
+        ({"company": 1000.0}, COMPANY, Reason.ISSUER_UNAVAILABLE),  # the very moment is too late
+        ({"other": 2000.0}, COMPANY, Reason.ISSUER_UNAVAILABLE),
+        ({"company": 2000.0}, frozenset({"own"}), Reason.TOKEN_CLAIMS_INVALID),
+    ],
+)
+async def test_a_token_of_another_issuer_is_believed_where_and_while_that_one_is(
+    gate: Gate,
+    replica: Replica,
+    until: dict[str, float],
+    issuers: frozenset[str],
+    expected: Principal | Reason,
+) -> None:
+    company = Company(Presented(THEIRS))
+    company.believed_until = until
+    authenticator = taking(gate, replica, company)
+    call = call_with("theirs")
+    assert authenticator.authenticate_from_memory(call, BEARER, issuers) is expected
+    for _ in range(2):  # at first sight, and remembered
+        assert await authenticator.authenticate(call, BEARER, issuers) is expected
+    assert authenticator.authenticate_from_memory(call, BEARER, issuers) is expected
+
+
+async def test_an_issuer_of_whom_nothing_is_known_is_not_believed_from_the_first_moment_on(
+    gate: Gate, replica: Replica, clock: HandClock
+) -> None:
+    clock.steadily = 0.0
+    authenticator = taking(gate, replica, Company(Presented(THEIRS)))
+    call = call_with("theirs")
+    unavailable = Reason.ISSUER_UNAVAILABLE
+    assert authenticator.authenticate_from_memory(call, BEARER, COMPANY) is unavailable
+    assert await authenticator.authenticate(call, BEARER, COMPANY) is unavailable
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+async def test_an_issuer_is_asked_for_the_caller_and_a_lasting_verdict_is_kept(
+    gate: Gate, replica: Replica, lasts: bool
+) -> None:
+    presented = Presented(THEIRS, at_once=False, lasts=lasts)
+    company = Company(presented)
+    company.believed_until = {"company": 2000.0}
+    authenticator = taking(gate, replica, company)
+    call = call_with("theirs")
+    assert authenticator.authenticate_from_memory(call, BEARER, COMPANY) is None
+    begun = authenticator.authenticate(call, BEARER, COMPANY)
+    assert begun.send(None) is None  # decisions are begun outside a task: the first step waits not
+    begun.close()
+    assert presented.asked_for == []
+    assert await authenticator.authenticate(call, BEARER, COMPANY) is THEIRS
+    assert presented.asked_for == ["127.0.0.1"]
+    assert len(authenticator) == int(lasts)
+
+
+async def test_who_was_verified_by_what_verifies_no_more_is_forgotten(
+    gate: Gate, replica: Replica
+) -> None:
+    company = Company(Presented(THEIRS))
+    company.believed_until = {"company": 2000.0}
+    authenticator = taking(gate, replica, company)
+    await authenticator.authenticate(call_with("theirs"), BEARER, COMPANY)
+    await authenticator.authenticate(call_with(gate.token()), BEARER)
+    (drop,) = company.dropped
+    drop(lambda principal: principal.issuer == "company")
+    assert len(authenticator) == 1
+
+
+async def test_a_token_of_ours_with_a_name_of_theirs_is_refused(
+    gate: Gate, replica: Replica
+) -> None:
+    class Named(NoOtherIssuers):
+        def is_namesake(self, principal: Principal) -> bool:
+            return principal.subject == ALICE.subject
+
+    authenticator = RequestAuthenticator(
+        gate.verifier, gate.ring, replica, gate.clock, issuers=Named()
+    )
+    call = call_with(gate.token())
+    assert authenticator.authenticate_from_memory(call, BEARER) is Reason.TOKEN_CLAIMS_INVALID
+    assert await authenticator.authenticate(call, BEARER) is Reason.TOKEN_CLAIMS_INVALID
