@@ -27,7 +27,7 @@ from rich.console import Console
 
 from bench.client import Caller, Times, UnexpectedAnswer
 from bench.cluster import PASSWORD, program
-from bench.processes import Started, await_port, family, run_bench
+from bench.processes import Processes, Started, await_port, family, run_bench
 from bench.rig import BASE_PORT, HERE, Rig
 from gateway.stores.open_database import open_database
 
@@ -88,27 +88,19 @@ class House:
     def kill(self) -> None:
         """-9 for every process at once; whoever is left after a moment is an orphan."""
         assert self.process is not None
-        pids = family(self.process.pid)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        self.process.stop()
-        deadline = time.monotonic() + 5
-        while left := [pid for pid in pids if _lives(pid)]:
-            if time.monotonic() > deadline:
-                self.orphans += len(left)
-                return
-            time.sleep(0.01)
+        with Processes(family(self.process.pid)) as processes:
+            for pid in processes.pids:
+                os.kill(pid, signal.SIGKILL)
+            self.process.stop()
+            self.orphans += processes.left_after(5)
 
     def kill_master(self) -> None:
         """-9 for the master alone: what it started must follow by itself."""
         assert self.process is not None
-        pids = family(self.process.pid)
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.stop()
-        deadline = time.monotonic() + 10
-        while any(_lives(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.orphans += sum(_lives(pid) for pid in pids)
+        with Processes(family(self.process.pid)) as processes:
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.stop()
+            self.orphans += processes.left_after(10)
 
     def add_user(self) -> None:
         subprocess.run(
@@ -241,13 +233,6 @@ def run(
 def _somebody_listens() -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", PORT)) == 0
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def main(

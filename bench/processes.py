@@ -10,14 +10,16 @@ from __future__ import annotations
 import ctypes
 import http.client
 import os
+import select
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import typer
 
@@ -124,6 +126,34 @@ def family(root: int) -> list[int]:
     for pid in found:
         found.extend(children.get(pid, []))
     return found
+
+
+class Processes:
+    """Watches processes, of whoever they are children, until they end."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self.pids: list[int] = []
+        self._descriptors: set[int] = set()
+        for pid in pids:
+            with suppress(ProcessLookupError):  # it has ended already
+                self._descriptors.add(os.pidfd_open(pid))
+                self.pids.append(pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def left_after(self, most_s: float) -> int:
+        """How many have not ended within so many seconds."""
+        deadline = time.monotonic() + most_s
+        left = set(self._descriptors)
+        while left and (left_s := deadline - time.monotonic()) > 0:
+            # The kernel makes one readable once its process has ended.
+            left.difference_update(select.select(left, [], [], left_s)[0])
+        return len(left)
 
 
 def _stat(pid: int) -> list[str]:
