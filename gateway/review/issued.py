@@ -14,6 +14,8 @@ from gateway.identity.tokens.access_tokens import TYP
 from gateway.model import Principal, Reason
 
 LIFE_S = 300
+_YEARS_S = 10 * 366 * 86_400
+"""Bounds no life: which one the settings allow, nobody knows here."""
 
 
 def caller_of(
@@ -29,7 +31,7 @@ def caller_of(
     if "exp" not in filled and isinstance(issued_at, int):
         filled["exp"] = issued_at + min(LIFE_S, issuer.max_life_s or LIFE_S)
     if issuer.audience_claim.read(filled) is None and isinstance(issuer.audience_claim, ClaimPath):
-        _put(filled, issuer.audience_claim.keys, _every_audience(issuer, snapshot))
+        filled = _with(filled, issuer.audience_claim.keys, _every_audience(issuer, snapshot))
     if issuer.introspection is not None:
         filled.setdefault("token_type", "Bearer")
     never = "" if issuer.use is TokenUse.ACCESS else TYP
@@ -41,9 +43,6 @@ def caller_of(
         resource_paths=resource_paths(snapshot.routes).get(issuer.name, frozenset()),
     )
     return verifier.judge(ForeignClaims(issuer.name, filled, typ, "made-up", b""))
-
-
-_YEARS_S = 10 * 366 * 86_400
 
 
 def _every_audience(issuer: Issuer, snapshot: Snapshot) -> list[str] | str:
@@ -59,8 +58,11 @@ def _every_audience(issuer: Issuer, snapshot: Snapshot) -> list[str] | str:
     return named if len(named) > 1 else named[0]
 
 
-def _put(claims: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
-    block = claims
-    for key in keys[:-1]:
-        block = block.setdefault(key, {})
-    block[keys[-1]] = value
+def _with(claims: Any, keys: tuple[str, ...], value: Any) -> Any:
+    """The claims with the value at this path; as they are where no path can be."""
+    if not keys:
+        return value
+    if not isinstance(claims, Mapping):
+        return claims
+    first, *rest = keys
+    return {**claims, first: _with(claims.get(first, {}), tuple(rest), value)}
