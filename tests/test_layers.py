@@ -14,7 +14,7 @@ SPLIT = frozenset(("access", "edge", "identity"))
 """Houses of rooms: a folder in one of them is a room, and so is a file that stands beside them."""
 
 STAIR: tuple[tuple[str, ...], ...] = (
-    ("model", "client_networks", "strict_json", "bounded_memo", "atomic_file"),
+    ("model", "client_networks", "loopback", "strict_json", "bounded_memo", "atomic_file"),
     ("stores.protocols",),
     ("stores",),
     (

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from gateway.identity.email_address import normalize_domain
+from gateway.loopback import is_loopback
 
 EMBEDDED = "embedded:"
 KEY_SECRET_BYTES = 32
@@ -37,17 +38,6 @@ class Address:
     @property
     def loopback(self) -> bool:
         return is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """`localhost` and the loopback addresses.  A name is never looked up: what it means may
-    change after we have asked."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def parse_address(text: Any) -> Address:

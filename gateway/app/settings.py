@@ -18,9 +18,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths, url_host
 from gateway.app import setting_types as values
 from gateway.app.env_file import PREFIX, SettingProblem, given_settings
-from gateway.app.setting_types import EMBEDDED, Address, is_loopback, parse_address
+from gateway.app.setting_types import EMBEDDED, Address, parse_address
 from gateway.config.secrets import is_secret_name
 from gateway.identity.accounts.registration_rules import RegistrationMode, RegistrationRules
+from gateway.loopback import is_loopback
 
 DEV_DEFAULTS = {
     "registration": "open",

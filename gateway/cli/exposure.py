@@ -27,6 +27,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.identity.keys.jwk import Alg, SigningKey, verifying
 from gateway.identity.tokens import jws
 from gateway.identity.tokens.upstream_assertions import LIFE_S, TYP
+from gateway.loopback import is_loopback
 from gateway.model import Call, Reason
 from gateway.stores.health import State
 
@@ -140,7 +141,7 @@ def _around(upstream: Upstream, target: UpstreamTarget, own: Iterable[str]) -> E
         return _of_socket(target.socket_path, said)
     if not _listens(target.host, target.port):
         return said(State.AWAY, "nothing answers: start it, then ask again")
-    if not _is_loopback(target.host):
+    if not is_loopback(target.host):
         return said(
             State.WARNING,
             "reached over the network; run this with --outside on a machine that must not reach it",
@@ -166,22 +167,13 @@ def _of_socket(path: str, said: _Say) -> Exposure:
 
 
 def _from_outside(upstream: Upstream, target: UpstreamTarget) -> Exposure:
-    if target.socket_path is not None or _is_loopback(target.host):
+    if target.socket_path is not None or is_loopback(target.host):
         state, detail = State.GOOD, "its address leads nowhere from here"
     elif _listens(target.host, target.port):
         state, detail = State.BAD, "answers this machine, which must not reach it"
     else:
         state, detail = State.GOOD, "does not answer this machine"
     return Exposure(upstream.name, target.url, "outside", state, detail)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _listens(host: str, port: int) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from urllib.parse import urlsplit
 
 from gateway.config.yaml_reader import Node, Reader
+from gateway.loopback import is_loopback
 
 _HOST = re.compile(r"[a-z0-9.:_-]+\Z")
 
@@ -47,16 +47,6 @@ def _problem(text: str, *, query: bool, plain: bool) -> str | None:
         return "has a fragment (`#…`), which is never sent: leave it out"
     if "?" in text and not query:
         return "has a query (`?…`): leave it out"
-    if parts.scheme == "http" and not plain and not _is_loopback(host):
+    if parts.scheme == "http" and not plain and not is_loopback(host):
         return "begins with `http://`, so anybody on the way could answer: `https://…`"
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    """A name but this one is looked up, and what is found may be anywhere."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

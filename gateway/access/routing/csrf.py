@@ -8,13 +8,13 @@ no browser adds that by itself.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.access.definitions import Cors
+from gateway.loopback import is_loopback_or_below
 from gateway.model import Call, RawHeaders, Reason
 
 SAFE_METHODS = frozenset(("GET", "HEAD"))
@@ -46,7 +46,7 @@ class OwnOrigins:
         self._public_host = (parts.hostname or "").removesuffix(".")
         self._scheme = f"{parts.scheme}://"
         self._port = port = f":{parts.port}" if parts.port is not None else ""
-        schemes = ("https", "http") if _is_loopback(parts.hostname or "") else ("https",)
+        schemes = ("https", "http") if is_loopback_or_below(parts.hostname or "") else ("https",)
         # A host of a route is served where the public URL is: at its port, or behind the default.
         self._around = tuple((f"{scheme}://", tail) for scheme in schemes for tail in ("", port))
 
@@ -177,15 +177,6 @@ def _agrees(call: Call, allowed: AllowedOrigins, origin: str) -> bool:
         for scheme, default in (("https", ":443"), ("http", ":80"))
         if scheme == "https" or call.scheme == "http"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_handshake(headers: RawHeaders) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import json
 import secrets
 import time
@@ -31,6 +30,7 @@ from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, problem, problem_type
 from gateway.edge.server.listener import Connection, ServeResult
 from gateway.edge.server.request_body import RequestBody
+from gateway.loopback import is_loopback
 from gateway.model import Call, Credential, CredentialKind, Reason
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
 from gateway.telemetry.worker_status import Status
@@ -153,12 +153,7 @@ class AdminListener:
             return False
         host = values[0].lower()
         host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-        if host == "localhost" or host in self._options.hosts:
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(host) or host in self._options.hosts
 
     async def _authorize(self, request: web.BaseRequest) -> Reason | None:
         """None for whoever shows the local token, or an access token with the admin role."""

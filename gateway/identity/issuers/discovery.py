@@ -6,7 +6,6 @@ another origin; where it must be another one, the configuration says so itself.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from gateway import strict_json
 from gateway.access.issuers import Issuer
 from gateway.identity.issuers.jwk_set import DocumentRefused
+from gateway.loopback import is_loopback_or_below
 
 DISCOVERY_BYTES_MAX = 64 * 1024
 _WELL_KNOWN = "/.well-known/openid-configuration"
@@ -67,18 +67,9 @@ def origin(url: str) -> tuple[str, str, int] | None:
     host = parts.hostname
     if len(url) > _URL_MAX or not host or not _is_plain(url, parts):
         return None
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback_or_below(host)):
         return None
     return parts.scheme, host, _PORTS[parts.scheme] if port is None else port
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_plain(url: str, parts: SplitResult) -> bool:

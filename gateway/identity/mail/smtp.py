@@ -11,7 +11,6 @@ the operator wrote `?tls=never`, for a relay on a network of their own.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -20,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import aiosmtplib
 
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
+from gateway.loopback import is_loopback
 
 _TIMEOUT_S = 30.0
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
@@ -46,7 +46,7 @@ class SmtpServer:
         if query and split.scheme != "smtp":
             raise ValueError(f"?tls=never contradicts {split.scheme}://")
         tls = "implicit" if split.scheme == "smtps" else "starttls"
-        if query or (split.scheme == "smtp" and _is_loopback(split.hostname)):
+        if query or (split.scheme == "smtp" and is_loopback(split.hostname)):
             tls = "never"
         return cls(
             host=split.hostname,
@@ -108,12 +108,3 @@ def _result_of(code: int) -> DeliveryResult:
     return DeliveryResult(
         DeliveryOutcome.REFUSED if permanent else DeliveryOutcome.LATER, str(code)
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
