@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,7 +25,6 @@ from tests.identity.keyring import (
     START,
     Gate,
     HandClock,
-    opened,
     signed,
 )
 from tests.identity.test_jwk import private_pem, public_pem
@@ -49,17 +47,6 @@ CLAIMS: dict[str, Any] = {
     "amr": ["pwd"],
     "auth_time": START,
 }
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-async def gate(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gate]:
-    async with opened(tmp_path, clock) as database:
-        yield await Gate(database, clock).start()
 
 
 @pytest.fixture

@@ -1,71 +1,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 
 from gateway.identity.tokens.authenticator import NoOtherIssuers, RequestAuthenticator, TokenCache
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
-from tests.identity.keyring import ALICE, Gate, HandClock, opened
+from tests.identity.keyring import ALICE, Gate, HandClock
+from tests.identity.presented import BEARER, Replica, call_with
 
-BEARER = frozenset({CredentialKind.BEARER})
 ALL = frozenset(CredentialKind)
-
-
-class Replica:
-    """Refuses what it is told to, and counts how often it was asked."""
-
-    def __init__(self) -> None:
-        self.refused: dict[str, Reason] = {}
-        self.stale = False
-        self.asked = 0
-
-    def refusal(self, principal: Principal) -> Reason | None:
-        self.asked += 1
-        if self.stale:
-            return Reason.REPLICA_STALE
-        return self.refused.get(principal.token_id) or self.refused.get(principal.kid)
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-async def gate(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gate]:
-    async with opened(tmp_path, clock) as database:
-        yield await Gate(database, clock).start()
-
-
-@pytest.fixture
-def replica() -> Replica:
-    return Replica()
 
 
 @pytest.fixture
 def authenticator(gate: Gate, replica: Replica) -> RequestAuthenticator:
     return RequestAuthenticator(gate.verifier, gate.ring, replica, gate.clock)
-
-
-def call_with(credential: Credential | Reason | str | None) -> Call:
-    if isinstance(credential, str) and not isinstance(credential, Reason):
-        credential = Credential(CredentialKind.BEARER, credential)
-    return Call(
-        method="GET",
-        host="gate.example",
-        path="/",
-        segments=("",),
-        query="",
-        headers=(),
-        client_ip="127.0.0.1",
-        scheme="https",
-        credential=credential,
-    )
 
 
 async def test_a_good_token_is_identified_and_remembered(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,17 +29,6 @@ from tests.identity.keyring import (
     unb64,
 )
 from tests.identity.test_access_tokens import CLAIMS
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-async def gate(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gate]:
-    async with opened(tmp_path, clock) as database:
-        yield await Gate(database, clock).start()
 
 
 async def test_an_issued_token_is_believed_and_speaks_of_its_subject(gate: Gate) -> None:

@@ -50,11 +50,6 @@ class Counted:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
 async def database(tmp_path: Path, clock: HandClock) -> AsyncIterator[Counted]:
     async with opened(tmp_path, clock) as real:
         yield Counted(real)

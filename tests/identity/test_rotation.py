@@ -26,11 +26,6 @@ NEW_SECRET = bytes(range(1, 33))
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
 async def database(tmp_path: Path, clock: HandClock) -> AsyncIterator[SqliteDatabase]:
     async with opened(tmp_path, clock) as database:
         yield database

@@ -50,11 +50,6 @@ KIDS = [
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
 async def database(tmp_path: Path, clock: HandClock) -> AsyncIterator[Database]:
     async with opened(tmp_path, clock) as store:
         yield store

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -41,8 +40,8 @@ from tests.identity.issuers.provider import (
     published,
     signer,
 )
-from tests.identity.keyring import START, Gate, HandClock, opened, rsa_key
-from tests.identity.test_authenticator import BEARER, Replica, call_with
+from tests.identity.keyring import START, Gate, HandClock, rsa_key
+from tests.identity.presented import BEARER, Replica, call_with
 
 ENDPOINT = f"{URL}/introspect"
 COMPANY = frozenset(("own", "company"))
@@ -55,17 +54,6 @@ def asking(name: str = "company", **changed: Any) -> Issuer:
     more = {key: changed.pop(key) for key in ("issuer", "audience") if key in changed}
     words: dict[str, Any] = {"client_id": "gate", "secret": SecretText("s"), "endpoint": ENDPOINT}
     return issuer(name, introspection=Introspection(**{**words, **changed}), **more)
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-async def gate(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gate]:
-    async with opened(tmp_path, clock) as database:
-        yield await Gate(database, clock).start()
 
 
 Asking = asyncio.Task[Principal | Reason]

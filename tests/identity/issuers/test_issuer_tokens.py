@@ -29,31 +29,15 @@ from tests.identity.issuers.provider import (
     published,
     signer,
 )
-from tests.identity.keyring import Gate, HandClock, opened, signed
+from tests.identity.keyring import Gate, HandClock, signed
+from tests.identity.presented import BEARER, Replica, call_with
 from tests.identity.test_access_tokens import CLAIMS as OWN_CLAIMS
-from tests.identity.test_authenticator import BEARER, Replica, call_with
 from tests.identity.test_jwk import public_pem
 
 COMPANY = frozenset(("own", "company"))
 OWN = frozenset(("own",))
 KEY = signer("ES256")
 OTHER_URL = "https://other.example"
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-async def gate(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gate]:
-    async with opened(tmp_path, clock) as database:
-        yield await Gate(database, clock).start()
-
-
-@pytest.fixture
-def replica() -> Replica:
-    return Replica()
 
 
 class Door:

@@ -32,11 +32,6 @@ HOUR_S = 3600
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
 def kept(tmp_path: Path) -> KeptKeys:
     return KeptKeys(tmp_path / "issuers")
 

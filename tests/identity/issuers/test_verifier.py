@@ -39,11 +39,6 @@ KEY = signer("ES256")
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
 def judged(clock: HandClock) -> Judge:
     """The verdict on a token with these claims over CLAIMS; `...` leaves one out."""
 
