@@ -1,4 +1,4 @@
-"""A call that presents a credential, and a replica that refuses what it is told to."""
+"""A call that presents a credential, whom it proves, and a replica that refuses what it is told."""
 
 from __future__ import annotations
 
@@ -36,3 +36,7 @@ def call_with(credential: Credential | Reason | str | None) -> Call:
         scheme="https",
         credential=credential,
     )
+
+
+def someone() -> Principal:
+    return Principal("u", (), None, "t", None, "k", 0, 10)
