@@ -149,15 +149,7 @@ class RequestAuthenticator:
                 principal = await self._verify(credential.text, issuers, call.client_ip)
         else:
             principal = await self._authenticate_other(credential, call)
-        if not isinstance(principal, Principal):
-            return principal
-        if (issuer := principal.issuer) not in issuers:
-            return Reason.TOKEN_CLAIMS_INVALID
-        if issuer != OWN_ISSUER and self._believed_until(issuer, 0.0) <= self._steady():
-            return Reason.ISSUER_UNAVAILABLE
-        if principal.expires_at <= self._now():
-            return Reason.TOKEN_EXPIRED
-        return self._refusal(principal) or principal
+        return self._checked(principal, issuers) if isinstance(principal, Principal) else principal
 
     def authenticate_from_memory(
         self,
@@ -176,15 +168,7 @@ class RequestAuthenticator:
         principal: Principal | Reason | None = self._cached(credential.text)
         if principal is None:
             principal = self._verified_from_memory(credential.text, issuers)
-        if not isinstance(principal, Principal):
-            return principal
-        if (issuer := principal.issuer) not in issuers:
-            return Reason.TOKEN_CLAIMS_INVALID
-        if issuer != OWN_ISSUER and self._believed_until(issuer, 0.0) <= self._steady():
-            return Reason.ISSUER_UNAVAILABLE
-        if principal.expires_at <= self._now():
-            return Reason.TOKEN_EXPIRED
-        return self._refusal(principal) or principal
+        return self._checked(principal, issuers) if isinstance(principal, Principal) else principal
 
     def clear(self) -> None:
         """Drop every cached token; each is verified again when it is next presented."""
@@ -196,6 +180,16 @@ class RequestAuthenticator:
 
     def __len__(self) -> int:
         return len(self._cache)
+
+    def _checked(self, principal: Principal, issuers: frozenset[str]) -> Principal | Reason:
+        """What is asked on every call, of whatever was cached."""
+        if (issuer := principal.issuer) not in issuers:
+            return Reason.TOKEN_CLAIMS_INVALID
+        if issuer != OWN_ISSUER and self._believed_until(issuer, 0.0) <= self._steady():
+            return Reason.ISSUER_UNAVAILABLE
+        if principal.expires_at <= self._now():
+            return Reason.TOKEN_EXPIRED
+        return self._refusal(principal) or principal
 
     def _verified_from_memory(
         self, text: str, issuers: frozenset[str]
