@@ -226,10 +226,8 @@ class IssuerTokens:
         keys = self._key_sets.get(token.issuer)
         if keys is None:
             return Reason.TOKEN_CLAIMS_INVALID
-        key = keys.keys.get(token.kid)
-        if key is None or not keys.is_believed():
-            return None
-        return self._verifiers[token.issuer].verify(token, key)
+        key = keys.believed(token.kid)
+        return None if key is None else self._verifiers[token.issuer].verify(token, key)
 
     async def verify_asking(self, token: ForeignToken) -> Principal | Reason:
         """The verdict once the issuer has been asked; ISSUER_UNAVAILABLE where it cannot be."""

@@ -112,6 +112,10 @@ class KeySet:
         """Whether the keys are recent enough to judge by."""
         return self._steady() < self._stale_at
 
+    def believed(self, kid: str) -> IssuerKey | None:
+        """The key of this name, where it is here and recent enough."""
+        return self.keys.get(kid) if self.is_believed() else None
+
     def adopt(self, issuer: Issuer) -> bool:
         """Goes on for another definition of the same issuer; False where its keys are elsewhere."""
         old = self.issuer
@@ -162,14 +166,11 @@ class KeySet:
 
     async def find(self, kid: str) -> IssuerKey | Reason:
         """The key of this name, asked for where it is not here; else as `ask`."""
-        key = self._believed(kid)
+        key = self.believed(kid)
         if key is not None:
             return key
         reason = await self.ask()
-        return self._believed(kid) or reason
-
-    def _believed(self, kid: str) -> IssuerKey | None:
-        return self.keys.get(kid) if self.is_believed() else None
+        return self.believed(kid) or reason
 
     def stop(self) -> None:
         """Ends a fetch that is under way; nobody is to ask again."""
