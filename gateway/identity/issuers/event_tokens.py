@@ -85,9 +85,9 @@ class EventTokenReader:
         parsed = jws.parse(text)
         claims = None if parsed is None else jws.json_object(parsed.payload)
         if parsed is None or claims is None:
-            return _invalid("the token is no signed JWS of JSON objects with a kid")
+            return invalid_request("the token is no signed JWS of JSON objects with a kid")
         if _type(parsed) not in types:
-            return _invalid("the token has another typ")
+            return invalid_request("the token has another typ")
         if claims.get("iss") != issuer.issuer:
             return InvalidEventToken(EventError.INVALID_ISSUER, "iss names another issuer")
         if parsed.alg not in issuer.algorithms:
@@ -111,19 +111,19 @@ class EventTokenReader:
             return InvalidEventToken(EventError.INVALID_AUDIENCE, "aud does not name us")
         now, leeway_s = self._clock.now(), issuer.leeway_s
         if not _is_date(claims.get("iat")):
-            return _invalid("iat is missing, or no date")
+            return invalid_request("iat is missing, or no date")
         issued_at: float = claims["iat"]
         if issued_at > now + leeway_s:
-            return _invalid("iat is in the future")
+            return invalid_request("iat is in the future")
         if not _is_date(claims.get("exp", 0)) or not _is_date(claims.get("nbf", 0)):
-            return _invalid("exp or nbf is no date")
+            return invalid_request("exp or nbf is no date")
         if "exp" in claims and claims["exp"] + leeway_s <= now:
-            return _invalid("the token has expired")
+            return invalid_request("the token has expired")
         if claims.get("nbf", 0) > now + leeway_s:
-            return _invalid("the token is not valid yet")
+            return invalid_request("the token is not valid yet")
         token_id = claims.get("jti")
         if not isinstance(token_id, str) or not 0 < len(token_id) <= _TOKEN_ID_MAX:
-            return _invalid("jti is missing, or no text of 1 to 256 characters")
+            return invalid_request("jti is missing, or no text of 1 to 256 characters")
         # Never later than said: a token of the second in which the session ended is refused.
         return {**claims, "iat": math.floor(issued_at)}
 
@@ -138,7 +138,7 @@ def events_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
     return events if isinstance(events, dict) else {}
 
 
-def _invalid(description: str) -> InvalidEventToken:
+def invalid_request(description: str) -> InvalidEventToken:
     return InvalidEventToken(EventError.INVALID_REQUEST, description)
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from gateway.access.issuers import Issuer
 from gateway.identity.issuers.event_tokens import (
-    EventError,
     EventToken,
     EventTokenReader,
     InvalidEventToken,
     IssuerKeys,
     ReportedEnd,
     events_of,
+    invalid_request,
 )
 from gateway.identity.issuers.external_ids import is_external_id
 from gateway.identity.issuers.subject_identifiers import known_subject
@@ -37,12 +37,12 @@ class LogoutTokenVerifier:
         if not isinstance(claims, dict):
             return claims
         if claims["iat"] + MAX_AGE_S + issuer.leeway_s < self._clock.now():
-            return _invalid("the token is older than five minutes")
+            return invalid_request("the token is older than five minutes")
         if not isinstance(events_of(claims).get(LOGOUT_EVENT), dict):
-            return _invalid("events does not hold an object for the logout event")
+            return invalid_request("events does not hold an object for the logout event")
         # Section 2.4: an ID token must not pass for a logout token, nor the reverse.
         if "nonce" in claims:
-            return _invalid("the token has a nonce")
+            return invalid_request("the token has a nonce")
         end = _end(issuer, claims)
         if isinstance(end, InvalidEventToken):
             return end
@@ -52,14 +52,10 @@ class LogoutTokenVerifier:
 def _end(issuer: Issuer, claims: dict[str, Any]) -> ReportedEnd | InvalidEventToken:
     session_id = claims.get("sid")
     if "sid" in claims and not is_external_id(session_id):
-        return _invalid("sid is no text of 1 to 255 visible ASCII characters")
+        return invalid_request("sid is no text of 1 to 255 visible ASCII characters")
     if "sub" in claims and not is_external_id(claims["sub"]):
-        return _invalid("sub is no text of 1 to 255 visible ASCII characters")
+        return invalid_request("sub is no text of 1 to 255 visible ASCII characters")
     subject = known_subject(issuer, claims)
     if subject is None and session_id is None:
-        return _invalid("neither sub nor sid names what tokens of this issuer are known by")
+        return invalid_request("neither sub nor sid names what tokens of this issuer are known by")
     return ReportedEnd("backchannel-logout", subject, session_id)
-
-
-def _invalid(description: str) -> InvalidEventToken:
-    return InvalidEventToken(EventError.INVALID_REQUEST, description)

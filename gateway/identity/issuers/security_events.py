@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 from gateway.access.issuers import Issuer
 from gateway.identity.issuers.event_tokens import (
-    EventError,
     EventToken,
     EventTokenReader,
     InvalidEventToken,
     IssuerKeys,
     ReportedEnd,
     events_of,
+    invalid_request,
 )
 from gateway.identity.issuers.subject_identifiers import (
     NamedSubject,
@@ -52,18 +52,18 @@ class SecurityEventVerifier:
             return claims
         events = events_of(claims)
         if not events:
-            return _invalid("events is no object with an event")
+            return invalid_request("events is no object with an event")
         ends: list[ReportedEnd] = []
         for event_type, payload in events.items():
             if event_type not in EVENTS:
                 continue
             if not isinstance(payload, dict):
-                return _invalid("the event is no object")
+                return invalid_request("the event is no object")
             identifier = claims.get("sub_id", payload.get("subject"))
             try:
                 subject = named_subject(issuer, identifier)
             except UnknownIdentifier:
-                return _invalid("the event names its subject in no form that is known here")
+                return invalid_request("the event names its subject in no form that is known here")
             ends += _ends(event_type, subject)
         return EventToken(claims["jti"], claims["iat"], tuple(ends))
 
@@ -85,7 +85,3 @@ def _ends(event_type: str, named: NamedSubject) -> list[ReportedEnd]:
     if named.session_id is not None:
         return [ReportedEnd(event, session_id=named.session_id)]
     return []
-
-
-def _invalid(description: str) -> InvalidEventToken:
-    return InvalidEventToken(EventError.INVALID_REQUEST, description)
