@@ -81,23 +81,11 @@ class Fetcher:
             ssl=tls, resolver=AddressResolver(self._addresses), force_close=True
         )
         async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-            ) as session,
-            session.get(
-                url,
-                allow_redirects=False,
-                headers=FIELDS,
-            ) as response,
+            plain_session(connector, self._timeout_s) as session,
+            session.get(url, allow_redirects=False, headers=FIELDS) as response,
         ):
             if response.status != 200:
                 raise FetchFailed(f"{url} answered {response.status}")
-            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise FetchFailed(f"{url} answered in an encoding that nobody asked for")
             return FetchedDocument(
                 await bounded_body(response, url, bytes_max), fresh_s(response.headers)
             )
@@ -144,7 +132,21 @@ def fresh_s(headers: Mapping[str, str]) -> float:
     return min(max(float(int(found[1]) - spent_s), FRESH_LEAST_S), FRESH_MOST_S)
 
 
+def plain_session(connector: aiohttp.TCPConnector, timeout_s: float) -> aiohttp.ClientSession:
+    """One that takes nothing from the environment, keeps no cookie and unpacks nothing."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+    )
+
+
 async def bounded_body(response: aiohttp.ClientResponse, url: str, bytes_max: int) -> bytes:
+    """Raises FetchFailed where it is encoded, and AnswerTooLong."""
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise FetchFailed(f"{url} answered in an encoding that nobody asked for")
     body = bytearray()
     async for part in response.content.iter_chunked(16 * 1024):
         body += part

@@ -19,6 +19,7 @@ from gateway.identity.issuers.fetching import (
     AddressResolver,
     FetchFailed,
     bounded_body,
+    plain_session,
     tls_context,
     told,
 )
@@ -89,21 +90,14 @@ class FormPoster:
                 raise FetchFailed(f"{url} answered {response.status}")
             if response.status != 200:
                 raise PostRefused(f"{url} answered {response.status}")
-            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise FetchFailed(f"{url} answered in an encoding that nobody asked for")
             return await bounded_body(response, url, bytes_max)
 
     async def _opened(self) -> aiohttp.ClientSession:
         tls = await asyncio.to_thread(tls_context, self._ca)
         if self._session is None:
             self._opened_at = monotonic()
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    ssl=tls, resolver=AddressResolver(self._addresses), limit=self._at_once
-                ),
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
+            connector = aiohttp.TCPConnector(
+                ssl=tls, resolver=AddressResolver(self._addresses), limit=self._at_once
             )
+            self._session = plain_session(connector, self._timeout_s)
         return self._session
