@@ -9,13 +9,14 @@ of one address wait than its share.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from gateway.client_networks import holder
 from gateway.identity.clients.api_keys import client_principal
 from gateway.identity.clients.key_form import is_personal, well_formed
 from gateway.identity.clients.personal_keys import personal_principal
+from gateway.identity.made_up import AddressShares, GoodOnes
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.tokens.authenticator import Revocations
 from gateway.model import Call, Clock, Credential, Principal, Reason
@@ -53,13 +54,10 @@ class ApiKeyAuthenticator:
         self._used: set[str] = set()
         self._looks: dict[str, asyncio.Task[Principal | Reason]] = {}
         """By the key: all who ask for it meanwhile share one."""
-        self._good: OrderedDict[str, None] = OrderedDict()
-        """The hashes of keys that were good when they were last read here."""
+        self._good: GoodOnes[str] = GoodOnes(_GOOD_MAX)
         self._places_of_good = asyncio.Semaphore(_LOOKS_AT_ONCE)
         self._places_of_others = asyncio.Semaphore(_LOOKS_AT_ONCE)
-        self._unknown: Counter[str] = Counter()
-        """How many of UNKNOWN_OF_ADDRESS are taken, by the holder of the address; under the empty
-        text the looks for good ones."""
+        self._unknown = AddressShares(UNKNOWN_OF_ADDRESS)
 
     async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
         """TOKEN_MALFORMED for a slip of the hand; TOKEN_REVOKED for a key that ended and for
@@ -106,22 +104,21 @@ class ApiKeyAuthenticator:
         look = self._looks.get(text)
         if look is None:
             digest = hash_token(text)
-            good = digest in self._good
-            address = "" if good else holder(client_ip)
-            if address and self._unknown[address] >= UNKNOWN_OF_ADDRESS:
-                return Reason.STORE_BUSY
-            places = self._places_of_good if good else self._places_of_others
+            places, stranger = self._places_of_good, None
+            if digest not in self._good:
+                places, stranger = self._places_of_others, holder(client_ip)
+                if not self._unknown.has_room(stranger):
+                    return Reason.STORE_BUSY
+                self._unknown.take(stranger)
             look = asyncio.create_task(self._look(text, digest, places))
             self._looks[text] = look
-            self._unknown[address] += 1
-            look.add_done_callback(lambda _: self._looked(text, address))
+            look.add_done_callback(lambda _: self._looked(text, stranger))
         return await asyncio.shield(look)
 
-    def _looked(self, text: str, address: str) -> None:
+    def _looked(self, text: str, stranger: str | None) -> None:
         del self._looks[text]
-        self._unknown[address] -= 1
-        if not self._unknown[address]:
-            del self._unknown[address]
+        if stranger is not None:
+            self._unknown.give_back(stranger)
 
     async def _look(self, text: str, digest: str, places: asyncio.Semaphore) -> Principal | Reason:
         """Bounded: who makes up well-formed keys must not fill the store's queue."""
@@ -136,13 +133,7 @@ class ApiKeyAuthenticator:
             return error.reason
         finally:
             places.release()
-        if isinstance(principal, Principal):
-            self._good[digest] = None
-            self._good.move_to_end(digest)
-            if len(self._good) > _GOOD_MAX:
-                self._good.popitem(last=False)
-        else:
-            self._good.pop(digest, None)
+        self._good.note(digest, is_good=isinstance(principal, Principal))
         return principal
 
     async def _read(self, text: str, digest: str) -> Principal | Reason:

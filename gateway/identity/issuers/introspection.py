@@ -13,7 +13,6 @@ import base64
 import hashlib
 import math
 import secrets
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote_plus
@@ -32,6 +31,7 @@ from gateway.identity.issuers.form_posts import PostRefused
 from gateway.identity.issuers.jwk_set import DocumentRefused
 from gateway.identity.issuers.key_sets import Documents, fetch_endpoints
 from gateway.identity.issuers.verifier import ForeignClaims, IssuerVerifier
+from gateway.identity.made_up import AddressShares, GoodOnes
 from gateway.model import Clock, Principal, Reason
 
 log = structlog.get_logger(__name__)
@@ -104,13 +104,10 @@ class Introspector:
         self._active: BoundedMemo[bytes, tuple[Principal, float]] = BoundedMemo(_REMEMBERED_MOST)
         self._inactive: BoundedMemo[bytes, tuple[Reason, float]] = BoundedMemo(_REMEMBERED_MOST)
         self._asking: dict[str, asyncio.Task[Principal | Reason]] = {}
-        self._good: OrderedDict[bytes, None] = OrderedDict()
-        """Those that were active when they were last asked about here."""
+        self._good: GoodOnes[bytes] = GoodOnes(_REMEMBERED_MOST)
         self._lane_of_good = AskingLane(AT_ONCE, clock.steady)
         self._lane_of_others = AskingLane(AT_ONCE, clock.steady)
-        self._unknown: Counter[str] = Counter()
-        """How many of UNKNOWN_OF_ADDRESS are taken, by the holder of the address; under the empty
-        text the questions of good ones."""
+        self._unknown = AddressShares(UNKNOWN_OF_ADDRESS)
         self._signing_key: Any = None
         self.last_error: str | None = None
         """Why the last question got no answer; None where it did."""
@@ -147,36 +144,24 @@ class Introspector:
     # --- who may ask ---
 
     def _begun(self, text: str, client_ip: str) -> asyncio.Task[Principal | Reason] | None:
-        is_good = _key(text) in self._good
-        address = "" if is_good else holder(client_ip)
-        if not is_good:
-            others = len(self._asking) - self._unknown[""]
-            if self._unknown[address] >= UNKNOWN_OF_ADDRESS or others >= MOST_WAITING:
+        lane, stranger = self._lane_of_good, None
+        if _key(text) not in self._good:
+            lane, stranger = self._lane_of_others, holder(client_ip)
+            if not self._unknown.has_room(stranger) or self._unknown.under_way >= MOST_WAITING:
                 return None
-        lane = self._lane_of_good if is_good else self._lane_of_others
         if not lane.may_ask():
             return None
         asking = asyncio.create_task(self._answer(text, lane), name=f"ask-{self.issuer.name}")
         self._asking[text] = asking
-        self._unknown[address] += 1
-        asking.add_done_callback(lambda _: self._ended_asking(text, address))
+        if stranger is not None:
+            self._unknown.take(stranger)
+        asking.add_done_callback(lambda _: self._ended_asking(text, stranger))
         return asking
 
-    def _ended_asking(self, text: str, address: str) -> None:
+    def _ended_asking(self, text: str, stranger: str | None) -> None:
         del self._asking[text]
-        self._unknown[address] -= 1
-        if not self._unknown[address]:
-            del self._unknown[address]
-
-    def _remember_good(self, text: str, *, is_good: bool) -> None:
-        key = _key(text)
-        if not is_good:
-            self._good.pop(key, None)
-            return
-        self._good[key] = None
-        self._good.move_to_end(key)
-        if len(self._good) > _REMEMBERED_MOST:
-            self._good.popitem(last=False)
+        if stranger is not None:
+            self._unknown.give_back(stranger)
 
     def _tell(self, why: str) -> None:
         self.last_error = why
@@ -266,14 +251,14 @@ class Introspector:
             verdict = self.verifier.judge(
                 ForeignClaims(self.issuer.name, claims, None, KID, content)
             )
-        now, cache_s = self._clock.steady(), self._introspection.cache_s
-        self._remember_good(text, is_good=isinstance(verdict, Principal))
+        key, now, cache_s = _key(text), self._clock.steady(), self._introspection.cache_s
+        self._good.note(key, is_good=isinstance(verdict, Principal))
         if isinstance(verdict, Reason):
-            self._inactive.keep(_key(text), (verdict, now + INACTIVE_S))
+            self._inactive.keep(key, (verdict, now + INACTIVE_S))
             self._asked(self.issuer.name, "inactive")
             return verdict
         if cache_s:
-            self._active.keep(_key(text), (verdict, now + cache_s))
+            self._active.keep(key, (verdict, now + cache_s))
         self._asked(self.issuer.name, "active")
         return verdict
 
