@@ -148,11 +148,9 @@ class Authorizer:
             if call.encoded_slash and match.reason is Reason.ROUTE_UNKNOWN:
                 # As on a route that does not allow it: else the two answers would tell a
                 # stranger which paths have a route, hidden ones too.
-                return _ambiguous()
+                return _ambiguous(match)
             return Decision(False, match.reason, match.reason, allow=match.allow)
         route, params = match.route, match.params
-        if call.encoded_slash and not route.allow_encoded_slash:
-            return _refused(Reason.AMBIGUOUS_PATH, match)
         principal: Principal | None = None
         if route.auth is not _PUBLIC:
             if call.presented is not None:
@@ -213,8 +211,6 @@ class Authorizer:
         if not isinstance(match, Match):
             return Decision(False, match.reason, match.reason)
         route = match.route
-        if call.encoded_slash and not route.allow_encoded_slash:
-            return _refused(Reason.AMBIGUOUS_PATH, match)
         if route.auth is Auth.PUBLIC:
             principal = None
         elif principal is None:
@@ -337,7 +333,7 @@ def _in_scope(principal: Principal, route: Route) -> bool:
     return has_scope(principal, route.action)
 
 
-def _ambiguous(match: Match | NoMatch | None = None) -> Decision:
+def _ambiguous(match: Match | NoMatch) -> Decision:
     if isinstance(match, Match):
         return _refused(Reason.AMBIGUOUS_PATH, match)
     return Decision(False, Reason.AMBIGUOUS_PATH, Reason.AMBIGUOUS_PATH)

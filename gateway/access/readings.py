@@ -30,6 +30,8 @@ def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readi
         known = not call.files_only or routes.admits_files(call.host, call.segments)
         return () if known else None
     route = match.route
+    if call.encoded_slash and not route.allow_encoded_slash:
+        return None
     others = _others(call, route)
     if others is None:
         return None
@@ -39,7 +41,7 @@ def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readi
         if not isinstance(other, Match) or other.route is not route:
             return None
         found.append((_as_read(call, segments), other))
-    if call.encoded_slash and route.allow_encoded_slash:
+    if call.encoded_slash:
         for segments in _parted((call.segments, *others)):
             if routes.bypasses_route(route, call.method, segments):
                 return None
