@@ -68,7 +68,15 @@ def compiled(config: Path, policies: Path, *, may_lack: Path = DEFAULT_POLICIES)
 
     `may_lack`: see `read_sources`.
     """
-    found = read(config, policies, may_lack=may_lack)
+    return _valid(read(config, policies, may_lack=may_lack))
+
+
+def compiled_for_here(config: Path, policies: Path) -> Snapshot:
+    """As `compiled`, by what `read_for_here` asks of this machine."""
+    return _valid(read_for_here(config, policies))
+
+
+def _valid(found: Snapshot | list[ConfigProblem]) -> Snapshot:
     if isinstance(found, Snapshot):
         return found
     for problem in found:

@@ -14,11 +14,11 @@ from gateway.access.issuers import Issuer
 from gateway.access.resource_servers import resource_paths
 from gateway.access.snapshot import Snapshot
 from gateway.app.data_dir import DataFolder
-from gateway.cli.configurations import compiled, read_for_here
+from gateway.cli.configurations import compiled, compiled_for_here
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
 from gateway.cli.issuer_checks import CheckedRow, check_issuers
-from gateway.cli.output import AsJson, CliError, ExitCode, data, table, warn, when
+from gateway.cli.output import AsJson, CliError, ExitCode, data, table, when
 from gateway.cli.policy_callers import read_token
 from gateway.identity.issuers.jwk_set import DocumentRefused, read_jwk_set
 from gateway.identity.issuers.kept_keys import KeptKeys
@@ -68,7 +68,7 @@ def check(
 
     Exit 1 when something is refused, 3 when an issuer does not answer.
     """
-    snapshot = _valid(config, policies)
+    snapshot = compiled_for_here(config, policies)
     issuers = list(_named(snapshot, name).values())
     text = None if token_file is None else read_token(token_file)
     if text is not None:
@@ -89,15 +89,6 @@ def check(
         raise CliError("an issuer does not answer", ExitCode.UNREACHABLE)
     if any(row.good is False for one in checked for row in one.rows):
         raise CliError("the token is refused" if text else "an issuer is not to be believed")
-
-
-def _valid(config: Path, policies: Path) -> Snapshot:
-    found = read_for_here(config, policies)
-    if isinstance(found, Snapshot):
-        return found
-    for problem in found:
-        warn(str(problem))
-    raise CliError("the configuration is not valid")
 
 
 def _named(snapshot: Snapshot, name: str | None) -> Mapping[str, Issuer]:
