@@ -158,11 +158,9 @@ def issued_to(name: str, path: Path, snapshot: Snapshot, now: float) -> Principa
     issuer = snapshot.issuers.get(name)
     if issuer is None:
         raise CliError(f"--issuer: no issuer `{name}`{suggestion(name, snapshot.issuers)}")
+    held = _held("--claims", path)
     try:
-        held = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        claims = strict_json.loads(held[:MAX_TOKEN_FILE_BYTES])
-    except OSError as error:
-        raise CliError(f"--claims: {error.strerror}", ExitCode.USAGE) from error
+        claims = strict_json.loads(held)
     except ValueError as error:
         raise CliError(f"--claims: {path} is not JSON: {error}", ExitCode.USAGE) from error
     if isinstance(claims, dict) and isinstance(claims.get("claims"), dict):
@@ -173,12 +171,17 @@ def issued_to(name: str, path: Path, snapshot: Snapshot, now: float) -> Principa
 
 
 def read_token(path: Path) -> str:
+    text = _held("--token-file", path).decode("ascii", "replace").strip()
+    return text.removeprefix("Bearer ").strip()
+
+
+def _held(option: str, path: Path) -> bytes:
+    """What the file holds, as far as a token may be long."""
     try:
         held = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
-        raise CliError(f"--token-file {path}: {error.strerror}", ExitCode.USAGE) from error
-    text = held[:MAX_TOKEN_FILE_BYTES].decode("ascii", "replace").strip()
-    return text.removeprefix("Bearer ").strip()
+        raise CliError(f"{option} {path}: {error.strerror}", ExitCode.USAGE) from error
+    return held[:MAX_TOKEN_FILE_BYTES]
 
 
 def account_of(email: str) -> Principal:
