@@ -20,7 +20,6 @@ from gateway.cli.environment import settings
 from gateway.cli.issuer_checks import CheckedRow, check_issuers
 from gateway.cli.output import AsJson, CliError, ExitCode, data, table, when
 from gateway.cli.policy_callers import read_token
-from gateway.identity.issuers.jwk_set import DocumentRefused, read_jwk_set
 from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.issuers.verifier import IssuerVerifier, issuer_named_in
 from gateway.identity.tokens.jws import is_compact
@@ -101,15 +100,12 @@ def _named(snapshot: Snapshot, name: str | None) -> Mapping[str, Issuer]:
 
 
 def _listed(issuer: Issuer, kept: KeptKeys) -> dict[str, object]:
-    row: dict[str, object] = {"name": issuer.name, "issuer": issuer.issuer}
     found = kept.read(issuer)
-    try:
-        keys = list(read_jwk_set(found.body).keys) if found is not None else []
-    except DocumentRefused:
-        keys = []
+    keys = [] if found is None else list(found.keys())
     at = found.fetched_at if found is not None and keys else None
     return {
-        **row,
+        "name": issuer.name,
+        "issuer": issuer.issuer,
         "keys": keys,
         "age_s": None if at is None else max(round(time.time() - at), 0),
         "fetched_at": at,

@@ -23,7 +23,6 @@ from gateway.cli.context import CommandContext, run
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.role_names import ROLE
-from gateway.identity.issuers.jwk_set import DocumentRefused, read_jwk_set
 from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.issuers.verifier import ForeignToken, IssuerVerifier, read_foreign_token
 from gateway.identity.keys.encryption import Sealer
@@ -237,10 +236,7 @@ def _verdict_on_foreign(
 ) -> Principal | Reason:
     issuer, settings = snapshot.issuers[token.issuer], context.settings
     kept = KeptKeys(DataFolder(settings.data_dir).issuers).read(issuer)
-    try:
-        keys = read_jwk_set(kept.body).keys if kept is not None else {}
-    except DocumentRefused:
-        keys = {}
+    keys = {} if kept is None else kept.keys()
     if not keys:
         raise CliError(
             f"no keys of `{issuer.name}` are kept here yet: "

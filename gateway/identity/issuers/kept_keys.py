@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,12 @@ from gateway.access.issuers import Issuer
 from gateway.atomic_file import atomic_file
 from gateway.identity.base64url import decoded, encoded
 from gateway.identity.issuers.discovery import discovery_url
-from gateway.identity.issuers.jwk_set import SET_BYTES_MAX
+from gateway.identity.issuers.jwk_set import (
+    SET_BYTES_MAX,
+    DocumentRefused,
+    IssuerKey,
+    read_jwk_set,
+)
 
 _FILE_BYTES_MAX = 2 * SET_BYTES_MAX
 _LATEST = 2**53
@@ -29,6 +35,13 @@ class KeptSet:
     """As the issuer published it."""
     fetched_at: float
     """Seconds since the epoch."""
+
+    def keys(self) -> Mapping[str, IssuerKey]:
+        """By `kid`; none where the set is not to be believed."""
+        try:
+            return read_jwk_set(self.body).keys
+        except DocumentRefused:
+            return {}
 
 
 class KeptKeys:
