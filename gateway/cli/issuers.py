@@ -78,7 +78,7 @@ def check(
             issuer,
             max_life_s=max_life_s,
             now=SystemClock.now,
-            resource_paths=paths.get(issuer.name, frozenset()),
+            resource_paths=paths,
         )
         for issuer in issuers
     ]

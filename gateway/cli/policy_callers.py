@@ -249,6 +249,6 @@ def _verdict_on_foreign(
         issuer,
         max_life_s=settings.max_token_life_s,
         now=context.clock.now,
-        resource_paths=resource_paths(snapshot.routes).get(issuer.name, frozenset()),
+        resource_paths=resource_paths(snapshot.routes),
     )
     return verifier.verify(token, key)

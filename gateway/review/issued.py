@@ -40,7 +40,7 @@ def caller_of(
         issuer,
         max_life_s=issuer.max_life_s or _YEARS_S,
         now=lambda: now,
-        resource_paths=resource_paths(snapshot.routes).get(issuer.name, frozenset()),
+        resource_paths=resource_paths(snapshot.routes),
     )
     return verifier.judge(ForeignClaims(issuer.name, filled, typ, "made-up", b""))
 

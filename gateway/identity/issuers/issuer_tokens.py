@@ -105,13 +105,12 @@ class IssuerTokens:
             if old_issuers.get(name) != issuers.get(name)
         }
         self._adopt_key_sets(issuers)
-        paths = resource_paths or {}
         self._verifiers = {
             name: IssuerVerifier(
                 issuer,
                 max_life_s=self._options.max_life_s,
                 now=self._clock.now,
-                resource_paths=paths.get(name, frozenset()),
+                resource_paths=resource_paths,
             )
             for name, issuer in issuers.items()
         }

@@ -104,14 +104,14 @@ class IssuerVerifier:
         *,
         max_life_s: int,
         now: Callable[[], float],
-        resource_paths: frozenset[str] = frozenset(),
+        resource_paths: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         """`max_life_s`: of our own tokens.  `resource_paths`: of the resources whose routes take
-        this issuer's tokens."""
+        an issuer's tokens, by its name."""
         self.issuer = issuer
         self._now = now
         self._max_life_s = min(issuer.max_life_s or max_life_s, max_life_s)
-        self._resource_paths = resource_paths
+        self._resource_paths = (resource_paths or {}).get(issuer.name, frozenset())
         self._audience = frozenset(issuer.audience)
         kind = (
             TokenCheck("typ", self._typ)

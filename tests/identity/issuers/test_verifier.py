@@ -59,7 +59,7 @@ def verdict(
     token = read_foreign_token(text, {of.issuer: of.name})
     assert token is not None
     verifier = IssuerVerifier(
-        of, max_life_s=MAX_LIFE_S, now=clock.now, resource_paths=frozenset(paths)
+        of, max_life_s=MAX_LIFE_S, now=clock.now, resource_paths={of.name: frozenset(paths)}
     )
     return verifier.verify(token, read_jwk_set(document(key)).keys[key.kid])
 
