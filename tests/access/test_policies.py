@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.policies import (
-    ActionRules,
-    Effect,
-    Policy,
-    StepUp,
-    Verdict,
-    signed_in_policy,
-)
+from gateway.access.policies import ActionRules, Effect, Policy, Verdict, signed_in_policy
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
-from tests.access.worlds import NOW, decide, rule_world, snapshot, who
+from tests.access.worlds import decide, rule_world, snapshot, who
 
 OWN = "GET /orders/u1"
 
@@ -161,150 +153,6 @@ def test_an_open_deny_does_not_give_away_what_another_conceals() -> None:
     assert decision.rule == "open"
 
 
-# Step-up
-
-
-def test_an_allow_with_step_up_asks_for_a_fresh_sign_in() -> None:
-    world = rule_world("- {id: a, allow: ['*'], step_up: {max_age: 5m, amr: [totp]}}")
-    stale = who(auth_time=1_800_000_000 - 301, amr=["pwd", "totp"])
-    decision = decide(world, OWN, stale)
-    assert decision.reason is Reason.INSUFFICIENT_USER_AUTHENTICATION
-    assert (decision.max_age_s, decision.amr) == (300, ("totp",))
-    assert not decide(world, OWN, who(amr=["pwd"])).allowed
-    assert decide(world, OWN, who(amr=["pwd", "totp"])).allowed
-
-
-@pytest.mark.parametrize("auth_time", [None, 1_800_000_100])
-def test_a_sign_in_of_unknown_or_future_time_is_not_fresh(auth_time: int | None) -> None:
-    world = rule_world("- {id: a, allow: ['*'], step_up: {max_age: 5m}}")
-    caller = who()
-    caller.auth_time = auth_time
-    assert not decide(world, OWN, caller).allowed
-
-
-def test_another_allow_makes_the_step_up_unnecessary() -> None:
-    world = rule_world("- {id: a, allow: ['*'], step_up: {max_age: 1s}}\n- {id: b, allow: ['*']}")
-    assert decide(world, OWN, who(auth_time=0)).rule == "b"
-
-
-def test_a_deny_with_step_up_is_lifted_by_a_fresh_sign_in() -> None:
-    world = rule_world("- {id: a, allow: ['*']}\n- {id: d, deny: ['*'], step_up: {max_age: 1m}}")
-    assert decide(world, OWN, who()).allowed
-    stale = decide(world, OWN, who(auth_time=0))
-    assert stale.reason is Reason.INSUFFICIENT_USER_AUTHENTICATION
-
-
-# Shadow
-
-
-def test_a_rule_in_shadow_is_told_and_not_enforced() -> None:
-    world = rule_world(
-        "- {id: a, allow: ['*']}\n- {id: d, deny: ['*'], mode: shadow, reason: gone}"
-    )
-    decision = decide(world, OWN, who())
-    assert decision.allowed
-    (one,) = decision.shadowed
-    assert (one.rule, one.allowed, one.reason, one.location.line) == ("d", False, "gone", 5)
-
-
-def test_an_allow_in_shadow_does_not_allow() -> None:
-    world = rule_world("- {id: a, allow: ['*'], mode: shadow}")
-    decision = decide(world, OWN, who())
-    assert not decision.allowed
-    assert [(one.rule, one.allowed) for one in decision.shadowed] == [("a", True)]
-
-
-def test_an_allow_in_shadow_changes_nothing_where_a_deny_decides() -> None:
-    world = rule_world("- {id: a, allow: ['*'], mode: shadow}\n- {id: d, deny: ['*']}")
-    assert decide(world, OWN, who()).shadowed == ()
-
-
-def test_a_policy_in_shadow_lets_every_signed_in_caller_pass() -> None:
-    world = snapshot(
-        "- {id: r, match: {path: /a}, policy: p, action: x:y, upstream: api}",
-        "policy: p\nmode: shadow\nrules: [{id: a, allow: [x:y], when: user.id == 'u9'}]",
-    )
-    decision = decide(world, "GET /a", who("u1"))
-    assert decision.allowed
-    assert [(one.policy, one.allowed, one.reason) for one in decision.shadowed] == [
-        ("p", False, "no_rule")
-    ]
-    assert decide(world, "GET /a", who("u9")).shadowed == ()
-    assert not decide(world, "GET /a").allowed
-
-
-@pytest.mark.parametrize("mode", ["", "mode: shadow"])
-def test_a_policy_in_shadow_opens_no_optional_route_to_strangers(mode: str) -> None:
-    world = snapshot(
-        "- {id: r, match: {path: /a}, auth: optional, policy: p, action: x:y, upstream: api}",
-        f"policy: p\n{mode}\nrules: [{{id: a, allow: [x:y], when: user != null}}]",
-    )
-    decision = decide(world, "GET /a")
-    assert (decision.allowed, decision.reason, decision.shadowed) == (False, Reason.NO_RULE, ())
-    assert decide(world, "GET /a", who("u1")).allowed
-
-
-def test_a_stranger_whom_a_policy_in_shadow_would_let_pass_is_told_of() -> None:
-    world = snapshot(
-        "- {id: r, match: {path: /a}, auth: optional, policy: p, action: x:y, upstream: api}",
-        "policy: p\nmode: shadow\nrules: [{id: a, allow: [x:y]}]",
-    )
-    decision = decide(world, "GET /a")
-    assert not decision.allowed
-    assert [(one.rule, one.allowed) for one in decision.shadowed] == [("a", True)]
-
-
-def test_a_rule_in_shadow_by_roles_is_judged_for_the_action() -> None:
-    world = rule_world("- {id: r, allow: role-permissions, mode: shadow}", roles=ROLES)
-    assert [one.rule for one in decide(world, OWN, who("u1", "viewer")).shadowed] == ["r"]
-    assert decide(world, OWN, who("u1")).shadowed == ()
-
-
-# A fresh sign-in, to the second
-
-
-@pytest.mark.parametrize(
-    ("auth_time", "met"),
-    [(100, True), (99, False), (160, True), (165, True), (166, False), (None, False)],
-)
-def test_a_sign_in_is_fresh_for_as_long_as_asked_and_five_seconds_ahead(
-    auth_time: int | None, met: bool
-) -> None:
-    caller = replace(who(), auth_time=auth_time)
-    assert StepUp(max_age_s=60).met(caller, 160.0) is met
-    assert StepUp().met(caller, 160.0)
-
-
-def test_nobody_has_signed_in_in_any_way() -> None:
-    assert not StepUp().met(None, 160.0)
-    assert not StepUp(max_age_s=60).met(None, 160.0)
-
-
-@pytest.mark.parametrize(
-    ("amr", "met"), [((), False), (("pwd",), False), (("otp", "x", "pwd"), True)]
-)
-def test_every_method_that_is_asked_for_is_needed(amr: tuple[str, ...], met: bool) -> None:
-    assert StepUp(amr=("pwd", "otp")).met(who(amr=amr), 160.0) is met
-
-
-def test_a_step_up_asks_nobody_in_where_a_rule_is_open() -> None:
-    world = rule_world("- {id: a, allow: ['*'], step_up: {max_age: 5m}}", route="auth: optional")
-    assert decide(world, OWN, who()).allowed
-    decision = decide(world, OWN)
-    assert (decision.allowed, decision.reason) == (False, Reason.NO_RULE)
-
-
-def test_the_fields_of_a_rule_with_step_up_need_the_fresh_sign_in_too() -> None:
-    world = rule_world(
-        """
-        - {id: all, allow: ["*"]}
-        - {id: fresh, allow: ["*"], step_up: {max_age: 60s}, headers: {X-Fresh: "{user.id}"}}
-        """
-    )
-    for age_s, headers in ((60, (("X-Fresh", "u1"),)), (61, ())):
-        assert decide(world, OWN, who(auth_time=NOW - age_s)).headers == headers
-
-
 # Denies, one after another
 
 
@@ -372,55 +220,6 @@ def test_a_denial_is_concealed_where_any_deny_that_applies_asks_for_it(
     decision = decide(rule_world("\n".join(lines)), OWN, who())
     assert not decision.allowed
     assert decision.conceal is conceal
-
-
-def test_a_deny_in_shadow_is_not_told_of_what_is_denied_anyway() -> None:
-    world = rule_world("- {id: d, deny: ['*'], mode: shadow}")
-    assert decide(world, OWN, who()).shadowed == ()
-
-
-def test_a_policy_in_shadow_tells_its_own_denial() -> None:
-    world = snapshot(
-        "- {id: r, match: {path: '/r/{x}'}, policy: p, action: x:y, upstream: api}",
-        """
-        policy: p
-        mode: shadow
-        rules:
-          - {id: a, allow: [x:y], when: request.params.x == 'a'}
-          - {id: d, deny: [x:y], when: request.params.x == 'd', reason: no_d}
-          - {id: s, deny: [x:y], when: request.params.x == 'a', mode: shadow, reason: soon}
-        """,
-    )
-    told = {
-        "/r/a": [("s", False, "soon", 7)],
-        "/r/b": [(None, False, "no_rule", 2)],
-        "/r/d": [("d", False, "no_d", 6)],
-    }
-    for path, shadowed in told.items():
-        decision = decide(world, f"GET {path}", who())
-        assert (decision.allowed, decision.reason) == (True, "signed_in")
-        assert str(decision.location) == "policies/p0.yaml:2"
-        assert [
-            (one.rule, one.allowed, one.reason, one.location.line) for one in decision.shadowed
-        ] == shadowed
-
-
-def test_a_policy_in_shadow_takes_no_stranger_and_tells_where_its_rules_would_have() -> None:
-    world = snapshot(
-        "- {id: r, match: {path: /a}, auth: optional, policy: p, action: x:y, upstream: api}",
-        """
-        policy: p
-        mode: shadow
-        rules: [{id: a, allow: [x:y]}]
-        """,
-    )
-    decision = decide(world, "GET /a")
-    assert (decision.allowed, decision.reason) == (False, "no_rule")
-    assert decision.refusal is Reason.NO_RULE
-    assert str(decision.location) == "policies/p0.yaml:2"
-    assert [(one.rule, one.allowed, one.reason) for one in decision.shadowed] == [
-        ("a", True, "rule_allowed")
-    ]
 
 
 def test_the_policy_for_the_signed_in_takes_everybody_and_nobody_else() -> None:
