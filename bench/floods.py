@@ -10,19 +10,16 @@ without a flood is told too.  Exits 1 where something has grown past its bound.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import re
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlencode
 
 import redis
 import typer
@@ -30,228 +27,20 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cluster import PASSWORD, Cluster, Node, percentile
+from bench.flood_requests import CALLER, CONNECTIONS, FLOODS, GUARDED, ISSUERS, Flood, request
 from bench.processes import children, resident_bytes, run_bench
-from gateway.identity.clients.key_form import new_key
 from gateway.stores.open_database import open_database
 
 # Wide enough for the table where there is no terminal to ask.
 console = Console(width=None if Console().is_terminal else 130)
-CONNECTIONS = 16
 CALLERS = 4
-CALLER = "caller@example.com"
 ALONE_S = 15.0
 """How long the others are timed without a flood, at most: some 3,000 calls."""
-_TABLE = re.compile(r"^CREATE TABLE (\w+)", re.M)
-
-
-@dataclass(frozen=True, slots=True)
-class Flood:
-    """`request` makes the nth request.  `rows` and `keys` are the most that it may leave in SQL
-    (the audit log included) and in Redis, however often it is sent."""
-
-    name: str
-    request: Callable[[int], bytes]
-    rows: int = 0
-    keys: int = 0
-
-
-def request(method: str, path: str, *fields: str, body: bytes = b"", kind: str = "json") -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *fields]
-    if body:
-        types = {
-            "json": "application/json",
-            "form": "application/x-www-form-urlencoded",
-            "event": "application/secevent+jwt",
-        }
-        lines.append(f"Content-Type: {types[kind]}")
-    if body or method == "POST":
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def _json(
-    path: str, make: Callable[[int], Mapping[str, str]], *fields: str
-) -> Callable[..., bytes]:
-    return lambda n: request("POST", path, *fields, body=json.dumps(make(n)).encode())
-
-
-def _client(path: str) -> Callable[[int], bytes]:
-    def make(n: int) -> bytes:
-        word = base64.b64encode(f"client-{n}:secret".encode()).decode()
-        form = urlencode({"grant_type": "client_credentials", "token": "t"}).encode()
-        return request("POST", path, f"Authorization: Basic {word}", body=form, kind="form")
-
-    return make
-
-
-def _signed_by_nobody(n: int) -> str:
-    """A JWT of the right form whose key nobody has, another each time."""
-    return _jwt(n, "at+jwt", {"sub": "s", "exp": 9e9})
-
-
-def _jwt(n: int, typ: str, claims: Mapping[str, object]) -> str:
-    parts = ({"alg": "RS256", "typ": typ, "kid": f"k{n}"}, claims, n)
-    return ".".join(
-        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts
-    )
-
-
-ISSUER_NAME, ISSUER = "company", "http://127.0.0.1:9"
-"""An issuer of the flooded configuration that answers nobody."""
-ISSUERS = f"""\
-issuers:
-  {ISSUER_NAME}:
-    issuer: {ISSUER}
-    audience: api
-    backchannel_logout: true
-    events: true
-"""
-
-
-def _of_issuer(n: int, typ: str) -> str:
-    """What it may have signed with a key that nobody knows, another each time."""
-    claims = {"iss": ISSUER, "aud": "api", "iat": int(time.time()), "jti": f"j{n}", "sub": f"s{n}"}
-    return _jwt(n, typ, claims)
-
-
-def _logout_token(n: int) -> bytes:
-    form = urlencode({"logout_token": _of_issuer(n, "logout+jwt")}).encode()
-    path = f"/auth/issuers/{ISSUER_NAME}/backchannel-logout"
-    return request("POST", path, body=form, kind="form")
-
-
-def _security_event(n: int) -> bytes:
-    body = _of_issuer(n, "secevent+jwt").encode()
-    return request("POST", f"/auth/issuers/{ISSUER_NAME}/events", body=body, kind="event")
-
-
-def _bearer(method: str, path: str) -> Callable[[int], bytes]:
-    return lambda n: request(method, path, f"Authorization: Bearer {_signed_by_nobody(n)}")
-
-
-def _cookie(path: str) -> Callable[[int], bytes]:
-    return lambda n: request(
-        "GET", path, f"Cookie: __Host-session={secrets.token_urlsafe(32)}",
-        "Sec-Fetch-Site: same-origin",
-    )  # fmt: skip
-
-
-def _email(n: int) -> str:
-    return f"u{n}@flood.example"
-
-
-LETTERS = 50
-"""Of one address in 15 minutes."""
-FAILED_CLIENTS = 300 + 2 * CONNECTIONS
-"""Of one address in a minute, and what is under way when it has used them up."""
-
-OWN = (
-    Flood(
-        "POST /auth/register",
-        _json(
-            "/auth/register", lambda n: {"email": _email(n), "password": f"quiet river {n} boat"}
-        ),
-        rows=LETTERS * 4,
-        keys=2,
-    ),
-    Flood(
-        "POST /auth/login, accounts made up",
-        _json("/auth/login", lambda n: {"email": _email(n), "password": "wrong one 17"}),
-        rows=60,
-        keys=55,
-    ),
-    Flood(
-        "POST /auth/login, one account",
-        _json("/auth/login", lambda n: {"email": CALLER, "password": "wrong one 17"}),
-        rows=10,
-        keys=5,
-    ),
-    Flood(
-        "POST /auth/refresh",
-        _json("/auth/refresh", lambda n: {"refresh_token": f"{n:043}"}),
-        keys=1,
-    ),
-    Flood("POST /auth/logout", _bearer("POST", "/auth/logout"), keys=1),
-    Flood("GET /auth/me", _bearer("GET", "/auth/me"), keys=1),
-    Flood("GET /auth/me/export", _bearer("GET", "/auth/me/export"), keys=1),
-    Flood("GET /auth/sessions", _bearer("GET", "/auth/sessions"), keys=1),
-    Flood("DELETE /auth/sessions/*", _bearer("DELETE", "/auth/sessions/x"), keys=1),
-    Flood("GET /auth/keys", _bearer("GET", "/auth/keys"), keys=1),
-    Flood("POST /auth/keys", _bearer("POST", "/auth/keys"), keys=1),
-    Flood("DELETE /auth/keys/*", _bearer("DELETE", "/auth/keys/x"), keys=1),
-    Flood("POST /auth/password/change", _bearer("POST", "/auth/password/change"), keys=1),
-    Flood("POST /auth/email/change", _bearer("POST", "/auth/email/change"), keys=1),
-    Flood(
-        "POST /auth/email/verify",
-        _json("/auth/email/verify", lambda n: {"token": f"{n:043}"}),
-        keys=1,
-    ),
-    Flood(
-        "POST /auth/password/reset",
-        _json("/auth/password/reset", lambda n: {"token": f"{n:043}", "password": "quiet river 7"}),
-        keys=1,
-    ),
-    Flood(
-        "POST /auth/email/resend",
-        _json("/auth/email/resend", lambda n: {"email": _email(n)}),
-        rows=LETTERS + 5,
-        keys=2,
-    ),
-    Flood(
-        "POST /auth/password/forgot",
-        _json("/auth/password/forgot", lambda n: {"email": _email(n)}),
-        rows=LETTERS * 2 + 5,
-        keys=2,
-    ),
-    Flood("GET /auth/csrf", _cookie("/auth/csrf"), keys=1),
-    Flood("GET /auth/hand-over", lambda n: request("GET", f"/auth/hand-over?request={n:064}")),
-    Flood("GET /auth/hand-over/start", lambda n: request("GET", f"/auth/hand-over/start?n={n}")),
-    Flood(
-        "GET /auth/hand-over/accept",
-        lambda n: request("GET", f"/auth/hand-over/accept?code={n:064}"),
-    ),
-    Flood("GET /auth/captcha", lambda n: request("GET", "/auth/captcha"), keys=1),
-    Flood("POST /auth/token", _client("/auth/token"), keys=FAILED_CLIENTS),
-    Flood("POST /auth/introspect", _client("/auth/introspect"), keys=FAILED_CLIENTS),
-    Flood("POST /auth/revoke", _client("/auth/revoke"), keys=FAILED_CLIENTS),
-    Flood("POST /auth/issuers/*/backchannel-logout", _logout_token, keys=1),
-    Flood("POST /auth/issuers/*/events", _security_event, keys=1),
-    Flood("an unknown endpoint", lambda n: request("GET", f"/auth/x{n}")),
-    Flood("a document", lambda n: request("GET", "/.well-known/jwks.json")),
-)
-
-_GUARDED = "/api/whoami"
-PROXIED = (
-    Flood("proxied: no route", lambda n: request("GET", f"/nowhere/{n}")),
-    Flood("proxied: no credential", lambda n: request("GET", _GUARDED)),
-    Flood("proxied: a made-up token", _bearer("GET", _GUARDED)),
-    Flood(
-        "proxied: a made-up token of another issuer",
-        lambda n: request("GET", _GUARDED, f"Authorization: Bearer {_of_issuer(n, 'at+jwt')}"),
-    ),
-    Flood("proxied: a made-up cookie", _cookie(_GUARDED)),
-    Flood(
-        "proxied: a made-up API key",
-        lambda n: request("GET", _GUARDED, f"Authorization: Bearer {new_key()}"),
-    ),
-    Flood("proxied: an ambiguous path", lambda n: request("GET", f"/a/%2e%2e/{n}")),
-)
-FLOODS = OWN + PROXIED
 KEYS_BESIDE = 5
 """Leases, the stream, and buckets of callers: what comes and goes without a flood."""
 AUDIT_ROWS = 40
 """What is counted is told each minute, a row for each reason and route; of earlier floods, too."""
-
-
-def at(path: str, floods: tuple[Flood, ...] = PROXIED) -> tuple[Flood, ...]:
-    """The proxied floods with another guarded path."""
-
-    def moved(flood: Flood) -> Flood:
-        return replace(
-            flood, request=lambda n: flood.request(n).replace(_GUARDED.encode(), path.encode())
-        )
-
-    return tuple(map(moved, floods))
+_TABLE = re.compile(r"^CREATE TABLE (\w+)", re.M)
 
 
 @dataclass(slots=True)
@@ -434,7 +223,7 @@ class Bench:
     async def _calls(self, seconds: float) -> list[float]:
         took: list[float] = []
         until = time.monotonic() + seconds
-        asked = request("GET", _GUARDED, f"Authorization: Bearer {self.token}")
+        asked = request("GET", GUARDED, f"Authorization: Bearer {self.token}")
 
         async def caller() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.node.port)

@@ -19,7 +19,8 @@ import typer
 from rich.console import Console
 
 from bench.cluster import percentile
-from bench.floods import CALLERS, request, timed_call
+from bench.flood_requests import request
+from bench.floods import CALLERS, timed_call
 from bench.processes import run_bench
 from tests.contract.running import started
 from tests.e2e.test_names import NAMES, SILENT, routes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.floods import OWN
+from bench.flood_requests import OWN
 from gateway.access.definitions import Limit
 from gateway.edge.endpoints.rate_limits import BY_ENDPOINT
 

@@ -1,7 +1,7 @@
 """What a stranger asks for again and again grows up to its bound, and then no further.
 
-The floods are those of `bench.floods`, sent to a started gateway over real sockets; what there is
-afterwards is read from SQL, Redis, the processes and the log.
+The floods are those of `bench.flood_requests`, sent to a started gateway over real sockets; what
+there is afterwards is read from SQL, Redis, the processes and the log.
 """
 
 from __future__ import annotations
@@ -14,19 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.floods import (
-    AUDIT_ROWS,
-    ISSUERS,
-    KEYS_BESIDE,
-    OWN,
-    PROXIED,
-    Flood,
-    Standing,
-    at,
-    hammer,
-    standing,
-)
-from bench.floods import request as asked
+from bench.flood_requests import ISSUERS, OWN, PROXIED, Flood, at
+from bench.flood_requests import request as asked
+from bench.floods import AUDIT_ROWS, KEYS_BESIDE, Standing, hammer, standing
 from tests.contract.running import ROUTES, Running, started
 from tests.e2e.processes import workers
 from tests.servers import ValkeyServer
