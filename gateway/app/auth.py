@@ -80,18 +80,6 @@ class AuthDependencies:
     key_secret: bytes = field(repr=False)
 
 
-def issuer_reports(metrics: Metrics) -> Callable[[str, str], None]:
-    def count(issuer: str, outcome: str) -> None:
-        metrics.tally(
-            "issuer_reports",
-            "What issuers told of ends, by outcome.",
-            issuer=issuer,
-            outcome=outcome,
-        ).n += 1
-
-    return count
-
-
 class LazyAuthApi:
     """`/auth` while the installation is not open yet, and then the endpoints themselves."""
 
@@ -200,7 +188,9 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         issuers=lambda: parts.configuration.snapshot.issuers,
         issuer_keys=parts.issuer_keys,
         deliveries=RedisDeliveries(parts.redis),
-        count_report=issuer_reports(parts.metrics),
+        count_report=parts.metrics.by_issuer(
+            "issuer_reports", "What issuers told of ends, by outcome."
+        ),
         registration_rules=settings.registration_rules,
         own_paths=own_paths,
     )

@@ -5,7 +5,6 @@ Nothing here raises because a store is away: what is built connects when it is f
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -171,11 +170,10 @@ def build_components(
         posts=lambda issuer: FormPoster(
             addresses, issuer.ca, timeout_s=ASK_WAIT_S, at_once=2 * AT_ONCE
         ),
-        fetched=issuer_counter(
-            metrics, "issuer_fetches", "Fetches of issuers' keys: ok, unreachable, refused."
+        fetched=metrics.by_issuer(
+            "issuer_fetches", "Fetches of issuers' keys: ok, unreachable, refused."
         ),
-        asked=issuer_counter(
-            metrics,
+        asked=metrics.by_issuer(
             "issuer_introspections",
             "Questions to issuers whether a token is good: active, inactive, unreachable, refused.",
         ),
@@ -310,13 +308,6 @@ def build_components(
         auth_api=auth_api,
         mailer=mailer,
     )
-
-
-def issuer_counter(metrics: Metrics, name: str, about: str) -> Callable[[str, str], None]:
-    def count(issuer: str, outcome: str) -> None:
-        metrics.tally(name, about, issuer=issuer, outcome=outcome).n += 1
-
-    return count
 
 
 def _log_sql(unavailable: bool, why: str) -> None:

@@ -151,6 +151,14 @@ class Metrics:
         _, _, children = self._tallies.setdefault(name, (about, tuple(labels), {}))
         return children.setdefault(tuple(labels.values()), Tally())
 
+    def by_issuer(self, name: str, about: str) -> Callable[[str, str], None]:
+        """Counts what came of it, by issuer and outcome."""
+
+        def count(issuer: str, outcome: str) -> None:
+            self.tally(name, about, issuer=issuer, outcome=outcome).n += 1
+
+        return count
+
     def histogram(self, name: str, about: str, bounds: Sequence[float], **labels: str) -> Histogram:
         """`authgate_<name>`, a histogram; `name` ends with its unit."""
         _, _, children = self._histograms.setdefault(name, (about, tuple(labels), {}))
