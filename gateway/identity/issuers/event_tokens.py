@@ -86,7 +86,8 @@ class EventTokenReader:
         claims = None if parsed is None else jws.json_object(parsed.payload)
         if parsed is None or claims is None:
             return invalid_request("the token is no signed JWS of JSON objects with a kid")
-        if _type(parsed) not in types:
+        typ = None if parsed.typ is None else jws.short_type(parsed.typ)
+        if typ not in types:
             return invalid_request("the token has another typ")
         if claims.get("iss") != issuer.issuer:
             return InvalidEventToken(EventError.INVALID_ISSUER, "iss names another issuer")
@@ -140,11 +141,6 @@ def events_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def invalid_request(description: str) -> InvalidEventToken:
     return InvalidEventToken(EventError.INVALID_REQUEST, description)
-
-
-def _type(parsed: jws.ParsedToken) -> str | None:
-    """RFC 7515 section 4.1.9; None where there is none."""
-    return parsed.typ and parsed.typ.lower().removeprefix("application/")
 
 
 def _is_for(audience: object, accepted: tuple[str, ...]) -> bool:

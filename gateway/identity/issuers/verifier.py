@@ -170,8 +170,7 @@ class IssuerVerifier:
 
     def _typ(self, token: ForeignClaims) -> str | None:
         typ = token.typ
-        # RFC 7515 section 4.1.9: its case says nothing, nor does `application/`.
-        shown = ABSENT if typ is None else typ.lower().removeprefix("application/")
+        shown = ABSENT if typ is None else jws.short_type(typ)
         if shown in self.issuer.typ and shown not in _OTHER_TYPES:
             if shown != _ACCESS_TYPE or self.issuer.use is TokenUse.ACCESS:
                 return None

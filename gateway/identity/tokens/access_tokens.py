@@ -170,7 +170,7 @@ class TokenVerifier:
     def _for_here(self, typ: str, claims: dict[str, Any]) -> bool:
         """Type and issuer exactly, our audience among its own, and times that a token of ours
         can have."""
-        if not _is_access_token(typ):
+        if jws.short_type(typ) != "at+jwt":  # RFC 9068 section 4
             return False
         # CVE-2024-53861: compared whole, and never with a list or a number.
         if claims["iss"] != self._issuer:
@@ -195,11 +195,6 @@ def unknown_kid(text: str) -> str | None:
 
 _WHOLE_MAX = 2**53
 """Beyond it another reader of the same JSON may see another number (RFC 8259 section 6)."""
-
-
-def _is_access_token(typ: str) -> bool:
-    """RFC 9068 section 4 takes both spellings; RFC 7515 section 4.1.9 ignores their case."""
-    return typ.lower() in ("at+jwt", "application/at+jwt")
 
 
 def _well_named(claims: dict[str, Any]) -> bool:

@@ -55,6 +55,11 @@ def parse(text: str) -> ParsedToken | None:
     return ParsedToken(alg, typ, kid, text[: match.end(2)].encode(), match[2], signature)
 
 
+def short_type(typ: str) -> str:
+    """RFC 7515 section 4.1.9: its case says nothing, nor does `application/`."""
+    return typ.lower().removeprefix("application/")
+
+
 def is_compact(text: str) -> bool:
     """Whether it has the form of one, whatever its parts hold."""
     return _FORM.fullmatch(text) is not None
