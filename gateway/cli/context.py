@@ -47,6 +47,9 @@ ConfigPath = Annotated[Path, typer.Option("--config", help="The routes file.", s
 PoliciesPath = Annotated[Path, typer.Option("--policies", help="The folder of policies.")]
 CONFIG = Path("routes.yaml")
 POLICIES = Path("policies")
+TAKES_DASHED_IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+"""Of a command whose argument is an id, which may begin with a dash: one thumbprint in 64 does
+(RFC 7638, base64url).  So `-h…` is no call for help, which would end well without anything done."""
 
 PENDING = "kept, but not yet confirmed by every worker; it goes on by itself"
 KEPT = (

@@ -16,6 +16,7 @@ from gateway.cli.account_names import account_of, named
 from gateway.cli.context import (
     CONFIG,
     POLICIES,
+    TAKES_DASHED_IDS,
     CommandContext,
     ConfigPath,
     PoliciesPath,
@@ -52,13 +53,10 @@ Name = Annotated[str, typer.Argument(metavar="ID", help="As the claim in the tok
 def register(app: typer.Typer) -> None:
     revoke = typer.Typer(no_args_is_help=True, help="Refuse what has been given out, at once.")
     revoke.command("user")(user)
-    # An id may begin with a dash: one thumbprint in 64 does (RFC 7638, base64url).  So `-h…` is
-    # no call for help, which would end well without having refused anything.
-    dashed = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-    revoke.command("session", context_settings=dashed)(session)
-    revoke.command("token", context_settings=dashed)(token)
-    revoke.command("client", context_settings=dashed)(client)
-    revoke.command("key", context_settings=dashed)(key)
+    revoke.command("session", context_settings=TAKES_DASHED_IDS)(session)
+    revoke.command("token", context_settings=TAKES_DASHED_IDS)(token)
+    revoke.command("client", context_settings=TAKES_DASHED_IDS)(client)
+    revoke.command("key", context_settings=TAKES_DASHED_IDS)(key)
     app.add_typer(revoke, name="revoke")
 
 

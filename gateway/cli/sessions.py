@@ -9,7 +9,7 @@ import typer
 
 from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of
-from gateway.cli.context import CommandContext, run
+from gateway.cli.context import TAKES_DASHED_IDS, CommandContext, run
 from gateway.cli.output import AsJson, CliError, echo, table, when
 from gateway.cli.personal_keys import end_key
 from gateway.identity.clients.personal_keys import PersonalKeys, described
@@ -19,8 +19,7 @@ from gateway.identity.sessions.sessions import Sessions
 def register(app: typer.Typer) -> None:
     sessions = typer.Typer(no_args_is_help=True, help="Sessions: one for each sign-in.")
     sessions.command("list")(show)
-    dashed = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-    sessions.command("end", context_settings=dashed)(end)
+    sessions.command("end", context_settings=TAKES_DASHED_IDS)(end)
     app.add_typer(sessions, name="sessions")
 
 
