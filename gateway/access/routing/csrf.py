@@ -14,6 +14,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.access.definitions import Cors
+from gateway.access.routing.own_paths import url_host
 from gateway.loopback import is_loopback_or_below
 from gateway.model import Call, RawHeaders, Reason
 
@@ -43,7 +44,7 @@ class OwnOrigins:
         """`public_url` is an origin in its shortest form; empty where nobody knows it."""
         parts = urlsplit(public_url)
         self._public = public_url
-        self._public_host = (parts.hostname or "").removesuffix(".")
+        self._public_host = url_host(public_url)
         self._scheme = f"{parts.scheme}://"
         self._port = port = f":{parts.port}" if parts.port is not None else ""
         schemes = ("https", "http") if is_loopback_or_below(parts.hostname or "") else ("https",)

@@ -47,7 +47,7 @@ class OwnPaths:
         if segments[0] not in self.first:
             return False
         return self.is_endpoint(segments) or (
-            len(segments) == 2
+            len(segments) == DOCUMENT_SEGMENTS
             and segments[0] == WELL_KNOWN
             and segments[1] in DOCUMENTS
             and self.has_documents(host)
