@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.access.routing.request_values import QueryParameters
 from gateway.audit.log import AuditKind
@@ -65,10 +65,9 @@ class HandOverDependencies:
 class HandOverEndpoints:
     def __init__(self, dependencies: HandOverDependencies) -> None:
         self._deps = dependencies
-        public = urlsplit(dependencies.public_url)
         self._public_host = url_host(dependencies.public_url)
-        self._scheme = public.scheme
-        self._port = f":{public.port}" if public.port is not None else ""
+        # Made of the configuration: the port that `Host` names is a stranger's word.
+        self._origins = OwnOrigins(dependencies.public_url)
         self._issue_url = dependencies.public_url + dependencies.own_paths.endpoint(*_ISSUE)
         self._accept_path = dependencies.own_paths.endpoint(*_ACCEPT)
 
@@ -86,7 +85,7 @@ class HandOverEndpoints:
         # A name that came may be one that a page of this host chose, and has kept.
         browser = new_browser()
         return_to = path_of_own(_parameter(call, "return_to") or "/")
-        request = self._deps.hand_overs.ask(self._origin(call.host), return_to, browser)
+        request = self._deps.hand_overs.ask(self._origins.origin_at(call.host), return_to, browser)
         return self._lead_to(
             f"{self._issue_url}?request={request}",
             browser_cookie((*_browsers(call), browser)),
@@ -112,7 +111,8 @@ class HandOverEndpoints:
         if not self._deps.shares_session(call.host):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         deps, browsers = self._deps, _browsers(call)
-        code = deps.hand_overs.read_code(_parameter(call, "code") or "", self._origin(call.host))
+        origin = self._origins.origin_at(call.host)
+        code = deps.hand_overs.read_code(_parameter(call, "code") or "", origin)
         if code is None:
             return ProblemReply(Reason.INVALID_TOKEN)
         if not is_of_browser(code, browsers):
@@ -149,10 +149,6 @@ class HandOverEndpoints:
             return False
         principal = await self._deps.authenticator.authenticate(call, _ACCEPTED)
         return isinstance(principal, Principal) and principal.session_id == session_id
-
-    def _origin(self, host: str) -> str:
-        """Made of the configuration: the port that `Host` names is a stranger's word."""
-        return f"{self._scheme}://{host}{self._port}"
 
     def _lead_to(self, location: str, *cookies: str) -> Reply:
         return JsonReply(303, headers={"Location": location}, cookies=cookies)
