@@ -29,6 +29,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
+from bench.backchannel import Connection
 from bench.cluster import percentile
 from bench.issuers import Confirmed, call_with
 from bench.processes import run_bench
@@ -144,23 +145,8 @@ def made_up_tokens(like: str) -> Callable[[int], str]:
     return make
 
 
-class Line:
-    """One kept connection."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._reader: asyncio.StreamReader | None = None
-
-    async def status(self, token: str) -> int:
-        if self._reader is None:
-            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        head = f"GET /theirs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n"
-        self._writer.write(head.encode())
-        answer = await self._reader.readuntil(b"\r\n\r\n")
-        for line in answer.split(b"\r\n"):
-            if line.lower().startswith(b"content-length:"):
-                await self._reader.readexactly(int(line.split(b":")[1]))
-        return int(answer.split(b" ", 2)[1])
+async def status(connection: Connection, token: str) -> int:
+    return await connection.status(["GET /theirs HTTP/1.1", f"Authorization: Bearer {token}"])
 
 
 async def known_calls(port: int, token: str, seconds: float) -> tuple[list[float], int]:
@@ -169,15 +155,15 @@ async def known_calls(port: int, token: str, seconds: float) -> tuple[list[float
     failed = 0
     until = time.monotonic() + seconds
 
-    async def caller(line: Line) -> None:
+    async def caller(connection: Connection) -> None:
         nonlocal failed
         while time.monotonic() < until:
             began = time.perf_counter()
-            failed += await line.status(token) != 204
+            failed += await status(connection, token) != 204
             times.append(time.perf_counter() - began)
             await asyncio.sleep(PACE_S)
 
-    await asyncio.gather(*(caller(Line(port)) for _ in range(CALLERS)))
+    await asyncio.gather(*(caller(Connection(port)) for _ in range(CALLERS)))
     return times, failed
 
 
@@ -185,14 +171,14 @@ async def flooded(port: int, make: Callable[[int], str], rate: float) -> None:
     """So many calls a second, until it is cancelled."""
     numbers = iter(range(1_000_000_000))
 
-    async def flooder(line: Line) -> None:
+    async def flooder(connection: Connection) -> None:
         while True:
             began = time.monotonic()
             for _ in range(10):
-                await line.status(make(next(numbers)))
+                await status(connection, make(next(numbers)))
             await asyncio.sleep(max(0.0, began + 10 * FLOODERS / rate - time.monotonic()))
 
-    await asyncio.gather(*(flooder(Line(port)) for _ in range(FLOODERS)))
+    await asyncio.gather(*(flooder(Connection(port)) for _ in range(FLOODERS)))
 
 
 async def beside(work: Awaitable[None], measured: Awaitable[Any]) -> Any:
