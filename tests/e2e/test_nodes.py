@@ -6,9 +6,9 @@ import base64
 import dataclasses
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,23 @@ def test_a_node_with_another_redis_does_not_start(
     assert "GATEWAY_REDIS_URL" in refused.stderr
 
 
+def started_at_once(
+    stack: ExitStack, nodes: Sequence[AbstractContextManager[Running]]
+) -> tuple[list[Running], list[str]]:
+    """Those that run, until the stack is closed, and what the others said."""
+    running: list[Running] = []
+    refused: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        starting = [(node, pool.submit(node.__enter__)) for node in nodes]
+        for node, start in starting:
+            if (error := start.exception()) is None:
+                running.append(start.result())
+                stack.push(node.__exit__)
+            else:
+                refused.append(str(error))
+    return running, refused
+
+
 def test_of_nodes_that_start_at_once_with_a_redis_each_none_confirms_a_sign_out(
     tmp_path: Path, postgres_url: str
 ) -> None:
@@ -125,17 +142,9 @@ def test_of_nodes_that_start_at_once_with_a_redis_each_none_confirms_a_sign_out(
         "GATEWAY_KEY_SECRET": SECRET,
         "GATEWAY_PUBLIC_URL": "http://127.0.0.1:8080",
     }
-    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+    with ExitStack() as stack:
         nodes = [started(tmp_path / name, "--workers", "2", **settings) for name in ("a", "b")]
-        starting = [(node, pool.submit(node.__enter__)) for node in nodes]
-        running: list[Running] = []
-        refused: list[str] = []
-        for node, start in starting:
-            if (error := start.exception()) is None:
-                running.append(start.result())
-                stack.push(node.__exit__)
-            else:
-                refused.append(str(error))
+        running, refused = started_at_once(stack, nodes)
         if refused:
             assert len(running) == 1
             assert "give every node the same GATEWAY_REDIS_URL" in refused[0]
@@ -167,20 +176,12 @@ def test_nodes_with_different_settings_that_start_at_once_confirm_nothing_and_sa
         "GATEWAY_KEY_SECRET": SECRET,
         "GATEWAY_PUBLIC_URL": "http://127.0.0.1:8080",
     }
-    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+    with ExitStack() as stack:
         nodes = [
             started(tmp_path / life_s, GATEWAY_MAX_TOKEN_LIFE_S=life_s, **settings)
             for life_s in ("86400", "3600")
         ]
-        starting = [(node, pool.submit(node.__enter__)) for node in nodes]
-        running: list[Running] = []
-        refused: list[str] = []
-        for node, start in starting:
-            if (error := start.exception()) is None:
-                running.append(start.result())
-                stack.push(node.__exit__)
-            else:
-                refused.append(str(error))
+        running, refused = started_at_once(stack, nodes)
         if refused:
             assert len(running) == 1
             assert "GATEWAY_MAX_TOKEN_LIFE_S is" in refused[0]
