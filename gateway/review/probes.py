@@ -49,6 +49,7 @@ class Probes:
         named = frozenset[str]().union(*(route.issuers for route in routes))
         self._issuers = sorted(named - OWN_ISSUERS)
         """Of others, whose tokens one of the routes takes."""
+        self._scope_inputs = frozenset(("scopes", "kind") if self._issuers else ("scopes",))
         self._credentials_asked = self._credentials(routes)
         self.maker = CallMaker(shape, method, shapes.host_of(shape), dict(pair.values))
         self._all = list(self._questions())
@@ -90,8 +91,7 @@ class Probes:
         if self._asks_for_credentials(routes):
             yield Probe("kind", frozenset(("kind",)), lambda values: values.get("kind"))
         if len({route.action for route in routes}) > 1 or self._scopes():
-            inputs = frozenset(("scopes", "kind") if self._issuers else ("scopes",))
-            yield Probe("scopes", inputs, lambda values: values.get("scopes"))
+            yield Probe("scopes", self._scope_inputs, lambda values: values.get("scopes"))
         plain = any(s.kind is SegmentKind.PLAIN for s in self._shape.segments)
         if plain and len({route.allow_encoded_slash for route in routes}) > 1:
             yield Probe("slash", frozenset(("slash",)), lambda values: values.get("slash"))
@@ -119,8 +119,7 @@ class Probes:
 
     def _credentials(self, routes: Sequence[Route]) -> list[Choice]:
         servers = [one.resource_server for one in routes if one.resource_server is not None]
-        granted = {one for survey in self._surveys() for one in survey.granted | survey.scopes}
-        granted |= {scope for server in servers for scope in server.scopes}
+        granted = self._scopes().union(*(server.scopes for server in servers))
         return presented(self._issuers, (server.path for server in servers), granted)
 
     def _is_possible(self, values: Values) -> bool:
@@ -128,15 +127,15 @@ class Probes:
         nobody else has, and is limited to no actions, as keys of ours are."""
         if not self._issuers or not values["signed"]:
             return True
-        presented = values.get("kind", OWN_TOKEN)
-        if presented.issuer != OWN_ISSUER and values.get("scopes") is not None:
+        shown: Presented = values.get("kind", OWN_TOKEN)
+        if shown.issuer != OWN_ISSUER and values.get("scopes") is not None:
             return False
         id_ = values.get("user.id")
         if not isinstance(id_, str):
             return True
         issuer, colon, _ = id_.partition(":")
         named = issuer if colon and issuer in self._issuers else OWN_ISSUER
-        return bool(presented.issuer == named)
+        return shown.issuer == named
 
     def _parts(self, side: Side, route: Route, policy: Policy) -> Iterator[Probe]:
         seen: set[str] = set()
@@ -176,7 +175,7 @@ class Probes:
         if atom.survey.roles:
             inputs.add("roles")
         if atom.survey.scopes:
-            inputs |= {"scopes", "kind"} if self._issuers else {"scopes"}
+            inputs |= self._scope_inputs
         if atom.survey.granted:
             inputs |= {"kind", "scopes"}
         if self._issuers and "user.id" in inputs:
