@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.access.issuers import ClaimPath, Issuer
@@ -271,6 +271,8 @@ _CLAIM = st.sampled_from(
 )
 
 
+# In a new checkout the first input takes a second: constants of all modules are gathered for it.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(claims=st.dictionaries(_CLAIM, _JSON, max_size=4), name=st.sampled_from([LOGOUT, REVOKED]))
 def test_whatever_an_issuer_signs_is_judged(claims: dict[str, Any], name: str) -> None:
     """A claim of any form is no reason to fail: the answer is a verdict."""
