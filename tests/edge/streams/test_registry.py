@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.edge.streams.reevaluation import Reevaluation
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.model import Change, ChangeKind, Principal, Reason, without_session
 from gateway.revocation.revocation_list import RevocationList
@@ -89,6 +90,42 @@ async def test_a_socket_whose_token_names_no_session_ends_with_any_of_its_subjec
         worker.learn(ChangeKind.SUBJECT, without_session("company:ann"))
         assert await client.rest(1.0) == goodbye(1008, "token_revoked")
         await forgotten(worker)
+
+
+class HeldRequest:
+    """Meets `registry.LongLivedRequest`; no listener looks after it meanwhile."""
+
+    reevaluation: Reevaluation | None = None
+    closed = False
+
+    def __init__(self, who: Principal) -> None:
+        self.principal: Principal | None = who
+        self.ended: Reason | None = None
+
+    def terminate(self, reason: Reason, detail: str = "") -> None:
+        del detail
+        self.ended = reason
+
+
+@pytest.mark.parametrize(
+    ("named", "session"),
+    [
+        ((ChangeKind.SESSION, "company:s-1"), "company:s-1"),
+        ((ChangeKind.TOKEN, "t-1"), "company:s-1"),
+        ((ChangeKind.SUBJECT, "company:ann"), "company:s-1"),
+        ((ChangeKind.SUBJECT, without_session("company:ann")), None),
+    ],
+)
+async def test_whom_a_change_names_is_ended_once_it_is_told(
+    named: tuple[ChangeKind, str], session: str | None
+) -> None:
+    """The answer to a logout waits for that, and for no look at what lasts."""
+    worker = Worker()
+    who: dict[str, Any] = {"subject": "company:ann", "issuer": "company", "issued_at": 400}
+    request = HeldRequest(principal(**who, session_id=session))
+    worker.calls.add(request)
+    worker.learn(*named)
+    assert request.ended is Reason.TOKEN_REVOKED
 
 
 async def test_a_change_of_roles_closes_what_the_old_roles_opened() -> None:
