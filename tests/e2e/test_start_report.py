@@ -83,7 +83,12 @@ def test_dev_prints_the_same_before_its_lines(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [str(GATEWAY), "dev", "--listen", f"127.0.0.1:{port}", "--admin-listen",
              f"127.0.0.1:{admin}", "--demo-listen", f"127.0.0.1:{demo}"],
-            env={**kept, "GATEWAY_DATA_DIR": str(tmp_path / "data")},
+            env={
+                **kept,
+                "GATEWAY_DATA_DIR": str(tmp_path / "data"),
+                # Named: whoever has run `make run` here has one in the folder.
+                "GATEWAY_DATABASE_URL": f"sqlite:///{tmp_path}/named.db",
+            },
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=written,
