@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.applications.recipe import ROOT, WITHIN_S, Recipe, followed
+from tests.e2e.processes import until
 from tests.node_packages import lacking
 from tests.providers.oidc_provider import HERE, INSTALLED
 from tests.providers.visitor import Visitor, fetch
@@ -99,7 +100,8 @@ def test_a_token_without_the_scope_is_told_so_and_the_client_asks_again(clerk: R
     tokens = {"access_token": without, "token_type": "Bearer", "scope": ""}
     (clerk.folder / "tokens.json").write_text(json.dumps(tokens))
     assert clerk.run("client").stdout == "company:ada\n"
-    assert clerk.log("gateway").count('"reason": "insufficient_scope"') == 2
+    # Refusals are written once a second.
+    until(lambda: clerk.log("gateway").count('"reason": "insufficient_scope"') == 2, 20)
 
 
 def test_a_token_of_the_provider_that_is_for_nothing_here_is_refused(clerk: Recipe) -> None:
