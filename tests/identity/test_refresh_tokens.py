@@ -20,7 +20,9 @@ from gateway.identity.sign_in.refresh_tokens import (
     RefreshTokens,
     ReuseDetected,
     SessionGrant,
+    TooSoon,
 )
+from gateway.identity.tokens.access_tokens import IAT_AHEAD_S
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, fresh_database, reset_password
@@ -247,6 +249,30 @@ async def test_a_change_refuses_a_token_given_again_in_the_grace(
     clock.move(-5)
     (change,) = await accounts.grant(first.account.id, "manager")
     assert again.issued_at <= change.not_before
+
+
+async def test_who_signs_in_and_out_everywhere_again_and_again_gets_no_token_of_a_time_to_come(
+    timed: Database, clock: Hands
+) -> None:
+    """A revocation is remembered for two days: a token that begins later would outlive it, and the
+    owner, whose tokens come after it, would have none that is good before."""
+    grant = await signed_in(timed)
+    sessions, tokens = Sessions(timed), RefreshTokens(timed, RefreshOptions())
+    given = [grant]
+    for _ in range(20):
+        session = await sessions.get(given[-1].session_id)
+        assert session is not None
+        await sessions.sign_out_session(session, everywhere=True)
+        begun = await tokens.begin(grant.account.id, ORIGIN, checked_hash="hash")
+        if isinstance(begun, SessionGrant):
+            given.append(begun)
+    assert max(grant.issued_at for grant in given) - NOON < IAT_AHEAD_S
+    begun = await tokens.begin(grant.account.id, ORIGIN, checked_hash="hash")
+    assert isinstance(begun, TooSoon)
+    clock.move(begun.wait_s)
+    assert isinstance(
+        await tokens.begin(grant.account.id, ORIGIN, checked_hash="hash"), SessionGrant
+    )
 
 
 async def test_a_change_after_the_clock_was_set_back_refuses_what_was_given_before(

@@ -37,7 +37,7 @@ from gateway.identity.accounts.passwords import Checked, Passwords
 from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.sessions import SignInSource, display_user_agent
-from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, TooSoon
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.identity.tokens.access_tokens import TokenIssuer
 from gateway.model import Call, Reason
@@ -180,6 +180,8 @@ class SignInEndpoints:
             )
             if current is not None and isinstance(checked, Checked) and checked.good:
                 grant = await self._begin(current, source, attempt.cookie)
+        if isinstance(grant, TooSoon):
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=grant.wait_s)
         if isinstance(grant, Reason):
             self._record_failure(attempt, account, grant)
             return ProblemReply(grant)
@@ -258,7 +260,7 @@ class SignInEndpoints:
 
     async def _begin(
         self, account: Account, source: SignInSource, cookie: str | None
-    ) -> SessionGrant | Reason:
+    ) -> SessionGrant | TooSoon | Reason:
         return await self._deps.refresh_tokens.begin(
             account.id,
             source,

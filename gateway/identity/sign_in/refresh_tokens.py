@@ -31,6 +31,11 @@ from gateway.stores.protocols import Database, Row, Transaction
 
 _NONCE_BYTES = 12
 
+ISSUED_AHEAD_MAX_S = 3
+"""How far ahead of the store's clock the `iat` of a sign-in may be.  Each sign-out everywhere puts
+the next one a second later: who repeats both would collect tokens for days to come, that no
+revocation is remembered for, and lock the account's owner out until then."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionGrant:
@@ -67,7 +72,7 @@ class ReuseDetected:
 
 @dataclass(frozen=True, slots=True)
 class TooSoon:
-    """The session was renewed too often; the token is as good as before."""
+    """The session was renewed, or begun, too often; a token that came is as good as before."""
 
     wait_s: float
 
@@ -99,7 +104,7 @@ class RefreshTokens:
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
         cookie_hash: str | None = None,
-    ) -> SessionGrant | Reason:
+    ) -> SessionGrant | TooSoon | Reason:
         """Begin a session of an account whose password was right.
 
         With `cookie_hash` a session cookie stands for it: no refresh token is made, and the
@@ -119,6 +124,8 @@ class RefreshTokens:
                 return Reason.EMAIL_UNVERIFIED
             now = int(await tx.now())
             issued_at = _issued_at(now, account)
+            if issued_at > now + ISSUED_AHEAD_MAX_S:
+                return TooSoon(issued_at - now - ISSUED_AHEAD_MAX_S)
             displaced = await sessions.make_room(tx, account.id)
             session_id = await sessions.begin(
                 tx,

@@ -381,6 +381,25 @@ async def test_a_sign_in_right_after_all_is_not_refused_by_it(house: House) -> N
     assert (await house.ask("GET", "/auth/me", token=again["access_token"])).status == 200
 
 
+async def test_who_signs_in_and_out_of_all_again_and_again_waits_and_gets_no_bad_token(
+    house: House,
+) -> None:
+    await house.register()
+    statuses: list[int] = []
+    for _ in range(12):
+        answer = await house.ask("POST", "/auth/login", CREDENTIALS)
+        statuses.append(answer.status)
+        if answer.status == 200:
+            token = str(told(answer)["access_token"])
+            assert (await house.ask("GET", "/auth/me", token=token)).status == 200
+            await house.ask("POST", "/auth/logout", {"all": True}, token=token)
+        else:
+            assert (answer.status, reason(answer)) == (429, "rate_limited")
+            assert answer.values("retry-after") == [b"1"]
+    assert statuses[:3] == [200] * 3
+    assert 429 in statuses
+
+
 async def test_a_logout_without_anything_is_401(house: House) -> None:
     answer = await house.ask("POST", "/auth/logout")
     assert (answer.status, reason(answer)) == (401, "no_credential")
