@@ -1,7 +1,8 @@
 """What a built-in endpoint is, and what it replies.
 
-An endpoint returns a `JsonReply` or a `ProblemReply`; `router.py` makes the HTTP response of
-either, so that headers, request ids and the form of a problem are in one place.
+An endpoint returns a `JsonReply` or a `ProblemReply`, a page of `edge.pages` a `PageReply`;
+`router.py` makes the HTTP response of each, so that headers, request ids and the form of a problem
+are in one place.
 """
 
 from __future__ import annotations
@@ -55,7 +56,20 @@ class ProblemReply:
     """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
 
 
-Reply = JsonReply | ProblemReply
+@dataclass(frozen=True, slots=True)
+class PageReply:
+    """A document for a browser; `headers` take the place of those that every response carries."""
+
+    status: int
+    document: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
+    media_type: str = "text/html; charset=utf-8"
+    reason: Reason | None = None
+    """Why the call was refused, for who counts and logs; None for a page of any other kind."""
+
+
+Reply = JsonReply | ProblemReply | PageReply
 Endpoint = Callable[[web.BaseRequest, Call], Awaitable[Reply]]
 Endpoints = Mapping[tuple[str, ...], Mapping[str, Endpoint]]
 """Path segments after `/auth` → method → endpoint.  "*" stands for any one segment."""

@@ -95,6 +95,10 @@ class Integer:
 
 Fields = Mapping[str, Text | Flag | TextList | Integer]
 
+PAGE_FIELDS = web.RequestKey("page_fields", dict[str, Any])
+"""The fields of a page's form, which the page has read.  They stand in the place of the JSON body:
+an endpoint answers a page as it answers every other caller."""
+
 PASSWORD_LONGEST = 1024
 """Characters that are read at all: up to these a password is refused like any over 256."""
 
@@ -107,6 +111,9 @@ async def read_fields(
 ) -> dict[str, Any] | ProblemReply:
     """Read the fields of the request's JSON object and check them.  With `optional` a request
     without a body has no fields."""
+    page_fields = request.get(PAGE_FIELDS)
+    if page_fields is not None:
+        return check(page_fields, fields)
     if optional and request[REQUEST_BODY] is EMPTY_BODY:
         return {}
     raw = await read_whole(request)

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -23,6 +24,7 @@ from gateway.edge.endpoints.endpoint import (
     Endpoint,
     Endpoints,
     JsonReply,
+    PageReply,
     ProblemReply,
     ShieldedTasks,
 )
@@ -45,6 +47,16 @@ from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger(__name__)
 
+_TOLD = ("Allow", "Proxy-Status", "Retry-After", "WWW-Authenticate")
+"""What a page says as the problem does that it stands for."""
+
+
+class RefusalPages(Protocol):
+    """What a person sees where a caller of an endpoint gets problem+json; `edge.pages` meets it."""
+
+    def refusal(self, call: Call, reply: ProblemReply, request_id: str) -> PageReply | None:
+        """None where the caller is no browser that shows a page."""
+
 
 class AuthApi:
     def __init__(
@@ -59,6 +71,7 @@ class AuthApi:
         meter: Callable[[str, str, int, float], None] | None = None,
         defects: Tally | None = None,
         own_paths: OwnPaths | None = None,
+        pages: RefusalPages | None = None,
     ) -> None:
         """`https`: clients reach the public URL over TLS, so responses carry HSTS.  `meter` is
         `metrics.Metrics.record_endpoint`."""
@@ -72,6 +85,7 @@ class AuthApi:
         self._well_known = well_known
         self._shielded = shielded
         self._https = https
+        self._pages = pages
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Respond to the call.  Never raises for what a client or a store does, but where the
@@ -84,7 +98,7 @@ class AuthApi:
         except Exception as error:
             log.error("request-failed", request_id=_id_of(request), exc_info=error)
             self._defects.n += 1
-            response = self._problem_response(request, ProblemReply(Reason.INTERNAL_ERROR))
+            response = self._problem_response(request, call, ProblemReply(Reason.INTERNAL_ERROR))
         if self._meter is not None:
             outcome = response.get(OUTCOME, "ok")
             took_s = time.perf_counter() - began_at
@@ -113,9 +127,11 @@ class AuthApi:
         document = self._well_known.answer(request, call)
         methods = self._well_known.methods(call)
         if document is None:
-            return self._problem_response(request, ProblemReply(Reason.ROUTE_UNKNOWN))
+            return self._problem_response(request, call, ProblemReply(Reason.ROUTE_UNKNOWN))
         if call.method not in methods:
-            return self._problem_response(request, ProblemReply(Reason.METHOD_NOT_ALLOWED), methods)
+            return self._problem_response(
+                request, call, ProblemReply(Reason.METHOD_NOT_ALLOWED), methods
+            )
         return document
 
     async def close(self) -> None:
@@ -126,21 +142,23 @@ class AuthApi:
         below = self._own_paths.below(call.segments)
         methods = self._methods(below)
         if methods is None:
-            return self._problem_response(request, ProblemReply(Reason.ROUTE_UNKNOWN))
+            return self._problem_response(request, call, ProblemReply(Reason.ROUTE_UNKNOWN))
         # RFC 9110 section 9.3.2: who answers GET answers HEAD.
         endpoint = methods.get("GET" if call.method == "HEAD" else call.method)
         if endpoint is None:
             allow = [*methods, "HEAD"] if "GET" in methods else list(methods)
-            return self._problem_response(request, ProblemReply(Reason.METHOD_NOT_ALLOWED), allow)
+            return self._problem_response(
+                request, call, ProblemReply(Reason.METHOD_NOT_ALLOWED), allow
+            )
         wait_s = await self._limits.wait_s(self._endpoint(below), call.client_ip)
         if wait_s > 0:
             limited = ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
-            return self._problem_response(request, limited)
+            return self._problem_response(request, call, limited)
         if call.presented is not None:
             call.credential = select_credential(call, ACCEPTED)
         refusal = self._csrf_guard.refusal(call)
         if refusal is not None:
-            return self._problem_response(request, ProblemReply(refusal))
+            return self._problem_response(request, call, ProblemReply(refusal))
         try:
             reply = await endpoint(request, call)
         except StoreUnavailable as error:
@@ -149,17 +167,16 @@ class AuthApi:
             if reply.reason is Reason.NO_CREDENTIAL and reply.detail is None:
                 reply = replace(reply, detail=uncounted(call, ACCEPTED))
             cookies = reply.cookies + expired_cookie(call, reply.reason)
-            return self._problem_response(request, replace(reply, cookies=cookies))
+            return self._problem_response(request, call, replace(reply, cookies=cookies))
+        if isinstance(reply, PageReply):
+            return self._page_response(request, reply)
         return self._json_response(request, reply)
 
     def _methods(self, segments: tuple[str, ...]) -> Mapping[str, Endpoint] | None:
         return self.endpoints.get(self._endpoint(segments))
 
     def _json_response(self, request: web.BaseRequest, reply: JsonReply) -> web.Response:
-        headers = {**OWN_HEADERS, "X-Request-Id": _id_of(request), "Proxy-Status": SERVER}
-        if self._https:
-            headers["Strict-Transport-Security"] = HSTS
-        headers.update(reply.headers)
+        headers = {**self._headers(request), **reply.headers}
         body = None
         if reply.body is not None:
             headers["Content-Type"] = "application/json"
@@ -167,8 +184,25 @@ class AuthApi:
         response = web.Response(status=reply.status, headers=headers, body=body)
         return _with_cookies(response, reply.cookies)
 
+    def _page_response(self, request: web.BaseRequest, reply: PageReply) -> web.Response:
+        headers = {**self._headers(request), "Content-Type": reply.media_type, **reply.headers}
+        response = web.Response(status=reply.status, headers=headers, body=reply.document)
+        if reply.reason is not None:
+            response[OUTCOME] = str(reply.reason)
+        return _with_cookies(response, reply.cookies)
+
+    def _headers(self, request: web.BaseRequest) -> dict[str, str]:
+        headers = {**OWN_HEADERS, "X-Request-Id": _id_of(request), "Proxy-Status": SERVER}
+        if self._https:
+            headers["Strict-Transport-Security"] = HSTS
+        return headers
+
     def _problem_response(
-        self, request: web.BaseRequest, reply: ProblemReply, allow: list[str] | tuple[str, ...] = ()
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        reply: ProblemReply,
+        allow: list[str] | tuple[str, ...] = (),
     ) -> web.Response:
         errors = [{"field": e.field, "problem": e.problem} for e in reply.errors]
         response = problem(
@@ -181,6 +215,13 @@ class AuthApi:
             extra_headers=_step_up(reply.max_age_s),
             https=self._https,
         )
+        page = None
+        if self._pages is not None:
+            page = self._pages.refusal(call, reply, _id_of(request))
+        if page is not None:
+            told = {name: response.headers[name] for name in _TOLD if name in response.headers}
+            page = replace(page, headers={**told, **page.headers}, reason=reply.reason)
+            response = self._page_response(request, page)
         return _with_cookies(response, reply.cookies)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.edge.endpoints.endpoint import FieldError, ProblemReply
-from gateway.edge.endpoints.json_body import Flag, Text, check, parse
+from gateway.edge.endpoints.json_body import PAGE_FIELDS, Flag, Text, check, parse, read_fields
 from gateway.model import Reason
 from gateway.strict_json import DEEPEST, MOST_BYTES
 from tests.edge.auth_house import PASSWORD, House, open_house, reason, request, told
@@ -254,3 +255,14 @@ async def test_no_answer_echoes_what_came(house: House, path: str) -> None:
     assert answer.status == 422
     for spelling in (marker.encode(), json.dumps(marker).encode(), b"zq"):
         assert spelling not in answer.head + answer.body
+
+
+async def test_the_fields_of_a_page_stand_in_the_place_of_the_body_and_are_checked_alike() -> None:
+    asked = make_mocked_request("POST", "/")
+    asked[PAGE_FIELDS] = {"email": "a@b.c"}
+    assert await read_fields(asked, FIELDS) == {"email": "a@b.c"}
+    asked[PAGE_FIELDS] = {"email": "longer than ten"}
+    refused = await read_fields(asked, FIELDS)
+    assert refused == ProblemReply(
+        Reason.BODY_INVALID, (FieldError("email", "must hold at most 10 characters"),)
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import altcha
 import pytest
 
-from gateway.edge.endpoints.endpoint import ProblemReply
+from gateway.edge.endpoints.endpoint import JsonReply, ProblemReply
 from gateway.edge.endpoints.login_guard import AdmittedAttempt, LoginGuard, device_cookie
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
 from gateway.identity.sign_in.devices import Devices
@@ -221,7 +221,7 @@ async def test_one_password_on_many_accounts_is_slowed_by_the_neighbourhood(hous
 async def test_a_challenge_is_what_the_widget_reads(house: House) -> None:
     endpoint = house.guard.endpoints()["captcha",]["GET"]
     answer = await endpoint(None, call())  # type: ignore[arg-type]
-    assert not isinstance(answer, ProblemReply)
+    assert isinstance(answer, JsonReply)
     assert answer.body is not None
     assert set(answer.body) == {"parameters", "signature"}
 
