@@ -41,6 +41,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
         "identity.opaque_tokens",
         "identity.purging",
         "identity.revocations",
+        "identity.sealed_tokens",
         "identity.tombstones",
     ),
     ("identity.keys", "identity.mail"),

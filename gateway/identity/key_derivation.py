@@ -20,6 +20,7 @@ class KeyPurpose(StrEnum):
     SESSION = "cookie session"
     SESSION_COOKIE = "session cookie"
     HAND_OVER = "hand-over"
+    RETURN_TO = "return to"
     AUDIT_PSEUDONYM = "audit address"
     AUDIT_CHAIN = "audit chain"
     BACKUP = "backup"

@@ -15,17 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import os
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from gateway.identity.base64url import decoded, encoded
+from gateway.identity.base64url import encoded
+from gateway.identity.sealed_tokens import SealedTokens
 from gateway.model import Clock
 from gateway.stores.protocols import NonceStore
 
@@ -41,7 +37,6 @@ CODE_TTL_S = 60
 RETURN_TO_MAX = 2_048
 """Characters of a path with its query; a longer one leads to `/`."""
 
-_NONCE_BYTES = 12
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _REQUEST, _CODE = b"hand-over request", b"hand-over code"
 
@@ -71,20 +66,20 @@ class HandOvers:
 
     def __init__(self, key: bytes, nonces: NonceStore, clock: Clock) -> None:
         """`key` is `derived_key(secret, KeyPurpose.HAND_OVER)`."""
-        self._cipher = AESGCM(key)
+        self._sealed = SealedTokens(key)
         self._nonces = nonces
         self._clock = clock
 
     def ask(self, origin: str, return_to: str, browser: str) -> str:
         """The request of the browser that `browser`, the value of its cookie, names."""
-        return self._seal(
+        return self._sealed.seal(
             _REQUEST,
             [origin, return_to, _hash(browser), int(self._clock.now()) + REQUEST_TTL_S],
         )
 
     def read_request(self, sealed: str) -> HandOverRequest | None:
         """None for what was not sealed here, or is over."""
-        match self._unseal(_REQUEST, sealed):
+        match self._sealed.open(_REQUEST, sealed):
             case [str(origin), str(return_to), str(browser_hash), int(expires_at)]:
                 request = HandOverRequest(origin, return_to, browser_hash, expires_at)
                 return request if expires_at > self._clock.now() else None
@@ -92,7 +87,7 @@ class HandOvers:
 
     def issue(self, request: HandOverRequest, session_id: str) -> str:
         """A code for the session, which is live."""
-        return self._seal(
+        return self._sealed.seal(
             _CODE,
             [
                 secrets.token_urlsafe(16),
@@ -119,7 +114,7 @@ class HandOvers:
         )
 
     def _unsealed_code(self, sealed: str) -> HandOverCode | None:
-        match self._unseal(_CODE, sealed):
+        match self._sealed.open(_CODE, sealed):
             case [
                 str(code_id),
                 str(session_id),
@@ -131,18 +126,6 @@ class HandOvers:
                 request = HandOverRequest(origin, return_to, browser_hash, expires_at)
                 return HandOverCode(code_id, session_id, request)
         return None
-
-    def _seal(self, kind: bytes, parts: list[str | int]) -> str:
-        nonce = os.urandom(_NONCE_BYTES)
-        text = json.dumps(parts, separators=(",", ":")).encode()
-        return encoded(nonce + self._cipher.encrypt(nonce, text, kind))
-
-    def _unseal(self, kind: bytes, sealed: str) -> object:
-        raw = decoded(sealed) or b""
-        try:
-            return json.loads(self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], kind))
-        except (InvalidTag, ValueError):
-            return None
 
 
 def new_browser() -> str:

@@ -1,0 +1,84 @@
+"""`return_to`: where a browser goes once it is signed in, sealed on its way through the pages.
+
+Law: it leads to a path of the host that it was sealed at, and to no other origin but one that
+shares its sessions with the public host; nobody but the gateway makes one.  Whatever else comes
+is none, and the pages lead to `/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.access.policies import StepUp
+from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.own_paths import url_host
+from gateway.access.routing.paths import Target, split_target
+from gateway.identity.sealed_tokens import SealedTokens
+from gateway.identity.sessions.hand_over import path_of_own
+from gateway.model import Clock
+
+RETURN_TTL_S = 3_600
+"""Time enough to register, to read the mail and to come back."""
+
+_KIND = b"return to"
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnTarget:
+    location: str
+    """For `Location`: a path with its query; of another host that shares the session a URL."""
+    asked: StepUp | None = None
+    """What the sign-in must be for it; None where any will do."""
+
+
+class ReturnTargets:
+    def __init__(
+        self, key: bytes, clock: Clock, own: OwnOrigins, shares: Callable[[str], bool]
+    ) -> None:
+        """`key` is `derived_key(secret, KeyPurpose.RETURN_TO)`; `shares` says whether the
+        session of the public host is handed over to this one, as the configuration is now."""
+        self._sealed = SealedTokens(key)
+        self._now = clock.now
+        self._own = own
+        self._shares = shares
+
+    def seal(self, host: str, path: str, asked: StepUp | None = None) -> str:
+        """`host` as calls have it.  What is no path of its own (`path_of_own`) becomes `/`."""
+        max_age_s, amr = (None, ()) if asked is None else (asked.max_age_s, asked.amr)
+        expires_at = int(self._now()) + RETURN_TTL_S
+        return self._sealed.seal(
+            _KIND,
+            [self._own.origin_at(host), own_path(path), max_age_s, list(amr), expires_at],
+        )
+
+    def open(self, sealed: str, host: str) -> ReturnTarget | None:
+        """What it leads to from a page of `host`; None for what was not sealed here, is over, or
+        leads to a host that does not share the session."""
+        match self._sealed.open(_KIND, sealed):
+            case [str(origin), str(path), int() | None as max_age_s, list(amr), int(expires_at)]:
+                pass
+            case _:
+                return None
+        location = self._location(origin, path, host)
+        if location is None or expires_at <= self._now():
+            return None
+        asked = StepUp(max_age_s, tuple(map(str, amr)))
+        return ReturnTarget(location, None if asked == StepUp() else asked)
+
+    def _location(self, origin: str, path: str, host: str) -> str | None:
+        if own_path(path) != path:
+            return None
+        if origin == self._own.origin_at(host):
+            return path
+        other_host = url_host(origin)
+        # The hosts may have changed since it was sealed.
+        known = self._shares(other_host) and origin == self._own.origin_at(other_host)
+        return f"{origin}{path}" if known else None
+
+
+def own_path(target: str) -> str:
+    """The path with its query, where every reader takes it for the same one of this origin;
+    else `/`: one with `..` or an empty segment may be cleaned into another."""
+    plain = path_of_own(target)
+    return plain if isinstance(split_target(plain), Target) else "/"
