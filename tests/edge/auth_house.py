@@ -33,7 +33,7 @@ from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
-from gateway.edge.endpoints.sign_in import Verification
+from gateway.edge.endpoints.session_opening import Verification
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader

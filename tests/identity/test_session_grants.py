@@ -460,3 +460,30 @@ async def test_what_the_version_before_has_sealed_is_given_again(
     again = await tokens.rotate(grant.refresh_token, SOURCE)
     assert isinstance(again, SessionGrant)
     assert again.refresh_token == rotated.refresh_token
+
+
+async def test_a_session_without_a_password_opens_only_where_that_is_said(
+    tokens: RefreshTokens, account: Account
+) -> None:
+    """Who forgot to say by what the account was proven gets nothing."""
+    refused = await tokens.begin(account.id, SOURCE, amr=("hwk", "user", "mfa"))
+    assert refused is Reason.INVALID_CREDENTIALS
+    grant = await tokens.begin(
+        account.id, SOURCE, without_password=True, amr=("hwk", "user", "mfa")
+    )
+    assert isinstance(grant, SessionGrant)
+    assert grant.amr == ("hwk", "user", "mfa")
+
+
+async def test_a_session_without_a_password_asks_what_the_account_is_now(
+    tokens: RefreshTokens, account: Account, store: Database
+) -> None:
+    unverified = await tokens.begin(
+        account.id, SOURCE, without_password=True, verified_only=True, amr=("fed",)
+    )
+    assert unverified is Reason.EMAIL_UNVERIFIED
+    await Accounts(store).disable(account.id)
+    disabled = await tokens.begin(account.id, SOURCE, without_password=True, amr=("fed",))
+    assert disabled is Reason.ACCOUNT_DISABLED
+    gone = await tokens.begin("nobody", SOURCE, without_password=True, amr=("fed",))
+    assert gone is Reason.INVALID_CREDENTIALS

@@ -24,8 +24,13 @@ from gateway.edge.endpoints.registration import (
     RegistrationDependencies,
     RegistrationEndpoints,
 )
+from gateway.edge.endpoints.session_opening import (
+    SessionOpener,
+    SessionOpenerDependencies,
+    Verification,
+)
 from gateway.edge.endpoints.sessions import SessionDependencies, SessionEndpoints
-from gateway.edge.endpoints.sign_in import SignInDependencies, SignInEndpoints, Verification
+from gateway.edge.endpoints.sign_in import SignInDependencies, SignInEndpoints
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.email_change import EmailChanges
@@ -105,20 +110,27 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         return host != public_host and bool(deps.shared_hosts())
 
     email_changes = EmailChanges(deps.database, deps.mailer)
+    opener = SessionOpener(
+        SessionOpenerDependencies(
+            refresh_tokens=deps.refresh_tokens,
+            issuer=deps.issuer,
+            cookies=deps.cookies,
+            guard=deps.guard,
+            notifications=notifications,
+            audit=deps.audit,
+            verification=deps.verification,
+            counts_alone=counts_alone,
+        )
+    )
     sign_in = SignInEndpoints(
         SignInDependencies(
             accounts=deps.accounts,
             passwords=deps.passwords,
-            refresh_tokens=deps.refresh_tokens,
-            issuer=deps.issuer,
+            opener=opener,
             guard=deps.guard,
-            notifications=notifications,
             audit=deps.audit,
             origins=deps.origins,
             shielded=deps.shielded,
-            verification=deps.verification,
-            cookies=deps.cookies,
-            counts_alone=counts_alone,
             login_path=deps.own_paths.endpoint("login"),
         )
     )

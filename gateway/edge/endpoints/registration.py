@@ -25,7 +25,7 @@ from gateway.edge.endpoints.endpoint import (
 )
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, Text, read_fields
 from gateway.edge.endpoints.new_passwords import hash_for_link, hash_or_refusal
-from gateway.edge.endpoints.sign_in import Verification
+from gateway.edge.endpoints.session_opening import Verification
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.invitations import Invitations
 from gateway.identity.accounts.passwords import Passwords

@@ -101,22 +101,26 @@ class RefreshTokens:
         source: SignInSource,
         *,
         checked_hash: str | None = None,
+        without_password: bool = False,
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
         cookie_hash: str | None = None,
     ) -> SessionGrant | TooSoon | Reason:
-        """Begin a session of an account whose password was right.
+        """Begin a session of an account that somebody has proven to be theirs.
 
         With `cookie_hash` a session cookie stands for it: no refresh token is made, and the
         hash is stored in its place, so that whoever has the cookie can end the session.
 
-        Hashing took its time, outside of any transaction: ACCOUNT_DISABLED, EMAIL_UNVERIFIED
+        Proving took its time, outside of any transaction: ACCOUNT_DISABLED, EMAIL_UNVERIFIED
         or (where the password is not that of `checked_hash` any more) INVALID_CREDENTIALS
-        when the account has changed meanwhile.
+        when the account has changed meanwhile.  `without_password` is said by whoever proved
+        it by other means (`amr` names them), and never by default.
         """
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
-            if account is None or account.password_hash != checked_hash:
+            if account is None:
+                return Reason.INVALID_CREDENTIALS
+            if not without_password and account.password_hash != checked_hash:
                 return Reason.INVALID_CREDENTIALS
             if account.disabled:
                 return Reason.ACCOUNT_DISABLED

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge.endpoints.sign_in import Verification
+from gateway.edge.endpoints.session_opening import Verification
 from gateway.identity.accounts.invitations import Invitations, InvitationTerms, NewInvitation
 from gateway.identity.accounts.registration_rules import RegistrationMode, RegistrationRules
 from gateway.identity.email_address import normalize_domain, normalize_email

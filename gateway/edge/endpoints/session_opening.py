@@ -1,0 +1,193 @@
+"""What opens a session once somebody has proven who they are, by whatever means.
+
+Law: whoever calls has proven the account; that it may still sign in, and that a password which
+was part of the proof is still its password, is compared here again under the account's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from aiohttp import web
+
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.endpoint import ProblemReply, Reply, user_agent_of
+from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.sessions import token_reply
+from gateway.edge.replies.cookies import cookie_of
+from gateway.identity.accounts.accounts import Account
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.sessions.sessions import SignInSource, Transport, display_user_agent
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, TooSoon
+from gateway.identity.sign_in.session_cookies import hash_cookie
+from gateway.identity.tokens.access_tokens import TokenIssuer
+from gateway.model import Call, Reason
+from gateway.stores.protocols import StoreUnavailable
+
+Verification = Literal["off", "optional", "required"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpenerDependencies:
+    refresh_tokens: RefreshTokens
+    issuer: TokenIssuer
+    cookies: CookieSessions
+    guard: LoginGuard
+    notifications: SecurityNotifications
+    audit: AuditSink
+    verification: Verification
+    counts_alone: Callable[[str], bool]
+    """Whether a session cookie that is given at this host counts there alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpening:
+    """For whom a session is opened: the call that asks for it, and what will stand for it."""
+
+    call: Call
+    request: web.BaseRequest
+    cookie: str | None = field(repr=False)
+    """The session cookie that it will get, None for one that will get tokens."""
+    known_device: bool = False
+    """Whether this browser has signed in to the account before: then no mail tells of it."""
+
+    @property
+    def source(self) -> SignInSource:
+        return SignInSource(user_agent_of(self.call), self.call.client_ip)
+
+    @property
+    def transport(self) -> Transport:
+        return "bearer" if self.cookie is None else "cookie"
+
+
+class SessionOpener:
+    """Opens sessions, records them and tells their owner; each way to sign in ends here."""
+
+    def __init__(self, dependencies: SessionOpenerDependencies) -> None:
+        self._deps = dependencies
+
+    def opening(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        transport: str | None,
+        *,
+        known_device: bool = False,
+    ) -> SessionOpening:
+        """`transport` is what the caller asked for: `cookie`, or tokens."""
+        host = call.host if self._deps.counts_alone(call.host) else None
+        cookie = self._deps.cookies.new_cookie(host) if transport == "cookie" else None
+        return SessionOpening(call, request, cookie, known_device)
+
+    def require_key(self, opening: SessionOpening) -> None:
+        """Raises where no token could be given for it; asked before what cannot be undone."""
+        if opening.cookie is None:
+            self._deps.issuer.require_key()
+
+    async def open(
+        self,
+        opening: SessionOpening,
+        account: Account,
+        *,
+        amr: tuple[str, ...] = ("pwd",),
+        without_password: bool = False,
+    ) -> Reply | Reason:
+        """The reply to a sign-in: tokens or the cookie, and the cookie of the device.
+
+        `account` is as it was when it was proven; `without_password` is said by whoever proved
+        it by other means than its password.  A Reason, as of `RefreshTokens.begin`, where it
+        may not sign in any more: the caller records it (`record_failure`).  Run it shielded.
+        """
+        self.require_key(opening)
+        grant = await self._deps.refresh_tokens.begin(
+            account.id,
+            opening.source,
+            checked_hash=account.password_hash,
+            without_password=without_password,
+            amr=amr,
+            verified_only=self._deps.verification == "required",
+            cookie_hash=None if opening.cookie is None else hash_cookie(opening.cookie),
+        )
+        if isinstance(grant, TooSoon):
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=grant.wait_s)
+        if isinstance(grant, Reason):
+            return grant
+        await self._end_displaced(opening, grant)
+        if opening.cookie is None:
+            reply: Reply = token_reply(self._deps.issuer, grant)
+        else:
+            reply = await self._deps.cookies.admit(grant, opening.cookie, cookie_of(opening.call))
+        if isinstance(reply, ProblemReply):
+            return reply
+        await self._after_sign_in(opening, grant)
+        device = self._deps.guard.remembered(
+            opening.call, grant.account.normalized_email, grant.account.password_epoch
+        )
+        return replace(reply, cookies=(*reply.cookies, device))
+
+    def record_failure(
+        self, opening: SessionOpening, account: Account | str, reason: Reason
+    ) -> None:
+        """`account` is the normalized e-mail address where there is none: of that a pseudonym is
+        recorded."""
+        subject, pseudonym = None, None
+        if isinstance(account, Account):
+            subject = account.id
+        else:
+            pseudonym = self._deps.audit.pseudonym(account)
+        self._deps.audit.record(
+            event_of(
+                AuditKind.SIGN_IN_FAILED,
+                opening.call,
+                opening.request,
+                subject=subject,
+                result=reason,
+                unknown=pseudonym,
+            )
+        )
+
+    async def _end_displaced(self, opening: SessionOpening, grant: SessionGrant) -> None:
+        """Record and publish the end of the sessions that made room for this one."""
+        if not grant.displaced:
+            return
+        for session in grant.displaced:
+            self._deps.audit.record(
+                event_of(
+                    AuditKind.SESSION_ENDED,
+                    opening.call,
+                    opening.request,
+                    subject=grant.account.id,
+                    sid=session.session_id,
+                    why="displaced",
+                )
+            )
+        await self._deps.cookies.end_displaced(grant.displaced)
+
+    async def _after_sign_in(self, opening: SessionOpening, grant: SessionGrant) -> None:
+        """Record the sign-in, and notify the owner of a device that the account has not seen."""
+        self._deps.audit.record(
+            event_of(
+                AuditKind.SIGNED_IN,
+                opening.call,
+                opening.request,
+                subject=grant.account.id,
+                sid=grant.session_id,
+                amr=list(grant.amr),
+                transport=opening.transport,
+                known_device=opening.known_device,
+            )
+        )
+        if opening.known_device:
+            return
+        with suppress(StoreUnavailable):  # the sign-in has happened, with or without a mail
+            await self._deps.notifications.signed_in(
+                grant.account.id,
+                grant.session_id,
+                user_agent=display_user_agent(opening.source.user_agent),
+                address=opening.source.address,
+            )
