@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.access.conditions.conditions import MAX_ITEMS, Condition, ConditionCompiler
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import AddressBlocks, address_of
+from gateway.access.conditions.long_lists import MAX_ITEMS
 from gateway.access.roles import Role, RoleBook
 from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Principal

@@ -11,7 +11,7 @@ from typing import Any
 
 import cel
 
-from gateway.access.conditions.conditions import MAX_ITEMS, too_long
+from gateway.access.conditions.edits import edited
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import (
     OWN_FUNCTIONS,
@@ -23,25 +23,34 @@ from gateway.access.conditions.expressions import (
     read_expression,
     tokens_of,
 )
+from gateway.access.conditions.long_lists import MAX_ITEMS, PART_ITEMS, long_lists, longest
+from gateway.access.conditions.regular_expressions import (
+    MATCHES,
+    kept_patterns,
+    regular_expressions,
+)
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import call_problems, syntax_problem
 from gateway.access.issuers import ClaimError, ClaimPath, ClaimReader
 
 CLAIMS = "claims"
-_PART = 50
-"""Items at a time: to build a list costs the engine the square of its length."""
 
 
 class ClaimExpression:
     """One compiled expression.  Immutable after it is made."""
 
-    __slots__ = ("_by_item", "_iterates", "_names", "_program", "text")
+    __slots__ = ("_functions", "_iterates", "_long_lists", "_names", "_program", "text")
 
     def __init__(self, text: str, expression: Expression) -> None:
         self.text = text
-        self._program = cel.compile(text)
+        cel.compile(text)
+        words = tokens_of(text)
+        edits = kept_patterns(words)
+        self._program = cel.compile(edited(text, edits))
+        patterns = regular_expressions(expression)
+        self._functions = {} if patterns is None else {MATCHES: patterns.matches}
         self._iterates = expression.iterates
-        self._by_item = _list_taken_by_item(text, expression)
+        self._long_lists = long_lists(text, words, edits) if expression.iterates else None
         whole = any(not path.keys for path in expression.paths)
         self._names = None if whole else frozenset(path.keys[0] for path in expression.paths)
 
@@ -57,23 +66,16 @@ class ClaimExpression:
     def read(self, claims: Mapping[str, Any]) -> Any:
         # The engine copies what is bound.
         names = claims.keys() if self._names is None else self._names
-        bound = {name: claims[name] for name in names if name in claims}
-        if self._iterates and too_long(bound):
+        bound: dict[str, Any] = {CLAIMS: {name: claims[name] for name in names if name in claims}}
+        most = longest(bound) if self._iterates else 0
+        if most > MAX_ITEMS:
             raise ClaimError(f"`{self.text}` iterates over more than {MAX_ITEMS} items")
-        items = None if self._by_item is None else self._by_item.read(bound)
-        if self._by_item is None or not isinstance(items, list):
-            return self._given(bound)
-        given: list[Any] = []
-        for start in range(0, max(len(items), 1), _PART):
-            part: Any = items[start : start + _PART]
-            for key in reversed(self._by_item.keys):
-                part = {key: part}
-            given += self._given(part)
-        return given
-
-    def _given(self, bound: Mapping[str, Any]) -> Any:
         try:
-            return self._program.execute({CLAIMS: bound})
+            if most > PART_ITEMS and self._long_lists is not None:
+                known = self._long_lists.variables(bound)
+                if known is not None:
+                    return self._long_lists.execute(bound | self._functions, known)
+            return self._program.execute(bound | self._functions)
         except KeyError as error:
             raise ClaimError(f"`{self.text}`: there is no {error.args[0]}") from error
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
@@ -119,36 +121,15 @@ def claim_path(text: str) -> ClaimPath | None:
     return ClaimPath(text, keys) if keys and at == len(words) else None
 
 
-def _list_taken_by_item(text: str, expression: Expression) -> ClaimPath | None:
-    """The list of which nothing but each item is looked at: `claims.groups.filter(g, …)` and
-    `.map(…)`, one after another, which read no other claim."""
-    if len(expression.paths) != 1:
-        return None
-    words = tokens_of(text)
-    keys, at = _leading_path(words, but=("filter", "map"))
-    if not keys or at == len(words):
-        return None
-    while at < len(words):
-        if [word.text for word in words[at : at + 3 : 2]] != [".", "("]:
-            return None
-        if words[at + 1].text not in ("filter", "map"):
-            return None
-        at, depth = at + 3, 1
-        while depth and at < len(words):
-            depth += {"(": 1, ")": -1}.get(words[at].text, 0)
-            at += 1
-    return ClaimPath(text, keys)
-
-
-def _leading_path(words: Sequence[Token], but: tuple[str, ...] = ()) -> tuple[tuple[str, ...], int]:
-    """The keys of the path that begins the words, and where it ends; a name of `but` is none."""
+def _leading_path(words: Sequence[Token]) -> tuple[tuple[str, ...], int]:
+    """The keys of the path that begins the words, and where it ends."""
     if not words or (words[0].kind, words[0].text) != ("name", CLAIMS):
         return (), 0
     keys: list[str] = []
     at = 1
     while at + 1 < len(words):
         word = words[at + 1]
-        if words[at].text == "." and word.kind == "name" and word.text not in but:
+        if words[at].text == "." and word.kind == "name":
             keys.append(word.text)
             at += 2
             continue

@@ -19,14 +19,18 @@ from gateway.access.conditions.context import (
     path_text,
     value_at,
 )
+from gateway.access.conditions.edits import edited
 from gateway.access.conditions.engine_types import EngineTypes
-from gateway.access.conditions.expressions import Expression, read_expression
+from gateway.access.conditions.expressions import Expression, read_expression, tokens_of
 from gateway.access.conditions.functions import AddressBlocks, has_scope
+from gateway.access.conditions.long_lists import MAX_ITEMS, PART_ITEMS, long_lists, longest
+from gateway.access.conditions.regular_expressions import (
+    MATCHES,
+    kept_patterns,
+    regular_expressions,
+)
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import syntax_problem, vocabulary_problems
-
-MAX_ITEMS = 1_000
-"""How many items a list or map may hold where a condition iterates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Condition:
         "_activation",
         "_functions",
         "_iterates",
+        "_long_lists",
         "_program",
         "expression",
         "reads",
@@ -60,13 +65,19 @@ class Condition:
         self.source = source
         self.expression = expression
         self.reads = _reads(expression)
-        self._program = cel.compile(source)
+        cel.compile(source)
+        words = tokens_of(source)
+        edits = kept_patterns(words)
+        self._program = cel.compile(edited(source, edits))
         self._activation = activation(expression)
         names = {call.name for call in expression.calls}
-        self._functions = tuple(
-            (name, make()) for name, make in _FUNCTIONS.items() if name in names
-        )
+        functions = [(name, make()) for name, make in _FUNCTIONS.items() if name in names]
+        patterns = regular_expressions(expression)
+        if patterns is not None:
+            functions.append((MATCHES, lambda context: patterns.matches))
+        self._functions = tuple(functions)
         self._iterates = expression.iterates
+        self._long_lists = long_lists(source, words, edits) if expression.iterates else None
 
     def evaluate(self, context: EvaluationContext) -> bool | str:
         """True or False, or a sentence about why it could not be evaluated."""
@@ -81,11 +92,15 @@ class Condition:
         """What the expression gives, or a ConditionFailed."""
         try:
             bound = {name: bind(context) for name, bind in self._activation}
-            if self._iterates and any(too_long(value) for value in bound.values()):
+            most = max(map(longest, bound.values()), default=0) if self._iterates else 0
+            if most > MAX_ITEMS:
                 return ConditionFailed(f"iterates over more than {MAX_ITEMS} items")
-            for name, make in self._functions:
-                bound[name] = make(context)
-            return self._program.execute(bound)
+            functions = {name: make(context) for name, make in self._functions}
+            if most > PART_ITEMS and self._long_lists is not None:
+                known = self._long_lists.variables(bound)
+                if known is not None:
+                    return self._long_lists.execute(bound | functions, known)
+            return self._program.execute(bound | functions)
         except KeyError as error:
             return ConditionFailed(f"there is no {error.args[0] if error.args else 'such key'}")
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
@@ -194,12 +209,3 @@ def _reads(expression: Expression) -> Reads:
         user=frozenset(user),
         roots=frozenset(roots),
     )
-
-
-def too_long(value: Any) -> bool:
-    """Whether a list or a map in it holds more than a condition may go through."""
-    if isinstance(value, Mapping):
-        return len(value) > MAX_ITEMS or any(too_long(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return len(value) > MAX_ITEMS or any(too_long(item) for item in value)
-    return False

@@ -39,6 +39,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_SIMPLE_ESCAPES = re.compile(r"""(?:[^\\]|\\[\\"'`?])*""", re.DOTALL)
 _EQUALITY = ("==", "!=")
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 
@@ -128,8 +129,9 @@ def literal(token: Token) -> str | None:
     inner = body[len(quote) : -len(quote)]
     if prefix or "\\" not in inner:
         return inner
-    simple = re.sub(r"\\([\\\"'`?])", r"\1", inner)
-    return None if re.search(r"\\[^\\\"'`?]", inner) else simple
+    if not _SIMPLE_ESCAPES.fullmatch(inner):
+        return None
+    return re.sub(r"\\(.)", r"\1", inner)
 
 
 class _ExpressionReader:

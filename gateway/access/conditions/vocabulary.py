@@ -42,7 +42,7 @@ _UNTRUSTED_HEADERS = {
     ),
 }
 _COMPLAINT = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
-_ARITY = {"in_cidr": 2, "has_role": 1, "has_scope": 1, "has": 1}
+_ARITY = {"in_cidr": 2, "has_role": 1, "has_scope": 1, "has": 1, "matches": 2}
 
 
 def vocabulary_problems(expression: Expression, data: Mapping[str, Any]) -> list[tuple[int, str]]:

@@ -1,0 +1,76 @@
+"""`matches`, with patterns that are read once.
+
+The engine reads a pattern each time it is asked, which takes up to a thousand times as long as to
+find it.  pydantic keeps what it has read, and has the same engine of regular expressions (Rust's
+`regex`: linear time, the same grammar).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
+
+from gateway.access.conditions.edits import TextEdit
+from gateway.access.conditions.expressions import Expression, Token
+from gateway.bounded_memo import BoundedMemo
+
+MATCHES = "matches_pattern"
+"""What the engine calls in place of its own `matches`; no condition may name it."""
+_REMEMBERED = 32
+"""Patterns that the text does not tell: those of `data`, or of a call."""
+_FAILED = object()
+"""No value of the engine, so the call fails; a callback that raises writes to standard error."""
+
+
+class RegularExpressions:
+    """The function `matches` of one condition."""
+
+    def __init__(self, literals: Iterable[str]) -> None:
+        self._literals = {pattern: _read(pattern) for pattern in literals}
+        self._others: BoundedMemo[str, TypeAdapter[str] | None] = BoundedMemo(_REMEMBERED)
+
+    def matches(self, text: Any, pattern: Any) -> Any:
+        """Whether the pattern is found in the text."""
+        if not isinstance(text, str) or not isinstance(pattern, str):
+            return _FAILED
+        held = self._literals if pattern in self._literals else self._others
+        if pattern not in held:
+            self._others.keep(pattern, _read(pattern))
+        adapter = held[pattern]
+        if adapter is None:
+            return _FAILED
+        try:
+            adapter.validate_python(text)
+        except ValidationError:
+            return False
+        return True
+
+
+def regular_expressions(expression: Expression) -> RegularExpressions | None:
+    """For the patterns that the expression asks for; None where it asks for none."""
+    asked = [call for call in expression.calls if call.name == "matches" and call.method]
+    if not asked:
+        return None
+    return RegularExpressions(
+        call.literals[0] for call in asked if call.literals and call.literals[0] is not None
+    )
+
+
+def kept_patterns(words: Sequence[Token]) -> list[TextEdit]:
+    """What makes `.matches_pattern(` of each `.matches(`."""
+    named = ["", *(word.text for word in words), ""]
+    return [
+        TextEdit(word.at, word.at + len(word.text), MATCHES)
+        for at, word in enumerate(words)
+        if word.text == "matches" and (named[at], named[at + 2]) == (".", "(")
+    ]
+
+
+def _read(pattern: str) -> TypeAdapter[str] | None:
+    kept = Annotated[str, StringConstraints(pattern=pattern)]
+    try:
+        return TypeAdapter(kept, config=ConfigDict(regex_engine="rust-regex"))
+    except Exception:  # noqa: BLE001 (what a pattern that is none raises is of another library)
+        return None
