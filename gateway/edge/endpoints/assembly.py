@@ -120,6 +120,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             audit=deps.audit,
             verification=deps.verification,
             counts_alone=counts_alone,
+            account_wait_s=deps.limits.account_wait_s,
         )
     )
     sign_in = SignInEndpoints(

@@ -1,4 +1,5 @@
-"""How often one IP address may call each built-in endpoint, and one session be renewed.
+"""How often one IP address may call each built-in endpoint, one account sign in, and one session be
+renewed.
 
 Law: whatever a stranger can ask for has a limit by address (an IPv6 /64 is one), shared by all
 workers as the limits of routes are.  They are wide: an office behind one address, or a proxy that
@@ -38,6 +39,10 @@ SESSION = (
     Limit("auth/session-day", LimitKey.ADDRESS, 1_000 / 86_400, 1_000),
 )
 """Renewals of one session: each leaves a row until the session is over."""
+
+SIGN_INS = (Limit("auth/sign-ins-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
+"""Sign-ins of one account: each leaves rows and events, and its end is held by every worker for two
+days.  By the account alone: a new password brings no new thousands."""
 
 KEYS = (Limit("auth/keys-day", LimitKey.ADDRESS, 100 / 86_400, 100),)
 """Personal keys that one account makes: each leaves rows for a day after its end."""
@@ -91,6 +96,10 @@ class EndpointLimits:
     async def session_wait_s(self, session_id: str) -> float:
         """The same for one more renewal of a session."""
         return (await self._limits.take_for(SESSION, session_id)).wait_s
+
+    async def account_wait_s(self, account_id: str) -> float:
+        """The same for one more sign-in of an account, whose password was right."""
+        return (await self._limits.take_for(SIGN_INS, account_id)).wait_s
 
     async def key_wait_s(self, account_id: str) -> float:
         """The same for one more personal key of an account."""

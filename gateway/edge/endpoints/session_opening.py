@@ -6,7 +6,7 @@ was part of the proof is still its password, is compared here again under the ac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -43,6 +43,8 @@ class SessionOpenerDependencies:
     verification: Verification
     counts_alone: Callable[[str], bool]
     """Whether a session cookie that is given at this host counts there alone."""
+    account_wait_s: Callable[[str], Awaitable[float]]
+    """Seconds that an account has to wait for its next sign-in; 0.0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class SessionOpener:
         may not sign in any more: the caller records it (`record_failure`).  Run it shielded.
         """
         self.require_key(opening)
+        if (seconds := await self._deps.account_wait_s(account.id)) > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
         grant = await self._deps.refresh_tokens.begin(
             account.id,
             opening.source,

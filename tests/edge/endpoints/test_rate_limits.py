@@ -10,7 +10,13 @@ import yaml
 
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.endpoints.audit_events import EVENTS_AT_ONCE, BoundedAuditSink
-from gateway.edge.endpoints.rate_limits import BY_ENDPOINT, CAPTCHA, SESSION, EndpointLimits
+from gateway.edge.endpoints.rate_limits import (
+    BY_ENDPOINT,
+    CAPTCHA,
+    SESSION,
+    SIGN_INS,
+    EndpointLimits,
+)
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import Hands
@@ -99,6 +105,20 @@ async def test_a_day_of_renewals_ends_with_a_thousand() -> None:
     # A thousand at once, and what comes back in a thousand seconds.
     assert renewed == 1_011
     assert 1 < await limits.session_wait_s("s") < 86.4
+
+
+async def test_an_account_that_signs_in_all_day_waits_and_no_other_does(house: House) -> None:
+    """Each sign-in, and each end of one, leaves rows and events."""
+    account_id = (await house.register()).id
+    await house.register("bob@example.com")
+    for _ in range(SIGN_INS[0].burst):
+        assert await house.deps.limits.account_wait_s(account_id) == 0.0
+    early = await house.ask("POST", "/auth/login", CREDENTIALS)
+    assert (early.status, reason(early)) == (429, "rate_limited")
+    assert early.values("retry-after") == [b"18"]
+    await house.sign_in("bob@example.com")
+    house.clock.move(18)
+    await house.sign_in()
 
 
 async def test_a_session_of_a_cookie_waits_as_well(
