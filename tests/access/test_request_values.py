@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import parse_qsl, quote_plus, unquote_to_bytes
 
 import pytest
@@ -70,6 +71,33 @@ def test_a_name_that_a_backend_folds_into_one_that_was_read_is_refused(other: st
     assert QueryParameters({"team_id"}).read(f"{other}=2") is None
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        # PHP drops spaces before a name.
+        "%20team", "+team", "++team[]", "%20Team",
+        # `qs` of JavaScript takes the first bracket for the name.
+        "[team]", "%5Bteam%5D", "[team][]", "[Team]", "[team", ".team", "[[team]",
+    ],
+)  # fmt: skip
+def test_what_stands_before_a_name_hides_it_from_no_policy(other: str) -> None:
+    assert QueryParameters({"team"}).read(f"team=1&{other}=2") is None
+    assert QueryParameters({"team"}).read(f"{other}=2") is None
+    assert QueryParameters({"team"}).read(f"page=1&{other}=2&page=3") is None
+    assert QueryParameters({"team"}).read("[page]=1&+page=2&.page=3") == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["filter[team][]", "filter[team]x", "[filter][team]", "+filter[team]", "Filter[team][0]"],
+)
+def test_what_stands_behind_brackets_hides_them_from_no_policy(other: str) -> None:
+    reader = QueryParameters({"filter[team]", "page"})
+    assert reader.read(f"filter[team]=a&{other}=b") is None
+    assert reader.read(f"{other}=b&page=1") is None
+    assert reader.read("filter[teams]=a&filter[x][team]=b&filter=c&[x][team]=d") == {}
+
+
 def test_a_name_with_brackets_can_be_read() -> None:
     assert QueryParameters({"filter[team]"}).read("filter[team]=a&filter[x]=b") == {
         "filter[team]": "a"
@@ -78,7 +106,7 @@ def test_a_name_with_brackets_can_be_read() -> None:
 
 NAMES = st.sampled_from(
     ["a", "A", "a[", "a[]", "b[a]", "c.d", "C d", "c_d", "c+d", "%61", "%41", "a%5b", "ß", "%c3%9f",
-     "%", "%e9", "%00", "", "f[x]", "f[y]"]
+     "%", "%e9", "%00", "", "f[x]", "f[y]", "+a", "[a]", "[b][a]", "[f][x]", "f[x]z", "]", ".", "a]"]
 )  # fmt: skip
 
 
@@ -100,6 +128,10 @@ def test_thousands_of_parameters_take_little_longer_than_to_decode_them() -> Non
     query = "%61&" * 2_000
     decoding_s = least_cpu_s(lambda: unquote_to_bytes(query).decode())
     assert least_cpu_s(lambda: QueryParameters({"page"}).read(query)) < 7 * decoding_s
+    reader = QueryParameters({"page", "f[x]"})
+    for begin in ("[", "%5B", "+", "a["):
+        adorned = f"{begin}a&" * (8_000 // (len(begin) + 2))
+        assert least_cpu_s(partial(reader.read, adorned)) < 0.006
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=8)), st.text(max_size=20))

@@ -8,7 +8,7 @@ that name alone, and nothing beside it that a backend may take for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import unquote_to_bytes
 
 from gateway.access.field_names import folded, folded_text
@@ -21,18 +21,20 @@ _HANDSHAKE = b"upgrade"
 class QueryParameters:
     """The query parameters of some names, as a policy may read them."""
 
-    __slots__ = ("_folded", "names")
+    __slots__ = ("_behind", "_folded", "names")
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
         self._folded = {_query_folded(name): name for name in self.names}
+        depths = {name.count("[") for name in self.names}
+        self._behind = tuple(map(_behind_brackets, sorted(depths, reverse=True)))
 
     def read(self, query: str) -> dict[str, str] | None:
         """Those that are there; None when one is ambiguous.
 
-        `query` is as it came.  A name in another case, with `.`, ` ` or `[` for `_`, or with
-        `[…]` behind it counts as the same one, because some backends take it so, and `;` is
-        refused, because some take it for `&`.
+        `query` is as it came.  A name in another case, with `.`, ` ` or `[` for `_`, with one of
+        them before it (`[team]`), or with `[…]` behind it counts as the same one, because some
+        backends take it so, and `;` is refused, because some take it for `&`.
         """
         values: dict[str, str] = {}
         if not query:
@@ -52,14 +54,23 @@ class QueryParameters:
             values[name] = value
         return values
 
-    def _asked(self, names: list[str]) -> Iterable[str | None]:
+    def _asked(self, names: list[str]) -> list[str | None]:
         """Which of `self.names` each counts as."""
-        asked = map(self._folded.get, _query_folded(_BETWEEN.join(names)).split(_BETWEEN))
-        if not any("[" in name for name in names):
+        joined = _BETWEEN.join(names)
+        asked = self._as_they_stand(joined)
+        if not _ADORNED.search(joined):
             return asked
-        bases = _BETWEEN.join(name.partition("[")[0] for name in names)
-        of_bases = map(self._folded.get, _query_folded(bases).split(_BETWEEN))
-        return [one or base for one, base in zip(asked, of_bases, strict=True)]
+        # PHP drops spaces before a name and what stands behind its brackets, and `qs`, which many
+        # servers in JavaScript read queries with, takes `[team]` for `team`.
+        bare = _CLOSED_UNOPENED.sub(r"\1", _BEFORE_NAME.sub("", joined))
+        cut = [behind.sub(r"\1", bare) for behind in self._behind]
+        for others in map(self._as_they_stand, dict.fromkeys((bare, *cut))):
+            if any(others):
+                asked = [one or other for one, other in zip(asked, others, strict=True)]
+        return asked
+
+    def _as_they_stand(self, joined: str) -> list[str | None]:
+        return list(map(self._folded.get, _query_folded(joined).split(_BETWEEN)))
 
 
 class HeaderFields:
@@ -130,8 +141,19 @@ def field_at(body: object, path: str) -> object:
 
 _BETWEEN = "\x00"
 """Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
+_ADORNED = re.compile(r"\[|(?<![^\x00])[ .]")
+"""In joined names: a bracket, or what may stand before a name."""
+_BEFORE_NAME = re.compile(r"(?<![^\x00])[ .\[]+")
+_CLOSED_UNOPENED = re.compile(r"(?<![^\x00])([^\x00\[\]]*)\]")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _QUERY_FOLDED = str.maketrans(". [", "___")
+
+
+def _behind_brackets(depth: int) -> re.Pattern[str]:
+    """In joined names: one with so many brackets, and all that stands behind it."""
+    if not depth:
+        return re.compile(r"()\[[^\x00]*")
+    return re.compile(rf"((?:\[[^\x00\[\]]*\]){{{depth}}})[^\x00]*")
 
 
 def _query_folded(name: str) -> str:
