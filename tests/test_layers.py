@@ -59,6 +59,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("edge.server", "edge.upstream"),
     ("edge.streams",),
     ("edge.proxy", "edge.endpoints"),
+    ("edge.pages",),
     ("edge.admin",),
     ("app",),
     ("cli",),

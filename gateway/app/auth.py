@@ -26,6 +26,7 @@ from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
+from gateway.edge.pages.assembly import PagesOptions, build_pages
 from gateway.edge.replies.problems import problem
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
@@ -39,6 +40,7 @@ from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, FallbackNonceStore
 from gateway.identity.sign_in.devices import Devices
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens
+from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.identity.sign_in.session_cookies import Csrf
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
@@ -204,8 +206,25 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         ),
         ResourceMetadata(lambda: parts.configuration.snapshot, own_origins),
     )
+    endpoints = build_endpoints(dependencies)
+    pages = build_pages(
+        PagesOptions(
+            settings.public_url,
+            registration_rules=settings.registration_rules,
+            password_min_length=settings.password_min_length,
+            own_paths=own_paths,
+        ),
+        endpoints,
+        origins,
+        ReturnTargets(
+            derived_key(parts.key_secret, KeyPurpose.RETURN_TO),
+            parts.clock,
+            own_origins,
+            lambda host: host in parts.configuration.snapshot.shared_hosts,
+        ),
+    )
     api = AuthApi(
-        build_endpoints(dependencies),
+        {**endpoints, **pages.endpoints},
         well_known,
         shielded,
         https=settings.public_url.startswith("https:"),
@@ -214,5 +233,6 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         meter=parts.meter,
         defects=parts.defects,
         own_paths=own_paths,
+        pages=pages.refusal_page,
     )
     return api, passwords

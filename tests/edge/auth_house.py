@@ -35,6 +35,7 @@ from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.session_opening import Verification
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
+from gateway.edge.pages.assembly import PagesOptions, build_pages
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import RedisCalls, SessionStorage
@@ -57,6 +58,7 @@ from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
 from gateway.identity.sign_in.devices import Devices
 from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
@@ -242,6 +244,7 @@ class House:
     deliveries: MemoryDeliveries
     reports: list[tuple[str, str]]
     """As they were counted."""
+    return_targets: ReturnTargets
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -409,8 +412,18 @@ async def open_house(
             deliveries=deliveries,
             count_report=lambda name, outcome: reports.append((name, outcome)),
         )
+        endpoints = build_endpoints(deps)
+        return_targets = ReturnTargets(
+            b"r" * 32, clock, OwnOrigins(URL), lambda host: host in SHARED_HOSTS
+        )
+        pages = build_pages(
+            PagesOptions(URL, registration_rules=deps.registration_rules),
+            endpoints,
+            deps.origins,
+            return_targets,
+        )
         api = AuthApi(
-            build_endpoints(deps),
+            {**endpoints, **pages.endpoints},
             WellKnown(
                 ring,
                 WellKnownOptions(public_url=URL, issuer=URL),
@@ -420,6 +433,7 @@ async def open_house(
             https=True,
             csrf_guard=CsrfGuard(csrf, deps.origins, authenticator),
             limits=limits,
+            pages=pages.refusal_page,
         )
         async with _behind_a_listener(api, auth_cors) as port:
             house = House(
@@ -436,6 +450,7 @@ async def open_house(
                 issuers=issuers,
                 deliveries=deliveries,
                 reports=reports,
+                return_targets=return_targets,
             )
             yield house
             for client in house.clients:

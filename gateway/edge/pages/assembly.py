@@ -1,0 +1,75 @@
+"""The pages, put together over the endpoints on which they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gateway.access.routing.csrf import AllowedOrigins
+from gateway.access.routing.own_paths import OwnPaths
+from gateway.edge.endpoints.endpoint import Endpoints
+from gateway.edge.pages.assets import Assets, shipped_files
+from gateway.edge.pages.refusals import RefusalPage
+from gateway.edge.pages.renderer import PageRenderer
+from gateway.edge.pages.shipped_texts import shipped_texts
+from gateway.edge.pages.sign_in_page import PageDependencies, SignInPage
+from gateway.edge.pages.texts import Catalogue
+from gateway.edge.pages.visits import Visits
+from gateway.identity.accounts.registration_rules import RegistrationRules
+from gateway.identity.sign_in.return_targets import ReturnTargets
+from gateway.model import Call
+
+
+@dataclass(frozen=True, slots=True)
+class PagesOptions:
+    public_url: str
+    """An origin (RFC 6454) in its shortest form."""
+    registration_rules: RegistrationRules = field(default_factory=RegistrationRules)
+    password_min_length: int = 8
+    own_paths: OwnPaths = field(default_factory=OwnPaths)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    endpoints: Endpoints
+    refusal_page: RefusalPage
+
+
+def build_pages(
+    options: PagesOptions,
+    endpoints: Endpoints,
+    origins: Callable[[Call], AllowedOrigins],
+    return_targets: ReturnTargets,
+) -> Pages:
+    """`endpoints` are those of `/auth`; `origins` gives those whose pages may call them."""
+    own_paths = options.own_paths
+    catalogue, assets = Catalogue(shipped_texts()), Assets(shipped_files())
+    environment = Environment(
+        loader=PackageLoader("gateway.edge.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    renderer = PageRenderer(
+        environment,
+        catalogue,
+        assets,
+        own_paths,
+        site=options.public_url.partition("://")[2],
+        https=options.public_url.startswith("https:"),
+    )
+    dependencies = PageDependencies(
+        visits=Visits(endpoints, origins, own_paths),
+        renderer=renderer,
+        catalogue=catalogue,
+        return_targets=return_targets,
+        registration_rules=options.registration_rules,
+        password_min_length=options.password_min_length,
+    )
+    return Pages(
+        {**SignInPage(dependencies).endpoints(), **assets.endpoints()},
+        RefusalPage(renderer, catalogue, own_paths),
+    )

@@ -1,0 +1,56 @@
+"""The page that a person sees where a program gets problem+json.
+
+Meets `endpoints.router.RefusalPages`: below `ui/` no navigation is ever answered JSON.
+"""
+
+from __future__ import annotations
+
+from gateway.access.routing.csrf import is_navigation
+from gateway.access.routing.own_paths import OwnPaths
+from gateway.edge.endpoints.endpoint import PageReply, ProblemReply
+from gateway.edge.pages.problems import sentence_of, status_of
+from gateway.edge.pages.renderer import Page, PageRenderer
+from gateway.edge.pages.texts import Catalogue
+from gateway.model import Call
+
+UI = "ui"
+
+
+class RefusalPage:
+    def __init__(self, renderer: PageRenderer, catalogue: Catalogue, own_paths: OwnPaths) -> None:
+        self._renderer = renderer
+        self._catalogue = catalogue
+        self._own_paths = own_paths
+
+    def refusal(self, call: Call, reply: ProblemReply, request_id: str) -> PageReply | None:
+        own = self._own_paths
+        below = own.below(call.segments) if own.is_endpoint(call.segments) else ()
+        if below[:1] != (UI,) or not takes_page(call):
+            return None
+        return self.page(call, reply, request_id)
+
+    def page(self, call: Call, reply: ProblemReply, request_id: str) -> PageReply:
+        """Of any refusal, for who has seen that a browser asked for a page."""
+        status = status_of(reply.reason)
+        texts = self._catalogue.texts_for(call)
+        title = f"title.{reply.reason}"
+        return self._renderer.render(
+            call,
+            Page(
+                "refusal.html",
+                {
+                    "title": texts(title if texts.has(title) else f"title.{status // 100}xx"),
+                    "sentence": sentence_of(texts, reply),
+                    "request_id": request_id,
+                    "again": status in (429, 503),
+                },
+                status=status,
+                reason=reply.reason,
+            ),
+        )
+
+
+def takes_page(call: Call) -> bool:
+    """Whether the caller shows HTML: it says so, or a browser opens a tab."""
+    accept = b",".join(value for name, value in call.headers if name.lower() == b"accept")
+    return b"text/html" in accept.lower() or is_navigation(call.headers)

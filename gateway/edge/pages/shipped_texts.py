@@ -1,0 +1,18 @@
+"""The catalogues that ship with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+SHIPPED = Path(__file__).parent / "texts"
+
+
+def shipped_texts() -> dict[str, Mapping[str, str]]:
+    """By language: the name of each file."""
+    return {
+        path.stem: yaml.safe_load(path.read_text("utf-8"))
+        for path in sorted(SHIPPED.glob("*.yaml"))
+    }
