@@ -135,7 +135,7 @@ def reseal_all(
     Running gateways must be started anew with it: until then they verify and sign, but make
     no new key.
     """
-    given = None if new_secret_file is None else secret_of(_content(new_secret_file).decode())
+    given = None if new_secret_file is None else secret_of(_text(new_secret_file))
 
     async def work(context: CommandContext) -> int:
         kept_here = context.settings.key_secret is None
@@ -199,6 +199,11 @@ def _content(path: Path) -> bytes:
         return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise CliError(f"{path}: {error.strerror}", ExitCode.USAGE) from error
+
+
+def _text(path: Path) -> str:
+    """What is no text is no secret either, and is told so as one."""
+    return _content(path).decode("utf-8", "replace")
 
 
 def secret_of(text: str) -> bytes:

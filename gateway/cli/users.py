@@ -28,6 +28,7 @@ from gateway.cli.output import (
     when,
 )
 from gateway.cli.personal_keys import keys
+from gateway.edge.endpoints.json_body import PASSWORD
 from gateway.edge.replies.cookies import erase_sessions
 from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.passwords import (
@@ -319,4 +320,7 @@ def _first_line() -> str:
     line = sys.stdin.readline().rstrip("\r\n")
     if not line:
         raise CliError("standard input holds no password", ExitCode.USAGE)
+    # What no sign-in could send would make an account that nobody gets into.
+    if (problem := PASSWORD.problem(line)) is not None:
+        raise CliError(f"the password on standard input {problem}", ExitCode.USAGE)
     return line

@@ -202,6 +202,14 @@ def test_a_reseal_of_a_secret_in_the_environment_needs_the_new_one(
     assert "--new-secret-file" in err
 
 
+def test_a_new_secret_that_is_no_text_is_wrong_usage(
+    gateway: Gateway, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_KEY_SECRET", OLD)
+    (folder / "secret").write_bytes(b"\xff" * 32)
+    assert gateway("keys", "reseal", "--new-secret-file", "secret")[0] == USAGE
+
+
 def test_a_new_secret_that_could_be_guessed_is_refused_unshown(
     gateway: Gateway, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,7 +137,17 @@ def test_a_password_is_read_from_standard_input(
     assert "password" not in json.loads(out)
 
 
-@pytest.mark.parametrize(("line", "code"), [("password1\n", NO), ("", USAGE), ("\n", USAGE)])
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("password1\n", NO),
+        ("", USAGE),
+        ("\n", USAGE),
+        # As Python reads a byte that is not UTF-8: nobody could sign in with it.
+        ("h\udcfcbsches langes Pferd 7\n", USAGE),
+        ("correct horse\x00 7 battery\n", USAGE),
+    ],
+)
 def test_a_weak_or_missing_password_makes_no_account(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, line: str, code: int
 ) -> None:
