@@ -10,8 +10,9 @@ from gateway.access.definitions import Cors, Limit, Upstream
 from gateway.access.issuers import Issuer, ResourceServer
 from gateway.access.policies import Policy
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
-from gateway.access.routing.route_table import RouteTable
-from gateway.model import ConfigProblem, SourceLocation
+from gateway.access.routing.paths import split_target
+from gateway.access.routing.route_table import Match, RouteTable
+from gateway.model import ConfigProblem, Reason, SourceLocation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +45,14 @@ class Snapshot:
     """No mistakes, but hardly meant: `gateway validate` shows them."""
     data_locations: Mapping[str, TableLocation] = field(default_factory=dict)
     """Where each table of `data/` is written."""
+
+    def has_sign_in_page(self, host: str, target: str) -> bool:
+        """Whether a browser that asks for this path without a session is led to the pages."""
+        read = split_target(target)
+        if isinstance(read, Reason):
+            return False
+        match = self.routes.match(host, "GET", read.segments)
+        return isinstance(match, Match) and match.route.sign_in_page
 
     def auth_origins(self, own: OwnOrigins, host: str) -> AllowedOrigins:
         """Whose pages may send the cookie to `/auth/…`; `host` is that of the call."""

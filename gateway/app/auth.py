@@ -79,6 +79,7 @@ class AuthDependencies:
     limits: EndpointLimits
     metrics: Metrics
     issuer_keys: IssuerKeys
+    return_targets: ReturnTargets
     key_secret: bytes = field(repr=False)
 
 
@@ -186,6 +187,10 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
             parts.clock,
         ),
         shared_hosts=lambda: parts.configuration.snapshot.shared_hosts,
+        has_sign_in_page=lambda host, path: parts.configuration.snapshot.has_sign_in_page(
+            host, path
+        ),
+        return_targets=parts.return_targets,
         public_url=settings.public_url,
         issuers=lambda: parts.configuration.snapshot.issuers,
         issuer_keys=parts.issuer_keys,
@@ -216,12 +221,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         ),
         endpoints,
         origins,
-        ReturnTargets(
-            derived_key(parts.key_secret, KeyPurpose.RETURN_TO),
-            parts.clock,
-            own_origins,
-            lambda host: host in parts.configuration.snapshot.shared_hosts,
-        ),
+        parts.return_targets,
     )
     api = AuthApi(
         {**endpoints, **pages.endpoints},

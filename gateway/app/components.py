@@ -46,6 +46,7 @@ from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.sessions.sealing import SessionSealer
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
+from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
 from gateway.identity.tokens.access_tokens import TokenVerifier
 from gateway.identity.tokens.authenticator import RequestAuthenticator
@@ -109,6 +110,7 @@ class Components:
     reader: CallReader
     long_lived: LongLivedRequests
     clusters: Clusters
+    return_targets: ReturnTargets
     auth_api: LazyAuthApi
     mailer: MailOutbox
 
@@ -269,6 +271,13 @@ def build_components(
         tls=plan.configuration.tls,
         scarce=are_scarce,
     )
+    return_targets = ReturnTargets(
+        derived_key(plan.key_secret(), KeyPurpose.RETURN_TO),
+        clock,
+        public_url=settings.public_url,
+        own_paths=settings.own_paths,
+        shared_hosts=lambda: plan.configuration.snapshot.shared_hosts,
+    )
     auth_api = LazyAuthApi(metrics.record_endpoint)
     mailer = make_mailer(plan, database)
     return Components(
@@ -305,6 +314,7 @@ def build_components(
         reader=reader,
         long_lived=long_lived,
         clusters=clusters,
+        return_targets=return_targets,
         auth_api=auth_api,
         mailer=mailer,
     )

@@ -39,7 +39,9 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         metrics=components.metrics,
         observer=components.observer,
         denial_page=ExplainedDenial(),
-        sign_in_redirects=SignInRedirects(settings.public_url, settings.own_paths),
+        sign_in_redirects=SignInRedirects(
+            settings.public_url, settings.own_paths, components.return_targets
+        ),
         draining=draining,
         assertion_signer=components.assertions,
         csrf=components.csrf,

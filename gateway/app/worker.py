@@ -212,6 +212,7 @@ class App:
             limits=EndpointLimits(parts.auth_limits),
             metrics=parts.metrics,
             issuer_keys=parts.issuer_tokens,
+            return_targets=parts.return_targets,
             key_secret=parts.plan.key_secret(),
         )
         parts.auth_api.open(await build_auth_api(dependencies))

@@ -43,6 +43,7 @@ def show_diff(
                 "may_widen": report.may_widen,
                 "asked": report.decisions,
                 "inexact": report.inexact,
+                "sign_in": {route: "page" if page else "off" for route, page in report.sign_in},
             }
         )
     else:
@@ -50,6 +51,9 @@ def show_diff(
             echo(str(change), style="green" if not change.gains else "bold yellow")
         for text in report.inexact:
             warn(f"note: not every kind of call could be tried, access may widen: {text}")
+        for route, page in report.sign_in:
+            led = "led to the sign-in page" if page else "answered 401"
+            echo(f"route {route}: browsers without a session are {led} now")
         gained = sum(change.gains for change in report.changes)
         echo(f"{gained} gained, {len(report.changes) - gained} lost")
     widens = report.widened or report.may_widen

@@ -29,6 +29,7 @@ from gateway.cli.policy_callers import (
     read_token,
 )
 from gateway.cli.policy_replay import lines_of
+from gateway.edge.replies.sign_in_redirects import entrance
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
 from gateway.review.counterfactuals import find_counterfactuals
 from gateway.review.rendering import as_data, as_text, status_of
@@ -205,7 +206,9 @@ def _tell(question: SimulatedRequest, snapshot: Snapshot, as_json: bool) -> None
     answer = simulate(question, snapshot)
     decision = answer.decision
     status = status_of(decision, status_for)
+    led_to = None
     if answer.call is not None:
+        led_to = entrance(answer.call, decision, snapshot)
         told = explain(decision, answer.call, snapshot, question.clock.now)
         if decision.route is None and isinstance(question.caller, Principal):
             told.caller = f"{describe(question.caller, answer.call)} (not looked at: no route)"
@@ -213,9 +216,9 @@ def _tell(question: SimulatedRequest, snapshot: Snapshot, as_json: bool) -> None
         told = Explanation(f"denied: {decision.reason}, before any route is looked for", "anybody")
     turns = find_counterfactuals(question, answer, snapshot)
     if as_json:
-        data(as_data(decision, status, told, turns))
+        data(as_data(decision, status, told, turns, led_to))
     else:
-        for text, style in as_text(decision, status, told, turns):
+        for text, style in as_text(decision, status, told, turns, led_to):
             echo(text, style=style)
     if not decision.allowed:
         raise typer.Exit(ExitCode.NO)

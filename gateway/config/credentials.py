@@ -1,4 +1,5 @@
-"""`accept`, `challenge` and `realm`: what counts as a credential, and how a 401 asks."""
+"""`accept`, `challenge`, `realm` and `sign_in`: what counts as a credential, and how one is asked
+for."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from collections.abc import Mapping
 import yaml
 
 from gateway.access.definitions import Challenge, ChallengeScheme
+from gateway.access.routing.routes import Auth
 from gateway.access.suggestions import suggestion
+from gateway.config.route_options import RouteOptions
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import DEFAULT_ACCEPT, OWN_ISSUER, CredentialKind
 
@@ -91,6 +94,35 @@ def check_challenge(
             "`challenge: basic` has clients send what the route does not accept: add `basic` to "
             "`accept`, or say `challenge: bearer`",
         )
+
+
+def read_sign_in(reader: Reader, fields: Mapping[str, Node], base: bool) -> bool:
+    """Whether browsers are led to the pages of the gateway."""
+    if "sign_in" not in fields:
+        return base
+    return reader.choice(fields["sign_in"], "`sign_in`", ("page", "off")) == "page"
+
+
+def signs_in(
+    reader: Reader,
+    fields: Mapping[str, Node],
+    options: RouteOptions,
+    accept: frozenset[CredentialKind],
+) -> bool:
+    """Whether the route has its browsers signed in.  What `defaults` say is for the routes that
+    can: a route that says it itself and cannot is a mistake."""
+    if not options.sign_in_page:
+        return False
+    why = None
+    if options.auth is Auth.PUBLIC:
+        why = "`auth: public` asks nobody who they are"
+    elif CredentialKind.COOKIE not in accept:
+        why = "the page signs a browser in by cookie, which does not count here: add it to `accept`"
+        if OWN_ISSUER not in options.issuers:
+            why = "the page signs in at this gateway, whose sessions do not count without `own`"
+    if why is not None and "sign_in" in fields:
+        reader.error(fields["sign_in"], f"`sign_in: page`: {why}, or say `sign_in: off`")
+    return why is None
 
 
 def _is_realm(text: str) -> bool:

@@ -63,6 +63,7 @@ class RouteOptions:
     """None: what the upstream or the defaults say."""
     issuers: frozenset[str] = OWN_ISSUERS
     resource_server: ResourceOptions | None = None
+    sign_in_page: bool = False
 
 
 def cors_named(

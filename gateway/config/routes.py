@@ -28,6 +28,8 @@ from gateway.config.credentials import (
     check_challenge,
     read_accept,
     read_challenge,
+    read_sign_in,
+    signs_in,
 )
 from gateway.config.direct_responses import read_direct_response
 from gateway.config.headers import (
@@ -63,14 +65,14 @@ MATCH_KEYS = ("host", "hosts", "path", "prefix", "methods", "except_reserved")
 DEFAULT_KEYS = (
     "auth", "accept", "challenge", "realm", "policy", "upstream", "limits", "cors", "max_body",
     "security_headers", "errors", "request", "response", "websocket", "on_change", "keep_headers",
-    "identity_headers", "issuers", "resource_server",
+    "identity_headers", "issuers", "resource_server", "sign_in",
 )  # fmt: skip
 ROUTE_KEYS = (
     "id", "description", "match", "auth", "accept", "challenge", "realm", "policy", "action",
     "resource", "upstream", "rewrite", "max_body", "limits", "cors", "security_headers",
     "forward_authorization", "allow_encoded_slash", "errors", "request", "response",
     "direct_response", "redirect", "websocket", "on_change", "keep_headers",
-    "redirect_slash", "paths", "identity_headers", "issuers", "resource_server",
+    "redirect_slash", "paths", "identity_headers", "issuers", "resource_server", "sign_in",
 )  # fmt: skip
 
 _ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -151,6 +153,7 @@ class RouteReader:
             accept = accept_of_issuers(reader, node, accept, options.issuers)
             asked_at = fields.get("challenge", node)
             check_challenge(reader, asked_at, options.challenge, accept)
+        sign_in_page = signs_in(reader, fields, options, accept)
         policy = self._policy(node, fields, options.auth)
         resource_server = self._resource_server(node, options, path)
         rules = policy.rules_for(action).rules if policy is not None else ()
@@ -210,6 +213,7 @@ class RouteReader:
             websocket=options.websocket,
             reevaluates=options.reevaluates,
             kept_headers=options.kept_headers,
+            sign_in_page=sign_in_page,
         )
 
     def _route_id(self, node: Node, fields: Mapping[str, Node]) -> str | None:
@@ -259,6 +263,7 @@ class RouteReader:
             resource_server=read_resource_server(reader, fields["resource_server"])
             if "resource_server" in fields
             else base.resource_server,
+            sign_in_page=read_sign_in(reader, fields, base.sign_in_page),
         )
 
     # Who may

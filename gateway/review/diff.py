@@ -33,6 +33,9 @@ class Report:
     """Asked of either side."""
     inexact: list[str] = field(default_factory=list)
     """Requests of which not every kind of call could be tried."""
+    sign_in: list[tuple[str, bool]] = field(default_factory=list)
+    """Routes that lead browsers to the sign-in page and did not, or the reverse: nobody gains or
+    loses by it."""
 
     @property
     def widened(self) -> bool:
@@ -46,13 +49,22 @@ class Report:
 
 def compare(old: Snapshot, new: Snapshot) -> Report:
     """Every change of access from `old` to `new`."""
-    report = Report()
+    report = Report(sign_in=_sign_in_changes(old, new))
     shapes = Shapes(old, new)
     changes = {shape: _of_shape(old, new, shapes, shape, report) for shape in shapes.all}
     for parts, pattern in shapes.prefixes.items():
         _join(changes, parts, pattern)
     report.changes = list(chain.from_iterable(changes.values()))
     return report
+
+
+def _sign_in_changes(old: Snapshot, new: Snapshot) -> list[tuple[str, bool]]:
+    before = {route.id: route.sign_in_page for route in old.routes}
+    return [
+        (route.id, route.sign_in_page)
+        for route in new.routes
+        if before.get(route.id, route.sign_in_page) is not route.sign_in_page
+    ]
 
 
 def _join(

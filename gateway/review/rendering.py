@@ -39,8 +39,10 @@ def as_data(
     status: int,
     explanation: Explanation | None,
     counterfactuals: Sequence[Counterfactual] = (),
+    led_to: str | None = None,
 ) -> dict[str, Any]:
-    """What `gateway explain --json` prints, and more."""
+    """What `gateway explain --json` prints, and more.  `led_to`: the path to which a browser is
+    led in place of this answer."""
     location = (
         decision.location if decision.location is not None and decision.location.line else None
     )
@@ -86,6 +88,8 @@ def as_data(
             }
             for one in decision.shadowed
         ]
+    if led_to is not None:
+        data["browser"] = {"status": 303, "location": led_to}
     if explanation is not None:
         data["caller"] = explanation.caller
         data["rules"] = [_evaluation_data(evaluation) for evaluation in explanation.evaluations]
@@ -111,6 +115,7 @@ def as_text(
     status: int,
     explanation: Explanation,
     counterfactuals: Sequence[Counterfactual] = (),
+    led_to: str | None = None,
 ) -> list[tuple[str, str]]:
     """Lines with their rich style."""
     lines: list[tuple[str, str]] = []
@@ -120,6 +125,8 @@ def as_text(
     lines.append((f"{verdict}{seen}  {explanation.sentence}", style))
     if decision.conceal:
         lines.append(("the client sees 404, as for an unknown route", "yellow"))
+    if led_to is not None:
+        lines.append((f"a browser is led to {led_to} (303)", "yellow"))
     lines.append(("", ""))
     route = decision.route
     if route is not None:

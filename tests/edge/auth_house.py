@@ -22,6 +22,7 @@ import altcha
 from gateway.access.definitions import Cors
 from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.snapshot import Snapshot
 from gateway.audit.log import AuditEvent
@@ -406,6 +407,14 @@ async def open_house(
             registration_rules=registration_rules or RegistrationRules(),
             hand_overs=HandOvers(b"h" * 32, Once(), clock),
             shared_hosts=lambda: SHARED_HOSTS,
+            has_sign_in_page=lambda host, path: path.startswith("/with-page"),
+            return_targets=ReturnTargets(
+                b"r" * 32,
+                clock,
+                public_url=URL,
+                own_paths=OwnPaths(),
+                shared_hosts=lambda: SHARED_HOSTS,
+            ),
             public_url=URL,
             issuers=lambda: issuers,
             issuer_keys=provider,
@@ -413,14 +422,11 @@ async def open_house(
             count_report=lambda name, outcome: reports.append((name, outcome)),
         )
         endpoints = build_endpoints(deps)
-        return_targets = ReturnTargets(
-            b"r" * 32, clock, OwnOrigins(URL), lambda host: host in SHARED_HOSTS
-        )
         pages = build_pages(
             PagesOptions(URL, registration_rules=deps.registration_rules),
             endpoints,
             deps.origins,
-            return_targets,
+            deps.return_targets,
         )
         api = AuthApi(
             {**endpoints, **pages.endpoints},
@@ -450,7 +456,7 @@ async def open_house(
                 issuers=issuers,
                 deliveries=deliveries,
                 reports=reports,
-                return_targets=return_targets,
+                return_targets=deps.return_targets,
             )
             yield house
             for client in house.clients:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.access.policies import StepUp
-from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.identity.base64url import decoded, encoded
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.sealed_tokens import SealedTokens
@@ -19,7 +19,13 @@ KEY = derived_key(bytes(32), KeyPurpose.RETURN_TO)
 
 CLOCK = HandClock(1_000.0)
 SHARING = {APP}
-TARGETS = ReturnTargets(KEY, CLOCK, OwnOrigins("https://gate.example:8443"), SHARING.__contains__)
+TARGETS = ReturnTargets(
+    KEY,
+    CLOCK,
+    public_url="https://gate.example:8443",
+    own_paths=OwnPaths("/login"),
+    shared_hosts=lambda: frozenset(SHARING),
+)
 
 
 def led_to(path: str, sealed_at: str = GATE, opened_at: str = GATE) -> str | None:
@@ -95,8 +101,11 @@ def test_an_encoded_slash_is_part_of_a_name_but_at_its_beginning() -> None:
     assert led_to("/%2Fevil.example") == "/"
 
 
-def test_from_the_public_host_it_leads_to_one_that_shares_the_session() -> None:
-    assert led_to("/page?x=1", sealed_at=APP) == "https://app.example:8443/page?x=1"
+def test_from_the_public_host_it_leads_through_the_hand_over_of_one_that_shares_the_session() -> (
+    None
+):
+    expected = "https://app.example:8443/login/hand-over/start?return_to=/page%3Fx%3D1"
+    assert led_to("/page?x=1", sealed_at=APP) == expected
 
 
 def test_a_host_that_shares_nothing_leads_back_to_itself_alone() -> None:
@@ -135,6 +144,7 @@ def test_it_is_over_after_an_hour() -> None:
 @pytest.mark.parametrize("text", ["", "/", "/orders", "https://evil.example/", "x", "é", "A" * 99])
 def test_what_was_not_sealed_is_none(text: str) -> None:
     assert TARGETS.open(text, GATE) is None
+    assert TARGETS.location(text, GATE) == "/"
 
 
 def test_no_byte_of_it_can_be_changed() -> None:

@@ -155,6 +155,9 @@ class Route:
     reevaluates: bool = False
     """A long-lived request is evaluated again where it would end because the caller's roles,
     the token or the configuration has changed (`on_change: reevaluate`)."""
+    sign_in_page: bool = False
+    """Whether a browser that may not pass for want of a session is led to the pages that give it
+    one, and told by a page why it is refused (`sign_in: page`)."""
     kept_headers: frozenset[bytes] = frozenset()
     """Fields that are taken from every client and pass here all the same, in lower case."""
     plain: bool = field(init=False)

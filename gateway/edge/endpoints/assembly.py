@@ -48,6 +48,7 @@ from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.sessions.hand_over import HandOvers
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens
+from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
 from gateway.model import Call, Clock
@@ -85,6 +86,9 @@ class EndpointDependencies:
     hand_overs: HandOvers
     shared_hosts: Callable[[], frozenset[str]]
     """The hosts that share a sign-in, as the current snapshot says."""
+    has_sign_in_page: Callable[[str, str], bool]
+    """Whether browsers that lack a session for this path of this host are led to the pages."""
+    return_targets: ReturnTargets
     public_url: str
     issuers: Callable[[], Mapping[str, Issuer]]
     """Whose reports are taken, as the current snapshot says."""
@@ -234,6 +238,8 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             shielded=deps.shielded,
             public_url=deps.public_url,
             own_paths=deps.own_paths,
+            has_sign_in_page=deps.has_sign_in_page,
+            return_targets=deps.return_targets,
         )
     )
     issuer_events = IssuerEventEndpoints(

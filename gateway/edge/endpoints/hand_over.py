@@ -28,10 +28,14 @@ from gateway.edge.endpoints.endpoint import (
     Reply,
     ShieldedTasks,
 )
-from gateway.edge.replies.cookies import cookie_of, cookies_named
+from gateway.edge.replies.cookies import cookie_of, cookies_named, expired_cookie
+from gateway.edge.replies.navigations import asks_for_page
+from gateway.edge.replies.sign_in_redirects import SESSION_MISSING, SIGN_IN
 from gateway.identity.sessions.hand_over import (
+    ATTEMPTS_MAX,
     BROWSER_COOKIE,
     HandOverCode,
+    HandOverRequest,
     HandOvers,
     browser_cookie,
     browsers_of,
@@ -40,6 +44,7 @@ from gateway.identity.sessions.hand_over import (
     path_of_own,
 )
 from gateway.identity.sign_in.refresh_tokens import SessionWait
+from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.model import Call, CredentialKind, Principal, Reason
 
 _ISSUE = ("hand-over",)
@@ -60,6 +65,8 @@ class HandOverDependencies:
     public_url: str
     """An origin (RFC 6454) in its shortest form."""
     own_paths: OwnPaths
+    has_sign_in_page: Callable[[str, str], bool]
+    return_targets: ReturnTargets
 
 
 class HandOverEndpoints:
@@ -83,9 +90,11 @@ class HandOverEndpoints:
         if not self._deps.shares_session(call.host):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         # A name that came may be one that a page of this host chose, and has kept.
-        browser = new_browser()
-        return_to = path_of_own(_parameter(call, "return_to") or "/")
-        request = self._deps.hand_overs.ask(self._origins.origin_at(call.host), return_to, browser)
+        return self._ask(call, path_of_own(_parameter(call, "return_to") or "/"))
+
+    def _ask(self, call: Call, return_to: str, attempt: int = 1) -> Reply:
+        browser, origin = new_browser(), self._origins.origin_at(call.host)
+        request = self._deps.hand_overs.ask(origin, return_to, browser, attempt)
         return self._lead_to(
             f"{self._issue_url}?request={request}",
             browser_cookie((*_browsers(call), browser)),
@@ -101,9 +110,10 @@ class HandOverEndpoints:
             return ProblemReply(Reason.INVALID_TOKEN)
         principal = await self._deps.authenticator.authenticate(call, _ACCEPTED)
         if isinstance(principal, Reason):
-            return ProblemReply(principal)
+            return self._sign_in(call, request, principal) or ProblemReply(principal)
         assert principal.session_id is not None
-        code = self._deps.hand_overs.issue(request, principal.session_id)
+        auth_time = principal.auth_time or 0
+        code = self._deps.hand_overs.issue(request, principal.session_id, auth_time)
         return self._lead_to(f"{request.origin}{self._accept_path}?code={code}")
 
     async def accept(self, request: web.BaseRequest, call: Call) -> Reply:
@@ -117,12 +127,15 @@ class HandOverEndpoints:
             return ProblemReply(Reason.INVALID_TOKEN)
         if not is_of_browser(code, browsers):
             # Of tabs that ask at once each gets a cookie, and the last of them stays.
-            if await self._holds(call, code.session_id):
+            if await self._holds(call, code):
                 return self._lead_to(code.request.return_to)
+            if browsers and code.request.attempt < ATTEMPTS_MAX:
+                # For what this browser itself has at the public host, whoever made the code.
+                return self._ask(call, code.request.return_to, code.request.attempt + 1)
             return ProblemReply(Reason.INVALID_TOKEN)
         if not await deps.hand_overs.redeem(code, browsers):
             return ProblemReply(Reason.INVALID_TOKEN)
-        if await self._holds(call, code.session_id):
+        if await self._holds(call, code):
             return self._lead_to(code.request.return_to)  # another tab was faster
         if (seconds := await deps.session_wait_s(code.session_id)) > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
@@ -143,12 +156,30 @@ class HandOverEndpoints:
         )
         return self._lead_to(code.request.return_to, handed.cookie)
 
-    async def _holds(self, call: Call, session_id: str) -> bool:
-        """Whether the call's own cookie stands for the session, and it is live."""
-        if cookie_of(call) is None:
+    async def _holds(self, call: Call, code: HandOverCode) -> bool:
+        """Whether the call's own cookie stands for the session, and it is live.  It then knows of
+        the last time that its owner proved who they are."""
+        cookie = cookie_of(call)
+        if cookie is None:
             return False
         principal = await self._deps.authenticator.authenticate(call, _ACCEPTED)
-        return isinstance(principal, Principal) and principal.session_id == session_id
+        if not isinstance(principal, Principal) or principal.session_id != code.session_id:
+            return False
+        if (principal.auth_time or 0) < code.auth_time:
+            await self._deps.cookies.refresh(cookie, call.host, self._deps.session_wait_s)
+        return True
+
+    def _sign_in(self, call: Call, request: HandOverRequest, reason: Reason) -> Reply | None:
+        """To the page that signs in here and leads back through a hand-over of its own, where the
+        page that was asked for has browsers led there."""
+        deps, host = self._deps, url_host(request.origin)
+        if reason not in SESSION_MISSING or not asks_for_page(call):
+            return None
+        if not deps.has_sign_in_page(host, request.return_to):
+            return None
+        sealed = deps.return_targets.seal(host, request.return_to)
+        page = deps.own_paths.endpoint(*SIGN_IN)
+        return self._lead_to(f"{page}?return_to={sealed}", *expired_cookie(call, reason))
 
     def _lead_to(self, location: str, *cookies: str) -> Reply:
         return JsonReply(303, headers={"Location": location}, cookies=cookies)

@@ -176,11 +176,11 @@ class LocalReplies:
         return keep_alive
 
     def _sign_in_location(self, exchange: Exchange) -> str | None:
-        """Where the browser is led that may have a session at another host."""
+        """Where the browser is led that lacks a session, or has one that is not enough."""
         redirects = self._sign_in_redirects
-        shared_hosts = self._snapshot().shared_hosts
-        if redirects is None or not shared_hosts:
+        if redirects is None:
             return None
+        shared_hosts = self._snapshot().shared_hosts
         return redirects.location(exchange.call, exchange.decision, shared_hosts)
 
     def refuse(self, exchange: Exchange, reason: Reason, *, close: bool) -> bool:

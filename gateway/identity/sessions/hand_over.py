@@ -34,6 +34,9 @@ REQUEST_TTL_S = 600
 """Time enough to sign in between."""
 CODE_TTL_S = 60
 
+ATTEMPTS_MAX = 4
+"""Requests of one tab: by then the cookie of another tab is there."""
+
 RETURN_TO_MAX = 2_048
 """Characters of a path with its query; a longer one leads to `/`."""
 
@@ -50,6 +53,8 @@ class HandOverRequest:
     """A path of `origin`, with its query."""
     browser_hash: str
     expires_at: int
+    attempt: int = 1
+    """How often this browser has asked for it: of tabs that ask at once some must ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,9 @@ class HandOverCode:
 
     id: str
     session_id: str = field(repr=False)
+    auth_time: int
+    """When its owner signed in, or proved again who they are: a cookie that the other host has
+    may not know of it yet."""
     request: HandOverRequest
 
 
@@ -70,32 +78,39 @@ class HandOvers:
         self._nonces = nonces
         self._clock = clock
 
-    def ask(self, origin: str, return_to: str, browser: str) -> str:
+    def ask(self, origin: str, return_to: str, browser: str, attempt: int = 1) -> str:
         """The request of the browser that `browser`, the value of its cookie, names."""
         return self._sealed.seal(
             _REQUEST,
-            [origin, return_to, _hash(browser), int(self._clock.now()) + REQUEST_TTL_S],
+            [origin, return_to, _hash(browser), int(self._clock.now()) + REQUEST_TTL_S, attempt],
         )
 
     def read_request(self, sealed: str) -> HandOverRequest | None:
         """None for what was not sealed here, or is over."""
         match self._sealed.open(_REQUEST, sealed):
-            case [str(origin), str(return_to), str(browser_hash), int(expires_at)]:
-                request = HandOverRequest(origin, return_to, browser_hash, expires_at)
-                return request if expires_at > self._clock.now() else None
+            case [
+                str(origin),
+                str(return_to),
+                str(browser_hash),
+                int(expires_at),
+                int(attempt),
+            ] if expires_at > self._clock.now():
+                return HandOverRequest(origin, return_to, browser_hash, expires_at, attempt)
         return None
 
-    def issue(self, request: HandOverRequest, session_id: str) -> str:
+    def issue(self, request: HandOverRequest, session_id: str, auth_time: int) -> str:
         """A code for the session, which is live."""
         return self._sealed.seal(
             _CODE,
             [
                 secrets.token_urlsafe(16),
                 session_id,
+                auth_time,
                 request.origin,
                 request.return_to,
                 request.browser_hash,
                 int(self._clock.now()) + CODE_TTL_S,
+                request.attempt,
             ],
         )
 
@@ -118,13 +133,15 @@ class HandOvers:
             case [
                 str(code_id),
                 str(session_id),
+                int(auth_time),
                 str(origin),
                 str(return_to),
                 str(browser_hash),
                 int(expires_at),
+                int(attempt),
             ] if expires_at > self._clock.now():
-                request = HandOverRequest(origin, return_to, browser_hash, expires_at)
-                return HandOverCode(code_id, session_id, request)
+                request = HandOverRequest(origin, return_to, browser_hash, expires_at, attempt)
+                return HandOverCode(code_id, session_id, auth_time, request)
         return None
 
 

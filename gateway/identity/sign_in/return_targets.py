@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from gateway.access.policies import StepUp
 from gateway.access.routing.csrf import OwnOrigins
-from gateway.access.routing.own_paths import url_host
+from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.access.routing.paths import Target, split_target
 from gateway.identity.sealed_tokens import SealedTokens
 from gateway.identity.sessions.hand_over import path_of_own
@@ -27,21 +28,29 @@ _KIND = b"return to"
 @dataclass(frozen=True, slots=True)
 class ReturnTarget:
     location: str
-    """For `Location`: a path with its query; of another host that shares the session a URL."""
+    """For `Location`: a path with its query; the URL at which another host that shares the
+    session is given it, and leads on."""
     asked: StepUp | None = None
     """What the sign-in must be for it; None where any will do."""
 
 
 class ReturnTargets:
     def __init__(
-        self, key: bytes, clock: Clock, own: OwnOrigins, shares: Callable[[str], bool]
+        self,
+        key: bytes,
+        clock: Clock,
+        *,
+        public_url: str,
+        own_paths: OwnPaths,
+        shared_hosts: Callable[[], frozenset[str]],
     ) -> None:
-        """`key` is `derived_key(secret, KeyPurpose.RETURN_TO)`; `shares` says whether the
-        session of the public host is handed over to this one, as the configuration is now."""
+        """`key` is `derived_key(secret, KeyPurpose.RETURN_TO)`; `shared_hosts` are those of the
+        configuration as it is now."""
         self._sealed = SealedTokens(key)
         self._now = clock.now
-        self._own = own
-        self._shares = shares
+        self._own = OwnOrigins(public_url)
+        self._hand_over_path = own_paths.endpoint("hand-over", "start")
+        self._shared_hosts = shared_hosts
 
     def seal(self, host: str, path: str, asked: StepUp | None = None) -> str:
         """`host` as calls have it.  What is no path of its own (`path_of_own`) becomes `/`."""
@@ -66,6 +75,11 @@ class ReturnTargets:
         asked = StepUp(max_age_s, tuple(map(str, amr)))
         return ReturnTarget(location, None if asked == StepUp() else asked)
 
+    def location(self, sealed: str, host: str) -> str:
+        """The same for who only leads on; `/` where it leads nowhere."""
+        target = self.open(sealed, host)
+        return "/" if target is None else target.location
+
     def _location(self, origin: str, path: str, host: str) -> str | None:
         if own_path(path) != path:
             return None
@@ -73,8 +87,9 @@ class ReturnTargets:
             return path
         other_host = url_host(origin)
         # The hosts may have changed since it was sealed.
-        known = self._shares(other_host) and origin == self._own.origin_at(other_host)
-        return f"{origin}{path}" if known else None
+        if other_host not in self._shared_hosts() or origin != self._own.origin_at(other_host):
+            return None
+        return f"{origin}{self._hand_over_path}?return_to={quote(path, safe='/')}"
 
 
 def own_path(target: str) -> str:

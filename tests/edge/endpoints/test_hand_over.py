@@ -13,11 +13,13 @@ import pytest
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.rate_limits import SESSION
 from gateway.identity.sessions.hand_over import (
+    ATTEMPTS_MAX,
     CODE_TTL_S,
     NAMES_MAX,
     REQUEST_TTL_S,
     HandOvers,
 )
+from gateway.model import Call, Credential, CredentialKind, Principal
 from gateway.stores.redis import RedisStore, open_redis
 from tests.edge.auth_house import CREDENTIALS, EMAIL, House, Once, open_house, reason, request
 from tests.edge.rig import Answer
@@ -153,8 +155,10 @@ async def test_a_code_is_worth_nothing_in_another_browser(house: House, browser:
     assert (await Browser(house).get(url)).status == 400
     other = Browser(house)
     await other.get(f"https://{APP1}/auth/hand-over/start?return_to=/")
-    answer = await other.get(url)
-    assert (answer.status, reason(answer)) == (400, "invalid_token")
+    # Led to ask for a session of its own, and it has none.
+    asked = await other.get(url)
+    assert leads_to(asked).startswith(f"https://{GATE}/auth/hand-over?request=")
+    assert (await other.get(leads_to(asked))).status == 401
     assert "__Host-session" not in other.jar[APP1]
 
 
@@ -166,10 +170,11 @@ async def test_a_name_that_a_page_of_the_host_chose_is_worth_nothing(
     browser.jar[APP1] = {"__Host-hand-over": chosen}
     url = await browser.code_for(APP1)
     thief = Browser(house, {APP1: {"__Host-hand-over": chosen}})
-    answer = await thief.get(url)
-    assert (answer.status, reason(answer)) == (400, "invalid_token")
+    asked = await thief.get(url)
+    assert leads_to(asked).startswith(f"https://{GATE}/auth/hand-over?request=")
+    assert (await thief.get(leads_to(asked))).status == 401
     assert "__Host-session" not in thief.jar[APP1]
-    assert (await browser.get(url)).status == 303
+    assert leads_to(await browser.get(url)) == "/page?x=1"
 
 
 async def test_a_cookie_that_was_handed_over_counts_at_its_host_alone(browser: Browser) -> None:
@@ -435,12 +440,87 @@ async def test_of_tabs_that_ask_at_once_each_comes_to_its_page(browser: Browser)
     assert [leads_to(answer) for answer in accepted] == ["/1", "/0"]
 
 
+@pytest.mark.parametrize("tabs", [20])
+async def test_tabs_beyond_the_names_that_a_cookie_holds_ask_again(
+    browser: Browser, tabs: int
+) -> None:
+    """All begin before any ends: only the last names are left when the codes come."""
+    urls = [await browser.code_for(APP1, f"/{tab}") for tab in range(tabs)]
+    assert tabs > NAMES_MAX
+    ends = []
+    for url in urls:
+        answer = await browser.get(url)
+        for _ in range(2 * ATTEMPTS_MAX):
+            if not leads_to(answer).startswith("https://"):
+                break
+            answer = await browser.get(leads_to(answer))
+        ends.append(leads_to(answer))
+    assert ends == [f"/{tab}" for tab in range(tabs)]
+
+
+async def test_a_browser_that_keeps_no_name_is_not_led_in_circles(browser: Browser) -> None:
+    url, hops = await browser.code_for(APP1), 0
+    while True:
+        browser.jar[APP1] = {"__Host-hand-over": "n" * 43}
+        answer = await browser.get(url)
+        hops += 1
+        if answer.status != 303 or hops > 20:
+            break
+        url = leads_to(await browser.get(leads_to(answer)))
+    assert (answer.status, reason(answer), hops) == (400, "invalid_token", ATTEMPTS_MAX)
+
+
+async def test_a_page_that_has_browsers_signed_in_is_led_to_through_the_page(
+    house: House,
+) -> None:
+    stranger, target = Browser(house), "/with-page?x=1"
+    asked = quote(target, safe="")
+    started = await stranger.get(f"https://{APP1}/auth/hand-over/start?return_to={asked}")
+    answer = await stranger.get(leads_to(started))
+    page, _, sealed = leads_to(answer).partition("?return_to=")
+    assert (answer.status, page) == (303, "/auth/ui/sign-in")
+    await stranger.sign_in()
+    back = house.deps.return_targets.open(sealed, GATE)
+    assert back is not None
+    url = back.location
+    for _ in range(3):
+        url = leads_to(await stranger.get(url))
+    assert url == target
+    assert (await me(stranger, APP1)).status == 200
+
+
+async def test_a_cookie_that_a_host_has_learns_of_a_newer_sign_in(
+    house: House, browser: Browser
+) -> None:
+    """After a step-up at the public host, whose own cookie knows of it at once."""
+    await browser.get(await browser.code_for(APP1))
+    before = browser.jar[APP1]["__Host-session"]
+    house.clock.move(60)
+    now = int(house.clock.now())
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE families SET auth_time = :now", now=now)
+    fields = [SAME, f"Cookie: __Host-session={browser.jar[GATE]['__Host-session']}"]
+    refreshed = await house.raw(request("POST", "/auth/refresh", b"", headers=fields, host=GATE))
+    assert refreshed.status == 200
+    answer = await browser.get(await browser.code_for(APP1))
+    assert leads_to(answer) == "/page?x=1"
+    assert browser.jar[APP1]["__Host-session"] == before
+    call = Call(method="GET", host=APP1, path="/", segments=("",), query="", headers=(),
+                client_ip="192.0.2.1",
+        scheme="https", credential=Credential(CredentialKind.COOKIE, before))  # fmt: skip
+    principal = await house.deps.cookies.authenticate(
+        Credential(CredentialKind.COOKIE, before), call
+    )
+    assert isinstance(principal, Principal)
+    assert principal.auth_time == now
+
+
 async def test_a_browser_has_a_bounded_number_of_names(browser: Browser) -> None:
     first = await browser.code_for(APP1)
     last = [await browser.code_for(APP1) for _ in range(NAMES_MAX)][-1]
     assert len(browser.jar[APP1]["__Host-hand-over"].split(".")) == NAMES_MAX
-    assert (await browser.get(first)).status == 400
-    assert (await browser.get(last)).status == 303
+    assert leads_to(await browser.get(first)).startswith(f"https://{GATE}/auth/hand-over")
+    assert leads_to(await browser.get(last)) == "/page?x=1"
     browser.jar[APP1]["__Host-hand-over"] += ".x"  # none of ours: taken for no name at all
     assert (await browser.get(await browser.code_for(APP1))).status == 303
 
