@@ -48,6 +48,11 @@ def _json(
     return lambda n: request("POST", path, *fields, body=json.dumps(make(n)).encode())
 
 
+def _form(path: str, make: Callable[[int], Mapping[str, str]]) -> Callable[[int], bytes]:
+    fields = ("Sec-Fetch-Site: same-origin", "Accept: text/html")
+    return lambda n: request("POST", path, *fields, body=urlencode(make(n)).encode(), kind="form")
+
+
 def _client(path: str) -> Callable[[int], bytes]:
     def make(n: int) -> bytes:
         word = base64.b64encode(f"client-{n}:secret".encode()).decode()
@@ -189,6 +194,20 @@ OWN = (
     Flood("POST /auth/revoke", _client("/auth/revoke"), keys=FAILED_CLIENTS),
     Flood("POST /auth/issuers/*/backchannel-logout", _logout_token, keys=1),
     Flood("POST /auth/issuers/*/events", _security_event, keys=1),
+    Flood(
+        "a page: sign-in, accounts made up",
+        _form("/auth/ui/sign-in", lambda n: {"email": _email(n), "password": "wrong one 17"}),
+        rows=60,
+        keys=55,
+    ),
+    Flood(
+        "a page: forgot",
+        _form("/auth/ui/forgot", lambda n: {"email": _email(n)}),
+        rows=LETTERS * 2 + 5,
+        keys=2,
+    ),
+    Flood("a page: shown", lambda n: request("GET", f"/auth/ui/reset?token={n:043}")),
+    Flood("a page: a form of another site", lambda n: request("POST", "/auth/ui/sign-in")),
     Flood("an unknown endpoint", lambda n: request("GET", f"/auth/x{n}")),
     Flood("a document", lambda n: request("GET", "/.well-known/jwks.json")),
 )

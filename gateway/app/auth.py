@@ -221,6 +221,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         ),
         endpoints,
         origins,
+        parts.limits,
         parts.return_targets,
     )
     api = AuthApi(

@@ -245,7 +245,6 @@ class House:
     deliveries: MemoryDeliveries
     reports: list[tuple[str, str]]
     """As they were counted."""
-    return_targets: ReturnTargets
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -426,6 +425,7 @@ async def open_house(
             PagesOptions(URL, registration_rules=deps.registration_rules),
             endpoints,
             deps.origins,
+            limits,
             deps.return_targets,
         )
         api = AuthApi(
@@ -456,7 +456,6 @@ async def open_house(
                 issuers=issuers,
                 deliveries=deliveries,
                 reports=reports,
-                return_targets=deps.return_targets,
             )
             yield house
             for client in house.clients:

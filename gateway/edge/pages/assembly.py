@@ -10,11 +10,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gateway.access.routing.csrf import AllowedOrigins
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.endpoints.endpoint import Endpoints
+from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.pages.assets import Assets, shipped_files
+from gateway.edge.pages.forms import PageDependencies
+from gateway.edge.pages.mail_link_pages import MailLinkPages
 from gateway.edge.pages.refusals import RefusalPage
+from gateway.edge.pages.registration_page import RegistrationPage
 from gateway.edge.pages.renderer import PageRenderer
 from gateway.edge.pages.shipped_texts import shipped_texts
-from gateway.edge.pages.sign_in_page import PageDependencies, SignInPage
+from gateway.edge.pages.sign_in_page import SignInPage
 from gateway.edge.pages.texts import Catalogue
 from gateway.edge.pages.visits import Visits
 from gateway.identity.accounts.registration_rules import RegistrationRules
@@ -41,6 +45,7 @@ def build_pages(
     options: PagesOptions,
     endpoints: Endpoints,
     origins: Callable[[Call], AllowedOrigins],
+    limits: EndpointLimits,
     return_targets: ReturnTargets,
 ) -> Pages:
     """`endpoints` are those of `/auth`; `origins` gives those whose pages may call them."""
@@ -62,7 +67,7 @@ def build_pages(
         https=options.public_url.startswith("https:"),
     )
     dependencies = PageDependencies(
-        visits=Visits(endpoints, origins, own_paths),
+        visits=Visits(endpoints, origins, limits, own_paths),
         renderer=renderer,
         catalogue=catalogue,
         return_targets=return_targets,
@@ -70,6 +75,11 @@ def build_pages(
         password_min_length=options.password_min_length,
     )
     return Pages(
-        {**SignInPage(dependencies).endpoints(), **assets.endpoints()},
+        {
+            **SignInPage(dependencies).endpoints(),
+            **RegistrationPage(dependencies).endpoints(),
+            **MailLinkPages(dependencies).endpoints(),
+            **assets.endpoints(),
+        },
         RefusalPage(renderer, catalogue, own_paths),
     )

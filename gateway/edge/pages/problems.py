@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.edge.endpoints.endpoint import ProblemReply
+from gateway.edge.endpoints.registration import BAD_INVITATION, OTHER_DOMAIN
 from gateway.edge.pages.texts import Texts
 from gateway.edge.replies.problems import problem_parts
 from gateway.model import Reason
@@ -29,6 +30,11 @@ _PROBLEMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _OTHER = "field.wrong"
+_BY_DETAIL = {
+    OTHER_DOMAIN.detail: "reason.other_domain",
+    BAD_INVITATION.detail: "reason.bad_invitation",
+}
+"""Where one reason is given for more than one cause."""
 _KEPT = ("Proxy-Status", "Retry-After", "WWW-Authenticate")
 
 
@@ -48,7 +54,7 @@ def shown(texts: Texts, reply: ProblemReply) -> Shown:
 
 
 def sentence_of(texts: Texts, reply: ProblemReply) -> str:
-    key = f"reason.{reply.reason}"
+    key = _BY_DETAIL.get(reply.detail or "", f"reason.{reply.reason}")
     if not texts.has(key):
         key = f"status.{status_of(reply.reason)}"
     if not texts.has(key):

@@ -1,7 +1,7 @@
 """A visitor's call of a page, and the endpoints that are asked in the visitor's place.
 
 Law: a page does nothing by itself.  What a form asks for is done by the function that answers the
-JSON call, with its throttles, its audit events and its mails; and a form counts only where the
+JSON call, within its limits, with its audit events and its mails; and a form counts only where the
 browser says that a page of this very origin sent it.
 """
 
@@ -16,9 +16,10 @@ from aiohttp import web
 from gateway.access.routing.csrf import AllowedOrigins, OriginCheck, check_origin
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.request_values import QueryParameters
-from gateway.edge.endpoints.endpoint import Endpoint, Endpoints, JsonReply, PageReply, ProblemReply
+from gateway.edge.endpoints.endpoint import Endpoints, JsonReply, PageReply, ProblemReply
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.edge.endpoints.json_body import PAGE_FIELDS
+from gateway.edge.endpoints.rate_limits import ACCOUNT, BY_ENDPOINT, EndpointLimits
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.model import Call, Reason
 
@@ -42,11 +43,16 @@ class Visit:
 
 class Visits:
     def __init__(
-        self, endpoints: Endpoints, origins: Callable[[Call], AllowedOrigins], own_paths: OwnPaths
+        self,
+        endpoints: Endpoints,
+        origins: Callable[[Call], AllowedOrigins],
+        limits: EndpointLimits,
+        own_paths: OwnPaths,
     ) -> None:
         """`origins` gives those that may call `/auth`: of them a page counts the own ones."""
         self._endpoints = endpoints
         self._origins = origins
+        self._limits = limits
         self._own_paths = own_paths
 
     def begin(self, request: web.BaseRequest, call: Call) -> Visit:
@@ -66,14 +72,17 @@ class Visits:
     async def ask(
         self, visit: Visit, method: str, *path: str, fields: Mapping[str, Any] | None = None
     ) -> JsonReply | ProblemReply:
-        """What the endpoint says to the visitor.  Raises StoreUnavailable."""
-        endpoint = self._endpoint(path)[method]
+        """What the endpoint of this path says to the visitor.  Raises StoreUnavailable."""
+        name = path if path in self._endpoints else (*path[:-1], "*")
+        # The page itself was counted as the endpoints are that have no limit of their own.
+        if BY_ENDPOINT.get(name, ACCOUNT) is not ACCOUNT:
+            wait_s = await self._limits.wait_s(name, visit.call.client_ip)
+            if wait_s > 0:
+                return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         segments = (*self._own_paths.segments, *path)
         visit.request[PAGE_FIELDS] = dict(fields or {})
-        reply = await endpoint(visit.request, replace(visit.call, method=method, segments=segments))
+        reply = await self._endpoints[name][method](
+            visit.request, replace(visit.call, method=method, segments=segments)
+        )
         assert not isinstance(reply, PageReply)
         return reply
-
-    def _endpoint(self, path: tuple[str, ...]) -> Mapping[str, Endpoint]:
-        """The endpoint of a path, whose last segment may be anything."""
-        return self._endpoints.get(path) or self._endpoints[(*path[:-1], "*")]

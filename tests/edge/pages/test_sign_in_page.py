@@ -28,7 +28,7 @@ def visitor(house: House) -> Visitor:
 
 
 def sealed(house: House, path: str) -> str:
-    return house.return_targets.seal("gate.example", path)
+    return house.deps.return_targets.seal("gate.example", path)
 
 
 async def test_a_right_password_leads_back_to_where_the_visitor_was(
