@@ -34,6 +34,8 @@ class Snapshot:
     """Who may call `/auth/…` from another origin."""
     shared_hosts: frozenset[str] = frozenset()
     """Those that routes name in the domain of `session`: a sign-in counts on all of them."""
+    sign_in_page: bool = False
+    """What `defaults` say of browsers (`sign_in: page`): it holds where there is no route too."""
     public_url: str = ""
     """The origin of the settings beside it, for whoever asks without a server; empty where
     nobody knows it."""

@@ -7,7 +7,7 @@ says so, until it can be opened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -108,6 +108,13 @@ class LazyAuthApi:
             self._meter("", Reason.STORE_UNAVAILABLE, refused.status, 0.0)
             return refused
         return await self._api.answer(request, call)
+
+    def refusal_page(
+        self, call: Call, reason: str, request_id: str, retry_after_s: float
+    ) -> tuple[Mapping[str, str], bytes] | None:
+        if self._api is None:
+            return None
+        return self._api.refusal_page(call, reason, request_id, retry_after_s)
 
     def passwords(self) -> Passwords:
         assert self._passwords is not None

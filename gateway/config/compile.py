@@ -112,6 +112,7 @@ def compile_snapshot(
         cors=cors,
         auth_cors=auth_cors,
         shared_hosts=shared_hosts,
+        sign_in_page=routes.default_sign_in_page,
         trusted_peers=peers,
         reads_bodies=any(route.reads_body for route in table),
         notices=(*notices(table, policies), *issuer_notices(table, issuers)),

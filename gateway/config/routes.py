@@ -107,6 +107,10 @@ class RouteReader:
             self._policy_named(self._default_policy, fields["policy"])
         self._defaults = self._options(fields, self._defaults)
 
+    @property
+    def default_sign_in_page(self) -> bool:
+        return self._defaults.sign_in_page
+
     def routes(self, node: Node | None) -> RouteTable:
         table = RouteTable(own_paths=self._own_paths)
         ids: dict[str, Route] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,7 @@ MORE = """\
     match: {{path: /desk/locked}}
     policy: orders
     action: orders:write
+    resource: {{owner: nobody}}
     sign_in: page
     upstream: echo
   - id: desk.hidden
@@ -26,7 +28,13 @@ MORE = """\
     policy: hidden
     sign_in: page
     upstream: echo
+  - id: desk.away
+    match: {{path: /desk-away}}
+    policy: signed-in
+    sign_in: page
+    upstream: nowhere
 """
+DEFAULTS = "defaults:\n  auth: required\n"
 BROWSER = (
     ("Sec-Fetch-Site", "none"),
     ("Sec-Fetch-Mode", "navigate"),
@@ -108,6 +116,70 @@ def test_a_path_that_is_hidden_is_answered_like_one_that_is_not_there(site: Runn
         for answer in (hidden, unknown)
     ]
     assert documents[0] == documents[1]
+
+
+def page_shown(answer: Answer) -> str:
+    assert answer.get("content-type") == "text/html; charset=utf-8", answer
+    assert answer.get("cache-control") == "no-store"
+    assert "frame-ancestors 'none'" in (answer.get("content-security-policy") or "")
+    document = answer.body.decode()
+    assert (answer.get("x-request-id") or "-") in document
+    return document
+
+
+def test_who_may_not_is_told_so_by_a_page(site: Running) -> None:
+    cookie = cookie_of(site, "ada@example.com")
+    refused = navigate(site, "/desk/locked", cookie)
+    assert refused.status == 403
+    assert "You have no access to this page." in page_shown(refused)
+    german = navigate(site, "/desk/locked", cookie, ("Accept-Language", "de"))
+    assert "Sie haben keinen Zugriff" in page_shown(german)
+    script = site.call("GET", "/desk/locked", cookie, ("Sec-Fetch-Site", "same-origin"))
+    assert script.reason == "no_rule"
+
+
+def test_the_reason_of_a_rule_is_no_word_for_people(site: Running) -> None:
+    cookie = cookie_of(site, "eve@example.com")
+    site.confirmed("roles", "grant", "eve@example.com", "suspended")
+    cookie = cookie_of(site, "eve@example.com")
+    refused = navigate(site, "/desk/locked", cookie)
+    assert refused.status == 403
+    document = page_shown(refused)
+    assert "You have no access to this page." in document
+    assert "account_suspended" not in document
+
+
+def test_an_application_that_is_away_is_told_by_a_page(site: Running) -> None:
+    away = navigate(site, "/desk-away", cookie_of(site, "ada@example.com"))
+    assert away.status == 502
+    assert "does not answer" in page_shown(away)
+
+
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    routes = (ROUTES + MORE).replace(DEFAULTS, DEFAULTS + "  sign_in: page\n", 1)
+    with started(tmp_path_factory.mktemp("everywhere") / "g", routes=routes) as running:
+        yield running
+
+
+def test_where_all_browsers_get_pages_what_is_hidden_is_like_what_is_not_there(
+    everywhere: Running,
+) -> None:
+    cookie = cookie_of(everywhere, "ada@example.com")
+    pages = [navigate(everywhere, path, cookie) for path in ("/desk/hidden", "/nowhere")]
+    assert [answer.status for answer in pages] == [404, 404]
+    documents = [
+        page_shown(answer).replace(answer.get("x-request-id") or "-", "ID") for answer in pages
+    ]
+    nonces = [re.findall(r'nonce="([^"]+)"', document) for document in documents]
+    assert all(nonces)
+    plain = [
+        re.sub("|".join(map(re.escape, found)), "N", document)
+        for found, document in zip(nonces, documents, strict=True)
+    ]
+    assert plain[0] == plain[1]
+    names = [[name for name, _ in answer.fields] for answer in pages]
+    assert names[0] == names[1]
 
 
 def test_where_a_browser_is_led_is_explained(site: Running) -> None:

@@ -264,6 +264,11 @@ class FakeOwn:
             body += await content.readany()
         return web.Response(text=f"own {call.path} {len(body)}")
 
+    def refusal_page(
+        self, call: Call, reason: str, request_id: str, retry_after_s: float
+    ) -> tuple[dict[str, str], bytes] | None:
+        return {"Content-Type": "text/html; charset=utf-8"}, f"{reason} {request_id}".encode()
+
 
 @dataclass(slots=True)
 class Rig:

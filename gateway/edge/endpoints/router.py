@@ -57,6 +57,11 @@ class RefusalPages(Protocol):
     def refusal(self, call: Call, reply: ProblemReply, request_id: str) -> PageReply | None:
         """None where the caller is no browser that shows a page."""
 
+    def page(
+        self, call: Call, reply: ProblemReply, request_id: str, rule_reason: str | None = None
+    ) -> PageReply:
+        """Of any refusal, also of one whose reason a rule of a policy gives."""
+
 
 class AuthApi:
     def __init__(
@@ -104,6 +109,19 @@ class AuthApi:
             took_s = time.perf_counter() - began_at
             self._meter(self._name(call), outcome, response.status, took_s)
         return response
+
+    def refusal_page(
+        self, call: Call, reason: str, request_id: str, retry_after_s: float
+    ) -> tuple[Mapping[str, str], bytes] | None:
+        """What a person sees where a proxied call is refused: fields and document."""
+        if self._pages is None:
+            return None
+        known = isinstance(reason, Reason)
+        reply = ProblemReply(
+            reason if isinstance(reason, Reason) else Reason.NO_RULE, retry_after_s=retry_after_s
+        )
+        page = self._pages.page(call, reply, request_id, None if known else reason)
+        return {"Content-Type": page.media_type, **page.headers}, page.document
 
     def _name(self, call: Call) -> str:
         """The endpoint's name in metrics; never what a client made up."""

@@ -11,9 +11,12 @@ from gateway.edge.endpoints.endpoint import PageReply, ProblemReply
 from gateway.edge.pages.problems import sentence_of, status_of
 from gateway.edge.pages.renderer import Page, PageRenderer
 from gateway.edge.pages.texts import Catalogue
+from gateway.edge.replies.navigations import names_html
 from gateway.model import Call
 
 UI = "ui"
+HAND_OVER = ("hand-over",)
+"""Nothing but browsers comes there, on their way from host to host."""
 
 
 class RefusalPage:
@@ -25,22 +28,28 @@ class RefusalPage:
     def refusal(self, call: Call, reply: ProblemReply, request_id: str) -> PageReply | None:
         own = self._own_paths
         below = own.below(call.segments) if own.is_endpoint(call.segments) else ()
-        if below[:1] != (UI,) or not takes_page(call):
+        shown = takes_page(call) if below[:1] == (UI,) else False
+        if below[:1] == HAND_OVER:
+            shown = call.method == "GET" and names_html(call.headers)
+        if not shown:
             return None
         return self.page(call, reply, request_id)
 
-    def page(self, call: Call, reply: ProblemReply, request_id: str) -> PageReply:
-        """Of any refusal, for who has seen that a browser asked for a page."""
+    def page(
+        self, call: Call, reply: ProblemReply, request_id: str, rule_reason: str | None = None
+    ) -> PageReply:
+        """Of any refusal, for who has seen that a browser asked for a page.  What a rule's own
+        reason means to people, a text `denied.REASON` of the operator's says."""
         status = status_of(reply.reason)
         texts = self._catalogue.texts_for(call)
-        title = f"title.{reply.reason}"
+        title, denied = f"title.{reply.reason}", f"denied.{rule_reason}"
         return self._renderer.render(
             call,
             Page(
                 "refusal.html",
                 {
                     "title": texts(title if texts.has(title) else f"title.{status // 100}xx"),
-                    "sentence": sentence_of(texts, reply),
+                    "sentence": texts(denied) if texts.has(denied) else sentence_of(texts, reply),
                     "request_id": request_id,
                     "again": status in (429, 503),
                 },
@@ -52,5 +61,4 @@ class RefusalPage:
 
 def takes_page(call: Call) -> bool:
     """Whether the caller shows HTML: it says so, or a browser opens a tab."""
-    accept = b",".join(value for name, value in call.headers if name.lower() == b"accept")
-    return b"text/html" in accept.lower() or is_navigation(call.headers)
+    return names_html(call.headers) or is_navigation(call.headers)

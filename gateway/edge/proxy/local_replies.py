@@ -17,6 +17,7 @@ from gateway.edge.proxy.cors import CrossOrigin, is_preflight
 from gateway.edge.proxy.exchange import Exchange
 from gateway.edge.replies.challenges import resource_challenge
 from gateway.edge.replies.denials import render_denial
+from gateway.edge.replies.navigations import NAVIGATION_METHODS, asks_for_page
 from gateway.edge.replies.observers import DecisionObserver, RequestMetrics
 from gateway.edge.replies.problems import (
     HSTS,
@@ -48,10 +49,19 @@ _JUDGED_BODY = (
 _ANY_METHOD = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
+RenderedPage = tuple[Mapping[str, str], bytes]
+"""Its fields, which take the place of those of the plain answer, and the document."""
+
+
 class BuiltinEndpoints(Protocol):
     """The gateway's own addresses; `endpoints.router.AuthApi` meets it."""
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse: ...
+
+    def refusal_page(
+        self, call: Call, reason: str, request_id: str, retry_after_s: float
+    ) -> RenderedPage | None:
+        """What a person sees in place of a problem; None while there are no pages."""
 
 
 class DenialPage(Protocol):
@@ -155,21 +165,26 @@ class LocalReplies:
             )
         return self._write_denial(exchange, (page.headers, document))
 
-    def _write_denial(
-        self, exchange: Exchange, page: tuple[Mapping[str, str], bytes] | None
-    ) -> bool:
+    def _write_denial(self, exchange: Exchange, page: RenderedPage | None) -> bool:
         head, decision = exchange.head, exchange.decision
         problem, headers, document = render_denial(
             exchange.call, decision, exchange.request_id, exchange.cors_headers, self._origins
         )
-        if page is not None:
-            page_headers, document = page
-            headers |= page_headers
         status = problem.status
         location = self._sign_in_location(exchange)
         if location is not None:
             status, headers["Location"] = 303, location
             headers.pop("WWW-Authenticate", None)
+        elif page is None and status != 401:
+            # What is hidden is answered like what is not there, on whatever route it is.
+            hidden = decision.conceal
+            reason = Reason.ROUTE_UNKNOWN if hidden else decision.reason
+            route = None if hidden else decision.route
+            retry_after_s = 0.0 if hidden else decision.retry_after_s
+            page = self._refusal_page(exchange, reason, route, retry_after_s)
+        if page is not None:
+            page_headers, document = page
+            headers |= page_headers
         keep_alive = self._keeps_alive(head) and exchange.body.is_eof()
         exchange.client.write(answer_bytes(status, headers, document, head, keep_alive=keep_alive))
         self._record_decision(exchange, status)
@@ -182,6 +197,17 @@ class LocalReplies:
             return None
         shared_hosts = self._snapshot().shared_hosts
         return redirects.location(exchange.call, exchange.decision, shared_hosts)
+
+    def _refusal_page(
+        self, exchange: Exchange, reason: str, route: Route | None, retry_after_s: float = 0.0
+    ) -> RenderedPage | None:
+        """None where the caller is no browser that asks for a page, or none is wanted here."""
+        wanted = self._snapshot().sign_in_page if route is None else route.sign_in_page
+        if not wanted or not asks_for_page(exchange.call, NAVIGATION_METHODS):
+            return None
+        return self._endpoints.refusal_page(
+            exchange.call, reason, exchange.request_id, retry_after_s
+        )
 
     def refuse(self, exchange: Exchange, reason: Reason, *, close: bool) -> bool:
         """Answer what never came to a decision."""
@@ -231,6 +257,10 @@ class LocalReplies:
             challenge=challenge,
             resource=resource,
         )
+        page = self._refusal_page(exchange, reason, route)
+        if page is not None:
+            page_headers, document = page
+            headers |= page_headers
         # What was too much to read is not read as the next request either.
         keep_alive = not close and self._keeps_alive(head) and reason is not Reason.BODY_TOO_LARGE
         client.write(answer_bytes(problem.status, headers, document, head, keep_alive=keep_alive))

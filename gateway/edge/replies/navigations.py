@@ -7,6 +7,9 @@ from collections.abc import Collection
 from gateway.access.routing.csrf import is_navigation
 from gateway.model import Call, RawHeaders
 
+NAVIGATION_METHODS = ("GET", "POST")
+"""Those of links, of what is typed, and of forms."""
+
 _XHTML = "application/xhtml+xml"
 
 
@@ -26,6 +29,11 @@ def asks_for_page(call: Call, methods: Collection[str] = ("GET",)) -> bool:
         return takes and is_navigation(headers)
     made_by_script = single_field(headers, b"x-requested-with") != ""
     return call.method == "GET" and not made_by_script and types >= {"text/html", _XHTML}
+
+
+def names_html(headers: RawHeaders) -> bool:
+    """Whether `Accept` names HTML itself."""
+    return "text/html" in _accepted(headers)
 
 
 def single_field(headers: RawHeaders, name: bytes) -> str | None:

@@ -14,7 +14,11 @@ from gateway.access.policies import StepUp
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.access.snapshot import Snapshot
-from gateway.edge.replies.navigations import asks_for_page, single_field
+from gateway.edge.replies.navigations import (
+    NAVIGATION_METHODS,
+    asks_for_page,
+    single_field,
+)
 from gateway.identity.sessions.hand_over import path_of_own
 from gateway.identity.sign_in.return_targets import ReturnTargets, own_path
 from gateway.model import Call, Credential, CredentialKind, Reason
@@ -29,8 +33,6 @@ _OF_NOBODY = frozenset(
     (Reason.NO_RULE, Reason.CONDITION_FAILED, Reason.INSUFFICIENT_USER_AUTHENTICATION)
 )
 """And those of a policy that judged nobody (`auth: optional`): it may allow somebody."""
-_METHODS = ("GET", "POST")
-"""Those of a navigation."""
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
@@ -54,7 +56,7 @@ class SignInRedirects:
         """Where the browser is led; None where the denial is answered as it is."""
         shares = call.host != self._public_host and call.host in shared_hosts
         way = way_in(call, decision, shares=shares)
-        if way is None or not asks_for_page(call, methods=_METHODS):
+        if way is None or not asks_for_page(call, NAVIGATION_METHODS):
             return None
         route = decision.route
         if call.method != "GET" and (route is None or not route.sign_in_page):
@@ -105,7 +107,7 @@ def way_in(call: Call, decision: Decision, *, shares: bool) -> WayIn | None:
 
 def entrance(call: Call, decision: Decision, snapshot: Snapshot) -> str | None:
     """The path to which a browser that makes this call is led; None where it is not."""
-    if call.method not in _METHODS:
+    if call.method not in NAVIGATION_METHODS:
         return None
     public_host = url_host(snapshot.public_url)
     shares = call.host != public_host and call.host in snapshot.shared_hosts
