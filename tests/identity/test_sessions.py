@@ -107,6 +107,33 @@ async def test_an_old_token_cannot_sign_its_owner_out_of_a_newer_session(
     assert [family.id for family in await sessions.find_active(new.account.id)] == [new.session_id]
 
 
+async def test_with_a_session_that_a_thief_ended_its_owner_signs_the_thief_out(
+    tmp_path: Path,
+) -> None:
+    """The answer is that all are over."""
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as database:
+        sessions = Sessions(database)
+        thief = await signed_in(database)
+        owner = await signed_in(database)
+        clock.move(60)
+        await sessions.end(owner.session_id, "ended by its owner", owner=owner.account.id)
+        newer = await signed_in(database)
+        clock.move(60)
+        changes = await sessions.sign_out(holder(owner), everywhere=True)
+        assert targets(changes) == [
+            ("session", owner.session_id),
+            ("session", thief.session_id),
+        ]
+        # Told again until every worker has it, also by its refresh token.
+        assert await sessions.sign_out(holder(owner), everywhere=True) == changes
+        ended = await sessions.get(owner.session_id)
+        assert ended is not None
+        assert await sessions.sign_out_session(ended, everywhere=True) == changes
+        left = await sessions.find_active(owner.account.id)
+        assert [session.id for session in left] == [newer.session_id]
+
+
 async def test_a_token_of_an_imported_key_is_refused_by_its_session(database: Database) -> None:
     grant = await signed_in(database)
     foreign = holder(grant, session_id="s-elsewhere", subject="u-elsewhere")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.identity.mail.links import Purpose, revoke_links
-from gateway.identity.revocations import change_of, record, refuse_once
+from gateway.identity.revocations import CONFIRMED, change_of, record, refuse_once
 from gateway.identity.sessions.key_rows import end_keys, newest_key_at
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
@@ -135,26 +135,19 @@ class Sessions:
                 return await refuse_once(tx, ChangeKind.TOKEN, principal.token_id)
             if not everywhere:
                 return await end_one(tx, sid, SIGN_OUT)
-            if session is not None and session.ended_at is None:
-                return await end_every(tx, session.account_id, SIGN_OUT)
+            if session is not None:
+                return await _end_all_of(tx, session, principal.issued_at)
             recorded = await _recorded_changes(tx, sid, principal.subject, principal.issued_at)
-            if recorded:
-                return recorded
-            if session is None and principal.expires_at > await tx.now():
+            if not recorded and principal.expires_at > await tx.now():
                 return await end_every(tx, principal.subject, SIGN_OUT)
-            return await end_one(tx, sid, SIGN_OUT)
+            return recorded or await end_one(tx, sid, SIGN_OUT)
 
     async def sign_out_session(self, session: Session, *, everywhere: bool) -> Sequence[Change]:
         """The same for whoever has a refresh token of the session, used or not."""
         async with self._database.transaction() as tx:
             if not everywhere:
                 return await end_one(tx, session.id, SIGN_OUT)
-            if session.ended_at is None:
-                return await end_every(tx, session.account_id, SIGN_OUT)
-            recorded = await _recorded_changes(
-                tx, session.id, session.account_id, session.created_at
-            )
-            return recorded or await end_one(tx, session.id, SIGN_OUT)
+            return await _end_all_of(tx, session, session.created_at)
 
 
 _SELECT = (
@@ -346,14 +339,40 @@ def display_user_agent(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:_SHOWN_USER_AGENT]).strip()
 
 
+async def _end_all_of(tx: Transaction, session: Session, since: int) -> Sequence[Change]:
+    """Ends every session of the account, for who holds one of them, or did.
+
+    With one that is over nothing ends that began after it was: an old token, found in some log,
+    must not be a switch that signs its owner out for ever.  What was there before its end does:
+    whoever ended it may be the thief, and its owner is told that all is over.
+    """
+    if session.ended_at is None:
+        return await end_every(tx, session.account_id, SIGN_OUT)
+    await lock(tx, session.account_id)
+    older = "account_id = :account AND created_at < :before AND id <> :id"
+    values = {"account": session.account_id, "before": session.ended_at, "id": session.id}
+    for row in await tx.all(
+        f"SELECT id FROM families WHERE {older} AND ended_at IS NULL",  # noqa: S608
+        **values,
+    ):
+        await end_one(tx, str(row["id"]), SIGN_OUT)
+        await revoke_links(tx, session.account_id, Purpose.EMAIL_CHANGE)
+    # Those of a first call that could not be confirmed stand there too, and are told again.
+    pending = await tx.all(
+        "SELECT * FROM changes WHERE kind = 'session' AND published < :confirmed"  # noqa: S608
+        f" AND target IN (SELECT id FROM families WHERE {older})",
+        confirmed=CONFIRMED,
+        **values,
+    )
+    recorded = await _recorded_changes(tx, session.id, session.account_id, since)
+    first = recorded or await end_one(tx, session.id, SIGN_OUT)
+    return [*first, *map(change_of, pending)]
+
+
 async def _recorded_changes(
     tx: Transaction, session_id: str, account_id: str, since: int
 ) -> Sequence[Change]:
-    """The changes that ended a session which is over, for announcing them again.
-
-    Signing out everywhere with such a session ends nothing that began after it: an old
-    token, found in some log, must not be a switch that signs its owner out for ever.
-    """
+    """The changes that ended a session which is over, for announcing them again."""
     rows = await tx.all(
         "SELECT * FROM changes WHERE (kind = 'session' AND target = :sid)"
         " OR (kind = 'subject' AND target = :account AND not_before >= :since)",
