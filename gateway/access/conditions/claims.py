@@ -23,7 +23,7 @@ from gateway.access.conditions.expressions import (
     read_expression,
     tokens_of,
 )
-from gateway.access.conditions.long_lists import MAX_ITEMS, PART_ITEMS, long_lists, longest
+from gateway.access.conditions.long_lists import MAX_ITEMS, SHORT_ITEMS, long_lists, longest
 from gateway.access.conditions.regular_expressions import (
     MATCHES,
     kept_patterns,
@@ -71,7 +71,7 @@ class ClaimExpression:
         if most > MAX_ITEMS:
             raise ClaimError(f"`{self.text}` iterates over more than {MAX_ITEMS} items")
         try:
-            if most > PART_ITEMS and self._long_lists is not None:
+            if most > SHORT_ITEMS and self._long_lists is not None:
                 known = self._long_lists.variables(bound)
                 if known is not None:
                     return self._long_lists.execute(bound | self._functions, known)

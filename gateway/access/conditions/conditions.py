@@ -23,7 +23,7 @@ from gateway.access.conditions.edits import edited
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import Expression, read_expression, tokens_of
 from gateway.access.conditions.functions import AddressBlocks, has_scope
-from gateway.access.conditions.long_lists import MAX_ITEMS, PART_ITEMS, long_lists, longest
+from gateway.access.conditions.long_lists import MAX_ITEMS, SHORT_ITEMS, long_lists, longest
 from gateway.access.conditions.regular_expressions import (
     MATCHES,
     kept_patterns,
@@ -96,7 +96,7 @@ class Condition:
             if most > MAX_ITEMS:
                 return ConditionFailed(f"iterates over more than {MAX_ITEMS} items")
             functions = {name: make(context) for name, make in self._functions}
-            if most > PART_ITEMS and self._long_lists is not None:
+            if most > SHORT_ITEMS and self._long_lists is not None:
                 known = self._long_lists.variables(bound)
                 if known is not None:
                     return self._long_lists.execute(bound | functions, known)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import cast
 from urllib.parse import unquote_to_bytes
 
 from gateway.access.field_names import folded, folded_text
@@ -132,6 +134,23 @@ def reads_alike(body: object, paths: Collection[str]) -> bool:
     return True
 
 
+def engine_takes(value: object, most_parts: int) -> bool:
+    """Whether the engine of conditions reads a JSON value as it is, and soon: of at most so many
+    lists and objects, with numbers that it rounds for no comparison."""
+    level, parts = [value], 0
+    while level:
+        numbers = (one for one in level if type(one) in _NUMBERS)
+        if any(abs(cast(int, number)) >= _ROUNDED[type(number)] for number in numbers):
+            return False
+        held = [one for one in level if isinstance(one, list | dict)]
+        parts += len(held)
+        if parts > most_parts:
+            return False
+        values = (part.values() if isinstance(part, dict) else part for part in held)
+        level = [one for each in values for one in each]
+    return True
+
+
 def field_at(body: object, path: str) -> object:
     """The field at `path` (`a.b`) of a JSON body; None where there is none."""
     for key in path.split("."):
@@ -139,6 +158,9 @@ def field_at(body: object, path: str) -> object:
     return body
 
 
+_ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
+"""From here on one number is taken for another."""
+_NUMBERS = frozenset(_ROUNDED)
 _BETWEEN = "\x00"
 """Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
 _ADORNED = re.compile(r"\[|(?<![^\x00])[ .]")

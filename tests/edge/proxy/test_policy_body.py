@@ -148,6 +148,19 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
         (b'[{"meta": {"owner": "u2"}}]', (JSON,), 400, "body_malformed"),
         (b'{"meta": [{"owner": "u2"}]}', (JSON,), 400, "body_malformed"),
         (b'{"meta": {"owner": 9223372036854775808}}', (JSON,), 400, "body_malformed"),
+        # The engine would take one of these for its neighbour.
+        (b'{"meta": {"owner": [18446744073709551617]}}', (JSON,), 400, "body_malformed"),
+        (b'{"meta": {"owner": {"a": [-9223372036854775809]}}}', (JSON,), 400, "body_malformed"),
+        (b'{"meta": {"owner": 9007199254740992.0}}', (JSON,), 400, "body_malformed"),
+        # And take 20 ms for each condition that reads this.
+        (b'{"meta": {"owner": [' + b"[]," * 4_096 + b"1]}}", (JSON,), 400, "body_malformed"),
+        (b'{"meta": {"owner": [' + b"[]," * 4_095 + b"1]}}", (JSON,), 403, "not_yours"),
+        (
+            b'{"meta": {"owner": [' + b"9007199254740991," * 900 + b"1.5]}}",
+            (JSON,),
+            403,
+            "not_yours",
+        ),
         (b"", (JSON,), 403, "condition_failed"),
         (b'{"x": "' + b"a" * 70_000 + b'"}', (JSON,), 413, "body_too_large"),
         # Half of a surrogate pair, which no field of a rule could hold.
