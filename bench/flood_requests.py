@@ -145,6 +145,20 @@ OWN = (
         keys=5,
     ),
     Flood(
+        "POST /auth/login/passkey/options",
+        lambda n: request("POST", "/auth/login/passkey/options", "Content-Length: 0"),
+        keys=1,
+    ),
+    Flood(
+        "POST /auth/login/passkey",
+        lambda n: request(
+            "POST",
+            "/auth/login/passkey",
+            body=json.dumps({"challenge_token": f"{n:064}", "credential": {}}).encode(),
+        ),
+        keys=4,
+    ),
+    Flood(
         "POST /auth/refresh",
         _json("/auth/refresh", lambda n: {"refresh_token": f"{n:043}"}),
         keys=1,
@@ -157,6 +171,15 @@ OWN = (
     Flood("GET /auth/keys", _bearer("GET", "/auth/keys"), keys=1),
     Flood("POST /auth/keys", _bearer("POST", "/auth/keys"), keys=1),
     Flood("DELETE /auth/keys/*", _bearer("DELETE", "/auth/keys/x"), keys=1),
+    Flood("GET /auth/factors/passkeys", _bearer("GET", "/auth/factors/passkeys"), keys=1),
+    Flood("POST /auth/factors/passkeys", _bearer("POST", "/auth/factors/passkeys"), keys=1),
+    Flood(
+        "POST /auth/factors/passkeys/options",
+        _bearer("POST", "/auth/factors/passkeys/options"),
+        keys=1,
+    ),
+    Flood("PATCH /auth/factors/passkeys/*", _bearer("PATCH", "/auth/factors/passkeys/x"), keys=1),
+    Flood("DELETE /auth/factors/passkeys/*", _bearer("DELETE", "/auth/factors/passkeys/x"), keys=1),
     Flood("POST /auth/password/change", _bearer("POST", "/auth/password/change"), keys=1),
     Flood("POST /auth/email/change", _bearer("POST", "/auth/email/change"), keys=1),
     Flood(

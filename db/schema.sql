@@ -11,7 +11,7 @@ CREATE TABLE accounts (
     not_before BIGINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
-, password_epoch BIGINT NOT NULL DEFAULT 0);
+, password_epoch BIGINT NOT NULL DEFAULT 0, passkey_handle TEXT);
 
 CREATE TABLE account_roles (
     account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
@@ -248,3 +248,23 @@ CREATE INDEX personal_keys_by_account ON personal_keys (account_id);
 CREATE INDEX personal_keys_by_expiry ON personal_keys (expires_at);
 
 CREATE INDEX personal_keys_ended ON personal_keys (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE passkeys (
+    id TEXT PRIMARY KEY,
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    credential_id TEXT NOT NULL UNIQUE,
+    public_key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    sign_count BIGINT NOT NULL,
+    backup_eligible SMALLINT NOT NULL,
+    backed_up SMALLINT NOT NULL,
+    discoverable SMALLINT,
+    transports TEXT NOT NULL,
+    aaguid TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    last_used_at BIGINT
+);
+
+CREATE INDEX passkeys_by_account ON passkeys (account_id);
+
+CREATE UNIQUE INDEX accounts_by_passkey_handle ON accounts (passkey_handle);

@@ -12,7 +12,7 @@ from gateway.access.definitions import Limit
 from gateway.edge.endpoints.rate_limits import BY_ENDPOINT
 
 PAGE = Path(__file__).parents[1] / "docs/security/budgets.md"
-ROW = re.compile(r"^\| `(?:GET|POST|DELETE) /auth/([a-z/*-]+)` \| ([^|]+) \|", re.M)
+ROW = re.compile(r"^\| `(?:GET|POST|PATCH|DELETE) /auth/([a-z/*-]+)` \| ([^|]+) \|", re.M)
 
 
 def shown(limits: tuple[Limit, ...] | None) -> str:

@@ -48,6 +48,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("identity.tokens", "identity.sessions"),
     ("identity.issuers",),
     ("identity.accounts",),
+    ("identity.factors",),
     ("identity.sign_in",),
     ("identity.clients",),
     ("telemetry",),

@@ -31,6 +31,7 @@ from gateway.edge.replies.problems import problem
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords, calibrated_rounds
+from gateway.identity.factors.challenges import PasskeyChallenges
 from gateway.identity.issuers.event_tokens import IssuerKeys
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.key_ring import KeyRing
@@ -190,6 +191,11 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         verification=settings.email_verification,
         hand_overs=HandOvers(
             derived_key(parts.key_secret, KeyPurpose.HAND_OVER),
+            RedisNonceStore(parts.redis),
+            parts.clock,
+        ),
+        passkey_challenges=PasskeyChallenges(
+            derived_key(parts.key_secret, KeyPurpose.PASSKEY_CHALLENGE),
             RedisNonceStore(parts.redis),
             parts.clock,
         ),

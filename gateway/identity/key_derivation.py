@@ -21,6 +21,7 @@ class KeyPurpose(StrEnum):
     SESSION_COOKIE = "session cookie"
     HAND_OVER = "hand-over"
     RETURN_TO = "return to"
+    PASSKEY_CHALLENGE = "passkey challenge"
     AUDIT_PSEUDONYM = "audit address"
     AUDIT_CHAIN = "audit chain"
     BACKUP = "backup"

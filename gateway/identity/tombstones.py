@@ -31,6 +31,8 @@ class Ended(StrEnum):
     """Deleted (its id)."""
     CLIENT_SECRET = "client_secret"  # noqa: S105
     """Replaced or ended (its hash)."""
+    PASSKEY = "passkey"
+    """Removed (its id)."""
     SIGNING_KEY = "signing_key"
     """Revoked, or retired to its end (its `kid`)."""
 

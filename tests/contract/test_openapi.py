@@ -39,7 +39,12 @@ CHECKED = (
     "response_schema_conformance",
     "ignored_auth",
 )
-OWN_IDS = {"sessions": "{session_id}", "keys": "{key_id}", "issuers": "{issuer}"}
+OWN_IDS = {
+    "sessions": "{session_id}",
+    "keys": "{key_id}",
+    "factors": "{passkey_id}",
+    "issuers": "{issuer}",
+}
 OPERATIONS = [
     (path, method)
     for path, item in DOCUMENT["paths"].items()

@@ -46,6 +46,7 @@ from gateway.identity.accounts.accounts import Account, Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
+from gateway.identity.factors.challenges import PasskeyChallenges
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.keys.rotation import KeyRotation
@@ -405,6 +406,7 @@ async def open_house(
             verification=verification,
             registration_rules=registration_rules or RegistrationRules(),
             hand_overs=HandOvers(b"h" * 32, Once(), clock),
+            passkey_challenges=PasskeyChallenges(b"p" * 32, Once(), clock),
             shared_hosts=lambda: SHARED_HOSTS,
             has_sign_in_page=lambda host, path: path.startswith("/with-page"),
             return_targets=ReturnTargets(

@@ -16,6 +16,7 @@ VALUES = {
     "address": "192.0.2.1",
     "device": "Firefox",
     "key": "laptop",
+    "passkey": "laptop",
 }
 
 

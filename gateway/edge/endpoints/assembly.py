@@ -18,6 +18,12 @@ from gateway.edge.endpoints.issuer_events import IssuerEventDependencies, Issuer
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndpoints
 from gateway.edge.endpoints.oauth import OAuthDependencies, OAuthEndpoints
+from gateway.edge.endpoints.passkey_proofs import PasskeyProofs
+from gateway.edge.endpoints.passkey_sign_in import (
+    PasskeySignInDependencies,
+    PasskeySignInEndpoints,
+)
+from gateway.edge.endpoints.passkeys import PasskeyDependencies, PasskeyEndpoints
 from gateway.edge.endpoints.personal_keys import PersonalKeyDependencies, PersonalKeyEndpoints
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.registration import (
@@ -42,6 +48,10 @@ from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import ClientAuthenticator
 from gateway.identity.clients.failures import ClientFailures
 from gateway.identity.clients.personal_keys import PersonalKeys
+from gateway.identity.factors.challenges import PasskeyChallenges
+from gateway.identity.factors.passkey_ceremonies import PasskeyCeremonies
+from gateway.identity.factors.passkeys import Passkeys
+from gateway.identity.factors.relying_party import relying_party
 from gateway.identity.issuers.event_tokens import IssuerKeys
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox
@@ -84,6 +94,7 @@ class EndpointDependencies:
     """What the assertions of clients may be made out to."""
     verification: Verification
     hand_overs: HandOvers
+    passkey_challenges: PasskeyChallenges
     shared_hosts: Callable[[], frozenset[str]]
     """The hosts that share a sign-in, as the current snapshot says."""
     has_sign_in_page: Callable[[str, str], bool]
@@ -266,4 +277,47 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         **hand_over.endpoints(),
         **issuer_events.endpoints(),
         **deps.guard.endpoints(),
+        **_passkey_endpoints(deps, opener, notifications, counts_alone),
     }
+
+
+def _passkey_endpoints(
+    deps: EndpointDependencies,
+    opener: SessionOpener,
+    notifications: SecurityNotifications,
+    counts_alone: Callable[[str], bool],
+) -> Endpoints:
+    """None where the public URL names an IP address: no browser makes passkeys for one."""
+    party = relying_party(deps.public_url)
+    if party is None:
+        return {}
+    passkeys = Passkeys(deps.database, notifications)
+    ceremonies = PasskeyCeremonies(party, deps.passkey_challenges, passkeys)
+    proofs = PasskeyProofs(ceremonies, deps.database, notifications, deps.audit)
+    own = PasskeyEndpoints(
+        PasskeyDependencies(
+            counts_alone=counts_alone,
+            authenticator=deps.authenticator,
+            ceremonies=ceremonies,
+            passkeys=passkeys,
+            clock=deps.clock,
+            limits=deps.limits,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            audit=deps.audit,
+        )
+    )
+    sign_in = PasskeySignInEndpoints(
+        PasskeySignInDependencies(
+            ceremonies=ceremonies,
+            proofs=proofs,
+            opener=opener,
+            guard=deps.guard,
+            throttle=deps.throttle,
+            audit=deps.audit,
+            origins=deps.origins,
+            shielded=deps.shielded,
+            login_path=deps.own_paths.endpoint("login", "passkey"),
+        )
+    )
+    return {**own.endpoints(), **sign_in.endpoints()}

@@ -22,7 +22,7 @@ from gateway.access.routing.csrf import (
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
 from gateway.edge.replies.cookies import cookie_of
-from gateway.identity.sign_in.session_cookies import Csrf
+from gateway.identity.sign_in.session_cookies import Csrf, is_of_one_host
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 _CSRF = ("csrf",)
@@ -35,6 +35,16 @@ def is_cross_origin(call: Call, origins: Callable[[Call], AllowedOrigins]) -> bo
     """Whether a page of another origin made the browser send this: it would sign its visitor in
     to an account of its own.  What is no browser says nothing of origins."""
     return check_origin(call, origins(call)) is Reason.CROSS_ORIGIN
+
+
+def is_of_one_application(call: Call, counts_alone: Callable[[str], bool]) -> bool:
+    """Whether the session cookie that came counts at one host alone, whose page may be that of an
+    application: what it has is to count there, and to change nothing that counts everywhere.
+
+    `counts_alone` says whether a cookie that is given at a host counts there alone.
+    """
+    cookie = cookie_of(call)
+    return cookie is not None and (is_of_one_host(cookie) or counts_alone(call.host))
 
 
 class CsrfGuard:

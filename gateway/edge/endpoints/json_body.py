@@ -93,7 +93,17 @@ class Integer:
         return f"must be a whole number from {self.least} to {self.most}"
 
 
-Fields = Mapping[str, Text | Flag | TextList | Integer]
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """A field that holds a JSON object; who reads it judges what is in it."""
+
+    required: bool = True
+
+    def problem(self, value: object) -> str | None:
+        return None if isinstance(value, dict) else "must be a JSON object"
+
+
+Fields = Mapping[str, Text | Flag | TextList | Integer | JsonObject]
 
 PAGE_FIELDS = web.RequestKey("page_fields", dict[str, Any])
 """The fields of a page's form, which the page has read.  They stand in the place of the JSON body:

@@ -86,7 +86,7 @@ class LoginGuard:
     ) -> AdmittedAttempt | ProblemReply:
         """As `admit`, for who already holds a session or a link of the account: it counts like
         a sign-in, and asks for no challenge."""
-        device = await self._known_device(call, normalized_email)
+        device = await self.known_device(call, normalized_email)
         reservation = await self._throttle.reserve(normalized_email, call.client_ip, device)
         if reservation.wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
@@ -104,7 +104,9 @@ class LoginGuard:
         now = self._clock.now()
         return set_cookie(self._devices.remember(device_cookie(call), normalized_email, epoch, now))
 
-    async def _known_device(self, call: Call, normalized_email: str) -> Device | None:
+    async def known_device(self, call: Call, normalized_email: str) -> Device | None:
+        """The device of the call's cookie, where the account has signed in with it before, with
+        the password that it has now."""
         device = self._devices.claimed(device_cookie(call), normalized_email, self._clock.now())
         if device is None:
             return None

@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
@@ -24,7 +25,6 @@ from gateway.edge.endpoints.endpoint import (
 )
 from gateway.edge.endpoints.json_body import Fields, Integer, Text, TextList, read_fields
 from gateway.edge.endpoints.rate_limits import EndpointLimits
-from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.role_names import ROLE
 from gateway.identity.clients.key_form import SCOPE
 from gateway.identity.clients.personal_keys import (
@@ -34,7 +34,6 @@ from gateway.identity.clients.personal_keys import (
     described,
 )
 from gateway.identity.sessions.sessions import SESSION_ID
-from gateway.identity.sign_in.session_cookies import is_of_one_host
 from gateway.model import Call, Clock, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
@@ -92,9 +91,7 @@ class PersonalKeyEndpoints:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
-        cookie = cookie_of(call)
-        if cookie is not None and (is_of_one_host(cookie) or self._deps.counts_alone(call.host)):
-            # What a page of one application has is to count there alone, and a key counts anywhere.
+        if is_of_one_application(call, self._deps.counts_alone):
             return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
         fields = await read_fields(request, _FIELDS)
         if isinstance(fields, ProblemReply):

@@ -47,10 +47,15 @@ days.  By the account alone: a new password brings no new thousands."""
 KEYS = (Limit("auth/keys-day", LimitKey.ADDRESS, 100 / 86_400, 100),)
 """Personal keys that one account makes: each leaves rows for a day after its end."""
 
+PASSKEYS = (Limit("auth/passkeys-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
+"""Passkeys that one account adds: each that is removed leaves a tombstone."""
+
 BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyType(
     {
         ("register",): REGISTER,
         ("login",): SIGN_IN,
+        ("login", "passkey"): SIGN_IN,
+        ("login", "passkey", "options"): SIGN_IN,
         ("refresh",): REFRESH,
         ("logout",): ACCOUNT,
         ("me",): ACCOUNT,
@@ -59,6 +64,9 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("sessions", "*"): ACCOUNT,
         ("keys",): ACCOUNT,
         ("keys", "*"): ACCOUNT,
+        ("factors", "passkeys"): ACCOUNT,
+        ("factors", "passkeys", "options"): ACCOUNT,
+        ("factors", "passkeys", "*"): ACCOUNT,
         ("password", "change"): SIGN_IN,
         ("email", "change"): SIGN_IN,
         ("email", "resend"): MAIL,
@@ -104,3 +112,7 @@ class EndpointLimits:
     async def key_wait_s(self, account_id: str) -> float:
         """The same for one more personal key of an account."""
         return (await self._limits.take_for(KEYS, account_id)).wait_s
+
+    async def passkey_wait_s(self, account_id: str) -> float:
+        """The same for one more passkey of an account."""
+        return (await self._limits.take_for(PASSKEYS, account_id)).wait_s

@@ -13,8 +13,8 @@ _SESSIONS_MAX = 1_000
 
 
 async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None:
-    """The account, its roles and every session and personal key that is still kept; None where
-    there is none.
+    """The account, its roles and every session, personal key and passkey that is still kept; None
+    where there is none.
 
     Times are seconds since the epoch.  No hash and no secret is part of it.
     """
@@ -41,14 +41,33 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         " last_used_at FROM personal_keys WHERE account_id = :id ORDER BY created_at, id",
         id=account_id,
     )
+    passkeys = await tx.all(
+        "SELECT id AS passkey_id, name, discoverable, backup_eligible, backed_up, transports,"
+        " aaguid, created_at, last_used_at FROM passkeys WHERE account_id = :id"
+        " ORDER BY created_at, id",
+        id=account_id,
+    )
     return {
         "account": dict(account) | {name: bool(account[name]) for name in _BOOLEANS},
         "roles": [dict(row) for row in roles],
         "sessions": [dict(row) for row in reversed(sessions)],
         "personal_keys": [_key(row) for row in keys],
+        "passkeys": [_passkey(row) for row in passkeys],
     }
 
 
 def _key(row: Row) -> dict[str, Any]:
     lists = {name: row[name] and json.loads(row[name]) for name in ("roles", "scopes", "routes")}
     return {**row, **lists}
+
+
+def _passkey(row: Row) -> dict[str, Any]:
+    """As `factors.passkeys.described_passkey` tells it."""
+    said = row["discoverable"]
+    return {
+        **row,
+        "discoverable": None if said is None else bool(said),
+        "backup_eligible": bool(row["backup_eligible"]),
+        "backed_up": bool(row["backed_up"]),
+        "transports": str(row["transports"]).split(),
+    }

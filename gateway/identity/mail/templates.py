@@ -36,6 +36,9 @@ class MailTemplate(StrEnum):
     NEW_DEVICE = "new_device"
     INVITATION = "invitation"
     KEY_CREATED = "key_created"
+    PASSKEY_ADDED = "passkey_added"
+    PASSKEY_REMOVED = "passkey_removed"
+    PASSKEY_REFUSED = "passkey_refused"
 
 
 _ALWAYS = frozenset({"site", "public_url"})
@@ -51,6 +54,9 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.NEW_DEVICE: _ALWAYS | {"time", "address", "device"},
     MailTemplate.INVITATION: _ALWAYS | _LINK,
     MailTemplate.KEY_CREATED: _ALWAYS | {"time", "key"},
+    MailTemplate.PASSKEY_ADDED: _ALWAYS | {"time", "passkey"},
+    MailTemplate.PASSKEY_REMOVED: _ALWAYS | {"time", "passkey"},
+    MailTemplate.PASSKEY_REFUSED: _ALWAYS | {"time", "passkey"},
 }
 """What a template may name.  `link` is the whole link, `token` the secret in it."""
 

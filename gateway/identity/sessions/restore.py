@@ -47,6 +47,7 @@ class Carried:
     roles: int = 0
     clients: int = 0
     client_secrets: int = 0
+    passkeys: int = 0
     signing_keys: int = 0
 
 
@@ -110,6 +111,7 @@ async def revoke_all(
         roles=await _drop_roles(tx),
         clients=await _drop(tx, "clients", "id", Ended.CLIENT),
         client_secrets=await _drop(tx, "client_secrets", "hash", Ended.CLIENT_SECRET),
+        passkeys=await _drop(tx, "passkeys", "id", Ended.PASSKEY),
         signing_keys=retired,
     )
     # Device cookies of passwords that were changed after the backup are strangers still.

@@ -104,6 +104,19 @@ class Throttle:
             return await self._reserve(own)
         return reserved
 
+    async def reserve_passkey(self, client_ip: str) -> Reservation:
+        """Count one sign-in by a passkey from an IP address.
+
+        Nobody guesses a signature: no account is counted, so that nobody is locked out by it, and
+        what passwords have is left to them.
+        """
+        return await self._reserve(
+            [
+                Attempt(f"passkey:address:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
+                Attempt(f"passkey:network:{neighbourhood(client_ip)}", NETWORK_FAILURES, WINDOW_S),
+            ]
+        )
+
     async def reserve_link(self, token: str) -> Reservation:
         """Count one password that was tried with a mailed link, by that link alone."""
         key = "link:" + hashlib.sha256(token.encode()).hexdigest()[:32]

@@ -1,0 +1,136 @@
+"""Proofs by a passkey, for every endpoint that takes one: judged, recorded, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.endpoint import ProblemReply
+from gateway.edge.endpoints.json_body import Fields, JsonObject, Text, check
+from gateway.identity.factors.challenges import TOKEN_LONGEST, CeremonyPurpose
+from gateway.identity.factors.passkey_ceremonies import (
+    CeremonyRefusal,
+    PasskeyCeremonies,
+    RefusedUse,
+)
+from gateway.identity.factors.passkeys import PasskeyUse
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.model import Call, Reason
+from gateway.stores.protocols import Database, StoreUnavailable
+
+ANSWER: Fields = {
+    "challenge_token": Text(longest=TOKEN_LONGEST),
+    "credential": JsonObject(),
+}
+"""What a page brings back: what `PublicKeyCredential.toJSON()` gave, and what it was asked by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenAccount:
+    """Whose passkey is asked for, and what the proof so far rests on: the id of a session, or of
+    the sign-in whose password was right."""
+
+    purpose: CeremonyPurpose
+    account_id: str
+    holder: str
+
+
+class PasskeyProofs:
+    def __init__(
+        self,
+        ceremonies: PasskeyCeremonies,
+        database: Database,
+        notifications: SecurityNotifications,
+        audit: AuditSink,
+    ) -> None:
+        self._ceremonies = ceremonies
+        self._database = database
+        self._notifications = notifications
+        self._audit = audit
+
+    async def options(self, proven: ProvenAccount) -> dict[str, Any] | None:
+        """For a page that asks for a passkey of this account; None where it has none."""
+        return await self._ceremonies.factor_options(
+            proven.purpose, proven.account_id, proven.holder
+        )
+
+    async def factor(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        proven: ProvenAccount,
+        value: Mapping[str, Any],
+    ) -> PasskeyUse | ProblemReply:
+        """The use of one of the account's passkeys.  `value` is the field `passkey` of a body.
+
+        INVALID_TOKEN where the options were not given for this, are over, or were answered;
+        INVALID_CREDENTIALS for whatever else is wrong.
+        """
+        answer = check(value, ANSWER)
+        if isinstance(answer, ProblemReply):
+            return answer
+        outcome = await self._ceremonies.factor(
+            proven.purpose,
+            proven.account_id,
+            proven.holder,
+            (answer["challenge_token"], answer["credential"]),
+        )
+        return await self._judged(request, call, outcome)
+
+    async def sign_in(
+        self, request: web.BaseRequest, call: Call, answer: Mapping[str, Any]
+    ) -> PasskeyUse | ProblemReply:
+        """The same of a passkey that signs in alone: of whichever account it is."""
+        outcome = await self._ceremonies.sign_in(answer["challenge_token"], answer["credential"])
+        return await self._judged(request, call, outcome)
+
+    async def _judged(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        outcome: PasskeyUse | RefusedUse | CeremonyRefusal,
+    ) -> PasskeyUse | ProblemReply:
+        if outcome is CeremonyRefusal.CHALLENGE:
+            return ProblemReply(Reason.INVALID_TOKEN)
+        if isinstance(outcome, RefusedUse):
+            await self._tell_of_refused(request, call, outcome)
+        if not isinstance(outcome, PasskeyUse):
+            return ProblemReply(Reason.INVALID_CREDENTIALS)
+        if outcome.backup_changed:
+            self._audit.record(
+                event_of(
+                    AuditKind.PASSKEY_BACKUP_CHANGED,
+                    call,
+                    request,
+                    subject=outcome.account.id,
+                    passkey_id=outcome.passkey.id,
+                    backed_up=outcome.passkey.backed_up,
+                )
+            )
+        return outcome
+
+    async def _tell_of_refused(
+        self, request: web.BaseRequest, call: Call, refused: RefusedUse
+    ) -> None:
+        passkey = refused.passkey
+        self._audit.record(
+            event_of(
+                AuditKind.PASSKEY_REFUSED,
+                call,
+                request,
+                subject=passkey.account_id,
+                result=Reason.INVALID_CREDENTIALS,
+                passkey_id=passkey.id,
+                why=refused.refusal.value,
+            )
+        )
+        with suppress(StoreUnavailable):  # it is refused, with or without a mail
+            async with self._database.transaction() as tx:
+                await self._notifications.passkey_refused(tx, passkey.account_id, passkey.name)
+            self._notifications.wake()

@@ -1,0 +1,234 @@
+"""Registration of passkeys, and proofs by one: from the options that a page hands to its browser
+to the answer that it brings back.
+
+Law: who asks for options learns nothing of who has a passkey, unless they have proven to be that
+account already.  What an unknown credential costs, and how it is refused, is as with a known one
+whose signature is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from webauthn import generate_authentication_options, generate_registration_options
+from webauthn.helpers import options_to_json_dict
+from webauthn.helpers.structs import (
+    AuthenticatorSelectionCriteria,
+    AuthenticatorTransport,
+    PublicKeyCredentialDescriptor,
+    ResidentKeyRequirement,
+    UserVerificationRequirement,
+)
+
+from gateway.identity.base64url import decoded, encoded
+from gateway.identity.factors.ceremonies import (
+    ALGORITHMS,
+    CredentialKey,
+    NewCredential,
+    judged_assertion,
+    judged_registration,
+    presented_assertion,
+)
+from gateway.identity.factors.challenges import (
+    CHALLENGE_TTL_S,
+    CeremonyPurpose,
+    PasskeyChallenge,
+    PasskeyChallenges,
+)
+from gateway.identity.factors.passkeys import Passkey, Passkeys, PasskeyUse, UseRefusal
+from gateway.identity.factors.relying_party import RelyingParty
+from gateway.model import Principal
+
+
+class CeremonyRefusal(StrEnum):
+    CHALLENGE = "challenge"
+    """It was not given here for this, is over, or was answered."""
+    CREDENTIAL = "credential"
+    """No passkey of ours has signed this, for whom it was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedUse:
+    """The signature is good and is refused all the same: the owner is to hear of it."""
+
+    passkey: Passkey
+    refusal: UseRefusal
+
+
+class PasskeyCeremonies:
+    def __init__(
+        self, party: RelyingParty, challenges: PasskeyChallenges, passkeys: Passkeys
+    ) -> None:
+        self._party = party
+        self._challenges = challenges
+        self._passkeys = passkeys
+        self._unknown_key = _some_public_key()
+
+    async def registration_options(self, owner: Principal) -> dict[str, Any] | None:
+        """For one more passkey of the owner, in this session; None without an account."""
+        handle = await self._passkeys.handle(owner.subject)
+        if handle is None:
+            return None
+        challenge = self._challenges.issue(CeremonyPurpose.REGISTER, _holder(owner))
+        email = owner.email or owner.subject
+        options = generate_registration_options(
+            rp_id=self._party.id,
+            rp_name=self._party.id,
+            user_id=decoded(handle),
+            user_name=email,
+            user_display_name=email,
+            challenge=challenge.challenge,
+            timeout=CHALLENGE_TTL_S * 1_000,
+            authenticator_selection=AuthenticatorSelectionCriteria(
+                resident_key=ResidentKeyRequirement.PREFERRED,
+                require_resident_key=False,
+                user_verification=UserVerificationRequirement.PREFERRED,
+            ),
+            exclude_credentials=_descriptors(await self._passkeys.find_all(owner.subject)),
+            supported_pub_key_algs=list(ALGORITHMS),
+        )
+        public_key = {**options_to_json_dict(options), "extensions": {"credProps": True}}
+        return _options(challenge, public_key)
+
+    async def registered(
+        self, owner: Principal, token: str, credential: Mapping[str, Any]
+    ) -> NewCredential | CeremonyRefusal:
+        """The credential that was made for the owner; it is not added yet."""
+        challenge = await self._challenges.redeem(CeremonyPurpose.REGISTER, token, _holder(owner))
+        if challenge is None:
+            return CeremonyRefusal.CHALLENGE
+        judged = judged_registration(credential, challenge, self._party)
+        return CeremonyRefusal.CREDENTIAL if judged is None else judged
+
+    def sign_in_options(self) -> dict[str, Any]:
+        """For whoever asks: the authenticator knows the accounts, and its person chooses one."""
+        return self._request_options(
+            self._challenges.issue(CeremonyPurpose.SIGN_IN),
+            (),
+            UserVerificationRequirement.REQUIRED,
+        )
+
+    async def factor_options(
+        self, purpose: CeremonyPurpose, account_id: str, holder: str
+    ) -> dict[str, Any] | None:
+        """For an account that is proven already: its own passkeys; None where it has none.
+
+        `holder` names what the proof rests on, and the answer must be brought by it: the id of a
+        session, or of the sign-in whose password was right.
+        """
+        passkeys = await self._passkeys.find_all(account_id)
+        if not passkeys:
+            return None
+        return self._request_options(
+            self._challenges.issue(purpose, _of_account(account_id, holder)),
+            passkeys,
+            UserVerificationRequirement.PREFERRED,
+        )
+
+    async def sign_in(
+        self, token: str, credential: Mapping[str, Any]
+    ) -> PasskeyUse | RefusedUse | CeremonyRefusal:
+        """Who signs in with a passkey alone; their authenticator has verified them."""
+        return await self._proven(CeremonyPurpose.SIGN_IN, token, credential)
+
+    async def factor(
+        self,
+        purpose: CeremonyPurpose,
+        account_id: str,
+        holder: str,
+        answer: tuple[str, Mapping[str, Any]],
+    ) -> PasskeyUse | RefusedUse | CeremonyRefusal:
+        """The same for options that `factor_options` gave; `answer` is the challenge's token, and
+        the credential."""
+        return await self._proven(purpose, *answer, account_id=account_id, holder=holder)
+
+    async def _proven(
+        self,
+        purpose: CeremonyPurpose,
+        token: str,
+        credential: Mapping[str, Any],
+        *,
+        account_id: str | None = None,
+        holder: str = "",
+    ) -> PasskeyUse | RefusedUse | CeremonyRefusal:
+        sealed_for = "" if account_id is None else _of_account(account_id, holder)
+        challenge = await self._challenges.redeem(purpose, token, sealed_for)
+        if challenge is None:
+            return CeremonyRefusal.CHALLENGE
+        presented = presented_assertion(credential)
+        if presented is None:
+            return CeremonyRefusal.CREDENTIAL
+        known = await self._passkeys.find(presented.credential_id)
+        passkey, handle = known if known is not None else (None, None)
+        key = CredentialKey(presented.credential_id, self._unknown_key)
+        assertion = judged_assertion(
+            presented, key if passkey is None else passkey.key, challenge, self._party
+        )
+        if passkey is None or assertion is None:
+            return CeremonyRefusal.CREDENTIAL
+        if account_id is None:
+            # Nobody was known: the authenticator has to say who it is, and to have verified them.
+            is_owner = presented.user_handle == handle and assertion.user_verified
+        else:
+            is_owner = passkey.account_id == account_id and (
+                presented.user_handle in (None, "", handle)
+            )
+        if not is_owner:
+            return CeremonyRefusal.CREDENTIAL
+        use = await self._passkeys.record_use(passkey, assertion)
+        return RefusedUse(passkey, use) if isinstance(use, UseRefusal) else use
+
+    def _request_options(
+        self,
+        challenge: PasskeyChallenge,
+        passkeys: Sequence[Passkey],
+        user_verification: UserVerificationRequirement,
+    ) -> dict[str, Any]:
+        options = generate_authentication_options(
+            rp_id=self._party.id,
+            challenge=challenge.challenge,
+            timeout=CHALLENGE_TTL_S * 1_000,
+            allow_credentials=_descriptors(passkeys),
+            user_verification=user_verification,
+        )
+        return _options(challenge, options_to_json_dict(options))
+
+
+def _options(challenge: PasskeyChallenge, public_key: dict[str, Any]) -> dict[str, Any]:
+    """What a page gets: `public_key` is for `PublicKeyCredential.parse…OptionsFromJSON()`."""
+    return {
+        "challenge_token": challenge.token,
+        "expires_in": CHALLENGE_TTL_S,
+        "public_key": public_key,
+    }
+
+
+def _holder(owner: Principal) -> str:
+    return _of_account(owner.subject, owner.session_id or "")
+
+
+def _of_account(account_id: str, holder: str) -> str:
+    """Ids hold no space, so no two pairs read the same."""
+    return f"{account_id} {holder}"
+
+
+def _descriptors(passkeys: Sequence[Passkey]) -> list[PublicKeyCredentialDescriptor]:
+    return [
+        PublicKeyCredentialDescriptor(
+            id=decoded(passkey.key.credential_id) or b"",
+            transports=[AuthenticatorTransport(name) for name in passkey.transports],
+        )
+        for passkey in passkeys
+    ]
+
+
+def _some_public_key() -> str:
+    """A COSE key (RFC 9053 section 7.1.1) whose private half nobody has."""
+    numbers = generate_private_key(SECP256R1()).public_key().public_numbers()
+    x, y = (number.to_bytes(32, "big") for number in (numbers.x, numbers.y))
+    # A map of five: kty EC2, alg ES256, crv P-256, and then x and y.
+    return encoded(bytes.fromhex("a5010203262001215820") + x + bytes.fromhex("225820") + y)

@@ -1,0 +1,326 @@
+"""The passkeys of accounts, as they rest in SQL.
+
+Law: a credential belongs to one account, and each use of it is compared under the account's lock
+with the use before.  A counter that did not grow says that the key may have been copied (WebAuthn,
+section 6.1.1): such an answer is refused, as nobody can tell which of the two is the owner's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from gateway.identity.accounts.accounts import Account, locked
+from gateway.identity.base64url import encoded
+from gateway.identity.factors.ceremonies import CredentialKey, NewCredential, PasskeyAssertion
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.sessions.sessions import end_one, is_live
+from gateway.identity.tombstones import Ended, add_tombstone
+from gateway.model import Change, Principal, Reason
+from gateway.stores.protocols import Conflict, Database, Row, Transaction
+
+PASSKEYS_MAX = 20
+"""Of one account: each is a line of the list that its owner reads."""
+_HANDLE_BYTES = 32
+
+
+class PasskeyProblem(StrEnum):
+    """Why a credential is not added, besides a session or an account that is over."""
+
+    TOO_MANY = f"an account has at most {PASSKEYS_MAX} passkeys: remove one"
+    REGISTERED = "is registered already"
+
+
+@dataclass(frozen=True, slots=True)
+class Passkey:
+    id: str
+    account_id: str
+    key: CredentialKey = field(repr=False)
+    name: str
+    sign_count: int
+    backup_eligible: bool
+    backed_up: bool
+    discoverable: bool | None
+    transports: tuple[str, ...]
+    aaguid: str
+    created_at: int
+    last_used_at: int | None
+
+    @property
+    def amr(self) -> tuple[str, ...]:
+        """What its use says (RFC 8176): `swk` for a key that can be copied to other devices,
+        `hwk` for one that stays on its own; a person was there (`user`)."""
+        return ("swk" if self.backup_eligible else "hwk", "user")
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyUse:
+    """A use that was good and is recorded."""
+
+    account: Account
+    passkey: Passkey
+    """As it is after it."""
+    backup_changed: bool
+
+
+class UseRefusal(StrEnum):
+    """Why an assertion whose signature is good is refused all the same."""
+
+    REMOVED = "removed"
+    COUNTER = "sign_counter"
+    """It is not higher than at the use before."""
+    ELIGIBILITY = "backup_eligibility"
+    """A credential cannot change it (section 6.1.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedPasskey:
+    passkey: Passkey
+    changes: Sequence[Change]
+    """The sessions that ended with it."""
+
+
+class Passkeys:
+    def __init__(
+        self, database: Database, notifications: SecurityNotifications | None = None
+    ) -> None:
+        """`notifications` tells the owner of each that is added or removed."""
+        self._database = database
+        self._notifications = notifications
+
+    async def handle(self, account_id: str) -> str | None:
+        """What authenticators know the account by, made when it is first asked for; None without
+        an account.  It is random: it tells whoever holds an authenticator nothing."""
+        async with self._database.transaction() as tx:
+            await tx.run(
+                "UPDATE accounts SET passkey_handle = :handle"
+                " WHERE id = :id AND passkey_handle IS NULL",
+                id=account_id,
+                handle=encoded(secrets.token_bytes(_HANDLE_BYTES)),
+            )
+            row = await tx.one("SELECT passkey_handle FROM accounts WHERE id = :id", id=account_id)
+        return None if row is None else str(row["passkey_handle"])
+
+    async def find_all(self, account_id: str) -> list[Passkey]:
+        """Of the account, oldest first."""
+        async with self._database.read_transaction() as tx:
+            return await passkeys_of(tx, account_id)
+
+    async def find(self, credential_id: str) -> tuple[Passkey, str] | None:
+        """With the handle of its account."""
+        async with self._database.read_transaction() as tx:
+            row = await tx.one(
+                "SELECT p.*, a.passkey_handle FROM passkeys p JOIN accounts a"
+                " ON a.id = p.account_id WHERE p.credential_id = :credential",
+                credential=credential_id,
+            )
+        return None if row is None else (_passkey(row), str(row["passkey_handle"]))
+
+    async def add(
+        self, owner: Principal, name: str, new: NewCredential
+    ) -> Passkey | PasskeyProblem | Reason:
+        """TOKEN_REVOKED where the owner's session, or account, has ended meanwhile."""
+        try:
+            async with self._database.transaction() as tx:
+                account = await _live_account(tx, owner)
+                if account is None:
+                    return Reason.TOKEN_REVOKED
+                if len(await passkeys_of(tx, account.id)) >= PASSKEYS_MAX:
+                    return PasskeyProblem.TOO_MANY
+                passkey = _new(account.id, name, new, int(await tx.now()))
+                await _insert(tx, passkey)
+                if self._notifications is not None:
+                    await self._notifications.passkey_added(tx, account.id, name)
+        except Conflict:
+            return PasskeyProblem.REGISTERED
+        self._wake()
+        return passkey
+
+    async def rename(self, passkey_id: str, owner: Principal, name: str) -> Passkey | Reason:
+        """ROUTE_UNKNOWN where it is not the owner's."""
+        async with self._database.transaction() as tx:
+            account = await _live_account(tx, owner)
+            if account is None:
+                return Reason.TOKEN_REVOKED
+            row = await tx.one(
+                "UPDATE passkeys SET name = :name WHERE id = :id AND account_id = :account"
+                " RETURNING *",
+                id=passkey_id,
+                account=account.id,
+                name=name,
+            )
+        return Reason.ROUTE_UNKNOWN if row is None else _passkey(row)
+
+    async def remove(self, passkey_id: str, owner: Principal) -> RemovedPasskey | Reason:
+        """ROUTE_UNKNOWN where it is not the owner's.  The other sessions that a passkey has
+        opened, or stepped up, end with it: who took it away has none of them."""
+        async with self._database.transaction() as tx:
+            account = await _live_account(tx, owner)
+            if account is None:
+                return Reason.TOKEN_REVOKED
+            row = await tx.one(
+                "DELETE FROM passkeys WHERE id = :id AND account_id = :account RETURNING *",
+                id=passkey_id,
+                account=account.id,
+            )
+            if row is None:
+                return Reason.ROUTE_UNKNOWN
+            passkey = _passkey(row)
+            await add_tombstone(tx, Ended.PASSKEY, passkey.id)
+            changes = await _end_sessions_by_passkey(tx, account.id, owner.session_id or "")
+            if self._notifications is not None:
+                await self._notifications.passkey_removed(tx, account.id, passkey.name)
+        self._wake()
+        return RemovedPasskey(passkey, changes)
+
+    async def record_use(
+        self, passkey: Passkey, assertion: PasskeyAssertion
+    ) -> PasskeyUse | UseRefusal:
+        """Take a use whose signature is good, once, and remember its counter."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, passkey.account_id)
+            row = await tx.one("SELECT * FROM passkeys WHERE id = :id", id=passkey.id)
+            if account is None or row is None:
+                return UseRefusal.REMOVED
+            last = _passkey(row)
+            if assertion.backup_eligible != last.backup_eligible:
+                return UseRefusal.ELIGIBILITY
+            # An authenticator without a counter says 0 for ever.
+            if (assertion.sign_count or last.sign_count) and (
+                assertion.sign_count <= last.sign_count
+            ):
+                return UseRefusal.COUNTER
+            updated = await tx.one(
+                "UPDATE passkeys SET sign_count = :count, backed_up = :backed_up,"
+                " last_used_at = :now WHERE id = :id RETURNING *",
+                id=passkey.id,
+                count=assertion.sign_count,
+                backed_up=int(assertion.backed_up),
+                now=int(await tx.now()),
+            )
+            assert updated is not None
+        return PasskeyUse(account, _passkey(updated), assertion.backed_up != last.backed_up)
+
+    def _wake(self) -> None:
+        if self._notifications is not None:
+            self._notifications.wake()
+
+
+async def passkeys_of(tx: Transaction, account_id: str) -> list[Passkey]:
+    rows = await tx.all(
+        "SELECT * FROM passkeys WHERE account_id = :id ORDER BY created_at, id", id=account_id
+    )
+    return [_passkey(row) for row in rows]
+
+
+async def has_passkey(tx: Transaction, account_id: str) -> bool:
+    row = await tx.one("SELECT 1 FROM passkeys WHERE account_id = :id LIMIT 1", id=account_id)
+    return row is not None
+
+
+async def remove_passkeys(tx: Transaction, account_id: str) -> int:
+    """All of the account, for an operator who resets its factors; how many."""
+    passkeys = await passkeys_of(tx, account_id)
+    for passkey in passkeys:
+        await tx.run("DELETE FROM passkeys WHERE id = :id", id=passkey.id)
+        await add_tombstone(tx, Ended.PASSKEY, passkey.id)
+    return len(passkeys)
+
+
+def described_passkey(passkey: Passkey) -> dict[str, Any]:
+    """What its owner is told of it: no key, and no id that an authenticator would know."""
+    return {
+        "passkey_id": passkey.id,
+        "name": passkey.name,
+        "discoverable": passkey.discoverable,
+        "backup_eligible": passkey.backup_eligible,
+        "backed_up": passkey.backed_up,
+        "transports": list(passkey.transports),
+        "aaguid": passkey.aaguid,
+        "created_at": passkey.created_at,
+        "last_used_at": passkey.last_used_at,
+    }
+
+
+async def _live_account(tx: Transaction, owner: Principal) -> Account | None:
+    """The owner's account, locked; None where it, or the session, has ended meanwhile."""
+    account = await locked(tx, owner.subject)
+    if account is None or account.disabled:
+        return None
+    return account if await is_live(tx, owner.session_id or "", account.id) else None
+
+
+async def _end_sessions_by_passkey(
+    tx: Transaction, account_id: str, except_id: str
+) -> list[Change]:
+    rows = await tx.all(
+        "SELECT id, amr FROM families WHERE account_id = :account AND id <> :except_id"
+        " AND ended_at IS NULL",
+        account=account_id,
+        except_id=except_id,
+    )
+    changes: list[Change] = []
+    for row in rows:
+        if {"hwk", "swk"} & set(str(row["amr"]).split()):
+            changes += await end_one(tx, str(row["id"]), "passkey")
+    return changes
+
+
+def _new(account_id: str, name: str, new: NewCredential, now: int) -> Passkey:
+    return Passkey(
+        id="passkey-" + secrets.token_hex(10),
+        account_id=account_id,
+        key=CredentialKey(new.credential_id, new.public_key),
+        name=name,
+        sign_count=new.sign_count,
+        backup_eligible=new.backup_eligible,
+        backed_up=new.backed_up,
+        discoverable=new.discoverable,
+        transports=new.transports,
+        aaguid=new.aaguid,
+        created_at=now,
+        last_used_at=None,
+    )
+
+
+async def _insert(tx: Transaction, passkey: Passkey) -> None:
+    said = passkey.discoverable
+    await tx.run(
+        "INSERT INTO passkeys (id, account_id, credential_id, public_key, name, sign_count,"
+        " backup_eligible, backed_up, discoverable, transports, aaguid, created_at) VALUES (:id,"
+        " :account, :credential, :public_key, :name, :count, :eligible, :backed_up, :discoverable,"
+        " :transports, :aaguid, :created)",
+        id=passkey.id,
+        account=passkey.account_id,
+        credential=passkey.key.credential_id,
+        public_key=passkey.key.public_key,
+        name=passkey.name,
+        count=passkey.sign_count,
+        eligible=int(passkey.backup_eligible),
+        backed_up=int(passkey.backed_up),
+        discoverable=None if said is None else int(said),
+        transports=" ".join(passkey.transports),
+        aaguid=passkey.aaguid,
+        created=passkey.created_at,
+    )
+
+
+def _passkey(row: Row) -> Passkey:
+    said = row["discoverable"]
+    return Passkey(
+        id=str(row["id"]),
+        account_id=str(row["account_id"]),
+        key=CredentialKey(str(row["credential_id"]), str(row["public_key"])),
+        name=str(row["name"]),
+        sign_count=int(row["sign_count"]),
+        backup_eligible=bool(row["backup_eligible"]),
+        backed_up=bool(row["backed_up"]),
+        discoverable=None if said is None else bool(said),
+        transports=tuple(str(row["transports"]).split()),
+        aaguid=str(row["aaguid"]),
+        created_at=int(row["created_at"]),
+        last_used_at=None if row["last_used_at"] is None else int(row["last_used_at"]),
+    )

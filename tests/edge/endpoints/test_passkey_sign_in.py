@@ -1,0 +1,412 @@
+"""`/auth/login/passkey` through real sockets: sign-in with a passkey alone."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.endpoint import ProblemReply
+from gateway.edge.endpoints.passkey_proofs import PasskeyProofs, ProvenAccount
+from gateway.identity.factors.challenges import CHALLENGE_TTL_S, CeremonyPurpose
+from gateway.identity.factors.passkey_ceremonies import PasskeyCeremonies
+from gateway.identity.factors.passkeys import Passkeys, PasskeyUse
+from gateway.identity.factors.relying_party import RelyingParty
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.sign_in.throttle import ADDRESS_FAILURES
+from gateway.model import Call, Reason
+from tests.authenticator import (
+    BACKED_UP,
+    BACKUP_ELIGIBLE,
+    USER_PRESENT,
+    USER_VERIFIED,
+    Authenticator,
+    StoredCredential,
+    b64,
+    shared_references,
+    unb64,
+)
+from tests.edge.auth_house import EMAIL, URL, House, open_house, reason, request, told
+from tests.edge.endpoints.passkey_calls import (
+    PASSKEYS,
+    SIGN_IN,
+    add_passkey,
+    asked_to_register,
+    asked_to_sign_in,
+    outbox,
+    sign_in,
+    signed_in_by_passkey,
+    token_of,
+)
+from tests.edge.rig import Answer
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        await opened.register()
+        yield opened
+
+
+@pytest.fixture
+async def authenticator(house: House) -> Authenticator:
+    """It has a passkey of the one account."""
+    made = Authenticator(URL)
+    await add_passkey(house, made)
+    return made
+
+
+def is_refused(answer: Answer) -> bool:
+    return (answer.status, reason(answer)) == (401, "invalid_credentials")
+
+
+def claims(house: House, token: str) -> dict[str, Any]:
+    principal = house.deps.verifier.verify(token)
+    assert not isinstance(principal, Reason)
+    return dict(principal.claims)
+
+
+async def test_a_passkey_signs_in_without_a_password(
+    house: House, authenticator: Authenticator
+) -> None:
+    options = (await asked_to_sign_in(house))["public_key"]
+    assert options["rpId"] == "gate.example"
+    assert options["userVerification"] == "required"
+    assert options["allowCredentials"] == []
+    answer = await sign_in(house, authenticator)
+    body = told(answer)
+    assert body["user"]["email"] == EMAIL
+    assert claims(house, body["access_token"])["amr"] == ["hwk", "user", "mfa"]
+    assert any(value.startswith(b"__Host-device=") for value in answer.values("set-cookie"))
+    event = house.recorded.events[-1]
+    assert (event.kind, event.detail["amr"]) == (AuditKind.SIGNED_IN, ["hwk", "user", "mfa"])
+
+    by_cookie = await sign_in(house, authenticator, transport="cookie")
+    assert "access_token" not in told(by_cookie)
+    assert any(value.startswith(b"__Host-session=") for value in by_cookie.values("set-cookie"))
+
+
+async def test_a_passkey_that_can_be_copied_is_no_hardware_key(house: House) -> None:
+    copied = Authenticator(URL, flags=USER_PRESENT | USER_VERIFIED | BACKUP_ELIGIBLE)
+    await add_passkey(house, copied)
+    token = await signed_in_by_passkey(house, copied)
+    assert claims(house, token)["amr"] == ["swk", "user", "mfa"]
+
+
+async def test_an_assertion_counts_once(house: House, authenticator: Authenticator) -> None:
+    options = await asked_to_sign_in(house)
+    body = {
+        "challenge_token": options["challenge_token"],
+        "credential": authenticator.get(options["public_key"]),
+    }
+    assert (await house.ask("POST", SIGN_IN, body)).status == 200
+    again = await house.ask("POST", SIGN_IN, body)
+    assert (again.status, reason(again)) == (400, "invalid_token")
+
+
+async def test_a_challenge_is_over_after_five_minutes(
+    house: House, authenticator: Authenticator
+) -> None:
+    options = await asked_to_sign_in(house)
+    assert options["expires_in"] == CHALLENGE_TTL_S
+    house.clock.move(CHALLENGE_TTL_S)
+    body = {
+        "challenge_token": options["challenge_token"],
+        "credential": authenticator.get(options["public_key"]),
+    }
+    answer = await house.ask("POST", SIGN_IN, body)
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+async def test_a_challenge_of_a_registration_signs_nobody_in(
+    house: House, authenticator: Authenticator
+) -> None:
+    token = await signed_in_by_passkey(house, authenticator)
+    asked = await asked_to_register(house, token)
+    options = {"rpId": "gate.example", "challenge": asked["public_key"]["challenge"]}
+    body = {
+        "challenge_token": asked["challenge_token"],
+        "credential": authenticator.get(options),
+    }
+    answer = await house.ask("POST", SIGN_IN, body)
+    assert reason(answer) == "invalid_token"
+
+
+async def test_a_challenge_of_another_call_is_refused(
+    house: House, authenticator: Authenticator
+) -> None:
+    mine, other = await asked_to_sign_in(house), await asked_to_sign_in(house)
+    body = {
+        "challenge_token": mine["challenge_token"],
+        "credential": authenticator.get(other["public_key"]),
+    }
+    assert is_refused(await house.ask("POST", SIGN_IN, body))
+
+
+async def test_an_assertion_for_a_page_of_another_origin_is_refused(
+    house: House, authenticator: Authenticator
+) -> None:
+    """A page that looks like ours gets a signature over its own origin."""
+    for wrong in (
+        {"origin": "https://evil.example"},
+        {"origin": "https://app1.example"},
+        {"origin": "https://gate.example:444"},
+        {"origin": "http://gate.example"},
+        {"crossOrigin": True},
+        {"topOrigin": "https://evil.example"},
+        {"type": "webauthn.create"},
+        {"challenge": "AAAA"},
+    ):
+        authenticator.client_data = wrong
+        assert is_refused(await sign_in(house, authenticator)), wrong
+
+
+async def test_a_passkey_of_another_relying_party_is_refused(
+    house: House, authenticator: Authenticator
+) -> None:
+    options = await asked_to_sign_in(house)
+    public_key = {**options["public_key"], "rpId": "example"}
+    body = {
+        "challenge_token": options["challenge_token"],
+        "credential": authenticator.get(public_key, authenticator.credentials[0]),
+    }
+    assert is_refused(await house.ask("POST", SIGN_IN, body))
+
+
+async def test_who_was_not_verified_does_not_sign_in_with_a_passkey_alone(
+    house: House, authenticator: Authenticator
+) -> None:
+    """Whoever finds the key would be its owner."""
+    for flags in (USER_PRESENT, USER_VERIFIED, 0):
+        authenticator.flags = flags
+        assert is_refused(await sign_in(house, authenticator))
+
+
+async def test_a_passkey_of_one_account_signs_in_to_no_other(
+    house: House, authenticator: Authenticator
+) -> None:
+    await house.register("bob@example.com")
+    bob = str((await house.sign_in("bob@example.com"))["access_token"])
+    others = (await asked_to_register(house, bob))["public_key"]["user"]["id"]
+    own = authenticator.credentials[0]
+    for handle in (unb64(others), b"", b"x" * 64):
+        authenticator.credentials[0] = StoredCredential(own.id, own.rp_id, handle, own.private_key)
+        assert is_refused(await sign_in(house, authenticator))
+
+
+async def test_an_unknown_passkey_is_refused_as_one_whose_signature_is_wrong(
+    house: House, authenticator: Authenticator
+) -> None:
+    stranger = Authenticator(URL)
+    stranger.credentials.append(
+        StoredCredential(
+            b"unknown", "gate.example", b"nobody", authenticator.credentials[0].private_key
+        )
+    )
+    unknown = await sign_in(house, stranger)
+    options = await asked_to_sign_in(house)
+    credential = authenticator.get(options["public_key"])
+    credential["response"]["signature"] = b64(b"wrong")
+    wrong = await house.ask(
+        "POST",
+        SIGN_IN,
+        {"challenge_token": options["challenge_token"], "credential": credential},
+    )
+    for answer in (unknown, wrong):
+        assert is_refused(answer)
+    assert {**told(unknown), "request_id": ""} == {**told(wrong), "request_id": ""}
+    failures = [e for e in house.recorded.events if e.kind is AuditKind.SIGN_IN_FAILED]
+    assert [(e.subject, e.detail) for e in failures] == [(None, {"by": "passkey"})] * 2
+
+
+async def test_what_is_no_assertion_is_refused(house: House, authenticator: Authenticator) -> None:
+    options = await asked_to_sign_in(house)
+    good = authenticator.get(options["public_key"])
+    bad: list[dict[str, Any]] = [{}, {**good, "type": "password"}, {**good, "id": "AAAA"}]
+    for name in ("clientDataJSON", "authenticatorData", "signature", "userHandle"):
+        values: list[Any] = ["", "=", "AA==", "é", 7, None, [], "A" * 1_000, "AAAA"]
+        for value in values:
+            changed = copy.deepcopy(good)
+            changed["response"][name] = value
+            bad.append(changed)
+    for credential in bad:
+        token = (await asked_to_sign_in(house))["challenge_token"]
+        answer = await house.ask(
+            "POST", SIGN_IN, {"challenge_token": token, "credential": credential}
+        )
+        assert answer.status in (401, 429), credential
+        house.clock.move(901)
+    assert house.recorded.events[-1].kind is AuditKind.SIGN_IN_FAILED
+
+
+async def test_a_few_bytes_of_a_stranger_that_stand_for_many_keep_nobody_waiting(
+    house: House, authenticator: Authenticator
+) -> None:
+    """Shared references (CBOR tag 29): a reader that follows them is busy for hours."""
+    authenticator.extensions = shared_references(60)
+    began_at = time.perf_counter()
+    assert is_refused(await sign_in(house, authenticator))
+    assert time.perf_counter() - began_at < 2
+
+
+async def test_a_counter_that_does_not_grow_is_refused_and_told(
+    house: House, authenticator: Authenticator
+) -> None:
+    """Two authenticators that count for one key: it was copied (WebAuthn, section 6.1.1)."""
+    copied = copy.copy(authenticator)
+    await signed_in_by_passkey(house, authenticator)
+    assert is_refused(await sign_in(house, copied))
+    event = house.recorded.events[-2]
+    assert (event.kind, event.detail["why"]) == (AuditKind.PASSKEY_REFUSED, "sign_counter")
+    assert event.subject is not None
+    assert "passkey_refused" in await outbox(house)
+    await signed_in_by_passkey(house, authenticator)
+
+
+async def test_a_counter_counts_only_under_a_good_signature(
+    house: House, authenticator: Authenticator
+) -> None:
+    """A stranger who knows the id of a credential makes no alarm."""
+    await signed_in_by_passkey(house, authenticator)
+    options = await asked_to_sign_in(house)
+    copied = copy.copy(authenticator)
+    copied.sign_count = 0
+    credential = copied.get(options["public_key"])
+    credential["response"]["signature"] = b64(b"wrong")
+    body = {"challenge_token": options["challenge_token"], "credential": credential}
+    assert is_refused(await house.ask("POST", SIGN_IN, body))
+    assert house.recorded.events[-1].kind is AuditKind.SIGN_IN_FAILED
+    assert house.recorded.events[-2].kind is not AuditKind.PASSKEY_REFUSED
+
+
+async def test_an_authenticator_that_counts_nothing_signs_in_again_and_again(
+    house: House,
+) -> None:
+    authenticator = Authenticator(URL, sign_count=None)
+    await add_passkey(house, authenticator)
+    for _ in range(2):
+        await signed_in_by_passkey(house, authenticator)
+
+
+async def test_a_change_of_the_backup_is_told(house: House) -> None:
+    authenticator = Authenticator(URL, flags=USER_PRESENT | USER_VERIFIED | BACKUP_ELIGIBLE)
+    await add_passkey(house, authenticator)
+    authenticator.flags |= BACKED_UP
+    token = await signed_in_by_passkey(house, authenticator)
+    await signed_in_by_passkey(house, authenticator)
+    told_of = [e for e in house.recorded.events if e.kind is AuditKind.PASSKEY_BACKUP_CHANGED]
+    assert [event.detail["backed_up"] for event in told_of] == [True]
+    (listed,) = told(await house.ask("GET", PASSKEYS, token=token))["passkeys"]
+    assert listed["backed_up"] is True
+
+
+async def test_a_key_that_becomes_one_that_can_be_copied_is_refused(
+    house: House, authenticator: Authenticator
+) -> None:
+    authenticator.flags |= BACKUP_ELIGIBLE
+    assert is_refused(await sign_in(house, authenticator))
+    assert house.recorded.events[-2].detail["why"] == "backup_eligibility"
+
+
+async def test_a_disabled_account_does_not_sign_in(
+    house: House, authenticator: Authenticator
+) -> None:
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    await house.deps.accounts.disable(account.id)
+    answer = await sign_in(house, authenticator)
+    assert (answer.status, reason(answer)) == (403, "account_disabled")
+
+
+async def test_a_page_of_another_origin_signs_nobody_in(
+    house: House, authenticator: Authenticator
+) -> None:
+    options = await asked_to_sign_in(house)
+    body = {
+        "challenge_token": options["challenge_token"],
+        "credential": authenticator.get(options["public_key"]),
+    }
+    answer = await house.ask("POST", SIGN_IN, body, headers=["Sec-Fetch-Site: cross-site"])
+    assert (answer.status, reason(answer)) == (403, "cross_origin")
+
+
+async def test_failures_of_an_address_are_bounded_and_no_account_is_locked_by_them(
+    house: House, authenticator: Authenticator
+) -> None:
+    stranger = Authenticator(URL)
+    stranger.credentials.append(
+        StoredCredential(
+            b"unknown", "gate.example", b"nobody", authenticator.credentials[0].private_key
+        )
+    )
+    for _ in range(ADDRESS_FAILURES):
+        assert is_refused(await sign_in(house, stranger))
+    answer = await sign_in(house, stranger)
+    assert (answer.status, reason(answer)) == (429, "too_many_attempts")
+    await token_of(house)  # a password still does
+
+
+async def test_a_thousand_options_leave_nothing_behind(
+    house: House, authenticator: Authenticator
+) -> None:
+    first = await asked_to_sign_in(house)
+    challenges = {first["public_key"]["challenge"]}
+    client = await house.client()
+    for _ in range(999):
+        await client.send(request("POST", f"{SIGN_IN}/options", b""))
+        challenges.add(told(await client.answer())["public_key"]["challenge"])
+    assert len(challenges) == 1_000
+    body = {
+        "challenge_token": first["challenge_token"],
+        "credential": authenticator.get(first["public_key"]),
+    }
+    assert (await house.ask("POST", SIGN_IN, body)).status == 200
+
+
+async def test_a_passkey_as_a_factor_is_asked_of_one_account_by_one_proof(
+    house: House, authenticator: Authenticator
+) -> None:
+    """What the options were given for: another session, account or purpose has no use for them."""
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    notifications = SecurityNotifications(house.database, house.deps.mailer)
+    ceremonies = PasskeyCeremonies(
+        RelyingParty("gate.example", (URL,)),
+        house.deps.passkey_challenges,
+        Passkeys(house.database),
+    )
+    proofs = PasskeyProofs(ceremonies, house.database, notifications, house.recorded)
+    proven = ProvenAccount(CeremonyPurpose.STEP_UP, account.id, "session-1")
+    call = Call("POST", "gate.example", "/", ("",), "", (), "192.0.2.1", "https", None)
+
+    async def answered(by: ProvenAccount) -> PasskeyUse | ProblemReply:
+        options = await proofs.options(proven)
+        assert options is not None
+        (allowed,) = options["public_key"]["allowCredentials"]
+        assert unb64(allowed["id"]) == authenticator.credentials[0].id
+        body = {
+            "challenge_token": options["challenge_token"],
+            "credential": authenticator.get(options["public_key"]),
+        }
+        return await proofs.factor({}, call, by, body)  # type: ignore[arg-type]
+
+    for other in (
+        ProvenAccount(CeremonyPurpose.STEP_UP, account.id, "session-2"),
+        ProvenAccount(CeremonyPurpose.FACTOR, account.id, "session-1"),
+        ProvenAccount(CeremonyPurpose.STEP_UP, "another account", "session-1"),
+    ):
+        refused = await answered(other)
+        assert isinstance(refused, ProblemReply)
+        assert refused.reason is Reason.INVALID_TOKEN
+    authenticator.flags = USER_PRESENT  # a key that is touched will do beside a password
+    use = await answered(proven)
+    assert isinstance(use, PasskeyUse)
+    assert use.passkey.amr == ("hwk", "user")
+
+    bob = await house.register("bob@example.com")
+    assert await proofs.options(ProvenAccount(CeremonyPurpose.FACTOR, bob.id, "a")) is None
