@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cel
-
 from gateway.access.conditions.edits import edited
+from gateway.access.conditions.engine import cel
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import (
     OWN_FUNCTIONS,

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cel
-
 from gateway.access.conditions.context import (
     USER,
     EvaluationContext,
@@ -20,6 +18,7 @@ from gateway.access.conditions.context import (
     value_at,
 )
 from gateway.access.conditions.edits import edited
+from gateway.access.conditions.engine import cel
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import Expression, read_expression, tokens_of
 from gateway.access.conditions.functions import AddressBlocks, has_scope

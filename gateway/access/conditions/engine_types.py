@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-import cel
-
+from gateway.access.conditions.engine import cel
 from gateway.access.conditions.expressions import OWN_FUNCTIONS
 
 ANY = ""

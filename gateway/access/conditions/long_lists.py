@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import cel
-
 from gateway.access.conditions.edits import TextEdit, edited
+from gateway.access.conditions.engine import cel
 from gateway.access.conditions.expressions import KEYWORDS, MACROS, FieldPath, Token, literal
 
 MAX_ITEMS = 1_000

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import cel
-
+from gateway.access.conditions.engine import cel
 from gateway.access.conditions.engine_types import ANY, READS_LITERAL, RELATIONS, EngineTypes
 from gateway.access.conditions.expressions import (
     MACROS,
