@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,31 @@ STARTING = (
     "tests/upstreams/",
     "tests/providers/",
 )
+
+
+SLOW = re.compile(
+    r"^pytestmark = (?:.*\bpytest\.mark\.slow\b|\[\n(?: .*\n)*? +pytest\.mark\.slow,)", re.M
+)
+"""What makes the whole of a file slow."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Every process of pytest-xdist reads every file.  `make test` leaves those out of which it
+    runs nothing: they bring drivers of browsers and the like with them."""
+    if config.option.markexpr != "not slow" or not collection_path.name.startswith("test_"):
+        return None
+    return True if SLOW.search(collection_path.read_text("utf-8")) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays until the end: nobody looks for garbage in it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOW
+
 ROOT = Path(__file__).parents[1]
 REPORT = '<testsuites><testsuite tests="{tests}" failures="0" errors="0" skipped="{skipped}" time="{time}">{cases}</testsuite></testsuites>'
 SKIPPED = '<testcase classname="a" name="b"><skipped message="no nginx"/></testcase>'
@@ -40,15 +42,15 @@ def test_what_the_one_target_leaves_out_the_other_runs_and_ci_runs_both() -> Non
     assert re.search(r"make test-slow ", ci)
 
 
-def test_a_file_that_says_slow_says_it_where_pytest_reads_it() -> None:
+def test_the_quick_target_leaves_unread_the_files_that_are_slow_and_no_other() -> None:
     for path in (ROOT / "tests").rglob("test_*.py"):
         text = path.read_text("utf-8")
+        made = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+        marks = [ast.unparse(n.value) for n in made if ast.unparse(n.targets[0]) == "pytestmark"]
+        slow = any("pytest.mark.slow" in mark for mark in marks)
+        assert (SLOW.search(text) is not None) == slow, path
         if "pytestmark" in text and "mark.slow" in text and path != Path(__file__):
-            made = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
-            marks = [
-                ast.unparse(n.value) for n in made if ast.unparse(n.targets[0]) == "pytestmark"
-            ]
-            assert any("slow" in mark for mark in marks), path
+            assert slow, f"{path} says it where pytest does not read it"
 
 
 def test_a_test_that_was_skipped_is_named_and_fails(two: list[Path]) -> None:
