@@ -48,6 +48,11 @@ class Snapshot:
     data_locations: Mapping[str, TableLocation] = field(default_factory=dict)
     """Where each table of `data/` is written."""
 
+    @property
+    def uses_pages(self) -> bool:
+        """Whether any route leads people to the pages."""
+        return any(route.sign_in_page for route in self.routes)
+
     def has_sign_in_page(self, host: str, target: str) -> bool:
         """Whether a browser that asks for this path without a session is led to the pages."""
         read = split_target(target)

@@ -145,6 +145,7 @@ def make_mailer(plan: BootstrapContext, database: Database) -> MailOutbox:
     """Brings mail to the server of the settings; without one it stays in the outbox."""
     settings = plan.settings
     assert plan.templates is not None
+
     transport = None
     if settings.smtp_url is not None:
         transport = SmtpTransport(SmtpServer.parse(settings.smtp_url))
@@ -154,6 +155,7 @@ def make_mailer(plan: BootstrapContext, database: Database) -> MailOutbox:
         token_key=derived_key(plan.key_secret(), KeyPurpose.MAIL_TOKEN),
         verify_ttl_s=settings.verify_ttl_s,
         reset_ttl_s=settings.reset_ttl_s,
+        pages=lambda: settings.pages_of_links(lambda: plan.configuration.snapshot.uses_pages),
     )
     return MailOutbox(database, plan.templates, options, transport)
 

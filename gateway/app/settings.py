@@ -7,7 +7,7 @@ would be right; it shows the value only where the value is no secret.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     refresh_idle_s: Annotated[int, values.integer(0, 31_536_000, "number of seconds")] = 0
     smtp_url: Annotated[str | None, BeforeValidator(values.smtp_url), Field(repr=False)] = None
     mail_from: Annotated[str | None, BeforeValidator(values.mail_from)] = None
+    mail_links: Literal["auto", "pages", "application"] = "auto"
     trusted_proxies: values.Networks = ()
     max_staleness_s: Annotated[float, values.seconds(2, 60)] = 5
     drain_s: Annotated[float, values.seconds(0, 600)] = 5
@@ -137,6 +138,12 @@ class Settings(BaseSettings):
     @property
     def registration_rules(self) -> RegistrationRules:
         return RegistrationRules(self.registration, frozenset(self.registration_domains))
+
+    def pages_of_links(self, uses_pages: Callable[[], bool]) -> str | None:
+        """The path below which the gateway's own pages are, where mailed links lead to them; None
+        where they lead to the application's.  `uses_pages` asks the configuration."""
+        to_pages = uses_pages() if self.mail_links == "auto" else self.mail_links == "pages"
+        return self.own_paths.endpoint("ui") if to_pages else None
 
     @property
     def own_paths(self) -> OwnPaths:

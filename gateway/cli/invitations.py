@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gateway.access.snapshot import Snapshot
 from gateway.audit.log import AuditKind
-from gateway.cli.context import CommandContext, run, user_name
+from gateway.cli.configurations import read
+from gateway.cli.context import (
+    CONFIG,
+    POLICIES,
+    CommandContext,
+    ConfigPath,
+    PoliciesPath,
+    run,
+    user_name,
+)
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, record, table, when
 from gateway.identity.accounts.invitations import Invitations, InvitationTerms, NewInvitation
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.invitations import Invitation
-from gateway.identity.mail.options import INVITATION_PATH
+from gateway.identity.mail.links import Purpose
+from gateway.identity.mail.options import link
 from gateway.model import Reason
 
 _DAY_S = 86_400
@@ -42,6 +54,8 @@ def invite(
             help="The address is known to be the owner's: the printed link proves it too.",
         ),
     ] = False,
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
 ) -> None:
     """Let one address register, once, and print the link, once.
@@ -69,7 +83,8 @@ def invite(
                 " roles"
             )
         _tell(context, shown, "invited", invited.invitation)
-        return _new_fields(context, invited)
+        pages = context.settings.pages_of_links(lambda: _uses_pages(config, policies))
+        return _new_fields(context, invited, pages)
 
     fields = run(work)
     if not as_json:
@@ -133,12 +148,19 @@ def _tell(context: CommandContext, email: str, change: str, invitation: Invitati
     context.tell(AuditKind.ACCOUNT_CHANGED, None, change, **detail)
 
 
-def _new_fields(context: CommandContext, invited: NewInvitation) -> dict[str, Any]:
+def _new_fields(
+    context: CommandContext, invited: NewInvitation, pages: str | None
+) -> dict[str, Any]:
     fields = _fields(invited.invitation)
     if invited.invitation.mail_id is not None and context.settings.smtp_url is None:
         fields["mail"] = "kept in the outbox, as there is no GATEWAY_SMTP_URL"
-    link = f"{context.settings.public_url}{INVITATION_PATH}#token={invited.token}"
-    return {**fields, "token": invited.token, "link": link}
+    url = link(context.settings.public_url, pages, Purpose.INVITATION, invited.token)
+    return {**fields, "token": invited.token, "link": url}
+
+
+def _uses_pages(config: Path, policies: Path) -> bool:
+    snapshot = read(config, policies)
+    return isinstance(snapshot, Snapshot) and snapshot.uses_pages
 
 
 def _fields(invitation: Invitation) -> dict[str, Any]:

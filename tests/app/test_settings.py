@@ -468,3 +468,19 @@ def test_domains_of_open_registration_need_confirmed_addresses() -> None:
     assert read(
         registration_domains="example.com", email_verification="off"
     ).registration_rules.domains
+
+
+@pytest.mark.parametrize(
+    ("chosen", "uses_pages", "pages"),
+    [
+        ("auto", True, "/sso/ui"),
+        ("auto", False, None),
+        ("pages", False, "/sso/ui"),
+        ("application", True, None),
+    ],
+)
+def test_mailed_links_lead_where_the_setting_or_else_the_configuration_says(
+    chosen: str, uses_pages: bool, pages: str | None
+) -> None:
+    settings = read(mail_links=chosen, auth_prefix="/sso")
+    assert settings.pages_of_links(lambda: uses_pages) == pages
