@@ -191,8 +191,10 @@ def test_only_true_itself_allows_and_failures_say_why(source: str) -> None:
         ("resource.level > 3", "there is no level"),
         ("user.roles[7] == 'a'", "index out of bounds: 7"),
         ("1 / resource.zero == 1", "division by zero in CEL expression"),
+        ("in_cidr(user.id, '10.0.0.0/8') || false", "`in_cidr` cannot read what it is given"),
+        ("user.id.matches(resource.word + '(')", "`matches` cannot read what it is given"),
         (
-            "in_cidr(user.id, '10.0.0.0/8') || false",
+            "!(resource.number + 'a' == 'b')",
             "No such overload: the operation is not defined for the given operand types. CEL does "
             "not coerce between types, so common causes are mixing int with uint or doub",
         ),
@@ -356,6 +358,19 @@ def test_judging_leaves_the_data_as_it_was() -> None:
 )
 def test_in_cidr(address: Any, block: Any, inside: bool | None) -> None:
     assert AddressBlocks().in_cidr(address, block) is inside
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "in_cidr(resource.ip, '10.0.0.0/8') != true",
+        "in_cidr(resource.ip, '10.0.0.0/8') == null",
+        "!in_cidr(resource.ip, '10.0.0.0/8')",
+        "[in_cidr(resource.ip, '10.0.0.0/8')].size() == 1",
+    ],
+)
+def test_what_is_no_address_lies_neither_inside_nor_outside(source: str) -> None:
+    assert isinstance(evaluate(source, resource={"ip": "10.0.0.1.evil"}), str)
 
 
 def test_a_text_that_is_too_long_for_an_address_is_not_remembered() -> None:

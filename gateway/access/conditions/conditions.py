@@ -6,6 +6,7 @@ which it can fail, is a failure, which never allows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from gateway.access.conditions.edits import edited
 from gateway.access.conditions.engine import cel
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import Expression, read_expression, tokens_of
-from gateway.access.conditions.functions import AddressBlocks, has_scope
+from gateway.access.conditions.functions import FAILED, AddressBlocks, has_scope
 from gateway.access.conditions.long_lists import MAX_ITEMS, SHORT_ITEMS, long_lists, longest
 from gateway.access.conditions.regular_expressions import (
     MATCHES,
@@ -104,7 +105,7 @@ class Condition:
             return ConditionFailed(f"there is no {error.args[0] if error.args else 'such key'}")
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             # The engine's errors have no other common base.
-            return ConditionFailed(str(error).splitlines()[0][:160])
+            return ConditionFailed(_sentence(str(error)))
 
     def values(self, context: EvaluationContext) -> list[tuple[str, Any]]:
         """What it reads of this call, in the order of the text, for people; each once."""
@@ -115,6 +116,17 @@ class Condition:
             if call.name == "has_role" and context.principal is not None:
                 values.setdefault("user.roles", context.principal.roles)
         return list(values.items())
+
+
+_NO_VALUE = re.compile(r"Function '(\w+)' error: Failed to convert Python result")
+
+
+def _sentence(said: str) -> str:
+    """One line of what the engine says; of a function of ours that gave no value, our own."""
+    failed = _NO_VALUE.match(said)
+    if failed is None:
+        return said.splitlines()[0][:160]
+    return f"`{failed[1].removesuffix('_pattern')}` cannot read what it is given"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +177,12 @@ def _has_scope(context: EvaluationContext) -> Callable[[Any], bool]:
 
 def _in_cidr() -> Callable[[EvaluationContext], Callable[..., Any]]:
     blocks = AddressBlocks()
-    return lambda context: blocks.in_cidr
+
+    def in_cidr(address: Any, block: Any) -> Any:
+        inside = blocks.in_cidr(address, block)
+        return FAILED if inside is None else inside
+
+    return lambda context: in_cidr
 
 
 # What gives a condition its function for a call; what `in_cidr` has read belongs to the condition.

@@ -13,6 +13,10 @@ from gateway.model import OWN_ISSUER, Principal
 _LONGEST_ADDRESS = 128
 _REMEMBERED = 1_024
 
+FAILED = object()
+"""No value of the engine, so that the call fails: a callback that raises writes to standard error,
+and what gives null is equal to nothing, which `!=` takes for an answer."""
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -14,14 +14,13 @@ from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from gateway.access.conditions.edits import TextEdit
 from gateway.access.conditions.expressions import Expression, Token
+from gateway.access.conditions.functions import FAILED
 from gateway.bounded_memo import BoundedMemo
 
 MATCHES = "matches_pattern"
 """What the engine calls in place of its own `matches`; no condition may name it."""
 _REMEMBERED = 32
 """Patterns that the text does not tell: those of `data`, or of a call."""
-_FAILED = object()
-"""No value of the engine, so the call fails; a callback that raises writes to standard error."""
 
 
 class RegularExpressions:
@@ -34,13 +33,13 @@ class RegularExpressions:
     def matches(self, text: Any, pattern: Any) -> Any:
         """Whether the pattern is found in the text."""
         if not isinstance(text, str) or not isinstance(pattern, str):
-            return _FAILED
+            return FAILED
         held = self._literals if pattern in self._literals else self._others
         if pattern not in held:
             self._others.keep(pattern, _read(pattern))
         adapter = held[pattern]
         if adapter is None:
-            return _FAILED
+            return FAILED
         try:
             adapter.validate_python(text)
         except ValidationError:
