@@ -168,6 +168,31 @@ def test_a_pattern_is_read_once() -> None:
     assert time.thread_time() - began < 0.3
 
 
+def test_patterns_of_which_each_comes_once_are_read_by_the_engine() -> None:
+    condition = compiled("request.path.matches(resource.items)", DATA)
+    call = simulated_call(SimulatedRequest("GET", "/a/b"))
+    assert not isinstance(call, str)
+    contexts = [
+        EvaluationContext(call, None, BOOK, lambda: NOW, resource={"items": f"^/a/b({number})?$"})
+        for number in range(500)
+    ]
+    began = time.thread_time()
+    for _ in range(3):
+        assert all(condition.evaluate(context) is True for context in contexts)
+    assert time.thread_time() - began < 0.3
+
+
+def test_a_pattern_that_came_before_gives_the_same() -> None:
+    """The first is asked of the engine, the others of what was kept."""
+    source = "[1, 2, 3].map(i, resource.team.matches(resource.items))"
+    assert value(source, "^r.d$") == [True] * 3
+    assert value(source, "^e") == [False] * 3
+    assert isinstance(
+        value("[1, 2].exists(i, resource.team.matches(resource.items))", "("), ConditionFailed
+    )
+    assert value("[1, 2].exists(i, i == 2 || resource.team.matches(resource.items))", "r") is True
+
+
 @pytest.mark.parametrize(
     ("source", "outcome"),
     [

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
+import cel
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from gateway.access.conditions.edits import TextEdit
@@ -19,7 +20,7 @@ from gateway.bounded_memo import BoundedMemo
 
 MATCHES = "matches_pattern"
 """What the engine calls in place of its own `matches`; no condition may name it."""
-_REMEMBERED = 32
+_REMEMBERED = 64
 """Patterns that the text does not tell: those of `data`, or of a call."""
 
 
@@ -29,6 +30,9 @@ class RegularExpressions:
     def __init__(self, literals: Iterable[str]) -> None:
         self._literals = {pattern: _read(pattern) for pattern in literals}
         self._others: BoundedMemo[str, TypeAdapter[str] | None] = BoundedMemo(_REMEMBERED)
+        self._met: BoundedMemo[str, None] = BoundedMemo(_REMEMBERED)
+        """Others that came once: to read one to keep it takes longer than to ask the engine."""
+        self._engine = cel.compile("text.matches(pattern)")
 
     def matches(self, text: Any, pattern: Any) -> Any:
         """Whether the pattern is found in the text."""
@@ -36,6 +40,9 @@ class RegularExpressions:
             return FAILED
         held = self._literals if pattern in self._literals else self._others
         if pattern not in held:
+            if pattern not in self._met:
+                self._met.keep(pattern, None)
+                return self._asked_once(text, pattern)
             self._others.keep(pattern, _read(pattern))
         adapter = held[pattern]
         if adapter is None:
@@ -45,6 +52,12 @@ class RegularExpressions:
         except ValidationError:
             return False
         return True
+
+    def _asked_once(self, text: str, pattern: str) -> Any:
+        try:
+            return self._engine.execute({"text": text, "pattern": pattern})
+        except RuntimeError:
+            return FAILED
 
 
 def regular_expressions(expression: Expression) -> RegularExpressions | None:
