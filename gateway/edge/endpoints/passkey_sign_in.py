@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -27,7 +28,7 @@ from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.passkey_proofs import ANSWER, PasskeyProofs
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.identity.factors.passkey_ceremonies import PasskeyCeremonies
-from gateway.identity.factors.passkeys import PasskeyUse
+from gateway.identity.factors.passkeys import PasskeyUse, is_registered
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.model import Call, Reason
 
@@ -102,7 +103,11 @@ class PasskeySignInEndpoints:
             request, call, transport, known_device=device is not None
         )
         reply = await self._deps.opener.open(
-            opening, use.account, amr=(*use.passkey.amr, "mfa"), without_password=True
+            opening,
+            use.account,
+            amr=(*use.passkey.amr, "mfa"),
+            without_password=True,
+            still_proven=partial(is_registered, passkey_id=use.passkey.id),
         )
         if isinstance(reply, Reason):
             self._deps.opener.record_failure(opening, use.account, reply)

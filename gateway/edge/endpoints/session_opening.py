@@ -22,7 +22,12 @@ from gateway.edge.endpoints.sessions import token_reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.accounts import Account
 from gateway.identity.mail.notifications import SecurityNotifications
-from gateway.identity.sessions.sessions import SignInSource, Transport, display_user_agent
+from gateway.identity.sessions.sessions import (
+    SignInSource,
+    StillProven,
+    Transport,
+    display_user_agent,
+)
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, TooSoon
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.identity.tokens.access_tokens import TokenIssuer
@@ -98,12 +103,14 @@ class SessionOpener:
         *,
         amr: tuple[str, ...] = ("pwd",),
         without_password: bool = False,
+        still_proven: StillProven | None = None,
     ) -> Reply | Reason:
         """The reply to a sign-in: tokens or the cookie, and the cookie of the device.
 
         `account` is as it was when it was proven; `without_password` is said by whoever proved
-        it by other means than its password.  A Reason, as of `RefreshTokens.begin`, where it
-        may not sign in any more: the caller records it (`record_failure`).  Run it shielded.
+        it by other means than its password, with `still_proven`.  A Reason, as of
+        `RefreshTokens.begin`, where it may not sign in any more: the caller records it
+        (`record_failure`).  Run it shielded.
         """
         self.require_key(opening)
         if (seconds := await self._deps.account_wait_s(account.id)) > 0:
@@ -113,6 +120,7 @@ class SessionOpener:
             opening.source,
             checked_hash=account.password_hash,
             without_password=without_password,
+            still_proven=still_proven,
             amr=amr,
             verified_only=self._deps.verification == "required",
             cookie_hash=None if opening.cookie is None else hash_cookie(opening.cookie),

@@ -221,6 +221,11 @@ async def has_passkey(tx: Transaction, account_id: str) -> bool:
     return row is not None
 
 
+async def is_registered(tx: Transaction, passkey_id: str) -> bool:
+    """Whether nobody has removed it while it was used."""
+    return await tx.one("SELECT 1 FROM passkeys WHERE id = :id", id=passkey_id) is not None
+
+
 async def remove_passkeys(tx: Transaction, account_id: str) -> int:
     """All of the account, for an operator who resets its factors; how many."""
     passkeys = await passkeys_of(tx, account_id)

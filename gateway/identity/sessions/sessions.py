@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
 Transport = Literal["bearer", "cookie"]
+StillProven = Callable[[Transaction], Awaitable[bool]]
+"""Whether what an account was proven by still counts; its row is held by the transaction."""
 SESSION_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 GRACE_MS = 10_000

@@ -25,16 +25,15 @@ from gateway.identity.accounts.accounts import Account, locked
 from gateway.identity.base64url import decoded, encoded
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
-from gateway.identity.sessions.sessions import GRACE_MS, SignInSource, Transport
+from gateway.identity.sessions.sessions import GRACE_MS, SignInSource, StillProven, Transport
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
 _NONCE_BYTES = 12
 
 ISSUED_AHEAD_MAX_S = 3
-"""How far ahead of the store's clock the `iat` of a sign-in may be.  Each sign-out everywhere puts
-the next one a second later: who repeats both would collect tokens for days to come, that no
-revocation is remembered for, and lock the account's owner out until then."""
+"""How far ahead of the clock a sign-in may be dated.  Each sign-out of all puts the next one a
+second later: tokens of days to come would outlive revocations, and lock the owner out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +101,7 @@ class RefreshTokens:
         *,
         checked_hash: str | None = None,
         without_password: bool = False,
+        still_proven: StillProven | None = None,
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
         cookie_hash: str | None = None,
@@ -114,13 +114,14 @@ class RefreshTokens:
         Proving took its time, outside of any transaction: ACCOUNT_DISABLED, EMAIL_UNVERIFIED
         or (where the password is not that of `checked_hash` any more) INVALID_CREDENTIALS
         when the account has changed meanwhile.  `without_password` is said by whoever proved
-        it by other means (`amr` names them), and never by default.
+        it by other means (`amr` names them), and never by default; `still_proven` then says
+        whether that counts now.
         """
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
-            if account is None:
+            if account is None or not (without_password or account.password_hash == checked_hash):
                 return Reason.INVALID_CREDENTIALS
-            if not without_password and account.password_hash != checked_hash:
+            if still_proven is not None and not await still_proven(tx):
                 return Reason.INVALID_CREDENTIALS
             if account.disabled:
                 return Reason.ACCOUNT_DISABLED

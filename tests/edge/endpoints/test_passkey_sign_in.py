@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.passkey_proofs import PasskeyProofs, ProvenAccount
 from gateway.identity.factors.challenges import CHALLENGE_TTL_S, CeremonyPurpose
 from gateway.identity.factors.passkey_ceremonies import PasskeyCeremonies
-from gateway.identity.factors.passkeys import Passkeys, PasskeyUse
+from gateway.identity.factors.passkeys import Passkeys, PasskeyUse, remove_passkeys
 from gateway.identity.factors.relying_party import RelyingParty
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sign_in.throttle import ADDRESS_FAILURES
@@ -321,6 +322,32 @@ async def test_a_disabled_account_does_not_sign_in(
     await house.deps.accounts.disable(account.id)
     answer = await sign_in(house, authenticator)
     assert (answer.status, reason(answer)) == (403, "account_disabled")
+
+
+async def test_a_passkey_that_is_removed_while_it_is_used_opens_nothing(
+    house: House, authenticator: Authenticator
+) -> None:
+    """Whoever has stolen one uses it again and again: its removal ends the sessions that there are,
+    and none may come after it."""
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    removing: list[asyncio.Task[None]] = []
+
+    async def remove() -> None:
+        async with house.database.transaction() as tx:
+            await remove_passkeys(tx, account.id)
+
+    async def used() -> None:
+        house.database.before_commit = None
+        # It waits for the writer, before the session does.
+        removing.append(asyncio.create_task(remove()))
+        await asyncio.sleep(0)
+
+    house.database.before_commit = used
+    answer = await sign_in(house, authenticator)
+    await asyncio.gather(*removing)
+    assert len(removing) == 1
+    assert is_refused(answer)
 
 
 async def test_a_page_of_another_origin_signs_nobody_in(
