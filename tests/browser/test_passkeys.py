@@ -22,6 +22,7 @@ version: 1
 upstreams:
   page: {{targets: ["http://127.0.0.1:PAGE"]}}
 routes:
+  - {{id: home, match: {{path: /, methods: [GET]}}, auth: public, upstream: page}}
   - {{id: page, match: {{path: /page, methods: [GET]}}, auth: public, upstream: page}}
 """
 PAGE = '<!doctype html><title>page</title><input id="email" autocomplete="username webauthn">'
@@ -38,7 +39,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     stranger = Stranger()
-    stranger.pages["/page"] = PAGE
+    stranger.pages.update({"/page": PAGE, "/": PAGE.replace("page", "home")})
     routes = ROUTES.replace("PAGE", str(stranger.server_port))
     with started(tmp_path_factory.mktemp("passkeys") / "g", routes=routes) as gateway:
         yield Site(gateway, stranger, f"http://localhost:{gateway.port}")
@@ -140,3 +141,31 @@ def test_a_page_that_another_site_frames_gets_none(browser: Browser, site: Site)
                 assert answer == "rejected: NotAllowedError"
             else:
                 assert (answer["status"], answer["reason"]) == (401, "invalid_credentials")
+
+
+def test_people_sign_in_on_the_page_by_a_button_and_by_autofill(
+    browser: Browser, site: Site
+) -> None:
+    with virtual_authenticator(browser):
+        sign_in_by_password(browser, site, "kim@example.com")
+        assert browser.run(REGISTER, "one")["status"] == 201
+        for by_button in (False, True):
+            browser.driver.delete_all_cookies()
+            if by_button:  # what a browser without autofill of passkeys says
+                without = "PublicKeyCredential.isConditionalMediationAvailable = async () => false"
+                browser.driver.execute_cdp_cmd(
+                    "Page.addScriptToEvaluateOnNewDocument", {"source": without}
+                )
+            browser.open(f"{site.url}/auth/ui/sign-in")
+            if by_button:
+                browser.press("Sign in with a passkey")
+            browser.wait_for(lambda: browser.driver.title == "home", "the sign-in to lead on")
+            assert caller(browser)["email"] == "kim@example.com"
+
+
+def test_whoever_gives_no_passkey_is_told_and_may_try_again(browser: Browser, site: Site) -> None:
+    with virtual_authenticator(browser):
+        browser.open(f"{site.url}/auth/ui/sign-in")
+        browser.press("Sign in with a passkey")
+        browser.wait_for(lambda: "No passkey was given" in browser.page(), "the refusal to be told")
+        assert browser.driver.current_url == f"{site.url}/auth/ui/sign-in"

@@ -22,6 +22,7 @@ from gateway.edge.pages.sign_in_page import SignInPage
 from gateway.edge.pages.texts import Catalogue
 from gateway.edge.pages.visits import Visits
 from gateway.identity.accounts.registration_rules import RegistrationRules
+from gateway.identity.factors.relying_party import relying_party
 from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.model import Call
 
@@ -49,7 +50,7 @@ def build_pages(
     return_targets: ReturnTargets,
 ) -> Pages:
     """`endpoints` are those of `/auth`; `origins` gives those whose pages may call them."""
-    own_paths = options.own_paths
+    own_paths, party = options.own_paths, relying_party(options.public_url)
     catalogue, assets = Catalogue(shipped_texts()), Assets(shipped_files())
     environment = Environment(
         loader=PackageLoader("gateway.edge.pages"),
@@ -73,6 +74,7 @@ def build_pages(
         return_targets=return_targets,
         registration_rules=options.registration_rules,
         password_min_length=options.password_min_length,
+        passkey_host=None if party is None else party.id,
     )
     return Pages(
         {

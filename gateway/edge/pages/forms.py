@@ -30,6 +30,8 @@ class PageDependencies:
     return_targets: ReturnTargets
     registration_rules: RegistrationRules
     password_min_length: int
+    passkey_host: str | None
+    """Where passkeys can be asked for; None for nowhere."""
 
     def location(self, visit: Visit, return_to: str | None) -> str:
         """Where `?return_to=` leads; `/` where it is none."""

@@ -46,11 +46,13 @@ class Shown:
     fields: Mapping[str, str]
 
 
-def shown(texts: Texts, reply: ProblemReply) -> Shown:
+def shown(texts: Texts, reply: ProblemReply, subject: str = "") -> Shown:
+    """The texts of a `subject` may have a sentence of their own for a reason."""
     fields = {
         error.field: _field_problem(texts, error.problem) for error in reply.errors if error.field
     }
-    return Shown(sentence_of(texts, reply), fields)
+    own = f"{subject}.{reply.reason}"
+    return Shown(texts(own) if texts.has(own) else sentence_of(texts, reply), fields)
 
 
 def sentence_of(texts: Texts, reply: ProblemReply) -> str:

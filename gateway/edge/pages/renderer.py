@@ -75,6 +75,7 @@ class PageRenderer:
             nonce=nonce,
             site=self._site,
             path=self.path,
+            endpoint=self._own_paths.endpoint,
             logo=self._logo(),
             assets=self._asset_paths(),
             scripts=[self._asset_path(name) for name in page.scripts],

@@ -9,14 +9,16 @@ from typing import Any
 from aiohttp import web
 
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
+from gateway.edge.endpoints.json_body import parse
 from gateway.edge.pages.forms import DONE, PageDependencies, leads_to
-from gateway.edge.pages.problems import status_of
+from gateway.edge.pages.problems import shown, status_of
 from gateway.edge.pages.renderer import Page
 from gateway.edge.pages.visits import Visit
 from gateway.edge.replies.cookies import expired_cookie
 from gateway.model import Call, Reason
 
 SIGN_IN, SIGN_OUT = ("ui", "sign-in"), ("ui", "sign-out")
+BY_PASSKEY = (*SIGN_IN, "passkey")
 _UNCERTAIN = frozenset((Reason.INVALID_CREDENTIALS, Reason.CAPTCHA_REQUIRED))
 """After these the next attempt may need a challenge: the page brings one, so that none is spent."""
 
@@ -28,6 +30,7 @@ class SignInPage:
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
             SIGN_IN: {"GET": self.show, "POST": self.sign_in},
+            BY_PASSKEY: {"GET": self.show, "POST": self.sign_in_by_passkey},
             SIGN_OUT: {"GET": self.confirm_sign_out, "POST": self.sign_out},
         }
 
@@ -45,7 +48,7 @@ class SignInPage:
             return self._deps.show(visit, Page("signed_in.html", values))
         if status_of(me.reason) == 503:
             return me
-        page = self._page(return_to, "", {"done": done})
+        page = self._page(visit, return_to, {"done": done})
         return self._deps.show(visit, replace(page, cookies=expired_cookie(call, me.reason)))
 
     async def sign_in(self, request: web.BaseRequest, call: Call) -> Reply:
@@ -59,12 +62,34 @@ class SignInPage:
         )
         if isinstance(reply, JsonReply):
             return leads_to(self._deps.location(visit, return_to), *reply.cookies)
-        values = {
+        values: dict[str, Any] = {
             "challenge": await self._challenge(visit) if reply.reason in _UNCERTAIN else None,
             "needed": reply.reason is Reason.CAPTCHA_REQUIRED,
             "unverified": reply.reason is Reason.EMAIL_UNVERIFIED,
         }
-        return self._deps.show(visit, self._page(return_to, form.get("email", ""), values), reply)
+        values["email"] = form.get("email", "")
+        return self._deps.show(visit, self._page(visit, return_to, values), reply)
+
+    async def sign_in_by_passkey(self, request: web.BaseRequest, call: Call) -> Reply:
+        """What the script of the page sends (`assets/passkeys.js`)."""
+        visit = await self._deps.visits.posted(request, call)
+        if isinstance(visit, ProblemReply):
+            return visit
+        return_to = visit.form.get("return_to")
+        credential = parse(visit.form.get("credential", "").encode())
+        if isinstance(credential, ProblemReply):
+            return credential
+        fields = {
+            "challenge_token": visit.form.get("challenge_token", ""),
+            "credential": credential,
+            "transport": "cookie",
+        }
+        reply = await self._deps.visits.ask(visit, "POST", "login", "passkey", fields=fields)
+        if isinstance(reply, JsonReply):
+            return leads_to(self._deps.location(visit, return_to), *reply.cookies)
+        texts = self._deps.catalogue.texts_for(call)
+        values = {"problem": shown(texts, reply, subject="passkey")}
+        return self._deps.show(visit, self._page(visit, return_to, values), reply)
 
     async def confirm_sign_out(self, request: web.BaseRequest, call: Call) -> Reply:
         return self._deps.show(self._deps.visits.begin(request, call), Page("sign_out.html"))
@@ -88,20 +113,23 @@ class SignInPage:
         assert isinstance(told, JsonReply)
         return json.dumps(told.body)
 
-    def _page(self, return_to: str | None, email: str, values: dict[str, Any]) -> Page:
+    def _page(self, visit: Visit, return_to: str | None, values: dict[str, Any]) -> Page:
+        by_passkey = visit.call.host == self._deps.passkey_host
         given: dict[str, Any] = {
-            "email": email,
+            "email": "",
             "done": None,
             "challenge": None,
             "needed": False,
             "unverified": False,
             "return_to": return_to or "",
+            "by_passkey": by_passkey,
             "may_register": self._deps.registration_rules.mode == "open",
             **values,
         }
+        scripts = {"captcha.js": given["challenge"], "passkeys.js": by_passkey}
         return Page(
             "sign_in.html",
             given,
-            scripts=("captcha.js",) if given["challenge"] else (),
+            scripts=tuple(name for name, needed in scripts.items() if needed),
             leads_away=True,
         )
